@@ -1,0 +1,62 @@
+//! What is wrong with some bytes, and where.
+
+use core::fmt;
+
+use crate::xattr;
+
+/// A defect in input bytes: what, and at which offset from the start of the input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    /// What is wrong.
+    pub kind: ErrorKind,
+    /// Byte offset of the field that is wrong.
+    pub offset: usize,
+}
+
+/// What is wrong with the input; the kinds of one format are grouped under its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The input ends before the field does.
+    Truncated {
+        /// Bytes that the field takes.
+        needed: usize,
+        /// Bytes that were left.
+        available: usize,
+    },
+    /// Bytes follow where the format ends.
+    TrailingBytes {
+        /// How many.
+        count: usize,
+    },
+    /// An extended attribute's value is malformed.
+    Xattr(xattr::Fault),
+}
+
+impl Error {
+    /// An error of `kind` at `offset`.
+    pub fn new(kind: impl Into<ErrorKind>, offset: usize) -> Self {
+        Self { kind: kind.into(), offset }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at offset {}", self.kind, self.offset)
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Truncated { needed, available } => {
+                write!(f, "truncated: {needed} bytes needed, {available} left")
+            }
+            Self::TrailingBytes { count } => write!(f, "{count} bytes too many"),
+            Self::Xattr(fault) => fault.fmt(f),
+        }
+    }
+}
+
+#[cfg(feature = "std")]
+impl std::error::Error for Error {}

@@ -1,0 +1,35 @@
+//! The byte formats of Linux file integrity (IMA and EVM): bytes to types and back.
+//!
+//! No I/O, no cryptography, no `unsafe`; `no_std` with `alloc`. Every parser takes bytes
+//! that nobody vouches for: it returns an [`Error`] with the offset of what is wrong, does
+//! not panic, and reserves no more memory than its input justifies.
+//!
+//! | module | what it reads and writes | mirrors |
+//! |---|---|---|
+//! | [`hash`] | algorithm ids, names, sizes | `include/uapi/linux/hash_info.h`, `crypto/hash_info.c` |
+//! | [`xattr`] | `security.ima`, `security.evm` | `security/integrity/integrity.h` |
+//! | [`reader`] | a cursor over bytes | |
+
+#![no_std]
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unreachable
+)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
+
+extern crate alloc;
+#[cfg(any(test, feature = "std"))]
+extern crate std;
+
+pub mod error;
+pub mod hash;
+pub mod hex;
+pub mod reader;
+pub mod xattr;
+
+pub use error::{Error, ErrorKind};

@@ -1,1 +1,27 @@
+//! Linux file integrity (IMA/EVM): keys, signing, verifying.
+//!
+//! Input and output and cryptography on top of [`ima_format`]'s bytes. Nothing here prints
+//! or exits: each operation returns what it did or an error with its path and cause, and a
+//! bad signature is a [`verify::Verdict`], not an error.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`key`] | signers, certificates, key stores: made, read, checked |
+//! | [`digest`] | digests of bytes and files |
+//! | [`sign`] | a digest to the bytes of an attribute |
+//! | [`verify`] | an attribute and a file to a verdict in the kernel's words |
+//! | [`target`] | where signatures live: trees of files |
+//!
+//! File and attribute calls go through libc, so that they work under `pseudo`
+//! (OpenEmbedded's fakeroot), which replaces libc's functions.
 
+#![warn(missing_docs)]
+
+pub mod digest;
+pub mod key;
+pub mod sign;
+pub mod target;
+pub mod verify;
+
+pub use ima_format::hash::{Digest, HashAlgorithm};
+pub use ima_format::xattr::KeyId;

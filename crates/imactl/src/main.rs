@@ -1,1 +1,83 @@
-fn main() {}
+//! imactl: Linux file integrity (IMA/EVM), from keys to a kernel that refuses.
+
+mod args;
+mod cmd;
+mod hint;
+mod output;
+mod passphrase;
+mod progress;
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cmd::Command;
+use output::{Output, OutputArgs};
+
+/// Linux file integrity (IMA/EVM), from keys to a kernel that refuses
+///
+/// Exit status: 0 all good; 1 a finding (a bad or missing signature, an unsafe key);
+/// 2 wrong usage, or the work could not be done.
+#[derive(Debug, Parser)]
+#[command(name = "imactl", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What a command came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Outcome {
+    /// All good.
+    Good,
+    /// Something is not as it should be.
+    Finding,
+    /// Part of the work could not be done.
+    Failed,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        Self::from(match outcome {
+            Outcome::Good => 0,
+            Outcome::Finding => 1,
+            Outcome::Failed => 2,
+        })
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let mut output = Output::new(&cli.output);
+    let result = cli.command.run(&mut output).and_then(|outcome| {
+        output.flush()?;
+        Ok(outcome)
+    });
+    match result {
+        Ok(outcome) => outcome.into(),
+        Err(error) => {
+            report(&error);
+            Outcome::Failed.into()
+        }
+    }
+}
+
+/// Tells people why the work could not be done, and what to do.
+fn report(error: &anyhow::Error) {
+    if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) {
+        return;
+    }
+    let (red, cyan, reset) = match io::stderr().is_terminal() {
+        true => ("\x1b[1;31m", "\x1b[36m", "\x1b[0m"),
+        false => ("", "", ""),
+    };
+    let mut message = format!("{red}error:{reset} {error:#}\n");
+    if let Some(hint) = hint::of(error) {
+        message += &format!("{cyan}hint:{reset} {hint}\n");
+    }
+    // with stderr gone there is nobody to tell
+    drop(io::stderr().write_all(message.as_bytes()));
+}

@@ -1,0 +1,308 @@
+//! X.509 certificates as far as the kernel's keyrings look at them (RFC 5280).
+//!
+//! Mirrors `crypto/asymmetric_keys/x509_cert_parser.c` (what is read),
+//! `x509_public_key.c` and `restrict.c` (what is asked of a certificate before it enters
+//! a keyring).
+
+use std::path::{Path, PathBuf};
+use std::{fmt, fs, io};
+
+use ima_format::hash::HashAlgorithm;
+use ima_format::hex::Hex;
+use ima_format::xattr::KeyId;
+use openssl::asn1::{Asn1Time, Asn1TimeRef};
+use openssl::error::ErrorStack;
+use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
+use openssl::x509::{X509NameRef, X509};
+
+use super::{der, PublicKey};
+
+/// Why a certificate could not be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CertificateError {
+    /// The file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file holds no X.509 certificate, neither PEM nor DER.
+    #[error("{}: no X.509 certificate in it (neither PEM nor DER)", path.display())]
+    NotACertificate {
+        /// The file.
+        path: PathBuf,
+    },
+    /// OpenSSL cannot make sense of the certificate.
+    #[error("{}: OpenSSL: {source}", path.display())]
+    OpenSsl {
+        /// The file.
+        path: PathBuf,
+        /// OpenSSL's reasons.
+        source: ErrorStack,
+    },
+}
+
+/// A certificate and what the kernel reads from it.
+#[derive(Clone)]
+pub struct Certificate {
+    x509: X509,
+    der: Vec<u8>,
+    public: PublicKey,
+    usage: Usage,
+    key_id: KeyId,
+}
+
+/// The extensions that say what a certificate may be used for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Basic constraints: `None` without the extension.
+    pub ca: Option<bool>,
+    /// Key usage: `None` without the extension, else its first octet (RFC 5280, 4.2.1.3).
+    pub key_usage: Option<u8>,
+    /// Extended key usage has code signing.
+    pub code_signing: bool,
+}
+
+impl Usage {
+    /// `digitalSignature`: may sign files.
+    pub const DIGITAL_SIGNATURE: u8 = 0x80;
+    /// `keyCertSign`: may sign certificates.
+    pub const KEY_CERT_SIGN: u8 = 0x04;
+    /// `cRLSign`.
+    pub const CRL_SIGN: u8 = 0x02;
+
+    /// Whether the key usage extension is there and has this bit.
+    pub fn has(self, bit: u8) -> bool {
+        self.key_usage.is_some_and(|usage| usage & bit != 0)
+    }
+
+    fn of(certificate: &[u8]) -> Self {
+        let mut usage = Self::default();
+        for extension in der::extensions(certificate) {
+            match extension.oid {
+                // 2.5.29.19: SEQUENCE { BOOLEAN DEFAULT FALSE, pathLen OPTIONAL }
+                [0x55, 0x1d, 0x13] => {
+                    let content = der::value(extension.content).map(|(_, content, _)| content);
+                    let ca = content.and_then(der::value);
+                    usage.ca = Some(matches!(ca, Some((0x01, [0xff], _))));
+                }
+                // 2.5.29.15: BIT STRING, the first octet counts unused bits
+                [0x55, 0x1d, 0x0f] => {
+                    if let Some((0x03, [_, rest @ ..], _)) = der::value(extension.content) {
+                        usage.key_usage = Some(rest.first().copied().unwrap_or_default());
+                    }
+                }
+                // 2.5.29.37: SEQUENCE OF OBJECT IDENTIFIER; 1.3.6.1.5.5.7.3.3 is code signing
+                [0x55, 0x1d, 0x25] => {
+                    const CODE_SIGNING: &[u8] = &[0x06, 8, 0x2b, 6, 1, 5, 5, 7, 3, 3];
+                    usage.code_signing = extension
+                        .content
+                        .windows(CODE_SIGNING.len())
+                        .any(|window| window == CODE_SIGNING);
+                }
+                _ => {}
+            }
+        }
+        usage
+    }
+}
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = [
+            (self.ca == Some(true), "CA"),
+            (self.has(Self::DIGITAL_SIGNATURE), "digitalSignature"),
+            (self.has(Self::KEY_CERT_SIGN), "keyCertSign"),
+            (self.has(Self::CRL_SIGN), "cRLSign"),
+            (self.code_signing, "codeSigning"),
+        ];
+        let names: Vec<_> = names.iter().filter(|(has, _)| *has).map(|(_, name)| *name).collect();
+        match names.is_empty() {
+            true => f.write_str("none stated"),
+            false => f.write_str(&names.join(", ")),
+        }
+    }
+}
+
+impl Certificate {
+    /// Every certificate in a file: one in DER, or any number in PEM, beside keys too.
+    pub fn read_all(path: &Path) -> Result<Vec<Self>, CertificateError> {
+        let path = || path.to_owned();
+        let content =
+            fs::read(path()).map_err(|source| CertificateError::Read { path: path(), source })?;
+        let certificates = Self::parse_all(&content)
+            .map_err(|source| CertificateError::OpenSsl { path: path(), source })?;
+        match certificates.is_empty() {
+            true => Err(CertificateError::NotACertificate { path: path() }),
+            false => Ok(certificates),
+        }
+    }
+
+    /// Every certificate in some bytes; none is no error.
+    pub fn parse_all(content: &[u8]) -> Result<Vec<Self>, ErrorStack> {
+        let mut certificates = match X509::from_der(content) {
+            Ok(certificate) => vec![certificate],
+            Err(_) => Vec::new(),
+        };
+        if certificates.is_empty() && is_pem(content) {
+            certificates = X509::stack_from_pem(content)?;
+        }
+        certificates.into_iter().map(Self::new).collect()
+    }
+
+    pub(super) fn new(x509: X509) -> Result<Self, ErrorStack> {
+        let public = PublicKey::of(&*x509.public_key()?)?;
+        let key_id = match x509.subject_key_id().map(|identifier| identifier.as_slice()) {
+            Some([.., a, b, c, d]) => KeyId([*a, *b, *c, *d]),
+            _ => public.default_key_id()?,
+        };
+        let der = x509.to_der()?;
+        Ok(Self { usage: Usage::of(&der), x509, der, public, key_id })
+    }
+
+    /// The certificate in DER: what the kernel's keyrings take.
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// The certificate in PEM.
+    pub fn to_pem(&self) -> Result<Vec<u8>, ErrorStack> {
+        self.x509.to_pem()
+    }
+
+    /// The key that it certifies.
+    pub fn public_key(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// The last four bytes of the Subject Key Identifier. Without the extension, those of
+    /// the public key's SHA-1, under which evmctl and imactl look, but the kernel does not.
+    pub fn key_id(&self) -> KeyId {
+        self.key_id
+    }
+
+    /// The Subject Key Identifier.
+    pub fn subject_key_identifier(&self) -> Option<&[u8]> {
+        self.x509.subject_key_id().map(|identifier| identifier.as_slice())
+    }
+
+    /// The Authority Key Identifier's key identifier: by it the kernel finds the issuer.
+    pub fn authority_key_identifier(&self) -> Option<&[u8]> {
+        self.x509.authority_key_id().map(|identifier| identifier.as_slice())
+    }
+
+    /// What it may be used for.
+    pub fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    /// The subject, as `O=..., CN=...`.
+    pub fn subject(&self) -> String {
+        one_line(self.x509.subject_name())
+    }
+
+    /// The issuer, as `O=..., CN=...`.
+    pub fn issuer(&self) -> String {
+        one_line(self.x509.issuer_name())
+    }
+
+    /// The serial number in hexadecimal.
+    pub fn serial(&self) -> String {
+        let number = self.x509.serial_number().to_bn().and_then(|number| number.to_hex_str());
+        number.map(|hex| hex.to_ascii_lowercase()).unwrap_or_default()
+    }
+
+    /// The SHA-256 of the DER, in hexadecimal.
+    pub fn fingerprint(&self) -> Result<String, ErrorStack> {
+        let digest = self.x509.digest(MessageDigest::sha256())?;
+        Ok(Hex(&digest).to_string())
+    }
+
+    /// Begin of validity, as OpenSSL prints it. No kernel keyring looks at it.
+    pub fn not_before(&self) -> &Asn1TimeRef {
+        self.x509.not_before()
+    }
+
+    /// End of validity, as OpenSSL prints it. No kernel keyring looks at it.
+    pub fn not_after(&self) -> &Asn1TimeRef {
+        self.x509.not_after()
+    }
+
+    /// Days until the end of validity; negative after it.
+    pub fn days_left(&self) -> Result<i32, ErrorStack> {
+        let left = Asn1Time::days_from_now(0)?.diff(self.not_after())?;
+        Ok(if left.secs < 0 { left.days - 1 } else { left.days })
+    }
+
+    /// Whether validity has begun.
+    pub fn is_valid_yet(&self) -> Result<bool, ErrorStack> {
+        Ok(Asn1Time::days_from_now(0)? >= *self.not_before())
+    }
+
+    /// The hash algorithm of the issuer's signature, where it is one the kernel names.
+    pub fn signature_hash(&self) -> Option<HashAlgorithm> {
+        let nid = self.x509.signature_algorithm().object().nid();
+        let digest = nid.signature_algorithms()?.digest;
+        Some(match digest {
+            Nid::MD5 => HashAlgorithm::Md5,
+            Nid::SHA1 => HashAlgorithm::Sha1,
+            Nid::SHA224 => HashAlgorithm::Sha224,
+            Nid::SHA256 => HashAlgorithm::Sha256,
+            Nid::SHA384 => HashAlgorithm::Sha384,
+            Nid::SHA512 => HashAlgorithm::Sha512,
+            Nid::SHA3_256 => HashAlgorithm::Sha3_256,
+            Nid::SHA3_384 => HashAlgorithm::Sha3_384,
+            Nid::SHA3_512 => HashAlgorithm::Sha3_512,
+            _ => return None,
+        })
+    }
+
+    /// Whether `issuer`'s key made this certificate's signature.
+    pub fn is_signed_by(&self, issuer: &Self) -> bool {
+        self.x509.verify(issuer.public.pkey()).unwrap_or(false)
+    }
+
+    /// Whether its own key made its signature.
+    pub fn is_self_signed(&self) -> bool {
+        self.is_signed_by(self)
+    }
+
+    /// Whether it belongs to keys for development ([`super::create::SAMPLE_MARK`]).
+    pub fn is_sample(&self) -> bool {
+        let mut organizations = self.x509.subject_name().entries_by_nid(Nid::ORGANIZATIONNAME);
+        organizations.any(|entry| {
+            let mark = super::create::SAMPLE_MARK.as_bytes();
+            entry.data().as_slice().ends_with(mark)
+        })
+    }
+
+    pub(super) fn x509(&self) -> &X509 {
+        &self.x509
+    }
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Certificate({}, {})", self.subject(), self.key_id)
+    }
+}
+
+fn is_pem(content: &[u8]) -> bool {
+    const MARK: &[u8] = b"-----BEGIN";
+    content.windows(MARK.len()).any(|window| window == MARK)
+}
+
+fn one_line(name: &X509NameRef) -> String {
+    let entries = name.entries().map(|entry| {
+        let field = entry.object().nid().short_name().unwrap_or("?");
+        match entry.data().as_utf8() {
+            Ok(value) => format!("{field}={value}"),
+            Err(_) => format!("{field}={}", Hex(entry.data().as_slice())),
+        }
+    });
+    entries.collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,387 @@
+//! A new chain of keys and certificates, in the layout of [`super::store`].
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use ima_format::hash::HashAlgorithm;
+use openssl::asn1::{Asn1Integer, Asn1Time};
+use openssl::bn::{BigNum, MsbOption};
+use openssl::ec::{Asn1Flag, EcGroup, EcKey};
+use openssl::error::ErrorStack;
+use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
+use openssl::pkcs5::pbkdf2_hmac;
+use openssl::pkey::{PKey, Private};
+use openssl::rsa::Rsa;
+use openssl::symm::{encrypt, Cipher};
+use openssl::x509::extension::{
+    AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectKeyIdentifier,
+};
+use openssl::x509::{X509Builder, X509NameBuilder, X509};
+use zeroize::Zeroizing;
+
+use super::certificate::Certificate;
+use super::der;
+use super::passphrase::Passphrase;
+use super::store::Role;
+
+/// Ends the organization of a sample certificate's subject.
+pub const SAMPLE_MARK: &str = "SAMPLE, DO NOT SHIP";
+/// The file that marks a store as a sample.
+pub const SAMPLE_FILE: &str = "SAMPLE-KEYS-DO-NOT-SHIP";
+
+/// PBKDF2 rounds for a key's passphrase: what OWASP asks for with HMAC-SHA-256. A key is
+/// decrypted once a run, in a fraction of a second.
+const PBKDF2_ITERATIONS: u32 = 600_000;
+
+/// Which keys to make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // the variants are their names
+pub enum KeyAlgorithm {
+    Rsa2048,
+    Rsa3072,
+    Rsa4096,
+    P256,
+    P384,
+    P521,
+}
+
+impl KeyAlgorithm {
+    /// Every algorithm that keys can be made for.
+    pub const ALL: [Self; 6] =
+        [Self::Rsa2048, Self::Rsa3072, Self::Rsa4096, Self::P256, Self::P384, Self::P521];
+
+    /// Its name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rsa2048 => "rsa-2048",
+            Self::Rsa3072 => "rsa-3072",
+            Self::Rsa4096 => "rsa-4096",
+            Self::P256 => "p-256",
+            Self::P384 => "p-384",
+            Self::P521 => "p-521",
+        }
+    }
+
+    fn generate(self) -> Result<PKey<Private>, ErrorStack> {
+        let rsa = |bits| PKey::from_rsa(Rsa::generate(bits)?);
+        let ec = |nid| {
+            let mut group = EcGroup::from_curve_name(nid)?;
+            // the kernel knows curves by name alone
+            group.set_asn1_flag(Asn1Flag::NAMED_CURVE);
+            PKey::from_ec_key(EcKey::generate(&group)?)
+        };
+        match self {
+            Self::Rsa2048 => rsa(2048),
+            Self::Rsa3072 => rsa(3072),
+            Self::Rsa4096 => rsa(4096),
+            Self::P256 => ec(Nid::X9_62_PRIME256V1),
+            Self::P384 => ec(Nid::SECP384R1),
+            Self::P521 => ec(Nid::SECP521R1),
+        }
+    }
+}
+
+impl FromStr for KeyAlgorithm {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name).ok_or_else(|| {
+            let known: Vec<_> = Self::ALL.iter().map(|algorithm| algorithm.name()).collect();
+            format!("no key algorithm of that name; there are {}", known.join(", "))
+        })
+    }
+}
+
+/// What a new store is to be.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The algorithm of all four keys.
+    pub algorithm: KeyAlgorithm,
+    /// The hash algorithm of the certificates' signatures: SHA-2 with 256 bits or more.
+    pub hash: HashAlgorithm,
+    /// Days that the certificates are valid.
+    pub days: u32,
+    /// The subjects' organization.
+    pub organization: String,
+    /// Begins the subjects' common names.
+    pub common_name: String,
+    /// Encrypts the keys of the CAs and of IMA; `None` leaves them plain.
+    pub passphrase: Option<Passphrase>,
+    /// For whom the store is.
+    pub purpose: Purpose,
+}
+
+/// For whom a store is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// For products.
+    Production,
+    /// For development: marked in each certificate and by a file.
+    Sample,
+}
+
+/// Why no store was made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CreateError {
+    /// A file is there already; nothing was changed.
+    #[error("{}: is there already; key stores are never overwritten", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file or directory cannot be made; what was made before is removed.
+    #[error("{}: {source}", path.display())]
+    Write {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Certificates cannot be signed with this hash algorithm.
+    #[error("{0}: certificates are signed with sha256, sha384 or sha512")]
+    Hash(HashAlgorithm),
+    /// A subject that X.509 cannot hold, such as a name of more than 64 characters.
+    #[error("{field} {value:?} does not fit a certificate: {source}")]
+    Subject {
+        /// `organization` or `common name`.
+        field: &'static str,
+        /// What was asked for.
+        value: String,
+        /// OpenSSL's reasons.
+        source: ErrorStack,
+    },
+    /// OpenSSL failed.
+    #[error("OpenSSL: {0}")]
+    OpenSsl(#[from] ErrorStack),
+}
+
+/// Makes a store: all of it, or nothing. `directory` is made if it is not there; nothing
+/// that stands in it is overwritten. Directories get mode 0700, keys 0600.
+pub fn create(directory: &Path, plan: &Plan) -> Result<Vec<(Role, Certificate)>, CreateError> {
+    refuse_existing(directory)?;
+    let parent = match directory.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(parent)
+        .map_err(|source| CreateError::Write { path: parent.to_owned(), source })?;
+    // made beside its final place, so that renaming it there is one step
+    let staging = tempfile::Builder::new()
+        .prefix(".imactl-keys-")
+        .tempdir_in(parent)
+        .map_err(|source| CreateError::Write { path: parent.to_owned(), source })?;
+    let certificates = fill(staging.path(), plan)?;
+    publish(staging.path(), directory)?;
+    Ok(certificates)
+}
+
+fn refuse_existing(directory: &Path) -> Result<(), CreateError> {
+    let mut paths: Vec<_> = Role::ALL.iter().map(|role| directory.join(role.directory())).collect();
+    paths.push(directory.join(SAMPLE_FILE));
+    match paths.into_iter().find(|path| path.symlink_metadata().is_ok()) {
+        Some(path) => Err(CreateError::Exists { path }),
+        None => Ok(()),
+    }
+}
+
+fn fill(staging: &Path, plan: &Plan) -> Result<Vec<(Role, Certificate)>, CreateError> {
+    let mut issued: Vec<(Role, Certificate)> = Vec::new();
+    let mut authority: Option<(PKey<Private>, Certificate)> = None;
+    for role in Role::ALL {
+        let key = plan.algorithm.generate()?;
+        let certificate = issue(plan, role, &key, authority.as_ref())?;
+        let secret = match role {
+            // the kernel's build reads this one by itself
+            Role::Modsign => None,
+            _ => plan.passphrase.as_ref(),
+        };
+        write_key_and_certificates(staging, role, &key, secret, &certificate)?;
+        issued.push((role, certificate.clone()));
+        authority.get_or_insert((key, certificate));
+    }
+    if plan.purpose == Purpose::Sample {
+        let text = b"These keys were made for development and protect nothing.\n\
+            Anybody who has them can sign for a machine that trusts them. Do not ship them.\n";
+        write_new(&staging.join(SAMPLE_FILE), 0o644, text)?;
+    }
+    Ok(issued)
+}
+
+fn write_key_and_certificates(
+    staging: &Path,
+    role: Role,
+    key: &PKey<Private>,
+    passphrase: Option<&Passphrase>,
+    certificate: &Certificate,
+) -> Result<(), CreateError> {
+    let directory = staging.join(role.directory());
+    DirBuilder::new()
+        .mode(0o700)
+        .create(&directory)
+        .map_err(|source| CreateError::Write { path: directory, source })?;
+    let pem = match passphrase {
+        Some(passphrase) => encrypted_pem(key, passphrase)?,
+        None => Zeroizing::new(key.private_key_to_pem_pkcs8()?),
+    };
+    write_new(&role.path(staging, "key"), 0o600, &pem)?;
+    write_new(&role.path(staging, "crt"), 0o644, &certificate.to_pem()?)?;
+    write_new(&role.path(staging, "der"), 0o644, certificate.der())
+}
+
+fn write_new(path: &Path, mode: u32, content: &[u8]) -> Result<(), CreateError> {
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+        file.write_all(content)?;
+        file.sync_all()
+    };
+    write().map_err(|source| CreateError::Write { path: path.to_owned(), source })
+}
+
+/// Moves the finished store to its place: whole if the place is free, else directory by
+/// directory into what is there, taking back what was moved if one does not go.
+fn publish(staging: &Path, directory: &Path) -> Result<(), CreateError> {
+    let failed = |path: &Path, source| CreateError::Write { path: path.to_owned(), source };
+    if directory.symlink_metadata().is_err() {
+        return fs::rename(staging, directory).map_err(|source| failed(directory, source));
+    }
+    let mut moved: Vec<PathBuf> = Vec::new();
+    let entries = fs::read_dir(staging).map_err(|source| failed(staging, source))?;
+    for entry in entries {
+        let entry = entry.map_err(|source| failed(staging, source))?;
+        let target = directory.join(entry.file_name());
+        if let Err(source) = fs::rename(entry.path(), &target) {
+            for path in &moved {
+                let back = staging.join(path.file_name().unwrap_or_default());
+                fs::rename(path, back).map_err(|source| failed(path, source))?;
+            }
+            return Err(failed(&target, source));
+        }
+        moved.push(target);
+    }
+    Ok(())
+}
+
+/// PKCS#8 under PBES2: `openssl pkcs8 -topk8 -v2 aes-256-cbc -iter 600000`.
+fn encrypted_pem(
+    key: &PKey<Private>,
+    passphrase: &Passphrase,
+) -> Result<Zeroizing<Vec<u8>>, ErrorStack> {
+    let (mut salt, mut iv) = ([0; 16], [0; 16]);
+    openssl::rand::rand_bytes(&mut salt)?;
+    openssl::rand::rand_bytes(&mut iv)?;
+    let mut secret = Zeroizing::new([0; 32]);
+    let rounds = PBKDF2_ITERATIONS as usize;
+    pbkdf2_hmac(passphrase.as_bytes(), &salt, rounds, MessageDigest::sha256(), &mut *secret)?;
+    let plain = Zeroizing::new(key.private_key_to_pkcs8()?);
+    let encrypted = encrypt(Cipher::aes_256_cbc(), &*secret, Some(&iv), &plain)?;
+    let der = der::encrypted_private_key_info(&salt, PBKDF2_ITERATIONS, &iv, &encrypted);
+    let mut pem = b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n".to_vec();
+    for line in openssl::base64::encode_block(&der).as_bytes().chunks(64) {
+        pem.extend_from_slice(line);
+        pem.push(b'\n');
+    }
+    pem.extend_from_slice(b"-----END ENCRYPTED PRIVATE KEY-----\n");
+    Ok(Zeroizing::new(pem))
+}
+
+/// Issues the certificate of `key`, by `authority` or, without one, by itself.
+fn issue(
+    plan: &Plan,
+    role: Role,
+    key: &PKey<Private>,
+    authority: Option<&(PKey<Private>, Certificate)>,
+) -> Result<Certificate, CreateError> {
+    let digest = match plan.hash {
+        HashAlgorithm::Sha256 => MessageDigest::sha256(),
+        HashAlgorithm::Sha384 => MessageDigest::sha384(),
+        HashAlgorithm::Sha512 => MessageDigest::sha512(),
+        other => return Err(CreateError::Hash(other)),
+    };
+    let subject = subject(plan, role)?;
+    let mut builder = X509::builder()?;
+    builder.set_version(2)?;
+    builder.set_serial_number(&*random_serial()?)?;
+    builder.set_subject_name(&subject)?;
+    match authority {
+        Some((_, issuer)) => builder.set_issuer_name(issuer.x509().subject_name())?,
+        None => builder.set_issuer_name(&subject)?,
+    }
+    builder.set_not_before(&*Asn1Time::days_from_now(0)?)?;
+    builder.set_not_after(&*Asn1Time::days_from_now(plan.days)?)?;
+    builder.set_pubkey(key)?;
+    extend(&mut builder, role, authority.map(|(_, issuer)| issuer))?;
+    let signing_key = authority.map_or(key, |(key, _)| key);
+    builder.sign(signing_key, digest)?;
+    Ok(Certificate::new(builder.build())?)
+}
+
+fn extend(
+    builder: &mut X509Builder,
+    role: Role,
+    issuer: Option<&Certificate>,
+) -> Result<(), ErrorStack> {
+    let mut constraints = BasicConstraints::new();
+    let mut usage = KeyUsage::new();
+    match role {
+        Role::SystemTrusted | Role::SecondaryTrusted => {
+            constraints.ca();
+            usage.key_cert_sign().crl_sign();
+        }
+        Role::Modsign | Role::Ima => {
+            usage.digital_signature();
+        }
+    }
+    builder.append_extension(constraints.critical().build()?)?;
+    builder.append_extension(usage.critical().build()?)?;
+    if let Role::Modsign | Role::Ima = role {
+        builder.append_extension(ExtendedKeyUsage::new().code_signing().build()?)?;
+    }
+    let context = builder.x509v3_context(issuer.map(|issuer| &**issuer.x509()), None);
+    let subject_key = SubjectKeyIdentifier::new().build(&context)?;
+    builder.append_extension(subject_key)?;
+    // after the subject's, from which a self-signed certificate's is taken
+    let context = builder.x509v3_context(issuer.map(|issuer| &**issuer.x509()), None);
+    let authority_key = AuthorityKeyIdentifier::new().keyid(true).build(&context)?;
+    builder.append_extension(authority_key)
+}
+
+fn subject(plan: &Plan, role: Role) -> Result<openssl::x509::X509Name, CreateError> {
+    let organization = match plan.purpose {
+        Purpose::Production => plan.organization.clone(),
+        Purpose::Sample => format!("{}: {SAMPLE_MARK}", plan.organization),
+    };
+    let common_name = format!(
+        "{} {}",
+        plan.common_name,
+        match role {
+            Role::SystemTrusted => "system trusted key",
+            Role::SecondaryTrusted => "secondary trusted key",
+            Role::Modsign => "module signing key",
+            Role::Ima => "IMA signing key",
+        }
+    );
+    let mut name = X509NameBuilder::new()?;
+    for (field, nid, value) in [
+        ("organization", Nid::ORGANIZATIONNAME, organization),
+        ("common name", Nid::COMMONNAME, common_name),
+    ] {
+        name.append_entry_by_nid(nid, &value).map_err(|source| CreateError::Subject {
+            field,
+            value,
+            source,
+        })?;
+    }
+    Ok(name.build())
+}
+
+/// 127 random bits: positive, and never the same twice (RFC 5280, 4.1.2.2).
+fn random_serial() -> Result<Asn1Integer, ErrorStack> {
+    let mut number = BigNum::new()?;
+    number.rand(127, MsbOption::MAYBE_ZERO, false)?;
+    number.to_asn1_integer()
+}

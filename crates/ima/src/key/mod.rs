@@ -1,0 +1,212 @@
+//! Keys: what signs, what verifies, and the stores they are kept in.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`private`] | private keys in files, in every form that people have |
+//! | [`certificate`] | X.509 certificates, and how the kernel will see them |
+//! | [`store`] | the directory layout of a key store |
+//! | [`create`] | a new chain of keys and certificates |
+//! | [`check`] | what is wrong with keys and certificates |
+//! | [`passphrase`] | secrets, wiped after use |
+
+pub mod certificate;
+pub mod check;
+pub mod create;
+mod der;
+pub mod passphrase;
+pub mod private;
+pub mod store;
+
+use std::fmt;
+
+use ima_format::hash::{Digest, HashAlgorithm};
+use ima_format::xattr::KeyId;
+use openssl::error::ErrorStack;
+use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
+use openssl::pkey::{HasPublic, Id, PKey, PKeyRef, Public};
+
+/// A signing key, in a file or in hardware. Shared between threads; each opens a session.
+pub trait Signer: Send + Sync {
+    /// How the kernel will look for the certificate.
+    fn key_id(&self) -> KeyId;
+
+    /// The public half.
+    fn public_key(&self) -> &PublicKey;
+
+    /// Begins a series of signatures. A session serves one thread; several may be open.
+    ///
+    /// # Errors
+    /// The key cannot be used now: a token is gone, OpenSSL cannot make a context.
+    fn session(&self) -> Result<Box<dyn Session + '_>, SignError>;
+}
+
+/// A series of signatures by one key, made by one thread.
+pub trait Session {
+    /// Appends the signature of `digest` to `signature`: RSA, PKCS#1 v1.5 with the
+    /// algorithm's DigestInfo; ECDSA, the DER of r and s over the digest's bytes.
+    ///
+    /// # Errors
+    /// The key or its device failed, or the kernel could not verify a signature of this
+    /// key type over this algorithm ([`SignError::Unverifiable`]).
+    fn sign(&mut self, digest: &Digest, signature: &mut Vec<u8>) -> Result<(), SignError>;
+
+    /// Whether the same digest gives the same signature, at a cost below verifying one.
+    fn repeats_itself(&self) -> bool;
+}
+
+/// Why no signature was made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SignError {
+    /// The kernel has no way to verify this combination, so it is not made.
+    #[error("no kernel verifies {key_type} signatures over {algorithm}")]
+    Unverifiable {
+        /// The key's type.
+        key_type: KeyType,
+        /// The hash algorithm asked for.
+        algorithm: HashAlgorithm,
+    },
+    /// OpenSSL failed.
+    #[error("OpenSSL: {0}")]
+    OpenSsl(#[from] ErrorStack),
+}
+
+/// A public key's algorithm and size, as far as signing files is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyType {
+    /// RSA with a modulus of so many bits.
+    Rsa(u32),
+    /// ECDSA on a curve: its name as the kernel's policy and RFC 5480 know it.
+    Ecdsa(Curve),
+    /// Something that cannot sign files.
+    Other(Id),
+}
+
+/// The curves that the kernel's ECDSA knows (`crypto/ecdsa.c`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // the names of FIPS 186
+pub enum Curve {
+    P192,
+    P256,
+    P384,
+    P521,
+    /// A curve that the kernel does not know.
+    Unknown(Nid),
+}
+
+impl fmt::Display for KeyType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rsa(bits) => write!(f, "rsa-{bits}"),
+            Self::Ecdsa(Curve::P192) => f.write_str("p-192"),
+            Self::Ecdsa(Curve::P256) => f.write_str("p-256"),
+            Self::Ecdsa(Curve::P384) => f.write_str("p-384"),
+            Self::Ecdsa(Curve::P521) => f.write_str("p-521"),
+            Self::Ecdsa(Curve::Unknown(nid)) => {
+                write!(f, "ec-{}", nid.short_name().unwrap_or("unknown"))
+            }
+            Self::Other(id) => f.write_str(match *id {
+                Id::RSA_PSS => "rsa-pss",
+                Id::DSA => "dsa",
+                Id::ED25519 => "ed25519",
+                Id::ED448 => "ed448",
+                _ => "key of an unknown type",
+            }),
+        }
+    }
+}
+
+impl KeyType {
+    fn of<T: HasPublic>(key: &PKeyRef<T>) -> Self {
+        match key.id() {
+            Id::RSA => Self::Rsa(key.bits()),
+            Id::EC => {
+                let nid = key.ec_key().ok().and_then(|ec| ec.group().curve_name());
+                Self::Ecdsa(match nid.unwrap_or(Nid::UNDEF) {
+                    Nid::X9_62_PRIME192V1 => Curve::P192,
+                    Nid::X9_62_PRIME256V1 => Curve::P256,
+                    Nid::SECP384R1 => Curve::P384,
+                    Nid::SECP521R1 => Curve::P521,
+                    other => Curve::Unknown(other),
+                })
+            }
+            other => Self::Other(other),
+        }
+    }
+
+    /// Whether some kernel verifies this key type's signature over this algorithm.
+    ///
+    /// RSA: `rsa_asn1_templates` in `crypto/rsa-pkcs1pad.c`. ECDSA:
+    /// `software_key_determine_akcipher` in `crypto/asymmetric_keys/public_key.c`, which
+    /// names the SHA-1, SHA-2 and SHA-3 families alone.
+    pub fn verifiable_over(self, algorithm: HashAlgorithm) -> bool {
+        use HashAlgorithm::*;
+        match self {
+            Self::Rsa(_) => matches!(
+                algorithm,
+                Md5 | Sha1
+                    | Rmd160
+                    | Sha224
+                    | Sha256
+                    | Sha384
+                    | Sha512
+                    | Sha3_256
+                    | Sha3_384
+                    | Sha3_512
+            ),
+            Self::Ecdsa(Curve::Unknown(_)) | Self::Other(_) => false,
+            Self::Ecdsa(_) => matches!(
+                algorithm,
+                Sha1 | Sha224 | Sha256 | Sha384 | Sha512 | Sha3_256 | Sha3_384 | Sha3_512
+            ),
+        }
+    }
+}
+
+/// A public key and what is derived from it.
+#[derive(Debug, Clone)]
+pub struct PublicKey {
+    key: PKey<Public>,
+    key_type: KeyType,
+}
+
+impl PublicKey {
+    pub(crate) fn of<T: HasPublic>(key: &PKeyRef<T>) -> Result<Self, ErrorStack> {
+        let key = PKey::public_key_from_der(&key.public_key_to_der()?)?;
+        let key_type = KeyType::of(&key);
+        Ok(Self { key, key_type })
+    }
+
+    /// The algorithm and size.
+    pub fn key_type(&self) -> KeyType {
+        self.key_type
+    }
+
+    /// The key id without a certificate: the last four bytes of the SHA-1 of the subject
+    /// public key's BIT STRING content (RFC 5280, 4.2.1.2, method 1), which is what most
+    /// tools, this one too, make the Subject Key Identifier of.
+    pub fn default_key_id(&self) -> Result<KeyId, ErrorStack> {
+        let identifier = self.subject_key_identifier()?;
+        let [.., a, b, c, d] = identifier;
+        Ok(KeyId([a, b, c, d]))
+    }
+
+    pub(crate) fn subject_key_identifier(&self) -> Result<[u8; 20], ErrorStack> {
+        let info = self.key.public_key_to_der()?;
+        let bits = der::subject_public_key(&info).unwrap_or(&info);
+        let digest = openssl::hash::hash(MessageDigest::sha1(), bits)?;
+        let mut identifier = [0; 20];
+        identifier.copy_from_slice(&digest);
+        Ok(identifier)
+    }
+
+    pub(crate) fn pkey(&self) -> &PKeyRef<Public> {
+        &self.key
+    }
+
+    /// Whether the two are the same key.
+    pub fn is(&self, other: &Self) -> bool {
+        self.key.public_eq(&other.key)
+    }
+}

@@ -1,0 +1,242 @@
+//! Private keys in files: read in every form that people have, and used.
+//!
+//! PKCS#8 plain and encrypted (RFC 5958), traditional RSA and SEC 1 EC (RFC 5915) in PEM,
+//! `Proc-Type: 4,ENCRYPTED` (RFC 1421) too, alone or beside certificates, and DER.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use ima_format::hash::{Digest, HashAlgorithm};
+use ima_format::xattr::KeyId;
+use openssl::error::ErrorStack;
+use openssl::pkey::{PKey, Private};
+#[cfg(ossl320)]
+use openssl::pkey_ctx::NonceType;
+use openssl::pkey_ctx::PkeyCtx;
+use openssl::rsa::Padding;
+use zeroize::Zeroizing;
+
+use super::certificate::Certificate;
+use super::passphrase::Passphrase;
+use super::{KeyType, PublicKey, Session, SignError, Signer};
+use crate::digest::{openssl_digest, DigestError};
+
+/// Why a private key could not be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PrivateKeyError {
+    /// The file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file holds no private key in a form that is known.
+    #[error("{}: no private key in it", path.display())]
+    NotAKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The key is encrypted and no passphrase is at hand.
+    #[error("{}: the key is encrypted, and there is no passphrase", path.display())]
+    PassphraseNeeded {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The passphrase does not decrypt the key.
+    #[error("{}: the passphrase does not decrypt the key", path.display())]
+    WrongPassphrase {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The passphrase could not be asked for.
+    #[error("{}: cannot ask for the passphrase: {source}", path.display())]
+    Ask {
+        /// The key's file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The key is neither RSA nor ECDSA on a curve of the kernel's.
+    #[error("{}: a {key_type} key cannot sign files for the kernel", path.display())]
+    Unsuitable {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        key_type: KeyType,
+    },
+    /// OpenSSL failed.
+    #[error("{}: OpenSSL: {source}", path.display())]
+    OpenSsl {
+        /// The file.
+        path: PathBuf,
+        /// OpenSSL's reasons.
+        source: ErrorStack,
+    },
+}
+
+/// Where a passphrase comes from when a key turns out to be encrypted: asked at most once,
+/// with the key's path; `None` means that there is none.
+pub type AskPassphrase<'a> = dyn FnMut(&Path) -> io::Result<Option<Passphrase>> + 'a;
+
+/// A private key read from a file.
+#[derive(Debug)]
+pub struct PrivateKey {
+    path: PathBuf,
+    key: PKey<Private>,
+    public: PublicKey,
+    /// Certificates that stand in the same file.
+    certificates: Vec<Certificate>,
+    encrypted: bool,
+}
+
+impl PrivateKey {
+    /// Reads a private key, asking for its passphrase if it is encrypted.
+    pub fn read(path: &Path, ask: &mut AskPassphrase<'_>) -> Result<Self, PrivateKeyError> {
+        let content = fs::read(path)
+            .map(Zeroizing::new)
+            .map_err(|source| PrivateKeyError::Read { path: path.to_owned(), source })?;
+        let (key, encrypted) = parse(path, &content, ask)?;
+        let public = PublicKey::of(&key)
+            .map_err(|source| PrivateKeyError::OpenSsl { path: path.to_owned(), source })?;
+        let certificates = Certificate::parse_all(&content).unwrap_or_default();
+        Ok(Self { path: path.to_owned(), key, public, certificates, encrypted })
+    }
+
+    /// The public half.
+    pub fn public_key(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// The certificate for this key that stands in the same file.
+    pub fn certificate(&self) -> Option<&Certificate> {
+        self.certificates.iter().find(|certificate| certificate.public_key().is(&self.public))
+    }
+
+    /// Whether a passphrase protects the file.
+    pub fn is_encrypted(&self) -> bool {
+        self.encrypted
+    }
+
+    /// Makes a signer of it, with the key id that its certificate has.
+    ///
+    /// # Errors
+    /// [`PrivateKeyError::Unsuitable`] for a key that the kernel cannot verify with.
+    pub fn into_signer(self, key_id: KeyId) -> Result<KeySigner, PrivateKeyError> {
+        let key_type = self.public.key_type();
+        if !key_type.verifiable_over(HashAlgorithm::Sha256) {
+            return Err(PrivateKeyError::Unsuitable { path: self.path, key_type });
+        }
+        Ok(KeySigner { key: self.key, public: self.public, key_id })
+    }
+}
+
+/// Reads the key, and tells whether it was encrypted.
+fn parse(
+    path: &Path,
+    content: &[u8],
+    ask: &mut AskPassphrase<'_>,
+) -> Result<(PKey<Private>, bool), PrivateKeyError> {
+    let mut asked: Option<io::Result<Option<Passphrase>>> = None;
+    let pem = PKey::private_key_from_pem_callback(content, |buffer| {
+        let answer = asked.get_or_insert_with(|| ask(path));
+        let Ok(Some(passphrase)) = answer else { return Err(ErrorStack::get()) };
+        let passphrase = passphrase.as_bytes();
+        match buffer.get_mut(..passphrase.len()) {
+            Some(room) => {
+                room.copy_from_slice(passphrase);
+                Ok(passphrase.len())
+            }
+            None => Err(ErrorStack::get()),
+        }
+    });
+    let path = path.to_owned();
+    match (pem, asked) {
+        (Ok(key), asked) => Ok((key, asked.is_some())),
+        (Err(_), Some(Err(source))) => Err(PrivateKeyError::Ask { path, source }),
+        (Err(_), Some(Ok(None))) => Err(PrivateKeyError::PassphraseNeeded { path }),
+        (Err(_), Some(Ok(Some(_)))) => Err(PrivateKeyError::WrongPassphrase { path }),
+        (Err(_), None) => match PKey::private_key_from_der(content) {
+            Ok(key) => Ok((key, false)),
+            Err(_) => Err(PrivateKeyError::NotAKey { path }),
+        },
+    }
+}
+
+/// A signer whose key is in memory.
+#[derive(Debug)]
+pub struct KeySigner {
+    key: PKey<Private>,
+    public: PublicKey,
+    key_id: KeyId,
+}
+
+impl Signer for KeySigner {
+    fn key_id(&self) -> KeyId {
+        self.key_id
+    }
+
+    fn public_key(&self) -> &PublicKey {
+        &self.public
+    }
+
+    fn session(&self) -> Result<Box<dyn Session + '_>, SignError> {
+        Ok(Box::new(KeySession { signer: self, prepared: None }))
+    }
+}
+
+/// One thread's use of a [`KeySigner`]: the context for one algorithm is kept.
+struct KeySession<'a> {
+    signer: &'a KeySigner,
+    prepared: Option<Prepared>,
+}
+
+struct Prepared {
+    algorithm: HashAlgorithm,
+    context: PkeyCtx<Private>,
+}
+
+impl KeySession<'_> {
+    fn prepare(&self, algorithm: HashAlgorithm) -> Result<Prepared, SignError> {
+        let key_type = self.signer.public.key_type();
+        if !key_type.verifiable_over(algorithm) {
+            return Err(SignError::Unverifiable { key_type, algorithm });
+        }
+        let md = match openssl_digest(algorithm) {
+            Ok(md) => md,
+            Err(DigestError::OpenSsl(errors)) => return Err(errors.into()),
+            Err(_) => return Err(SignError::Unverifiable { key_type, algorithm }),
+        };
+        let mut context = PkeyCtx::new(&self.signer.key)?;
+        context.sign_init()?;
+        if let KeyType::Rsa(_) = key_type {
+            context.set_rsa_padding(Padding::PKCS1)?;
+        }
+        context.set_signature_md(&md)?;
+        // RFC 6979: the same file and key give the same bytes, and no nonce can be bad
+        #[cfg(ossl320)]
+        if let KeyType::Ecdsa(_) = key_type {
+            context.set_nonce_type(NonceType::DETERMINISTIC_K)?;
+        }
+        Ok(Prepared { algorithm, context })
+    }
+}
+
+impl Session for KeySession<'_> {
+    fn sign(&mut self, digest: &Digest, signature: &mut Vec<u8>) -> Result<(), SignError> {
+        let algorithm = digest.algorithm();
+        if self.prepared.as_ref().map(|prepared| prepared.algorithm) != Some(algorithm) {
+            self.prepared = Some(self.prepare(algorithm)?);
+        }
+        if let Some(Prepared { context, .. }) = &mut self.prepared {
+            context.sign_to_vec(digest.as_bytes(), signature)?;
+        }
+        Ok(())
+    }
+
+    fn repeats_itself(&self) -> bool {
+        cfg!(ossl320) && matches!(self.signer.public.key_type(), KeyType::Ecdsa(_))
+    }
+}

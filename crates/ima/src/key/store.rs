@@ -1,0 +1,199 @@
+//! The directory layout of a key store, as OpenEmbedded key stores have it.
+//!
+//! ```text
+//! system_trusted_keys/system_trusted_key.{key,crt,der}          the CA, compiled into the kernel
+//! secondary_trusted_keys/secondary_trusted_key.{key,crt,der}    a CA that it signed
+//! modsign_keys/modsign_key.{key,crt,der}                        signs kernel modules
+//! ima_keys/x509_ima.{key,crt,der}                               signs files
+//! ```
+//!
+//! `.key` is PEM, `.crt` a certificate in PEM, `.der` the same certificate in DER.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use super::certificate::{Certificate, CertificateError};
+use super::create::SAMPLE_FILE;
+use super::private::{AskPassphrase, KeySigner, PrivateKey, PrivateKeyError};
+
+/// What a key of the store is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The root of trust: its certificate goes into `.builtin_trusted_keys`.
+    SystemTrusted,
+    /// A second CA, signed by the first: `.secondary_trusted_keys`.
+    SecondaryTrusted,
+    /// Signs kernel modules.
+    Modsign,
+    /// Signs files: `.ima`.
+    Ima,
+}
+
+impl Role {
+    /// All roles, issuers before what they sign.
+    pub const ALL: [Self; 4] =
+        [Self::SystemTrusted, Self::SecondaryTrusted, Self::Modsign, Self::Ima];
+
+    /// The store's directory for it.
+    pub const fn directory(self) -> &'static str {
+        match self {
+            Self::SystemTrusted => "system_trusted_keys",
+            Self::SecondaryTrusted => "secondary_trusted_keys",
+            Self::Modsign => "modsign_keys",
+            Self::Ima => "ima_keys",
+        }
+    }
+
+    /// The files' name without extension.
+    pub const fn stem(self) -> &'static str {
+        match self {
+            Self::SystemTrusted => "system_trusted_key",
+            Self::SecondaryTrusted => "secondary_trusted_key",
+            Self::Modsign => "modsign_key",
+            Self::Ima => "x509_ima",
+        }
+    }
+
+    /// The path of one of the files below a store.
+    pub fn path(self, store: &Path, extension: &str) -> PathBuf {
+        store.join(self.directory()).join(self.stem()).with_extension(extension)
+    }
+}
+
+/// A key store: a directory in the layout above, or its `ima_keys` directory alone.
+#[derive(Debug, Clone)]
+pub struct KeyStore {
+    ima_keys: PathBuf,
+    root: PathBuf,
+}
+
+/// Why a key store cannot serve.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The directory is no key store.
+    #[error("{}: no key store: neither ima_keys/x509_ima.* nor x509_ima.* in it", path.display())]
+    NotAStore {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory cannot be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A certificate cannot be read.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// The private key cannot be read.
+    #[error(transparent)]
+    PrivateKey(#[from] PrivateKeyError),
+    /// The private key and the certificate beside it are not a pair.
+    #[error("{}: not the private key of {}", key.display(), certificate.display())]
+    Mismatch {
+        /// The private key's file.
+        key: PathBuf,
+        /// The certificate's file.
+        certificate: PathBuf,
+    },
+}
+
+impl KeyStore {
+    /// Opens a store. `path` may be the store, or its `ima_keys` directory.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        // a directory that cannot be read is told as such, not as no store
+        fs::read_dir(path).map_err(|source| StoreError::Read { path: path.to_owned(), source })?;
+        let inner = path.join(Role::Ima.directory());
+        for ima_keys in [inner, path.to_owned()] {
+            let has = |extension: &str| {
+                ima_keys.join(Role::Ima.stem()).with_extension(extension).exists()
+            };
+            if CERTIFICATE_EXTENSIONS.iter().any(|extension| has(extension)) || has("key") {
+                return Ok(Self { ima_keys, root: path.to_owned() });
+            }
+        }
+        Err(StoreError::NotAStore { path: path.to_owned() })
+    }
+
+    /// The IMA certificates: every certificate in `ima_keys`.
+    pub fn ima_certificates(&self) -> Result<Vec<Certificate>, StoreError> {
+        let mut certificates: Vec<Certificate> = Vec::new();
+        for path in certificate_files(&self.ima_keys)
+            .map_err(|source| StoreError::Read { path: self.ima_keys.clone(), source })?
+        {
+            for certificate in Certificate::read_all(&path)? {
+                if !certificates.iter().any(|known| known.der() == certificate.der()) {
+                    certificates.push(certificate);
+                }
+            }
+        }
+        Ok(certificates)
+    }
+
+    /// The IMA signer: the private key with its certificate's key id.
+    pub fn ima_signer(&self, ask: &mut AskPassphrase<'_>) -> Result<KeySigner, StoreError> {
+        let path = self.ima_keys.join("x509_ima.key");
+        let key = PrivateKey::read(&path, ask)?;
+        let beside = CERTIFICATE_EXTENSIONS
+            .iter()
+            .map(|extension| path.with_extension(extension))
+            .find(|path| path.exists());
+        let certificate = match &beside {
+            Some(path) => Certificate::read_all(path)?.into_iter().next(),
+            None => key.certificate().cloned(),
+        };
+        let key_id = match certificate {
+            Some(certificate) if certificate.public_key().is(key.public_key()) => {
+                certificate.key_id()
+            }
+            Some(_) => {
+                return Err(StoreError::Mismatch {
+                    key: path.clone(),
+                    certificate: beside.unwrap_or(path),
+                });
+            }
+            None => key
+                .public_key()
+                .default_key_id()
+                .map_err(|source| PrivateKeyError::OpenSsl { path, source })?,
+        };
+        Ok(key.into_signer(key_id)?)
+    }
+
+    /// Whether the store was made for development.
+    pub fn is_sample(&self) -> bool {
+        [&self.root, &self.ima_keys].iter().any(|directory| is_sample_directory(directory))
+            || self
+                .ima_certificates()
+                .is_ok_and(|certificates| certificates.iter().any(Certificate::is_sample))
+    }
+}
+
+/// Whether a directory, or the store that it is part of, is marked as a sample.
+pub fn is_sample_directory(directory: &Path) -> bool {
+    [Some(directory), directory.parent()]
+        .into_iter()
+        .flatten()
+        .any(|directory| directory.join(SAMPLE_FILE).exists())
+}
+
+const CERTIFICATE_EXTENSIONS: [&str; 4] = ["der", "crt", "pem", "cer"];
+
+/// The files in a directory that certificates are kept in, sorted by name.
+pub fn certificate_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        if extension.is_some_and(|extension| CERTIFICATE_EXTENSIONS.contains(&extension))
+            && path.is_file()
+        {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}

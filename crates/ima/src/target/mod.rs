@@ -1,0 +1,3 @@
+//! Where signatures live: what is signed, verified, inspected and cleared.
+
+pub mod tree;

@@ -1,0 +1,38 @@
+//! Takes labels off.
+
+use std::io;
+
+use super::{Candidate, Place, Progress, Sink, Tree};
+
+/// What became of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cleared {
+    /// Its label is gone; in a dry run, it would be.
+    Cleared,
+    /// It had none.
+    Bare,
+}
+
+/// Removes the label of each file of a tree.
+///
+/// # Errors
+/// Those of `sink`; a file's are in its report.
+pub fn clear(
+    tree: &Tree,
+    place: Place,
+    dry_run: bool,
+    progress: &dyn Progress,
+    sink: &mut Sink<'_, Cleared>,
+) -> io::Result<()> {
+    let start = || {
+        move |candidate: &Candidate| {
+            let Some(file) = tree.open(candidate, place)? else { return Ok(None) };
+            let had_one = match dry_run {
+                true => file.label(place)?.is_some(),
+                false => file.remove_label(place)?,
+            };
+            Ok(Some(if had_one { Cleared::Cleared } else { Cleared::Bare }))
+        }
+    };
+    tree.run(progress, start, sink)
+}

@@ -1,0 +1,306 @@
+//! One open file: read, watched for changes, its attribute read and set.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ima_format::hash::{Digest, HashAlgorithm};
+use rustix::fs::{fgetxattr, fremovexattr, fsetxattr, OFlags, XattrFlags};
+use rustix::io::Errno;
+
+use super::Candidate;
+use crate::digest::{DigestError, FileHasher};
+use crate::key::SignError;
+
+/// Where a file's label is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// `security.ima`: what the kernel reads.
+    Security,
+    /// `user.ima`: for trials without privileges. No kernel looks at it.
+    User,
+    /// A file beside it, its name followed by `.sig`, holding the attribute's value.
+    Detached,
+}
+
+/// Why a file was not dealt with.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileError {
+    /// It cannot be opened.
+    #[error("cannot open: {0}")]
+    Open(io::Error),
+    /// It cannot be read.
+    #[error("cannot read: {0}")]
+    Read(io::Error),
+    /// It was changed, replaced or cut while it was read.
+    #[error("changed while it was read; not signed")]
+    Changed,
+    /// No digest could be made.
+    #[error(transparent)]
+    Digest(DigestError),
+    /// No signature could be made.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+    /// The attribute cannot be read.
+    #[error("cannot read the attribute: {0}")]
+    ReadAttribute(io::Error),
+    /// No permission to set the attribute.
+    #[error("no permission to change the attribute: {0}")]
+    AttributeDenied(io::Error),
+    /// The file system has no such attributes.
+    #[error("the file system does not keep this attribute: {0}")]
+    AttributeUnsupported(io::Error),
+    /// There is no room for the attribute.
+    #[error("no room for an attribute of {size} bytes: {source}")]
+    NoRoom {
+        /// The attribute's size.
+        size: usize,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The attribute cannot be set for another reason.
+    #[error("cannot change the attribute: {0}")]
+    Attribute(io::Error),
+    /// The signature's file cannot be written, read or removed.
+    #[error("{}: {source}", path.display())]
+    Detached {
+        /// The signature's file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl FileError {
+    /// What to do about it, where there is something to say.
+    pub fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Changed => "sign it again when nothing writes to it",
+            Self::AttributeDenied(_) => {
+                "security.ima needs root (CAP_SYS_ADMIN) and a file that is not immutable \
+                 (lsattr); without root: pseudo, --detached, or --xattr-namespace user"
+            }
+            Self::AttributeUnsupported(_) => {
+                "sign on a file system with security attributes (ext4, xfs, btrfs), or \
+                 --detached"
+            }
+            Self::NoRoom { .. } => {
+                "make ext4 with -I 512 or -O ea_inode, or use a key with shorter signatures \
+                 (p-256)"
+            }
+            _ => return None,
+        })
+    }
+}
+
+impl From<DigestError> for FileError {
+    fn from(error: DigestError) -> Self {
+        match error {
+            DigestError::Read(error) => Self::Read(error),
+            other => Self::Digest(other),
+        }
+    }
+}
+
+/// Two states of a file with the same stamp hold the same bytes, if the change time is not
+/// too fresh: see [`OpenFile::open`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    dev: u64,
+    ino: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(file: &File) -> io::Result<Self> {
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(Errno::INVAL.into());
+        }
+        Ok(Self {
+            dev: metadata.dev(),
+            ino: metadata.ino(),
+            size: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        })
+    }
+
+    /// How long ago the file changed, where that is less than the grain of file systems'
+    /// clocks: two changes within it can bear the same time.
+    fn freshness(&self) -> Option<Duration> {
+        const GRAIN: Duration = Duration::from_millis(20);
+        let (seconds, nanoseconds) = self.changed;
+        let changed = Duration::new(seconds.try_into().ok()?, nanoseconds.try_into().ok()?);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+        let age = now.checked_sub(changed)?;
+        GRAIN.checked_sub(age)
+    }
+}
+
+/// A file that was opened without following a symbolic link and is the one that was found.
+#[derive(Debug)]
+pub(super) struct OpenFile<'a> {
+    pub(super) file: File,
+    path: &'a Path,
+    stamp: Stamp,
+}
+
+impl<'a> OpenFile<'a> {
+    /// Opens what the walk found. A file that changed within the last moments is waited
+    /// for, so that a change during the reading cannot hide behind the same time stamp.
+    pub(super) fn open(candidate: &'a Candidate) -> Result<Self, FileError> {
+        // NONBLOCK: should it have become a FIFO by now, opening does not wait for a writer
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(flags.bits() as i32)
+            .open(&candidate.path)
+            .map_err(|error| match error.raw_os_error().map(Errno::from_raw_os_error) {
+                Some(Errno::LOOP) => FileError::Changed,
+                _ => FileError::Open(error),
+            })?;
+        let mut stamp = Stamp::of(&file).map_err(FileError::Read)?;
+        if (stamp.dev, stamp.ino) != (candidate.dev, candidate.ino) {
+            return Err(FileError::Changed);
+        }
+        if let Some(wait) = stamp.freshness() {
+            std::thread::sleep(wait);
+            stamp = Stamp::of(&file).map_err(FileError::Read)?;
+        }
+        Ok(Self { file, path: &candidate.path, stamp })
+    }
+
+    /// The digest of its content.
+    pub(super) fn digest(
+        &self,
+        hasher: &mut FileHasher,
+        algorithm: HashAlgorithm,
+        progress: &dyn Fn(u64),
+    ) -> Result<Digest, FileError> {
+        let (digest, read) = hasher.digest(&self.file, self.stamp.size, algorithm, progress)?;
+        match read == self.stamp.size {
+            true => Ok(digest),
+            false => Err(FileError::Changed),
+        }
+    }
+
+    /// Sees that it is as it was when it was opened.
+    pub(super) fn check_unchanged(&self) -> Result<(), FileError> {
+        match Stamp::of(&self.file).map_err(FileError::Read)? == self.stamp {
+            true => Ok(()),
+            false => Err(FileError::Changed),
+        }
+    }
+
+    /// The label in `place`, if there is one.
+    pub(super) fn label(&self, place: Place) -> Result<Option<Vec<u8>>, FileError> {
+        let Some(name) = attribute_name(place) else { return self.detached() };
+        // larger than any signature but the largest post-quantum ones
+        let mut value = vec![0; 1024];
+        loop {
+            match fgetxattr(&self.file, name, &mut value[..]) {
+                Ok(length) => {
+                    value.truncate(length);
+                    return Ok(Some(value));
+                }
+                Err(Errno::NODATA | Errno::OPNOTSUPP) => return Ok(None),
+                // XATTR_SIZE_MAX is 64 KiB, so that this ends
+                Err(Errno::RANGE) if value.len() <= 1 << 16 => {
+                    value.resize(value.len() * 8, 0);
+                }
+                Err(error) => return Err(FileError::ReadAttribute(error.into())),
+            }
+        }
+    }
+
+    fn detached(&self) -> Result<Option<Vec<u8>>, FileError> {
+        let path = detached_path(self.path);
+        match fs::read(&path) {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(FileError::Detached { path, source }),
+        }
+    }
+
+    /// Sets the label in `place`: whole, or not at all.
+    pub(super) fn set_label(&self, place: Place, value: &[u8]) -> Result<(), FileError> {
+        let Some(name) = attribute_name(place) else { return self.set_detached(value) };
+        fsetxattr(&self.file, name, value, XattrFlags::empty()).map_err(|errno| {
+            let error = errno.into();
+            match errno {
+                Errno::PERM | Errno::ACCESS => FileError::AttributeDenied(error),
+                Errno::OPNOTSUPP => FileError::AttributeUnsupported(error),
+                Errno::NOSPC | Errno::DQUOT | Errno::TOOBIG | Errno::RANGE => {
+                    FileError::NoRoom { size: value.len(), source: error }
+                }
+                _ => FileError::Attribute(error),
+            }
+        })
+    }
+
+    fn set_detached(&self, value: &[u8]) -> Result<(), FileError> {
+        let path = detached_path(self.path);
+        let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let write = || {
+            let mut file = tempfile::Builder::new()
+                .prefix(".imactl-")
+                .permissions(fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(
+                    0o644,
+                )))
+                .tempfile_in(directory.unwrap_or(Path::new(".")))?;
+            file.write_all(value)?;
+            file.as_file().sync_data()?;
+            file.persist(&path)?;
+            Ok(())
+        };
+        write().map_err(|source| FileError::Detached { path: path.clone(), source })
+    }
+
+    /// Removes the label from `place`; tells whether there was one.
+    pub(super) fn remove_label(&self, place: Place) -> Result<bool, FileError> {
+        let Some(name) = attribute_name(place) else {
+            let path = detached_path(self.path);
+            return match fs::remove_file(&path) {
+                Ok(()) => Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+                Err(source) => Err(FileError::Detached { path, source }),
+            };
+        };
+        match fremovexattr(&self.file, name) {
+            Ok(()) => Ok(true),
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(false),
+            Err(errno @ (Errno::PERM | Errno::ACCESS)) => {
+                Err(FileError::AttributeDenied(errno.into()))
+            }
+            Err(errno) => Err(FileError::Attribute(errno.into())),
+        }
+    }
+}
+
+fn attribute_name(place: Place) -> Option<&'static str> {
+    match place {
+        Place::Security => Some(ima_format::xattr::XATTR_NAME_IMA),
+        Place::User => Some("user.ima"),
+        Place::Detached => None,
+    }
+}
+
+/// The path of a file's detached signature.
+fn detached_path(path: &Path) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(".sig");
+    PathBuf::from(name)
+}
+
+/// Whether a path is a detached signature beside its file.
+pub(super) fn is_detached_signature(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "sig")
+        && path.with_extension("").is_file()
+}

@@ -1,0 +1,148 @@
+//! Trees of files on a mounted file system.
+//!
+//! A walk finds files, workers take them, results come back in the walk's order. A file is
+//! opened once, without following a symbolic link, and what is read, checked and labelled
+//! is that open file.
+
+mod clear;
+mod file;
+mod inspect;
+mod pool;
+mod select;
+mod sign;
+mod verify;
+mod walk;
+
+use std::collections::HashSet;
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub use clear::{clear, Cleared};
+use file::OpenFile;
+pub use file::{FileError, Place};
+pub use inspect::{inspect, Fit, Inspection};
+pub use select::{Only, Selection, SelectionError};
+pub use sign::{sign, SignMode, SignOptions, Signed};
+pub use verify::{verify, VerifyOptions};
+pub use walk::{Candidate, WalkError};
+
+/// Which files, and how many at a time.
+#[derive(Debug)]
+pub struct Tree {
+    /// Files and directories, walked in this order, directories sorted by name.
+    pub roots: Vec<PathBuf>,
+    /// Which of what is found there.
+    pub selection: Selection,
+    /// Worker threads.
+    pub jobs: NonZeroUsize,
+}
+
+/// Is told how far a run has come, from any thread.
+pub trait Progress: Sync {
+    /// A file of so many bytes was found.
+    fn found(&self, bytes: u64);
+    /// So many more bytes were read.
+    fn read(&self, bytes: u64);
+    /// A file is done.
+    fn finished(&self);
+}
+
+/// Tells nobody.
+#[derive(Debug, Clone, Copy)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn found(&self, _: u64) {}
+    fn read(&self, _: u64) {}
+    fn finished(&self) {}
+}
+
+/// What became of one file.
+#[derive(Debug)]
+pub struct Report<T> {
+    /// The file's path: the root as given, and what follows below it.
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The outcome, or why there is none.
+    pub outcome: Result<T, TreeError>,
+}
+
+/// Why a file was not dealt with.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TreeError {
+    /// It was not found, or what was found is not for signing.
+    #[error(transparent)]
+    Walk(#[from] WalkError),
+    /// It was found and something failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// Takes reports one by one; an error ends the run.
+pub type Sink<'a, T> = dyn FnMut(Report<T>) -> io::Result<()> + 'a;
+
+/// A worker's answer: `None` where the file turned out not to be selected.
+type Answer<T> = Result<Option<T>, FileError>;
+
+impl Tree {
+    /// Opens a candidate whose label is in `place`, if it is of a kind that is meant.
+    fn open<'c>(
+        &self,
+        candidate: &'c Candidate,
+        place: Place,
+    ) -> Result<Option<OpenFile<'c>>, FileError> {
+        if place == Place::Detached && file::is_detached_signature(&candidate.path) {
+            return Ok(None);
+        }
+        let file = OpenFile::open(candidate)?;
+        let wanted = self.selection.wants(&candidate.path, &file.file).map_err(FileError::Read)?;
+        Ok(wanted.then_some(file))
+    }
+
+    /// Walks, has each file dealt with by a worker, and gives the reports to `sink`.
+    /// `start` makes a worker, once a thread.
+    fn run<T: Send, W: FnMut(&Candidate) -> Answer<T>>(
+        &self,
+        progress: &dyn Progress,
+        start: impl Fn() -> W + Sync,
+        sink: &mut Sink<'_, T>,
+    ) -> io::Result<()> {
+        let stop = AtomicBool::new(false);
+        let produce = |queue: &mut dyn FnMut(walk::Found, u64)| {
+            let mut seen = HashSet::new();
+            for root in &self.roots {
+                walk::walk(root, &self.selection, &mut seen, &mut |found| {
+                    let size = match &found {
+                        walk::Found::File(candidate) => candidate.size,
+                        walk::Found::Failed(..) => 0,
+                    };
+                    progress.found(size);
+                    queue(found, size);
+                    !stop.load(Ordering::Relaxed)
+                });
+            }
+        };
+        let start = || {
+            let mut worker = start();
+            move |found| {
+                let report = match found {
+                    walk::Found::File(candidate) => {
+                        let outcome = worker(&candidate).map_err(TreeError::File).transpose();
+                        let Candidate { path, size, .. } = candidate;
+                        outcome.map(|outcome| Report { path, size, outcome })
+                    }
+                    walk::Found::Failed(path, error) => {
+                        Some(Report { path, size: 0, outcome: Err(error.into()) })
+                    }
+                };
+                progress.finished();
+                report
+            }
+        };
+        pool::run(self.jobs, &stop, produce, start, &mut |report| report.map_or(Ok(()), &mut *sink))
+    }
+}

@@ -1,0 +1,154 @@
+//! Which files are meant.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+
+use crate::digest::FileHasher;
+
+/// Kinds of files that a run can be held to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Only {
+    /// Every regular file.
+    #[default]
+    All,
+    /// What the kernel runs, maps or loads: ELF programs, libraries and modules, scripts
+    /// with a `#!` line, compressed modules, firmware, IMA policies.
+    Executable,
+}
+
+/// Which of the files below the roots are meant.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    include: Option<GlobSet>,
+    exclude: Option<GlobSet>,
+    /// Do not descend into directories on other file systems.
+    pub one_file_system: bool,
+    /// Kinds of files.
+    pub only: Only,
+}
+
+/// A glob that cannot be understood.
+#[derive(Debug, thiserror::Error)]
+#[error("glob {glob:?}: {reason}")]
+pub struct SelectionError {
+    glob: String,
+    reason: String,
+}
+
+impl Selection {
+    /// A selection by globs (`*`, `?`, `**`, `[a-z]`, `{a,b}`; `*` does not match `/`). A
+    /// glob with a `/` is matched against the path below the root, one without against the
+    /// name of each file and directory. With no `include`, everything is included. What
+    /// `exclude` matches is left out, a directory with all that is in it.
+    pub fn new(include: &[String], exclude: &[String]) -> Result<Self, SelectionError> {
+        Ok(Self { include: glob_set(include)?, exclude: glob_set(exclude)?, ..Self::default() })
+    }
+
+    /// Whether a file or directory, by its path below the root, is left out.
+    pub(super) fn excludes(&self, below_root: &Path) -> bool {
+        self.exclude.as_ref().is_some_and(|globs| globs.is_match(below_root))
+    }
+
+    /// Whether a file, by its path below the root, is included.
+    pub(super) fn includes(&self, below_root: &Path) -> bool {
+        self.include.as_ref().map_or(true, |globs| globs.is_match(below_root))
+    }
+
+    /// Whether an open file is of a kind that is meant.
+    pub(super) fn wants(&self, path: &Path, file: impl AsFd) -> io::Result<bool> {
+        match self.only {
+            Only::All => Ok(true),
+            Only::Executable if is_loaded_by_name(path) => Ok(true),
+            Only::Executable => {
+                let mut head = [0; 4];
+                Ok(matches!(FileHasher::head(file, &mut head)?, b"\x7fELF" | [b'#', b'!', ..]))
+            }
+        }
+    }
+}
+
+fn glob_set(globs: &[String]) -> Result<Option<GlobSet>, SelectionError> {
+    if globs.is_empty() {
+        return Ok(None);
+    }
+    let refuse = |glob: &str, error: globset::Error| SelectionError {
+        glob: glob.to_owned(),
+        reason: error.kind().to_string(),
+    };
+    let mut set = GlobSetBuilder::new();
+    for glob in globs {
+        let anchored = match glob.strip_prefix('/') {
+            Some(anchored) => anchored.to_owned(),
+            None if glob.contains('/') => glob.clone(),
+            None => format!("**/{glob}"),
+        };
+        let built =
+            GlobBuilder::new(anchored.trim_end_matches('/')).literal_separator(true).build();
+        set.add(built.map_err(|error| refuse(glob, error))?);
+    }
+    set.build().map(Some).map_err(|error| refuse(&globs.join(" "), error))
+}
+
+/// What the kernel loads for what it is called or where it stands: compressed modules,
+/// firmware, policies.
+fn is_loaded_by_name(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let module = [".ko.gz", ".ko.xz", ".ko.zst"].iter().any(|end| name.ends_with(end));
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let policy = directory.ends_with("etc/ima") && name.starts_with("ima_policy")
+        || directory.ends_with("etc/ima") && name.starts_with("ima-policy");
+    let mut components = path.components().map(|component| component.as_os_str()).peekable();
+    let firmware = std::iter::from_fn(|| components.next())
+        .zip(path.components().map(|component| component.as_os_str()).skip(1))
+        .any(|(directory, below)| directory == "lib" && below == "firmware");
+    module || policy || firmware
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs_match_names_or_paths() {
+        let selection =
+            Selection::new(&[], &["*.pyc".into(), "/usr/share/doc".into(), "cache/*.tmp".into()])
+                .unwrap();
+        for (path, excluded) in [
+            ("a.pyc", true),
+            ("deep/down/a.pyc", true),
+            ("usr/share/doc", true),
+            ("usr/share/doc2", false),
+            ("home/usr/share/doc", false),
+            ("cache/x.tmp", true),
+            ("cache/deeper/x.tmp", false),
+        ] {
+            assert_eq!(selection.excludes(Path::new(path)), excluded, "{path}");
+        }
+        assert!(selection.includes(Path::new("anything")));
+    }
+
+    #[test]
+    fn a_bad_glob_is_named() {
+        let error = Selection::new(&["[a".into()], &[]).unwrap_err();
+        assert!(error.to_string().starts_with("glob \"[a\": "), "{error}");
+    }
+
+    #[test]
+    fn modules_firmware_and_policies_go_by_name() {
+        for (path, expected) in [
+            ("root/lib/modules/6.1/kernel/a.ko.xz", true),
+            ("root/lib/firmware/a.bin", true),
+            ("root/usr/lib/firmware/deep/a.bin", true),
+            ("root/etc/ima/ima_policy.default", true),
+            ("root/etc/ima/ima-policy", true),
+            ("root/usr/share/firmware/a.bin", false),
+            ("root/etc/ima/readme", false),
+            ("root/usr/share/a.xz", false),
+        ] {
+            assert_eq!(is_loaded_by_name(Path::new(path)), expected, "{path}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Signs files.
+
+use std::io;
+
+use ima_format::hash::HashAlgorithm;
+use ima_format::xattr::KeyId;
+
+use super::{Candidate, FileError, Place, Progress, Sink, Tree};
+use crate::digest::FileHasher;
+use crate::sign::{LabelSession, Labeler};
+
+/// How files are signed.
+#[derive(Debug, Clone, Copy)]
+pub struct SignOptions<'a> {
+    /// With what.
+    pub labeler: Labeler<'a>,
+    /// Over which digest.
+    pub algorithm: HashAlgorithm,
+    /// Where to.
+    pub place: Place,
+    /// Which files need it.
+    pub mode: SignMode,
+    /// Whether to change anything.
+    pub dry_run: bool,
+}
+
+/// Which of the selected files are signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignMode {
+    /// All.
+    Always,
+    /// Those without a valid signature by this key over this digest.
+    Changed,
+}
+
+/// What became of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Signed {
+    /// It was signed; in a dry run, it would have been.
+    Signed {
+        /// The signing key, unless only the digest was asked for.
+        key_id: Option<KeyId>,
+    },
+    /// It was signed already.
+    Unchanged,
+}
+
+/// Signs the files of a tree, each on its own: one that fails does not stop the others.
+///
+/// # Errors
+/// Those of `sink`; a file's are in its report.
+pub fn sign(
+    tree: &Tree,
+    options: &SignOptions<'_>,
+    progress: &dyn Progress,
+    sink: &mut Sink<'_, Signed>,
+) -> io::Result<()> {
+    let start = || {
+        let mut signer = FileSigner {
+            options,
+            session: None,
+            hasher: FileHasher::default(),
+            value: Vec::new(),
+            progress,
+        };
+        move |candidate: &Candidate| signer.sign(tree, candidate)
+    };
+    tree.run(progress, start, sink)
+}
+
+/// One thread's means.
+struct FileSigner<'a> {
+    options: &'a SignOptions<'a>,
+    /// Opened at the first file.
+    session: Option<LabelSession<'a>>,
+    hasher: FileHasher,
+    value: Vec<u8>,
+    progress: &'a dyn Progress,
+}
+
+impl FileSigner<'_> {
+    fn sign(&mut self, tree: &Tree, candidate: &Candidate) -> Result<Option<Signed>, FileError> {
+        let SignOptions { labeler, algorithm, place, mode, dry_run } = *self.options;
+        let Some(file) = tree.open(candidate, place)? else { return Ok(None) };
+        let existing = match mode {
+            SignMode::Always => None,
+            SignMode::Changed => file.label(place)?,
+        };
+        let progress = self.progress;
+        let digest = file.digest(&mut self.hasher, algorithm, &|bytes| progress.read(bytes))?;
+        let session = match &mut self.session {
+            Some(session) => session,
+            none => none.insert(labeler.session()?),
+        };
+        if let Some(existing) = existing {
+            if session.keeps(&existing, &digest)? {
+                file.check_unchanged()?;
+                return Ok(Some(Signed::Unchanged));
+            }
+        }
+        session.label(&digest, &mut self.value)?;
+        file.check_unchanged()?;
+        if !dry_run {
+            file.set_label(place, &self.value)?;
+        }
+        let key_id = match labeler {
+            Labeler::Signature(signer) => Some(signer.key_id()),
+            Labeler::Digest => None,
+        };
+        Ok(Some(Signed::Signed { key_id }))
+    }
+}

@@ -1,0 +1,44 @@
+//! Verifies files.
+
+use std::io;
+
+use super::{Candidate, Place, Progress, Sink, Tree};
+use crate::digest::FileHasher;
+use crate::verify::{verify as verdict, Keyring, Requirement, Verdict};
+
+/// How files are verified.
+#[derive(Debug, Clone, Copy)]
+pub struct VerifyOptions<'a> {
+    /// The trusted keys.
+    pub keyring: &'a Keyring,
+    /// What is asked of a file.
+    pub requirement: Requirement,
+    /// Where its label is.
+    pub place: Place,
+}
+
+/// Gives the verdict on each file of a tree.
+///
+/// # Errors
+/// Those of `sink`; a file's are in its report.
+pub fn verify(
+    tree: &Tree,
+    options: &VerifyOptions<'_>,
+    progress: &dyn Progress,
+    sink: &mut Sink<'_, Verdict>,
+) -> io::Result<()> {
+    let VerifyOptions { keyring, requirement, place } = *options;
+    let start = || {
+        let mut hasher = FileHasher::default();
+        move |candidate: &Candidate| {
+            let Some(file) = tree.open(candidate, place)? else { return Ok(None) };
+            let label = file.label(place)?;
+            let verdict = verdict(keyring, requirement, label.as_deref(), |algorithm| {
+                file.digest(&mut hasher, algorithm, &|bytes| progress.read(bytes))
+            })?;
+            file.check_unchanged()?;
+            Ok(Some(verdict))
+        }
+    };
+    tree.run(progress, start, sink)
+}

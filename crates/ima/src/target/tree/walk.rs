@@ -1,0 +1,125 @@
+//! Finds the files below a root.
+
+use std::collections::HashSet;
+use std::fs::FileType;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use walkdir::{DirEntry, WalkDir};
+
+use super::Selection;
+
+/// A regular file that the walk found.
+#[derive(Debug)]
+pub struct Candidate {
+    /// Its path: the root, and what follows below it.
+    pub path: PathBuf,
+    /// The device of its file system.
+    pub dev: u64,
+    /// Its inode.
+    pub ino: u64,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// Why something that was asked for is not among the files.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WalkError {
+    /// It cannot be looked at.
+    #[error("{0}")]
+    Read(io::Error),
+    /// A path that was named is a symbolic link.
+    #[error("a symbolic link, which is not followed")]
+    SymbolicLink,
+    /// A path that was named is neither a file nor a directory.
+    #[error("a {0}, not a regular file")]
+    NotRegular(&'static str),
+}
+
+/// What the walk comes upon.
+pub(super) enum Found {
+    File(Candidate),
+    Failed(PathBuf, WalkError),
+}
+
+/// Walks `root` depth first, directories sorted by name; symbolic links are not followed. A
+/// file with several names is found once, `seen` remembering it. `found` returns whether to
+/// go on.
+pub(super) fn walk(
+    root: &Path,
+    selection: &Selection,
+    seen: &mut HashSet<(u64, u64)>,
+    found: &mut dyn FnMut(Found) -> bool,
+) {
+    let entries = WalkDir::new(root)
+        .follow_links(false)
+        .follow_root_links(false)
+        .same_file_system(selection.one_file_system)
+        .sort_by_file_name()
+        .into_iter()
+        .filter_entry(|entry| entry.depth() == 0 || !selection.excludes(below(root, entry)));
+    for entry in entries {
+        let found_one = match entry {
+            Ok(entry) => look_at(root, entry, selection, seen),
+            Err(error) => {
+                let path = error.path().unwrap_or(root).to_owned();
+                let error = error.into_io_error().unwrap_or_else(|| io::ErrorKind::Other.into());
+                Some(Found::Failed(path, WalkError::Read(error)))
+            }
+        };
+        if let Some(found_one) = found_one {
+            if !found(found_one) {
+                return;
+            }
+        }
+    }
+}
+
+fn below<'a>(root: &Path, entry: &'a DirEntry) -> &'a Path {
+    entry.path().strip_prefix(root).unwrap_or(entry.path())
+}
+
+fn look_at(
+    root: &Path,
+    entry: DirEntry,
+    selection: &Selection,
+    seen: &mut HashSet<(u64, u64)>,
+) -> Option<Found> {
+    let file_type = entry.file_type();
+    if !file_type.is_file() {
+        // below a root other kinds are passed over; a root was asked for by name
+        let refused = entry.depth() == 0 && !file_type.is_dir();
+        return refused.then(|| Found::Failed(entry.into_path(), refusal(file_type)));
+    }
+    if entry.depth() > 0 && !selection.includes(below(root, &entry)) {
+        return None;
+    }
+    let metadata = match entry.metadata() {
+        Ok(metadata) => metadata,
+        Err(error) => {
+            let error = error.into_io_error().unwrap_or_else(|| io::ErrorKind::Other.into());
+            return Some(Found::Failed(entry.into_path(), WalkError::Read(error)));
+        }
+    };
+    let (dev, ino) = (metadata.dev(), metadata.ino());
+    if metadata.nlink() > 1 && !seen.insert((dev, ino)) {
+        return None;
+    }
+    Some(Found::File(Candidate { path: entry.into_path(), dev, ino, size: metadata.len() }))
+}
+
+fn refusal(file_type: FileType) -> WalkError {
+    if file_type.is_symlink() {
+        WalkError::SymbolicLink
+    } else if file_type.is_fifo() {
+        WalkError::NotRegular("FIFO")
+    } else if file_type.is_socket() {
+        WalkError::NotRegular("socket")
+    } else if file_type.is_block_device() || file_type.is_char_device() {
+        WalkError::NotRegular("device")
+    } else {
+        WalkError::NotRegular("file of another kind")
+    }
+}

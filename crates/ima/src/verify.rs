@@ -1,0 +1,265 @@
+//! An attribute and a file's digest to a verdict, in the kernel's words.
+//!
+//! Mirrors `ima_appraise_measurement` and `xattr_verify` in
+//! `security/integrity/ima/ima_appraise.c` (Linux 6.1 and 6.12), for a rule with
+//! `appraise_type=imasig` or without, and `asymmetric_verify` in `digsig_asymmetric.c`.
+
+use std::fmt;
+
+use ima_format::hash::{Digest, HashAlgorithm};
+use ima_format::xattr::{Attribute, KeyId, Signature, SignatureKind, SignatureVersion};
+use ima_format::Error as FormatError;
+use openssl::pkey::Public;
+use openssl::pkey_ctx::PkeyCtx;
+use openssl::rsa::Padding;
+
+use crate::digest::openssl_digest;
+use crate::key::certificate::Certificate;
+use crate::key::{KeyType, PublicKey};
+
+/// What a policy rule asks of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Requirement {
+    /// `appraise_type=imasig`: a signature.
+    Signature,
+    /// A digest is enough; a signature is as good.
+    Digest,
+}
+
+/// What the kernel would say of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// A good signature by a known key.
+    ValidSignature {
+        /// The key.
+        key_id: KeyId,
+        /// The digest's algorithm.
+        algorithm: HashAlgorithm,
+    },
+    /// The digest fits, and a digest was enough.
+    ValidDigest {
+        /// The digest's algorithm.
+        algorithm: HashAlgorithm,
+    },
+    /// There is no attribute.
+    Missing(Requirement),
+    /// There is a digest where a signature is required.
+    DigestOnly {
+        /// Whether the digest fits the file.
+        matches: bool,
+    },
+    /// There is an fs-verity signature where a signature of the content is required.
+    VeritySignature,
+    /// The digest does not fit the file.
+    InvalidHash,
+    /// No certificate at hand has this key id.
+    UnknownKey(KeyId),
+    /// The key is known, the signature is not its over this content.
+    InvalidSignature(KeyId),
+    /// A version 1 signature, for which no certificate can be given.
+    ObsoleteSignature,
+    /// An fs-verity signature under a rule that does not ask for one.
+    InvalidVeritySignature,
+    /// A version 3 signature of a regular file, which Linux 6.x refuses.
+    InvalidSignatureVersion,
+    /// The attribute is of a type that belongs into `security.evm`.
+    UnknownImaData,
+    /// The attribute is malformed.
+    Malformed {
+        /// What is wrong, and where.
+        error: FormatError,
+        /// The kernel's word for it.
+        cause: &'static str,
+    },
+}
+
+impl Verdict {
+    /// Whether the kernel lets the file through.
+    pub fn is_valid(&self) -> bool {
+        matches!(self, Self::ValidSignature { .. } | Self::ValidDigest { .. })
+    }
+
+    /// The `cause=` of the kernel's audit record, where it refuses.
+    pub fn cause(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::ValidSignature { .. } | Self::ValidDigest { .. } => return None,
+            Self::Missing(Requirement::Digest) => "missing-hash",
+            Self::Missing(Requirement::Signature)
+            | Self::DigestOnly { .. }
+            | Self::VeritySignature => "IMA-signature-required",
+            Self::InvalidHash => "invalid-hash",
+            Self::UnknownKey(_) | Self::InvalidSignature(_) | Self::ObsoleteSignature => {
+                "invalid-signature"
+            }
+            Self::InvalidVeritySignature => "invalid-verity-signature",
+            Self::InvalidSignatureVersion => "invalid-signature-version",
+            Self::UnknownImaData => "unknown-ima-data",
+            Self::Malformed { cause, .. } => cause,
+        })
+    }
+}
+
+/// What tells one verdict from another with the same cause.
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ValidSignature { key_id, algorithm } => {
+                write!(f, "{algorithm} signature by key {key_id}")
+            }
+            Self::ValidDigest { algorithm } => write!(f, "{algorithm} digest matches"),
+            Self::Missing(_) => f.write_str("no attribute"),
+            Self::DigestOnly { matches: true } => f.write_str("a digest, which matches"),
+            Self::DigestOnly { matches: false } => f.write_str("a digest, which does not match"),
+            Self::VeritySignature => f.write_str("an fs-verity signature"),
+            Self::InvalidHash => f.write_str("digest does not match"),
+            Self::UnknownKey(key_id) => write!(f, "unknown key {key_id}"),
+            Self::InvalidSignature(key_id) => {
+                write!(f, "not a signature by key {key_id} over this content")
+            }
+            Self::ObsoleteSignature => f.write_str("obsolete signature version 1"),
+            Self::InvalidVeritySignature => f.write_str("an fs-verity signature"),
+            Self::InvalidSignatureVersion => f.write_str("signature version 3 of a regular file"),
+            Self::UnknownImaData => f.write_str("an EVM attribute"),
+            Self::Malformed { error, .. } => write!(f, "malformed: {error}"),
+        }
+    }
+}
+
+/// Public keys by key id, as the kernel's `.ima` keyring holds them.
+#[derive(Debug, Clone, Default)]
+pub struct Keyring {
+    keys: Vec<(KeyId, PublicKey)>,
+}
+
+impl Keyring {
+    /// A keyring of certificates.
+    pub fn of_certificates<'a>(certificates: impl IntoIterator<Item = &'a Certificate>) -> Self {
+        let keys = certificates.into_iter();
+        Self { keys: keys.map(|cert| (cert.key_id(), cert.public_key().clone())).collect() }
+    }
+
+    /// A keyring of one key.
+    pub fn of_public_key(key_id: KeyId, key: PublicKey) -> Self {
+        Self { keys: vec![(key_id, key)] }
+    }
+
+    /// Whether it holds no key.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The keys with this id; a chance meeting of two ids is possible.
+    pub fn find(&self, key_id: KeyId) -> impl Iterator<Item = &PublicKey> {
+        self.keys.iter().filter(move |(id, _)| *id == key_id).map(|(_, key)| key)
+    }
+
+    /// Whether one of the keys made this signature over this digest.
+    pub fn verifies(&self, signature: &Signature, digest: &Digest) -> bool {
+        self.find(signature.key_id).any(|key| verifies(key, signature, digest))
+    }
+}
+
+fn verifies(key: &PublicKey, signature: &Signature, digest: &Digest) -> bool {
+    // an error of OpenSSL's here is a signature that it cannot make sense of
+    let check = || {
+        let key_type = key.key_type();
+        if !key_type.verifiable_over(digest.algorithm()) {
+            return Ok(false);
+        }
+        let Ok(md) = openssl_digest(digest.algorithm()) else { return Ok(false) };
+        let mut context: PkeyCtx<Public> = PkeyCtx::new(key.pkey())?;
+        context.verify_init()?;
+        if let KeyType::Rsa(_) = key_type {
+            context.set_rsa_padding(Padding::PKCS1)?;
+        }
+        context.set_signature_md(&md)?;
+        context.verify(digest.as_bytes(), &signature.bytes)
+    };
+    check().unwrap_or(false)
+}
+
+/// Gives the verdict on a file with the attribute `value`, or without one. The digest is
+/// asked for only where the verdict hangs on it, with the algorithm that the attribute
+/// names.
+///
+/// # Errors
+/// Those of `digest_of`.
+pub fn verify<E>(
+    keyring: &Keyring,
+    requirement: Requirement,
+    value: Option<&[u8]>,
+    digest_of: impl FnOnce(HashAlgorithm) -> Result<Digest, E>,
+) -> Result<Verdict, E> {
+    // the kernel takes an empty value for none
+    let Some(value) = value.filter(|value| !value.is_empty()) else {
+        return Ok(Verdict::Missing(requirement));
+    };
+    let attribute = match Attribute::decode(value) {
+        Ok(attribute) => attribute,
+        Err(error) => {
+            let cause = cause_of_malformed(value, requirement);
+            return Ok(Verdict::Malformed { error, cause });
+        }
+    };
+    match attribute {
+        Attribute::Digest(expected) | Attribute::DigestNg(expected) => {
+            let matches = digest_of(expected.algorithm())? == expected;
+            Ok(match (requirement, matches) {
+                (Requirement::Signature, matches) => Verdict::DigestOnly { matches },
+                (Requirement::Digest, false) => Verdict::InvalidHash,
+                (Requirement::Digest, true) => {
+                    Verdict::ValidDigest { algorithm: expected.algorithm() }
+                }
+            })
+        }
+        Attribute::Signature(signature) => match (signature.kind, signature.version) {
+            (SignatureKind::Ima, SignatureVersion::V2) => {
+                verify_signature(keyring, &signature, digest_of)
+            }
+            (SignatureKind::Ima, SignatureVersion::V3) => Ok(Verdict::InvalidSignatureVersion),
+            (SignatureKind::Verity, _) => Ok(match requirement {
+                Requirement::Signature => Verdict::VeritySignature,
+                Requirement::Digest => Verdict::InvalidVeritySignature,
+            }),
+            (SignatureKind::EvmPortable, _) => Ok(Verdict::UnknownImaData),
+        },
+        Attribute::SignatureV1(signature) if signature.kind == SignatureKind::Ima => {
+            Ok(Verdict::ObsoleteSignature)
+        }
+        Attribute::SignatureV1(_) | Attribute::EvmHmac(_) => Ok(Verdict::UnknownImaData),
+    }
+}
+
+fn verify_signature<E>(
+    keyring: &Keyring,
+    signature: &Signature,
+    digest_of: impl FnOnce(HashAlgorithm) -> Result<Digest, E>,
+) -> Result<Verdict, E> {
+    let Signature { key_id, algorithm, .. } = *signature;
+    let mut keys = keyring.find(key_id);
+    let Some(key) = keys.next() else { return Ok(Verdict::UnknownKey(key_id)) };
+    if !key.key_type().verifiable_over(algorithm) {
+        return Ok(Verdict::InvalidSignature(key_id));
+    }
+    let digest = digest_of(algorithm)?;
+    Ok(match keyring.verifies(signature, &digest) {
+        true => Verdict::ValidSignature { key_id, algorithm },
+        false => Verdict::InvalidSignature(key_id),
+    })
+}
+
+/// What `xattr_verify` says of a value that is too short, too long or of an unknown kind.
+fn cause_of_malformed(value: &[u8], requirement: Requirement) -> &'static str {
+    match (value, requirement) {
+        ([0x01 | 0x04, ..], Requirement::Signature) => "IMA-signature-required",
+        ([0x01 | 0x04, ..], Requirement::Digest) => "invalid-hash",
+        ([0x03, 0, ..], _) => "unknown",
+        ([0x03] | [0x03, 1 | 2, ..], _) => "invalid-signature",
+        ([0x03, ..], _) => "invalid-signature-version",
+        ([0x06, ..], Requirement::Signature) => "IMA-signature-required",
+        ([0x06, 3, ..], _) => "invalid-verity-signature",
+        ([0x06, ..], _) => "invalid-signature-version",
+        _ => "unknown-ima-data",
+    }
+}

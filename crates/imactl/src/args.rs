@@ -1,0 +1,240 @@
+//! Arguments that several commands share: as typed, and resolved.
+
+use std::ffi::OsString;
+use std::io::{self, Read};
+use std::num::NonZeroUsize;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::{fs, thread};
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use ima::key::certificate::Certificate;
+use ima::key::private::{KeySigner, PrivateKey};
+use ima::key::store::{certificate_files, is_sample_directory, KeyStore};
+use ima::key::Signer;
+use ima::target::tree::{Only, Place, Selection, Tree};
+use ima::verify::Keyring;
+use ima::KeyId;
+
+use crate::hint::hinted;
+use crate::output::Output;
+use crate::passphrase::PassphraseArgs;
+
+/// Which files
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Selection")]
+pub(crate) struct TreeArgs {
+    /// Files and directories; directories with all that is below them
+    #[arg(value_name = "PATH", required_unless_present = "files_from", help_heading = None)]
+    paths: Vec<PathBuf>,
+    /// Take more paths from a file, one a line; - is standard input
+    #[arg(long, value_name = "FILE")]
+    files_from: Option<PathBuf>,
+    /// Paths in --files-from end with a zero byte, not with a line end
+    #[arg(short = '0', long, requires = "files_from")]
+    null: bool,
+    /// Only files that match a glob (on the path below PATH; without a / on the name)
+    #[arg(long, value_name = "GLOB")]
+    include: Vec<String>,
+    /// Leave out files and directories that match a glob
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// Do not go into directories on other file systems
+    #[arg(long)]
+    one_file_system: bool,
+    /// Only what the kernel runs, maps or loads: ELF files, #! scripts, modules, firmware,
+    /// IMA policies
+    #[arg(long, value_name = "KIND")]
+    only: Option<OnlyArg>,
+    /// Worker threads [default: one a core]
+    #[arg(short, long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum OnlyArg {
+    Executable,
+}
+
+impl TreeArgs {
+    pub(crate) fn resolve(&self) -> Result<Tree> {
+        let mut roots = self.paths.clone();
+        if let Some(list) = &self.files_from {
+            roots.extend(self.read_list(list)?);
+        }
+        let mut selection = Selection::new(&self.include, &self.exclude)?;
+        selection.one_file_system = self.one_file_system;
+        selection.only = match self.only {
+            Some(OnlyArg::Executable) => Only::Executable,
+            None => Only::All,
+        };
+        let jobs =
+            self.jobs.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
+        Ok(Tree { roots, selection, jobs })
+    }
+
+    fn read_list(&self, list: &Path) -> Result<Vec<PathBuf>> {
+        let mut content = Vec::new();
+        match list.as_os_str().as_bytes() {
+            b"-" => io::stdin().read_to_end(&mut content).context("standard input")?,
+            _ => {
+                content = fs::read(list).with_context(|| list.display().to_string())?;
+                content.len()
+            }
+        };
+        let end = if self.null { b'\0' } else { b'\n' };
+        let paths = content.split(|&byte| byte == end).filter(|path| !path.is_empty());
+        Ok(paths.map(|path| PathBuf::from(OsString::from_vec(path.to_vec()))).collect())
+    }
+}
+
+/// Where labels are kept
+#[derive(Debug, Args)]
+pub(crate) struct PlaceArgs {
+    /// The attribute's namespace: user.ima is for trials without root, no kernel looks at it
+    #[arg(long, value_name = "NAME", default_value = "security")]
+    xattr_namespace: Namespace,
+    /// Keep the label in FILE.sig (the attribute's whole value), not in an attribute
+    #[arg(long, conflicts_with = "xattr_namespace")]
+    detached: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Namespace {
+    Security,
+    User,
+}
+
+impl PlaceArgs {
+    pub(crate) fn resolve(&self) -> Place {
+        match (self.detached, self.xattr_namespace) {
+            (true, _) => Place::Detached,
+            (false, Namespace::Security) => Place::Security,
+            (false, Namespace::User) => Place::User,
+        }
+    }
+}
+
+/// The signing key
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Key")]
+pub(crate) struct SignerArgs {
+    /// A key store: its IMA key signs [default: $IMACTL_KEYS]
+    #[arg(long, value_name = "DIR")]
+    keys: Option<PathBuf>,
+    /// A private key, in place of a store's
+    #[arg(long, value_name = "FILE", conflicts_with = "keys")]
+    key: Option<PathBuf>,
+    /// The certificate of --key, which gives the key id
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// The key id: the last four bytes of the certificate's Subject Key Identifier
+    #[arg(long, value_name = "HEX", requires = "key", conflicts_with = "cert")]
+    keyid: Option<KeyId>,
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
+}
+
+impl SignerArgs {
+    pub(crate) fn resolve(&self, output: &mut Output) -> Result<KeySigner> {
+        let mut ask = |path: &Path| self.passphrase.ask(path);
+        if let Some(path) = &self.key {
+            let key = PrivateKey::read(path, &mut ask)?;
+            let certificate = match &self.cert {
+                Some(cert) => Certificate::read_all(cert)?.into_iter().next(),
+                None => key.certificate().cloned(),
+            };
+            if let Some(certificate) = &certificate {
+                if !certificate.public_key().is(key.public_key()) {
+                    let message = format!("{}: not the certificate's key", path.display());
+                    return Err(hinted(message, "--cert must certify --key"));
+                }
+            }
+            if is_sample_directory(path.parent().unwrap_or(Path::new(".")))
+                || certificate.as_ref().is_some_and(Certificate::is_sample)
+            {
+                warn_of_sample(output, path);
+            }
+            let key_id = match (self.keyid, certificate) {
+                (Some(key_id), _) => key_id,
+                (None, Some(certificate)) => certificate.key_id(),
+                (None, None) => key.public_key().default_key_id()?,
+            };
+            return Ok(key.into_signer(key_id)?);
+        }
+        let Some(keys) = &self.keys.clone().or_else(default_store) else {
+            return Err(hinted(
+                "no key to sign with",
+                "give --keys DIR or --key FILE, or set IMACTL_KEYS; imactl keys create makes keys",
+            ));
+        };
+        let store = KeyStore::open(keys)?;
+        if store.is_sample() {
+            warn_of_sample(output, keys);
+        }
+        Ok(store.ima_signer(&mut ask)?)
+    }
+}
+
+/// The store that the environment names.
+fn default_store() -> Option<PathBuf> {
+    std::env::var_os("IMACTL_KEYS").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+fn warn_of_sample(output: &mut Output, path: &Path) {
+    output.warn(&format!("{}: sample keys, for development only: do not ship", path.display()));
+}
+
+/// The trusted certificates
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Key")]
+pub(crate) struct KeyringArgs {
+    /// A key store: its IMA certificates are trusted [default without --cert: $IMACTL_KEYS]
+    #[arg(long, value_name = "DIR")]
+    keys: Option<PathBuf>,
+    /// A trusted certificate (PEM or DER), or a directory of them; may be repeated
+    #[arg(long, value_name = "CERT")]
+    cert: Vec<PathBuf>,
+}
+
+impl KeyringArgs {
+    pub(crate) fn resolve(&self, output: &mut Output) -> Result<Keyring> {
+        let certificates = self.certificates()?;
+        if let Some(sample) = certificates.iter().find(|(_, cert)| cert.is_sample()) {
+            warn_of_sample(output, &sample.0);
+        }
+        Ok(Keyring::of_certificates(certificates.iter().map(|(_, certificate)| certificate)))
+    }
+
+    fn certificates(&self) -> Result<Vec<(PathBuf, Certificate)>> {
+        let mut certificates = Vec::new();
+        for path in &self.cert {
+            let files = match path.is_dir() {
+                true => certificate_files(path).with_context(|| path.display().to_string())?,
+                false => vec![path.clone()],
+            };
+            for file in files {
+                let read = Certificate::read_all(&file)?;
+                certificates.extend(read.into_iter().map(|cert| (path.clone(), cert)));
+            }
+        }
+        let fallback = || default_store().filter(|_| self.cert.is_empty());
+        if let Some(keys) = self.keys.clone().or_else(fallback) {
+            let read = KeyStore::open(&keys)?.ima_certificates()?;
+            certificates.extend(read.into_iter().map(|cert| (keys.clone(), cert)));
+        }
+        if certificates.is_empty() {
+            return Err(hinted(
+                "no certificate to verify with",
+                "give --keys DIR or --cert FILE, or set IMACTL_KEYS",
+            ));
+        }
+        Ok(certificates)
+    }
+}
+
+/// The name of a signer for people: `rsa-2048 key 1a2b3c4d`.
+pub(crate) fn describe(signer: &dyn Signer) -> String {
+    format!("{} key {}", signer.public_key().key_type(), signer.key_id())
+}

@@ -1,0 +1,35 @@
+//! The commands: arguments and what is printed. The work is the library's.
+
+mod clear;
+mod inspect;
+mod keys;
+mod sign;
+mod tally;
+mod verify;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use crate::output::Output;
+use crate::Outcome;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Keys(keys::KeysArgs),
+    Sign(sign::SignArgs),
+    Verify(verify::VerifyArgs),
+    Inspect(inspect::InspectArgs),
+    Clear(clear::ClearArgs),
+}
+
+impl Command {
+    pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
+        match self {
+            Self::Keys(args) => args.run(output),
+            Self::Sign(args) => args.run(output),
+            Self::Verify(args) => args.run(output),
+            Self::Inspect(args) => args.run(output),
+            Self::Clear(args) => args.run(output),
+        }
+    }
+}

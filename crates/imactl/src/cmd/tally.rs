@@ -1,0 +1,75 @@
+//! Counting, and telling of files that could not be dealt with.
+
+use std::io;
+use std::path::Path;
+
+use ima::target::tree::{TreeError, WalkError};
+use serde::Serialize;
+
+use crate::output::{JsonPath, Output, Style};
+
+/// Two counts of files that were dealt with.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Tally {
+    pub(crate) matched: u64,
+    pub(crate) other: u64,
+}
+
+impl Tally {
+    pub(crate) fn count(&mut self, matched: bool) {
+        *(if matched { &mut self.matched } else { &mut self.other }) += 1;
+    }
+}
+
+/// Files that could not be dealt with; each hint is given once.
+#[derive(Debug, Default)]
+pub(crate) struct Failures {
+    count: u64,
+    hints: Vec<&'static str>,
+}
+
+#[derive(Serialize)]
+struct JsonError<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(flatten)]
+    path: JsonPath,
+    error: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+}
+
+impl Failures {
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Tells of one file.
+    pub(crate) fn report(
+        &mut self,
+        path: &Path,
+        error: &TreeError,
+        output: &mut Output,
+    ) -> io::Result<()> {
+        self.count += 1;
+        let hint = hint(error);
+        if output.is_json() {
+            let (path, error) = (path.into(), error.to_string());
+            return output.json(&JsonError { kind: "error", path, error, hint });
+        }
+        output.complain(Style::Bad, "error:", &format!("{}: {error}", path.display()));
+        if let Some(hint) = hint.filter(|hint| !self.hints.contains(hint)) {
+            output.complain(Style::Dim, "hint:", hint);
+            self.hints.push(hint);
+        }
+        Ok(())
+    }
+}
+
+fn hint(error: &TreeError) -> Option<&'static str> {
+    match error {
+        TreeError::File(error) => error.hint(),
+        TreeError::Walk(WalkError::SymbolicLink) => Some("name the file that it points to"),
+        _ => None,
+    }
+}

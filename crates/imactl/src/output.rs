@@ -1,0 +1,180 @@
+//! What people and programs read: aligned, coloured text, or JSON lines.
+
+use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+use std::path::Path;
+
+use clap::{Args, ValueEnum};
+use ima_format::hex::Hex;
+use serde::Serialize;
+
+/// Output
+#[derive(Debug, Args)]
+pub(crate) struct OutputArgs {
+    /// Print JSON lines (docs/json.md tells the fields)
+    #[arg(long, global = true, help_heading = "Output")]
+    json: bool,
+    /// Print findings and errors only
+    #[arg(short, long, global = true, help_heading = "Output")]
+    quiet: bool,
+    /// Print a line for each file, where only a summary is printed otherwise
+    #[arg(short, long, global = true, conflicts_with = "quiet", help_heading = "Output")]
+    verbose: bool,
+    /// Colour the output
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        help_heading = "Output"
+    )]
+    color: Color,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+/// How much is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    /// What must not be missed: findings and errors.
+    Quiet,
+    /// What most people want to see.
+    Normal,
+    /// Everything.
+    Verbose,
+}
+
+/// How a word is meant.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Style {
+    Plain,
+    Good,
+    Bad,
+    Warning,
+    Dim,
+    Bold,
+}
+
+/// Standard output, and standard error for what is not the answer.
+pub(crate) struct Output {
+    stdout: BufWriter<Stdout>,
+    level: Level,
+    json: bool,
+    colored: bool,
+    warned: Vec<String>,
+}
+
+impl Output {
+    pub(crate) fn new(args: &OutputArgs) -> Self {
+        let colored = match args.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+        };
+        let level = match (args.quiet, args.verbose) {
+            (true, _) => Level::Quiet,
+            (_, true) => Level::Verbose,
+            _ => Level::Normal,
+        };
+        let stdout = BufWriter::with_capacity(1 << 16, io::stdout());
+        Self { stdout, level, json: args.json, colored, warned: Vec::new() }
+    }
+
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Whether a progress bar is wanted.
+    pub(crate) fn shows_progress(&self) -> bool {
+        io::stderr().is_terminal() && !self.json && self.level > Level::Quiet
+    }
+
+    /// Prints a line for people, if they asked for that much. In JSON nothing.
+    pub(crate) fn line(&mut self, level: Level, line: &str) -> io::Result<()> {
+        match self.json || level > self.level {
+            true => Ok(()),
+            false => writeln!(self.stdout, "{line}"),
+        }
+    }
+
+    /// Prints a JSON line; nothing where text is wanted.
+    pub(crate) fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
+        if !self.json {
+            return Ok(());
+        }
+        serde_json::to_writer(&mut self.stdout, value)?;
+        self.stdout.write_all(b"\n")
+    }
+
+    /// Warns on standard error, once for each text.
+    pub(crate) fn warn(&mut self, text: &str) {
+        if !self.warned.iter().any(|warned| warned == text) {
+            self.complain(Style::Warning, "warning:", text);
+            self.warned.push(text.to_owned());
+        }
+    }
+
+    /// Says something on standard error after a coloured word.
+    pub(crate) fn complain(&mut self, style: Style, word: &str, text: &str) {
+        let word = match io::stderr().is_terminal() {
+            true => paint_always(style, word),
+            false => word.to_owned(),
+        };
+        // the answer so far comes first, and without stderr there is nobody to tell
+        drop(self.stdout.flush());
+        drop(writeln!(io::stderr(), "{word} {text}"));
+    }
+
+    /// A word in its colour, if colours are wanted.
+    pub(crate) fn paint(&self, style: Style, word: &str) -> String {
+        match self.colored {
+            true => paint_always(style, word),
+            false => word.to_owned(),
+        }
+    }
+
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.stdout.flush()
+    }
+}
+
+fn paint_always(style: Style, word: &str) -> String {
+    let code = match style {
+        Style::Plain => return word.to_owned(),
+        Style::Good => "32",
+        Style::Bad => "1;31",
+        Style::Warning => "1;33",
+        Style::Dim => "2",
+        Style::Bold => "1",
+    };
+    format!("\x1b[{code}m{word}\x1b[0m")
+}
+
+/// A path in JSON: as text, and its bytes in hexadecimal where it is not UTF-8.
+#[derive(Debug, Serialize)]
+pub(crate) struct JsonPath {
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_bytes: Option<String>,
+}
+
+impl From<&Path> for JsonPath {
+    fn from(path: &Path) -> Self {
+        use std::os::unix::ffi::OsStrExt;
+        let path_bytes = match path.to_str() {
+            Some(_) => None,
+            None => Some(Hex(path.as_os_str().as_bytes()).to_string()),
+        };
+        Self { path: path.to_string_lossy().into_owned(), path_bytes }
+    }
+}
+
+/// A count with its noun: `1 file`, `12,345 files`.
+pub(crate) fn count(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", indicatif::HumanCount(number))
+}

@@ -1,0 +1,83 @@
+//! Passphrases: from a file, the environment, a descriptor or a prompt, never from argv.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs, io};
+
+use clap::Args;
+use ima::key::passphrase::Passphrase;
+use zeroize::Zeroizing;
+
+/// Where the key's passphrase comes from
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct PassphraseArgs {
+    /// Read the key's passphrase from the first line of a file
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+    /// Read the key's passphrase from an environment variable
+    #[arg(long, value_name = "NAME")]
+    passphrase_env: Option<String>,
+    /// Read the key's passphrase from the first line of an open file descriptor
+    #[arg(long, value_name = "N")]
+    passphrase_fd: Option<u32>,
+}
+
+impl PassphraseArgs {
+    /// The passphrase, if a source other than the prompt was named.
+    pub(crate) fn given(&self) -> io::Result<Option<Passphrase>> {
+        let named = |what: String, error: io::Error| {
+            io::Error::new(error.kind(), format!("passphrase from {what}: {error}"))
+        };
+        let read = |path: &Path, what: String| match fs::read(path).map(Zeroizing::new) {
+            Ok(content) => Ok(Some(Passphrase::first_line(&content))),
+            Err(error) => Err(named(what, error)),
+        };
+        if let Some(path) = &self.passphrase_file {
+            return read(path, path.display().to_string());
+        }
+        if let Some(number) = self.passphrase_fd {
+            let path = PathBuf::from(format!("/dev/fd/{number}"));
+            return read(&path, format!("descriptor {number}"));
+        }
+        let Some(name) = &self.passphrase_env else { return Ok(None) };
+        match env::var_os(name) {
+            Some(value) => {
+                use std::os::unix::ffi::OsStringExt;
+                Ok(Some(Passphrase::new(value.into_vec())))
+            }
+            None => Err(named(format!("${name}"), io::ErrorKind::NotFound.into())),
+        }
+    }
+
+    /// The passphrase for an encrypted key: as given, or asked for on the terminal. `None`
+    /// where there is no terminal.
+    pub(crate) fn ask(&self, key: &Path) -> io::Result<Option<Passphrase>> {
+        match self.given()? {
+            None => prompt(&format!("Passphrase of {}: ", key.display())),
+            given => Ok(given),
+        }
+    }
+
+    /// A new passphrase: as given, or asked for twice on the terminal.
+    pub(crate) fn ask_new(&self) -> io::Result<Option<Passphrase>> {
+        if let Some(given) = self.given()? {
+            return Ok(Some(given));
+        }
+        let Some(first) = prompt("New passphrase for the private keys: ")? else {
+            return Ok(None);
+        };
+        match prompt("The same again: ")? {
+            Some(second) if second.as_bytes() == first.as_bytes() => Ok(Some(first)),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "the passphrases differ")),
+        }
+    }
+}
+
+fn prompt(text: &str) -> io::Result<Option<Passphrase>> {
+    // the terminal itself, so that a passphrase can be typed while stdin is a pipe
+    if fs::File::open("/dev/tty").is_err() {
+        return Ok(None);
+    }
+    let typed = rpassword::prompt_password(text)?;
+    Ok(Some(Passphrase::new(typed.into_bytes())))
+}

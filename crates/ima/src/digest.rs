@@ -195,7 +195,7 @@ impl FileHasher {
     }
 
     /// Reads the first bytes of an open file, as many as `head` takes or the file has.
-    pub(crate) fn head<'a>(file: impl AsFd, head: &'a mut [u8]) -> io::Result<&'a [u8]> {
+    pub(crate) fn head(file: impl AsFd, head: &mut [u8]) -> io::Result<&[u8]> {
         let read = read_at(file, head, 0)?;
         Ok(&head[..read])
     }

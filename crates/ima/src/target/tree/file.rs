@@ -1,9 +1,9 @@
 //! One open file: read, watched for changes, its attribute read and set.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -251,9 +251,7 @@ impl<'a> OpenFile<'a> {
         let write = || {
             let mut file = tempfile::Builder::new()
                 .prefix(".imactl-")
-                .permissions(fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(
-                    0o644,
-                )))
+                .permissions(Permissions::from_mode(0o644))
                 .tempfile_in(directory.unwrap_or(Path::new(".")))?;
             file.write_all(value)?;
             file.as_file().sync_data()?;

@@ -39,9 +39,8 @@ fn evmctl_accepts_what_imactl_signs() {
     each_combination(|store, key, hash, file| {
         run(args!["sign", "--keys", store, "--hash", hash, file]).exits(0);
         let [_, certificate] = evmctl_key(store);
-        let verified = finish(
-            tool("evmctl").unwrap().args(["ima_verify", "-k"]).arg(certificate).arg(file),
-        );
+        let verified =
+            finish(tool("evmctl").unwrap().args(["ima_verify", "-k"]).arg(certificate).arg(file));
         // its exit status does not tell
         let said = verified.stdout + &verified.stderr;
         assert!(said.contains("verification is OK"), "{key} {hash}: {said}");

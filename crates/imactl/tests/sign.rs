@@ -208,7 +208,14 @@ fn one_bad_file_does_not_stop_the_rest() {
     let (root, keys) = (directory.path().join("root"), store(directory.path(), "p-256"));
     write_tree(&root, &[("a", b"a"), ("z", b"z")]);
     let args = args![
-        "sign", "--json", "--xattr-namespace", "user", "--keys", keys, root.join("missing"), root
+        "sign",
+        "--json",
+        "--xattr-namespace",
+        "user",
+        "--keys",
+        keys,
+        root.join("missing"),
+        root
     ];
     let signed = run(args).exits(2);
     let summary = signed.json().pop().unwrap();
@@ -249,9 +256,7 @@ fn paths_come_from_a_list_too() {
     let (root, keys) = (directory.path().join("root"), store(directory.path(), "p-256"));
     write_tree(&root, &[("with space", b"1"), ("with\nnewline", b"2"), ("not listed", b"3")]);
     let mut command = imactl();
-    command.args(args![
-        "sign", "--json", "-n", "--keys", keys, "--files-from", "-", "-0"
-    ]);
+    command.args(args!["sign", "--json", "-n", "--keys", keys, "--files-from", "-", "-0"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let list = format!("{0}/with space\0{0}/with\nnewline\0", root.display());

@@ -85,12 +85,8 @@ pub fn missing(what: &str) {
 pub fn security_attributes(directory: &Path) -> bool {
     let probe = directory.join(".probe");
     fs::write(&probe, b"").unwrap();
-    let set = rustix::fs::setxattr(
-        &probe,
-        "security.ima",
-        b"\x01",
-        rustix::fs::XattrFlags::empty(),
-    );
+    let set =
+        rustix::fs::setxattr(&probe, "security.ima", b"\x01", rustix::fs::XattrFlags::empty());
     fs::remove_file(&probe).unwrap();
     if let Err(error) = set {
         missing(&format!("security.ima cannot be set here (root?): {error}"));

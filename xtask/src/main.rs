@@ -1,1 +1,63 @@
-fn main() {}
+//! The project's tasks: what CI and the Makefile call.
+
+mod architecture;
+mod test;
+
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use anyhow::{bail, Context, Result};
+
+/// A task: its name, what it does, and the function that does it.
+type Task = (&'static str, &'static str, fn(&[String]) -> Result<()>);
+
+const TASKS: &[Task] = &[
+    ("lint", "rustfmt, clippy with warnings denied, the crates' direction", lint),
+    ("test", "everything that CI checks; names of parts run those alone", test::run),
+];
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let name = args.next().unwrap_or_default();
+    let Some((_, _, task)) = TASKS.iter().find(|(task, ..)| *task == name) else {
+        eprintln!("tasks:");
+        for (name, what, _) in TASKS {
+            eprintln!("  cargo xtask {name:<14} {what}");
+        }
+        return ExitCode::from(2);
+    };
+    match task(&args.collect::<Vec<_>>()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn lint(_: &[String]) -> Result<()> {
+    run(cargo(&["fmt", "--all", "--check"]))?;
+    run(cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    architecture::check()
+}
+
+/// Cargo, in the workspace's root.
+fn cargo(args: &[&str]) -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    cargo.args(args).current_dir(root());
+    cargo
+}
+
+/// The workspace's root.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// Runs a command, which must succeed.
+fn run(mut command: Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("{command:?}"))?;
+    if !status.success() {
+        bail!("{command:?}: {status}");
+    }
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! The direction of the crates: what each may depend on, directly.
+
+use anyhow::{bail, Context, Result};
+
+use crate::cargo;
+
+/// imactl -> ima -> ima-format; imactl-init -> none of ours. A dependency that is not here
+/// has to earn its place in review, not slip in.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("ima-format", &[]),
+    (
+        "ima",
+        &[
+            "globset",
+            "ima-format",
+            "openssl",
+            "openssl-sys",
+            "rustix",
+            "streebog",
+            "tempfile",
+            "thiserror",
+            "walkdir",
+            "zeroize",
+        ],
+    ),
+    (
+        "imactl",
+        &[
+            "anyhow",
+            "clap",
+            "ima",
+            "ima-format",
+            "indicatif",
+            "rpassword",
+            "serde",
+            "serde_json",
+            "zeroize",
+        ],
+    ),
+    ("imactl-init", &["rustix"]),
+];
+
+pub(crate) fn check() -> Result<()> {
+    for (package, allowed) in ALLOWED {
+        let mut tree = cargo(&["tree", "--package", package, "--edges", "normal"]);
+        tree.args(["--depth", "1", "--prefix", "none", "--format", "{p}"]);
+        let output = tree.output().context("cargo tree")?;
+        if !output.status.success() {
+            bail!("cargo tree: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        let lines = String::from_utf8(output.stdout)?;
+        let names = lines.lines().skip(1).filter_map(|line| line.split_whitespace().next());
+        for name in names {
+            if !allowed.contains(&name) {
+                bail!(
+                    "{package} depends on {name}, which xtask/src/architecture.rs does not allow"
+                );
+            }
+        }
+    }
+    Ok(())
+}

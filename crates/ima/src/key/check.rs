@@ -175,7 +175,7 @@ pub fn check(materials: &[Material]) -> Result<Vec<Finding>, ErrorStack> {
         samples += usize::from(finding.name == SAMPLE_KEY);
         finding.name != SAMPLE_KEY || samples == 1
     });
-    findings.sort_by(|a, b| b.severity.cmp(&a.severity));
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     Ok(findings)
 }
 

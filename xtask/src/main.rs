@@ -1,6 +1,7 @@
 //! The project's tasks: what CI and the Makefile call.
 
 mod architecture;
+mod bench;
 mod test;
 
 use std::path::Path;
@@ -12,6 +13,7 @@ use anyhow::{bail, Context, Result};
 type Task = (&'static str, &'static str, fn(&[String]) -> Result<()>);
 
 const TASKS: &[Task] = &[
+    ("bench", "speed, side by side with evmctl; names of parts run those alone", bench::bench),
     ("lint", "rustfmt, clippy with warnings denied, the crates' direction", lint),
     ("test", "everything that CI checks; names of parts run those alone", test::run),
 ];

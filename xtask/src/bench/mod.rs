@@ -1,0 +1,116 @@
+//! Speed, side by side with what others wrote, in one run: ratios, not claims.
+
+mod trees;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{bail, ensure, Context, Result};
+
+use crate::{cargo, root, run};
+
+/// A benchmark: its name, and what it does.
+type Benchmark = (&'static str, fn(&Bench) -> Result<()>);
+
+const BENCHMARKS: &[Benchmark] =
+    &[("a", trees::many_small), ("b", trees::programs), ("c", trees::one_large)];
+
+/// What benchmarks work with.
+pub(crate) struct Bench {
+    /// The program, built for release.
+    imactl: PathBuf,
+    /// The program that measures the least time possible.
+    floor: PathBuf,
+    /// Where the files are; outside the checkout, kept for the next run.
+    directory: PathBuf,
+    /// How often imactl runs; the best time counts. The peer runs once.
+    repeats: u32,
+}
+
+/// Runs all benchmarks, or those named.
+pub(crate) fn bench(names: &[String]) -> Result<()> {
+    run(cargo(&["build", "--release", "--package", "imactl"]))?;
+    run(cargo(&["build", "--release", "--package", "ima", "--example", "floor"]))?;
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    let directory = cache.or_else(home).context("neither XDG_CACHE_HOME nor HOME is set")?;
+    let bench = Bench {
+        imactl: root().join("target/release/imactl"),
+        floor: root().join("target/release/examples/floor"),
+        directory: directory.join("imactl/bench"),
+        repeats: 3,
+    };
+    fs::create_dir_all(&bench.directory)?;
+    for (name, benchmark) in BENCHMARKS {
+        if names.is_empty() || names.iter().any(|wanted| wanted == name) {
+            benchmark(&bench)?;
+        }
+    }
+    Ok(())
+}
+
+/// One run's time and memory.
+#[derive(Debug, Clone, Copy)]
+struct Measure {
+    seconds: f64,
+    /// The largest resident set, in KiB.
+    memory: u64,
+}
+
+impl Bench {
+    /// The best of some runs of imactl; `before` is run before each, untimed.
+    fn imactl(&self, args: &[&str], before: impl Fn() -> Result<()>) -> Result<Measure> {
+        let mut best: Option<Measure> = None;
+        for _ in 0..self.repeats {
+            before()?;
+            let mut command = Command::new("/usr/bin/time");
+            command.args(["--format", "%M"]).arg(&self.imactl).args(args);
+            let start = Instant::now();
+            let output = command.output().context("/usr/bin/time (Debian: time)")?;
+            let seconds = start.elapsed().as_secs_f64();
+            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+            ensure!(output.status.success(), "{command:?}: {stderr}");
+            let memory = stderr.lines().last().unwrap_or_default().parse()?;
+            if best.map_or(true, |best| seconds < best.seconds) {
+                best = Some(Measure { seconds, memory });
+            }
+        }
+        best.context("no run")
+    }
+
+    /// A key store for benchmarks, made once.
+    fn keys(&self, algorithm: &str) -> Result<String> {
+        let store = self.directory.join(format!("keys-{algorithm}"));
+        let store_text = store.to_str().context("a path that is text")?.to_owned();
+        if !store.exists() {
+            let args = ["keys", "create", "--quiet", "--sample", "--algorithm", algorithm];
+            let mut command = Command::new(&self.imactl);
+            command.args(args).arg(&store).stderr(Stdio::null());
+            run(command)?;
+        }
+        Ok(store_text)
+    }
+}
+
+/// The time of another program's run.
+fn timed(command: &mut Command) -> Result<f64> {
+    let start = Instant::now();
+    let output = command.stdout(Stdio::null()).output().with_context(|| format!("{command:?}"))?;
+    let seconds = start.elapsed().as_secs_f64();
+    if !output.status.success() {
+        bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(seconds)
+}
+
+/// Prints a line: what, ours, theirs, how many times faster, and notes.
+fn line(what: &str, ours: Measure, peer: &str, theirs: f64, notes: &str) {
+    println!(
+        "  {what:<28} imactl {:>7.2} s   {peer} {theirs:>7.2} s   {:>6.1}x   {:>5.1} MiB   {notes}",
+        ours.seconds,
+        theirs / ours.seconds,
+        ours.memory as f64 / 1024.0,
+    );
+}

@@ -1,0 +1,169 @@
+//! Trees of files, against evmctl.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{ensure, Context, Result};
+
+use super::{line, timed, Bench};
+use crate::run;
+
+/// A: 10,000 files of 1 to 16 KiB.
+pub(super) fn many_small(bench: &Bench) -> Result<()> {
+    let root = bench.directory.join("a");
+    make_once(&root, |root| {
+        let mut random = 1_u64;
+        for number in 0..10_000 {
+            let directory = root.join(format!("{:03}", number / 250));
+            fs::create_dir_all(&directory)?;
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(number);
+            let size = 1024 + (random >> 33) as usize % (15 * 1024);
+            let byte = (random >> 48) as u8;
+            fs::write(directory.join(format!("{number:05}")), vec![byte; size])?;
+        }
+        Ok(())
+    })?;
+    println!("A: 10,000 files of 1-16 KiB");
+    for algorithm in ["rsa-2048", "rsa-4096", "p-256"] {
+        sign_and_verify(bench, &root, algorithm)?;
+    }
+    Ok(())
+}
+
+/// B: 2,000 ELF files of this machine's.
+pub(super) fn programs(bench: &Bench) -> Result<()> {
+    let root = bench.directory.join("b");
+    make_once(&root, |root| {
+        let mut found = Vec::new();
+        elf_files(Path::new("/usr"), &mut found)?;
+        ensure!(found.len() >= 2_000, "fewer than 2,000 ELF files in /usr");
+        for (number, path) in found.iter().take(2_000).enumerate() {
+            fs::copy(path, root.join(format!("{number:04}")))?;
+        }
+        Ok(())
+    })?;
+    println!("B: 2,000 ELF files from /usr");
+    for algorithm in ["rsa-2048", "p-256"] {
+        sign_and_verify(bench, &root, algorithm)?;
+    }
+    Ok(())
+}
+
+/// C: one file of 2 GiB.
+pub(super) fn one_large(bench: &Bench) -> Result<()> {
+    let root = bench.directory.join("c");
+    make_once(&root, |root| {
+        let mut file = File::create(root.join("large"))?;
+        let block: Vec<u8> = (0..1 << 20).map(|byte: u32| (byte % 251) as u8).collect();
+        (0..2048).try_for_each(|_| file.write_all(&block))?;
+        Ok(())
+    })?;
+    println!("C: one file of 2 GiB");
+    sign_and_verify(bench, &root, "p-256")
+}
+
+fn sign_and_verify(bench: &Bench, root: &Path, algorithm: &str) -> Result<()> {
+    let keys = bench.keys(algorithm)?;
+    let root_text = root.to_str().context("a path that is text")?;
+    let floor = floor(bench, &keys, root_text)?;
+    let key = format!("{keys}/ima_keys/x509_ima.key");
+    let certificate = format!("{keys}/ima_keys/x509_ima.der");
+    let clear = || {
+        let mut command = Command::new(&bench.imactl);
+        command.args(["clear", "--quiet", root_text]);
+        run(command)
+    };
+
+    clear()?;
+    let mut evmctl = Command::new("evmctl");
+    // it enters directories: the key's path has to be absolute
+    evmctl.args(["ima_sign", "-r", "-a", "sha256", "-k", &key, root_text]);
+    let evmctl_sign = timed(evmctl.stderr(Stdio::null()))?;
+    let evmctl_verify = timed(Command::new("sh").args([
+        "-c",
+        "find \"$0\" -type f -print0 | xargs -0 evmctl ima_verify -k \"$1\" 2>/dev/null",
+        root_text,
+        &certificate,
+    ]))?;
+
+    let sign = ["sign", "--quiet", "--keys", &keys, root_text];
+    let ours = bench.imactl(&sign, clear)?;
+    let notes = format!("floor {floor:.2} s: {:.2}x", ours.seconds / floor);
+    line(&format!("sign {algorithm}"), ours, "evmctl", evmctl_sign, &notes);
+
+    let verify = ["verify", "--quiet", "--keys", &keys, root_text];
+    let ours = bench.imactl(&verify, || Ok(()))?;
+    line(&format!("verify {algorithm}"), ours, "evmctl", evmctl_verify, "");
+
+    let spoil = || {
+        let mut command = Command::new(&bench.imactl);
+        command.args(["clear", "--quiet"]);
+        run({
+            command.args(every_hundredth(root)?);
+            command
+        })
+    };
+    let changed = ["sign", "--quiet", "--changed", "--keys", &keys, root_text];
+    let ours = bench.imactl(&changed, spoil)?;
+    line(&format!("sign --changed {algorithm}"), ours, "evmctl", evmctl_sign, "1% changed");
+    Ok(())
+}
+
+fn floor(bench: &Bench, keys: &str, root: &str) -> Result<f64> {
+    let output = Command::new(&bench.floor).args([keys, root]).output()?;
+    ensure!(output.status.success(), "floor: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout)?;
+    let total = text.split("\"total\":").nth(1).and_then(|rest| rest.split('}').next());
+    Ok(total.context("no total")?.parse()?)
+}
+
+/// Fills a directory, unless an earlier run did.
+fn make_once(root: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    if root.exists() {
+        return Ok(());
+    }
+    let staging = root.with_extension("new");
+    if staging.exists() {
+        fs::remove_dir_all(&staging)?;
+    }
+    fs::create_dir_all(&staging)?;
+    fill(&staging)?;
+    Ok(fs::rename(staging, root)?)
+}
+
+fn every_hundredth(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    let mut directories = vec![root.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory)? {
+            let path = entry?.path();
+            match path.is_dir() {
+                true => directories.push(path),
+                false => paths.push(path),
+            }
+        }
+    }
+    paths.sort();
+    Ok(paths.into_iter().step_by(100).collect())
+}
+
+/// ELF files below a directory, in the order of their names; links are not followed.
+fn elf_files(directory: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    let mut entries: Vec<_> = fs::read_dir(directory)?.collect::<Result<_, _>>()?;
+    entries.sort_by_key(|entry| entry.file_name());
+    for entry in entries {
+        let (path, kind) = (entry.path(), entry.file_type()?);
+        if kind.is_dir() {
+            elf_files(&path, found)?;
+        } else if kind.is_file() {
+            let mut magic = [0; 4];
+            let read = File::open(&path).and_then(|mut file| file.read_exact(&mut magic));
+            if read.is_ok() && magic == *b"\x7fELF" {
+                found.push(path);
+            }
+        }
+    }
+    Ok(())
+}

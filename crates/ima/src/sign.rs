@@ -4,7 +4,7 @@ use ima_format::hash::{Digest, HashAlgorithm, MAX_DIGEST_SIZE};
 use ima_format::xattr::{Attribute, AttributeType, Signature, SignatureKind, SignatureVersion};
 
 use crate::key::{Session, SignError, Signer};
-use crate::verify::Keyring;
+use crate::verify::{Keyring, Verifier};
 
 /// What files are labelled with.
 #[derive(Clone, Copy)]
@@ -31,7 +31,10 @@ impl<'a> Labeler<'a> {
             Self::Signature(signer) => LabelSession::Signature {
                 session: signer.session()?,
                 signer,
-                public: Keyring::of_public_key(signer.key_id(), signer.public_key().clone()),
+                verifier: Verifier::new(Keyring::of_public_key(
+                    signer.key_id(),
+                    signer.public_key().clone(),
+                )),
             },
             Self::Digest => LabelSession::Digest,
         })
@@ -51,7 +54,7 @@ impl<'a> Labeler<'a> {
 #[allow(missing_debug_implementations)] // a session may hold a device
 pub enum LabelSession<'a> {
     #[doc(hidden)]
-    Signature { session: Box<dyn Session + 'a>, signer: &'a dyn Signer, public: Keyring },
+    Signature { session: Box<dyn Session + 'a>, signer: &'a dyn Signer, verifier: Verifier },
     #[doc(hidden)]
     Digest,
 }
@@ -88,7 +91,7 @@ impl LabelSession<'_> {
     /// Whether `existing` is a good label already: by this key, over this digest.
     pub fn keeps(&mut self, existing: &[u8], digest: &Digest) -> Result<bool, SignError> {
         let mut made = Vec::new();
-        let Self::Signature { session, signer, public } = self else {
+        let Self::Signature { session, signer, verifier } = self else {
             self.label(digest, &mut made)?;
             return Ok(made == existing);
         };
@@ -104,7 +107,7 @@ impl LabelSession<'_> {
             }
         }
         Ok(match Attribute::decode(existing) {
-            Ok(Attribute::Signature(signature)) => public.verifies(&signature, digest),
+            Ok(Attribute::Signature(signature)) => verifier.accepts(&signature, digest),
             _ => false,
         })
     }

@@ -149,104 +149,144 @@ impl Keyring {
         self.keys.is_empty()
     }
 
-    /// The keys with this id; a chance meeting of two ids is possible.
-    pub fn find(&self, key_id: KeyId) -> impl Iterator<Item = &PublicKey> {
-        self.keys.iter().filter(move |(id, _)| *id == key_id).map(|(_, key)| key)
+    /// The keys with this id, and their numbers; two keys may bear one id by chance.
+    fn find(&self, key_id: KeyId) -> impl Iterator<Item = (usize, &PublicKey)> {
+        let keys = self.keys.iter().enumerate();
+        keys.filter(move |(_, (id, _))| *id == key_id).map(|(number, (_, key))| (number, key))
+    }
+}
+
+/// Verifies with a keyring, one file after the other, in one thread: a key's context is made
+/// once.
+#[allow(missing_debug_implementations)] // OpenSSL's contexts have nothing to show
+pub struct Verifier {
+    keyring: Keyring,
+    contexts: Vec<Context>,
+}
+
+/// What OpenSSL keeps of a key and a hash algorithm between two signatures.
+struct Context {
+    key: usize,
+    algorithm: HashAlgorithm,
+    context: PkeyCtx<Public>,
+}
+
+impl Verifier {
+    /// A verifier with these keys.
+    pub fn new(keyring: Keyring) -> Self {
+        Self { keyring, contexts: Vec::new() }
+    }
+
+    /// Gives the verdict on a file with the attribute `value`, or without one. The digest is
+    /// asked for only where the verdict hangs on it, with the algorithm that the attribute
+    /// names.
+    ///
+    /// # Errors
+    /// Those of `digest_of`.
+    pub fn verdict<E>(
+        &mut self,
+        requirement: Requirement,
+        value: Option<&[u8]>,
+        digest_of: impl FnOnce(HashAlgorithm) -> Result<Digest, E>,
+    ) -> Result<Verdict, E> {
+        // the kernel takes an empty value for none
+        let Some(value) = value.filter(|value| !value.is_empty()) else {
+            return Ok(Verdict::Missing(requirement));
+        };
+        let attribute = match Attribute::decode(value) {
+            Ok(attribute) => attribute,
+            Err(error) => {
+                let cause = cause_of_malformed(value, requirement);
+                return Ok(Verdict::Malformed { error, cause });
+            }
+        };
+        match attribute {
+            Attribute::Digest(expected) | Attribute::DigestNg(expected) => {
+                let matches = digest_of(expected.algorithm())? == expected;
+                Ok(match (requirement, matches) {
+                    (Requirement::Signature, matches) => Verdict::DigestOnly { matches },
+                    (Requirement::Digest, false) => Verdict::InvalidHash,
+                    (Requirement::Digest, true) => {
+                        Verdict::ValidDigest { algorithm: expected.algorithm() }
+                    }
+                })
+            }
+            Attribute::Signature(signature) => match (signature.kind, signature.version) {
+                (SignatureKind::Ima, SignatureVersion::V2) => {
+                    self.signature_verdict(&signature, digest_of)
+                }
+                (SignatureKind::Ima, SignatureVersion::V3) => Ok(Verdict::InvalidSignatureVersion),
+                (SignatureKind::Verity, _) => Ok(match requirement {
+                    Requirement::Signature => Verdict::VeritySignature,
+                    Requirement::Digest => Verdict::InvalidVeritySignature,
+                }),
+                (SignatureKind::EvmPortable, _) => Ok(Verdict::UnknownImaData),
+            },
+            Attribute::SignatureV1(signature) if signature.kind == SignatureKind::Ima => {
+                Ok(Verdict::ObsoleteSignature)
+            }
+            Attribute::SignatureV1(_) | Attribute::EvmHmac(_) => Ok(Verdict::UnknownImaData),
+        }
+    }
+
+    fn signature_verdict<E>(
+        &mut self,
+        signature: &Signature,
+        digest_of: impl FnOnce(HashAlgorithm) -> Result<Digest, E>,
+    ) -> Result<Verdict, E> {
+        let Signature { key_id, algorithm, .. } = *signature;
+        if self.keyring.find(key_id).next().is_none() {
+            return Ok(Verdict::UnknownKey(key_id));
+        }
+        // not worth a digest, which there may be no way to make
+        if !self.keyring.find(key_id).any(|(_, key)| key.key_type().verifiable_over(algorithm)) {
+            return Ok(Verdict::InvalidSignature(key_id));
+        }
+        let digest = digest_of(algorithm)?;
+        Ok(match self.accepts(signature, &digest) {
+            true => Verdict::ValidSignature { key_id, algorithm },
+            false => Verdict::InvalidSignature(key_id),
+        })
     }
 
     /// Whether one of the keys made this signature over this digest.
-    pub fn verifies(&self, signature: &Signature, digest: &Digest) -> bool {
-        self.find(signature.key_id).any(|key| verifies(key, signature, digest))
+    pub(crate) fn accepts(&mut self, signature: &Signature, digest: &Digest) -> bool {
+        let Self { keyring, contexts } = self;
+        keyring.find(signature.key_id).any(|(number, key)| {
+            // an error of OpenSSL's here is a signature that it cannot make sense of
+            context(contexts, number, key, digest.algorithm())
+                .and_then(|context| context.verify(digest.as_bytes(), &signature.bytes).ok())
+                .unwrap_or(false)
+        })
     }
 }
 
-fn verifies(key: &PublicKey, signature: &Signature, digest: &Digest) -> bool {
-    // an error of OpenSSL's here is a signature that it cannot make sense of
-    let check = || {
-        let key_type = key.key_type();
-        if !key_type.verifiable_over(digest.algorithm()) {
-            return Ok(false);
-        }
-        let Ok(md) = openssl_digest(digest.algorithm()) else { return Ok(false) };
-        let mut context: PkeyCtx<Public> = PkeyCtx::new(key.pkey())?;
-        context.verify_init()?;
-        if let KeyType::Rsa(_) = key_type {
-            context.set_rsa_padding(Padding::PKCS1)?;
-        }
-        context.set_signature_md(&md)?;
-        context.verify(digest.as_bytes(), &signature.bytes)
-    };
-    check().unwrap_or(false)
-}
-
-/// Gives the verdict on a file with the attribute `value`, or without one. The digest is
-/// asked for only where the verdict hangs on it, with the algorithm that the attribute
-/// names.
-///
-/// # Errors
-/// Those of `digest_of`.
-pub fn verify<E>(
-    keyring: &Keyring,
-    requirement: Requirement,
-    value: Option<&[u8]>,
-    digest_of: impl FnOnce(HashAlgorithm) -> Result<Digest, E>,
-) -> Result<Verdict, E> {
-    // the kernel takes an empty value for none
-    let Some(value) = value.filter(|value| !value.is_empty()) else {
-        return Ok(Verdict::Missing(requirement));
-    };
-    let attribute = match Attribute::decode(value) {
-        Ok(attribute) => attribute,
-        Err(error) => {
-            let cause = cause_of_malformed(value, requirement);
-            return Ok(Verdict::Malformed { error, cause });
-        }
-    };
-    match attribute {
-        Attribute::Digest(expected) | Attribute::DigestNg(expected) => {
-            let matches = digest_of(expected.algorithm())? == expected;
-            Ok(match (requirement, matches) {
-                (Requirement::Signature, matches) => Verdict::DigestOnly { matches },
-                (Requirement::Digest, false) => Verdict::InvalidHash,
-                (Requirement::Digest, true) => {
-                    Verdict::ValidDigest { algorithm: expected.algorithm() }
-                }
-            })
-        }
-        Attribute::Signature(signature) => match (signature.kind, signature.version) {
-            (SignatureKind::Ima, SignatureVersion::V2) => {
-                verify_signature(keyring, &signature, digest_of)
+/// The context for a key and an algorithm, where the kernel could verify with them.
+fn context<'a>(
+    contexts: &'a mut Vec<Context>,
+    number: usize,
+    key: &PublicKey,
+    algorithm: HashAlgorithm,
+) -> Option<&'a mut PkeyCtx<Public>> {
+    let known = contexts.iter().position(|c| c.key == number && c.algorithm == algorithm);
+    let position = match known {
+        Some(position) => position,
+        None => {
+            let key_type = key.key_type();
+            if !key_type.verifiable_over(algorithm) {
+                return None;
             }
-            (SignatureKind::Ima, SignatureVersion::V3) => Ok(Verdict::InvalidSignatureVersion),
-            (SignatureKind::Verity, _) => Ok(match requirement {
-                Requirement::Signature => Verdict::VeritySignature,
-                Requirement::Digest => Verdict::InvalidVeritySignature,
-            }),
-            (SignatureKind::EvmPortable, _) => Ok(Verdict::UnknownImaData),
-        },
-        Attribute::SignatureV1(signature) if signature.kind == SignatureKind::Ima => {
-            Ok(Verdict::ObsoleteSignature)
+            let mut context = PkeyCtx::new(key.pkey()).ok()?;
+            context.verify_init().ok()?;
+            if let KeyType::Rsa(_) = key_type {
+                context.set_rsa_padding(Padding::PKCS1).ok()?;
+            }
+            context.set_signature_md(&*openssl_digest(algorithm).ok()?).ok()?;
+            contexts.push(Context { key: number, algorithm, context });
+            contexts.len() - 1
         }
-        Attribute::SignatureV1(_) | Attribute::EvmHmac(_) => Ok(Verdict::UnknownImaData),
-    }
-}
-
-fn verify_signature<E>(
-    keyring: &Keyring,
-    signature: &Signature,
-    digest_of: impl FnOnce(HashAlgorithm) -> Result<Digest, E>,
-) -> Result<Verdict, E> {
-    let Signature { key_id, algorithm, .. } = *signature;
-    let mut keys = keyring.find(key_id);
-    let Some(key) = keys.next() else { return Ok(Verdict::UnknownKey(key_id)) };
-    if !key.key_type().verifiable_over(algorithm) {
-        return Ok(Verdict::InvalidSignature(key_id));
-    }
-    let digest = digest_of(algorithm)?;
-    Ok(match keyring.verifies(signature, &digest) {
-        true => Verdict::ValidSignature { key_id, algorithm },
-        false => Verdict::InvalidSignature(key_id),
-    })
+    };
+    contexts.get_mut(position).map(|found| &mut found.context)
 }
 
 /// What `xattr_verify` says of a value that is too short, too long or of an unknown kind.
@@ -261,5 +301,55 @@ fn cause_of_malformed(value: &[u8], requirement: Requirement) -> &'static str {
         ([0x06, 3, ..], _) => "invalid-verity-signature",
         ([0x06, ..], _) => "invalid-signature-version",
         _ => "unknown-ima-data",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Hasher;
+
+    const NO_KEYS: Keyring = Keyring { keys: Vec::new() };
+
+    /// The verdict on a file with the content "abc", by a verifier without keys.
+    fn verdict(requirement: Requirement, value: &[u8]) -> Verdict {
+        let digest_of = |algorithm| Hasher::new(algorithm)?.digest(b"abc");
+        Verifier::new(NO_KEYS).verdict(requirement, Some(value), digest_of).unwrap()
+    }
+
+    fn digest_attribute(content: &[u8]) -> Vec<u8> {
+        let digest = Hasher::new(HashAlgorithm::Sha256).unwrap().digest(content).unwrap();
+        Attribute::DigestNg(digest).encode()
+    }
+
+    #[test]
+    fn causes_are_the_kernels() {
+        use Requirement::{Digest, Signature};
+        let matching = digest_attribute(b"abc");
+        let other = digest_attribute(b"abd");
+        let long = [&matching[..], &[0]].concat();
+        for (requirement, value, cause) in [
+            (Signature, &[][..], Some("IMA-signature-required")),
+            (Digest, &[], Some("missing-hash")),
+            (Signature, &matching, Some("IMA-signature-required")),
+            (Digest, &matching, None),
+            (Digest, &other, Some("invalid-hash")),
+            (Signature, &long, Some("IMA-signature-required")),
+            (Digest, &[4, 4, 1], Some("invalid-hash")),
+            (Signature, &[3, 2, 4, 1, 2, 3, 4, 0, 1, 9], Some("invalid-signature")),
+            (Digest, &[3, 2, 4, 1, 2, 3, 4, 0, 1, 9], Some("invalid-signature")),
+            (Signature, &[3, 3, 4, 1, 2, 3, 4, 0, 1, 9], Some("invalid-signature-version")),
+            (Signature, &[3, 7], Some("invalid-signature-version")),
+            (Signature, &[3, 0, 0], Some("unknown")),
+            (Signature, &[3], Some("invalid-signature")),
+            (Signature, &[6, 3, 4, 1, 2, 3, 4, 0, 1, 9], Some("IMA-signature-required")),
+            (Digest, &[6, 3, 4, 1, 2, 3, 4, 0, 1, 9], Some("invalid-verity-signature")),
+            (Signature, &[5, 2, 4, 1, 2, 3, 4, 0, 1, 9], Some("unknown-ima-data")),
+            (Signature, &[0x7f], Some("unknown-ima-data")),
+        ] {
+            let verdict = verdict(requirement, value);
+            assert_eq!(verdict.cause(), cause, "{requirement:?} {value:02x?}: {verdict}");
+            assert_eq!(verdict.is_valid(), cause.is_none());
+        }
     }
 }

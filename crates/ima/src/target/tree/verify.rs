@@ -4,7 +4,7 @@ use std::io;
 
 use super::{Candidate, Place, Progress, Sink, Tree};
 use crate::digest::FileHasher;
-use crate::verify::{verify as verdict, Keyring, Requirement, Verdict};
+use crate::verify::{Keyring, Requirement, Verdict, Verifier};
 
 /// How files are verified.
 #[derive(Debug, Clone, Copy)]
@@ -30,10 +30,11 @@ pub fn verify(
     let VerifyOptions { keyring, requirement, place } = *options;
     let start = || {
         let mut hasher = FileHasher::default();
+        let mut verifier = Verifier::new(keyring.clone());
         move |candidate: &Candidate| {
             let Some(file) = tree.open(candidate, place)? else { return Ok(None) };
             let label = file.label(place)?;
-            let verdict = verdict(keyring, requirement, label.as_deref(), |algorithm| {
+            let verdict = verifier.verdict(requirement, label.as_deref(), |algorithm| {
                 file.digest(&mut hasher, algorithm, &|bytes| progress.read(bytes))
             })?;
             file.check_unchanged()?;

@@ -13,6 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "globset",
             "ima-format",
+            "libc",
             "openssl",
             "openssl-sys",
             "rustix",

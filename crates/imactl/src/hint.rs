@@ -4,6 +4,7 @@ use std::fmt;
 
 use ima::key::private::PrivateKeyError;
 use ima::key::store::StoreError;
+use ima::system::LoadError;
 
 /// An error of the command line's own, with its hint.
 #[derive(Debug)]
@@ -30,6 +31,9 @@ pub(crate) fn of(error: &anyhow::Error) -> Option<&'static str> {
     error.chain().find_map(|cause| {
         if let Some(hinted) = cause.downcast_ref::<Hinted>() {
             return Some(hinted.hint);
+        }
+        if let Some(error) = cause.downcast_ref::<LoadError>() {
+            return error.hint();
         }
         let key = cause.downcast_ref::<PrivateKeyError>();
         if let Some(StoreError::PrivateKey(error)) = cause.downcast_ref::<StoreError>() {

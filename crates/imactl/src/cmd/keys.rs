@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use ima::key::certificate::Certificate;
 use ima::key::check::{self, Finding, Material, Severity};
 use ima::key::create::{self, KeyAlgorithm, Plan, Purpose};
+use ima::system::{load_certificate, Machine};
 use ima::HashAlgorithm;
 use serde::Serialize;
 
@@ -16,7 +17,7 @@ use crate::output::{JsonPath, Level, Output, Style};
 use crate::passphrase::PassphraseArgs;
 use crate::Outcome;
 
-/// Make, show and check keys and certificates
+/// Make, show, check and load keys and certificates
 #[derive(Debug, Args)]
 pub(crate) struct KeysArgs {
     #[command(subcommand)]
@@ -28,6 +29,7 @@ enum KeysCommand {
     Create(CreateArgs),
     Show(ShowArgs),
     Check(CheckArgs),
+    Load(LoadArgs),
 }
 
 impl KeysArgs {
@@ -36,6 +38,7 @@ impl KeysArgs {
             KeysCommand::Create(args) => args.run(output),
             KeysCommand::Show(args) => args.run(output),
             KeysCommand::Check(args) => args.run(output),
+            KeysCommand::Load(args) => args.run(output),
         }
     }
 }
@@ -297,4 +300,44 @@ fn print_finding(finding: &Finding, output: &mut Output) -> Result<()> {
     output.line(level, &format!("{word} {}: {message}", path.display()))?;
     output.line(level, &format!("    {} {hint}", output.paint(Style::Dim, "hint:")))?;
     Ok(())
+}
+
+/// Add certificates to a keyring of the running kernel
+///
+/// The kernel decides: .ima takes what a key in .builtin_trusted_keys or
+/// .secondary_trusted_keys signed. All certificates are tried.
+#[derive(Debug, Args)]
+struct LoadArgs {
+    /// Certificates (PEM or DER)
+    #[arg(value_name = "CERT", required = true)]
+    paths: Vec<PathBuf>,
+    /// The keyring
+    #[arg(long, value_name = "NAME", default_value = ".ima")]
+    keyring: String,
+}
+
+impl LoadArgs {
+    fn run(&self, output: &mut Output) -> Result<Outcome> {
+        let machine = Machine::here();
+        let mut outcome = Outcome::Good;
+        for path in &self.paths {
+            for certificate in Certificate::read_all(path)? {
+                match load_certificate(&machine, &self.keyring, &certificate) {
+                    Ok(()) => {
+                        let (key_id, subject) = (certificate.key_id(), certificate.subject());
+                        let line = format!("{}: {key_id} {subject}", self.keyring);
+                        output.line(Level::Normal, &line)?;
+                    }
+                    Err(error) => {
+                        outcome = Outcome::Failed;
+                        output.complain(Style::Bad, "error:", &error.to_string());
+                        if let Some(hint) = error.hint() {
+                            output.complain(Style::Dim, "hint:", hint);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(outcome)
+    }
 }

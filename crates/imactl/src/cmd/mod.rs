@@ -3,7 +3,9 @@
 mod clear;
 mod inspect;
 mod keys;
+mod policy;
 mod sign;
+mod status;
 mod tally;
 mod verify;
 
@@ -20,6 +22,8 @@ pub(crate) enum Command {
     Verify(verify::VerifyArgs),
     Inspect(inspect::InspectArgs),
     Clear(clear::ClearArgs),
+    Policy(policy::PolicyArgs),
+    Status(status::StatusArgs),
 }
 
 impl Command {
@@ -30,6 +34,8 @@ impl Command {
             Self::Verify(args) => args.run(output),
             Self::Inspect(args) => args.run(output),
             Self::Clear(args) => args.run(output),
+            Self::Policy(args) => args.run(output),
+            Self::Status(args) => args.run(output),
         }
     }
 }

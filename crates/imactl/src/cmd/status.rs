@@ -1,0 +1,221 @@
+//! `imactl status`
+
+use anyhow::Result;
+use clap::Args;
+use ima::system::{Ima, Machine, Status, KEYRINGS};
+use serde::Serialize;
+
+use crate::output::{count, Level, Output, Style};
+use crate::Outcome;
+
+/// Show what this machine's kernel measures, appraises and trusts
+///
+/// Works without root as far as it can, and says what it could not see. Exit status 1 where
+/// the kernel has no IMA, or securityfs is not mounted.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {}
+
+#[derive(Serialize)]
+struct JsonStatus<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    release: Option<&'a str>,
+    ima: &'static str,
+    appraise: &'static str,
+    arguments: &'a [String],
+    policy: Option<JsonPolicy<'a>>,
+    keyrings: Vec<JsonKeyring<'a>>,
+    measurements: Option<u64>,
+    violations: Option<u64>,
+    template: Option<&'a str>,
+    hash: Option<&'a str>,
+    tpms: Vec<JsonTpm<'a>>,
+    evm: Option<u32>,
+    unseen: Vec<JsonUnseen<'a>>,
+}
+
+#[derive(Serialize)]
+struct JsonPolicy<'a> {
+    rules: Vec<&'a str>,
+    actions: std::collections::BTreeMap<&'a str, u64>,
+}
+
+#[derive(Serialize)]
+struct JsonKeyring<'a> {
+    name: &'a str,
+    keys: Option<Vec<JsonKey<'a>>>,
+}
+
+#[derive(Serialize)]
+struct JsonKey<'a> {
+    key_id: Option<String>,
+    description: &'a str,
+}
+
+#[derive(Serialize)]
+struct JsonTpm<'a> {
+    name: &'a str,
+    version: Option<u8>,
+    banks: &'a [String],
+}
+
+#[derive(Serialize)]
+struct JsonUnseen<'a> {
+    what: &'a str,
+    why: &'a str,
+}
+
+impl StatusArgs {
+    pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
+        let status = Machine::here().status();
+        output.json(&json(&status))?;
+        for (field, value) in lines(&status, output) {
+            output.line(Level::Normal, &format!("{field:<14} {value}"))?;
+        }
+        Ok(if status.ima == Ima::Present { Outcome::Good } else { Outcome::Finding })
+    }
+}
+
+const fn word(ima: Ima) -> &'static str {
+    match ima {
+        Ima::Present => "present",
+        Ima::NoSecurityfs => "unknown",
+        Ima::Absent => "absent",
+    }
+}
+
+/// The rules of a policy as the kernel shows it: a line each.
+fn rules(policy: &str) -> Vec<&str> {
+    policy.lines().map(str::trim).filter(|rule| !rule.is_empty()).collect()
+}
+
+fn actions<'a>(rules: &[&'a str]) -> std::collections::BTreeMap<&'a str, u64> {
+    let mut actions = std::collections::BTreeMap::new();
+    for action in rules.iter().filter_map(|rule| rule.split(' ').next()) {
+        *actions.entry(action).or_default() += 1;
+    }
+    actions
+}
+
+fn json(status: &Status) -> JsonStatus<'_> {
+    JsonStatus {
+        kind: "status",
+        release: status.release.as_deref(),
+        ima: word(status.ima),
+        appraise: status.appraise.name(),
+        arguments: &status.arguments,
+        policy: status.policy.as_deref().map(|policy| {
+            let rules = rules(policy);
+            JsonPolicy { actions: actions(&rules), rules }
+        }),
+        keyrings: status
+            .keyrings
+            .iter()
+            .map(|keyring| JsonKeyring {
+                name: &keyring.name,
+                keys: keyring.keys.as_ref().map(|keys| keys.iter().map(json_key).collect()),
+            })
+            .collect(),
+        measurements: status.measurements,
+        violations: status.violations,
+        template: status.template.as_deref(),
+        hash: status.hash.as_deref(),
+        tpms: status
+            .tpms
+            .iter()
+            .map(|tpm| JsonTpm { name: &tpm.name, version: tpm.version, banks: &tpm.banks })
+            .collect(),
+        evm: status.evm.map(|evm| evm.0),
+        unseen: status
+            .unseen
+            .iter()
+            .map(|unseen| JsonUnseen { what: &unseen.what, why: &unseen.why })
+            .collect(),
+    }
+}
+
+fn json_key(key: &ima::system::Key) -> JsonKey<'_> {
+    let key_id = key.key_id.map(|key_id| key_id.to_string());
+    JsonKey { key_id, description: &key.description }
+}
+
+fn lines(status: &Status, output: &Output) -> Vec<(&'static str, String)> {
+    let mut lines = vec![
+        ("kernel", status.release.clone().unwrap_or_else(|| "?".to_owned())),
+        (
+            "IMA",
+            match status.ima {
+                Ima::Present => output.paint(Style::Good, "present"),
+                Ima::Absent => output.paint(Style::Bad, "not in this kernel"),
+                Ima::NoSecurityfs => output.paint(
+                    Style::Bad,
+                    "unknown: securityfs is not mounted \
+                     (mount -t securityfs securityfs /sys/kernel/security)",
+                ),
+            },
+        ),
+    ];
+    if !status.arguments.is_empty() {
+        lines.push(("command line", status.arguments.join(" ")));
+    }
+    if status.ima == Ima::Present {
+        lines.push(("appraisal", format!("ima_appraise={}", status.appraise.name())));
+        lines.push(("policy", policy(status)));
+        let list = [status.template.as_deref(), status.hash.as_deref()];
+        let list: Vec<_> = list.into_iter().flatten().collect();
+        let number = |number: Option<u64>, noun| match number {
+            Some(number) => count(number, noun),
+            None => format!("? {noun}s"),
+        };
+        let measured = number(status.measurements, "entry").replace("entrys", "entries");
+        let violated = number(status.violations, "violation");
+        let list = if list.is_empty() { String::new() } else { format!(" ({})", list.join(", ")) };
+        lines.push(("measured", format!("{measured}{list}, {violated}")));
+    }
+    keyrings(status, output, &mut lines);
+    for tpm in &status.tpms {
+        let version = tpm.version.map_or_else(|| "?".to_owned(), |version| format!("{version}.x"));
+        let banks = if tpm.banks.is_empty() { "none shown".into() } else { tpm.banks.join(", ") };
+        lines.push(("TPM", format!("{}, version {version}, PCR banks {banks}", tpm.name)));
+    }
+    if status.tpms.is_empty() {
+        lines.push(("TPM", "none: measurements are not anchored".to_owned()));
+    }
+    let evm = status.evm.map_or_else(|| "not in this kernel".to_owned(), |evm| evm.to_string());
+    lines.push(("EVM", evm));
+    for unseen in &status.unseen {
+        let text = format!("{}: {}", unseen.what, unseen.why);
+        lines.push(("not seen", output.paint(Style::Dim, &text)));
+    }
+    lines
+}
+
+fn policy(status: &Status) -> String {
+    let Some(policy) = &status.policy else {
+        return "not readable here (root, and CONFIG_IMA_READ_POLICY)".to_owned();
+    };
+    let rules = rules(policy);
+    let counts = actions(&rules);
+    let counts: Vec<_> =
+        counts.iter().map(|(action, number)| format!("{number} {action}")).collect();
+    match rules.is_empty() {
+        true => "no rule".to_owned(),
+        false => format!("{}: {}", count(rules.len() as u64, "rule"), counts.join(", ")),
+    }
+}
+
+fn keyrings(status: &Status, output: &Output, lines: &mut Vec<(&'static str, String)>) {
+    for keyring in &status.keyrings {
+        // names come from the table of those that are looked for
+        let Some(name) = KEYRINGS.into_iter().find(|name| *name == keyring.name) else { continue };
+        let keys = match &keyring.keys {
+            None => "not readable here".to_owned(),
+            Some(keys) => count(keys.len() as u64, "key"),
+        };
+        lines.push(("keyring", format!("{} {keys}", output.paint(Style::Bold, name))));
+        for key in keyring.keys.iter().flatten() {
+            let key_id = key.key_id.map_or_else(|| "?".to_owned(), |key_id| key_id.to_string());
+            lines.push(("", format!("  {key_id:<8} {}", key.description)));
+        }
+    }
+}

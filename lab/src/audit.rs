@@ -118,21 +118,30 @@ impl fmt::Display for AuditRecord {
 }
 
 /// Values that may hold anything are in quotes or, where that will not do, hexadecimal
-/// (`audit_log_untrustedstring`).
+/// (`audit_log_untrustedstring`). A cause may have spaces in it: what is not in quotes ends
+/// where the next name begins.
 fn fields(text: &str) -> Vec<(String, String)> {
     const UNTRUSTED: [&str; 3] = ["comm", "name", "dev"];
     let mut fields = Vec::new();
-    let mut rest = text.trim_start();
+    let mut rest = text.trim();
     while let Some((name, value)) = rest.split_once('=') {
-        // a word without a value in front of it
-        let name = name.rsplit(' ').next().unwrap_or(name);
         let (value, left) = match value.strip_prefix('"') {
-            Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
-            None => value.split_once(' ').unwrap_or((value, "")),
+            Some(quoted) => {
+                let (value, left) = quoted.split_once('"').unwrap_or((quoted, ""));
+                (value.to_owned(), left)
+            }
+            None => {
+                let next = value.find('=').unwrap_or(value.len());
+                let end = match value[..next].rfind(' ') {
+                    Some(end) if next < value.len() => end,
+                    _ => value.len(),
+                };
+                let (value, left) = value.split_at(end);
+                let decoded = if UNTRUSTED.contains(&name) { decode(value) } else { None };
+                (decoded.unwrap_or_else(|| value.to_owned()), left)
+            }
         };
-        let quoted = rest.contains(&format!("{name}=\"{value}"));
-        let hexadecimal = (!quoted && UNTRUSTED.contains(&name)).then(|| decode(value)).flatten();
-        fields.push((name.to_owned(), hexadecimal.unwrap_or_else(|| value.to_owned())));
+        fields.push((name.to_owned(), value));
         rest = left.trim_start();
     }
     fields
@@ -173,9 +182,20 @@ mod tests {
 
     #[test]
     fn reads_names_in_hexadecimal() {
-        let record = record(1800, "audit(1.2:3): op=appraise_data name=2F6100 comm=\"6162\"");
+        let record = record(1800, "audit(1.2:3): op=appraise_data name=2F6100 comm=\"6162\" ino=x");
         assert_eq!(record.name(), Some("/a\0"));
         assert_eq!(record.command(), Some("6162"));
+    }
+
+    #[test]
+    fn reads_a_cause_of_several_words() {
+        let record = record(
+            1802,
+            "audit(1.2:3): op=policy_update cause=signed policy required comm=\"init\" res=0",
+        );
+        assert_eq!(record.cause(), Some("signed policy required"));
+        assert_eq!(record.command(), Some("init"));
+        assert!(record.is_failure());
     }
 
     #[test]

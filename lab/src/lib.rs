@@ -13,7 +13,6 @@
 
 #![warn(missing_docs)]
 
-pub mod agent;
 pub mod audit;
 pub mod cache;
 pub mod host;
@@ -21,6 +20,7 @@ pub mod image;
 pub mod kernel;
 pub mod keys;
 pub mod machine;
+pub mod programs;
 pub mod scenario;
 
 pub use lab_agent as protocol;

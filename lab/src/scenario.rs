@@ -1,7 +1,7 @@
 //! What scenarios share: the machine that enforces the default policy, and how a scenario is
 //! run on each kernel.
 
-use anyhow::{ensure, Result};
+use anyhow::{bail, Result};
 
 use crate::host::{self, Missing};
 use crate::image::{Image, Tree};
@@ -26,6 +26,7 @@ const ROOT_SIZE: u64 = 64 << 20;
 pub struct Enforced {
     /// Ready to be switched on; a scenario may add to it.
     pub machine: Machine,
+    kind: &'static str,
     images: Vec<Image>,
 }
 
@@ -33,15 +34,24 @@ impl Enforced {
     /// A machine with `root` as an ext4 disc, the store's certificates in kernel and
     /// initramfs, and `policy` in the initramfs.
     pub fn new(kernel: &Kernel, store: &KeyStore, root: &Tree, policy: &str) -> Result<Self> {
-        let images =
-            vec![Tree::small_initramfs(store, policy)?.initramfs()?, root.ext4(ROOT_SIZE)?];
+        Self::with_root(kernel, store, ("ext4", root.ext4(ROOT_SIZE)?), policy)
+    }
+
+    /// The same with a root disc of any kind: its file system, and the disc.
+    pub fn with_root(
+        kernel: &Kernel,
+        store: &KeyStore,
+        (kind, root): (&'static str, Image),
+        policy: &str,
+    ) -> Result<Self> {
+        let initramfs = Tree::small_initramfs(store, policy)?.initramfs()?;
         let machine = Machine::new(kernel)
             .trusting(&store.system_certificate()?)
             .trusting(&store.module_certificate()?)
             .append("ima_appraise=enforce")
-            .initramfs(&images[0])
-            .disc(&images[1], Disc::Discarded);
-        Ok(Self { machine, images })
+            .initramfs(&initramfs)
+            .disc(&root, Disc::Discarded);
+        Ok(Self { machine, kind, images: vec![initramfs, root] })
     }
 
     /// One more disc, discarded after use: `/dev/vdb` and on.
@@ -54,19 +64,20 @@ impl Enforced {
     /// Boots it until the agent is the init of the root disc, with the policy in force.
     pub fn boot(self) -> Result<Guest> {
         let mut guest = self.machine.boot()?;
-        enforce(&mut guest)?;
+        enforce(&mut guest, self.kind)?;
         Ok(guest)
     }
 }
 
-/// From the agent in the initramfs to the agent on the root disc: mounts the disc, loads the
-/// policy by its path and switches root.
-pub fn enforce(guest: &mut Guest) -> Result<()> {
-    guest.mount("/dev/vda", "ext4", "/sysroot")?.is_allowed();
+/// From the agent in the initramfs to the agent on the root disc, a file system of this
+/// kind: mounts the disc, loads the policy by its path and switches root.
+pub fn enforce(guest: &mut Guest, kind: &str) -> Result<()> {
+    guest.mount("/dev/vda", kind, "/sysroot")?.is_allowed();
     guest.load_policy("/etc/ima/ima_policy.default")?.is_allowed();
-    let refusal = guest.switch_root("/sysroot", "/sbin/init")?;
-    ensure!(refusal.is_none(), "the init of the root: {}", refusal.expect("checked"));
-    Ok(())
+    match guest.switch_root("/sysroot", "/sbin/init")? {
+        None => Ok(()),
+        Some(refusal) => bail!("the init of the root: {refusal}"),
+    }
 }
 
 /// Runs a scenario on the full kernel of a series. What is missing on the host skips it,

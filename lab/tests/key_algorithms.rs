@@ -25,7 +25,6 @@ on_each_kernel! {
             enforced.machine = enforced.machine.trusting(&store.system_certificate()?);
         }
         let mut guest = enforced.boot()?;
-        for message in guest.boot_messages() { if message.text.contains("X.509") { println!("{}", message.text); } }
 
         for (algorithm, program, store) in &stores {
             let certificate = store.ima_certificate()?.into();
@@ -33,7 +32,7 @@ on_each_kernel! {
             let execution = guest.execute(&[program])?;
             // ecdsa-nist-p521 came with Linux 6.10
             if *algorithm == Algorithm::P521 && kernel.series() == Series::Linux6_1 {
-                println!("{added}\n{execution}");
+                added.is_refused_silently(Errno::ENOPKG);
                 execution.is_refused(Errno::EACCES, "invalid-signature");
             } else {
                 added.is_allowed();

@@ -41,7 +41,7 @@ on_each_kernel! {
             let program = format!("/opt-{index}");
             guest.copy("/usr/bin/true", &program)?.is_allowed();
             let execution = guest.execute_as(&credentials, &[&program])?;
-            println!("{who}");
+            println!("{who}"); // shown if it fails
             if held {
                 execution.is_refused(Errno::EACCES, "IMA-signature-required");
             } else {

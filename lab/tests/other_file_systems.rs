@@ -4,7 +4,7 @@
 use lab::image::{Image, Tree};
 use lab::keys::{Algorithm, KeyStore};
 use lab::on_each_kernel;
-use lab::protocol::{Action, Attributes, Errno};
+use lab::protocol::{Action, Attributes, Credentials, Errno};
 use lab::scenario::{Enforced, DEFAULT_POLICY};
 
 on_each_kernel! {
@@ -21,8 +21,17 @@ on_each_kernel! {
             guest.mount(source, kind, &directory)?.is_allowed();
             let program = format!("{directory}/true");
             guest.copy("/usr/bin/true", &program)?.is_allowed();
+
             let execution = guest.execute(&[&program])?;
-            println!("{execution}");
+            if kind == "tmpfs" {
+                let record = execution.is_refused(Errno::EACCES, "IMA-signature-required");
+                assert_eq!(record.device(), Some("tmpfs"));
+            } else {
+                // where there can be no attribute the kernel does not even say why
+                execution.is_refused_silently(Errno::EACCES);
+            }
+            // that it was IMA shows in that whom the policy does not hold may
+            guest.execute_as(&Credentials::user(1000), &[&program])?.is_allowed();
         }
 
         // tmpfs can hold attributes: the signature may go along
@@ -34,7 +43,6 @@ on_each_kernel! {
             })?
             .is_allowed();
         guest.execute(&["/mnt/tmpfs/whole"])?.is_allowed();
-        let _ = Errno::EACCES;
         Ok(())
     }
 }

@@ -19,8 +19,8 @@ on_each_kernel! {
         let enforced = Enforced::new(kernel, &store, &root, DEFAULT_POLICY)?;
         let mut guest = enforced.machine.initramfs(&image).boot()?;
 
-        assert!(guest.boot_says("Loading X.509 certificate: /etc/keys/x509_ima.der"));
-        for message in guest.boot_messages() { if message.text.contains("X.509") { println!("{}", message.text); } }
+        // ENOKEY: nobody in the trusted keyrings has signed it
+        assert!(guest.boot_says("integrity: Problem loading X.509 certificate -126"));
         let add = |certificate: Vec<u8>| Action::AddKey {
             keyring: ".ima".into(),
             certificate: certificate.into(),

@@ -4,7 +4,7 @@ use lab::image::Tree;
 use lab::keys::{Algorithm, KeyStore};
 use lab::machine::Ending;
 use lab::on_each_kernel;
-use lab::protocol::Action;
+use lab::protocol::{Action, Errno};
 use lab::scenario::{Enforced, DEFAULT_POLICY};
 
 on_each_kernel! {
@@ -23,7 +23,11 @@ on_each_kernel! {
         assert_eq!(listing.is_allowed().text(), "bin\nlib\nlib64\nsbin\n");
 
         let path = "/usr/lib/x86_64-linux-gnu/libc.so.6".to_owned();
-        guest.request(Action::MapExecutable { path })?.is_allowed();
+        guest.request(Action::MapExecutable { path: path.clone() })?.is_allowed();
+        // what was mapped to be read is not made executable, signed or not
+        guest
+            .request(Action::ProtectExecutable { path })?
+            .is_refused(Errno::EPERM, "failed-mprotect");
         assert_eq!(guest.power_off()?.ending, Ending::Off);
         Ok(())
     }

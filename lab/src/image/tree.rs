@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::elf;
 use crate::keys::KeyStore;
-use crate::{agent, host};
+use crate::{host, programs};
 
 /// A tree of files, removed when dropped. Paths given to it are absolute, as the guest sees
 /// them.
@@ -111,7 +111,7 @@ impl Tree {
 
     /// Puts the agent there.
     pub fn install_agent(&self, path: &str) -> Result<()> {
-        self.take(agent::program()?, path)
+        self.take(programs::agent()?, path)
     }
 
     /// Signs all files that are in the tree now.

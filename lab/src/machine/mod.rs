@@ -4,12 +4,12 @@ mod console;
 mod guest;
 mod observation;
 mod process;
+mod qemu;
 mod tpm;
 
 pub use guest::Guest;
 pub use observation::Observation;
 
-use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -178,75 +178,6 @@ impl Machine {
     pub fn run(self) -> Result<Record> {
         let mut process = Process::start(&self, Console::File)?;
         Ok(process.end(self.patience))
-    }
-
-    fn command_line(&self) -> String {
-        // A panic ends QEMU (-no-reboot); no audit record waits or is dropped because many
-        // come at once.
-        let own = "console=ttyS0 panic=-1 audit_backlog_limit=0 printk.devkmsg=on \
-                   sysctl.kernel.printk_ratelimit=0";
-        let words: Vec<&str> =
-            own.split_whitespace().chain(self.append.iter().map(String::as_str)).collect();
-        words.join(" ")
-    }
-
-    /// QEMU's arguments; it finds the agent's socket and the kernel in `directory`.
-    fn arguments(&self, directory: &Path, console: Console) -> Vec<OsString> {
-        let mut arguments: Vec<OsString> = [
-            "-nodefaults",
-            "-no-user-config",
-            "-machine",
-            "pc",
-            "-accel",
-            "tcg",
-            "-cpu",
-            "max",
-            "-display",
-            "none",
-            "-no-reboot",
-            "-device",
-            "virtio-rng-pci",
-        ]
-        .map(OsString::from)
-        .to_vec();
-        let mut add = |option: &str, value: String| {
-            arguments.extend([OsString::from(option), OsString::from(value)]);
-        };
-        let inside = |name: &str| directory.join(name).display().to_string();
-        add("-m", self.memory.to_string());
-        add("-kernel", inside("vmlinux"));
-        add("-append", self.command_line());
-        if let Some(initramfs) = &self.initramfs {
-            add("-initrd", initramfs.display().to_string());
-        }
-        add(
-            "-chardev",
-            match console {
-                Console::File => format!("file,id=console,path={}", inside("console")),
-                Console::Terminal => "stdio,id=console,mux=on,signal=off".to_owned(),
-            },
-        );
-        add("-serial", "chardev:console".to_owned());
-        add("-device", "virtio-serial-pci".to_owned());
-        add("-chardev", format!("socket,id=agent,path={}", inside("agent")));
-        add("-device", format!("virtserialport,chardev=agent,name={}", lab_agent::PORT));
-        for (index, (path, disc)) in self.discs.iter().enumerate() {
-            let option = match disc {
-                Disc::Discarded => "snapshot=on",
-                Disc::Kept => "snapshot=off",
-                Disc::ReadOnly => "readonly=on",
-            };
-            // a comma in an option's value is written twice
-            let path = path.display().to_string().replace(',', ",,");
-            add("-drive", format!("if=none,id=disc{index},format=raw,{option},file={path}"));
-            add("-device", format!("virtio-blk-pci,drive=disc{index}"));
-        }
-        if self.tpm == Tpm::Version2 {
-            add("-chardev", format!("socket,id=tpm,path={}", inside("tpm.socket")));
-            add("-tpmdev", "emulator,id=tpm,chardev=tpm".to_owned());
-            add("-device", "tpm-tis,tpmdev=tpm".to_owned());
-        }
-        arguments
     }
 }
 

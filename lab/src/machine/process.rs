@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-use super::{console, failures, tpm, Ending, Machine, Record, Tpm};
+use super::{console, failures, qemu, tpm, Ending, Machine, Record, Tpm};
 use crate::host;
 
 /// Where the serial console goes.
@@ -35,7 +35,6 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 impl Process {
     pub(super) fn start(machine: &Machine, console: Console) -> Result<Self> {
-        let qemu = host::program("qemu-system-x86_64", "qemu-system-x86")?;
         // The paths of sockets are short: not below the target directory.
         let directory = tempfile::Builder::new().prefix("lab-machine-").tempdir()?;
         machine.kernel.write_trusting(&machine.certificates, &directory.path().join("vmlinux"))?;
@@ -45,8 +44,8 @@ impl Process {
             Tpm::Absent => None,
             Tpm::Version2 => Some(tpm::start(directory.path())?),
         };
-        let mut command = std::process::Command::new(qemu);
-        command.args(machine.arguments(directory.path(), console));
+        let mut command = host::command("qemu-system-x86_64", "qemu-system-x86")?;
+        command.args(qemu::arguments(machine, directory.path(), console)?);
         command.stderr(fs::File::create(directory.path().join("qemu.err"))?);
         if console == Console::File {
             command.stdin(Stdio::null()).stdout(Stdio::null());

@@ -17,7 +17,8 @@ pub(super) fn start(directory: &Path) -> Result<Child> {
     swtpm.args(["socket", "--tpm2", "--terminate", "--tpmstate"]);
     swtpm.arg(format!("dir={}", state.display()));
     swtpm.arg("--ctrl").arg(format!("type=unixio,path={}", socket.display()));
-    let mut child = swtpm.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+    let mut child =
+        swtpm.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let deadline = Instant::now() + Duration::from_secs(10);
     while !socket.exists() && child.try_wait()?.is_none() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(5));

@@ -85,7 +85,7 @@ fn execute(
     let arguments = argv.iter().map(c_string).collect::<Result<Vec<_>, _>>()?;
     let variables = environment
         .iter()
-        .map(|(name, value)| c_string(&format!("{name}={value}")))
+        .map(|(name, value)| c_string(format!("{name}={value}")))
         .collect::<Result<Vec<_>, _>>()?;
     let credentials = credentials.cloned();
     let execve = move || {

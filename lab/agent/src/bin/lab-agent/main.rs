@@ -42,7 +42,10 @@ fn serve(pid: u32) -> io::Result<()> {
         let request: Request = serde_json::from_str(&line?)?;
         hearing.note(&format!("{}: {:?}", request.id, request.action));
         let outcome = match &request.action {
-            Action::PowerOff => return Ok(()),
+            Action::PowerOff => {
+                machine::power_off();
+                return Ok(());
+            }
             action => credentials::perform_as(request.credentials.as_ref(), action),
         };
         send(&Message::Reply(Reply { id: request.id, outcome, heard: hearing.since_last()? }))?;

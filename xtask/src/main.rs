@@ -15,6 +15,7 @@ type Task = (&'static str, &'static str, fn(&[String]) -> Result<()>);
 const TASKS: &[Task] = &[
     ("bench", "speed, side by side with evmctl; names of parts run those alone", bench::bench),
     ("lint", "rustfmt, clippy with warnings denied, the crates' direction", lint),
+    ("kernels", "builds the lab's kernels, or finds them in its cache", kernels),
     ("test", "everything that CI checks; names of parts run those alone", test::run),
 ];
 
@@ -52,6 +53,12 @@ fn lint(_: &[String]) -> Result<()> {
     run(cargo(&["fmt", "--all", "--check"]))?;
     run(cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     architecture::check()
+}
+
+fn kernels(args: &[String]) -> Result<()> {
+    let mut lab = cargo(&["run", "--quiet", "--package", "lab", "--bin", "lab", "--", "kernels"]);
+    lab.args(args);
+    run(lab)
 }
 
 /// Cargo, in the workspace's root.

@@ -1,0 +1,110 @@
+//! What a guest boots from: trees of files, made into images.
+
+mod cpio;
+mod elf;
+mod tree;
+
+pub use tree::Tree;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use tempfile::NamedTempFile;
+
+use crate::host;
+
+/// A disc or an initramfs, in a file that is removed when dropped.
+#[derive(Debug)]
+pub struct Image {
+    file: NamedTempFile,
+}
+
+impl Image {
+    /// An empty file of this kind.
+    fn new(suffix: &str) -> Result<Self> {
+        let file = tempfile::Builder::new().prefix("lab-").suffix(suffix).tempfile()?;
+        Ok(Self { file })
+    }
+
+    /// An empty disc.
+    pub fn blank(size: u64) -> Result<Self> {
+        let image = Self::new(".img")?;
+        image.file.as_file().set_len(size)?;
+        Ok(image)
+    }
+
+    /// A disc with an empty vfat file system.
+    pub fn vfat(size: u64) -> Result<Self> {
+        let image = Self::blank(size)?;
+        host::run(host::command("mkfs.vfat", "dosfstools")?.arg(image.path()))?;
+        Ok(image)
+    }
+
+    /// A copy of a disc made by others.
+    pub fn copy_of(path: &Path) -> Result<Self> {
+        let image = Self::new(".img")?;
+        std::fs::copy(path, image.path()).with_context(|| format!("copy {}", path.display()))?;
+        Ok(image)
+    }
+
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+}
+
+impl Tree {
+    /// An ext4 disc of `size` bytes; `security.*` attributes go along.
+    pub fn ext4(&self, size: u64) -> Result<Image> {
+        let image = Image::blank(size)?;
+        let mut mke2fs = host::command("mke2fs", "e2fsprogs")?;
+        mke2fs.args(["-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-d"]);
+        host::run(mke2fs.arg(self.directory()).arg(image.path()))?;
+        Ok(image)
+    }
+
+    /// A squashfs disc.
+    pub fn squashfs(&self) -> Result<Image> {
+        let image = Image::new(".squashfs")?;
+        let mut mksquashfs = host::command("mksquashfs", "squashfs-tools")?;
+        mksquashfs.arg(self.directory()).arg(image.path());
+        host::run(mksquashfs.args(["-quiet", "-no-progress", "-noappend", "-xattrs"]))?;
+        Ok(image)
+    }
+
+    /// An erofs disc, not compressed.
+    pub fn erofs(&self) -> Result<Image> {
+        let image = Image::new(".erofs")?;
+        let mut mkfs = host::command("mkfs.erofs", "erofs-utils")?;
+        host::run(mkfs.arg(image.path()).arg(self.directory()))?;
+        Ok(image)
+    }
+
+    /// An initramfs: a cpio archive, not compressed. All in it belongs to root.
+    pub fn initramfs(&self) -> Result<Image> {
+        let mut image = Image::new(".cpio")?;
+        cpio::write(self.directory(), image.file.as_file_mut())?;
+        Ok(image)
+    }
+}
+
+/// Where the dynamic loader of the host finds libraries.
+fn library_directories() -> Vec<PathBuf> {
+    let mut configuration = Vec::new();
+    if let Ok(entries) = std::fs::read_dir("/etc/ld.so.conf.d") {
+        configuration.extend(entries.flatten().map(|entry| entry.path()));
+    }
+    configuration.sort();
+    let configured = configuration
+        .iter()
+        .flat_map(|path| {
+            std::fs::read_to_string(path)
+                .unwrap_or_default()
+                .lines()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .filter(|line| line.starts_with('/'))
+        .map(PathBuf::from);
+    configured.chain(["/lib64", "/usr/lib64", "/lib", "/usr/lib"].map(PathBuf::from)).collect()
+}

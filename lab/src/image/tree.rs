@@ -1,0 +1,144 @@
+//! A tree of files on the host that becomes a root file system or an initramfs.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+use super::elf;
+use crate::keys::KeyStore;
+use crate::{host, programs};
+
+/// A tree of files, removed when dropped. Paths given to it are absolute, as the guest sees
+/// them.
+#[derive(Debug)]
+pub struct Tree {
+    directory: TempDir,
+}
+
+impl Tree {
+    /// A tree with the directories that the kernel's own file systems are mounted on, laid
+    /// out as Debian has it (`/bin` is a link to `/usr/bin`).
+    pub fn new() -> Result<Self> {
+        // Signatures are extended attributes that only root can write.
+        host::root()?;
+        let tree = Self { directory: tempfile::Builder::new().prefix("lab-tree-").tempdir()? };
+        fs::set_permissions(tree.directory(), Permissions::from_mode(0o755))?;
+        for name in ["dev", "etc", "mnt", "proc", "run", "sys", "tmp", "var"] {
+            fs::create_dir(tree.directory().join(name))?;
+        }
+        for name in ["bin", "sbin", "lib", "lib64"] {
+            fs::create_dir_all(tree.directory().join("usr").join(name))?;
+            tree.symlink(&format!("/{name}"), &format!("usr/{name}"))?;
+        }
+        Ok(tree)
+    }
+
+    /// A root with the agent as its init (`/sbin/init`) and a few of the host's own
+    /// programs: `dash` as `/bin/sh`, `busybox`, and `ls`, `cat` and `true` of coreutils.
+    pub fn small_root() -> Result<Self> {
+        let tree = Self::new()?;
+        tree.install_agent("/usr/sbin/init")?;
+        tree.install("/usr/bin/dash", "dash")?;
+        tree.symlink("/usr/bin/sh", "dash")?;
+        tree.install("/usr/bin/busybox", "busybox-static")?;
+        for name in ["ls", "cat", "true"] {
+            tree.install(&format!("/usr/bin/{name}"), "coreutils")?;
+        }
+        Ok(tree)
+    }
+
+    /// An initramfs with the agent as its init and, where the kernel looks for them, the
+    /// store's IMA certificate and a policy.
+    pub fn small_initramfs(store: &KeyStore, policy: &str) -> Result<Self> {
+        let tree = Self::new()?;
+        tree.install_agent("/init")?;
+        tree.write("/etc/keys/x509_ima.der", store.ima_certificate()?, 0o644)?;
+        tree.write("/etc/ima/ima_policy.default", policy, 0o400)?;
+        Ok(tree)
+    }
+
+    /// The tree's top on the host.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Where on the host a path of the guest is.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.directory().join(path.trim_start_matches('/'))
+    }
+
+    /// Writes a file; its directories are made.
+    pub fn write(&self, path: &str, content: impl AsRef<[u8]>, mode: u32) -> Result<()> {
+        let to = self.prepare(path)?;
+        fs::write(&to, content).with_context(|| format!("write {}", to.display()))?;
+        Ok(fs::set_permissions(&to, Permissions::from_mode(mode))?)
+    }
+
+    /// Makes a symbolic link.
+    pub fn symlink(&self, path: &str, target: &str) -> Result<()> {
+        let link = self.prepare(path)?;
+        std::os::unix::fs::symlink(target, &link)
+            .with_context(|| format!("link {}", link.display()))
+    }
+
+    /// Takes a file of the host to `path`, with its permissions.
+    pub fn take(&self, from: &Path, path: &str) -> Result<()> {
+        let to = self.prepare(path)?;
+        fs::copy(from, &to)
+            .with_context(|| format!("copy {} to {}", from.display(), to.display()))?;
+        Ok(())
+    }
+
+    /// Takes a program of the host to the same path, with its loader and its libraries.
+    pub fn install(&self, program: &str, package: &str) -> Result<()> {
+        host::file(Path::new(program), package)?;
+        for path in elf::dependencies(Path::new(program))? {
+            let inside = path.to_string_lossy();
+            if !self.path(&inside).exists() {
+                self.take(&path, &inside)?;
+            }
+        }
+        self.take(Path::new(program), program)
+    }
+
+    /// Copies a file within the tree; attributes do not go along.
+    pub fn copy(&self, from: &str, to: &str) -> Result<()> {
+        self.take(&self.path(from), to)
+    }
+
+    /// Puts the agent there.
+    pub fn install_agent(&self, path: &str) -> Result<()> {
+        self.take(programs::agent()?, path)
+    }
+
+    /// Signs all files that are in the tree now.
+    pub fn sign_all(&self, store: &KeyStore) -> Result<()> {
+        store.sign(&[self.directory().to_owned()])
+    }
+
+    /// Signs some files.
+    pub fn sign(&self, store: &KeyStore, paths: &[&str]) -> Result<()> {
+        store.sign(&paths.iter().map(|path| self.path(path)).collect::<Vec<_>>())
+    }
+
+    /// Appends a byte to a file; its attributes stay as they are. An ELF program still runs.
+    pub fn tamper(&self, path: &str) -> Result<()> {
+        use std::io::Write;
+        let to = self.path(path);
+        let mut file = fs::OpenOptions::new()
+            .append(true)
+            .open(&to)
+            .with_context(|| format!("open {}", to.display()))?;
+        Ok(file.write_all(&[0])?)
+    }
+
+    fn prepare(&self, path: &str) -> Result<PathBuf> {
+        let to = self.path(path);
+        let parent = to.parent().with_context(|| format!("{path} is no file's path"))?;
+        fs::create_dir_all(parent).with_context(|| format!("make {}", parent.display()))?;
+        Ok(to)
+    }
+}

@@ -1,0 +1,117 @@
+//! Key stores, as `imactl keys create` makes them, and signing with them.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+use crate::{host, programs};
+
+/// A key algorithm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// RSA, 2048 bits.
+    Rsa2048,
+    /// RSA, 3072 bits.
+    Rsa3072,
+    /// RSA, 4096 bits.
+    Rsa4096,
+    /// ECDSA on NIST P-256.
+    P256,
+    /// ECDSA on NIST P-384.
+    P384,
+    /// ECDSA on NIST P-521; kernels verify it from 6.10 on.
+    P521,
+}
+
+impl Algorithm {
+    /// All.
+    pub const ALL: [Self; 6] =
+        [Self::Rsa2048, Self::Rsa3072, Self::Rsa4096, Self::P256, Self::P384, Self::P521];
+
+    /// As imactl writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rsa2048 => "rsa-2048",
+            Self::Rsa3072 => "rsa-3072",
+            Self::Rsa4096 => "rsa-4096",
+            Self::P256 => "p-256",
+            Self::P384 => "p-384",
+            Self::P521 => "p-521",
+        }
+    }
+}
+
+/// A fresh key store, removed when dropped.
+#[derive(Debug)]
+pub struct KeyStore {
+    directory: TempDir,
+}
+
+impl KeyStore {
+    /// Makes one, all its keys of one algorithm.
+    pub fn create(algorithm: Algorithm) -> Result<Self> {
+        let store = Self { directory: tempfile::Builder::new().prefix("lab-keys-").tempdir()? };
+        let mut create = programs::imactl()?;
+        create.args(["--quiet", "keys", "create", "--sample", "--algorithm", algorithm.name()]);
+        // it makes the directory itself
+        host::run(create.arg(store.directory()))?;
+        Ok(store)
+    }
+
+    /// Where it is.
+    pub fn directory(&self) -> PathBuf {
+        self.directory.path().join("store")
+    }
+
+    /// The certificate that a kernel has to trust, DER.
+    pub fn system_certificate(&self) -> Result<Vec<u8>> {
+        self.read("system_trusted_keys/system_trusted_key.der")
+    }
+
+    /// The certificate for `.secondary_trusted_keys`, DER.
+    pub fn secondary_certificate(&self) -> Result<Vec<u8>> {
+        self.read("secondary_trusted_keys/secondary_trusted_key.der")
+    }
+
+    /// The certificate for `.ima`, DER.
+    pub fn ima_certificate(&self) -> Result<Vec<u8>> {
+        self.read("ima_keys/x509_ima.der")
+    }
+
+    /// The certificate against which module signatures are checked, DER.
+    pub fn module_certificate(&self) -> Result<Vec<u8>> {
+        self.read("modsign_keys/modsign_key.der")
+    }
+
+    /// Key and certificate for module signatures, PEM.
+    pub fn module_key(&self) -> (PathBuf, PathBuf) {
+        let path = self.directory().join("modsign_keys/modsign_key");
+        (path.with_extension("key"), path.with_extension("crt"))
+    }
+
+    /// A certificate for this store's IMA key that only the key itself vouches for, DER.
+    pub fn self_signed_ima_certificate(&self) -> Result<Vec<u8>> {
+        let mut openssl = host::command("openssl", "openssl")?;
+        openssl.args(["req", "-new", "-x509", "-outform", "DER", "-subj", "/CN=self-signed"]);
+        openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+        openssl.args(["-addext", "keyUsage=critical,digitalSignature"]);
+        openssl.args(["-addext", "subjectKeyIdentifier=hash"]);
+        openssl.args(["-addext", "authorityKeyIdentifier=keyid:always"]);
+        openssl.arg("-key").arg(self.directory().join("ima_keys/x509_ima.key"));
+        Ok(host::run(&mut openssl)?.stdout)
+    }
+
+    /// Signs files, and all files in directories, with the IMA key.
+    pub fn sign(&self, paths: &[PathBuf]) -> Result<()> {
+        let mut sign = programs::imactl()?;
+        sign.args(["--quiet", "sign", "--keys"]).arg(self.directory()).arg("--");
+        host::run(sign.args(paths)).map(drop)
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<u8>> {
+        let path = self.directory().join(name);
+        fs::read(&path).with_context(|| format!("read {}", path.display()))
+    }
+}

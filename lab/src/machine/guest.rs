@@ -1,0 +1,260 @@
+//! A machine that is up, and its agent.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use anyhow::{bail, Result};
+use lab_agent::{Access, Action, Credentials, Heard, Hello, KernelMessage, Message, Request};
+
+use super::process::Process;
+use super::{Ended, Observation, Record};
+use crate::audit::AuditRecord;
+use crate::host;
+
+/// How long QEMU may take to end after its guest is gone.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
+/// A machine that is up. It is killed when dropped; if its test has failed then, the log of
+/// its console is kept.
+#[derive(Debug)]
+pub struct Guest {
+    process: Process,
+    port: BufReader<UnixStream>,
+    patience: Duration,
+    requests: u64,
+    agent: u32,
+    audit: Vec<AuditRecord>,
+    messages: Vec<KernelMessage>,
+}
+
+impl Guest {
+    pub(super) fn meet(mut process: Process, patience: Duration) -> Result<Self> {
+        let Some(port) = process.port(patience) else {
+            return Err(ended(&mut process, "connecting to the agent's port", LAST_WORDS).into());
+        };
+        port.set_nonblocking(false)?;
+        port.set_read_timeout(Some(patience))?;
+        port.set_write_timeout(Some(patience))?;
+        let mut guest = Self {
+            process,
+            port: BufReader::new(port),
+            patience,
+            requests: 0,
+            agent: 0,
+            audit: Vec::new(),
+            messages: Vec::new(),
+        };
+        match guest.receive("waiting for the agent")? {
+            Message::Hello(hello) => guest.greet(hello)?,
+            Message::Reply(reply) => bail!("the agent began with {reply:?}"),
+        }
+        Ok(guest)
+    }
+
+    fn greet(&mut self, hello: Hello) -> Result<()> {
+        heard_all(&hello.heard)?;
+        self.agent = hello.pid;
+        self.audit = hello.heard.audit.iter().map(AuditRecord::from).collect();
+        self.messages = hello.heard.messages;
+        Ok(())
+    }
+
+    /// The agent's process id: 1 where it is the init.
+    pub fn agent(&self) -> u32 {
+        self.agent
+    }
+
+    /// Audit records from power-on to when the agent last came up.
+    pub fn boot_audit(&self) -> &[AuditRecord] {
+        &self.audit
+    }
+
+    /// Kernel messages from power-on to when the agent last came up.
+    pub fn boot_messages(&self) -> &[KernelMessage] {
+        &self.messages
+    }
+
+    /// Whether such a kernel message has the words.
+    pub fn boot_says(&self, words: &str) -> bool {
+        self.messages.iter().any(|message| message.text.contains(words))
+    }
+
+    /// What was written to the serial console so far.
+    pub fn console(&self) -> String {
+        self.process.console()
+    }
+
+    /// Has the agent do something.
+    pub fn request(&mut self, action: Action) -> Result<Observation> {
+        self.perform(action, None)
+    }
+
+    /// Has the agent do something with other rights than its own.
+    pub fn request_as(&mut self, credentials: &Credentials, action: Action) -> Result<Observation> {
+        self.perform(action, Some(credentials.clone()))
+    }
+
+    /// Executes a program by its path, with a usual `PATH` and nothing else in its
+    /// environment.
+    pub fn execute(&mut self, argv: &[&str]) -> Result<Observation> {
+        self.request(execution(argv, &[]))
+    }
+
+    /// Executes a program with more in its environment.
+    pub fn execute_with(
+        &mut self,
+        environment: &[(&str, &str)],
+        argv: &[&str],
+    ) -> Result<Observation> {
+        self.request(execution(argv, environment))
+    }
+
+    /// Executes a program with other rights.
+    pub fn execute_as(&mut self, credentials: &Credentials, argv: &[&str]) -> Result<Observation> {
+        self.request_as(credentials, execution(argv, &[]))
+    }
+
+    /// Mounts, writable.
+    pub fn mount(&mut self, source: &str, kind: &str, target: &str) -> Result<Observation> {
+        self.request(Action::Mount {
+            source: source.to_owned(),
+            target: target.to_owned(),
+            kind: kind.to_owned(),
+            access: Access::ReadWrite,
+            options: String::new(),
+        })
+    }
+
+    /// Copies a file; attributes do not go along.
+    pub fn copy(&mut self, from: &str, to: &str) -> Result<Observation> {
+        self.request(Action::Copy {
+            from: from.to_owned(),
+            to: to.to_owned(),
+            attributes: lab_agent::Attributes::Dropped,
+        })
+    }
+
+    /// Reads a file of the guest.
+    pub fn read(&mut self, path: &str) -> Result<Observation> {
+        self.request(Action::Read { path: path.to_owned() })
+    }
+
+    /// Has the kernel load a policy file.
+    pub fn load_policy(&mut self, path: &str) -> Result<Observation> {
+        self.request(Action::LoadPolicy { path: path.to_owned() })
+    }
+
+    /// Changes the root and executes `init`; if that is an agent, `Ok(None)` says that it is
+    /// up. Otherwise the observation says what went wrong.
+    pub fn switch_root(&mut self, root: &str, init: &str) -> Result<Option<Observation>> {
+        let action = Action::SwitchRoot { root: root.to_owned(), argv: vec![init.to_owned()] };
+        self.send(&action, None)?;
+        match self.receive(&format!("switching root to {init}"))? {
+            Message::Hello(hello) => self.greet(hello).map(|()| None),
+            Message::Reply(reply) => observe(action, None, reply).map(Some),
+        }
+    }
+
+    /// Powers it off and gives what is left.
+    pub fn power_off(mut self) -> Result<Record> {
+        self.send(&Action::PowerOff, None)?;
+        Ok(self.process.end(self.patience))
+    }
+
+    /// Waits for its end without asking for it.
+    pub fn end(mut self) -> Record {
+        self.process.end(self.patience)
+    }
+
+    fn perform(&mut self, action: Action, credentials: Option<Credentials>) -> Result<Observation> {
+        self.send(&action, credentials.as_ref())?;
+        match self.receive(&format!("{action:?}"))? {
+            Message::Reply(reply) if reply.id == self.requests => {
+                observe(action, credentials, reply)
+            }
+            other => bail!("the agent answered {action:?} with {other:?}"),
+        }
+    }
+
+    fn send(&mut self, action: &Action, credentials: Option<&Credentials>) -> Result<()> {
+        self.requests += 1;
+        let request = Request {
+            id: self.requests,
+            action: action.clone(),
+            credentials: credentials.cloned(),
+        };
+        let mut line = serde_json::to_vec(&request)?;
+        line.push(b'\n');
+        match self.port.get_mut().write_all(&line) {
+            Ok(()) => Ok(()),
+            Err(_) => Err(ended(&mut self.process, &format!("{action:?}"), LAST_WORDS).into()),
+        }
+    }
+
+    fn receive(&mut self, during: &str) -> Result<Message> {
+        let mut line = String::new();
+        let patience = match self.port.read_line(&mut line) {
+            Ok(length) if length > 0 && line.ends_with('\n') => {
+                return Ok(serde_json::from_str(&line)?)
+            }
+            // it takes longer than it may
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Duration::ZERO,
+            _ => LAST_WORDS,
+        };
+        Err(ended(&mut self.process, during, patience).into())
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            keep_console(&self.process);
+        }
+    }
+}
+
+fn execution(argv: &[&str], environment: &[(&str, &str)]) -> Action {
+    let path = ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    let owned = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
+    Action::Execute {
+        argv: argv.iter().map(|&word| word.to_owned()).collect(),
+        environment: [path].iter().chain(environment).map(owned).collect(),
+    }
+}
+
+fn observe(
+    action: Action,
+    credentials: Option<Credentials>,
+    reply: lab_agent::Reply,
+) -> Result<Observation> {
+    heard_all(&reply.heard)?;
+    Ok(Observation {
+        action,
+        credentials,
+        outcome: reply.outcome,
+        audit: reply.heard.audit.iter().map(AuditRecord::from).collect(),
+        messages: reply.heard.messages,
+    })
+}
+
+/// Silence proves something only if all was heard.
+fn heard_all(heard: &Heard) -> Result<()> {
+    match &heard.lost {
+        None => Ok(()),
+        Some(reason) => bail!("the agent did not hear all that the kernel said: {reason}"),
+    }
+}
+
+fn ended(process: &mut Process, during: &str, patience: Duration) -> Ended {
+    let record = process.end(patience);
+    keep_console(process);
+    Ended { during: during.to_owned(), record }
+}
+
+fn keep_console(process: &Process) {
+    let thread = std::thread::current();
+    if let Some(path) = process.keep_console(thread.name().unwrap_or("machine")) {
+        host::say(&format!("the console's log is in {}", path.display()));
+    }
+}

@@ -1,0 +1,135 @@
+//! What was seen of one action in the guest, and the questions that tests ask of it. Each
+//! answer that is not the expected one panics, with everything that was seen.
+
+use std::fmt;
+
+use lab_agent::{Action, Bytes, Credentials, Errno, Failure, KernelMessage, Output, Status};
+
+use crate::audit::{AuditRecord, Kind};
+
+/// An action, what came of it, and what the kernel said meanwhile.
+#[derive(Debug, Clone)]
+pub struct Observation {
+    /// The action.
+    pub action: Action,
+    /// With whose rights, where not with the agent's.
+    pub credentials: Option<Credentials>,
+    /// What came of it.
+    pub outcome: Result<Output, Failure>,
+    /// Audit records written meanwhile.
+    pub audit: Vec<AuditRecord>,
+    /// Other kernel messages written meanwhile.
+    pub messages: Vec<KernelMessage>,
+}
+
+impl Observation {
+    /// The kernel did it, a program that was executed ended well, and no integrity record
+    /// tells of a failure.
+    #[track_caller]
+    pub fn is_allowed(&self) -> &Self {
+        match &self.outcome {
+            Err(failure) => panic!("refused ({failure}), to be allowed: {self}"),
+            Ok(Output::Exited { status, .. }) if *status != Status::Code(0) => {
+                panic!("ended with {status:?}: {self}")
+            }
+            Ok(_) => {}
+        }
+        if let Some(record) = self.integrity_failures().next() {
+            panic!("allowed, but audited as a failure ({record}): {self}");
+        }
+        self
+    }
+
+    /// The kernel refused it with this error, for this cause; gives the record that says so.
+    #[track_caller]
+    pub fn is_refused(&self, errno: Errno, cause: &str) -> &AuditRecord {
+        self.fails(errno);
+        self.audited(cause)
+    }
+
+    /// The kernel refused it with this error and wrote no integrity record.
+    #[track_caller]
+    pub fn is_refused_silently(&self, errno: Errno) -> &Self {
+        self.fails(errno);
+        if let Some(record) = self.integrity_failures().next() {
+            panic!("refused, but not silently ({record}): {self}");
+        }
+        self
+    }
+
+    /// It failed with this error; the audit is not looked at.
+    #[track_caller]
+    pub fn fails(&self, errno: Errno) -> &Self {
+        match &self.outcome {
+            Err(failure) if failure.errno == errno => self,
+            _ => panic!("to fail with {errno}: {self}"),
+        }
+    }
+
+    /// The program was executed and ended with this code; gives its standard error.
+    #[track_caller]
+    pub fn exits(&self, code: i32) -> String {
+        match &self.outcome {
+            Ok(Output::Exited { status: Status::Code(found), stderr, .. }) if *found == code => {
+                stderr.text()
+            }
+            _ => panic!("to exit with {code}: {self}"),
+        }
+    }
+
+    /// The integrity record of a failure with this cause.
+    #[track_caller]
+    pub fn audited(&self, cause: &str) -> &AuditRecord {
+        self.integrity_failures()
+            .find(|record| record.cause() == Some(cause))
+            .unwrap_or_else(|| panic!("no audit record with cause={cause}: {self}"))
+    }
+
+    /// A kernel message with these words.
+    #[track_caller]
+    pub fn says(&self, words: &str) -> &Self {
+        if !self.messages.iter().any(|message| message.text.contains(words)) {
+            panic!("no kernel message with {words:?}: {self}");
+        }
+        self
+    }
+
+    /// Bytes that were read, or standard output.
+    #[track_caller]
+    pub fn content(&self) -> &[u8] {
+        match &self.outcome {
+            Ok(Output::Content(Bytes(bytes)) | Output::Exited { stdout: Bytes(bytes), .. }) => {
+                bytes
+            }
+            _ => panic!("nothing was read: {self}"),
+        }
+    }
+
+    /// As text; bytes that are not UTF-8 are replaced.
+    #[track_caller]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(self.content()).into_owned()
+    }
+
+    /// Integrity records that tell of a failure.
+    pub fn integrity_failures(&self) -> impl Iterator<Item = &AuditRecord> {
+        self.audit
+            .iter()
+            .filter(|record| !matches!(record.kind, Kind::Other(_)) && record.is_failure())
+    }
+}
+
+impl fmt::Display for Observation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.action)?;
+        if let Some(credentials) = &self.credentials {
+            write!(f, "\n  as {credentials:?}")?;
+        }
+        match &self.outcome {
+            Ok(output) => write!(f, "\n  {output:?}")?,
+            Err(failure) => write!(f, "\n  {failure}")?,
+        }
+        self.audit.iter().try_for_each(|record| write!(f, "\n  audit {record}"))?;
+        self.messages.iter().try_for_each(|message| write!(f, "\n  kernel {}", message.text))
+    }
+}

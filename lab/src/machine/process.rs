@@ -1,0 +1,123 @@
+//! QEMU as a process: started, watched, killed.
+
+use std::fs;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+use super::{console, failures, qemu, tpm, Ending, Machine, Record, Tpm};
+use crate::host;
+
+/// Where the serial console goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Console {
+    /// To a file in the machine's directory.
+    File,
+    /// To the terminal of whoever runs the lab, and back.
+    Terminal,
+}
+
+/// A running QEMU with its TPM; both are killed when it is dropped.
+#[derive(Debug)]
+pub(super) struct Process {
+    qemu: Child,
+    tpm: Option<Child>,
+    directory: TempDir,
+    agent: UnixListener,
+}
+
+/// How often the end of a process is looked for.
+const PAUSE: Duration = Duration::from_millis(5);
+
+impl Process {
+    pub(super) fn start(machine: &Machine, console: Console) -> Result<Self> {
+        // The paths of sockets are short: not below the target directory.
+        let directory = tempfile::Builder::new().prefix("lab-machine-").tempdir()?;
+        machine.kernel.write_trusting(&machine.certificates, &directory.path().join("vmlinux"))?;
+        let agent = UnixListener::bind(directory.path().join("agent"))?;
+        agent.set_nonblocking(true)?;
+        let tpm = match machine.tpm {
+            Tpm::Absent => None,
+            Tpm::Version2 => Some(tpm::start(directory.path())?),
+        };
+        let mut command = host::command("qemu-system-x86_64", "qemu-system-x86")?;
+        command.args(qemu::arguments(machine, directory.path(), console)?);
+        command.stderr(fs::File::create(directory.path().join("qemu.err"))?);
+        if console == Console::File {
+            command.stdin(Stdio::null()).stdout(Stdio::null());
+        }
+        let qemu = command.spawn().context("run qemu-system-x86_64")?;
+        Ok(Self { qemu, tpm, directory, agent })
+    }
+
+    /// The other end of the agent's port: QEMU connects to it before the guest is started.
+    pub(super) fn port(&mut self, patience: Duration) -> Option<UnixStream> {
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline {
+            match self.agent.accept() {
+                Ok((stream, _)) => return Some(stream),
+                Err(_) if self.has_ended() => return None,
+                Err(_) => std::thread::sleep(PAUSE),
+            }
+        }
+        None
+    }
+
+    fn has_ended(&mut self) -> bool {
+        matches!(self.qemu.try_wait(), Ok(Some(_)))
+    }
+
+    /// Waits for the end, and brings it about if it does not come.
+    pub(super) fn end(&mut self, patience: Duration) -> Record {
+        let deadline = Instant::now() + patience;
+        while !self.has_ended() && Instant::now() < deadline {
+            std::thread::sleep(PAUSE);
+        }
+        let hung = !self.has_ended();
+        self.kill();
+        let console = self.console();
+        let ending = match (console::panic(&console), self.qemu.try_wait()) {
+            (Some(message), _) => Ending::Panicked(message),
+            (None, _) if hung => Ending::Hung,
+            (None, Ok(Some(status))) if status.success() => Ending::Off,
+            _ => Ending::Failed(self.file("qemu.err")),
+        };
+        Record { ending, console }
+    }
+
+    /// What was written to the serial console so far.
+    pub(super) fn console(&self) -> String {
+        self.file("console")
+    }
+
+    /// Keeps the console's log where people find it; gives its place.
+    pub(super) fn keep_console(&self, name: &str) -> Option<PathBuf> {
+        let path = failures().join(name.replace("::", "-")).with_extension("log");
+        fs::create_dir_all(failures()).ok()?;
+        fs::write(&path, self.console()).ok()?;
+        Some(path)
+    }
+
+    fn file(&self, name: &str) -> String {
+        let bytes = fs::read(self.directory.path().join(name)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    fn kill(&mut self) {
+        for process in [Some(&mut self.qemu), self.tpm.as_mut()].into_iter().flatten() {
+            // It may have ended by itself.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

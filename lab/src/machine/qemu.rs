@@ -1,0 +1,97 @@
+//! A machine as arguments of QEMU.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::process::Console;
+use super::{Disc, Machine, Tpm};
+
+/// Words of each kernel's command line. A panic ends QEMU (`-no-reboot`); no audit record
+/// waits or is dropped because many come at once.
+const WORDS: [&str; 6] = [
+    "console=ttyS0",
+    "panic=-1",
+    "audit_backlog_limit=0",
+    "printk.devkmsg=on",
+    "sysctl.kernel.printk_ratelimit=0",
+    // by ACPI it takes a third of a second for each device
+    "acpi=noirq",
+];
+
+/// Where the initramfs of a machine with a TPM is put.
+const INITRAMFS_ADDRESS: u64 = 128 << 20;
+
+/// The arguments; QEMU finds sockets and kernel in `directory`.
+pub(super) fn arguments(
+    machine: &Machine,
+    directory: &Path,
+    console: Console,
+) -> Result<Vec<String>> {
+    let inside = |name: &str| directory.join(name).display().to_string();
+    let mut words: Vec<String> = WORDS.iter().map(|&word| word.to_owned()).collect();
+    let mut arguments: Vec<String> = Vec::new();
+    let mut add = |option: &str, value: &str| {
+        arguments.extend([option.to_owned(), value.to_owned()]);
+    };
+    for (option, value) in [
+        ("-machine", "pc"),
+        ("-accel", "tcg"),
+        ("-cpu", "max"),
+        ("-display", "none"),
+        ("-device", "virtio-rng-pci"),
+        ("-device", "virtio-serial-pci"),
+        ("-serial", "chardev:console"),
+    ] {
+        add(option, value);
+    }
+    add("-m", &machine.memory.to_string());
+    add("-kernel", &inside("vmlinux"));
+    match (&machine.initramfs, machine.tpm) {
+        (None, _) => {}
+        (Some(path), Tpm::Absent) => add("-initrd", &path.display().to_string()),
+        (Some(path), Tpm::Version2) => {
+            // QEMU 7.2 puts an -initrd over the ACPI tables, which need more room with a TPM.
+            let size =
+                fs::metadata(path).with_context(|| format!("stat {}", path.display()))?.len();
+            let file = value(path);
+            let address = INITRAMFS_ADDRESS;
+            add("-device", &format!("loader,force-raw=on,addr={address:#x},file={file}"));
+            words.push(format!("initrdmem={address:#x},{size}"));
+            words.push(format!("memmap={}K${address:#x}", size.div_ceil(4096) * 4));
+        }
+    }
+    match console {
+        Console::File => {
+            add("-chardev", &format!("file,id=console,path={}", inside("console")));
+        }
+        Console::Terminal => add("-chardev", "stdio,id=console,mux=on,signal=off"),
+    }
+    add("-chardev", &format!("socket,id=agent,path={}", inside("agent")));
+    add("-device", &format!("virtserialport,chardev=agent,name={}", lab_agent::PORT));
+    for (index, (path, disc)) in machine.discs.iter().enumerate() {
+        let option = match disc {
+            Disc::Discarded => "snapshot=on",
+            Disc::Kept => "snapshot=off",
+            Disc::ReadOnly => "readonly=on",
+        };
+        let file = value(path);
+        add("-drive", &format!("if=none,id=disc{index},format=raw,{option},file={file}"));
+        add("-device", &format!("virtio-blk-pci,drive=disc{index}"));
+    }
+    if machine.tpm == Tpm::Version2 {
+        add("-chardev", &format!("socket,id=tpm,path={}", inside("tpm.socket")));
+        add("-tpmdev", "emulator,id=tpm,chardev=tpm");
+        add("-device", "tpm-tis,tpmdev=tpm");
+    }
+    words.extend(machine.append.iter().cloned());
+    add("-append", &words.join(" "));
+    arguments.extend(["-nodefaults", "-no-user-config", "-no-reboot"].map(str::to_owned));
+    Ok(arguments)
+}
+
+/// A path as an option's value, where a comma is written twice.
+fn value(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}

@@ -1,0 +1,121 @@
+//! What scenarios share: the machine that enforces the default policy, and how a scenario is
+//! run on each kernel.
+
+use anyhow::{bail, Result};
+
+use crate::host::{self, Missing};
+use crate::image::{Image, Tree};
+use crate::kernel::{self, Kernel, Series, Variant};
+use crate::keys::KeyStore;
+use crate::machine::{Disc, Guest, Machine};
+
+/// The policy that the layer installs.
+pub const DEFAULT_POLICY: &str = "\
+appraise func=MMAP_CHECK euid=0 appraise_type=imasig
+appraise func=BPRM_CHECK euid=0 appraise_type=imasig
+appraise func=MODULE_CHECK euid=0 appraise_type=imasig
+appraise func=FIRMWARE_CHECK euid=0 appraise_type=imasig
+appraise func=POLICY_CHECK euid=0 appraise_type=imasig
+";
+
+/// Size of a root disc; most of it is a hole.
+const ROOT_SIZE: u64 = 64 << 20;
+
+/// A machine whose initramfs loads a policy and hands over to a root disc.
+#[derive(Debug)]
+pub struct Enforced {
+    /// Ready to be switched on; a scenario may add to it.
+    pub machine: Machine,
+    kind: &'static str,
+    images: Vec<Image>,
+}
+
+impl Enforced {
+    /// A machine with `root` as an ext4 disc, the store's certificates in kernel and
+    /// initramfs, and `policy` in the initramfs.
+    pub fn new(kernel: &Kernel, store: &KeyStore, root: &Tree, policy: &str) -> Result<Self> {
+        Self::with_root(kernel, store, ("ext4", root.ext4(ROOT_SIZE)?), policy)
+    }
+
+    /// The same with a root disc of any kind: its file system, and the disc.
+    pub fn with_root(
+        kernel: &Kernel,
+        store: &KeyStore,
+        (kind, root): (&'static str, Image),
+        policy: &str,
+    ) -> Result<Self> {
+        let initramfs = Tree::small_initramfs(store, policy)?.initramfs()?;
+        let machine = Machine::new(kernel)
+            .trusting(&store.system_certificate()?)
+            .trusting(&store.module_certificate()?)
+            .append("ima_appraise=enforce")
+            .initramfs(&initramfs)
+            .disc(&root, Disc::Discarded);
+        Ok(Self { machine, kind, images: vec![initramfs, root] })
+    }
+
+    /// One more disc, discarded after use: `/dev/vdb` and on.
+    pub fn disc(mut self, image: Image) -> Self {
+        self.machine = self.machine.disc(&image, Disc::Discarded);
+        self.images.push(image);
+        self
+    }
+
+    /// Boots it until the agent is the init of the root disc, with the policy in force.
+    pub fn boot(self) -> Result<Guest> {
+        let mut guest = self.machine.boot()?;
+        enforce(&mut guest, self.kind)?;
+        Ok(guest)
+    }
+}
+
+/// From the agent in the initramfs to the agent on the root disc, a file system of this
+/// kind: mounts the disc, loads the policy by its path and switches root.
+pub fn enforce(guest: &mut Guest, kind: &str) -> Result<()> {
+    guest.mount("/dev/vda", kind, "/sysroot")?.is_allowed();
+    guest.load_policy("/etc/ima/ima_policy.default")?.is_allowed();
+    match guest.switch_root("/sysroot", "/sbin/init")? {
+        None => Ok(()),
+        Some(refusal) => bail!("the init of the root: {refusal}"),
+    }
+}
+
+/// Runs a scenario on the full kernel of a series. What is missing on the host skips it,
+/// loudly, and fails it where `CI=true`.
+pub fn run(series: Series, scenario: impl FnOnce(&Kernel) -> Result<()>) {
+    let result = kernel::prepare(series, Variant::Full).and_then(|kernel| scenario(&kernel));
+    let Err(error) = result else { return };
+    let name = std::thread::current().name().unwrap_or("a scenario").to_owned();
+    match error.downcast_ref::<Missing>() {
+        Some(missing) if !in_ci() => host::say(&format!("SKIPPED {name}: {missing}")),
+        _ => panic!("{error:?}"),
+    }
+}
+
+fn in_ci() -> bool {
+    std::env::var_os("CI").is_some_and(|value| value == "true")
+}
+
+/// Makes a test for each kernel of each scenario: `fn name(kernel: &Kernel) -> Result<()>`.
+#[macro_export]
+macro_rules! on_each_kernel {
+    ($($(#[$attribute:meta])* fn $name:ident($kernel:ident) $body:block)*) => {$(
+        $(#[$attribute])*
+        mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+
+            fn scenario($kernel: &$crate::kernel::Kernel) -> anyhow::Result<()> $body
+
+            #[test]
+            fn linux_6_1() {
+                $crate::scenario::run($crate::kernel::Series::Linux6_1, scenario);
+            }
+
+            #[test]
+            fn linux_6_12() {
+                $crate::scenario::run($crate::kernel::Series::Linux6_12, scenario);
+            }
+        }
+    )*};
+}

@@ -1,0 +1,13 @@
+//! Scenarios: what the kernel allows and refuses, a file each, on each kernel.
+
+mod key_algorithms;
+mod machines;
+mod modules_and_firmware;
+mod ordinary_users;
+mod other_file_systems;
+mod policies;
+mod scripts;
+mod self_signed_certificate;
+mod signed_programs;
+mod tampered_programs;
+mod unsigned_programs;

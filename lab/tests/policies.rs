@@ -1,0 +1,38 @@
+//! With the default policy in force, another one is taken only from a signed file.
+
+use lab::image::Tree;
+use lab::keys::{Algorithm, KeyStore};
+use lab::on_each_kernel;
+use lab::protocol::{Action, Errno};
+use lab::scenario::{Enforced, DEFAULT_POLICY};
+
+const ADDITION: &str = "dont_measure fsmagic=0x9fa0\n";
+
+on_each_kernel! {
+    fn only_signed_policies_are_taken(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let root = Tree::small_root()?;
+        for name in ["signed", "tampered"] {
+            root.write(&format!("/etc/ima/{name}"), ADDITION, 0o400)?;
+        }
+        root.write("/etc/ima/invalid", "appraise func=NONSENSE\n", 0o400)?;
+        root.sign_all(&store)?;
+        root.tamper("/etc/ima/tampered")?;
+        root.write("/etc/ima/unsigned", ADDITION, 0o400)?;
+        let mut guest = Enforced::new(kernel, &store, &root, DEFAULT_POLICY)?.boot()?;
+
+        guest
+            .load_policy("/etc/ima/unsigned")?
+            .is_refused(Errno::EACCES, "IMA-signature-required");
+        guest.load_policy("/etc/ima/tampered")?.is_refused(Errno::EACCES, "invalid-signature");
+        guest.load_policy("/etc/ima/invalid")?.is_refused(Errno::EINVAL, "failed");
+        let written = guest.request(Action::WritePolicy { text: ADDITION.into() })?;
+        written.is_refused(Errno::EACCES, "signed policy required");
+
+        let policy = "/sys/kernel/security/ima/policy";
+        assert!(!guest.read(policy)?.text().contains("dont_measure"));
+        guest.load_policy("/etc/ima/signed")?.is_allowed();
+        assert!(guest.read(policy)?.text().contains("dont_measure fsmagic=0x9fa0"));
+        Ok(())
+    }
+}

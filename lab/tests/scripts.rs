@@ -1,0 +1,37 @@
+//! A script that is executed needs a signature; one that an interpreter is told to read does
+//! not: the kernel sees a program open a file, not code.
+
+use lab::image::Tree;
+use lab::keys::{Algorithm, KeyStore};
+use lab::on_each_kernel;
+use lab::protocol::Errno;
+use lab::scenario::{Enforced, DEFAULT_POLICY};
+
+const SCRIPT: &str = "#!/bin/sh\necho from the script\n";
+
+on_each_kernel! {
+    fn scripts_need_a_signature_only_when_executed(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let root = Tree::small_root()?;
+        root.write("/opt/signed.sh", SCRIPT, 0o755)?;
+        root.copy("/usr/bin/dash", "/opt/other-dash")?;
+        root.write("/opt/other-interpreter.sh", SCRIPT.replace("/bin/sh", "/opt/other-dash"), 0o755)?;
+        root.sign_all(&store)?;
+        root.tamper("/opt/other-dash")?;
+        root.write("/opt/unsigned.sh", SCRIPT, 0o755)?;
+        let mut guest = Enforced::new(kernel, &store, &root, DEFAULT_POLICY)?.boot()?;
+
+        guest
+            .execute(&["/opt/unsigned.sh"])?
+            .is_refused(Errno::EACCES, "IMA-signature-required");
+        for argv in [&["/opt/signed.sh"][..], &["/bin/sh", "/opt/unsigned.sh"]] {
+            let execution = guest.execute(argv)?;
+            assert_eq!(execution.is_allowed().text(), "from the script\n");
+        }
+        // a signed script does not make its interpreter good
+        let execution = guest.execute(&["/opt/other-interpreter.sh"])?;
+        let record = execution.is_refused(Errno::EACCES, "invalid-signature");
+        assert_eq!(record.name(), Some("/opt/other-dash"));
+        Ok(())
+    }
+}

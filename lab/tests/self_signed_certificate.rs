@@ -1,0 +1,44 @@
+//! `.ima` takes no certificate that a trusted key has not signed, neither from the
+//! initramfs nor from root.
+
+use lab::image::Tree;
+use lab::keys::{Algorithm, KeyStore};
+use lab::on_each_kernel;
+use lab::protocol::{Action, Errno};
+use lab::scenario::{Enforced, DEFAULT_POLICY};
+
+on_each_kernel! {
+    fn self_signed_certificate_does_not_enter_ima(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let certificate = store.self_signed_ima_certificate()?;
+        let root = Tree::small_root()?;
+        root.sign_all(&store)?;
+        let initramfs = Tree::small_initramfs(&store, DEFAULT_POLICY)?;
+        initramfs.write("/etc/keys/x509_ima.der", &certificate, 0o644)?;
+        let image = initramfs.initramfs()?;
+        let enforced = Enforced::new(kernel, &store, &root, DEFAULT_POLICY)?;
+        let mut guest = enforced.machine.initramfs(&image).boot()?;
+
+        // ENOKEY: nobody in the trusted keyrings has signed it
+        assert!(guest.boot_says("integrity: Problem loading X.509 certificate -126"));
+        let add = |certificate: Vec<u8>| Action::AddKey {
+            keyring: ".ima".into(),
+            certificate: certificate.into(),
+        };
+        guest.request(add(certificate))?.is_refused_silently(Errno::ENOKEY);
+
+        // so nothing that its key has signed runs, the init of the root first of all
+        guest.mount("/dev/vda", "ext4", "/sysroot")?.is_allowed();
+        guest.load_policy("/etc/ima/ima_policy.default")?.is_allowed();
+        match guest.switch_root("/sysroot", "/sbin/init")? {
+            None => panic!("the init runs, though no key in .ima has signed it"),
+            Some(refusal) => {
+                refusal.is_refused(Errno::EACCES, "invalid-signature");
+                refusal.says("Request for unknown key");
+            }
+        }
+        // the same key with a certificate that the system trusted key has signed
+        guest.request(add(store.ima_certificate()?))?.is_allowed();
+        Ok(())
+    }
+}

@@ -1,0 +1,80 @@
+//! What was changed after it was signed, or signed by a stranger, is refused: programs, and
+//! programs for the sake of a library.
+
+use lab::image::Tree;
+use lab::keys::{Algorithm, KeyStore};
+use lab::on_each_kernel;
+use lab::protocol::{Action, Attributes, Errno, Position};
+use lab::scenario::{Enforced, DEFAULT_POLICY};
+
+/// One of `ls`, not of the C library.
+const LIBRARY: &str = "libselinux.so.1";
+
+on_each_kernel! {
+    fn tampered_programs_are_refused(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let stranger = KeyStore::create(Algorithm::Rsa2048)?;
+        let root = Tree::small_root()?;
+        root.sign_all(&store)?;
+        for name in ["tampered", "stranger"] {
+            root.copy("/usr/bin/true", &format!("/opt/{name}"))?;
+        }
+        root.sign(&store, &["/opt/tampered"])?;
+        root.tamper("/opt/tampered")?;
+        root.sign(&stranger, &["/opt/stranger"])?;
+        let mut guest = Enforced::new(kernel, &store, &root, DEFAULT_POLICY)?.boot()?;
+
+        guest.execute(&["/opt/tampered"])?.is_refused(Errno::EACCES, "invalid-signature");
+        let unknown = guest.execute(&["/opt/stranger"])?;
+        unknown.is_refused(Errno::EACCES, "invalid-signature");
+        unknown.says("Request for unknown key 'id:");
+
+        // one that has run before, changed in place
+        guest.execute(&["/usr/bin/true"])?.is_allowed();
+        let path = "/usr/bin/true".to_owned();
+        let content = vec![0].into();
+        guest.request(Action::Patch { path, position: Position::End, content })?.is_allowed();
+        guest.execute(&["/usr/bin/true"])?.is_refused(Errno::EACCES, "invalid-signature");
+        Ok(())
+    }
+
+    fn programs_with_bad_libraries_do_not_start(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let root = Tree::small_root()?;
+        root.sign_all(&store)?;
+        let library = format!("/usr/lib/x86_64-linux-gnu/{LIBRARY}");
+        for name in ["unsigned", "tampered", "good"] {
+            root.copy(&library, &format!("/opt/{name}/{LIBRARY}"))?;
+        }
+        let tampered = format!("/opt/tampered/{LIBRARY}");
+        root.sign(&store, &[&tampered, &format!("/opt/good/{LIBRARY}")])?;
+        root.tamper(&tampered)?;
+        let mut guest = Enforced::new(kernel, &store, &root, DEFAULT_POLICY)?.boot()?;
+
+        let mut list_with = |directory: &str| {
+            guest.execute_with(&[("LD_LIBRARY_PATH", directory)], &["/bin/ls", "/"])
+        };
+        list_with("/opt/good")?.is_allowed();
+        for (directory, cause) in
+            [("/opt/unsigned", "IMA-signature-required"), ("/opt/tampered", "invalid-signature")]
+        {
+            let listing = list_with(directory)?;
+            // the loader's exit code for a library that it cannot map
+            assert!(listing.exits(127).contains(LIBRARY));
+            let record = listing.audited(cause);
+            assert_eq!(record.name(), Some(&*format!("{directory}/{LIBRARY}")));
+        }
+
+        // a copy that keeps the signature of another content
+        let to = "/opt/good/other".to_owned();
+        let from = "/usr/bin/cat".to_owned();
+        guest
+            .request(Action::Copy { from, to: to.clone(), attributes: Attributes::Kept })?
+            .is_allowed();
+        let content = std::fs::read("/usr/bin/true")?.into();
+        let position = Position::Start(0);
+        guest.request(Action::Patch { path: to.clone(), position, content })?.is_allowed();
+        guest.execute(&[&to])?.is_refused(Errno::EACCES, "invalid-signature");
+        Ok(())
+    }
+}

@@ -27,6 +27,9 @@ pub enum Missing {
         /// The Debian package that has it.
         package: String,
     },
+    /// A Debian package whose files are taken.
+    #[error("{0} is not installed (apt-get install {0})")]
+    Package(&'static str),
     /// The rights of root: only root can write `security.*` attributes.
     #[error("only root can set security.* attributes: run the lab as root")]
     Root,

@@ -43,26 +43,34 @@ impl Algorithm {
     }
 }
 
-/// A fresh key store, removed when dropped.
+/// A key store.
 #[derive(Debug)]
 pub struct KeyStore {
-    directory: TempDir,
+    directory: PathBuf,
+    /// Removed when dropped.
+    _temporary: Option<TempDir>,
 }
 
 impl KeyStore {
-    /// Makes one, all its keys of one algorithm.
+    /// Makes a fresh one, all its keys of one algorithm, removed when dropped.
     pub fn create(algorithm: Algorithm) -> Result<Self> {
-        let store = Self { directory: tempfile::Builder::new().prefix("lab-keys-").tempdir()? };
+        let temporary = tempfile::Builder::new().prefix("lab-keys-").tempdir()?;
+        // imactl makes the directory itself
+        let directory = temporary.path().join("store");
         let mut create = programs::imactl()?;
         create.args(["--quiet", "keys", "create", "--sample", "--algorithm", algorithm.name()]);
-        // it makes the directory itself
-        host::run(create.arg(store.directory()))?;
-        Ok(store)
+        host::run(create.arg(&directory))?;
+        Ok(Self { directory, _temporary: Some(temporary) })
+    }
+
+    /// One that somebody made.
+    pub fn at(directory: PathBuf) -> Self {
+        Self { directory, _temporary: None }
     }
 
     /// Where it is.
     pub fn directory(&self) -> PathBuf {
-        self.directory.path().join("store")
+        self.directory.clone()
     }
 
     /// The certificate that a kernel has to trust, DER.

@@ -1,5 +1,7 @@
 //! `lab`: what people want of the lab without a test.
 
+mod demo;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,6 +25,7 @@ struct Cli {
 enum Command {
     Kernels(Kernels),
     Shell(Shell),
+    Demo(demo::Demo),
 }
 
 /// Build kernels, or find them in the cache; prints where they are
@@ -61,6 +64,7 @@ fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Kernels(kernels) => kernels.run(),
         Command::Shell(shell) => shell.run(),
+        Command::Demo(demo) => demo.run(),
     }
 }
 

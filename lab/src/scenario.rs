@@ -19,7 +19,7 @@ appraise func=POLICY_CHECK euid=0 appraise_type=imasig
 ";
 
 /// Size of a root disc; most of it is a hole.
-const ROOT_SIZE: u64 = 64 << 20;
+const ROOT_SIZE: u64 = 128 << 20;
 
 /// A machine whose initramfs loads a policy and hands over to a root disc.
 #[derive(Debug)]

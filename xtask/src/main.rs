@@ -14,6 +14,7 @@ type Task = (&'static str, &'static str, fn(&[String]) -> Result<()>);
 
 const TASKS: &[Task] = &[
     ("bench", "speed, side by side with evmctl; names of parts run those alone", bench::bench),
+    ("demo", "keys, a signed Debian, a kernel that refuses", demo),
     ("lint", "rustfmt, clippy with warnings denied, the crates' direction", lint),
     ("kernels", "builds the lab's kernels, or finds them in its cache", kernels),
     ("test", "everything that CI checks; names of parts run those alone", test::run),
@@ -59,6 +60,14 @@ fn kernels(args: &[String]) -> Result<()> {
     let mut lab = cargo(&["run", "--quiet", "--package", "lab", "--bin", "lab", "--", "kernels"]);
     lab.args(args);
     run(lab)
+}
+
+/// The lab's demo, with the program as people install it.
+fn demo(args: &[String]) -> Result<()> {
+    run(cargo(&["build", "--release", "--package", "imactl"]))?;
+    let mut demo = cargo(&["run", "--quiet", "--package", "lab", "--", "demo"]);
+    demo.args(args).env("IMACTL_PROGRAM", root().join("target/release/imactl"));
+    run(demo)
 }
 
 /// Cargo, in the workspace's root.

@@ -11,20 +11,30 @@ use super::elf;
 use crate::keys::KeyStore;
 use crate::{host, programs};
 
-/// A tree of files, removed when dropped. Paths given to it are absolute, as the guest sees
-/// them.
+/// A tree of files. Paths given to it are absolute, as the guest sees them.
 #[derive(Debug)]
 pub struct Tree {
-    directory: TempDir,
+    directory: PathBuf,
+    /// Removed when dropped.
+    _temporary: Option<TempDir>,
 }
 
 impl Tree {
     /// A tree with the directories that the kernel's own file systems are mounted on, laid
     /// out as Debian has it (`/bin` is a link to `/usr/bin`).
+    /// It is removed when dropped.
     pub fn new() -> Result<Self> {
+        let temporary = tempfile::Builder::new().prefix("lab-tree-").tempdir()?;
+        let tree = Self::at(temporary.path().join("root"))?;
+        Ok(Self { _temporary: Some(temporary), ..tree })
+    }
+
+    /// The same in a directory that is not there yet, and that stays.
+    pub fn at(directory: PathBuf) -> Result<Self> {
         // Signatures are extended attributes that only root can write.
         host::root()?;
-        let tree = Self { directory: tempfile::Builder::new().prefix("lab-tree-").tempdir()? };
+        fs::create_dir(&directory).with_context(|| format!("make {}", directory.display()))?;
+        let tree = Self { directory, _temporary: None };
         fs::set_permissions(tree.directory(), Permissions::from_mode(0o755))?;
         for name in ["dev", "etc", "mnt", "proc", "run", "sys", "tmp", "var"] {
             fs::create_dir(tree.directory().join(name))?;
@@ -62,7 +72,7 @@ impl Tree {
 
     /// The tree's top on the host.
     pub fn directory(&self) -> &Path {
-        self.directory.path()
+        &self.directory
     }
 
     /// Where on the host a path of the guest is.
@@ -102,6 +112,33 @@ impl Tree {
             }
         }
         self.take(Path::new(program), program)
+    }
+
+    /// Takes all that a Debian package of the host's installed below `/usr/bin`, `/usr/sbin`
+    /// and `/usr/lib`, with the loader and the libraries that its programs need.
+    pub fn install_package(&self, package: &'static str) -> Result<()> {
+        let listing = host::run(host::command("dpkg", "dpkg")?.args(["--listfiles", package]))
+            .map_err(|_| host::Missing::Package(package))?;
+        let listing = String::from_utf8(listing.stdout)?;
+        for path in listing.lines() {
+            // Debian 12 still lists some below /bin, which is a link
+            let inside = match path.strip_prefix("/bin/") {
+                Some(name) => format!("/usr/bin/{name}"),
+                None => path.to_owned(),
+            };
+            let wanted = ["/usr/bin/", "/usr/sbin/", "/usr/lib/"];
+            if !wanted.iter().any(|prefix| inside.starts_with(prefix)) {
+                continue;
+            }
+            let kind = fs::symlink_metadata(&inside)?.file_type();
+            if kind.is_symlink() && !self.path(&inside).exists() {
+                let target = fs::read_link(&inside)?;
+                self.symlink(&inside, &target.to_string_lossy())?;
+            } else if kind.is_file() {
+                self.install(&inside, package)?;
+            }
+        }
+        Ok(())
     }
 
     /// Copies a file within the tree; attributes do not go along.

@@ -2,6 +2,7 @@
 
 mod architecture;
 mod bench;
+mod init;
 mod test;
 
 use std::path::Path;
@@ -14,6 +15,7 @@ type Task = (&'static str, &'static str, fn(&[String]) -> Result<()>);
 
 const TASKS: &[Task] = &[
     ("bench", "speed, side by side with evmctl; names of parts run those alone", bench::bench),
+    ("init", "builds imactl-init [--target TRIPLE]; checks that it is static and small", init::run),
     ("lint", "rustfmt, clippy with warnings denied, the crates' direction", lint),
     ("kernels", "builds the lab's kernels, or finds them in its cache", kernels),
     ("test", "everything that CI checks; names of parts run those alone", test::run),

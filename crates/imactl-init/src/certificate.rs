@@ -7,7 +7,8 @@
 //! Certificate SEQUENCE
 //!   tbsCertificate SEQUENCE
 //!     [0] version, serialNumber INTEGER, signature, issuer Name, validity, subject Name,
-//!     subjectPublicKeyInfo, [3] extensions: subjectKeyIdentifier, keyUsage, basicConstraints
+//!     subjectPublicKeyInfo, [3] extensions: subjectKeyIdentifier, authorityKeyIdentifier,
+//!     keyUsage, basicConstraints
 //! ```
 
 use alloc::string::String;
@@ -23,6 +24,8 @@ pub struct Certificate {
     /// What the kernel ends a key's description with (`x509_key_preparse()`): the subject
     /// key identifier, or without one the serial number, in lowercase hexadecimal.
     pub key_id: String,
+    /// The same of the key that signed it, by the authority key identifier.
+    pub signer_key_id: Option<String>,
     /// Whether it may sign data, as `.ima` demands since Linux 6.4.
     pub usage: Usage,
 }
@@ -47,11 +50,14 @@ const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 const VERSION: u8 = 0xa0;
 const EXTENSIONS: u8 = 0xa3;
+/// `keyIdentifier [0]` of an authority key identifier.
+const KEY_IDENTIFIER: u8 = 0x80;
 
 const COMMON_NAME: &[u8] = b"\x55\x04\x03";
 const ORGANIZATION: &[u8] = b"\x55\x04\x0a";
 const EMAIL_ADDRESS: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x09\x01";
 const SUBJECT_KEY_IDENTIFIER: &[u8] = b"\x55\x1d\x0e";
+const AUTHORITY_KEY_IDENTIFIER: &[u8] = b"\x55\x1d\x23";
 const KEY_USAGE: &[u8] = b"\x55\x1d\x0f";
 const BASIC_CONSTRAINTS: &[u8] = b"\x55\x1d\x13";
 
@@ -87,13 +93,15 @@ impl Certificate {
             Usage::Other
         };
         let key_id = hex(extensions.key_identifier.unwrap_or(serial));
-        Some(Self { subject, issuer, key_id, usage })
+        let signer_key_id = extensions.authority_key_identifier.map(hex);
+        Some(Self { subject, issuer, key_id, signer_key_id, usage })
     }
 }
 
 #[derive(Default)]
 struct Extensions<'a> {
     key_identifier: Option<&'a [u8]>,
+    authority_key_identifier: Option<&'a [u8]>,
     key_usage: u8,
     authority: bool,
 }
@@ -110,6 +118,9 @@ impl<'a> Extensions<'a> {
             let mut value = Der(extension.take(OCTET_STRING)?);
             match id {
                 SUBJECT_KEY_IDENTIFIER => self.key_identifier = value.take(OCTET_STRING),
+                AUTHORITY_KEY_IDENTIFIER => {
+                    self.authority_key_identifier = Der(value.take(SEQUENCE)?).take(KEY_IDENTIFIER);
+                }
                 // A BIT STRING: how many bits are unused, then the bits.
                 KEY_USAGE => self.key_usage = *value.take(BIT_STRING)?.get(1)?,
                 BASIC_CONSTRAINTS => {
@@ -176,5 +187,54 @@ impl<'a> Der<'a> {
         let content = rest.get(..size)?;
         self.0 = rest.get(size..)?;
         Some((tag, content))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AUTHORITY: &[u8] = include_bytes!("../../../testdata/certificate/authority.der");
+    const SIGNER: &[u8] = include_bytes!("../../../testdata/certificate/signer.der");
+    const BARE: &[u8] = include_bytes!("../../../testdata/certificate/bare.der");
+
+    #[test]
+    fn a_signer_is_named_with_what_the_kernel_looks_at() {
+        let authority = Certificate::parse(AUTHORITY).unwrap();
+        let signer = Certificate::parse(SIGNER).unwrap();
+        assert_eq!(authority.subject, b"Example authority");
+        assert_eq!(authority.usage, Usage::Authority);
+        assert_eq!(
+            (&signer.subject[..], &signer.issuer),
+            (&b"Example signer"[..], &authority.subject)
+        );
+        assert_eq!(signer.usage, Usage::Signer);
+        assert_eq!(signer.signer_key_id.as_ref(), Some(&authority.key_id));
+        assert_eq!(signer.key_id.len(), 40);
+    }
+
+    #[test]
+    fn without_extensions_the_serial_number_is_the_id() {
+        let bare = Certificate::parse(BARE).unwrap();
+        assert_eq!(bare.subject, b"Bare Org");
+        assert_eq!(bare.key_id, "00c0ffee");
+        assert_eq!((bare.signer_key_id, bare.usage), (None, Usage::Other));
+    }
+
+    #[test]
+    fn nothing_makes_it_panic() {
+        for whole in [AUTHORITY, SIGNER, BARE] {
+            for end in 0..whole.len() {
+                assert_eq!(Certificate::parse(&whole[..end]), None, "cut at {end}");
+            }
+            let mut bytes = whole.to_vec();
+            for index in 0..bytes.len() {
+                for value in [0, 0x7f, 0x80, 0x84, 0xff] {
+                    let before = core::mem::replace(&mut bytes[index], value);
+                    let _ = Certificate::parse(&bytes);
+                    bytes[index] = before;
+                }
+            }
+        }
     }
 }

@@ -186,7 +186,8 @@ impl CommandLine {
     }
 }
 
-/// What the kernel does with `ima_appraise=`, as far as user space can tell.
+/// Whether the kernel obeys an `ima_appraise=` that asks for less than enforcing, as far as
+/// user space can tell; an error says why it does not.
 ///
 /// Where the kernel is built without `CONFIG_IMA_APPRAISE_BOOTPARAM` it does not know the
 /// parameter, and hands it to the first process as an environment variable; under Secure
@@ -197,9 +198,6 @@ pub fn appraise_in_force(
     environment: &[u8],
     boot: SecureBoot,
 ) -> Result<Appraise, &'static str> {
-    if command_line.appraise == Appraise::Enforce {
-        return Ok(Appraise::Enforce);
-    }
     if environment.split(|&byte| byte == 0).any(|entry| entry.starts_with(b"ima_appraise=")) {
         return Err("the kernel does not know it (no CONFIG_IMA_APPRAISE_BOOTPARAM)");
     }
@@ -338,7 +336,5 @@ mod tests {
         assert!(appraise_in_force(&off, b"HOME=/\0", SecureBoot::On).is_err());
         let handed_on = b"HOME=/\0ima_appraise=off\0";
         assert!(appraise_in_force(&off, handed_on, SecureBoot::Off).is_err());
-        let enforce = CommandLine::parse(b"ima_appraise=enforce");
-        assert_eq!(appraise_in_force(&enforce, b"", SecureBoot::On), Ok(Appraise::Enforce));
     }
 }

@@ -9,9 +9,11 @@ use crate::certificate::{Certificate, Usage};
 use crate::file;
 use crate::syscall::{self, KeySerial};
 
-/// A keyring that this program puts certificates into.
+/// A keyring of the kernel's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keyring {
+    /// What was compiled into the kernel.
+    BuiltinTrusted,
     /// What may sign what IMA appraises.
     Ima,
     /// What may, besides the built-in keys, sign certificates for `.ima`.
@@ -22,6 +24,7 @@ impl Keyring {
     /// The kernel's name.
     pub fn name(self) -> &'static str {
         match self {
+            Self::BuiltinTrusted => ".builtin_trusted_keys",
             Self::Ima => ".ima",
             Self::SecondaryTrusted => ".secondary_trusted_keys",
         }
@@ -30,6 +33,7 @@ impl Keyring {
     /// The option that makes the kernel have it.
     pub fn option(self) -> &'static str {
         match self {
+            Self::BuiltinTrusted => "CONFIG_SYSTEM_TRUSTED_KEYRING",
             Self::Ima => "CONFIG_INTEGRITY_TRUSTED_KEYRING",
             Self::SecondaryTrusted => "CONFIG_SECONDARY_TRUSTED_KEYRING",
         }
@@ -53,9 +57,12 @@ pub fn find(proc: &OwnedFd, keyring: Keyring) -> Result<KeySerial, Errno> {
     found.ok_or(Errno::NOKEY)
 }
 
-/// How many keys a keyring holds.
-pub fn count(keyring: KeySerial) -> Result<usize, Errno> {
-    syscall::keyring_members(keyring).map(|keys| keys.len())
+/// Whether `.ima` holds a key that is not the kernel's own: with `CONFIG_IMA_APPRAISE_MODSIG`
+/// the kernel puts the built-in key of its modules there, which signs no programs.
+pub fn ima_holds_more_than_builtin(proc: &OwnedFd) -> Result<bool, Errno> {
+    let in_ima = descriptions(find(proc, Keyring::Ima)?)?;
+    let builtin = find(proc, Keyring::BuiltinTrusted).and_then(descriptions).unwrap_or_default();
+    Ok(in_ima.iter().any(|key| !builtin.contains(key)))
 }
 
 /// Loads a DER certificate: the kernel decides.
@@ -64,15 +71,24 @@ pub fn load(keyring: KeySerial, der: &[u8]) -> Result<(), Errno> {
     syscall::add_key(asymmetric.map_err(|_| Errno::INVAL)?, der, keyring).map(drop)
 }
 
-/// Whether the keyring holds this certificate's key.
-pub fn holds(keyring: KeySerial, certificate: &Certificate) -> Result<bool, Errno> {
-    let end = [b": ", certificate.key_id.as_bytes(), b"\0"].concat();
-    let keys = syscall::keyring_members(keyring)?;
-    Ok(keys.into_iter().filter_map(|key| syscall::key_description(key).ok()).any(
-        |description: Vec<u8>| {
-            description.starts_with(b"asymmetric;") && description.ends_with(&end)
-        },
-    ))
+/// Whether the keyring holds the key with this id (see [`Certificate::key_id`]).
+pub fn holds(keyring: KeySerial, key_id: &str) -> Result<bool, Errno> {
+    let end = [b": ", key_id.as_bytes(), b"\0"].concat();
+    Ok(descriptions(keyring)?.iter().any(|key| key.ends_with(&end)))
+}
+
+/// Whether the key that signed a certificate is a built-in or secondary trusted one; `None`
+/// if the certificate does not name it.
+pub fn is_signer_trusted(proc: &OwnedFd, certificate: &Certificate) -> Option<bool> {
+    let signer = certificate.signer_key_id.as_ref()?;
+    let holds_it = |keyring| find(proc, keyring).and_then(|serial| holds(serial, signer));
+    Some([Keyring::BuiltinTrusted, Keyring::SecondaryTrusted].map(holds_it).contains(&Ok(true)))
+}
+
+/// The descriptions of the keys in a keyring, `type;uid;gid;perm;description` and a NUL.
+fn descriptions(keyring: KeySerial) -> Result<Vec<Vec<u8>>, Errno> {
+    let keys = syscall::keyring_members(keyring)?.into_iter();
+    Ok(keys.filter_map(|key| syscall::key_description(key).ok()).collect())
 }
 
 /// The keyrings of this name in the text of `/proc/keys`, whose lines (`proc_keys_show()`)
@@ -88,21 +104,28 @@ fn listed<'a>(list: &'a [u8], name: &'a str) -> impl Iterator<Item = KeySerial> 
 }
 
 /// The likely cause of the kernel's refusal of a certificate.
-pub fn refusal(keyring: Keyring, errno: Errno, certificate: Option<&Certificate>) -> &'static str {
-    let usage = certificate.map(|certificate| certificate.usage);
-    match (errno, keyring, usage) {
-        (Errno::NOKEY, Keyring::Ima, Some(Usage::Authority)) => {
-            "it is an authority's, and .ima takes none since Linux 6.4; or no trusted key signed it"
+pub fn refusal(
+    keyring: Keyring,
+    errno: Errno,
+    usage: Option<Usage>,
+    signer_is_trusted: Option<bool>,
+) -> &'static str {
+    match (errno, keyring, signer_is_trusted, usage) {
+        (Errno::NOKEY, Keyring::Ima, Some(true), Some(Usage::Authority)) => {
+            "it is an authority's: .ima takes none since Linux 6.4"
         }
-        (Errno::NOKEY, Keyring::Ima, Some(Usage::Other)) => {
-            "its key usage lacks digitalSignature, which .ima wants since Linux 6.4; \
-             or no trusted key signed it"
+        (Errno::NOKEY, Keyring::Ima, Some(true), Some(Usage::Other)) => {
+            "its key usage lacks digitalSignature, which .ima wants since Linux 6.4"
+        }
+        (Errno::NOKEY, Keyring::Ima, Some(true), _) => {
+            "a secondary trusted key signed it, and the kernel lacks \
+             CONFIG_IMA_KEYRINGS_PERMIT_SIGNED_BY_BUILTIN_OR_SECONDARY"
         }
         (Errno::NOKEY, ..) => {
             "it was signed by no key of .builtin_trusted_keys or .secondary_trusted_keys"
         }
         (Errno::KEYREJECTED, ..) => {
-            "the signature on it is not by the trusted key of its issuer's name, or it is blacklisted"
+            "the signature on it is not by the trusted key it names, or it is blacklisted"
         }
         (Errno::NOPKG, ..) => "the kernel lacks its signature or hash algorithm",
         (Errno::BADMSG | Errno::INVAL, ..) => "it is no X.509 certificate in DER form",
@@ -142,15 +165,12 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_authority_is_told_apart() {
-        let authority = Certificate {
-            subject: b"CA".to_vec(),
-            issuer: b"CA".to_vec(),
-            key_id: "00".into(),
-            usage: Usage::Authority,
-        };
-        let cause = refusal(Keyring::Ima, Errno::NOKEY, Some(&authority));
-        assert!(cause.contains("authority"));
-        assert!(refusal(Keyring::SecondaryTrusted, Errno::NOKEY, None).contains("signed by no key"));
+    fn a_signer_that_is_trusted_leaves_the_usage_to_blame() {
+        let cause = |trusted, usage| refusal(Keyring::Ima, Errno::NOKEY, Some(usage), trusted);
+        assert!(cause(Some(true), Usage::Authority).contains("authority"));
+        assert!(cause(Some(true), Usage::Other).contains("digitalSignature"));
+        assert!(cause(Some(true), Usage::Signer).contains("SECONDARY"));
+        assert!(cause(Some(false), Usage::Authority).contains("signed by no key"));
+        assert!(cause(None, Usage::Signer).contains("signed by no key"));
     }
 }

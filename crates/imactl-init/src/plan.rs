@@ -5,8 +5,6 @@ use alloc::vec::Vec;
 use crate::keyring::Keyring;
 use crate::policy::Policy;
 
-/// The certificate that the kernel itself loads (`CONFIG_IMA_X509_PATH` of the layer).
-const IMA_CERTIFICATE: &[u8] = b"etc/keys/x509_ima.der";
 /// The policy of the initramfs, and the one in its absence.
 const CUSTOM_POLICY: &[u8] = b"etc/ima/ima_policy";
 const DEFAULT_POLICY: &[u8] = b"etc/ima/ima_policy.default";
@@ -132,11 +130,6 @@ fn first_policy(initramfs: &Files, steps: &mut Vec<Step>) {
     steps.push(Step::MissPolicy);
 }
 
-/// Whether the kernel may have loaded this certificate itself.
-pub fn is_loaded_by_kernel(origin: Origin, name: &[u8]) -> bool {
-    origin == Origin::Initramfs && name == IMA_CERTIFICATE
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,7 +141,7 @@ mod tests {
 
     fn initramfs() -> Files {
         Files {
-            ima_certificates: alloc::vec![IMA_CERTIFICATE.into()],
+            ima_certificates: alloc::vec![b"etc/keys/x509_ima.der".to_vec()],
             policies: alloc::vec![policy("etc/ima/ima_policy.default", 5)],
             ..Files::default()
         }

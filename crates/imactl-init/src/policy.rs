@@ -195,7 +195,7 @@ impl Refusal {
             (Self::Rule { .. }, Errno::TOOBIG) => "the rule is longer than a page",
             (Self::Path(_) | Self::Rule { .. }, Errno::INVAL) => {
                 "this kernel does not know or does not want the rule \
-                 (audit messages of type 1805 with res=0 name it)"
+                 (the audit message of type 1807 with res=0 names it)"
             }
             (Self::Path(_), Errno::NOENT) => "the kernel does not find the file",
             (Self::Path(_), Errno::PERM) => "a security module does not allow it",

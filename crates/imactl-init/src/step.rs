@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use rustix::fd::{AsRawFd, OwnedFd};
-use rustix::fs::{self, FileType, Mode, OFlags};
+use rustix::fs::{self, Access, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::certificate::Certificate;
@@ -58,7 +58,7 @@ impl fmt::Display for Failure {
             }
             Self::NoIma => f.write_str("this kernel has no IMA (CONFIG_IMA), or it is turned off"),
             Self::NoCertificate => f.write_str(
-                ".ima holds no certificate: under a policy no signature would be good; put one \
+                ".ima holds no certificate (but, maybe, the kernel's own of its modules): put one \
                  that a built-in trusted key signed at /etc/keys/x509_ima.der of the initramfs",
             ),
             Self::NoPolicy => f.write_str(
@@ -106,6 +106,9 @@ pub fn secure(
 
 /// What of `ima_appraise=` the kernel obeys; says so where it does not.
 fn appraise_in_force(console: &Console, proc: &OwnedFd, command_line: &CommandLine) -> Appraise {
+    if command_line.appraise == Appraise::Enforce {
+        return Appraise::Enforce;
+    }
     let environment = file::read_at(proc, b"1/environ", 1 << 20).unwrap_or_default();
     match cmdline::appraise_in_force(command_line, &environment, secure_boot()) {
         Ok(appraise) => appraise,
@@ -120,6 +123,12 @@ fn appraise_in_force(console: &Console, proc: &OwnedFd, command_line: &CommandLi
 /// The EFI variable: four bytes of attributes, one of value.
 fn secure_boot() -> SecureBoot {
     const NAME: &[u8] = b"SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
+    let efi = pseudo::SYS
+        .open()
+        .and_then(|sys| fs::accessat(sys, "firmware/efi", Access::EXISTS, AtFlags::empty()));
+    if efi.is_err() {
+        return SecureBoot::Off; // asking for efivarfs would have the kernel look for a module
+    }
     let variable = pseudo::EFI_VARIABLES.open().and_then(|all| file::read_at(all, NAME, 64));
     match variable.as_deref() {
         Ok([_, _, _, _, 1]) => SecureBoot::On,
@@ -135,6 +144,7 @@ struct Work<'a> {
     initramfs: Tree,
     root: Tree,
     certificates: usize,
+    ima_certificates: usize,
     policies: usize,
     rules: Option<usize>,
     signatures_demanded: bool,
@@ -148,18 +158,17 @@ impl<'a> Work<'a> {
         initramfs: Tree,
         root: Tree,
     ) -> Self {
-        let (certificates, policies, rules) = (0, 0, Some(0));
-        let signatures_demanded = false;
         Self {
             console,
             proc,
             securityfs,
             initramfs,
             root,
-            certificates,
-            policies,
-            rules,
-            signatures_demanded,
+            certificates: 0,
+            ima_certificates: 0,
+            policies: 0,
+            rules: Some(0),
+            signatures_demanded: false,
         }
     }
 
@@ -245,19 +254,24 @@ impl<'a> Work<'a> {
                 return;
             }
         };
-        let is_there = |certificate: &Certificate| keyring::holds(serial, certificate) == Ok(true);
-        if plan::is_loaded_by_kernel(origin, name) && certificate.as_ref().is_some_and(is_there) {
-            self.certificates += 1;
+        // The one that the kernel itself loaded, as a rule; or the same in both trees.
+        let is_there = |found: &Certificate| keyring::holds(serial, &found.key_id) == Ok(true);
+        if certificate.as_ref().is_some_and(is_there) {
+            self.count_certificate(keyring);
             say!(self.console, Info, "certificate \"{subject}\" ({path}) is in {ring} already");
             return;
         }
         match keyring::load(serial, &der) {
             Ok(()) => {
-                self.certificates += 1;
+                self.count_certificate(keyring);
                 say!(self.console, Info, "certificate \"{subject}\" ({path}) loaded into {ring}");
             }
             Err(errno) => {
-                let cause = keyring::refusal(keyring, errno, certificate.as_ref());
+                let signer_is_trusted = certificate
+                    .as_ref()
+                    .and_then(|found| keyring::is_signer_trusted(self.proc, found));
+                let usage = certificate.as_ref().map(|found| found.usage);
+                let cause = keyring::refusal(keyring, errno, usage, signer_is_trusted);
                 let issuer = certificate.as_ref().map_or(&b"?"[..], |found| &found.issuer);
                 let (issuer, reason) = (Printable(issuer), Reason(errno));
                 say!(
@@ -270,11 +284,20 @@ impl<'a> Work<'a> {
         }
     }
 
+    fn count_certificate(&mut self, keyring: Keyring) {
+        self.certificates += 1;
+        if keyring == Keyring::Ima {
+            self.ima_certificates += 1;
+        }
+    }
+
     fn require_certificate(&self) -> Result<(), Failure> {
-        let keys = keyring::find(self.proc, Keyring::Ima).and_then(keyring::count);
-        match keys {
-            Ok(1..) => Ok(()),
-            Ok(0) => Err(Failure::NoCertificate),
+        if self.ima_certificates > 0 {
+            return Ok(());
+        }
+        match keyring::ima_holds_more_than_builtin(self.proc) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Failure::NoCertificate),
             Err(errno) => {
                 let (option, reason) = (Keyring::Ima.option(), Reason(errno));
                 say!(self.console, Error, "this kernel has no .ima ({option}): {reason}");

@@ -14,12 +14,14 @@
 //!   with `CONFIG_IMA_READ_POLICY`, busy for ever (`EBUSY`).
 
 use alloc::vec::Vec;
+use core::fmt;
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{self, Mode, OFlags};
 use rustix::io::{self, Errno};
 
 use crate::file;
+use crate::text::{Printable, Reason};
 
 /// Larger policies are left to the kernel unread.
 pub const READ_LIMIT: usize = 16 << 20;
@@ -49,14 +51,13 @@ pub enum Defect {
     CarriageReturn,
 }
 
-impl Defect {
-    /// For people.
-    pub fn text(self) -> &'static str {
-        match self {
+impl fmt::Display for Defect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
             Self::NoFinalNewline => "its last line does not end with a newline",
             Self::Nul => "it holds a NUL byte",
             Self::CarriageReturn => "its lines end with a carriage return (DOS text)",
-        }
+        })
     }
 }
 
@@ -151,7 +152,7 @@ pub fn load_by_content(securityfs: &OwnedFd, text: &[u8]) -> Result<(), Refusal>
 fn uninterrupted(load: impl Fn() -> Result<(), Refusal>) -> Result<(), Refusal> {
     loop {
         match load() {
-            Err(refusal) if refusal.errno() == Errno::INTR => {}
+            Err(refusal) if refusal.errno() == Some(Errno::INTR) => {}
             result => return result,
         }
     }
@@ -169,38 +170,44 @@ fn open(securityfs: &OwnedFd) -> Result<OwnedFd, Refusal> {
 }
 
 impl Refusal {
-    /// What the kernel answered.
-    pub fn errno(&self) -> Errno {
+    /// What the kernel answered, if it was asked.
+    pub fn errno(&self) -> Option<Errno> {
         match self {
-            Self::Open(errno) | Self::Path(errno) | Self::Rule { errno, .. } => *errno,
-            Self::Unwritable => Errno::NAMETOOLONG,
-            Self::NoFile => Errno::INVAL,
+            Self::Open(errno) | Self::Path(errno) | Self::Rule { errno, .. } => Some(*errno),
+            Self::Unwritable | Self::NoFile => None,
         }
     }
+}
 
-    /// The likely cause.
-    pub fn cause(&self) -> &'static str {
-        match (self, self.errno()) {
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Self::Rule { line, text, .. } = self {
+            write!(f, "line {line}, \"{}\": ", Printable(text))?;
+        }
+        if let Some(errno) = self.errno() {
+            write!(f, "{}: ", Reason(errno))?;
+        }
+        f.write_str(match (self, self.errno()) {
             (Self::Unwritable, _) => "its path is too long for the kernel, or has a newline in it",
             (Self::NoFile, _) => "it is not a regular file",
-            (Self::Open(_), Errno::NOENT | Errno::BUSY) => {
+            (Self::Open(_), Some(Errno::NOENT | Errno::BUSY)) => {
                 "the kernel takes no policy any more: without CONFIG_IMA_WRITE_POLICY it takes one"
             }
             (Self::Open(_), _) => "the kernel takes no policy from this process",
-            (Self::Path(_), Errno::ACCESS) => {
+            (Self::Path(_), Some(Errno::ACCESS)) => {
                 "the policy in force wants policies signed: this one has no signature, was changed \
                  after it was signed, or a stranger signed it (the audit message's cause= tells)"
             }
-            (Self::Rule { .. }, Errno::ACCESS) => "the policy in force wants policies signed",
-            (Self::Rule { .. }, Errno::TOOBIG) => "the rule is longer than a page",
-            (Self::Path(_) | Self::Rule { .. }, Errno::INVAL) => {
-                "this kernel does not know or does not want the rule \
+            (Self::Rule { .. }, Some(Errno::ACCESS)) => "the policy in force wants policies signed",
+            (Self::Rule { .. }, Some(Errno::TOOBIG)) => "the rule is longer than a page",
+            (Self::Path(_) | Self::Rule { .. }, Some(Errno::INVAL)) => {
+                "a rule that this kernel does not know or want \
                  (the audit message of type 1807 with res=0 names it)"
             }
-            (Self::Path(_), Errno::NOENT) => "the kernel does not find the file",
-            (Self::Path(_), Errno::PERM) => "a security module does not allow it",
+            (Self::Path(_), Some(Errno::NOENT)) => "the kernel does not find the file",
+            (Self::Path(_), Some(Errno::PERM)) => "a security module does not allow it",
             _ => "see the kernel's messages",
-        }
+        })
     }
 }
 

@@ -62,10 +62,20 @@ impl fmt::Display for Reason {
     }
 }
 
+/// Shows a number of things: how many, one of them, more of them.
+#[derive(Debug)]
+pub struct Counted(pub usize, pub &'static str, pub &'static str);
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.0, if self.0 == 1 { self.1 } else { self.2 })
+    }
+}
+
 /// Shows bytes that nobody vouches for (names of files, subjects, rules) so that they cannot
 /// write to a terminal or a log what was not said: control characters and bytes that are not
 /// UTF-8 as `\xNN`.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Printable<'a>(pub &'a [u8]);
 
 impl fmt::Display for Printable<'_> {

@@ -5,7 +5,8 @@
 //!
 //! - a step of somebody else's initramfs: `imactl-init [--enforce] [ROOT]`;
 //! - the first process of an initramfs of its own, as `/init`;
-//! - the last step of somebody else's: `imactl-init switch-root [--secure] NEWROOT INIT [ARG...]`.
+//! - the last step of somebody else's: `imactl-init switch-root [--secure] NEWROOT INIT [ARG...]`,
+//!   or `--systemd NEWROOT` where systemd is its first process.
 //!
 //! | module | what it does |
 //! |---|---|
@@ -13,6 +14,7 @@
 //! | [`step`] | carries them out |
 //! | [`init`] | the role of `/init` |
 //! | [`switch_root`] | moves the mounts, frees the initramfs, executes the real init |
+//! | [`systemd`] | has systemd do so |
 //! | [`cmdline`], [`root`] | `/proc/cmdline`; finding and mounting `root=` |
 //! | [`keyring`], [`certificate`], [`policy`] | what the kernel takes, and why it does not |
 //! | [`console`], [`text`] | messages |
@@ -47,6 +49,7 @@ pub mod step;
 pub mod stop;
 pub mod switch_root;
 pub mod syscall;
+pub mod systemd;
 pub mod text;
 
 use alloc::vec::Vec;
@@ -65,6 +68,7 @@ pub const EXIT_UNABLE: i32 = 6;
 
 const USAGE: &str = "usage: imactl-init [--enforce] [ROOT]
        imactl-init switch-root [--secure] NEWROOT INIT [ARG...]
+       imactl-init switch-root [--secure] --systemd NEWROOT
 ";
 
 /// What the program is to do.
@@ -87,6 +91,13 @@ pub enum Role<'a> {
         init: &'a CStr,
         /// Init's arguments.
         arguments: Vec<&'a CStr>,
+        /// What comes before it.
+        before: Before,
+    },
+    /// Have systemd, the first process, make another mount the root.
+    SystemdSwitchRoot {
+        /// The mount.
+        new_root: &'a [u8],
         /// What comes before it.
         before: Before,
     },
@@ -149,16 +160,23 @@ impl<'a> Role<'a> {
         }
     }
 
-    fn switch_root(arguments: &[&'a CStr]) -> Self {
-        let (before, rest) = match arguments.split_first() {
-            Some((first, rest)) if first.to_bytes() == b"--secure" => (Before::Secure, rest),
-            _ => (Before::Nothing, arguments),
-        };
-        match rest {
-            [new_root, init, arguments @ ..] if !new_root.to_bytes().starts_with(b"-") => {
+    fn switch_root(mut arguments: &[&'a CStr]) -> Self {
+        let (mut before, mut systemd) = (Before::Nothing, false);
+        while let Some((option, rest)) = arguments.split_first() {
+            match option.to_bytes() {
+                b"--secure" => before = Before::Secure,
+                b"--systemd" => systemd = true,
+                [b'-', ..] => return Self::Usage,
+                _ => break,
+            }
+            arguments = rest;
+        }
+        match (systemd, arguments) {
+            (false, [new_root, init, arguments @ ..]) => {
                 let (new_root, arguments) = (new_root.to_bytes(), arguments.to_vec());
                 Self::SwitchRoot { new_root, init, arguments, before }
             }
+            (true, [new_root]) => Self::SystemdSwitchRoot { new_root: new_root.to_bytes(), before },
             _ => Self::Usage,
         }
     }
@@ -177,6 +195,10 @@ pub fn run(arguments: Vec<&CStr>, environment: Vec<&CStr>) -> i32 {
             let init = Init { path: init.into(), arguments, environment };
             run_switch_root(new_root, &init, before)
         }
+        Role::SystemdSwitchRoot { new_root, before } => {
+            syscall::block_signals();
+            run_systemd_switch_root(new_root, before)
+        }
         Role::Usage => {
             console::print(USAGE);
             EXIT_UNABLE
@@ -189,19 +211,14 @@ pub fn run(arguments: Vec<&CStr>, environment: Vec<&CStr>) -> i32 {
 }
 
 fn run_step(root: &[u8], on_failure: OnFailure) -> i32 {
-    let mut console = Console::open();
-    let proc = match pseudo::PROC.open() {
-        Ok(proc) => proc,
-        Err(errno) => {
-            say!(console, Error, "there is no /proc: {}", Reason(errno));
-            match on_failure {
-                OnFailure::Return => return EXIT_UNABLE,
-                OnFailure::Stop => stop::machine(&console, None),
-            }
+    let mut session = Session::begin();
+    let Some(proc) = session.proc.take() else {
+        match on_failure {
+            OnFailure::Return => return EXIT_UNABLE,
+            OnFailure::Stop => stop::machine(&session.console, None),
         }
     };
-    console.learn(&proc);
-    let command_line = command_line(&console, &proc);
+    let Session { mut console, command_line, .. } = session;
     let code = match on_failure {
         OnFailure::Stop => secure_or_stop(&console, &proc, root, &command_line),
         OnFailure::Return => match step::secure(&console, &proc, root, &command_line) {
@@ -239,31 +256,68 @@ fn secure_or_stop(
 }
 
 fn run_switch_root(new_root: &[u8], init: &Init<'_>, before: Before) -> i32 {
-    let mut console = Console::open();
-    let proc = pseudo::PROC.open();
-    let mut timeout = None;
+    let session = Session::begin();
     if process::getpid() != process::Pid::INIT {
-        say!(console, Error, "switch-root is for the first process: start it with exec");
+        say!(session.console, Error, "switch-root is for the first process: start it with exec");
         return EXIT_UNABLE;
     }
-    if let Ok(proc) = &proc {
-        console.learn(proc);
-        let command_line = command_line(&console, proc);
-        timeout = command_line.timeout;
-        if before == Before::Secure {
-            secure_or_stop(&console, proc, new_root, &command_line);
-        }
-        console.restore(proc);
-    }
-    if let (Err(errno), Before::Secure) = (&proc, before) {
-        say!(console, Critical, "the boot stops: there is no /proc: {}", Reason(*errno));
-        stop::machine(&console, timeout);
-    }
-    drop(proc);
+    let (console, command_line) = session.secure_first(before, new_root);
     let failure = switch_root::switch(&console, new_root, init);
     let path = Printable(init.path.to_bytes());
     say!(console, Critical, "the boot stops: cannot hand over to {path}: {failure}");
-    stop::machine(&console, timeout)
+    stop::machine(&console, command_line.timeout)
+}
+
+fn run_systemd_switch_root(new_root: &[u8], before: Before) -> i32 {
+    let (console, command_line) = Session::begin().secure_first(before, new_root);
+    let init = systemd::init(new_root, command_line.init.as_deref());
+    let Err(failure) = systemd::switch_root(new_root, init) else { return 0 };
+    say!(console, Critical, "systemd does not switch root: {failure}");
+    match command_line.mode {
+        Mode::Permissive => EXIT_UNABLE,
+        // Of what systemd would do next, the policy refuses to execute most.
+        Mode::Enforce => stop::machine(&console, command_line.timeout),
+    }
+}
+
+/// What every role but that of `/init` begins with.
+struct Session {
+    console: Console,
+    proc: Option<OwnedFd>,
+    command_line: CommandLine,
+}
+
+impl Session {
+    fn begin() -> Self {
+        let mut console = Console::open();
+        match pseudo::PROC.open() {
+            Ok(proc) => {
+                console.learn(&proc);
+                let command_line = command_line(&console, &proc);
+                Self { console, proc: Some(proc), command_line }
+            }
+            Err(errno) => {
+                say!(console, Critical, "there is no /proc: {}", Reason(errno));
+                Self { console, proc: None, command_line: CommandLine::default() }
+            }
+        }
+    }
+
+    /// Secures the kernel if that comes before a switch of the root.
+    fn secure_first(self, before: Before, new_root: &[u8]) -> (Console, CommandLine) {
+        let Self { mut console, proc, command_line } = self;
+        match (&proc, before) {
+            (Some(proc), Before::Secure) => {
+                secure_or_stop(&console, proc, new_root, &command_line);
+            }
+            (None, Before::Secure) => stop::machine(&console, None),
+            (_, Before::Nothing) => {}
+        }
+        if let Some(proc) = proc {
+            console.restore(&proc);
+        }
+        (console, command_line)
+    }
 }
 
 /// The command line, with its complaints told; without one everything is at its default.
@@ -334,6 +388,15 @@ mod tests {
                 assert_eq!(arguments.len(), 1);
             });
         }
+        let (new_root, before) = (&b"/new"[..], Before::Secure);
+        for line in ["switch_root --systemd --secure /new", "switch_root --secure --systemd /new"] {
+            with_role(line, 90, |role| {
+                assert_eq!(role, Role::SystemdSwitchRoot { new_root, before }, "{line}");
+            });
+        }
+        with_role("switch_root --systemd /new /sbin/init", 90, |role| {
+            assert_eq!(role, Role::Usage)
+        });
         with_role("switch_root /new", 1, |role| assert_eq!(role, Role::Usage));
         with_role("imactl-init switch-root", 1, |role| assert_eq!(role, Role::Usage));
     }

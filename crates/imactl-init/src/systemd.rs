@@ -83,11 +83,15 @@ const ERROR: u8 = 3;
 const LIMIT: usize = 1 << 20;
 
 /// Connects and authenticates as root, whose number 0 is `30` in hexadecimal.
+///
+/// `BEGIN` goes out before the answer to what is before it has come in, as systemd's own
+/// client does: a call that systemd reads together with `BEGIN` stays in a buffer that it
+/// looks at no more until something else comes in.
 fn connect() -> Result<OwnedFd, Errno> {
     let flags = SocketFlags::CLOEXEC;
     let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     net::connect(&socket, &SocketAddrUnix::new(SOCKET)?)?;
-    file::write_all(&socket, b"\0AUTH EXTERNAL 30\r\n")?;
+    file::write_all(&socket, b"\0AUTH EXTERNAL 30\r\nBEGIN\r\n")?;
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n") {
         let mut byte = [0];
@@ -100,7 +104,6 @@ fn connect() -> Result<OwnedFd, Errno> {
     if !answer.starts_with(b"OK ") {
         return Err(Errno::ACCESS);
     }
-    file::write_all(&socket, b"BEGIN\r\n")?;
     Ok(socket)
 }
 

@@ -22,6 +22,15 @@ pub(super) struct Certificates {
     ima: usize,
 }
 
+impl Certificates {
+    fn add(&mut self, keyring: Keyring) {
+        self.all += 1;
+        if keyring == Keyring::Ima {
+            self.ima += 1;
+        }
+    }
+}
+
 impl Work<'_> {
     /// Loads a certificate, unless it is there: the kernel may have loaded it itself, or both
     /// trees have it. What fails is said, and stops nothing.
@@ -54,19 +63,20 @@ impl Work<'_> {
             }
         };
         let is_there = |found: &Certificate| keyring::holds(serial, &found.key_id) == Ok(true);
-        let how = if certificate.as_ref().is_some_and(is_there) {
-            "is in"
-        } else if let Err(errno) = keyring::load(serial, &der) {
+        if certificate.as_ref().is_some_and(is_there) {
+            say!(self.console, Info, "certificate \"{subject}\" ({path}) is in {ring}");
+            // The real root may have what the initramfs had: that is one certificate.
+            if origin == Origin::Initramfs {
+                self.certificates.add(keyring);
+            }
+            return;
+        }
+        if let Err(errno) = keyring::load(serial, &der) {
             self.certificate_refused(keyring, certificate.as_ref(), path, errno);
             return;
-        } else {
-            "loaded into"
-        };
-        say!(self.console, Info, "certificate \"{subject}\" ({path}) {how} {ring}");
-        self.certificates.all += 1;
-        if keyring == Keyring::Ima {
-            self.certificates.ima += 1;
         }
+        say!(self.console, Info, "certificate \"{subject}\" ({path}) loaded into {ring}");
+        self.certificates.add(keyring);
     }
 
     fn certificate_refused(

@@ -38,7 +38,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "zeroize",
         ],
     ),
-    ("imactl-init", &["rustix"]),
+    ("imactl-init", &["linux-raw-sys", "rustix"]),
 ];
 
 pub(crate) fn check() -> Result<()> {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{bail, Context, Result};
 
-use crate::{cargo, kernels, lint};
+use crate::{cargo, init, kernels, lint};
 
 /// A part of the test run: its name, and what it does.
 type Part = (&'static str, fn(&mut Counts) -> Result<()>);
@@ -14,6 +14,7 @@ type Part = (&'static str, fn(&mut Counts) -> Result<()>);
 const PARTS: &[Part] = &[
     ("lint", |_| lint(&[])),
     ("crates", |counts| cargo_test(&["--workspace", "--exclude", "lab", "--no-fail-fast"], counts)),
+    ("init", |_| init::run(&[])),
     ("lab", |counts| {
         kernels(&[])?;
         cargo_test(&["--package", "lab", "--no-fail-fast"], counts)

@@ -1,0 +1,253 @@
+//! Reading files and directories below a directory that is not trusted to stay inside itself.
+
+use alloc::vec::Vec;
+use core::mem::MaybeUninit;
+
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{self, FileType, Mode, OFlags, RawDir, ResolveFlags, CWD};
+use rustix::io::{self, Errno};
+
+use crate::text::Printable;
+
+/// A directory tree, such as the mounted real root: names are looked up inside it, absolute
+/// symbolic links and `..` included, as they would be once it is the root.
+#[derive(Debug)]
+pub struct Tree {
+    directory: OwnedFd,
+    path: Vec<u8>,
+}
+
+impl Tree {
+    /// Opens the tree at `path`.
+    pub fn open(path: &[u8]) -> Result<Self, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self { directory: fs::openat(CWD, path, flags, Mode::empty())?, path: path.into() })
+    }
+
+    /// Where the tree is.
+    pub fn path(&self) -> Printable<'_> {
+        Printable(&self.path)
+    }
+
+    /// The path of a name in this tree, as it is told in messages.
+    pub fn path_of(&self, name: &[u8]) -> Vec<u8> {
+        let base = self.path.strip_suffix(b"/").unwrap_or(&self.path);
+        [base, b"/", name].concat()
+    }
+
+    /// Whether both are the same directory.
+    pub fn is(&self, other: &Self) -> bool {
+        match (fs::fstat(&self.directory), fs::fstat(&other.directory)) {
+            (Ok(a), Ok(b)) => (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino),
+            _ => false,
+        }
+    }
+
+    /// Looks `name` up without opening what it leads to.
+    pub fn find(&self, name: &[u8]) -> Result<OwnedFd, Errno> {
+        self.lookup(name, OFlags::PATH)
+    }
+
+    /// Opens the regular file `name`; never blocks on what only looks like one.
+    pub fn open_file(&self, name: &[u8]) -> Result<OwnedFd, Errno> {
+        let file = self.lookup(name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+        match FileType::from_raw_mode(fs::fstat(&file)?.st_mode) {
+            FileType::RegularFile => Ok(file),
+            FileType::Directory => Err(Errno::ISDIR),
+            _ => Err(Errno::INVAL),
+        }
+    }
+
+    /// The names in `directory` that begin and end so, sorted by their bytes; none if there
+    /// is no such directory.
+    pub fn list(&self, directory: &str, prefix: &str, suffix: &str) -> Result<Vec<Vec<u8>>, Errno> {
+        let opened = match self.lookup(directory.as_bytes(), OFlags::RDONLY | OFlags::DIRECTORY) {
+            Err(Errno::NOENT) => return Ok(Vec::new()),
+            result => result?,
+        };
+        let mut found = names(&opened)?;
+        found.retain(|name| {
+            name.len() >= prefix.len() + suffix.len()
+                && name.starts_with(prefix.as_bytes())
+                && name.ends_with(suffix.as_bytes())
+        });
+        for name in &mut found {
+            *name = [directory.as_bytes(), b"/", name].concat();
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    fn lookup(&self, name: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        let flags = flags | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        loop {
+            match fs::openat2(&self.directory, name, flags, Mode::empty(), resolve) {
+                // A rename elsewhere in the tree raced with `..`.
+                Err(Errno::AGAIN) => {}
+                // Before Linux 5.6.
+                Err(Errno::NOSYS) => return self.lookup_without_links(name, flags),
+                result => return result,
+            }
+        }
+    }
+
+    /// The lookup for kernels without `openat2`: no symbolic link is followed at all.
+    fn lookup_without_links(&self, name: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        let mut parts: Vec<&[u8]> =
+            name.split(|&byte| byte == b'/').filter(|part| !part.is_empty()).collect();
+        if parts.iter().any(|part| part == b"..") {
+            return Err(Errno::XDEV);
+        }
+        let last = parts.pop().unwrap_or(b".");
+        let step = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut parent = fs::openat(&self.directory, ".", step, Mode::empty())?;
+        for part in parts {
+            parent = fs::openat(&parent, part, step, Mode::empty())?;
+        }
+        let found = fs::openat(&parent, last, flags | OFlags::NOFOLLOW, Mode::empty())?;
+        match FileType::from_raw_mode(fs::fstat(&found)?.st_mode) {
+            FileType::Symlink => Err(Errno::LOOP),
+            _ => Ok(found),
+        }
+    }
+}
+
+/// The names in an open directory, without `.` and `..`, in no order.
+pub fn names(directory: &OwnedFd) -> Result<Vec<Vec<u8>>, Errno> {
+    let mut buffer = [MaybeUninit::uninit(); 2048];
+    let mut entries = RawDir::new(directory, &mut buffer);
+    let mut names = Vec::new();
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        match entry.file_name().to_bytes() {
+            b"." | b".." => {}
+            name => names.push(name.into()),
+        }
+    }
+    Ok(names)
+}
+
+/// Everything in `name` below `directory`, which may be a file whose size is not known before
+/// (procfs); `EFBIG` past `limit` bytes.
+pub fn read_at(directory: impl AsFd, name: &[u8], limit: usize) -> Result<Vec<u8>, Errno> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
+    read(&fs::openat(directory, name, flags, Mode::empty())?, limit)
+}
+
+/// Everything in an open file; `EFBIG` past `limit` bytes.
+pub fn read(file: &OwnedFd, limit: usize) -> Result<Vec<u8>, Errno> {
+    let size = usize::try_from(fs::fstat(file)?.st_size).unwrap_or(usize::MAX);
+    if size > limit {
+        return Err(Errno::FBIG);
+    }
+    let mut bytes = alloc::vec![0; size.max(1024) + 1];
+    let mut filled = 0;
+    loop {
+        let Some(room) = bytes.get_mut(filled..) else { return Err(Errno::INVAL) };
+        match io::retry_on_intr(|| io::read(file, &mut *room))? {
+            0 => {
+                bytes.truncate(filled);
+                return Ok(bytes);
+            }
+            count => filled += count,
+        }
+        if filled > limit {
+            return Err(Errno::FBIG);
+        }
+        if filled == bytes.len() {
+            bytes.resize(filled * 2, 0);
+        }
+    }
+}
+
+/// Writes all of `bytes`.
+pub fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        let count = io::retry_on_intr(|| io::write(file, bytes))?;
+        bytes = bytes.get(count..).unwrap_or_default();
+        if count == 0 {
+            return Err(Errno::IO);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree() -> (std::path::PathBuf, Tree) {
+        let thread = std::thread::current();
+        let name = std::format!(
+            "imactl-init-{}-{}",
+            std::process::id(),
+            thread.name().unwrap_or("test").replace(':', "-")
+        );
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(path.join("etc/ima")).unwrap();
+        let tree = Tree::open(path.as_os_str().as_encoded_bytes()).unwrap();
+        (path, tree)
+    }
+
+    #[test]
+    fn absolute_links_stay_inside_the_tree() {
+        let (path, tree) = tree();
+        std::fs::write(path.join("etc/policy"), "inside").unwrap();
+        std::os::unix::fs::symlink("/etc/policy", path.join("etc/ima/absolute")).unwrap();
+        std::os::unix::fs::symlink("../../../../etc/policy", path.join("etc/ima/up")).unwrap();
+        for name in [&b"etc/ima/absolute"[..], b"etc/ima/up"] {
+            let file = tree.open_file(name).unwrap();
+            assert_eq!(read(&file, 100).unwrap(), b"inside");
+            let refused = tree.lookup_without_links(name, OFlags::RDONLY);
+            assert_eq!(refused.err(), Some(Errno::LOOP));
+        }
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn without_openat2_plain_names_are_found() {
+        let (path, tree) = tree();
+        std::fs::write(path.join("etc/ima/ima_policy"), "x").unwrap();
+        let find = |name: &[u8]| tree.lookup_without_links(name, OFlags::PATH | OFlags::CLOEXEC);
+        assert!(find(b"etc/ima/ima_policy").is_ok());
+        assert_eq!(find(b"etc/../etc/ima").err(), Some(Errno::XDEV));
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn only_regular_files_are_opened() {
+        let (path, tree) = tree();
+        let fifo = path.join("etc/ima/ima_policy");
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        assert_eq!(tree.open_file(b"etc/ima/ima_policy").err(), Some(Errno::INVAL));
+        assert_eq!(tree.open_file(b"etc/ima").err(), Some(Errno::ISDIR));
+        assert_eq!(tree.open_file(b"etc/absent").err(), Some(Errno::NOENT));
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn lists_are_sorted_and_hold_what_matches() {
+        let (path, tree) = tree();
+        for name in ["ima_policy", "ima_policy.b", "ima_policy.B", "other"] {
+            std::fs::write(path.join("etc/ima").join(name), "x").unwrap();
+        }
+        let found = tree.list("etc/ima", "ima_policy", "").unwrap();
+        assert_eq!(
+            found,
+            [&b"etc/ima/ima_policy"[..], b"etc/ima/ima_policy.B", b"etc/ima/ima_policy.b"]
+        );
+        assert!(tree.list("etc/keys", "x509_ima", ".der").unwrap().is_empty());
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_file_larger_than_the_limit_is_refused() {
+        let (path, tree) = tree();
+        std::fs::write(path.join("large"), [0; 5000]).unwrap();
+        let file = tree.open_file(b"large").unwrap();
+        assert_eq!(read(&file, 4999).err(), Some(Errno::FBIG));
+        assert_eq!(read(&file, 5000).map(|bytes| bytes.len()), Ok(5000));
+        std::fs::remove_dir_all(path).unwrap();
+    }
+}

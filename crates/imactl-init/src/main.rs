@@ -1,0 +1,37 @@
+//! The program: an entry point, an allocator and a panic handler in place of std.
+//!
+//! Built by `cargo xtask init`, which sets `panic=abort`.
+
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+mod start;
+
+use alloc::vec::Vec;
+use core::ffi::CStr;
+use core::panic::PanicInfo;
+
+use imactl_init::console::Console;
+use imactl_init::{say, stop, EXIT_UNABLE};
+use rustix::process;
+
+#[global_allocator]
+static HEAP: start::heap::Heap = start::heap::Heap::new();
+
+/// Called by the entry point; the result is the exit code.
+fn main(arguments: Vec<&'static CStr>, environment: Vec<&'static CStr>) -> i32 {
+    imactl_init::run(arguments, environment)
+}
+
+/// A defect of this program: fails closed.
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    let console = Console::open();
+    say!(console, Critical, "internal error: {info}");
+    if process::getpid() == process::Pid::INIT {
+        stop::machine(&console, None);
+    }
+    start::exit(EXIT_UNABLE)
+}

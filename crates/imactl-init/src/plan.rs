@@ -1,0 +1,239 @@
+//! What is to be done to secure the kernel, in which order: from the files that were found.
+
+use alloc::vec::Vec;
+
+use crate::keyring::Keyring;
+use crate::policy::Policy;
+
+/// The policy of the initramfs, and the one in its absence.
+const CUSTOM_POLICY: &[u8] = b"etc/ima/ima_policy";
+const DEFAULT_POLICY: &[u8] = b"etc/ima/ima_policy.default";
+
+/// Which tree a file is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The tree that this program was started in: the initramfs, or the real root where the
+    /// program is run without one.
+    Initramfs,
+    /// The mounted real root.
+    Root,
+}
+
+/// The files of one tree that matter, by names relative to its root, sorted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Files {
+    /// `etc/keys/x509_secondary_*.der`.
+    pub secondary_certificates: Vec<Vec<u8>>,
+    /// `etc/keys/x509_ima*.der`.
+    pub ima_certificates: Vec<Vec<u8>>,
+    /// `etc/ima/ima_policy*`, with what is in each.
+    pub policies: Vec<PolicyFile>,
+}
+
+/// A policy file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyFile {
+    /// Its name, relative to the tree.
+    pub name: Vec<u8>,
+    /// What is in it; `None` where that could not be read, which is the kernel's to judge.
+    pub content: Option<Policy>,
+}
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Load a certificate; a refusal stops nothing.
+    LoadCertificate {
+        /// Where to.
+        keyring: Keyring,
+        /// Which tree it is in.
+        origin: Origin,
+        /// Its name there.
+        name: Vec<u8>,
+    },
+    /// Go on only if `.ima` holds a key.
+    RequireCertificate,
+    /// Load the policy that secures the boot; go on only if the kernel takes it.
+    LoadPolicy {
+        /// Its name in the initramfs.
+        name: Vec<u8>,
+    },
+    /// Stop: the initramfs has no policy.
+    MissPolicy,
+    /// Offer the kernel a policy of the real root; a refusal stops nothing.
+    OfferPolicy {
+        /// Which tree it is in.
+        origin: Origin,
+        /// Its name there.
+        name: Vec<u8>,
+    },
+    /// Say that a policy file has no rule.
+    PassOver {
+        /// Which tree it is in.
+        origin: Origin,
+        /// Its name there.
+        name: Vec<u8>,
+    },
+}
+
+/// Plans the steps. `root` is `None` where the real root is the initramfs's own tree.
+///
+/// The order is fixed: certificates of trusted keys before those that they vouch for, the
+/// initramfs before the real root, names by their bytes; then the policy of the initramfs;
+/// then those of the real root, which can only add to it.
+pub fn plan(initramfs: &Files, root: Option<&Files>) -> Vec<Step> {
+    let trees = [(Origin::Initramfs, Some(initramfs)), (Origin::Root, root)];
+    let trees = trees.into_iter().filter_map(|(origin, files)| Some((origin, files?)));
+    let mut steps = Vec::new();
+    for (origin, files) in trees.clone() {
+        for name in &files.secondary_certificates {
+            let (keyring, name) = (Keyring::SecondaryTrusted, name.clone());
+            steps.push(Step::LoadCertificate { keyring, origin, name });
+        }
+    }
+    for (origin, files) in trees.clone() {
+        for name in &files.ima_certificates {
+            let (keyring, name) = (Keyring::Ima, name.clone());
+            steps.push(Step::LoadCertificate { keyring, origin, name });
+        }
+    }
+    steps.push(Step::RequireCertificate);
+    first_policy(initramfs, &mut steps);
+    for (origin, files) in trees {
+        for PolicyFile { name, content } in &files.policies {
+            let name = name.clone();
+            match (origin, content) {
+                // Either was the first policy, or was not wanted as that.
+                (Origin::Initramfs, _) if [CUSTOM_POLICY, DEFAULT_POLICY].contains(&&*name) => {}
+                // Further policies of an initramfs are none of its own, unless it is the root.
+                (Origin::Initramfs, _) if root.is_some() => {}
+                (_, Some(Policy { rules: 0, .. })) => steps.push(Step::PassOver { origin, name }),
+                _ => steps.push(Step::OfferPolicy { origin, name }),
+            }
+        }
+    }
+    steps
+}
+
+/// The custom policy if it has a rule, else the default one.
+fn first_policy(initramfs: &Files, steps: &mut Vec<Step>) {
+    for wanted in [CUSTOM_POLICY, DEFAULT_POLICY] {
+        let found = initramfs.policies.iter().find(|policy| policy.name == wanted);
+        let Some(PolicyFile { name, content }) = found else { continue };
+        let name = name.clone();
+        if content.as_ref().map_or(true, |policy| policy.rules > 0) {
+            steps.push(Step::LoadPolicy { name });
+            return;
+        }
+        steps.push(Step::PassOver { origin: Origin::Initramfs, name });
+    }
+    steps.push(Step::MissPolicy);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(name: &str, rules: usize) -> PolicyFile {
+        let content = Some(Policy { rules, ..Policy::default() });
+        PolicyFile { name: name.into(), content }
+    }
+
+    fn initramfs() -> Files {
+        Files {
+            ima_certificates: alloc::vec![b"etc/keys/x509_ima.der".to_vec()],
+            policies: alloc::vec![policy("etc/ima/ima_policy.default", 5)],
+            ..Files::default()
+        }
+    }
+
+    fn certificate(keyring: Keyring, origin: Origin, name: &str) -> Step {
+        Step::LoadCertificate { keyring, origin, name: name.into() }
+    }
+
+    fn load(name: &str) -> Step {
+        Step::LoadPolicy { name: name.into() }
+    }
+
+    fn offer(name: &str) -> Step {
+        Step::OfferPolicy { origin: Origin::Root, name: name.into() }
+    }
+
+    #[test]
+    fn order_is_secondary_then_ima_then_policies() {
+        let root = Files {
+            secondary_certificates: alloc::vec![b"etc/keys/x509_secondary_a.der".to_vec()],
+            ima_certificates: alloc::vec![b"etc/keys/x509_ima_b.der".to_vec()],
+            policies: alloc::vec![
+                policy("etc/ima/ima_policy", 1),
+                policy("etc/ima/ima_policy.default", 2),
+                policy("etc/ima/ima_policy.empty", 0),
+            ],
+        };
+        let name = b"etc/ima/ima_policy.empty".to_vec();
+        assert_eq!(
+            plan(&initramfs(), Some(&root)),
+            [
+                certificate(
+                    Keyring::SecondaryTrusted,
+                    Origin::Root,
+                    "etc/keys/x509_secondary_a.der"
+                ),
+                certificate(Keyring::Ima, Origin::Initramfs, "etc/keys/x509_ima.der"),
+                certificate(Keyring::Ima, Origin::Root, "etc/keys/x509_ima_b.der"),
+                Step::RequireCertificate,
+                load("etc/ima/ima_policy.default"),
+                offer("etc/ima/ima_policy"),
+                offer("etc/ima/ima_policy.default"),
+                Step::PassOver { origin: Origin::Root, name },
+            ]
+        );
+    }
+
+    #[test]
+    fn a_custom_policy_replaces_the_default() {
+        let mut files = initramfs();
+        files.policies.insert(0, policy("etc/ima/ima_policy", 3));
+        let steps = plan(&files, Some(&Files::default()));
+        assert_eq!(steps[2..], [load("etc/ima/ima_policy")]);
+    }
+
+    #[test]
+    fn a_custom_policy_without_a_rule_gives_way() {
+        let mut files = initramfs();
+        files.policies.insert(0, policy("etc/ima/ima_policy", 0));
+        let steps = plan(&files, Some(&Files::default()));
+        let name = CUSTOM_POLICY.to_vec();
+        let passed = Step::PassOver { origin: Origin::Initramfs, name };
+        assert_eq!(steps[2..], [passed, load("etc/ima/ima_policy.default")]);
+    }
+
+    #[test]
+    fn an_unreadable_policy_is_left_to_the_kernel() {
+        let name = CUSTOM_POLICY.to_vec();
+        let files =
+            Files { policies: alloc::vec![PolicyFile { name, content: None }], ..Files::default() };
+        let steps = plan(&files, Some(&files));
+        let rest = [load("etc/ima/ima_policy"), offer("etc/ima/ima_policy")];
+        assert_eq!(steps[1..], rest);
+    }
+
+    #[test]
+    fn no_policy_in_the_initramfs_is_told_whatever_the_root_has() {
+        let root =
+            Files { policies: alloc::vec![policy("etc/ima/ima_policy", 1)], ..Files::default() };
+        let steps = plan(&Files::default(), Some(&root));
+        assert_eq!(steps[..2], [Step::RequireCertificate, Step::MissPolicy]);
+    }
+
+    #[test]
+    fn run_on_the_real_root_no_policy_is_loaded_twice() {
+        let mut files = initramfs();
+        files.policies.insert(0, policy("etc/ima/ima_policy", 3));
+        files.policies.push(policy("etc/ima/ima_policy.site", 1));
+        let steps = plan(&files, None);
+        let name = b"etc/ima/ima_policy.site".to_vec();
+        let site = Step::OfferPolicy { origin: Origin::Initramfs, name };
+        assert_eq!(steps[2..], [load("etc/ima/ima_policy"), site]);
+    }
+}

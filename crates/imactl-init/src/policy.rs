@@ -1,0 +1,242 @@
+//! IMA policies: what a file holds, and how it is handed to the kernel.
+//!
+//! Mirrors `ima_write_policy()`, `ima_read_policy()`, `ima_open_policy()` and
+//! `ima_release_policy()` of `security/integrity/ima/ima_fs.c`:
+//!
+//! - One writer at a time (`EBUSY`). What begins with `/` is a path: the kernel reads the file
+//!   itself, through the writer's root directory and mounts, and appraises it if a rule for
+//!   `func=POLICY_CHECK` says so. A newline ends the path; a page is its limit.
+//! - Anything else is one rule for each write, at most a page less a byte, the rest is cut off
+//!   in silence; refused (`EACCES`) where policies must be signed.
+//! - What was written is put in force, or thrown away, when the file is closed, and `close()`
+//!   never fails: a policy without a rule is thrown away without an error.
+//! - Without `CONFIG_IMA_WRITE_POLICY` the file is gone after the first policy (`ENOENT`), or,
+//!   with `CONFIG_IMA_READ_POLICY`, busy for ever (`EBUSY`).
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{self, Mode, OFlags};
+use rustix::io::{self, Errno};
+
+use crate::file;
+use crate::text::{Printable, Reason};
+
+/// Larger policies are left to the kernel unread.
+pub const READ_LIMIT: usize = 16 << 20;
+/// What one write may bring, path or rule: a page less its last byte.
+const WRITE_LIMIT: usize = 4096 - 1;
+
+/// What is in a policy file, as far as it matters before the kernel has its say.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Policy {
+    /// How many rules it has.
+    pub rules: usize,
+    /// Whether one of them is `appraise func=POLICY_CHECK`: from then on the kernel takes
+    /// signed policies only.
+    pub demands_signature: bool,
+    /// Why the kernel would refuse it although each rule were right.
+    pub defect: Option<Defect>,
+}
+
+/// What `ima_read_policy()` chokes on, apart from rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Defect {
+    /// The last line has no newline.
+    NoFinalNewline,
+    /// A NUL byte ends what the kernel reads.
+    Nul,
+    /// Lines end with carriage return and newline.
+    CarriageReturn,
+}
+
+impl fmt::Display for Defect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoFinalNewline => "its last line does not end with a newline",
+            Self::Nul => "it holds a NUL byte",
+            Self::CarriageReturn => "its lines end with a carriage return (DOS text)",
+        })
+    }
+}
+
+impl Policy {
+    /// Reads a policy's text.
+    pub fn parse(text: &[u8]) -> Self {
+        let mut policy = Self::default();
+        for (_, rule) in rules(text) {
+            policy.rules += 1;
+            let mut words = rule.split(|byte| matches!(byte, b' ' | b'\t'));
+            policy.demands_signature |=
+                words.next() == Some(b"appraise") && words.any(|word| word == b"func=POLICY_CHECK");
+        }
+        policy.defect = if text.contains(&0) {
+            Some(Defect::Nul)
+        } else if text.windows(2).any(|pair| pair == b"\r\n") {
+            Some(Defect::CarriageReturn)
+        } else if !text.is_empty() && !text.ends_with(b"\n") {
+            Some(Defect::NoFinalNewline)
+        } else {
+            None
+        };
+        policy
+    }
+}
+
+/// The lines that `ima_parse_add_rule()` takes for rules, with their numbers from 1.
+pub fn rules(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let lines = text.split(|&byte| byte == b'\n').enumerate();
+    lines.filter_map(|(index, line)| {
+        let start = line.iter().position(|byte| !matches!(byte, b' ' | b'\t'))?;
+        let rule = line.get(start..)?;
+        (rule.first() != Some(&b'#')).then_some((index + 1, rule))
+    })
+}
+
+/// Why a policy is not in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The kernel's file could not be opened for writing.
+    Open(Errno),
+    /// The path was refused.
+    Path(Errno),
+    /// A rule was refused.
+    Rule {
+        /// Its line, from 1.
+        line: usize,
+        /// Its text.
+        text: Vec<u8>,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// The path cannot be written to the kernel: too long, or with a newline.
+    Unwritable,
+    /// The name leads to something else than a file.
+    NoFile,
+}
+
+/// Has the kernel load the file at `path`, an absolute path.
+pub fn load_by_path(securityfs: &OwnedFd, path: &[u8]) -> Result<(), Refusal> {
+    if path.len() > WRITE_LIMIT || path.contains(&b'\n') || path.first() != Some(&b'/') {
+        return Err(Refusal::Unwritable);
+    }
+    uninterrupted(|| {
+        let kernel = open(securityfs)?;
+        io::write(&kernel, path).map(drop).map_err(Refusal::Path)
+    })
+}
+
+/// Gives the kernel the rules of `text` one by one; a refused rule undoes all of them.
+pub fn load_by_content(securityfs: &OwnedFd, text: &[u8]) -> Result<(), Refusal> {
+    let refusal = |line, text: &[u8], errno| Refusal::Rule { line, text: text.into(), errno };
+    for (line, rule) in rules(text) {
+        // The kernel would cut the one and take the other for a path.
+        match (rule.len() < WRITE_LIMIT, rule.first()) {
+            (false, _) => return Err(refusal(line, rule, Errno::TOOBIG)),
+            (_, Some(b'/')) => return Err(refusal(line, rule, Errno::INVAL)),
+            _ => {}
+        }
+    }
+    uninterrupted(|| {
+        let kernel = open(securityfs)?;
+        rules(text).try_for_each(|(line, rule)| {
+            let written = io::write(&kernel, &[rule, b"\n"].concat());
+            written.map(drop).map_err(|errno| refusal(line, rule, errno))
+        })
+    })
+}
+
+/// Starts again after a signal: a write that failed for it spoils the policy at the close,
+/// even if it is repeated.
+fn uninterrupted(load: impl Fn() -> Result<(), Refusal>) -> Result<(), Refusal> {
+    loop {
+        match load() {
+            Err(refusal) if refusal.errno() == Some(Errno::INTR) => {}
+            result => return result,
+        }
+    }
+}
+
+/// The rules in force, where the kernel lets one read them.
+pub fn in_force(securityfs: &OwnedFd) -> Option<Policy> {
+    let text = file::read_at(securityfs, b"ima/policy", READ_LIMIT).ok()?;
+    Some(Policy::parse(&text))
+}
+
+fn open(securityfs: &OwnedFd) -> Result<OwnedFd, Refusal> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    fs::openat(securityfs, "ima/policy", flags, Mode::empty()).map_err(Refusal::Open)
+}
+
+impl Refusal {
+    /// What the kernel answered, if it was asked.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Open(errno) | Self::Path(errno) | Self::Rule { errno, .. } => Some(*errno),
+            Self::Unwritable | Self::NoFile => None,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Self::Rule { line, text, .. } = self {
+            write!(f, "line {line}, \"{}\": ", Printable(text))?;
+        }
+        if let Some(errno) = self.errno() {
+            write!(f, "{}: ", Reason(errno))?;
+        }
+        f.write_str(match (self, self.errno()) {
+            (Self::Unwritable, _) => "its path is too long for the kernel, or has a newline in it",
+            (Self::NoFile, _) => "it is not a regular file",
+            (Self::Open(_), Some(Errno::NOENT | Errno::BUSY)) => {
+                "the kernel takes no policy any more: without CONFIG_IMA_WRITE_POLICY it takes one"
+            }
+            (Self::Open(_), _) => "the kernel takes no policy from this process",
+            (Self::Path(_), Some(Errno::ACCESS)) => {
+                "the policy in force wants policies signed: this one has no signature, was changed \
+                 after it was signed, or a stranger signed it (the audit message's cause= tells)"
+            }
+            (Self::Rule { .. }, Some(Errno::ACCESS)) => "the policy in force wants policies signed",
+            (Self::Rule { .. }, Some(Errno::TOOBIG)) => "the rule is longer than a page",
+            (Self::Path(_) | Self::Rule { .. }, Some(Errno::INVAL)) => {
+                "a rule that this kernel does not know or want \
+                 (the audit message of type 1807 with res=0 names it)"
+            }
+            (Self::Path(_), Some(Errno::NOENT)) => "the kernel does not find the file",
+            (Self::Path(_), Some(Errno::PERM)) => "a security module does not allow it",
+            _ => "see the kernel's messages",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comments_and_blank_lines_are_no_rules() {
+        let text = b"# a comment\n\n \t\n  # another\n\tmeasure func=BPRM_CHECK\naudit\n";
+        let found: Vec<_> = rules(text).collect();
+        assert_eq!(found, [(5, &b"measure func=BPRM_CHECK"[..]), (6, b"audit")]);
+        assert_eq!(Policy::parse(b"# only\n"), Policy::default());
+    }
+
+    #[test]
+    fn a_rule_for_policies_demands_signatures() {
+        let demands = |text: &[u8]| Policy::parse(text).demands_signature;
+        assert!(demands(b"appraise func=POLICY_CHECK appraise_type=imasig\n"));
+        assert!(!demands(b"measure func=POLICY_CHECK\nappraise func=MODULE_CHECK\n"));
+        assert!(!demands(b"#appraise func=POLICY_CHECK\ndont_appraise func=POLICY_CHECK\n"));
+    }
+
+    #[test]
+    fn what_the_kernel_chokes_on_is_found() {
+        let defect = |text: &[u8]| Policy::parse(text).defect;
+        assert_eq!(defect(b"audit\n"), None);
+        assert_eq!(defect(b"audit"), Some(Defect::NoFinalNewline));
+        assert_eq!(defect(b"audit\r\nmeasure\r\n"), Some(Defect::CarriageReturn));
+        assert_eq!(defect(b"audit\n\0"), Some(Defect::Nul));
+    }
+}

@@ -1,0 +1,194 @@
+//! What a block device holds: the file system's type, UUID and label, from its superblock.
+//!
+//! | file system | magic, at | UUID at | label at, size | kernel source |
+//! |---|---|---|---|---|
+//! | ext2, 3, 4 | `53 ef`, 0x438 | 0x468 | 0x478, 16 | `fs/ext4/ext4.h` |
+//! | xfs | `XFSB`, 0 | 0x20 | 0x6c, 12 | `fs/xfs/libxfs/xfs_format.h` |
+//! | btrfs | `_BHRfS_M`, 0x10040 | 0x10020 | 0x1012b, 256 | `fs/btrfs/accessors.h` |
+//! | f2fs | `10 20 f5 f2`, 0x400 | 0x46c | 0x47c, UTF-16 | `include/linux/f2fs_fs.h` |
+//! | erofs | `e2 e1 f5 e0`, 0x400 | 0x430 | 0x440, 16 | `fs/erofs/erofs_fs.h` |
+//! | squashfs | `hsqs`, 0 | - | - | `fs/squashfs/squashfs_fs.h` |
+//! | FAT32 | `FAT32   `, 0x52 | 0x43, 4 bytes | 0x47, 11 | `fs/fat`, `msdos_fs.h` |
+//! | FAT12, 16 | `FAT1`, 0x36 | 0x27, 4 bytes | 0x2b, 11 | the same |
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// How much of a device's beginning [`identify`] looks at.
+pub(super) const HEAD_SIZE: usize = 0x1000;
+/// Where btrfs has its superblock, and how much of that is looked at.
+pub(super) const BTRFS_OFFSET: u64 = 0x10000;
+
+/// A recognized file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Superblock {
+    /// Names under which the kernel may mount it, the best first.
+    pub(super) types: &'static [&'static str],
+    /// The UUID in its usual spelling; `XXXX-XXXX` for FAT.
+    pub(super) uuid: Option<String>,
+    /// The label, without padding.
+    pub(super) label: Option<Vec<u8>>,
+}
+
+/// Recognizes a file system by the device's first [`HEAD_SIZE`] bytes and as many at
+/// [`BTRFS_OFFSET`]; either may be shorter.
+pub(super) fn identify(head: &[u8], at_btrfs: &[u8]) -> Option<Superblock> {
+    let is = |offset: usize, magic: &[u8]| field(head, offset, magic.len()) == Some(magic);
+    if is(0x438, b"\x53\xef") {
+        return Some(Superblock {
+            types: &["ext4", "ext3", "ext2"],
+            uuid: uuid(head, 0x468),
+            label: label(head, 0x478, 16),
+        });
+    }
+    if is(0, b"XFSB") {
+        let (uuid, label) = (uuid(head, 0x20), label(head, 0x6c, 12));
+        return Some(Superblock { types: &["xfs"], uuid, label });
+    }
+    if is(0, b"hsqs") {
+        return Some(Superblock { types: &["squashfs"], uuid: None, label: None });
+    }
+    if is(0x400, b"\xe2\xe1\xf5\xe0") {
+        let (uuid, label) = (uuid(head, 0x430), label(head, 0x440, 16));
+        return Some(Superblock { types: &["erofs"], uuid, label });
+    }
+    if is(0x400, b"\x10\x20\xf5\xf2") {
+        let (uuid, label) = (uuid(head, 0x46c), utf16_label(head, 0x47c, 512));
+        return Some(Superblock { types: &["f2fs"], uuid, label });
+    }
+    if field(at_btrfs, 0x40, 8) == Some(b"_BHRfS_M") {
+        let (uuid, label) = (uuid(at_btrfs, 0x20), label(at_btrfs, 0x12b, 256));
+        return Some(Superblock { types: &["btrfs"], uuid, label });
+    }
+    if is(0x52, b"FAT32   ") {
+        let (uuid, label) = (fat_serial(head, 0x43), fat_label(head, 0x47));
+        return Some(Superblock { types: &["vfat"], uuid, label });
+    }
+    if is(0x36, b"FAT1") {
+        let (uuid, label) = (fat_serial(head, 0x27), fat_label(head, 0x2b));
+        return Some(Superblock { types: &["vfat"], uuid, label });
+    }
+    None
+}
+
+fn field(bytes: &[u8], offset: usize, size: usize) -> Option<&[u8]> {
+    bytes.get(offset..)?.get(..size)
+}
+
+/// `00112233-4455-6677-8899-aabbccddeeff` of 16 bytes in this order; none if all are zero.
+pub(super) fn hyphenated(bytes: &[u8; 16]) -> Option<String> {
+    if bytes.iter().all(|&byte| byte == 0) {
+        return None;
+    }
+    let mut text = String::with_capacity(36);
+    for (index, byte) in bytes.iter().enumerate() {
+        if matches!(index, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        text.push_str(&alloc::format!("{byte:02x}"));
+    }
+    Some(text)
+}
+
+fn uuid(bytes: &[u8], offset: usize) -> Option<String> {
+    hyphenated(field(bytes, offset, 16)?.try_into().ok()?)
+}
+
+fn fat_serial(bytes: &[u8], offset: usize) -> Option<String> {
+    let serial: [u8; 4] = field(bytes, offset, 4)?.try_into().ok()?;
+    let [a, b, c, d] = serial;
+    Some(alloc::format!("{d:02X}{c:02X}-{b:02X}{a:02X}"))
+}
+
+/// A label ends at the first NUL or at the field's end.
+fn label(bytes: &[u8], offset: usize, size: usize) -> Option<Vec<u8>> {
+    let label = field(bytes, offset, size)?.split(|&byte| byte == 0).next()?;
+    (!label.is_empty()).then(|| label.into())
+}
+
+fn fat_label(bytes: &[u8], offset: usize) -> Option<Vec<u8>> {
+    let label = label(bytes, offset, 11)?;
+    let end = label.iter().rposition(|&byte| byte != b' ')? + 1;
+    let label = label.get(..end)?;
+    (label != b"NO NAME").then(|| label.into())
+}
+
+fn utf16_label(bytes: &[u8], offset: usize, units: usize) -> Option<Vec<u8>> {
+    let units = field(bytes, offset, units * 2)?
+        .chunks_exact(2)
+        .filter_map(|pair| pair.try_into().ok())
+        .map(u16::from_le_bytes)
+        .take_while(|&unit| unit != 0);
+    let text: String =
+        char::decode_utf16(units).map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER)).collect();
+    (!text.is_empty()).then(|| text.into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(fields: &[(usize, &[u8])]) -> Vec<u8> {
+        let mut head = alloc::vec![0; HEAD_SIZE];
+        for (offset, bytes) in fields {
+            head[*offset..*offset + bytes.len()].copy_from_slice(bytes);
+        }
+        head
+    }
+
+    const UUID: &[u8; 16] = b"\x00\x11\x22\x33\x44\x55\x66\x77\x88\x99\xaa\xbb\xcc\xdd\xee\xff";
+    const HYPHENATED: &str = "00112233-4455-6677-8899-aabbccddeeff";
+
+    #[test]
+    fn ext4_has_uuid_and_label() {
+        let head = head(&[(0x438, b"\x53\xef"), (0x468, UUID), (0x478, b"my root")]);
+        let superblock = identify(&head, &[]).unwrap();
+        assert_eq!(superblock.types[0], "ext4");
+        assert_eq!(superblock.uuid.as_deref(), Some(HYPHENATED));
+        assert_eq!(superblock.label.as_deref(), Some(&b"my root"[..]));
+    }
+
+    #[test]
+    fn a_label_may_fill_its_field() {
+        let head = head(&[(0, b"XFSB"), (0x20, UUID), (0x6c, b"twelve chars+uuid")]);
+        let superblock = identify(&head, &[]).unwrap();
+        assert_eq!(superblock.label.as_deref(), Some(&b"twelve chars"[..]));
+    }
+
+    #[test]
+    fn btrfs_is_looked_for_at_64_kib() {
+        let at_btrfs = head(&[(0x40, b"_BHRfS_M"), (0x20, UUID), (0x12b, b"pool")]);
+        let superblock = identify(&head(&[]), &at_btrfs).unwrap();
+        assert_eq!(
+            (superblock.types, superblock.uuid.as_deref()),
+            (&["btrfs"][..], Some(HYPHENATED))
+        );
+    }
+
+    #[test]
+    fn fat_has_a_serial_number_and_a_padded_label() {
+        let fat32 =
+            head(&[(0x52, b"FAT32   "), (0x43, b"\x78\x56\x34\x12"), (0x47, b"EFI        ")]);
+        let superblock = identify(&fat32, &[]).unwrap();
+        assert_eq!(superblock.uuid.as_deref(), Some("1234-5678"));
+        assert_eq!(superblock.label.as_deref(), Some(&b"EFI"[..]));
+        let fat16 = head(&[(0x36, b"FAT16   "), (0x2b, b"NO NAME    ")]);
+        assert_eq!(identify(&fat16, &[]).unwrap().label, None);
+    }
+
+    #[test]
+    fn f2fs_labels_are_utf_16() {
+        let head = head(&[(0x400, b"\x10\x20\xf5\xf2"), (0x46c, UUID), (0x47c, b"d\0\xe4\0\0\0")]);
+        let superblock = identify(&head, &[]).unwrap();
+        assert_eq!(superblock.label.as_deref(), Some("d\u{e4}".as_bytes()));
+    }
+
+    #[test]
+    fn a_short_or_empty_device_is_nothing() {
+        assert_eq!(identify(&[], &[]), None);
+        assert_eq!(identify(b"XFS", &[]), None);
+        let squashfs = identify(b"hsqs", &[]).unwrap();
+        assert_eq!((squashfs.types[0], squashfs.uuid), ("squashfs", None));
+        assert_eq!(identify(&head(&[(0x438, b"\x53\xef")]), &[]).unwrap().uuid, None);
+    }
+}

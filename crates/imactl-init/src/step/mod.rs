@@ -1,0 +1,229 @@
+//! The step that secures the kernel: certificates, then policies, then a summary.
+
+mod certificates;
+mod policies;
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{self, Access, AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::cmdline::{self, Appraise, CommandLine, SecureBoot};
+use crate::console::{Console, Severity};
+use crate::file::{self, Tree};
+use crate::plan::{self, Files, Origin, PolicyFile, Step};
+use crate::policy::{self, Policy};
+use crate::pseudo;
+use crate::say;
+use crate::syscall;
+use crate::text::{Counted, Printable, Reason};
+use certificates::Certificates;
+use policies::Policies;
+
+/// Why the kernel is not secured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The kernel has no securityfs.
+    NoSecurityfs(Errno),
+    /// The kernel has no IMA.
+    NoIma,
+    /// `.ima` holds no key.
+    NoCertificate,
+    /// The initramfs has no policy.
+    NoPolicy,
+    /// The policy of the initramfs could not be loaded.
+    PolicyRefused,
+    /// The real root, or /proc, cannot be reached.
+    NoTree(Errno),
+}
+
+impl Failure {
+    /// The exit code of the step.
+    pub fn code(self) -> i32 {
+        match self {
+            Self::NoSecurityfs(_) => 1,
+            Self::NoIma => 2,
+            Self::NoCertificate => 3,
+            Self::NoPolicy => 4,
+            Self::PolicyRefused => 5,
+            Self::NoTree(_) => crate::EXIT_UNABLE,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSecurityfs(errno) => {
+                write!(f, "this kernel has no securityfs (CONFIG_SECURITYFS): {}", Reason(*errno))
+            }
+            Self::NoIma => f.write_str("this kernel has no IMA (CONFIG_IMA), or it is turned off"),
+            Self::NoCertificate => f.write_str(
+                ".ima holds no certificate (but, maybe, the kernel's own of its modules): put one \
+                 that a built-in trusted key signed at /etc/keys/x509_ima.der of the initramfs",
+            ),
+            Self::NoPolicy => f.write_str(
+                "no policy: put one at /etc/ima/ima_policy or /etc/ima/ima_policy.default of the \
+                 initramfs",
+            ),
+            Self::PolicyRefused => f.write_str("the kernel did not take the initramfs's policy"),
+            Self::NoTree(errno) => write!(f, "cannot look for files: {}", Reason(*errno)),
+        }
+    }
+}
+
+/// Secures the kernel by the files of the initramfs, which is `/`, and of the real root.
+pub fn secure(
+    console: &Console,
+    proc: &OwnedFd,
+    root: &[u8],
+    command_line: &CommandLine,
+) -> Result<(), Failure> {
+    let start = syscall::monotonic_milliseconds();
+    let appraise = appraise_in_force(console, proc, command_line);
+    if appraise == Appraise::Off {
+        say!(console, Warning, "ima_appraise=off: nothing is loaded, and nothing is appraised");
+        return Ok(());
+    }
+    let securityfs = pseudo::SECURITY.open().map_err(Failure::NoSecurityfs)?;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    if fs::openat(&securityfs, "ima/ascii_runtime_measurements", flags, Mode::empty()).is_err() {
+        return Err(Failure::NoIma);
+    }
+    let initramfs = Tree::open(b"/").map_err(Failure::NoTree)?;
+    let root = Tree::open(root).map_err(Failure::NoTree)?;
+    let mut work = Work {
+        console,
+        proc,
+        securityfs,
+        initramfs,
+        root,
+        certificates: Certificates::default(),
+        policies: Policies::default(),
+    };
+    let files = work.files(Origin::Initramfs);
+    let root_files = (!work.root.is(&work.initramfs)).then(|| work.files(Origin::Root));
+    for step in plan::plan(&files, root_files.as_ref()) {
+        work.carry_out(&step)?;
+    }
+    work.summary(appraise, syscall::monotonic_milliseconds().wrapping_sub(start));
+    Ok(())
+}
+
+/// What of `ima_appraise=` the kernel obeys; says so where it does not.
+fn appraise_in_force(console: &Console, proc: &OwnedFd, command_line: &CommandLine) -> Appraise {
+    if command_line.appraise == Appraise::Enforce {
+        return Appraise::Enforce;
+    }
+    let environment = file::read_at(proc, b"1/environ", 1 << 20).unwrap_or_default();
+    match cmdline::appraise_in_force(command_line, &environment, secure_boot()) {
+        Ok(appraise) => appraise,
+        Err(reason) => {
+            let name = command_line.appraise.name();
+            say!(console, Warning, "ima_appraise={name} has no effect: {reason}; going on");
+            Appraise::Enforce
+        }
+    }
+}
+
+/// The EFI variable: four bytes of attributes, one of value.
+fn secure_boot() -> SecureBoot {
+    const NAME: &[u8] = b"SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
+    let efi = pseudo::SYS
+        .open()
+        .and_then(|sys| fs::accessat(sys, "firmware/efi", Access::EXISTS, AtFlags::empty()));
+    if efi.is_err() {
+        return SecureBoot::Off; // asking for efivarfs would have the kernel look for a module
+    }
+    let variable = pseudo::EFI_VARIABLES.open().and_then(|all| file::read_at(all, NAME, 64));
+    match variable.as_deref() {
+        Ok([_, _, _, _, 1]) => SecureBoot::On,
+        _ => SecureBoot::Off,
+    }
+}
+
+/// The step under way.
+struct Work<'a> {
+    console: &'a Console,
+    proc: &'a OwnedFd,
+    securityfs: OwnedFd,
+    initramfs: Tree,
+    root: Tree,
+    certificates: Certificates,
+    policies: Policies,
+}
+
+impl Work<'_> {
+    fn tree(&self, origin: Origin) -> &Tree {
+        match origin {
+            Origin::Initramfs => &self.initramfs,
+            Origin::Root => &self.root,
+        }
+    }
+
+    fn carry_out(&mut self, step: &Step) -> Result<(), Failure> {
+        match step {
+            Step::LoadCertificate { keyring, origin, name } => {
+                self.load_certificate(*keyring, *origin, name);
+            }
+            Step::RequireCertificate => self.require_certificate()?,
+            Step::LoadPolicy { name } => self.load_policy(name)?,
+            Step::MissPolicy => return Err(Failure::NoPolicy),
+            Step::OfferPolicy { origin, name } => self.offer_policy(*origin, name),
+            Step::PassOver { origin, name } => {
+                let path = self.tree(*origin).path_of(name);
+                let severity = match origin {
+                    Origin::Initramfs => Severity::Warning,
+                    Origin::Root => Severity::Info,
+                };
+                let path = Printable(&path);
+                self.console.say(severity, format_args!("{path} has no rule: passed over"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds the files of a tree; what cannot be read is said, and left out.
+    fn files(&self, origin: Origin) -> Files {
+        let tree = self.tree(origin);
+        let list = |directory: &str, prefix: &str, suffix: &str| {
+            tree.list(directory, prefix, suffix).unwrap_or_else(|errno| {
+                let path = tree.path_of(directory.as_bytes());
+                let (path, reason) = (Printable(&path), Reason(errno));
+                say!(self.console, Warning, "cannot list {path}: {reason}");
+                Vec::new()
+            })
+        };
+        let policies = list("etc/ima", "ima_policy", "").into_iter().map(|name| {
+            let content = self.policy_text(origin, &name).map(|text| Policy::parse(&text));
+            PolicyFile { name, content }
+        });
+        Files {
+            policies: policies.collect(),
+            secondary_certificates: list("etc/keys", "x509_secondary_", ".der"),
+            ima_certificates: list("etc/keys", "x509_ima", ".der"),
+        }
+    }
+
+    fn summary(&self, appraise: Appraise, milliseconds: u64) {
+        let mode = appraise.name();
+        let in_force = policy::in_force(&self.securityfs).map(|policy| policy.rules);
+        let rules = match in_force.or(self.policies.rules) {
+            Some(rules) => Counted(rules, "rule", "rules"),
+            None => Counted(self.policies.loaded, "policy's rules", "policies' rules"),
+        };
+        let certificates = Counted(self.certificates.all, "certificate", "certificates");
+        let policies = Counted(self.policies.loaded, "policy", "policies");
+        say!(
+            self.console,
+            Notice,
+            "secured in {milliseconds} ms: {certificates}, {policies}, {rules} in force, \
+             appraisal mode {mode}"
+        );
+        if appraise != Appraise::Enforce {
+            say!(self.console, Warning, "ima_appraise={mode}: the kernel refuses no file");
+        }
+    }
+}

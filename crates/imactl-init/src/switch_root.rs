@@ -1,0 +1,188 @@
+//! From the initramfs to the real root, in one process.
+//!
+//! The root file system of an initramfs cannot be unmounted: the real root is moved over it,
+//! and its files are removed for their memory. No program is executed but the real init.
+
+use alloc::ffi::CString;
+use alloc::vec::Vec;
+use core::ffi::CStr;
+use core::fmt;
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, CWD};
+use rustix::io::Errno;
+use rustix::mount::{self, UnmountFlags};
+use rustix::process;
+
+use crate::console::{self, Console};
+use crate::file::{self, Tree};
+use crate::say;
+use crate::syscall;
+use crate::text::{Printable, Reason};
+
+/// What is to be executed in the new root.
+#[derive(Debug)]
+pub struct Init<'a> {
+    /// Its path there.
+    pub path: CString,
+    /// Its arguments, its own name not among them.
+    pub arguments: Vec<&'a CStr>,
+    /// Its environment.
+    pub environment: Vec<&'a CStr>,
+}
+
+/// Why the switch did not come about.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The new root cannot be used.
+    NewRoot(&'static str, Errno),
+    /// The new root is no mount of its own.
+    NoMountPoint,
+    /// Init is not there, or not to be executed.
+    NoInit(Errno),
+    /// The mount that is to become the root cannot be moved there.
+    Move(Errno),
+    /// The kernel refused to execute init: the new root is in place, there is no way back.
+    Execute(Errno),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NewRoot(what, errno) => write!(f, "cannot {what}: {}", Reason(*errno)),
+            Self::NoMountPoint => f.write_str("nothing is mounted there"),
+            Self::NoInit(errno) => write!(f, "init is not there: {}", Reason(*errno)),
+            Self::Move(errno) => write!(f, "the mount cannot be moved to /: {}", Reason(*errno)),
+            Self::Execute(Errno::ACCESS) => f.write_str(
+                "EACCES: permission denied: init, its interpreter or a library of it is not signed \
+                 by a certificate in .ima, was changed since, or is not executable; the audit \
+                 message before this one has the name and the cause",
+            ),
+            Self::Execute(errno) => {
+                write!(f, "init, or the interpreter it names, cannot be run: {}", Reason(*errno))
+            }
+        }
+    }
+}
+
+/// Mounts that go along, if there is something mounted.
+const MOVED: [&str; 4] = ["dev", "proc", "sys", "run"];
+
+/// `statfs` types of what an initramfs lives in: `RAMFS_MAGIC`, `TMPFS_MAGIC`.
+const IN_MEMORY: [u32; 2] = [0x8584_58f6, 0x0102_1994];
+
+/// Makes the mount at `new_root` the root and executes init there; returns only to fail.
+pub fn switch(console: &Console, new_root: &[u8], init: &Init<'_>) -> Failure {
+    match prepare(console, new_root, &init.path).and_then(|()| enter(console, new_root)) {
+        Err(failure) => failure,
+        Ok(()) => {
+            // What init inherits would else hold on to the initramfs.
+            console::take_console();
+            let arguments: Vec<&CStr> =
+                [&*init.path].into_iter().chain(init.arguments.iter().copied()).collect();
+            Failure::Execute(syscall::execute(&init.path, &arguments, &init.environment))
+        }
+    }
+}
+
+/// Checks what can be checked while there is a way back, and moves the other mounts.
+fn prepare(console: &Console, new_root: &[u8], init: &CStr) -> Result<(), Failure> {
+    let tree = Tree::open(new_root).map_err(|errno| Failure::NewRoot("open it", errno))?;
+    if device(b"/") == device(new_root) {
+        return Err(Failure::NoMountPoint);
+    }
+    let found = tree.find(init.to_bytes()).map_err(Failure::NoInit)?;
+    let status = fs::fstat(&found).map_err(Failure::NoInit)?;
+    if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
+        return Err(Failure::NoInit(Errno::INVAL));
+    }
+    for name in MOVED {
+        let old = alloc::format!("/{name}");
+        // What is not a mount goes with the initramfs.
+        if device(old.as_bytes()).is_some() && device(old.as_bytes()) != device(b"/") {
+            move_mount(console, &tree, &old);
+        }
+    }
+    Ok(())
+}
+
+/// Moves the mount at `old` to the same place in the new root; one that has no place there
+/// is detached, so that the initramfs can go.
+fn move_mount(console: &Console, new_root: &Tree, old: &str) {
+    let name = old.as_bytes().strip_prefix(b"/").unwrap_or_default();
+    let new = new_root.path_of(name);
+    let is_directory = new_root
+        .find(name)
+        .and_then(|found| fs::fstat(&found))
+        .is_ok_and(|status| FileType::from_raw_mode(status.st_mode) == FileType::Directory);
+    let moved = match is_directory {
+        true => mount::mount_move(old, &new),
+        false => Err(Errno::NOTDIR),
+    };
+    if let Err(errno) = moved {
+        let (new, reason) = (Printable(&new), Reason(errno));
+        say!(console, Warning, "{old} not moved to {new}, so detached: {reason}");
+        if let Err(errno) = mount::unmount(old, UnmountFlags::DETACH) {
+            say!(console, Warning, "cannot detach {old}: {}", Reason(errno));
+        }
+    }
+}
+
+/// The point of no return.
+fn enter(console: &Console, new_root: &[u8]) -> Result<(), Failure> {
+    let step = |what, result: Result<(), Errno>| result.map_err(|e| Failure::NewRoot(what, e));
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let old = fs::openat(CWD, "/", flags, Mode::empty())
+        .map_err(|errno| Failure::NewRoot("open the old root", errno))?;
+    step("change to it", process::chdir(new_root))?;
+    mount::mount_move(".", "/").map_err(Failure::Move)?;
+    step("make it the root", process::chroot("."))?;
+    step("change to it", process::chdir("/"))?;
+    let in_memory =
+        fs::fstatfs(&old).is_ok_and(|status| IN_MEMORY.contains(&(status.f_type as u32)));
+    if in_memory {
+        if let (Ok(status), count @ 1..) = (fs::fstat(&old), remove_contents(&old)) {
+            let device = status.st_dev;
+            say!(
+                console,
+                Warning,
+                "{count} files of the initramfs (device {device}) stay in memory"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Removes everything below a directory that is on its own file system; returns how many
+/// names could not be removed.
+fn remove_contents(directory: &OwnedFd) -> usize {
+    let Ok(device) = fs::fstat(directory).map(|status| status.st_dev) else { return 1 };
+    let Ok(names) = file::names(directory) else { return 1 };
+    let mut left = 0;
+    for name in names {
+        let Ok(status) = fs::statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW) else {
+            left += 1;
+            continue;
+        };
+        if status.st_dev != device {
+            continue; // a mount that stayed behind is not ours to empty
+        }
+        let mut how = AtFlags::empty();
+        if FileType::from_raw_mode(status.st_mode) == FileType::Directory {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            left += match fs::openat(directory, &name, flags, Mode::empty()) {
+                Ok(below) => remove_contents(&below),
+                Err(_) => 1,
+            };
+            how = AtFlags::REMOVEDIR;
+        }
+        if fs::unlinkat(directory, &name, how).is_err() {
+            left += 1;
+        }
+    }
+    left
+}
+
+fn device(path: &[u8]) -> Option<u64> {
+    fs::stat(path).ok().map(|status| status.st_dev)
+}

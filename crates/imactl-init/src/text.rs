@@ -1,0 +1,131 @@
+//! How error numbers and names of files appear in messages.
+
+use core::fmt;
+
+use rustix::io::Errno;
+
+/// Shows an error number by its name and meaning.
+#[derive(Debug)]
+pub struct Reason(pub Errno);
+
+macro_rules! reasons {
+    ($($errno:ident, $name:literal, $meaning:literal;)+) => {
+        fn reason(errno: Errno) -> Option<(&'static str, &'static str)> {
+            match errno {
+                $(Errno::$errno => Some(($name, $meaning)),)+
+                _ => None,
+            }
+        }
+    };
+}
+
+reasons! {
+    PERM, "EPERM", "operation not permitted";
+    NOENT, "ENOENT", "no such file or directory";
+    IO, "EIO", "input/output error";
+    NXIO, "ENXIO", "no such device or address";
+    TOOBIG, "E2BIG", "argument list too long";
+    NOEXEC, "ENOEXEC", "no format that the kernel executes";
+    AGAIN, "EAGAIN", "resource temporarily unavailable";
+    NOMEM, "ENOMEM", "out of memory";
+    ACCESS, "EACCES", "permission denied";
+    BUSY, "EBUSY", "device or resource busy";
+    NODEV, "ENODEV", "no such device, or the kernel lacks the file system";
+    NOTDIR, "ENOTDIR", "not a directory";
+    ISDIR, "EISDIR", "is a directory";
+    INVAL, "EINVAL", "invalid argument";
+    FBIG, "EFBIG", "file too large";
+    NOSPC, "ENOSPC", "no space left on device";
+    ROFS, "EROFS", "read-only file system";
+    LOOP, "ELOOP", "too many symbolic links, or one where none may be";
+    NAMETOOLONG, "ENAMETOOLONG", "file name too long";
+    NOSYS, "ENOSYS", "not in this kernel";
+    XDEV, "EXDEV", "crosses a mount point";
+    NOPKG, "ENOPKG", "algorithm not in this kernel";
+    BADMSG, "EBADMSG", "malformed";
+    OPNOTSUPP, "EOPNOTSUPP", "operation not supported";
+    DQUOT, "EDQUOT", "quota exceeded";
+    NOMEDIUM, "ENOMEDIUM", "no medium found";
+    NOKEY, "ENOKEY", "required key not available";
+    KEYEXPIRED, "EKEYEXPIRED", "key has expired";
+    KEYREVOKED, "EKEYREVOKED", "key has been revoked";
+    KEYREJECTED, "EKEYREJECTED", "key was rejected";
+    UCLEAN, "EUCLEAN", "file system needs cleaning";
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match reason(self.0) {
+            Some((name, meaning)) => write!(f, "{name}: {meaning}"),
+            None => write!(f, "error number {}", self.0.raw_os_error()),
+        }
+    }
+}
+
+/// Shows a number of things: how many, one of them, more of them.
+#[derive(Debug)]
+pub struct Counted(pub usize, pub &'static str, pub &'static str);
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.0, if self.0 == 1 { self.1 } else { self.2 })
+    }
+}
+
+/// Shows bytes that nobody vouches for (names of files, subjects, rules) so that they cannot
+/// write to a terminal or a log what was not said: control characters and bytes that are not
+/// UTF-8 as `\xNN`.
+#[derive(Debug, Clone, Copy)]
+pub struct Printable<'a>(pub &'a [u8]);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0;
+        while !rest.is_empty() {
+            let (text, invalid) = match core::str::from_utf8(rest) {
+                Ok(text) => (text, 0),
+                Err(error) => {
+                    let valid = rest.get(..error.valid_up_to()).unwrap_or_default();
+                    (
+                        core::str::from_utf8(valid).unwrap_or_default(),
+                        error.error_len().unwrap_or(1),
+                    )
+                }
+            };
+            for character in text.chars() {
+                match character {
+                    control if control.is_control() => {
+                        let mut buffer = [0; 4];
+                        let bytes = control.encode_utf8(&mut buffer).bytes();
+                        bytes.into_iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))?;
+                    }
+                    character => fmt::Write::write_char(f, character)?,
+                }
+            }
+            let after = rest.get(text.len()..).unwrap_or_default();
+            let (bad, left) = after.split_at(invalid.min(after.len()));
+            bad.iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))?;
+            rest = left;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn names_what_the_kernel_said() {
+        assert_eq!(Reason(Errno::NOKEY).to_string(), "ENOKEY: required key not available");
+        assert_eq!(Reason(Errno::from_raw_os_error(4000)).to_string(), "error number 4000");
+    }
+
+    #[test]
+    fn control_characters_and_broken_utf8_are_escaped() {
+        let shown = Printable(b"a\x1b[31m\n\xff\xc3\xa9 \xc2\x9b\xe2\x82").to_string();
+        assert_eq!(shown, "a\\x1b[31m\\x0a\\xff\u{e9} \\xc2\\x9b\\xe2\\x82");
+    }
+}

@@ -1,0 +1,98 @@
+//! Builds imactl-init, and checks what an initramfs counts on.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{bail, ensure, Context, Result};
+
+use crate::{cargo, root};
+
+/// What the program may weigh, in bytes.
+const SIZE_LIMIT: u64 = 600 << 10;
+
+/// The release profile with what a program without unwinding wants. Given in the environment,
+/// so that the other programs keep theirs.
+const PROFILE: [(&str, &str); 5] = [
+    ("CARGO_PROFILE_RELEASE_PANIC", "abort"),
+    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "z"),
+    ("CARGO_PROFILE_RELEASE_LTO", "fat"),
+    ("CARGO_PROFILE_RELEASE_DEBUG", "0"),
+    ("CARGO_PROFILE_RELEASE_STRIP", "symbols"),
+];
+
+/// `cargo xtask init [--target TRIPLE]`: the program is then in
+/// `target/TRIPLE/release/imactl-init`, also where the target is this machine.
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    let target = match arguments {
+        [] => host()?,
+        [flag, target] if flag == "--target" => target.clone(),
+        _ => bail!("usage: cargo xtask init [--target TRIPLE]"),
+    };
+    let mut build = cargo(&["build", "--locked", "--release", "--package", "imactl-init"]);
+    build.args(["--features", "start", "--target", &target]).envs(PROFILE);
+    crate::run(build)?;
+    let program = target_directory().join(&target).join("release/imactl-init");
+    let size = check(&program).with_context(|| format!("{}", program.display()))?;
+    println!("{}: static, {size} bytes (at most {SIZE_LIMIT})", program.display());
+    Ok(())
+}
+
+fn target_directory() -> PathBuf {
+    let set = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    root().join(set.unwrap_or_else(|| "target".into()))
+}
+
+fn host() -> Result<String> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output = Command::new(rustc).arg("-vV").output().context("cannot run rustc")?;
+    let text = String::from_utf8(output.stdout).context("rustc -vV")?;
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(String::from).context("rustc -vV names no host")
+}
+
+/// Checks that the program needs no interpreter, and its size, which is the result.
+fn check(program: &Path) -> Result<u64> {
+    let bytes = std::fs::read(program)?;
+    ensure!(!program_headers(&bytes)?.contains(&PT_INTERP), "wants a dynamic linker");
+    let size = bytes.len() as u64;
+    ensure!(size <= SIZE_LIMIT, "{size} bytes are more than {SIZE_LIMIT}");
+    Ok(size)
+}
+
+const PT_INTERP: u32 = 3;
+
+/// The types of an ELF file's program headers.
+fn program_headers(elf: &[u8]) -> Result<Vec<u32>> {
+    let field = |offset: usize, size: usize| -> Result<u64> {
+        let bytes = elf.get(offset..offset + size).context("cut short")?;
+        let fold = |value: u64, byte: &u8| value << 8 | u64::from(*byte);
+        Ok(match elf.get(5) {
+            Some(1) => bytes.iter().rev().fold(0, fold),
+            _ => bytes.iter().fold(0, fold),
+        })
+    };
+    ensure!(elf.starts_with(b"\x7fELF"), "not an ELF file");
+    let (offset, size, count) = match elf.get(4) {
+        Some(2) => (field(32, 8)?, field(54, 2)?, field(56, 2)?),
+        _ => (field(28, 4)?, field(42, 2)?, field(44, 2)?),
+    };
+    (0..count).map(|index| Ok(field((offset + index * size) as usize, 4)? as u32)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_test_wants_a_dynamic_linker() {
+        let this = std::env::current_exe().unwrap();
+        let error = check(&this).unwrap_err();
+        assert!(error.to_string().contains("dynamic linker"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_elf_file_is_refused() {
+        assert!(program_headers(b"#!/bin/sh\n").is_err());
+        assert!(program_headers(b"\x7fELF\x02\x01").is_err());
+    }
+}

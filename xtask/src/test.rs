@@ -14,6 +14,10 @@ type Part = (&'static str, fn(&mut Counts) -> Result<()>);
 const PARTS: &[Part] = &[
     ("lint", |_| lint(&[])),
     ("crates", |counts| cargo_test(&["--workspace", "--exclude", "lab", "--no-fail-fast"], counts)),
+    ("fuzz", |counts| {
+        // a workspace of its own; without libFuzzer, which needs a nightly compiler
+        cargo_test(&["--manifest-path", "fuzz/Cargo.toml", "--no-default-features"], counts)
+    }),
     ("init", |_| init::run(&[])),
     ("lab", |counts| {
         kernels(&[])?;

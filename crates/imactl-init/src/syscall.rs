@@ -13,7 +13,7 @@ use linux_raw_sys::general::{
     __NR_add_key, __NR_clock_gettime, __NR_execve, __NR_exit_group, __NR_keyctl,
     __NR_rt_sigprocmask,
 };
-use rustix::fd::{AsRawFd, BorrowedFd, IntoRawFd};
+use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::fs::{self, Mode, OFlags, CWD};
 use rustix::io::Errno;
 
@@ -113,7 +113,7 @@ pub fn fill_standard_descriptors() {
         if filler.as_raw_fd() > 2 {
             return;
         }
-        filler.into_raw_fd();
+        core::mem::forget(filler);
     }
 }
 

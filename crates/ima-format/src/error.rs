@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::xattr;
+use crate::{policy, xattr};
 
 /// A defect in input bytes: what, and at which offset from the start of the input.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub enum ErrorKind {
     },
     /// An extended attribute's value is malformed.
     Xattr(xattr::Fault),
+    /// A policy is one that the kernel refuses.
+    Policy(policy::Fault),
 }
 
 impl Error {
@@ -54,6 +56,7 @@ impl fmt::Display for ErrorKind {
             }
             Self::TrailingBytes { count } => write!(f, "{count} bytes too many"),
             Self::Xattr(fault) => fault.fmt(f),
+            Self::Policy(fault) => fault.fmt(f),
         }
     }
 }

@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | [`hash`] | algorithm ids, names, sizes | `include/uapi/linux/hash_info.h`, `crypto/hash_info.c` |
 //! | [`xattr`] | `security.ima`, `security.evm` | `security/integrity/integrity.h` |
+//! | [`policy`] | IMA policies; what they decide | `security/integrity/ima/ima_policy.c`, `ima_appraise.c`, `ima_main.c` |
 //! | [`reader`] | a cursor over bytes | |
 
 #![no_std]
@@ -29,6 +30,7 @@ extern crate std;
 pub mod error;
 pub mod hash;
 pub mod hex;
+pub mod policy;
 pub mod reader;
 pub mod xattr;
 

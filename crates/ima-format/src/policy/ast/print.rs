@@ -1,0 +1,118 @@
+//! Rules and policies as text.
+//!
+//! The order of keys is that of `ima_policy_show`, with which the kernel shows the policy in
+//! force, but for `digest_type`: it has to stand before `appraise_type=sigv3`, or the kernel
+//! refuses to read what it has written.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::{IdTest, Identity, ItemContent, Key, MaskScope, NameList, Policy, Rule, SubjectTest};
+
+impl Rule {
+    /// Appends the rule to `text`, without a newline.
+    pub fn write_to(&self, text: &mut Vec<u8>) {
+        text.extend_from_slice(self.action.name().as_bytes());
+        for key in Key::ALL {
+            if let Some((symbol, value)) = self.value_of(*key) {
+                text.push(b' ');
+                text.extend_from_slice(key.name().as_bytes());
+                text.extend_from_slice(symbol.as_bytes());
+                text.extend_from_slice(&value);
+            }
+        }
+    }
+
+    /// What stands behind `key`: the operator and the value, both empty for
+    /// `permit_directio`; `None` where the rule does not have it.
+    fn value_of(&self, key: Key) -> Option<(String, Vec<u8>)> {
+        let subject = |subject: Option<SubjectTest>, identity: Identity| {
+            subject.filter(|subject| subject.identity == identity).map(|subject| subject.test)
+        };
+        let id = |test: IdTest| (String::from(test.comparison.symbol()), test.id.to_string());
+        let (symbol, value) = match key {
+            Key::Uid => id(subject(self.user, Identity::Real)?),
+            Key::Euid => id(subject(self.user, Identity::Effective)?),
+            Key::Gid => id(subject(self.group, Identity::Real)?),
+            Key::Egid => id(subject(self.group, Identity::Effective)?),
+            Key::Fowner => id(self.fowner?),
+            Key::Fgroup => id(self.fgroup?),
+            Key::PermitDirectio => {
+                return self.permit_directio.then(|| (String::new(), Vec::new()));
+            }
+            _ => return self.bytes_of(key).map(|value| (String::from("="), value)),
+        };
+        Some((symbol, value.into_bytes()))
+    }
+
+    /// What stands behind the `=` of a key that compares no ids.
+    fn bytes_of(&self, key: Key) -> Option<Vec<u8>> {
+        let text = match key {
+            Key::Func => String::from(self.func?.name()),
+            Key::Mask => {
+                let mask = self.mask?;
+                let scope = match mask.scope {
+                    MaskScope::Exactly => "",
+                    MaskScope::Among => "^",
+                };
+                format!("{scope}{}", mask.access)
+            }
+            Key::Fsmagic => format!("0x{:x}", self.fsmagic?),
+            Key::Fsuuid => self.fsuuid?.to_string(),
+            Key::DigestType => String::from(self.digest_type?.name()),
+            Key::AppraiseType => String::from(self.appraise_type?.name()),
+            Key::AppraiseAlgos => self.appraise_algos?.to_string(),
+            Key::Pcr => self.pcr?.to_string(),
+            Key::Keyrings => return self.keyrings.as_ref().map(join),
+            Key::Label => return self.label.as_ref().map(join),
+            Key::Fsname => return Some(self.fsname.as_ref()?.as_bytes().to_vec()),
+            Key::FsSubtype => return Some(self.fs_subtype.as_ref()?.as_bytes().to_vec()),
+            Key::AppraiseFlag => return Some(self.appraise_flag.as_ref()?.as_bytes().to_vec()),
+            Key::Template => return Some(self.template.as_ref()?.as_bytes().to_vec()),
+            _ => return Some(self.labels.value(key)?.as_bytes().to_vec()),
+        };
+        Some(text.into_bytes())
+    }
+}
+
+fn join(list: &NameList) -> Vec<u8> {
+    let names: Vec<_> = list.names().iter().map(|name| name.as_bytes()).collect();
+    names.join(&b'|')
+}
+
+/// On one line; bytes that are not UTF-8 are replaced, [`Rule::write_to`] keeps them.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = Vec::new();
+        self.write_to(&mut text);
+        f.write_str(&String::from_utf8_lossy(&text))
+    }
+}
+
+impl Policy {
+    /// The policy as text: one rule a line, comments kept, at most one empty line in a row.
+    /// Reading it gives the same policy.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        for item in &self.items {
+            if item.set_apart {
+                text.push(b'\n');
+            }
+            match &item.content {
+                ItemContent::Comment(comment) => text.extend_from_slice(comment),
+                ItemContent::Rule(rule) => rule.write_to(&mut text),
+            }
+            text.push(b'\n');
+        }
+        text
+    }
+}
+
+/// As [`Policy::to_bytes`], but bytes that are not UTF-8 are replaced.
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.to_bytes()))
+    }
+}

@@ -1,0 +1,356 @@
+//! What stands behind the `=` of a condition.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::hash::HashAlgorithm;
+
+/// Declares an enum whose variants have one spelling each.
+macro_rules! spelled {
+    ($(#[$attribute:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$attribute])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $name {
+            $($(#[$doc])* $variant,)+
+        }
+
+        impl $name {
+            /// All of them, in the kernel's order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// As a policy spells it.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                }
+            }
+
+            /// The one with this spelling, which is exact.
+            pub fn from_name(name: &[u8]) -> Option<Self> {
+                Self::ALL.iter().copied().find(|value| value.name().as_bytes() == name)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.name())
+            }
+        }
+    };
+}
+
+spelled! {
+    /// What a rule has done with what matches it.
+    Action {
+        /// Add it to the measurement list, extend the PCR.
+        Measure = "measure",
+        /// End the search for a `measure` rule.
+        DontMeasure = "dont_measure",
+        /// Compare it with `security.ima`; refuse what does not hold.
+        Appraise = "appraise",
+        /// End the search for an `appraise` rule.
+        DontAppraise = "dont_appraise",
+        /// Write its digest to the audit log.
+        Audit = "audit",
+        /// End the search for an `audit` rule.
+        DontAudit = "dont_audit",
+        /// Keep its digest in `security.ima`, check nothing.
+        Hash = "hash",
+        /// End the search for a `hash` rule.
+        DontHash = "dont_hash",
+    }
+}
+
+spelled! {
+    /// `enum ima_hooks`: where the kernel asks its policy.
+    Func {
+        /// A file is opened (also spelled `PATH_CHECK`).
+        FileCheck = "FILE_CHECK",
+        /// A file is mapped with `PROT_EXEC` in effect (also spelled `FILE_MMAP`).
+        MmapCheck = "MMAP_CHECK",
+        /// A file is mapped with `PROT_EXEC` asked for.
+        MmapCheckReqprot = "MMAP_CHECK_REQPROT",
+        /// A program is executed; the credentials are the caller's.
+        BprmCheck = "BPRM_CHECK",
+        /// A program is executed; the credentials are those that it will have.
+        CredsCheck = "CREDS_CHECK",
+        /// Owner, mode or times were changed; no rule can name it.
+        PostSetattr = "POST_SETATTR",
+        /// The kernel reads a module from a file.
+        ModuleCheck = "MODULE_CHECK",
+        /// The kernel reads firmware from a file.
+        FirmwareCheck = "FIRMWARE_CHECK",
+        /// `kexec_file_load` reads a kernel.
+        KexecKernelCheck = "KEXEC_KERNEL_CHECK",
+        /// `kexec_file_load` reads an initramfs.
+        KexecInitramfsCheck = "KEXEC_INITRAMFS_CHECK",
+        /// The kernel reads an IMA policy from a file.
+        PolicyCheck = "POLICY_CHECK",
+        /// The command line for a kernel to be started by kexec.
+        KexecCmdline = "KEXEC_CMDLINE",
+        /// A key is created or updated.
+        KeyCheck = "KEY_CHECK",
+        /// Kernel data that a subsystem hands to IMA.
+        CriticalData = "CRITICAL_DATA",
+        /// `security.ima` is written: which hash algorithms it may use.
+        SetxattrCheck = "SETXATTR_CHECK",
+    }
+}
+
+impl Func {
+    /// The old spellings that are still read.
+    pub const ALIASES: &'static [(&'static str, Self)] =
+        &[("PATH_CHECK", Self::FileCheck), ("FILE_MMAP", Self::MmapCheck)];
+}
+
+spelled! {
+    /// One kind of access.
+    Access {
+        /// `MAY_EXEC`
+        Exec = "MAY_EXEC",
+        /// `MAY_WRITE`
+        Write = "MAY_WRITE",
+        /// `MAY_READ`
+        Read = "MAY_READ",
+        /// `MAY_APPEND`
+        Append = "MAY_APPEND",
+    }
+}
+
+spelled! {
+    /// What an attribute must be.
+    AppraiseType {
+        /// A signature of version 2 of the file's digest.
+        Imasig = "imasig",
+        /// That, or a signature appended to the file.
+        ImasigOrModsig = "imasig|modsig",
+        /// A signature of version 3 of the fs-verity digest.
+        Sigv3 = "sigv3",
+    }
+}
+
+spelled! {
+    /// Which digest of the file counts.
+    DigestType {
+        /// The fs-verity digest.
+        Verity = "verity",
+    }
+}
+
+/// `mask=`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Mask {
+    /// How it is compared.
+    pub scope: MaskScope,
+    /// With what.
+    pub access: Access,
+}
+
+/// How `mask=` is compared with the access that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MaskScope {
+    /// `mask=MAY_READ`: this access and nothing else.
+    Exactly,
+    /// `mask=^MAY_READ`: this access among others.
+    Among,
+}
+
+/// How an id is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Comparison {
+    /// `=`
+    Equal,
+    /// `<`
+    Less,
+    /// `>`
+    Greater,
+}
+
+impl Comparison {
+    /// The character in a policy.
+    pub const fn symbol(self) -> char {
+        match self {
+            Self::Equal => '=',
+            Self::Less => '<',
+            Self::Greater => '>',
+        }
+    }
+}
+
+/// A user or group id and how another is compared with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct IdTest {
+    /// How.
+    pub comparison: Comparison,
+    /// With what.
+    pub id: u32,
+}
+
+impl IdTest {
+    /// Whether `id` passes.
+    pub const fn holds(self, id: u32) -> bool {
+        match self.comparison {
+            Comparison::Equal => id == self.id,
+            Comparison::Less => id < self.id,
+            Comparison::Greater => id > self.id,
+        }
+    }
+}
+
+/// Whose id: `uid=` and `gid=`, or `euid=` and `egid=`. A rule holds one of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Identity {
+    /// The real one.
+    Real,
+    /// The effective one; the real and saved ones too, for a process with `CAP_SETUID`
+    /// (`CAP_SETGID`).
+    Effective,
+}
+
+/// A condition on the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SubjectTest {
+    /// Which of its ids.
+    pub identity: Identity,
+    /// What must hold of it.
+    pub test: IdTest,
+}
+
+/// A file system's UUID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Uuid(pub [u8; 16]);
+
+impl Uuid {
+    /// All zero: what the kernel takes for "not set".
+    pub const NULL: Self = Self([0; 16]);
+}
+
+impl fmt::Display for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, byte) in self.0.iter().enumerate() {
+            if matches!(index, 4 | 6 | 8 | 10) {
+                f.write_str("-")?;
+            }
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Text that can stand behind a `=`: at least one byte, no space, tab, newline or NUL. It
+/// need not be UTF-8.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Name(Vec<u8>);
+
+impl Name {
+    /// Holds `bytes`, if they can be said in a policy.
+    pub fn new(bytes: &[u8]) -> Option<Self> {
+        let sayable = |byte: &u8| !matches!(byte, b' ' | b'\t' | b'\n' | 0);
+        (!bytes.is_empty() && bytes.iter().all(sayable)).then(|| Self(bytes.to_vec()))
+    }
+
+    /// A name that the program itself brings.
+    pub(crate) fn literal(text: &'static str) -> Self {
+        debug_assert!(Self::new(text.as_bytes()).is_some());
+        Self(text.as_bytes().to_vec())
+    }
+
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// For people: bytes that are not UTF-8 are replaced.
+    pub fn to_text(&self) -> String {
+        String::from_utf8_lossy(&self.0).into_owned()
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.to_text())
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.to_text())
+    }
+}
+
+/// `keyrings=` and `label=`: names with a `|` between them, at least one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct NameList(Vec<Name>);
+
+impl NameList {
+    /// Splits at each `|`; `None` where a name is empty or cannot be said in a policy.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        text.split(|byte| *byte == b'|').map(Name::new).collect::<Option<_>>().map(Self)
+    }
+
+    /// The names.
+    pub fn names(&self) -> &[Name] {
+        &self.0
+    }
+
+    /// Whether `name` is among them.
+    pub fn contains(&self, name: &[u8]) -> bool {
+        self.0.iter().any(|item| item.as_bytes() == name)
+    }
+}
+
+/// A set of hash algorithms.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct AlgorithmSet(u32);
+
+impl AlgorithmSet {
+    /// No algorithm.
+    pub const EMPTY: Self = Self(0);
+
+    /// The set with `algorithm` in it.
+    #[must_use]
+    pub const fn with(self, algorithm: HashAlgorithm) -> Self {
+        Self(self.0 | 1 << algorithm.id())
+    }
+
+    /// Whether `algorithm` is in it.
+    pub const fn contains(self, algorithm: HashAlgorithm) -> bool {
+        self.0 & 1 << algorithm.id() != 0
+    }
+
+    /// Whether there is none in it.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Its algorithms, by number.
+    pub fn iter(self) -> impl Iterator<Item = HashAlgorithm> {
+        HashAlgorithm::ALL.iter().copied().filter(move |algorithm| self.contains(*algorithm))
+    }
+}
+
+impl FromIterator<HashAlgorithm> for AlgorithmSet {
+    fn from_iter<I: IntoIterator<Item = HashAlgorithm>>(algorithms: I) -> Self {
+        algorithms.into_iter().fold(Self::EMPTY, Self::with)
+    }
+}
+
+impl fmt::Debug for AlgorithmSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+/// `sha256,sha512`, as in a policy.
+impl fmt::Display for AlgorithmSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, algorithm) in self.iter().enumerate() {
+            if index > 0 {
+                f.write_str(",")?;
+            }
+            f.write_str(algorithm.name())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,383 @@
+//! Which kernel accepts what: one table of versions, and what else decides.
+//!
+//! The rows were read off the sources of two kernels, Linux 6.1 and 6.12 in their stable
+//! releases 6.1.192 and 6.12.117: what is there in 6.1, what is not, and what 6.12 has
+//! beyond it. The version that brought each is the kernel's history, as are the rows for
+//! versions after 6.12; [`KernelVersion::is_verified`] tells the two apart. A distribution
+//! may have carried a feature back to an older kernel.
+//!
+//! What depends on the configuration of a kernel rather than on its version is in
+//! [`Kernel`]. Its defaults are those of the configuration fragments of the
+//! `meta-integrity` layer.
+
+use alloc::vec::Vec;
+use core::fmt;
+use core::str::FromStr;
+
+use super::ast::{Action, AlgorithmSet, Func, Key, Name};
+use crate::hash::HashAlgorithm;
+
+/// A kernel version, for what changed between two: `6.12`. Stable releases behind the second
+/// dot change no grammar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KernelVersion {
+    major: u16,
+    minor: u16,
+}
+
+impl KernelVersion {
+    /// The oldest version that the table covers, a long-term release.
+    pub const V5_10: Self = Self::new(5, 10);
+    /// A long-term release.
+    pub const V5_15: Self = Self::new(5, 15);
+    /// A long-term release, whose source was read.
+    pub const V6_1: Self = Self::new(6, 1);
+    /// A long-term release.
+    pub const V6_6: Self = Self::new(6, 6);
+    /// A long-term release, whose source was read.
+    pub const V6_12: Self = Self::new(6, 12);
+    /// A long-term release.
+    pub const V6_18: Self = Self::new(6, 18);
+
+    /// The long-term releases that the table covers, oldest first.
+    pub const LONG_TERM: &'static [Self] =
+        &[Self::V5_10, Self::V5_15, Self::V6_1, Self::V6_6, Self::V6_12, Self::V6_18];
+
+    const fn new(major: u16, minor: u16) -> Self {
+        Self { major, minor }
+    }
+
+    /// Whether the grammar was read off this version's source.
+    pub fn is_verified(self) -> bool {
+        self == Self::V6_1 || self == Self::V6_12
+    }
+
+    /// Whether it has `feature`.
+    pub fn has(self, feature: Feature) -> bool {
+        self >= feature.since()
+    }
+}
+
+impl fmt::Display for KernelVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// A text that names no kernel version of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KernelVersionError {
+    /// Not `MAJOR.MINOR`.
+    Malformed,
+    /// Before 5.10.
+    TooOld,
+}
+
+impl fmt::Display for KernelVersionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed => f.write_str("a kernel version is two numbers, as in 6.12"),
+            Self::TooOld => {
+                write!(f, "versions before {} are not known here", KernelVersion::V5_10)
+            }
+        }
+    }
+}
+
+#[cfg(feature = "std")]
+impl std::error::Error for KernelVersionError {}
+
+/// Reads `6.12`, and what `uname -r` prints: `6.12.117-yocto-standard`.
+impl FromStr for KernelVersion {
+    type Err = KernelVersionError;
+
+    fn from_str(text: &str) -> Result<Self, KernelVersionError> {
+        let (major, rest) = text.split_once('.').ok_or(KernelVersionError::Malformed)?;
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let number = |text: &str| text.parse::<u16>().map_err(|_| KernelVersionError::Malformed);
+        let minor = rest.get(..end).unwrap_or_default();
+        let version = Self::new(number(major)?, number(minor)?);
+        if version < Self::V5_10 {
+            return Err(KernelVersionError::TooOld);
+        }
+        Ok(version)
+    }
+}
+
+macro_rules! features {
+    ($($(#[$doc:meta])* $variant:ident = $major:literal, $minor:literal;)+) => {
+        /// What a version brought, as far as it bears on policies.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Feature {
+            $($(#[$doc])* $variant,)+
+        }
+
+        impl Feature {
+            /// All of them, oldest first.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The first version that has it.
+            pub const fn since(self) -> KernelVersion {
+                match self {
+                    $(Self::$variant => KernelVersion::new($major, $minor),)+
+                }
+            }
+        }
+    };
+}
+
+features! {
+    /// `func=CRITICAL_DATA` and `label=`.
+    CriticalData = 5, 12;
+    /// A change of owner or mode no longer removes `security.ima` where no rule appraises.
+    SetattrKeepsAttribute = 5, 14;
+    /// `template=evm-sig`.
+    EvmSigTemplate = 5, 14;
+    /// `func=SETXATTR_CHECK` and `appraise_algos=`.
+    AppraiseAlgos = 5, 15;
+    /// `gid`, `egid` and `fgroup`.
+    Groups = 5, 16;
+    /// `digest_type=verity`, `appraise_type=sigv3`, the templates `ima-ngv2` and `ima-sigv2`.
+    Verity = 5, 19;
+    /// `func=MMAP_CHECK_REQPROT`.
+    MmapCheckReqprot = 6, 3;
+    /// Every rule that asks for a signature looks into the blacklist, and
+    /// `appraise_flag=` means nothing; before, the flag had to ask for it.
+    BlacklistByDefault = 6, 6;
+    /// The algorithms `sha3-256`, `sha3-384` and `sha3-512`.
+    Sha3 = 6, 7;
+    /// The action `dont_audit`.
+    DontAudit = 6, 19;
+    /// `fs_subtype=`.
+    FsSubtype = 6, 19;
+}
+
+impl Feature {
+    /// What brought the action; `None` for what every version of the table has.
+    pub const fn of_action(action: Action) -> Option<Self> {
+        match action {
+            Action::DontAudit => Some(Self::DontAudit),
+            _ => None,
+        }
+    }
+
+    /// What brought the key.
+    pub const fn of_key(key: Key) -> Option<Self> {
+        match key {
+            Key::Label => Some(Self::CriticalData),
+            Key::AppraiseAlgos => Some(Self::AppraiseAlgos),
+            Key::Gid | Key::Egid | Key::Fgroup => Some(Self::Groups),
+            Key::DigestType => Some(Self::Verity),
+            Key::FsSubtype => Some(Self::FsSubtype),
+            _ => None,
+        }
+    }
+
+    /// What brought the hook.
+    pub const fn of_func(func: Func) -> Option<Self> {
+        match func {
+            Func::CriticalData => Some(Self::CriticalData),
+            Func::SetxattrCheck => Some(Self::AppraiseAlgos),
+            Func::MmapCheckReqprot => Some(Self::MmapCheckReqprot),
+            _ => None,
+        }
+    }
+
+    /// What brought the algorithm's name.
+    pub const fn of_algorithm(algorithm: HashAlgorithm) -> Option<Self> {
+        match algorithm {
+            HashAlgorithm::Sha3_256 | HashAlgorithm::Sha3_384 | HashAlgorithm::Sha3_512 => {
+                Some(Self::Sha3)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// `builtin_templates` in `ima_template.c`: names, fields, and what brought them.
+pub const TEMPLATES: &[(&str, &str, Option<Feature>)] = &[
+    ("ima", "d|n", None),
+    ("ima-ng", "d-ng|n-ng", None),
+    ("ima-sig", "d-ng|n-ng|sig", None),
+    ("ima-ngv2", "d-ngv2|n-ng", Some(Feature::Verity)),
+    ("ima-sigv2", "d-ngv2|n-ng|sig", Some(Feature::Verity)),
+    ("ima-buf", "d-ng|n-ng|buf", None),
+    ("ima-modsig", "d-ng|n-ng|sig|d-modsig|modsig", None),
+    (
+        "evm-sig",
+        "d-ng|n-ng|evmsig|xattrnames|xattrlengths|xattrvalues|iuid|igid|imode",
+        Some(Feature::EvmSigTemplate),
+    ),
+];
+
+/// Whether something was built into a kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Built {
+    /// `=y`
+    In,
+    /// `is not set`
+    Out,
+}
+
+/// What a kernel makes of `obj_type=` and its kin (`CONFIG_IMA_LSM_RULES`, and a security
+/// module in force that has such labels).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LsmRules {
+    /// No module knows any label. Such a rule is refused in the first custom policy;
+    /// accepted in a later one, where it matches nothing.
+    Undefined,
+    /// A module knows every label of the policy.
+    Defined,
+    /// Not known here: such rules are taken to be accepted.
+    Unknown,
+}
+
+/// The policy in force when another is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum InForce {
+    /// What the command line asked for, or none: the policy to be loaded replaces it.
+    Builtin,
+    /// A custom one: the policy to be loaded is appended to it.
+    Custom,
+}
+
+/// The hash algorithms that a kernel can compute (`crypto_has_alg`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Available {
+    /// These for certain, others perhaps.
+    AtLeast(AlgorithmSet),
+    /// These and no others.
+    Exactly(AlgorithmSet),
+}
+
+/// How wide `unsigned long` is, which bounds `fsmagic=` and `pcr=`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LongSize {
+    /// 32 bits.
+    Bits32,
+    /// 64 bits.
+    Bits64,
+}
+
+/// A kernel as a policy meets it: version, configuration, command line, state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kernel {
+    /// Its version.
+    pub version: KernelVersion,
+    /// `CONFIG_IMA_APPRAISE_MODSIG`: `appraise_type=imasig|modsig`.
+    pub modsig: Built,
+    /// `CONFIG_IMA_MEASURE_ASYMMETRIC_KEYS`: `func=KEY_CHECK`, `keyrings=`.
+    pub asymmetric_keys: Built,
+    /// What it makes of labels.
+    pub lsm_rules: LsmRules,
+    /// What is in force.
+    pub in_force: InForce,
+    /// What it can compute.
+    pub algorithms: Available,
+    /// `ima_hash=` or `CONFIG_IMA_DEFAULT_HASH`: for files without an attribute.
+    pub default_hash: HashAlgorithm,
+    /// `ima_template=` or `CONFIG_IMA_DEFAULT_TEMPLATE`: a name or fields.
+    pub default_template: Name,
+    /// `ima_template_fmt=`: fields that `template=` may name besides the built-in ones.
+    pub custom_template: Option<Name>,
+    /// `CONFIG_IMA_MEASURE_PCR_IDX`
+    pub default_pcr: u8,
+    /// `fail_securely` among the values of `ima_policy=`.
+    pub fail_securely: bool,
+    /// `unsigned long`
+    pub long_size: LongSize,
+}
+
+impl Kernel {
+    /// A 64-bit kernel of `version`, configured with the layer's fragments, before its first
+    /// custom policy. Whether it has a security module is not known.
+    pub fn new(version: KernelVersion) -> Self {
+        const ALGORITHMS: AlgorithmSet = AlgorithmSet::EMPTY
+            .with(HashAlgorithm::Sha1)
+            .with(HashAlgorithm::Sha224)
+            .with(HashAlgorithm::Sha256)
+            .with(HashAlgorithm::Sha384)
+            .with(HashAlgorithm::Sha512);
+        Self {
+            version,
+            modsig: Built::In,
+            asymmetric_keys: Built::In,
+            lsm_rules: LsmRules::Unknown,
+            in_force: InForce::Builtin,
+            algorithms: Available::AtLeast(ALGORITHMS),
+            default_hash: HashAlgorithm::Sha256,
+            default_template: Name::literal("ima-sig"),
+            custom_template: None,
+            default_pcr: 10,
+            fail_securely: false,
+            long_size: LongSize::Bits64,
+        }
+    }
+
+    /// The fields of the template with this name or these fields (`lookup_template_desc`).
+    pub fn template_fields<'a>(&'a self, name: &'a [u8]) -> Option<&'a [u8]> {
+        let custom = self.custom_template.as_ref().map(Name::as_bytes);
+        let builtin = TEMPLATES.iter().find(|(template, fields, feature)| {
+            (template.as_bytes() == name || fields.as_bytes() == name)
+                && feature.map_or(true, |feature| self.version.has(feature))
+        });
+        builtin.map(|(_, fields, _)| fields.as_bytes()).or(custom.filter(|fields| *fields == name))
+    }
+
+    /// The names of the templates that it has.
+    pub fn template_names(&self) -> Vec<&'static str> {
+        let present =
+            |feature: &Option<Feature>| feature.map_or(true, |feature| self.version.has(feature));
+        TEMPLATES
+            .iter()
+            .filter(|(_, _, feature)| present(feature))
+            .map(|(name, _, _)| *name)
+            .collect()
+    }
+}
+
+/// Linux 6.12, the newest version whose source was read.
+impl Default for Kernel {
+    fn default() -> Self {
+        Self::new(KernelVersion::V6_12)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn versions_are_read_as_uname_prints_them() {
+        assert_eq!("6.12".parse(), Ok(KernelVersion::V6_12));
+        assert_eq!("6.1.192-yocto-standard".parse(), Ok(KernelVersion::V6_1));
+        assert_eq!("6.19-rc3".parse::<KernelVersion>().unwrap().to_string(), "6.19");
+        assert!("6.2".parse::<KernelVersion>().unwrap() < KernelVersion::V6_12);
+        assert_eq!("5.4".parse::<KernelVersion>(), Err(KernelVersionError::TooOld));
+        for text in ["6", "6.", "6.x", "", "v6.1", "-6.1", "6.99999999"] {
+            assert_eq!(text.parse::<KernelVersion>(), Err(KernelVersionError::Malformed), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_table_is_in_the_order_of_history() {
+        let versions: Vec<_> = Feature::ALL.iter().map(|feature| feature.since()).collect();
+        let mut sorted = versions.clone();
+        sorted.sort();
+        assert_eq!(versions, sorted);
+    }
+
+    #[test]
+    fn templates_go_by_name_or_fields() {
+        let kernel = Kernel::new(KernelVersion::V5_15);
+        assert_eq!(kernel.template_fields(b"ima-ng"), Some(&b"d-ng|n-ng"[..]));
+        assert_eq!(kernel.template_fields(b"d-ng|n-ng"), Some(&b"d-ng|n-ng"[..]));
+        assert_eq!(kernel.template_fields(b"ima-ngv2"), None, "since 5.19");
+        assert_eq!(kernel.template_fields(b"n-ng|d-ng"), None);
+        let custom_template = Some(Name::literal("n-ng|d-ng"));
+        let kernel = Kernel { custom_template, ..kernel };
+        assert_eq!(kernel.template_fields(b"n-ng|d-ng"), Some(&b"n-ng|d-ng"[..]));
+    }
+}

@@ -1,0 +1,150 @@
+//! Text to [`Policy`], refusing what the kernel refuses.
+//!
+//! Mirrors `ima_read_policy` and `ima_write_policy` (`ima_fs.c`) here and
+//! `ima_parse_add_rule`, `ima_parse_rule` and `ima_validate_rule` (`ima_policy.c`) in
+//! [`rule`] and [`validate`].
+
+mod rule;
+mod validate;
+mod word;
+
+use alloc::vec::Vec;
+
+use super::ast::{Item, ItemContent, Place, Policy};
+use super::fault::{Fault, Refusal};
+use super::kernel::Kernel;
+use super::lexer::{self, Content, Line, Span};
+use crate::Error;
+
+/// How a policy reaches the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Loading {
+    /// The path of a file is written to `ima/policy`, and the kernel reads the file.
+    File,
+    /// The rules themselves are written to `ima/policy`, as by `cat`: one write, one rule.
+    Text,
+    /// The other direction: it was read from `ima/policy`. The kernel shows rules that it
+    /// would not read back: `appraise_type=sigv3` in front of `digest_type=verity`, and ids
+    /// above 2147483647 as negative numbers.
+    ReadBack,
+}
+
+/// What came of reading a policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// Comments, and the rules that the kernel would take each for itself. The kernel takes
+    /// all rules of a policy or none: if there is a refusal, none.
+    pub policy: Policy,
+    /// What it refuses, in the order of the text: for each line the first thing, though the
+    /// kernel looks no further than the first such line.
+    pub refusals: Vec<Refusal>,
+}
+
+/// The most bytes of one write that the kernel looks at (`PAGE_SIZE - 1`; pages are larger
+/// than this on some machines, smaller on none).
+const WRITE_MAX: usize = 4095;
+
+/// Reads a policy as `kernel` would.
+pub fn read(text: &[u8], kernel: &Kernel, loading: Loading) -> Reading {
+    let mut reading = Reading { policy: Policy::default(), refusals: Vec::new() };
+    let mut set_apart = false;
+    let ends: fn(u8) -> bool = match loading {
+        Loading::File => |byte| byte == b'\n',
+        // a string ends at its NUL, and what follows is the next write's
+        Loading::Text | Loading::ReadBack => |byte| matches!(byte, b'\n' | 0),
+    };
+    for line in lexer::lines(file_text(text, loading), ends) {
+        let content = match read_line(&line, kernel, loading) {
+            Ok(Some(content)) => content,
+            Ok(None) => {
+                set_apart = true;
+                continue;
+            }
+            Err(refusal) => {
+                reading.refusals.push(refusal);
+                continue;
+            }
+        };
+        let (place, content) = content;
+        let set_apart = core::mem::take(&mut set_apart) && !reading.policy.items.is_empty();
+        reading.policy.items.push(Item { set_apart, place, content });
+    }
+    refuse_file(text, loading, &mut reading);
+    reading
+}
+
+/// A NUL that ends a file ends its last line, too.
+fn file_text(text: &[u8], loading: Loading) -> &[u8] {
+    match (loading, text) {
+        (Loading::File, [text @ .., 0]) => text,
+        _ => text,
+    }
+}
+
+fn read_line(
+    line: &Line<'_>,
+    kernel: &Kernel,
+    loading: Loading,
+) -> Result<Option<(Place, ItemContent)>, Refusal> {
+    let refuse = |fault, span| Err(Refusal { fault, span, line: line.number });
+    if let Some(index) = line.bytes.iter().position(|byte| *byte == 0) {
+        let start = line.span.start + index;
+        return refuse(Fault::NulByte, Span { start, end: start + 1 });
+    }
+    if loading == Loading::Text && line.bytes.len() > WRITE_MAX {
+        return refuse(Fault::LineTooLong { maximum: WRITE_MAX }, line.span);
+    }
+    match line.content() {
+        Content::Blank => Ok(None),
+        Content::Comment => Ok(Some(comment(line))),
+        Content::Rule => match rule::read(line, kernel, loading) {
+            Ok((place, rule)) => Ok(Some((place, ItemContent::Rule(rule)))),
+            Err((fault, span)) => refuse(fault, span),
+        },
+    }
+}
+
+fn comment(line: &Line<'_>) -> (Place, ItemContent) {
+    let start = line.bytes.iter().position(|byte| *byte == b'#').unwrap_or_default();
+    let text = line.bytes.get(start..).unwrap_or_default();
+    let end = text.iter().rposition(|byte| !byte.is_ascii_whitespace()).map_or(0, |end| end + 1);
+    let text = text.get(..end).unwrap_or_default();
+    let start = line.span.start + start;
+    let span = Span { start, end: start + text.len() };
+    let place = Place { line: line.number, span, ..Place::default() };
+    (place, ItemContent::Comment(text.to_vec()))
+}
+
+/// What is wrong with the whole.
+fn refuse_file(text: &[u8], loading: Loading, reading: &mut Reading) {
+    let end = Span { start: text.len(), end: text.len() };
+    let line = lexer::lines(text, |byte| byte == b'\n').count().max(1);
+    let mut refuse = |fault| reading.refusals.push(Refusal { fault, span: end, line });
+    match (loading, text) {
+        (Loading::File, []) => refuse(Fault::EmptyFile),
+        (Loading::File, [.., b'\n' | 0]) | (Loading::Text | Loading::ReadBack, _) => {}
+        // `size` runs below zero and the kernel gives up, if it does not read on behind the end
+        (Loading::File, _) => refuse(Fault::NoFinalNewline),
+    }
+    if reading.refusals.is_empty()
+        && loading != Loading::ReadBack
+        && reading.policy.rules().next().is_none()
+    {
+        reading.refusals.push(Refusal { fault: Fault::NoRules, span: end, line });
+    }
+}
+
+impl Policy {
+    /// Reads a policy that is to be loaded as a file. The error is the first thing that
+    /// `kernel` refuses; [`read`] tells all.
+    pub fn parse(text: &[u8], kernel: &Kernel) -> Result<Self, Error> {
+        let reading = read(text, kernel, Loading::File);
+        match reading.refusals.into_iter().next() {
+            None => Ok(reading.policy),
+            Some(refusal) => Err(refusal.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

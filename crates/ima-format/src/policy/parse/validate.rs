@@ -1,0 +1,116 @@
+//! What goes together in a rule: `ima_validate_rule`.
+
+use crate::policy::ast::{Action, AppraiseType, DigestType, Func, Key, Rule};
+use crate::policy::fault::Fault;
+use crate::policy::kernel::{Feature, Kernel};
+
+/// The fault and the key that it is about; `None` for the action.
+type Invalid = (Fault, Option<Key>);
+
+/// Conditions on the file system that every hook with a file knows.
+const FILE_SYSTEM: &[Key] = &[Key::Fsmagic, Key::Fsname, Key::FsSubtype, Key::Fsuuid];
+const SUBJECT: &[Key] = &[Key::Uid, Key::Euid, Key::Gid, Key::Egid];
+const OWNER: &[Key] = &[Key::Fowner, Key::Fgroup];
+
+/// Checks what no single key can tell.
+pub(super) fn validate(rule: &Rule, kernel: &Kernel) -> Result<(), Invalid> {
+    let refuse = |fault, key| Err((fault, Some(key)));
+    for (key, action) in [
+        (Key::Pcr, Action::Measure),
+        (Key::AppraiseType, Action::Appraise),
+        (Key::AppraiseAlgos, Action::Appraise),
+    ] {
+        if rule.has(key) && rule.action != action {
+            return refuse(Fault::KeyNeedsAction { key, action }, key);
+        }
+    }
+    let checks_blacklist =
+        rule.appraise_flag.is_some() && !kernel.version.has(Feature::BlacklistByDefault);
+    if checks_blacklist && rule.action != Action::Appraise {
+        let key = Key::AppraiseFlag;
+        return refuse(Fault::KeyNeedsAction { key, action: Action::Appraise }, key);
+    }
+    match rule.func {
+        Some(func @ (Func::KexecCmdline | Func::KeyCheck | Func::CriticalData))
+            if !matches!(rule.action, Action::Measure | Action::DontMeasure) =>
+        {
+            return Err((Fault::ActionNotForFunc { action: rule.action, func }, None));
+        }
+        Some(func @ Func::SetxattrCheck) if rule.action != Action::Appraise => {
+            return Err((Fault::ActionNotForFunc { action: rule.action, func }, None));
+        }
+        Some(Func::SetxattrCheck) if rule.appraise_algos.is_none() => {
+            return refuse(Fault::SetxattrNeedsAlgos, Key::Func);
+        }
+        _ => {}
+    }
+    let stranger = Key::ALL.iter().copied().find(|key| {
+        let counts = *key != Key::AppraiseFlag || checks_blacklist;
+        rule.has(*key) && counts && !goes_with(*key, rule)
+    });
+    if let Some(key) = stranger {
+        return refuse(Fault::KeyNotForFunc { key, func: rule.func }, key);
+    }
+    if checks_blacklist && rule.appraise_type != Some(AppraiseType::ImasigOrModsig) {
+        return refuse(Fault::BlacklistNeedsModsig, Key::AppraiseFlag);
+    }
+    let unsigned_verity = rule.action == Action::Appraise
+        && rule.digest_type == Some(DigestType::Verity)
+        && rule.appraise_type.is_none();
+    if unsigned_verity {
+        return refuse(Fault::VerityNeedsSignature, Key::DigestType);
+    }
+    Ok(())
+}
+
+/// Whether `key` may stand in a rule with this one's `func=`.
+fn goes_with(key: Key, rule: &Rule) -> bool {
+    if matches!(key, Key::Func | Key::Template) {
+        return true;
+    }
+    let of_a_file = FILE_SYSTEM.contains(&key) || SUBJECT.contains(&key) || OWNER.contains(&key);
+    let labels = Key::LSM.contains(&key);
+    match rule.func {
+        None
+        | Some(
+            Func::FileCheck
+            | Func::MmapCheck
+            | Func::MmapCheckReqprot
+            | Func::BprmCheck
+            | Func::CredsCheck
+            | Func::PostSetattr
+            | Func::FirmwareCheck
+            | Func::PolicyCheck,
+        ) => {
+            let unsigned = rule.appraise_type != Some(AppraiseType::ImasigOrModsig);
+            of_a_file
+                || labels
+                || matches!(
+                    key,
+                    Key::Mask
+                        | Key::Pcr
+                        | Key::PermitDirectio
+                        | Key::AppraiseAlgos
+                        | Key::DigestType
+                )
+                || (key == Key::AppraiseType && unsigned)
+        }
+        Some(Func::ModuleCheck | Func::KexecKernelCheck | Func::KexecInitramfsCheck) => {
+            of_a_file
+                || labels
+                || matches!(
+                    key,
+                    Key::Mask
+                        | Key::Pcr
+                        | Key::PermitDirectio
+                        | Key::AppraiseAlgos
+                        | Key::AppraiseType
+                        | Key::AppraiseFlag
+                )
+        }
+        Some(Func::KexecCmdline) => of_a_file || labels || key == Key::Pcr,
+        Some(Func::KeyCheck) => matches!(key, Key::Uid | Key::Gid | Key::Pcr | Key::Keyrings),
+        Some(Func::CriticalData) => matches!(key, Key::Uid | Key::Gid | Key::Pcr | Key::Label),
+        Some(Func::SetxattrCheck) => key == Key::AppraiseAlgos || labels,
+    }
+}

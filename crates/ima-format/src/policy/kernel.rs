@@ -146,6 +146,12 @@ features! {
     BlacklistByDefault = 6, 6;
     /// The algorithms `sha3-256`, `sha3-384` and `sha3-512`.
     Sha3 = 6, 7;
+    /// The same violation of the same file is not told again. It came with 6.15 and was carried
+    /// back to the stable releases of 6.12.
+    LimitedViolations = 6, 12;
+    /// `func=CREDS_CHECK` sees the user that a set-user-ID bit makes; from 5.8 until then it
+    /// saw the caller.
+    CredsCheckSeesSetuid = 6, 19;
     /// The action `dont_audit`.
     DontAudit = 6, 19;
     /// `fs_subtype=`.

@@ -1,5 +1,6 @@
 //! IMA policies: read as the kernel reads them, checked, explained, decided.
 pub mod ast;
+pub mod decide;
 pub mod fault;
 pub mod kernel;
 pub mod lexer;

@@ -1,0 +1,521 @@
+//! An event from decision to verdict: `process_measurement`, `ima_collect_measurement`,
+//! `ima_appraise_measurement`, `xattr_verify`.
+
+use alloc::vec::Vec;
+
+use super::event::Event;
+use super::file::{
+    AttributeRead, Cause, Evidence, EvmStatus, FileSystemTrust, Inode, Modsig, OpenFile,
+    SignatureCheck, Signed,
+};
+use super::walk::{Decider, Decision, Demands, Kind, Mode, Subaction};
+use crate::hash::{Digest, HashAlgorithm};
+use crate::policy::ast::{Access, Func};
+use crate::policy::kernel::Feature;
+use crate::xattr::AttributeType;
+
+/// What comes of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// It goes ahead.
+    Allowed,
+    /// The kernel is not content; it goes ahead, because the mode is not to enforce.
+    Tolerated,
+    /// `EACCES`
+    Refused,
+}
+
+/// What the kernel does about an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Which rules decided.
+    pub decision: Decision,
+    /// Whether it goes ahead.
+    pub verdict: Verdict,
+    /// Why the kernel is not content: the last is what it is refused for, where it is.
+    pub causes: Vec<Cause>,
+    /// The PCR of the entry that it adds to the measurement list.
+    pub measured: Option<u8>,
+    /// Violations that it adds to the measurement list.
+    pub violations: Vec<Violation>,
+    /// Whether it writes the digest to the audit log.
+    pub audited: bool,
+    /// Whether it puts a digest in place of the attribute ([`Mode::Fix`]).
+    pub fixed: bool,
+}
+
+/// A measurement that cannot be relied on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Violation {
+    /// `ToMToU`: the file was measured, is still open, and is opened for writing.
+    TimeOfMeasureTimeOfUse,
+    /// `open_writers`: the file is measured while it is open for writing.
+    OpenWriters,
+}
+
+/// How an appraisal ends within the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Status {
+    Pass,
+    Fail(Cause),
+}
+
+impl Decider<'_> {
+    /// What the kernel does about an event on a file, and what it remembers in `inode`.
+    pub fn process(
+        &self,
+        event: &Event,
+        file: &OpenFile<'_>,
+        inode: &mut Inode,
+        evidence: &dyn Evidence,
+    ) -> Outcome {
+        let decision = self.decide(event);
+        let mut step = Step {
+            decider: self,
+            event,
+            file,
+            inode,
+            evidence,
+            outcome: Outcome {
+                decision,
+                verdict: Verdict::Allowed,
+                causes: Vec::new(),
+                measured: None,
+                violations: Vec::new(),
+                audited: false,
+                fixed: false,
+            },
+        };
+        if file.regular {
+            step.run();
+        }
+        step.outcome
+    }
+}
+
+/// `ima_get_hash_algo`: which digest of the file an attribute is compared with.
+pub fn attribute_algorithm(value: Option<&[u8]>, default: HashAlgorithm) -> HashAlgorithm {
+    let Some(value) = value.filter(|value| value.len() >= 2) else {
+        return default;
+    };
+    let kind = value.first().copied().and_then(AttributeType::from_id);
+    let byte = |offset: usize| value.get(offset).copied().unwrap_or_default();
+    let signature = |version: u8| {
+        let known = byte(1) == version && value.len() > SIGNATURE_HEADER_SIZE;
+        known.then(|| HashAlgorithm::from_id(byte(2))).flatten()
+    };
+    let algorithm = match kind {
+        Some(AttributeType::VeritySignature) => signature(3),
+        Some(AttributeType::ImaSignature) => signature(2),
+        Some(AttributeType::ImaDigestNg) => HashAlgorithm::from_id(byte(1)),
+        Some(AttributeType::ImaDigest) => match value.len() {
+            21 if value.ends_with(&[0; 4]) => Some(HashAlgorithm::Md5),
+            21 => Some(HashAlgorithm::Sha1),
+            17 => Some(HashAlgorithm::Md5),
+            _ => None,
+        },
+        _ => None,
+    };
+    algorithm.unwrap_or(default)
+}
+
+/// The bytes of an attribute in front of a signature (`struct signature_v2_hdr`).
+const SIGNATURE_HEADER_SIZE: usize = 9;
+
+/// The fields of the template `ima`, which holds no signature.
+const OLDEST_TEMPLATE: &[u8] = b"d|n";
+
+struct Step<'a> {
+    decider: &'a Decider<'a>,
+    event: &'a Event,
+    file: &'a OpenFile<'a>,
+    inode: &'a mut Inode,
+    evidence: &'a dyn Evidence,
+    outcome: Outcome,
+}
+
+/// What is left to be done after what was done before.
+#[derive(Debug, Clone, Copy)]
+struct Todo {
+    measure: bool,
+    appraise: Option<Subaction>,
+    audit: bool,
+    hash: bool,
+}
+
+/// What `ima_collect_measurement` comes to.
+enum Collected {
+    Digest(Digest),
+    /// No digest, but the event is measured and logged all the same (`EINVAL`).
+    Unread,
+    Failed,
+}
+
+impl Step<'_> {
+    fn run(&mut self) {
+        self.note_violations();
+        let decision = &self.outcome.decision;
+        if decision.is_idle() && decision.demands == Demands::default() {
+            return;
+        }
+        self.inode.demands = self.inode.demands.and(decision.demands);
+        let mut content = self.look();
+        if self.event.access.contains(Access::Write) && self.inode.signed && !self.inode.new_file {
+            content = false;
+            if self.must_appraise() {
+                self.outcome.causes.push(Cause::SignedFileWritten);
+            }
+        }
+        self.outcome.verdict = match (self.must_appraise() && !content, self.decider.mode()) {
+            (false, _) => Verdict::Allowed,
+            (true, Mode::Enforce) => Verdict::Refused,
+            (true, Mode::Log | Mode::Fix | Mode::Off) => Verdict::Tolerated,
+        };
+    }
+
+    fn must_appraise(&self) -> bool {
+        self.outcome.decision.appraise.does()
+    }
+
+    /// `ima_rdwr_violation_check`.
+    fn note_violations(&mut self) {
+        let hooks = [Func::FileCheck, Func::MmapCheck, Func::MmapCheckReqprot];
+        let measuring = self.decider.active_kinds().contains(&Kind::Measure);
+        if !measuring || !hooks.contains(&self.event.func) {
+            return;
+        }
+        let limited = self.decider.kernel().version.has(Feature::LimitedViolations);
+        if self.file.writable {
+            if self.file.read_elsewhere && self.inode.may_emit_tomtou {
+                self.outcome.violations.push(Violation::TimeOfMeasureTimeOfUse);
+                self.inode.may_emit_tomtou = !limited;
+            }
+        } else if self.outcome.decision.measure.does() {
+            self.inode.may_emit_tomtou = true;
+            if self.file.written_elsewhere {
+                if !limited || !self.inode.emitted_open_writers {
+                    self.outcome.violations.push(Violation::OpenWriters);
+                }
+                self.inode.emitted_open_writers = true;
+            }
+        }
+    }
+
+    /// The part of `process_measurement` under the lock. Whether the kernel is content.
+    fn look(&mut self) -> bool {
+        let mut todo = self.todo();
+        if todo.hash && !self.inode.signed {
+            self.inode.hashed = true;
+            self.inode.signed = self.file.attribute.value().is_some_and(|value| {
+                value.len() > 2 && value.first() == Some(&(AttributeType::ImaSignature as u8))
+            });
+            todo.hash = false;
+        }
+        if !todo.measure && todo.appraise.is_none() && !todo.audit && !todo.hash {
+            // whatever is left to be done for an appraisal was done, and well
+            return !self.must_appraise() || self.is_unmapped();
+        }
+        let (algorithm, modsig) = self.read_signatures(&mut todo);
+        let collected = self.collect(algorithm);
+        if let Collected::Failed = collected {
+            return false;
+        }
+        if todo.measure {
+            self.measure(&collected);
+        }
+        let mut content = match (&collected, todo.appraise) {
+            (Collected::Digest(digest), Some(subaction)) => {
+                self.appraise(subaction, digest, modsig.as_ref()) && self.is_unmapped()
+            }
+            (Collected::Digest(_), None) => true,
+            (Collected::Unread | Collected::Failed, _) => false,
+        };
+        if todo.audit {
+            self.inode.audited = true;
+            self.outcome.audited = true;
+        }
+        if self.file.direct && self.inode.demands.permit_directio {
+            content = true;
+        }
+        let allowed = self.outcome.decision.allowed_algos;
+        if content && allowed.is_some_and(|set| !set.contains(algorithm)) {
+            self.outcome.causes.push(Cause::DeniedHashAlgorithm);
+            content = false;
+        }
+        content
+    }
+
+    fn todo(&self) -> Todo {
+        let decision = &self.outcome.decision;
+        Todo {
+            measure: decision.measure.does() && !self.inode.measured_pcrs.contains(&self.pcr()),
+            appraise: decision
+                .subaction
+                .filter(|subaction| !self.inode.appraised.contains(subaction)),
+            audit: decision.audit.does() && !self.inode.audited,
+            hash: decision.hash.does() && !self.inode.hashed,
+        }
+    }
+
+    fn pcr(&self) -> u8 {
+        self.outcome.decision.pcr.unwrap_or(self.decider.kernel().default_pcr)
+    }
+
+    /// `mmap_violation_check`. A rule without `func=` makes the hook `FILE_CHECK`, for which
+    /// nothing is checked.
+    fn is_unmapped(&mut self) -> bool {
+        let mapping = matches!(self.event.func, Func::MmapCheck | Func::MmapCheckReqprot);
+        let specific = self.outcome.decision.subaction == Some(Subaction::Mmap);
+        let violated = mapping && specific && self.file.mapped_writable;
+        if violated {
+            self.outcome.causes.push(Cause::MmappedWriters);
+        }
+        !violated
+    }
+
+    /// Reads the attribute, for the algorithm of its digest, and the appended signature, as
+    /// far as anyone wants them.
+    fn read_signatures(&self, todo: &mut Todo) -> (HashAlgorithm, Option<Modsig>) {
+        let fields = self.template_fields();
+        let default = self.decider.kernel().default_hash;
+        if todo.appraise.is_none() && fields == OLDEST_TEMPLATE {
+            return (default, None);
+        }
+        // the hooks that are called with the file's content at hand
+        let buffered = Subaction::of(self.event.func) == Subaction::Read;
+        let modsig = match self.inode.demands.modsig_allowed && buffered {
+            true => self.evidence.modsig(),
+            false => None,
+        };
+        let wants_modsig = fields
+            .split(|byte| *byte == b'|')
+            .any(|field| matches!(field, b"modsig" | b"d-modsig"));
+        if modsig.is_some() && wants_modsig && !self.inode.measured_pcrs.is_empty() {
+            todo.measure = true;
+        }
+        (attribute_algorithm(self.file.attribute.value(), default), modsig)
+    }
+
+    fn template_fields(&self) -> &[u8] {
+        let kernel = self.decider.kernel();
+        let rule = self.outcome.decision.template.and_then(|rule| self.decider.rules().get(rule));
+        let name = rule.and_then(|rule| rule.template.as_ref()).unwrap_or(&kernel.default_template);
+        kernel.template_fields(name.as_bytes()).unwrap_or_default()
+    }
+
+    /// `ima_collect_measurement`: what was collected first stays, whatever is asked for now.
+    fn collect(&mut self, algorithm: HashAlgorithm) -> Collected {
+        if let Some(digest) = self.inode.collected {
+            return Collected::Digest(digest);
+        }
+        let buffered = Subaction::of(self.event.func) == Subaction::Read;
+        let (digest, cause) = if self.inode.demands.verity {
+            (self.evidence.verity_digest(), Cause::NoVerityDigest)
+        } else if self.file.direct && !buffered {
+            self.outcome.causes.push(Cause::FailedDirectio);
+            return Collected::Unread;
+        } else {
+            (self.evidence.digest(algorithm), Cause::Failed)
+        };
+        match digest {
+            Some(digest) => {
+                self.inode.collected = Some(digest);
+                Collected::Digest(digest)
+            }
+            None => {
+                let cause = if self.file.direct { Cause::FailedDirectio } else { cause };
+                self.outcome.causes.push(cause);
+                Collected::Failed
+            }
+        }
+    }
+
+    /// `ima_store_measurement`. The oldest template has room for SHA-1 and MD5 alone, and
+    /// computes one of its own where another was collected (`ima_eventdigest_init`).
+    fn measure(&mut self, collected: &Collected) {
+        let algorithm = match collected {
+            Collected::Digest(digest) => digest.algorithm(),
+            Collected::Unread | Collected::Failed => self.decider.kernel().default_hash,
+        };
+        let fits = matches!(algorithm, HashAlgorithm::Sha1 | HashAlgorithm::Md5);
+        if self.file.direct && !fits && self.template_fields() == OLDEST_TEMPLATE {
+            self.outcome.causes.push(Cause::Failed);
+            return;
+        }
+        let pcr = self.pcr();
+        self.outcome.measured = Some(pcr);
+        if !self.file.direct && !self.inode.measured_pcrs.contains(&pcr) {
+            self.inode.measured_pcrs.push(pcr);
+        }
+    }
+
+    /// `ima_check_blacklist`, then `ima_appraise_measurement`.
+    fn appraise(&mut self, subaction: Subaction, digest: &Digest, modsig: Option<&Modsig>) -> bool {
+        if self.is_blacklisted(digest, modsig) {
+            self.outcome.causes.push(Cause::Blacklisted);
+            return false;
+        }
+        if modsig.is_none() && self.file.attribute == AttributeRead::NoAttributes {
+            self.outcome.causes.push(Cause::NoAttributes);
+            return false;
+        }
+        let status = self.status(digest, modsig);
+        let distrusted = match self.file.trust {
+            FileSystemTrust::Verifiable => false,
+            FileSystemTrust::Unverifiable => self.inode.demands.fail_unverifiable,
+            FileSystemTrust::UntrustedMounter => true,
+        };
+        match status {
+            _ if distrusted => {
+                self.outcome.causes.push(Cause::UnverifiableSignature);
+                false
+            }
+            Status::Pass => {
+                self.inode.appraised.push(subaction);
+                true
+            }
+            Status::Fail(cause) => {
+                self.outcome.causes.push(cause);
+                let empty = self.file.size == 0 && self.inode.new_file && self.inode.signed;
+                self.fix(modsig) || empty
+            }
+        }
+    }
+
+    fn is_blacklisted(&self, digest: &Digest, modsig: Option<&Modsig>) -> bool {
+        let demands = self.inode.demands;
+        let any = self.decider.kernel().version.has(Feature::BlacklistByDefault);
+        demands.check_blacklist
+            && match modsig {
+                Some(modsig) => self.evidence.is_blacklisted(modsig.digest.as_bytes()),
+                None => any && demands.signature && self.evidence.is_blacklisted(digest.as_bytes()),
+            }
+    }
+
+    /// Puts a digest in place of the attribute, in that mode; signatures are left alone.
+    fn fix(&mut self, modsig: Option<&Modsig>) -> bool {
+        let kind = self.file.attribute.value().and_then(|value| value.first());
+        self.outcome.fixed = self.decider.mode() == Mode::Fix
+            && modsig.is_none()
+            && kind != Some(&(AttributeType::ImaSignature as u8))
+            && self.file.attribute != AttributeRead::Unsupported
+            && self.file.fixable;
+        self.outcome.fixed
+    }
+
+    fn status(&mut self, digest: &Digest, modsig: Option<&Modsig>) -> Status {
+        let demands = self.inode.demands;
+        let attribute = self.file.attribute.value();
+        if attribute.is_none() && modsig.is_none() {
+            return self.status_without_attribute();
+        }
+        let immutable = match self.file.evm {
+            EvmStatus::PassImmutable => true,
+            EvmStatus::Pass | EvmStatus::Unknown => false,
+            EvmStatus::NoXattrs if modsig.is_some() => false,
+            EvmStatus::NoXattrs | EvmStatus::NoLabel => return Status::Fail(Cause::MissingHmac),
+            EvmStatus::FailImmutable => {
+                self.inode.signed = true;
+                return Status::Fail(Cause::InvalidFailImmutable);
+            }
+            EvmStatus::Fail => return Status::Fail(Cause::InvalidHmac),
+        };
+        let (status, unknown_key) = match attribute {
+            None => (Status::Fail(Cause::Unknown), false),
+            Some(value) => self.verify(value, digest, demands, immutable),
+        };
+        let digest_ng =
+            attribute.and_then(|value| value.first()) == Some(&(AttributeType::ImaDigestNg as u8));
+        match modsig {
+            Some(modsig) if attribute.is_none() || digest_ng || unknown_key => match modsig.check {
+                SignatureCheck::Good => Status::Pass,
+                _ => Status::Fail(Cause::InvalidSignature),
+            },
+            _ => status,
+        }
+    }
+
+    fn status_without_attribute(&mut self) -> Status {
+        if self.file.attribute == AttributeRead::Unreadable {
+            return Status::Fail(Cause::Unknown);
+        }
+        let demands = self.inode.demands;
+        self.inode.new_file |= self.file.created;
+        if self.inode.new_file && (!demands.signature || self.file.size == 0) {
+            return Status::Pass;
+        }
+        Status::Fail(match (demands.signature, demands.verity) {
+            (false, _) => Cause::MissingHash,
+            (true, false) => Cause::ImaSignatureRequired,
+            (true, true) => Cause::VeritySignatureRequired,
+        })
+    }
+
+    /// `xattr_verify`; and whether it failed for want of the key.
+    fn verify(
+        &mut self,
+        value: &[u8],
+        digest: &Digest,
+        demands: Demands,
+        immutable: bool,
+    ) -> (Status, bool) {
+        let kind = value.first().copied().and_then(AttributeType::from_id);
+        let version = value.get(1).copied().unwrap_or_default();
+        let fail = |cause| (Status::Fail(cause), false);
+        match kind {
+            Some(AttributeType::ImaDigest | AttributeType::ImaDigestNg) => {
+                if demands.signature && !immutable {
+                    return fail(if demands.verity {
+                        Cause::VeritySignatureRequired
+                    } else {
+                        Cause::ImaSignatureRequired
+                    });
+                }
+                self.inode.signed = immutable;
+                let start = if kind == Some(AttributeType::ImaDigest) { 1 } else { 2 };
+                // what is longer than the digest is not looked at
+                let held = value.get(start..).unwrap_or_default();
+                match held.starts_with(digest.as_bytes()) {
+                    true => (Status::Pass, false),
+                    false => fail(Cause::InvalidHash),
+                }
+            }
+            Some(AttributeType::ImaSignature) => {
+                self.inode.signed = true;
+                if demands.signature && demands.verity {
+                    return fail(Cause::VeritySignatureRequired);
+                }
+                match version {
+                    3.. => fail(Cause::InvalidSignatureVersion),
+                    // a byte alone has no version, and is too short for any
+                    0 if value.len() > 1 => fail(Cause::Unknown),
+                    _ => match self.evidence.verify(value, Signed::Digest(digest)) {
+                        SignatureCheck::Good => (Status::Pass, false),
+                        SignatureCheck::Bad => fail(Cause::InvalidSignature),
+                        SignatureCheck::UnknownKey => (Status::Fail(Cause::InvalidSignature), true),
+                        SignatureCheck::Unsupported => fail(Cause::Unknown),
+                    },
+                }
+            }
+            Some(AttributeType::VeritySignature) => {
+                self.inode.signed = true;
+                if demands.signature && !demands.verity {
+                    return fail(Cause::ImaSignatureRequired);
+                }
+                if version != 3 {
+                    return fail(Cause::InvalidSignatureVersion);
+                }
+                match self.evidence.verify(value, Signed::FileId(digest)) {
+                    SignatureCheck::Good => (Status::Pass, false),
+                    SignatureCheck::UnknownKey => {
+                        (Status::Fail(Cause::InvalidVeritySignature), true)
+                    }
+                    _ => fail(Cause::InvalidVeritySignature),
+                }
+            }
+            Some(AttributeType::EvmHmac | AttributeType::EvmPortableSignature) | None => {
+                fail(Cause::UnknownImaData)
+            }
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! A file as the kernel meets it: its attribute, how it was opened, who vouches for it.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::walk::Subaction;
+use crate::hash::{Digest, HashAlgorithm};
+
+/// What reading `security.ima` gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AttributeRead<'a> {
+    /// This value.
+    Value(&'a [u8]),
+    /// There is none.
+    Missing,
+    /// The file system keeps attributes, but none in the `security` name space
+    /// (`EOPNOTSUPP`).
+    Unsupported,
+    /// The file system keeps no attributes at all (`IOP_XATTR` is not set): squashfs or ext4
+    /// built without, vfat.
+    NoAttributes,
+    /// Reading it failed.
+    Unreadable,
+}
+
+impl<'a> AttributeRead<'a> {
+    /// The value, where there is one; an empty value counts as none.
+    pub fn value(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Value(value) if !value.is_empty() => Some(value),
+            _ => None,
+        }
+    }
+}
+
+/// What EVM says of a file's attributes (`enum integrity_status` from `evm_verifyxattr`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EvmStatus {
+    /// EVM has no key, or does not look at this file system.
+    Unknown,
+    /// The HMAC or the signature holds.
+    Pass,
+    /// The portable signature holds.
+    PassImmutable,
+    /// The HMAC or the signature does not hold.
+    Fail,
+    /// The portable signature does not hold.
+    FailImmutable,
+    /// `security.evm` is missing where there are attributes to be protected.
+    NoLabel,
+    /// There is nothing to be protected.
+    NoXattrs,
+}
+
+/// Whether a file system can be trusted to give the kernel the same bytes twice
+/// (`SB_I_IMA_UNVERIFIABLE_SIGNATURE`, `SB_I_UNTRUSTED_MOUNTER`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FileSystemTrust {
+    /// It can.
+    Verifiable,
+    /// It cannot, and was mounted with privilege: FUSE.
+    Unverifiable,
+    /// It cannot, and was mounted without privilege.
+    UntrustedMounter,
+}
+
+/// Whether something is so; for properties of an open file.
+pub type Is = bool;
+
+/// A file at the moment of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct OpenFile<'a> {
+    /// Whether it is a regular file; no other is looked at.
+    pub regular: Is,
+    /// Its size in bytes.
+    pub size: u64,
+    /// `security.ima`.
+    pub attribute: AttributeRead<'a>,
+    /// What EVM says.
+    pub evm: EvmStatus,
+    /// Its file system.
+    pub trust: FileSystemTrust,
+    /// Whether this very `open` created it (`FMODE_CREATED`).
+    pub created: Is,
+    /// Whether it was opened with `O_DIRECT`.
+    pub direct: Is,
+    /// Whether it is open for writing here (`FMODE_WRITE`).
+    pub writable: Is,
+    /// Whether it is open for writing elsewhere.
+    pub written_elsewhere: Is,
+    /// Whether it is open for reading elsewhere.
+    pub read_elsewhere: Is,
+    /// Whether someone has it mapped shared and writable.
+    pub mapped_writable: Is,
+    /// Whether an attribute could be written: the file system is not mounted read-only, the
+    /// file not immutable.
+    pub fixable: Is,
+}
+
+impl<'a> OpenFile<'a> {
+    /// A file with this attribute at rest: nobody writes it, EVM has no key.
+    pub const fn at_rest(size: u64, attribute: AttributeRead<'a>) -> Self {
+        Self {
+            regular: true,
+            size,
+            attribute,
+            evm: EvmStatus::Unknown,
+            trust: FileSystemTrust::Verifiable,
+            created: false,
+            direct: false,
+            writable: false,
+            written_elsewhere: false,
+            read_elsewhere: false,
+            mapped_writable: false,
+            fixable: true,
+        }
+    }
+}
+
+/// How a signature was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SignatureCheck {
+    /// It holds.
+    Good,
+    /// It does not.
+    Bad,
+    /// No key with its id is in the keyring (`ENOKEY`).
+    UnknownKey,
+    /// The kernel cannot check signatures of its kind (`EOPNOTSUPP`).
+    Unsupported,
+}
+
+/// What a signature in an attribute is a signature of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Signed<'a> {
+    /// The digest itself: versions 1 and 2.
+    Digest(&'a Digest),
+    /// The digest of [`Signature::file_id`](crate::xattr::Signature::file_id): version 3.
+    FileId(&'a Digest),
+}
+
+/// A signature appended to a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Modsig {
+    /// Whether it holds with a key in `.ima` (in `.platform` too, for a kexec kernel).
+    pub check: SignatureCheck,
+    /// The digest that it signs, for the blacklist.
+    pub digest: Digest,
+}
+
+/// What only who has the file's bytes and the keys can tell. Nothing is asked that the
+/// decision does not need.
+pub trait Evidence {
+    /// The digest of the file's content; `None` if it cannot be computed.
+    fn digest(&self, algorithm: HashAlgorithm) -> Option<Digest>;
+
+    /// The fs-verity digest; `None` if the file has none.
+    fn verity_digest(&self) -> Option<Digest> {
+        None
+    }
+
+    /// Checks the signature in an attribute's value with the keys in `.ima`. The value is not
+    /// checked before: its length field, algorithm or version may be anything.
+    fn verify(&self, attribute: &[u8], signed: Signed<'_>) -> SignatureCheck;
+
+    /// The signature appended to the file, if it has one.
+    fn modsig(&self) -> Option<Modsig> {
+        None
+    }
+
+    /// Whether the blacklist has this digest (`is_binary_blacklisted`).
+    fn is_blacklisted(&self, digest: &[u8]) -> bool {
+        let _ = digest;
+        false
+    }
+}
+
+/// Why the kernel is not content: the `cause=` of its audit record, where it writes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Cause {
+    /// No signature, and the policy wants one.
+    ImaSignatureRequired,
+    /// No version 3 signature, and the policy wants one.
+    VeritySignatureRequired,
+    /// No attribute.
+    MissingHash,
+    /// The digest in the attribute is not the file's.
+    InvalidHash,
+    /// The signature does not hold, or its key is not known, or it is malformed.
+    InvalidSignature,
+    /// A signature of a version that does not go with its type.
+    InvalidSignatureVersion,
+    /// The fs-verity signature does not hold.
+    InvalidVeritySignature,
+    /// An attribute that is neither a digest nor a signature.
+    UnknownImaData,
+    /// `security.evm` is missing.
+    MissingHmac,
+    /// `security.evm` does not hold.
+    InvalidHmac,
+    /// The portable signature in `security.evm` does not hold.
+    InvalidFailImmutable,
+    /// The file system can give other bytes than those that were checked.
+    UnverifiableSignature,
+    /// A hash algorithm that the rule does not allow.
+    DeniedHashAlgorithm,
+    /// Someone has the file mapped shared and writable.
+    MmappedWriters,
+    /// The file has no fs-verity digest.
+    NoVerityDigest,
+    /// The digest could not be computed.
+    Failed,
+    /// The digest could not be computed from a file opened with `O_DIRECT`.
+    FailedDirectio,
+    /// Something else: reading the attribute failed, a signature of a version that is none.
+    Unknown,
+    /// The file system keeps no attributes. No record is written.
+    NoAttributes,
+    /// The blacklist has the file's digest. No record is written.
+    Blacklisted,
+    /// A signed file is opened for writing. No record is written.
+    SignedFileWritten,
+}
+
+impl Cause {
+    /// The kernel's word where it has one, else one of ours.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ImaSignatureRequired => "IMA-signature-required",
+            Self::VeritySignatureRequired => "verity-signature-required",
+            Self::MissingHash => "missing-hash",
+            Self::InvalidHash => "invalid-hash",
+            Self::InvalidSignature => "invalid-signature",
+            Self::InvalidSignatureVersion => "invalid-signature-version",
+            Self::InvalidVeritySignature => "invalid-verity-signature",
+            Self::UnknownImaData => "unknown-ima-data",
+            Self::MissingHmac => "missing-HMAC",
+            Self::InvalidHmac => "invalid-HMAC",
+            Self::InvalidFailImmutable => "invalid-fail-immutable",
+            Self::UnverifiableSignature => "unverifiable-signature",
+            Self::DeniedHashAlgorithm => "denied-hash-algorithm",
+            Self::MmappedWriters => "mmapped_writers",
+            Self::NoVerityDigest => "no-verity-digest",
+            Self::Failed => "failed",
+            Self::FailedDirectio => "failed(directio)",
+            Self::Unknown => "unknown",
+            Self::NoAttributes => "no-attributes",
+            Self::Blacklisted => "blacklisted",
+            Self::SignedFileWritten => "signed-file-written",
+        }
+    }
+
+    /// The `op=` of the audit record; `None` where the kernel writes none.
+    pub const fn operation(self) -> Option<&'static str> {
+        match self {
+            Self::NoAttributes | Self::Blacklisted | Self::SignedFileWritten => None,
+            Self::DeniedHashAlgorithm
+            | Self::NoVerityDigest
+            | Self::Failed
+            | Self::FailedDirectio => Some("collect_data"),
+            Self::MmappedWriters => Some("mmap_file"),
+            _ => Some("appraise_data"),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// What the kernel remembers of a file between events (`struct ima_iint_cache`), as long as
+/// nobody changes the file or its attributes: start anew with [`Inode::default`] when someone
+/// does.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Inode {
+    /// Demands of every rule that has matched so far. They stay: a `measure` rule with
+    /// `digest_type=verity` on an earlier event binds a later appraisal.
+    pub(super) demands: super::walk::Demands,
+    /// The digest, once it is computed.
+    pub(super) collected: Option<Digest>,
+    /// For which hooks it needs no second look.
+    pub(super) appraised: Vec<Subaction>,
+    /// PCRs that have it.
+    pub(super) measured_pcrs: Vec<u8>,
+    /// Whether it was written to the audit log.
+    pub(super) audited: Is,
+    /// Whether a `hash` rule has seen it.
+    pub(super) hashed: Is,
+    /// `IMA_DIGSIG`: it is signed, and not to be written.
+    pub(super) signed: Is,
+    /// `IMA_NEW_FILE`
+    pub(super) new_file: Is,
+    /// `IMA_MAY_EMIT_TOMTOU`
+    pub(super) may_emit_tomtou: Is,
+    /// `IMA_EMITTED_OPENWRITERS`
+    pub(super) emitted_open_writers: Is,
+}
+
+impl Inode {
+    /// A file that this process created: what it writes is not refused for a missing
+    /// attribute (`ima_post_path_mknod`, `ima_post_create_tmpfile`).
+    pub fn new_file() -> Self {
+        Self { new_file: true, ..Self::default() }
+    }
+}

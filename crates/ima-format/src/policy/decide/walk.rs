@@ -1,0 +1,483 @@
+//! Rules tried from top to bottom: `ima_match_rules`, `ima_match_policy`,
+//! `ima_update_policy_flags`.
+
+use alloc::vec::Vec;
+
+use super::event::{AccessSet, Capability, Event, FileFacts, Labels};
+use crate::policy::ast::{
+    Action, AlgorithmSet, AppraiseType, DigestType, Func, IdTest, Identity, Key, MaskScope, Policy,
+    Rule, SubjectTest,
+};
+use crate::policy::kernel::{Feature, Kernel};
+
+/// `ima_appraise=` on the kernel's command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// What does not hold is refused.
+    Enforce,
+    /// What does not hold is logged.
+    Log,
+    /// What does not hold is logged and gets a digest of what is there.
+    Fix,
+    /// Nothing is appraised; but a rule for modules, firmware, policies or kexec turns
+    /// appraisal on again, as in [`Mode::Log`].
+    Off,
+}
+
+/// The four kinds of rules; each event is decided once for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// `measure`, `dont_measure`
+    Measure,
+    /// `appraise`, `dont_appraise`
+    Appraise,
+    /// `audit`, `dont_audit`
+    Audit,
+    /// `hash`, `dont_hash`
+    Hash,
+}
+
+impl Kind {
+    /// All four.
+    pub const ALL: [Self; 4] = [Self::Measure, Self::Appraise, Self::Audit, Self::Hash];
+
+    /// The action that does it.
+    pub const fn action(self) -> Action {
+        match self {
+            Self::Measure => Action::Measure,
+            Self::Appraise => Action::Appraise,
+            Self::Audit => Action::Audit,
+            Self::Hash => Action::Hash,
+        }
+    }
+}
+
+impl Action {
+    /// Which kind of question the action answers.
+    pub const fn kind(self) -> Kind {
+        match self {
+            Self::Measure | Self::DontMeasure => Kind::Measure,
+            Self::Appraise | Self::DontAppraise => Kind::Appraise,
+            Self::Audit | Self::DontAudit => Kind::Audit,
+            Self::Hash | Self::DontHash => Kind::Hash,
+        }
+    }
+
+    /// Whether it does something, rather than end the search.
+    pub const fn does(self) -> bool {
+        matches!(self, Self::Measure | Self::Appraise | Self::Audit | Self::Hash)
+    }
+}
+
+/// What was decided for one kind; rules are counted from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Choice {
+    /// No rule matched.
+    NoRule,
+    /// This rule has it done.
+    Do(usize),
+    /// This `dont_` rule ended the search.
+    Dont(usize),
+    /// This `hash` rule matched, and a later `appraise` rule took its place.
+    Overruled {
+        /// The `hash` rule.
+        rule: usize,
+        /// The `appraise` rule.
+        by: usize,
+    },
+}
+
+impl Choice {
+    /// Whether it is done.
+    pub const fn does(self) -> bool {
+        matches!(self, Self::Do(_))
+    }
+
+    /// The rule that decided.
+    pub const fn rule(self) -> Option<usize> {
+        match self {
+            Self::NoRule => None,
+            Self::Do(rule) | Self::Dont(rule) | Self::Overruled { rule, .. } => Some(rule),
+        }
+    }
+}
+
+/// What rules ask for besides their action (`IMA_NONACTION_FLAGS`). They add up over every
+/// rule that matched, whatever its action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[allow(clippy::struct_excessive_bools)] // the kernel's flags, each on its own
+pub struct Demands {
+    /// `IMA_DIGSIG_REQUIRED`
+    pub signature: bool,
+    /// `IMA_MODSIG_ALLOWED`
+    pub modsig_allowed: bool,
+    /// `IMA_CHECK_BLACKLIST`
+    pub check_blacklist: bool,
+    /// `IMA_VERITY_REQUIRED`
+    pub verity: bool,
+    /// `IMA_PERMIT_DIRECTIO`
+    pub permit_directio: bool,
+    /// `IMA_FAIL_UNVERIFIABLE_SIGS`
+    pub fail_unverifiable: bool,
+}
+
+impl Demands {
+    /// What a rule asks for.
+    pub fn of(rule: &Rule, kernel: &Kernel) -> Self {
+        let by_default = kernel.version.has(Feature::BlacklistByDefault);
+        Self {
+            signature: rule.appraise_type.is_some(),
+            modsig_allowed: rule.appraise_type == Some(AppraiseType::ImasigOrModsig),
+            check_blacklist: if by_default {
+                rule.appraise_type.is_some()
+            } else {
+                rule.appraise_flag.is_some()
+            },
+            verity: rule.digest_type == Some(DigestType::Verity),
+            permit_directio: rule.permit_directio,
+            fail_unverifiable: false,
+        }
+    }
+
+    /// What either asks for.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self {
+            signature: self.signature | other.signature,
+            modsig_allowed: self.modsig_allowed | other.modsig_allowed,
+            check_blacklist: self.check_blacklist | other.check_blacklist,
+            verity: self.verity | other.verity,
+            permit_directio: self.permit_directio | other.permit_directio,
+            fail_unverifiable: self.fail_unverifiable | other.fail_unverifiable,
+        }
+    }
+}
+
+/// Under which hook the result of an appraisal is kept (`IMA_*_APPRAISE`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)] // the kernel's names
+pub enum Subaction {
+    File,
+    Mmap,
+    Bprm,
+    Read,
+    Creds,
+}
+
+impl Subaction {
+    /// `ima_get_cache_status`: where the result for this hook is.
+    pub const fn of(func: Func) -> Self {
+        match func {
+            Func::MmapCheck | Func::MmapCheckReqprot => Self::Mmap,
+            Func::BprmCheck => Self::Bprm,
+            Func::CredsCheck => Self::Creds,
+            Func::FileCheck | Func::PostSetattr => Self::File,
+            _ => Self::Read,
+        }
+    }
+}
+
+/// What a policy decides about an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// Whether it is measured.
+    pub measure: Choice,
+    /// Whether it is appraised.
+    pub appraise: Choice,
+    /// Whether its digest is written to the audit log.
+    pub audit: Choice,
+    /// Whether its digest is kept in `security.ima`.
+    pub hash: Choice,
+    /// What the appraisal wants.
+    pub demands: Demands,
+    /// Where the result of the appraisal is kept.
+    pub subaction: Option<Subaction>,
+    /// The PCR of the measurement.
+    pub pcr: Option<u8>,
+    /// The rule whose template the measurement has, if not the default one.
+    pub template: Option<usize>,
+    /// The algorithms that the attribute may use; `None`: any.
+    pub allowed_algos: Option<AlgorithmSet>,
+    /// Rules that were taken not to match and would, if the labels are theirs.
+    pub undetermined: Vec<usize>,
+}
+
+impl Decision {
+    /// The decision for one kind.
+    pub const fn choice(&self, kind: Kind) -> Choice {
+        match kind {
+            Kind::Measure => self.measure,
+            Kind::Appraise => self.appraise,
+            Kind::Audit => self.audit,
+            Kind::Hash => self.hash,
+        }
+    }
+
+    fn choice_mut(&mut self, kind: Kind) -> &mut Choice {
+        match kind {
+            Kind::Measure => &mut self.measure,
+            Kind::Appraise => &mut self.appraise,
+            Kind::Audit => &mut self.audit,
+            Kind::Hash => &mut self.hash,
+        }
+    }
+
+    /// Whether nothing is done.
+    pub fn is_idle(&self) -> bool {
+        !Kind::ALL.iter().any(|kind| self.choice(*kind).does())
+    }
+}
+
+/// A policy in force on a kernel.
+#[derive(Debug, Clone)]
+pub struct Decider<'a> {
+    rules: Vec<&'a Rule>,
+    kernel: &'a Kernel,
+    mode: Mode,
+}
+
+impl<'a> Decider<'a> {
+    /// Puts `policy` in force.
+    pub fn new(policy: &'a Policy, kernel: &'a Kernel, mode: Mode) -> Self {
+        Self { rules: policy.rules().collect(), kernel, mode }
+    }
+
+    /// Its rules, by the numbers that decisions name.
+    pub fn rules(&self) -> &[&'a Rule] {
+        &self.rules
+    }
+
+    /// The kernel.
+    pub fn kernel(&self) -> &'a Kernel {
+        self.kernel
+    }
+
+    /// The mode.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The kinds that any rule has done (`ima_policy_flag`); events are decided for no other.
+    pub fn active_kinds(&self) -> Vec<Kind> {
+        let done = |kind: &Kind| {
+            let mut rules = self.rules.iter();
+            rules.any(|rule| rule.action == kind.action() && rule.func != Some(Func::SetxattrCheck))
+        };
+        let appraises = self.mode != Mode::Off || self.appraises_by_func();
+        let on = |kind: &Kind| *kind != Kind::Appraise || appraises;
+        Kind::ALL.iter().copied().filter(done).filter(on).collect()
+    }
+
+    /// Whether a rule turns appraisal on whatever the mode (`ima_appraise_flag`).
+    fn appraises_by_func(&self) -> bool {
+        [Func::ModuleCheck, Func::FirmwareCheck, Func::PolicyCheck, Func::KexecKernelCheck]
+            .iter()
+            .any(|func| self.has_appraise_rule(*func))
+    }
+
+    /// Whether a rule appraises this hook, on whatever conditions. For some hooks this alone
+    /// refuses data that comes from no file: `POLICY_CHECK`, a policy written as text;
+    /// `MODULE_CHECK`, `init_module` unless the kernel enforces module signatures;
+    /// `FIRMWARE_CHECK`, the sysfs fallback; `KEXEC_KERNEL_CHECK`, `kexec_load`
+    /// (`ima_write_policy`, `ima_load_data`).
+    pub fn has_appraise_rule(&self, func: Func) -> bool {
+        self.rules.iter().any(|rule| rule.action == Action::Appraise && rule.func == Some(func))
+    }
+
+    /// The algorithms that `security.ima` may use when it is written: those of the first
+    /// `SETXATTR_CHECK` rule; `None`: all that the kernel can compute.
+    pub fn setxattr_algorithms(&self) -> Option<AlgorithmSet> {
+        let mut rules = self.rules.iter();
+        rules.find(|rule| rule.func == Some(Func::SetxattrCheck))?.appraise_algos
+    }
+
+    /// `ima_get_action`: what is done about an event.
+    pub fn decide(&self, event: &Event) -> Decision {
+        self.decide_kinds(event, &self.active_kinds())
+    }
+
+    /// `ima_must_appraise`: whether a new file, or one whose owner or mode changes, is one to
+    /// be appraised or hashed.
+    pub fn must_appraise(&self, event: &Event) -> bool {
+        if self.mode == Mode::Off && !self.appraises_by_func() {
+            return false;
+        }
+        let decision = self.decide_kinds(event, &[Kind::Appraise, Kind::Hash]);
+        decision.appraise.does() || decision.hash.does()
+    }
+
+    /// `ima_file_mprotect`: whether a mapping of a file may not be made executable
+    /// afterwards, because mapping it executable would have been appraised. It is refused
+    /// (`EPERM`) whatever the mode. The event's `func` and `access` do not count.
+    pub fn refuses_mprotect(&self, event: &Event) -> bool {
+        let mut hooks = [Func::MmapCheck, Func::MmapCheckReqprot].into_iter();
+        hooks.any(|func| {
+            let known = Feature::of_func(func).map_or(true, |it| self.kernel.version.has(it));
+            let event = Event { func, access: AccessSet::EXEC, ..event.clone() };
+            known && self.decide(&event).appraise.does()
+        })
+    }
+
+    /// `ima_match_policy`.
+    pub(super) fn decide_kinds(&self, event: &Event, kinds: &[Kind]) -> Decision {
+        let mut open: Vec<Kind> = kinds.to_vec();
+        let mut decision = Decision {
+            measure: Choice::NoRule,
+            appraise: Choice::NoRule,
+            audit: Choice::NoRule,
+            hash: Choice::NoRule,
+            demands: Demands::default(),
+            subaction: None,
+            pcr: None,
+            template: None,
+            allowed_algos: None,
+            undetermined: Vec::new(),
+        };
+        for (number, rule) in self.rules.iter().enumerate() {
+            let kind = rule.action.kind();
+            if !open.contains(&kind) {
+                continue;
+            }
+            match matches(rule, event) {
+                Match::No => continue,
+                Match::IfLabels => {
+                    decision.undetermined.push(number);
+                    continue;
+                }
+                Match::Yes => {}
+            }
+            self.apply(number, rule, event.func, &mut decision);
+            open.retain(|other| *other != kind);
+            if open.is_empty() {
+                break;
+            }
+        }
+        decision
+    }
+
+    fn apply(&self, number: usize, rule: &Rule, func: Func, decision: &mut Decision) {
+        decision.demands = decision.demands.and(Demands::of(rule, self.kernel));
+        *decision.choice_mut(rule.action.kind()) =
+            if rule.action.does() { Choice::Do(number) } else { Choice::Dont(number) };
+        if rule.action == Action::Appraise {
+            let specific = rule.func.is_some();
+            let subaction = if specific { Subaction::of(func) } else { Subaction::File };
+            decision.subaction = Some(subaction);
+            if let Choice::Do(hash) = decision.hash {
+                decision.hash = Choice::Overruled { rule: hash, by: number };
+            }
+            decision.demands.fail_unverifiable |= self.kernel.fail_securely;
+            decision.allowed_algos = rule.appraise_algos;
+        }
+        if rule.pcr.is_some() {
+            decision.pcr = rule.pcr;
+        }
+        if rule.template.is_some() {
+            decision.template = Some(number);
+        }
+    }
+}
+
+/// Whether a rule matches an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Match {
+    /// It does.
+    Yes,
+    /// It does not.
+    No,
+    /// It does if the labels, which are not known, are the rule's.
+    IfLabels,
+}
+
+/// `ima_match_rules`.
+pub fn matches(rule: &Rule, event: &Event) -> Match {
+    let setattr = event.func == Func::PostSetattr;
+    if !setattr && rule.func.is_some_and(|func| func != event.func) {
+        return Match::No;
+    }
+    if matches!(event.func, Func::KeyCheck | Func::CriticalData) {
+        return if matches_data(rule, event) { Match::Yes } else { Match::No };
+    }
+    let mask = rule.mask.map_or(true, |mask| match mask.scope {
+        MaskScope::Exactly => event.access.is_exactly(mask.access),
+        MaskScope::Among => event.access.contains(mask.access),
+    });
+    if !mask && !setattr {
+        return Match::No;
+    }
+    let file = event.file.as_ref();
+    if !matches_user(rule, event) || !file.map_or(true, |file| matches_file(rule, file)) {
+        return Match::No;
+    }
+    matches_labels(rule, &event.labels)
+}
+
+/// `ima_match_rule_data`: of the process only `uid` is looked at, `gid` is not.
+fn matches_data(rule: &Rule, event: &Event) -> bool {
+    let uid = rule.user.map_or(true, |user| match user.identity {
+        Identity::Real => user.test.holds(event.credentials.uid),
+        Identity::Effective => true,
+    });
+    let list = match event.func {
+        Func::KeyCheck => &rule.keyrings,
+        _ => &rule.label,
+    };
+    let listed = list
+        .as_ref()
+        .map_or(true, |list| event.data.as_ref().is_some_and(|data| list.contains(data)));
+    rule.func == Some(event.func) && uid && listed
+}
+
+fn matches_user(rule: &Rule, event: &Event) -> bool {
+    let ids = &event.credentials;
+    subject(rule.user, [ids.uid, ids.euid, ids.suid], ids.cap_setuid)
+        && subject(rule.group, [ids.gid, ids.egid, ids.sgid], ids.cap_setgid)
+}
+
+fn subject(
+    condition: Option<SubjectTest>,
+    [real, effective, saved]: [u32; 3],
+    capability: Capability,
+) -> bool {
+    let Some(SubjectTest { identity, test }) = condition else {
+        return true;
+    };
+    match (identity, capability) {
+        (Identity::Real, _) => test.holds(real),
+        (Identity::Effective, Capability::Absent) => test.holds(effective),
+        (Identity::Effective, Capability::Held) => {
+            [real, effective, saved].iter().any(|id| test.holds(*id))
+        }
+    }
+}
+
+fn matches_file(rule: &Rule, file: &FileFacts) -> bool {
+    let owner = |test: Option<IdTest>, id: u32| test.map_or(true, |test| test.holds(id));
+    let subtype = |name: &[u8]| file.fs_subtype.as_ref().is_some_and(|subtype| subtype == name);
+    rule.fsmagic.map_or(true, |magic| magic == file.fsmagic)
+        && rule.fsname.as_ref().map_or(true, |name| name.as_bytes() == file.fsname)
+        && rule.fs_subtype.as_ref().map_or(true, |name| subtype(name.as_bytes()))
+        && rule.fsuuid.map_or(true, |uuid| uuid == file.fsuuid)
+        && owner(rule.fowner, file.owner)
+        && owner(rule.fgroup, file.group)
+}
+
+fn matches_labels(rule: &Rule, labels: &Labels) -> Match {
+    if rule.labels.is_empty() {
+        return Match::Yes;
+    }
+    match labels {
+        Labels::None => Match::No,
+        Labels::Unknown => Match::IfLabels,
+        Labels::Known(known) => {
+            let differs = |key: &&Key| {
+                let wanted = rule.labels.value(**key);
+                wanted.is_some() && wanted != known.value(**key)
+            };
+            match Key::LSM.iter().find(differs) {
+                None => Match::Yes,
+                Some(_) => Match::No,
+            }
+        }
+    }
+}

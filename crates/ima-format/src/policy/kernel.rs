@@ -288,6 +288,10 @@ pub struct Kernel {
     pub custom_template: Option<Name>,
     /// `CONFIG_IMA_MEASURE_PCR_IDX`
     pub default_pcr: u8,
+    /// `CONFIG_IMA_WRITE_POLICY`: more than one custom policy; bears on `appraise_tcb`.
+    pub write_policy: Built,
+    /// `CONFIG_IMA_APPRAISE_SIGNED_INIT`: bears on `appraise_tcb`.
+    pub signed_init: Built,
     /// `fail_securely` among the values of `ima_policy=`.
     pub fail_securely: bool,
     /// `unsigned long`
@@ -315,6 +319,8 @@ impl Kernel {
             default_template: Name::literal("ima-sig"),
             custom_template: None,
             default_pcr: 10,
+            write_policy: Built::In,
+            signed_init: Built::Out,
             fail_securely: false,
             long_size: LongSize::Bits64,
         }

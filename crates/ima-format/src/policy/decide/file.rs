@@ -64,14 +64,11 @@ pub enum FileSystemTrust {
     UntrustedMounter,
 }
 
-/// Whether something is so; for properties of an open file.
-pub type Is = bool;
-
 /// A file at the moment of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct OpenFile<'a> {
     /// Whether it is a regular file; no other is looked at.
-    pub regular: Is,
+    pub regular: bool,
     /// Its size in bytes.
     pub size: u64,
     /// `security.ima`.
@@ -81,20 +78,20 @@ pub struct OpenFile<'a> {
     /// Its file system.
     pub trust: FileSystemTrust,
     /// Whether this very `open` created it (`FMODE_CREATED`).
-    pub created: Is,
+    pub created: bool,
     /// Whether it was opened with `O_DIRECT`.
-    pub direct: Is,
+    pub direct: bool,
     /// Whether it is open for writing here (`FMODE_WRITE`).
-    pub writable: Is,
+    pub writable: bool,
     /// Whether it is open for writing elsewhere.
-    pub written_elsewhere: Is,
+    pub written_elsewhere: bool,
     /// Whether it is open for reading elsewhere.
-    pub read_elsewhere: Is,
+    pub read_elsewhere: bool,
     /// Whether someone has it mapped shared and writable.
-    pub mapped_writable: Is,
+    pub mapped_writable: bool,
     /// Whether an attribute could be written: the file system is not mounted read-only, the
     /// file not immutable.
-    pub fixable: Is,
+    pub fixable: bool,
 }
 
 impl<'a> OpenFile<'a> {
@@ -286,17 +283,17 @@ pub struct Inode {
     /// PCRs that have it.
     pub(super) measured_pcrs: Vec<u8>,
     /// Whether it was written to the audit log.
-    pub(super) audited: Is,
+    pub(super) audited: bool,
     /// Whether a `hash` rule has seen it.
-    pub(super) hashed: Is,
+    pub(super) hashed: bool,
     /// `IMA_DIGSIG`: it is signed, and not to be written.
-    pub(super) signed: Is,
+    pub(super) signed: bool,
     /// `IMA_NEW_FILE`
-    pub(super) new_file: Is,
+    pub(super) new_file: bool,
     /// `IMA_MAY_EMIT_TOMTOU`
-    pub(super) may_emit_tomtou: Is,
+    pub(super) may_emit_tomtou: bool,
     /// `IMA_EMITTED_OPENWRITERS`
-    pub(super) emitted_open_writers: Is,
+    pub(super) emitted_open_writers: bool,
 }
 
 impl Inode {

@@ -2,7 +2,7 @@
 //!
 //! | here | in the kernel |
 //! |---|---|
-//! | [`matches`] | `ima_match_rules` (`ima_policy.c`) |
+//! | [`matches()`] | `ima_match_rules` (`ima_policy.c`) |
 //! | [`Decider::decide`] | `ima_match_policy`, `ima_get_action` |
 //! | [`Decider::process`] | `process_measurement` (`ima_main.c`), `ima_collect_measurement` (`ima_api.c`), `ima_appraise_measurement`, `xattr_verify` (`ima_appraise.c`) |
 //! | [`Inode`] | `struct ima_iint_cache` |
@@ -25,7 +25,7 @@ mod walk;
 pub use appraise::{attribute_algorithm, Outcome, Verdict, Violation};
 pub use event::{AccessSet, Capability, Credentials, Event, FileFacts, Labels};
 pub use file::{
-    AttributeRead, Cause, Evidence, EvmStatus, FileSystemTrust, Inode, Is, Modsig, OpenFile,
+    AttributeRead, Cause, Evidence, EvmStatus, FileSystemTrust, Inode, Modsig, OpenFile,
     SignatureCheck, Signed,
 };
 pub use operation::{Behalf, Operation, OperationEvent};

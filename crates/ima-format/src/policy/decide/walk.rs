@@ -302,8 +302,13 @@ impl<'a> Decider<'a> {
         if self.mode == Mode::Off && !self.appraises_by_func() {
             return false;
         }
-        let decision = self.decide_kinds(event, &[Kind::Appraise, Kind::Hash]);
+        let decision = self.decide_on_setattr(event);
         decision.appraise.does() || decision.hash.does()
+    }
+
+    /// The question behind [`Decider::must_appraise`], which is put whatever rules there are.
+    pub fn decide_on_setattr(&self, event: &Event) -> Decision {
+        self.decide_kinds(event, &[Kind::Appraise, Kind::Hash])
     }
 
     /// `ima_file_mprotect`: whether a mapping of a file may not be made executable
@@ -319,7 +324,7 @@ impl<'a> Decider<'a> {
     }
 
     /// `ima_match_policy`.
-    pub(super) fn decide_kinds(&self, event: &Event, kinds: &[Kind]) -> Decision {
+    fn decide_kinds(&self, event: &Event, kinds: &[Kind]) -> Decision {
         let mut open: Vec<Kind> = kinds.to_vec();
         let mut decision = Decision {
             measure: Choice::NoRule,

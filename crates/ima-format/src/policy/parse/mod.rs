@@ -2,7 +2,7 @@
 //!
 //! Mirrors `ima_read_policy` and `ima_write_policy` (`ima_fs.c`) here and
 //! `ima_parse_add_rule`, `ima_parse_rule` and `ima_validate_rule` (`ima_policy.c`) in
-//! [`rule`] and [`validate`].
+//! `rule` and `validate`.
 
 mod rule;
 mod validate;

@@ -1,0 +1,262 @@
+//! Policies that need not be written: the kernel's own, and ours.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::kernel::{Built, Feature, Kernel};
+
+/// A policy that is compiled into the kernel, for `ima_policy=` on its command line. The
+/// tables of `ima_policy.c` are the same in Linux 6.1 and 6.12; for other versions they are
+/// taken to be.
+///
+/// A custom policy takes the place of all of them. As text they differ from the kernel's in
+/// one respect: its own rules that want a signature do not look into the blacklist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Builtin {
+    /// `ima_tcb`: measure programs, and what real root reads (`original_measurement_rules`).
+    OriginalTcb,
+    /// `tcb`: measure programs, what root reads, and policies.
+    Tcb,
+    /// `secure_boot`: what the kernel reads must be signed.
+    SecureBoot,
+    /// `appraise_tcb`: files of root's must have a digest or a signature.
+    AppraiseTcb,
+    /// `critical_data`: measure what subsystems report.
+    CriticalData,
+}
+
+impl Builtin {
+    /// All of them, in the order in which the kernel puts them together.
+    pub const ALL: &'static [Self] =
+        &[Self::OriginalTcb, Self::Tcb, Self::SecureBoot, Self::AppraiseTcb, Self::CriticalData];
+
+    /// The word on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OriginalTcb => "ima_tcb",
+            Self::Tcb => "tcb",
+            Self::SecureBoot => "secure_boot",
+            Self::AppraiseTcb => "appraise_tcb",
+            Self::CriticalData => "critical_data",
+        }
+    }
+
+    /// The one with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|builtin| builtin.name() == name)
+    }
+
+    /// Its rules, one a line; none where the version does not have it.
+    pub fn text(self, kernel: &Kernel) -> String {
+        const MEASURED: &[&str] =
+            &["measure func=MMAP_CHECK mask=MAY_EXEC", "measure func=BPRM_CHECK mask=MAY_EXEC"];
+        let mut rules = Vec::new();
+        match self {
+            Self::OriginalTcb | Self::Tcb => {
+                rules.extend_from_slice(NOT_MEASURED);
+                rules.extend_from_slice(MEASURED);
+                rules.extend_from_slice(match self {
+                    Self::Tcb => &[
+                        "measure func=FILE_CHECK mask=^MAY_READ euid=0",
+                        "measure func=FILE_CHECK mask=^MAY_READ uid=0",
+                    ],
+                    _ => &["measure func=FILE_CHECK mask=MAY_READ uid=0"],
+                });
+                rules.extend_from_slice(&[
+                    "measure func=MODULE_CHECK",
+                    "measure func=FIRMWARE_CHECK",
+                ]);
+                if self == Self::Tcb {
+                    rules.push("measure func=POLICY_CHECK");
+                }
+            }
+            Self::SecureBoot => rules.extend_from_slice(&[
+                "appraise func=MODULE_CHECK appraise_type=imasig",
+                "appraise func=FIRMWARE_CHECK appraise_type=imasig",
+                "appraise func=KEXEC_KERNEL_CHECK appraise_type=imasig",
+                "appraise func=POLICY_CHECK appraise_type=imasig",
+            ]),
+            Self::AppraiseTcb => {
+                rules.extend_from_slice(NOT_APPRAISED);
+                if kernel.write_policy == Built::In {
+                    rules.push("appraise func=POLICY_CHECK appraise_type=imasig");
+                }
+                rules.push(match kernel.signed_init {
+                    Built::In => "appraise fowner=0 appraise_type=imasig",
+                    Built::Out => "appraise fowner=0",
+                });
+            }
+            Self::CriticalData if kernel.version.has(Feature::CriticalData) => {
+                rules.push("measure func=CRITICAL_DATA");
+            }
+            Self::CriticalData => {}
+        }
+        let mut text = String::new();
+        for rule in rules {
+            text.push_str(rule);
+            text.push('\n');
+        }
+        text
+    }
+}
+
+impl fmt::Display for Builtin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// `dont_measure_rules`: proc, sysfs, debugfs, tmpfs, devpts, binfmt_misc, securityfs,
+/// selinuxfs, smackfs, cgroup, cgroup2, nsfs, efivarfs.
+const NOT_MEASURED: &[&str] = &[
+    "dont_measure fsmagic=0x9fa0",
+    "dont_measure fsmagic=0x62656572",
+    "dont_measure fsmagic=0x64626720",
+    "dont_measure fsmagic=0x1021994",
+    "dont_measure fsmagic=0x1cd1",
+    "dont_measure fsmagic=0x42494e4d",
+    "dont_measure fsmagic=0x73636673",
+    "dont_measure fsmagic=0xf97cff8c",
+    "dont_measure fsmagic=0x43415d53",
+    "dont_measure fsmagic=0x27e0eb",
+    "dont_measure fsmagic=0x63677270",
+    "dont_measure fsmagic=0x6e736673",
+    "dont_measure fsmagic=0xde5e81e4",
+];
+
+/// The head of `default_appraise_rules`: the same with ramfs, in another order.
+const NOT_APPRAISED: &[&str] = &[
+    "dont_appraise fsmagic=0x9fa0",
+    "dont_appraise fsmagic=0x62656572",
+    "dont_appraise fsmagic=0x64626720",
+    "dont_appraise fsmagic=0x1021994",
+    "dont_appraise fsmagic=0x858458f6",
+    "dont_appraise fsmagic=0x1cd1",
+    "dont_appraise fsmagic=0x42494e4d",
+    "dont_appraise fsmagic=0x73636673",
+    "dont_appraise fsmagic=0xf97cff8c",
+    "dont_appraise fsmagic=0x43415d53",
+    "dont_appraise fsmagic=0x6e736673",
+    "dont_appraise fsmagic=0xde5e81e4",
+    "dont_appraise fsmagic=0x27e0eb",
+    "dont_appraise fsmagic=0x63677270",
+];
+
+/// A policy of ours, with comments for who reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Preset {
+    /// The default: what root runs and what the kernel reads for root must be signed.
+    Appraise,
+    /// What anybody runs and whatever the kernel reads must be signed.
+    Strict,
+    /// What runs and what root and the kernel read is measured.
+    Measure,
+}
+
+impl Preset {
+    /// All of them, the default first.
+    pub const ALL: &'static [Self] = &[Self::Appraise, Self::Strict, Self::Measure];
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Appraise => "appraise",
+            Self::Strict => "strict",
+            Self::Measure => "measure",
+        }
+    }
+
+    /// The one with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|preset| preset.name() == name)
+    }
+
+    /// The whole file.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Appraise => include_str!("appraise.policy"),
+            Self::Strict => include_str!("strict.policy"),
+            Self::Measure => include_str!("measure.policy"),
+        }
+    }
+}
+
+impl fmt::Display for Preset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+    use std::vec;
+
+    use super::*;
+    use crate::policy::ast::Policy;
+    use crate::policy::decide::{Decider, Mode};
+    use crate::policy::diagnostic::Severity;
+    use crate::policy::kernel::KernelVersion;
+    use crate::policy::{check, Loading};
+
+    #[test]
+    fn every_kernel_accepts_its_own_policies() {
+        for version in KernelVersion::LONG_TERM {
+            let kernel = Kernel::new(*version);
+            for builtin in Builtin::ALL {
+                let text = builtin.text(&kernel);
+                let missing = *builtin == Builtin::CriticalData && *version == KernelVersion::V5_10;
+                assert_eq!(text.is_empty(), missing, "{builtin} {version}");
+                let policy = Policy::parse(text.as_bytes(), &kernel);
+                assert!(missing || policy.unwrap().to_string() == text, "{builtin} {version}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_lead_back() {
+        for builtin in Builtin::ALL {
+            assert_eq!(Builtin::from_name(builtin.name()), Some(*builtin));
+        }
+        for preset in Preset::ALL {
+            assert_eq!(Preset::from_name(preset.name()), Some(*preset));
+        }
+        assert_eq!((Builtin::from_name(""), Preset::from_name("tcb")), (None, None));
+    }
+
+    #[test]
+    fn ours_are_accepted_and_without_findings() {
+        for version in [KernelVersion::V5_15, KernelVersion::V6_1, KernelVersion::V6_12] {
+            for preset in Preset::ALL {
+                let found = check(preset.text().as_bytes(), &Kernel::new(version), Loading::File);
+                let told: vec::Vec<_> =
+                    found.iter().filter(|it| it.severity >= Severity::Note).collect();
+                assert!(told.is_empty(), "{preset} {version}: {told:#?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_default_is_five_rules_for_root() {
+        let kernel = Kernel::default();
+        let policy = Policy::parse(Preset::Appraise.text().as_bytes(), &kernel).unwrap();
+        let rules: vec::Vec<_> = policy.rules().map(|rule| rule.to_string()).collect();
+        let expected = ["MMAP", "BPRM", "MODULE", "FIRMWARE", "POLICY"]
+            .map(|func| std::format!("appraise func={func}_CHECK euid=0 appraise_type=imasig"));
+        assert_eq!(rules, expected);
+        let decider = Decider::new(&policy, &kernel, Mode::Enforce);
+        assert!(decider.has_appraise_rule(crate::policy::ast::Func::PolicyCheck));
+    }
+
+    #[test]
+    fn the_default_is_the_layers_file() {
+        let layer = concat!(env!("CARGO_MANIFEST_DIR"), "/../../meta-integrity");
+        if !std::path::Path::new(layer).exists() {
+            std::eprintln!("SKIPPED: the crate stands alone, there is no layer beside it");
+            return;
+        }
+        let path = std::format!("{layer}/recipes-support/ima-policy/files/ima_policy.default");
+        assert_eq!(std::fs::read_to_string(path).unwrap(), Preset::Appraise.text());
+    }
+}

@@ -1,0 +1,129 @@
+//! What the kernel accepts and nobody should want.
+//!
+//! Each lint has a name, a severity, a reason and mostly a hint. A comment switches lints
+//! off: `# imactl: allow(NAME, ...)` for the next rule, `# imactl: allow-file(NAME, ...)` for
+//! the whole policy. Lints about what the policy lacks are about no rule, and only the second
+//! form reaches them.
+
+mod allow;
+mod catalog;
+mod coverage;
+mod order;
+mod single;
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::ast::{Key, Place, Policy, Rule};
+use super::decide::{Decider, Mode};
+use super::diagnostic::{Diagnostic, Location, Severity};
+use super::kernel::Kernel;
+use super::parse::{read, Loading};
+
+pub use catalog::{find, LINTS};
+
+/// A lint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lint {
+    /// For people and programs.
+    pub name: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What it finds.
+    pub summary: &'static str,
+    /// Why that matters.
+    pub reason: &'static str,
+}
+
+/// What a lint has found.
+struct Finding {
+    lint: &'static Lint,
+    /// The rule, counted from 0, and the key in it; `None`: the policy as a whole.
+    place: Option<(usize, Option<Key>)>,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Finding {
+    fn on_policy(lint: &'static Lint, message: impl Into<String>) -> Self {
+        Self { lint, place: None, message: message.into(), hint: None }
+    }
+
+    fn on_rule(lint: &'static Lint, rule: usize, message: impl Into<String>) -> Self {
+        Self { lint, place: Some((rule, None)), message: message.into(), hint: None }
+    }
+
+    fn on_key(lint: &'static Lint, rule: usize, key: Key, message: impl Into<String>) -> Self {
+        Self { lint, place: Some((rule, Some(key))), message: message.into(), hint: None }
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// What lints look at.
+struct Subject<'a> {
+    text: &'a [u8],
+    policy: &'a Policy,
+    kernel: &'a Kernel,
+    rules: Vec<(&'a Place, &'a Rule)>,
+    decider: Decider<'a>,
+}
+
+/// All that is to be told about a policy: what `kernel` refuses, or else what the lints find,
+/// in the order of the text, the policy as a whole last.
+pub fn check(text: &[u8], kernel: &Kernel, loading: Loading) -> Vec<Diagnostic> {
+    let reading = read(text, kernel, loading);
+    if !reading.refusals.is_empty() {
+        let refusals = reading.refusals.iter();
+        return refusals.map(|refusal| Diagnostic::of_refusal(refusal, text)).collect();
+    }
+    lint(text, &reading.policy, kernel)
+}
+
+/// What the lints find in a policy that was read from `text`.
+pub fn lint(text: &[u8], policy: &Policy, kernel: &Kernel) -> Vec<Diagnostic> {
+    let subject = Subject {
+        text,
+        policy,
+        kernel,
+        rules: policy.placed_rules().collect(),
+        decider: Decider::new(policy, kernel, Mode::Enforce),
+    };
+    let mut findings = Vec::new();
+    single::find(&subject, &mut findings);
+    order::find(&subject, &mut findings);
+    coverage::find(&subject, &mut findings);
+    let allowed = allow::Allowed::of(policy);
+    let mut diagnostics: Vec<_> = findings
+        .into_iter()
+        .filter(|finding| !allowed.allows(finding.lint.name, finding.place.map(|(rule, _)| rule)))
+        .map(|finding| finding.told(&subject))
+        .collect();
+    diagnostics.extend(allowed.unknown(text));
+    diagnostics.sort_by_key(|diagnostic| (diagnostic.location.is_none(), diagnostic.location));
+    diagnostics
+}
+
+impl Finding {
+    fn told(self, subject: &Subject<'_>) -> Diagnostic {
+        let place = self.place.and_then(|(rule, key)| {
+            let (place, _) = subject.rules.get(rule)?;
+            let span = key.map_or(place.span, |key| place.of(key));
+            Some(Location::of(subject.text, place.line, span))
+        });
+        Diagnostic {
+            severity: self.lint.severity,
+            name: self.lint.name,
+            location: place,
+            message: self.message,
+            reason: Some(self.lint.reason),
+            hint: self.hint,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

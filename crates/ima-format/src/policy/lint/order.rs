@@ -1,0 +1,233 @@
+//! Lints about the order of rules: which of them ever decides anything.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use super::catalog;
+use super::{Finding, Subject};
+use crate::policy::ast::{
+    Access, Comparison, Func, IdTest, Key, Mask, MaskScope, Rule, SubjectTest,
+};
+use crate::policy::decide::{matches, AccessSet, Event, Match};
+use crate::policy::filesystem;
+use crate::policy::space::Space;
+
+pub(super) fn find(subject: &Subject<'_>, findings: &mut Vec<Finding>) {
+    let fates = fates(subject);
+    for (number, (_, rule)) in subject.rules.iter().enumerate() {
+        let fate = fates.get(number).copied().unwrap_or(Fate::Decides);
+        let finding = match fate {
+            Fate::Decides => {
+                too_late(subject, number, rule).or_else(|| without_effect(subject, number, rule))
+            }
+            Fate::Matches => unreachable(subject, number, rule),
+            Fate::Idle => Some(never_matches(number, rule)),
+        };
+        findings.extend(finding);
+    }
+}
+
+/// What becomes of a rule over all events.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It decides some.
+    Decides,
+    /// It matches some, and others decide them all.
+    Matches,
+    /// It matches none.
+    Idle,
+}
+
+fn fates(subject: &Subject<'_>) -> Vec<Fate> {
+    let mut fates: Vec<Fate> = subject.rules.iter().map(|_| Fate::Idle).collect();
+    let space = Space::of(&[subject.policy], subject.kernel);
+    for func in space.funcs() {
+        for event in space.events(*func) {
+            visit(subject, &event, &mut fates);
+        }
+        if !space.is_complete(*func) {
+            spare(subject, *func, &mut fates);
+        }
+    }
+    // rules about attributes being written are no part of deciding
+    let mut written = false;
+    for (fate, (_, rule)) in fates.iter_mut().zip(&subject.rules) {
+        if rule.func == Some(Func::SetxattrCheck) {
+            *fate = if written { Fate::Matches } else { Fate::Decides };
+            written = true;
+        }
+    }
+    fates
+}
+
+fn visit(subject: &Subject<'_>, event: &Event, fates: &mut [Fate]) {
+    let mut decided = Vec::new();
+    for (fate, (_, rule)) in fates.iter_mut().zip(&subject.rules) {
+        let kind = rule.action.kind();
+        if decided.contains(&kind) && *fate != Fate::Idle {
+            continue;
+        }
+        match matches(rule, event) {
+            Match::No => {}
+            Match::IfLabels => *fate = Fate::Decides,
+            Match::Yes if decided.contains(&kind) => *fate = Fate::Matches,
+            Match::Yes => {
+                *fate = Fate::Decides;
+                decided.push(kind);
+            }
+        }
+    }
+}
+
+/// Where not every event was tried, rules are given the benefit of the doubt.
+fn spare(subject: &Subject<'_>, func: Func, fates: &mut [Fate]) {
+    for (number, (fate, (_, rule))) in fates.iter_mut().zip(&subject.rules).enumerate() {
+        let concerned = rule.func.map_or(true, |other| other == func);
+        if concerned && shadow(subject, number, rule).is_none() {
+            *fate = Fate::Decides;
+        }
+    }
+}
+
+fn unreachable(subject: &Subject<'_>, number: usize, rule: &Rule) -> Option<Finding> {
+    let message = match shadow(subject, number, rule) {
+        Some(line) => format!("never decides: line {line} matches all that it matches"),
+        None => String::from("never decides: earlier rules together match all that it matches"),
+    };
+    Some(
+        Finding::on_rule(&catalog::UNREACHABLE_RULE, number, message)
+            .hint("move it up if it is the narrower one, or leave it out"),
+    )
+}
+
+/// The line of an earlier rule that matches all that this one matches.
+fn shadow(subject: &Subject<'_>, number: usize, rule: &Rule) -> Option<usize> {
+    let earlier = subject.rules.get(..number)?;
+    let (place, _) = earlier.iter().find(|(_, other)| {
+        let setxattr = Some(Func::SetxattrCheck);
+        if rule.func == setxattr || other.func == setxattr {
+            return rule.func == other.func;
+        }
+        other.action.kind() == rule.action.kind() && covers(other, rule)
+    })?;
+    Some(place.line)
+}
+
+/// Whether `wide` matches whatever `narrow` matches, as far as each condition can tell.
+fn covers(wide: &Rule, narrow: &Rule) -> bool {
+    fn same<T: PartialEq>(wide: &Option<T>, narrow: &Option<T>) -> bool {
+        wide.is_none() || wide == narrow
+    }
+    let mask = match (wide.mask, narrow.mask) {
+        (None, _) => true,
+        (Some(wide), Some(narrow)) if wide.scope == MaskScope::Among => {
+            wide.access == narrow.access
+        }
+        (wide, narrow) => wide == narrow,
+    };
+    mask && same(&wide.func, &narrow.func)
+        && same(&wide.fsmagic, &narrow.fsmagic)
+        && same(&wide.fsname, &narrow.fsname)
+        && same(&wide.fs_subtype, &narrow.fs_subtype)
+        && same(&wide.fsuuid, &narrow.fsuuid)
+        && covers_subject(wide.user, narrow.user)
+        && covers_subject(wide.group, narrow.group)
+        && covers_ids(wide.fowner, narrow.fowner)
+        && covers_ids(wide.fgroup, narrow.fgroup)
+        && (wide.labels.is_empty() || wide.labels == narrow.labels)
+        && same(&wide.keyrings, &narrow.keyrings)
+        && same(&wide.label, &narrow.label)
+}
+
+fn covers_subject(wide: Option<SubjectTest>, narrow: Option<SubjectTest>) -> bool {
+    match (wide, narrow) {
+        (None, _) => true,
+        (Some(wide), Some(narrow)) => {
+            wide.identity == narrow.identity && covers_ids(Some(wide.test), Some(narrow.test))
+        }
+        (Some(_), None) => false,
+    }
+}
+
+fn covers_ids(wide: Option<IdTest>, narrow: Option<IdTest>) -> bool {
+    match (wide, narrow) {
+        (None, _) => true,
+        (Some(wide), Some(narrow)) => match (wide.comparison, narrow.comparison) {
+            (Comparison::Less, Comparison::Less) => narrow.id <= wide.id,
+            (Comparison::Greater, Comparison::Greater) => narrow.id >= wide.id,
+            (_, Comparison::Equal) => wide.holds(narrow.id),
+            _ => false,
+        },
+        (Some(_), None) => false,
+    }
+}
+
+fn never_matches(number: usize, rule: &Rule) -> Finding {
+    let finding = match (rule.func, rule.mask) {
+        (Some(func), Some(mask)) if !asked_with(func, mask) => {
+            let message = format!("func={func} is never asked with mask={}", mask.access);
+            Finding::on_key(&catalog::NEVER_MATCHES, number, Key::Mask, message)
+        }
+        _ => {
+            let message = "no event meets all of its conditions";
+            Finding::on_rule(&catalog::NEVER_MATCHES, number, message)
+        }
+    };
+    finding.hint("leave the condition or the rule out")
+}
+
+fn asked_with(func: Func, mask: Mask) -> bool {
+    if func == Func::FileCheck {
+        return mask.scope == MaskScope::Among || mask.access != Access::Append;
+    }
+    crate::policy::space::access_of(func) == AccessSet::NONE.with(mask.access)
+}
+
+/// A file system's exclusion behind a rule that takes some of its files.
+fn too_late(subject: &Subject<'_>, number: usize, rule: &Rule) -> Option<Finding> {
+    if rule.action.does() || (rule.fsmagic.is_none() && rule.fsname.is_none()) {
+        return None;
+    }
+    let earlier = subject.rules.get(..number)?;
+    let (place, taker) = earlier.iter().find(|(_, other)| {
+        other.action.kind() == rule.action.kind()
+            && other.action.does()
+            && other.func.map_or(true, |func| func == Func::FileCheck)
+            && rule.func.map_or(true, |func| func == Func::FileCheck)
+            && other.fsmagic.is_none()
+            && other.fsname.is_none()
+            && other.fsuuid.is_none()
+            && other.labels.is_empty()
+    })?;
+    let name = named(rule)?;
+    let whose = match taker.fowner {
+        Some(IdTest { comparison: Comparison::Equal, id }) => format!(" of user {id}"),
+        _ => String::new(),
+    };
+    let message = format!("line {} already takes files{whose} on {name}", place.line);
+    Some(
+        Finding::on_rule(&catalog::EXCLUSION_TOO_LATE, number, message)
+            .hint(format!("move it above line {}", place.line)),
+    )
+}
+
+/// How the file system that a rule is about is called.
+fn named(rule: &Rule) -> Option<String> {
+    if let Some(name) = &rule.fsname {
+        return Some(name.to_text());
+    }
+    let known = filesystem::with_magic(rule.fsmagic?).next();
+    Some(known.map_or_else(|| String::from("that file system"), |known| known.name.to_string()))
+}
+
+fn without_effect(subject: &Subject<'_>, number: usize, rule: &Rule) -> Option<Finding> {
+    let later = subject.rules.get(number + 1..)?;
+    let kind = rule.action.kind();
+    let held_off = later.iter().any(|(_, other)| other.action == kind.action());
+    if rule.action.does() || held_off {
+        return None;
+    }
+    let message = format!("no {} rule follows", kind.action());
+    Some(Finding::on_rule(&catalog::EXCLUSION_WITHOUT_EFFECT, number, message))
+}

@@ -1,0 +1,239 @@
+//! Lints that one rule alone gives cause for.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::catalog;
+use super::{Finding, Subject};
+use crate::policy::ast::{
+    Access, Action, AlgorithmSet, AppraiseType, DigestType, Func, Identity, Key, Mask, MaskScope,
+    Place, Rule,
+};
+use crate::policy::kernel::{Available, Feature, KernelVersion, LsmRules};
+
+pub(super) fn find(subject: &Subject<'_>, findings: &mut Vec<Finding>) {
+    for (number, (place, rule)) in subject.rules.iter().enumerate() {
+        let single = Single { subject, number, place, rule };
+        findings.extend(single.appraisal());
+        findings.extend(single.conditions());
+        findings.extend(single.spelling());
+        findings.extend(single.kernel());
+        findings.extend(single.template());
+    }
+}
+
+struct Single<'a> {
+    subject: &'a Subject<'a>,
+    number: usize,
+    place: &'a Place,
+    rule: &'a Rule,
+}
+
+impl Single<'_> {
+    fn version(&self) -> KernelVersion {
+        self.subject.kernel.version
+    }
+
+    fn on(&self, lint: &'static super::Lint, message: impl Into<String>) -> Finding {
+        Finding::on_rule(lint, self.number, message)
+    }
+
+    fn at(&self, lint: &'static super::Lint, key: Key, message: impl Into<String>) -> Finding {
+        Finding::on_key(lint, self.number, key, message)
+    }
+
+    fn appraisal(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let rule = self.rule;
+        if rule.action != Action::Appraise {
+            if rule.digest_type == Some(DigestType::Verity) && self.appraises_without_verity() {
+                let message = "digest_type=verity here binds appraise rules, too";
+                findings.push(
+                    self.at(&catalog::VERITY_BINDS_APPRAISAL, Key::DigestType, message)
+                        .hint("limit the rule to files that have fs-verity, by fsuuid or a label"),
+                );
+            }
+            return findings;
+        }
+        if rule.appraise_type.is_none() && rule.func != Some(Func::SetxattrCheck) {
+            findings.push(
+                self.on(&catalog::HASH_IS_ENOUGH, "a digest in security.ima satisfies this rule")
+                    .hint("add appraise_type=imasig"),
+            );
+        }
+        if rule.permit_directio {
+            let message = "O_DIRECT passes this rule unchecked";
+            findings.push(self.at(&catalog::DIRECTIO_UNSEEN, Key::PermitDirectio, message));
+        }
+        if let Some((capability, what)) = self.kernel_read() {
+            let key = if rule.user.is_some() { self.user_key() } else { self.group_key() };
+            let message = format!("{what} only for some users");
+            findings.push(
+                self.at(&catalog::UID_LIMITS_KERNEL_READS, key, message)
+                    .hint(format!("leave the condition out: {capability} is what it takes")),
+            );
+        }
+        findings
+    }
+
+    fn appraises_without_verity(&self) -> bool {
+        self.subject.rules.iter().any(|(_, rule)| {
+            rule.action == Action::Appraise
+                && rule.digest_type.is_none()
+                && rule.func != Some(Func::SetxattrCheck)
+        })
+    }
+
+    /// For a rule about what the kernel reads on a process's behalf, limited to some
+    /// processes: the capability that it takes, and what happens.
+    fn kernel_read(&self) -> Option<(&'static str, &'static str)> {
+        if self.rule.user.is_none() && self.rule.group.is_none() {
+            return None;
+        }
+        match self.rule.func? {
+            Func::ModuleCheck => Some(("CAP_SYS_MODULE", "modules are appraised")),
+            Func::PolicyCheck => Some(("CAP_DAC_OVERRIDE", "policies are appraised")),
+            Func::KexecKernelCheck | Func::KexecInitramfsCheck => {
+                Some(("CAP_SYS_BOOT", "kexec is appraised"))
+            }
+            _ => None,
+        }
+    }
+
+    fn user_key(&self) -> Key {
+        match self.rule.user.map(|user| user.identity) {
+            Some(Identity::Effective) => Key::Euid,
+            _ => Key::Uid,
+        }
+    }
+
+    fn group_key(&self) -> Key {
+        match self.rule.group.map(|group| group.identity) {
+            Some(Identity::Effective) => Key::Egid,
+            _ => Key::Gid,
+        }
+    }
+
+    fn conditions(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let rule = self.rule;
+        let data = matches!(rule.func, Some(Func::KeyCheck | Func::CriticalData));
+        if data && rule.group.is_some() {
+            let message = "gid is not looked at for keys and critical data";
+            findings
+                .push(self.at(&catalog::IGNORED_CONDITION, Key::Gid, message).hint("leave it out"));
+        }
+        let exact_read = Some(Mask { scope: MaskScope::Exactly, access: Access::Read });
+        if matches!(rule.func, None | Some(Func::FileCheck))
+            && rule.mask == exact_read
+            && rule.action.does()
+        {
+            let message = "files opened for reading and writing do not match";
+            findings.push(
+                self.at(&catalog::EXACT_MASK, Key::Mask, message).hint("write mask=^MAY_READ"),
+            );
+        }
+        if rule.appraise_flag.is_some() && self.version().has(Feature::BlacklistByDefault) {
+            let message = "appraise_flag means nothing to this kernel";
+            findings.push(
+                self.at(&catalog::OBSOLETE_FLAG, Key::AppraiseFlag, message).hint("leave it out"),
+            );
+        }
+        let weak: AlgorithmSet = rule
+            .appraise_algos
+            .into_iter()
+            .flat_map(AlgorithmSet::iter)
+            .filter(|algorithm| algorithm.is_weak())
+            .collect();
+        if !weak.is_empty() {
+            let message = format!("{weak} allowed");
+            findings.push(
+                self.at(&catalog::WEAK_ALGORITHM, Key::AppraiseAlgos, message)
+                    .hint("allow sha256,sha384,sha512"),
+            );
+        }
+        findings
+    }
+
+    fn spelling(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for (index, (key, span)) in self.place.keys.iter().enumerate() {
+            let text = span.of(self.subject.text);
+            let value = text.iter().position(|byte| matches!(byte, b'=' | b'<' | b'>'));
+            let value = value.and_then(|at| text.get(at + 1..)).unwrap_or_default();
+            if *key == Key::Func {
+                if let Some((old, func)) =
+                    Func::ALIASES.iter().find(|(old, _)| old.as_bytes() == value)
+                {
+                    let message = format!("{old} is the old name of {func}");
+                    findings.push(
+                        self.at(&catalog::OLD_SPELLING, *key, message)
+                            .hint(format!("write func={func}")),
+                    );
+                }
+            }
+            if value.ends_with(b"\r") {
+                let message = format!("{} ends in a carriage return", key.name());
+                findings.push(
+                    self.at(&catalog::CARRIAGE_RETURN, *key, message)
+                        .hint("end lines with LF alone, not CR LF"),
+                );
+            }
+            let later = self.place.keys.get(index + 1..).unwrap_or_default();
+            if later.iter().any(|(other, _)| other == key) {
+                let message = format!("{} stands twice", key.name());
+                findings.push(self.at(&catalog::REPEATED_KEY, *key, message).hint("leave one"));
+            }
+        }
+        findings
+    }
+
+    fn kernel(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        if let (Some(algorithms), Available::AtLeast(sure)) =
+            (self.rule.appraise_algos, self.subject.kernel.algorithms)
+        {
+            let unsure: AlgorithmSet =
+                algorithms.iter().filter(|algorithm| !sure.contains(*algorithm)).collect();
+            if !unsure.is_empty() {
+                let message = format!("the kernel has to be built with {unsure}");
+                findings.push(self.at(
+                    &catalog::ALGORITHM_MAY_BE_MISSING,
+                    Key::AppraiseAlgos,
+                    message,
+                ));
+            }
+        }
+        if self.subject.kernel.lsm_rules == LsmRules::Unknown {
+            if let Some(key) = Key::LSM.iter().find(|key| self.rule.has(**key)) {
+                let message = format!("{} needs a security module that knows it", key.name());
+                findings.push(self.at(&catalog::LABEL_MAY_BE_UNDEFINED, *key, message));
+            }
+        }
+        findings
+    }
+
+    /// What the kernel itself remarks on (`check_template_modsig`, `check_template_field`).
+    fn template(&self) -> Vec<Finding> {
+        let kernel = self.subject.kernel;
+        let name = self.rule.template.as_ref().unwrap_or(&kernel.default_template);
+        let fields = kernel.template_fields(name.as_bytes()).unwrap_or_default();
+        let has = |field: &[u8]| fields.split(|byte| *byte == b'|').any(|other| other == field);
+        let mut findings = Vec::new();
+        let verity = self.rule.digest_type == Some(DigestType::Verity);
+        if self.rule.action == Action::Measure && verity && !has(b"d-ngv2") {
+            let message = "the template does not tell fs-verity digests from others";
+            findings.push(
+                self.at(&catalog::TEMPLATE_LACKS_FIELD, Key::DigestType, message)
+                    .hint("add template=ima-ngv2 or template=ima-sigv2"),
+            );
+        }
+        let modsig = self.rule.appraise_type == Some(AppraiseType::ImasigOrModsig);
+        if modsig && has(b"modsig") && !has(b"d-modsig") {
+            let message = "the template has modsig without d-modsig";
+            findings.push(self.at(&catalog::TEMPLATE_LACKS_FIELD, Key::AppraiseType, message));
+        }
+        findings
+    }
+}

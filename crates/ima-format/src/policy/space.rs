@@ -1,0 +1,326 @@
+//! The events that some rules can tell apart: one of each kind, finitely many.
+//!
+//! Two events that differ in nothing that a rule compares are decided alike, so that trying
+//! one of them is enough. A value is tried for each that a rule names, for its neighbours
+//! where it is compared by `<` or `>`, and for one that none names. File systems are taken
+//! whole, from [`filesystem`]: a magic number comes with the names that go with it. Of a
+//! process's three user ids at most two differ.
+
+use alloc::vec::Vec;
+
+use super::ast::{Access, Func, IdTest, Identity, Name, Policy, Rule, SubjectTest, Uuid};
+use super::decide::{AccessSet, Capability, Credentials, Event, FileFacts, Labels};
+use super::filesystem::{self, FileSystem};
+use super::kernel::{Feature, Kernel, LsmRules};
+
+/// More events than this for one hook are sampled, not tried one by one.
+const MOST: usize = 100_000;
+
+/// The file systems, ids, accesses and names that some policies can tell apart.
+#[derive(Debug, Clone)]
+pub(super) struct Space {
+    funcs: Vec<Func>,
+    accesses: Vec<AccessSet>,
+    users: Vec<User>,
+    groups: Vec<User>,
+    file_systems: Vec<FileFacts>,
+    owners: Vec<u32>,
+    owner_groups: Vec<u32>,
+    labels: Labels,
+    keyrings: Vec<Option<Vec<u8>>>,
+    critical: Vec<Option<Vec<u8>>>,
+}
+
+/// Real, effective and saved id, and whether they may be changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct User {
+    ids: [u32; 3],
+    capability: Capability,
+}
+
+impl Space {
+    /// The events that the rules of `policies` can tell apart on `kernel`. What is ordinary
+    /// comes first: root, ext4, a file of root's.
+    pub(super) fn of(policies: &[&Policy], kernel: &Kernel) -> Self {
+        let rules: Vec<&Rule> = policies.iter().flat_map(|policy| policy.rules()).collect();
+        let has = |feature: Option<Feature>| feature.map_or(true, |it| kernel.version.has(it));
+        let asked = |func: &Func| {
+            !matches!(func, Func::PostSetattr | Func::SetxattrCheck) && has(Feature::of_func(*func))
+        };
+        Self {
+            funcs: Func::ALL.iter().copied().filter(asked).collect(),
+            accesses: accesses(&rules),
+            users: users(rules.iter().filter_map(|rule| rule.user)),
+            groups: users(rules.iter().filter_map(|rule| rule.group)),
+            file_systems: file_systems(&rules),
+            owners: ids(rules.iter().filter_map(|rule| rule.fowner)),
+            owner_groups: ids(rules.iter().filter_map(|rule| rule.fgroup)),
+            labels: match kernel.lsm_rules {
+                LsmRules::Undefined => Labels::None,
+                _ if rules.iter().all(|rule| rule.labels.is_empty()) => Labels::None,
+                LsmRules::Defined | LsmRules::Unknown => Labels::Unknown,
+            },
+            keyrings: names(rules.iter().filter_map(|rule| rule.keyrings.as_ref())),
+            critical: names(rules.iter().filter_map(|rule| rule.label.as_ref())),
+        }
+    }
+
+    /// The hooks.
+    pub(super) fn funcs(&self) -> &[Func] {
+        &self.funcs
+    }
+
+    /// Whether [`Space::events`] gives all of them for this hook.
+    pub(super) fn is_complete(&self, func: Func) -> bool {
+        self.size(func) <= MOST
+    }
+
+    /// The events at `func`, or as many as can be tried, evenly spread.
+    pub(super) fn events(&self, func: Func) -> impl Iterator<Item = Event> + '_ {
+        let size = self.size(func);
+        let stride = (size / MOST).max(1);
+        (0..size).step_by(stride).map(move |index| self.event(func, index))
+    }
+
+    fn size(&self, func: Func) -> usize {
+        self.radices(func).iter().fold(1, |size, radix| size.saturating_mul(*radix))
+    }
+
+    /// How many values each place of an event has, the quickest changing first.
+    fn radices(&self, func: Func) -> [usize; 7] {
+        let (users, groups) = (self.users.len(), self.groups.len());
+        match func {
+            Func::KeyCheck => [self.keyrings.len(), users, groups, 1, 1, 1, 1],
+            Func::CriticalData => [self.critical.len(), users, groups, 1, 1, 1, 1],
+            _ => [
+                1,
+                users,
+                groups,
+                self.file_systems.len(),
+                self.owners.len(),
+                self.owner_groups.len(),
+                if func == Func::FileCheck { self.accesses.len() } else { 1 },
+            ],
+        }
+    }
+
+    fn event(&self, func: Func, mut index: usize) -> Event {
+        let mut digits = [0; 7];
+        for (digit, radix) in digits.iter_mut().zip(self.radices(func)) {
+            *digit = index % radix.max(1);
+            index /= radix.max(1);
+        }
+        let [datum, user, group, file_system, owner, owner_group, access] = digits;
+        let ordinary = User { ids: [0; 3], capability: Capability::Held };
+        let user = self.users.get(user).copied().unwrap_or(ordinary);
+        let group = self.groups.get(group).copied().unwrap_or(ordinary);
+        let ([uid, euid, suid], [gid, egid, sgid]) = (user.ids, group.ids);
+        let (cap_setuid, cap_setgid) = (user.capability, group.capability);
+        let credentials = Credentials { uid, euid, suid, gid, egid, sgid, cap_setuid, cap_setgid };
+        let (file, data) = match func {
+            Func::KeyCheck => (None, self.keyrings.get(datum).cloned().flatten()),
+            Func::CriticalData => (None, self.critical.get(datum).cloned().flatten()),
+            _ => {
+                let mut facts =
+                    self.file_systems.get(file_system).cloned().unwrap_or_else(FileFacts::on_ext4);
+                facts.owner = self.owners.get(owner).copied().unwrap_or_default();
+                facts.group = self.owner_groups.get(owner_group).copied().unwrap_or_default();
+                (Some(facts), None)
+            }
+        };
+        let access = match func {
+            Func::FileCheck => self.accesses.get(access).copied().unwrap_or(AccessSet::READ),
+            other => access_of(other),
+        };
+        Event { func, access, credentials, file, labels: self.labels.clone(), data }
+    }
+}
+
+/// The access that a hook other than `FILE_CHECK` is always asked with.
+pub(super) const fn access_of(func: Func) -> AccessSet {
+    match func {
+        Func::BprmCheck | Func::CredsCheck | Func::MmapCheck | Func::MmapCheckReqprot => {
+            AccessSet::EXEC
+        }
+        Func::KeyCheck
+        | Func::CriticalData
+        | Func::KexecCmdline
+        | Func::PostSetattr
+        | Func::SetxattrCheck => AccessSet::NONE,
+        _ => AccessSet::READ,
+    }
+}
+
+/// How files are opened: for reading, writing, both, appending, and to be executed.
+fn accesses(rules: &[&Rule]) -> Vec<AccessSet> {
+    let (read, write) = (AccessSet::READ, AccessSet::WRITE);
+    if rules.iter().all(|rule| rule.mask.is_none()) {
+        return [read].to_vec();
+    }
+    [
+        read,
+        AccessSet::EXEC,
+        write,
+        read.with(Access::Write),
+        write.with(Access::Append),
+        read.with(Access::Append),
+        read.with(Access::Write).with(Access::Append),
+    ]
+    .to_vec()
+}
+
+/// Ids on either side of every comparison; root's alone where nothing is compared.
+fn ids(tests: impl Iterator<Item = IdTest>) -> Vec<u32> {
+    let mut ids = [0].to_vec();
+    for test in tests {
+        ids.extend([1000, test.id, test.id.saturating_sub(1), test.id.saturating_add(1)]);
+    }
+    unique(ids)
+}
+
+fn users(subjects: impl Iterator<Item = SubjectTest>) -> Vec<User> {
+    let subjects: Vec<_> = subjects.collect();
+    let ids = ids(subjects.iter().map(|subject| subject.test));
+    let alike = |id: u32| User {
+        ids: [id; 3],
+        capability: if id == 0 { Capability::Held } else { Capability::Absent },
+    };
+    let mut users: Vec<_> = ids.iter().map(|id| alike(*id)).collect();
+    if subjects.iter().any(|subject| subject.identity == Identity::Effective) {
+        for real in &ids {
+            for effective in ids.iter().filter(|effective| *effective != real) {
+                for capability in [Capability::Absent, Capability::Held] {
+                    users.push(User { ids: [*real, *effective, *effective], capability });
+                }
+            }
+        }
+    }
+    users
+}
+
+/// The file systems that the rules name, and two that none names if there are two.
+fn file_systems(rules: &[&Rule]) -> Vec<FileFacts> {
+    let named = |system: &FileSystem| {
+        rules.iter().any(|rule| {
+            rule.fsmagic == Some(system.magic)
+                || rule
+                    .fsname
+                    .as_ref()
+                    .is_some_and(|name| name.as_bytes() == system.name.as_bytes())
+        })
+    };
+    let of = |system: &FileSystem| facts(system.magic, system.name.as_bytes());
+    let known = filesystem::FILE_SYSTEMS;
+    let mut systems: Vec<_> =
+        known.iter().filter(|system| !named(system)).take(2).map(of).collect();
+    systems.extend(known.iter().filter(|system| named(system)).map(of));
+    for rule in rules {
+        let name = rule.fsname.as_ref().map(Name::as_bytes);
+        match (rule.fsmagic, name) {
+            (Some(magic), None) if filesystem::with_magic(magic).next().is_none() => {
+                systems.push(facts(magic, b"unknown"));
+            }
+            (None, Some(name)) if filesystem::with_name(name).next().is_none() => {
+                systems.push(facts(0, name));
+            }
+            _ => {}
+        }
+    }
+    let mut subtypes = [None].to_vec();
+    subtypes.extend(
+        rules
+            .iter()
+            .filter_map(|rule| rule.fs_subtype.as_ref())
+            .map(|name| Some(name.as_bytes().to_vec())),
+    );
+    let mut uuids = [Uuid::NULL].to_vec();
+    uuids.extend(rules.iter().filter_map(|rule| rule.fsuuid));
+    let mut all = Vec::new();
+    for system in unique(systems) {
+        for uuid in unique(uuids.clone()) {
+            let serves = filesystem::with_name(&system.fsname)
+                .any(|known| known.purpose == filesystem::Purpose::User);
+            for fs_subtype in unique(subtypes.clone()) {
+                if fs_subtype.is_none() || serves {
+                    all.push(FileFacts { fsuuid: uuid, fs_subtype, ..system.clone() });
+                }
+            }
+        }
+    }
+    all
+}
+
+fn facts(fsmagic: u64, fsname: &[u8]) -> FileFacts {
+    FileFacts { fsmagic, fsname: fsname.to_vec(), ..FileFacts::on_ext4() }
+}
+
+fn names<'a>(lists: impl Iterator<Item = &'a super::ast::NameList>) -> Vec<Option<Vec<u8>>> {
+    let mut names = [Some(b"other".to_vec())].to_vec();
+    for list in lists {
+        names.extend(list.names().iter().map(|name| Some(name.as_bytes().to_vec())));
+    }
+    unique(names)
+}
+
+/// Without repetition, in the order of the first.
+fn unique<T: PartialEq>(values: Vec<T>) -> Vec<T> {
+    let mut unique = Vec::new();
+    for value in values {
+        if !unique.contains(&value) {
+            unique.push(value);
+        }
+    }
+    unique
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn space(text: &str) -> Space {
+        let kernel = Kernel::default();
+        Space::of(&[&Policy::parse(text.as_bytes(), &kernel).unwrap()], &kernel)
+    }
+
+    #[test]
+    fn what_is_ordinary_comes_first() {
+        let space = space("measure uid>500 fsmagic=0x9fa0\n");
+        let first = space.events(Func::BprmCheck).next().unwrap();
+        assert_eq!(first.credentials, Credentials::ROOT);
+        assert_eq!(first.file, Some(FileFacts::on_ext4()));
+    }
+
+    #[test]
+    fn both_sides_of_each_comparison_are_tried() {
+        let space = space("measure euid>500 fowner<7\nmeasure fsname=proc mask=^MAY_WRITE\n");
+        let events: Vec<_> = space.events(Func::FileCheck).collect();
+        let some = |test: &dyn Fn(&Event) -> bool| events.iter().any(test);
+        for euid in [500, 501] {
+            assert!(some(&|event| event.credentials.euid == euid));
+            assert!(some(&|event| event.credentials.euid == euid && event.credentials.uid == 0));
+        }
+        for owner in [6, 7] {
+            assert!(some(&|event| event.file.as_ref().unwrap().owner == owner));
+        }
+        assert!(some(&|event| event.file.as_ref().unwrap().fsmagic == 0x9fa0));
+        assert!(some(&|event| event.access.contains(Access::Write)));
+        assert!(space.is_complete(Func::FileCheck));
+    }
+
+    #[test]
+    fn keys_come_by_keyring() {
+        let space = space("measure func=KEY_CHECK keyrings=.ima|.evm\n");
+        assert_eq!(space.events(Func::KeyCheck).count(), 3, "and one that no rule names");
+    }
+
+    #[test]
+    fn too_many_are_sampled() {
+        let mut text = std::string::String::new();
+        for id in 0..60 {
+            text += &std::format!("measure euid={} egid={} fowner={}\n", id * 3, id * 3, id * 3);
+        }
+        let space = space(&text);
+        assert!(!space.is_complete(Func::BprmCheck));
+        assert!(space.events(Func::BprmCheck).count() <= 2 * MOST);
+    }
+}

@@ -3,6 +3,7 @@ pub mod ast;
 pub mod builtin;
 pub mod decide;
 pub mod diagnostic;
+pub mod explain;
 pub mod fault;
 pub mod filesystem;
 pub mod kernel;
@@ -15,6 +16,7 @@ mod suggest;
 
 pub use ast::Policy;
 pub use diagnostic::{Diagnostic, Location, Severity};
+pub use explain::explain;
 pub use fault::{Fault, Refusal};
 pub use kernel::{Kernel, KernelVersion};
 pub use lint::check;

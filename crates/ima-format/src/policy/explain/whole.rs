@@ -1,0 +1,294 @@
+//! What a policy comes to, found by asking it.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use super::Topic;
+use crate::policy::ast::{Action, Func, Rule};
+use crate::policy::decide::{
+    AccessSet, Choice, Credentials, Decider, Event, FileFacts, Kind, Operation,
+};
+use crate::policy::filesystem::{Purpose, FILE_SYSTEMS};
+
+/// The topics, those with something to say.
+pub(super) fn topics(decider: &Decider<'_>) -> Vec<Topic> {
+    let whole = Whole { decider };
+    [
+        Topic { title: "what may run", statements: whole.running() },
+        Topic { title: "what the kernel takes", statements: whole.kernel_reads() },
+        Topic { title: "what may be written", statements: whole.writing() },
+        Topic { title: "what is recorded", statements: whole.records() },
+        Topic { title: "what is left open", statements: whole.open() },
+    ]
+    .into_iter()
+    .filter(|topic| !topic.statements.is_empty())
+    .collect()
+}
+
+struct Whole<'a> {
+    decider: &'a Decider<'a>,
+}
+
+/// What an access takes, from the least to the most.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Wants {
+    Nothing,
+    Digest,
+    Signature,
+}
+
+impl Wants {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Nothing => "anything",
+            Self::Digest => "what has a good digest or signature",
+            Self::Signature => "what is signed",
+        }
+    }
+}
+
+const USER: Credentials = Credentials::user(1000, 1000);
+
+/// A process that has given root's id away and kept some capability other than those to
+/// change ids.
+const CAPABLE: Credentials = USER;
+
+impl Whole<'_> {
+    /// What an operation on an ordinary file of root's takes.
+    fn wants(&self, operation: Operation, caller: Credentials, executed: Credentials) -> Wants {
+        self.wants_on(operation, caller, executed, &FileFacts::on_ext4())
+    }
+
+    fn wants_on(
+        &self,
+        operation: Operation,
+        caller: Credentials,
+        executed: Credentials,
+        file: &FileFacts,
+    ) -> Wants {
+        let events = operation.events(self.decider.kernel().version);
+        let wants = events.into_iter().map(|event| {
+            let credentials = event.behalf.credentials(&caller, &executed);
+            let event = Event::on_file(event.func, event.access, credentials, file.clone());
+            let decision = self.decider.decide(&event);
+            match (decision.appraise, decision.demands.signature) {
+                (Choice::Do(_), true) => Wants::Signature,
+                (Choice::Do(_), false) => Wants::Digest,
+                _ => Wants::Nothing,
+            }
+        });
+        wants.max().unwrap_or(Wants::Nothing)
+    }
+
+    fn appraises(&self) -> bool {
+        self.decider.active_kinds().contains(&Kind::Appraise)
+    }
+
+    fn running(&self) -> Vec<String> {
+        let mut statements = Vec::new();
+        if !self.appraises() {
+            return ["Anybody may run anything: nothing is appraised.".to_string()].into();
+        }
+        for (who, caller) in [("Root", Credentials::ROOT), ("Other users", USER)] {
+            let executed = caller.executing(None, None);
+            let programs = self.wants(Operation::Execute, caller, executed);
+            let scripts = self.wants(Operation::ExecuteScript, caller, executed);
+            let libraries = self.wants(Operation::MapExecutable, caller, executed);
+            if programs == scripts && programs == libraries {
+                let text = programs.text();
+                statements.push(format!("{who}: programs, scripts and shared libraries: {text}."));
+                continue;
+            }
+            for (what, wants) in
+                [("programs", programs), ("scripts", scripts), ("shared libraries", libraries)]
+            {
+                statements.push(format!("{who}: {what}: {}.", wants.text()));
+            }
+        }
+        let setuid = self.wants(Operation::Execute, USER, USER.executing(Some(0), None));
+        let text = setuid.text();
+        statements.push(format!("Set-user-ID programs of root's, by other users: {text}."));
+        statements
+    }
+
+    fn kernel_reads(&self) -> Vec<String> {
+        if !self.appraises() {
+            return Vec::new();
+        }
+        let operations = [
+            ("Modules", Operation::LoadModule),
+            ("Firmware", Operation::LoadFirmware),
+            ("Policies", Operation::LoadPolicy),
+            ("Kernels by kexec", Operation::KexecKernel),
+            ("Initramfs images by kexec", Operation::KexecInitramfs),
+        ];
+        let mut statements: Vec<_> = operations
+            .into_iter()
+            .map(|(what, operation)| {
+                let root = self.wants(operation, Credentials::ROOT, Credentials::ROOT);
+                let other = self.wants(operation, CAPABLE, CAPABLE);
+                if other < root {
+                    let (root, other) = (root.text(), other.text());
+                    return format!(
+                        "{what}: {root}; of a process with the capability but not root's id: {other}."
+                    );
+                }
+                format!("{what}: {}.", root.text())
+            })
+            .collect();
+        for (func, refused) in [
+            (Func::PolicyCheck, "Rules written as text are refused: a policy has to be a file."),
+            (
+                Func::ModuleCheck,
+                "init_module is refused, unless the kernel itself insists on module signatures.",
+            ),
+            (Func::KexecKernelCheck, "kexec_load is refused: a kernel has to be a file."),
+        ] {
+            if self.decider.has_appraise_rule(func) {
+                statements.push(refused.to_string());
+            }
+        }
+        statements
+    }
+
+    fn writing(&self) -> Vec<String> {
+        let mut statements = Vec::new();
+        let write = Operation::Open(AccessSet::WRITE);
+        let wants = self.wants(write, Credentials::ROOT, Credentials::ROOT);
+        if wants > Wants::Nothing {
+            statements.push(String::from(
+                "Signed files cannot be opened for writing, even by root; they are replaced.",
+            ));
+        }
+        if wants == Wants::Digest {
+            statements.push(String::from(
+                "The digest of a file without a signature follows when it is written.",
+            ));
+        }
+        if let Some(algorithms) = self.decider.setxattr_algorithms() {
+            let algorithms = algorithms.to_string().replace(',', ", ");
+            statements.push(format!("security.ima is written with {algorithms} only."));
+        }
+        let mapped = Event::on_file(
+            Func::MmapCheck,
+            AccessSet::EXEC,
+            Credentials::ROOT,
+            FileFacts::on_ext4(),
+        );
+        if self.decider.refuses_mprotect(&mapped) {
+            statements.push(String::from(
+                "A mapping of a file cannot be made executable afterwards by root.",
+            ));
+        }
+        statements
+    }
+
+    fn records(&self) -> Vec<String> {
+        let read = AccessSet::READ;
+        let uses: [(&str, &str, Func, AccessSet); 4] = [
+            ("executes", "execute", Func::BprmCheck, AccessSet::EXEC),
+            ("maps to be executed", "map to be executed", Func::MmapCheck, AccessSet::EXEC),
+            ("opens for reading", "open for reading", Func::FileCheck, read),
+            ("opens for writing", "open for writing", Func::FileCheck, AccessSet::WRITE),
+        ];
+        let mut statements = Vec::new();
+        for (kind, verb) in [(Kind::Measure, "measured"), (Kind::Audit, "audited")] {
+            for (who, credentials) in [("root", Credentials::ROOT), ("other users", USER)] {
+                let done: Vec<_> = uses
+                    .iter()
+                    .filter(|(.., func, access)| self.does(kind, *func, *access, credentials))
+                    .map(|(one, many, ..)| if credentials == USER { *many } else { *one })
+                    .collect();
+                if !done.is_empty() {
+                    statements.push(format!("What {who} {} is {verb}.", done.join(", ")));
+                }
+            }
+            let taken: Vec<_> = [
+                ("modules", Func::ModuleCheck),
+                ("firmware", Func::FirmwareCheck),
+                ("policies", Func::PolicyCheck),
+                ("kernels by kexec", Func::KexecKernelCheck),
+            ]
+            .into_iter()
+            .filter(|(_, func)| self.does(kind, *func, read, Credentials::ROOT))
+            .map(|(what, _)| what)
+            .collect();
+            if !taken.is_empty() {
+                statements.push(format!("What the kernel takes is {verb}: {}.", taken.join(", ")));
+            }
+        }
+        let rules = self.decider.rules().iter();
+        let data = |func: Func| {
+            rules.clone().any(|rule| rule.action == Action::Measure && rule.func == Some(func))
+        };
+        for (func, what) in [
+            (Func::KeyCheck, "Keys that are added to keyrings are measured."),
+            (Func::CriticalData, "What subsystems report as critical is measured."),
+            (Func::KexecCmdline, "The command line of a kernel for kexec is measured."),
+        ] {
+            if data(func) {
+                statements.push(what.to_string());
+            }
+        }
+        statements
+    }
+
+    fn does(&self, kind: Kind, func: Func, access: AccessSet, credentials: Credentials) -> bool {
+        let event = Event::on_file(func, access, credentials, FileFacts::on_ext4());
+        self.decider.decide(&event).choice(kind).does()
+    }
+
+    fn open(&self) -> Vec<String> {
+        let mut statements = Vec::new();
+        if !self.appraises() {
+            return statements;
+        }
+        let root = Credentials::ROOT;
+        let executes = self.wants(Operation::Execute, root, root);
+        let reads = self.wants(Operation::Open(AccessSet::READ), root, root);
+        if executes > reads {
+            statements.push(String::from(
+                "A script given to its interpreter as an argument (sh script.sh) is data, and \
+                 what root opens as data is not appraised like programs.",
+            ));
+        }
+        let mut unheld: Vec<_> = FILE_SYSTEMS
+            .iter()
+            .filter(|system| system.purpose != Purpose::Pseudo)
+            .filter(|system| {
+                let fsname = system.name.as_bytes().to_vec();
+                let file = FileFacts { fsmagic: system.magic, fsname, ..FileFacts::on_ext4() };
+                self.wants_on(Operation::Execute, root, root, &file) < executes
+            })
+            .map(|system| system.name)
+            .collect();
+        unheld.sort_unstable();
+        unheld.dedup();
+        if !unheld.is_empty() {
+            statements.push(format!("From {} root runs what it likes.", unheld.join(", ")));
+        }
+        let of_users = FileFacts { owner: 1000, group: 1000, ..FileFacts::on_ext4() };
+        if self.wants_on(Operation::Execute, root, root, &of_users) < executes {
+            statements.push(String::from("Files of other users are run by root as they are."));
+        }
+        let any = |test: &dyn Fn(&Rule) -> bool| self.decider.rules().iter().any(|rule| test(rule));
+        if any(&|rule| rule.action == Action::Appraise && rule.permit_directio) {
+            statements.push(String::from("Files opened with O_DIRECT may pass unchecked."));
+        }
+        let weak = |rule: &Rule| rule.action == Action::Appraise && rule.appraise_type.is_none();
+        if any(&|rule| weak(rule) && rule.func != Some(Func::SetxattrCheck)) {
+            statements.push(String::from(
+                "Where a digest will do, whoever can write a file as root, or offline, can make \
+                 it good; EVM is what binds digests to this machine.",
+            ));
+        }
+        if any(&|rule| !rule.labels.is_empty()) {
+            statements.push(String::from(
+                "Rules about labels were taken not to match: what they do depends on the \
+                 security module.",
+            ));
+        }
+        statements
+    }
+}

@@ -3,6 +3,7 @@ pub mod ast;
 pub mod builtin;
 pub mod decide;
 pub mod diagnostic;
+pub mod diff;
 pub mod explain;
 pub mod fault;
 pub mod filesystem;
@@ -16,6 +17,7 @@ mod suggest;
 
 pub use ast::Policy;
 pub use diagnostic::{Diagnostic, Location, Severity};
+pub use diff::{diff, Diff};
 pub use explain::explain;
 pub use fault::{Fault, Refusal};
 pub use kernel::{Kernel, KernelVersion};

@@ -163,7 +163,8 @@ fn unknown_labels_are_told() {
 #[test]
 fn a_mode_of_off_is_undone_by_a_rule_for_modules() {
     let kernel = Kernel::default();
-    let active = |text: &str, mode| Decider::new(&policy(text), &kernel, mode).active_kinds();
+    let active =
+        |text: &str, mode| Decider::new(&policy(text), &kernel, mode).active_kinds().to_vec();
     assert_eq!(active("appraise\n", Mode::Off), []);
     assert_eq!(active("appraise\nappraise func=MODULE_CHECK\n", Mode::Off), [Kind::Appraise]);
     assert_eq!(active("appraise func=SETXATTR_CHECK appraise_algos=sha256\n", Mode::Enforce), []);

@@ -234,12 +234,16 @@ pub struct Decider<'a> {
     rules: Vec<&'a Rule>,
     kernel: &'a Kernel,
     mode: Mode,
+    active: Vec<Kind>,
 }
 
 impl<'a> Decider<'a> {
     /// Puts `policy` in force.
     pub fn new(policy: &'a Policy, kernel: &'a Kernel, mode: Mode) -> Self {
-        Self { rules: policy.rules().collect(), kernel, mode }
+        let mut decider =
+            Self { rules: policy.rules().collect(), kernel, mode, active: Vec::new() };
+        decider.active = decider.find_active();
+        decider
     }
 
     /// Its rules, by the numbers that decisions name.
@@ -258,7 +262,11 @@ impl<'a> Decider<'a> {
     }
 
     /// The kinds that any rule has done (`ima_policy_flag`); events are decided for no other.
-    pub fn active_kinds(&self) -> Vec<Kind> {
+    pub fn active_kinds(&self) -> &[Kind] {
+        &self.active
+    }
+
+    fn find_active(&self) -> Vec<Kind> {
         let done = |kind: &Kind| {
             let mut rules = self.rules.iter();
             rules.any(|rule| rule.action == kind.action() && rule.func != Some(Func::SetxattrCheck))
@@ -293,7 +301,7 @@ impl<'a> Decider<'a> {
 
     /// `ima_get_action`: what is done about an event.
     pub fn decide(&self, event: &Event) -> Decision {
-        self.decide_kinds(event, &self.active_kinds())
+        self.decide_kinds(event, &self.active)
     }
 
     /// `ima_must_appraise`: whether a new file, or one whose owner or mode changes, is one to

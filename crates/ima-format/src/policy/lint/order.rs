@@ -45,12 +45,15 @@ fn fates(subject: &Subject<'_>) -> Vec<Fate> {
     for func in space.funcs() {
         for event in space.events(*func) {
             visit(subject, &event, &mut fates);
+            if fates.iter().all(|fate| *fate == Fate::Decides) {
+                return fates;
+            }
         }
         if !space.is_complete(*func) {
             spare(subject, *func, &mut fates);
         }
     }
-    // rules about attributes being written are no part of deciding
+    // rules about attributes being written take no part in this
     let mut written = false;
     for (fate, (_, rule)) in fates.iter_mut().zip(&subject.rules) {
         if rule.func == Some(Func::SetxattrCheck) {

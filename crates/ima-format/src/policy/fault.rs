@@ -210,6 +210,7 @@ impl Fault {
             Self::Repeated(Key::Uid | Key::Euid) => "a rule has room for one of uid and euid",
             Self::Repeated(Key::Gid | Key::Egid) => "a rule has room for one of gid and egid",
             Self::Repeated(_) => "write a rule for each value",
+            Self::NotANumber { value, .. } if value.ends_with('\r') => CR_LF,
             Self::NotANumber { key: Key::Fsmagic, .. } => {
                 "a hexadecimal number, as in fsmagic=0xef53"
             }
@@ -229,6 +230,12 @@ impl Fault {
             Self::TemplateNeedsMeasure => {
                 "write measure in front of it; other actions have no template"
             }
+            Self::KeyNotForFunc { key: Key::Keyrings, .. } => "it goes with func=KEY_CHECK",
+            Self::KeyNotForFunc { key: Key::Label, .. } => "it goes with func=CRITICAL_DATA",
+            Self::KeyNotForFunc { key: Key::AppraiseType, func } => match func {
+                Some(Func::SetxattrCheck) => "leave it out",
+                _ => "imasig|modsig goes with MODULE_CHECK and the two of kexec; write imasig",
+            },
             Self::KeyNeedsAction { .. } | Self::KeyNotForFunc { .. } => "leave it out",
             Self::ActionNotForFunc { func: Func::SetxattrCheck, .. } => {
                 "SETXATTR_CHECK goes with appraise alone"
@@ -246,12 +253,14 @@ impl Fault {
     }
 }
 
+const CR_LF: &str = "the line ends in CR LF; the kernel wants LF alone";
+
 fn word_hint(word: &str, meant: Option<&str>) -> Option<String> {
     if word.starts_with('#') {
         return Some(String::from("a comment stands on a line of its own"));
     }
     if word.ends_with('\r') {
-        return Some(String::from("the line ends in CR LF; the kernel wants LF alone"));
+        return Some(String::from(CR_LF));
     }
     meant.map(|meant| format!("did you mean {meant}?"))
 }

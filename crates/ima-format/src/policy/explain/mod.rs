@@ -6,7 +6,7 @@
 mod rule;
 mod whole;
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::ast::{Place, Policy};
@@ -44,8 +44,6 @@ pub struct Topic {
 
 /// Explains a policy as `kernel` would follow it, in the mode `enforce`.
 pub fn explain(policy: &Policy, kernel: &Kernel) -> Explanation {
-    use alloc::string::ToString;
-
     let rules = policy.placed_rules().map(|(place, rule)| RuleExplanation {
         place: place.clone(),
         rule: rule.to_string(),

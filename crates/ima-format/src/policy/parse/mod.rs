@@ -54,8 +54,8 @@ pub fn read(text: &[u8], kernel: &Kernel, loading: Loading) -> Reading {
         Loading::Text | Loading::ReadBack => |byte| matches!(byte, b'\n' | 0),
     };
     for line in lexer::lines(file_text(text, loading), ends) {
-        let content = match read_line(&line, kernel, loading) {
-            Ok(Some(content)) => content,
+        let (place, content) = match read_line(&line, kernel, loading) {
+            Ok(Some(placed)) => placed,
             Ok(None) => {
                 set_apart = true;
                 continue;
@@ -65,7 +65,6 @@ pub fn read(text: &[u8], kernel: &Kernel, loading: Loading) -> Reading {
                 continue;
             }
         };
-        let (place, content) = content;
         let set_apart = core::mem::take(&mut set_apart) && !reading.policy.items.is_empty();
         reading.policy.items.push(Item { set_apart, place, content });
     }

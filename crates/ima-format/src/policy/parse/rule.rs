@@ -16,7 +16,9 @@ use crate::policy::ast::{
     Key, Mask, MaskScope, Name, NameList, Place, Rule, SubjectTest, Uuid,
 };
 use crate::policy::fault::{quoted, Fault};
-use crate::policy::kernel::{Available, Built, Feature, InForce, Kernel, LongSize, LsmRules};
+use crate::policy::kernel::{
+    Available, Built, Feature, InForce, Kernel, LongSize, LsmRules, TEMPLATES,
+};
 use crate::policy::lexer::{Line, Span, Word};
 use crate::policy::number::{self, NumberFault};
 use crate::policy::suggest::nearest;
@@ -189,11 +191,10 @@ impl RuleReader<'_> {
             name => (MaskScope::Exactly, name),
         };
         let Some(access) = Access::from_name(name) else {
-            return Err(unknown_value(
-                Key::Mask,
-                value,
-                Access::ALL.iter().map(|access| access.name()),
-            ));
+            let scope = if scope == MaskScope::Among { "^" } else { "" };
+            let meant = nearest(name, Access::ALL.iter().map(|access| access.name()));
+            let meant = meant.map(|access| scope.to_string() + access);
+            return Err(Fault::UnknownValue { key: Key::Mask, value: quoted(value), meant });
         };
         self.rule.mask = Some(Mask { scope, access });
         Ok(())
@@ -413,7 +414,6 @@ impl RuleReader<'_> {
     }
 
     fn unknown_template(&self, value: &[u8]) -> Fault {
-        use crate::policy::kernel::TEMPLATES;
         let later = TEMPLATES
             .iter()
             .find(|(name, fields, _)| name.as_bytes() == value || fields.as_bytes() == value);

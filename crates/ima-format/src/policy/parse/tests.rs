@@ -265,6 +265,33 @@ fn refusals_know_their_places() {
 }
 
 #[test]
+fn hints_say_what_to_write() {
+    for (rule, expected) in [
+        ("measure mask=^MAY_RAED", "did you mean mask=^MAY_READ?"),
+        ("measure uid=0\r", "the line ends in CR LF; the kernel wants LF alone"),
+        ("measure func=BPRM_CHECK\r", "the line ends in CR LF; the kernel wants LF alone"),
+        ("measure func=BPRM_CHECK # why", "a comment stands on a line of its own"),
+        ("dont-measure", "did you mean dont_measure?"),
+        ("measure fmagic=0x9fa0", "did you mean fsmagic=0x9fa0?"),
+        ("measure template=ima_ng", "did you mean template=ima-ng?"),
+        ("measure keyrings=.ima", "it goes with func=KEY_CHECK"),
+        (
+            "appraise func=BPRM_CHECK appraise_type=imasig|modsig",
+            "imasig|modsig goes with MODULE_CHECK and the two of kexec; write imasig",
+        ),
+        (
+            "appraise appraise_type=sigv3 digest_type=verity",
+            "write digest_type=verity in front of it",
+        ),
+        ("measure fgroup=0 # x", "leave it out, or load this policy on Linux 5.16 and later"),
+    ] {
+        let kernel = kernel(if rule.contains("fgroup") { "5.10" } else { "6.12" });
+        let reading = read((rule.to_string() + "\n").as_bytes(), &kernel, Loading::File);
+        assert_eq!(reading.refusals[0].fault.hint().as_deref(), Some(expected), "{rule}");
+    }
+}
+
+#[test]
 fn keys_know_their_places() {
     let text = b"measure func=BPRM_CHECK pcr=1 pcr=2\n";
     let reading = read(text, &Kernel::default(), Loading::File);

@@ -10,13 +10,8 @@ use crate::keys::KeyStore;
 use crate::machine::{Disc, Guest, Machine};
 
 /// The policy that the layer installs.
-pub const DEFAULT_POLICY: &str = "\
-appraise func=MMAP_CHECK euid=0 appraise_type=imasig
-appraise func=BPRM_CHECK euid=0 appraise_type=imasig
-appraise func=MODULE_CHECK euid=0 appraise_type=imasig
-appraise func=FIRMWARE_CHECK euid=0 appraise_type=imasig
-appraise func=POLICY_CHECK euid=0 appraise_type=imasig
-";
+pub const DEFAULT_POLICY: &str =
+    include_str!("../../meta-integrity/recipes-support/ima-policy/files/ima_policy.default");
 
 /// Size of a root disc; most of it is a hole.
 const ROOT_SIZE: u64 = 128 << 20;

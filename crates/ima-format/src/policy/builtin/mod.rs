@@ -238,12 +238,18 @@ mod tests {
     }
 
     #[test]
-    fn the_default_is_five_rules_for_root() {
+    fn the_default_holds_root_and_what_goes_into_the_kernel() {
         let kernel = Kernel::default();
         let policy = Policy::parse(Preset::Appraise.text().as_bytes(), &kernel).unwrap();
         let rules: vec::Vec<_> = policy.rules().map(|rule| rule.to_string()).collect();
-        let expected = ["MMAP", "BPRM", "MODULE", "FIRMWARE", "POLICY"]
-            .map(|func| std::format!("appraise func={func}_CHECK euid=0 appraise_type=imasig"));
+        let expected = [
+            "MMAP_CHECK euid=0",
+            "BPRM_CHECK euid=0",
+            "MODULE_CHECK",
+            "FIRMWARE_CHECK",
+            "POLICY_CHECK",
+        ]
+        .map(|whose| std::format!("appraise func={whose} appraise_type=imasig"));
         assert_eq!(rules, expected);
         let decider = Decider::new(&policy, &kernel, Mode::Enforce);
         assert!(decider.has_appraise_rule(crate::policy::ast::Func::PolicyCheck));

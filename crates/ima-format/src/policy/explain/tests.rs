@@ -79,11 +79,17 @@ fn the_default_is_summed_up() {
     says(text, "Root: programs, scripts and shared libraries: what is signed.");
     says(text, "Other users: programs, scripts and shared libraries: anything.");
     says(text, "Set-user-ID programs of root's, by other users: what is signed.");
-    says(text, "Modules: what is signed; of a process with the capability but not root's id");
+    says(text, "Modules: what is signed.");
     says(text, "Firmware: what is signed.");
     says(text, "Kernels by kexec: anything.");
     says(text, "Rules written as text are refused");
     says(text, "sh script.sh");
+}
+
+#[test]
+fn a_uid_on_what_the_kernel_reads_leaves_a_gap() {
+    let text = "appraise func=MODULE_CHECK euid=0 appraise_type=imasig\n";
+    says(text, "Modules: what is signed; of a process with the capability but not root's id");
 }
 
 #[test]

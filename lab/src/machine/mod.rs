@@ -58,6 +58,16 @@ pub enum Tpm {
     Version2,
 }
 
+/// A part of the kernel that a machine can be without, for all that its programs can see:
+/// the kernel has it but does not initialize it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// IMA: no `ima` in securityfs, no `.ima` keyring.
+    Ima,
+    /// securityfs: it cannot be mounted, and there is nowhere to.
+    Securityfs,
+}
+
 /// How a machine ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
@@ -135,6 +145,14 @@ impl Machine {
     pub fn disc(mut self, image: &Image, disc: Disc) -> Self {
         self.discs.push((image.path().to_owned(), disc));
         self
+    }
+
+    /// Its kernel does without a part.
+    pub fn without(self, part: Part) -> Self {
+        self.append(match part {
+            Part::Ima => "initcall_blacklist=init_ima,ima_mok_init",
+            Part::Securityfs => "initcall_blacklist=securityfs_init",
+        })
     }
 
     /// A word for the kernel's command line.

@@ -199,7 +199,14 @@ impl Machine {
     }
 }
 
-/// Where logs of machines in failed tests go.
-fn failures() -> PathBuf {
-    host::target_directory().join("lab/failed")
+/// Keeps the log of a console for whoever looks into the failed test that this thread runs.
+pub(crate) fn keep_console(console: &str) {
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or("machine").replace("::", "-");
+    let directory = host::target_directory().join("lab/failed");
+    let path = directory.join(name).with_extension("log");
+    match std::fs::create_dir_all(&directory).and_then(|()| std::fs::write(&path, console)) {
+        Ok(()) => host::say(&format!("the console's log is in {}", path.display())),
+        Err(error) => host::say(&format!("{}: {error}", path.display())),
+    }
 }

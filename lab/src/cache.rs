@@ -2,8 +2,8 @@
 //! named by the hash of all that it is built from.
 
 use std::fs::{self, File};
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
@@ -45,21 +45,33 @@ impl Inputs {
 /// would only slow each other down. Given back when dropped.
 #[derive(Debug)]
 pub struct BuildLock {
-    _file: OwnedFd,
+    file: File,
 }
 
 impl BuildLock {
     /// Waits for it.
     pub fn take() -> Result<Self> {
         let path = root()?.join("build.lock");
-        let file = File::create(&path).with_context(|| format!("open {}", path.display()))?;
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .with_context(|| format!("open {}", path.display()))?;
         let operation = rustix::fs::FlockOperation::NonBlockingLockExclusive;
         if rustix::fs::flock(&file, operation).is_err() {
             crate::host::say("waiting for another build");
             rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)
                 .with_context(|| format!("lock {}", path.display()))?;
         }
-        Ok(Self { _file: file.into() })
+        Ok(Self { file })
+    }
+
+    /// The lock as the (empty) standard input of a build: it lasts as long as the build
+    /// then, even if the lab is killed before.
+    pub fn input(&self) -> Result<Stdio> {
+        Ok(self.file.try_clone()?.into())
     }
 }
 

@@ -7,7 +7,7 @@ use crate::host::{self, Missing};
 use crate::image::{Image, Tree};
 use crate::kernel::{self, Kernel, Series, Variant};
 use crate::keys::KeyStore;
-use crate::machine::{Disc, Guest, Machine};
+use crate::machine::{keep_console, Disc, Ended, Guest, Machine};
 
 /// The policy that the layer installs.
 pub const DEFAULT_POLICY: &str =
@@ -83,7 +83,12 @@ pub fn run(series: Series, scenario: impl FnOnce(&Kernel) -> Result<()>) {
     let name = std::thread::current().name().unwrap_or("a scenario").to_owned();
     match error.downcast_ref::<Missing>() {
         Some(missing) if !in_ci() => host::say(&format!("SKIPPED {name}: {missing}")),
-        _ => panic!("{error:?}"),
+        _ => {
+            if let Some(ended) = error.downcast_ref::<Ended>() {
+                keep_console(&ended.record.console);
+            }
+            panic!("{error:?}")
+        }
     }
 }
 

@@ -1,5 +1,8 @@
 //! Signatures by every key algorithm that the kernel knows verify.
 
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use anyhow::Result;
 use lab::image::Tree;
 use lab::kernel::Series;
 use lab::keys::{Algorithm, KeyStore};
@@ -7,29 +10,43 @@ use lab::on_each_kernel;
 use lab::protocol::{Action, Errno};
 use lab::scenario::{Enforced, DEFAULT_POLICY};
 
+type Stores = Vec<(Algorithm, KeyStore)>;
+
+/// A store of each algorithm, shared by tests that run at the same time: a large RSA key
+/// takes longer to find than a machine to boot.
+fn stores() -> Result<Arc<Stores>> {
+    static SHARED: Mutex<Weak<Stores>> = Mutex::new(Weak::new());
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(stores) = shared.upgrade() {
+        return Ok(stores);
+    }
+    let store = |algorithm| Ok((algorithm, KeyStore::create(algorithm)?));
+    let stores = Arc::new(Algorithm::ALL.into_iter().map(store).collect::<Result<_>>()?);
+    *shared = Arc::downgrade(&stores);
+    Ok(stores)
+}
+
 on_each_kernel! {
     fn every_key_algorithm_verifies(kernel) {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
         let root = Tree::small_root()?;
         root.sign_all(&store)?;
-        let mut stores = Vec::new();
-        for algorithm in Algorithm::ALL {
-            let store = KeyStore::create(algorithm)?;
-            let program = format!("/opt/{}", algorithm.name());
-            root.copy("/usr/bin/true", &program)?;
-            root.sign(&store, &[&program])?;
-            stores.push((algorithm, program, store));
+        let stores = stores()?;
+        let program = |algorithm: Algorithm| format!("/opt/{}", algorithm.name());
+        for (algorithm, store) in &*stores {
+            root.copy("/usr/bin/true", &program(*algorithm))?;
+            root.sign(store, &[&program(*algorithm)])?;
         }
         let mut enforced = Enforced::new(kernel, &store, &root, DEFAULT_POLICY)?;
-        for (_, _, store) in &stores {
+        for (_, store) in &*stores {
             enforced.machine = enforced.machine.trusting(&store.system_certificate()?);
         }
         let mut guest = enforced.boot()?;
 
-        for (algorithm, program, store) in &stores {
+        for (algorithm, store) in &*stores {
             let certificate = store.ima_certificate()?.into();
             let added = guest.request(Action::AddKey { keyring: ".ima".into(), certificate })?;
-            let execution = guest.execute(&[program])?;
+            let execution = guest.execute(&[&program(*algorithm)])?;
             // ecdsa-nist-p521 came with Linux 6.10
             if *algorithm == Algorithm::P521 && kernel.series() == Series::Linux6_1 {
                 added.is_refused_silently(Errno::ENOPKG);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use lab::image::Tree;
 use lab::kernel::Series;
 use lab::keys::{Algorithm, KeyStore};
-use lab::machine::{Ended, Ending, Machine, Tpm};
+use lab::machine::{Ended, Ending, Guest, Machine, Part, Tpm};
 use lab::on_each_kernel;
 use lab::protocol::{Access, Action, Errno};
 use lab::scenario::{run, Enforced, DEFAULT_POLICY};
@@ -57,6 +57,27 @@ on_each_kernel! {
         let register = guest.read("/sys/class/tpm/tpm0/pcr-sha256/10")?.text();
         assert_eq!(register.trim().len(), 64);
         assert!(register.trim().contains(|digit| digit != '0'), "PCR 10 was never extended");
+        Ok(())
+    }
+
+    fn kernels_can_do_without_ima_and_securityfs(kernel) {
+        let initramfs = Tree::new()?;
+        initramfs.install_agent("/init")?;
+        let initramfs = initramfs.initramfs()?;
+        let machine = |part| Machine::new(kernel).initramfs(&initramfs).without(part);
+        let securityfs = |guest: &mut Guest| guest.mount("x", "securityfs", "/mnt");
+
+        let mut guest = machine(Part::Ima).boot()?;
+        securityfs(&mut guest)?.is_allowed();
+        guest.read("/mnt/ima/policy")?.fails(Errno::ENOENT);
+        guest.read("/mnt/evm")?.is_allowed();
+        let keys = guest.read("/proc/keys")?.text();
+        assert!(keys.contains(" .builtin_trusted_keys") && !keys.contains(" .ima"), "{keys}");
+
+        let mut guest = machine(Part::Securityfs).boot()?;
+        securityfs(&mut guest)?.fails(Errno::ENODEV);
+        let directory = "/sys/kernel/security";
+        guest.request(Action::Remove { path: directory.into() })?.fails(Errno::ENOENT);
         Ok(())
     }
 

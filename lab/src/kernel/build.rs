@@ -47,9 +47,9 @@ pub fn prepare(series: Series, variant: Variant) -> Result<Kernel> {
     let place = cache::root()?.join("kernels").join(recipe.name());
     let kernel = Kernel { series, variant, directory: place };
     if !kernel.directory.exists() {
-        let _lock = BuildLock::take()?;
+        let lock = BuildLock::take()?;
         if !kernel.directory.exists() {
-            recipe.build(&kernel.directory)?;
+            recipe.build(&kernel.directory, &lock)?;
         }
     }
     Ok(kernel)
@@ -94,7 +94,7 @@ impl Recipe {
         format!("linux-{}-{}-{}", self.package_version, self.variant.name(), inputs.name())
     }
 
-    fn build(&self, place: &Path) -> Result<()> {
+    fn build(&self, place: &Path, lock: &BuildLock) -> Result<()> {
         for (name, package) in TOOLS {
             host::program(name, package)?;
         }
@@ -107,7 +107,7 @@ impl Recipe {
         self.unpack(&source)?;
         fs::create_dir_all(&object)?;
         self.configure(&source, &object)?;
-        self.compile(&source, &object)?;
+        self.compile(&source, &object, lock)?;
 
         let publication = Publication::begin(place)?;
         collect(&object, publication.directory())?;
@@ -152,13 +152,13 @@ impl Recipe {
         Ok(())
     }
 
-    fn compile(&self, source: &Path, object: &Path) -> Result<()> {
+    fn compile(&self, source: &Path, object: &Path, lock: &BuildLock) -> Result<()> {
         let jobs = std::thread::available_parallelism().map_or(1, usize::from);
         let log_path = object.join("build.log");
         let log = File::create(&log_path)?;
         let mut make = make(source, object)?;
         make.arg(format!("--jobs={jobs}")).args(["vmlinux", "modules"]);
-        make.stdout(Stdio::piped()).stderr(log.try_clone()?);
+        make.stdin(lock.input()?).stdout(Stdio::piped()).stderr(log.try_clone()?);
         let mut child = make.spawn().context("run make")?;
         let mut progress = Progress::begin(self.title());
         if let Some(stdout) = child.stdout.take() {

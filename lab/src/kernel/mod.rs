@@ -54,15 +54,13 @@ impl FromStr for Series {
     }
 }
 
-/// What a kernel lacks of the full configuration.
+/// What a kernel lacks of the full configuration. Options that most of the kernel's code
+/// looks at are not among them, since all would have to be compiled for each:
+/// [`crate::machine::Machine::without`] does as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Variant {
     /// Nothing: the guest's base and all of the layer's fragments.
     Full,
-    /// `CONFIG_IMA`.
-    WithoutIma,
-    /// `CONFIG_SECURITYFS`, and with it `CONFIG_IMA`, which cannot be without.
-    WithoutSecurityfs,
     /// `CONFIG_IMA_WRITE_POLICY`: one policy after the boot, no more.
     WithoutWritePolicy,
     /// `CONFIG_IMA_LOAD_X509`: `.ima` is empty when the init is started.
@@ -71,20 +69,12 @@ pub enum Variant {
 
 impl Variant {
     /// All.
-    pub const ALL: [Self; 5] = [
-        Self::Full,
-        Self::WithoutIma,
-        Self::WithoutSecurityfs,
-        Self::WithoutWritePolicy,
-        Self::WithoutLoadX509,
-    ];
+    pub const ALL: [Self; 3] = [Self::Full, Self::WithoutWritePolicy, Self::WithoutLoadX509];
 
     /// Its name on the command line and in the cache.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Full => "full",
-            Self::WithoutIma => "without-ima",
-            Self::WithoutSecurityfs => "without-securityfs",
             Self::WithoutWritePolicy => "without-write-policy",
             Self::WithoutLoadX509 => "without-load-x509",
         }
@@ -94,9 +84,6 @@ impl Variant {
     const fn off(self) -> &'static [&'static str] {
         match self {
             Self::Full => &[],
-            Self::WithoutIma => &["IMA"],
-            // TCG_TPM and IMA select it
-            Self::WithoutSecurityfs => &["SECURITYFS", "IMA", "TCG_TPM"],
             Self::WithoutWritePolicy => &["IMA_WRITE_POLICY"],
             Self::WithoutLoadX509 => &["IMA_LOAD_X509"],
         }
@@ -105,10 +92,7 @@ impl Variant {
     /// Options that go with those switched off: beginnings of their names.
     const fn lost(self) -> &'static [&'static str] {
         match self {
-            Self::Full => &[],
-            Self::WithoutIma => &["IMA_"],
-            Self::WithoutSecurityfs => &["IMA_", "TCG_"],
-            Self::WithoutWritePolicy => &[],
+            Self::Full | Self::WithoutWritePolicy => &[],
             Self::WithoutLoadX509 => &["IMA_X509_PATH"],
         }
     }

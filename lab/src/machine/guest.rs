@@ -8,9 +8,8 @@ use anyhow::{bail, Result};
 use lab_agent::{Access, Action, Credentials, Heard, Hello, KernelMessage, Message, Request};
 
 use super::process::Process;
-use super::{Ended, Observation, Record};
+use super::{keep_console, Ended, Observation, Record};
 use crate::audit::AuditRecord;
-use crate::host;
 
 /// How long QEMU may take to end after its guest is gone.
 const LAST_WORDS: Duration = Duration::from_secs(10);
@@ -209,7 +208,7 @@ impl Guest {
 impl Drop for Guest {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            keep_console(&self.process);
+            keep_console(&self.process.console());
         }
     }
 }
@@ -247,14 +246,5 @@ fn heard_all(heard: &Heard) -> Result<()> {
 }
 
 fn ended(process: &mut Process, during: &str, patience: Duration) -> Ended {
-    let record = process.end(patience);
-    keep_console(process);
-    Ended { during: during.to_owned(), record }
-}
-
-fn keep_console(process: &Process) {
-    let thread = std::thread::current();
-    if let Some(path) = process.keep_console(thread.name().unwrap_or("machine")) {
-        host::say(&format!("the console's log is in {}", path.display()));
-    }
+    Ended { during: during.to_owned(), record: process.end(patience) }
 }

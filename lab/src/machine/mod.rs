@@ -58,6 +58,16 @@ pub enum Tpm {
     Version2,
 }
 
+/// A part of the kernel that a machine can be without, for all that its programs can see:
+/// the kernel has it but does not initialize it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// IMA: no `ima` in securityfs, no `.ima` keyring.
+    Ima,
+    /// securityfs: it cannot be mounted, and there is nowhere to.
+    Securityfs,
+}
+
 /// How a machine ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
@@ -137,6 +147,14 @@ impl Machine {
         self
     }
 
+    /// Its kernel does without a part.
+    pub fn without(self, part: Part) -> Self {
+        self.append(match part {
+            Part::Ima => "initcall_blacklist=init_ima,ima_mok_init",
+            Part::Securityfs => "initcall_blacklist=securityfs_init",
+        })
+    }
+
     /// A word for the kernel's command line.
     pub fn append(mut self, word: &str) -> Self {
         self.append.push(word.to_owned());
@@ -181,7 +199,14 @@ impl Machine {
     }
 }
 
-/// Where logs of machines in failed tests go.
-fn failures() -> PathBuf {
-    host::target_directory().join("lab/failed")
+/// Keeps the log of a console for whoever looks into the failed test that this thread runs.
+pub(crate) fn keep_console(console: &str) {
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or("machine").replace("::", "-");
+    let directory = host::target_directory().join("lab/failed");
+    let path = directory.join(name).with_extension("log");
+    match std::fs::create_dir_all(&directory).and_then(|()| std::fs::write(&path, console)) {
+        Ok(()) => host::say(&format!("the console's log is in {}", path.display())),
+        Err(error) => host::say(&format!("{}: {error}", path.display())),
+    }
 }

@@ -2,14 +2,13 @@
 
 use std::fs;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-use super::{console, failures, qemu, tpm, Ending, Machine, Record, Tpm};
+use super::{console, qemu, tpm, Ending, Machine, Record, Tpm};
 use crate::host;
 
 /// Where the serial console goes.
@@ -92,14 +91,6 @@ impl Process {
     /// What was written to the serial console so far.
     pub(super) fn console(&self) -> String {
         self.file("console")
-    }
-
-    /// Keeps the console's log where people find it; gives its place.
-    pub(super) fn keep_console(&self, name: &str) -> Option<PathBuf> {
-        let path = failures().join(name.replace("::", "-")).with_extension("log");
-        fs::create_dir_all(failures()).ok()?;
-        fs::write(&path, self.console()).ok()?;
-        Some(path)
     }
 
     fn file(&self, name: &str) -> String {

@@ -43,6 +43,45 @@ impl Algorithm {
     }
 }
 
+/// Who signs a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Issuer {
+    /// The key that is built into the kernel.
+    System,
+    /// The key for `.secondary_trusted_keys`.
+    Secondary,
+}
+
+/// A key with its certificate that is in no store.
+#[derive(Debug)]
+pub struct Signer {
+    directory: TempDir,
+}
+
+impl Signer {
+    fn key(&self) -> PathBuf {
+        self.directory.path().join("signer.key")
+    }
+
+    fn pem(&self) -> PathBuf {
+        self.directory.path().join("signer.crt")
+    }
+
+    /// Its certificate, DER.
+    pub fn certificate(&self) -> Result<Vec<u8>> {
+        let mut openssl = host::command("openssl", "openssl")?;
+        openssl.args(["x509", "-outform", "DER", "-in"]).arg(self.pem());
+        Ok(host::run(&mut openssl)?.stdout)
+    }
+
+    /// Signs files.
+    pub fn sign(&self, paths: &[PathBuf]) -> Result<()> {
+        let mut sign = programs::imactl()?;
+        sign.args(["--quiet", "sign", "--key"]).arg(self.key()).arg("--cert").arg(self.pem());
+        host::run(sign.arg("--").args(paths)).map(drop)
+    }
+}
+
 /// A key store.
 #[derive(Debug)]
 pub struct KeyStore {
@@ -109,6 +148,28 @@ impl KeyStore {
         openssl.args(["-addext", "authorityKeyIdentifier=keyid:always"]);
         openssl.arg("-key").arg(self.directory().join("ima_keys/x509_ima.key"));
         Ok(host::run(&mut openssl)?.stdout)
+    }
+
+    /// Another IMA signer, its certificate signed by the store's system or secondary key.
+    pub fn another_signer(&self, name: &str, issuer: Issuer) -> Result<Signer> {
+        let signer =
+            Signer { directory: tempfile::Builder::new().prefix("lab-signer-").tempdir()? };
+        let issuer = self.directory().join(match issuer {
+            Issuer::System => "system_trusted_keys/system_trusted_key",
+            Issuer::Secondary => "secondary_trusted_keys/secondary_trusted_key",
+        });
+        let mut openssl = host::command("openssl", "openssl")?;
+        openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30"]);
+        openssl.arg("-subj").arg(format!("/CN={name}"));
+        openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+        openssl.args(["-addext", "keyUsage=critical,digitalSignature"]);
+        openssl.args(["-addext", "subjectKeyIdentifier=hash"]);
+        openssl.args(["-addext", "authorityKeyIdentifier=keyid:always"]);
+        openssl.arg("-CA").arg(issuer.with_extension("crt"));
+        openssl.arg("-CAkey").arg(issuer.with_extension("key"));
+        openssl.arg("-keyout").arg(signer.key()).arg("-out").arg(signer.pem());
+        host::run(&mut openssl)?;
+        Ok(signer)
     }
 
     /// Signs files, and all files in directories, with the IMA key.

@@ -7,6 +7,7 @@
 //! | [`image`] | puts trees of files together, signs them, makes discs and initramfs of them |
 //! | [`machine`] | boots them under QEMU and has the agent inside do things |
 //! | [`audit`] | reads what the kernel says about refusals |
+//! | [`boot`] | boots them with imactl-init |
 //! | [`scenario`] | what the scenarios in `tests/` share |
 //!
 //! The README tells how to run it and where it keeps things.
@@ -14,6 +15,7 @@
 #![warn(missing_docs)]
 
 pub mod audit;
+pub mod boot;
 pub mod cache;
 pub mod host;
 pub mod image;

@@ -40,6 +40,20 @@ pub fn agent() -> Result<&'static Path> {
     })
 }
 
+/// `imactl-init`, as it goes into an initramfs: the one that `IMACTL_INIT_PROGRAM` names,
+/// else the checkout's.
+pub fn imactl_init() -> Result<&'static Path> {
+    static PROGRAM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    built(&PROGRAM, "imactl-init", || {
+        if let Some(program) = std::env::var_os("IMACTL_INIT_PROGRAM") {
+            return Ok(program.into());
+        }
+        let arguments = ["run", "--quiet", "--package", "xtask", "--", "init", "--target", TARGET];
+        host::run(cargo().args(arguments))?;
+        Ok(host::target_directory().join(TARGET).join("release/imactl-init"))
+    })
+}
+
 fn built(
     program: &'static OnceLock<Result<PathBuf, String>>,
     name: &str,

@@ -78,7 +78,12 @@ pub fn enforce(guest: &mut Guest, kind: &str) -> Result<()> {
 /// Runs a scenario on the full kernel of a series. What is missing on the host skips it,
 /// loudly, and fails it where `CI=true`.
 pub fn run(series: Series, scenario: impl FnOnce(&Kernel) -> Result<()>) {
-    let result = kernel::prepare(series, Variant::Full).and_then(|kernel| scenario(&kernel));
+    run_on(series, Variant::Full, scenario);
+}
+
+/// The same on another kernel of the series.
+pub fn run_on(series: Series, variant: Variant, scenario: impl FnOnce(&Kernel) -> Result<()>) {
+    let result = kernel::prepare(series, variant).and_then(|kernel| scenario(&kernel));
     let Err(error) = result else { return };
     let name = std::thread::current().name().unwrap_or("a scenario").to_owned();
     match error.downcast_ref::<Missing>() {

@@ -1,5 +1,10 @@
 //! Scenarios: what the kernel allows and refuses, a file each, on each kernel.
 
+mod boot_certificates;
+mod boot_failures;
+mod boot_policies;
+mod boot_roots;
+mod boot_step;
 mod key_algorithms;
 mod machines;
 mod modules_and_firmware;

@@ -70,6 +70,13 @@ impl Tree {
         Ok(tree)
     }
 
+    /// An initramfs whose init is imactl-init, with the same files.
+    pub fn boot_initramfs(store: &KeyStore, policy: &str) -> Result<Self> {
+        let tree = Self::small_initramfs(store, policy)?;
+        tree.take(programs::imactl_init()?, "/init")?;
+        Ok(tree)
+    }
+
     /// The tree's top on the host.
     pub fn directory(&self) -> &Path {
         &self.directory
@@ -170,6 +177,11 @@ impl Tree {
             .open(&to)
             .with_context(|| format!("open {}", to.display()))?;
         Ok(file.write_all(&[0])?)
+    }
+
+    /// Removes a file.
+    pub fn remove(&self, path: &str) -> Result<()> {
+        fs::remove_file(self.path(path)).with_context(|| format!("remove {path}"))
     }
 
     fn prepare(&self, path: &str) -> Result<PathBuf> {

@@ -1,0 +1,96 @@
+//! Machines that imactl-init boots.
+
+use anyhow::Result;
+
+use crate::image::{Image, Tree};
+use crate::kernel::Kernel;
+use crate::keys::KeyStore;
+use crate::machine::{Disc, Guest, Machine, Record};
+use crate::scenario::DEFAULT_POLICY;
+
+/// Size of a root disc; most of it is a hole.
+const ROOT_SIZE: u64 = 64 << 20;
+
+/// A machine with imactl-init in its initramfs and a root disc, put together step by step.
+#[derive(Debug)]
+pub struct Boot {
+    /// Its initramfs: init, certificate, the layer's policy as the default one.
+    pub initramfs: Tree,
+    /// Its root, with the agent as init; to be signed.
+    pub root: Tree,
+    machine: Machine,
+}
+
+/// Which file system the root disc has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileSystem {
+    /// ext4.
+    Ext4,
+    /// squashfs.
+    Squashfs,
+    /// erofs.
+    Erofs,
+}
+
+impl Boot {
+    /// A machine whose init is imactl-init, with the agent as the init of its root.
+    pub fn new(kernel: &Kernel, store: &KeyStore) -> Result<Self> {
+        let initramfs = Tree::boot_initramfs(store, DEFAULT_POLICY)?;
+        Self::with(kernel, store, initramfs).map(|boot| boot.append("root=/dev/vda"))
+    }
+
+    /// A machine whose init is the agent, which finds imactl-init as `/usr/bin/imactl-init`.
+    pub fn step(kernel: &Kernel, store: &KeyStore) -> Result<Self> {
+        let initramfs = Tree::small_initramfs(store, DEFAULT_POLICY)?;
+        initramfs.take(crate::programs::imactl_init()?, "/usr/bin/imactl-init")?;
+        Self::with(kernel, store, initramfs)
+    }
+
+    fn with(kernel: &Kernel, store: &KeyStore, initramfs: Tree) -> Result<Self> {
+        let root = Tree::small_root()?;
+        let machine = Machine::new(kernel).trusting(&store.system_certificate()?);
+        Ok(Self { initramfs, root, machine })
+    }
+
+    /// More words on the command line.
+    pub fn append(mut self, words: &str) -> Self {
+        self.machine = self.machine.append(words);
+        self
+    }
+
+    /// Boots it until an agent is up.
+    pub fn up(self) -> Result<Guest> {
+        self.up_from(FileSystem::Ext4)
+    }
+
+    /// The same from a root disc of another kind.
+    pub fn up_from(self, root: FileSystem) -> Result<Guest> {
+        let root = match root {
+            FileSystem::Ext4 => self.root.ext4(ROOT_SIZE)?,
+            FileSystem::Squashfs => self.root.squashfs()?,
+            FileSystem::Erofs => self.root.erofs()?,
+        };
+        self.up_from_disc(&root)
+    }
+
+    /// The same from a disc of any kind.
+    pub fn up_from_disc(self, disc: &Image) -> Result<Guest> {
+        let initramfs = self.initramfs.initramfs()?;
+        self.machine.initramfs(&initramfs).disc(disc, Disc::Discarded).boot()
+    }
+
+    /// Boots a machine that is not to get as far as its agent, until it ends. Machines that
+    /// stop do so by a reboot at once, which ends QEMU.
+    pub fn ends(self) -> Result<Record> {
+        let (initramfs, root) = (self.initramfs.initramfs()?, self.root.ext4(ROOT_SIZE)?);
+        let machine = self.machine.append("imactl.timeout=0").initramfs(&initramfs);
+        machine.disc(&root, Disc::Discarded).run()
+    }
+}
+
+/// Boots a machine of [`Boot::step`] and mounts its root at `/sysroot`.
+pub fn mounted(boot: Boot) -> Result<Guest> {
+    let mut guest = boot.up()?;
+    guest.mount("/dev/vda", "ext4", "/sysroot")?.is_allowed();
+    Ok(guest)
+}

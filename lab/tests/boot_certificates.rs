@@ -1,0 +1,117 @@
+//! imactl-init as /init: certificates of the initramfs and of the real root.
+
+use lab::boot::Boot;
+use lab::keys::{Algorithm, Issuer, KeyStore};
+use lab::machine::Ending;
+use lab::on_each_kernel;
+use lab::protocol::Errno;
+
+on_each_kernel! {
+    fn a_certificate_of_the_real_root_is_loaded_and_its_programs_run(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let other = store.another_signer("another", Issuer::System)?;
+        let boot = Boot::new(kernel, &store)?;
+        boot.root.sign_all(&store)?;
+        boot.root.copy("/usr/bin/true", "/opt/other")?;
+        other.sign(&[boot.root.path("/opt/other")])?;
+        boot.root.write("/etc/keys/x509_ima_other.der", other.certificate()?, 0o644)?;
+        let mut guest = boot.up()?;
+
+        assert!(guest.boot_says("certificate \"another\" (/sysroot/etc/keys/x509_ima_other.der) loaded into .ima"));
+        assert!(guest.boot_says("secured in "));
+        assert!(guest.boot_says(": 2 certificates, 1 policy, 5 rules in force, appraisal mode enforce"));
+        guest.execute(&["/opt/other"])?.is_allowed();
+        guest.copy("/usr/bin/true", "/opt/copy")?.is_allowed();
+        guest.execute(&["/opt/copy"])?.is_refused(Errno::EACCES, "IMA-signature-required");
+        Ok(())
+    }
+
+    fn a_secondary_trusted_key_vouches_for_an_ima_certificate(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let vendor = store.another_signer("vendor", Issuer::Secondary)?;
+        for secondary in [true, false] {
+            let boot = Boot::new(kernel, &store)?;
+            boot.root.sign_all(&store)?;
+            boot.root.copy("/usr/bin/true", "/opt/vendor")?;
+            vendor.sign(&[boot.root.path("/opt/vendor")])?;
+            boot.root.write("/etc/keys/x509_ima_vendor.der", vendor.certificate()?, 0o644)?;
+            if secondary {
+                let certificate = store.secondary_certificate()?;
+                boot.root.write("/etc/keys/x509_secondary_a.der", certificate, 0o644)?;
+            }
+            let mut guest = boot.up()?;
+
+            let run = guest.execute(&["/opt/vendor"])?;
+            if secondary {
+                assert!(guest.boot_says("loaded into .secondary_trusted_keys"));
+                run.is_allowed();
+            } else {
+                assert!(guest.boot_says(
+                    "ENOKEY: required key not available: it was signed by no key of \
+                     .builtin_trusted_keys or .secondary_trusted_keys"
+                ));
+                run.is_refused(Errno::EACCES, "invalid-signature");
+            }
+        }
+        Ok(())
+    }
+
+    fn refused_certificates_stop_neither_the_boot_nor_the_others(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let other = store.another_signer("another one", Issuer::System)?;
+        let boot = Boot::new(kernel, &store)?;
+        boot.root.sign_all(&store)?;
+        let certificate = store.self_signed_ima_certificate()?;
+        for (name, content) in [
+            ("x509_ima_a.der", &certificate[..]),
+            ("x509_ima_b.der", b"no certificate"),
+            ("x509_ima_c.der", b""),
+            ("x509_ima z.der", &other.certificate()?),
+        ] {
+            boot.root.write(&format!("/etc/keys/{name}"), content, 0o644)?;
+        }
+        boot.root.symlink("/etc/keys/x509_ima_d.der", "/etc/nowhere")?;
+        let guest = boot.up()?;
+
+        // the self-signed one is for the key of the initramfs's: it is there already
+        for words in [
+            "(/sysroot/etc/keys/x509_ima_a.der) is in .ima",
+            "(/sysroot/etc/keys/x509_ima_b.der) refused by .ima: EBADMSG: malformed: it is no X.509",
+            "(/sysroot/etc/keys/x509_ima_c.der) refused by .ima: EINVAL",
+            "cannot read certificate /sysroot/etc/keys/x509_ima_d.der: ENOENT",
+            "certificate \"another one\" (/sysroot/etc/keys/x509_ima z.der) loaded into .ima",
+        ] {
+            assert!(guest.boot_says(words), "{words}: {:#?}", guest.boot_messages());
+        }
+        Ok(())
+    }
+
+    fn a_strangers_certificate_is_refused_with_its_names(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let strangers = KeyStore::create(Algorithm::Rsa2048)?;
+        let stranger = strangers.another_signer("stranger", Issuer::System)?;
+        let boot = Boot::new(kernel, &store)?;
+        boot.root.sign_all(&store)?;
+        boot.root.write("/etc/keys/x509_ima_s.der", stranger.certificate()?, 0o644)?;
+        boot.root.write("/etc/keys/x509_ima_t.der", store.secondary_certificate()?, 0o644)?;
+        let guest = boot.up()?;
+        assert!(guest.boot_says("certificate \"stranger\" of issuer "));
+        assert!(guest.boot_says("(/sysroot/etc/keys/x509_ima_s.der) refused by .ima: ENOKEY"));
+        // an authority's own: Linux 6.1 takes it
+        let authority = guest.boot_says("it is an authority's: .ima takes none since Linux 6.4");
+        assert_eq!(authority, kernel.series() == lab::kernel::Series::Linux6_12);
+        Ok(())
+    }
+
+    fn without_a_certificate_the_boot_stops(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let boot = Boot::new(kernel, &store)?;
+        boot.initramfs.remove("/etc/keys/x509_ima.der")?;
+        boot.root.sign_all(&store)?;
+        let record = boot.ends()?;
+        assert_eq!(record.ending, Ending::Off);
+        assert!(record.console.contains("the kernel is not secured: .ima holds no certificate"));
+        assert!(!record.console.contains("policy update"), "no policy before a certificate");
+        Ok(())
+    }
+}

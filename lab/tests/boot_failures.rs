@@ -1,0 +1,131 @@
+//! imactl-init as /init where the kernel cannot be secured: what stops the boot, and what
+//! the command line changes about it.
+
+use lab::boot::Boot;
+use lab::kernel::{Series, Variant};
+use lab::keys::{Algorithm, KeyStore};
+use lab::machine::Ending;
+use lab::on_each_kernel;
+use lab::scenario::run_on;
+
+on_each_kernel! {
+    fn permissive_mode_goes_on_with_a_warning(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let boot = Boot::new(kernel, &store)?;
+        boot.initramfs.remove("/etc/ima/ima_policy.default")?;
+        let mut guest = boot.append("imactl.mode=permissive").up()?;
+        assert!(guest.boot_says("the kernel is not secured: no policy"));
+        assert!(guest.boot_says("GOING ON WITH A KERNEL NOT SECURED"));
+        guest.execute(&["/usr/bin/true"])?.is_allowed();
+        Ok(())
+    }
+
+    fn an_unknown_mode_enforces(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let boot = Boot::new(kernel, &store)?;
+        boot.initramfs.remove("/etc/ima/ima_policy.default")?;
+        let record = boot.append("imactl.mode=permisive").ends()?;
+        assert_eq!(record.ending, Ending::Off);
+        assert!(record.console.contains("is neither enforce nor permissive: enforcing"));
+        Ok(())
+    }
+
+    fn appraisal_off_leaves_the_kernel_alone(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let mut guest = Boot::new(kernel, &store)?.append("ima_appraise=off").up()?;
+        assert!(guest.boot_says("ima_appraise=off: nothing is loaded, and nothing is appraised"));
+        guest.execute(&["/usr/bin/true"])?.is_allowed();
+        assert_eq!(guest.read("/sys/kernel/security/ima/policy")?.text(), "");
+        Ok(())
+    }
+
+    fn appraisal_that_only_logs_is_told(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let mut guest = Boot::new(kernel, &store)?.append("ima_appraise=log").up()?;
+        assert!(guest.boot_says("appraisal mode log"));
+        assert!(guest.boot_says("ima_appraise=log: the kernel refuses no file"));
+        guest.execute(&["/usr/bin/true"])?.audited("IMA-signature-required");
+        Ok(())
+    }
+
+    fn an_unsigned_init_stops_the_boot_with_the_reason(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let record = Boot::new(kernel, &store)?.ends()?;
+        assert_eq!(record.ending, Ending::Off);
+        assert!(record.console.contains("cannot hand over to /sbin/init: EACCES"));
+        assert!(record.console.contains("cause=IMA-signature-required comm=\"init\""));
+        Ok(())
+    }
+
+    fn a_missing_init_stops_the_boot(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let boot = Boot::new(kernel, &store)?;
+        boot.root.sign_all(&store)?;
+        let record = boot.append("init=/sbin/no-init").ends()?;
+        assert_eq!(record.ending, Ending::Off);
+        let words = "cannot hand over to /sbin/no-init: init is not there: ENOENT";
+        assert!(record.console.contains(words));
+        Ok(())
+    }
+}
+
+/// Whatever the root disc holds: the kernel lacks what it takes.
+fn stops_or_goes_on(variant: Variant, words: &str) {
+    for series in Series::ALL {
+        run_on(series, variant, |kernel| {
+            let store = KeyStore::create(Algorithm::Rsa2048)?;
+            let record = Boot::new(kernel, &store)?.ends()?;
+            assert_eq!(record.ending, Ending::Off);
+            assert!(record.console.contains(words), "{}", record.console);
+
+            let guest = Boot::new(kernel, &store)?.append("imactl.mode=permissive").up()?;
+            assert!(guest.boot_says(words));
+            assert!(guest.boot_says("GOING ON WITH A KERNEL NOT SECURED"));
+            Ok(())
+        });
+    }
+}
+
+#[test]
+fn without_ima_the_boot_stops_or_goes_on_as_told() {
+    stops_or_goes_on(Variant::WithoutIma, "the kernel is not secured: this kernel has no IMA");
+}
+
+#[test]
+fn without_securityfs_the_boot_stops_or_goes_on_as_told() {
+    let words = "the kernel is not secured: this kernel has no securityfs";
+    stops_or_goes_on(Variant::WithoutSecurityfs, words);
+}
+
+#[test]
+fn a_kernel_that_takes_one_policy_says_so_of_the_second() {
+    for series in Series::ALL {
+        run_on(series, Variant::WithoutWritePolicy, |kernel| {
+            let store = KeyStore::create(Algorithm::Rsa2048)?;
+            let boot = Boot::new(kernel, &store)?;
+            boot.root.write("/etc/ima/ima_policy", "audit func=BPRM_CHECK\n", 0o400)?;
+            boot.root.sign_all(&store)?;
+            let guest = boot.up()?;
+            assert!(guest.boot_says(
+                "policy /sysroot/etc/ima/ima_policy not loaded: this kernel takes one policy"
+            ));
+            assert!(guest.boot_says("1 policy, 5 rules in force"));
+            Ok(())
+        });
+    }
+}
+
+#[test]
+fn a_kernel_that_loads_no_certificate_itself_is_given_it() {
+    for series in Series::ALL {
+        run_on(series, Variant::WithoutLoadX509, |kernel| {
+            let store = KeyStore::create(Algorithm::Rsa2048)?;
+            let boot = Boot::new(kernel, &store)?;
+            boot.root.sign_all(&store)?;
+            let mut guest = boot.up()?;
+            assert!(guest.boot_says("(/etc/keys/x509_ima.der) loaded into .ima"));
+            guest.execute(&["/usr/bin/true"])?.is_allowed();
+            Ok(())
+        });
+    }
+}

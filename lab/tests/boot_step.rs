@@ -1,0 +1,170 @@
+//! imactl-init as a step of another initramfs: its exit codes, and what it leaves behind.
+
+use lab::boot::{mounted, Boot};
+use lab::kernel::{Series, Variant};
+use lab::keys::{Algorithm, KeyStore};
+use lab::machine::Guest;
+use lab::on_each_kernel;
+use lab::protocol::{Action, Errno};
+use lab::scenario::run_on;
+
+const STEP: [&str; 2] = ["/usr/bin/imactl-init", "/sysroot"];
+
+/// Hands over as the other initramfs would: the agent runs already.
+fn enter(guest: &mut Guest) -> anyhow::Result<()> {
+    let refusal = guest.switch_root("/sysroot", "/sbin/init")?;
+    assert!(refusal.is_none(), "{}", refusal.expect("checked"));
+    Ok(())
+}
+
+on_each_kernel! {
+    fn success_is_0_and_the_policy_in_force(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let boot = Boot::step(kernel, &store)?;
+        boot.root.sign_all(&store)?;
+        boot.root.copy("/usr/bin/true", "/opt/unsigned")?;
+        let mut guest = mounted(boot)?;
+        let step = guest.execute(&STEP)?;
+        let said = step.exits(0);
+        assert!(said.contains("secured in "), "to the standard error too: {said}");
+        assert!(!said.contains('\x1b'), "no colours in a pipe");
+        // of the initramfs nothing can be executed any more
+        guest.execute(&STEP)?.is_refused(Errno::EACCES, "IMA-signature-required");
+        enter(&mut guest)?;
+        guest.execute(&["/usr/bin/true"])?.is_allowed();
+        guest.execute(&["/opt/unsigned"])?.is_refused(Errno::EACCES, "IMA-signature-required");
+        Ok(())
+    }
+
+    fn no_certificate_is_3(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let boot = Boot::step(kernel, &store)?;
+        boot.initramfs.remove("/etc/keys/x509_ima.der")?;
+        let mut guest = mounted(boot.append("imactl.mode=permissive"))?;
+        assert!(guest.execute(&STEP)?.exits(3).contains(".ima holds no certificate"));
+        Ok(())
+    }
+
+    fn no_policy_is_4(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let boot = Boot::step(kernel, &store)?;
+        boot.initramfs.remove("/etc/ima/ima_policy.default")?;
+        let mut guest = mounted(boot)?;
+        assert!(guest.execute(&STEP)?.exits(4).contains("no policy"));
+        Ok(())
+    }
+
+    fn a_broken_policy_is_5(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let boot = Boot::step(kernel, &store)?;
+        boot.initramfs.write("/etc/ima/ima_policy", "nonsense\n", 0o400)?;
+        let mut guest = mounted(boot)?;
+        assert!(guest.execute(&STEP)?.exits(5).contains("line 1, \"nonsense\": EINVAL"));
+        Ok(())
+    }
+
+    fn no_root_and_wrong_usage_are_6(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let mut guest = mounted(Boot::step(kernel, &store)?)?;
+        guest.execute(&["/usr/bin/imactl-init", "/nowhere"])?.exits(6);
+        guest.execute(&["/usr/bin/imactl-init", "--no-such-option"])?.exits(6);
+        let switch = ["/usr/bin/imactl-init", "switch-root", "/sysroot", "/sbin/init"];
+        assert!(guest.execute(&switch)?.exits(6).contains("for the first process"));
+        Ok(())
+    }
+
+    fn appraisal_off_is_0(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let mut guest = mounted(Boot::step(kernel, &store)?.append("ima_appraise=off"))?;
+        assert!(guest.execute(&STEP)?.exits(0).contains("nothing is loaded"));
+        Ok(())
+    }
+
+    fn neither_proc_nor_securityfs_need_be_mounted(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let boot = Boot::step(kernel, &store)?;
+        boot.root.sign_all(&store)?;
+        let mut guest = mounted(boot)?;
+        for target in ["/sys/kernel/security", "/proc"] {
+            guest.request(Action::Unmount { target: target.into() })?.is_allowed();
+        }
+        let said = guest.execute(&STEP)?.exits(0);
+        assert!(said.contains("1 certificate, 1 policy, 5 rules in force"), "{said}");
+        guest.read("/proc/mounts")?.fails(Errno::ENOENT);
+        Ok(())
+    }
+
+    fn names_that_lead_out_of_the_tree_do_not(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let boot = Boot::step(kernel, &store)?;
+        boot.root.symlink("/etc/ima", "/../../etc/ima-of-the-root")?;
+        boot.root.write("/etc/ima-of-the-root/ima_policy", "audit func=BPRM_CHECK\n", 0o400)?;
+        boot.root.sign_all(&store)?;
+        let mut guest = mounted(boot)?;
+        let said = guest.execute(&STEP)?.exits(0);
+        assert!(said.contains("policy /sysroot/etc/ima/ima_policy loaded: 1 rule"), "{said}");
+        Ok(())
+    }
+
+    fn an_overlay_root_is_secured_like_any(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let boot = Boot::step(kernel, &store)?;
+        boot.root.write("/etc/ima/ima_policy", "audit func=BPRM_CHECK\n", 0o400)?;
+        boot.root.sign_all(&store)?;
+        let mut guest = boot.up()?;
+        guest.mount("/dev/vda", "ext4", "/lower")?.is_allowed();
+        guest.mount("tmpfs", "tmpfs", "/mnt")?.is_allowed();
+        for path in ["/mnt/upper", "/mnt/work"] {
+            guest.request(Action::MakeDirectory { path: path.into() })?.is_allowed();
+        }
+        guest
+            .request(Action::Mount {
+                source: "overlay".into(),
+                target: "/sysroot".into(),
+                kind: "overlay".into(),
+                access: lab::protocol::Access::ReadWrite,
+                options: "lowerdir=/lower,upperdir=/mnt/upper,workdir=/mnt/work".into(),
+            })?
+            .is_allowed();
+        let said = guest.execute(&STEP)?.exits(0);
+        assert!(said.contains("2 policies, 6 rules in force"), "{said}");
+        enter(&mut guest)?;
+        guest.execute(&["/usr/bin/true"])?.is_allowed();
+        guest.copy("/usr/bin/true", "/opt-copy")?.is_allowed();
+        guest.execute(&["/opt-copy"])?.is_refused(Errno::EACCES, "IMA-signature-required");
+        Ok(())
+    }
+
+    fn run_on_the_real_root_it_loads_each_policy_once(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let boot = Boot::step(kernel, &store)?;
+        boot.initramfs.write("/etc/ima/ima_policy.site", "audit func=BPRM_CHECK\n", 0o400)?;
+        let mut guest = boot.up()?;
+        // the initramfs in the role of the root: its further policies have no signature
+        let said = guest.execute(&STEP[..1])?.exits(0);
+        assert!(said.contains("policy /etc/ima/ima_policy.site refused: EACCES"), "{said}");
+        assert!(said.contains("1 policy, 5 rules in force"), "{said}");
+        Ok(())
+    }
+}
+
+fn exits_with(variant: Variant, code: i32, words: &str) {
+    for series in Series::ALL {
+        run_on(series, variant, |kernel| {
+            let store = KeyStore::create(Algorithm::Rsa2048)?;
+            let mut guest = mounted(Boot::step(kernel, &store)?)?;
+            assert!(guest.execute(&STEP)?.exits(code).contains(words));
+            Ok(())
+        });
+    }
+}
+
+#[test]
+fn no_securityfs_is_1() {
+    exits_with(Variant::WithoutSecurityfs, 1, "no securityfs");
+}
+
+#[test]
+fn no_ima_is_2() {
+    exits_with(Variant::WithoutIma, 2, "no IMA");
+}

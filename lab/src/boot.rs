@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::image::{Image, Tree};
 use crate::kernel::Kernel;
 use crate::keys::KeyStore;
-use crate::machine::{Disc, Guest, Machine, Record};
+use crate::machine::{Disc, Guest, Machine, Part, Record};
 use crate::scenario::DEFAULT_POLICY;
 
 /// Size of a root disc; most of it is a hole.
@@ -55,6 +55,12 @@ impl Boot {
     /// More words on the command line.
     pub fn append(mut self, words: &str) -> Self {
         self.machine = self.machine.append(words);
+        self
+    }
+
+    /// As if the kernel had been built without something.
+    pub fn without(mut self, part: Part) -> Self {
+        self.machine = self.machine.without(part);
         self
     }
 

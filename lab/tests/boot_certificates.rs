@@ -15,7 +15,7 @@ on_each_kernel! {
         boot.root.copy("/usr/bin/true", "/opt/other")?;
         other.sign(&[boot.root.path("/opt/other")])?;
         boot.root.write("/etc/keys/x509_ima_other.der", other.certificate()?, 0o644)?;
-        let mut guest = boot.up()?;
+        let mut guest = boot.append("rw").up()?;
 
         assert!(guest.boot_says("certificate \"another\" (/sysroot/etc/keys/x509_ima_other.der) loaded into .ima"));
         assert!(guest.boot_says("secured in "));

@@ -93,7 +93,7 @@ on_each_kernel! {
         let script = "#!/bin/busybox sh\n\
             B=/bin/busybox\n\
             $B mount -t devtmpfs dev /dev; $B mount -t proc proc /proc; $B mount -t sysfs sys /sys\n\
-            $B mount -t tmpfs run /run; $B mkdir /sysroot; $B mount -o ro /dev/vda /sysroot\n\
+            $B mount -t tmpfs run /run; $B mkdir /sysroot; $B mount -t ext4 -o ro /dev/vda /sysroot\n\
             exec /usr/bin/imactl-init switch-root --secure /sysroot /sbin/init\n";
         boot.initramfs.write("/init", script, 0o755)?;
         boot.initramfs.install("/usr/bin/busybox", "busybox-static")?;
@@ -112,7 +112,7 @@ on_each_kernel! {
         boot.root.sign_all(&store)?;
         let script = "#!/bin/busybox sh\n\
             B=/bin/busybox\n\
-            $B mount -t devtmpfs dev /dev; $B mkdir /sysroot; $B mount -o ro /dev/vda /sysroot\n\
+            $B mount -t devtmpfs dev /dev; $B mkdir /sysroot; $B mount -t ext4 -o ro /dev/vda /sysroot\n\
             /usr/bin/imactl-init --enforce /sysroot\n\
             exec /sysroot/usr/sbin/switch_root.static /sysroot /sbin/init\n";
         boot.initramfs.write("/init", script, 0o755)?;

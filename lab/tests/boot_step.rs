@@ -1,12 +1,10 @@
 //! imactl-init as a step of another initramfs: its exit codes, and what it leaves behind.
 
 use lab::boot::{mounted, Boot};
-use lab::kernel::{Series, Variant};
 use lab::keys::{Algorithm, KeyStore};
-use lab::machine::Guest;
+use lab::machine::{Guest, Part};
 use lab::on_each_kernel;
 use lab::protocol::{Action, Errno};
-use lab::scenario::run_on;
 
 const STEP: [&str; 2] = ["/usr/bin/imactl-init", "/sysroot"];
 
@@ -33,6 +31,20 @@ on_each_kernel! {
         enter(&mut guest)?;
         guest.execute(&["/usr/bin/true"])?.is_allowed();
         guest.execute(&["/opt/unsigned"])?.is_refused(Errno::EACCES, "IMA-signature-required");
+        Ok(())
+    }
+
+    fn no_securityfs_is_1(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let mut guest = mounted(Boot::step(kernel, &store)?.without(Part::Securityfs))?;
+        assert!(guest.execute(&STEP)?.exits(1).contains("no securityfs"));
+        Ok(())
+    }
+
+    fn no_ima_is_2(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let mut guest = mounted(Boot::step(kernel, &store)?.without(Part::Ima))?;
+        assert!(guest.execute(&STEP)?.exits(2).contains("no IMA"));
         Ok(())
     }
 
@@ -146,25 +158,4 @@ on_each_kernel! {
         assert!(said.contains("1 policy, 5 rules in force"), "{said}");
         Ok(())
     }
-}
-
-fn exits_with(variant: Variant, code: i32, words: &str) {
-    for series in Series::ALL {
-        run_on(series, variant, |kernel| {
-            let store = KeyStore::create(Algorithm::Rsa2048)?;
-            let mut guest = mounted(Boot::step(kernel, &store)?)?;
-            assert!(guest.execute(&STEP)?.exits(code).contains(words));
-            Ok(())
-        });
-    }
-}
-
-#[test]
-fn no_securityfs_is_1() {
-    exits_with(Variant::WithoutSecurityfs, 1, "no securityfs");
-}
-
-#[test]
-fn no_ima_is_2() {
-    exits_with(Variant::WithoutIma, 2, "no IMA");
 }

@@ -1,9 +1,13 @@
 //! procfs, sysfs and securityfs, wherever and whether they are mounted.
 
+use alloc::vec::Vec;
+
 use rustix::fd::OwnedFd;
 use rustix::fs::{self, Mode, OFlags, CWD};
-use rustix::io::Errno;
+use rustix::io::{self, Errno};
 use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags};
+
+use crate::file;
 
 /// A file system that the kernel makes up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +30,35 @@ pub const SECURITY: Pseudo =
 /// The EFI variables.
 pub const EFI_VARIABLES: Pseudo =
     Pseudo { kind: "efivarfs", path: "/sys/firmware/efi/efivars", magic: 0xde5e_81e4 };
+
+/// Short waits of the kernel for its readers (RCU), for as long as this lives.
+///
+/// Each policy is put in force with such a wait: some 10 ms, the most that the step takes.
+#[derive(Debug)]
+pub struct Hurry {
+    switch: OwnedFd,
+    before: Vec<u8>,
+}
+
+impl Hurry {
+    /// Begins it, where the kernel has a switch for it.
+    pub fn begin() -> Option<Self> {
+        let sys = SYS.open().ok()?;
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        let switch = fs::openat(sys, "kernel/rcu_expedited", flags, Mode::empty()).ok()?;
+        let before = file::read(&switch, 64).ok()?;
+        io::pwrite(&switch, b"1\n", 0).ok()?;
+        Some(Self { switch, before })
+    }
+}
+
+impl Drop for Hurry {
+    fn drop(&mut self) {
+        match io::pwrite(&self.switch, &self.before, 0) {
+            Ok(_) | Err(_) => {} // it was written before; at worst the kernel stays in a hurry
+        }
+    }
+}
 
 impl Pseudo {
     /// Its root directory: where it belongs if it is there, else in a mount of our own that

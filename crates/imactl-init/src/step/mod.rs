@@ -105,6 +105,7 @@ pub fn secure(
     };
     let files = work.files(Origin::Initramfs);
     let root_files = (!work.root.is(&work.initramfs)).then(|| work.files(Origin::Root));
+    let _hurry = pseudo::Hurry::begin();
     for step in plan::plan(&files, root_files.as_ref()) {
         work.carry_out(&step)?;
     }

@@ -1,7 +1,10 @@
 //! `imactl policy`
 
 mod check;
+mod explain;
+mod fmt;
 mod load;
+mod ready_made;
 mod snippet;
 mod source;
 
@@ -26,6 +29,10 @@ pub(crate) struct PolicyArgs {
 #[derive(Debug, Subcommand)]
 enum PolicyCommand {
     Check(check::CheckArgs),
+    Fmt(fmt::FmtArgs),
+    Explain(explain::ExplainArgs),
+    Default(ready_made::DefaultArgs),
+    Builtin(ready_made::BuiltinArgs),
     Load(load::LoadArgs),
 }
 
@@ -33,6 +40,10 @@ impl PolicyArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
         match &self.command {
             PolicyCommand::Check(args) => args.run(output),
+            PolicyCommand::Fmt(args) => args.run(output),
+            PolicyCommand::Explain(args) => args.run(output),
+            PolicyCommand::Default(args) => args.run(output),
+            PolicyCommand::Builtin(args) => args.run(output),
             PolicyCommand::Load(args) => args.run(output),
         }
     }

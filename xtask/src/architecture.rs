@@ -35,6 +35,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "rpassword",
             "serde",
             "serde_json",
+            "tempfile",
             "zeroize",
         ],
     ),

@@ -101,6 +101,11 @@ impl Output {
         }
     }
 
+    /// Prints a document that is the answer, as it is, however much is asked for.
+    pub(crate) fn text(&mut self, document: &[u8]) -> io::Result<()> {
+        self.stdout.write_all(document)
+    }
+
     /// Prints a JSON line; nothing where text is wanted.
     pub(crate) fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
         if !self.json {

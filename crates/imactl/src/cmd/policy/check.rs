@@ -1,0 +1,191 @@
+//! `imactl policy check`
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+use ima_format::policy::diagnostic::{Diagnostic, Severity};
+use ima_format::policy::{check, lint, Kernel, KernelVersion};
+use serde::Serialize;
+
+use super::source::PolicyText;
+use super::{snippet, KernelArgs};
+use crate::output::{count, JsonPath, Level, Output, Style};
+use crate::Outcome;
+
+/// Check policies: what the kernel refuses, and what it accepts and nobody should want
+///
+/// The kernel takes all of a policy or nothing: it gives up at the first line that it cannot
+/// read. What it would refuse is an error (exit status 1); where it accepts the policy,
+/// lints look at what the rules come to (docs/policy-lints.md). A comment switches a lint
+/// off: "# imactl: allow(NAME)" for the next rule, "# imactl: allow-file(NAME)" for the file.
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    /// The policies, each for itself
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    kernel: KernelArgs,
+    /// Exit with status 1 on warnings, too
+    #[arg(long)]
+    deny_warnings: bool,
+}
+
+#[derive(Serialize)]
+struct JsonFinding<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    severity: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lint: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+    line: Option<usize>,
+    column: Option<usize>,
+    message: &'a str,
+    reason: Option<&'a str>,
+    hint: Option<&'a str>,
+    #[serde(flatten)]
+    path: JsonPath,
+}
+
+#[derive(Serialize)]
+struct JsonSummary {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(flatten)]
+    path: JsonPath,
+    kernel: String,
+    accepted: bool,
+    errors: u64,
+    warnings: u64,
+    notes: u64,
+}
+
+#[derive(Serialize)]
+struct JsonError {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(flatten)]
+    path: JsonPath,
+    error: String,
+}
+
+/// How many findings of each severity.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Counts {
+    pub(super) errors: u64,
+    pub(super) warnings: u64,
+    notes: u64,
+}
+
+impl CheckArgs {
+    pub(super) fn run(&self, output: &mut Output) -> Result<Outcome> {
+        let kernel = self.kernel.resolve();
+        warn_of_hearsay(kernel.version, output);
+        let mut outcome = Outcome::Good;
+        for file in &self.files {
+            let text = match PolicyText::of(file, &kernel) {
+                Ok(text) => text,
+                Err(error) => {
+                    let (kind, path, text) = ("error", file.as_path().into(), format!("{error:#}"));
+                    output.json(&JsonError { kind, path, error: text.clone() })?;
+                    if !output.is_json() {
+                        output.complain(Style::Bad, "error:", &text);
+                    }
+                    outcome = outcome.max(Outcome::Failed);
+                    continue;
+                }
+            };
+            let found = check(&text.bytes, &kernel, text.loading);
+            let counts = tell(&found, file, &text, output)?;
+            summarize(&found, counts, file, &text, &kernel, output)?;
+            if counts.errors > 0 || (self.deny_warnings && counts.warnings > 0) {
+                outcome = outcome.max(Outcome::Finding);
+            }
+        }
+        Ok(outcome)
+    }
+}
+
+/// Says so where the grammar was not read off the kernel's source.
+pub(super) fn warn_of_hearsay(version: KernelVersion, output: &mut Output) {
+    if !version.is_verified() && !output.is_json() {
+        let text = format!(
+            "what Linux {version} accepts is told by the kernel's history; 6.1 and 6.12 were tried"
+        );
+        output.warn(&text);
+    }
+}
+
+/// Tells findings one by one.
+fn tell(
+    found: &[Diagnostic],
+    path: &Path,
+    text: &PolicyText,
+    output: &mut Output,
+) -> Result<Counts> {
+    let mut counts = Counts::default();
+    for found in found {
+        *match found.severity {
+            Severity::Error => &mut counts.errors,
+            Severity::Warning => &mut counts.warnings,
+            Severity::Note => &mut counts.notes,
+        } += 1;
+        let is_lint = lint::find(found.name).is_some() && found.severity != Severity::Error;
+        output.json(&JsonFinding {
+            kind: "finding",
+            severity: found.severity.name(),
+            lint: is_lint.then_some(found.name),
+            error: (!is_lint).then_some(found.name),
+            line: found.location.map(|location| location.line),
+            column: found.location.map(|location| location.column),
+            message: &found.message,
+            reason: found.reason,
+            hint: found.hint.as_deref(),
+            path: path.into(),
+        })?;
+        let level = match found.severity {
+            Severity::Note => Level::Normal,
+            _ => Level::Quiet,
+        };
+        let shown = snippet::render(found, &text.name, &text.bytes, output);
+        output.line(level, &shown)?;
+    }
+    Ok(counts)
+}
+
+fn summarize(
+    found: &[Diagnostic],
+    counts: Counts,
+    path: &Path,
+    text: &PolicyText,
+    kernel: &Kernel,
+    output: &mut Output,
+) -> Result<()> {
+    let Counts { errors, warnings, notes } = counts;
+    output.json(&JsonSummary {
+        kind: "summary",
+        path: path.into(),
+        kernel: kernel.version.to_string(),
+        accepted: errors == 0,
+        errors,
+        warnings,
+        notes,
+    })?;
+    let version = kernel.version;
+    let line = if errors > 0 {
+        let refused = output.paint(Style::Bad, &format!("refused by Linux {version}"));
+        let line = found.iter().find_map(|found| found.location).map_or(1, |it| it.line);
+        let whole = format!("it gives up at line {line} and takes no rule of the file");
+        format!("{}: {refused}, {}: {whole}", text.name, count(errors, "error"))
+    } else {
+        let accepted = output.paint(Style::Good, &format!("accepted by Linux {version}"));
+        let counts = [(warnings, "warning"), (notes, "note")];
+        let counts = counts.iter().filter(|(number, _)| *number > 0);
+        let counts: Vec<_> = counts.map(|(number, noun)| count(*number, noun)).collect();
+        let counts = if counts.is_empty() { "nothing to say".into() } else { counts.join(", ") };
+        format!("{}: {accepted}, {counts}", text.name)
+    };
+    Ok(output.line(Level::Normal, &line)?)
+}

@@ -1,0 +1,77 @@
+//! `imactl policy explain`
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use ima_format::policy::explain;
+use serde::Serialize;
+
+use super::check::warn_of_hearsay;
+use super::source::Loaded;
+use super::KernelArgs;
+use crate::output::{Level, Output, Style};
+use crate::Outcome;
+
+/// Tell in plain words what a policy does: each rule, and the whole
+///
+/// Several policies are taken as loaded one after the other: the kernel tries the rules of
+/// the first, then those of the next.
+#[derive(Debug, Args)]
+pub(super) struct ExplainArgs {
+    /// The policies, in the order of loading
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    kernel: KernelArgs,
+}
+
+#[derive(Serialize)]
+struct JsonRule<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    file: Option<&'a str>,
+    line: Option<usize>,
+    rule: &'a str,
+    meaning: &'a str,
+}
+
+#[derive(Serialize)]
+struct JsonTopic<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'a str,
+    statements: &'a [String],
+}
+
+impl ExplainArgs {
+    pub(super) fn run(&self, output: &mut Output) -> Result<Outcome> {
+        let kernel = self.kernel.resolve();
+        warn_of_hearsay(kernel.version, output);
+        let loaded = Loaded::of(&self.files, &kernel)?;
+        let explanation = explain(&loaded.policy, &kernel);
+        for (number, rule) in explanation.rules.iter().enumerate() {
+            let place = loaded.file_and_line(number);
+            output.json(&JsonRule {
+                kind: "rule",
+                file: place.map(|(file, _)| file),
+                line: place.map(|(_, line)| line),
+                rule: &rule.rule,
+                meaning: &rule.meaning,
+            })?;
+            let place = output.paint(Style::Dim, &format!("{}:", loaded.place(number)));
+            output.line(Level::Normal, &format!("{place} {}", rule.rule))?;
+            output.line(Level::Normal, &format!("    {}\n", rule.meaning))?;
+        }
+        for topic in &explanation.whole {
+            let (title, statements) = (topic.title, &topic.statements);
+            output.json(&JsonTopic { kind: "topic", title, statements })?;
+            let title = output.paint(Style::Bold, title);
+            output.line(Level::Normal, &format!("{title}:"))?;
+            for statement in statements {
+                output.line(Level::Normal, &format!("  - {statement}"))?;
+            }
+        }
+        Ok(Outcome::Good)
+    }
+}

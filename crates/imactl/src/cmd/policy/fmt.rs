@@ -1,0 +1,109 @@
+//! `imactl policy fmt`
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{fchown, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{bail, Context, Result};
+use clap::Args;
+use ima_format::policy::diagnostic::Diagnostic;
+use ima_format::policy::kernel::Feature;
+use ima_format::policy::{read, Fault, Kernel};
+
+use super::snippet;
+use super::source::PolicyText;
+use crate::hint::hinted;
+use crate::output::{Level, Output};
+use crate::Outcome;
+
+/// Print policies in the kernel's own spelling
+///
+/// Rules are printed as the kernel shows them: one space between words, keys in the kernel's
+/// order, old names of hooks replaced, numbers in one form. Comments and empty lines stay. A
+/// missing newline at the end is added; anything else that a kernel refuses stays an error.
+#[derive(Debug, Args)]
+pub(super) struct FmtArgs {
+    /// The policies
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Write nothing; name the files that are not so formatted, and exit with status 1
+    #[arg(long)]
+    check: bool,
+    /// Replace the files; each is whole at any time. A signature does not outlive it
+    #[arg(long, short, conflicts_with = "check")]
+    in_place: bool,
+}
+
+impl FmtArgs {
+    pub(super) fn run(&self, output: &mut Output) -> Result<Outcome> {
+        if self.files.len() > 1 && !self.check && !self.in_place {
+            return Err(hinted("more than one file", "give --check or --in-place"));
+        }
+        let mut outcome = Outcome::Good;
+        for file in &self.files {
+            outcome = outcome.max(self.format(file, output)?);
+        }
+        Ok(outcome)
+    }
+
+    fn format(&self, file: &Path, output: &mut Output) -> Result<Outcome> {
+        let kernel = newest();
+        let text = PolicyText::of(file, &kernel)?;
+        let reading = read(&text.bytes, &kernel, text.loading);
+        let refusals = reading.refusals.iter().filter(|it| it.fault != Fault::NoFinalNewline);
+        let refusals: Vec<_> =
+            refusals.map(|refusal| Diagnostic::of_refusal(refusal, &text.bytes)).collect();
+        if !refusals.is_empty() {
+            for refusal in &refusals {
+                let shown = snippet::render(refusal, &text.name, &text.bytes, output);
+                output.line(Level::Quiet, &shown)?;
+            }
+            return Ok(Outcome::Finding);
+        }
+        let formatted = reading.policy.to_bytes();
+        let changed = formatted != text.bytes;
+        if self.check {
+            if changed {
+                output.line(Level::Quiet, &text.name)?;
+            }
+            return Ok(if changed { Outcome::Finding } else { Outcome::Good });
+        }
+        if self.in_place {
+            if changed {
+                replace(file, &formatted).with_context(|| text.name.clone())?;
+                output.line(Level::Normal, &format!("{}: formatted", text.name))?;
+            }
+        } else {
+            output.text(&formatted)?;
+        }
+        Ok(Outcome::Good)
+    }
+}
+
+/// A kernel that has everything that is known.
+fn newest() -> Kernel {
+    let versions = Feature::ALL.iter().map(|feature| feature.since());
+    versions.max().map_or_else(Kernel::default, Kernel::new)
+}
+
+/// Puts `content` in place of the file's, whose owner and mode stay. Where the path is a
+/// symbolic link, the file that it leads to is replaced, not the link.
+fn replace(file: &Path, content: &[u8]) -> Result<()> {
+    let target = fs::canonicalize(file)?;
+    let metadata = fs::metadata(&target)?;
+    if !metadata.is_file() {
+        bail!("not a regular file");
+    }
+    let directory = target.parent().unwrap_or(Path::new("/"));
+    let mut written = tempfile::Builder::new().prefix(".imactl-").tempfile_in(directory)?;
+    written.write_all(content)?;
+    let now = written.as_file().metadata()?;
+    if (now.uid(), now.gid()) != (metadata.uid(), metadata.gid()) {
+        fchown(written.as_file(), Some(metadata.uid()), Some(metadata.gid()))?;
+    }
+    written.as_file().set_permissions(metadata.permissions())?;
+    written.as_file().sync_all()?;
+    written.persist(&target)?;
+    Ok(())
+}

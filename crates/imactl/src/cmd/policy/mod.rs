@@ -1,0 +1,65 @@
+//! `imactl policy`
+
+mod check;
+mod explain;
+mod fmt;
+mod load;
+mod ready_made;
+mod snippet;
+mod source;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use ima_format::policy::{Kernel, KernelVersion};
+
+use crate::output::Output;
+use crate::Outcome;
+
+/// Check, explain, compare and load policies
+///
+/// Where a policy is asked for, FILE may be - (standard input), builtin:NAME (one that the
+/// kernel brings: builtin:tcb) or default:KIND (one of imactl's: default:appraise). What the
+/// kernel shows in /sys/kernel/security/ima/policy can be given, too.
+#[derive(Debug, Args)]
+pub(crate) struct PolicyArgs {
+    #[command(subcommand)]
+    command: PolicyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum PolicyCommand {
+    Check(check::CheckArgs),
+    Fmt(fmt::FmtArgs),
+    Explain(explain::ExplainArgs),
+    Default(ready_made::DefaultArgs),
+    Builtin(ready_made::BuiltinArgs),
+    Load(load::LoadArgs),
+}
+
+impl PolicyArgs {
+    pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
+        match &self.command {
+            PolicyCommand::Check(args) => args.run(output),
+            PolicyCommand::Fmt(args) => args.run(output),
+            PolicyCommand::Explain(args) => args.run(output),
+            PolicyCommand::Default(args) => args.run(output),
+            PolicyCommand::Builtin(args) => args.run(output),
+            PolicyCommand::Load(args) => args.run(output),
+        }
+    }
+}
+
+/// The kernel that a policy is meant for
+#[derive(Debug, Args)]
+pub(super) struct KernelArgs {
+    /// The kernel's version, 5.10 or later; what uname -r prints will do
+    #[arg(long, value_name = "VERSION", default_value = "6.12", help_heading = "Kernel")]
+    kernel: KernelVersion,
+}
+
+impl KernelArgs {
+    /// A kernel of this version, as the layer's fragments configure it.
+    pub(super) fn resolve(&self) -> Kernel {
+        Kernel::new(self.kernel)
+    }
+}

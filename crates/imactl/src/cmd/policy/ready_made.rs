@@ -1,0 +1,74 @@
+//! `imactl policy default` and `imactl policy builtin`: policies that need not be written.
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use ima_format::policy::builtin::{Builtin, Preset};
+
+use super::source::builtin;
+use super::KernelArgs;
+use crate::output::{Level, Output};
+use crate::Outcome;
+
+/// Print imactl's default policy, with comments
+#[derive(Debug, Args)]
+pub(super) struct DefaultArgs {
+    /// What for: to hold root (appraise), to hold everybody (strict), to record (measure)
+    #[arg(long, value_name = "KIND", default_value = "appraise")]
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Kind {
+    Appraise,
+    Strict,
+    Measure,
+}
+
+impl DefaultArgs {
+    pub(super) fn run(&self, output: &mut Output) -> Result<Outcome> {
+        let preset = match self.kind {
+            Kind::Appraise => Preset::Appraise,
+            Kind::Strict => Preset::Strict,
+            Kind::Measure => Preset::Measure,
+        };
+        output.text(preset.text().as_bytes())?;
+        Ok(Outcome::Good)
+    }
+}
+
+/// Print a policy that the kernel brings, for ima_policy= on its command line
+///
+/// Without a name: list them.
+#[derive(Debug, Args)]
+pub(super) struct BuiltinArgs {
+    /// ima_tcb, tcb, secure_boot, appraise_tcb or critical_data
+    #[arg(value_name = "NAME")]
+    name: Option<String>,
+    #[command(flatten)]
+    kernel: KernelArgs,
+}
+
+impl BuiltinArgs {
+    pub(super) fn run(&self, output: &mut Output) -> Result<Outcome> {
+        match &self.name {
+            Some(name) => output.text(builtin(name)?.text(&self.kernel.resolve()).as_bytes())?,
+            None => {
+                for builtin in Builtin::ALL {
+                    let what = what_for(*builtin);
+                    output.line(Level::Normal, &format!("{builtin:<14} {what}"))?;
+                }
+            }
+        }
+        Ok(Outcome::Good)
+    }
+}
+
+const fn what_for(builtin: Builtin) -> &'static str {
+    match builtin {
+        Builtin::OriginalTcb => "measures programs, and what real root reads (ima_tcb alone)",
+        Builtin::Tcb => "measures programs, what root reads, and policies",
+        Builtin::SecureBoot => "modules, firmware, kernels and policies must be signed",
+        Builtin::AppraiseTcb => "files of root's must have a digest or a signature",
+        Builtin::CriticalData => "measures what subsystems report",
+    }
+}

@@ -1,0 +1,120 @@
+//! Policies as arguments: files, standard input, and those that need no file.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use ima_format::policy::ast::Policy;
+use ima_format::policy::builtin::{Builtin, Preset};
+use ima_format::policy::diagnostic::Diagnostic;
+use ima_format::policy::kernel::InForce;
+use ima_format::policy::{read, Kernel, Loading};
+
+use crate::hint::hinted;
+
+/// Where the kernel shows the policy in force.
+const SECURITYFS: &str = "/sys/kernel/security";
+
+/// The text of a policy.
+#[derive(Debug)]
+pub(super) struct PolicyText {
+    /// The argument, for people.
+    pub(super) name: String,
+    pub(super) bytes: Vec<u8>,
+    /// How the text is to be taken.
+    pub(super) loading: Loading,
+}
+
+impl PolicyText {
+    /// Reads what an argument names.
+    pub(super) fn of(argument: &Path, kernel: &Kernel) -> Result<Self> {
+        let name = argument.display().to_string();
+        let mut loading = Loading::File;
+        let bytes = if let Some(name) = name.strip_prefix("builtin:") {
+            builtin(name)?.text(kernel).into_bytes()
+        } else if let Some(name) = name.strip_prefix("default:") {
+            preset(name)?.text().as_bytes().to_vec()
+        } else if name == "-" {
+            let mut text = Vec::new();
+            io::stdin().read_to_end(&mut text).context("standard input")?;
+            text
+        } else {
+            let text = fs::read(argument).with_context(|| name.clone())?;
+            if fs::canonicalize(argument).is_ok_and(|path| path.starts_with(SECURITYFS)) {
+                loading = Loading::ReadBack;
+            }
+            text
+        };
+        let name = if name == "-" { String::from("standard input") } else { name };
+        Ok(Self { name, bytes, loading })
+    }
+}
+
+/// The kernel's policy with this name.
+pub(super) fn builtin(name: &str) -> Result<Builtin> {
+    Builtin::from_name(name).ok_or_else(|| {
+        hinted(
+            format!("no built-in policy is called {name:?}"),
+            "known: ima_tcb, tcb, secure_boot, appraise_tcb, critical_data",
+        )
+    })
+}
+
+fn preset(name: &str) -> Result<Preset> {
+    Preset::from_name(name).ok_or_else(|| {
+        hinted(
+            format!("no default policy is called {name:?}"),
+            "known: default:appraise, default:strict, default:measure",
+        )
+    })
+}
+
+/// Policies that were loaded one after the other: the kernel appends each to those before.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    /// All rules.
+    pub(crate) policy: Policy,
+    /// The file and line of each rule.
+    places: Vec<(String, usize)>,
+}
+
+impl Loaded {
+    /// Reads policies that `kernel` has to accept.
+    pub(crate) fn of<P: AsRef<Path>>(arguments: &[P], kernel: &Kernel) -> Result<Self> {
+        let mut loaded = Self { policy: Policy::default(), places: Vec::new() };
+        let mut kernel = kernel.clone();
+        for argument in arguments {
+            let text = PolicyText::of(argument.as_ref(), &kernel)?;
+            let reading = read(&text.bytes, &kernel, text.loading);
+            if let Some(refusal) = reading.refusals.first() {
+                let Diagnostic { message, location, .. } =
+                    Diagnostic::of_refusal(refusal, &text.bytes);
+                let column = location.map_or(1, |location| location.column);
+                let place = format!("{}:{}:{column}", text.name, refusal.line);
+                return Err(hinted(
+                    format!("{place}: {message}: Linux {} refuses this policy", kernel.version),
+                    "imactl policy check tells all that is wrong with it",
+                ));
+            }
+            let lines = reading.policy.placed_rules().map(|(place, _)| place.line);
+            loaded.places.extend(lines.map(|line| (text.name.clone(), line)));
+            loaded.policy.items.extend(reading.policy.items);
+            kernel.in_force = InForce::Custom;
+        }
+        Ok(loaded)
+    }
+
+    /// Where a rule, counted from 0, stands: `FILE:LINE`.
+    pub(crate) fn place(&self, rule: usize) -> String {
+        match self.places.get(rule) {
+            Some((name, line)) => format!("{name}:{line}"),
+            None => format!("rule {}", rule + 1),
+        }
+    }
+
+    /// The line of a rule, counted from 0, and its file.
+    pub(crate) fn file_and_line(&self, rule: usize) -> Option<(&str, usize)> {
+        self.places.get(rule).map(|(name, line)| (name.as_str(), *line))
+    }
+}

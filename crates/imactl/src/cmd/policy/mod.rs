@@ -1,10 +1,13 @@
 //! `imactl policy`
 
 mod check;
+mod diff;
+mod event;
 mod explain;
 mod fmt;
 mod load;
 mod ready_made;
+mod simulate;
 mod snippet;
 mod source;
 
@@ -33,6 +36,8 @@ enum PolicyCommand {
     Explain(explain::ExplainArgs),
     Default(ready_made::DefaultArgs),
     Builtin(ready_made::BuiltinArgs),
+    Diff(diff::DiffArgs),
+    Simulate(simulate::SimulateArgs),
     Load(load::LoadArgs),
 }
 
@@ -44,6 +49,8 @@ impl PolicyArgs {
             PolicyCommand::Explain(args) => args.run(output),
             PolicyCommand::Default(args) => args.run(output),
             PolicyCommand::Builtin(args) => args.run(output),
+            PolicyCommand::Diff(args) => args.run(output),
+            PolicyCommand::Simulate(args) => args.run(output),
             PolicyCommand::Load(args) => args.run(output),
         }
     }

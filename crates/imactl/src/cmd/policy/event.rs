@@ -243,8 +243,12 @@ pub(super) fn describe(event: &Event) -> String {
             say(key, &id);
         }
     }
-    for (key, held) in [("cap_setuid", ids.cap_setuid), ("cap_setgid", ids.cap_setgid)] {
-        if (held == Capability::Held) != (ids.euid == 0) {
+    // where all ids are the same it does not matter which of them are looked at
+    for (key, held, several) in [
+        ("cap_setuid", ids.cap_setuid, [ids.euid, ids.suid] != [ids.uid; 2]),
+        ("cap_setgid", ids.cap_setgid, [ids.egid, ids.sgid] != [ids.gid; 2]),
+    ] {
+        if several && (held == Capability::Held) != (ids.euid == 0) {
             say(key, &(held == Capability::Held));
         }
     }

@@ -7,6 +7,7 @@ mod explain;
 mod fmt;
 mod load;
 mod ready_made;
+mod sign;
 mod simulate;
 mod snippet;
 mod source;
@@ -38,6 +39,7 @@ enum PolicyCommand {
     Builtin(ready_made::BuiltinArgs),
     Diff(diff::DiffArgs),
     Simulate(simulate::SimulateArgs),
+    Sign(Box<sign::PolicySignArgs>),
     Load(load::LoadArgs),
 }
 
@@ -51,6 +53,7 @@ impl PolicyArgs {
             PolicyCommand::Builtin(args) => args.run(output),
             PolicyCommand::Diff(args) => args.run(output),
             PolicyCommand::Simulate(args) => args.run(output),
+            PolicyCommand::Sign(args) => args.run(output),
             PolicyCommand::Load(args) => args.run(output),
         }
     }

@@ -38,7 +38,7 @@ enum PolicyCommand {
     Default(ready_made::DefaultArgs),
     Builtin(ready_made::BuiltinArgs),
     Diff(diff::DiffArgs),
-    Simulate(simulate::SimulateArgs),
+    Simulate(Box<simulate::SimulateArgs>),
     Sign(Box<sign::PolicySignArgs>),
     Load(load::LoadArgs),
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use support::{directory, run};
+use support::{directory, run, store};
 
 /// A policy in a file of its own.
 fn policy(directory: &Path, name: &str, text: &str) -> PathBuf {
@@ -190,4 +190,82 @@ fn policies_that_need_not_be_written_are_printed() {
     }
     let ran = run(args!["policy", "builtin", "tbc"]).exits(2);
     assert!(ran.stderr.contains("known: ima_tcb"), "{}", ran.stderr);
+}
+
+#[test]
+fn diff_shows_rules_and_events() {
+    let directory = directory();
+    let before = policy(directory.path(), "before", SIGNED);
+    let after = policy(directory.path(), "after", &format!("dont_appraise fsname=tmpfs\n{SIGNED}"));
+    let ran = run(args!["policy", "diff", before, after]).exits(1);
+    let expected = [
+        "appraise at BPRM_CHECK".to_owned(),
+        format!("- appraised: a signature, not blacklisted  ({}:1: {})", before.display(), SIGNED)
+            .replace('\n', ""),
+        format!("+ nothing  ({}:1: dont_appraise fsname=tmpfs)", after.display()),
+        "  func=BPRM_CHECK uid=0 fowner=0 fsname=tmpfs".to_owned(),
+        String::new(),
+    ];
+    assert_eq!(ran.stdout.lines().collect::<Vec<_>>(), expected);
+    let lines = run(args!["policy", "diff", "--json", before, after]).exits(1).json();
+    assert_eq!(lines[0]["decision"], "appraise");
+    assert_eq!(lines[0]["before"]["line"], 1);
+    assert_eq!(lines.last().unwrap()["differences"], 1);
+    let ran = run(args!["policy", "diff", before, before]).exits(0);
+    assert_eq!(ran.stdout, "both decide alike\n");
+    run(args!["policy", "diff", before, directory.path().join("missing")]).exits(2);
+}
+
+#[test]
+fn simulate_names_the_rule_that_decides() {
+    let ran = run(args!["policy", "simulate", "default:appraise", "--func", "BPRM_CHECK"]).exits(0);
+    assert!(ran.stdout.contains("appraise  yes, default:appraise:21:"), "{}", ran.stdout);
+    let event = ["--func", "BPRM_CHECK", "--uid", "1000"];
+    let lines =
+        run(["policy", "simulate", "default:appraise", "--json"].into_iter().chain(event)).exits(0);
+    assert_eq!(lines.json()[0]["appraise"]["done"], false);
+    let ran = run(args!["policy", "simulate", "default:appraise", "--func", "BPRM"]).exits(2);
+    assert!(ran.stderr.contains("known: FILE_CHECK"), "{}", ran.stderr);
+    let ran = run(args!["policy", "simulate", "default:appraise"]).exits(2);
+    assert!(ran.stderr.contains("--func"), "{}", ran.stderr);
+}
+
+#[test]
+fn simulate_takes_events_from_a_file() {
+    let directory = directory();
+    let events = "{\"func\": \"FILE_CHECK\", \"mask\": \"MAY_READ|MAY_WRITE\"}\n\n\
+                  {\"func\": \"KEY_CHECK\", \"keyring\": \".ima\"}\n";
+    let events = policy(directory.path(), "events", events);
+    let rules = policy(
+        directory.path(),
+        "policy",
+        "measure func=FILE_CHECK mask=MAY_READ\nmeasure func=KEY_CHECK keyrings=.ima pcr=11\n",
+    );
+    let lines =
+        run(args!["policy", "simulate", rules, "--events", events, "--json"]).exits(0).json();
+    assert_eq!(lines[0]["measure"]["done"], false, "the mask is compared exactly");
+    assert_eq!((&lines[1]["measure"]["line"], &lines[1]["pcr"]), (&2.into(), &11.into()));
+    fs::write(&events, "{\"func\": \"FILE_CHECK\"}\n{\"fun\": 1}\n").unwrap();
+    let ran = run(args!["policy", "simulate", rules, "--events", events]).exits(2);
+    assert!(ran.stderr.contains("events:2: unknown field `fun`"), "{}", ran.stderr);
+}
+
+#[test]
+fn sign_refuses_what_the_kernel_refuses() {
+    let directory = directory();
+    let keys = store(directory.path(), "p-256");
+    let good = policy(directory.path(), "good", SIGNED);
+    let bad = policy(directory.path(), "bad", "measure x\n");
+    let sign = |extra: &[&std::ffi::OsStr]| {
+        let words = args!["policy", "sign", "--keys", keys, "--detached"];
+        run(words.into_iter().chain(extra.iter().map(|word| word.to_os_string())))
+    };
+    let signature = |file: &Path| file.with_extension("sig").exists();
+    let ran = sign(&[good.as_os_str(), bad.as_os_str()]).exits(1);
+    assert!(ran.stdout.contains("error[unknown-word]"), "{}", ran.stdout);
+    assert!(ran.stderr.contains("nothing signed"), "{}", ran.stderr);
+    assert!(!signature(&good) && !signature(&bad));
+    sign(&[good.as_os_str()]).exits(0);
+    sign(&["--no-check".as_ref(), bad.as_os_str()]).exits(0);
+    assert!(signature(&good) && signature(&bad));
 }

@@ -130,24 +130,9 @@ impl Space {
         };
         let access = match func {
             Func::FileCheck => self.accesses.get(access).copied().unwrap_or(AccessSet::READ),
-            other => access_of(other),
+            other => AccessSet::asked_by(other),
         };
         Event { func, access, credentials, file, labels: self.labels.clone(), data }
-    }
-}
-
-/// The access that a hook other than `FILE_CHECK` is always asked with.
-pub(super) const fn access_of(func: Func) -> AccessSet {
-    match func {
-        Func::BprmCheck | Func::CredsCheck | Func::MmapCheck | Func::MmapCheckReqprot => {
-            AccessSet::EXEC
-        }
-        Func::KeyCheck
-        | Func::CriticalData
-        | Func::KexecCmdline
-        | Func::PostSetattr
-        | Func::SetxattrCheck => AccessSet::NONE,
-        _ => AccessSet::READ,
     }
 }
 

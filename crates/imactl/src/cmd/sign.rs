@@ -67,9 +67,18 @@ struct JsonSummary {
 
 impl SignArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
-        let tree = self.tree.resolve()?;
+        self.run_on(&self.tree.resolve()?, output)
+    }
+
+    /// The files that are asked for.
+    pub(crate) fn tree(&self) -> Result<tree::Tree> {
+        self.tree.resolve()
+    }
+
+    /// Signs these files.
+    pub(crate) fn run_on(&self, tree: &tree::Tree, output: &mut Output) -> Result<Outcome> {
         if self.hash_only {
-            return self.sign(&tree, Labeler::Digest, output);
+            return self.sign(tree, Labeler::Digest, output);
         }
         if self.hash.is_weak() {
             match self.hash {
@@ -83,7 +92,7 @@ impl SignArgs {
         let signer = self.signer.resolve(output)?;
         let what = format!("{} over {}", describe(&signer), self.hash);
         output.line(Level::Verbose, &format!("signing with {what}"))?;
-        self.sign(&tree, Labeler::Signature(&signer), output)
+        self.sign(tree, Labeler::Signature(&signer), output)
     }
 
     fn sign(

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::hash::HashAlgorithm;
+use crate::policy::number;
 
 /// Declares an enum whose variants have one spelling each.
 macro_rules! spelled {
@@ -224,6 +225,11 @@ pub struct Uuid(pub [u8; 16]);
 impl Uuid {
     /// All zero: what the kernel takes for "not set".
     pub const NULL: Self = Self([0; 16]);
+
+    /// Reads it as `blkid` prints it; as in a policy, anything may follow.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        number::uuid(text)
+    }
 }
 
 impl fmt::Display for Uuid {

@@ -20,6 +20,22 @@ impl AccessSet {
     /// `MAY_READ`
     pub const READ: Self = Self::NONE.with(Access::Read);
 
+    /// The access that a hook is always asked with; for `FILE_CHECK`, which is asked with any,
+    /// `MAY_READ`.
+    pub const fn asked_by(func: Func) -> Self {
+        match func {
+            Func::BprmCheck | Func::CredsCheck | Func::MmapCheck | Func::MmapCheckReqprot => {
+                Self::EXEC
+            }
+            Func::KeyCheck
+            | Func::CriticalData
+            | Func::KexecCmdline
+            | Func::PostSetattr
+            | Func::SetxattrCheck => Self::NONE,
+            _ => Self::READ,
+        }
+    }
+
     /// The set with `access` in it.
     #[must_use]
     pub const fn with(self, access: Access) -> Self {

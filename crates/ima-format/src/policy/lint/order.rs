@@ -11,7 +11,7 @@ use crate::policy::ast::{
 };
 use crate::policy::decide::{matches, AccessSet, Event, Match};
 use crate::policy::filesystem;
-use crate::policy::space::{access_of, Space};
+use crate::policy::space::Space;
 
 pub(super) fn find(subject: &Subject<'_>, findings: &mut Vec<Finding>) {
     let fates = fates(subject);
@@ -184,7 +184,7 @@ fn asked_with(func: Func, mask: Mask) -> bool {
     if func == Func::FileCheck {
         return mask.scope == MaskScope::Among || mask.access != Access::Append;
     }
-    access_of(func) == AccessSet::NONE.with(mask.access)
+    AccessSet::asked_by(func) == AccessSet::NONE.with(mask.access)
 }
 
 /// A file system's exclusion behind a rule that takes some of its files.

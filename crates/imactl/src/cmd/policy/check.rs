@@ -119,7 +119,7 @@ pub(super) fn warn_of_hearsay(version: KernelVersion, output: &mut Output) {
 }
 
 /// Tells findings one by one.
-fn tell(
+pub(super) fn tell(
     found: &[Diagnostic],
     path: &Path,
     text: &PolicyText,

@@ -1,10 +1,14 @@
 //! `imactl policy`
 
 mod check;
+mod diff;
+mod event;
 mod explain;
 mod fmt;
 mod load;
 mod ready_made;
+mod sign;
+mod simulate;
 mod snippet;
 mod source;
 
@@ -33,6 +37,9 @@ enum PolicyCommand {
     Explain(explain::ExplainArgs),
     Default(ready_made::DefaultArgs),
     Builtin(ready_made::BuiltinArgs),
+    Diff(diff::DiffArgs),
+    Simulate(Box<simulate::SimulateArgs>),
+    Sign(Box<sign::PolicySignArgs>),
     Load(load::LoadArgs),
 }
 
@@ -44,6 +51,9 @@ impl PolicyArgs {
             PolicyCommand::Explain(args) => args.run(output),
             PolicyCommand::Default(args) => args.run(output),
             PolicyCommand::Builtin(args) => args.run(output),
+            PolicyCommand::Diff(args) => args.run(output),
+            PolicyCommand::Simulate(args) => args.run(output),
+            PolicyCommand::Sign(args) => args.run(output),
             PolicyCommand::Load(args) => args.run(output),
         }
     }

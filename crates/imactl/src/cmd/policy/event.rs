@@ -1,0 +1,277 @@
+//! An event in words: on the command line, in JSON, and for people.
+
+use anyhow::{anyhow, bail, Context, Result};
+use clap::Args;
+use ima_format::policy::ast::{Access, Func, Key, LsmConditions, Name, Uuid};
+use ima_format::policy::decide::{AccessSet, Capability, Credentials, Event, FileFacts, Labels};
+use ima_format::policy::filesystem;
+use serde::{Deserialize, Serialize};
+
+use crate::hint::hinted;
+
+/// The event: what is left out is root, and a file of root's on ext4
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
+#[command(next_help_heading = "Event")]
+#[serde(deny_unknown_fields)]
+pub(super) struct EventArgs {
+    /// The hook: FILE_CHECK, MMAP_CHECK, BPRM_CHECK, MODULE_CHECK, ...
+    #[arg(long, value_name = "FUNC")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) func: Option<String>,
+    /// The access, where the hook is FILE_CHECK: MAY_READ, MAY_WRITE, MAY_READ|MAY_WRITE
+    #[arg(long, value_name = "MASK")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) mask: Option<String>,
+    /// The process's real user id [default: 0]
+    #[arg(long, value_name = "ID")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) uid: Option<u32>,
+    /// Its effective user id [default: the real one]
+    #[arg(long, value_name = "ID")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) euid: Option<u32>,
+    /// Its saved user id [default: the effective one]
+    #[arg(long, value_name = "ID")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) suid: Option<u32>,
+    /// Its real group id [default: 0]
+    #[arg(long, value_name = "ID")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) gid: Option<u32>,
+    /// Its effective group id [default: the real one]
+    #[arg(long, value_name = "ID")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) egid: Option<u32>,
+    /// Its saved group id [default: the effective one]
+    #[arg(long, value_name = "ID")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) sgid: Option<u32>,
+    /// Whether it has CAP_SETUID, for euid= [default: whether its effective user is root]
+    #[arg(long, value_name = "BOOL")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) cap_setuid: Option<bool>,
+    /// Whether it has CAP_SETGID, for egid= [default: whether its effective user is root]
+    #[arg(long, value_name = "BOOL")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) cap_setgid: Option<bool>,
+    /// The file's owner [default: 0]
+    #[arg(long, value_name = "ID")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) fowner: Option<u32>,
+    /// The file's group [default: 0]
+    #[arg(long, value_name = "ID")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) fgroup: Option<u32>,
+    /// The file system's type, as in /proc/filesystems [default: ext4]
+    #[arg(long, value_name = "NAME")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) fsname: Option<String>,
+    /// The file system's magic number [default: what goes with its type]
+    #[arg(long, value_name = "HEX")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) fsmagic: Option<String>,
+    /// What a FUSE file system calls itself
+    #[arg(long, value_name = "NAME")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) fs_subtype: Option<String>,
+    /// The file system's UUID
+    #[arg(long, value_name = "UUID")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) fsuuid: Option<String>,
+    /// The keyring, where the hook is KEY_CHECK
+    #[arg(long, value_name = "NAME")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) keyring: Option<String>,
+    /// The data's label, where the hook is CRITICAL_DATA
+    #[arg(long, value_name = "NAME")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) label: Option<String>,
+    /// A label: obj_type=bin_t, subj_role=..., may be repeated; what is not given is not known
+    #[arg(long = "lsm", value_name = "KEY=LABEL")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) lsm: Vec<String>,
+}
+
+impl EventArgs {
+    /// What the kernel asks its policy.
+    pub(super) fn resolve(&self) -> Result<Event> {
+        let Some(func) = &self.func else {
+            return Err(hinted("no hook", "name it: --func BPRM_CHECK"));
+        };
+        let func = self.hook(func)?;
+        let access = match &self.mask {
+            None => AccessSet::asked_by(func),
+            Some(mask) => access(mask)?,
+        };
+        let data = match func {
+            Func::KeyCheck => self.keyring.as_ref(),
+            Func::CriticalData => self.label.as_ref(),
+            _ => None,
+        };
+        let about_file = !matches!(func, Func::KeyCheck | Func::CriticalData | Func::KexecCmdline);
+        Ok(Event {
+            func,
+            access,
+            credentials: self.credentials(),
+            file: if about_file { Some(self.file()?) } else { None },
+            labels: self.labels()?,
+            data: data.map(|name| name.clone().into_bytes()),
+        })
+    }
+
+    fn hook(&self, name: &str) -> Result<Func> {
+        let alias = Func::ALIASES.iter().find(|(alias, _)| *alias == name).map(|(_, func)| *func);
+        Func::from_name(name.as_bytes()).or(alias).ok_or_else(|| {
+            let known: Vec<_> = Func::ALL.iter().map(|func| func.name()).collect();
+            anyhow!("unknown hook {name:?}; known: {}", known.join(", "))
+        })
+    }
+
+    fn credentials(&self) -> Credentials {
+        let uid = self.uid.unwrap_or(0);
+        let euid = self.euid.unwrap_or(uid);
+        let gid = self.gid.unwrap_or(0);
+        let egid = self.egid.unwrap_or(gid);
+        let capability = |held: Option<bool>| match held.unwrap_or(euid == 0) {
+            true => Capability::Held,
+            false => Capability::Absent,
+        };
+        Credentials {
+            uid,
+            euid,
+            suid: self.suid.unwrap_or(euid),
+            gid,
+            egid,
+            sgid: self.sgid.unwrap_or(egid),
+            cap_setuid: capability(self.cap_setuid),
+            cap_setgid: capability(self.cap_setgid),
+        }
+    }
+
+    fn file(&self) -> Result<FileFacts> {
+        let magic = self.fsmagic.as_deref().map(magic).transpose()?;
+        let (fsname, fsmagic) = match (&self.fsname, magic) {
+            (Some(name), Some(magic)) => (name.clone(), magic),
+            (Some(name), None) => {
+                let known = filesystem::with_name(name.as_bytes()).next();
+                let known = known.with_context(|| {
+                    format!("{name:?} is no file system that is known here: give --fsmagic, too")
+                })?;
+                (name.clone(), known.magic)
+            }
+            (None, Some(magic)) => {
+                let known = filesystem::with_magic(magic).next();
+                let known = known.with_context(|| {
+                    format!("{magic:#x} is no file system that is known here: give --fsname, too")
+                })?;
+                (known.name.to_owned(), magic)
+            }
+            (None, None) => (String::from("ext4"), 0xef53),
+        };
+        let fsuuid = match &self.fsuuid {
+            None => Uuid::NULL,
+            Some(text) => Uuid::parse(text.as_bytes()).with_context(|| {
+                format!("not a UUID: {text:?}; blkid prints them as the kernel reads them")
+            })?,
+        };
+        Ok(FileFacts {
+            owner: self.fowner.unwrap_or(0),
+            group: self.fgroup.unwrap_or(0),
+            fsmagic,
+            fsname: fsname.into_bytes(),
+            fs_subtype: self.fs_subtype.clone().map(String::into_bytes),
+            fsuuid,
+        })
+    }
+
+    fn labels(&self) -> Result<Labels> {
+        if self.lsm.is_empty() {
+            return Ok(Labels::Unknown);
+        }
+        let mut labels = LsmConditions::default();
+        for label in &self.lsm {
+            let (key, value) = label.split_once('=').context("a label is KEY=LABEL")?;
+            let value = Name::new(value.as_bytes()).context("a label without a value")?;
+            let key = Key::LSM.iter().find(|known| known.name() == key);
+            *match key.context("labels are obj_user, obj_role, obj_type, and subj_ likewise")? {
+                Key::ObjUser => &mut labels.obj_user,
+                Key::ObjRole => &mut labels.obj_role,
+                Key::ObjType => &mut labels.obj_type,
+                Key::SubjUser => &mut labels.subj_user,
+                Key::SubjRole => &mut labels.subj_role,
+                _ => &mut labels.subj_type,
+            } = Some(value);
+        }
+        Ok(Labels::Known(labels))
+    }
+}
+
+fn access(text: &str) -> Result<AccessSet> {
+    let mut set = AccessSet::NONE;
+    for word in text.split(['|', ',']) {
+        let Some(access) = Access::from_name(word.as_bytes()) else {
+            bail!("unknown access {word:?}; known: MAY_EXEC, MAY_WRITE, MAY_READ, MAY_APPEND");
+        };
+        set = set.with(access);
+    }
+    Ok(set)
+}
+
+fn magic(text: &str) -> Result<u64> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    u64::from_str_radix(digits, 16)
+        .with_context(|| format!("not a magic number: {text:?}; they are hexadecimal: 0xef53"))
+}
+
+/// An event in the words of [`EventArgs`]: what is as usual is left out.
+pub(super) fn describe(event: &Event) -> String {
+    let mut words = vec![format!("func={}", event.func)];
+    let mut say = |key: &str, value: &dyn std::fmt::Display| words.push(format!("{key}={value}"));
+    if event.access != AccessSet::asked_by(event.func) {
+        say("mask", &event.access);
+    }
+    let ids = &event.credentials;
+    say("uid", &ids.uid);
+    for (key, id, usual) in [
+        ("euid", ids.euid, ids.uid),
+        ("suid", ids.suid, ids.euid),
+        ("gid", ids.gid, 0),
+        ("egid", ids.egid, ids.gid),
+        ("sgid", ids.sgid, ids.egid),
+    ] {
+        if id != usual {
+            say(key, &id);
+        }
+    }
+    // where all ids are the same it does not matter which of them are looked at
+    for (key, held, several) in [
+        ("cap_setuid", ids.cap_setuid, [ids.euid, ids.suid] != [ids.uid; 2]),
+        ("cap_setgid", ids.cap_setgid, [ids.egid, ids.sgid] != [ids.gid; 2]),
+    ] {
+        if several && (held == Capability::Held) != (ids.euid == 0) {
+            say(key, &(held == Capability::Held));
+        }
+    }
+    if let Some(file) = &event.file {
+        say("fowner", &file.owner);
+        if file.group != 0 {
+            say("fgroup", &file.group);
+        }
+        let name = String::from_utf8_lossy(&file.fsname);
+        say("fsname", &name);
+        if filesystem::with_name(&file.fsname).all(|known| known.magic != file.fsmagic) {
+            say("fsmagic", &format!("{:#x}", file.fsmagic));
+        }
+        if let Some(subtype) = &file.fs_subtype {
+            say("fs_subtype", &String::from_utf8_lossy(subtype));
+        }
+        if file.fsuuid != Uuid::NULL {
+            say("fsuuid", &file.fsuuid);
+        }
+    }
+    if let Some(data) = &event.data {
+        let key = if event.func == Func::KeyCheck { "keyring" } else { "label" };
+        say(key, &String::from_utf8_lossy(data));
+    }
+    words.join(" ")
+}

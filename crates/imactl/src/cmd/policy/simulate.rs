@@ -1,0 +1,192 @@
+//! `imactl policy simulate`
+
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use ima_format::policy::decide::{Choice, Decider, Decision, Event, Kind, Mode};
+use serde::Serialize;
+
+use super::check::warn_of_hearsay;
+use super::diff::demands;
+use super::event::{describe, EventArgs};
+use super::source::Loaded;
+use super::KernelArgs;
+use crate::output::{Level, Output, Style};
+use crate::Outcome;
+
+/// Tell what a policy decides about an event, and by which rule
+///
+/// One event on the command line: imactl policy simulate POLICY --func BPRM_CHECK --uid 1000.
+/// Or a file of them, a JSON object a line with the names of the options:
+/// {"func": "FILE_CHECK", "mask": "MAY_READ", "uid": 0, "fowner": 1000, "fsname": "tmpfs"}.
+#[derive(Debug, Args)]
+pub(super) struct SimulateArgs {
+    /// The policies, in the order of loading
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    event: EventArgs,
+    /// Events as JSON lines; - is standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "func")]
+    events: Option<PathBuf>,
+    #[command(flatten)]
+    kernel: KernelArgs,
+    /// ima_appraise= on the kernel's command line
+    #[arg(long, value_name = "MODE", default_value = "enforce", help_heading = "Kernel")]
+    ima_appraise: ModeArg,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ModeArg {
+    Enforce,
+    Log,
+    Fix,
+    Off,
+}
+
+impl ModeArg {
+    const fn resolve(self) -> Mode {
+        match self {
+            Self::Enforce => Mode::Enforce,
+            Self::Log => Mode::Log,
+            Self::Fix => Mode::Fix,
+            Self::Off => Mode::Off,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct JsonEvent {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    event: String,
+    measure: JsonChoice,
+    appraise: JsonChoice,
+    audit: JsonChoice,
+    hash: JsonChoice,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pcr: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signature_required: Option<bool>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    depends_on_labels: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct JsonChoice {
+    done: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+}
+
+impl SimulateArgs {
+    pub(super) fn run(&self, output: &mut Output) -> Result<Outcome> {
+        let kernel = self.kernel.resolve();
+        warn_of_hearsay(kernel.version, output);
+        let loaded = Loaded::of(&self.files, &kernel)?;
+        let decider = Decider::new(&loaded.policy, &kernel, self.ima_appraise.resolve());
+        match &self.events {
+            None => tell(&self.event.resolve()?, &decider, &loaded, output)?,
+            Some(list) => read_events(list, &mut |event| tell(&event, &decider, &loaded, output))?,
+        }
+        Ok(Outcome::Good)
+    }
+}
+
+fn read_events(list: &Path, take: &mut dyn FnMut(Event) -> Result<()>) -> Result<()> {
+    let name = list.display();
+    let reader: Box<dyn BufRead> = match list.to_str() {
+        Some("-") => Box::new(io::stdin().lock()),
+        _ => {
+            let file = std::fs::File::open(list).with_context(|| name.to_string())?;
+            Box::new(BufReader::new(file))
+        }
+    };
+    for (number, line) in reader.lines().enumerate() {
+        let place = || format!("{name}:{}", number + 1);
+        let line = line.with_context(place)?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let event: EventArgs = serde_json::from_str(&line).with_context(place)?;
+        take(event.resolve().with_context(place)?)?;
+    }
+    Ok(())
+}
+
+fn tell(event: &Event, decider: &Decider<'_>, loaded: &Loaded, output: &mut Output) -> Result<()> {
+    let decision = decider.decide(event);
+    if output.is_json() {
+        return Ok(output.json(&json(event, &decision, loaded))?);
+    }
+    output.line(Level::Normal, &output.paint(Style::Bold, &describe(event)))?;
+    for kind in Kind::ALL {
+        let choice = decision.choice(kind);
+        let style = if choice.does() { Style::Good } else { Style::Dim };
+        let word = match choice {
+            Choice::Do(_) => "yes",
+            _ => "no",
+        };
+        let mut line = format!("  {:<9} {}", kind.action(), output.paint(style, word));
+        line += &match choice {
+            Choice::NoRule => String::from(", no rule matches"),
+            Choice::Do(rule) | Choice::Dont(rule) => format!(", {}", by(rule, loaded)),
+            Choice::Overruled { by: other, .. } => {
+                format!(", appraised instead, {}", by(other, loaded))
+            }
+        };
+        output.line(Level::Normal, &line)?;
+        if choice.does() {
+            let details = match kind {
+                Kind::Appraise => format!("takes {}", demands(decision.demands)),
+                Kind::Measure => {
+                    let pcr = decision.pcr.unwrap_or(decider.kernel().default_pcr);
+                    format!("into PCR {pcr}")
+                }
+                Kind::Audit | Kind::Hash => continue,
+            };
+            output.line(Level::Normal, &format!("            {details}"))?;
+        }
+    }
+    for rule in &decision.undetermined {
+        let text = format!("  it depends on labels whether {} matches first", by(*rule, loaded));
+        output.line(Level::Normal, &text)?;
+    }
+    Ok(())
+}
+
+fn by(rule: usize, loaded: &Loaded) -> String {
+    let text = loaded.policy.rules().nth(rule).map(ToString::to_string).unwrap_or_default();
+    format!("{}: {text}", loaded.place(rule))
+}
+
+fn json(event: &Event, decision: &Decision, loaded: &Loaded) -> JsonEvent {
+    let choice = |kind| {
+        let choice = decision.choice(kind);
+        let rule = choice.rule();
+        let place = rule.and_then(|rule| loaded.file_and_line(rule));
+        JsonChoice {
+            done: choice.does(),
+            rule: rule.and_then(|rule| loaded.policy.rules().nth(rule)).map(ToString::to_string),
+            file: place.map(|(file, _)| file.to_owned()),
+            line: place.map(|(_, line)| line),
+        }
+    };
+    JsonEvent {
+        kind: "event",
+        event: describe(event),
+        measure: choice(Kind::Measure),
+        appraise: choice(Kind::Appraise),
+        audit: choice(Kind::Audit),
+        hash: choice(Kind::Hash),
+        pcr: decision.pcr.filter(|_| decision.measure.does()),
+        signature_required: decision.appraise.does().then_some(decision.demands.signature),
+        depends_on_labels: decision.undetermined.iter().map(|rule| by(*rule, loaded)).collect(),
+    }
+}

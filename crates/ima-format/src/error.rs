@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::{policy, xattr};
+use crate::{policy, tar, xattr};
 
 /// A defect in input bytes: what, and at which offset from the start of the input.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub enum ErrorKind {
     Xattr(xattr::Fault),
     /// A policy is one that the kernel refuses.
     Policy(policy::Fault),
+    /// A tar archive is malformed.
+    Tar(tar::Fault),
 }
 
 impl Error {
@@ -57,6 +59,7 @@ impl fmt::Display for ErrorKind {
             Self::TrailingBytes { count } => write!(f, "{count} bytes too many"),
             Self::Xattr(fault) => fault.fmt(f),
             Self::Policy(fault) => fault.fmt(f),
+            Self::Tar(fault) => fault.fmt(f),
         }
     }
 }

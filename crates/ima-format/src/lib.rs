@@ -9,6 +9,7 @@
 //! | [`hash`] | algorithm ids, names, sizes | `include/uapi/linux/hash_info.h`, `crypto/hash_info.c` |
 //! | [`xattr`] | `security.ima`, `security.evm` | `security/integrity/integrity.h` |
 //! | [`policy`] | IMA policies; what they decide | `security/integrity/ima/ima_policy.c`, `ima_appraise.c`, `ima_main.c` |
+//! | [`tar`] | tar archives, member by member | POSIX `pax`, GNU tar's `tar.h` |
 //! | [`reader`] | a cursor over bytes | |
 
 #![no_std]
@@ -32,6 +33,7 @@ pub mod hash;
 pub mod hex;
 pub mod policy;
 pub mod reader;
+pub mod tar;
 pub mod xattr;
 
 pub use error::{Error, ErrorKind};

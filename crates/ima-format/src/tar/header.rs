@@ -1,0 +1,208 @@
+//! One header; the layout is in the parent module.
+
+use alloc::vec::Vec;
+
+use super::{Fault, Field, BLOCK_SIZE};
+use crate::Error;
+
+const NAME: (usize, usize) = (0, 100);
+const MODE: (usize, usize) = (100, 8);
+const UID: (usize, usize) = (108, 8);
+const GID: (usize, usize) = (116, 8);
+const SIZE: (usize, usize) = (124, 12);
+const MTIME: (usize, usize) = (136, 12);
+const CHECKSUM: (usize, usize) = (148, 8);
+const TYPEFLAG: (usize, usize) = (156, 1);
+const LINK_NAME: (usize, usize) = (157, 100);
+const MAGIC: (usize, usize) = (257, 8);
+const PREFIX: (usize, usize) = (345, 155);
+
+const MAGIC_POSIX: &[u8; 8] = b"ustar\x0000";
+const MAGIC_GNU: &[u8; 8] = b"ustar  \0";
+
+/// Which of its dialects a header is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// `ustar`, with a prefix of the name; pax is ustar with extensions.
+    Posix,
+    /// GNU tar's, old and new.
+    Gnu,
+    /// Neither: Unix version 7.
+    V7,
+}
+
+/// A header whose checksum is right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    block: [u8; BLOCK_SIZE],
+    size: u64,
+}
+
+impl Header {
+    /// Decodes a block; `None` where it is all zeros.
+    pub fn decode(block: &[u8; BLOCK_SIZE]) -> Result<Option<Self>, Error> {
+        if block.iter().all(|byte| *byte == 0) {
+            return Ok(None);
+        }
+        let header = Self { block: *block, size: 0 };
+        let declared = header.number(CHECKSUM, Field::Checksum)?;
+        let (sum, signed) = header.sums();
+        if declared != sum && i64::try_from(declared) != Ok(signed) {
+            return Err(Error::new(Fault::Checksum { declared, sum }, CHECKSUM.0));
+        }
+        let size = header.number(SIZE, Field::Size)?;
+        Ok(Some(Self { size, ..header }))
+    }
+
+    /// The header of a pax extension for a member: reproducible, as its name and its time are
+    /// the member's.
+    pub(super) fn pax_for(path: &[u8], member: &Self, size: usize) -> Self {
+        let mut header = Self { block: [0; BLOCK_SIZE], size: 0 };
+        header.put(NAME, &pax_name(path));
+        header.put(MODE, b"0000644");
+        header.put(UID, b"0000000");
+        header.put(GID, b"0000000");
+        let octal = |byte: &u8| matches!(byte, b'0'..=b'7' | b' ' | 0);
+        let mtime = Some(member.field(MTIME)).filter(|mtime| mtime.iter().all(octal));
+        header.put(MTIME, mtime.unwrap_or(b"00000000000"));
+        header.put(TYPEFLAG, b"x");
+        header.put(MAGIC, MAGIC_POSIX);
+        header.put(CHECKSUM, b"      \0 ");
+        header.set_size(size);
+        header
+    }
+
+    /// What follows, in bytes without padding.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The type of member.
+    pub fn typeflag(&self) -> u8 {
+        self.byte(TYPEFLAG.0)
+    }
+
+    /// Its dialect.
+    pub fn format(&self) -> Format {
+        match self.field(MAGIC) {
+            [b'u', b's', b't', b'a', b'r', 0, ..] => Format::Posix,
+            magic if magic == MAGIC_GNU => Format::Gnu,
+            _ => Format::V7,
+        }
+    }
+
+    /// The member's name, without what extensions say.
+    pub fn path(&self) -> Vec<u8> {
+        let prefix = match self.format() {
+            Format::Posix => text(self.field(PREFIX)),
+            Format::Gnu | Format::V7 => &[],
+        };
+        let mut path = prefix.to_vec();
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(text(self.field(NAME)));
+        path
+    }
+
+    /// The name of the link's target, without what extensions say.
+    pub fn link_name(&self) -> &[u8] {
+        text(self.field(LINK_NAME))
+    }
+
+    /// The header's bytes.
+    pub fn as_bytes(&self) -> &[u8; BLOCK_SIZE] {
+        &self.block
+    }
+
+    /// Sets the size, and the checksum; what ended the fields stays what it was.
+    pub(super) fn set_size(&mut self, size: usize) {
+        self.size = size as u64;
+        let mut digits = [b'0'; 11];
+        octal(&mut digits, size);
+        self.put(SIZE, &digits);
+        let sum = self.sums().0;
+        let mut digits = [b'0'; 6];
+        octal(&mut digits, usize::try_from(sum).unwrap_or(0));
+        self.put(CHECKSUM, &digits);
+    }
+
+    /// The sum of all bytes, and of all bytes with a sign, as some programs had it.
+    fn sums(&self) -> (u64, i64) {
+        let mut sums = (0_u64, 0_i64);
+        for (offset, byte) in self.block.iter().enumerate() {
+            let byte = match offset.checked_sub(CHECKSUM.0) {
+                Some(0..=7) => b' ',
+                _ => *byte,
+            };
+            sums = (sums.0 + u64::from(byte), sums.1 + i64::from(byte as i8));
+        }
+        sums
+    }
+
+    pub(super) fn byte(&self, offset: usize) -> u8 {
+        self.block.get(offset).copied().unwrap_or_default()
+    }
+
+    fn field(&self, (offset, length): (usize, usize)) -> &[u8] {
+        self.block.get(offset..offset + length).unwrap_or_default()
+    }
+
+    /// Writes `bytes` at the beginning of a field.
+    fn put(&mut self, (offset, length): (usize, usize), bytes: &[u8]) {
+        let field = self.block.iter_mut().skip(offset).take(length);
+        field.zip(bytes).for_each(|(byte, new)| *byte = *new);
+    }
+
+    fn number(&self, (offset, length): (usize, usize), field: Field) -> Result<u64, Error> {
+        let bytes = self.field((offset, length));
+        number(bytes).ok_or(Error::new(Fault::Number(field), offset))
+    }
+}
+
+/// What stands before the first zero byte.
+fn text(field: &[u8]) -> &[u8] {
+    field.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+fn octal(digits: &mut [u8], mut value: usize) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (value % 8) as u8;
+        value /= 8;
+    }
+}
+
+/// A number in a header: octal between spaces and zero bytes, nothing for zero, or base-256
+/// with the first bit set. `None` where it is something else, negative or too large.
+pub(super) fn number(field: &[u8]) -> Option<u64> {
+    if let Some((&first @ 0x80.., rest)) = field.split_first() {
+        // 0xff is the sign of a negative one
+        let start = Some(u64::from(first & 0x7f)).filter(|_| first != 0xff);
+        return rest
+            .iter()
+            .try_fold(start?, |value, byte| value.checked_mul(256)?.checked_add(u64::from(*byte)));
+    }
+    let blank = |byte: &u8| matches!(byte, b' ' | 0);
+    let mut digits = field.iter().skip_while(|byte| blank(byte));
+    let mut value = 0_u64;
+    for byte in digits.by_ref() {
+        match byte {
+            b'0'..=b'7' => value = value.checked_mul(8)?.checked_add(u64::from(byte - b'0'))?,
+            _ if blank(byte) => break,
+            _ => return None,
+        }
+    }
+    Some(value)
+}
+
+/// `DIRECTORY/PaxHeaders/NAME`, as GNU tar has it, cut to the field.
+fn pax_name(path: &[u8]) -> Vec<u8> {
+    let path = path.strip_suffix(b"/").unwrap_or(path);
+    let split = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+    let mut pax = path.get(..split).unwrap_or_default().to_vec();
+    pax.extend_from_slice(b"PaxHeaders/");
+    pax.extend_from_slice(path.get(split..).unwrap_or_default());
+    // the last byte stays zero
+    pax.truncate(NAME.1 - 1);
+    pax
+}

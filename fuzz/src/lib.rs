@@ -4,13 +4,14 @@
 
 use ima_format::hash::HashAlgorithm;
 use ima_format::policy::{explain, read, Fault, Kernel, Loading};
+use ima_format::tar::{self, Input};
 use ima_format::xattr::Attribute;
 
 /// A property of all bytes; it panics where they break it.
 pub type Property = fn(&[u8]);
 
 /// Every property, by the name of its libFuzzer target.
-pub const PROPERTIES: &[(&str, Property)] = &[("policy", policy), ("xattr", xattr)];
+pub const PROPERTIES: &[(&str, Property)] = &[("policy", policy), ("tar", tar), ("xattr", xattr)];
 
 /// Any bytes that decode as an attribute encode to the same bytes; errors point into them.
 pub fn xattr(bytes: &[u8]) {
@@ -47,4 +48,48 @@ pub fn policy(text: &[u8]) {
         assert!(again.policy.says_the_same(&reading.policy));
     }
     explain(&read(text, &kernel, Loading::Text).policy, &kernel);
+}
+
+/// An archive that is read is written again byte for byte; to set a label, or to take it
+/// out, a second time changes nothing; errors point into it.
+pub fn tar(bytes: &[u8]) {
+    match tar_items(bytes, None) {
+        Err(offset) => assert!(offset <= bytes.len(), "offset {offset} of {}", bytes.len()),
+        Ok(archive) => {
+            // archives are long: shown are only lengths
+            assert!(archive == bytes, "{} bytes, then {}", bytes.len(), archive.len());
+            for label in [Some(None), Some(Some(&b"\x03\x02label\n"[..]))] {
+                let once = tar_items(bytes, label).expect("read before");
+                let twice = tar_items(&once, label).expect("written by us");
+                assert!(once == twice, "{label:?}: {} bytes, then {}", once.len(), twice.len());
+            }
+        }
+    }
+}
+
+/// Reads an archive to its end and writes it again, with the label of all members set or
+/// taken out. The error is an offset.
+fn tar_items(bytes: &[u8], label: Option<Option<&[u8]>>) -> Result<Vec<u8>, usize> {
+    let (mut parser, mut input) = (tar::Parser::new(), tar::Slice::new(bytes));
+    let mut written = Vec::new();
+    while let Some(item) = parser.next(&mut input).map_err(|error| error.offset)? {
+        match item {
+            tar::Item::Member(mut member) => {
+                assert!(member.size() >= member.stored);
+                drop(member.label());
+                if let Some(label) = label {
+                    member.set_label(label).expect("its records were read");
+                    assert_eq!(member.label().expect("one form is left").as_deref(), label);
+                }
+                member.encode_into(&mut written);
+                let size = usize::try_from(member.stored).map_err(|_| 0_usize)?;
+                let size = size.checked_add(tar::padding(member.stored)).ok_or(0_usize)?;
+                input.bytes(size, &mut written).map_err(|error| error.offset)?;
+            }
+            tar::Item::Global(extension) => extension.encode_into(&mut written),
+            tar::Item::Zeros => written.extend([0; tar::BLOCK_SIZE]),
+            tar::Item::Foreign(bytes) => written.extend(bytes),
+        }
+    }
+    Ok(written)
 }

@@ -2,6 +2,7 @@
 
 mod architecture;
 mod bench;
+mod crates;
 mod init;
 mod test;
 
@@ -15,6 +16,7 @@ type Task = (&'static str, &'static str, fn(&[String]) -> Result<()>);
 
 const TASKS: &[Task] = &[
     ("bench", "speed, side by side with evmctl; names of parts run those alone", bench::bench),
+    ("crates", "writes the layer's list of crates from Cargo.lock; --check compares", crates::run),
     ("demo", "keys, a signed Debian, a kernel that refuses", demo),
     ("init", "builds imactl-init [--target TRIPLE]; checks that it is static and small", init::run),
     ("lint", "rustfmt, clippy with warnings denied, the crates' direction", lint),

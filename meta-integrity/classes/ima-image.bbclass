@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# Signs an image's root file system. IMAGE_CLASSES holds it (conf/layer.conf) where DISTRO_FEATURES
+# holds "ima".
+#
+# It is done in do_image, behind everything that still changes files and before any image type is
+# made; so tar, ext4, squashfs, erofs and wic all carry the signatures. An image whose types carry
+# no extended attributes (cpio: an initramfs) is left alone.
+#
+# IMA_SIGN_ROOTFS   "all" regular files; "executable": only what the kernel runs, maps or loads
+#                   (programs, libraries, scripts, modules, firmware, policies); "none"
+# IMA_SIGN_EXCLUDE  globs, on paths below the root, of what is left unsigned
+
+IMA_SIGN_ROOTFS ??= "all"
+IMA_SIGN_EXCLUDE ??= ""
+
+# Without these words tar leaves the attributes behind.
+IMAGE_CMD_TAR:append = " --xattrs --xattrs-include=security.ima"
+
+def ima_image_types(d):
+    """The image types that can carry extended attributes."""
+    bare = ('cpio', 'vfat', 'cramfs')
+    types = (d.getVar('IMAGE_FSTYPES') or '').split()
+    return [name for name in types if name.split('.')[0] not in bare]
+
+python () {
+    if d.getVar('IMA_SIGN_ROOTFS') == 'none' or not ima_image_types(d):
+        return
+    depends = ' imactl-native:do_populate_sysroot key-store:do_prepare_keys'
+    d.appendVarFlag('do_image', 'depends', depends)
+    d.appendVarFlag('do_image', 'postfuncs', ' ima_sign_rootfs')
+    d.appendVarFlag('do_image', 'vardeps', ' IMA_IDENTITY')
+}
+
+fakeroot python ima_sign_rootfs() {
+    which = d.getVar('IMA_SIGN_ROOTFS')
+    if which not in ('all', 'executable'):
+        bb.fatal('IMA_SIGN_ROOTFS is "%s": it is "all", "executable" or "none"' % which)
+    arguments = ['sign', *integrity_key_arguments(d)]
+    if which == 'executable':
+        arguments += ['--only', 'executable']
+    for glob in d.getVar('IMA_SIGN_EXCLUDE').split():
+        arguments += ['--exclude', glob]
+    status, output = integrity_imactl(d, arguments + [d.getVar('IMAGE_ROOTFS')])
+    if status != 0:
+        bb.fatal('the root file system was not signed:\n%s' % output)
+    bb.note(output)
+}

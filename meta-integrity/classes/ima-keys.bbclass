@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# Where the keys are, what tasks depend on in their place, and how imactl is run with them.
+#
+# SIGNING_MODEL             "sample": keys that the build makes, once for a build directory, for
+#                           development; "user": those in the directories below
+# IMA_KEYS_DIR              x509_ima.{key,der}: signs files
+# SYSTEM_TRUSTED_KEYS_DIR   system_trusted_key.{crt,der}: compiled into the kernel; vouches for
+#                           the other certificates
+# SECONDARY_TRUSTED_KEYS_DIR  secondary_trusted_key.{crt,der}: a second CA (optional)
+# MODSIGN_KEYS_DIR          modsign_key.{key,crt}: signs kernel modules
+#
+# IMA_SIGNING_KEY           the key of IMA_KEYS_DIR; or a PKCS#11 URI, "pkcs11:token=...;object=..."
+# IMA_SIGNING_CERT          its certificate
+# IMA_PASSPHRASE_FILE       a file whose first line is the passphrase (or PIN) of the key
+# IMA_PASSPHRASE_ENV        or the name of a variable in the environment that bitbake is started in
+# MODSIGN_KEY               the key of MODSIGN_KEYS_DIR; or a PKCS#11 URI
+# MODSIGN_PASSPHRASE_FILE   a file whose first line is its passphrase
+#
+# A private key is only ever named, to the program that signs; a passphrase is neither a variable
+# of BitBake nor an argument. Tasks depend on the certificates' content, not on where they are:
+# other keys have the signed things built again, a moved directory does not.
+
+SIGNING_MODEL ??= ""
+SAMPLE_KEYS_DIR ??= "${TOPDIR}/sample-keys"
+IMA_KEYS_DIR ??= ""
+SYSTEM_TRUSTED_KEYS_DIR ??= ""
+SECONDARY_TRUSTED_KEYS_DIR ??= ""
+MODSIGN_KEYS_DIR ??= ""
+
+IMA_SIGNING_KEY ??= "${@integrity_key_file(d, 'ima', ['key'])}"
+IMA_SIGNING_CERT ??= "${@integrity_key_file(d, 'ima', ['der', 'crt', 'pem'])}"
+IMA_PASSPHRASE_FILE ??= ""
+IMA_PASSPHRASE_ENV ??= ""
+SYSTEM_TRUSTED_CERT ??= "${@integrity_key_file(d, 'system_trusted', ['crt', 'pem', 'der'])}"
+SECONDARY_TRUSTED_CERT ??= "${@integrity_key_file(d, 'secondary_trusted', ['der', 'crt', 'pem'])}"
+MODSIGN_KEY ??= "${@integrity_key_file(d, 'modsign', ['key'])}"
+MODSIGN_CERT ??= "${@integrity_key_file(d, 'modsign', ['crt', 'pem', 'der'])}"
+MODSIGN_PASSPHRASE_FILE ??= ""
+
+# What the kernel's build reads, in the forms that it wants; for the builder's eyes only.
+INTEGRITY_KERNEL_KEYS_DIR = "${TMPDIR}/integrity-kernel-keys"
+
+# Stand in for the keys in the hashes of tasks.
+IMA_IDENTITY = "${@integrity_identity(d, 'IMA_SIGNING_CERT')}"
+SYSTEM_TRUSTED_IDENTITY = "${@integrity_identity(d, 'SYSTEM_TRUSTED_CERT')}"
+SECONDARY_TRUSTED_IDENTITY = "${@integrity_identity(d, 'SECONDARY_TRUSTED_CERT')}"
+MODSIGN_IDENTITY = "${@integrity_identity(d, 'MODSIGN_CERT')}"
+
+BB_BASEHASH_IGNORE_VARS:append = " \
+    SAMPLE_KEYS_DIR IMA_KEYS_DIR SYSTEM_TRUSTED_KEYS_DIR SECONDARY_TRUSTED_KEYS_DIR MODSIGN_KEYS_DIR \
+    IMA_SIGNING_KEY IMA_SIGNING_CERT IMA_PASSPHRASE_FILE IMA_PASSPHRASE_ENV \
+    SYSTEM_TRUSTED_CERT SECONDARY_TRUSTED_CERT MODSIGN_KEY MODSIGN_CERT MODSIGN_PASSPHRASE_FILE \
+    INTEGRITY_KERNEL_KEYS_DIR BB_ORIGENV"
+
+# The variable that names the directory, and what the files in it begin with.
+INTEGRITY_ROLE_ima = "IMA_KEYS_DIR ima_keys x509_ima"
+INTEGRITY_ROLE_system_trusted = "SYSTEM_TRUSTED_KEYS_DIR system_trusted_keys system_trusted_key"
+INTEGRITY_ROLE_secondary_trusted = "SECONDARY_TRUSTED_KEYS_DIR secondary_trusted_keys secondary_trusted_key"
+INTEGRITY_ROLE_modsign = "MODSIGN_KEYS_DIR modsign_keys modsign_key"
+
+def integrity_key_file(d, role, extensions):
+    """A file of a role: the first of the extensions that is there, else the first."""
+    variable, subdirectory, stem = d.getVar('INTEGRITY_ROLE_' + role).split()
+    if d.getVar('SIGNING_MODEL') == 'sample':
+        # made in the middle of a build, all of them: what is there must not matter
+        directory = os.path.join(d.getVar('SAMPLE_KEYS_DIR'), 'store', subdirectory)
+        return os.path.join(directory, stem + '.' + extensions[0])
+    directory = d.getVar(variable)
+    if not directory:
+        return ''
+    files = [os.path.join(directory, stem + '.' + extension) for extension in extensions]
+    return next((file for file in files if os.path.exists(file)), files[0])
+
+def integrity_identity(d, variable):
+    """What changes when the keys change: a hash of the certificate.
+
+    Sample keys do not exist when recipes are parsed for the first time, and a task's hash must
+    not change in the middle of a build; so the build directory draws a number for them."""
+    import hashlib
+    if d.getVar('SIGNING_MODEL') == 'sample':
+        return 'sample-' + integrity_sample_identity(d)
+    path = d.getVar(variable)
+    try:
+        with open(path, 'rb') as certificate:
+            return hashlib.sha256(certificate.read()).hexdigest()
+    except OSError:
+        return 'none'
+
+def integrity_sample_identity(d):
+    import uuid
+    directory = d.getVar('SAMPLE_KEYS_DIR')
+    path = os.path.join(directory, 'identity')
+    if not os.path.exists(path):
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        drawn = '%s.%d' % (path, os.getpid())
+        with open(drawn, 'w') as file:
+            file.write(uuid.uuid4().hex)
+        try:
+            os.link(drawn, path)  # the first of the parsing processes wins
+        except FileExistsError:
+            pass
+        os.unlink(drawn)
+    with open(path) as file:
+        return file.read()
+
+def integrity_key_arguments(d):
+    """What tells imactl which key signs, and where its passphrase comes from."""
+    arguments = ['--key', d.getVar('IMA_SIGNING_KEY'), '--cert', d.getVar('IMA_SIGNING_CERT')]
+    return arguments + integrity_passphrase_arguments(d)
+
+def integrity_passphrase_arguments(d):
+    file, variable = d.getVar('IMA_PASSPHRASE_FILE'), d.getVar('IMA_PASSPHRASE_ENV')
+    if file and variable:
+        bb.fatal('IMA_PASSPHRASE_FILE and IMA_PASSPHRASE_ENV are both set: one is enough')
+    if file:
+        return ['--passphrase-file', file]
+    return ['--passphrase-env', variable] if variable else []
+
+def integrity_imactl(d, arguments):
+    """Runs imactl. Exit status and output (both streams) are the result."""
+    import subprocess
+    environment = dict(os.environ)
+    variable = d.getVar('IMA_PASSPHRASE_ENV')
+    if variable:
+        # from the shell that bitbake was started in straight into imactl's environment
+        passphrase = d.getVar('BB_ORIGENV', False).getVar(variable, False)
+        if passphrase is None:
+            bb.fatal('IMA_PASSPHRASE_ENV: $%s is not set where bitbake was started' % variable)
+        environment[variable] = passphrase
+    command = ['imactl', '--color', 'never', *arguments]
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return done.returncode, done.stdout.rstrip()
+
+def integrity_certificate(path):
+    """A certificate file's content in DER, be it DER or PEM; PEM is its first certificate."""
+    import ssl
+    with open(path, 'rb') as file:
+        content = file.read()
+    begin, end = b'-----BEGIN CERTIFICATE-----', b'-----END CERTIFICATE-----'
+    if begin not in content:
+        if not content.startswith(b'\x30'):
+            bb.fatal('%s: not a certificate, neither in DER nor in PEM' % path)
+        return content
+    start = content.index(begin)
+    return ssl.PEM_cert_to_DER_cert(content[start:content.index(end, start) + len(end)].decode())

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# Inherited by the configuration (conf/layer.conf) where DISTRO_FEATURES holds "ima" or "modsign".
+
+inherit ima-keys
+
+addhandler integrity_check_model
+integrity_check_model[eventmask] = "bb.event.BuildStarted"
+python integrity_check_model() {
+    model = d.getVar('SIGNING_MODEL')
+    directories = ['IMA_KEYS_DIR', 'SYSTEM_TRUSTED_KEYS_DIR', 'SECONDARY_TRUSTED_KEYS_DIR',
+        'MODSIGN_KEYS_DIR']
+    given = [name for name in directories if d.getVar(name)]
+    if model == 'sample':
+        if given:
+            bb.fatal('SIGNING_MODEL is "sample", and yet %s is set: for your own keys '
+                'SIGNING_MODEL is "user"' % given[0])
+        bb.warn('SAMPLE KEYS: whoever can read %s can sign for these images. They are for '
+            'development; do not ship them.' % d.getVar('SAMPLE_KEYS_DIR'))
+    elif model == 'user':
+        required = ['SYSTEM_TRUSTED_KEYS_DIR']
+        required += bb.utils.contains('DISTRO_FEATURES', 'ima', ['IMA_KEYS_DIR'], [], d)
+        required += bb.utils.contains('DISTRO_FEATURES', 'modsign', ['MODSIGN_KEYS_DIR'], [], d)
+        for name in required:
+            if name not in given:
+                bb.fatal('SIGNING_MODEL is "user", but %s is not set: name the directory of your '
+                    'keys; `imactl keys create DIR` makes them' % name)
+    else:
+        bb.fatal('SIGNING_MODEL is "%s": say whose keys sign this build. SIGNING_MODEL = "sample" '
+            'has keys made, for development; SIGNING_MODEL = "user" takes yours' % model)
+    for name in ['IMA_SIGNING_KEY', 'MODSIGN_KEY']:
+        if 'pin-value=' in (d.getVar(name) or ''):
+            bb.fatal('%s holds a PIN, and variables are printed and logged: put it into a file '
+                'and name that in %s' % (name, name.split('_')[0] + '_PASSPHRASE_FILE'))
+}

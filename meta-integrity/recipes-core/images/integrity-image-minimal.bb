@@ -1,0 +1,11 @@
+SUMMARY = "A small image whose kernel runs signed files only"
+DESCRIPTION = "What boots, and imactl. An example to start from, and what the runtime tests run on."
+LICENSE = "MIT"
+
+inherit core-image features_check
+
+REQUIRED_DISTRO_FEATURES = "ima"
+
+IMAGE_FEATURES += "package-management"
+IMAGE_INSTALL = "packagegroup-core-boot packagegroup-ima ${CORE_IMAGE_EXTRA_INSTALL}"
+IMAGE_LINGUAS = ""

@@ -3,6 +3,7 @@
 //! tests try some in CI.
 
 use ima_format::hash::HashAlgorithm;
+use ima_format::pkcs11::Uri;
 use ima_format::policy::{explain, read, Fault, Kernel, Loading};
 use ima_format::tar::{self, Input};
 use ima_format::xattr::Attribute;
@@ -11,7 +12,8 @@ use ima_format::xattr::Attribute;
 pub type Property = fn(&[u8]);
 
 /// Every property, by the name of its libFuzzer target.
-pub const PROPERTIES: &[(&str, Property)] = &[("policy", policy), ("tar", tar), ("xattr", xattr)];
+pub const PROPERTIES: &[(&str, Property)] =
+    &[("pkcs11", pkcs11), ("policy", policy), ("tar", tar), ("xattr", xattr)];
 
 /// Any bytes that decode as an attribute encode to the same bytes; errors point into them.
 pub fn xattr(bytes: &[u8]) {
@@ -28,6 +30,14 @@ pub fn xattr(bytes: &[u8]) {
             }
             assert_eq!(Attribute::decode(&encoded), Ok(attribute));
         }
+    }
+}
+
+/// A URI that was read prints as one that reads back as the same; errors point into it.
+pub fn pkcs11(uri: &[u8]) {
+    match Uri::parse(uri) {
+        Err(error) => assert!(error.offset <= uri.len(), "{error}"),
+        Ok(parsed) => assert_eq!(Uri::parse(parsed.to_string().as_bytes()), Ok(parsed)),
     }
 }
 

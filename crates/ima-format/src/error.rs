@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::{elf, policy, tar, xattr};
+use crate::{pkcs11, policy, tar, xattr};
 
 /// A defect in input bytes: what, and at which offset from the start of the input.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,14 +29,14 @@ pub enum ErrorKind {
         /// How many.
         count: usize,
     },
-    /// An ELF file is malformed.
-    Elf(elf::Fault),
     /// An extended attribute's value is malformed.
     Xattr(xattr::Fault),
     /// A policy is one that the kernel refuses.
     Policy(policy::Fault),
     /// A tar archive is malformed.
     Tar(tar::Fault),
+    /// The URI of a token's object is malformed.
+    Pkcs11(pkcs11::Fault),
 }
 
 impl Error {
@@ -59,10 +59,10 @@ impl fmt::Display for ErrorKind {
                 write!(f, "truncated: {needed} bytes needed, {available} left")
             }
             Self::TrailingBytes { count } => write!(f, "{count} bytes too many"),
-            Self::Elf(fault) => fault.fmt(f),
             Self::Xattr(fault) => fault.fmt(f),
             Self::Policy(fault) => fault.fmt(f),
             Self::Tar(fault) => fault.fmt(f),
+            Self::Pkcs11(fault) => fault.fmt(f),
         }
     }
 }

@@ -6,11 +6,11 @@
 //!
 //! | module | what it reads and writes | mirrors |
 //! |---|---|---|
-//! | [`elf`] | what programs need before they run | `include/uapi/linux/elf.h`, `fs/binfmt_elf.c` |
 //! | [`hash`] | algorithm ids, names, sizes | `include/uapi/linux/hash_info.h`, `crypto/hash_info.c` |
 //! | [`xattr`] | `security.ima`, `security.evm` | `security/integrity/integrity.h` |
 //! | [`policy`] | IMA policies; what they decide | `security/integrity/ima/ima_policy.c`, `ima_appraise.c`, `ima_main.c` |
 //! | [`tar`] | tar archives, member by member | POSIX `pax`, GNU tar's `tar.h` |
+//! | [`pkcs11`] | URIs of keys in tokens | RFC 7512 |
 //! | [`reader`] | a cursor over bytes | |
 
 #![no_std]
@@ -29,10 +29,10 @@ extern crate alloc;
 #[cfg(any(test, feature = "std"))]
 extern crate std;
 
-pub mod elf;
 pub mod error;
 pub mod hash;
 pub mod hex;
+pub mod pkcs11;
 pub mod policy;
 pub mod reader;
 pub mod tar;

@@ -11,6 +11,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "ima",
         &[
+            "cryptoki-sys",
             "globset",
             "ima-format",
             "libc",

@@ -10,16 +10,18 @@ use std::{fs, thread};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use ima::key::certificate::Certificate;
-use ima::key::private::{KeySigner, PrivateKey};
+use ima::key::private::PrivateKey;
 use ima::key::store::{certificate_files, is_sample_directory, KeyStore};
 use ima::key::Signer;
 use ima::target::tree::{Only, Place, Selection, Tree};
 use ima::verify::Keyring;
 use ima::KeyId;
+use ima_format::pkcs11::Uri;
 
 use crate::hint::hinted;
 use crate::output::Output;
 use crate::passphrase::PassphraseArgs;
+use crate::token;
 
 /// Which files
 #[derive(Debug, Args)]
@@ -123,8 +125,9 @@ pub(crate) struct SignerArgs {
     /// A key store: its IMA key signs [default: $IMACTL_KEYS]
     #[arg(long, value_name = "DIR")]
     keys: Option<PathBuf>,
-    /// A private key, in place of a store's
-    #[arg(long, value_name = "FILE", conflicts_with = "keys")]
+    /// A private key, in place of a store's: a file, or pkcs11:token=NAME;object=NAME
+    /// (RFC 7512) for a key in a smart card or HSM
+    #[arg(long, value_name = "FILE|URI", conflicts_with = "keys")]
     key: Option<PathBuf>,
     /// The certificate of --key, which gives the key id
     #[arg(long, value_name = "FILE", requires = "key")]
@@ -137,13 +140,16 @@ pub(crate) struct SignerArgs {
 }
 
 impl SignerArgs {
-    pub(crate) fn resolve(&self, output: &mut Output) -> Result<KeySigner> {
+    pub(crate) fn resolve(&self, output: &mut Output) -> Result<Box<dyn Signer>> {
         let mut ask = |path: &Path| self.passphrase.ask(path);
+        if let Some(uri) = self.key.as_deref().and_then(token::uri) {
+            return self.token_signer(uri?, output);
+        }
         if let Some(path) = &self.key {
             let key = PrivateKey::read(path, &mut ask)?;
-            let certificate = match &self.cert {
-                Some(cert) => Certificate::read_all(cert)?.into_iter().next(),
+            let certificate = match self.given_certificate()? {
                 None => key.certificate().cloned(),
+                given => given,
             };
             if let Some(certificate) = &certificate {
                 if !certificate.public_key().is(key.public_key()) {
@@ -161,7 +167,7 @@ impl SignerArgs {
                 (None, Some(certificate)) => certificate.key_id(),
                 (None, None) => key.public_key().default_key_id()?,
             };
-            return Ok(key.into_signer(key_id)?);
+            return Ok(Box::new(key.into_signer(key_id)?));
         }
         let Some(keys) = &self.keys.clone().or_else(default_store) else {
             return Err(hinted(
@@ -173,7 +179,37 @@ impl SignerArgs {
         if store.is_sample() {
             warn_of_sample(output, keys);
         }
-        Ok(store.ima_signer(&mut ask)?)
+        Ok(Box::new(store.ima_signer(&mut ask)?))
+    }
+
+    /// The first certificate in --cert.
+    fn given_certificate(&self) -> Result<Option<Certificate>> {
+        Ok(match &self.cert {
+            Some(cert) => Certificate::read_all(cert)?.into_iter().next(),
+            None => None,
+        })
+    }
+
+    fn token_signer(&self, uri: Uri, output: &mut Output) -> Result<Box<dyn Signer>> {
+        let given = self.given_certificate()?;
+        let token = token::open(&uri, &self.passphrase)?;
+        let mut key = token.key(&uri)?;
+        if let Some(certificate) = &given {
+            key = key.certified_by(certificate)?;
+        }
+        let certificate = match (&given, self.keyid) {
+            (None, None) => key.certificate()?,
+            _ => given.as_ref(),
+        };
+        if certificate.is_some_and(Certificate::is_sample) {
+            warn_of_sample(output, Path::new(&key.uri().to_string()));
+        }
+        let key_id = match (self.keyid, certificate) {
+            (Some(key_id), _) => key_id,
+            (None, Some(certificate)) => certificate.key_id(),
+            (None, None) => key.public_key()?.default_key_id()?,
+        };
+        Ok(Box::new(token.into_signer(key, key_id)?))
     }
 }
 

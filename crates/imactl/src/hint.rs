@@ -4,7 +4,10 @@ use std::fmt;
 
 use ima::key::private::PrivateKeyError;
 use ima::key::store::StoreError;
+use ima::key::token::TokenError;
+use ima::key::SignError;
 use ima::system::LoadError;
+use ima_format::ErrorKind;
 
 /// An error of the command line's own, with its hint.
 #[derive(Debug)]
@@ -34,6 +37,17 @@ pub(crate) fn of(error: &anyhow::Error) -> Option<&'static str> {
         }
         if let Some(error) = cause.downcast_ref::<LoadError>() {
             return error.hint();
+        }
+        if let Some(error) = cause.downcast_ref::<TokenError>() {
+            return error.hint();
+        }
+        if let Some(error) = cause.downcast_ref::<SignError>() {
+            return error.hint();
+        }
+        if let Some(ErrorKind::Pkcs11(fault)) =
+            cause.downcast_ref::<ima_format::Error>().map(|error| &error.kind)
+        {
+            return Some(fault.hint());
         }
         let key = cause.downcast_ref::<PrivateKeyError>();
         if let Some(StoreError::PrivateKey(error)) = cause.downcast_ref::<StoreError>() {

@@ -6,6 +6,7 @@ mod hint;
 mod output;
 mod passphrase;
 mod progress;
+mod token;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;

@@ -5,24 +5,32 @@ use std::{env, fs, io};
 
 use clap::Args;
 use ima::key::passphrase::Passphrase;
+use ima::key::token::{Pin, PinEntry, PinRequest, Tries};
 use zeroize::Zeroizing;
 
-/// Where the key's passphrase comes from
+/// Where the key's passphrase, or the token's PIN, comes from
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 pub(crate) struct PassphraseArgs {
-    /// Read the key's passphrase from the first line of a file
+    /// Read the key's passphrase, or the token's PIN, from the first line of a file
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
-    /// Read the key's passphrase from an environment variable
+    /// Read the passphrase or PIN from an environment variable
     #[arg(long, value_name = "NAME")]
     passphrase_env: Option<String>,
-    /// Read the key's passphrase from the first line of an open file descriptor
+    /// Read the passphrase or PIN from the first line of an open file descriptor
     #[arg(long, value_name = "N")]
     passphrase_fd: Option<u32>,
 }
 
 impl PassphraseArgs {
+    /// Whether a source other than the prompt was named.
+    pub(crate) fn is_given(&self) -> bool {
+        self.passphrase_file.is_some()
+            || self.passphrase_env.is_some()
+            || self.passphrase_fd.is_some()
+    }
+
     /// The passphrase, if a source other than the prompt was named.
     pub(crate) fn given(&self) -> io::Result<Option<Passphrase>> {
         let named = |what: String, error: io::Error| {
@@ -56,6 +64,25 @@ impl PassphraseArgs {
             None => prompt(&format!("Passphrase of {}: ", key.display())),
             given => Ok(given),
         }
+    }
+
+    /// A token's PIN: as given, or asked for on the terminal, which for a device that has
+    /// its own keys only tells to type it there. `None` where there is no terminal.
+    pub(crate) fn ask_pin(&self, request: &PinRequest<'_>) -> io::Result<Option<Pin>> {
+        if let Some(given) = self.given()? {
+            return Ok(Some(Pin::Stored(given)));
+        }
+        let PinRequest { token, tries, entry } = request;
+        let warning = match tries {
+            Tries::Unknown => "",
+            Tries::Few => " (a wrong one was tried before)",
+            Tries::Last => " (LAST TRY: a wrong one locks it)",
+        };
+        if *entry == PinEntry::Device {
+            eprintln!("{token} asks for its PIN at the device{warning}");
+            return Ok(None);
+        }
+        Ok(prompt(&format!("PIN of {token}{warning}: "))?.map(Pin::Typed))
     }
 
     /// A new passphrase: as given, or asked for twice on the terminal.

@@ -271,11 +271,11 @@ impl Certificate {
         self.is_signed_by(self)
     }
 
-    /// Whether it belongs to keys for development ([`super::create::SAMPLE_MARK`]).
+    /// Whether it belongs to keys for development ([`super::issue::SAMPLE_MARK`]).
     pub fn is_sample(&self) -> bool {
         let mut organizations = self.x509.subject_name().entries_by_nid(Nid::ORGANIZATIONNAME);
         organizations.any(|entry| {
-            let mark = super::create::SAMPLE_MARK.as_bytes();
+            let mark = super::issue::SAMPLE_MARK.as_bytes();
             entry.data().as_slice().ends_with(mark)
         })
     }

@@ -6,9 +6,6 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use ima_format::hash::HashAlgorithm;
-use openssl::asn1::{Asn1Integer, Asn1Time};
-use openssl::bn::{BigNum, MsbOption};
 use openssl::ec::{Asn1Flag, EcGroup, EcKey};
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
@@ -17,19 +14,14 @@ use openssl::pkcs5::pbkdf2_hmac;
 use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
 use openssl::symm::{encrypt, Cipher};
-use openssl::x509::extension::{
-    AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectKeyIdentifier,
-};
-use openssl::x509::{X509Builder, X509NameBuilder, X509};
 use zeroize::Zeroizing;
 
 use super::certificate::Certificate;
 use super::der;
+use super::issue::{issue, Authority, IssueError, Issuer, Profile, Purpose};
 use super::passphrase::Passphrase;
 use super::store::Role;
 
-/// Ends the organization of a sample certificate's subject.
-pub const SAMPLE_MARK: &str = "SAMPLE, DO NOT SHIP";
 /// The file that marks a store as a sample.
 pub const SAMPLE_FILE: &str = "SAMPLE-KEYS-DO-NOT-SHIP";
 
@@ -101,27 +93,10 @@ impl FromStr for KeyAlgorithm {
 pub struct Plan {
     /// The algorithm of all four keys.
     pub algorithm: KeyAlgorithm,
-    /// The hash algorithm of the certificates' signatures: SHA-2 with 256 bits or more.
-    pub hash: HashAlgorithm,
-    /// Days that the certificates are valid.
-    pub days: u32,
-    /// The subjects' organization.
-    pub organization: String,
-    /// Begins the subjects' common names.
-    pub common_name: String,
+    /// What the certificates say.
+    pub profile: Profile,
     /// Encrypts the keys of the CAs and of IMA; `None` leaves them plain.
     pub passphrase: Option<Passphrase>,
-    /// For whom the store is.
-    pub purpose: Purpose,
-}
-
-/// For whom a store is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// For products.
-    Production,
-    /// For development: marked in each certificate and by a file.
-    Sample,
 }
 
 /// Why no store was made.
@@ -142,19 +117,9 @@ pub enum CreateError {
         /// What the system said.
         source: io::Error,
     },
-    /// Certificates cannot be signed with this hash algorithm.
-    #[error("{0}: certificates are signed with sha256, sha384 or sha512")]
-    Hash(HashAlgorithm),
-    /// A subject that X.509 cannot hold, such as a name of more than 64 characters.
-    #[error("{field} {value:?} does not fit a certificate: {source}")]
-    Subject {
-        /// `organization` or `common name`.
-        field: &'static str,
-        /// What was asked for.
-        value: String,
-        /// OpenSSL's reasons.
-        source: ErrorStack,
-    },
+    /// A certificate cannot be issued.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
     /// OpenSSL failed.
     #[error("OpenSSL: {0}")]
     OpenSsl(#[from] ErrorStack),
@@ -191,10 +156,14 @@ fn refuse_existing(directory: &Path) -> Result<(), CreateError> {
 
 fn fill(staging: &Path, plan: &Plan) -> Result<Vec<(Role, Certificate)>, CreateError> {
     let mut issued: Vec<(Role, Certificate)> = Vec::new();
-    let mut authority: Option<(PKey<Private>, Certificate)> = None;
+    let mut authority: Option<Authority> = None;
     for role in Role::ALL {
         let key = plan.algorithm.generate()?;
-        let certificate = issue(plan, role, &key, authority.as_ref())?;
+        let issuer = match &authority {
+            Some(authority) => Issuer::Authority(authority),
+            None => Issuer::Itself(&key),
+        };
+        let certificate = issue(&plan.profile, role, &*key, issuer)?;
         let secret = match role {
             // the kernel's build reads this one by itself
             Role::Modsign => None,
@@ -202,9 +171,9 @@ fn fill(staging: &Path, plan: &Plan) -> Result<Vec<(Role, Certificate)>, CreateE
         };
         write_key_and_certificates(staging, role, &key, secret, &certificate)?;
         issued.push((role, certificate.clone()));
-        authority.get_or_insert((key, certificate));
+        authority.get_or_insert(Authority { key, certificate });
     }
-    if plan.purpose == Purpose::Sample {
+    if plan.profile.purpose == Purpose::Sample {
         let text = b"These keys were made for development and protect nothing.\n\
             Anybody who has them can sign for a machine that trusts them. Do not ship them.\n";
         write_new(&staging.join(SAMPLE_FILE), 0o644, text)?;
@@ -287,101 +256,4 @@ fn encrypted_pem(
     }
     pem.extend_from_slice(b"-----END ENCRYPTED PRIVATE KEY-----\n");
     Ok(Zeroizing::new(pem))
-}
-
-/// Issues the certificate of `key`, by `authority` or, without one, by itself.
-fn issue(
-    plan: &Plan,
-    role: Role,
-    key: &PKey<Private>,
-    authority: Option<&(PKey<Private>, Certificate)>,
-) -> Result<Certificate, CreateError> {
-    let digest = match plan.hash {
-        HashAlgorithm::Sha256 => MessageDigest::sha256(),
-        HashAlgorithm::Sha384 => MessageDigest::sha384(),
-        HashAlgorithm::Sha512 => MessageDigest::sha512(),
-        other => return Err(CreateError::Hash(other)),
-    };
-    let subject = subject(plan, role)?;
-    let mut builder = X509::builder()?;
-    builder.set_version(2)?;
-    builder.set_serial_number(&*random_serial()?)?;
-    builder.set_subject_name(&subject)?;
-    match authority {
-        Some((_, issuer)) => builder.set_issuer_name(issuer.x509().subject_name())?,
-        None => builder.set_issuer_name(&subject)?,
-    }
-    builder.set_not_before(&*Asn1Time::days_from_now(0)?)?;
-    builder.set_not_after(&*Asn1Time::days_from_now(plan.days)?)?;
-    builder.set_pubkey(key)?;
-    extend(&mut builder, role, authority.map(|(_, issuer)| issuer))?;
-    let signing_key = authority.map_or(key, |(key, _)| key);
-    builder.sign(signing_key, digest)?;
-    Ok(Certificate::new(builder.build())?)
-}
-
-fn extend(
-    builder: &mut X509Builder,
-    role: Role,
-    issuer: Option<&Certificate>,
-) -> Result<(), ErrorStack> {
-    let mut constraints = BasicConstraints::new();
-    let mut usage = KeyUsage::new();
-    match role {
-        Role::SystemTrusted | Role::SecondaryTrusted => {
-            constraints.ca();
-            usage.key_cert_sign().crl_sign();
-        }
-        Role::Modsign | Role::Ima => {
-            usage.digital_signature();
-        }
-    }
-    builder.append_extension(constraints.critical().build()?)?;
-    builder.append_extension(usage.critical().build()?)?;
-    if let Role::Modsign | Role::Ima = role {
-        builder.append_extension(ExtendedKeyUsage::new().code_signing().build()?)?;
-    }
-    let context = builder.x509v3_context(issuer.map(|issuer| &**issuer.x509()), None);
-    let subject_key = SubjectKeyIdentifier::new().build(&context)?;
-    builder.append_extension(subject_key)?;
-    // after the subject's, from which a self-signed certificate's is taken
-    let context = builder.x509v3_context(issuer.map(|issuer| &**issuer.x509()), None);
-    let authority_key = AuthorityKeyIdentifier::new().keyid(true).build(&context)?;
-    builder.append_extension(authority_key)
-}
-
-fn subject(plan: &Plan, role: Role) -> Result<openssl::x509::X509Name, CreateError> {
-    let organization = match plan.purpose {
-        Purpose::Production => plan.organization.clone(),
-        Purpose::Sample => format!("{}: {SAMPLE_MARK}", plan.organization),
-    };
-    let common_name = format!(
-        "{} {}",
-        plan.common_name,
-        match role {
-            Role::SystemTrusted => "system trusted key",
-            Role::SecondaryTrusted => "secondary trusted key",
-            Role::Modsign => "module signing key",
-            Role::Ima => "IMA signing key",
-        }
-    );
-    let mut name = X509NameBuilder::new()?;
-    for (field, nid, value) in [
-        ("organization", Nid::ORGANIZATIONNAME, organization),
-        ("common name", Nid::COMMONNAME, common_name),
-    ] {
-        name.append_entry_by_nid(nid, &value).map_err(|source| CreateError::Subject {
-            field,
-            value,
-            source,
-        })?;
-    }
-    Ok(name.build())
-}
-
-/// 127 random bits: positive, and never the same twice (RFC 5280, 4.1.2.2).
-fn random_serial() -> Result<Asn1Integer, ErrorStack> {
-    let mut number = BigNum::new()?;
-    number.rand(127, MsbOption::MAYBE_ZERO, false)?;
-    number.to_asn1_integer()
 }

@@ -1,5 +1,7 @@
 //! The few DER structures (ITU-T X.690) that OpenSSL's binding does not reach.
 
+use ima_format::hash::HashAlgorithm;
+
 /// One value: its tag, its content, and what follows it.
 pub(super) fn value(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = bytes.split_first()?;
@@ -92,6 +94,53 @@ fn sequence(parts: &[&[u8]]) -> Vec<u8> {
     encode(SEQUENCE, &parts.concat())
 }
 
+/// SubjectPublicKeyInfo (RFC 5480, 2) of a point on a curve, both as PKCS#11 keeps them:
+/// the parameters in DER, the point in an OCTET STRING, or bare as some tokens have it. A
+/// bare point may look like an OCTET STRING, but not like one of a point's size.
+pub(super) fn ec_public_key_info(parameters: &[u8], point: &[u8]) -> Vec<u8> {
+    /// 1.2.840.10045.2.1
+    const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
+    let of_a_point = |length: usize| [24, 32, 48, 66].contains(&length);
+    let point = match value(point) {
+        Some((OCTET_STRING, inner @ [0x04, numbers @ ..], []))
+            if numbers.len() % 2 == 0 && of_a_point(numbers.len() / 2) =>
+        {
+            inner
+        }
+        Some((OCTET_STRING, inner @ [0x02 | 0x03, number @ ..], []))
+            if of_a_point(number.len()) =>
+        {
+            inner
+        }
+        _ => point,
+    };
+    let algorithm = sequence(&[&encode(OBJECT_IDENTIFIER, EC_PUBLIC_KEY), parameters]);
+    sequence(&[&algorithm, &encode(BIT_STRING, &[&[0], point].concat())])
+}
+
+/// DigestInfo (RFC 8017, 9.2) as the kernel's `rsa_asn1_templates` have it; `None` for an
+/// algorithm that they lack.
+pub(super) fn digest_info(algorithm: HashAlgorithm, digest: &[u8]) -> Option<Vec<u8>> {
+    /// 2.16.840.1.101.3.4.2.n: NIST's hash algorithms.
+    const NIST: [u8; 8] = [0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02];
+    let nist = |number| [&NIST[..], &[number]].concat();
+    let oid = match algorithm {
+        HashAlgorithm::Md5 => vec![0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x02, 0x05],
+        HashAlgorithm::Sha1 => vec![0x2b, 0x0e, 0x03, 0x02, 0x1a],
+        HashAlgorithm::Rmd160 => vec![0x2b, 0x24, 0x03, 0x02, 0x01],
+        HashAlgorithm::Sha256 => nist(1),
+        HashAlgorithm::Sha384 => nist(2),
+        HashAlgorithm::Sha512 => nist(3),
+        HashAlgorithm::Sha224 => nist(4),
+        HashAlgorithm::Sha3_256 => nist(8),
+        HashAlgorithm::Sha3_384 => nist(9),
+        HashAlgorithm::Sha3_512 => nist(10),
+        _ => return None,
+    };
+    let algorithm = sequence(&[&encode(OBJECT_IDENTIFIER, &oid), &encode(NULL, &[])]);
+    Some(sequence(&[&algorithm, &encode(OCTET_STRING, digest)]))
+}
+
 /// 1.2.840.113549.1.5.13
 const PBES2: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x05, 0x0d];
 /// 1.2.840.113549.1.5.12
@@ -136,6 +185,32 @@ fn minimal_integer(integer: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn points_are_found_bare_and_wrapped() {
+        let parameters = encode(OBJECT_IDENTIFIER, &[1]);
+        for number in [24, 32, 48, 66] {
+            for (form, length) in [(0x04, 2 * number), (0x02, number), (0x03, number)] {
+                // each byte is such that a bare point looks like an OCTET STRING
+                let point = [vec![form], vec![length as u8 - 1; length]].concat();
+                let wrapped = ec_public_key_info(&parameters, &encode(OCTET_STRING, &point));
+                assert_eq!(subject_public_key(&wrapped), Some(&point[..]), "{form} {number}");
+                assert_eq!(ec_public_key_info(&parameters, &point), wrapped);
+            }
+        }
+    }
+
+    #[test]
+    fn digest_infos_are_the_kernels() {
+        // rsa_asn1_templates in crypto/rsa-pkcs1pad.c
+        let sha1 = [0x30, 0x21, 0x30, 9, 6, 5, 0x2b, 0x0e, 3, 2, 0x1a, 5, 0, 4, 0x14];
+        let sha256 =
+            [0x30, 0x31, 0x30, 0x0d, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1, 5, 0, 4, 0x20];
+        let info = |algorithm, digest| digest_info(algorithm, digest).unwrap();
+        assert_eq!(info(HashAlgorithm::Sha1, &[7; 20]), [&sha1[..], &[7; 20]].concat());
+        assert_eq!(info(HashAlgorithm::Sha256, &[7; 32]), [&sha256[..], &[7; 32]].concat());
+        assert_eq!(digest_info(HashAlgorithm::Streebog256, &[7; 32]), None);
+    }
 
     #[test]
     fn lengths_lead_back() {

@@ -6,18 +6,23 @@
 //! | [`certificate`] | X.509 certificates, and how the kernel will see them |
 //! | [`store`] | the directory layout of a key store |
 //! | [`create`] | a new chain of keys and certificates |
+//! | [`issue`] | certificates, by a CA that the kernel trusts |
 //! | [`check`] | what is wrong with keys and certificates |
+//! | [`token`] | private keys in smart cards and HSMs |
 //! | [`passphrase`] | secrets, wiped after use |
 
 pub mod certificate;
 pub mod check;
 pub mod create;
 mod der;
+pub mod issue;
 pub mod passphrase;
 pub mod private;
 pub mod store;
+pub mod token;
 
-use std::fmt;
+use std::path::{Path, PathBuf};
+use std::{fmt, fs, io};
 
 use ima_format::hash::{Digest, HashAlgorithm};
 use ima_format::xattr::KeyId;
@@ -25,6 +30,7 @@ use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{HasPublic, Id, PKey, PKeyRef, Public};
+use openssl::x509::X509Req;
 
 /// A signing key, in a file or in hardware. Shared between threads; each opens a session.
 pub trait Signer: Send + Sync {
@@ -55,6 +61,20 @@ pub trait Session {
     fn repeats_itself(&self) -> bool;
 }
 
+impl<S: Signer + ?Sized> Signer for Box<S> {
+    fn key_id(&self) -> KeyId {
+        (**self).key_id()
+    }
+
+    fn public_key(&self) -> &PublicKey {
+        (**self).public_key()
+    }
+
+    fn session(&self) -> Result<Box<dyn Session + '_>, SignError> {
+        (**self).session()
+    }
+}
+
 /// Why no signature was made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -67,9 +87,30 @@ pub enum SignError {
         /// The hash algorithm asked for.
         algorithm: HashAlgorithm,
     },
+    /// The token failed, or is gone; so it will be for what is still to be signed.
+    #[error(transparent)]
+    Token(Box<token::TokenError>),
     /// OpenSSL failed.
     #[error("OpenSSL: {0}")]
     OpenSsl(#[from] ErrorStack),
+}
+
+impl SignError {
+    /// Whether the key is lost: whatever is still to be signed will fail too.
+    pub fn is_lasting(&self) -> bool {
+        matches!(self, Self::Token(_))
+    }
+
+    /// What to do about it, where there is something to say.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Token(error) => error.hint().or(Some(
+                "what was signed so far is good; when the token is back, sign again (files: \
+                 with --changed)",
+            )),
+            _ => None,
+        }
+    }
 }
 
 /// A public key's algorithm and size, as far as signing files is concerned.
@@ -164,6 +205,32 @@ impl KeyType {
     }
 }
 
+/// Why a public key could not be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublicKeyError {
+    /// The file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file holds no public key in a form that is known.
+    #[error("{}: no public key, request or certificate in it", path.display())]
+    NotAKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The certificate request was not signed by the key in it.
+    #[error("{}: the request is not signed by its own key", path.display())]
+    BadRequest {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
 /// A public key and what is derived from it.
 #[derive(Debug, Clone)]
 pub struct PublicKey {
@@ -176,6 +243,33 @@ impl PublicKey {
         let key = PKey::public_key_from_der(&key.public_key_to_der()?)?;
         let key_type = KeyType::of(&key);
         Ok(Self { key, key_type })
+    }
+
+    /// Reads a public key from a file: bare, in a certificate request (whose signature is
+    /// checked) or in a certificate; PEM or DER.
+    pub fn read(path: &Path) -> Result<Self, PublicKeyError> {
+        let owned = || path.to_owned();
+        let content =
+            fs::read(path).map_err(|source| PublicKeyError::Read { path: owned(), source })?;
+        let key = PKey::public_key_from_pem(&content)
+            .or_else(|_| PKey::public_key_from_der(&content))
+            .and_then(|key| Self::of(&key));
+        if let Ok(key) = key {
+            return Ok(key);
+        }
+        if let Ok(request) = X509Req::from_pem(&content).or_else(|_| X509Req::from_der(&content)) {
+            return match request.public_key() {
+                Ok(key) if request.verify(&key).unwrap_or(false) => {
+                    Self::of(&key).map_err(|_| PublicKeyError::NotAKey { path: owned() })
+                }
+                _ => Err(PublicKeyError::BadRequest { path: owned() }),
+            };
+        }
+        let certificates = certificate::Certificate::parse_all(&content).unwrap_or_default();
+        match certificates.first() {
+            Some(certificate) => Ok(certificate.public_key().clone()),
+            None => Err(PublicKeyError::NotAKey { path: owned() }),
+        }
     }
 
     /// The algorithm and size.

@@ -120,6 +120,10 @@ impl PrivateKey {
         self.encrypted
     }
 
+    pub(super) fn into_key(self) -> PKey<Private> {
+        self.key
+    }
+
     /// Makes a signer of it, with the key id that its certificate has.
     ///
     /// # Errors

@@ -4,7 +4,6 @@ mod clear;
 mod inspect;
 mod keys;
 mod policy;
-mod preflight;
 mod sign;
 mod status;
 mod tally;
@@ -24,7 +23,6 @@ pub(crate) enum Command {
     Inspect(inspect::InspectArgs),
     Clear(clear::ClearArgs),
     Policy(policy::PolicyArgs),
-    Preflight(Box<preflight::PreflightArgs>),
     Status(status::StatusArgs),
 }
 
@@ -37,7 +35,6 @@ impl Command {
             Self::Inspect(args) => args.run(output),
             Self::Clear(args) => args.run(output),
             Self::Policy(args) => args.run(output),
-            Self::Preflight(args) => args.run(output),
             Self::Status(args) => args.run(output),
         }
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use ima::target::tree::{TreeError, WalkError};
+use ima::target::tree::{FileError, TreeError, WalkError};
 use serde::Serialize;
 
 use crate::output::{JsonPath, Output, Style};
@@ -56,6 +56,10 @@ impl Failures {
         if output.is_json() {
             let (path, error) = (path.into(), error.to_string());
             return output.json(&JsonError { kind: "error", path, error, hint });
+        }
+        if matches!(error, TreeError::File(FileError::KeyLost)) {
+            // told at the file where it happened; the summary counts the others
+            return Ok(());
         }
         output.complain(Style::Bad, "error:", &format!("{}: {error}", path.display()));
         if let Some(hint) = hint.filter(|hint| !self.hints.contains(hint)) {

@@ -45,6 +45,9 @@ pub enum FileError {
     /// No signature could be made.
     #[error(transparent)]
     Sign(#[from] SignError),
+    /// The signing key was lost at another file: this one was not tried.
+    #[error("not signed: the key was lost before")]
+    KeyLost,
     /// The attribute cannot be read.
     #[error("cannot read the attribute: {0}")]
     ReadAttribute(io::Error),
@@ -79,6 +82,7 @@ impl FileError {
     /// What to do about it, where there is something to say.
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
+            Self::Sign(error) => return error.hint(),
             Self::Changed => "sign it again when nothing writes to it",
             Self::AttributeDenied(_) => {
                 "security.ima needs root (CAP_SYS_ADMIN) and a file that is not immutable \

@@ -1,6 +1,7 @@
 //! Signs files.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ima_format::hash::HashAlgorithm;
 use ima_format::xattr::KeyId;
@@ -45,7 +46,8 @@ pub enum Signed {
     Unchanged,
 }
 
-/// Signs the files of a tree, each on its own: one that fails does not stop the others.
+/// Signs the files of a tree, each on its own: one that fails does not stop the others,
+/// unless it is the key that fails; what is signed by then stays signed.
 ///
 /// # Errors
 /// Those of `sink`; a file's are in its report.
@@ -55,6 +57,7 @@ pub fn sign(
     progress: &dyn Progress,
     sink: &mut Sink<'_, Signed>,
 ) -> io::Result<()> {
+    let key_lost = AtomicBool::new(false);
     let start = || {
         let mut signer = FileSigner {
             options,
@@ -62,6 +65,7 @@ pub fn sign(
             hasher: FileHasher::default(),
             value: Vec::new(),
             progress,
+            key_lost: &key_lost,
         };
         move |candidate: &Candidate| signer.sign(tree, candidate)
     };
@@ -76,12 +80,29 @@ struct FileSigner<'a> {
     hasher: FileHasher,
     value: Vec<u8>,
     progress: &'a dyn Progress,
+    /// Set by the first thread that finds the key lost.
+    key_lost: &'a AtomicBool,
 }
 
 impl FileSigner<'_> {
     fn sign(&mut self, tree: &Tree, candidate: &Candidate) -> Result<Option<Signed>, FileError> {
+        let signed = self.try_to_sign(tree, candidate);
+        if matches!(&signed, Err(FileError::Sign(error)) if error.is_lasting()) {
+            self.key_lost.store(true, Ordering::Relaxed);
+        }
+        signed
+    }
+
+    fn try_to_sign(
+        &mut self,
+        tree: &Tree,
+        candidate: &Candidate,
+    ) -> Result<Option<Signed>, FileError> {
         let SignOptions { labeler, algorithm, place, mode, dry_run } = *self.options;
         let Some(file) = tree.open(candidate, place)? else { return Ok(None) };
+        if self.key_lost.load(Ordering::Relaxed) {
+            return Err(FileError::KeyLost);
+        }
         let existing = match mode {
             SignMode::Always => None,
             SignMode::Changed => file.label(place)?,

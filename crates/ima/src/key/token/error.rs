@@ -1,0 +1,188 @@
+//! Why a token does not serve.
+
+use std::io;
+use std::path::PathBuf;
+
+use openssl::error::ErrorStack;
+
+use super::{LoadFailure, Refusal, TokenInfo};
+use crate::key::KeyType;
+
+/// Why a token, or a key on it, cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs)] // `token` names the token, `key` the key, by its URI
+pub enum TokenError {
+    /// No module was named, and the default is not there.
+    #[error("no PKCS#11 module to reach the token through")]
+    NoModule,
+    /// The module cannot be used.
+    #[error("PKCS#11 module {}: {source}", path.display())]
+    Module {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: LoadFailure,
+    },
+    /// The module does not tell its tokens.
+    #[error("cannot list the tokens: {source}")]
+    List {
+        /// What it said.
+        source: Refusal,
+    },
+    /// No token is the one that the URI names.
+    #[error("no such token; {}", listed("there is none", present))]
+    NoToken {
+        /// The URIs of those that are there.
+        present: Vec<String>,
+    },
+    /// The URI fits more than one token.
+    #[error("{} tokens fit: {}", matching.len(), matching.join(", "))]
+    SeveralTokens {
+        /// Their URIs.
+        matching: Vec<String>,
+    },
+    /// The token refused a call, or failed.
+    #[error("{token}: {source}")]
+    Refused {
+        token: String,
+        /// What it said.
+        source: Refusal,
+    },
+    /// The token wants a PIN and none is at hand.
+    #[error("{token}: it wants a PIN, and there is none")]
+    PinNeeded { token: String },
+    /// The PIN could not be read or asked for.
+    #[error("{token}: cannot get the PIN: {source}")]
+    Ask {
+        token: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The PIN is wrong. It was tried once.
+    #[error("{token}: the PIN is wrong; it was tried once{left}")]
+    WrongPin {
+        token: String,
+        /// How many tries are left, where the token tells.
+        left: &'static str,
+    },
+    /// One try is left and the PIN is not typed by somebody who can judge it.
+    #[error("{token}: one wrong PIN more locks it, so a PIN that is not typed is not tried")]
+    LastTry { token: String },
+    /// The PIN is locked.
+    #[error("{token}: its PIN is locked")]
+    PinLocked { token: String },
+    /// The token has no PIN yet.
+    #[error("{token}: it has no user PIN yet")]
+    PinNotSet { token: String },
+    /// The URI's type is one that does not sign.
+    #[error("an object of type {class} does not sign")]
+    NotAPrivateKey {
+        /// The URI's type.
+        class: &'static str,
+    },
+    /// No private key is the one that the URI names.
+    #[error("{token}: no such private key; {}", listed("there is none", present))]
+    NoKey {
+        token: String,
+        /// The URIs of those that are there.
+        present: Vec<String>,
+    },
+    /// The URI fits more than one private key.
+    #[error("{token}: {} private keys fit: {}", matching.len(), matching.join(", "))]
+    SeveralKeys {
+        token: String,
+        /// Their URIs.
+        matching: Vec<String>,
+    },
+    /// The URI fits more than one public key.
+    #[error("{token}: {count} public keys fit")]
+    SeveralPublicKeys {
+        token: String,
+        /// How many.
+        count: usize,
+    },
+    /// The key is not for signing.
+    #[error("{key}: the token does not let this key sign (CKA_SIGN)")]
+    MayNotSign { key: String },
+    /// Nothing on the token tells the public key.
+    #[error("{key}: neither its public key nor a certificate is on the token")]
+    NoPublicKey { key: String },
+    /// The certificate that was given is another key's.
+    #[error("{key}: not the certificate's key")]
+    Mismatch { key: String },
+    /// The certificates on the token give the key different key ids.
+    #[error("{key}: several certificates on the token, with different key ids: {}", ids.join(", "))]
+    SeveralCertificates {
+        key: String,
+        /// The key ids.
+        ids: Vec<String>,
+    },
+    /// The key is neither RSA nor ECDSA on a curve of the kernel's.
+    #[error("{key}: a {key_type} key cannot sign files for the kernel")]
+    Unsuitable {
+        key: String,
+        /// What it is.
+        key_type: KeyType,
+    },
+    /// What the token tells of a key or certificate makes no sense.
+    #[error("{object}: OpenSSL: {source}")]
+    OpenSsl {
+        /// The object's URI.
+        object: String,
+        /// OpenSSL's reasons.
+        source: ErrorStack,
+    },
+    /// What the token calls a signature is none by this key.
+    #[error("{key}: what the token made is no signature by this key; nothing is signed with it")]
+    BadSignature { key: String },
+}
+
+fn listed(none: &str, some: &[String]) -> String {
+    match some.is_empty() {
+        true => none.to_owned(),
+        false => format!("there is {}", some.join(", ")),
+    }
+}
+
+pub(super) fn refused(token: &TokenInfo, source: Refusal) -> TokenError {
+    TokenError::Refused { token: token.to_string(), source }
+}
+
+impl TokenError {
+    /// What to do about it, where there is something to say.
+    pub fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::NoModule => {
+                "name the token's module in the URI (?module-path=/usr/lib/.../libsofthsm2.so), \
+                 or install p11-kit, which knows those of the system"
+            }
+            Self::Module { .. } => {
+                "module-path is the file of the PKCS#11 module that came with the token"
+            }
+            Self::NoToken { .. } => {
+                "is it plugged in, and its service running? module-path must be its module"
+            }
+            Self::SeveralTokens { .. } => "say which: token=, serial=, model= or slot-id=",
+            Self::PinNeeded { .. } => {
+                "give it with --passphrase-file, --passphrase-env, --passphrase-fd, or \
+                 ?pin-source=file:PATH in the URI"
+            }
+            Self::WrongPin { .. } => "further wrong ones may lock the token: look twice",
+            Self::LastTry { .. } => "run it on a terminal, without a PIN from elsewhere, and type",
+            Self::PinLocked { .. } => "the security officer can unlock it (pkcs11-tool --init-pin)",
+            Self::PinNotSet { .. } => "the security officer sets it (pkcs11-tool --init-pin)",
+            Self::NotAPrivateKey { .. } => "leave type= out, or say type=private",
+            Self::NoKey { .. } | Self::SeveralKeys { .. } | Self::SeveralPublicKeys { .. } => {
+                "say which: object=LABEL or id=%01%02; imactl keys show URI lists them"
+            }
+            Self::NoPublicKey { .. } => {
+                "put one of them beside it (with its CKA_ID), or give the certificate with --cert"
+            }
+            Self::Mismatch { .. } => "--cert must certify --key",
+            Self::SeveralCertificates { .. } => "say which: --cert FILE, or --keyid",
+            Self::Unsuitable { .. } => "use an RSA key, or ECDSA on P-256 or P-384",
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,240 @@
+//! Keys that do not leave their hardware: smart cards, USB tokens, HSMs, through PKCS#11.
+//!
+//! A [`Uri`] (RFC 7512) names the module, the token and the key. One login serves the run;
+//! each thread signs in a session of its own, where the token allows it.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `module` | calls the PKCS#11 module; the only `unsafe` here |
+//! | `login` | the PIN: where from, tried once |
+//! | `object` | keys and certificates on a token |
+//! | `signer` | signatures |
+
+mod error;
+mod login;
+mod module;
+mod object;
+mod signer;
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cryptoki_sys::*;
+use ima_format::pkcs11::{Uri, Version};
+
+pub use error::TokenError;
+pub use login::{AskPin, Pin, PinEntry, PinRequest, Tries};
+use module::{text, Module};
+pub use module::{LoadFailure, Refusal};
+pub use object::{TokenCertificate, TokenKey};
+pub use signer::TokenSigner;
+
+use super::passphrase::Passphrase;
+
+/// The module that reaches every token that the system knows (p11-kit).
+const PROXY_MODULE: &str = "p11-kit-proxy.so";
+/// Where modules are kept beside the dynamic linker's directories, on most distributions.
+const MODULE_DIRECTORIES: [&str; 4] =
+    ["/usr/lib/pkcs11", "/usr/lib64/pkcs11", "/usr/local/lib/pkcs11", "/usr/local/lib"];
+
+/// A token that was found.
+pub struct Token {
+    module: Arc<Module>,
+    slot: CK_SLOT_ID,
+    info: TokenInfo,
+    /// The session of the login, which ends with the last session.
+    session: module::Session,
+    /// Kept for keys that want it for each signature.
+    pin: Option<Passphrase>,
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Token").field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
+/// What a token says of itself.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)] // the fields of CK_TOKEN_INFO
+pub struct TokenInfo {
+    pub label: String,
+    pub manufacturer: String,
+    pub model: String,
+    pub serial: String,
+    flags: CK_FLAGS,
+}
+
+impl TokenInfo {
+    fn has(&self, flag: CK_FLAGS) -> bool {
+        self.flags & flag != 0
+    }
+
+    fn uri(&self) -> Uri {
+        let given = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        Uri { token: given(&self.label), serial: given(&self.serial), ..Uri::default() }
+    }
+}
+
+/// The token's label, or its model where it has none.
+impl std::fmt::Display for TokenInfo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.label.is_empty() {
+            true => write!(f, "token without label ({}, serial {})", self.model, self.serial),
+            false => write!(f, "token {:?}", self.label),
+        }
+    }
+}
+
+impl Token {
+    /// Finds the token that a URI names.
+    ///
+    /// `module` is used where the URI names none; without either it is p11-kit's proxy.
+    ///
+    /// # Errors
+    /// There is no module, no such token or more than one.
+    pub fn find(uri: &Uri, module: Option<&Path>) -> Result<Self, TokenError> {
+        let module = load(uri, module)?;
+        let (slot, info) = find(&module, uri)?;
+        let session = module.open_session(slot).map_err(|source| error::refused(&info, source))?;
+        Ok(Self { module, slot, info, session, pin: None })
+    }
+
+    /// Logs in, if the token wants it: private keys are seen then. The PIN is the one of
+    /// the URI's `pin-source`, else asked for.
+    ///
+    /// # Errors
+    /// The PIN is missing or wrong. A wrong one is not tried again.
+    pub fn log_in(&mut self, uri: &Uri, ask: &mut AskPin<'_>) -> Result<(), TokenError> {
+        self.pin = login::login(self, uri, ask)?;
+        Ok(())
+    }
+
+    /// What it says of itself.
+    pub fn info(&self) -> &TokenInfo {
+        &self.info
+    }
+
+    fn refused(&self, source: Refusal) -> TokenError {
+        error::refused(&self.info, source)
+    }
+}
+
+/// Loads the module that the URI names, or the default.
+fn load(uri: &Uri, default: Option<&Path>) -> Result<Arc<Module>, TokenError> {
+    let named = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
+    let candidates = match (&uri.module_path, &uri.module_name) {
+        (Some(path), None) => vec![named(path)],
+        (Some(path), Some(name)) if named(path).is_dir() => {
+            file_names(name).into_iter().map(|file| named(path).join(file)).collect()
+        }
+        (Some(path), Some(_)) => vec![named(path)],
+        (None, Some(name)) => {
+            let beside = |file: &PathBuf| {
+                let directories = MODULE_DIRECTORIES.iter().map(Path::new);
+                directories.map(|directory| directory.join(file)).collect::<Vec<_>>()
+            };
+            let files = file_names(name);
+            let elsewhere: Vec<_> = files.iter().flat_map(beside).collect();
+            files.into_iter().chain(elsewhere).collect()
+        }
+        (None, None) => vec![default.map_or_else(|| PROXY_MODULE.into(), Path::to_owned)],
+    };
+    let mut first = None;
+    for path in candidates {
+        match Module::load(&path) {
+            Ok(module) => return Ok(module),
+            Err(LoadFailure::Library(words)) => {
+                first.get_or_insert((path, LoadFailure::Library(words)));
+            }
+            // it is there, and broken: another would not be the one that was meant
+            Err(source) => return Err(TokenError::Module { path, source }),
+        }
+    }
+    let by_default = uri.module_path.is_none() && uri.module_name.is_none() && default.is_none();
+    Err(match first {
+        Some((path, source)) if !by_default => TokenError::Module { path, source },
+        _ => TokenError::NoModule,
+    })
+}
+
+/// The names that a module's file can have.
+fn file_names(name: &[u8]) -> Vec<PathBuf> {
+    let name = OsStr::from_bytes(name);
+    ["lib", ""]
+        .iter()
+        .map(|prefix| {
+            let mut file = OsStr::new(prefix).to_owned();
+            file.push(name);
+            file.push(".so");
+            file.into()
+        })
+        .collect()
+}
+
+/// The one token that the URI names.
+fn find(module: &Arc<Module>, uri: &Uri) -> Result<(CK_SLOT_ID, TokenInfo), TokenError> {
+    let failed = |source| TokenError::List { source };
+    let (mut matching, mut others) = (Vec::new(), Vec::new());
+    if !names_library(uri, &module.info().map_err(failed)?) {
+        return Err(TokenError::NoToken { present: Vec::new() });
+    }
+    for slot in module.slots().map_err(failed)? {
+        let info = match module.token_info(slot) {
+            Ok(info) if info.flags & CKF_TOKEN_INITIALIZED != 0 => info,
+            Ok(_) => continue,
+            // unplugged since; or a token that its module does not understand
+            Err(Refusal { code: CKR_TOKEN_NOT_PRESENT | CKR_TOKEN_NOT_RECOGNIZED, .. }) => continue,
+            Err(source) => return Err(failed(source)),
+        };
+        let info = TokenInfo {
+            label: text(&info.label),
+            manufacturer: text(&info.manufacturerID),
+            model: text(&info.model),
+            serial: text(&info.serialNumber),
+            flags: info.flags,
+        };
+        let slot_info = module.slot_info(slot).map_err(failed)?;
+        match names_token(uri, slot, &slot_info, &info) {
+            true => matching.push((slot, info)),
+            false => others.push(info),
+        }
+    }
+    let uris = |infos: &mut dyn Iterator<Item = &TokenInfo>| {
+        infos.map(|info| info.uri().to_string()).collect::<Vec<_>>()
+    };
+    match matching.len() {
+        0 => Err(TokenError::NoToken { present: uris(&mut others.iter()) }),
+        1 => Ok(matching.remove(0)),
+        _ => Err(TokenError::SeveralTokens {
+            matching: uris(&mut matching.iter().map(|(_, info)| info)),
+        }),
+    }
+}
+
+/// Whether what the URI asks for, if anything, is what there is.
+fn agrees<T: PartialEq + ?Sized>(wanted: Option<&T>, value: &T) -> bool {
+    wanted.map_or(true, |wanted| wanted == value)
+}
+
+fn names_library(uri: &Uri, info: &CK_INFO) -> bool {
+    let CK_VERSION { major, minor } = info.libraryVersion;
+    agrees(uri.library_manufacturer.as_deref(), &text(&info.manufacturerID))
+        && agrees(uri.library_description.as_deref(), &text(&info.libraryDescription))
+        && agrees(uri.library_version.as_ref(), &Version { major, minor })
+}
+
+fn names_token(uri: &Uri, slot: CK_SLOT_ID, slot_info: &CK_SLOT_INFO, info: &TokenInfo) -> bool {
+    // a slot's number has 32 bits where a long has
+    #[allow(clippy::useless_conversion)]
+    let slot = u64::from(slot);
+    agrees(uri.slot_id.as_ref(), &slot)
+        && agrees(uri.slot_description.as_deref(), &text(&slot_info.slotDescription))
+        && agrees(uri.slot_manufacturer.as_deref(), &text(&slot_info.manufacturerID))
+        && agrees(uri.token.as_deref(), &info.label)
+        && agrees(uri.manufacturer.as_deref(), &info.manufacturer)
+        && agrees(uri.serial.as_deref(), &info.serial)
+        && agrees(uri.model.as_deref(), &info.model)
+}

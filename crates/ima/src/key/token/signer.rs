@@ -1,0 +1,250 @@
+//! Signatures by a key on a token.
+//!
+//! `CKM_RSA_PKCS` pads what it is given, so the DigestInfo (RFC 8017, 9.2) is made here, and
+//! every hash algorithm goes, also those that the token does not know. `CKM_ECDSA` gives r
+//! and s side by side; the kernel wants the DER of the two (RFC 3279, 2.2.3).
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use cryptoki_sys::*;
+use ima_format::hash::{Digest, HashAlgorithm};
+use ima_format::xattr::KeyId;
+use openssl::bn::BigNum;
+use openssl::ecdsa::EcdsaSig;
+use openssl::error::ErrorStack;
+use openssl::pkey_ctx::PkeyCtx;
+use openssl::rsa::Padding;
+
+use super::module::{self, Threading, User};
+use super::{Refusal, Token, TokenError, TokenKey};
+use crate::digest::openssl_digest;
+use crate::key::passphrase::Passphrase;
+use crate::key::{der, Curve, KeyType, PublicKey, Session, SignError, Signer};
+
+/// A signer whose key is on a token.
+pub struct TokenSigner {
+    /// The session of the login; used by the threads in turn where they cannot have their
+    /// own.
+    shared: Mutex<module::Session>,
+    slot: CK_SLOT_ID,
+    token: String,
+    key: TokenKey,
+    public: PublicKey,
+    key_id: KeyId,
+    form: Form,
+    /// The PIN, where each signature wants it.
+    pin: Option<Passphrase>,
+}
+
+impl std::fmt::Debug for TokenSigner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { token, key, .. } = self;
+        f.debug_struct("TokenSigner").field("token", token).field("key", key.uri()).finish()
+    }
+}
+
+/// What the token is given and gives.
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    /// A signature of so many bytes.
+    Rsa { modulus: usize },
+    /// Two numbers of so many bytes each.
+    Ecdsa { number: usize },
+}
+
+impl Form {
+    fn of(key_type: KeyType) -> Option<Self> {
+        let number = match key_type {
+            KeyType::Rsa(bits) => return Some(Self::Rsa { modulus: (bits as usize).div_ceil(8) }),
+            KeyType::Ecdsa(Curve::P192) => 24,
+            KeyType::Ecdsa(Curve::P256) => 32,
+            KeyType::Ecdsa(Curve::P384) => 48,
+            KeyType::Ecdsa(Curve::P521) => 66,
+            KeyType::Ecdsa(Curve::Unknown(_)) | KeyType::Other(_) => return None,
+        };
+        Some(Self::Ecdsa { number })
+    }
+
+    fn mechanism(self) -> CK_MECHANISM_TYPE {
+        match self {
+            Self::Rsa { .. } => CKM_RSA_PKCS,
+            Self::Ecdsa { .. } => CKM_ECDSA,
+        }
+    }
+
+    /// The size of what the token gives.
+    fn size(self) -> usize {
+        match self {
+            Self::Rsa { modulus } => modulus,
+            Self::Ecdsa { number } => 2 * number,
+        }
+    }
+
+    /// What the token is to sign.
+    fn data(self, digest: &Digest) -> Option<Vec<u8>> {
+        let bytes = digest.as_bytes();
+        match self {
+            Self::Rsa { .. } => der::digest_info(digest.algorithm(), bytes),
+            // FIPS 186-5, 6.4.1: the leftmost bits; tokens differ in whether they cut it
+            Self::Ecdsa { number } => Some(bytes[..bytes.len().min(number)].to_vec()),
+        }
+    }
+
+    /// Appends what the kernel wants, made of what the token gave.
+    fn append(self, raw: &[u8], signature: &mut Vec<u8>) -> Result<(), ErrorStack> {
+        match self {
+            Self::Rsa { .. } => signature.extend_from_slice(raw),
+            Self::Ecdsa { number } => {
+                let (r, s) = raw.split_at(number);
+                let (r, s) = (BigNum::from_slice(r)?, BigNum::from_slice(s)?);
+                let both = EcdsaSig::from_private_components(r, s)?;
+                signature.extend_from_slice(&both.to_der()?);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Token {
+    /// Makes a signer of a key of this token's, with the key id that its certificate has.
+    ///
+    /// # Errors
+    /// The kernel cannot verify with the key, the token does not let it sign, or nothing
+    /// tells its public half.
+    pub fn into_signer(self, key: TokenKey, key_id: KeyId) -> Result<TokenSigner, TokenError> {
+        let name = || key.uri().to_string();
+        let public = key.public_key()?.clone();
+        let key_type = public.key_type();
+        let form = Form::of(key_type).filter(|_| key_type.verifiable_over(HashAlgorithm::Sha256));
+        let Some(form) = form else {
+            return Err(TokenError::Unsuitable { key: name(), key_type });
+        };
+        if !key.may_sign {
+            return Err(TokenError::MayNotSign { key: name() });
+        }
+        Ok(TokenSigner {
+            slot: self.slot,
+            token: self.info.to_string(),
+            public,
+            key_id,
+            form,
+            pin: self.pin.filter(|_| key.always_authenticate),
+            shared: Mutex::new(self.session),
+            key,
+        })
+    }
+}
+
+impl TokenSigner {
+    fn share(&self) -> MutexGuard<'_, module::Session> {
+        // a thread that panicked left at most an operation behind, which the token refuses
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self, source: Refusal) -> SignError {
+        let error = TokenError::Refused { token: self.token.clone(), source };
+        SignError::Token(Box::new(error))
+    }
+
+    /// Signs in a session that no other thread uses meanwhile.
+    fn sign_in(&self, session: &module::Session, data: &[u8]) -> Result<Vec<u8>, Refusal> {
+        let authenticate = |session: &module::Session| match self.key.always_authenticate {
+            true => {
+                let pin = self.pin.as_ref().map(Passphrase::as_bytes);
+                session.login(User::ContextSpecific, pin)
+            }
+            false => Ok(()),
+        };
+        let (mechanism, size) = (self.form.mechanism(), self.form.size());
+        session.sign(mechanism, self.key.handle, data, size, authenticate)
+    }
+
+    /// Whether a signature is one by this key.
+    fn accepts(&self, digest: &Digest, signature: &[u8]) -> Result<bool, ErrorStack> {
+        let mut context = PkeyCtx::new(self.public.pkey())?;
+        context.verify_init()?;
+        if let Form::Rsa { .. } = self.form {
+            context.set_rsa_padding(Padding::PKCS1)?;
+        }
+        if let Ok(md) = openssl_digest(digest.algorithm()) {
+            context.set_signature_md(&md)?;
+        }
+        // what is no signature at all is an error to OpenSSL
+        Ok(context.verify(digest.as_bytes(), signature).unwrap_or(false))
+    }
+}
+
+impl Signer for TokenSigner {
+    fn key_id(&self) -> KeyId {
+        self.key_id
+    }
+
+    fn public_key(&self) -> &PublicKey {
+        &self.public
+    }
+
+    fn session(&self) -> Result<Box<dyn Session + '_>, SignError> {
+        let shared = self.share();
+        // a PIN for each signature serves one operation, whoever asks next
+        let in_turn =
+            self.key.always_authenticate || shared.module().threading == Threading::OneAtATime;
+        let own = match in_turn {
+            true => None,
+            false => match shared.module().open_session(self.slot) {
+                Ok(session) => Some(session),
+                // no more than the one that there is
+                Err(Refusal { code: CKR_SESSION_COUNT, .. }) => None,
+                Err(source) => return Err(self.failed(source)),
+            },
+        };
+        Ok(Box::new(TokenSession { signer: self, own, verified: false }))
+    }
+}
+
+/// One thread's use of a [`TokenSigner`].
+struct TokenSession<'a> {
+    signer: &'a TokenSigner,
+    /// Its own session; else the shared one, in turn.
+    own: Option<module::Session>,
+    /// Whether the token has shown that it signs with the key that it says.
+    verified: bool,
+}
+
+impl Session for TokenSession<'_> {
+    fn sign(&mut self, digest: &Digest, signature: &mut Vec<u8>) -> Result<(), SignError> {
+        let signer = self.signer;
+        let (key_type, algorithm) = (signer.public.key_type(), digest.algorithm());
+        let unverifiable = SignError::Unverifiable { key_type, algorithm };
+        if !key_type.verifiable_over(algorithm) {
+            return Err(unverifiable);
+        }
+        let data = signer.form.data(digest).ok_or(unverifiable)?;
+        let raw = match &self.own {
+            Some(session) => signer.sign_in(session, &data),
+            None => signer.sign_in(&signer.share(), &data),
+        };
+        let raw = raw.map_err(|source| signer.failed(source))?;
+        let bad = || {
+            let key = signer.key.uri().to_string();
+            SignError::Token(Box::new(TokenError::BadSignature { key }))
+        };
+        if raw.len() != signer.form.size() {
+            return Err(bad());
+        }
+        let start = signature.len();
+        signer.form.append(&raw, signature)?;
+        if !self.verified {
+            if !signer.accepts(digest, &signature[start..])? {
+                signature.truncate(start);
+                return Err(bad());
+            }
+            self.verified = true;
+        }
+        Ok(())
+    }
+
+    fn repeats_itself(&self) -> bool {
+        // RSA does, but to ask a token takes longer than to verify
+        false
+    }
+}

@@ -1,0 +1,90 @@
+//! `imactl keys certify`
+
+use std::fs::Permissions;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use ima::key::issue::{Authority, Purpose};
+use ima::key::PublicKey;
+
+use super::create::ProfileArgs;
+use super::print_certificate;
+use crate::hint::hinted;
+use crate::output::Output;
+use crate::passphrase::PassphraseArgs;
+use crate::{token, Outcome};
+
+/// Issue the certificate of a key that signs files and is kept elsewhere
+///
+/// The CA is the key store's: its system trusted key, whose certificate is in the kernel. A
+/// token is not logged in to; the passphrase is the CA key's.
+#[derive(Debug, Args)]
+pub(super) struct CertifyArgs {
+    /// A public key, a certificate request or a certificate (PEM or DER), or
+    /// pkcs11:token=NAME;object=NAME
+    #[arg(value_name = "FILE|URI")]
+    key: PathBuf,
+    /// The key store of the CA
+    #[arg(long, value_name = "DIR", env = "IMACTL_KEYS")]
+    keys: PathBuf,
+    /// Where to write the certificate; it must not be there: DER, or PEM for .crt and .pem
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    #[command(flatten)]
+    profile: ProfileArgs,
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
+}
+
+impl CertifyArgs {
+    pub(super) fn run(&self, output: &mut Output) -> Result<Outcome> {
+        let key = match token::uri(&self.key) {
+            Some(uri) => {
+                let uri = uri?;
+                token::find(&uri)?.public_key(&uri)?
+            }
+            None => PublicKey::read(&self.key)?,
+        };
+        let authority = Authority::read(&self.keys, &mut |path| self.passphrase.ask(path))?;
+        let purpose = match authority.certificate().is_sample() {
+            true => Purpose::Sample,
+            false => Purpose::Production,
+        };
+        if purpose == Purpose::Sample {
+            output.warn("the CA is a sample, and so is what it certifies: do not ship");
+        }
+        let certificate = authority.certify(&key, &self.profile.resolve(purpose))?;
+        let extension = self.output.extension().and_then(|extension| extension.to_str());
+        match extension {
+            Some("crt" | "pem") => write_new(&self.output, &certificate.to_pem()?)?,
+            _ => write_new(&self.output, certificate.der())?,
+        }
+        print_certificate(&self.output, &certificate, output)?;
+        Ok(Outcome::Good)
+    }
+}
+
+/// Writes a file that is not there yet: whole or not at all.
+fn write_new(path: &Path, content: &[u8]) -> Result<()> {
+    let named = || path.display().to_string();
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let mut file = tempfile::Builder::new()
+        .prefix(".imactl-")
+        .permissions(Permissions::from_mode(0o644))
+        .tempfile_in(directory.unwrap_or(Path::new(".")))
+        .with_context(named)?;
+    file.write_all(content).with_context(named)?;
+    file.as_file().sync_all().with_context(named)?;
+    match file.persist_noclobber(path) {
+        Ok(_) => Ok(()),
+        Err(error) if path.symlink_metadata().is_ok() => {
+            drop(error);
+            let message = format!("{}: is there already", path.display());
+            Err(hinted(message, "certificates are not overwritten: remove it, or name another"))
+        }
+        Err(error) => Err(error.error).with_context(named),
+    }
+}

@@ -1,0 +1,109 @@
+//! `imactl keys create`
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use ima::key::create::{create, KeyAlgorithm, Plan};
+use ima::key::issue::{Profile, Purpose};
+use ima::key::passphrase::Passphrase;
+use ima::HashAlgorithm;
+
+use super::print_certificate;
+use crate::hint::hinted;
+use crate::output::Output;
+use crate::passphrase::PassphraseArgs;
+use crate::Outcome;
+
+/// What certificates say
+#[derive(Debug, Args)]
+pub(super) struct ProfileArgs {
+    /// Hash algorithm of the certificates' signatures: sha256, sha384 or sha512
+    #[arg(long, value_name = "NAME", default_value = "sha256")]
+    hash: HashAlgorithm,
+    /// Days that the certificates are valid (no kernel keyring looks at it)
+    #[arg(long, value_name = "N", default_value_t = 3650,
+          value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    days: u32,
+    /// Organization of the certificates' subjects
+    #[arg(long, value_name = "NAME", default_value = "imactl")]
+    organization: String,
+    /// What the common names of the certificates' subjects begin with
+    #[arg(long, value_name = "NAME", default_value = "Integrity")]
+    common_name: String,
+}
+
+impl ProfileArgs {
+    pub(super) fn resolve(&self, purpose: Purpose) -> Profile {
+        Profile {
+            hash: self.hash,
+            days: self.days,
+            organization: self.organization.clone(),
+            common_name: self.common_name.clone(),
+            purpose,
+        }
+    }
+}
+
+/// Make a key store: a chain of keys and certificates
+///
+/// system_trusted_keys (the CA that goes into the kernel), secondary_trusted_keys (a CA that
+/// it signed), modsign_keys (signs modules) and ima_keys (signs files). The passphrase
+/// encrypts all private keys but the one for modules, which the kernel's build reads.
+/// Nothing that is there is overwritten; all is made, or nothing.
+#[derive(Debug, Args)]
+pub(super) struct CreateArgs {
+    /// The store's directory; it is made
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+    /// rsa-2048, rsa-3072, rsa-4096, p-256, p-384, or p-521 (Linux 6.10 and newer)
+    #[arg(long, value_name = "NAME", default_value = "rsa-2048")]
+    algorithm: KeyAlgorithm,
+    #[command(flatten)]
+    profile: ProfileArgs,
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
+    /// Leave the private keys without a passphrase
+    #[arg(long, conflicts_with = "PassphraseArgs")]
+    no_passphrase: bool,
+    /// Make keys for development: marked as such, without a passphrase
+    #[arg(long, conflicts_with_all = ["PassphraseArgs", "no_passphrase"])]
+    sample: bool,
+}
+
+impl CreateArgs {
+    pub(super) fn run(&self, output: &mut Output) -> Result<Outcome> {
+        let passphrase = match self.no_passphrase || self.sample {
+            true => None,
+            false => Some(self.new_passphrase()?),
+        };
+        let plan = Plan {
+            algorithm: self.algorithm,
+            profile: self.profile.resolve(match self.sample {
+                true => Purpose::Sample,
+                false => Purpose::Production,
+            }),
+            passphrase,
+        };
+        for (role, certificate) in create(&self.directory, &plan)? {
+            print_certificate(&role.path(&self.directory, "der"), &certificate, output)?;
+        }
+        if self.sample {
+            output.warn("these are sample keys, for development only: do not ship");
+        }
+        Ok(Outcome::Good)
+    }
+
+    fn new_passphrase(&self) -> Result<Passphrase> {
+        match self.passphrase.ask_new()? {
+            Some(passphrase) if passphrase.as_bytes().is_empty() => {
+                Err(hinted("the passphrase is empty", "say --no-passphrase if that is meant"))
+            }
+            Some(passphrase) => Ok(passphrase),
+            None => Err(hinted(
+                "no passphrase for the private keys, and no terminal to ask on",
+                "give --passphrase-file, --passphrase-env or --passphrase-fd; or --no-passphrase",
+            )),
+        }
+    }
+}

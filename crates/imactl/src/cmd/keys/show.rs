@@ -1,0 +1,125 @@
+//! `imactl keys show`
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+use ima::key::check::{self, Material};
+use ima::key::token::TokenCertificate;
+use ima::key::PublicKey;
+use ima_format::pkcs11::Uri;
+use serde::Serialize;
+
+use super::{print_certificate, print_finding};
+use crate::output::{JsonPath, Level, Output, Style};
+use crate::passphrase::PassphraseArgs;
+use crate::{token, Outcome};
+
+/// Show certificates and keys
+#[derive(Debug, Args)]
+pub(super) struct ShowArgs {
+    /// Files (PEM or DER), key stores, directories of certificates, or tokens
+    /// (pkcs11:token=NAME): private keys and certificates
+    #[arg(value_name = "PATH|URI", required = true)]
+    paths: Vec<PathBuf>,
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
+}
+
+#[derive(Serialize)]
+struct JsonKey {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(flatten)]
+    path: JsonPath,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    algorithm: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    default_key_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encrypted: Option<bool>,
+}
+
+impl ShowArgs {
+    pub(super) fn run(&self, output: &mut Output) -> Result<Outcome> {
+        let (mut findings, mut files) = (Vec::new(), Vec::new());
+        for path in &self.paths {
+            match token::uri(path) {
+                Some(uri) => self.show_token(&uri?, output)?,
+                None => files.push(path.clone()),
+            }
+        }
+        let mut ask = |path: &Path| self.passphrase.ask(path);
+        let materials = check::read(&files, &mut ask, &mut findings);
+        // a store keeps each certificate in PEM and in DER
+        let mut shown = BTreeSet::new();
+        for Material { path, certificates, key } in &materials {
+            for certificate in certificates {
+                if shown.insert(certificate.der().to_vec()) {
+                    print_certificate(path, certificate, output)?;
+                }
+            }
+            let Some(key) = key else { continue };
+            let kept = Kept::File { encrypted: key.is_encrypted() };
+            print_key(path, Some(key.public_key()), kept, output)?;
+        }
+        for finding in &findings {
+            print_finding(finding, output)?;
+        }
+        Ok(if findings.is_empty() { Outcome::Good } else { Outcome::Failed })
+    }
+
+    /// The private keys and certificates that a URI names, which no type narrows here.
+    fn show_token(&self, uri: &Uri, output: &mut Output) -> Result<()> {
+        let uri = Uri { class: None, ..uri.clone() };
+        let token = token::open(&uri, &self.passphrase)?;
+        for key in token.keys(&uri)? {
+            let path = PathBuf::from(key.uri().to_string());
+            let kept = Kept::Token { always_authenticate: key.always_authenticate() };
+            print_key(&path, key.public_key().ok(), kept, output)?;
+        }
+        for TokenCertificate { uri, certificate } in token.certificates(&uri)? {
+            print_certificate(Path::new(&uri.to_string()), &certificate, output)?;
+        }
+        Ok(())
+    }
+}
+
+/// How a private key is kept.
+#[derive(Clone, Copy)]
+enum Kept {
+    File { encrypted: bool },
+    Token { always_authenticate: bool },
+}
+
+fn print_key(
+    path: &Path,
+    public: Option<&PublicKey>,
+    kept: Kept,
+    output: &mut Output,
+) -> Result<()> {
+    let algorithm = public.map(|public| public.key_type().to_string());
+    let default_key_id = match public {
+        Some(public) => Some(public.default_key_id()?.to_string()),
+        None => None,
+    };
+    let (state, encrypted) = match kept {
+        Kept::File { encrypted: true } => ("encrypted", Some(true)),
+        Kept::File { encrypted: false } => ("not encrypted", Some(false)),
+        Kept::Token { always_authenticate: false } => ("in a token", None),
+        Kept::Token { always_authenticate: true } => {
+            ("in a token that wants the PIN for each signature", None)
+        }
+    };
+    let path_text = output.paint(Style::Bold, &path.display().to_string());
+    output.line(Level::Normal, &path_text)?;
+    let shown = algorithm.as_deref().unwrap_or("its public half is not there");
+    output.line(Level::Normal, &format!("    private key    {shown}, {state}"))?;
+    if let (Kept::Token { .. }, Some(key_id)) = (kept, &default_key_id) {
+        let line = format!("    key id         {key_id}, unless a certificate says otherwise");
+        output.line(Level::Normal, &line)?;
+    }
+    let path = path.into();
+    Ok(output.json(&JsonKey { kind: "key", path, algorithm, default_key_id, encrypted })?)
+}

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::{pkcs11, policy, tar, xattr};
+use crate::{elf, pkcs11, policy, tar, xattr};
 
 /// A defect in input bytes: what, and at which offset from the start of the input.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub enum ErrorKind {
         /// How many.
         count: usize,
     },
+    /// An ELF file is malformed.
+    Elf(elf::Fault),
     /// An extended attribute's value is malformed.
     Xattr(xattr::Fault),
     /// A policy is one that the kernel refuses.
@@ -59,6 +61,7 @@ impl fmt::Display for ErrorKind {
                 write!(f, "truncated: {needed} bytes needed, {available} left")
             }
             Self::TrailingBytes { count } => write!(f, "{count} bytes too many"),
+            Self::Elf(fault) => fault.fmt(f),
             Self::Xattr(fault) => fault.fmt(f),
             Self::Policy(fault) => fault.fmt(f),
             Self::Tar(fault) => fault.fmt(f),

@@ -6,6 +6,7 @@
 //!
 //! | module | what it reads and writes | mirrors |
 //! |---|---|---|
+//! | [`elf`] | what programs need before they run | `include/uapi/linux/elf.h`, `fs/binfmt_elf.c` |
 //! | [`hash`] | algorithm ids, names, sizes | `include/uapi/linux/hash_info.h`, `crypto/hash_info.c` |
 //! | [`xattr`] | `security.ima`, `security.evm` | `security/integrity/integrity.h` |
 //! | [`policy`] | IMA policies; what they decide | `security/integrity/ima/ima_policy.c`, `ima_appraise.c`, `ima_main.c` |
@@ -29,6 +30,7 @@ extern crate alloc;
 #[cfg(any(test, feature = "std"))]
 extern crate std;
 
+pub mod elf;
 pub mod error;
 pub mod hash;
 pub mod hex;

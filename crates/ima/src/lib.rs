@@ -11,6 +11,7 @@
 //! | [`sign`] | a digest to the bytes of an attribute |
 //! | [`verify`] | an attribute and a file to a verdict in the kernel's words |
 //! | [`target`] | where signatures live: trees of files |
+//! | [`preflight`] | a root file system and a policy to what the kernel will do |
 //! | [`system`] | this machine: its policy, keyrings, measurements |
 //!
 //! File and attribute calls go through libc, so that they work under `pseudo`
@@ -20,6 +21,7 @@
 
 pub mod digest;
 pub mod key;
+pub mod preflight;
 pub mod sign;
 pub mod system;
 pub mod target;

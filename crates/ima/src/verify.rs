@@ -144,9 +144,21 @@ impl Keyring {
         Self { keys: vec![(key_id, key)] }
     }
 
+    /// The keys of some kinds, without the others.
+    #[must_use]
+    pub fn only(mut self, wanted: impl Fn(KeyType) -> bool) -> Self {
+        self.keys.retain(|(_, key)| wanted(key.key_type()));
+        self
+    }
+
     /// Whether it holds no key.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
+    }
+
+    /// Whether it holds a key with this id.
+    pub fn knows(&self, key_id: KeyId) -> bool {
+        self.find(key_id).next().is_some()
     }
 
     /// The keys with this id, and their numbers; two keys may bear one id by chance.
@@ -235,7 +247,7 @@ impl Verifier {
         digest_of: impl FnOnce(HashAlgorithm) -> Result<Digest, E>,
     ) -> Result<Verdict, E> {
         let Signature { key_id, algorithm, .. } = *signature;
-        if self.keyring.find(key_id).next().is_none() {
+        if !self.keyring.knows(key_id) {
             return Ok(Verdict::UnknownKey(key_id));
         }
         // not worth a digest, which there may be no way to make

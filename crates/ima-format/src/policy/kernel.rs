@@ -146,6 +146,8 @@ features! {
     BlacklistByDefault = 6, 6;
     /// The algorithms `sha3-256`, `sha3-384` and `sha3-512`.
     Sha3 = 6, 7;
+    /// Keys on the curve P-521: before, no certificate with one gets into a keyring.
+    EcdsaP521 = 6, 10;
     /// The same violation of the same file is not told again. It came with 6.15 and was carried
     /// back to the stable releases of 6.12.
     LimitedViolations = 6, 12;

@@ -4,6 +4,7 @@ mod clear;
 mod inspect;
 mod keys;
 mod policy;
+mod preflight;
 mod sign;
 mod status;
 mod tally;
@@ -23,6 +24,7 @@ pub(crate) enum Command {
     Inspect(inspect::InspectArgs),
     Clear(clear::ClearArgs),
     Policy(policy::PolicyArgs),
+    Preflight(Box<preflight::PreflightArgs>),
     Status(status::StatusArgs),
 }
 
@@ -35,6 +37,7 @@ impl Command {
             Self::Inspect(args) => args.run(output),
             Self::Clear(args) => args.run(output),
             Self::Policy(args) => args.run(output),
+            Self::Preflight(args) => args.run(output),
             Self::Status(args) => args.run(output),
         }
     }

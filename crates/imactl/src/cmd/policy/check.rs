@@ -109,7 +109,7 @@ impl CheckArgs {
 }
 
 /// Says so where the grammar was not read off the kernel's source.
-pub(super) fn warn_of_hearsay(version: KernelVersion, output: &mut Output) {
+pub(crate) fn warn_of_hearsay(version: KernelVersion, output: &mut Output) {
     if !version.is_verified() && !output.is_json() {
         let text = format!(
             "what Linux {version} accepts is told by the kernel's history; 6.1 and 6.12 were tried"

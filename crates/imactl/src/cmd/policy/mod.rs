@@ -19,6 +19,9 @@ use ima_format::policy::{Kernel, KernelVersion};
 use crate::output::Output;
 use crate::Outcome;
 
+pub(super) use check::warn_of_hearsay;
+pub(super) use source::Loaded;
+
 /// Check, explain, compare and load policies
 ///
 /// Where a policy is asked for, FILE may be - (standard input), builtin:NAME (one that the

@@ -1,0 +1,367 @@
+//! One file to a verdict: the policy's decision, the attribute, the signature.
+
+use std::cell::RefCell;
+
+use ima_format::hash::{Digest, HashAlgorithm};
+use ima_format::policy::ast::{Func, Policy, Uuid};
+use ima_format::policy::decide::{
+    AttributeRead, Cause, Credentials, Decider, Event, Evidence, FileFacts, Inode, Labels, Mode,
+    Modsig, OpenFile, Operation, Outcome, SignatureCheck, Signed, Verdict,
+};
+use ima_format::policy::filesystem::{FileSystem, Purpose};
+use ima_format::policy::kernel::Kernel;
+use ima_format::xattr::{Attribute, KeyId, Signature};
+
+use super::root::{part, Content, Entry};
+use crate::digest::{DigestError, FileHasher};
+use crate::verify::{Keyring, Verifier};
+
+/// Which file system a part of the root will be on.
+#[derive(Debug, Clone)]
+pub struct Mount {
+    /// Where it is mounted.
+    pub path: std::path::PathBuf,
+    /// What it is.
+    pub system: FileSystem,
+    /// Its UUID; null where it is not known.
+    pub uuid: Uuid,
+}
+
+impl Mount {
+    /// Whether its files can carry `security.ima`.
+    fn keeps_attributes(&self) -> bool {
+        // ramfs has none; a vfat or an ISO image has no room for any
+        !matches!(self.system.purpose, Purpose::Removable | Purpose::Pseudo)
+            && self.system.magic != 0x8584_58f6
+    }
+}
+
+/// Who owns the files of the root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owners {
+    /// As they are.
+    Kept,
+    /// All are root's, whoever they belong to here.
+    Root,
+}
+
+/// A refusal by the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// By which hook.
+    pub func: Func,
+    /// The kernel's word for it.
+    pub cause: Cause,
+    /// The key that made the signature, where that is not known.
+    pub unknown_key: Option<KeyId>,
+    /// The rule, counted from 0.
+    pub rule: Option<usize>,
+}
+
+/// Why it cannot be told what the kernel will say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Unknown {
+    /// The rule asks for the file's fs-verity digest, which it has only where it is enabled.
+    Verity,
+    /// The rule takes an appended signature, there is one, and it is not checked here.
+    AppendedSignature,
+    /// A rule that would decide otherwise asks for a label of a security module.
+    Labels,
+}
+
+/// What the kernel will say of one use of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It is let through.
+    Allowed {
+        /// Whether a rule had it checked.
+        appraised: bool,
+    },
+    /// It is refused.
+    Refused(Refusal),
+    /// It cannot be told.
+    Unknown(Unknown),
+}
+
+impl Answer {
+    /// Whether it is refused.
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::Refused(_))
+    }
+}
+
+/// What all files are judged by.
+#[derive(Debug)]
+pub(super) struct Bench<'a> {
+    pub(super) decider: Decider<'a>,
+    pub(super) mounts: &'a [Mount],
+    pub(super) owners: Owners,
+    pub(super) keyring: &'a Keyring,
+}
+
+impl<'a> Bench<'a> {
+    pub(super) fn new(
+        policy: &'a Policy,
+        kernel: &'a Kernel,
+        keyring: &'a Keyring,
+        mounts: &'a [Mount],
+        owners: Owners,
+    ) -> Self {
+        Self { decider: Decider::new(policy, kernel, Mode::Enforce), mounts, owners, keyring }
+    }
+
+    fn mount(&self, entry: &Entry) -> Option<&Mount> {
+        let covers = |mount: &&Mount| entry.path.starts_with(&mount.path);
+        let depth = |mount: &&Mount| mount.path.components().count();
+        self.mounts.iter().filter(covers).max_by_key(depth)
+    }
+}
+
+/// What a thread judges with.
+pub(super) struct Judge<'a> {
+    bench: &'a Bench<'a>,
+    verifier: RefCell<Verifier>,
+    hasher: RefCell<FileHasher>,
+}
+
+impl<'a> Judge<'a> {
+    pub(super) fn new(bench: &'a Bench<'a>) -> Self {
+        let verifier = RefCell::new(Verifier::new(bench.keyring.clone()));
+        Self { bench, verifier, hasher: RefCell::default() }
+    }
+
+    /// Takes up a file.
+    pub(super) fn open<'f>(
+        &'f self,
+        entry: &Entry,
+        size: u64,
+        content: &'f dyn Content,
+        progress: &'f dyn Fn(u64),
+    ) -> std::io::Result<Case<'f>> {
+        let mount = self.bench.mount(entry);
+        let keeps = mount.map_or(true, Mount::keeps_attributes);
+        let attribute = if keeps { content.attribute()? } else { None };
+        let (owner, group) = match self.bench.owners {
+            Owners::Kept => (entry.uid, entry.gid),
+            Owners::Root => (0, 0),
+        };
+        let facts = match mount {
+            None => FileFacts { owner, group, ..FileFacts::on_ext4() },
+            Some(Mount { system, uuid, .. }) => FileFacts {
+                owner,
+                group,
+                fsmagic: system.magic,
+                fsname: system.name.as_bytes().to_vec(),
+                fs_subtype: None,
+                fsuuid: *uuid,
+            },
+        };
+        Ok(Case {
+            judge: self,
+            facts,
+            setuid: (entry.mode & 0o4000 != 0).then_some(owner),
+            setgid: (entry.mode & 0o2010 == 0o2010).then_some(group),
+            keeps,
+            attribute,
+            size,
+            content,
+            progress,
+            digests: RefCell::default(),
+            checked: RefCell::default(),
+            unknown_key: RefCell::default(),
+            failure: RefCell::default(),
+        })
+    }
+}
+
+/// A file before the judge, and what was found out about it.
+pub(super) struct Case<'f> {
+    judge: &'f Judge<'f>,
+    facts: FileFacts,
+    setuid: Option<u32>,
+    setgid: Option<u32>,
+    keeps: bool,
+    attribute: Option<Vec<u8>>,
+    size: u64,
+    content: &'f dyn Content,
+    progress: &'f dyn Fn(u64),
+    digests: RefCell<Vec<Digest>>,
+    checked: RefCell<Vec<(Digest, SignatureCheck)>>,
+    unknown_key: RefCell<Option<KeyId>>,
+    failure: RefCell<Option<DigestError>>,
+}
+
+impl Case<'_> {
+    /// What the kernel says when `caller` has this done with the file.
+    ///
+    /// # Errors
+    /// The digest was needed, and could not be computed.
+    pub(super) fn answer(
+        &self,
+        operation: Operation,
+        caller: Credentials,
+    ) -> Result<Answer, DigestError> {
+        let answer = self.run(operation, caller, self);
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
+        // would it do if the appended signature were good?
+        if answer.is_refused() && self.has_appended_signature(operation) {
+            let assumed = self.run(operation, caller, &Appended(self));
+            if !assumed.is_refused() {
+                return Ok(Answer::Unknown(Unknown::AppendedSignature));
+            }
+        }
+        Ok(answer)
+    }
+
+    fn run(&self, operation: Operation, caller: Credentials, evidence: &dyn Evidence) -> Answer {
+        let decider = &self.judge.bench.decider;
+        let executed = caller.executing(self.setuid, self.setgid);
+        let attribute = match (&self.attribute, self.keeps) {
+            (_, false) => AttributeRead::NoAttributes,
+            (Some(value), true) => AttributeRead::Value(value),
+            (None, true) => AttributeRead::Missing,
+        };
+        let file = OpenFile::at_rest(self.size, attribute);
+        let mut inode = Inode::default();
+        let mut appraised = false;
+        let mut labels = false;
+        for asked in operation.events(decider.kernel().version) {
+            let event = Event {
+                func: asked.func,
+                access: asked.access,
+                credentials: asked.behalf.credentials(&caller, &executed),
+                file: Some(self.facts.clone()),
+                labels: Labels::Unknown,
+                data: None,
+            };
+            let outcome = decider.process(&event, &file, &mut inode, evidence);
+            appraised |= outcome.decision.appraise.does();
+            labels |= self.depends_on_labels(&outcome);
+            if outcome.verdict != Verdict::Refused {
+                continue;
+            }
+            let cause = outcome.causes.last().copied().unwrap_or(Cause::Unknown);
+            if labels {
+                return Answer::Unknown(Unknown::Labels);
+            }
+            if cause == Cause::NoVerityDigest {
+                return Answer::Unknown(Unknown::Verity);
+            }
+            let unknown_key = match cause {
+                Cause::InvalidSignature => *self.unknown_key.borrow(),
+                _ => None,
+            };
+            let rule = outcome.decision.appraise.rule();
+            return Answer::Refused(Refusal { func: asked.func, cause, unknown_key, rule });
+        }
+        match labels {
+            true => Answer::Unknown(Unknown::Labels),
+            false => Answer::Allowed { appraised },
+        }
+    }
+
+    /// Whether a rule in front of the one that decided would decide otherwise.
+    fn depends_on_labels(&self, outcome: &Outcome) -> bool {
+        let decision = &outcome.decision;
+        let rules = self.judge.bench.decider.rules();
+        decision.undetermined.iter().filter_map(|rule| rules.get(*rule)).any(|rule| {
+            let appraises = rule.action == ima_format::policy::ast::Action::Appraise;
+            let excludes = rule.action == ima_format::policy::ast::Action::DontAppraise;
+            appraises || (excludes && decision.appraise.does())
+        })
+    }
+
+    fn has_appended_signature(&self, operation: Operation) -> bool {
+        let taken = matches!(
+            operation,
+            Operation::LoadModule | Operation::KexecKernel | Operation::KexecInitramfs
+        );
+        let length = MODULE_SIG_STRING.len();
+        let start = self.size.checked_sub(length as u64);
+        taken
+            && start.is_some_and(|start| {
+                part(self.content, start, length).is_ok_and(|end| end == MODULE_SIG_STRING)
+            })
+    }
+
+    fn check(&self, signature: &Signature, digest: &Digest) -> SignatureCheck {
+        let known = self.checked.borrow().iter().find(|(other, _)| other == digest).cloned();
+        if let Some((_, check)) = known {
+            return check;
+        }
+        let check = if !self.judge.bench.keyring.knows(signature.key_id) {
+            *self.unknown_key.borrow_mut() = Some(signature.key_id);
+            SignatureCheck::UnknownKey
+        } else if self.judge.verifier.borrow_mut().accepts(signature, digest) {
+            SignatureCheck::Good
+        } else {
+            SignatureCheck::Bad
+        };
+        self.checked.borrow_mut().push((*digest, check));
+        check
+    }
+}
+
+/// What stands at the end of a file with an appended signature (`scripts/sign-file.c`).
+const MODULE_SIG_STRING: &[u8] = b"~Module signature appended~\n";
+
+impl Evidence for Case<'_> {
+    fn digest(&self, algorithm: HashAlgorithm) -> Option<Digest> {
+        let of = |digest: &&Digest| digest.algorithm() == algorithm;
+        if let Some(digest) = self.digests.borrow().iter().find(of) {
+            return Some(*digest);
+        }
+        let hasher = &mut *self.judge.hasher.borrow_mut();
+        match self.content.digest(hasher, self.size, algorithm, self.progress) {
+            Ok(digest) => {
+                self.digests.borrow_mut().push(digest);
+                Some(digest)
+            }
+            // a kernel without the algorithm: "failed"
+            Err(DigestError::Unavailable(_)) => None,
+            Err(error) => {
+                *self.failure.borrow_mut() = Some(error);
+                None
+            }
+        }
+    }
+
+    fn verify(&self, attribute: &[u8], signed: Signed<'_>) -> SignatureCheck {
+        let signature = match Attribute::decode(attribute) {
+            Ok(Attribute::Signature(signature)) => signature,
+            // its keys are not certificates
+            Ok(Attribute::SignatureV1(_)) => return SignatureCheck::UnknownKey,
+            _ => return SignatureCheck::Bad,
+        };
+        match signed {
+            Signed::Digest(digest) => self.check(&signature, digest),
+            Signed::FileId(digest) => {
+                let file_id = Signature::file_id(signature.kind, digest);
+                let hasher = &mut *self.judge.hasher.borrow_mut();
+                let signed =
+                    hasher.hasher(signature.algorithm).and_then(|hasher| hasher.digest(&file_id));
+                signed.map_or(SignatureCheck::Bad, |signed| self.check(&signature, &signed))
+            }
+        }
+    }
+}
+
+/// The same file, its appended signature taken for good.
+struct Appended<'a, 'f>(&'a Case<'f>);
+
+impl Evidence for Appended<'_, '_> {
+    fn digest(&self, algorithm: HashAlgorithm) -> Option<Digest> {
+        self.0.digest(algorithm)
+    }
+
+    fn verify(&self, attribute: &[u8], signed: Signed<'_>) -> SignatureCheck {
+        self.0.verify(attribute, signed)
+    }
+
+    fn modsig(&self) -> Option<Modsig> {
+        let digest = self.digest(HashAlgorithm::Sha256)?;
+        Some(Modsig { check: SignatureCheck::Good, digest })
+    }
+}

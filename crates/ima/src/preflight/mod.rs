@@ -1,0 +1,219 @@
+//! What a kernel with this policy and these keys will do to this root file system.
+//!
+//! Every regular file is looked at once: what the kernel will be asked to do with it, what the
+//! policy decides about each of the events that come of that, and what the kernel makes of its
+//! attribute. Then programs are followed to what they need, and the machine to its init.
+//!
+//! | module | what it knows | mirrors |
+//! |---|---|---|
+//! | `root`, `directory` | a root that can be listed and read; one that is a directory | |
+//! | `paths` | paths and symbolic links within it | `fs/namei.c` |
+//! | `purpose` | what a file is for | `fs/binfmt_script.c`, `kernel/module`, `drivers/base/firmware_loader` |
+//! | `judge` | what the kernel says to one use of one file | [`ima_format::policy::decide`] |
+//! | `scan` | all of them, on all processors | |
+//! | `libraries` | which files the loader opens | `elf/dl-load.c` of glibc |
+//! | `start`, `services` | what a program needs; init, and what it starts | `init/main.c`, `inittab(5)`, `systemd.unit(5)` |
+//!
+//! Nothing is known of: EVM (it is taken to have no key), labels of security modules, file
+//! systems that are mounted later, what programs open or execute in the end.
+
+mod directory;
+mod judge;
+mod libraries;
+mod paths;
+mod purpose;
+mod root;
+mod scan;
+mod services;
+mod start;
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use ima_format::policy::ast::Policy;
+use ima_format::policy::kernel::{Feature, Kernel};
+
+pub use directory::Directory;
+pub use judge::{Answer, Mount, Owners, Refusal, Unknown};
+pub use purpose::Use;
+pub use root::{Content, Entry, EntryKind, Root, Unread};
+pub use start::{Attempt, AttemptEnd, Obstacle, Problem, Step, Why};
+
+use crate::key::{Curve, KeyType};
+use crate::target::tree::Progress;
+use crate::verify::Keyring;
+use judge::Bench;
+use libraries::Libraries;
+use paths::Paths;
+use purpose::Nature;
+use scan::Scanned;
+use start::Starter;
+
+/// What a root is to be held against.
+#[derive(Debug)]
+pub struct Options<'a> {
+    /// The policy in force when init is started.
+    pub policy: &'a Policy,
+    /// The kernel. It enforces.
+    pub kernel: &'a Kernel,
+    /// The keys in its `.ima` keyring.
+    pub keyring: &'a Keyring,
+    /// The file systems that the root will be on; ext4 where none covers a path.
+    pub mounts: Vec<Mount>,
+    /// Whose the files will be.
+    pub owners: Owners,
+    /// `init=` on the kernel's command line.
+    pub init: Option<PathBuf>,
+    /// Worker threads.
+    pub jobs: NonZeroUsize,
+}
+
+/// What will become of a file.
+#[derive(Debug, Clone)]
+pub struct FileReport {
+    /// Its path as the booted machine sees it.
+    pub path: PathBuf,
+    /// What it is for.
+    pub purpose: Use,
+    /// What the kernel says to root.
+    pub answer: Answer,
+    /// What it says to an ordinary user, where users have it done.
+    pub as_user: Option<Answer>,
+    /// What keeps it from starting besides: nothing, if it is refused itself.
+    pub obstacle: Option<Obstacle>,
+    /// A policy that the kernel does not take: the line at which it gives up, and why.
+    pub policy_fault: Option<(usize, String)>,
+}
+
+impl FileReport {
+    /// Whether the kernel refuses it, or something that it needs, to root or to a user; or
+    /// would not take what it says.
+    pub fn is_finding(&self) -> bool {
+        self.answer.is_refused()
+            || self.as_user.as_ref().is_some_and(Answer::is_refused)
+            || self.obstacle.as_ref().is_some_and(Obstacle::is_refusal)
+            || self.policy_fault.is_some()
+    }
+}
+
+/// What will become of a root.
+#[derive(Debug)]
+pub struct Report {
+    /// The files that the kernel will be asked for, sorted by path.
+    pub files: Vec<FileReport>,
+    /// How the kernel looks for an init; the last attempt is the one that counts.
+    pub init: Vec<Attempt>,
+    /// What init starts, as far as that can be read.
+    pub steps: Vec<Step>,
+    /// What could not be looked at.
+    pub unread: Vec<Unread>,
+    /// How many regular files there are.
+    pub regular: u64,
+    /// How many modules are compressed.
+    pub compressed_modules: u64,
+    /// How many files belong to others than root.
+    pub not_roots: u64,
+}
+
+impl Report {
+    /// Whether the machine gets as far as an init that runs.
+    pub fn reaches_init(&self) -> bool {
+        self.init.last().is_some_and(|attempt| attempt.end == AttemptEnd::Runs)
+    }
+
+    /// Whether anything that is needed would be refused.
+    pub fn has_findings(&self) -> bool {
+        let refused = |attempt: &Attempt| match &attempt.end {
+            AttemptEnd::Refused(_) => true,
+            AttemptEnd::Fails(obstacle) | AttemptEnd::Dies(obstacle) => obstacle.is_refusal(),
+            _ => false,
+        };
+        let step = |step: &Step| step.problem.as_ref().is_some_and(Problem::is_refusal);
+        self.files.iter().any(FileReport::is_finding)
+            || self.init.iter().any(refused)
+            || self.steps.iter().any(step)
+    }
+}
+
+/// Tells what the kernel will say to a root.
+pub fn preflight(root: &dyn Root, options: &Options<'_>, progress: &dyn Progress) -> Report {
+    let mut entries = Vec::new();
+    let mut unread = Vec::new();
+    root.list(&mut |found| match found {
+        Ok(entry) => entries.push(entry),
+        Err(error) => unread.push(error),
+    });
+    let paths = Paths::new(entries);
+    let version = options.kernel.version;
+    // a certificate whose key the kernel does not know does not get into the keyring
+    let usable =
+        |key: KeyType| key != KeyType::Ecdsa(Curve::P521) || version.has(Feature::EcdsaP521);
+    let keyring = options.keyring.clone().only(usable);
+    let bench =
+        Bench::new(options.policy, options.kernel, &keyring, &options.mounts, options.owners);
+    let (scanned, failed) = scan::scan(root, &paths, &bench, options.jobs, progress);
+    unread.extend(failed);
+
+    let mut elves = HashMap::new();
+    for (number, scanned) in scanned.iter().enumerate() {
+        if let Some(Scanned { nature: Nature::Elf(elf), .. }) = scanned {
+            elves.insert(number, &**elf);
+        }
+    }
+    let mut text = |path: &std::path::Path| scan::text(root, &paths, path);
+    let libraries = Libraries::new(&paths, &elves, &mut text);
+    let starter = Starter::new(&paths, &scanned, libraries);
+    let init = starter.init(options.init.as_deref());
+    let steps = match init.last() {
+        Some(Attempt { path, file, end: AttemptEnd::Runs }) => {
+            let file = file.as_ref().unwrap_or(path);
+            let asked = services::started_by(file, &paths, &mut text);
+            let mut steps: Vec<_> =
+                asked.iter().map(|(by, program)| starter.step(by, program)).collect();
+            steps.sort_by(|one, other| {
+                (&one.asked_by, &one.program).cmp(&(&other.asked_by, &other.program))
+            });
+            steps.dedup();
+            steps
+        }
+        _ => Vec::new(),
+    };
+    let files = scanned
+        .iter()
+        .enumerate()
+        .filter_map(|(number, scanned)| report(number, scanned.as_ref()?, &starter));
+    let regular = |entry: &&Entry| entry.size().is_some();
+    Report {
+        files: files.collect(),
+        init,
+        steps,
+        unread,
+        regular: paths.entries.iter().filter(regular).count() as u64,
+        compressed_modules: paths
+            .entries
+            .iter()
+            .filter(regular)
+            .filter(|entry| purpose::is_compressed_module(entry))
+            .count() as u64,
+        not_roots: paths.entries.iter().filter(regular).filter(|entry| entry.uid != 0).count()
+            as u64,
+    }
+}
+
+fn report(number: usize, scanned: &Scanned, starter: &Starter<'_>) -> Option<FileReport> {
+    let Scanned { purpose, answer, as_user, policy_fault, .. } = scanned;
+    let untouched = Answer::Allowed { appraised: false };
+    if *purpose == Use::Data && *answer == untouched {
+        return None;
+    }
+    let starts = matches!(purpose, Use::Program | Use::Script) && !answer.is_refused();
+    Some(FileReport {
+        path: starter.paths.get(number).path.clone(),
+        purpose: *purpose,
+        answer: answer.clone(),
+        as_user: as_user.clone(),
+        obstacle: if starts { starter.obstacle(number) } else { None },
+        policy_fault: policy_fault.clone(),
+    })
+}

@@ -1,0 +1,214 @@
+//! What a file is for: what the kernel will do with it, and what it needs for that.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use ima_format::elf::{Elf, Kind, MAGIC};
+use ima_format::policy::decide::{AccessSet, Operation};
+
+use super::root::{is_below, part, Content, Entry};
+
+/// What the kernel is asked to do with a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Use {
+    /// An ELF program, executed.
+    Program,
+    /// A script with a `#!` line, executed.
+    Script,
+    /// A shared library, mapped.
+    Library,
+    /// A kernel module, loaded from the file as it stands, compressed or not.
+    Module,
+    /// Firmware, loaded from the file as it stands, compressed or not.
+    Firmware,
+    /// A policy in `/etc/ima`.
+    Policy,
+    /// A certificate in `/etc/keys`, read.
+    Certificate,
+    /// Anything else, read by root. Listed where the policy appraises that.
+    Data,
+}
+
+impl Use {
+    /// All.
+    pub const ALL: [Self; 8] = [
+        Self::Program,
+        Self::Script,
+        Self::Library,
+        Self::Module,
+        Self::Firmware,
+        Self::Policy,
+        Self::Certificate,
+        Self::Data,
+    ];
+
+    /// One word, singular.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Program => "program",
+            Self::Script => "script",
+            Self::Library => "library",
+            Self::Module => "module",
+            Self::Firmware => "firmware",
+            Self::Policy => "policy",
+            Self::Certificate => "certificate",
+            Self::Data => "data",
+        }
+    }
+
+    /// What the kernel does.
+    pub(super) const fn operation(self) -> Operation {
+        match self {
+            Self::Program => Operation::Execute,
+            Self::Script => Operation::ExecuteScript,
+            Self::Library => Operation::MapExecutable,
+            Self::Module => Operation::LoadModule,
+            Self::Firmware => Operation::LoadFirmware,
+            Self::Policy => Operation::LoadPolicy,
+            Self::Certificate | Self::Data => Operation::Open(AccessSet::READ),
+        }
+    }
+}
+
+/// What a file's content says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Nature {
+    Elf(Box<Elf>),
+    Script(Shebang),
+    Other,
+}
+
+/// A `#!` line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Shebang {
+    pub(super) interpreter: PathBuf,
+    /// The program that `env` is to find.
+    pub(super) by_env: Option<Vec<u8>>,
+}
+
+impl Nature {
+    pub(super) fn of(content: &dyn Content) -> io::Result<Self> {
+        let head = part(content, 0, BINPRM_BUF_SIZE)?;
+        if head.starts_with(MAGIC) {
+            let mut read = |offset: u64, length: usize| match head.get(offset as usize..) {
+                Some(rest) if rest.len() >= length => Ok(rest[..length].to_vec()),
+                _ => part(content, offset, length),
+            };
+            // what is malformed the kernel does not run: it is data
+            return Ok(Elf::read(&mut read)?.map_or(Self::Other, |elf| Self::Elf(elf.into())));
+        }
+        Ok(Shebang::parse(&head).map_or(Self::Other, Self::Script))
+    }
+}
+
+/// What `execve` looks at.
+const BINPRM_BUF_SIZE: usize = 256;
+
+impl Shebang {
+    /// `load_script` (`fs/binfmt_script.c`): the interpreter, then at most one argument.
+    fn parse(head: &[u8]) -> Option<Self> {
+        let line = head.strip_prefix(b"#!")?;
+        let line = line.split(|byte| matches!(byte, b'\n' | 0)).next().unwrap_or_default();
+        let start = line.iter().position(|byte| !matches!(byte, b' ' | b'\t'))?;
+        let line = &line[start..];
+        let end = line.iter().position(|byte| matches!(byte, b' ' | b'\t')).unwrap_or(line.len());
+        let (interpreter, argument) = line.split_at(end);
+        if interpreter.is_empty() {
+            return None;
+        }
+        let interpreter = PathBuf::from(OsStr::from_bytes(interpreter));
+        let is_env = interpreter.file_name() == Some(OsStr::new("env"));
+        let by_env = if is_env { found_by_env(argument) } else { None };
+        Some(Self { interpreter, by_env })
+    }
+}
+
+/// The program in `env`'s argument: behind `-S`, options and assignments.
+fn found_by_env(argument: &[u8]) -> Option<Vec<u8>> {
+    let mut words = argument
+        .split(|byte| byte.is_ascii_whitespace())
+        .map(|word| word.strip_prefix(b"-S").unwrap_or(word));
+    words
+        .find(|word| !word.is_empty() && !word.starts_with(b"-") && !word.contains(&b'='))
+        .map(<[u8]>::to_vec)
+}
+
+/// Where `env` and shells look.
+pub(super) const PATH: [&str; 6] =
+    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
+/// What a file is for. A shared library that is a program, too, is taken for a library.
+pub(super) fn of(entry: &Entry, nature: &Nature) -> Use {
+    if is_module(entry) {
+        return Use::Module;
+    }
+    if is_below(&entry.path, "/lib/firmware") || is_below(&entry.path, "/usr/lib/firmware") {
+        return Use::Firmware;
+    }
+    let in_directory = |directory: &str| entry.path.parent() == Some(Path::new(directory));
+    if in_directory("/etc/ima") && is_policy_name(entry.name()) {
+        return Use::Policy;
+    }
+    if in_directory("/etc/keys") && entry.name().ends_with(b".der") {
+        return Use::Certificate;
+    }
+    match nature {
+        Nature::Elf(elf) => match (elf.kind, entry.is_executable()) {
+            (Kind::Executable, true) => Use::Program,
+            (Kind::Shared, _) if elf.soname.is_some() => Use::Library,
+            (Kind::Shared, true) if elf.interpreter.is_some() || elf.pie => Use::Program,
+            (Kind::Shared, _) => Use::Library,
+            _ => Use::Data,
+        },
+        Nature::Script(_) if entry.is_executable() => Use::Script,
+        _ => Use::Data,
+    }
+}
+
+fn is_module(entry: &Entry) -> bool {
+    let ends = [&b".ko"[..], b".ko.gz", b".ko.xz", b".ko.zst"];
+    ends.iter().any(|end| entry.name().ends_with(end))
+}
+
+/// Whether a module's file is compressed.
+pub(super) fn is_compressed_module(entry: &Entry) -> bool {
+    is_module(entry) && !entry.name().ends_with(b".ko")
+}
+
+/// What the boot stage and systemd load.
+fn is_policy_name(name: &[u8]) -> bool {
+    name.starts_with(b"ima_policy") || name.starts_with(b"ima-policy")
+}
+
+/// Bytes as a path.
+pub(super) fn path_of(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(std::ffi::OsString::from_vec(bytes.to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shebang(line: &str) -> Option<(String, Option<String>)> {
+        let shebang = Shebang::parse(line.as_bytes())?;
+        let by_env = shebang.by_env.map(|name| String::from_utf8(name).unwrap());
+        Some((shebang.interpreter.to_str().unwrap().to_owned(), by_env))
+    }
+
+    #[test]
+    fn interpreters_are_read_as_the_kernel_reads_them() {
+        let found = |interpreter: &str, by_env: Option<&str>| {
+            Some((interpreter.to_owned(), by_env.map(str::to_owned)))
+        };
+        assert_eq!(shebang("#!/bin/sh\necho"), found("/bin/sh", None));
+        assert_eq!(shebang("#! \t/bin/sh -e\n"), found("/bin/sh", None));
+        assert_eq!(shebang("#!/usr/bin/env python3\n"), found("/usr/bin/env", Some("python3")));
+        assert_eq!(shebang("#!/usr/bin/env -S A=b perl -w\n"), found("/usr/bin/env", Some("perl")));
+        assert_eq!(shebang("#!/usr/bin/env -Sperl -w\n"), found("/usr/bin/env", Some("perl")));
+        assert_eq!(shebang("#!/bin/sh"), found("/bin/sh", None));
+        assert_eq!(shebang("#!\n/bin/sh"), None);
+        assert_eq!(shebang("# !/bin/sh"), None);
+    }
+}

@@ -1,0 +1,190 @@
+//! Every file looked at once, by all workers.
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::{io, thread};
+
+use ima_format::policy::decide::{Credentials, Operation};
+use ima_format::policy::kernel::InForce;
+use ima_format::policy::{read, Diagnostic, Kernel, Loading};
+
+use super::judge::{Answer, Bench, Judge};
+use super::paths::Paths;
+use super::purpose::{self, Nature, Use};
+use super::root::{whole, Entry, Root, Unread};
+use crate::digest::DigestError;
+use crate::target::tree::Progress;
+
+/// What is known of a file after it was looked at.
+#[derive(Debug, Clone)]
+pub(super) struct Scanned {
+    pub(super) nature: Nature,
+    pub(super) purpose: Use,
+    /// What the kernel says of that use, to root.
+    pub(super) answer: Answer,
+    /// The same to an ordinary user, where users have it done.
+    pub(super) as_user: Option<Answer>,
+    /// Mapped as a shared library.
+    pub(super) mapped: Option<Answer>,
+    /// Started as a program's loader.
+    pub(super) loaded: Option<Answer>,
+    /// The line at which the kernel would give up on this policy, and why.
+    pub(super) policy_fault: Option<(usize, String)>,
+}
+
+/// An ordinary user.
+pub(super) const USER: u32 = 1000;
+
+/// Looks at all regular files; `None` in the place of what is none, or could not be read.
+pub(super) fn scan(
+    root: &dyn Root,
+    paths: &Paths,
+    bench: &Bench<'_>,
+    jobs: NonZeroUsize,
+    progress: &dyn Progress,
+) -> (Vec<Option<Scanned>>, Vec<Unread>) {
+    let mut first: HashMap<(u64, u64), usize> = HashMap::new();
+    let mut work = Vec::new();
+    let mut links = Vec::new();
+    for (number, entry) in paths.entries.iter().enumerate() {
+        let Some(size) = entry.size() else { continue };
+        match first.get(&entry.identity) {
+            Some(other) => links.push((number, *other)),
+            None => {
+                first.insert(entry.identity, number);
+                progress.found(size);
+                work.push(number);
+            }
+        }
+    }
+    let scanner = Scanner { root, bench, progress, data: reads_appraised(bench) };
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new((vec![None; paths.entries.len()], Vec::new()));
+    let worker = || {
+        let judge = Judge::new(bench);
+        let mut done = Vec::new();
+        while let Some(number) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
+            done.push((*number, scanner.look(paths.get(*number), &judge)));
+            progress.finished();
+        }
+        let (scanned, unread) = &mut *results.lock().unwrap_or_else(PoisonError::into_inner);
+        for (number, result) in done {
+            match result {
+                Ok(found) => scanned[number] = Some(found),
+                Err(error) => {
+                    unread.push(Unread { path: paths.get(number).path.clone(), error });
+                }
+            }
+        }
+    };
+    thread::scope(|scope| {
+        (1..jobs.get()).for_each(|_| drop(scope.spawn(worker)));
+        worker();
+    });
+    let (mut scanned, mut unread) = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    // further names of the same files
+    let judge = Judge::new(bench);
+    for (number, other) in links {
+        let entry = paths.get(number);
+        let known = scanned[other].clone();
+        let same = known.filter(|known| purpose::of(entry, &known.nature) == known.purpose);
+        match same.map_or_else(|| scanner.look(entry, &judge), Ok) {
+            Ok(found) => scanned[number] = Some(found),
+            Err(error) => unread.push(Unread { path: entry.path.clone(), error }),
+        }
+    }
+    unread.sort_by(|one, other| one.path.cmp(&other.path));
+    (scanned, unread)
+}
+
+/// Whether what root merely reads is appraised, somewhere.
+fn reads_appraised(bench: &Bench<'_>) -> bool {
+    use ima_format::policy::ast::{Action, Func};
+    let appraises = |func: Option<Func>| func.map_or(true, |func| func == Func::FileCheck);
+    bench.decider.rules().iter().any(|rule| rule.action == Action::Appraise && appraises(rule.func))
+}
+
+struct Scanner<'a> {
+    root: &'a dyn Root,
+    bench: &'a Bench<'a>,
+    progress: &'a dyn Progress,
+    /// Whether files that are only read are of interest.
+    data: bool,
+}
+
+impl Scanner<'_> {
+    fn look(&self, entry: &Entry, judge: &Judge<'_>) -> io::Result<Scanned> {
+        let size = entry.size().unwrap_or_default();
+        let content = self.root.open(entry)?;
+        let nature = Nature::of(&*content)?;
+        let purpose = purpose::of(entry, &nature);
+        let mut scanned = Scanned {
+            nature,
+            purpose,
+            answer: Answer::Allowed { appraised: false },
+            as_user: None,
+            mapped: None,
+            loaded: None,
+            policy_fault: None,
+        };
+        if purpose == Use::Data && !self.data {
+            return Ok(scanned);
+        }
+        let progress = |bytes| self.progress.read(bytes);
+        let case = judge.open(entry, size, &*content, &progress)?;
+        let ask = |operation, caller| case.answer(operation, caller).map_err(into_io);
+        let operation = purpose.operation();
+        scanned.answer = ask(operation, Credentials::ROOT)?;
+        if matches!(purpose, Use::Program | Use::Script | Use::Library) {
+            scanned.as_user = Some(ask(operation, Credentials::user(USER, USER))?);
+        }
+        if matches!(scanned.nature, Nature::Elf(_)) {
+            scanned.mapped = Some(ask(Operation::MapExecutable, Credentials::ROOT)?);
+            scanned.loaded = Some(ask(Operation::LoadProgram, Credentials::ROOT)?);
+        }
+        if purpose == Use::Policy {
+            const MOST: usize = 1 << 20;
+            let text = whole(&*content, MOST)?.unwrap_or_default();
+            scanned.policy_fault = policy_fault(&text, self.bench.decider.kernel());
+        }
+        Ok(scanned)
+    }
+}
+
+fn into_io(error: DigestError) -> io::Error {
+    match error {
+        DigestError::Read(error) => error,
+        other => io::Error::other(other),
+    }
+}
+
+/// Where a kernel that has a policy in force gives up on a further one.
+fn policy_fault(text: &[u8], kernel: &Kernel) -> Option<(usize, String)> {
+    let kernel = Kernel { in_force: InForce::Custom, ..kernel.clone() };
+    let reading = read(text, &kernel, Loading::File);
+    let refusal = reading.refusals.first()?;
+    Some((refusal.line, Diagnostic::of_refusal(refusal, text).message))
+}
+
+/// The content of a small file of the root.
+pub(super) fn text(root: &dyn Root, paths: &Paths, path: &std::path::Path) -> Option<Vec<u8>> {
+    const MOST: usize = 1 << 20;
+    let number = paths.file(path)?;
+    let content = root.open(paths.get(number)).ok()?;
+    whole(&*content, MOST).ok().flatten()
+}
+
+/// Which path a name leads to where `PATH` is searched.
+pub(super) fn in_path(paths: &Paths, name: &[u8]) -> Option<usize> {
+    let name = purpose::path_of(name);
+    if name.is_absolute() {
+        return paths.file(&name);
+    }
+    purpose::PATH.iter().find_map(|directory| {
+        let number = paths.file(&PathBuf::from(directory).join(&name))?;
+        paths.get(number).is_executable().then_some(number)
+    })
+}

@@ -1,0 +1,274 @@
+//! What a program needs besides itself, and whether the machine gets as far as its init.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use ima_format::policy::ast::Func;
+
+use super::judge::{Answer, Refusal};
+use super::libraries::Libraries;
+use super::paths::Paths;
+use super::purpose::{path_of, Nature, Use};
+use super::scan::{in_path, Scanned};
+
+/// What stands in the way of a program that is let through itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Obstacle {
+    /// What it needs: a path, or the name of a library that is nowhere.
+    pub what: PathBuf,
+    /// Which file asks for it: the program itself, or what it needs in turn.
+    pub needed_by: PathBuf,
+    /// What is the matter with it.
+    pub why: Why,
+}
+
+/// What is the matter with something that is needed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why {
+    /// The kernel refuses it.
+    Refused(Refusal),
+    /// It is not in the root.
+    Missing,
+}
+
+impl Obstacle {
+    /// Whether it is the policy that stands in the way.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self.why, Why::Refused(_))
+    }
+}
+
+/// One program that the kernel tries to start as the first process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// The path that is tried.
+    pub path: PathBuf,
+    /// The file that it leads to, where it is another.
+    pub file: Option<PathBuf>,
+    /// What comes of it.
+    pub end: AttemptEnd,
+}
+
+/// What comes of an [`Attempt`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AttemptEnd {
+    /// It runs.
+    Runs,
+    /// There is no such file.
+    Absent,
+    /// It is no program: not executable, or neither ELF nor a script.
+    NoProgram,
+    /// `execve` fails: the next is tried.
+    Refused(Refusal),
+    /// `execve` fails for something that it needs: the next is tried.
+    Fails(Obstacle),
+    /// It is executed and dies of this; the kernel panics.
+    Dies(Obstacle),
+}
+
+/// A program that init starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// Who asks for it: `/etc/inittab`, or a unit.
+    pub asked_by: String,
+    /// The program's path as it stands there.
+    pub program: PathBuf,
+    /// What keeps it from starting; `None`: nothing.
+    pub problem: Option<Problem>,
+}
+
+/// Why a program does not start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Problem {
+    /// The kernel refuses it.
+    Refused(Refusal),
+    /// Something that it needs.
+    Needs(Obstacle),
+    /// It is not there.
+    Missing,
+}
+
+impl Problem {
+    /// Whether it is the policy that stands in the way.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Refused(_) => true,
+            Self::Needs(obstacle) => obstacle.is_refusal(),
+            Self::Missing => false,
+        }
+    }
+}
+
+/// Scripts whose interpreters are scripts, up to so many (`exec_binprm`).
+const MOST_INTERPRETERS: u32 = 5;
+
+/// Answers about programs and what they need.
+pub(super) struct Starter<'a> {
+    pub(super) paths: &'a Paths,
+    scanned: &'a [Option<Scanned>],
+    libraries: Libraries<'a>,
+    known: RefCell<HashMap<usize, Option<Obstacle>>>,
+}
+
+impl<'a> Starter<'a> {
+    pub(super) fn new(
+        paths: &'a Paths,
+        scanned: &'a [Option<Scanned>],
+        libraries: Libraries<'a>,
+    ) -> Self {
+        Self { paths, scanned, libraries, known: RefCell::default() }
+    }
+
+    fn path(&self, number: usize) -> PathBuf {
+        self.paths.get(number).path.clone()
+    }
+
+    fn scanned(&self, number: usize) -> Option<&'a Scanned> {
+        self.scanned.get(number)?.as_ref()
+    }
+
+    /// What keeps a program from starting, other than the program itself: what is refused
+    /// before what is missing.
+    pub(super) fn obstacle(&self, number: usize) -> Option<Obstacle> {
+        self.obstacle_within(number, MOST_INTERPRETERS)
+    }
+
+    fn obstacle_within(&self, number: usize, depth: u32) -> Option<Obstacle> {
+        if let Some(known) = self.known.borrow().get(&number) {
+            return known.clone();
+        }
+        let found = match &self.scanned(number)?.nature {
+            Nature::Elf(_) => self.of_program(number),
+            Nature::Script(_) => self.of_script(number, depth),
+            Nature::Other => None,
+        };
+        self.known.borrow_mut().insert(number, found.clone());
+        found
+    }
+
+    fn of_program(&self, number: usize) -> Option<Obstacle> {
+        let Nature::Elf(elf) = &self.scanned(number)?.nature else { return None };
+        let loader = elf.interpreter.is_some();
+        let needs = self.libraries.needs(number, elf);
+        let refused = needs.files.iter().enumerate().find_map(|(order, (file, by))| {
+            let scanned = self.scanned(*file)?;
+            let is_loader = loader && order == 0 && *by == number;
+            let answer = if is_loader { &scanned.loaded } else { &scanned.mapped };
+            let Some(Answer::Refused(refusal)) = answer else { return None };
+            let why = Why::Refused(refusal.clone());
+            Some(Obstacle { what: self.path(*file), needed_by: self.path(*by), why })
+        });
+        let missing = || {
+            let (name, by) = needs.missing.first()?;
+            let (what, needed_by) = (path_of(name), self.path(*by));
+            Some(Obstacle { what, needed_by, why: Why::Missing })
+        };
+        refused.or_else(missing)
+    }
+
+    fn of_script(&self, number: usize, depth: u32) -> Option<Obstacle> {
+        let Nature::Script(shebang) = &self.scanned(number)?.nature else { return None };
+        let depth = depth.checked_sub(1)?;
+        let interpreter = self.paths.file(&shebang.interpreter);
+        let mut needed = vec![(shebang.interpreter.clone(), interpreter)];
+        if let Some(name) = &shebang.by_env {
+            needed.push((path_of(name), in_path(self.paths, name)));
+        }
+        needed.into_iter().find_map(|(what, file)| {
+            let needed_by = self.path(number);
+            let Some(file) = file else {
+                return Some(Obstacle { what, needed_by, why: Why::Missing });
+            };
+            match &self.scanned(file)?.answer {
+                Answer::Refused(refusal) => {
+                    let why = Why::Refused(refusal.clone());
+                    Some(Obstacle { what: self.path(file), needed_by, why })
+                }
+                _ => self.obstacle_within(file, depth),
+            }
+        })
+    }
+
+    /// What the kernel comes to that looks for an init (`kernel_init` in `init/main.c`).
+    pub(super) fn init(&self, asked_for: Option<&Path>) -> Vec<Attempt> {
+        const TRIED: [&str; 4] = ["/sbin/init", "/etc/init", "/bin/init", "/bin/sh"];
+        let tried = match asked_for {
+            Some(path) => vec![path],
+            None => TRIED.map(Path::new).to_vec(),
+        };
+        let mut attempts = Vec::new();
+        for path in tried {
+            let number = self.paths.file(path);
+            let file = number.map(|number| self.path(number)).filter(|file| file != path);
+            let end = number.map_or(AttemptEnd::Absent, |number| self.attempt(number));
+            let last = matches!(end, AttemptEnd::Runs | AttemptEnd::Dies(_));
+            attempts.push(Attempt { path: path.to_owned(), file, end });
+            if last {
+                break;
+            }
+        }
+        attempts
+    }
+
+    fn attempt(&self, number: usize) -> AttemptEnd {
+        let Some(scanned) = self.scanned(number) else { return AttemptEnd::NoProgram };
+        let entry = self.paths.get(number);
+        if !entry.is_executable() || scanned.nature == Nature::Other {
+            return AttemptEnd::NoProgram;
+        }
+        if let Answer::Refused(refusal) = &scanned.answer {
+            if is_too_late(refusal.func) {
+                let (what, why) = (entry.path.clone(), Why::Refused(refusal.clone()));
+                return AttemptEnd::Dies(Obstacle { needed_by: what.clone(), what, why });
+            }
+            return AttemptEnd::Refused(refusal.clone());
+        }
+        match self.obstacle(number) {
+            None => AttemptEnd::Runs,
+            Some(obstacle) if self.stops_execve(number, &obstacle) => AttemptEnd::Fails(obstacle),
+            Some(obstacle) => AttemptEnd::Dies(obstacle),
+        }
+    }
+
+    /// Whether an obstacle makes `execve` fail, so that the caller goes on; what comes later
+    /// kills the process.
+    fn stops_execve(&self, number: usize, obstacle: &Obstacle) -> bool {
+        let opened_by_kernel = match self.scanned(number).map(|scanned| &scanned.nature) {
+            Some(Nature::Elf(elf)) => {
+                let loader = elf.interpreter.as_deref().map(path_of);
+                let file = loader.as_ref().and_then(|loader| self.paths.file(loader));
+                let loader_file = file.map(|file| self.path(file));
+                Some(&obstacle.what) == loader.as_ref()
+                    || Some(&obstacle.what) == loader_file.as_ref()
+            }
+            Some(Nature::Script(_)) => obstacle.needed_by == self.path(number),
+            _ => false,
+        };
+        opened_by_kernel
+            && match &obstacle.why {
+                Why::Missing => true,
+                Why::Refused(refusal) => !is_too_late(refusal.func),
+            }
+    }
+
+    /// A program that init starts.
+    pub(super) fn step(&self, asked_by: &str, program: &[u8]) -> Step {
+        let file = in_path(self.paths, program);
+        let scanned = file.and_then(|file| self.scanned(file));
+        let problem = match (file, scanned) {
+            (Some(file), Some(scanned)) => match &scanned.answer {
+                Answer::Refused(refusal) => Some(Problem::Refused(refusal.clone())),
+                _ if scanned.purpose == Use::Data => None,
+                _ => self.obstacle(file).map(Problem::Needs),
+            },
+            _ => Some(Problem::Missing),
+        };
+        Step { asked_by: asked_by.to_owned(), program: path_of(program), problem }
+    }
+}
+
+/// Hooks behind the point of no return of `execve`.
+fn is_too_late(func: Func) -> bool {
+    matches!(func, Func::MmapCheck | Func::MmapCheckReqprot)
+}

@@ -1,0 +1,241 @@
+//! JSON lines.
+
+use std::io;
+use std::path::Path;
+
+use ima::preflight::{
+    Answer, Attempt, AttemptEnd, FileReport, Obstacle, Problem, Refusal, Step, Why,
+};
+use serde::Serialize;
+
+use super::people::{unknown_reason, Fate};
+use super::{is_good, Told};
+use crate::cmd::policy::Loaded;
+use crate::output::{JsonPath, Output};
+
+#[derive(Default, Serialize)]
+struct JsonRefusal {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    func: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unknown_key: Option<String>,
+}
+
+impl JsonRefusal {
+    fn of(refusal: &Refusal, loaded: &Loaded) -> Self {
+        Self {
+            cause: Some(refusal.cause.name()),
+            func: Some(refusal.func.name()),
+            rule: refusal.rule.map(|rule| loaded.place(rule)),
+            unknown_key: refusal.unknown_key.map(|key| key.to_string()),
+        }
+    }
+
+    fn of_answer(answer: &Answer, loaded: &Loaded) -> Self {
+        match answer {
+            Answer::Refused(refusal) => Self::of(refusal, loaded),
+            _ => Self::default(),
+        }
+    }
+}
+
+/// What something needs and will not have.
+#[derive(Serialize)]
+struct JsonObstacle {
+    #[serde(flatten)]
+    path: JsonPath,
+    needed_by: String,
+    #[serde(flatten)]
+    refusal: JsonRefusal,
+}
+
+impl JsonObstacle {
+    fn of(obstacle: &Obstacle, loaded: &Loaded) -> Self {
+        Self {
+            path: obstacle.what.as_path().into(),
+            needed_by: obstacle.needed_by.display().to_string(),
+            refusal: match &obstacle.why {
+                Why::Refused(refusal) => JsonRefusal::of(refusal, loaded),
+                Why::Missing => JsonRefusal::default(),
+            },
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct JsonFile {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(flatten)]
+    path: JsonPath,
+    #[serde(rename = "use")]
+    purpose: &'static str,
+    result: &'static str,
+    #[serde(flatten)]
+    refusal: JsonRefusal,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    needs: Option<JsonObstacle>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unknown: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused_to_users: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+}
+
+#[derive(Serialize)]
+struct JsonAttempt {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(flatten)]
+    path: JsonPath,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+    result: &'static str,
+    #[serde(flatten)]
+    refusal: JsonRefusal,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    needs: Option<JsonObstacle>,
+}
+
+#[derive(Serialize)]
+struct JsonStep {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(flatten)]
+    path: JsonPath,
+    asked_by: String,
+    result: &'static str,
+    #[serde(flatten)]
+    refusal: JsonRefusal,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    needs: Option<JsonObstacle>,
+}
+
+#[derive(Serialize)]
+struct JsonUnread {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(flatten)]
+    path: JsonPath,
+    error: String,
+}
+
+#[derive(Serialize)]
+struct JsonSummary {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    kernel: String,
+    good: bool,
+    reaches_init: bool,
+    files: u64,
+    allowed: u64,
+    refused: u64,
+    held_up: u64,
+    incomplete: u64,
+    unknown: u64,
+    failed: u64,
+    bytes: u64,
+    seconds: f64,
+}
+
+/// Tells of what is not as it should be, or of all files.
+pub(super) fn tell(told: &Told<'_>, details: bool, output: &mut Output) -> io::Result<()> {
+    let report = told.report;
+    let mut counts = [0_u64; Fate::ALL.len()];
+    for file in &report.files {
+        let fate = Fate::of(file);
+        counts[fate as usize] += 1;
+        if details || fate != Fate::Allowed || file.is_finding() {
+            output.json(&json_file(file, fate, told.loaded))?;
+        }
+    }
+    for attempt in &report.init {
+        output.json(&json_attempt(attempt, told.loaded))?;
+    }
+    for step in report.steps.iter().filter(|step| details || step.problem.is_some()) {
+        output.json(&json_step(step, told.loaded))?;
+    }
+    for unread in &report.unread {
+        let (path, error) = (unread.path.as_path().into(), unread.error.to_string());
+        output.json(&JsonUnread { kind: "error", path, error })?;
+    }
+    let count = |fate: Fate| counts[fate as usize];
+    output.json(&JsonSummary {
+        kind: "summary",
+        kernel: told.options.kernel.version.to_string(),
+        good: is_good(report),
+        reaches_init: report.reaches_init(),
+        files: report.regular,
+        allowed: count(Fate::Allowed),
+        refused: count(Fate::Refused),
+        held_up: count(Fate::HeldUp),
+        incomplete: count(Fate::Incomplete),
+        unknown: count(Fate::Unknown),
+        failed: report.unread.len() as u64,
+        bytes: told.bytes,
+        seconds: told.seconds,
+    })
+}
+
+fn json_file(file: &FileReport, fate: Fate, loaded: &Loaded) -> JsonFile {
+    let FileReport { path, purpose, answer, as_user, obstacle, policy_fault } = file;
+    let user = as_user.as_ref().map(Answer::is_refused);
+    JsonFile {
+        kind: "file",
+        path: path.as_path().into(),
+        purpose: purpose.name(),
+        result: fate.name(),
+        refusal: JsonRefusal::of_answer(answer, loaded),
+        needs: obstacle.as_ref().map(|obstacle| JsonObstacle::of(obstacle, loaded)),
+        unknown: match answer {
+            Answer::Unknown(unknown) => Some(unknown_reason(*unknown)),
+            _ => None,
+        },
+        refused_to_users: user.filter(|refused| *refused != answer.is_refused()),
+        line: policy_fault.as_ref().map(|(line, _)| *line),
+        message: policy_fault.as_ref().map(|(_, message)| message.clone()),
+    }
+}
+
+fn json_attempt(attempt: &Attempt, loaded: &Loaded) -> JsonAttempt {
+    let (result, refusal, obstacle) = match &attempt.end {
+        AttemptEnd::Runs => ("runs", None, None),
+        AttemptEnd::Absent => ("absent", None, None),
+        AttemptEnd::NoProgram => ("no-program", None, None),
+        AttemptEnd::Refused(refusal) => ("refused", Some(refusal), None),
+        AttemptEnd::Fails(obstacle) => ("fails", None, Some(obstacle)),
+        AttemptEnd::Dies(obstacle) => ("dies", None, Some(obstacle)),
+    };
+    JsonAttempt {
+        kind: "init",
+        path: attempt.path.as_path().into(),
+        file: attempt.file.as_deref().map(Path::display).map(|path| path.to_string()),
+        result,
+        refusal: refusal.map_or_else(JsonRefusal::default, |it| JsonRefusal::of(it, loaded)),
+        needs: obstacle.map(|obstacle| JsonObstacle::of(obstacle, loaded)),
+    }
+}
+
+fn json_step(step: &Step, loaded: &Loaded) -> JsonStep {
+    let (result, refusal, obstacle) = match &step.problem {
+        None => ("runs", None, None),
+        Some(Problem::Missing) => ("absent", None, None),
+        Some(Problem::Refused(refusal)) => ("refused", Some(refusal), None),
+        Some(Problem::Needs(obstacle)) => ("dies", None, Some(obstacle)),
+    };
+    JsonStep {
+        kind: "step",
+        path: step.program.as_path().into(),
+        asked_by: step.asked_by.clone(),
+        result,
+        refusal: refusal.map_or_else(JsonRefusal::default, |it| JsonRefusal::of(it, loaded)),
+        needs: obstacle.map(|obstacle| JsonObstacle::of(obstacle, loaded)),
+    }
+}

@@ -1,0 +1,160 @@
+//! `imactl preflight`
+
+mod json;
+mod people;
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::thread;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use ima::preflight::{preflight, AttemptEnd, Directory, Mount, Options, Owners, Report};
+use ima_format::policy::ast::Uuid;
+use ima_format::policy::filesystem::{self, FileSystem};
+
+use super::policy::{warn_of_hearsay, KernelArgs, Loaded};
+use crate::args::KeyringArgs;
+use crate::hint::hinted;
+use crate::output::{Output, Style};
+use crate::progress::Bar;
+use crate::Outcome;
+
+/// Tell before the boot what a kernel will refuse of a root file system
+///
+/// Looks at programs, libraries, scripts, modules, firmware, policies and certificates: what
+/// the policy decides, what the kernel makes of the signature, and what each program needs
+/// besides itself. Exit status 1 if anything would be refused that is asked for, or if the
+/// machine would not reach its init; 2 if a file could not be looked at.
+#[derive(Debug, Args)]
+pub(crate) struct PreflightArgs {
+    /// The root file system: a directory
+    #[arg(value_name = "ROOT")]
+    root: PathBuf,
+    /// The policies, in the order of loading; default:appraise is imactl's default one
+    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    policy: Vec<PathBuf>,
+    #[command(flatten)]
+    keyring: KeyringArgs,
+    #[command(flatten)]
+    kernel: KernelArgs,
+    /// The file system that the root, or what is below PATH, will be on [default: ext4]
+    #[arg(long, value_name = "[PATH=]NAME", help_heading = "Root")]
+    fs: Vec<FsArg>,
+    /// The UUID of the root's file system, for policies with fsuuid=
+    #[arg(long, value_name = "UUID", help_heading = "Root")]
+    fsuuid: Option<String>,
+    /// Take every file to be root's, whoever owns it here
+    #[arg(long, help_heading = "Root")]
+    all_root: bool,
+    /// init= on the kernel's command line
+    #[arg(long, value_name = "PATH", help_heading = "Root")]
+    init: Option<PathBuf>,
+    /// Print a line for each file, not for the first ones of each group
+    #[arg(long)]
+    details: bool,
+    /// Worker threads [default: one a core]
+    #[arg(short, long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+}
+
+/// `NAME`, or `PATH=NAME`.
+#[derive(Debug, Clone)]
+struct FsArg {
+    path: PathBuf,
+    system: FileSystem,
+}
+
+impl FromStr for FsArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (path, name) = text.split_once('=').unwrap_or(("/", text));
+        if !path.starts_with('/') {
+            return Err("the path is absolute, as the booted machine sees it".to_owned());
+        }
+        let known = filesystem::with_name(name.as_bytes()).next();
+        let system = *known.ok_or("no file system that is known here, as in ext4 or vfat")?;
+        Ok(Self { path: path.into(), system })
+    }
+}
+
+impl PreflightArgs {
+    pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
+        let kernel = self.kernel.resolve();
+        warn_of_hearsay(kernel.version, output);
+        let loaded = Loaded::of(&self.policy, &kernel)?;
+        let keyring = self.keyring.resolve(output)?;
+        let name = self.root.display();
+        let root = Directory::open(&self.root).map_err(|error| {
+            hinted(format!("{name}: {error}"), "ROOT is the directory that will be the root")
+        })?;
+        let cores = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let options = Options {
+            policy: &loaded.policy,
+            kernel: &kernel,
+            keyring: &keyring,
+            mounts: self.mounts()?,
+            owners: if self.all_root { Owners::Root } else { Owners::Kept },
+            init: self.init.clone(),
+            jobs: self.jobs.unwrap_or_else(cores),
+        };
+        let bar = Bar::new("looking", output.shows_progress());
+        let report = preflight(&root, &options, &bar);
+        let (bytes, seconds) = bar.finish();
+        let told = Told { report: &report, loaded: &loaded, options: &options, bytes, seconds };
+        match output.is_json() {
+            true => json::tell(&told, self.details, output)?,
+            false => people::tell(&told, &self.root, self.details, output)?,
+        }
+        if !self.all_root && report.not_roots == report.regular && report.regular > 0 {
+            output.warn(&format!(
+                "{name}: no file is root's; run it under pseudo or fakeroot, or give --all-root"
+            ));
+        }
+        for unread in &report.unread {
+            let (path, error) = (unread.path.display(), &unread.error);
+            output.complain(Style::Bad, "error:", &format!("{path}: {error}"));
+        }
+        Ok(match (report.unread.is_empty(), is_good(&report)) {
+            (false, _) => Outcome::Failed,
+            (true, false) => Outcome::Finding,
+            (true, true) => Outcome::Good,
+        })
+    }
+
+    fn mounts(&self) -> Result<Vec<Mount>> {
+        let uuid = match &self.fsuuid {
+            None => Uuid::NULL,
+            Some(text) => Uuid::parse(text.as_bytes())
+                .with_context(|| format!("not a UUID: {text:?}; blkid prints them"))?,
+        };
+        let mount = |arg: &FsArg| Mount {
+            path: arg.path.clone(),
+            system: arg.system,
+            uuid: if arg.path == Path::new("/") { uuid } else { Uuid::NULL },
+        };
+        let mut mounts: Vec<_> = self.fs.iter().map(mount).collect();
+        if mounts.iter().all(|mount| mount.path != Path::new("/")) {
+            let ext4 = filesystem::with_name(b"ext4").next().context("ext4")?;
+            mounts.push(Mount { path: "/".into(), system: *ext4, uuid });
+        }
+        Ok(mounts)
+    }
+}
+
+/// Whether nothing is refused, and init is reached where there is one.
+fn is_good(report: &Report) -> bool {
+    let has_init = report.init.iter().any(|attempt| attempt.end != AttemptEnd::Absent);
+    !report.has_findings() && (report.reaches_init() || !has_init)
+}
+
+/// What is to be told.
+struct Told<'a> {
+    report: &'a Report,
+    loaded: &'a Loaded,
+    options: &'a Options<'a>,
+    bytes: u64,
+    seconds: f64,
+}

@@ -1,0 +1,396 @@
+//! A summary that people can act on.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use ima::preflight::{
+    Answer, Attempt, AttemptEnd, FileReport, Obstacle, Owners, Problem, Refusal, Unknown, Use, Why,
+};
+use ima_format::policy::ast::Func;
+
+use super::Told;
+use crate::output::{count, Level, Output, Style};
+
+/// What a file comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It does what it is for.
+    Allowed,
+    /// The kernel refuses it.
+    Refused,
+    /// The kernel refuses something that it needs.
+    HeldUp,
+    /// Something that it needs is not there.
+    Incomplete,
+    /// It cannot be told.
+    Unknown,
+}
+
+impl Fate {
+    pub(super) const ALL: [Self; 5] =
+        [Self::Allowed, Self::Refused, Self::HeldUp, Self::Incomplete, Self::Unknown];
+
+    pub(super) fn of(file: &FileReport) -> Self {
+        if file.answer.is_refused() || file.policy_fault.is_some() {
+            return Self::Refused;
+        }
+        match (&file.obstacle, &file.answer) {
+            (Some(obstacle), _) if obstacle.is_refusal() => Self::HeldUp,
+            (Some(_), _) => Self::Incomplete,
+            (None, Answer::Unknown(_)) => Self::Unknown,
+            _ => Self::Allowed,
+        }
+    }
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Refused => "refused",
+            Self::HeldUp => "held-up",
+            Self::Incomplete => "incomplete",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    const fn words(self) -> (&'static str, Style) {
+        match self {
+            Self::Allowed => ("allowed", Style::Good),
+            Self::Refused => ("refused", Style::Bad),
+            Self::HeldUp => ("held up", Style::Bad),
+            Self::Incomplete => ("incomplete", Style::Warning),
+            Self::Unknown => ("not known", Style::Warning),
+        }
+    }
+}
+
+/// The most groups, directories and names that are shown without `--details`.
+const SHOWN: usize = 5;
+const NAMES: usize = 3;
+
+pub(super) fn tell(
+    told: &Told<'_>,
+    root: &Path,
+    details: bool,
+    output: &mut Output,
+) -> io::Result<()> {
+    let report = told.report;
+    let head = format!(
+        "{}: {} looked at in {:.2} s, for Linux {}",
+        root.display(),
+        count(report.regular, "file"),
+        told.seconds,
+        told.options.kernel.version
+    );
+    output.line(Level::Normal, &head)?;
+    table(told, output)?;
+    if details {
+        for file in &report.files {
+            let fate = Fate::of(file);
+            let level = if fate == Fate::Allowed { Level::Normal } else { Level::Quiet };
+            let (word, style) = fate.words();
+            let word = output.paint(style, &format!("{word:<10}"));
+            let line = format!("{word} {} {}", file.path.display(), dim(&why(file, told), output));
+            output.line(level, line.trim_end())?;
+        }
+    } else {
+        groups(told, output)?;
+    }
+    init(told, details, output)?;
+    not_known(told, output)
+}
+
+fn dim(text: &str, output: &Output) -> String {
+    match text {
+        "" => String::new(),
+        text => output.paint(Style::Dim, &format!("({text})")),
+    }
+}
+
+/// How many of each use come to what.
+fn table(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
+    for purpose in Use::ALL {
+        let files: Vec<_> =
+            told.report.files.iter().filter(|file| file.purpose == purpose).collect();
+        if files.is_empty() {
+            continue;
+        }
+        let mut line = format!("  {:<13}{:>9}", noun(purpose), number(files.len()));
+        for fate in Fate::ALL {
+            let files = files.iter().filter(|file| Fate::of(file) == fate);
+            let (word, style) = fate.words();
+            match files.count() {
+                0 => {}
+                some => {
+                    line += &format!("   {} {}", number(some), output.paint(style, word));
+                }
+            }
+        }
+        let unchecked = Answer::Allowed { appraised: false };
+        match files.iter().filter(|file| file.answer == unchecked).count() {
+            0 => {}
+            some if some == files.len() => line += "   (no rule looks at them)",
+            some => line += &format!("   ({} that no rule looks at)", number(some)),
+        }
+        output.line(Level::Normal, &line)?;
+    }
+    let to_users = |file: &&FileReport| {
+        file.as_user.as_ref().is_some_and(Answer::is_refused) && !file.answer.is_refused()
+    };
+    let refused = told.report.files.iter().filter(to_users).count() as u64;
+    if refused > 0 {
+        let line = format!("  {} refused to ordinary users alone", count(refused, "file"));
+        output.line(Level::Quiet, &output.paint(Style::Bad, &line))?;
+    }
+    Ok(())
+}
+
+const fn noun(purpose: Use) -> &'static str {
+    match purpose {
+        Use::Program => "programs",
+        Use::Script => "scripts",
+        Use::Library => "libraries",
+        Use::Module => "modules",
+        Use::Firmware => "firmware",
+        Use::Policy => "policies",
+        Use::Certificate => "certificates",
+        Use::Data => "other files",
+    }
+}
+
+fn number(number: usize) -> String {
+    let count = count(number as u64, "");
+    count.split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// Files that are not allowed, by reason, and within it by directory or by what they need.
+fn groups(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
+    let mut groups: BTreeMap<(usize, String), BTreeMap<String, Vec<String>>> = BTreeMap::new();
+    for file in &told.report.files {
+        let fate = Fate::of(file);
+        let name = || file.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let parent = || file.path.parent().unwrap_or(Path::new("/")).display().to_string();
+        let path = || file.path.display().to_string();
+        let (reason, place, member) = match (fate, &file.obstacle, &file.answer) {
+            (Fate::Refused, _, Answer::Refused(refusal)) => {
+                (format!("refused: {}", cause(refusal)), parent(), name())
+            }
+            (Fate::Refused, ..) => {
+                ("refused: the kernel cannot read it".to_owned(), path(), why(file, told))
+            }
+            (Fate::HeldUp, Some(obstacle), _) => {
+                ("held up: what it needs is refused".to_owned(), needs(obstacle), path())
+            }
+            (Fate::Incomplete, Some(obstacle), _) => {
+                let what = obstacle.what.display().to_string();
+                ("incomplete: what it needs is not there".to_owned(), what, path())
+            }
+            (Fate::Unknown, _, Answer::Unknown(unknown)) => {
+                (format!("not known: {}", unknown_reason(*unknown)), parent(), name())
+            }
+            _ => continue,
+        };
+        let group = groups.entry((fate as usize, reason)).or_default();
+        group.entry(place).or_default().push(member);
+    }
+    for ((fate, reason), places) in groups {
+        let (level, style) = match Fate::ALL.get(fate) {
+            Some(Fate::Refused | Fate::HeldUp) => (Level::Quiet, Style::Bad),
+            _ => (Level::Normal, Style::Warning),
+        };
+        let total: usize = places.values().map(Vec::len).sum();
+        let head = output.paint(style, &reason);
+        output.line(level, &format!("\n{head} ({})", number(total)))?;
+        let mut places: Vec<_> = places.into_iter().collect();
+        // the fullest first, then by name
+        places.sort_by_key(|(_, members)| std::cmp::Reverse(members.len()));
+        let width = places.iter().take(SHOWN).map(|(place, _)| place.len()).max().unwrap_or(0);
+        for (place, members) in places.iter().take(SHOWN) {
+            let names: Vec<_> = members.iter().take(NAMES).map(String::as_str).collect();
+            let more = if members.len() > NAMES { ", ..." } else { "" };
+            let some = number(members.len());
+            output
+                .line(level, &format!("  {place:<width$} {some:>7}  {}{more}", names.join(", ")))?;
+        }
+        if places.len() > SHOWN {
+            let line = format!("  and {} more places; --details names all", places.len() - SHOWN);
+            output.line(level, &line)?;
+        }
+    }
+    Ok(())
+}
+
+/// The kernel's word, and what tells it from others with the same.
+fn cause(refusal: &Refusal) -> String {
+    match (refusal.unknown_key, refusal.cause.operation()) {
+        (Some(key), _) => format!("{}: unknown key {key}", refusal.cause),
+        (None, None) => format!("{}, without an audit record", refusal.cause),
+        (None, Some(_)) => refusal.cause.to_string(),
+    }
+}
+
+fn needs(obstacle: &Obstacle) -> String {
+    match &obstacle.why {
+        Why::Refused(refusal) => format!("{} ({})", obstacle.what.display(), cause(refusal)),
+        Why::Missing => format!("{} (not there)", obstacle.what.display()),
+    }
+}
+
+/// The reason in one line; empty where all is well.
+fn why(file: &FileReport, told: &Told<'_>) -> String {
+    let rule = |refusal: &Refusal| {
+        let place = refusal.rule.map(|rule| told.loaded.place(rule));
+        place.map_or_else(String::new, |place| format!(", {place}"))
+    };
+    if let Some((line, message)) = &file.policy_fault {
+        return format!("line {line}: {message}");
+    }
+    match (&file.answer, &file.obstacle) {
+        (Answer::Refused(refusal), _) => {
+            format!("{} at {}{}", cause(refusal), refusal.func, rule(refusal))
+        }
+        (_, Some(obstacle)) => {
+            let by = match obstacle.needed_by == file.path {
+                true => String::new(),
+                false => format!(", needed by {}", obstacle.needed_by.display()),
+            };
+            format!("needs {}{by}", needs(obstacle))
+        }
+        (Answer::Unknown(unknown), None) => unknown_reason(*unknown).to_owned(),
+        (Answer::Allowed { appraised: false }, None) => "no rule looks at it".to_owned(),
+        (Answer::Allowed { appraised: true }, None) => String::new(),
+    }
+}
+
+pub(super) const fn unknown_reason(unknown: Unknown) -> &'static str {
+    match unknown {
+        Unknown::Verity => "the rule asks for the fs-verity digest",
+        Unknown::AppendedSignature => "an appended signature, which is not checked here",
+        Unknown::Labels => "it depends on labels of a security module",
+    }
+}
+
+/// Whether the machine gets to its init, and how far that gets.
+fn init(told: &Told<'_>, details: bool, output: &mut Output) -> io::Result<()> {
+    let report = told.report;
+    output.line(Level::Normal, "")?;
+    let absent = report.init.iter().all(|attempt| attempt.end == AttemptEnd::Absent);
+    if absent {
+        let tried: Vec<_> = report.init.iter().map(|it| it.path.display().to_string()).collect();
+        let line = format!("init: none of {} is in the root", tried.join(", "));
+        return output.line(Level::Normal, &output.paint(Style::Warning, &line));
+    }
+    for attempt in report.init.iter().filter(|attempt| attempt.end != AttemptEnd::Absent) {
+        let file = attempt.file.as_ref();
+        let file = file.map_or_else(String::new, |file| format!(" -> {}", file.display()));
+        let runs = attempt.end == AttemptEnd::Runs;
+        let (level, style) =
+            if runs { (Level::Normal, Style::Good) } else { (Level::Quiet, Style::Bad) };
+        let line = format!("init: {}{file}: {}", attempt.path.display(), attempted(attempt));
+        output.line(level, &output.paint(style, &line))?;
+    }
+    if !report.reaches_init() {
+        let because = report.init.iter().find(|attempt| attempt.end != AttemptEnd::Absent);
+        let because = because.map(because_of).unwrap_or_default();
+        let line = format!("the machine will not reach init because {because}");
+        return output.line(Level::Quiet, &output.paint(Style::Bad, &line));
+    }
+    let good = report.steps.iter().filter(|step| step.problem.is_none()).count() as u64;
+    if good > 0 {
+        let line = format!("  {} that it starts will run", count(good, "program"));
+        output.line(Level::Normal, &line)?;
+    }
+    for step in &report.steps {
+        let (level, problem) = match &step.problem {
+            None if details => (Level::Normal, "will run".to_owned()),
+            None => continue,
+            Some(Problem::Missing) => (Level::Normal, "is not there".to_owned()),
+            Some(Problem::Refused(refusal)) => {
+                (Level::Quiet, format!("is refused: {}", cause(refusal)))
+            }
+            Some(Problem::Needs(obstacle)) => {
+                let level = if obstacle.is_refusal() { Level::Quiet } else { Level::Normal };
+                (level, format!("needs {}", needs(obstacle)))
+            }
+        };
+        let line = format!("  {}: {} {problem}", step.asked_by, step.program.display());
+        output.line(level, &line)?;
+    }
+    Ok(())
+}
+
+fn attempted(attempt: &Attempt) -> String {
+    match &attempt.end {
+        AttemptEnd::Runs => "will run".to_owned(),
+        AttemptEnd::Absent => "not there".to_owned(),
+        AttemptEnd::NoProgram => "is no program".to_owned(),
+        AttemptEnd::Refused(refusal) => {
+            format!("is refused ({}); the kernel tries the next", cause(refusal))
+        }
+        AttemptEnd::Fails(obstacle) => {
+            format!("needs {}; the kernel tries the next", needs(obstacle))
+        }
+        AttemptEnd::Dies(obstacle) => format!("dies of {}; the kernel panics", needs(obstacle)),
+    }
+}
+
+fn because_of(attempt: &Attempt) -> String {
+    let path = attempt.file.as_ref().unwrap_or(&attempt.path).display();
+    match &attempt.end {
+        AttemptEnd::Runs | AttemptEnd::Absent => String::new(),
+        AttemptEnd::NoProgram => format!("{path} is no program"),
+        AttemptEnd::Refused(refusal) => format!("{path} is refused: {}", cause(refusal)),
+        AttemptEnd::Fails(obstacle) | AttemptEnd::Dies(obstacle) => {
+            let what = obstacle.what.display();
+            let by = match obstacle.what == obstacle.needed_by {
+                true => String::new(),
+                false => format!(", which {} needs,", obstacle.needed_by.display()),
+            };
+            match &obstacle.why {
+                Why::Refused(refusal) => format!("{what}{by} is refused: {}", cause(refusal)),
+                Why::Missing => format!("{what}{by} is not there"),
+            }
+        }
+    }
+}
+
+/// What was taken for granted, and what nobody can tell beforehand.
+fn not_known(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
+    let Told { report, options, .. } = told;
+    let mut lines = Vec::new();
+    let systems: Vec<_> = options
+        .mounts
+        .iter()
+        .map(|mount| format!("{} on {}", mount.path.display(), mount.system.name))
+        .collect();
+    lines.push(format!(
+        "taken for granted: {}, files owned as {}, ima_appraise=enforce, no EVM key",
+        systems.join(", "),
+        match options.owners {
+            Owners::Kept => "they are here",
+            Owners::Root => "by root",
+        }
+    ));
+    if options.policy.rules().any(|rule| !rule.labels.is_empty()) {
+        lines.push("not known: labels of security modules, which rules ask for".to_owned());
+    }
+    let modules_appraised = options
+        .policy
+        .rules()
+        .any(|rule| rule.func == Some(Func::ModuleCheck) && rule.action.does());
+    if report.compressed_modules > 0 && modules_appraised {
+        lines.push(format!(
+            "not known: {} appraised as they stand where the kernel decompresses them \
+             (CONFIG_MODULE_DECOMPRESS, kmod 30); where modprobe does, they come without a file \
+             and are refused, unless the kernel insists on module signatures",
+            count(report.compressed_modules, "compressed module"),
+        ));
+    }
+    lines.push(
+        "not known: what is mounted or written later, what programs open, load with dlopen or \
+         execute, programs of the initramfs"
+            .to_owned(),
+    );
+    output.line(Level::Normal, "")?;
+    lines.iter().try_for_each(|line| output.line(Level::Normal, &output.paint(Style::Dim, line)))
+}

@@ -1,5 +1,7 @@
 //! Machines that imactl-init boots.
 
+use std::path::Path;
+
 use anyhow::Result;
 
 use crate::image::{Image, Tree};
@@ -83,6 +85,12 @@ impl Boot {
     pub fn up_from_disc(self, disc: &Image) -> Result<Guest> {
         let initramfs = self.initramfs.initramfs()?;
         self.machine.initramfs(&initramfs).disc(disc, Disc::Discarded).boot()
+    }
+
+    /// Boots it with an initramfs made by others until an agent is up.
+    pub fn up_with(self, initramfs: &Path) -> Result<Guest> {
+        let root = self.root.ext4(ROOT_SIZE)?;
+        self.machine.initramfs_file(initramfs).disc(&root, Disc::Discarded).boot()
     }
 
     /// Boots a machine that is not to get as far as its agent, until it ends. Machines that

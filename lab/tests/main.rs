@@ -2,6 +2,7 @@
 
 mod boot_certificates;
 mod boot_failures;
+mod boot_initramfs;
 mod boot_policies;
 mod boot_roots;
 mod boot_step;

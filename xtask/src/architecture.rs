@@ -12,6 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "ima",
         &[
             "cryptoki-sys",
+            "flate2",
             "globset",
             "ima-format",
             "libc",
@@ -23,6 +24,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "thiserror",
             "walkdir",
             "zeroize",
+            "zstd",
         ],
     ),
     (

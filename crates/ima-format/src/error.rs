@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::{elf, pkcs11, policy, tar, xattr};
+use crate::{audit, elf, pkcs11, policy, tar, xattr};
 
 /// A defect in input bytes: what, and at which offset from the start of the input.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub enum ErrorKind {
     Tar(tar::Fault),
     /// The URI of a token's object is malformed.
     Pkcs11(pkcs11::Fault),
+    /// An audit record is malformed.
+    Audit(audit::Fault),
 }
 
 impl Error {
@@ -66,6 +68,7 @@ impl fmt::Display for ErrorKind {
             Self::Policy(fault) => fault.fmt(f),
             Self::Tar(fault) => fault.fmt(f),
             Self::Pkcs11(fault) => fault.fmt(f),
+            Self::Audit(fault) => fault.fmt(f),
         }
     }
 }

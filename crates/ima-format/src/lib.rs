@@ -9,6 +9,8 @@
 //! | [`elf`] | what programs need before they run | `include/uapi/linux/elf.h`, `fs/binfmt_elf.c` |
 //! | [`hash`] | algorithm ids, names, sizes | `include/uapi/linux/hash_info.h`, `crypto/hash_info.c` |
 //! | [`xattr`] | `security.ima`, `security.evm` | `security/integrity/integrity.h` |
+//! | [`audit`] | the kernel's records of what it refused | `security/integrity/integrity_audit.c` |
+//! | [`cpio`] | the archive of an initramfs | `init/initramfs.c` |
 //! | [`policy`] | IMA policies; what they decide | `security/integrity/ima/ima_policy.c`, `ima_appraise.c`, `ima_main.c` |
 //! | [`tar`] | tar archives, member by member | POSIX `pax`, GNU tar's `tar.h` |
 //! | [`pkcs11`] | URIs of keys in tokens | RFC 7512 |
@@ -30,6 +32,8 @@ extern crate alloc;
 #[cfg(any(test, feature = "std"))]
 extern crate std;
 
+pub mod audit;
+pub mod cpio;
 pub mod elf;
 pub mod error;
 pub mod hash;

@@ -12,6 +12,8 @@
 //! | [`verify`] | an attribute and a file to a verdict in the kernel's words |
 //! | [`target`] | where signatures live: trees of files |
 //! | [`preflight`] | a root file system and a policy to what the kernel will do |
+//! | [`whole`] | files that are there whole, or not at all |
+//! | [`initramfs`] | an initramfs with imactl-init |
 //! | [`system`] | this machine: its policy, keyrings, measurements |
 //!
 //! File and attribute calls go through libc, so that they work under `pseudo`
@@ -20,12 +22,14 @@
 #![warn(missing_docs)]
 
 pub mod digest;
+pub mod initramfs;
 pub mod key;
 pub mod preflight;
 pub mod sign;
 pub mod system;
 pub mod target;
 pub mod verify;
+pub mod whole;
 
 pub use ima_format::hash::{Digest, HashAlgorithm};
 pub use ima_format::xattr::KeyId;

@@ -214,11 +214,11 @@ impl SignerArgs {
 }
 
 /// The store that the environment names.
-fn default_store() -> Option<PathBuf> {
+pub(crate) fn default_store() -> Option<PathBuf> {
     std::env::var_os("IMACTL_KEYS").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
-fn warn_of_sample(output: &mut Output, path: &Path) {
+pub(crate) fn warn_of_sample(output: &mut Output, path: &Path) {
     output.warn(&format!("{}: sample keys, for development only: do not ship", path.display()));
 }
 

@@ -1,6 +1,7 @@
 //! The commands: arguments and what is printed. The work is the library's.
 
 mod clear;
+mod initramfs;
 mod inspect;
 mod keys;
 mod policy;
@@ -25,6 +26,7 @@ pub(crate) enum Command {
     Clear(clear::ClearArgs),
     Policy(policy::PolicyArgs),
     Preflight(Box<preflight::PreflightArgs>),
+    Initramfs(initramfs::InitramfsArgs),
     Status(status::StatusArgs),
 }
 
@@ -38,6 +40,7 @@ impl Command {
             Self::Clear(args) => args.run(output),
             Self::Policy(args) => args.run(output),
             Self::Preflight(args) => args.run(output),
+            Self::Initramfs(args) => args.run(output),
             Self::Status(args) => args.run(output),
         }
     }

@@ -1,9 +1,9 @@
 //! One open file: read, watched for changes, its attribute read and set.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use super::Candidate;
 use crate::digest::{DigestError, FileHasher};
 use crate::key::SignError;
+use crate::whole;
 
 /// Where a file's label is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -251,18 +252,8 @@ impl<'a> OpenFile<'a> {
 
     fn set_detached(&self, value: &[u8]) -> Result<(), FileError> {
         let path = detached_path(self.path);
-        let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let write = || {
-            let mut file = tempfile::Builder::new()
-                .prefix(".imactl-")
-                .permissions(Permissions::from_mode(0o644))
-                .tempfile_in(directory.unwrap_or(Path::new(".")))?;
-            file.write_all(value)?;
-            file.as_file().sync_data()?;
-            file.persist(&path)?;
-            Ok(())
-        };
-        write().map_err(|source| FileError::Detached { path: path.clone(), source })
+        whole::write(&path, 0o644, value)
+            .map_err(|source| FileError::Detached { path: path.clone(), source })
     }
 
     /// Removes the label from `place`; tells whether there was one.

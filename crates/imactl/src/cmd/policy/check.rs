@@ -108,6 +108,19 @@ impl CheckArgs {
     }
 }
 
+/// The text of a policy that a machine is to depend on, if `kernel` accepts it; what is found
+/// is told.
+pub(crate) fn accepted(
+    path: &Path,
+    kernel: &Kernel,
+    output: &mut Output,
+) -> Result<Option<Vec<u8>>> {
+    let text = PolicyText::of(path, kernel)?;
+    let found = check(&text.bytes, kernel, text.loading);
+    let errors = tell(&found, path, &text, output)?.errors;
+    Ok((errors == 0).then_some(text.bytes))
+}
+
 /// Says so where the grammar was not read off the kernel's source.
 pub(crate) fn warn_of_hearsay(version: KernelVersion, output: &mut Output) {
     if !version.is_verified() && !output.is_json() {

@@ -12,6 +12,8 @@ mod simulate;
 mod snippet;
 mod source;
 
+pub(super) use check::accepted;
+
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use ima_format::policy::{Kernel, KernelVersion};
@@ -64,7 +66,7 @@ impl PolicyArgs {
 
 /// The kernel that a policy is meant for
 #[derive(Debug, Args)]
-pub(super) struct KernelArgs {
+pub(crate) struct KernelArgs {
     /// The kernel's version, 5.10 or later; what uname -r prints will do
     #[arg(long, value_name = "VERSION", default_value = "6.12", help_heading = "Kernel")]
     kernel: KernelVersion,
@@ -72,7 +74,7 @@ pub(super) struct KernelArgs {
 
 impl KernelArgs {
     /// A kernel of this version, as the layer's fragments configure it.
-    pub(super) fn resolve(&self) -> Kernel {
+    pub(crate) fn resolve(&self) -> Kernel {
         Kernel::new(self.kernel)
     }
 }

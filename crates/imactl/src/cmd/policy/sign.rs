@@ -2,11 +2,8 @@
 
 use anyhow::Result;
 use clap::Args;
-use ima_format::policy::check;
 
-use super::check::tell;
-use super::source::PolicyText;
-use super::KernelArgs;
+use super::{accepted, KernelArgs};
 use crate::cmd::sign::SignArgs;
 use crate::output::{Output, Style};
 use crate::Outcome;
@@ -31,13 +28,11 @@ impl PolicySignArgs {
         let tree = self.sign.tree()?;
         if !self.no_check {
             let kernel = self.kernel.resolve();
-            let mut errors = 0;
+            let mut refused = false;
             for path in &tree.roots {
-                let text = PolicyText::of(path, &kernel)?;
-                let found = check(&text.bytes, &kernel, text.loading);
-                errors += tell(&found, path, &text, output)?.errors;
+                refused |= accepted(path, &kernel, output)?.is_none();
             }
-            if errors > 0 {
+            if refused {
                 let told = format!(
                     "nothing signed: Linux {} refuses this; --no-check signs it all the same",
                     kernel.version

@@ -1,0 +1,196 @@
+//! `imactl initramfs`
+
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand, ValueEnum};
+use ima::initramfs::{self, Compression, Contents};
+use ima::key::certificate::Certificate;
+use ima::key::store::KeyStore;
+use ima::whole;
+use ima_format::policy::builtin::Preset;
+use serde::Serialize;
+
+use super::policy::{accepted, KernelArgs};
+use crate::args::{default_store, warn_of_sample};
+use crate::hint::hinted;
+use crate::output::{JsonPath, Level, Output, Style};
+use crate::Outcome;
+
+/// Make an initramfs that secures the kernel and hands over to the real root
+#[derive(Debug, Args)]
+pub(crate) struct InitramfsArgs {
+    #[command(subcommand)]
+    command: InitramfsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum InitramfsCommand {
+    Create(CreateArgs),
+}
+
+impl InitramfsArgs {
+    pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
+        match &self.command {
+            InitramfsCommand::Create(args) => args.run(output),
+        }
+    }
+}
+
+/// Make an initramfs: imactl-init, the IMA certificate, the policy
+///
+/// At boot imactl-init mounts the root that root= names, loads certificates and policies and
+/// executes the real init; drivers of the root's disc have to be in the kernel, or in an
+/// archive of their own before this one (cat drivers.img initramfs.img). No time and no name
+/// goes in: the same input gives the same bytes.
+#[derive(Debug, Args)]
+struct CreateArgs {
+    /// The initramfs
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// A key store: its IMA certificate goes in [default: $IMACTL_KEYS]
+    #[arg(long, value_name = "DIR", conflicts_with = "cert")]
+    keys: Option<PathBuf>,
+    /// The IMA certificate, in place of a store's
+    #[arg(long, value_name = "FILE")]
+    cert: Option<PathBuf>,
+    /// A policy in place of the default one (imactl policy default shows it)
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    #[command(flatten)]
+    kernel: KernelArgs,
+    /// How it is compressed
+    #[arg(long, value_name = "HOW", default_value = "zstd")]
+    compress: CompressionArg,
+    /// The program imactl-init [default: beside imactl, or on the path]
+    #[arg(long, value_name = "FILE")]
+    init: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum CompressionArg {
+    /// Wants CONFIG_RD_ZSTD
+    Zstd,
+    /// Wants CONFIG_RD_GZIP
+    Gzip,
+    None,
+}
+
+#[derive(Serialize)]
+struct JsonInitramfs {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(flatten)]
+    path: JsonPath,
+    size: u64,
+    key_id: String,
+    policy: &'static str,
+}
+
+impl CreateArgs {
+    fn run(&self, output: &mut Output) -> Result<Outcome> {
+        let init = self.init()?;
+        let certificate = self.certificate(output)?;
+        let policy = match &self.policy {
+            Some(path) => match accepted(path, &self.kernel.resolve(), output)? {
+                Some(text) => Some(text),
+                None => {
+                    let text = "not made: the boot would stop at this policy";
+                    output.complain(Style::Bad, "error:", text);
+                    return Ok(Outcome::Finding);
+                }
+            },
+            None => None,
+        };
+        let contents = Contents {
+            init: &init,
+            certificate: &certificate,
+            default_policy: Preset::Appraise.text().as_bytes(),
+            policy: policy.as_deref(),
+        };
+        let archive = initramfs::create(
+            &contents,
+            match self.compress {
+                CompressionArg::Zstd => Compression::Zstd,
+                CompressionArg::Gzip => Compression::Gzip,
+                CompressionArg::None => Compression::None,
+            },
+        )?;
+        let path = &self.output;
+        whole::write(path, 0o644, &archive).with_context(|| path.display().to_string())?;
+        let (size, key_id) = (archive.len() as u64, certificate.key_id());
+        let which = if policy.is_some() { "custom" } else { "default" };
+        output.json(&JsonInitramfs {
+            kind: "initramfs",
+            path: path.as_path().into(),
+            size,
+            key_id: key_id.to_string(),
+            policy: which,
+        })?;
+        let size = indicatif::DecimalBytes(size);
+        let path = path.display();
+        let line = format!("{path}: {size}, certificate {key_id}, the {which} policy");
+        output.line(Level::Normal, &line)?;
+        Ok(Outcome::Good)
+    }
+
+    fn init(&self) -> Result<Vec<u8>> {
+        let path = match &self.init {
+            Some(path) => path.clone(),
+            None => installed_init().ok_or_else(|| {
+                hinted(
+                    "imactl-init is neither beside imactl nor on the path",
+                    "give it with --init FILE; make init builds it",
+                )
+            })?,
+        };
+        fs::read(&path).with_context(|| path.display().to_string())
+    }
+
+    /// The one that the kernel itself will load.
+    fn certificate(&self, output: &mut Output) -> Result<Certificate> {
+        let (path, certificates) = match (&self.cert, self.keys.clone().or_else(default_store)) {
+            (Some(path), _) => (path.clone(), Certificate::read_all(path)?),
+            (None, Some(keys)) => {
+                let certificates = KeyStore::open(&keys)?.ima_certificates()?;
+                (keys, certificates)
+            }
+            (None, None) => {
+                return Err(hinted(
+                    "no certificate for the initramfs",
+                    "give --keys DIR or --cert FILE, or set IMACTL_KEYS",
+                ));
+            }
+        };
+        let place = path.display();
+        let mut certificates = certificates.into_iter();
+        let (Some(certificate), None) = (certificates.next(), certificates.next()) else {
+            return Err(hinted(
+                format!("{place}: not one certificate: the kernel loads one"),
+                "name it with --cert; the others belong into /etc/keys of the real root",
+            ));
+        };
+        if certificate.is_sample() {
+            warn_of_sample(output, &path);
+        }
+        if certificate.is_self_signed() {
+            output.warn(&format!(
+                "{place}: self-signed: .ima takes what a trusted key of the kernel has signed"
+            ));
+        }
+        Ok(certificate)
+    }
+}
+
+/// Where installations keep imactl-init: beside this program, or on the path.
+fn installed_init() -> Option<PathBuf> {
+    let program = env::current_exe().ok()?;
+    let beside = program.parent().map(Path::to_owned);
+    let path = env::var_os("PATH").unwrap_or_default();
+    let mut directories = beside.into_iter().chain(env::split_paths(&path));
+    directories.find_map(|directory| {
+        let file = directory.join("imactl-init");
+        file.is_file().then_some(file)
+    })
+}

@@ -16,4 +16,5 @@ mod scripts;
 mod self_signed_certificate;
 mod signed_programs;
 mod tampered_programs;
+mod this_machine;
 mod unsigned_programs;

@@ -12,6 +12,7 @@
 //! | [`verify`] | an attribute and a file to a verdict in the kernel's words |
 //! | [`target`] | where signatures live: trees of files |
 //! | [`preflight`] | a root file system and a policy to what the kernel will do |
+//! | [`why`] | why this machine refuses a file |
 //! | [`whole`] | files that are there whole, or not at all |
 //! | [`initramfs`] | an initramfs with imactl-init |
 //! | [`system`] | this machine: its policy, keyrings, measurements |
@@ -30,6 +31,7 @@ pub mod system;
 pub mod target;
 pub mod verify;
 pub mod whole;
+pub mod why;
 
 pub use ima_format::hash::{Digest, HashAlgorithm};
 pub use ima_format::xattr::KeyId;

@@ -236,14 +236,26 @@ pub(crate) struct KeyringArgs {
 
 impl KeyringArgs {
     pub(crate) fn resolve(&self, output: &mut Output) -> Result<Keyring> {
-        let certificates = self.certificates()?;
+        let certificates = self.given(output)?;
+        if certificates.is_empty() {
+            return Err(hinted(
+                "no certificate to verify with",
+                "give --keys DIR or --cert FILE, or set IMACTL_KEYS",
+            ));
+        }
+        Ok(Keyring::of_certificates(&certificates))
+    }
+
+    /// The certificates that are given; none is as good as any.
+    pub(crate) fn given(&self, output: &mut Output) -> Result<Vec<Certificate>> {
+        let certificates = self.read()?;
         if let Some(sample) = certificates.iter().find(|(_, cert)| cert.is_sample()) {
             warn_of_sample(output, &sample.0);
         }
-        Ok(Keyring::of_certificates(certificates.iter().map(|(_, certificate)| certificate)))
+        Ok(certificates.into_iter().map(|(_, certificate)| certificate).collect())
     }
 
-    fn certificates(&self) -> Result<Vec<(PathBuf, Certificate)>> {
+    fn read(&self) -> Result<Vec<(PathBuf, Certificate)>> {
         let mut certificates = Vec::new();
         for path in &self.cert {
             let files = match path.is_dir() {
@@ -259,12 +271,6 @@ impl KeyringArgs {
         if let Some(keys) = self.keys.clone().or_else(fallback) {
             let read = KeyStore::open(&keys)?.ima_certificates()?;
             certificates.extend(read.into_iter().map(|cert| (keys.clone(), cert)));
-        }
-        if certificates.is_empty() {
-            return Err(hinted(
-                "no certificate to verify with",
-                "give --keys DIR or --cert FILE, or set IMACTL_KEYS",
-            ));
         }
         Ok(certificates)
     }

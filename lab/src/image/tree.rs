@@ -112,13 +112,23 @@ impl Tree {
     /// Takes a program of the host to the same path, with its loader and its libraries.
     pub fn install(&self, program: &str, package: &str) -> Result<()> {
         host::file(Path::new(program), package)?;
-        for path in elf::dependencies(Path::new(program))? {
+        self.take_program(Path::new(program), program)
+    }
+
+    /// Takes `imactl` to `/usr/bin`, with its loader and its libraries.
+    pub fn install_imactl(&self) -> Result<()> {
+        let program = programs::imactl()?;
+        self.take_program(Path::new(program.get_program()), "/usr/bin/imactl")
+    }
+
+    fn take_program(&self, program: &Path, to: &str) -> Result<()> {
+        for path in elf::dependencies(program)? {
             let inside = path.to_string_lossy();
             if !self.path(&inside).exists() {
                 self.take(&path, &inside)?;
             }
         }
-        self.take(Path::new(program), program)
+        self.take(program, to)
     }
 
     /// Takes all that a Debian package of the host's installed below `/usr/bin`, `/usr/sbin`

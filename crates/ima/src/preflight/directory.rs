@@ -43,20 +43,29 @@ impl Directory {
         self.path.join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    fn entry(&self, found: &DirEntry) -> io::Result<Entry> {
-        let metadata = found.metadata().map_err(io::Error::from)?;
+    /// The entry at a path as the booted machine sees it; links in it are followed as this
+    /// machine follows them.
+    ///
+    /// # Errors
+    /// Those of looking at it.
+    pub fn look_up(&self, path: &Path) -> io::Result<Entry> {
+        let outside = self.outside(path);
+        self.entry(&outside, &outside.symlink_metadata()?)
+    }
+
+    fn entry(&self, path: &Path, metadata: &Metadata) -> io::Result<Entry> {
         let file_type = metadata.file_type();
         let kind = if file_type.is_file() {
             EntryKind::File { size: metadata.len() }
         } else if file_type.is_dir() {
             EntryKind::Directory
         } else if file_type.is_symlink() {
-            EntryKind::Link(std::fs::read_link(found.path())?)
+            EntryKind::Link(std::fs::read_link(path)?)
         } else {
             EntryKind::Other
         };
         Ok(Entry {
-            path: self.inside(found.path()),
+            path: self.inside(path),
             kind,
             mode: metadata.mode() & 0o7777,
             uid: metadata.uid(),
@@ -86,7 +95,9 @@ impl Root for Directory {
                 continue;
             }
             let path = || self.inside(entry.path());
-            found(self.entry(&entry).map_err(|error| Unread { path: path(), error }));
+            let listed = entry.metadata().map_err(io::Error::from);
+            let listed = listed.and_then(|metadata| self.entry(entry.path(), &metadata));
+            found(listed.map_err(|error| Unread { path: path(), error }));
         }
     }
 

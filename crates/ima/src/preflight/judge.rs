@@ -1,5 +1,6 @@
 //! One file to a verdict: the policy's decision, the attribute, the signature.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 
 use ima_format::hash::{Digest, HashAlgorithm};
@@ -21,18 +22,38 @@ use crate::verify::{Keyring, Verifier};
 pub struct Mount {
     /// Where it is mounted.
     pub path: std::path::PathBuf,
-    /// What it is.
-    pub system: FileSystem,
+    /// Its name, as in `/proc/filesystems`.
+    pub name: Cow<'static, str>,
+    /// Its magic number.
+    pub magic: u64,
     /// Its UUID; null where it is not known.
     pub uuid: Uuid,
+    /// Whether its files can carry `security.ima`.
+    pub attributes: Attributes,
+}
+
+/// Whether a file system has extended attributes in the `security` name space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attributes {
+    /// It has.
+    Kept,
+    /// It has none.
+    None,
 }
 
 impl Mount {
-    /// Whether its files can carry `security.ima`.
-    fn keeps_attributes(&self) -> bool {
+    /// A file system that is known, at `path`.
+    pub fn new(path: std::path::PathBuf, system: FileSystem, uuid: Uuid) -> Self {
         // ramfs has none; a vfat or an ISO image has no room for any
-        !matches!(self.system.purpose, Purpose::Removable | Purpose::Pseudo)
-            && self.system.magic != 0x8584_58f6
+        let none = matches!(system.purpose, Purpose::Removable | Purpose::Pseudo)
+            || system.magic == 0x8584_58f6;
+        Self {
+            path,
+            name: system.name.into(),
+            magic: system.magic,
+            uuid,
+            attributes: if none { Attributes::None } else { Attributes::Kept },
+        }
     }
 }
 
@@ -92,7 +113,7 @@ impl Answer {
 
 /// What all files are judged by.
 #[derive(Debug)]
-pub(super) struct Bench<'a> {
+pub(crate) struct Bench<'a> {
     pub(super) decider: Decider<'a>,
     pub(super) mounts: &'a [Mount],
     pub(super) owners: Owners,
@@ -100,7 +121,7 @@ pub(super) struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         policy: &'a Policy,
         kernel: &'a Kernel,
         keyring: &'a Keyring,
@@ -118,20 +139,20 @@ impl<'a> Bench<'a> {
 }
 
 /// What a thread judges with.
-pub(super) struct Judge<'a> {
+pub(crate) struct Judge<'a> {
     bench: &'a Bench<'a>,
     verifier: RefCell<Verifier>,
     hasher: RefCell<FileHasher>,
 }
 
 impl<'a> Judge<'a> {
-    pub(super) fn new(bench: &'a Bench<'a>) -> Self {
+    pub(crate) fn new(bench: &'a Bench<'a>) -> Self {
         let verifier = RefCell::new(Verifier::new(bench.keyring.clone()));
         Self { bench, verifier, hasher: RefCell::default() }
     }
 
     /// Takes up a file.
-    pub(super) fn open<'f>(
+    pub(crate) fn open<'f>(
         &'f self,
         entry: &Entry,
         size: u64,
@@ -139,7 +160,7 @@ impl<'a> Judge<'a> {
         progress: &'f dyn Fn(u64),
     ) -> std::io::Result<Case<'f>> {
         let mount = self.bench.mount(entry);
-        let keeps = mount.map_or(true, Mount::keeps_attributes);
+        let keeps = mount.map_or(true, |mount| mount.attributes == Attributes::Kept);
         let attribute = if keeps { content.attribute()? } else { None };
         let (owner, group) = match self.bench.owners {
             Owners::Kept => (entry.uid, entry.gid),
@@ -147,11 +168,11 @@ impl<'a> Judge<'a> {
         };
         let facts = match mount {
             None => FileFacts { owner, group, ..FileFacts::on_ext4() },
-            Some(Mount { system, uuid, .. }) => FileFacts {
+            Some(Mount { name, magic, uuid, .. }) => FileFacts {
                 owner,
                 group,
-                fsmagic: system.magic,
-                fsname: system.name.as_bytes().to_vec(),
+                fsmagic: *magic,
+                fsname: name.as_bytes().to_vec(),
                 fs_subtype: None,
                 fsuuid: *uuid,
             },
@@ -175,7 +196,7 @@ impl<'a> Judge<'a> {
 }
 
 /// A file before the judge, and what was found out about it.
-pub(super) struct Case<'f> {
+pub(crate) struct Case<'f> {
     judge: &'f Judge<'f>,
     facts: FileFacts,
     setuid: Option<u32>,
@@ -196,7 +217,7 @@ impl Case<'_> {
     ///
     /// # Errors
     /// The digest was needed, and could not be computed.
-    pub(super) fn answer(
+    pub(crate) fn answer(
         &self,
         operation: Operation,
         caller: Credentials,

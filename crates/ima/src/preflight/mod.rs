@@ -35,18 +35,18 @@ use ima_format::policy::ast::Policy;
 use ima_format::policy::kernel::{Feature, Kernel};
 
 pub use directory::Directory;
-pub use judge::{Answer, Mount, Owners, Refusal, Unknown};
+pub use judge::{Answer, Attributes, Mount, Owners, Refusal, Unknown};
+pub(crate) use judge::{Bench, Judge};
 pub use purpose::Use;
+pub(crate) use purpose::{of as purpose_of, Nature};
 pub use root::{Content, Entry, EntryKind, Root, Unread};
 pub use start::{Attempt, AttemptEnd, Obstacle, Problem, Step, Why};
 
 use crate::key::{Curve, KeyType};
 use crate::target::tree::Progress;
 use crate::verify::Keyring;
-use judge::Bench;
 use libraries::Libraries;
 use paths::Paths;
-use purpose::Nature;
 use scan::Scanned;
 use start::Starter;
 

@@ -59,7 +59,7 @@ impl Use {
     }
 
     /// What the kernel does.
-    pub(super) const fn operation(self) -> Operation {
+    pub const fn operation(self) -> Operation {
         match self {
             Self::Program => Operation::Execute,
             Self::Script => Operation::ExecuteScript,
@@ -74,7 +74,7 @@ impl Use {
 
 /// What a file's content says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Nature {
+pub(crate) enum Nature {
     Elf(Box<Elf>),
     Script(Shebang),
     Other,
@@ -82,14 +82,14 @@ pub(super) enum Nature {
 
 /// A `#!` line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Shebang {
-    pub(super) interpreter: PathBuf,
+pub(crate) struct Shebang {
+    pub(crate) interpreter: PathBuf,
     /// The program that `env` is to find.
-    pub(super) by_env: Option<Vec<u8>>,
+    pub(crate) by_env: Option<Vec<u8>>,
 }
 
 impl Nature {
-    pub(super) fn of(content: &dyn Content) -> io::Result<Self> {
+    pub(crate) fn of(content: &dyn Content) -> io::Result<Self> {
         let head = part(content, 0, BINPRM_BUF_SIZE)?;
         if head.starts_with(MAGIC) {
             let mut read = |offset: u64, length: usize| match head.get(offset as usize..) {
@@ -140,7 +140,7 @@ pub(super) const PATH: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// What a file is for. A shared library that is a program, too, is taken for a library.
-pub(super) fn of(entry: &Entry, nature: &Nature) -> Use {
+pub(crate) fn of(entry: &Entry, nature: &Nature) -> Use {
     if is_module(entry) {
         return Use::Module;
     }

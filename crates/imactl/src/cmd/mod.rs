@@ -10,6 +10,7 @@ mod sign;
 mod status;
 mod tally;
 mod verify;
+mod why;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -28,6 +29,7 @@ pub(crate) enum Command {
     Preflight(Box<preflight::PreflightArgs>),
     Initramfs(initramfs::InitramfsArgs),
     Status(status::StatusArgs),
+    Why(Box<why::WhyArgs>),
 }
 
 impl Command {
@@ -42,6 +44,7 @@ impl Command {
             Self::Preflight(args) => args.run(output),
             Self::Initramfs(args) => args.run(output),
             Self::Status(args) => args.run(output),
+            Self::Why(args) => args.run(output),
         }
     }
 }

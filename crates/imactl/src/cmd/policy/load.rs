@@ -32,7 +32,7 @@ pub(super) struct LoadArgs {
 impl LoadArgs {
     pub(super) fn run(&self, output: &mut Output) -> Result<Outcome> {
         if !self.no_check {
-            let kernel = running().map_or_else(Kernel::default, Kernel::new);
+            let kernel = running();
             let text = PolicyText::of(&self.file, &kernel)?;
             let found = check(&text.bytes, &kernel, text.loading);
             let counts = tell(&found, &self.file, &text, output)?;
@@ -49,7 +49,8 @@ impl LoadArgs {
     }
 }
 
-/// The running kernel, as far as it is one that is known.
-fn running() -> Option<KernelVersion> {
-    fs::read_to_string("/proc/sys/kernel/osrelease").ok()?.trim().parse().ok()
+/// The running kernel, or the default one where its version cannot be made out.
+pub(crate) fn running() -> Kernel {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    release.trim().parse::<KernelVersion>().map_or_else(|_| Kernel::default(), Kernel::new)
 }

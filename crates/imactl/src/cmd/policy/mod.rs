@@ -13,6 +13,7 @@ mod snippet;
 mod source;
 
 pub(super) use check::accepted;
+pub(super) use load::running;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};

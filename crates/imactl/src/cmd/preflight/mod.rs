@@ -130,15 +130,14 @@ impl PreflightArgs {
             Some(text) => Uuid::parse(text.as_bytes())
                 .with_context(|| format!("not a UUID: {text:?}; blkid prints them"))?,
         };
-        let mount = |arg: &FsArg| Mount {
-            path: arg.path.clone(),
-            system: arg.system,
-            uuid: if arg.path == Path::new("/") { uuid } else { Uuid::NULL },
+        let mount = |arg: &FsArg| {
+            let uuid = if arg.path == Path::new("/") { uuid } else { Uuid::NULL };
+            Mount::new(arg.path.clone(), arg.system, uuid)
         };
         let mut mounts: Vec<_> = self.fs.iter().map(mount).collect();
         if mounts.iter().all(|mount| mount.path != Path::new("/")) {
             let ext4 = filesystem::with_name(b"ext4").next().context("ext4")?;
-            mounts.push(Mount { path: "/".into(), system: *ext4, uuid });
+            mounts.push(Mount::new("/".into(), *ext4, uuid));
         }
         Ok(mounts)
     }

@@ -361,7 +361,7 @@ fn not_known(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
     let systems: Vec<_> = options
         .mounts
         .iter()
-        .map(|mount| format!("{} on {}", mount.path.display(), mount.system.name))
+        .map(|mount| format!("{} on {}", mount.path.display(), mount.name))
         .collect();
     lines.push(format!(
         "taken for granted: {}, files owned as {}, ima_appraise=enforce, no EVM key",

@@ -1,0 +1,301 @@
+//! Why a file of this machine is refused.
+
+use std::path::Path;
+
+use anyhow::Result;
+use ima::preflight::{Answer, Attributes, Refusal, Unknown};
+use ima::system::AppraiseMode;
+use ima::verify::Verdict;
+use ima::why::{self, Account};
+use ima_format::policy::decide::{Cause, Operation};
+use ima_format::policy::Kernel;
+use serde::Serialize;
+
+use super::{cause, Trust};
+use crate::cmd::policy::Loaded;
+use crate::output::{JsonPath, Level, Output, Style};
+use crate::Outcome;
+
+/// What files are held against.
+pub(super) struct Grounds<'a> {
+    pub(super) loaded: &'a Loaded,
+    pub(super) kernel: &'a Kernel,
+    pub(super) mode: AppraiseMode,
+    pub(super) trust: &'a Trust,
+    pub(super) ask: bool,
+}
+
+#[derive(Serialize)]
+struct JsonFile {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(flatten)]
+    path: JsonPath,
+    purpose: &'static str,
+    file_system: String,
+    attribute: String,
+    uses: Vec<JsonUse>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mend: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asked: Option<String>,
+}
+
+#[derive(Serialize)]
+struct JsonUse {
+    #[serde(rename = "use")]
+    operation: &'static str,
+    answer: &'static str,
+    cause: Option<&'static str>,
+    rule: Option<String>,
+}
+
+pub(super) fn explain(path: &Path, grounds: &Grounds<'_>, output: &mut Output) -> Result<Outcome> {
+    let asked = why::Grounds {
+        policy: &grounds.loaded.policy,
+        kernel: grounds.kernel,
+        trusted: &grounds.trust.trusted,
+        others: &grounds.trust.others,
+    };
+    let account = match why::ask(path, &asked) {
+        Ok(account) => account,
+        Err(error) => {
+            let text = error.to_string();
+            output.json(&serde_json::json!({
+                "type": "error", "path": path.to_string_lossy(), "error": text
+            }))?;
+            output.complain(Style::Bad, "error:", &text);
+            return Ok(Outcome::Failed);
+        }
+    };
+    let told = Told { account: &account, grounds };
+    let asked = grounds.ask.then(|| match why::map_executable(&account.path) {
+        Ok(()) => "mapped it executable".to_owned(),
+        Err(error) => format!("refused to map it executable: {error}"),
+    });
+    match output.is_json() {
+        true => output.json(&told.json(asked))?,
+        false => told.print(asked.as_deref(), output)?,
+    }
+    Ok(match told.first() {
+        Answer::Refused(_) if told.key_not_at_hand().is_some() => Outcome::Failed,
+        Answer::Refused(_) => Outcome::Finding,
+        Answer::Unknown(_) => Outcome::Failed,
+        Answer::Allowed { .. } => Outcome::Good,
+    })
+}
+
+struct Told<'a> {
+    account: &'a Account,
+    grounds: &'a Grounds<'a>,
+}
+
+impl Told<'_> {
+    /// What the kernel says to what the file is for.
+    fn first(&self) -> &Answer {
+        const UNTOUCHED: &Answer = &Answer::Allowed { appraised: false };
+        self.account.answers.first().map_or(UNTOUCHED, |(_, answer)| answer)
+    }
+
+    /// The key of the signature where `.ima` holds it, and no certificate of it is at hand.
+    fn key_not_at_hand(&self) -> Option<ima::KeyId> {
+        let Verdict::UnknownKey(key_id) = self.account.label else { return None };
+        let held = self.grounds.trust.held.as_ref()?;
+        held.contains(&key_id).then_some(key_id)
+    }
+
+    /// Why the first refusal is one, and what to do about it.
+    fn reason(&self) -> Option<(String, String)> {
+        let account = self.account;
+        let refused = account.answers.iter().find_map(|(_, answer)| match answer {
+            Answer::Refused(refusal) => Some(refusal),
+            _ => None,
+        })?;
+        let path = account.path.display();
+        let sign = format!("imactl sign --keys DIR {path}");
+        let name = &account.mount.name;
+        if account.mount.attributes == Attributes::None {
+            return Some((
+                format!("{name} carries no security.ima: nothing on it can be signed"),
+                "have it on a file system with security attributes: ext4, squashfs, erofs".into(),
+            ));
+        }
+        if refused.cause == Cause::DeniedHashAlgorithm {
+            return Some((
+                format!("{}, and the rule's appraise_algos= allows others", account.label),
+                format!("imactl sign --hash sha256 --keys DIR {path}"),
+            ));
+        }
+        if let Some(key_id) = self.key_not_at_hand() {
+            return Some((
+                format!("signed by key {key_id}, which .ima holds; without its certificate the signature cannot be checked here"),
+                "give the certificate with --cert, or have the kernel say with --ask".into(),
+            ));
+        }
+        Some(match &account.label {
+            Verdict::Missing(_) => ("it carries no signature".into(), sign),
+            Verdict::DigestOnly { matches: true } => {
+                ("it carries its digest, and the rule asks for a signature".into(), sign)
+            }
+            Verdict::DigestOnly { matches: false } | Verdict::InvalidHash => {
+                ("it carries a digest, which is not its own: it was changed".into(), sign)
+            }
+            Verdict::UnknownKey(key_id) => self.unknown_key(*key_id, sign),
+            Verdict::InvalidSignature(key_id) => match &account.signer {
+                Some(signer) => (
+                    format!("the signature names key {key_id}; key {} ({}) made it", signer.key_id(), signer.subject()),
+                    sign,
+                ),
+                None => (
+                    format!("key {key_id} did not sign this content: it was changed after it was signed"),
+                    format!("reinstall it, or, if the change is meant: {sign}"),
+                ),
+            },
+            Verdict::Malformed { error, .. } => (format!("its attribute is malformed: {error}"), sign),
+            other => match cause::of(refused.cause.name()) {
+                Some(meaning) => (format!("{other}: {}", meaning.why), meaning.mend.into()),
+                None => (other.to_string(), sign),
+            },
+        })
+    }
+
+    fn unknown_key(&self, key_id: ima::KeyId, sign: String) -> (String, String) {
+        let held = match &self.grounds.trust.held {
+            None => String::new(),
+            Some(held) if held.is_empty() => "; .ima holds no key".into(),
+            Some(held) => {
+                let held: Vec<_> = held.iter().map(ToString::to_string).collect();
+                format!("; .ima holds {}", held.join(", "))
+            }
+        };
+        match &self.account.signer {
+            Some(signer) if signer.key_id() == key_id => (
+                format!("signed by key {key_id} ({}), which .ima does not hold", signer.subject()),
+                "imactl keys load CERT, or put it into /etc/keys as x509_ima_NAME.der for the next boot".into(),
+            ),
+            Some(signer) => (
+                format!("the signature names key {key_id}, which .ima does not hold; key {} ({}) made it", signer.key_id(), signer.subject()),
+                sign,
+            ),
+            None => (format!("signed by key {key_id}, which nobody here knows{held}"), sign),
+        }
+    }
+
+    fn uses(&self) -> Vec<JsonUse> {
+        let answers = self.account.answers.iter();
+        let uses = answers.map(|(operation, answer)| {
+            let (word, cause, rule) = match answer {
+                Answer::Allowed { appraised: true } => ("allowed", None, None),
+                Answer::Allowed { appraised: false } => ("not-appraised", None, None),
+                Answer::Unknown(unknown) => ("unknown", Some(unknown_word(*unknown)), None),
+                Answer::Refused(Refusal { cause, rule, .. }) => {
+                    ("refused", Some(cause.name()), rule.and_then(|rule| self.rule(rule)))
+                }
+            };
+            JsonUse { operation: verb(*operation), answer: word, cause, rule }
+        });
+        uses.collect()
+    }
+
+    fn rule(&self, number: usize) -> Option<String> {
+        self.grounds.loaded.policy.rules().nth(number).map(ToString::to_string)
+    }
+
+    fn json(&self, asked: Option<String>) -> JsonFile {
+        let (why, mend) = self.reason().unzip();
+        JsonFile {
+            kind: "file",
+            path: self.account.path.as_path().into(),
+            purpose: self.account.purpose.name(),
+            file_system: self.account.mount.name.to_string(),
+            attribute: self.account.label.to_string(),
+            uses: self.uses(),
+            why,
+            mend,
+            asked,
+        }
+    }
+
+    fn print(&self, asked: Option<&str>, output: &mut Output) -> std::io::Result<()> {
+        let account = self.account;
+        let path = output.paint(Style::Bold, &account.path.display().to_string());
+        let (purpose, system) = (account.purpose.name(), &account.mount.name);
+        let head = format!("{path}: {purpose}, on {system}; {}", account.label);
+        output.line(Level::Quiet, &head)?;
+        for JsonUse { operation, answer, cause, rule } in self.uses() {
+            let (word, style) = match answer {
+                "refused" => ("refused", Style::Bad),
+                "unknown" => ("not known", Style::Warning),
+                "not-appraised" => ("allowed", Style::Plain),
+                _ => ("allowed", Style::Good),
+            };
+            let word = output.paint(style, &format!("{word:<10}"));
+            let why = match (answer, cause, rule) {
+                ("not-appraised", ..) => "no rule looks at it".to_owned(),
+                (_, Some(cause), Some(rule)) => format!("{cause}, by: {rule}"),
+                (_, cause, _) => cause.unwrap_or_default().to_owned(),
+            };
+            let line = format!("  {operation:<9}{word}{}", output.paint(Style::Dim, &why));
+            output.line(Level::Normal, line.trim_end())?;
+        }
+        for (field, text) in self.remarks(asked) {
+            output
+                .line(Level::Quiet, &format!("  {:<9}{text}", output.paint(Style::Bold, field)))?;
+        }
+        Ok(())
+    }
+
+    fn remarks(&self, asked: Option<&str>) -> Vec<(&'static str, String)> {
+        let account = self.account;
+        let mut remarks = Vec::new();
+        if let Some((why, mend)) = self.reason() {
+            remarks.push(("why", why));
+            remarks.push(("mend", mend));
+        }
+        if let Some(asked) = asked {
+            remarks.push(("asked", format!("the kernel {asked}")));
+        }
+        if let Some(interpreter) = &account.interpreter {
+            let text = format!("its interpreter {} is a file of its own", interpreter.display());
+            remarks.push(("note", text));
+        }
+        if account.not_executable {
+            remarks.push(("note", "nobody may execute it: no x in its mode".into()));
+        }
+        if account.noexec {
+            remarks.push((
+                "note",
+                "its file system is mounted noexec: nobody executes from it".into(),
+            ));
+        }
+        match self.grounds.mode {
+            AppraiseMode::Enforce => {}
+            mode => {
+                let mode = mode.name();
+                remarks
+                    .push(("note", format!("ima_appraise={mode}: refusals are not enforced now")));
+            }
+        }
+        remarks
+    }
+}
+
+fn unknown_word(unknown: Unknown) -> &'static str {
+    match unknown {
+        Unknown::Verity => "the rule asks for its fs-verity digest",
+        Unknown::AppendedSignature => "its appended signature is not checked here",
+        Unknown::Labels => "a rule asks for a security module's label",
+    }
+}
+
+const fn verb(operation: Operation) -> &'static str {
+    match operation {
+        Operation::MapExecutable => "map",
+        Operation::LoadModule => "module",
+        Operation::LoadFirmware => "firmware",
+        Operation::LoadPolicy => "policy",
+        _ => "execute",
+    }
+}

@@ -1,0 +1,132 @@
+//! `imactl why`
+
+mod cause;
+mod file;
+mod log;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+use ima::key::certificate::Certificate;
+use ima::system::Machine;
+
+use super::policy::Loaded;
+use crate::args::KeyringArgs;
+use crate::hint::hinted;
+use crate::output::Output;
+use crate::Outcome;
+
+/// Tell why the kernel of this machine refuses a file, or a line of its audit log
+///
+/// For each FILE: whether root may execute it, map it, load it as a module, as firmware or as
+/// a policy, here and now, and if not, why, by which rule, and what to do about it. Reads the
+/// policy in force, the .ima keyring and the file; the kernel is not asked, unless --ask is
+/// given. Exit status 1 where a file is refused for what it is for, or the log tells of a
+/// refusal.
+#[derive(Debug, Args)]
+pub(crate) struct WhyArgs {
+    /// The files
+    #[arg(value_name = "FILE", required_unless_present_any = ["audit", "audit_log"])]
+    files: Vec<PathBuf>,
+    /// Explain a line of the audit log, of the journal or of the console
+    #[arg(long, value_name = "LINE")]
+    audit: Vec<String>,
+    /// Explain each refusal in a log; - is standard input
+    #[arg(long, value_name = "FILE")]
+    audit_log: Option<PathBuf>,
+    /// The policies in force, in the order of loading [default: what the kernel shows]
+    #[arg(long, value_name = "FILE", num_args = 1)]
+    policy: Vec<PathBuf>,
+    #[command(flatten)]
+    keyring: KeyringArgs,
+    /// Ask the kernel itself, too: have it map the file executable
+    #[arg(long)]
+    ask: bool,
+}
+
+impl WhyArgs {
+    pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
+        let mut outcome = Outcome::Good;
+        for line in &self.audit {
+            outcome = outcome.max(log::explain_line(line.as_bytes(), output)?);
+        }
+        if let Some(path) = &self.audit_log {
+            outcome = outcome.max(log::explain_log(path, output)?);
+        }
+        if !self.files.is_empty() {
+            outcome = outcome.max(self.explain_files(output)?);
+        }
+        Ok(outcome)
+    }
+
+    fn explain_files(&self, output: &mut Output) -> Result<Outcome> {
+        let machine = Machine::here();
+        let status = machine.status();
+        let kernel = super::policy::running();
+        let loaded = match self.policy.as_slice() {
+            [] => {
+                if status.policy.is_none() {
+                    return Err(hinted(
+                        "the policy in force cannot be read",
+                        "be root on a kernel with CONFIG_IMA_READ_POLICY, or name it with --policy",
+                    ));
+                }
+                Loaded::of(&[machine.policy_file()], &kernel)?
+            }
+            policies => Loaded::of(policies, &kernel)?,
+        };
+        let trust = Trust::of(&status, self.certificates(output)?, output);
+        let grounds = file::Grounds {
+            loaded: &loaded,
+            kernel: &kernel,
+            mode: status.appraise,
+            trust: &trust,
+            ask: self.ask,
+        };
+        let mut outcome = Outcome::Good;
+        for path in &self.files {
+            outcome = outcome.max(file::explain(path, &grounds, output)?);
+        }
+        Ok(outcome)
+    }
+
+    /// Those that are given, and those that the machine keeps where the boot finds them.
+    fn certificates(&self, output: &mut Output) -> Result<Vec<Certificate>> {
+        let mut certificates = self.keyring.given(output)?;
+        let kept = ima::key::store::certificate_files(Path::new("/etc/keys")).unwrap_or_default();
+        for path in kept {
+            match Certificate::read_all(&path) {
+                Ok(read) => certificates.extend(read),
+                Err(error) => output.warn(&error.to_string()),
+            }
+        }
+        Ok(certificates)
+    }
+}
+
+/// Which keys the kernel trusts, as far as it shows them.
+struct Trust {
+    /// Key ids in `.ima` (or `_ima`, on kernels without); `None` where that may not be read.
+    held: Option<Vec<ima::KeyId>>,
+    trusted: Vec<Certificate>,
+    others: Vec<Certificate>,
+}
+
+impl Trust {
+    fn of(status: &ima::system::Status, known: Vec<Certificate>, output: &mut Output) -> Self {
+        let ima = |name: &str| status.keyrings.iter().find(|keyring| keyring.name == name);
+        let keys = ima(".ima").or_else(|| ima("_ima")).and_then(|keyring| keyring.keys.as_ref());
+        match keys {
+            Some(keys) => {
+                let held: Vec<_> = keys.iter().filter_map(|key| key.key_id).collect();
+                let (trusted, others) = ima::why::split_by_trust(known, &held);
+                Self { held: Some(held), trusted, others }
+            }
+            None => {
+                output.warn("the .ima keyring cannot be read: all certificates at hand are taken for trusted");
+                Self { held: None, trusted: known, others: Vec::new() }
+            }
+        }
+    }
+}

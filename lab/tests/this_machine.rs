@@ -1,0 +1,116 @@
+//! What `imactl` says of the machine that it runs on, held against what the kernel does.
+
+use anyhow::Result;
+use lab::image::Tree;
+use lab::kernel::Kernel;
+use lab::keys::{Algorithm, Issuer, KeyStore};
+use lab::machine::{Guest, Tpm};
+use lab::on_each_kernel;
+use lab::protocol::Errno;
+use lab::scenario::{Enforced, DEFAULT_POLICY};
+
+/// A root with imactl, a certificate in /etc/keys that the kernel was not given, and files
+/// that are refused for each of the usual reasons.
+fn machine(kernel: &Kernel, tpm: Tpm) -> Result<Guest> {
+    let store = KeyStore::create(Algorithm::Rsa2048)?;
+    let vendor = store.another_signer("vendor", Issuer::System)?;
+    let stranger = KeyStore::create(Algorithm::Rsa2048)?;
+    let root = Tree::small_root()?;
+    root.install_imactl()?;
+    root.write("/opt/script", "#!/bin/sh\nexit 0\n", 0o755)?;
+    for name in ["changed", "digest", "vendor", "stranger"] {
+        root.copy("/usr/bin/true", &format!("/opt/{name}"))?;
+    }
+    root.sign_all(&store)?;
+    root.write("/etc/keys/x509_ima_store.der", store.ima_certificate()?, 0o644)?;
+    root.write("/etc/keys/x509_ima_vendor.der", vendor.certificate()?, 0o644)?;
+    root.copy("/usr/bin/true", "/opt/unsigned")?;
+    root.tamper("/opt/changed")?;
+    vendor.sign(&[root.path("/opt/vendor")])?;
+    root.sign(&stranger, &["/opt/stranger"])?;
+    let mut imactl = lab::programs::imactl()?;
+    lab::host::run(imactl.args(["sign", "--hash-only"]).arg(root.path("/opt/digest")))?;
+    let mut enforced = Enforced::new(kernel, &store, &root, DEFAULT_POLICY)?;
+    enforced.machine = enforced.machine.tpm(tpm);
+    enforced.boot()
+}
+
+on_each_kernel! {
+    fn why_says_what_the_kernel_does(kernel) {
+        let mut guest = machine(kernel, Tpm::Absent)?;
+        for (path, cause, why) in [
+            ("/usr/bin/true", None, ""),
+            ("/opt/script", None, ""),
+            ("/opt/unsigned", Some("IMA-signature-required"), "it carries no signature"),
+            ("/opt/digest", Some("IMA-signature-required"), "it carries its digest"),
+            ("/opt/changed", Some("invalid-signature"), "it was changed after it was signed"),
+            ("/opt/vendor", Some("invalid-signature"), "which .ima does not hold"),
+            ("/opt/stranger", Some("invalid-signature"), "which nobody here knows; .ima holds"),
+        ] {
+            let done = guest.execute(&[path])?;
+            let told = guest.execute(&["/usr/bin/imactl", "why", "--ask", path])?;
+            match cause {
+                None => {
+                    done.is_allowed();
+                    told.is_allowed();
+                    assert!(told.text().contains("the kernel mapped it executable"), "{told}");
+                }
+                Some(cause) => {
+                    let record = done.is_refused(Errno::EACCES, cause).text.clone();
+                    told.exits(1);
+                    let text = told.text();
+                    assert!(text.contains(&format!("execute  refused   {cause}, by: ")), "{text}");
+                    assert!(text.contains(why), "{text}");
+                    assert!(text.contains("the kernel refused to map it executable"), "{text}");
+                    let line = format!("type=1800 audit(1.2:3): {record}");
+                    let told = guest.execute(&["/usr/bin/imactl", "why", "--audit", &line])?;
+                    told.exits(1);
+                    assert!(told.text().contains(&format!("{path}: {cause}")), "{told}");
+                }
+            }
+        }
+        // what `why` said would mend it does
+        guest.execute(&["/usr/bin/imactl", "keys", "load", "/etc/keys/x509_ima_vendor.der"])?
+            .is_allowed();
+        guest.execute(&["/opt/vendor"])?.is_allowed();
+        guest.execute(&["/usr/bin/imactl", "why", "/opt/vendor"])?.is_allowed();
+        Ok(())
+    }
+
+    fn why_knows_file_systems_without_attributes(kernel) {
+        let mut guest = machine(kernel, Tpm::Absent)?;
+        guest.mount("ramfs", "ramfs", "/mnt")?.is_allowed();
+        guest.copy("/usr/bin/true", "/mnt/true")?.is_allowed();
+        guest.execute(&["/mnt/true"])?.is_refused_silently(Errno::EACCES);
+        let told = guest.execute(&["/usr/bin/imactl", "why", "/mnt/true"])?;
+        told.exits(1);
+        assert!(told.text().contains("ramfs carries no security.ima"), "{told}");
+        Ok(())
+    }
+
+    fn status_sees_keys_policy_measurements_and_tpm(kernel) {
+        let mut guest = machine(kernel, Tpm::Version2)?;
+        let status = guest.execute(&["/usr/bin/imactl", "status", "--json"])?;
+        status.is_allowed();
+        let status: serde_json::Value = serde_json::from_slice(status.content())?;
+        assert_eq!(status["ima"], "present", "{status}");
+        assert_eq!(status["appraise"], "enforce");
+        assert_eq!(status["policy"]["actions"]["appraise"], 5, "{status}");
+        assert_eq!(status["tpms"][0]["name"], "tpm0", "{status}");
+        assert_eq!(status["tpms"][0]["version"], 2);
+        let banks = status["tpms"][0]["banks"].as_array().unwrap();
+        assert!(banks.contains(&"sha256".into()), "{status}");
+        let ima = status["keyrings"].as_array().unwrap().iter().find(|it| it["name"] == ".ima");
+        // the store's, and the one that the kernel was built with for modules
+        assert!(!ima.unwrap()["keys"].as_array().unwrap().is_empty(), "{status}");
+        assert!(status["measurements"].as_u64().unwrap() >= 1, "{status}");
+        assert_eq!(status["unseen"].as_array().unwrap().len(), 0, "{status}");
+        // PCR 10 was extended: at least with the boot aggregate
+        let register = guest.read("/sys/class/tpm/tpm0/pcr-sha256/10")?.text();
+        assert!(register.trim().contains(|digit| digit != '0'), "{register}");
+
+        let people = guest.execute(&["/usr/bin/imactl", "status"])?.text();
+        assert!(people.contains("TPM            tpm0, version 2.x"), "{people}");
+        Ok(())
+    }
+}

@@ -96,13 +96,16 @@ impl From<Fault> for ErrorKind {
     }
 }
 
+/// A field's name and value.
+pub type Field<'a> = (&'a [u8], Cow<'a, [u8]>);
+
 /// A record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record<'a> {
     /// What it is about.
     pub kind: Kind,
     /// Its names and values in order, values as the kernel had them.
-    pub fields: Vec<(&'a [u8], Cow<'a, [u8]>)>,
+    pub fields: Vec<Field<'a>>,
 }
 
 impl<'a> Record<'a> {
@@ -178,7 +181,7 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    fn next(&mut self) -> Result<Option<(&'a [u8], Cow<'a, [u8]>)>, Error> {
+    fn next(&mut self) -> Result<Option<Field<'a>>, Error> {
         while self.bytes.first() == Some(&b' ') {
             self.advance(1);
         }

@@ -177,13 +177,13 @@ fn label(
         return Ok((verdict, None));
     };
     let digest = digest_of(signature.algorithm)?;
-    let candidates = grounds.others.iter().chain(grounds.trusted);
-    let signer = candidates.cloned().find(|certificate| {
+    let mut candidates = grounds.others.iter().chain(grounds.trusted);
+    let signer = candidates.find(|certificate| {
         // whatever the id: it may have been given by hand, or be another certificate's
         signature.key_id = certificate.key_id();
-        Verifier::new(Keyring::of_certificates([certificate])).accepts(&signature, &digest)
+        Verifier::new(Keyring::of_certificates([*certificate])).accepts(&signature, &digest)
     });
-    Ok((verdict, signer))
+    Ok((verdict, signer.cloned()))
 }
 
 /// The file system that a file is on, and whether it is mounted `noexec`.

@@ -95,6 +95,11 @@ impl AuditRecord {
         self.field("errno")?.parse().ok()
     }
 
+    /// Whether IMA or EVM wrote it.
+    pub fn is_integrity(&self) -> bool {
+        !matches!(self.kind, Kind::Other(_))
+    }
+
     /// Whether the record tells of a failure (`res=0`).
     pub fn is_failure(&self) -> bool {
         self.field("res") == Some("0")

@@ -13,6 +13,8 @@ use crate::scenario::DEFAULT_POLICY;
 /// Size of a root disc; most of it is a hole.
 const ROOT_SIZE: u64 = 64 << 20;
 
+const LARGE_ROOT_SIZE: u64 = 512 << 20;
+
 /// A machine with imactl-init in its initramfs and a root disc, put together step by step.
 #[derive(Debug)]
 pub struct Boot {
@@ -48,6 +50,13 @@ impl Boot {
         Self::with(kernel, store, initramfs)
     }
 
+    /// A machine whose init is imactl-init, with a root of any kind; memory for a distribution.
+    pub fn of(kernel: &Kernel, store: &KeyStore, root: Tree) -> Result<Self> {
+        let initramfs = Tree::boot_initramfs(store, DEFAULT_POLICY)?;
+        let machine = Machine::new(kernel).trusting(&store.system_certificate()?).memory(1024);
+        Ok(Self { initramfs, root, machine })
+    }
+
     fn with(kernel: &Kernel, store: &KeyStore, initramfs: Tree) -> Result<Self> {
         let root = Tree::small_root()?;
         let machine = Machine::new(kernel).trusting(&store.system_certificate()?);
@@ -78,6 +87,12 @@ impl Boot {
             FileSystem::Squashfs => self.root.squashfs()?,
             FileSystem::Erofs => self.root.erofs()?,
         };
+        self.up_from_disc(&root)
+    }
+
+    /// The same from an ext4 disc that holds a distribution.
+    pub fn up_large(self) -> Result<Guest> {
+        let root = self.root.ext4(LARGE_ROOT_SIZE)?;
         self.up_from_disc(&root)
     }
 

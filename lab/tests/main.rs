@@ -1,6 +1,7 @@
 //! Scenarios: what the kernel allows and refuses, a file each, on each kernel.
 
 mod boot_certificates;
+mod boot_debian;
 mod boot_failures;
 mod boot_initramfs;
 mod boot_policies;

@@ -1,6 +1,7 @@
 //! What a guest boots from: trees of files, made into images.
 
 mod cpio;
+mod debian;
 mod elf;
 mod tree;
 

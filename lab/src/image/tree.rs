@@ -29,6 +29,14 @@ impl Tree {
         Ok(Self { _temporary: Some(temporary), ..tree })
     }
 
+    /// A tree of nothing, for who brings all directories along. It is removed when dropped.
+    pub(super) fn empty() -> Result<Self> {
+        let temporary = tempfile::Builder::new().prefix("lab-tree-").tempdir()?;
+        let directory = temporary.path().join("root");
+        fs::create_dir(&directory).with_context(|| format!("make {}", directory.display()))?;
+        Ok(Self { directory, _temporary: Some(temporary) })
+    }
+
     /// The same in a directory that is not there yet, and that stays.
     pub fn at(directory: PathBuf) -> Result<Self> {
         // Signatures are extended attributes that only root can write.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use lab_agent::{Action, Bytes, Credentials, Errno, Failure, KernelMessage, Output, Status};
 
-use crate::audit::{AuditRecord, Kind};
+use crate::audit::AuditRecord;
 
 /// An action, what came of it, and what the kernel said meanwhile.
 #[derive(Debug, Clone)]
@@ -113,9 +113,7 @@ impl Observation {
 
     /// Integrity records that tell of a failure.
     pub fn integrity_failures(&self) -> impl Iterator<Item = &AuditRecord> {
-        self.audit
-            .iter()
-            .filter(|record| !matches!(record.kind, Kind::Other(_)) && record.is_failure())
+        self.audit.iter().filter(|record| record.is_integrity() && record.is_failure())
     }
 }
 

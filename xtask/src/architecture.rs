@@ -12,10 +12,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "ima",
         &[
             "cryptoki-sys",
+            "bzip2",
             "flate2",
             "globset",
             "ima-format",
             "libc",
+            "liblzma",
             "openssl",
             "openssl-sys",
             "rustix",

@@ -14,6 +14,7 @@
 //! | [`policy`] | IMA policies; what they decide | `security/integrity/ima/ima_policy.c`, `ima_appraise.c`, `ima_main.c` |
 //! | [`tar`] | tar archives, member by member | POSIX `pax`, GNU tar's `tar.h` |
 //! | [`pkcs11`] | URIs of keys in tokens | RFC 7512 |
+//! | [`kind`] | what a file holds, by its first bytes | |
 //! | [`reader`] | a cursor over bytes | |
 
 #![no_std]
@@ -39,6 +40,7 @@ pub mod error;
 pub mod hash;
 pub mod hex;
 pub mod pkcs11;
+pub mod kind;
 pub mod policy;
 pub mod reader;
 pub mod tar;

@@ -15,6 +15,7 @@
 //! | [`why`] | why this machine refuses a file |
 //! | [`whole`] | files that are there whole, or not at all |
 //! | [`initramfs`] | an initramfs with imactl-init |
+//! | [`compression`] | unpacking streams, within bounds |
 //! | [`system`] | this machine: its policy, keyrings, measurements |
 //!
 //! File and attribute calls go through libc, so that they work under `pseudo`
@@ -22,6 +23,7 @@
 
 #![warn(missing_docs)]
 
+pub mod compression;
 pub mod digest;
 pub mod initramfs;
 pub mod key;

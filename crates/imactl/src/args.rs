@@ -60,6 +60,16 @@ enum OnlyArg {
 }
 
 impl TreeArgs {
+    /// What was named.
+    pub(crate) fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
+
+    /// The list of further paths.
+    pub(crate) fn files_from(&self) -> Option<&Path> {
+        self.files_from.as_deref()
+    }
+
     pub(crate) fn resolve(&self) -> Result<Tree> {
         let mut roots = self.paths.clone();
         if let Some(list) = &self.files_from {

@@ -3,6 +3,7 @@
 mod args;
 mod cmd;
 mod hint;
+mod kind;
 mod output;
 mod passphrase;
 mod progress;

@@ -2,7 +2,8 @@
 
 use std::io;
 
-use super::{Candidate, Place, Progress, Sink, Tree};
+use super::{Candidate, Place, Sink, Tree};
+use crate::target::Progress;
 
 /// What became of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

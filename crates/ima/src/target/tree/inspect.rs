@@ -5,8 +5,9 @@ use std::io;
 use ima_format::xattr::Attribute;
 use ima_format::Error as FormatError;
 
-use super::{Candidate, FileError, Place, Progress, Sink, Tree};
+use super::{Candidate, FileError, Place, Sink, Tree};
 use crate::digest::FileHasher;
+use crate::target::Progress;
 
 /// What a file carries.
 #[derive(Debug)]

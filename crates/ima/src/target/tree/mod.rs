@@ -7,7 +7,6 @@
 mod clear;
 mod file;
 mod inspect;
-mod pool;
 mod select;
 mod sign;
 mod verify;
@@ -28,6 +27,8 @@ pub use sign::{sign, SignMode, SignOptions, Signed};
 pub use verify::{verify, VerifyOptions};
 pub use walk::{Candidate, WalkError};
 
+use super::{pool, Progress};
+
 /// Which files, and how many at a time.
 #[derive(Debug)]
 pub struct Tree {
@@ -37,26 +38,6 @@ pub struct Tree {
     pub selection: Selection,
     /// Worker threads.
     pub jobs: NonZeroUsize,
-}
-
-/// Is told how far a run has come, from any thread.
-pub trait Progress: Sync {
-    /// A file of so many bytes was found.
-    fn found(&self, bytes: u64);
-    /// So many more bytes were read.
-    fn read(&self, bytes: u64);
-    /// A file is done.
-    fn finished(&self);
-}
-
-/// Tells nobody.
-#[derive(Debug, Clone, Copy)]
-pub struct Silent;
-
-impl Progress for Silent {
-    fn found(&self, _: u64) {}
-    fn read(&self, _: u64) {}
-    fn finished(&self) {}
 }
 
 /// What became of one file.

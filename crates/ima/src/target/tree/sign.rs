@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ima_format::hash::HashAlgorithm;
 use ima_format::xattr::KeyId;
 
-use super::{Candidate, FileError, Place, Progress, Sink, Tree};
+use super::{Candidate, FileError, Place, Sink, Tree};
 use crate::digest::FileHasher;
 use crate::sign::{LabelSession, Labeler};
+use crate::target::Progress;
 
 /// How files are signed.
 #[derive(Debug, Clone, Copy)]

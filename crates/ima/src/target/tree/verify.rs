@@ -2,8 +2,9 @@
 
 use std::io;
 
-use super::{Candidate, Place, Progress, Sink, Tree};
+use super::{Candidate, Place, Sink, Tree};
 use crate::digest::FileHasher;
+use crate::target::Progress;
 use crate::verify::{Keyring, Requirement, Verdict, Verifier};
 
 /// How files are verified.

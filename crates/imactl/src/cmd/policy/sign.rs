@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::{accepted, KernelArgs};
-use crate::cmd::sign::SignArgs;
+use crate::cmd::sign::tree::SignTreeArgs;
 use crate::output::{Output, Style};
 use crate::Outcome;
 
@@ -15,7 +15,7 @@ use crate::Outcome;
 #[derive(Debug, Args)]
 pub(super) struct PolicySignArgs {
     #[command(flatten)]
-    sign: SignArgs,
+    sign: SignTreeArgs,
     #[command(flatten)]
     kernel: KernelArgs,
     /// Sign whatever it is

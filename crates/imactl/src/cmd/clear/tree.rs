@@ -1,21 +1,21 @@
-//! `imactl clear`
+//! `imactl clear` for files and trees of them
 
 use anyhow::Result;
 use clap::Args;
 use ima::target::tree::{self, Cleared};
 use serde::Serialize;
 
-use super::tally::{Failures, Tally};
 use crate::args::{PlaceArgs, TreeArgs};
+use crate::cmd::tally::{Failures, Tally};
 use crate::output::{count, JsonPath, Level, Output};
 use crate::progress::Bar;
 use crate::Outcome;
 
-/// Remove the attribute from files
+/// How files are cleared
 #[derive(Debug, Args)]
-pub(crate) struct ClearArgs {
+pub(crate) struct ClearTreeArgs {
     #[command(flatten)]
-    tree: TreeArgs,
+    pub(super) tree: TreeArgs,
     /// Do everything but remove
     #[arg(long, short = 'n', help_heading = None)]
     dry_run: bool,
@@ -41,7 +41,7 @@ struct JsonSummary {
     failed: u64,
 }
 
-impl ClearArgs {
+impl ClearTreeArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
         let tree = self.tree.resolve()?;
         let place = self.place.resolve();

@@ -1,4 +1,4 @@
-//! `imactl sign`
+//! `imactl sign` for files and trees of them
 
 use anyhow::Result;
 use clap::Args;
@@ -7,22 +7,18 @@ use ima::target::tree::{self, SignMode, SignOptions, Signed};
 use ima::HashAlgorithm;
 use serde::Serialize;
 
-use super::tally::{Failures, Tally};
 use crate::args::{describe, PlaceArgs, SignerArgs, TreeArgs};
+use crate::cmd::tally::{Failures, Tally};
 use crate::hint::hinted;
 use crate::output::{count, JsonPath, Level, Output, Style};
 use crate::progress::Bar;
 use crate::Outcome;
 
-/// Sign files: write their security.ima
-///
-/// Regular files are signed, in directories recursively; symbolic links are not followed;
-/// devices, FIFOs and sockets are not opened; a file with several names is signed once.
-/// All files are tried; exit status 2 if one that was asked for was not signed.
+/// How files are signed
 #[derive(Debug, Args)]
-pub(crate) struct SignArgs {
+pub(crate) struct SignTreeArgs {
     #[command(flatten)]
-    tree: TreeArgs,
+    pub(super) tree: TreeArgs,
     #[command(flatten)]
     signer: SignerArgs,
     /// Hash algorithm of the signed digest (sha1 only for very old kernels)
@@ -65,7 +61,7 @@ struct JsonSummary {
     seconds: f64,
 }
 
-impl SignArgs {
+impl SignTreeArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
         self.run_on(&self.tree.resolve()?, output)
     }

@@ -1,4 +1,4 @@
-//! `imactl verify`
+//! `imactl verify` for files and trees of them
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -6,20 +6,17 @@ use ima::target::tree::{self, VerifyOptions};
 use ima::verify::{Requirement, Verdict};
 use serde::Serialize;
 
-use super::tally::{Failures, Tally};
 use crate::args::{KeyringArgs, PlaceArgs, TreeArgs};
+use crate::cmd::tally::{Failures, Tally};
 use crate::output::{count, JsonPath, Level, Output, Style};
 use crate::progress::Bar;
 use crate::Outcome;
 
-/// Verify files: a verdict for each, in the kernel's words
-///
-/// Prints `valid`, or the cause that the kernel's audit record would give. Exit status 1 if
-/// a file is not valid, 2 if one could not be looked at.
+/// How files are verified
 #[derive(Debug, Args)]
-pub(crate) struct VerifyArgs {
+pub(crate) struct VerifyTreeArgs {
     #[command(flatten)]
-    tree: TreeArgs,
+    pub(super) tree: TreeArgs,
     #[command(flatten)]
     keyring: KeyringArgs,
     /// What the policy asks for: with digest, a matching digest is valid too
@@ -62,7 +59,7 @@ struct JsonSummary {
     seconds: f64,
 }
 
-impl VerifyArgs {
+impl VerifyTreeArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
         let tree = self.tree.resolve()?;
         let keyring = self.keyring.resolve(output)?;

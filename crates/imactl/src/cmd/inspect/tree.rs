@@ -1,4 +1,4 @@
-//! `imactl inspect`
+//! `imactl inspect` for files and trees of them
 
 use std::io;
 use std::path::Path;
@@ -10,20 +10,17 @@ use ima_format::hex::Hex;
 use ima_format::xattr::{Attribute, Signature};
 use serde::Serialize;
 
-use super::tally::Failures;
 use crate::args::{PlaceArgs, TreeArgs};
+use crate::cmd::tally::Failures;
 use crate::output::{JsonPath, Level, Output, Style};
 use crate::progress::Bar;
 use crate::Outcome;
 
-/// Show what files carry: the attribute decoded
-///
-/// Tells whether a digest fits its file; signatures are shown, not verified. Exit status 1
-/// if an attribute is malformed or a digest does not fit.
+/// How files are inspected
 #[derive(Debug, Args)]
-pub(crate) struct InspectArgs {
+pub(crate) struct InspectTreeArgs {
     #[command(flatten)]
-    tree: TreeArgs,
+    pub(super) tree: TreeArgs,
     /// Show the attribute's bytes too
     #[arg(long)]
     raw: bool,
@@ -60,7 +57,7 @@ struct JsonFile {
     raw: Option<String>,
 }
 
-impl InspectArgs {
+impl InspectTreeArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
         let tree = self.tree.resolve()?;
         let bar = Bar::new("inspecting", output.shows_progress());

@@ -1,0 +1,206 @@
+//! What a file holds, told by its first bytes.
+//!
+//! | at | bytes | content |
+//! |---|---|---|
+//! | 0 | `ed ab ee db` | RPM package (`RPMLEAD_MAGIC`, rpm `lib/rpmlead.cc`) |
+//! | 257 | `ustar` | tar archive (POSIX.1 pax and ustar, GNU) |
+//! | 148 | octal sum of the first 512 bytes | tar archive, version 7 |
+//! | 0 | `1f 8b` | gzip (RFC 1952) |
+//! | 0 | `BZh1` to `BZh9` | bzip2 |
+//! | 0 | `fd 37 7a 58 5a 00` | xz |
+//! | 0 | `28 b5 2f fd` | Zstandard (RFC 8878) |
+//! | 1080 | `53 ef` | ext2, ext3 or ext4 (`EXT4_SUPER_MAGIC`, `fs/ext4/ext4.h`) |
+//! | 0 | `hsqs` | squashfs (`SQUASHFS_MAGIC`) |
+//! | 1024 | `e2 e1 f5 e0` | erofs (`EROFS_SUPER_MAGIC_V1`) |
+
+use core::fmt;
+
+/// How paths are dealt with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Files, and trees of them, on a mounted file system.
+    Tree,
+    /// RPM packages.
+    Rpm,
+    /// Tar archives, compressed or not.
+    Tar,
+    /// Images of file systems.
+    Image,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tree => "a file or directory",
+            Self::Rpm => "an RPM package",
+            Self::Tar => "a tar archive",
+            Self::Image => "an image of a file system",
+        })
+    }
+}
+
+/// A form of compression.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// RFC 1952.
+    Gzip,
+    /// bzip2.
+    Bzip2,
+    /// xz.
+    Xz,
+    /// The older `.lzma`, which has no magic number.
+    Lzma,
+    /// RFC 8878.
+    Zstd,
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gzip => "gzip",
+            Self::Bzip2 => "bzip2",
+            Self::Xz => "xz",
+            Self::Lzma => "lzma",
+            Self::Zstd => "zstd",
+        })
+    }
+}
+
+/// What the first bytes of a file say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// An RPM package.
+    Rpm,
+    /// A tar archive.
+    Tar,
+    /// Something compressed; what it is tells only the content.
+    Compressed(Compression),
+    /// An ext2, ext3 or ext4 file system.
+    Ext,
+    /// A squashfs file system.
+    Squashfs,
+    /// An erofs file system.
+    Erofs,
+}
+
+/// How many bytes from the start of a file [`Content::of`] looks at.
+pub const HEAD_SIZE: usize = 2048;
+
+impl Content {
+    /// What a file that begins with `head` holds, where it is one of these.
+    pub fn of(head: &[u8]) -> Option<Self> {
+        let starts = |magic: &[u8]| head.starts_with(magic);
+        let at = |offset: usize, magic: &[u8]| {
+            head.get(offset..).is_some_and(|rest| rest.starts_with(magic))
+        };
+        Some(match head {
+            _ if starts(&[0xed, 0xab, 0xee, 0xdb]) => Self::Rpm,
+            _ if starts(&[0x1f, 0x8b]) => Self::Compressed(Compression::Gzip),
+            [b'B', b'Z', b'h', b'1'..=b'9', ..] => Self::Compressed(Compression::Bzip2),
+            _ if starts(&[0xfd, b'7', b'z', b'X', b'Z', 0]) => Self::Compressed(Compression::Xz),
+            _ if starts(&[0x28, 0xb5, 0x2f, 0xfd]) => Self::Compressed(Compression::Zstd),
+            _ if starts(b"hsqs") => Self::Squashfs,
+            _ if at(257, b"ustar") || is_v7_tar(head) => Self::Tar,
+            _ if at(1024, &[0xe2, 0xe1, 0xf5, 0xe0]) => Self::Erofs,
+            _ if is_ext(head) => Self::Ext,
+            _ => return None,
+        })
+    }
+
+    /// How a file with this content is dealt with, if nobody says otherwise.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Rpm => Kind::Rpm,
+            Self::Tar => Kind::Tar,
+            Self::Compressed(_) => Kind::Tree,
+            Self::Ext | Self::Squashfs | Self::Erofs => Kind::Image,
+        }
+    }
+}
+
+/// Whether a tar header of version 7 is there, which has a check sum and no magic number.
+fn is_v7_tar(head: &[u8]) -> bool {
+    let Some(header) = head.get(..512) else { return false };
+    let Some(field) = header.get(148..156) else { return false };
+    let digits = field.iter().skip_while(|byte| **byte == b' ');
+    let mut declared = 0_u32;
+    let mut count = 0;
+    for digit in digits.take_while(|byte| (b'0'..=b'7').contains(byte)) {
+        declared = declared * 8 + u32::from(digit - b'0'); // at most eight digits
+        count += 1;
+    }
+    let sum = |bytes: &[u8]| bytes.iter().copied().map(u32::from).sum::<u32>();
+    // the sum is made with blanks in its own field
+    let computed = sum(header) - sum(field) + 8 * u32::from(b' ');
+    count > 0 && header.first() != Some(&0) && declared == computed
+}
+
+/// Whether a superblock of ext2, ext3 or ext4 is there. The magic number is short, and what
+/// is taken for an image is not signed as a program: a few more fields have to fit.
+fn is_ext(head: &[u8]) -> bool {
+    let Some(superblock) = head.get(1024..) else { return false };
+    let word = |offset: usize| {
+        let bytes = superblock.get(offset..offset.saturating_add(4))?;
+        Some(u32::from_le_bytes(bytes.try_into().ok()?))
+    };
+    let (inodes, blocks) = (word(0), word(4));
+    let (first_data_block, log_block_size, revision) = (word(20), word(24), word(76));
+    superblock.get(56..58) == Some(&[0x53, 0xef])
+        && inodes.is_some_and(|count| count > 0)
+        && blocks.is_some_and(|count| count > 0)
+        && first_data_block.is_some_and(|block| block <= 1)
+        && log_block_size.is_some_and(|log| log <= 6)
+        && revision.is_some_and(|revision| revision <= 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec;
+    use std::vec::Vec;
+
+    use super::*;
+
+    fn at(offset: usize, magic: &[u8]) -> Vec<u8> {
+        let mut head = vec![0; HEAD_SIZE];
+        head[offset..offset + magic.len()].copy_from_slice(magic);
+        head
+    }
+
+    #[test]
+    fn each_magic_number_is_known() {
+        for (head, expected) in [
+            (at(0, b"\xed\xab\xee\xdb\x03"), Content::Rpm),
+            (at(257, b"ustar\x0000"), Content::Tar),
+            (at(257, b"ustar  \0"), Content::Tar),
+            (b"\x1f\x8b\x08".to_vec(), Content::Compressed(Compression::Gzip)),
+            (b"BZh9".to_vec(), Content::Compressed(Compression::Bzip2)),
+            (b"\xfd7zXZ\0".to_vec(), Content::Compressed(Compression::Xz)),
+            (b"\x28\xb5\x2f\xfd".to_vec(), Content::Compressed(Compression::Zstd)),
+            (b"hsqs".to_vec(), Content::Squashfs),
+            (at(1024, &[0xe2, 0xe1, 0xf5, 0xe0]), Content::Erofs),
+        ] {
+            assert_eq!(Content::of(&head), Some(expected));
+        }
+        for head in [&b""[..], b"\x7fELF", b"#!/bin/sh\n", b"BZh0", &[0; HEAD_SIZE]] {
+            assert_eq!(Content::of(head), None, "{head:?}");
+        }
+    }
+
+    #[test]
+    fn a_version_7_header_is_told_by_its_sum() {
+        let mut head = at(0, b"a-file");
+        let sum = head.iter().copied().map(u32::from).sum::<u32>() + 8 * 32;
+        head[148..156].copy_from_slice(std::format!("{sum:06o}\0 ").as_bytes());
+        assert_eq!(Content::of(&head), Some(Content::Tar));
+        head[0] = b'b';
+        assert_eq!(Content::of(&head), None);
+    }
+
+    #[test]
+    fn a_superblock_is_more_than_its_magic_number() {
+        let mut head = at(1024 + 56, &[0x53, 0xef]);
+        assert_eq!(Content::of(&head), None);
+        (head[1024], head[1028], head[1024 + 24], head[1024 + 76]) = (16, 64, 2, 1);
+        assert_eq!(Content::of(&head), Some(Content::Ext));
+    }
+}

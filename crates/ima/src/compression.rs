@@ -1,0 +1,116 @@
+//! Unpacking of compressed streams, within bounds of memory.
+//!
+//! Through the libraries that rpm and tar use themselves: liblzma, libzstd and libbz2, and
+//! zlib's port to Rust for gzip.
+
+use std::io::{self, BufRead, BufReader, Read};
+
+use ima_format::kind::Compression;
+
+/// What unpacking xz and lzma may take: as much as rpm allows (`rpmio/rpmio.cc`).
+const LZMA_MEMORY_LIMIT: u64 = 100 << 20;
+
+/// Unpacks what `source` gives; several streams one after the other are taken for one, as
+/// the programs do that make them. Memory is bounded: by 100 MiB for xz and lzma, by the
+/// library's default window of 128 MiB for Zstandard; a stream that wants more is an error.
+///
+/// # Errors
+/// If no decoder can be set up; reading gives an error of kind `InvalidInput` or
+/// `InvalidData` where the stream is malformed, `UnexpectedEof` where it is cut.
+pub fn decoder<'a>(
+    compression: Compression,
+    source: impl Read + Send + 'a,
+) -> io::Result<Box<dyn Read + Send + 'a>> {
+    let source = BufReader::with_capacity(1 << 16, source);
+    Ok(match compression {
+        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
+        Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(source)),
+        Compression::Xz => {
+            let flags = liblzma::stream::CONCATENATED;
+            lzma(source, liblzma::stream::Stream::new_stream_decoder(LZMA_MEMORY_LIMIT, flags))?
+        }
+        Compression::Lzma => {
+            lzma(source, liblzma::stream::Stream::new_lzma_decoder(LZMA_MEMORY_LIMIT))?
+        }
+        Compression::Zstd => Box::new(zstd::Decoder::with_buffer(source)?),
+    })
+}
+
+fn lzma<'a>(
+    source: impl BufRead + Send + 'a,
+    stream: Result<liblzma::stream::Stream, liblzma::stream::Error>,
+) -> io::Result<Box<dyn Read + Send + 'a>> {
+    Ok(Box::new(liblzma::bufread::XzDecoder::new_stream(source, stream?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// What a program makes of `content` on standard input; nothing where it is missing.
+    fn packed(program: &[&str], content: &[u8]) -> Option<Vec<u8>> {
+        let mut command = Command::new(program[0]);
+        command.args(&program[1..]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let Ok(mut child) = command.spawn() else {
+            assert!(std::env::var_os("CI").is_none(), "{} is not installed", program[0]);
+            eprintln!("SKIPPED: {} is not installed", program[0]);
+            return None;
+        };
+        let mut stdin = child.stdin.take().unwrap();
+        let content = content.to_vec();
+        let writer = std::thread::spawn(move || stdin.write_all(&content).unwrap());
+        let output = child.wait_with_output().unwrap();
+        writer.join().unwrap();
+        Some(output.stdout)
+    }
+
+    const PROGRAMS: &[(Compression, &[&str])] = &[
+        (Compression::Gzip, &["gzip", "-c"]),
+        (Compression::Bzip2, &["bzip2", "-c"]),
+        (Compression::Xz, &["xz", "-c"]),
+        (Compression::Lzma, &["xz", "-c", "--format=lzma"]),
+        (Compression::Zstd, &["zstd", "-c", "-q"]),
+    ];
+
+    fn content() -> Vec<u8> {
+        (0..300_000_u32).flat_map(|number| (number / 7).to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn unpacks_what_the_programs_pack() {
+        let content = content();
+        for (compression, program) in PROGRAMS {
+            let Some(packed) = packed(program, &content) else { continue };
+            // twice over: the formats that have streams may have several
+            let twice = *compression != Compression::Lzma;
+            let packed = if twice { packed.repeat(2) } else { packed };
+            let mut unpacked = Vec::new();
+            decoder(*compression, &packed[..]).unwrap().read_to_end(&mut unpacked).unwrap();
+            assert!(unpacked == content.repeat(if twice { 2 } else { 1 }), "{compression}");
+        }
+    }
+
+    #[test]
+    fn a_stream_that_is_cut_is_an_error() {
+        let content = content();
+        for (compression, program) in PROGRAMS {
+            let Some(packed) = packed(program, &content) else { continue };
+            let cut = &packed[..packed.len() / 2];
+            let read = decoder(*compression, cut).unwrap().read_to_end(&mut Vec::new());
+            assert!(read.is_err(), "{compression}");
+        }
+    }
+
+    #[test]
+    fn a_stream_that_wants_too_much_memory_is_refused() {
+        // an lzma header with a dictionary of 4 GiB - 1, of unknown length
+        let mut lzma = vec![0x5d, 0xff, 0xff, 0xff, 0xff];
+        lzma.extend([0xff; 8]);
+        lzma.extend([0; 64]);
+        let error = decoder(Compression::Lzma, &lzma[..]).unwrap().read(&mut [0; 16]).unwrap_err();
+        assert!(error.to_string().contains("memory"), "{error}");
+    }
+}

@@ -1,0 +1,32 @@
+//! `imactl inspect`
+
+pub(super) mod tree;
+
+use anyhow::Result;
+use clap::Args;
+use ima_format::kind::Kind;
+
+use crate::kind::{not_dealt_with, KindArgs};
+use crate::output::Output;
+use crate::Outcome;
+
+/// Show what files carry: the attribute decoded
+///
+/// Tells whether a digest fits its file; signatures are shown, not verified. Exit status 1
+/// if an attribute is malformed or a digest does not fit.
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    #[command(flatten)]
+    files: tree::InspectTreeArgs,
+    #[command(flatten)]
+    kind: KindArgs,
+}
+
+impl InspectArgs {
+    pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
+        match self.kind.resolve(&self.files.tree)? {
+            Kind::Tree => self.files.run(output),
+            kind @ (Kind::Rpm | Kind::Tar | Kind::Image) => Err(not_dealt_with(kind)),
+        }
+    }
+}

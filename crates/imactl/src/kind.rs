@@ -1,0 +1,100 @@
+//! What the paths of a command line hold: told by content, unless `--kind` says it.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use ima::target::kind_of;
+use ima_format::kind::Kind;
+
+use crate::args::TreeArgs;
+use crate::hint::hinted;
+
+/// What the paths hold
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Selection")]
+pub(crate) struct KindArgs {
+    /// What the paths hold; tree takes packages, archives and images for plain files [default:
+    /// told by the content of each file that is named; what --files-from lists is for tree]
+    #[arg(long, value_name = "KIND")]
+    kind: Option<KindArg>,
+    /// In directories, deal with the RPM packages that are there, not with the files
+    #[arg(short, long)]
+    recursive: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum KindArg {
+    Tree,
+    Rpm,
+    Tar,
+    Image,
+}
+
+impl KindArgs {
+    /// What the paths hold: one kind, since one run deals with one.
+    pub(crate) fn resolve(&self, tree: &TreeArgs) -> Result<Kind> {
+        match self.kind {
+            Some(KindArg::Tree) if self.recursive => refuse_recursive("--kind tree"),
+            Some(KindArg::Tar) if self.recursive => refuse_recursive("--kind tar"),
+            Some(KindArg::Image) if self.recursive => refuse_recursive("--kind image"),
+            Some(KindArg::Tree) => Ok(Kind::Tree),
+            Some(KindArg::Rpm) => Ok(Kind::Rpm),
+            Some(KindArg::Tar) => Ok(Kind::Tar),
+            Some(KindArg::Image) => Ok(Kind::Image),
+            None if self.recursive => Ok(Kind::Rpm),
+            None => told_by_content(tree),
+        }
+    }
+}
+
+fn refuse_recursive(kind: &str) -> Result<Kind> {
+    Err(hinted(
+        format!("-r does not go with {kind}"),
+        "a tree's directories are entered without it",
+    ))
+}
+
+fn told_by_content(tree: &TreeArgs) -> Result<Kind> {
+    // a list of files comes from a tree, and to write into those that happen to be packages
+    // is not what is meant
+    let mut found = tree.files_from().map(|list| (list, Kind::Tree));
+    for path in tree.paths() {
+        // what is not there is told in its turn, with the others
+        let kind = match kind_of(path) {
+            Ok(kind) => kind,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Kind::Tree,
+            Err(error) => return Err(error).with_context(|| path.display().to_string()),
+        };
+        if kind == Kind::Tree && path.is_file() {
+            check_name(path)?;
+        }
+        match found {
+            None => found = Some((path, kind)),
+            Some((_, first)) if first == kind => {}
+            Some((other, first)) => {
+                let (other, path) = (other.display(), path.display());
+                let message = format!("{other} is {first}, {path} is {kind}");
+                return Err(hinted(message, "name them in runs of their own, or give --kind"));
+            }
+        }
+    }
+    Ok(found.map_or(Kind::Tree, |(_, kind)| kind))
+}
+
+/// Refuses a plain file that is called a package: it is broken, or cut short, and to sign it
+/// as a file is not what is meant.
+fn check_name(path: &Path) -> Result<()> {
+    match path.extension() {
+        Some(extension) if extension == "rpm" => Err(hinted(
+            format!("{}: called a package, but its content is none", path.display()),
+            "is it whole? --kind tree takes it for a plain file",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// An error for a kind that a command does not deal with.
+pub(crate) fn not_dealt_with(kind: Kind) -> anyhow::Error {
+    hinted(format!("{kind} is not dealt with yet"), "--kind tree takes it for a plain file")
+}

@@ -2,6 +2,7 @@
 
 mod kind;
 mod pool;
+pub mod tar;
 pub mod tree;
 
 pub use kind::kind_of;

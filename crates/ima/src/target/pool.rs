@@ -1,7 +1,6 @@
 //! A walk, some workers, results in the walk's order.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
@@ -80,13 +79,13 @@ impl<J> Queue<J> {
 /// Runs `produce` in one thread and `jobs` workers beside it. Results reach `consume`, in
 /// the caller's thread, in the order in which their jobs were produced. An error of
 /// `consume` sets `stop`, and is returned when the workers have ended.
-pub(super) fn run<J: Send, R: Send, W: FnMut(J) -> R>(
+pub(super) fn run<J: Send, R: Send, E, W: FnMut(J) -> R>(
     jobs: NonZeroUsize,
     stop: &AtomicBool,
     produce: impl FnOnce(&mut dyn FnMut(J, u64)) + Send,
     start: impl Fn() -> W + Sync,
-    consume: &mut dyn FnMut(R) -> io::Result<()>,
-) -> io::Result<()> {
+    consume: &mut dyn FnMut(R) -> Result<(), E>,
+) -> Result<(), E> {
     let queue = Queue::new();
     let (queue, start) = (&queue, &start);
     thread::scope(|scope| {
@@ -130,6 +129,8 @@ pub(super) fn run<J: Send, R: Send, W: FnMut(J) -> R>(
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     fn numbers(jobs: usize, count: u64) -> Vec<u64> {
@@ -142,7 +143,7 @@ mod tests {
             || |n: u64| n * 2,
             &mut |result| {
                 results.push(result);
-                Ok(())
+                io::Result::Ok(())
             },
         )
         .unwrap();
@@ -165,7 +166,7 @@ mod tests {
             &stop,
             |push| (0..10 * QUEUED as u64).for_each(|n| push(n, n)),
             || |n: u64| n,
-            &mut |_| Err(io::ErrorKind::BrokenPipe.into()),
+            &mut |_| Err(io::Error::from(io::ErrorKind::BrokenPipe)),
         );
         assert_eq!(result.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }

@@ -57,14 +57,29 @@ impl Selection {
         self.include.as_ref().map_or(true, |globs| globs.is_match(below_root))
     }
 
+    /// Whether a file in a container is meant by its path below the root.
+    pub(crate) fn selects(&self, below_root: &Path) -> bool {
+        self.includes(below_root) && !below_root.ancestors().any(|path| self.excludes(path))
+    }
+
     /// Whether an open file is of a kind that is meant.
     pub(super) fn wants(&self, path: &Path, file: impl AsFd) -> io::Result<bool> {
         match self.only {
             Only::All => Ok(true),
-            Only::Executable if is_loaded_by_name(path) => Ok(true),
             Only::Executable => {
                 let mut head = [0; 4];
-                Ok(matches!(FileHasher::head(file, &mut head)?, b"\x7fELF" | [b'#', b'!', ..]))
+                Ok(self.wants_head(path, FileHasher::head(file, &mut head)?))
+            }
+        }
+    }
+
+    /// Whether a file that begins with `head` is of a kind that is meant.
+    pub(crate) fn wants_head(&self, path: &Path, head: &[u8]) -> bool {
+        match self.only {
+            Only::All => true,
+            Only::Executable => {
+                is_loaded_by_name(path)
+                    || matches!(head, [0x7f, b'E', b'L', b'F', ..] | [b'#', b'!', ..])
             }
         }
     }

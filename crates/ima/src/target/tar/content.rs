@@ -1,0 +1,204 @@
+//! A member's data on its way from the reader to the writer.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use ima_format::hash::{Digest, HashAlgorithm};
+use ima_format::tar::{Member, SparseMap};
+
+use crate::digest::{DigestError, FileHasher, Hasher};
+
+/// Members up to this size are held in memory.
+pub const IN_MEMORY: u64 = 1 << 20;
+/// How much is held in memory in all, between reading and writing.
+pub const HELD: u64 = 16 << 20;
+
+/// The data that follows a member's header, with its padding.
+pub(super) enum Data {
+    /// In memory.
+    Memory(Vec<u8>),
+    /// In a temporary file.
+    Spooled(File),
+    /// Read already, and this digest made of it.
+    Digested(Option<Digest>),
+}
+
+impl Data {
+    /// The digest of the file that a member's data makes.
+    pub(super) fn digest(
+        &self,
+        member: &Member,
+        hasher: &mut FileHasher,
+        algorithm: HashAlgorithm,
+        progress: &dyn Fn(u64),
+    ) -> Result<Digest, DigestError> {
+        let digest = match (self, &member.sparse) {
+            (Self::Memory(bytes), sparse) => {
+                let hasher = hasher.hasher(algorithm)?;
+                let mut expander = Expander::new(sparse.as_ref());
+                let stored = usize::try_from(member.stored).unwrap_or(usize::MAX);
+                expander.update(&bytes[..stored.min(bytes.len())], hasher)?;
+                expander.finish(hasher)?;
+                hasher.finish()?
+            }
+            (Self::Spooled(file), None) => {
+                return Ok(hasher.digest(file, member.stored, algorithm, progress)?.0);
+            }
+            (Self::Spooled(file), sparse) => {
+                let hasher = hasher.hasher(algorithm)?;
+                let mut expander = Expander::new(sparse.as_ref());
+                let mut file = file;
+                file.seek(SeekFrom::Start(0))?;
+                let mut rest = file.take(member.stored);
+                let mut buffer = vec![0; 1 << 16];
+                loop {
+                    match rest.read(&mut buffer)? {
+                        0 => break,
+                        read => expander.update(&buffer[..read], hasher)?,
+                    }
+                }
+                expander.finish(hasher)?;
+                hasher.finish()?
+            }
+            (Self::Digested(digest), _) => {
+                let digest = digest.filter(|digest| digest.algorithm() == algorithm);
+                return digest.ok_or(DigestError::Unavailable(algorithm));
+            }
+        };
+        progress(member.stored);
+        Ok(digest)
+    }
+
+    /// Writes it, if it is at hand.
+    pub(super) fn write_to(self, output: &mut dyn Write) -> io::Result<()> {
+        match self {
+            Self::Memory(bytes) => output.write_all(&bytes),
+            Self::Spooled(mut file) => {
+                file.seek(SeekFrom::Start(0))?;
+                let mut buffer = vec![0; 1 << 18];
+                loop {
+                    match file.read(&mut buffer) {
+                        Ok(0) => return Ok(()),
+                        Ok(read) => output.write_all(&buffer[..read])?,
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+            Self::Digested(_) => Ok(()),
+        }
+    }
+}
+
+/// Puts the holes of a sparse file back between its segments.
+pub(super) struct Expander<'a> {
+    sparse: Option<&'a SparseMap>,
+    /// The segment that data goes to, and how much of it was given.
+    segment: usize,
+    given: u64,
+    /// How much of the file there is so far.
+    end: u64,
+}
+
+impl<'a> Expander<'a> {
+    pub(super) fn new(sparse: Option<&'a SparseMap>) -> Self {
+        Self { sparse, segment: 0, given: 0, end: 0 }
+    }
+
+    /// Adds the next bytes of data.
+    pub(super) fn update(
+        &mut self,
+        mut data: &[u8],
+        hasher: &mut Hasher,
+    ) -> Result<(), DigestError> {
+        let Some(sparse) = self.sparse else { return hasher.update(data) };
+        while let Some(segment) = sparse.segments().get(self.segment) {
+            if self.given == segment.length {
+                (self.segment, self.given) = (self.segment + 1, 0);
+                continue;
+            }
+            if data.is_empty() {
+                return Ok(());
+            }
+            if self.given == 0 {
+                zeros(segment.offset - self.end, hasher)?;
+            }
+            let left = usize::try_from(segment.length - self.given).unwrap_or(usize::MAX);
+            let (now, later) = data.split_at(left.min(data.len()));
+            hasher.update(now)?;
+            self.given += now.len() as u64;
+            self.end = segment.offset + self.given;
+            data = later;
+        }
+        Ok(())
+    }
+
+    /// Adds the hole at the end.
+    pub(super) fn finish(self, hasher: &mut Hasher) -> Result<(), DigestError> {
+        zeros(self.sparse.map_or(0, |sparse| sparse.size() - self.end), hasher)
+    }
+}
+
+fn zeros(mut count: u64, hasher: &mut Hasher) -> Result<(), DigestError> {
+    static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+    while count > 0 {
+        let now = count.min(ZEROS.len() as u64);
+        hasher.update(&ZEROS[..now as usize])?;
+        count -= now;
+    }
+    Ok(())
+}
+
+/// A quantity that is given out in parts; who wants more waits until others are done.
+#[derive(Debug)]
+pub(super) struct Budget {
+    limit: u64,
+    state: Mutex<Used>,
+    freed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Used {
+    amount: u64,
+    closed: bool,
+}
+
+impl Budget {
+    pub(super) fn new(limit: u64) -> Arc<Self> {
+        Arc::new(Self { limit, state: Mutex::default(), freed: Condvar::new() })
+    }
+
+    /// Takes a part. All of it is given to who asks for more than that.
+    pub(super) fn take(self: &Arc<Self>, amount: u64) -> Permit {
+        let amount = amount.min(self.limit);
+        let mut used = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        while used.amount + amount > self.limit && !used.closed {
+            used = self.freed.wait(used).unwrap_or_else(PoisonError::into_inner);
+        }
+        used.amount += amount;
+        Permit { budget: Arc::clone(self), amount }
+    }
+
+    /// Lets everybody through: the run is over.
+    pub(super) fn close(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.freed.notify_all();
+    }
+}
+
+/// A part of a budget, given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Permit {
+    budget: Arc<Budget>,
+    amount: u64,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut used = self.budget.state.lock().unwrap_or_else(PoisonError::into_inner);
+        used.amount -= self.amount;
+        drop(used);
+        self.budget.freed.notify_all();
+    }
+}

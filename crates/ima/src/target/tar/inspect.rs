@@ -1,0 +1,76 @@
+//! Shows what the files in an archive carry, without judging it.
+
+use ima_format::tar::Member;
+use ima_format::xattr::Attribute;
+
+use super::content::Data;
+use super::run::{self, Operation, Wants};
+use super::verify::link_label;
+use super::{Archive, Extent, MemberError, Sink, TarError};
+use crate::digest::FileHasher;
+use crate::target::tree::{Fit, Inspection};
+use crate::target::Progress;
+
+/// Reads the label of each selected file of an archive.
+///
+/// # Errors
+/// Any defect of the archive.
+pub fn inspect(
+    archive: Archive<'_>,
+    progress: &dyn Progress,
+    sink: &mut Sink<'_, Inspection>,
+) -> Result<Extent, TarError> {
+    run::run(archive, &Inspect { progress }, None, progress, sink)
+}
+
+struct Inspect<'a> {
+    progress: &'a dyn Progress,
+}
+
+impl Operation for Inspect<'_> {
+    type Outcome = Inspection;
+    type Worker = FileHasher;
+
+    fn wants(&self, member: &Member) -> Wants<'_> {
+        let label = member.label().ok().flatten();
+        match label.as_deref().map(Attribute::decode) {
+            Some(Ok(Attribute::Digest(digest) | Attribute::DigestNg(digest))) => {
+                Wants::Digest(digest.algorithm())
+            }
+            _ => Wants::Nothing,
+        }
+    }
+
+    fn worker(&self) -> FileHasher {
+        FileHasher::default()
+    }
+
+    fn file(
+        &self,
+        hasher: &mut FileHasher,
+        member: &mut Member,
+        data: &Data,
+    ) -> Result<Inspection, TarError> {
+        let value = member.label().ok().flatten();
+        let attribute = value.as_deref().map(Attribute::decode);
+        let fit = match &attribute {
+            Some(Ok(Attribute::Digest(expected) | Attribute::DigestNg(expected))) => {
+                let algorithm = expected.algorithm();
+                Some(match run::digest(hasher, member, data, algorithm, self.progress) {
+                    Ok(digest) if digest == *expected => Fit::Matches,
+                    Ok(_) => Fit::Differs,
+                    Err(_) => Fit::Unknown,
+                })
+            }
+            _ => None,
+        };
+        Ok(Inspection { value, attribute, fit })
+    }
+
+    fn link(&self, member: &mut Member, same: bool) -> Result<Option<Inspection>, MemberError> {
+        match same {
+            true => Ok(None),
+            false => Err(link_label(member)),
+        }
+    }
+}

@@ -1,9 +1,10 @@
-//! Unpacking of compressed streams, within bounds of memory.
+//! Unpacking of compressed streams, within bounds of memory, and packing.
 //!
 //! Through the libraries that rpm and tar use themselves: liblzma, libzstd and libbz2, and
 //! zlib's port to Rust for gzip.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::num::NonZeroUsize;
 
 use ima_format::kind::Compression;
 
@@ -41,6 +42,100 @@ fn lzma<'a>(
     stream: Result<liblzma::stream::Stream, liblzma::stream::Error>,
 ) -> io::Result<Box<dyn Read + Send + 'a>> {
     Ok(Box::new(liblzma::bufread::XzDecoder::new_stream(source, stream?)))
+}
+
+/// What a block of xz holds: blocks are packed side by side.
+const XZ_BLOCK: u64 = 16 << 20;
+
+/// Packs what is written to it. The same input gives the same bytes, however many threads
+/// work at it.
+pub struct Encoder<W: Write>(Packer<W>);
+
+enum Packer<W: Write> {
+    None(W),
+    Gzip(flate2::write::GzEncoder<W>),
+    Bzip2(bzip2::write::BzEncoder<W>),
+    Lzma(liblzma::write::XzEncoder<W>),
+    Zstd(zstd::Encoder<'static, W>),
+}
+
+impl<W: Write> std::fmt::Debug for Encoder<W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Encoder")
+    }
+}
+
+impl<W: Write> Encoder<W> {
+    /// Packs into `sink` as the programs do without an option; `None` passes the bytes on.
+    /// xz and Zstandard use up to `jobs` threads.
+    ///
+    /// # Errors
+    /// If no encoder can be set up.
+    pub fn new(compression: Option<Compression>, sink: W, jobs: NonZeroUsize) -> io::Result<Self> {
+        let threads = u32::try_from(jobs.get()).unwrap_or(u32::MAX);
+        Ok(Self(match compression {
+            None => Packer::None(sink),
+            Some(Compression::Gzip) => {
+                let level = flate2::Compression::default();
+                Packer::Gzip(flate2::write::GzEncoder::new(sink, level))
+            }
+            Some(Compression::Bzip2) => {
+                Packer::Bzip2(bzip2::write::BzEncoder::new(sink, bzip2::Compression::best()))
+            }
+            Some(Compression::Xz) => {
+                let mut stream = liblzma::stream::MtStreamBuilder::new();
+                stream.preset(6).block_size(XZ_BLOCK).check(liblzma::stream::Check::Crc64);
+                let stream = stream.threads(threads).encoder()?;
+                Packer::Lzma(liblzma::write::XzEncoder::new_stream(sink, stream))
+            }
+            Some(Compression::Lzma) => {
+                let options = liblzma::stream::LzmaOptions::new_preset(6)?;
+                let stream = liblzma::stream::Stream::new_lzma_encoder(&options)?;
+                Packer::Lzma(liblzma::write::XzEncoder::new_stream(sink, stream))
+            }
+            Some(Compression::Zstd) => {
+                let mut encoder = zstd::Encoder::new(sink, zstd::DEFAULT_COMPRESSION_LEVEL)?;
+                encoder.include_checksum(true)?;
+                // one thread of its own at least: without any the bytes are others
+                encoder.multithread(threads)?;
+                Packer::Zstd(encoder)
+            }
+        }))
+    }
+
+    /// Writes what is left, and gives the sink back.
+    ///
+    /// # Errors
+    /// Those of the sink.
+    pub fn finish(self) -> io::Result<W> {
+        match self.0 {
+            Packer::None(sink) => Ok(sink),
+            Packer::Gzip(encoder) => encoder.finish(),
+            Packer::Bzip2(encoder) => encoder.finish(),
+            Packer::Lzma(encoder) => encoder.finish(),
+            Packer::Zstd(encoder) => encoder.finish(),
+        }
+    }
+
+    fn inner(&mut self) -> &mut dyn Write {
+        match &mut self.0 {
+            Packer::None(sink) => sink,
+            Packer::Gzip(encoder) => encoder,
+            Packer::Bzip2(encoder) => encoder,
+            Packer::Lzma(encoder) => encoder,
+            Packer::Zstd(encoder) => encoder,
+        }
+    }
+}
+
+impl<W: Write> Write for Encoder<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.inner().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner().flush()
+    }
 }
 
 #[cfg(test)]
@@ -112,5 +207,24 @@ mod tests {
         lzma.extend([0; 64]);
         let error = decoder(Compression::Lzma, &lzma[..]).unwrap().read(&mut [0; 16]).unwrap_err();
         assert!(error.to_string().contains("memory"), "{error}");
+    }
+
+    #[test]
+    fn packs_the_same_bytes_with_any_number_of_threads() {
+        let content = content();
+        let forms = PROGRAMS.iter().map(|(compression, _)| Some(*compression));
+        for compression in forms.chain([None]) {
+            let packed = [1, 3].map(|jobs| {
+                let jobs = NonZeroUsize::new(jobs).unwrap();
+                let mut encoder = Encoder::new(compression, Vec::new(), jobs).unwrap();
+                encoder.write_all(&content).unwrap();
+                encoder.finish().unwrap()
+            });
+            assert!(packed[0] == packed[1], "{compression:?}");
+            let Some(compression) = compression else { continue };
+            let mut unpacked = Vec::new();
+            decoder(compression, &packed[0][..]).unwrap().read_to_end(&mut unpacked).unwrap();
+            assert!(unpacked == content, "{compression}");
+        }
     }
 }

@@ -8,6 +8,7 @@ use ima::target::kind_of;
 use ima_format::kind::Kind;
 
 use crate::args::TreeArgs;
+use crate::container::is_stdio;
 use crate::hint::hinted;
 
 /// What the paths hold
@@ -62,6 +63,8 @@ fn told_by_content(tree: &TreeArgs) -> Result<Kind> {
     for path in tree.paths() {
         // what is not there is told in its turn, with the others
         let kind = match kind_of(path) {
+            // what comes on standard input is an archive: nothing else is a stream
+            _ if is_stdio(path) => Kind::Tar,
             Ok(kind) => kind,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Kind::Tree,
             Err(error) => return Err(error).with_context(|| path.display().to_string()),

@@ -2,6 +2,7 @@
 
 mod args;
 mod cmd;
+mod container;
 mod hint;
 mod kind;
 mod output;

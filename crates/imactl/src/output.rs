@@ -1,6 +1,7 @@
 //! What people and programs read: aligned, coloured text, or JSON lines.
 
-use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+use std::fmt;
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::Path;
 
 use clap::{Args, ValueEnum};
@@ -61,7 +62,7 @@ pub(crate) enum Style {
 
 /// Standard output, and standard error for what is not the answer.
 pub(crate) struct Output {
-    stdout: BufWriter<Stdout>,
+    answer: BufWriter<Box<dyn Write>>,
     level: Level,
     json: bool,
     colored: bool,
@@ -80,8 +81,14 @@ impl Output {
             (_, true) => Level::Verbose,
             _ => Level::Normal,
         };
-        let stdout = BufWriter::with_capacity(1 << 16, io::stdout());
-        Self { stdout, level, json: args.json, colored, warned: Vec::new() }
+        let answer: Box<dyn Write> = Box::new(io::stdout());
+        let answer = BufWriter::with_capacity(1 << 16, answer);
+        Self { answer, level, json: args.json, colored, warned: Vec::new() }
+    }
+
+    /// Leaves standard output to a file that is written there, and prints on standard error.
+    pub(crate) fn give_way(&mut self) {
+        self.answer = BufWriter::new(Box::new(io::stderr()));
     }
 
     pub(crate) fn is_json(&self) -> bool {
@@ -93,17 +100,22 @@ impl Output {
         io::stderr().is_terminal() && !self.json && self.level > Level::Quiet
     }
 
+    /// Whether people asked for this much.
+    pub(crate) fn shows(&self, level: Level) -> bool {
+        !self.json && level <= self.level
+    }
+
     /// Prints a line for people, if they asked for that much. In JSON nothing.
     pub(crate) fn line(&mut self, level: Level, line: &str) -> io::Result<()> {
         match self.json || level > self.level {
             true => Ok(()),
-            false => writeln!(self.stdout, "{line}"),
+            false => writeln!(self.answer, "{line}"),
         }
     }
 
     /// Prints a document that is the answer, as it is, however much is asked for.
     pub(crate) fn text(&mut self, document: &[u8]) -> io::Result<()> {
-        self.stdout.write_all(document)
+        self.answer.write_all(document)
     }
 
     /// Prints a JSON line; nothing where text is wanted.
@@ -111,8 +123,8 @@ impl Output {
         if !self.json {
             return Ok(());
         }
-        serde_json::to_writer(&mut self.stdout, value)?;
-        self.stdout.write_all(b"\n")
+        serde_json::to_writer(&mut self.answer, value)?;
+        self.answer.write_all(b"\n")
     }
 
     /// Warns on standard error, once for each text.
@@ -130,7 +142,7 @@ impl Output {
             false => word.to_owned(),
         };
         // the answer so far comes first, and without stderr there is nobody to tell
-        drop(self.stdout.flush());
+        drop(self.answer.flush());
         drop(writeln!(io::stderr(), "{word} {text}"));
     }
 
@@ -143,7 +155,7 @@ impl Output {
     }
 
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        self.stdout.flush()
+        self.answer.flush()
     }
 }
 
@@ -159,22 +171,52 @@ fn paint_always(style: Style, word: &str) -> String {
     format!("\x1b[{code}m{word}\x1b[0m")
 }
 
-/// A path in JSON: as text, and its bytes in hexadecimal where it is not UTF-8.
+/// How a file is called: its path, and the container that it is in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Name<'a> {
+    pub(crate) container: Option<&'a Path>,
+    pub(crate) path: &'a Path,
+}
+
+impl<'a> From<&'a Path> for Name<'a> {
+    fn from(path: &'a Path) -> Self {
+        Self { container: None, path }
+    }
+}
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(container) = self.container {
+            write!(f, "{}: ", container.display())?;
+        }
+        self.path.display().fmt(f)
+    }
+}
+
+/// A name in JSON: the path as text, its bytes in hexadecimal where it is not UTF-8, and the
+/// container.
 #[derive(Debug, Serialize)]
 pub(crate) struct JsonPath {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    container: Option<String>,
     path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     path_bytes: Option<String>,
 }
 
-impl From<&Path> for JsonPath {
-    fn from(path: &Path) -> Self {
+impl<'a, N: Into<Name<'a>>> From<N> for JsonPath {
+    fn from(name: N) -> Self {
         use std::os::unix::ffi::OsStrExt;
+        let Name { container, path } = name.into();
         let path_bytes = match path.to_str() {
             Some(_) => None,
             None => Some(Hex(path.as_os_str().as_bytes()).to_string()),
         };
-        Self { path: path.to_string_lossy().into_owned(), path_bytes }
+        Self {
+            container: container.map(|container| container.to_string_lossy().into_owned()),
+            path: path.to_string_lossy().into_owned(),
+            path_bytes,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! A progress bar for people: files, bytes, rate, time left.
 
+use std::io::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,6 +53,12 @@ impl Bar {
     /// Takes the bar off the screen to print something above it.
     pub(crate) fn suspend<R>(&self, print: impl FnOnce() -> R) -> R {
         self.bar.suspend(print)
+    }
+
+    /// Says something on standard error, from any thread.
+    pub(crate) fn note(&self, text: &str) {
+        // without stderr there is nobody to tell
+        self.bar.suspend(|| drop(writeln!(std::io::stderr(), "note: {text}")));
     }
 
     /// Takes the bar away and tells the bytes read and the seconds passed.

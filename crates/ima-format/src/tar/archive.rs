@@ -318,6 +318,10 @@ fn member<I: Input>(
     let in_header_size = if kind == MemberKind::HardLink { 0 } else { header.size() };
     let mut stored = said.size.unwrap_or(in_header_size);
     let typeflag = header.typeflag();
+    // what `off_t` holds, with its padding
+    if stored > i64::MAX as u64 - BLOCK_SIZE as u64 {
+        return Err(in_header(input, Fault::Number(Field::Size)));
+    }
     if kind == MemberKind::HardLink {
         check_name(&link).map_err(|fault| in_header(input, fault))?;
     }

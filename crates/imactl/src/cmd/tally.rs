@@ -1,12 +1,13 @@
 //! Counting, and telling of files that could not be dealt with.
 
+use std::fmt::Display;
 use std::io;
 use std::path::Path;
 
 use ima::target::tree::{FileError, TreeError, WalkError};
 use serde::Serialize;
 
-use crate::output::{JsonPath, Output, Style};
+use crate::output::{JsonPath, Name, Output, Style};
 
 /// Two counts of files that were dealt with.
 #[derive(Debug, Default, Clone, Copy)]
@@ -44,17 +45,27 @@ impl Failures {
         self.count
     }
 
-    /// Tells of one file.
+    /// Tells of one file of a tree.
     pub(crate) fn report(
         &mut self,
         path: &Path,
         error: &TreeError,
         output: &mut Output,
     ) -> io::Result<()> {
+        self.tell(path.into(), error, hint(error), output)
+    }
+
+    /// Tells of one file.
+    pub(crate) fn tell(
+        &mut self,
+        name: Name<'_>,
+        error: &dyn Display,
+        hint: Option<&'static str>,
+        output: &mut Output,
+    ) -> io::Result<()> {
         self.count += 1;
-        let hint = hint(error);
         if output.is_json() {
-            let (path, error) = (path.into(), error.to_string());
+            let (path, error) = (name.into(), error.to_string());
             return output.json(&JsonError { kind: "error", path, error, hint });
         }
         if matches!(error, TreeError::File(FileError::KeyLost)) {
@@ -62,6 +73,7 @@ impl Failures {
             return Ok(());
         }
         output.complain(Style::Bad, "error:", &format!("{}: {error}", path.display()));
+        output.complain(Style::Bad, "error:", &format!("{name}: {error}"));
         if let Some(hint) = hint.filter(|hint| !self.hints.contains(hint)) {
             output.complain(Style::Dim, "hint:", hint);
             self.hints.push(hint);

@@ -1,5 +1,7 @@
 //! `imactl inspect`
 
+mod report;
+mod tar;
 pub(super) mod tree;
 
 use anyhow::Result;
@@ -26,7 +28,8 @@ impl InspectArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
         match self.kind.resolve(&self.files.tree)? {
             Kind::Tree => self.files.run(output),
-            kind @ (Kind::Rpm | Kind::Tar | Kind::Image) => Err(not_dealt_with(kind)),
+            Kind::Tar => self.tar(output),
+            kind @ (Kind::Rpm | Kind::Image) => Err(not_dealt_with(kind)),
         }
     }
 }

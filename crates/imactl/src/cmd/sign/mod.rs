@@ -1,34 +1,45 @@
 //! `imactl sign`
 
+mod report;
+mod tar;
 pub(super) mod tree;
 
 use anyhow::Result;
 use clap::Args;
 use ima_format::kind::Kind;
 
+use crate::container::ResultArgs;
 use crate::kind::{not_dealt_with, KindArgs};
 use crate::output::Output;
 use crate::Outcome;
 
-/// Sign files, trees of files, and packages
+/// Sign files, trees of files, packages and archives
 ///
 /// Regular files are signed, in directories recursively; symbolic links are not followed;
 /// devices, FIFOs and sockets are not opened; a file with several names is signed once. What a
-/// file holds is told by its content: in an RPM package that is named, the files inside are
-/// signed. All files are tried; exit status 2 if one that was asked for was not signed.
+/// file holds is told by its content: in an RPM package or a tar archive that is named, the files
+/// inside are signed, and `-` is a tar archive on standard input. Archives are written whole or
+/// not at all; members of more than 1 MiB wait in a temporary file (TMPDIR, else /var/tmp) until
+/// their signature is known. All files are tried; exit status 2 if one that was asked for was not signed.
 #[derive(Debug, Args)]
 pub(crate) struct SignArgs {
     #[command(flatten)]
     files: tree::SignTreeArgs,
     #[command(flatten)]
     kind: KindArgs,
+    #[command(flatten)]
+    result: ResultArgs,
 }
 
 impl SignArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
         match self.kind.resolve(&self.files.tree)? {
-            Kind::Tree => self.files.run(output),
-            kind @ (Kind::Rpm | Kind::Tar | Kind::Image) => Err(not_dealt_with(kind)),
+            Kind::Tree => {
+                self.result.refuse_for(Kind::Tree)?;
+                self.files.run(output)
+            }
+            Kind::Tar => self.tar(output),
+            kind @ (Kind::Rpm | Kind::Image) => Err(not_dealt_with(kind)),
         }
     }
 }

@@ -1,0 +1,166 @@
+//! Tells what files carry.
+
+use std::io;
+
+use ima::target::tree::{Fit, Inspection};
+use ima_format::hex::Hex;
+use ima_format::xattr::{Attribute, Signature};
+use serde::Serialize;
+
+use crate::cmd::tally::Failures;
+use crate::output::{JsonPath, Level, Name, Output, Style};
+use crate::Outcome;
+
+/// One attribute: the fields that its form has.
+#[derive(Default, Serialize)]
+struct JsonFile {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    path: Option<JsonPath>,
+    size: u64,
+    attribute: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hash: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest_matches: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signature_length: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    malformed: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raw: Option<String>,
+}
+
+/// Tells of each file, and remembers whether all was well.
+pub(super) struct Reporter {
+    pub(super) failures: Failures,
+    raw: bool,
+    outcome: Outcome,
+}
+
+impl Reporter {
+    pub(super) fn new(raw: bool) -> Self {
+        Self { failures: Failures::default(), raw, outcome: Outcome::Good }
+    }
+
+    pub(super) fn conclude(self) -> Outcome {
+        match self.failures.count() {
+            0 => self.outcome,
+            _ => Outcome::Failed,
+        }
+    }
+
+    /// Tells of a file.
+    pub(super) fn inspection(
+        &mut self,
+        name: Name<'_>,
+        size: u64,
+        inspection: &Inspection,
+        output: &mut Output,
+    ) -> io::Result<()> {
+        if is_finding(inspection) {
+            self.outcome = Outcome::Finding;
+        }
+        let raw = inspection.value.as_deref().filter(|_| self.raw).map(Hex);
+        if output.is_json() {
+            let mut file = fields(inspection);
+            file.path = Some(name.into());
+            file.size = size;
+            file.raw = raw.map(|raw| raw.to_string());
+            return output.json(&file);
+        }
+        let style = match (is_finding(inspection), &inspection.attribute) {
+            (true, _) => Style::Bad,
+            (false, None) => Style::Dim,
+            (false, Some(_)) => Style::Plain,
+        };
+        let level = if is_finding(inspection) { Level::Quiet } else { Level::Normal };
+        let text = output.paint(style, &describe(inspection));
+        output.line(level, &format!("{name}: {text}"))?;
+        match raw {
+            Some(raw) => output.line(level, &format!("    {raw}")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn is_finding(inspection: &Inspection) -> bool {
+    matches!(inspection.attribute, Some(Err(_))) || inspection.fit == Some(Fit::Differs)
+}
+
+fn describe(inspection: &Inspection) -> String {
+    let attribute = match &inspection.attribute {
+        None => return "no attribute".to_owned(),
+        Some(Err(error)) => return format!("malformed: {error}"),
+        Some(Ok(attribute)) => attribute,
+    };
+    let name = attribute.attribute_type().name();
+    match attribute {
+        Attribute::Digest(digest) | Attribute::DigestNg(digest) => {
+            let fit = match inspection.fit {
+                Some(Fit::Matches) => "matches the file",
+                Some(Fit::Differs) => "does not match the file",
+                Some(Fit::Unknown) | None => "cannot be compared: algorithm not at hand",
+            };
+            format!("{name}, {digest}, {fit}")
+        }
+        Attribute::EvmHmac(hmac) => format!("{name}, {}", Hex(hmac)),
+        Attribute::SignatureV1(signature) => format!(
+            "{name}, version 1, key id {}, {} bytes of MPIs",
+            Hex(&signature.key_id),
+            signature.mpis.len()
+        ),
+        Attribute::Signature(Signature { version, algorithm, key_id, bytes, .. }) => format!(
+            "{name}, version {}, {algorithm}, key id {key_id}, signature of {} bytes",
+            *version as u8,
+            bytes.len()
+        ),
+    }
+}
+
+fn fields(inspection: &Inspection) -> JsonFile {
+    let mut file = JsonFile { kind: "file", ..JsonFile::default() };
+    match &inspection.attribute {
+        None => {}
+        Some(Err(error)) => {
+            file.malformed = Some(error.kind.to_string());
+            file.offset = Some(error.offset);
+        }
+        Some(Ok(attribute)) => {
+            file.attribute = Some(attribute.attribute_type().name());
+            match attribute {
+                Attribute::Digest(digest) | Attribute::DigestNg(digest) => {
+                    file.hash = Some(digest.algorithm().name());
+                    file.digest = Some(Hex(digest.as_bytes()).to_string());
+                    file.digest_matches = match inspection.fit {
+                        Some(Fit::Matches) => Some(true),
+                        Some(Fit::Differs) => Some(false),
+                        Some(Fit::Unknown) | None => None,
+                    };
+                }
+                Attribute::EvmHmac(hmac) => file.digest = Some(Hex(hmac).to_string()),
+                Attribute::SignatureV1(signature) => {
+                    file.version = Some(1);
+                    file.key_id = Some(Hex(&signature.key_id).to_string());
+                    file.signature_length = Some(signature.mpis.len());
+                }
+                Attribute::Signature(signature) => {
+                    file.version = Some(signature.version as u8);
+                    file.hash = Some(signature.algorithm.name());
+                    file.key_id = Some(signature.key_id.to_string());
+                    file.signature_length = Some(signature.bytes.len());
+                }
+            }
+        }
+    }
+    file
+}

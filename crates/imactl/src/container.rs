@@ -1,0 +1,202 @@
+//! Containers: where one is read, and where what comes of it is written.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, BufWriter, Read, Write};
+use std::num::NonZeroUsize;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{bail, Context, Result};
+use clap::{Args, ValueEnum};
+use ima::compression::Encoder;
+use ima::target::tar::Extent;
+use ima::target::tree::Place;
+use ima_format::kind::{Compression, Kind};
+use tempfile::NamedTempFile;
+
+use crate::hint::hinted;
+use crate::output::Output;
+
+/// Where the result is written
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Archives and images")]
+pub(crate) struct ResultArgs {
+    /// Write the result here, whole or not at all; - is standard output [default: in place of
+    /// the archive or image]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// How a tar archive is compressed [default: by the name of -o, else as it was]
+    #[arg(long, value_name = "NAME")]
+    compress: Option<CompressArg>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum CompressArg {
+    None,
+    Gzip,
+    Bzip2,
+    Xz,
+    Zstd,
+    Lzma,
+}
+
+/// The name of standard input and standard output.
+pub(crate) fn is_stdio(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+impl ResultArgs {
+    /// Refuses the options where they mean nothing.
+    pub(crate) fn refuse_for(&self, kind: Kind) -> Result<()> {
+        let given = match self {
+            Self { output: Some(_), .. } => "-o",
+            Self { compress: Some(_), .. } => "--compress",
+            _ => return Ok(()),
+        };
+        let message = format!("{given} means nothing for {kind}");
+        Err(hinted(message, "files of a tree are changed where they are; -o is for tar archives"))
+    }
+
+    /// Whether standard output is the result.
+    pub(crate) fn is_stdout(&self) -> bool {
+        self.output.as_deref().is_some_and(is_stdio)
+    }
+
+    /// Where the result of `original` goes, which is one of `count`.
+    pub(crate) fn destination(&self, original: &Path, count: usize) -> Result<Destination> {
+        if self.output.is_some() && count > 1 {
+            return Err(hinted("one -o for several archives", "sign them in runs of their own"));
+        }
+        let path = self.output.as_deref().unwrap_or(original);
+        if !is_stdio(path) {
+            return Destination::file(path, original);
+        }
+        match self.output {
+            Some(_) => Ok(Destination::Stdout(io::stdout())),
+            None => Err(hinted(
+                "standard input cannot be replaced",
+                "give -o FILE, or -o - for standard output",
+            )),
+        }
+    }
+
+    /// How the result is compressed, of an archive that was compressed so.
+    pub(crate) fn compression(&self, original: Option<Compression>) -> Option<Compression> {
+        let name = self.output.as_deref().filter(|path| !is_stdio(path));
+        match self.compress {
+            Some(CompressArg::None) => None,
+            Some(CompressArg::Gzip) => Some(Compression::Gzip),
+            Some(CompressArg::Bzip2) => Some(Compression::Bzip2),
+            Some(CompressArg::Xz) => Some(Compression::Xz),
+            Some(CompressArg::Zstd) => Some(Compression::Zstd),
+            Some(CompressArg::Lzma) => Some(Compression::Lzma),
+            None => name.and_then(told_by_name).unwrap_or(original),
+        }
+    }
+}
+
+/// How a file is compressed that is called so; nothing where its name does not tell.
+fn told_by_name(path: &Path) -> Option<Option<Compression>> {
+    Some(match path.extension()?.to_str()? {
+        "tar" => None,
+        "gz" | "tgz" => Some(Compression::Gzip),
+        "bz2" | "tbz" | "tbz2" => Some(Compression::Bzip2),
+        "xz" | "txz" => Some(Compression::Xz),
+        "zst" | "tzst" => Some(Compression::Zstd),
+        "lzma" | "tlz" => Some(Compression::Lzma),
+        _ => return None,
+    })
+}
+
+/// Opens a container: a file, or standard input.
+pub(crate) fn open(path: &Path) -> Result<Box<dyn Read + Send>> {
+    if is_stdio(path) {
+        return Ok(Box::new(io::stdin()));
+    }
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    match file.metadata().with_context(|| path.display().to_string())?.is_dir() {
+        true => bail!("{}: a directory", path.display()),
+        false => Ok(Box::new(file)),
+    }
+}
+
+/// Checks that labels are looked for in `security.ima`: containers have no other place.
+pub(crate) fn check_place(place: Place) -> Result<()> {
+    match place {
+        Place::Security => Ok(()),
+        Place::User | Place::Detached => Err(hinted(
+            "in archives and images labels are security.ima",
+            "leave out --detached and --xattr-namespace",
+        )),
+    }
+}
+
+/// Where a result goes: nothing bears its name before it is whole.
+pub(crate) enum Destination {
+    File { temporary: NamedTempFile, path: PathBuf },
+    Stdout(io::Stdout),
+    Nowhere,
+}
+
+impl Destination {
+    /// A file, in place of what has that name; it is the original's that it takes its mode of.
+    fn file(path: &Path, original: &Path) -> Result<Self> {
+        // through a link, what it points to is replaced, and the link stays
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let metadata = fs::metadata(&path).or_else(|_| fs::metadata(original)).ok();
+        if fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
+            return Err(hinted(
+                format!("{}: not a regular file", path.display()),
+                "give -o FILE, or -o - for standard output",
+            ));
+        }
+        let mode = metadata.filter(|metadata| metadata.is_file());
+        let mode = mode.map_or(0o644, |metadata| metadata.permissions().mode() & 0o777);
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let temporary = tempfile::Builder::new()
+            .prefix(".imactl-")
+            .permissions(Permissions::from_mode(mode))
+            .tempfile_in(directory.unwrap_or(Path::new(".")))
+            .with_context(|| path.display().to_string())?;
+        Ok(Self::File { temporary, path })
+    }
+
+    /// Has `write` write to it, packed, and puts the result in its place.
+    pub(crate) fn write<T>(
+        self,
+        compression: Option<Compression>,
+        jobs: NonZeroUsize,
+        write: impl FnOnce(&mut dyn Write) -> Result<T>,
+    ) -> Result<T> {
+        fn packed<W: Write, T>(
+            sink: W,
+            compression: Option<Compression>,
+            jobs: NonZeroUsize,
+            write: impl FnOnce(&mut dyn Write) -> Result<T>,
+        ) -> Result<T> {
+            let sink = BufWriter::with_capacity(1 << 18, sink);
+            let mut encoder = Encoder::new(compression, sink, jobs)?;
+            let written = write(&mut encoder)?;
+            encoder.finish()?.flush()?;
+            Ok(written)
+        }
+        match self {
+            Self::Nowhere => write(&mut io::sink()),
+            Self::Stdout(stdout) => packed(stdout.lock(), compression, jobs, write),
+            Self::File { temporary, path } => {
+                let written = packed(temporary.as_file(), compression, jobs, write)?;
+                temporary.as_file().sync_all().with_context(|| path.display().to_string())?;
+                temporary.persist(&path).with_context(|| path.display().to_string())?;
+                Ok(written)
+            }
+        }
+    }
+}
+
+/// Tells of what follows an archive's end and is none.
+pub(crate) fn tell_foreign(path: &Path, extent: Extent, output: &mut Output) {
+    if extent.foreign > 0 {
+        let (path, bytes) = (path.display(), extent.foreign);
+        output.warn(&format!("{path}: {bytes} bytes after the archive's end are no archive"));
+    }
+}

@@ -43,7 +43,7 @@ pub use root::{Content, Entry, EntryKind, Root, Unread};
 pub use start::{Attempt, AttemptEnd, Obstacle, Problem, Step, Why};
 
 use crate::key::{Curve, KeyType};
-use crate::target::tree::Progress;
+use crate::target::Progress;
 use crate::verify::Keyring;
 use libraries::Libraries;
 use paths::Paths;

@@ -16,7 +16,7 @@ use super::paths::Paths;
 use super::purpose::{self, Nature, Use};
 use super::root::{whole, Entry, Root, Unread};
 use crate::digest::DigestError;
-use crate::target::tree::Progress;
+use crate::target::Progress;
 
 /// What is known of a file after it was looked at.
 #[derive(Debug, Clone)]

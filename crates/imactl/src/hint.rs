@@ -7,8 +7,8 @@ use ima::key::store::StoreError;
 use ima::key::token::TokenError;
 use ima::key::SignError;
 use ima::system::LoadError;
-use ima_format::ErrorKind;
 use ima::target::tar::TarError;
+use ima_format::ErrorKind;
 
 /// An error of the command line's own, with its hint.
 #[derive(Debug)]
@@ -51,6 +51,8 @@ pub(crate) fn of(error: &anyhow::Error) -> Option<&'static str> {
             return Some(fault.hint());
         }
         if let Some(error) = cause.downcast_ref::<TarError>() {
+            return error.hint();
+        }
         let key = cause.downcast_ref::<PrivateKeyError>();
         if let Some(StoreError::PrivateKey(error)) = cause.downcast_ref::<StoreError>() {
             return of_key(error);

@@ -52,6 +52,11 @@ impl Failures {
         error: &TreeError,
         output: &mut Output,
     ) -> io::Result<()> {
+        if matches!(error, TreeError::File(FileError::KeyLost)) && !output.is_json() {
+            // told at the file where it happened; the summary counts the others
+            self.count += 1;
+            return Ok(());
+        }
         self.tell(path.into(), error, hint(error), output)
     }
 
@@ -68,11 +73,6 @@ impl Failures {
             let (path, error) = (name.into(), error.to_string());
             return output.json(&JsonError { kind: "error", path, error, hint });
         }
-        if matches!(error, TreeError::File(FileError::KeyLost)) {
-            // told at the file where it happened; the summary counts the others
-            return Ok(());
-        }
-        output.complain(Style::Bad, "error:", &format!("{}: {error}", path.display()));
         output.complain(Style::Bad, "error:", &format!("{name}: {error}"));
         if let Some(hint) = hint.filter(|hint| !self.hints.contains(hint)) {
             output.complain(Style::Dim, "hint:", hint);

@@ -8,6 +8,7 @@
 //! | [`machine`] | boots them under QEMU and has the agent inside do things |
 //! | [`audit`] | reads what the kernel says about refusals |
 //! | [`boot`] | boots them with imactl-init |
+//! | [`random`] | generated cases |
 //! | [`scenario`] | what the scenarios in `tests/` share |
 //!
 //! The README tells how to run it and where it keeps things.
@@ -23,6 +24,7 @@ pub mod kernel;
 pub mod keys;
 pub mod machine;
 pub mod programs;
+pub mod random;
 pub mod scenario;
 
 pub use lab_agent as protocol;

@@ -48,6 +48,13 @@ pub enum Action {
         /// The file.
         path: String,
     },
+    /// Opens a file and closes it.
+    Open {
+        /// The file.
+        path: String,
+        /// What for.
+        access: OpenFor,
+    },
     /// Creates the file or empties it, and writes it.
     Write {
         /// The file.
@@ -170,6 +177,13 @@ pub enum Action {
         /// The rules.
         text: String,
     },
+    /// Offers policies to the kernel, one after the other, and takes each back: what comes in
+    /// at one opening of `ima/policy` is dropped when one write of it fails, and the last does.
+    /// Answers [`Output::Taken`].
+    OfferPolicies {
+        /// The policies.
+        offers: Vec<Offer>,
+    },
     /// `add_key` of type `asymmetric`.
     AddKey {
         /// The keyring's description in `/proc/keys`, as in `.ima`.
@@ -192,6 +206,28 @@ pub enum Action {
     },
     /// Writes everything back and powers off; no reply follows.
     PowerOff,
+}
+
+/// How a file is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OpenFor {
+    /// `O_RDONLY`
+    Read,
+    /// `O_RDONLY | O_DIRECT`
+    ReadDirect,
+    /// `O_WRONLY`
+    Write,
+    /// `O_WRONLY | O_APPEND`
+    Append,
+}
+
+/// A policy, and how it is handed over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Offer {
+    /// As a file whose path is written.
+    File(Bytes),
+    /// Written itself, as often as the kernel takes a part of it.
+    Text(Bytes),
 }
 
 /// Where a [`Action::Patch`] goes.
@@ -310,6 +346,8 @@ pub enum Output {
     },
     /// Bytes that were read.
     Content(Bytes),
+    /// For each offer the error of the write that the kernel refused, if it refused one.
+    Taken(Vec<Option<Errno>>),
 }
 
 /// How a program ended.

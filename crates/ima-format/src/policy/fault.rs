@@ -245,7 +245,10 @@ impl Fault {
             Self::BlacklistNeedsModsig => "add appraise_type=imasig|modsig, or leave the flag out",
             Self::VerityNeedsSignature => "add appraise_type=sigv3 behind digest_type=verity",
             Self::EmptyFile | Self::NoRules => "the kernel takes no policy without rules",
-            Self::NoFinalNewline => "end the last line with a newline",
+            Self::NoFinalNewline => {
+                "end the last line with a newline; without it the kernel reads on behind the end \
+                 of the file, and may crash"
+            }
             Self::NulByte => "remove the byte",
             Self::LineTooLong { .. } => "load the policy as a file: write its path",
         };

@@ -11,7 +11,7 @@
 //! Nothing is read and nothing computed: digests and signature checks come from who has the
 //! file and the keys ([`Evidence`]). Both kernels whose source was read, 6.1 and 6.12, were
 //! asked about thousands of generated policies, files and operations and gave the same
-//! verdicts, causes, audit records and measurements.
+//! verdicts, causes, audit records and measurements; `lab/tests/policy_decisions` asks again.
 //!
 //! Not modelled: what closing a written file does to its attribute (`ima_update_xattr`),
 //! signatures by a key in `.platform` for kexec, and LSM labels beyond equality.

@@ -9,7 +9,8 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 
 use lab_agent::{
-    Access, Action, Attributes, Bytes, Credentials, Errno, Failure, Output, Position, Status,
+    Access, Action, Attributes, Bytes, Credentials, Errno, Failure, Offer, OpenFor, Output,
+    Position, Status,
 };
 use rustix::fs::XattrFlags;
 use rustix::mm::{self, MapFlags, MprotectFlags, ProtFlags};
@@ -27,6 +28,7 @@ pub(crate) fn perform(action: &Action, credentials: Option<&Credentials>) -> Out
         Action::MapExecutable { path } => map(path, ProtFlags::READ | ProtFlags::EXEC),
         Action::ProtectExecutable { path } => map(path, ProtFlags::READ),
         Action::Read { path } => content(call("read", path, fs::read(path))?),
+        Action::Open { path, access } => open(path, *access),
         Action::Write { path, content, mode } => write(path, &content.0, *mode),
         Action::Patch { path, position, content } => patch(path, *position, &content.0),
         Action::Copy { from, to, attributes } => copy(from, to, *attributes),
@@ -64,6 +66,9 @@ pub(crate) fn perform(action: &Action, credentials: Option<&Credentials>) -> Out
         Action::RequestFirmware { name } => request_firmware(name),
         Action::LoadPolicy { path } => write_policy("load policy", path, path.as_bytes()),
         Action::WritePolicy { text } => write_policy("write policy", POLICY, text.as_bytes()),
+        Action::OfferPolicies { offers } => {
+            Ok(Output::Taken(offers.iter().map(offer).collect::<Result<_, _>>()?))
+        }
         Action::AddKey { keyring, certificate } => {
             done("add_key", keyring, add_key(keyring, &certificate.0))
         }
@@ -139,6 +144,18 @@ fn write(path: &str, content: &[u8], mode: u32) -> Outcome {
     let mut file = call("open", path, File::create(path))?;
     call("write", path, file.write_all(content))?;
     done("fchmod", path, file.set_permissions(Permissions::from_mode(mode)))
+}
+
+fn open(path: &str, access: OpenFor) -> Outcome {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = OpenOptions::new();
+    match access {
+        OpenFor::Read => options.read(true),
+        OpenFor::ReadDirect => options.read(true).custom_flags(libc::O_DIRECT),
+        OpenFor::Write => options.write(true),
+        OpenFor::Append => options.append(true),
+    };
+    done("open", path, options.open(path).map(drop))
 }
 
 fn patch(path: &str, position: Position, content: &[u8]) -> Outcome {
@@ -217,6 +234,35 @@ fn request_firmware(name: &str) -> Outcome {
 fn write_policy(name: &str, object: &str, bytes: &[u8]) -> Outcome {
     let mut file = call("open", POLICY, OpenOptions::new().write(true).open(POLICY))?;
     done(name, object, file.write_all(bytes))
+}
+
+/// Offers a policy and takes it back.
+fn offer(offer: &Offer) -> Result<Option<Errno>, Failure> {
+    const OFFERED: &str = "/offered-policy";
+    let mut policy = call("open", POLICY, OpenOptions::new().write(true).open(POLICY))?;
+    let taken = match offer {
+        Offer::File(Bytes(text)) => {
+            call("write", OFFERED, fs::write(OFFERED, text))?;
+            policy.write(OFFERED.as_bytes()).map(drop)
+        }
+        Offer::Text(Bytes(text)) => {
+            let mut rest = text.as_slice();
+            loop {
+                match policy.write(rest) {
+                    // the kernel counts the end of the line, even where there is none
+                    Ok(written) if written < rest.len() => rest = &rest[written..],
+                    result => break result.map(drop),
+                }
+            }
+        }
+    };
+    // "Resource busy" would be somebody else's doing
+    let spoilt = policy.write(b"no rule");
+    match (taken, spoilt) {
+        (_, Ok(_)) => Err(failure("spoil the policy".into(), &io::ErrorKind::InvalidData.into())),
+        (Ok(()), Err(_)) => Ok(None),
+        (Err(error), Err(_)) => Ok(Some(failure(String::new(), &error).errno)),
+    }
 }
 
 /// Adds a certificate to the keyring of that name. There is no name for a system keyring in

@@ -1,0 +1,415 @@
+//! Generated policies, files and operations: what the kernel does is what
+//! `ima_format::policy::decide` says.
+//!
+//! A machine holds many small policies at once, loaded as one: the rules of each ask for a
+//! group of their own (`fgroup=`), and each case has a file of its own in one of the groups.
+//! What is predicted is compared with what is seen: whether each operation goes ahead, the
+//! causes of the kernel's audit records, the digests it writes to the audit log, and, at the
+//! end, the PCRs for which each file stands in the measurement list.
+//!
+//! Not generated: files opened for reading and writing at once. Closing one that a digest in
+//! `security.ima` covers lets Linux 6.1 write the digest anew, and what it writes hangs on what
+//! the file's `iint` happened to hold.
+
+mod evidence;
+mod files;
+mod rules;
+
+use std::collections::BTreeMap;
+
+use anyhow::{ensure, Context, Result};
+use ima_format::policy::decide::{
+    AccessSet, Credentials as Ids, Decider, Event, FileFacts, Inode, Labels, Mode, OpenFile,
+    Operation, Verdict,
+};
+use ima_format::policy::kernel::LsmRules;
+use ima_format::policy::{read, Kernel as PolicyKernel, KernelVersion, Loading};
+use lab::audit::Kind;
+use lab::kernel::{Kernel, Series};
+use lab::keys::{Algorithm, KeyStore};
+use lab::machine::{Disc, Guest, Machine, Observation};
+use lab::on_each_kernel;
+use lab::protocol::{Action, Attributes, Credentials, Errno, OpenFor, Output, Status};
+use lab::random::{cases, Random};
+
+use evidence::Known;
+use files::{Content, FileSpec, Files, System};
+
+/// How many cases a machine tries.
+const ENFORCED: usize = 900;
+const LOGGED: usize = 200;
+
+/// Something that is done with a case's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Deed {
+    Execute,
+    Map,
+    Protect,
+    Open(OpenFor),
+    Module,
+    Firmware,
+    Policy,
+}
+
+/// A file and what is done with it, by whom.
+#[derive(Debug, Clone)]
+pub(crate) struct Case {
+    pub(crate) file: FileSpec,
+    pub(crate) deeds: Vec<(Deed, Who)>,
+}
+
+/// Who does it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Who(pub(crate) Option<Credentials>);
+
+impl Who {
+    /// As the policy sees them.
+    fn ids(&self) -> Ids {
+        let Some(credentials) = &self.0 else { return Ids::ROOT };
+        let (uid, gid) = (credentials.uid, credentials.gid);
+        let held = |bit: u64| {
+            let held = match credentials.capabilities {
+                Some(mask) => mask & bit != 0,
+                None => uid.effective == 0,
+            };
+            match held {
+                true => ima_format::policy::decide::Capability::Held,
+                false => ima_format::policy::decide::Capability::Absent,
+            }
+        };
+        Ids {
+            uid: uid.real,
+            euid: uid.effective,
+            suid: uid.saved,
+            gid: gid.real,
+            egid: gid.effective,
+            sgid: gid.saved,
+            cap_setuid: held(lab::protocol::CAP_SETUID),
+            cap_setgid: held(lab::protocol::CAP_SETGID),
+        }
+    }
+}
+
+on_each_kernel! {
+    fn files_are_decided_as_predicted(kernel) {
+        machine(kernel, Mode::Enforce, 1, cases(ENFORCED))
+    }
+
+    fn what_is_only_logged_is_predicted(kernel) {
+        machine(kernel, Mode::Log, 2, cases(ENFORCED) * LOGGED / ENFORCED)
+    }
+}
+
+/// What is to be seen of one operation.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    refused: bool,
+    causes: Vec<String>,
+    audited: usize,
+}
+
+fn machine(kernel: &Kernel, mode: Mode, seed: u64, count: usize) -> Result<()> {
+    let version = match kernel.series() {
+        Series::Linux6_1 => KernelVersion::V6_1,
+        Series::Linux6_12 => KernelVersion::V6_12,
+    };
+    let model = PolicyKernel { lsm_rules: LsmRules::Undefined, ..PolicyKernel::new(version) };
+    let mut random = Random::new(seed);
+    let store = KeyStore::create(Algorithm::P256)?;
+    let files = Files::new(&store)?;
+    let mut cases: Vec<Case> = (0..count).map(|number| case(number, &files, &mut random)).collect();
+    if seed == 1 {
+        cases.extend(files::known_cases(count));
+    }
+    let text = rules::policy(&cases, &files, &model, &mut random);
+    let reading = read(text.as_bytes(), &model, Loading::File);
+    ensure!(reading.refusals.is_empty(), "{:?}", reading.refusals);
+    let decider = Decider::new(&reading.policy, &model, mode);
+
+    let mut guest = boot(kernel, mode, &store, &files, &cases, &text)?;
+    let mut wrong = Vec::new();
+    let mut listed: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let mut tally = [0_usize; 3];
+    for case in &cases {
+        let path = case.file.path();
+        let known = Known::new(&files, &case.file);
+        let mut inode = Inode::default();
+        for (deed, who) in &case.deeds {
+            let (predicted, measured) =
+                predict(&decider, &case.file, *deed, who, &known, &mut inode);
+            let observation = perform(&mut guest, &case.file, *deed, who)?;
+            let seen = seen(&observation, *deed)
+                .with_context(|| format!("{:?} of {:?}: {observation}", deed, case.file))?;
+            tally[0] += 1;
+            tally[1] += usize::from(seen.refused);
+            tally[2] += usize::from(!seen.causes.is_empty());
+            listed.entry(path.clone()).or_default().extend(measured);
+            if seen != predicted {
+                let rules: Vec<_> = text
+                    .lines()
+                    .filter(|line| line.ends_with(&format!("fgroup={}", case.file.group())))
+                    .collect();
+                let file = &case.file;
+                wrong.push(format!(
+                    "{deed:?} by {:?} of {file:?}\n  kernel {seen:?}\n  imactl {predicted:?}\n  {}\n{observation}",
+                    who.0, rules.join("\n  ")
+                ));
+                // what the kernel remembers is no longer what is predicted
+                break;
+            }
+        }
+    }
+    if wrong.is_empty() {
+        wrong.extend(compare_lists(&mut guest, &listed)?);
+    }
+    let [deeds, refused, causes] = tally;
+    println!(
+        "{mode:?}: {} cases, {deeds} operations, {refused} refused, {causes} audited",
+        cases.len()
+    );
+    let shown = wrong.iter().take(12).cloned().collect::<Vec<_>>().join("\n\n");
+    assert!(wrong.is_empty(), "{} disagreements:\n{shown}", wrong.len());
+    // cases that all go one way would show nothing
+    let some = if mode == Mode::Enforce { refused } else { causes };
+    assert!(some * 8 > deeds && some * 8 < deeds * 7, "{some} of {deeds}");
+    Ok(())
+}
+
+fn boot(
+    kernel: &Kernel,
+    mode: Mode,
+    store: &KeyStore,
+    files: &Files,
+    cases: &[Case],
+    policy: &str,
+) -> Result<Guest> {
+    let initramfs = lab::image::Tree::small_initramfs(store, policy)?;
+    initramfs.write("/interpreter", files::PROGRAM, 0o755)?;
+    let module = "/test_firmware.ko";
+    initramfs.take(&kernel.module("test_firmware")?, module)?;
+    let (key, certificate) = store.module_key();
+    kernel.sign_module(&initramfs.path(module), &key, &certificate)?;
+    let initramfs = initramfs.initramfs()?;
+    let discs = files.discs(cases)?;
+    let mut machine = Machine::new(kernel)
+        .trusting(&store.system_certificate()?)
+        .trusting(&store.module_certificate()?)
+        .append(match mode {
+            Mode::Log => "ima_appraise=log",
+            _ => "ima_appraise=enforce",
+        })
+        .append("loglevel=1")
+        .append("log_buf_len=16M")
+        .append("firmware_class.path=/mnt")
+        .initramfs(&initramfs);
+    for (_, image) in &discs {
+        machine = machine.disc(image, Disc::Discarded);
+    }
+    let mut guest = machine.boot()?;
+    for (index, (system, _)) in discs.iter().enumerate() {
+        let source = format!("/dev/vd{}", char::from(b'a' + index as u8));
+        let (target, options) = (system.directory(), system.options());
+        guest
+            .request(Action::Mount {
+                source,
+                target,
+                kind: system.name().to_owned(),
+                access: system.access(),
+                options,
+            })?
+            .is_allowed();
+    }
+    for system in [System::Tmpfs, System::Ramfs] {
+        guest.mount(system.name(), system.name(), &system.directory())?.is_allowed();
+    }
+    // before any rule is in force
+    for case in cases.iter().filter(|case| case.file.system == System::Vfat) {
+        let (path, content) = (case.file.path(), case.file.bytes().into());
+        guest.request(Action::Write { path, content, mode: case.file.mode })?.is_allowed();
+    }
+    for case in cases.iter().filter(|case| case.file.system.is_memory()) {
+        let (from, to) = (case.file.original(), case.file.path());
+        let attributes = match case.file.system {
+            System::Tmpfs => Attributes::Kept,
+            _ => Attributes::Dropped,
+        };
+        guest.request(Action::Copy { from, to: to.clone(), attributes })?.is_allowed();
+        guest.request(Action::ChangeMode { path: to, mode: case.file.mode })?.is_allowed();
+    }
+    let load = Action::LoadModule { path: module.to_owned(), parameters: String::new() };
+    guest.request(load)?.is_allowed();
+    guest.load_policy("/etc/ima/ima_policy.default")?.is_allowed();
+    Ok(guest)
+}
+
+fn perform(guest: &mut Guest, file: &FileSpec, deed: Deed, who: &Who) -> Result<Observation> {
+    let path = file.path();
+    let action = match deed {
+        Deed::Execute => Action::Execute { argv: vec![path], environment: Vec::new() },
+        Deed::Map => Action::MapExecutable { path },
+        Deed::Protect => Action::ProtectExecutable { path },
+        Deed::Open(access) => Action::Open { path, access },
+        Deed::Module => Action::LoadModule { path, parameters: String::new() },
+        Deed::Firmware => {
+            Action::RequestFirmware { name: path.trim_start_matches("/mnt/").to_owned() }
+        }
+        Deed::Policy => Action::LoadPolicy { path },
+    };
+    match &who.0 {
+        None => guest.request(action),
+        Some(credentials) => guest.request_as(credentials, action),
+    }
+}
+
+/// What the kernel did.
+fn seen(observation: &Observation, deed: Deed) -> Result<Seen> {
+    let refused = match (&observation.outcome, deed) {
+        (Ok(Output::Exited { status, .. }), _) => match status {
+            Status::Code(0) => false,
+            Status::Signal(_) => true,
+            Status::Code(_) => anyhow::bail!("an exit status of its own"),
+        },
+        (Ok(_), _) => false,
+        (Err(failure), Deed::Protect) if failure.errno == Errno::EPERM => true,
+        (Err(failure), _) if failure.errno == Errno::EACCES => true,
+        // refused in the first directory, and then not found in the others
+        (Err(failure), Deed::Firmware) if failure.errno == Errno::ENOENT => true,
+        // IMA let it through, and it is no module, no policy
+        (Err(failure), Deed::Module) => {
+            ensure!(
+                failure.errno == Errno::ENOEXEC
+                    || failure.errno == Errno::EKEYREJECTED
+                    || failure.errno == Errno::EBADMSG
+                    || failure.errno == Errno::ENODATA
+                    || failure.errno == Errno::EINVAL
+            );
+            false
+        }
+        (Err(failure), Deed::Policy) => {
+            ensure!(failure.errno == Errno::EINVAL);
+            false
+        }
+        (Err(failure), _) => anyhow::bail!("an error of another kind: {failure}"),
+    };
+    let causes = observation
+        .integrity_failures()
+        .filter(|record| record.kind == Kind::Data && record.operation() != Some("failed-mprotect"))
+        .filter_map(|record| record.cause().map(str::to_owned))
+        .filter(|cause| cause != "failed-mprotect")
+        .collect();
+    let audited = observation.audit.iter().filter(|record| record.kind == Kind::Rule).count();
+    Ok(Seen { refused, causes, audited })
+}
+
+/// What `decide` says, and the PCRs for which the file is measured.
+fn predict(
+    decider: &Decider<'_>,
+    file: &FileSpec,
+    deed: Deed,
+    who: &Who,
+    known: &Known<'_>,
+    inode: &mut Inode,
+) -> (Seen, Vec<u8>) {
+    let caller = who.ids();
+    let facts = file.facts(known.files);
+    let script = file.content == Content::Script;
+    let executed = if script {
+        // its interpreter has no set-user-ID bit
+        caller.executing(None, None)
+    } else {
+        caller.executing(file.setuid(), file.setgid())
+    };
+    let operation = match deed {
+        Deed::Execute if script => Operation::ExecuteScript,
+        Deed::Execute => Operation::Execute,
+        Deed::Map => Operation::MapExecutable,
+        Deed::Protect => Operation::Open(AccessSet::READ),
+        Deed::Open(access) => Operation::Open(access_set(access)),
+        Deed::Module => Operation::LoadModule,
+        Deed::Firmware => Operation::LoadFirmware,
+        Deed::Policy => Operation::LoadPolicy,
+    };
+    let open = OpenFile {
+        direct: deed == Deed::Open(OpenFor::ReadDirect),
+        writable: matches!(deed, Deed::Open(OpenFor::Write | OpenFor::Append)),
+        ..OpenFile::at_rest(file.size(), known.attribute())
+    };
+    let mut predicted = Seen { refused: false, causes: Vec::new(), audited: 0 };
+    let mut measured = Vec::new();
+    let event_of = |func, access, credentials, facts: &FileFacts| Event {
+        func,
+        access,
+        credentials,
+        file: Some(facts.clone()),
+        labels: Labels::None,
+        data: None,
+    };
+    for asked in operation.events(decider.kernel().version) {
+        let credentials = asked.behalf.credentials(&caller, &executed);
+        let event = event_of(asked.func, asked.access, credentials, &facts);
+        let outcome = decider.process(&event, &open, inode, known);
+        let spoken = outcome.causes.iter().filter(|cause| cause.operation().is_some());
+        predicted.causes.extend(spoken.map(|cause| cause.name().to_owned()));
+        predicted.audited += usize::from(outcome.audited);
+        measured.extend(outcome.measured);
+        if outcome.verdict == Verdict::Refused {
+            predicted.refused = true;
+            return (predicted, measured);
+        }
+    }
+    if deed == Deed::Protect {
+        let event =
+            event_of(ima_format::policy::ast::Func::MmapCheck, AccessSet::EXEC, caller, &facts);
+        predicted.refused = decider.refuses_mprotect(&event);
+    }
+    (predicted, measured)
+}
+
+fn access_set(access: OpenFor) -> AccessSet {
+    use ima_format::policy::ast::Access;
+    match access {
+        OpenFor::Read | OpenFor::ReadDirect => AccessSet::READ,
+        OpenFor::Write => AccessSet::WRITE,
+        OpenFor::Append => AccessSet::WRITE.with(Access::Append),
+    }
+}
+
+/// The measurement list against what was predicted for each file.
+fn compare_lists(guest: &mut Guest, predicted: &BTreeMap<String, Vec<u8>>) -> Result<Vec<String>> {
+    let list = guest.read("/sys/kernel/security/ima/ascii_runtime_measurements")?.text();
+    let mut found: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
+    for line in list.lines() {
+        let mut words = line.split(' ').filter(|word| !word.is_empty());
+        let pcr = words.next().and_then(|word| word.parse().ok()).context("a PCR")?;
+        if let Some(path) = words.find(|word| word.starts_with("/mnt/")) {
+            found.entry(path).or_default().push(pcr);
+        }
+    }
+    let mut wrong = Vec::new();
+    for (path, pcrs) in predicted {
+        let mut seen = found.remove(path.as_str()).unwrap_or_default();
+        let mut pcrs = pcrs.clone();
+        seen.sort_unstable();
+        pcrs.sort_unstable();
+        if seen != pcrs {
+            wrong.push(format!("{path}: in the list for PCRs {seen:?}, predicted {pcrs:?}"));
+        }
+    }
+    wrong.extend(found.keys().map(|path| format!("{path} is in the list, and is no case")));
+    Ok(wrong)
+}
+
+/// A file, and one to three things that are done with it.
+fn case(number: usize, files: &Files, random: &mut Random) -> Case {
+    let file = files.spec(number, random);
+    let mut deeds = Vec::new();
+    for _ in 0..*random.weighted(&[(60, 1), (30, 2), (10, 3)]) {
+        let deed = files::deed(&file, random);
+        deeds.push((deed, files::who(deed, random)));
+        if matches!(deed, Deed::Open(OpenFor::Write | OpenFor::Append)) {
+            // closing it changes what the kernel remembers
+            break;
+        }
+    }
+    Case { file, deeds }
+}

@@ -7,4 +7,4 @@ test:    ; tools/packages test && cargo xtask test
 bench:   ; tools/packages bench && cargo xtask bench
 init:    ; tools/packages build && cargo xtask init
 lint:    ; cargo xtask lint
-install: ; tools/packages build && cargo install --locked --path crates/imactl
+install: ; tools/packages build && cargo xtask install

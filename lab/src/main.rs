@@ -1,5 +1,6 @@
 //! `lab`: what people want of the lab without a test.
 
+mod bench;
 mod demo;
 
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ enum Command {
     Kernels(Kernels),
     Shell(Shell),
     Demo(demo::Demo),
+    Bench(bench::Bench),
 }
 
 /// Build kernels, or find them in the cache; prints where they are
@@ -65,6 +67,7 @@ fn main() -> Result<()> {
         Command::Kernels(kernels) => kernels.run(),
         Command::Shell(shell) => shell.run(),
         Command::Demo(demo) => demo.run(),
+        Command::Bench(bench) => bench.run(),
     }
 }
 

@@ -28,13 +28,32 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         [flag, target] if flag == "--target" => target.clone(),
         _ => bail!("usage: cargo xtask init [--target TRIPLE]"),
     };
+    build(&target).map(drop)
+}
+
+/// `cargo xtask install`: imactl and imactl-init, where `cargo install` puts programs.
+pub(crate) fn install(arguments: &[String]) -> Result<()> {
+    ensure!(arguments.is_empty(), "usage: cargo xtask install");
+    crate::run(cargo(&["install", "--locked", "--path", "crates/imactl"]))?;
+    let program = build(&host()?)?;
+    let variable = |name| std::env::var_os(name).map(PathBuf::from);
+    let home = || variable("HOME").map(|home| home.join(".cargo"));
+    let place = variable("CARGO_INSTALL_ROOT").or_else(|| variable("CARGO_HOME")).or_else(home);
+    let place = place.context("HOME is not set")?.join("bin/imactl-init");
+    std::fs::copy(&program, &place).with_context(|| place.display().to_string())?;
+    println!("{}", place.display());
+    Ok(())
+}
+
+/// Builds it for a target, and checks it.
+fn build(target: &str) -> Result<PathBuf> {
     let mut build = cargo(&["build", "--locked", "--release", "--package", "imactl-init"]);
-    build.args(["--features", "start", "--target", &target]).envs(PROFILE);
+    build.args(["--features", "start", "--target", target]).envs(PROFILE);
     crate::run(build)?;
-    let program = target_directory().join(&target).join("release/imactl-init");
+    let program = target_directory().join(target).join("release/imactl-init");
     let size = check(&program).with_context(|| format!("{}", program.display()))?;
     println!("{}: static, {size} bytes (at most {SIZE_LIMIT})", program.display());
-    Ok(())
+    Ok(program)
 }
 
 fn target_directory() -> PathBuf {

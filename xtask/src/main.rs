@@ -18,6 +18,7 @@ const TASKS: &[Task] = &[
     ("bench", "speed, side by side with evmctl; names of parts run those alone", bench::bench),
     ("crates", "writes the layer's list of crates from Cargo.lock; --check compares", crates::run),
     ("demo", "keys, a signed Debian, a kernel that refuses", demo),
+    ("install", "installs imactl and imactl-init where cargo install does", init::install),
     ("init", "builds imactl-init [--target TRIPLE]; checks that it is static and small", init::run),
     ("lint", "rustfmt, clippy with warnings denied, the crates' direction", lint),
     ("kernels", "builds the lab's kernels, or finds them in its cache", kernels),

@@ -15,7 +15,7 @@ use crate::{cargo, root, run};
 type Benchmark = (&'static str, fn(&Bench) -> Result<()>);
 
 const BENCHMARKS: &[Benchmark] =
-    &[("a", trees::many_small), ("b", trees::programs), ("c", trees::one_large)];
+    &[("a", trees::many_small), ("b", trees::programs), ("c", trees::one_large), ("boot", boot)];
 
 /// What benchmarks work with.
 pub(crate) struct Bench {
@@ -49,6 +49,12 @@ pub(crate) fn bench(names: &[String]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What imactl-init costs a boot: the lab measures it in its machines.
+fn boot(_: &Bench) -> Result<()> {
+    println!("\nboot, under QEMU without KVM");
+    run(cargo(&["run", "--quiet", "--package", "lab", "--", "bench"]))
 }
 
 /// One run's time and memory.

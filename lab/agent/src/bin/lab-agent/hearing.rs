@@ -55,6 +55,11 @@ impl Hearing {
         let _ = self.notes.write_all(line.as_bytes());
     }
 
+    /// Tells the log, for good, when the agent came up.
+    pub(crate) fn announce(&mut self) {
+        let _ = self.notes.write_all(b"<6>lab-agent is up");
+    }
+
     /// All since the kernel was started; audit records as its log has them.
     pub(crate) fn since_boot(&mut self) -> io::Result<Heard> {
         let mut heard = Heard::default();

@@ -29,6 +29,7 @@ fn serve(pid: u32) -> io::Result<()> {
         machine::mount_kernel_file_systems()?;
     }
     let mut hearing = Hearing::open()?;
+    hearing.announce();
     let port = open_port()?;
     let mut answers = port.try_clone()?;
     let mut send = |message: &Message| -> io::Result<()> {

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::{audit, elf, pkcs11, policy, tar, xattr};
+use crate::{audit, elf, pkcs11, policy, rpm, tar, xattr};
 
 /// A defect in input bytes: what, and at which offset from the start of the input.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub enum ErrorKind {
     Xattr(xattr::Fault),
     /// A policy is one that the kernel refuses.
     Policy(policy::Fault),
+    /// An RPM package is malformed.
+    Rpm(rpm::Fault),
     /// A tar archive is malformed.
     Tar(tar::Fault),
     /// The URI of a token's object is malformed.
@@ -47,6 +49,12 @@ impl Error {
     /// An error of `kind` at `offset`.
     pub fn new(kind: impl Into<ErrorKind>, offset: usize) -> Self {
         Self { kind: kind.into(), offset }
+    }
+
+    /// The same in an input that has `count` bytes more in front.
+    pub(crate) fn after(mut self, count: usize) -> Self {
+        self.offset = self.offset.saturating_add(count);
+        self
     }
 }
 
@@ -66,6 +74,7 @@ impl fmt::Display for ErrorKind {
             Self::Elf(fault) => fault.fmt(f),
             Self::Xattr(fault) => fault.fmt(f),
             Self::Policy(fault) => fault.fmt(f),
+            Self::Rpm(fault) => fault.fmt(f),
             Self::Tar(fault) => fault.fmt(f),
             Self::Pkcs11(fault) => fault.fmt(f),
             Self::Audit(fault) => fault.fmt(f),

@@ -12,6 +12,7 @@
 //! | [`audit`] | the kernel's records of what it refused | `security/integrity/integrity_audit.c` |
 //! | [`cpio`] | the archive of an initramfs | `init/initramfs.c` |
 //! | [`policy`] | IMA policies; what they decide | `security/integrity/ima/ima_policy.c`, `ima_appraise.c`, `ima_main.c` |
+//! | [`rpm`] | RPM packages, their files and signatures | rpm's `lib/header.cc`, `sign/rpmsignfiles.cc` |
 //! | [`tar`] | tar archives, member by member | POSIX `pax`, GNU tar's `tar.h` |
 //! | [`pkcs11`] | URIs of keys in tokens | RFC 7512 |
 //! | [`kind`] | what a file holds, by its first bytes | |
@@ -43,6 +44,7 @@ pub mod kind;
 pub mod pkcs11;
 pub mod policy;
 pub mod reader;
+pub mod rpm;
 pub mod tar;
 pub mod xattr;
 

@@ -10,7 +10,7 @@
 //! | [`digest`] | digests of bytes and files |
 //! | [`sign`] | a digest to the bytes of an attribute |
 //! | [`verify`] | an attribute and a file to a verdict in the kernel's words |
-//! | [`target`] | where signatures live: trees of files |
+//! | [`target`] | where signatures live: trees of files, RPM packages, tar archives |
 //! | [`preflight`] | a root file system and a policy to what the kernel will do |
 //! | [`why`] | why this machine refuses a file |
 //! | [`whole`] | files that are there whole, or not at all |

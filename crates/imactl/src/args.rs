@@ -105,8 +105,9 @@ impl TreeArgs {
 #[derive(Debug, Args)]
 pub(crate) struct PlaceArgs {
     /// The attribute's namespace: user.ima is for trials without root, no kernel looks at it
-    #[arg(long, value_name = "NAME", default_value = "security")]
-    xattr_namespace: Namespace,
+    /// [default: security]
+    #[arg(long, value_name = "NAME")]
+    xattr_namespace: Option<Namespace>,
     /// Keep the label in FILE.sig (the attribute's whole value), not in an attribute
     #[arg(long, conflicts_with = "xattr_namespace")]
     detached: bool,
@@ -122,9 +123,14 @@ impl PlaceArgs {
     pub(crate) fn resolve(&self) -> Place {
         match (self.detached, self.xattr_namespace) {
             (true, _) => Place::Detached,
-            (false, Namespace::Security) => Place::Security,
-            (false, Namespace::User) => Place::User,
+            (false, None | Some(Namespace::Security)) => Place::Security,
+            (false, Some(Namespace::User)) => Place::User,
         }
+    }
+
+    /// The options, and whether they were given.
+    pub(crate) fn given(&self) -> [(bool, &'static str); 2] {
+        [(self.xattr_namespace.is_some(), "--xattr-namespace"), (self.detached, "--detached")]
     }
 }
 

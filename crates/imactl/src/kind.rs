@@ -5,6 +5,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use ima::target::kind_of;
+use ima::target::rpm::{Directories, Packages};
+use ima::target::tree::{Only, Tree};
 use ima_format::kind::Kind;
 
 use crate::args::TreeArgs;
@@ -46,6 +48,18 @@ impl KindArgs {
             None if self.recursive => Ok(Kind::Rpm),
             None => told_by_content(tree),
         }
+    }
+
+    /// The packages that are meant.
+    pub(crate) fn packages(&self, tree: &TreeArgs) -> Result<Packages> {
+        let Tree { roots, selection, jobs } = tree.resolve()?;
+        let only_some = selection.only != Only::All;
+        refuse_options(Kind::Rpm, &[(only_some, "--only")])?;
+        let directories = match self.recursive {
+            true => Directories::Packages,
+            false => Directories::Refused,
+        };
+        Ok(Packages { roots, selection, directories, jobs })
     }
 }
 
@@ -100,4 +114,14 @@ fn check_name(path: &Path) -> Result<()> {
 /// An error for a kind that a command does not deal with.
 pub(crate) fn not_dealt_with(kind: Kind) -> anyhow::Error {
     hinted(format!("{kind} is not dealt with yet"), "--kind tree takes it for a plain file")
+}
+
+/// Refuses the first of these options that was given: they mean nothing for this kind.
+pub(crate) fn refuse_options(kind: Kind, options: &[(bool, &str)]) -> Result<()> {
+    match options.iter().find(|(given, _)| *given) {
+        Some((_, option)) => {
+            Err(hinted(format!("{option} means nothing for {kind}"), "leave it out"))
+        }
+        None => Ok(()),
+    }
 }

@@ -23,6 +23,11 @@ struct Bytes {
 impl Bar {
     /// A bar; `visible` only on a terminal.
     pub(crate) fn new(verb: &'static str, visible: bool) -> Self {
+        Self::of("files", verb, visible)
+    }
+
+    /// A bar that counts something else than files.
+    pub(crate) fn of(noun: &str, verb: &'static str, visible: bool) -> Self {
         let bytes = Arc::new(Bytes::default());
         let shown = Arc::clone(&bytes);
         let describe = move |state: &ProgressState, line: &mut dyn std::fmt::Write| {
@@ -33,8 +38,10 @@ impl Bar {
             // writing to a string does not fail, and the line is redrawn in a moment
             write!(line, "{} of {}, {rate}/s", DecimalBytes(read), DecimalBytes(found)).ok();
         };
-        let template = "{msg} [{bar:24}] {human_pos}/{human_len} files, {bytes_read}, {eta} left";
-        let style = ProgressStyle::with_template(template)
+        let template = format!(
+            "{{msg}} [{{bar:24}}] {{human_pos}}/{{human_len}} {noun}, {{bytes_read}}, {{eta}} left"
+        );
+        let style = ProgressStyle::with_template(&template)
             .unwrap_or_else(|_| ProgressStyle::default_bar())
             .with_key("bytes_read", describe)
             .progress_chars("=> ");

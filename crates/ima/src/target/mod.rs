@@ -2,6 +2,7 @@
 
 mod kind;
 mod pool;
+pub mod rpm;
 pub mod tar;
 pub mod tree;
 

@@ -4,6 +4,7 @@ mod clear;
 mod initramfs;
 mod inspect;
 mod keys;
+mod packages;
 mod policy;
 mod preflight;
 mod sign;

@@ -151,8 +151,8 @@ impl Stamp {
 
 /// A file that was opened without following a symbolic link and is the one that was found.
 #[derive(Debug)]
-pub(super) struct OpenFile<'a> {
-    pub(super) file: File,
+pub(in crate::target) struct OpenFile<'a> {
+    pub(in crate::target) file: File,
     path: &'a Path,
     stamp: Stamp,
 }
@@ -160,7 +160,7 @@ pub(super) struct OpenFile<'a> {
 impl<'a> OpenFile<'a> {
     /// Opens what the walk found. A file that changed within the last moments is waited
     /// for, so that a change during the reading cannot hide behind the same time stamp.
-    pub(super) fn open(candidate: &'a Candidate) -> Result<Self, FileError> {
+    pub(in crate::target) fn open(candidate: &'a Candidate) -> Result<Self, FileError> {
         // NONBLOCK: should it have become a FIFO by now, opening does not wait for a writer
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = OpenOptions::new()
@@ -197,7 +197,7 @@ impl<'a> OpenFile<'a> {
     }
 
     /// Sees that it is as it was when it was opened.
-    pub(super) fn check_unchanged(&self) -> Result<(), FileError> {
+    pub(in crate::target) fn check_unchanged(&self) -> Result<(), FileError> {
         match Stamp::of(&self.file).map_err(FileError::Read)? == self.stamp {
             true => Ok(()),
             false => Err(FileError::Changed),

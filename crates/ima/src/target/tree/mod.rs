@@ -19,12 +19,13 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use clear::{clear, Cleared};
-use file::OpenFile;
+pub(in crate::target) use file::OpenFile;
 pub use file::{FileError, Place};
 pub use inspect::{inspect, Fit, Inspection};
 pub use select::{Only, Selection, SelectionError};
 pub use sign::{sign, SignMode, SignOptions, Signed};
 pub use verify::{verify, VerifyOptions};
+pub(in crate::target) use walk::{walk, Found};
 pub use walk::{Candidate, WalkError};
 
 use super::{pool, Progress};
@@ -93,13 +94,13 @@ impl Tree {
         sink: &mut Sink<'_, T>,
     ) -> io::Result<()> {
         let stop = AtomicBool::new(false);
-        let produce = |queue: &mut dyn FnMut(walk::Found, u64)| {
+        let produce = |queue: &mut dyn FnMut(Found, u64)| {
             let mut seen = HashSet::new();
             for root in &self.roots {
-                walk::walk(root, &self.selection, &mut seen, &mut |found| {
+                walk(root, &self.selection, &mut seen, &mut |found| {
                     let size = match &found {
-                        walk::Found::File(candidate) => candidate.size,
-                        walk::Found::Failed(..) => 0,
+                        Found::File(candidate) => candidate.size,
+                        Found::Failed(..) => 0,
                     };
                     progress.found(size);
                     queue(found, size);
@@ -111,12 +112,12 @@ impl Tree {
             let mut worker = start();
             move |found| {
                 let report = match found {
-                    walk::Found::File(candidate) => {
+                    Found::File(candidate) => {
                         let outcome = worker(&candidate).map_err(TreeError::File).transpose();
                         let Candidate { path, size, .. } = candidate;
                         outcome.map(|outcome| Report { path, size, outcome })
                     }
-                    walk::Found::Failed(path, error) => {
+                    Found::Failed(path, error) => {
                         Some(Report { path, size: 0, outcome: Err(error.into()) })
                     }
                 };

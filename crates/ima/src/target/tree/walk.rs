@@ -39,7 +39,7 @@ pub enum WalkError {
 }
 
 /// What the walk comes upon.
-pub(super) enum Found {
+pub(in crate::target) enum Found {
     File(Candidate),
     Failed(PathBuf, WalkError),
 }
@@ -47,7 +47,7 @@ pub(super) enum Found {
 /// Walks `root` depth first, directories sorted by name; symbolic links are not followed. A
 /// file with several names is found once, `seen` remembering it. `found` returns whether to
 /// go on.
-pub(super) fn walk(
+pub(in crate::target) fn walk(
     root: &Path,
     selection: &Selection,
     seen: &mut HashSet<(u64, u64)>,

@@ -1,6 +1,7 @@
 //! `imactl clear`
 
 mod report;
+mod rpm;
 mod tar;
 pub(super) mod tree;
 
@@ -8,8 +9,9 @@ use anyhow::Result;
 use clap::Args;
 use ima_format::kind::Kind;
 
+use crate::cmd::packages::DestinationArgs;
 use crate::container::ResultArgs;
-use crate::kind::{not_dealt_with, KindArgs};
+use crate::kind::{not_dealt_with, refuse_options, KindArgs};
 use crate::output::Output;
 use crate::Outcome;
 
@@ -22,17 +24,28 @@ pub(crate) struct ClearArgs {
     kind: KindArgs,
     #[command(flatten)]
     result: ResultArgs,
+    #[command(flatten)]
+    packages: DestinationArgs,
 }
 
 impl ClearArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
-        match self.kind.resolve(&self.files.tree)? {
+        let kind = self.kind.resolve(&self.files.tree)?;
+        if kind != Kind::Rpm {
+            refuse_options(kind, &self.packages.given())?;
+        }
+        match kind {
+            Kind::Rpm => {
+                self.result.refuse_for(Kind::Rpm)?;
+                refuse_options(Kind::Rpm, &self.files.place.given())?;
+                self.rpm(output)
+            }
             Kind::Tree => {
                 self.result.refuse_for(Kind::Tree)?;
                 self.files.run(output)
             }
             Kind::Tar => self.tar(output),
-            kind @ (Kind::Rpm | Kind::Image) => Err(not_dealt_with(kind)),
+            Kind::Image => Err(not_dealt_with(kind)),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `imactl inspect`
 
 mod report;
+mod rpm;
 mod tar;
 pub(super) mod tree;
 
@@ -8,7 +9,7 @@ use anyhow::Result;
 use clap::Args;
 use ima_format::kind::Kind;
 
-use crate::kind::{not_dealt_with, KindArgs};
+use crate::kind::{not_dealt_with, refuse_options, KindArgs};
 use crate::output::Output;
 use crate::Outcome;
 
@@ -28,8 +29,12 @@ impl InspectArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
         match self.kind.resolve(&self.files.tree)? {
             Kind::Tree => self.files.run(output),
+            Kind::Rpm => {
+                refuse_options(Kind::Rpm, &self.files.place.given())?;
+                self.rpm(output)
+            }
             Kind::Tar => self.tar(output),
-            kind @ (Kind::Rpm | Kind::Image) => Err(not_dealt_with(kind)),
+            kind @ Kind::Image => Err(not_dealt_with(kind)),
         }
     }
 }

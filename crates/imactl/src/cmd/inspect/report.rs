@@ -5,20 +5,27 @@ use std::io;
 use ima::target::tree::{Fit, Inspection};
 use ima_format::hex::Hex;
 use ima_format::xattr::{Attribute, Signature};
+use ima_format::Error as FormatError;
 use serde::Serialize;
 
 use crate::cmd::tally::Failures;
 use crate::output::{JsonPath, Level, Name, Output, Style};
 use crate::Outcome;
 
-/// One attribute: the fields that its form has.
-#[derive(Default, Serialize)]
+#[derive(Serialize)]
 struct JsonFile {
     #[serde(rename = "type")]
     kind: &'static str,
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    path: Option<JsonPath>,
+    #[serde(flatten)]
+    path: JsonPath,
     size: u64,
+    #[serde(flatten)]
+    attribute: JsonAttribute,
+}
+
+/// One attribute: the fields that its form has.
+#[derive(Default, Serialize)]
+pub(super) struct JsonAttribute {
     attribute: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<u8>,
@@ -72,11 +79,14 @@ impl Reporter {
         }
         let raw = inspection.value.as_deref().filter(|_| self.raw).map(Hex);
         if output.is_json() {
-            let mut file = fields(inspection);
-            file.path = Some(name.into());
-            file.size = size;
-            file.raw = raw.map(|raw| raw.to_string());
-            return output.json(&file);
+            let raw = raw.map(|raw| raw.to_string());
+            let mut attribute = fields(inspection.attribute.as_ref(), raw);
+            attribute.digest_matches = match inspection.fit {
+                Some(Fit::Matches) => Some(true),
+                Some(Fit::Differs) => Some(false),
+                Some(Fit::Unknown) | None => None,
+            };
+            return output.json(&JsonFile { kind: "file", path: name.into(), size, attribute });
         }
         let style = match (is_finding(inspection), &inspection.attribute) {
             (true, _) => Style::Bad,
@@ -103,16 +113,24 @@ fn describe(inspection: &Inspection) -> String {
         Some(Err(error)) => return format!("malformed: {error}"),
         Some(Ok(attribute)) => attribute,
     };
-    let name = attribute.attribute_type().name();
     match attribute {
-        Attribute::Digest(digest) | Attribute::DigestNg(digest) => {
+        Attribute::Digest(_) | Attribute::DigestNg(_) => {
             let fit = match inspection.fit {
                 Some(Fit::Matches) => "matches the file",
                 Some(Fit::Differs) => "does not match the file",
                 Some(Fit::Unknown) | None => "cannot be compared: algorithm not at hand",
             };
-            format!("{name}, {digest}, {fit}")
+            format!("{}, {fit}", describe_attribute(attribute))
         }
+        _ => describe_attribute(attribute),
+    }
+}
+
+/// An attribute for people.
+pub(super) fn describe_attribute(attribute: &Attribute) -> String {
+    let name = attribute.attribute_type().name();
+    match attribute {
+        Attribute::Digest(digest) | Attribute::DigestNg(digest) => format!("{name}, {digest}"),
         Attribute::EvmHmac(hmac) => format!("{name}, {}", Hex(hmac)),
         Attribute::SignatureV1(signature) => format!(
             "{name}, version 1, key id {}, {} bytes of MPIs",
@@ -127,40 +145,39 @@ fn describe(inspection: &Inspection) -> String {
     }
 }
 
-fn fields(inspection: &Inspection) -> JsonFile {
-    let mut file = JsonFile { kind: "file", ..JsonFile::default() };
-    match &inspection.attribute {
-        None => {}
+/// The fields of an attribute, if there is one, and its bytes if they are wanted.
+pub(super) fn fields(
+    attribute: Option<&Result<Attribute, FormatError>>,
+    raw: Option<String>,
+) -> JsonAttribute {
+    let mut fields = JsonAttribute { raw, ..JsonAttribute::default() };
+    let attribute = match attribute {
+        None => return fields,
         Some(Err(error)) => {
-            file.malformed = Some(error.kind.to_string());
-            file.offset = Some(error.offset);
+            fields.malformed = Some(error.kind.to_string());
+            fields.offset = Some(error.offset);
+            return fields;
         }
-        Some(Ok(attribute)) => {
-            file.attribute = Some(attribute.attribute_type().name());
-            match attribute {
-                Attribute::Digest(digest) | Attribute::DigestNg(digest) => {
-                    file.hash = Some(digest.algorithm().name());
-                    file.digest = Some(Hex(digest.as_bytes()).to_string());
-                    file.digest_matches = match inspection.fit {
-                        Some(Fit::Matches) => Some(true),
-                        Some(Fit::Differs) => Some(false),
-                        Some(Fit::Unknown) | None => None,
-                    };
-                }
-                Attribute::EvmHmac(hmac) => file.digest = Some(Hex(hmac).to_string()),
-                Attribute::SignatureV1(signature) => {
-                    file.version = Some(1);
-                    file.key_id = Some(Hex(&signature.key_id).to_string());
-                    file.signature_length = Some(signature.mpis.len());
-                }
-                Attribute::Signature(signature) => {
-                    file.version = Some(signature.version as u8);
-                    file.hash = Some(signature.algorithm.name());
-                    file.key_id = Some(signature.key_id.to_string());
-                    file.signature_length = Some(signature.bytes.len());
-                }
-            }
+        Some(Ok(attribute)) => attribute,
+    };
+    fields.attribute = Some(attribute.attribute_type().name());
+    match attribute {
+        Attribute::Digest(digest) | Attribute::DigestNg(digest) => {
+            fields.hash = Some(digest.algorithm().name());
+            fields.digest = Some(Hex(digest.as_bytes()).to_string());
+        }
+        Attribute::EvmHmac(hmac) => fields.digest = Some(Hex(hmac).to_string()),
+        Attribute::SignatureV1(signature) => {
+            fields.version = Some(1);
+            fields.key_id = Some(Hex(&signature.key_id).to_string());
+            fields.signature_length = Some(signature.mpis.len());
+        }
+        Attribute::Signature(signature) => {
+            fields.version = Some(signature.version as u8);
+            fields.hash = Some(signature.algorithm.name());
+            fields.key_id = Some(signature.key_id.to_string());
+            fields.signature_length = Some(signature.bytes.len());
         }
     }
-    file
+    fields
 }

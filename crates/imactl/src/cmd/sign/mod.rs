@@ -1,6 +1,7 @@
 //! `imactl sign`
 
 mod report;
+mod rpm;
 mod tar;
 pub(super) mod tree;
 
@@ -9,7 +10,7 @@ use clap::Args;
 use ima_format::kind::Kind;
 
 use crate::container::ResultArgs;
-use crate::kind::{not_dealt_with, KindArgs};
+use crate::kind::{not_dealt_with, refuse_options, KindArgs};
 use crate::output::Output;
 use crate::Outcome;
 
@@ -29,17 +30,28 @@ pub(crate) struct SignArgs {
     kind: KindArgs,
     #[command(flatten)]
     result: ResultArgs,
+    #[command(flatten)]
+    rpm: rpm::SignRpmArgs,
 }
 
 impl SignArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
-        match self.kind.resolve(&self.files.tree)? {
+        let kind = self.kind.resolve(&self.files.tree)?;
+        if kind != Kind::Rpm {
+            refuse_options(kind, &self.rpm.given())?;
+        }
+        match kind {
+            Kind::Rpm => {
+                self.result.refuse_for(Kind::Rpm)?;
+                refuse_options(Kind::Rpm, &self.files.not_for_packages())?;
+                self.rpm(output)
+            }
             Kind::Tree => {
                 self.result.refuse_for(Kind::Tree)?;
                 self.files.run(output)
             }
             Kind::Tar => self.tar(output),
-            kind @ (Kind::Rpm | Kind::Image) => Err(not_dealt_with(kind)),
+            Kind::Image => Err(not_dealt_with(kind)),
         }
     }
 }

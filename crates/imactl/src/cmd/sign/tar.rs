@@ -57,7 +57,7 @@ impl SignArgs {
         };
         let options = SignOptions {
             labeler,
-            algorithm: self.files.hash,
+            algorithm: self.files.hash(),
             mode: self.files.mode(),
             spool: Spool { directory: &directory, announce: &announce },
         };

@@ -19,10 +19,11 @@ pub(crate) struct SignTreeArgs {
     #[command(flatten)]
     pub(super) tree: TreeArgs,
     #[command(flatten)]
-    signer: SignerArgs,
-    /// Hash algorithm of the signed digest (sha1 only for very old kernels)
-    #[arg(long, value_name = "NAME", default_value = "sha256", help_heading = "Signature")]
-    pub(super) hash: HashAlgorithm,
+    pub(super) signer: SignerArgs,
+    /// Hash algorithm of the signed digest (sha1 only for very old kernels) [default: sha256; in
+    /// an RPM package that of its file digests]
+    #[arg(long, value_name = "NAME", help_heading = "Signature")]
+    hash: Option<HashAlgorithm>,
     /// Write the digest alone, which protects from accidents, not from root
     #[arg(long, conflicts_with_all = ["key", "keys", "cert", "keyid"], help_heading = "Signature")]
     hash_only: bool,
@@ -46,6 +47,17 @@ impl SignTreeArgs {
         self.tree.resolve()
     }
 
+    /// The options that mean nothing for packages, and whether they were given.
+    pub(super) fn not_for_packages(&self) -> Vec<(bool, &'static str)> {
+        let ours = [(self.hash.is_some(), "--hash"), (self.hash_only, "--hash-only")];
+        self.place.given().into_iter().chain(ours).collect()
+    }
+
+    /// The hash algorithm of the signed digest.
+    pub(super) fn hash(&self) -> HashAlgorithm {
+        self.hash.unwrap_or(HashAlgorithm::Sha256)
+    }
+
     /// Signs these files.
     pub(crate) fn run_on(&self, tree: &tree::Tree, output: &mut Output) -> Result<Outcome> {
         self.with_labeler(output, |labeler, output| self.sign(tree, labeler, output))
@@ -59,11 +71,11 @@ impl SignTreeArgs {
     ) -> Result<T> {
         if self.hash_only {
             // before the first file, not at each
-            Labeler::Digest.check(self.hash)?;
+            Labeler::Digest.check(self.hash())?;
             return sign(Labeler::Digest, output);
         }
-        if self.hash.is_weak() {
-            match self.hash {
+        if self.hash().is_weak() {
+            match self.hash() {
                 HashAlgorithm::Sha1 => output.warn("sha1 is weak: collisions can be made"),
                 weak => {
                     let message = format!("no signatures over {weak}: collisions can be made");
@@ -72,10 +84,10 @@ impl SignTreeArgs {
             }
         }
         let signer = self.signer.resolve(output)?;
-        let what = format!("{} over {}", describe(&signer), self.hash);
+        let what = format!("{} over {}", describe(&signer), self.hash());
         output.line(Level::Verbose, &format!("signing with {what}"))?;
         let labeler = Labeler::Signature(&signer);
-        labeler.check(self.hash)?;
+        labeler.check(self.hash())?;
         sign(labeler, output)
     }
 
@@ -90,7 +102,7 @@ impl SignTreeArgs {
 
     /// Who tells of the files.
     pub(super) fn reporter(&self) -> Reporter {
-        Reporter::new(self.hash, self.mode(), self.dry_run)
+        Reporter::new(self.hash(), self.mode(), self.dry_run)
     }
 
     fn sign(
@@ -101,7 +113,7 @@ impl SignTreeArgs {
     ) -> Result<Outcome> {
         let options = SignOptions {
             labeler,
-            algorithm: self.hash,
+            algorithm: self.hash(),
             place: self.place.resolve(),
             mode: self.mode(),
             dry_run: self.dry_run,

@@ -1,6 +1,7 @@
 //! `imactl verify`
 
 mod report;
+mod rpm;
 mod tar;
 pub(super) mod tree;
 
@@ -8,7 +9,7 @@ use anyhow::Result;
 use clap::Args;
 use ima_format::kind::Kind;
 
-use crate::kind::{not_dealt_with, KindArgs};
+use crate::kind::{not_dealt_with, refuse_options, KindArgs};
 use crate::output::Output;
 use crate::Outcome;
 
@@ -22,14 +23,25 @@ pub(crate) struct VerifyArgs {
     files: tree::VerifyTreeArgs,
     #[command(flatten)]
     kind: KindArgs,
+    /// Of RPM packages, unpack the payload, too, and compare each file with its digest
+    #[arg(long, help_heading = "Packages")]
+    payload: bool,
 }
 
 impl VerifyArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
-        match self.kind.resolve(&self.files.tree)? {
+        let kind = self.kind.resolve(&self.files.tree)?;
+        if kind != Kind::Rpm {
+            refuse_options(kind, &[(self.payload, "--payload")])?;
+        }
+        match kind {
+            Kind::Rpm => {
+                refuse_options(Kind::Rpm, &self.files.not_for_packages())?;
+                self.rpm(output)
+            }
             Kind::Tree => self.files.run(output),
             Kind::Tar => self.tar(output),
-            kind @ (Kind::Rpm | Kind::Image) => Err(not_dealt_with(kind)),
+            Kind::Image => Err(not_dealt_with(kind)),
         }
     }
 }

@@ -19,8 +19,9 @@ pub(crate) struct VerifyTreeArgs {
     #[command(flatten)]
     keyring: KeyringArgs,
     /// What the policy asks for: with digest, a matching digest is valid too
-    #[arg(long, value_name = "WHAT", default_value = "signature", help_heading = "Verdict")]
-    require: Require,
+    /// [default: signature]
+    #[arg(long, value_name = "WHAT", help_heading = "Verdict")]
+    require: Option<Require>,
     #[command(flatten, next_help_heading = "Place")]
     pub(super) place: PlaceArgs,
 }
@@ -48,11 +49,16 @@ impl VerifyTreeArgs {
         reporter.conclude(bar.finish(), output)
     }
 
+    /// The options that mean nothing for packages, and whether they were given.
+    pub(super) fn not_for_packages(&self) -> Vec<(bool, &'static str)> {
+        self.place.given().into_iter().chain([(self.require.is_some(), "--require")]).collect()
+    }
+
     /// The trusted keys, and what is asked of files.
     pub(super) fn trust(&self, output: &mut Output) -> Result<(Keyring, Requirement)> {
         let requirement = match self.require {
-            Require::Signature => Requirement::Signature,
-            Require::Digest => Requirement::Digest,
+            None | Some(Require::Signature) => Requirement::Signature,
+            Some(Require::Digest) => Requirement::Digest,
         };
         Ok((self.keyring.resolve(output)?, requirement))
     }

@@ -1,0 +1,116 @@
+//! The new package: whole under its name, or not there.
+
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, Permissions};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::{fchown, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use super::{Content, PackageError};
+
+/// Where a new package goes.
+#[derive(Debug)]
+pub enum Destination {
+    /// In the place of the old one.
+    Replace,
+    /// Into a directory.
+    Directory(OutputDirectory),
+}
+
+/// A directory to which packages go under their own names.
+#[derive(Debug)]
+pub struct OutputDirectory {
+    path: PathBuf,
+    /// Names that packages of this run bear.
+    taken: Mutex<HashSet<OsString>>,
+}
+
+impl OutputDirectory {
+    /// A directory that is there. What bears a package's name in it is replaced, but not a
+    /// package of the same run.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, taken: Mutex::default() }
+    }
+
+    fn take(&self, name: &OsStr) -> Result<PathBuf, PackageError> {
+        let path = self.path.join(name);
+        // a set is whole even if a thread panicked beside it
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        match taken.insert(name.to_owned()) {
+            true => Ok(path),
+            false => Err(PackageError::NameTaken(path)),
+        }
+    }
+}
+
+/// Writes the package with this signature header in place of its own. A package that would be
+/// the same stays untouched.
+pub(super) fn write(
+    content: &Content<'_>,
+    header: &[u8],
+    destination: &Destination,
+    dry_run: bool,
+) -> Result<(), PackageError> {
+    content.open.check_unchanged()?;
+    let path = match destination {
+        Destination::Replace if header == content.signature.bytes() => return Ok(()),
+        Destination::Replace => content.candidate.path.clone(),
+        Destination::Directory(directory) => {
+            directory.take(content.candidate.path.file_name().unwrap_or_default())?
+        }
+    };
+    if dry_run {
+        return Ok(());
+    }
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let staged = stage(content, header, directory.unwrap_or(Path::new(".")))
+        .map_err(|source| PackageError::Write { path: path.clone(), source })?;
+    // what was copied is what was read and signed
+    content.open.check_unchanged()?;
+    match staged.persist(&path) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(PackageError::Write { path, source: error.error }),
+    }
+}
+
+/// The new package under a name of its own, on the disc.
+fn stage(
+    content: &Content<'_>,
+    header: &[u8],
+    directory: &Path,
+) -> io::Result<tempfile::NamedTempFile<File>> {
+    let old = content.open.file.metadata()?;
+    let mut staged = tempfile::Builder::new().prefix(".imactl-").tempfile_in(directory)?;
+    let file = staged.as_file_mut();
+    if header.len() == content.signature.bytes().len() {
+        // nothing moves: on file systems that share blocks the copy is one of references
+        copy_from(&content.open.file, 0, file)?;
+        file.seek(SeekFrom::Start(content.lead.len() as u64))?;
+        file.write_all(header)?;
+    } else {
+        file.write_all(content.lead)?;
+        file.write_all(header)?;
+        copy_from(&content.open.file, content.main_offset, file)?;
+    }
+    let new = file.metadata()?;
+    if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
+        match fchown(&*file, Some(old.uid()), Some(old.gid())) {
+            // an ordinary user's copy is the user's
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            other => other?,
+        }
+    }
+    file.set_permissions(Permissions::from_mode(old.mode() & 0o7777))?;
+    file.sync_all()?;
+    Ok(staged)
+}
+
+/// Appends what a file has from an offset on: by reference or within the kernel where the file
+/// system can (`copy_file_range`).
+fn copy_from(mut from: &File, offset: u64, to: &mut File) -> io::Result<()> {
+    from.seek(SeekFrom::Start(offset))?;
+    io::copy(&mut from, to)?;
+    Ok(())
+}

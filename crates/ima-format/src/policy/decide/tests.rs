@@ -375,6 +375,23 @@ fn direct_reads_are_refused_or_let_through_unseen() {
 }
 
 #[test]
+fn the_oldest_template_cannot_tell_of_a_direct_read() {
+    let kernel = Kernel::default();
+    let file = OpenFile { direct: true, ..OpenFile::at_rest(5, AttributeRead::Missing) };
+    for (template, causes, measured) in [
+        // it computes a digest of its own, which fails again
+        ("ima", &[Cause::FailedDirectio, Cause::Failed][..], None),
+        ("ima-ng", &[Cause::FailedDirectio], Some(10)),
+    ] {
+        let policy = policy(&std::format!("measure template={template} permit_directio\n"));
+        let decider = Decider::new(&policy, &kernel, Mode::Enforce);
+        let outcome = decider.process(&reading(), &file, &mut Inode::default(), &PLAIN);
+        assert_eq!((&*outcome.causes, outcome.measured), (causes, measured), "{template}");
+        assert_eq!(outcome.verdict, Verdict::Allowed);
+    }
+}
+
+#[test]
 fn writers_elsewhere_are_told() {
     let mapped = OpenFile { mapped_writable: true, ..with_attribute(&HASHED) };
     let event = on(Func::MmapCheck, AccessSet::EXEC);

@@ -2,6 +2,7 @@
 
 mod bench;
 mod demo;
+mod foreign;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,6 +29,7 @@ enum Command {
     Shell(Shell),
     Demo(demo::Demo),
     Bench(bench::Bench),
+    Image(foreign::Foreign),
 }
 
 /// Build kernels, or find them in the cache; prints where they are
@@ -68,6 +70,7 @@ fn main() -> Result<()> {
         Command::Shell(shell) => shell.run(),
         Command::Demo(demo) => demo.run(),
         Command::Bench(bench) => bench.run(),
+        Command::Image(image) => image.run(),
     }
 }
 

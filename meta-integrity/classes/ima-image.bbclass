@@ -14,8 +14,10 @@
 IMA_SIGN_ROOTFS ??= "all"
 IMA_SIGN_EXCLUDE ??= ""
 
-# Without these words tar leaves the attributes behind.
+# Without these words tar leaves the attributes behind. The others keep out of the archive what
+# differs from build to build: times of access and change, and tar's process id.
 IMAGE_CMD_TAR:append = " --xattrs --xattrs-include=security.ima"
+IMAGE_CMD_TAR:append = " --pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime"
 
 def ima_image_types(d):
     """The image types that can carry extended attributes."""

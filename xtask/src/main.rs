@@ -4,6 +4,7 @@ mod architecture;
 mod bench;
 mod crates;
 mod init;
+mod oe;
 mod test;
 
 use std::path::Path;
@@ -22,6 +23,7 @@ const TASKS: &[Task] = &[
     ("init", "builds imactl-init [--target TRIPLE]; checks that it is static and small", init::run),
     ("lint", "rustfmt, clippy with warnings denied, the crates' direction", lint),
     ("kernels", "builds the lab's kernels, or finds them in its cache", kernels),
+    ("oe", "the layer in a real BitBake, its image booted; needs IMACTL_OE_DIR", oe::run),
     ("test", "everything that CI checks; names of parts run those alone", test::run),
 ];
 

@@ -1,4 +1,5 @@
 SUMMARY = "What an initramfs needs to load the IMA certificate and the policy"
+DESCRIPTION = "imactl-init, the certificates that it loads, and the policy that secures the boot."
 
 inherit packagegroup features_check
 

@@ -1,4 +1,5 @@
 SUMMARY = "What a system under IMA appraisal has on its root file system"
+DESCRIPTION = "imactl, the certificates, further policies, and a static, signed switch_root."
 
 inherit packagegroup features_check
 

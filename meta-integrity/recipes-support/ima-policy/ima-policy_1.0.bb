@@ -2,7 +2,6 @@ SUMMARY = "IMA policies for the initramfs and for the root file system"
 DESCRIPTION = "The policy that secures the boot, and policies that add to it later. \
 IMA_POLICY_INITRAMFS names a file to use in place of the default policy; IMA_POLICY_ROOT names \
 files that the root file system brings, which the kernel takes because the image signs them."
-HOMEPAGE = "https://docs.kernel.org/admin-guide/abi-testing.html"
 SECTION = "security"
 LICENSE = "MIT | Apache-2.0"
 LIC_FILES_CHKSUM = "file://${COMMON_LICENSE_DIR}/MIT;md5=0835ade698e0bcf8506ecda2f7b4f302 \
@@ -14,13 +13,12 @@ REQUIRED_DISTRO_FEATURES = "ima"
 
 SRC_URI = "file://ima_policy.default;subdir=${BP}"
 
-INHIBIT_DEFAULT_DEPS = "1"
-
 # Absolute paths.
 IMA_POLICY_INITRAMFS ??= ""
 IMA_POLICY_ROOT ??= ""
 
-DEPENDS = "imactl-native"
+DEPENDS += "imactl-native"
+INHIBIT_DEFAULT_DEPS = "1"
 
 do_configure[noexec] = "1"
 

@@ -1,4 +1,4 @@
-SUMMARY = "The initramfs stage: loads certificates and policies, hands over to the real root"
+SUMMARY = "Initramfs stage: loads certificates and policies, switches root"
 DESCRIPTION = "One static program without a C library, as /init of an initramfs of its own or as \
 the last step of another's. On the real root it serves as a switch_root that is signed."
 

@@ -6,7 +6,7 @@ require imactl-source.inc
 
 inherit pkgconfig
 
-DEPENDS = "openssl"
+DEPENDS += "openssl"
 
 # OpenEmbedded's OpenSSL, not one that the crate openssl-src builds.
 CARGO_BUILD_FLAGS += "--package imactl --no-default-features"

@@ -2,7 +2,6 @@ SUMMARY = "Certificates that images are signed under"
 DESCRIPTION = "The certificates of the keys that sign an image, as packages. No private key is in \
 any of them. The task prepare_keys makes the sample keys, or checks the user's; all that signs \
 depends on it."
-HOMEPAGE = "https://docs.kernel.org/security/IMA-templates.html"
 SECTION = "security"
 LICENSE = "MIT"
 LIC_FILES_CHKSUM = "file://${COMMON_LICENSE_DIR}/MIT;md5=0835ade698e0bcf8506ecda2f7b4f302"

@@ -1,0 +1,64 @@
+//! `lab image`: boots an image that somebody else built, and tries.
+
+use std::path::PathBuf;
+
+use anyhow::{ensure, Result};
+use clap::Args;
+use lab::image::Image;
+use lab::kernel::{self, Kernel, Series, Variant};
+use lab::keys::KeyStore;
+use lab::machine::{Disc, Machine};
+use lab::protocol::Errno;
+
+/// Boot an image that somebody else built, under enforcement
+///
+/// The initramfs has to load the certificate and the policy. The disc is an ext4 file system with
+/// the lab's agent as /sbin/init, a static /bin/busybox, and a script /bin/script.
+#[derive(Debug, Args)]
+pub(crate) struct Foreign {
+    /// The root file system
+    #[arg(long)]
+    disc: PathBuf,
+    /// The initramfs
+    #[arg(long)]
+    initramfs: PathBuf,
+    /// The key store that the image was signed with
+    #[arg(long)]
+    keys: PathBuf,
+    /// 6.1 or 6.12 [default: both]
+    kernel: Vec<Series>,
+}
+
+impl Foreign {
+    pub(crate) fn run(self) -> Result<()> {
+        let store = KeyStore::at(self.keys.clone());
+        let series = if self.kernel.is_empty() { &Series::ALL[..] } else { &self.kernel };
+        for &series in series {
+            self.try_on(&kernel::prepare(series, Variant::Full)?, &store)?;
+            println!("Linux {series}: signed files run, others do not");
+        }
+        Ok(())
+    }
+
+    fn try_on(&self, kernel: &Kernel, store: &KeyStore) -> Result<()> {
+        let disc = Image::copy_of(&self.disc)?;
+        let machine = Machine::new(kernel)
+            .trusting(&store.system_certificate()?)
+            .append("root=/dev/vda rw ima_appraise=enforce")
+            .initramfs_file(&self.initramfs)
+            .disc(&disc, Disc::Discarded);
+        let mut guest = machine.boot()?;
+        ensure!(guest.boot_says("rules in force"), "no policy was loaded:\n{}", guest.console());
+        ensure!(guest.agent() == 1, "the agent is not the root's init");
+
+        guest.execute(&["/bin/busybox", "true"])?.is_allowed();
+        guest.execute(&["/bin/script"])?.is_allowed();
+        guest.copy("/bin/busybox", "/opt/copy")?.is_allowed();
+        let copied = guest.execute(&["/opt/copy", "true"])?;
+        copied.is_refused(Errno::EACCES, "IMA-signature-required");
+        guest.execute(&["/bin/busybox", "sh", "-c", "echo '# more' >> /bin/script"])?.is_allowed();
+        let changed = guest.execute(&["/bin/script"])?;
+        changed.is_refused(Errno::EACCES, "invalid-signature");
+        guest.power_off().map(drop)
+    }
+}

@@ -1,0 +1,139 @@
+"""Reads the layer with BitBake's own parser, over the core layer beside this file, and checks what
+it comes to: asleep, with sample keys, with a user's keys.
+
+    parse.py LAYER SCRIPTS      shell functions are written to the directory SCRIPTS
+"""
+
+import glob
+import logging
+import os
+import shutil
+import sys
+import tempfile
+
+import bb
+import bb.cache
+import bb.cookerdata
+import bb.data
+import bb.event
+import bb.parse
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+SERIES = ['scarthgap', 'wrynose']
+AWAKE = 'DISTRO_FEATURES = "ima modsign"\n'
+CONFIGURATIONS = {
+    'asleep': 'DISTRO_FEATURES = "systemd"\n',
+    'sample': AWAKE + 'SIGNING_MODEL = "sample"\n',
+    'user': AWAKE + 'SIGNING_MODEL = "user"\n' + ''.join(
+        '%s_DIR = "/keys/%s"\n' % (name, name.lower()) for name in
+        ['IMA_KEYS', 'SYSTEM_TRUSTED_KEYS', 'SECONDARY_TRUSTED_KEYS', 'MODSIGN_KEYS']),
+}
+SECRET = ['IMA_SIGNING_KEY', 'IMA_PASSPHRASE_FILE', 'IMA_PASSPHRASE_ENV', 'MODSIGN_KEY',
+    'MODSIGN_PASSPHRASE_FILE', 'BB_ORIGENV']
+
+def parse(directory, layer, series, text):
+    """The datastores of all recipes, by their names; those that are skipped have None."""
+    conf = os.path.join(directory, 'conf')
+    os.makedirs(conf, exist_ok=True)
+    with open(os.path.join(conf, 'bblayers.conf'), 'w') as file:
+        layers = '%s %s' % (os.path.join(HERE, 'core'), layer)
+        file.write('BBPATH = "${TOPDIR}"\nBBFILES ?= ""\nSTUB_SERIES = "%s"\nBBLAYERS = "%s"\n'
+            % (series, layers))
+    with open(os.path.join(conf, 'local.conf'), 'w') as file:
+        file.write(text)
+    os.chdir(directory)
+    configuration = bb.cookerdata.CookerConfiguration()
+    configuration.env = {'PATH': os.environ['PATH']}
+    builder = bb.cookerdata.CookerDataBuilder(configuration, False)
+    builder.parseBaseConfiguration()
+    files = [file for pattern in builder.data.getVar('BBFILES').split() for file in glob.glob(pattern)]
+    recipes = [file for file in files if file.endswith('.bb')]
+    appends = [file for file in files if file.endswith('.bbappend')]
+    found = {}
+    for recipe in sorted(recipes):
+        mine = [file for file in appends if applies(file, recipe)]
+        stores = builder.parseRecipeVariants(recipe, mine, layername='')
+        for variant, store in stores.items():
+            name = os.path.basename(recipe).split('.bb')[0].split('_')[0]
+            found[name + ('-' + variant if variant else '')] = \
+                None if store.getVar('__SKIPPED') else store
+    used = [file for file in appends if any(applies(file, recipe) for recipe in recipes)]
+    assert sorted(used) == sorted(appends), 'appends dangle: %s' % (set(appends) - set(used))
+    return builder.data, found
+
+def applies(append, recipe):
+    name = os.path.basename(append)[:-len('.bbappend')]
+    stem = os.path.basename(recipe)[:-len('.bb')]
+    return stem.startswith(name[:-1]) if name.endswith('%') else stem == name
+
+def check_asleep(config, recipes):
+    assert 'integrity' not in (config.getVar('INHERIT') or ''), config.getVar('INHERIT')
+    assert 'ima' not in (config.getVar('IMAGE_CLASSES') or '')
+    for name in ['key-store', 'ima-policy', 'packagegroup-ima', 'integrity-initramfs']:
+        assert recipes[name] is None, '%s is not skipped' % name
+    for name, store in recipes.items():
+        if store is not None and not name.startswith('imactl'):
+            for variable in ['SRC_URI', 'EXTRA_OEMAKE', 'PACKAGECONFIG']:
+                assert not (store.getVar(variable) or '').strip(), (name, variable)
+
+def check_awake(config, recipes):
+    skipped = [name for name, store in recipes.items() if store is None]
+    assert not skipped, 'skipped: %s' % skipped
+    ignored = config.getVar('BB_BASEHASH_IGNORE_VARS').split()
+    for name in SECRET:
+        assert name in ignored, '%s is part of the hashes of tasks' % name
+    kernel = recipes['linux-yocto']
+    for option in ['integrity', 'ima', 'modsign']:
+        assert 'file://%s.scc file://%s.cfg' % (option, option) in kernel.getVar('SRC_URI')
+    assert 'CONFIG_MODULE_SIG_KEY=' in kernel.getVar('EXTRA_OEMAKE')
+    assert 'plugins' in recipes['rpm'].getVar('PACKAGECONFIG')
+    image, initramfs = recipes['integrity-image-minimal'], recipes['integrity-initramfs']
+    assert 'ima_sign_rootfs' in image.getVarFlag('do_image', 'postfuncs')
+    assert 'ima_sign_rootfs' not in (initramfs.getVarFlag('do_image', 'postfuncs') or '')
+    assert '--xattrs' in image.getVar('IMAGE_CMD_TAR')
+    check_identity(recipes['key-store'])
+
+def check_identity(store):
+    """Tasks see the keys change, and nothing else of them."""
+    _, generated, _ = bb.data.generate_dependencies(store,
+        set(store.getVar('BB_BASEHASH_IGNORE_VARS').split()))[:3]
+    assert 'IMA_IDENTITY' in generated['do_install'], sorted(generated['do_install'])
+    for task in ['do_install', 'do_prepare_keys']:
+        assert not set(SECRET) & set(generated[task]), task
+
+def write_scripts(recipes, directory):
+    """Each shell function as a script of its own, as BitBake would run it."""
+    for name, store in recipes.items():
+        if store is None:
+            continue
+        for key in store.keys():
+            flags = store.getVarFlags(key) or {}
+            if not flags.get('func') or flags.get('python'):
+                continue
+            body = store.getVar(key).strip()
+            if body in ('', ':'):
+                continue
+            with open(os.path.join(directory, '%s.%s.sh' % (name, key)), 'w') as file:
+                file.write('#!/bin/sh\nset -e\n%s() {\n%s\n}\n%s\n' % (key, body, key))
+
+def main():
+    layer, scripts = map(os.path.abspath, sys.argv[1:])
+    logging.getLogger('BitBake').setLevel(logging.ERROR)
+    logging.basicConfig(format='%(levelname)s: %(message)s')
+    for series in SERIES:
+        for name, text in CONFIGURATIONS.items():
+            directory = tempfile.mkdtemp(prefix='imactl-layer-')
+            try:
+                config, recipes = parse(directory, layer, series, text)
+                if name == 'asleep':
+                    check_asleep(config, recipes)
+                else:
+                    check_awake(config, recipes)
+                    write_scripts(recipes, scripts)
+            finally:
+                os.chdir('/')
+                shutil.rmtree(directory)
+            print('%s, %s: %d recipes' % (series, name, len(recipes)))
+
+if __name__ == '__main__':
+    main()

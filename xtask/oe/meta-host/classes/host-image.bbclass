@@ -1,0 +1,28 @@
+# Keeps images from what only a real build can give: an SDK, a dynamic loader's cache, kernel
+# modules, scripts that packages run on the target.
+
+NO_RECOMMENDATIONS = "1"
+LDCONFIGDEPEND = ""
+KERNELDEPMODDEPEND = ""
+KERNEL_DEPLOY_DEPEND = ""
+EXTRA_IMAGEDEPENDS = ""
+ROOTFS_BOOTSTRAP_INSTALL = ""
+ROOTFS_POSTPROCESS_COMMAND = ""
+IMAGE_PREPROCESS_COMMAND:prepend = "host_image_tidy "
+
+# The host's dnf logs below the root file system, under the path of the log on the host.
+host_image_tidy() {
+    rm -rf ${IMAGE_ROOTFS}${WORKDIR}
+    directory=${@os.path.dirname(d.getVar('WORKDIR'))}
+    while [ "$directory" != / ]; do
+        rmdir --ignore-fail-on-non-empty "${IMAGE_ROOTFS}$directory"
+        directory=$(dirname "$directory")
+    done
+}
+
+python () {
+    for task in ['do_populate_sdk', 'do_populate_sdk_ext', 'do_sdk_depends', 'do_testimage', 'do_testsdk']:
+        bb.build.deltask(task, d)
+        for flag in ['depends', 'rdepends']:
+            d.delVarFlag(task, flag)
+}

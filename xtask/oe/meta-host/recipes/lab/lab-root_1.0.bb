@@ -1,0 +1,22 @@
+SUMMARY = "A root file system that the kernel lab can ask things of"
+DESCRIPTION = "The lab's agent as init, a static busybox, and a configuration file."
+
+require ../programs.inc
+
+PROGRAMS = "lab-agent busybox"
+
+do_install() {
+    for directory in dev mnt opt proc run sys tmp var; do
+        install -d ${D}/$directory
+    done
+    install -D -m 0755 ${IMACTL_PROGRAMS}/lab-agent ${D}/sbin/init
+    install -D -m 0755 ${IMACTL_PROGRAMS}/busybox ${D}/bin/busybox
+    ln -s busybox ${D}/bin/sh
+    printf '#!/bin/sh\nexit 0\n' > ${D}/bin/script
+    chmod 0755 ${D}/bin/script
+    install -d ${D}${sysconfdir}
+    echo lab > ${D}${sysconfdir}/hostname
+}
+
+FILES:${PN} = "/"
+CONFFILES:${PN} = "${sysconfdir}/hostname"

@@ -1,0 +1,232 @@
+//! Build directories, and BitBake in them as an ordinary user.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{ensure, Context, Result};
+
+use super::output;
+use crate::root;
+
+/// Who builds where this task runs as root, which BitBake refuses to do.
+const USER: &str = "oebuild";
+
+/// What a series' layers are checked out to.
+#[derive(Debug)]
+pub(super) struct Checkout {
+    series: String,
+    directory: PathBuf,
+}
+
+impl Checkout {
+    pub(super) fn find(all: &Path, series: &str) -> Result<Self> {
+        let directory = all.join(series);
+        for part in
+            ["oe-core/meta/conf/layer.conf", "oe-core/bitbake/bin/bitbake", "meta-oe/meta-oe"]
+        {
+            let path = directory.join(part);
+            ensure!(path.exists(), "{} is not there", path.display());
+        }
+        Ok(Self { series: series.to_owned(), directory })
+    }
+
+    pub(super) fn series(&self) -> &str {
+        &self.series
+    }
+
+    fn core(&self) -> PathBuf {
+        self.directory.join("oe-core")
+    }
+
+    fn layers(&self) -> Vec<PathBuf> {
+        let layer = root().join("meta-integrity");
+        vec![self.core().join("meta"), self.directory.join("meta-oe/meta-oe"), layer]
+    }
+}
+
+/// A build directory.
+#[derive(Debug)]
+pub(super) struct Build {
+    core: PathBuf,
+    directory: PathBuf,
+    fixed: String,
+    environment: Vec<(String, String)>,
+}
+
+impl Build {
+    /// Parses only: the layer's own recipes and those that it appends to, of oe-core and meta-oe
+    /// nothing else.
+    pub(super) fn parsing(checkout: &Checkout, builds: &Path) -> Result<Self> {
+        let directory = builds.join(format!("{}-parse", checkout.series));
+        let keep = "(?!.*/(base-files|linux-yocto|linux-yocto-rt|linux-yocto-tiny|rpm|systemd)(_[^/]*)?[.]bb)";
+        let fixed = format!(
+            "require conf/distro/include/integrity.inc\n\
+             MACHINE = \"qemux86-64\"\nDISTRO = \"nodistro\"\nCONF_VERSION = \"2\"\n\
+             INIT_MANAGER = \"systemd\"\nBB_NO_NETWORK = \"1\"\nCONNECTIVITY_CHECK_URIS = \"\"\n\
+             INHERIT_DISTRO:remove = \"uninative\"\nPACKAGE_CLASSES = \"package_rpm\"\n\
+             BBMASK = \"/oe-core/meta/recipes-{keep} /meta-oe/meta-oe/\"\n\
+             require conf/task.conf\n"
+        );
+        Self::make(checkout, directory, &[], fixed)
+    }
+
+    /// Builds, with these programs in place of what cargo would build there.
+    pub(super) fn building(
+        checkout: &Checkout,
+        builds: &Path,
+        programs: &[PathBuf],
+    ) -> Result<Self> {
+        let directory = builds.join(&checkout.series);
+        // the leak test looks at all that is there: it must be this run's
+        if directory.exists() {
+            fs::remove_dir_all(&directory)
+                .with_context(|| format!("remove {}", directory.display()))?;
+        }
+        let own = directory.join("programs");
+        fs::create_dir_all(&own).with_context(|| format!("make {}", own.display()))?;
+        for program in programs {
+            let name = program.file_name().context("a program without a name")?;
+            fs::copy(program, own.join(name))
+                .with_context(|| format!("copy {}", program.display()))?;
+        }
+        let text = fs::read_to_string(root().join("xtask/oe/local.conf"))?;
+        let fixed = format!(
+            "IMACTL_PROGRAMS = \"{}\"\n\
+             BBMASK = \"/oe-core/meta/recipes-(?!.*/linux-dummy) /meta-oe/meta-oe/ \
+             /meta-integrity/recipes-support/imactl/ /meta-integrity/.*[.]bbappend$\"\n{text}",
+            own.display()
+        );
+        Self::make(checkout, directory, &[root().join("xtask/oe/meta-host")], fixed)
+    }
+
+    fn make(
+        checkout: &Checkout,
+        directory: PathBuf,
+        more: &[PathBuf],
+        fixed: String,
+    ) -> Result<Self> {
+        let (conf, home) = (directory.join("conf"), directory.join("home"));
+        for directory in [&conf, &home] {
+            fs::create_dir_all(directory)
+                .with_context(|| format!("make {}", directory.display()))?;
+        }
+        let layers: Vec<_> = checkout.layers().into_iter().chain(more.iter().cloned()).collect();
+        let layers: Vec<_> = layers.iter().map(|layer| layer.display().to_string()).collect();
+        let text = format!(
+            "BBPATH = \"${{TOPDIR}}\"\nBBFILES ?= \"\"\nBBLAYERS = \"{}\"\n",
+            layers.join(" ")
+        );
+        fs::write(conf.join("bblayers.conf"), text)?;
+        // Debian's rpm keeps its database in the home directory
+        fs::write(home.join(".rpmmacros"), "%_dbpath /var/lib/rpm\n")?;
+        Ok(Self { core: checkout.core(), directory, fixed, environment: Vec::new() })
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Where images end up.
+    pub(super) fn images(&self) -> PathBuf {
+        self.directory.join("tmp-glibc/deploy/images/qemux86-64")
+    }
+
+    /// The build's own `imactl`.
+    pub(super) fn imactl(&self) -> Command {
+        let mut imactl = Command::new(self.directory.join("programs/imactl"));
+        imactl.env_remove("IMACTL_KEYS").args(["--color", "never"]);
+        imactl
+    }
+
+    /// Sets what this step's configuration adds.
+    pub(super) fn configure(&self, text: &str) -> Result<()> {
+        fs::write(self.directory.join("conf/local.conf"), &self.fixed)?;
+        Ok(fs::write(self.directory.join("conf/task.conf"), text)?)
+    }
+
+    /// A variable for the environment that bitbake is started in.
+    pub(super) fn set_environment(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Makes an encrypted key store beside the build directory, readable to who builds.
+    pub(super) fn keys(&self, passphrase: &str) -> Result<PathBuf> {
+        let store = self.directory.with_extension("keys");
+        if store.exists() {
+            fs::remove_dir_all(&store)?;
+        }
+        let mut create = self.imactl();
+        create.args(["keys", "create", "--passphrase-env", "PASSPHRASE"]).arg(&store);
+        output(create.env("PASSPHRASE", passphrase))?;
+        give(&store)?;
+        Ok(store)
+    }
+
+    /// What bitbake printed; it must succeed.
+    pub(super) fn bitbake(&self, arguments: &[&str]) -> Result<String> {
+        self.tool("bitbake", arguments)
+    }
+
+    /// What bitbake printed; it must fail.
+    pub(super) fn bitbake_fails(&self, arguments: &[&str]) -> Result<String> {
+        let output = self.command("bitbake", arguments)?.output()?;
+        ensure!(!output.status.success(), "bitbake {arguments:?} succeeded");
+        Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    }
+
+    /// The value of a recipe's variable.
+    pub(super) fn variable(&self, recipe: &str, name: &str) -> Result<String> {
+        self.tool("bitbake-getvar", &["--value", "-r", recipe, name])
+    }
+
+    pub(super) fn tool(&self, name: &str, arguments: &[&str]) -> Result<String> {
+        let output = self.command(name, arguments)?.output()?;
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        ensure!(
+            output.status.success(),
+            "{name} {}: {}\n{text}",
+            arguments.join(" "),
+            output.status
+        );
+        Ok(text)
+    }
+
+    /// A tool in the environment that `oe-init-build-env` makes.
+    fn command(&self, name: &str, arguments: &[&str]) -> Result<Command> {
+        give(&self.directory)?;
+        let mut command = if is_root()? {
+            let mut setpriv = Command::new("setpriv");
+            let user = [format!("--reuid={USER}"), format!("--regid={USER}")];
+            setpriv.args(user).args(["--clear-groups", "env"]);
+            setpriv
+        } else {
+            Command::new("env")
+        };
+        command.args(["-i", "LC_ALL=en_US.UTF-8", "PATH=/usr/bin:/bin:/usr/sbin:/sbin"]);
+        command.arg(format!("HOME={}", self.directory.join("home").display()));
+        for (name, value) in &self.environment {
+            command.arg(format!("{name}={value}"));
+        }
+        let script = "cd \"$1\" && . ./oe-init-build-env \"$2\" >/dev/null && shift 2 && \"$@\"";
+        command.args(["bash", "-c", script, "bash"]).arg(&self.core).arg(&self.directory);
+        command.arg(name).args(arguments);
+        Ok(command)
+    }
+}
+
+/// Gives a directory to who builds.
+fn give(directory: &Path) -> Result<()> {
+    if is_root()? {
+        let owner = format!("{USER}:{USER}");
+        let hint = format!("chown to {USER}: is there such a user (useradd -m {USER})?");
+        output(Command::new("chown").args(["-R", &owner]).arg(directory)).context(hint)?;
+        fs::set_permissions(directory, Permissions::from_mode(0o755))?;
+    }
+    Ok(())
+}
+
+fn is_root() -> Result<bool> {
+    Ok(output(Command::new("id").arg("-u"))? == b"0\n")
+}

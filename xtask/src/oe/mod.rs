@@ -1,0 +1,205 @@
+//! The OpenEmbedded layer in a real BitBake, without a download: parsed with what it appends to,
+//! built to packages and images that are verified, searched for secrets, and booted.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`build`] | build directories, and BitBake in them |
+//! | [`image`] | what is in the images and packages that came of it |
+//! | [`leaks`] | looks for keys and passphrases in all that a build leaves behind |
+//!
+//! `IMACTL_OE_DIR` holds a directory for each series: `SERIES/oe-core` with bitbake in it, and
+//! `SERIES/meta-oe`. Builds go to `IMACTL_OE_BUILD`, else `IMACTL_OE_DIR/build`. What cannot be
+//! built without downloads (the kernel, imactl by the cargo classes) is not built: `xtask/oe`
+//! has the layer that stands in for it.
+
+mod build;
+mod image;
+mod leaks;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{bail, ensure, Context, Result};
+
+use crate::{cargo, init, root};
+use build::{Build, Checkout};
+use leaks::Secret;
+
+const SERIES: [&str; 2] = ["scarthgap", "wrynose"];
+/// The recipes that the layer appends to, whose appends must not dangle.
+const APPENDED: [&str; 6] =
+    ["base-files", "linux-yocto", "linux-yocto-rt", "linux-yocto-tiny", "rpm", "systemd"];
+const PASSPHRASE: &str = "Zwei-Huehner-auf-dem-Weg-nach-vorgestern";
+
+/// `cargo xtask oe [SERIES...]`: the series named, else all.
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    let directory = std::env::var_os("IMACTL_OE_DIR").map(PathBuf::from);
+    let directory = directory.context("IMACTL_OE_DIR names no directory of checkouts")?;
+    let build = std::env::var_os("IMACTL_OE_BUILD").map(PathBuf::from);
+    let build = build.unwrap_or_else(|| directory.join("build"));
+    if let Some(unknown) = arguments.iter().find(|name| !SERIES.contains(&name.as_str())) {
+        bail!("no series {unknown}; the layer is for {}", SERIES.join(" and "));
+    }
+    let programs = programs()?;
+    for series in SERIES {
+        if arguments.is_empty() || arguments.iter().any(|name| name == series) {
+            let checkout = Checkout::find(&directory, series)?;
+            check(&checkout, &build, &programs).with_context(|| series.to_owned())?;
+        }
+    }
+    Ok(())
+}
+
+/// The programs that go into the builds, by cargo.
+fn programs() -> Result<Vec<PathBuf>> {
+    const TARGET: &str = "x86_64-unknown-linux-gnu";
+    init::run(&["--target".into(), TARGET.into()])?;
+    crate::run(cargo(&["build", "--quiet", "--package", "imactl"]))?;
+    let mut agent = cargo(&["build", "--quiet", "--release", "--package", "lab-agent"]);
+    agent.args(["--target", TARGET, "--target-dir", "target/lab"]);
+    crate::run({
+        agent.env("RUSTFLAGS", "-C target-feature=+crt-static");
+        agent
+    })?;
+    let target = root().join("target");
+    Ok(vec![
+        target.join("debug/imactl"),
+        target.join(TARGET).join("release/imactl-init"),
+        target.join("lab").join(TARGET).join("release/lab-agent"),
+        "/bin/busybox".into(),
+    ])
+}
+
+fn check(checkout: &Checkout, builds: &Path, programs: &[PathBuf]) -> Result<()> {
+    let series = checkout.series();
+    step(series, "parse, with all that it appends to");
+    parse(&Build::parsing(checkout, builds)?)?;
+
+    step(series, "build with sample keys");
+    let mut build = Build::building(checkout, builds, programs)?;
+    build.configure("SIGNING_MODEL = \"sample\"\n")?;
+    let log = build.bitbake(&["lab-image", "integrity-initramfs"])?;
+    ensure!(log.contains("SAMPLE KEYS"), "nobody said that the keys are samples");
+    let sample = build.directory().join("sample-keys/store");
+    let first = image::check(&build, &sample)?;
+    let mut secrets = store_secrets(&sample, None)?;
+
+    step(series, "build again: the same bytes");
+    build.bitbake(&["-c", "cleansstate", "lab-image"])?;
+    build.bitbake(&["lab-image"])?;
+    ensure!(image::check(&build, &sample)? == first, "the image's tar is another");
+
+    step(series, "sample keys where SIGNING_MODEL is user");
+    let refusal = configure_user(&mut build, &sample, "").and_then(|()| {
+        let refusal = build.bitbake_fails(&["lab-image"])?;
+        ensure!(refusal.contains("sample keys are refused"), "not refused: {refusal}");
+        Ok(())
+    });
+    refusal?;
+
+    step(series, "build with keys of one's own, encrypted");
+    let own = build.keys(PASSPHRASE)?;
+    configure_user(&mut build, &own, "IMA_PASSPHRASE_ENV = \"OUR_PASSPHRASE\"\n")?;
+    build.set_environment("OUR_PASSPHRASE", PASSPHRASE);
+    build.bitbake(&["lab-image", "integrity-initramfs"])?;
+    image::check(&build, &own)?;
+    secrets.extend(store_secrets(&own, Some(PASSPHRASE))?);
+    secrets.push(Secret::text("the passphrase", PASSPHRASE));
+
+    step(series, "look for keys and passphrases in what the builds left");
+    leaks::check(build.directory(), &secrets)?;
+
+    step(series, "boot the image under enforcement");
+    image::boot(&build, &own)
+}
+
+fn step(series: &str, what: &str) {
+    eprintln!("-- {series}: {what}");
+}
+
+/// Parses the layer with its own recipes for imactl and all recipes that it appends to, active
+/// and asleep.
+fn parse(build: &Build) -> Result<()> {
+    build.configure("SIGNING_MODEL = \"sample\"\n")?;
+    build.bitbake(&["-p"])?;
+    let appends = build.tool("bitbake-layers", &["show-appends"])?;
+    for recipe in APPENDED {
+        let shown = appends.lines().any(|line| {
+            line.strip_prefix(recipe).is_some_and(|rest| rest.starts_with('_'))
+                && line.contains(".bb")
+        });
+        ensure!(shown, "nothing appends to {recipe}:\n{appends}");
+    }
+    let sources = build.variable("linux-yocto", "SRC_URI")?;
+    for wanted in ["file://integrity.scc", "file://ima.scc", "file://modsign.scc"] {
+        ensure!(sources.contains(wanted), "the kernel has no {wanted}: {sources}");
+    }
+    let make = build.variable("linux-yocto", "EXTRA_OEMAKE")?;
+    for wanted in ["CONFIG_SYSTEM_TRUSTED_KEYS=", "CONFIG_MODULE_SIG_KEY="] {
+        ensure!(make.contains(wanted), "make has no {wanted}: {make}");
+    }
+    let rpm = build.variable("rpm", "PACKAGECONFIG")?;
+    ensure!(rpm.contains("plugins"), "rpm has no plugins: {rpm}");
+
+    // asleep: the same recipes, and nothing of the layer in them
+    build.configure("DISTRO_FEATURES:remove = \"ima modsign\"\n")?;
+    build.bitbake(&["-p"])?;
+    for (recipe, name, unwanted) in [
+        ("linux-yocto", "SRC_URI", "integrity.scc"),
+        ("linux-yocto", "EXTRA_OEMAKE", "CONFIG_"),
+        ("rpm", "PACKAGECONFIG", "plugins"),
+    ] {
+        let value = build.variable(recipe, name)?;
+        ensure!(
+            !value.contains(unwanted),
+            "without ima, {name} of {recipe} has {unwanted}: {value}"
+        );
+    }
+    Ok(())
+}
+
+fn configure_user(build: &mut Build, store: &Path, more: &str) -> Result<()> {
+    let mut text = String::from("SIGNING_MODEL = \"user\"\n");
+    for (name, directory) in [
+        ("IMA_KEYS_DIR", "ima_keys"),
+        ("SYSTEM_TRUSTED_KEYS_DIR", "system_trusted_keys"),
+        ("SECONDARY_TRUSTED_KEYS_DIR", "secondary_trusted_keys"),
+        ("MODSIGN_KEYS_DIR", "modsign_keys"),
+    ] {
+        text += &format!("{name} = \"{}\"\n", store.join(directory).display());
+    }
+    build.configure(&(text + more))
+}
+
+/// The private keys of a store.
+fn store_secrets(store: &Path, passphrase: Option<&str>) -> Result<Vec<Secret>> {
+    let mut secrets = Vec::new();
+    for directory in fs::read_dir(store)? {
+        let directory = directory?.path();
+        if !directory.is_dir() {
+            continue;
+        }
+        for file in fs::read_dir(&directory)? {
+            let path = file?.path();
+            if path.extension().is_some_and(|extension| extension == "key") {
+                secrets.push(Secret::key(&path, passphrase)?);
+            }
+        }
+    }
+    ensure!(secrets.len() == 4, "{}: {} private keys", store.display(), secrets.len());
+    Ok(secrets)
+}
+
+/// Runs a command and gives its standard output.
+fn output(command: &mut Command) -> Result<Vec<u8>> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    ensure!(
+        output.status.success(),
+        "{command:?}: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(output.stdout)
+}

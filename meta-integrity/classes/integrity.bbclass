@@ -1,8 +1,17 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # Inherited by the configuration (conf/layer.conf) where DISTRO_FEATURES holds "ima" or "modsign".
+#
+# IMA_POLICY_INITRAMFS  a file with the policy that the initramfs loads, in place of the default one
+# IMA_POLICY_ROOT       files with policies that the root file system brings: the image signs them,
+#                       and the kernel adds their rules
 
 inherit ima-keys
+
+IMA_POLICY_DEFAULT = "${INTEGRITY_LAYERDIR}/recipes-support/ima-policy/files/ima_policy.default"
+IMA_POLICY_INITRAMFS ??= ""
+IMA_POLICY_ROOT ??= ""
+BB_BASEHASH_IGNORE_VARS:append = " INTEGRITY_LAYERDIR"
 
 addhandler integrity_check_model
 integrity_check_model[eventmask] = "bb.event.BuildStarted"

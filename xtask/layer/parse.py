@@ -10,6 +10,11 @@ import os
 import shutil
 import sys
 import tempfile
+import types
+
+# the package leaves out the hash equivalence server, which no parsing needs
+for module in ['hashserv', 'hashserv.client']:
+    sys.modules[module] = types.ModuleType(module)
 
 import bb
 import bb.cache
@@ -26,7 +31,9 @@ CONFIGURATIONS = {
     'sample': AWAKE + 'SIGNING_MODEL = "sample"\n',
     'user': AWAKE + 'SIGNING_MODEL = "user"\n' + ''.join(
         '%s_DIR = "/keys/%s"\n' % (name, name.lower()) for name in
-        ['IMA_KEYS', 'SYSTEM_TRUSTED_KEYS', 'SECONDARY_TRUSTED_KEYS', 'MODSIGN_KEYS']),
+        ['IMA_KEYS', 'SYSTEM_TRUSTED_KEYS', 'SECONDARY_TRUSTED_KEYS', 'MODSIGN_KEYS'])
+        + 'MODSIGN_PASSPHRASE_FILE = "/keys/passphrase"\n'
+        + 'IMA_POLICY_INITRAMFS = "/policies/first"\nIMA_POLICY_ROOT = "/policies/a /policies/b"\n',
 }
 SECRET = ['IMA_SIGNING_KEY', 'IMA_PASSPHRASE_FILE', 'IMA_PASSPHRASE_ENV', 'MODSIGN_KEY',
     'MODSIGN_PASSPHRASE_FILE', 'BB_ORIGENV']
@@ -110,7 +117,7 @@ def write_scripts(recipes, directory):
             flags = store.getVarFlags(key) or {}
             if not flags.get('func') or flags.get('python'):
                 continue
-            body = store.getVar(key).strip()
+            body = (store.getVar(key) or '').strip()
             if body in ('', ':'):
                 continue
             with open(os.path.join(directory, '%s.%s.sh' % (name, key)), 'w') as file:
@@ -129,6 +136,7 @@ def main():
                     check_asleep(config, recipes)
                 else:
                     check_awake(config, recipes)
+                if name == 'user':  # all variables are set, so nothing is an empty list
                     write_scripts(recipes, scripts)
             finally:
                 os.chdir('/')

@@ -4,6 +4,7 @@ mod architecture;
 mod bench;
 mod crates;
 mod init;
+mod layer;
 mod oe;
 mod test;
 
@@ -21,7 +22,7 @@ const TASKS: &[Task] = &[
     ("demo", "keys, a signed Debian, a kernel that refuses", demo),
     ("install", "installs imactl and imactl-init where cargo install does", init::install),
     ("init", "builds imactl-init [--target TRIPLE]; checks that it is static and small", init::run),
-    ("lint", "rustfmt, clippy with warnings denied, the crates' direction", lint),
+    ("lint", "rustfmt, clippy with warnings denied, the crates' direction and list", lint),
     ("kernels", "builds the lab's kernels, or finds them in its cache", kernels),
     ("oe", "the layer in a real BitBake, its image booted; needs IMACTL_OE_DIR", oe::run),
     ("test", "everything that CI checks; names of parts run those alone", test::run),
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
 }
 
 fn lint(_: &[String]) -> Result<()> {
+    crates::run(&["--check".into()])?;
     for tool in ["fmt", "clippy"] {
         let found =
             cargo(&[tool, "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();

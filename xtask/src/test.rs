@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{bail, Context, Result};
 
-use crate::{cargo, init, kernels, lint};
+use crate::{cargo, init, kernels, layer, lint};
 
 /// A part of the test run: its name, and what it does.
 type Part = (&'static str, fn(&mut Counts) -> Result<()>);
@@ -19,6 +19,7 @@ const PARTS: &[Part] = &[
         cargo_test(&["--manifest-path", "fuzz/Cargo.toml", "--no-default-features"], counts)
     }),
     ("init", |_| init::run(&[])),
+    ("layer", |_| layer::check()),
     ("lab", |counts| {
         kernels(&[])?;
         cargo_test(&["--package", "lab", "--no-fail-fast"], counts)

@@ -8,9 +8,9 @@ REQUIRED_DISTRO_FEATURES = "ima"
 # imactl-init is here for initramfs images that end with a switch_root on the real root: it is
 # static, and signed as all of the root is.
 RDEPENDS:${PN} = "\
+    ima-policy-root \
     imactl \
     imactl-init \
-    ima-policy-root \
     key-store-ima-cert \
     key-store-secondary-trusted-cert \
     key-store-system-trusted-cert \

@@ -13,10 +13,6 @@ REQUIRED_DISTRO_FEATURES = "ima"
 
 SRC_URI = "file://ima_policy.default;subdir=${BP}"
 
-# Absolute paths.
-IMA_POLICY_INITRAMFS ??= ""
-IMA_POLICY_ROOT ??= ""
-
 DEPENDS += "imactl-native"
 INHIBIT_DEFAULT_DEPS = "1"
 
@@ -36,7 +32,7 @@ do_install() {
         install -m 0400 ${IMA_POLICY_INITRAMFS} ${D}${sysconfdir}/ima/ima_policy
     fi
     for policy in ${IMA_POLICY_ROOT}; do
-        install -m 0400 "$policy" ${D}${sysconfdir}/ima/ima_policy.$(basename "$policy")
+        install -m 0400 "$policy" "${D}${sysconfdir}/ima/ima_policy.$(basename "$policy")"
     done
 }
 

@@ -1,0 +1,106 @@
+//! What can be checked of the OpenEmbedded layer where no checkout of OpenEmbedded is at hand:
+//! BitBake's own parser over a stub of the core layer, shellcheck on what the recipes' shell
+//! functions come to, and oelint-adv. `cargo xtask oe` does the rest.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{ensure, Context, Result};
+
+use crate::{root, run};
+
+/// What oelint-adv looks at.
+const LINTED: [&str; 4] = ["bb", "bbappend", "bbclass", "conf"];
+
+pub(crate) fn check() -> Result<()> {
+    let tools = tools()?;
+    shell_and_parser(&tools)?;
+    lint(&tools)
+}
+
+/// The Python environment with what `requirements.txt` names, made when that has changed.
+fn tools() -> Result<PathBuf> {
+    let wanted = root().join("xtask/layer/requirements.txt");
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
+    let cache = cache.or_else(home).context("neither XDG_CACHE_HOME nor HOME is set")?;
+    let cache = cache.join("imactl");
+    let (tools, new) = (cache.join("layer"), cache.join(format!("layer.{}", std::process::id())));
+    if fs::read(tools.join("requirements.txt")).ok() == Some(fs::read(&wanted)?) {
+        return Ok(tools);
+    }
+    fs::create_dir_all(&cache)?;
+    run({
+        let mut python = Command::new("python3");
+        python.args(["-m", "venv"]).arg(&new);
+        python
+    })
+    .context("Debian: apt-get install python3-venv")?;
+    run({
+        let mut pip = Command::new(new.join("bin/python"));
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]);
+        pip.arg("--requirement").arg(&wanted);
+        pip
+    })?;
+    fs::copy(&wanted, new.join("requirements.txt"))?;
+    if tools.exists() {
+        fs::remove_dir_all(&tools)?;
+    }
+    fs::rename(&new, &tools)?;
+    Ok(tools)
+}
+
+fn shell_and_parser(tools: &Path) -> Result<()> {
+    let scripts = root().join("target/layer");
+    if scripts.exists() {
+        fs::remove_dir_all(&scripts)?;
+    }
+    fs::create_dir_all(&scripts)?;
+    let mut parse = Command::new(tools.join("bin/python"));
+    parse.arg("-B").arg(root().join("xtask/layer/parse.py"));
+    run({
+        parse.arg(root().join("meta-integrity")).arg(&scripts);
+        parse
+    })?;
+    let mut shellcheck = Command::new("shellcheck");
+    // BitBake has put the variables in: a comparison with one is a comparison of constants
+    shellcheck.args(["--shell", "sh", "--exclude", "SC2157"]);
+    let mut count = 0;
+    for script in fs::read_dir(&scripts)? {
+        shellcheck.arg(script?.path());
+        count += 1;
+    }
+    ensure!(count > 0, "no shell function was found");
+    run(shellcheck)
+}
+
+fn lint(tools: &Path) -> Result<()> {
+    let layer = root().join("meta-integrity");
+    let allowed = fs::read_to_string(root().join("xtask/layer/oelint.allow"))?;
+    let mut lint = Command::new(tools.join("bin/python"));
+    lint.args(["-m", "oelint_adv", "--quiet", "--relpaths", "--hide", "info"]);
+    lint.args(["--release", "wrynose"]).current_dir(&layer);
+    for rule in allowed.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        lint.args(["--suppress", rule]);
+    }
+    let mut files = Vec::new();
+    linted(&layer, &mut files)?;
+    files.sort();
+    run({
+        lint.args(files);
+        lint
+    })
+}
+
+fn linted(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            linted(&path, files)?;
+        } else if path.extension().is_some_and(|it| LINTED.iter().any(|kind| it == *kind)) {
+            files.push(path);
+        }
+    }
+    Ok(())
+}

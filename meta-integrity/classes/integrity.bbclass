@@ -27,13 +27,16 @@ python integrity_check_model() {
         bb.warn('SAMPLE KEYS: whoever can read %s can sign for these images. They are for '
             'development; do not ship them.' % d.getVar('SAMPLE_KEYS_DIR'))
     elif model == 'user':
-        required = ['SYSTEM_TRUSTED_KEYS_DIR']
-        required += bb.utils.contains('DISTRO_FEATURES', 'ima', ['IMA_KEYS_DIR'], [], d)
-        required += bb.utils.contains('DISTRO_FEATURES', 'modsign', ['MODSIGN_KEYS_DIR'], [], d)
-        for name in required:
-            if name not in given:
-                bb.fatal('SIGNING_MODEL is "user", but %s is not set: name the directory of your '
-                    'keys; `imactl keys create DIR` makes them' % name)
+        required = {'SYSTEM_TRUSTED_KEYS_DIR': ['SYSTEM_TRUSTED_CERT']}
+        if bb.utils.contains('DISTRO_FEATURES', 'ima', True, False, d):
+            required['IMA_KEYS_DIR'] = ['IMA_SIGNING_KEY', 'IMA_SIGNING_CERT']
+        if bb.utils.contains('DISTRO_FEATURES', 'modsign', True, False, d):
+            required['MODSIGN_KEYS_DIR'] = ['MODSIGN_KEY', 'MODSIGN_CERT']
+        for directory, files in required.items():
+            for name in files:
+                if not d.getVar(name):
+                    bb.fatal('SIGNING_MODEL is "user", but neither %s nor %s is set: name your '
+                        'keys; `imactl keys create DIR` makes them' % (directory, name))
     else:
         bb.fatal('SIGNING_MODEL is "%s": say whose keys sign this build. SIGNING_MODEL = "sample" '
             'has keys made, for development; SIGNING_MODEL = "user" takes yours' % model)

@@ -51,7 +51,7 @@ impl Secret {
         let der = plain("DER")?;
         // grep knows lines only: the last bytes between two line ends that are enough of them
         let tail = &der[der.len().saturating_sub(96)..];
-        let tail = tail.split(|&byte| byte == b'\n').filter(|part| part.len() >= 12).last();
+        let tail = tail.split(|&byte| byte == b'\n').rfind(|part| part.len() >= 12);
         let tail = tail.with_context(|| format!("{}: no such key", path.display()))?;
         let tail: String = tail.iter().map(|byte| format!("{byte:02x}")).collect();
         texts.push(tail.clone());

@@ -39,11 +39,12 @@ python () {
     depends = ' imactl-native:do_populate_sysroot key-store:do_prepare_keys'
     d.appendVarFlag('do_image', 'depends', depends)
     d.appendVarFlag('do_image', 'postfuncs', ' ima_sign_rootfs')
+    d.appendVarFlag('do_image', 'vardeps', ' IMA_IDENTITY ima_sign_rootfs')
     if d.getVar('IMA_PREFLIGHT') != 'off':
         d.appendVarFlag('do_image', 'postfuncs', ' ima_preflight')
+        d.appendVarFlag('do_image', 'vardeps', ' ima_preflight')
         policies = d.getVar('IMA_PREFLIGHT_POLICY').split()
         d.appendVarFlag('do_image', 'file-checksums', ''.join(' %s:True' % p for p in policies))
-    d.appendVarFlag('do_image', 'vardeps', ' IMA_IDENTITY')
 }
 
 fakeroot python ima_sign_rootfs() {

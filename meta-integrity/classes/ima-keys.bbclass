@@ -53,6 +53,19 @@ BB_BASEHASH_IGNORE_VARS:append = " \
     SYSTEM_TRUSTED_CERT SECONDARY_TRUSTED_CERT MODSIGN_KEY MODSIGN_CERT MODSIGN_PASSPHRASE_FILE \
     INTEGRITY_KERNEL_KEYS_DIR BB_ORIGENV"
 
+# Recipes are parsed anew where a certificate has changed: the parser's cache knows files only.
+python () {
+    if d.getVar('SIGNING_MODEL') == 'sample':
+        integrity_sample_identity(d)
+        files = [os.path.join(d.getVar('SAMPLE_KEYS_DIR'), 'identity')]
+    else:
+        names = ['IMA_SIGNING_CERT', 'SYSTEM_TRUSTED_CERT', 'SECONDARY_TRUSTED_CERT', 'MODSIGN_CERT']
+        files = [d.getVar(name) for name in names]
+    for file in files:
+        if file:
+            bb.parse.mark_dependency(d, file)
+}
+
 # The variable that names the directory, and what the files in it begin with.
 INTEGRITY_ROLE_ima = "IMA_KEYS_DIR ima_keys x509_ima"
 INTEGRITY_ROLE_system_trusted = "SYSTEM_TRUSTED_KEYS_DIR system_trusted_keys system_trusted_key"

@@ -14,13 +14,14 @@ IMA_SIGN_RPM_EXCLUDE ??= "kernel-devsrc kernel-dbg *-dbg *-src *-staticdev *-doc
 
 python () {
     writes = bb.data.inherits_class('package_rpm', d) and d.getVar('PACKAGES')
-    if not writes or d.getVar('IMA_SIGN_RPM') != '1':
+    signs = bb.utils.contains('DISTRO_FEATURES', 'ima', True, False, d)
+    if not writes or not signs or d.getVar('IMA_SIGN_RPM') != '1':
         return
     depends = ' imactl-native:do_populate_sysroot key-store:do_prepare_keys'
     d.appendVarFlag('do_package_write_rpm', 'depends', depends)
     # before sstate's own function takes them away
     d.prependVarFlag('do_package_write_rpm', 'postfuncs', 'ima_sign_packages ')
-    d.appendVarFlag('do_package_write_rpm', 'vardeps', ' IMA_IDENTITY')
+    d.appendVarFlag('do_package_write_rpm', 'vardeps', ' IMA_IDENTITY ima_sign_packages')
 }
 
 python ima_sign_packages() {

@@ -8,7 +8,7 @@ use lab::boot::{mounted, Boot};
 use lab::image::Tree;
 use lab::kernel::{self, Kernel, Series};
 use lab::keys::{Algorithm, KeyStore};
-use lab::machine::{Disc, Guest, Machine};
+use lab::machine::{Clock, Disc, Guest, Machine};
 use lab::programs;
 use lab::scenario::DEFAULT_POLICY;
 
@@ -16,7 +16,8 @@ use lab::scenario::DEFAULT_POLICY;
 ///
 /// From the kernel's start of /init to the start of the real init, on a root disc with a
 /// policy and a certificate: imactl-init, and a busybox shell script that mounts, writes the
-/// policy's path and switches root. The median of some boots each.
+/// policy's path and switches root. The machine's clock counts instructions, a nanosecond
+/// each, so that the host's speed and load do not matter. The median of some boots each.
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
     /// Boots of each kind
@@ -86,7 +87,7 @@ fn at(guest: &Guest, words: &str) -> Result<Duration> {
 fn ours(kernel: &Kernel, store: &KeyStore) -> Result<Times> {
     let boot = Boot::new(kernel, store)?;
     boot.root.sign_all(store)?;
-    let guest = boot.append("quiet").up()?;
+    let guest = boot.clock(Clock::Instructions).append("quiet").up()?;
     let start = at(&guest, "Run /init as init process")?;
     let mounted = at(&guest, "root /dev/vda is")?;
     let secured = at(&guest, "secured in")?;
@@ -102,6 +103,7 @@ fn script(kernel: &Kernel, store: &KeyStore) -> Result<Times> {
     root.sign_all(store)?;
     let (initramfs, root) = (initramfs.initramfs()?, root.ext4(64 << 20)?);
     let machine = Machine::new(kernel).trusting(&store.system_certificate()?).append("quiet");
+    let machine = machine.clock(Clock::Instructions);
     let guest = machine.initramfs(&initramfs).disc(&root, Disc::Discarded).boot()?;
     let start = at(&guest, "Run /init as init process")?;
     Ok((Duration::ZERO, first_action(&guest)? - start))

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::image::{Image, Tree};
 use crate::kernel::Kernel;
 use crate::keys::KeyStore;
-use crate::machine::{Disc, Guest, Machine, Part, Record};
+use crate::machine::{Clock, Disc, Guest, Machine, Part, Record};
 use crate::scenario::DEFAULT_POLICY;
 
 /// Size of a root disc; most of it is a hole.
@@ -66,6 +66,12 @@ impl Boot {
     /// More words on the command line.
     pub fn append(mut self, words: &str) -> Self {
         self.machine = self.machine.append(words);
+        self
+    }
+
+    /// Its clock.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.machine = self.machine.clock(clock);
         self
     }
 

@@ -35,6 +35,7 @@ pub struct Machine {
     append: Vec<String>,
     memory: u32,
     tpm: Tpm,
+    clock: Clock,
     patience: Duration,
 }
 
@@ -56,6 +57,16 @@ pub enum Tpm {
     Absent,
     /// A TPM 2.0, by swtpm.
     Version2,
+}
+
+/// What makes a machine's time pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    /// The host's.
+    Host,
+    /// Its own instructions, a nanosecond each: what it takes does not depend on the host,
+    /// nor on what else the host does, but for waiting for its discs.
+    Instructions,
 }
 
 /// A part of the kernel that a machine can be without, for all that its programs can see:
@@ -118,6 +129,7 @@ impl Machine {
             append: Vec::new(),
             memory: 512,
             tpm: Tpm::Absent,
+            clock: Clock::Host,
             patience: PATIENCE,
         }
     }
@@ -170,6 +182,12 @@ impl Machine {
     /// Its TPM.
     pub fn tpm(mut self, tpm: Tpm) -> Self {
         self.tpm = tpm;
+        self
+    }
+
+    /// Its clock.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
         self
     }
 

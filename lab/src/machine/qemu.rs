@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::process::Console;
-use super::{Disc, Machine, Tpm};
+use super::{Clock, Disc, Machine, Tpm};
 
 /// Words of each kernel's command line. A panic ends QEMU (`-no-reboot`); no audit record
 /// waits or is dropped because many come at once.
@@ -45,6 +45,9 @@ pub(super) fn arguments(
         ("-serial", "chardev:console"),
     ] {
         add(option, value);
+    }
+    if machine.clock == Clock::Instructions {
+        add("-icount", "shift=0");
     }
     add("-m", &machine.memory.to_string());
     add("-kernel", &inside("vmlinux"));

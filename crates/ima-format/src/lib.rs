@@ -15,6 +15,7 @@
 //! | [`rpm`] | RPM packages, their files and signatures | rpm's `lib/header.cc`, `sign/rpmsignfiles.cc` |
 //! | [`tar`] | tar archives, member by member | POSIX `pax`, GNU tar's `tar.h` |
 //! | [`pkcs11`] | URIs of keys in tokens | RFC 7512 |
+//! | [`ext4`] | ext2, ext3 and ext4 images: files and attributes | `fs/ext4/ext4.h`, `xattr.h` |
 //! | [`kind`] | what a file holds, by its first bytes | |
 //! | [`reader`] | a cursor over bytes | |
 
@@ -38,6 +39,7 @@ pub mod audit;
 pub mod cpio;
 pub mod elf;
 pub mod error;
+pub mod ext4;
 pub mod hash;
 pub mod hex;
 pub mod kind;

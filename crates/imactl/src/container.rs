@@ -65,7 +65,7 @@ impl ResultArgs {
     /// Where the result of `original` goes, which is one of `count`.
     pub(crate) fn destination(&self, original: &Path, count: usize) -> Result<Destination> {
         if self.output.is_some() && count > 1 {
-            return Err(hinted("one -o for several archives", "sign them in runs of their own"));
+            return Err(hinted("one -o for several files", "name them in runs of their own"));
         }
         let path = self.output.as_deref().unwrap_or(original);
         if !is_stdio(path) {
@@ -78,6 +78,21 @@ impl ResultArgs {
                 "give -o FILE, or -o - for standard output",
             )),
         }
+    }
+
+    /// Where the changed copy of an image goes, which is one of `count`.
+    pub(crate) fn destination_of_image(
+        &self,
+        original: &Path,
+        count: usize,
+    ) -> Result<Destination> {
+        if self.compress.is_some() || self.is_stdout() || is_stdio(original) {
+            return Err(hinted(
+                "images are neither streams nor compressed",
+                "give the name of a file, and -o FILE where the image shall stay as it is",
+            ));
+        }
+        self.destination(original, count)
     }
 
     /// How the result is compressed, of an archive that was compressed so.
@@ -159,6 +174,23 @@ impl Destination {
             .tempfile_in(directory.unwrap_or(Path::new(".")))
             .with_context(|| path.display().to_string())?;
         Ok(Self::File { temporary, path })
+    }
+
+    /// Has `edit` change a copy of `original`, and puts that in its place; `Nowhere`, the
+    /// original is given, which `edit` must not change.
+    pub(crate) fn edit<T>(
+        self,
+        original: &Path,
+        edit: impl FnOnce(&Path) -> Result<T>,
+    ) -> Result<T> {
+        let Self::File { temporary, path } = self else { return edit(original) };
+        let source = File::open(original).with_context(|| original.display().to_string())?;
+        ima::target::image::copy(&source, temporary.as_file())
+            .with_context(|| format!("{}: cannot copy", original.display()))?;
+        let edited = edit(temporary.path())?;
+        temporary.as_file().sync_all().with_context(|| path.display().to_string())?;
+        temporary.persist(&path).with_context(|| path.display().to_string())?;
+        Ok(edited)
     }
 
     /// Has `write` write to it, packed, and puts the result in its place.

@@ -7,6 +7,7 @@ use ima::key::store::StoreError;
 use ima::key::token::TokenError;
 use ima::key::SignError;
 use ima::system::LoadError;
+use ima::target::image::ImageError;
 use ima::target::tar::TarError;
 use ima_format::ErrorKind;
 
@@ -49,6 +50,9 @@ pub(crate) fn of(error: &anyhow::Error) -> Option<&'static str> {
             cause.downcast_ref::<ima_format::Error>().map(|error| &error.kind)
         {
             return Some(fault.hint());
+        }
+        if let Some(error) = cause.downcast_ref::<ImageError>() {
+            return error.hint();
         }
         if let Some(error) = cause.downcast_ref::<TarError>() {
             return error.hint();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
 use ima::target::kind_of;
 use ima::target::rpm::{Directories, Packages};
@@ -75,13 +75,12 @@ fn told_by_content(tree: &TreeArgs) -> Result<Kind> {
     // is not what is meant
     let mut found = tree.files_from().map(|list| (list, Kind::Tree));
     for path in tree.paths() {
-        // what is not there is told in its turn, with the others
+        // what is not there, or cannot be read, is told in its turn, with the others
         let kind = match kind_of(path) {
             // what comes on standard input is an archive: nothing else is a stream
             _ if is_stdio(path) => Kind::Tar,
             Ok(kind) => kind,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Kind::Tree,
-            Err(error) => return Err(error).with_context(|| path.display().to_string()),
+            Err(_) => Kind::Tree,
         };
         if kind == Kind::Tree && path.is_file() {
             check_name(path)?;
@@ -109,11 +108,6 @@ fn check_name(path: &Path) -> Result<()> {
         )),
         _ => Ok(()),
     }
-}
-
-/// An error for a kind that a command does not deal with.
-pub(crate) fn not_dealt_with(kind: Kind) -> anyhow::Error {
-    hinted(format!("{kind} is not dealt with yet"), "--kind tree takes it for a plain file")
 }
 
 /// Refuses the first of these options that was given: they mean nothing for this kind.

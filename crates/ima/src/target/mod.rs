@@ -1,5 +1,6 @@
 //! Where signatures live: what is signed, verified, inspected and cleared.
 
+pub mod image;
 mod kind;
 mod pool;
 pub mod rpm;

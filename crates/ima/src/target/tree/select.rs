@@ -57,6 +57,11 @@ impl Selection {
         self.include.as_ref().map_or(true, |globs| globs.is_match(below_root))
     }
 
+    /// Whether a directory in a container, by its path below the root, is looked into.
+    pub(crate) fn descends(&self, below_root: &Path) -> bool {
+        !self.excludes(below_root)
+    }
+
     /// Whether a file in a container is meant by its path below the root.
     pub(crate) fn selects(&self, below_root: &Path) -> bool {
         self.includes(below_root) && !below_root.ancestors().any(|path| self.excludes(path))

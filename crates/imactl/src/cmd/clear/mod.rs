@@ -1,5 +1,6 @@
 //! `imactl clear`
 
+mod image;
 mod report;
 mod rpm;
 mod tar;
@@ -11,7 +12,7 @@ use ima_format::kind::Kind;
 
 use crate::cmd::packages::DestinationArgs;
 use crate::container::ResultArgs;
-use crate::kind::{not_dealt_with, refuse_options, KindArgs};
+use crate::kind::{refuse_options, KindArgs};
 use crate::output::Output;
 use crate::Outcome;
 
@@ -45,7 +46,7 @@ impl ClearArgs {
                 self.files.run(output)
             }
             Kind::Tar => self.tar(output),
-            Kind::Image => Err(not_dealt_with(kind)),
+            Kind::Image => self.image(output),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `imactl inspect`
 
+mod image;
 mod report;
 mod rpm;
 mod tar;
@@ -9,7 +10,7 @@ use anyhow::Result;
 use clap::Args;
 use ima_format::kind::Kind;
 
-use crate::kind::{not_dealt_with, refuse_options, KindArgs};
+use crate::kind::{refuse_options, KindArgs};
 use crate::output::Output;
 use crate::Outcome;
 
@@ -34,7 +35,7 @@ impl InspectArgs {
                 self.rpm(output)
             }
             Kind::Tar => self.tar(output),
-            kind @ Kind::Image => Err(not_dealt_with(kind)),
+            Kind::Image => self.image(output),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `imactl sign`
 
+mod image;
 mod report;
 mod rpm;
 mod tar;
@@ -10,18 +11,19 @@ use clap::Args;
 use ima_format::kind::Kind;
 
 use crate::container::ResultArgs;
-use crate::kind::{not_dealt_with, refuse_options, KindArgs};
+use crate::kind::{refuse_options, KindArgs};
 use crate::output::Output;
 use crate::Outcome;
 
-/// Sign files, trees of files, packages and archives
+/// Sign files, trees of files, packages, archives and images
 ///
 /// Regular files are signed, in directories recursively; symbolic links are not followed;
 /// devices, FIFOs and sockets are not opened; a file with several names is signed once. What a
-/// file holds is told by its content: in an RPM package or a tar archive that is named, the files
-/// inside are signed, and `-` is a tar archive on standard input. Archives are written whole or
-/// not at all; members of more than 1 MiB wait in a temporary file (TMPDIR, else /var/tmp) until
-/// their signature is known. All files are tried; exit status 2 if one that was asked for was not signed.
+/// file holds is told by its content: in an RPM package, a tar archive or an image of ext4 that is
+/// named, the files inside are signed, and `-` is a tar archive on standard input. Archives and
+/// images are written whole or not at all; members of more than 1 MiB wait in a temporary file
+/// (TMPDIR, else /var/tmp) until their signature is known. All files are tried; exit status 2 if
+/// one that was asked for was not signed.
 #[derive(Debug, Args)]
 pub(crate) struct SignArgs {
     #[command(flatten)]
@@ -51,7 +53,7 @@ impl SignArgs {
                 self.files.run(output)
             }
             Kind::Tar => self.tar(output),
-            Kind::Image => Err(not_dealt_with(kind)),
+            Kind::Image => self.image(output),
         }
     }
 }

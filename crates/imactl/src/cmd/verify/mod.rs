@@ -1,5 +1,6 @@
 //! `imactl verify`
 
+mod image;
 mod report;
 mod rpm;
 mod tar;
@@ -9,7 +10,7 @@ use anyhow::Result;
 use clap::Args;
 use ima_format::kind::Kind;
 
-use crate::kind::{not_dealt_with, refuse_options, KindArgs};
+use crate::kind::{refuse_options, KindArgs};
 use crate::output::Output;
 use crate::Outcome;
 
@@ -41,7 +42,7 @@ impl VerifyArgs {
             }
             Kind::Tree => self.files.run(output),
             Kind::Tar => self.tar(output),
-            Kind::Image => Err(not_dealt_with(kind)),
+            Kind::Image => self.image(output),
         }
     }
 }

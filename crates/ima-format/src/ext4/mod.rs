@@ -1,0 +1,360 @@
+//! ext2, ext3 and ext4 file systems: files, their content, their attributes. Read only.
+//!
+//! Mirrors `fs/ext4/ext4.h`, `ext4_extents.h` and `xattr.h` of Linux 6.12. All numbers are
+//! little-endian. The superblock lies at offset 1024; offsets within it:
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0x00, 0x04, 0x150 | 4 | inodes; blocks, low and high |
+//! | 0x14, 0x18 | 4 | first data block; log2 of the block size, less 10 |
+//! | 0x20, 0x28 | 4 | blocks, inodes a group |
+//! | 0x30 | 4 | time of the last write |
+//! | 0x38 | 2 | magic number 0xef53 |
+//! | 0x4c, 0x58 | 4, 2 | revision, size of an inode |
+//! | 0x5c, 0x60, 0x64 | 4 | features: compatible, incompatible, for reading only |
+//! | 0xfe, 0x104 | 2, 4 | size of a group descriptor, first meta group |
+//!
+//! An inode:
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0x00, 0x1a | 2 | mode, links |
+//! | 0x04, 0x6c | 4 | size, low and high |
+//! | 0x20 | 4 | flags |
+//! | 0x28 | 60 | an extent tree's root, or 15 block numbers, or content |
+//! | 0x68, 0x76 | 4, 2 | the block with attributes, low and high |
+//! | 0x80 | 2 | how much of what follows belongs to the inode; attributes come after it |
+//!
+//! Attributes in an inode begin with the magic number 0xea020000, in a block with a header
+//! of 32 bytes; then come entries of 16 bytes and a name, until four bytes of zero. Values
+//! lie in the same room, or in an inode of their own (`ea_inode`).
+//!
+//! Refused: features that nobody here knows, compressed and encrypted content, a journal
+//! that has to be replayed, and whatever points past the end of the image. Checksums of
+//! metadata are e2fsck's business.
+
+mod attribute;
+mod directory;
+mod inode;
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::ErrorKind;
+
+pub use directory::Entry;
+pub use inode::{FileKind, Inode, Take};
+
+/// Where the superblock lies.
+const SUPERBLOCK: u64 = 1024;
+/// The root directory.
+pub const ROOT: u32 = 2;
+
+const COMPAT_SPARSE_SUPER2: u32 = 0x200;
+const INCOMPAT_RECOVER: u32 = 0x4;
+const INCOMPAT_META_BG: u32 = 0x10;
+const INCOMPAT_64BIT: u32 = 0x80;
+/// filetype, meta_bg, extents, 64bit, mmp, flex_bg, ea_inode, csum_seed, largedir,
+/// inline_data, encrypt (there may be no such files), casefold.
+const INCOMPAT_KNOWN: u32 =
+    0x2 | 0x10 | 0x40 | 0x80 | 0x100 | 0x200 | 0x400 | 0x2000 | 0x4000 | 0x8000 | 0x10000 | 0x20000;
+const RO_COMPAT_SPARSE_SUPER: u32 = 0x1;
+
+/// What is malformed in an image, or cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// No ext superblock.
+    NoSuperblock,
+    /// A field of the superblock that cannot be.
+    Superblock(&'static str),
+    /// Features that are not known, by their bits.
+    Features(u32),
+    /// The journal has to be replayed.
+    Journal,
+    /// An inode number past the last.
+    InodeNumber(u32),
+    /// A block number past the last.
+    BlockNumber(u64),
+    /// An extent tree without its magic number, or too deep.
+    ExtentHeader,
+    /// Extents out of order.
+    ExtentOrder,
+    /// A file that claims more blocks than there are.
+    TooManyBlocks,
+    /// A file with more than [`HOLES_MAX`] of holes.
+    Holes(u64),
+    /// Content in the inode, more than fits there.
+    InlineSize(u64),
+    /// A directory entry whose length cannot be.
+    EntryLength(u16),
+    /// A name that cannot be: with a slash or a zero byte, or none.
+    EntryName,
+    /// A directory that is in itself, or in two.
+    DirectoryLoop(u32),
+    /// An entry for something that is not there.
+    DanglingEntry(u32),
+    /// Attributes without their magic number.
+    AttributeMagic(u32),
+    /// An attribute's entry or value past the end of its room.
+    AttributeBounds,
+    /// An attribute's value in an inode that holds none.
+    AttributeInode(u32),
+    /// Content that is encrypted.
+    Encrypted,
+}
+
+/// How much of holes a file may have: zeros take time to digest.
+pub const HOLES_MAX: u64 = 64 << 30;
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSuperblock => f.write_str("no ext2, ext3 or ext4 superblock"),
+            Self::Superblock(field) => write!(f, "superblock: {field} cannot be"),
+            Self::Features(bits) => write!(f, "superblock: unknown features {bits:#x}"),
+            Self::Journal => f.write_str("the journal has to be replayed"),
+            Self::InodeNumber(number) => write!(f, "no inode {number}"),
+            Self::BlockNumber(number) => write!(f, "block {number} lies past the end"),
+            Self::ExtentHeader => f.write_str("not an extent tree"),
+            Self::ExtentOrder => f.write_str("extents out of order"),
+            Self::TooManyBlocks => f.write_str("a file with more blocks than there are"),
+            Self::Holes(size) => {
+                write!(f, "a file with {size} bytes of holes; {HOLES_MAX} are read at most")
+            }
+            Self::InlineSize(size) => write!(f, "{size} bytes do not fit into an inode"),
+            Self::EntryLength(length) => write!(f, "directory entry of {length} bytes"),
+            Self::EntryName => f.write_str("directory entry with an impossible name"),
+            Self::DirectoryLoop(number) => {
+                write!(f, "directory {number} is in itself, or in two directories")
+            }
+            Self::DanglingEntry(number) => write!(f, "an entry for inode {number}, which is none"),
+            Self::AttributeMagic(magic) => write!(f, "not attributes: {magic:#x}"),
+            Self::AttributeBounds => f.write_str("attribute past the end of its room"),
+            Self::AttributeInode(number) => {
+                write!(f, "attribute in inode {number}, which holds none")
+            }
+            Self::Encrypted => f.write_str("encrypted content"),
+        }
+    }
+}
+
+impl From<Fault> for ErrorKind {
+    fn from(fault: Fault) -> Self {
+        Self::Ext4(fault)
+    }
+}
+
+/// An image's bytes.
+pub trait Disk {
+    /// What can go wrong: the image is malformed, or cannot be read.
+    type Error;
+
+    /// How many bytes there are.
+    fn size(&self) -> u64;
+
+    /// Fills `buffer` from an offset.
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Self::Error>;
+
+    /// The error for a defect at an offset.
+    fn malformed(&self, offset: u64, kind: ErrorKind) -> Self::Error;
+}
+
+pub(crate) fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
+    let field = bytes.get(offset..offset.checked_add(2)?)?;
+    Some(u16::from_le_bytes(field.try_into().ok()?))
+}
+
+pub(crate) fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
+    let field = bytes.get(offset..offset.checked_add(4)?)?;
+    Some(u32::from_le_bytes(field.try_into().ok()?))
+}
+
+/// A file system in an image.
+#[derive(Debug)]
+pub struct Volume<D> {
+    disk: D,
+    block_size: u32,
+    blocks: u64,
+    first_data_block: u32,
+    blocks_per_group: u32,
+    inodes: u32,
+    inodes_per_group: u32,
+    inode_size: u16,
+    descriptor_size: u16,
+    /// From this group of descriptors on they lie in their own groups.
+    first_meta_group: Option<u32>,
+    sparse_super: bool,
+    written: u32,
+}
+
+impl<D: Disk> Volume<D> {
+    /// Reads the superblock.
+    pub fn open(disk: D) -> Result<Self, D::Error> {
+        let mut superblock = [0; 1024];
+        if disk.size() < SUPERBLOCK + 1024 {
+            return Err(disk.malformed(disk.size(), Fault::NoSuperblock.into()));
+        }
+        disk.read(SUPERBLOCK, &mut superblock)?;
+        let word = |offset| u32_at(&superblock, offset).unwrap_or_default();
+        let half = |offset| u16_at(&superblock, offset).unwrap_or_default();
+        let fail = |offset: u64, fault: Fault| disk.malformed(SUPERBLOCK + offset, fault.into());
+        if half(0x38) != 0xef53 {
+            return Err(fail(0x38, Fault::NoSuperblock));
+        }
+        let dynamic = word(0x4c) > 0;
+        let features = |offset| if dynamic { word(offset) } else { 0 };
+        let (compat, incompat, ro_compat) = (features(0x5c), features(0x60), features(0x64));
+        if incompat & INCOMPAT_RECOVER != 0 {
+            return Err(fail(0x60, Fault::Journal));
+        }
+        if incompat & !INCOMPAT_KNOWN != 0 {
+            return Err(fail(0x60, Fault::Features(incompat & !INCOMPAT_KNOWN)));
+        }
+        let sixty_four = incompat & INCOMPAT_64BIT != 0;
+        let high = if sixty_four { word(0x150) } else { 0 };
+        let meta = incompat & INCOMPAT_META_BG != 0;
+        if meta && compat & COMPAT_SPARSE_SUPER2 != 0 {
+            return Err(fail(0x5c, Fault::Features(COMPAT_SPARSE_SUPER2)));
+        }
+        let log = word(0x18);
+        let volume = Self {
+            block_size: 1024_u32.checked_shl(log).unwrap_or_default(),
+            blocks: u64::from(high) << 32 | u64::from(word(0x04)),
+            first_data_block: word(0x14),
+            blocks_per_group: word(0x20),
+            inodes: word(0x00),
+            inodes_per_group: word(0x28),
+            inode_size: if dynamic { half(0x58) } else { 128 },
+            descriptor_size: if sixty_four { half(0xfe) } else { 32 },
+            first_meta_group: meta.then(|| word(0x104)),
+            sparse_super: ro_compat & RO_COMPAT_SPARSE_SUPER != 0,
+            written: word(0x30),
+            disk,
+        };
+        let Self { inode_size, descriptor_size, .. } = volume;
+        let sizes = [
+            (log <= 6, 0x18, "block size"),
+            (volume.first_data_block <= 1, 0x14, "first data block"),
+            (volume.blocks_per_group > 0, 0x20, "blocks per group"),
+            (volume.inodes_per_group > 0, 0x28, "inodes per group"),
+            (inode_size >= 128 && inode_size.is_power_of_two(), 0x58, "size of an inode"),
+            (u32::from(inode_size) <= volume.block_size, 0x58, "size of an inode"),
+            (descriptor_size >= 32 && descriptor_size.is_power_of_two(), 0xfe, "descriptor size"),
+            (descriptor_size <= 1024, 0xfe, "descriptor size"),
+        ];
+        for (good, offset, name) in sizes {
+            if !good {
+                let fault = Fault::Superblock(name);
+                return Err(volume.disk.malformed(SUPERBLOCK + offset, fault.into()));
+            }
+        }
+        let bytes = volume.blocks.checked_mul(u64::from(volume.block_size));
+        if bytes.map_or(true, |bytes| bytes > volume.disk.size()) {
+            let fault = Fault::Superblock("number of blocks");
+            return Err(volume.disk.malformed(SUPERBLOCK + 4, fault.into()));
+        }
+        Ok(volume)
+    }
+
+    /// The image.
+    pub fn disk(&self) -> &D {
+        &self.disk
+    }
+
+    /// When it was written last, in seconds since 1970.
+    pub fn written(&self) -> u32 {
+        self.written
+    }
+
+    fn fail(&self, offset: u64, fault: Fault) -> D::Error {
+        self.disk.malformed(offset, fault.into())
+    }
+
+    /// The offset of a block that is there.
+    fn block_offset(&self, number: u64, at: u64) -> Result<u64, D::Error> {
+        match number < self.blocks {
+            true => Ok(number * u64::from(self.block_size)),
+            false => Err(self.fail(at, Fault::BlockNumber(number))),
+        }
+    }
+
+    /// Reads a block; `at` is where its number stands.
+    fn block(&self, number: u64, at: u64) -> Result<(u64, Vec<u8>), D::Error> {
+        let offset = self.block_offset(number, at)?;
+        let mut block = alloc::vec![0; self.block_size as usize];
+        self.disk.read(offset, &mut block)?;
+        Ok((offset, block))
+    }
+
+    /// Reads an inode; `at` is where its number stands.
+    pub fn inode(&self, number: u32, at: u64) -> Result<Inode, D::Error> {
+        let index = number.checked_sub(1).filter(|index| *index < self.inodes);
+        let index = index.ok_or_else(|| self.fail(at, Fault::InodeNumber(number)))?;
+        let (group, index) = (index / self.inodes_per_group, index % self.inodes_per_group);
+        let per_block = self.block_size / u32::from(self.descriptor_size);
+        let (table, slot) = (group / per_block, group % per_block);
+        let block = match self.first_meta_group {
+            Some(first) if table >= first => {
+                let group = u64::from(table) * u64::from(per_block);
+                let first = u64::from(self.first_data_block);
+                first + group * u64::from(self.blocks_per_group) + self.has_superblock(group)
+            }
+            _ => u64::from(self.first_data_block) + 1 + u64::from(table),
+        };
+        let descriptor =
+            self.block_offset(block, at)? + u64::from(slot * u32::from(self.descriptor_size));
+        let mut bytes = [0; 64];
+        let size = usize::from(self.descriptor_size.min(64));
+        self.disk.read(descriptor, bytes.get_mut(..size).unwrap_or_default())?;
+        let low = u64::from(u32_at(&bytes, 0x08).unwrap_or_default());
+        let high = u64::from(u32_at(&bytes, 0x28).unwrap_or_default());
+        let in_table = u64::from(index) * u64::from(self.inode_size);
+        let (block, rest) =
+            (in_table / u64::from(self.block_size), in_table % u64::from(self.block_size));
+        let table = high << 32 | low;
+        let block = table.saturating_add(block);
+        let offset = self.block_offset(block, descriptor + 0x08)? + rest;
+        let mut bytes = alloc::vec![0; usize::from(self.inode_size)];
+        self.disk.read(offset, &mut bytes)?;
+        Ok(Inode::new(number, offset, bytes))
+    }
+
+    /// Whether a group begins with a copy of the superblock: the number of its blocks.
+    fn has_superblock(&self, group: u64) -> u64 {
+        let power_of = |base: u64| {
+            let mut power = base;
+            while power < group {
+                power = power.saturating_mul(base);
+            }
+            power == group
+        };
+        let has = !self.sparse_super || group <= 1 || [3, 5, 7].into_iter().any(power_of);
+        u64::from(has)
+    }
+}
+
+/// An image in memory.
+#[derive(Debug)]
+pub struct Memory<'a>(pub &'a [u8]);
+
+impl Disk for Memory<'_> {
+    type Error = crate::Error;
+
+    fn size(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), crate::Error> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let bytes = start.checked_add(buffer.len()).and_then(|end| self.0.get(start..end));
+        let kind = ErrorKind::Truncated { needed: buffer.len(), available: 0 };
+        let bytes = bytes.ok_or(crate::Error::new(kind, self.0.len().min(start)))?;
+        buffer.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn malformed(&self, offset: u64, kind: ErrorKind) -> crate::Error {
+        crate::Error::new(kind, usize::try_from(offset).unwrap_or(usize::MAX))
+    }
+}

@@ -1,0 +1,197 @@
+//! Images of file systems, read without mounting them: no privilege is needed, and no kernel
+//! has to trust what is in them.
+//!
+//! ext2, ext3 and ext4 are read by [`ima_format::ext4`]; labels are written by e2fsprogs'
+//! debugfs, which knows how to keep every checksum and bitmap right, and then read again
+//! and compared.
+
+mod copy;
+mod debugfs;
+mod run;
+
+use std::fs::File;
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use ima_format::ext4::{Disk, Volume};
+use ima_format::hash::HashAlgorithm;
+use ima_format::kind::{Content, HEAD_SIZE};
+use ima_format::ErrorKind;
+
+use super::tree::{Selection, SignMode};
+use crate::digest::DigestError;
+use crate::key::SignError;
+use crate::sign::Labeler;
+
+pub use copy::copy;
+pub use run::{clear, inspect, sign, verify};
+
+/// An image, and what of it is meant.
+#[derive(Debug)]
+pub struct Image {
+    path: PathBuf,
+    volume: Volume<Bytes>,
+    /// Which of the files.
+    pub selection: Selection,
+    /// Worker threads.
+    pub jobs: NonZeroUsize,
+}
+
+/// How files are signed.
+#[derive(Debug, Clone, Copy)]
+pub struct SignOptions<'a> {
+    /// With what.
+    pub labeler: Labeler<'a>,
+    /// Over which digest.
+    pub algorithm: HashAlgorithm,
+    /// Which files need it.
+    pub mode: SignMode,
+    /// Whether to change anything.
+    pub dry_run: bool,
+}
+
+/// Why an image was not dealt with.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImageError {
+    /// It cannot be read.
+    #[error("cannot read at offset {offset}: {source}")]
+    Read {
+        /// Where.
+        offset: u64,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is malformed.
+    #[error("{kind} at offset {offset}")]
+    Malformed {
+        /// Where.
+        offset: u64,
+        /// What is wrong there.
+        kind: ErrorKind,
+    },
+    /// Another kind of image, or none.
+    #[error("{0}")]
+    Unsupported(&'static str),
+    /// No digest of a file could be made.
+    #[error("{}: {source}", path.display())]
+    Digest {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: DigestError,
+    },
+    /// A file could not be signed.
+    #[error("{}: {source}", path.display())]
+    Sign {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: SignError,
+    },
+    /// debugfs is not there, or cannot be run.
+    #[error("cannot run debugfs: {0}")]
+    Debugfs(io::Error),
+    /// What debugfs is told cannot be written.
+    #[error("cannot write what debugfs is told: {0}")]
+    Batch(io::Error),
+    /// debugfs did not do what it was told.
+    #[error("{}: the attribute was not written: debugfs says: {said}", path.display())]
+    NotWritten {
+        /// The first file without its label.
+        path: PathBuf,
+        /// What debugfs said.
+        said: String,
+    },
+    /// Who is told of the results cannot be told.
+    #[error(transparent)]
+    Report(io::Error),
+}
+
+impl ImageError {
+    /// What to do about it, where there is something to say.
+    pub fn hint(&self) -> Option<&'static str> {
+        use ima_format::ext4::Fault;
+        Some(match self {
+            Self::Debugfs(_) => {
+                "install e2fsprogs, or sign the tar archive that the image is made of"
+            }
+            Self::NotWritten { .. } => {
+                "is there room? resize2fs makes the image larger; make it with -I 512, or use a \
+                 key with shorter signatures (p-256)"
+            }
+            Self::Unsupported(_) => {
+                "read-only images are made anew: sign the tar archive, then sqfstar or \
+                 mkfs.erofs --tar"
+            }
+            Self::Malformed { kind: ErrorKind::Ext4(Fault::Journal), .. } => "e2fsck -p replays it",
+            _ => return None,
+        })
+    }
+}
+
+/// An image's file.
+#[derive(Debug)]
+pub(super) struct Bytes {
+    file: File,
+    size: u64,
+}
+
+impl Disk for Bytes {
+    type Error = ImageError;
+
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ImageError> {
+        use std::os::unix::fs::FileExt;
+        let read = self.file.read_exact_at(buffer, offset);
+        read.map_err(|source| ImageError::Read { offset, source })
+    }
+
+    fn malformed(&self, offset: u64, kind: ErrorKind) -> ImageError {
+        ImageError::Malformed { offset, kind }
+    }
+}
+
+impl Image {
+    /// Opens an image.
+    ///
+    /// # Errors
+    /// What is no image of ext2, ext3 or ext4, or has features that are not known.
+    pub fn open(path: &Path, selection: Selection, jobs: NonZeroUsize) -> Result<Self, ImageError> {
+        let volume = Self::volume(path)?;
+        Ok(Self { path: path.to_owned(), volume, selection, jobs })
+    }
+
+    fn volume(path: &Path) -> Result<Volume<Bytes>, ImageError> {
+        let fail = |source| ImageError::Read { offset: 0, source };
+        let file = File::open(path).map_err(fail)?;
+        let size = file.metadata().map_err(fail)?.len();
+        let mut head = Vec::new();
+        io::Read::read_to_end(&mut io::Read::take(&file, HEAD_SIZE as u64), &mut head)
+            .map_err(fail)?;
+        match Content::of(&head) {
+            Some(Content::Squashfs) => return Err(ImageError::Unsupported("a squashfs image")),
+            Some(Content::Erofs) => return Err(ImageError::Unsupported("an erofs image")),
+            _ => {}
+        }
+        Volume::open(Bytes { file, size })
+    }
+}
+
+/// What became of a file.
+#[derive(Debug)]
+pub struct Report<T> {
+    /// Its path below the image's root.
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The outcome.
+    pub outcome: T,
+}
+
+/// Takes reports one by one; an error ends the run.
+pub type Sink<'a, T> = dyn FnMut(Report<T>) -> io::Result<()> + 'a;

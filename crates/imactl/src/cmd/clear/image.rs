@@ -1,0 +1,42 @@
+//! `imactl clear` for images of file systems
+
+use anyhow::{Context, Result};
+use ima::target::image::{self, Image};
+
+use super::report::Reporter;
+use super::ClearArgs;
+use crate::container::{check_place, Destination};
+use crate::output::{Name, Output};
+use crate::progress::Bar;
+use crate::Outcome;
+
+impl ClearArgs {
+    /// Takes the labels out of images.
+    pub(super) fn image(&self, output: &mut Output) -> Result<Outcome> {
+        check_place(self.files.place.resolve())?;
+        let images = self.files.tree.resolve()?.roots;
+        let mut outcome = Outcome::Good;
+        for path in &images {
+            let destination = match self.files.dry_run {
+                true => Destination::Nowhere,
+                false => self.result.destination_of_image(path, images.len())?,
+            };
+            let bar = Bar::new("clearing", output.shows_progress());
+            let mut reporter = Reporter::new(self.files.dry_run);
+            destination.edit(path, |copy| {
+                let tree = self.files.tree.resolve()?;
+                let cleared = Image::open(copy, tree.selection, tree.jobs).and_then(|image| {
+                    image::clear(&image, self.files.dry_run, &bar, &mut |report| {
+                        let name = Name { container: Some(path), path: &report.path };
+                        reporter.cleared(name, report.outcome, output);
+                        Ok(())
+                    })
+                });
+                cleared.with_context(|| path.display().to_string())
+            })?;
+            bar.finish();
+            outcome = outcome.max(reporter.conclude(output)?);
+        }
+        Ok(outcome)
+    }
+}

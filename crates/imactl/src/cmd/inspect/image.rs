@@ -1,0 +1,32 @@
+//! `imactl inspect` for images of file systems
+
+use anyhow::{Context, Result};
+use ima::target::image::{self, Image};
+
+use super::report::Reporter;
+use super::InspectArgs;
+use crate::container::check_place;
+use crate::output::{Name, Output};
+use crate::progress::Bar;
+use crate::Outcome;
+
+impl InspectArgs {
+    /// Shows what the files in images carry.
+    pub(super) fn image(&self, output: &mut Output) -> Result<Outcome> {
+        check_place(self.files.place.resolve())?;
+        let bar = Bar::new("inspecting", output.shows_progress());
+        let mut reporter = Reporter::new(self.files.raw);
+        for path in &self.files.tree.resolve()?.roots {
+            let tree = self.files.tree.resolve()?;
+            let inspected = Image::open(path, tree.selection, tree.jobs).and_then(|image| {
+                image::inspect(&image, &bar, &mut |report| {
+                    let name = Name { container: Some(path), path: &report.path };
+                    bar.suspend(|| reporter.inspection(name, report.size, &report.outcome, output))
+                })
+            });
+            inspected.with_context(|| path.display().to_string())?;
+        }
+        bar.finish();
+        Ok(reporter.conclude())
+    }
+}

@@ -1,0 +1,32 @@
+//! `imactl verify` for images of file systems
+
+use anyhow::{Context, Result};
+use ima::target::image::{self, Image};
+
+use super::report::Reporter;
+use super::VerifyArgs;
+use crate::container::check_place;
+use crate::output::{Name, Output};
+use crate::progress::Bar;
+use crate::Outcome;
+
+impl VerifyArgs {
+    /// Verifies the files in images.
+    pub(super) fn image(&self, output: &mut Output) -> Result<Outcome> {
+        check_place(self.files.place.resolve())?;
+        let (keyring, requirement) = self.files.trust(output)?;
+        let bar = Bar::new("verifying", output.shows_progress());
+        let mut reporter = Reporter::default();
+        for path in &self.files.tree.resolve()?.roots {
+            let tree = self.files.tree.resolve()?;
+            let verified = Image::open(path, tree.selection, tree.jobs).and_then(|image| {
+                image::verify(&image, (&keyring, requirement), &bar, &mut |report| {
+                    let name = Name { container: Some(path), path: &report.path };
+                    bar.suspend(|| reporter.verdict(name, report.size, &report.outcome, output))
+                })
+            });
+            verified.with_context(|| path.display().to_string())?;
+        }
+        reporter.conclude(bar.finish(), output)
+    }
+}

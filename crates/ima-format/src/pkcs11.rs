@@ -148,7 +148,7 @@ impl Fault {
                 "everybody on this machine can read it in the list of processes: change the \
                  PIN, then use pin-source=file:PATH, --passphrase-file, -env or -fd, or type it"
             }
-            Self::PinSource => "pin-source=file:/path or pin-source=/path; programs are not run",
+            Self::PinSource => "a path, or file: and an absolute path; programs are not run",
         }
     }
 }

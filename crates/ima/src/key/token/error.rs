@@ -14,8 +14,11 @@ use crate::key::KeyType;
 #[allow(missing_docs)] // `token` names the token, `key` the key, by its URI
 pub enum TokenError {
     /// No module was named, and the default is not there.
-    #[error("no PKCS#11 module to reach the token through")]
-    NoModule,
+    #[error("no PKCS#11 module named, and p11-kit is not there: {source}")]
+    NoModule {
+        /// The dynamic linker's words.
+        source: LoadFailure,
+    },
     /// The module cannot be used.
     #[error("PKCS#11 module {}: {source}", path.display())]
     Module {
@@ -95,6 +98,9 @@ pub enum TokenError {
         /// Their URIs.
         matching: Vec<String>,
     },
+    /// No public key is the one that the URI names.
+    #[error("{token}: no such public key or certificate; a private key does not tell")]
+    NoPublicKeyObject { token: String },
     /// The URI fits more than one public key.
     #[error("{token}: {count} public keys fit")]
     SeveralPublicKeys {
@@ -153,7 +159,7 @@ impl TokenError {
     /// What to do about it, where there is something to say.
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
-            Self::NoModule => {
+            Self::NoModule { .. } => {
                 "name the token's module in the URI (?module-path=/usr/lib/.../libsofthsm2.so), \
                  or install p11-kit, which knows those of the system"
             }
@@ -175,6 +181,10 @@ impl TokenError {
             Self::NotAPrivateKey { .. } => "leave type= out, or say type=private",
             Self::NoKey { .. } | Self::SeveralKeys { .. } | Self::SeveralPublicKeys { .. } => {
                 "say which: object=LABEL or id=%01%02; imactl keys show URI lists them"
+            }
+            Self::NoPublicKeyObject { .. } => {
+                "some tokens show public keys after a login only: export it (pkcs11-tool --login \
+                 --read-object --type pubkey) and give the file"
             }
             Self::NoPublicKey { .. } => {
                 "put one of them beside it (with its CKA_ID), or give the certificate with --cert"

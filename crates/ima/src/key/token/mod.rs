@@ -124,54 +124,49 @@ impl Token {
 
 /// Loads the module that the URI names, or the default.
 fn load(uri: &Uri, default: Option<&Path>) -> Result<Arc<Module>, TokenError> {
-    let named = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
-    let candidates = match (&uri.module_path, &uri.module_name) {
-        (Some(path), None) => vec![named(path)],
-        (Some(path), Some(name)) if named(path).is_dir() => {
-            file_names(name).into_iter().map(|file| named(path).join(file)).collect()
-        }
-        (Some(path), Some(_)) => vec![named(path)],
-        (None, Some(name)) => {
-            let beside = |file: &PathBuf| {
-                let directories = MODULE_DIRECTORIES.iter().map(Path::new);
-                directories.map(|directory| directory.join(file)).collect::<Vec<_>>()
-            };
-            let files = file_names(name);
-            let elsewhere: Vec<_> = files.iter().flat_map(beside).collect();
-            files.into_iter().chain(elsewhere).collect()
-        }
-        (None, None) => vec![default.map_or_else(|| PROXY_MODULE.into(), Path::to_owned)],
-    };
-    let mut first = None;
-    for path in candidates {
-        match Module::load(&path) {
-            Ok(module) => return Ok(module),
-            Err(LoadFailure::Library(words)) => {
-                first.get_or_insert((path, LoadFailure::Library(words)));
-            }
-            // it is there, and broken: another would not be the one that was meant
-            Err(source) => return Err(TokenError::Module { path, source }),
-        }
-    }
     let by_default = uri.module_path.is_none() && uri.module_name.is_none() && default.is_none();
-    Err(match first {
-        Some((path, source)) if !by_default => TokenError::Module { path, source },
-        _ => TokenError::NoModule,
-    })
+    let (path, others) = module_files(uri, default);
+    match Module::load(&path) {
+        Ok(module) => Ok(module),
+        Err(source) if by_default => Err(TokenError::NoModule { source }),
+        Err(source @ LoadFailure::Library(_)) => others
+            .iter()
+            .find_map(|other| Module::load(other).ok())
+            .ok_or(TokenError::Module { path, source }),
+        // it is there, and broken: another would not be the one that was meant
+        Err(source) => Err(TokenError::Module { path, source }),
+    }
+}
+
+/// Where the module may be: the first place, and others.
+fn module_files(uri: &Uri, default: Option<&Path>) -> (PathBuf, Vec<PathBuf>) {
+    let named = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
+    match (&uri.module_path, &uri.module_name) {
+        (Some(path), Some(name)) if named(path).is_dir() => {
+            let [first, second] = file_names(name).map(|file| named(path).join(file));
+            (first, vec![second])
+        }
+        (Some(path), _) => (named(path), Vec::new()),
+        (None, Some(name)) => {
+            let [first, second] = file_names(name);
+            let in_directories = MODULE_DIRECTORIES.iter().flat_map(|directory| {
+                [&first, &second].map(|file| Path::new(directory).join(file))
+            });
+            let others = in_directories.chain([second.clone()]).collect();
+            (first, others)
+        }
+        (None, None) => (default.map_or_else(|| PROXY_MODULE.into(), Path::to_owned), Vec::new()),
+    }
 }
 
 /// The names that a module's file can have.
-fn file_names(name: &[u8]) -> Vec<PathBuf> {
-    let name = OsStr::from_bytes(name);
-    ["lib", ""]
-        .iter()
-        .map(|prefix| {
-            let mut file = OsStr::new(prefix).to_owned();
-            file.push(name);
-            file.push(".so");
-            file.into()
-        })
-        .collect()
+fn file_names(name: &[u8]) -> [PathBuf; 2] {
+    ["lib", ""].map(|prefix| {
+        let mut file = OsStr::new(prefix).to_owned();
+        file.push(OsStr::from_bytes(name));
+        file.push(".so");
+        file.into()
+    })
 }
 
 /// The one token that the URI names.

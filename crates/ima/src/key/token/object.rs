@@ -99,7 +99,11 @@ impl Token {
         }
         let certificates = self.certificates(&Uri::default())?;
         let handles = self.objects(CKO_PRIVATE_KEY, uri)?;
-        handles.into_iter().map(|handle| self.key_object(handle, &certificates)).collect()
+        let keys = handles.into_iter().map(|handle| self.key_object(handle, &certificates));
+        let mut keys = keys.collect::<Result<Vec<_>, _>>()?;
+        // tokens give their objects in any order
+        keys.sort_by_cached_key(|key| key.uri.to_string());
+        Ok(keys)
     }
 
     /// The one private key that the URI names.
@@ -135,7 +139,7 @@ impl Token {
                 let token = self.info.to_string();
                 Err(TokenError::SeveralPublicKeys { token, count: found.len() })
             }
-            None => Err(TokenError::NoPublicKey { key: uri.to_string() }),
+            None => Err(TokenError::NoPublicKeyObject { token: self.info.to_string() }),
         }
     }
 
@@ -153,6 +157,8 @@ impl Token {
                 .map(|certificate| TokenCertificate { uri: uri.clone(), certificate });
             certificates.extend(here);
         }
+        certificates
+            .sort_by_cached_key(|found| (found.uri.to_string(), found.certificate.key_id()));
         Ok(certificates)
     }
 

@@ -12,6 +12,7 @@ use ima::key::PublicKey;
 
 use super::create::ProfileArgs;
 use super::print_certificate;
+use crate::args::default_store;
 use crate::hint::hinted;
 use crate::output::Output;
 use crate::passphrase::PassphraseArgs;
@@ -27,9 +28,9 @@ pub(super) struct CertifyArgs {
     /// pkcs11:token=NAME;object=NAME
     #[arg(value_name = "FILE|URI")]
     key: PathBuf,
-    /// The key store of the CA
-    #[arg(long, value_name = "DIR", env = "IMACTL_KEYS")]
-    keys: PathBuf,
+    /// The key store of the CA [default: $IMACTL_KEYS]
+    #[arg(long, value_name = "DIR")]
+    keys: Option<PathBuf>,
     /// Where to write the certificate; it must not be there: DER, or PEM for .crt and .pem
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -48,7 +49,10 @@ impl CertifyArgs {
             }
             None => PublicKey::read(&self.key)?,
         };
-        let authority = Authority::read(&self.keys, &mut |path| self.passphrase.ask(path))?;
+        let Some(store) = self.keys.clone().or_else(default_store) else {
+            return Err(hinted("no CA to certify with", "give --keys DIR, or set IMACTL_KEYS"));
+        };
+        let authority = Authority::read(&store, &mut |path| self.passphrase.ask(path))?;
         let purpose = match authority.certificate().is_sample() {
             true => Purpose::Sample,
             false => Purpose::Production,

@@ -2,6 +2,9 @@
 //! canonical. libFuzzer looks for inputs that break them (`cargo fuzz run xattr`); seeded
 //! tests try some in CI.
 
+use std::convert::Infallible;
+
+use ima_format::elf::Elf;
 use ima_format::hash::HashAlgorithm;
 use ima_format::pkcs11::Uri;
 use ima_format::policy::{explain, read, Fault, Kernel, Loading};
@@ -13,7 +16,25 @@ pub type Property = fn(&[u8]);
 
 /// Every property, by the name of its libFuzzer target.
 pub const PROPERTIES: &[(&str, Property)] =
-    &[("pkcs11", pkcs11), ("policy", policy), ("tar", tar), ("xattr", xattr)];
+    &[("elf", elf), ("pkcs11", pkcs11), ("policy", policy), ("tar", tar), ("xattr", xattr)];
+
+/// Any bytes are read as an ELF file or are none, without a read past what it asks for.
+pub fn elf(bytes: &[u8]) {
+    let mut read = |offset: u64, length: usize| -> Result<Vec<u8>, Infallible> {
+        // more than any table can take
+        assert!(length <= 56 * 0xffff, "{length} bytes at once");
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+        Ok(bytes[start..start.saturating_add(length).min(bytes.len())].to_vec())
+    };
+    match Elf::read(&mut read) {
+        Ok(Ok(elf)) => {
+            assert!(elf.interpreter.map_or(true, |path| !path.is_empty() && !path.contains(&0)));
+            assert!(elf.needed.iter().all(|name| !name.contains(&0)));
+        }
+        Ok(Err(_)) => {}
+        Err(error) => match error {},
+    }
+}
 
 /// Any bytes that decode as an attribute encode to the same bytes; errors point into them.
 pub fn xattr(bytes: &[u8]) {

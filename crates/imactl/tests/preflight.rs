@@ -288,6 +288,50 @@ fn reads_are_looked_at_where_the_policy_appraises_them() {
 }
 
 #[test]
+fn a_tar_archive_comes_to_the_same_as_its_directory() {
+    let Some(root) = Root::new() else { return };
+    let Some(_) = tool("tar") else { return };
+    root.take(Path::new("/usr/bin/true"), Path::new("/usr/bin/unsigned"));
+    root.take(Path::new("/usr/bin/true"), Path::new("/opt/owned"));
+    root.write("/usr/bin/script", "#!/opt/link\n", 0o755);
+    symlink("/usr/bin/unsigned", root.at("/opt/link")).unwrap();
+    fs::hard_link(root.at("/usr/bin/true"), root.at("/opt/hard")).unwrap();
+    std::os::unix::fs::chown(root.at("/opt/owned"), Some(1000), Some(1000)).unwrap();
+    root.sign();
+    run(args!["clear", "--quiet", root.at("/usr/bin/unsigned")]).exits(0);
+    for policy in [POLICY, "builtin:appraise_tcb"] {
+        let expected = without_summary(root.lines(policy, 1));
+        for compression in ["--no-auto-compress", "--gzip"] {
+            let archive = root.directory.path().join("root.tar");
+            let mut tar = tool("tar").unwrap();
+            tar.args(["--xattrs", "--xattrs-include=security.ima", compression, "-C"]);
+            finish(tar.arg(root.path()).arg("-cf").arg(&archive).arg(".")).exits(0);
+            let words = args!["preflight", archive, "--policy", policy, "--keys", root.keys];
+            let lines = run(words.into_iter().chain(args!["--json", "--details"])).exits(1).json();
+            assert_eq!(without_summary(lines), expected, "{policy} {compression}");
+        }
+    }
+}
+
+/// What was found, without how long it took and which of two names was read.
+fn without_summary(lines: Vec<Value>) -> Vec<Value> {
+    lines.into_iter().filter(|line| line["type"] != "summary").collect()
+}
+
+#[test]
+fn a_cut_archive_is_an_error() {
+    let Some(root) = Root::new() else { return };
+    let Some(mut tar) = tool("tar") else { return };
+    let archive = root.directory.path().join("root.tar");
+    finish(tar.arg("-C").arg(root.path()).arg("-cf").arg(&archive).arg(".")).exits(0);
+    let whole = fs::read(&archive).unwrap();
+    fs::write(&archive, &whole[..whole.len() / 2]).unwrap();
+    let words = args!["preflight", archive, "--policy", POLICY, "--keys", root.keys];
+    let ran = run(words).exits(2);
+    assert!(ran.stderr.contains("truncated"), "{}", ran.stderr);
+}
+
+#[test]
 fn old_kernels_know_no_p_521() {
     let Some(mut root) = Root::new() else { return };
     root.keys = store(root.directory.path(), "p-521");

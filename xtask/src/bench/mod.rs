@@ -1,5 +1,6 @@
 //! Speed, side by side with what others wrote, in one run: ratios, not claims.
 
+mod preflight;
 mod trees;
 
 use std::fs;
@@ -14,8 +15,13 @@ use crate::{cargo, root, run};
 /// A benchmark: its name, and what it does.
 type Benchmark = (&'static str, fn(&Bench) -> Result<()>);
 
-const BENCHMARKS: &[Benchmark] =
-    &[("a", trees::many_small), ("b", trees::programs), ("c", trees::one_large), ("boot", boot)];
+const BENCHMARKS: &[Benchmark] = &[
+    ("a", trees::many_small),
+    ("b", trees::programs),
+    ("c", trees::one_large),
+    ("preflight", preflight::large_root),
+    ("boot", boot),
+];
 
 /// What benchmarks work with.
 pub(crate) struct Bench {

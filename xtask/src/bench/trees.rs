@@ -120,7 +120,7 @@ fn floor(bench: &Bench, keys: &str, root: &str) -> Result<f64> {
 }
 
 /// Fills a directory, unless an earlier run did.
-fn make_once(root: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+pub(super) fn make_once(root: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     if root.exists() {
         return Ok(());
     }

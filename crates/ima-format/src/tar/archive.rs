@@ -87,6 +87,18 @@ pub enum MemberKind {
     Other,
 }
 
+/// What becomes of a member when it is unpacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // what they are called everywhere
+pub enum FileType {
+    File,
+    HardLink,
+    SymbolicLink,
+    Directory,
+    /// A device, a FIFO; what only the archive is about.
+    Other,
+}
+
 /// A member of an archive, up to its data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
@@ -112,6 +124,44 @@ impl Member {
     /// The size of the file.
     pub fn size(&self) -> u64 {
         self.sparse.as_ref().map_or(self.stored, SparseMap::size)
+    }
+
+    /// What becomes of it when it is unpacked.
+    pub fn file_type(&self) -> FileType {
+        match (self.kind, self.header.typeflag()) {
+            (MemberKind::File, _) => FileType::File,
+            (MemberKind::HardLink, _) => FileType::HardLink,
+            (MemberKind::Other, b'2') => FileType::SymbolicLink,
+            (MemberKind::Other, b'5' | b'D') => FileType::Directory,
+            // as in version 7, a directory is told by its slash
+            (MemberKind::Other, 0 | b'0' | b'7') => FileType::Directory,
+            (MemberKind::Other, _) => FileType::Other,
+        }
+    }
+
+    /// Permissions (with the set-user-ID and set-group-ID bits), owner and group.
+    ///
+    /// # Errors
+    /// One of them that is no number, or too large for a 32-bit id. The offset is the archive's.
+    pub fn access(&self) -> Result<(u32, u32, u32), (u64, ErrorKind)> {
+        let in_header = |error: Error| (self.offset + error.offset as u64, error.kind);
+        let [mode, mut uid, mut gid] = self.header.access().map_err(in_header)?;
+        let malformed = |field| (self.offset, ErrorKind::from(Fault::Number(field)));
+        if let Some(extension) = self.extensions.iter().find(|extension| extension.is_pax()) {
+            let records = records(extension.content())
+                .map_err(|error| (extension.offset + error.offset as u64, error.kind))?;
+            for record in records {
+                let (id, field) = match record.keyword {
+                    b"uid" => (&mut uid, Field::Owner),
+                    b"gid" => (&mut gid, Field::Group),
+                    _ => continue,
+                };
+                *id = pax::decimal(record.value).ok_or_else(|| malformed(field))?;
+            }
+        }
+        let id = |id: u64, field| u32::try_from(id).map_err(|_| malformed(field));
+        let mode = u32::try_from(mode & 0o7777).unwrap_or_default();
+        Ok((mode, id(uid, Field::Owner)?, id(gid, Field::Group)?))
     }
 
     /// The file's `security.ima`.

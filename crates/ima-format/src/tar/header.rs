@@ -77,6 +77,15 @@ impl Header {
         self.size
     }
 
+    /// Permissions, owner and group, without what extensions say.
+    pub(super) fn access(&self) -> Result<[u64; 3], Error> {
+        Ok([
+            self.number(MODE, Field::Mode)?,
+            self.number(UID, Field::Owner)?,
+            self.number(GID, Field::Group)?,
+        ])
+    }
+
     /// The type of member.
     pub fn typeflag(&self) -> u8 {
         self.byte(TYPEFLAG.0)

@@ -47,7 +47,7 @@ mod sparse;
 
 use core::fmt;
 
-pub use archive::{Extension, Input, Item, Member, MemberKind, Parser, Slice};
+pub use archive::{Extension, FileType, Input, Item, Member, MemberKind, Parser, Slice};
 pub use header::{Format, Header};
 pub use pax::{records, Record};
 pub use sparse::{Segment, SparseMap, HOLES_MAX};
@@ -70,6 +70,9 @@ pub fn padding(size: u64) -> usize {
 #[allow(missing_docs)] // named by what they hold
 pub enum Field {
     Checksum,
+    Mode,
+    Owner,
+    Group,
     Size,
     SparseOffset,
     SparseLength,
@@ -80,6 +83,9 @@ impl fmt::Display for Field {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Checksum => "checksum",
+            Self::Mode => "mode",
+            Self::Owner => "owner",
+            Self::Group => "group",
             Self::Size => "size",
             Self::SparseOffset => "offset of a sparse segment",
             Self::SparseLength => "length of a sparse segment",

@@ -6,7 +6,7 @@
 //!
 //! | module | what it knows | mirrors |
 //! |---|---|---|
-//! | `root`, `directory` | a root that can be listed and read; one that is a directory | |
+//! | `root`, `directory`, `archive` | a root that can be listed and read; a directory, a tar archive | |
 //! | `paths` | paths and symbolic links within it | `fs/namei.c` |
 //! | `purpose` | what a file is for | `fs/binfmt_script.c`, `kernel/module`, `drivers/base/firmware_loader` |
 //! | `judge` | what the kernel says to one use of one file | [`ima_format::policy::decide`] |
@@ -17,6 +17,7 @@
 //! Nothing is known of: EVM (it is taken to have no key), labels of security modules, file
 //! systems that are mounted later, what programs open or execute in the end.
 
+mod archive;
 mod directory;
 mod judge;
 mod libraries;
@@ -34,6 +35,7 @@ use std::path::PathBuf;
 use ima_format::policy::ast::Policy;
 use ima_format::policy::kernel::{Feature, Kernel};
 
+pub use archive::Archive;
 pub use directory::Directory;
 pub use judge::{Answer, Attributes, Mount, Owners, Refusal, Unknown};
 pub(crate) use judge::{Bench, Judge};

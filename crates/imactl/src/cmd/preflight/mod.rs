@@ -6,11 +6,15 @@ mod people;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::thread;
+use std::{fs, thread};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use ima::preflight::{preflight, AttemptEnd, Directory, Mount, Options, Owners, Report};
+use ima::preflight::{
+    preflight, Archive, AttemptEnd, Directory, Mount, Options, Owners, Report, Root,
+};
+use ima::target::kind_of;
+use ima_format::kind::Kind;
 use ima_format::policy::ast::Uuid;
 use ima_format::policy::filesystem::{self, FileSystem};
 
@@ -29,7 +33,7 @@ use crate::Outcome;
 /// machine would not reach its init; 2 if a file could not be looked at.
 #[derive(Debug, Args)]
 pub(crate) struct PreflightArgs {
-    /// The root file system: a directory
+    /// The root file system: a directory, or a tar archive (compressed or not)
     #[arg(value_name = "ROOT")]
     root: PathBuf,
     /// The policies, in the order of loading; default:appraise is imactl's default one
@@ -87,9 +91,7 @@ impl PreflightArgs {
         let loaded = Loaded::of(&self.policy, &kernel)?;
         let keyring = self.keyring.resolve(output)?;
         let name = self.root.display();
-        let root = Directory::open(&self.root).map_err(|error| {
-            hinted(format!("{name}: {error}"), "ROOT is the directory that will be the root")
-        })?;
+        let root = self.open()?;
         let cores = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let options = Options {
             policy: &loaded.policy,
@@ -101,7 +103,7 @@ impl PreflightArgs {
             jobs: self.jobs.unwrap_or_else(cores),
         };
         let bar = Bar::new("looking", output.shows_progress());
-        let report = preflight(&root, &options, &bar);
+        let report = preflight(&*root, &options, &bar);
         let (bytes, seconds) = bar.finish();
         let told = Told { report: &report, loaded: &loaded, options: &options, bytes, seconds };
         match output.is_json() {
@@ -121,6 +123,25 @@ impl PreflightArgs {
             (false, _) => Outcome::Failed,
             (true, false) => Outcome::Finding,
             (true, true) => Outcome::Good,
+        })
+    }
+
+    /// What ROOT is, told by its content.
+    fn open(&self) -> Result<Box<dyn Root>> {
+        let name = || self.root.display().to_string();
+        const WHAT: &str = "ROOT is a directory, or a tar archive (compressed or not)";
+        let found = fs::canonicalize(&self.root).and_then(|path| Ok((kind_of(&path)?, path)));
+        let (kind, path) = found.map_err(|error| hinted(format!("{}: {error}", name()), WHAT))?;
+        Ok(match kind {
+            Kind::Tar => Box::new(Archive::open(&path).with_context(name)?),
+            Kind::Tree => {
+                let directory = Directory::open(&path);
+                let refuse = |error| hinted(format!("{}: {error}", name()), WHAT);
+                Box::new(directory.map_err(refuse)?)
+            }
+            Kind::Rpm | Kind::Image => {
+                return Err(hinted(format!("{}: {kind}", name()), WHAT));
+            }
         })
     }
 

@@ -75,12 +75,12 @@ fn told_by_content(tree: &TreeArgs) -> Result<Kind> {
     // is not what is meant
     let mut found = tree.files_from().map(|list| (list, Kind::Tree));
     for path in tree.paths() {
-        // what is not there, or cannot be read, is told in its turn, with the others
         let kind = match kind_of(path) {
             // what comes on standard input is an archive: nothing else is a stream
             _ if is_stdio(path) => Kind::Tar,
             Ok(kind) => kind,
-            Err(_) => Kind::Tree,
+            // what cannot be read is told in its turn, with the others
+            Err(_) => continue,
         };
         if kind == Kind::Tree && path.is_file() {
             check_name(path)?;

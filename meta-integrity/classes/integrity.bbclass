@@ -6,7 +6,7 @@
 # IMA_POLICY_ROOT       files with policies that the root file system brings: the image signs them,
 #                       and the kernel adds their rules
 
-inherit ima-keys
+inherit ima-keys ima-rpm
 
 IMA_POLICY_DEFAULT = "${INTEGRITY_LAYERDIR}/recipes-support/ima-policy/files/ima_policy.default"
 IMA_POLICY_INITRAMFS ??= ""

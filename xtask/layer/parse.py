@@ -98,6 +98,9 @@ def check_awake(config, recipes):
     assert 'ima_sign_rootfs' in image.getVarFlag('do_image', 'postfuncs')
     assert 'ima_sign_rootfs' not in (initramfs.getVarFlag('do_image', 'postfuncs') or '')
     assert '--xattrs' in image.getVar('IMAGE_CMD_TAR')
+    functions = recipes['ima-policy'].getVarFlag('do_package_write_rpm', 'postfuncs').split()
+    assert functions[0] == 'ima_sign_packages', functions
+    check_identity(recipes['ima-policy'], 'do_package_write_rpm')
     check_identity(recipes['key-store'], 'do_install')
     check_identity(image, 'do_image')
     check_reparsed(recipes['key-store'])

@@ -133,6 +133,11 @@ impl Build {
         self.directory.join("tmp-glibc/deploy/images/qemux86-64")
     }
 
+    /// Where packages end up.
+    pub(super) fn packages(&self) -> PathBuf {
+        self.directory.join("tmp-glibc/deploy/rpm")
+    }
+
     /// The build's own `imactl`.
     pub(super) fn imactl(&self) -> Command {
         let mut imactl = Command::new(self.directory.join("programs/imactl"));

@@ -41,6 +41,40 @@ pub(super) fn check(build: &Build, store: &Path) -> Result<String> {
     Ok(sum.split(' ').next().unwrap_or_default().to_owned())
 }
 
+/// Each package has a signature for each of its files; its other digests and signatures hold.
+pub(super) fn check_packages(build: &Build, store: &Path) -> Result<()> {
+    let certificate = store.join("ima_keys/x509_ima.der");
+    let list = output(Command::new("find").arg(build.packages()).args(["-name", "*.rpm"]))?;
+    let list = String::from_utf8(list)?;
+    let (mut signed, mut excluded) = (0, 0);
+    for package in list.lines() {
+        let mut query = Command::new("rpm");
+        query.args(["-qp", "--nosignature", "--qf"]);
+        // the mode's first two digits tell regular files, 10, from directories and links
+        query.args(["[%{FILEMODES:octal} x%{FILESIGNATURES}\n]", package]);
+        let files = String::from_utf8(output(&mut query)?)?;
+        let mut regular = files.lines().filter(|line| line.starts_with("10"));
+        if ["-dbg-", "-src-"].iter().any(|kind| package.contains(kind)) {
+            excluded += 1;
+            ensure!(regular.all(|line| line.ends_with(" x")), "{package} is not excluded: {files}");
+            continue;
+        }
+        let mut count = 0;
+        for line in regular {
+            ensure!(line.contains(" x0302"), "{package}: a file is not signed:\n{files}");
+            count += 1;
+        }
+        if count > 0 {
+            let mut verify = build.imactl();
+            output(verify.args(["verify", "--cert"]).arg(&certificate).arg(package))?;
+            output(Command::new("rpmkeys").args(["-K", "--nosignature", package]))?;
+            signed += 1;
+        }
+    }
+    ensure!(signed > 3 && excluded > 3, "{signed} packages signed, {excluded} excluded:\n{list}");
+    Ok(())
+}
+
 /// Every file below a directory carries a valid signature.
 fn verify(build: &Build, certificate: &Path, directory: &Path) -> Result<()> {
     let mut verify = build.imactl();

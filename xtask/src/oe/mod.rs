@@ -83,6 +83,7 @@ fn check(checkout: &Checkout, builds: &Path, programs: &[PathBuf]) -> Result<()>
     ensure!(log.contains("SAMPLE KEYS"), "nobody said that the keys are samples");
     let sample = build.directory().join("sample-keys/store");
     let first = image::check(&build, &sample)?;
+    image::check_packages(&build, &sample)?;
     let mut secrets = store_secrets(&sample, None)?;
 
     step(series, "build again: the same bytes");
@@ -104,6 +105,7 @@ fn check(checkout: &Checkout, builds: &Path, programs: &[PathBuf]) -> Result<()>
     build.set_environment("OUR_PASSPHRASE", PASSPHRASE);
     build.bitbake(&["lab-image", "integrity-initramfs"])?;
     image::check(&build, &own)?;
+    image::check_packages(&build, &own)?;
     secrets.extend(store_secrets(&own, Some(PASSPHRASE))?);
     secrets.push(Secret::text("the passphrase", PASSPHRASE));
 

@@ -1,2 +1,3 @@
 CLASSOVERRIDE = "class-native"
-PN = "${BPN}-native"
+PN = "${@bb.parse.vars_from_file(d.getVar('FILE', False), d)[0]}-native"
+PACKAGES = ""

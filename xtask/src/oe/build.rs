@@ -130,12 +130,12 @@ impl Build {
 
     /// Where images end up.
     pub(super) fn images(&self) -> PathBuf {
-        self.directory.join("tmp-glibc/deploy/images/qemux86-64")
+        self.directory.join("tmp/deploy/images/qemux86-64")
     }
 
     /// Where packages end up.
     pub(super) fn packages(&self) -> PathBuf {
-        self.directory.join("tmp-glibc/deploy/rpm")
+        self.directory.join("tmp/deploy/rpm")
     }
 
     /// The build's own `imactl`.

@@ -80,7 +80,7 @@ fn verify(build: &Build, certificate: &Path, directory: &Path) -> Result<()> {
     let mut verify = build.imactl();
     let text = output(verify.args(["verify", "--cert"]).arg(certificate).arg(directory))?;
     let text = String::from_utf8(text)?;
-    for name in ["sbin/init", "bin/busybox", "bin/script", "usr/bin/imactl-init", "etc/hostname"] {
+    for name in ["init", "busybox", "script", "imactl-init", "hostname"] {
         let line = text.lines().find(|line| line.contains(&format!("/{name} ")));
         let valid = line.is_some_and(|line| line.starts_with("valid "));
         ensure!(valid, "{name} is not among what is valid:\n{text}");

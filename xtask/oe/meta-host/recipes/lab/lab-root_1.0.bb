@@ -9,11 +9,11 @@ do_install() {
     for directory in dev mnt opt proc run sys tmp var; do
         install -d ${D}/$directory
     done
-    install -D -m 0755 ${IMACTL_PROGRAMS}/lab-agent ${D}/sbin/init
-    install -D -m 0755 ${IMACTL_PROGRAMS}/busybox ${D}/bin/busybox
-    ln -s busybox ${D}/bin/sh
-    printf '#!/bin/sh\nexit 0\n' > ${D}/bin/script
-    chmod 0755 ${D}/bin/script
+    install -D -m 0755 ${IMACTL_PROGRAMS}/lab-agent ${D}${base_sbindir}/init
+    install -D -m 0755 ${IMACTL_PROGRAMS}/busybox ${D}${base_bindir}/busybox
+    ln -s busybox ${D}${base_bindir}/sh
+    printf '#!/bin/sh\nexit 0\n' > ${D}${base_bindir}/script
+    chmod 0755 ${D}${base_bindir}/script
     install -d ${D}${sysconfdir}
     echo lab > ${D}${sysconfdir}/hostname
 }

@@ -128,14 +128,21 @@ impl Build {
         &self.directory
     }
 
+    /// A directory of what is built; older series name the C library in the path.
+    fn deployed(&self, name: &str) -> PathBuf {
+        let old = self.directory.join("tmp-glibc/deploy");
+        let new = self.directory.join("tmp/deploy");
+        if old.exists() { old } else { new }.join(name)
+    }
+
     /// Where images end up.
     pub(super) fn images(&self) -> PathBuf {
-        self.directory.join("tmp/deploy/images/qemux86-64")
+        self.deployed("images/qemux86-64")
     }
 
     /// Where packages end up.
     pub(super) fn packages(&self) -> PathBuf {
-        self.directory.join("tmp/deploy/rpm")
+        self.deployed("rpm")
     }
 
     /// The build's own `imactl`.

@@ -45,3 +45,25 @@ python integrity_check_model() {
             bb.fatal('%s holds a PIN, and variables are printed and logged: put it into a file '
                 'and name that in %s' % (name, name.split('_')[0] + '_PASSPHRASE_FILE'))
 }
+
+# BitBake's server logs the whole environment that it is started in, so a passphrase would stay
+# there. It is overwritten where it stands: the server goes on appending to the same file.
+addhandler integrity_blot_passphrase
+integrity_blot_passphrase[eventmask] = "bb.event.BuildStarted bb.command.CommandCompleted bb.command.CommandFailed"
+python integrity_blot_passphrase() {
+    import glob
+    variable = d.getVar('IMA_PASSPHRASE_ENV')
+    passphrase = variable and d.getVar('BB_ORIGENV', False).getVar(variable, False)
+    if not passphrase:
+        return
+    forms = [form.encode() for form in (passphrase, repr(passphrase)[1:-1])]
+    for path in glob.glob(os.path.join(d.getVar('TOPDIR'), 'bitbake-cookerdaemon.log*')):
+        with open(path, 'r+b') as log:
+            content = log.read()
+            for form in forms:
+                start = content.find(form)
+                while start >= 0:
+                    log.seek(start)
+                    log.write(b'*' * len(form))
+                    start = content.find(form, start + len(form))
+}

@@ -16,6 +16,7 @@ mod policies;
 mod policy_decisions;
 mod policy_texts;
 mod preflight;
+mod rpm_packages;
 mod scripts;
 mod self_signed_certificate;
 mod signed_programs;

@@ -1,5 +1,6 @@
 //! What the paths of a command line hold: told by content, unless `--kind` says it.
 
+use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
@@ -82,7 +83,9 @@ fn told_by_content(tree: &TreeArgs) -> Result<Kind> {
             // what cannot be read is told in its turn, with the others
             Err(_) => continue,
         };
-        if kind == Kind::Tree && path.is_file() {
+        // not through a link, which is refused in its turn
+        let is_file = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file());
+        if kind == Kind::Tree && is_file {
             check_name(path)?;
         }
         match found {

@@ -396,7 +396,7 @@ fn a_package_is_whole_whenever_the_run_is_killed() {
     fs::copy(&package, &target).unwrap();
     run(args!["sign", "--keys", keys, target]).exits(0);
     let signed = fs::read(&target).unwrap();
-    for round in 0..30 {
+    for round in 0..15 {
         fs::copy(&package, &target).unwrap();
         let mut child = imactl()
             .args(args!["sign", "--keys", keys, target])
@@ -404,7 +404,7 @@ fn a_package_is_whole_whenever_the_run_is_killed() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        std::thread::sleep(Duration::from_millis(20 * round));
+        std::thread::sleep(Duration::from_millis(40 * round));
         child.kill().unwrap();
         child.wait().unwrap();
         let now = fs::read(&target).unwrap();

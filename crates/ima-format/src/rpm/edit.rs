@@ -122,7 +122,9 @@ impl<'a> Header<'a> {
     fn fitted(&self, mut values: Vec<Value<'_>>, size: usize, old_size: usize) -> Option<Vec<u8>> {
         let filler = values.pop()?;
         let is_filler = matches!(filler.tag, tag::SIG_RESERVED | tag::SIG_RESERVEDSPACE);
-        if !is_filler || filler.value_type != ValueType::Bin {
+        // what is not zeros is no filler
+        let is_empty = filler.bytes.iter().all(|byte| *byte == 0);
+        if !is_filler || filler.value_type != ValueType::Bin || !is_empty {
             return None;
         }
         // a value cannot be empty

@@ -88,8 +88,9 @@ fn is_package(file: &File) -> Result<bool, FileError> {
 impl Identity {
     fn read(main: &Header<'_>, lead_type: PackageType) -> Result<Self, FormatError> {
         let text = |tag| -> Result<String, FormatError> {
-            let text = main.string(tag)?.unwrap_or(b"?");
-            Ok(String::from_utf8_lossy(text).into_owned())
+            let text = String::from_utf8_lossy(main.string(tag)?.unwrap_or(b"?"));
+            // what a package says of itself is shown on terminals
+            Ok(text.replace(char::is_control, "\u{fffd}"))
         };
         // as `headerIsSource`
         let package_type = match main.find(tag::SOURCERPM) {

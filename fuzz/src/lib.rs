@@ -15,8 +15,14 @@ use ima_format::xattr::Attribute;
 pub type Property = fn(&[u8]);
 
 /// Every property, by the name of its libFuzzer target.
-pub const PROPERTIES: &[(&str, Property)] =
-    &[("elf", elf), ("pkcs11", pkcs11), ("policy", policy), ("tar", tar), ("xattr", xattr)];
+pub const PROPERTIES: &[(&str, Property)] = &[
+    ("elf", elf),
+    ("ext4", ext4),
+    ("pkcs11", pkcs11),
+    ("policy", policy),
+    ("tar", tar),
+    ("xattr", xattr),
+];
 
 /// Any bytes are read as an ELF file or are none, without a read past what it asks for.
 pub fn elf(bytes: &[u8]) {
@@ -123,4 +129,35 @@ fn tar_items(bytes: &[u8], label: Option<Option<&[u8]>>) -> Result<Vec<u8>, usiz
         }
     }
     Ok(written)
+}
+
+/// Every file of an image can be read to its end, or the error points into the image; no
+/// file holds more than the image and its holes.
+pub fn ext4(bytes: &[u8]) {
+    use ima_format::ext4::{Memory, Volume};
+
+    let read = || {
+        let volume = Volume::open(Memory(bytes))?;
+        let mut files = Vec::new();
+        volume.walk(&mut |_| true, &mut |_, inode| {
+            files.push(inode);
+            true
+        })?;
+        for inode in files {
+            volume.label(&inode)?;
+            // zeros without end would take the fuzzer's time
+            if inode.size() <= 1 << 20 {
+                let mut size = 0;
+                volume.content(&inode, &mut |part| {
+                    size += part.len() as u64;
+                    Ok(())
+                })?;
+                assert_eq!(size, inode.size());
+            }
+        }
+        Ok::<(), ima_format::Error>(())
+    };
+    if let Err(error) = read() {
+        assert!(error.offset <= bytes.len(), "{error}");
+    }
 }

@@ -20,6 +20,7 @@ mod rpm_packages;
 mod scripts;
 mod self_signed_certificate;
 mod signed_programs;
+mod signed_without_root;
 mod tampered_programs;
 mod this_machine;
 mod unsigned_programs;

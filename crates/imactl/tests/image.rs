@@ -199,3 +199,25 @@ fn a_read_only_form_says_what_to_do() {
     let refused = run(args!["sign", "--keys", keys, image]).exits(2);
     assert!(refused.stderr.contains("sqfstar"), "{}", refused.stderr);
 }
+
+#[test]
+fn what_lies_is_refused_with_its_offset_and_nothing_is_written() {
+    let directory = directory();
+    let keys = store(directory.path(), "p-256");
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/image");
+    let mut count = 0;
+    for entry in fs::read_dir(cases).unwrap() {
+        let case = entry.unwrap().path();
+        if case.extension() != Some("img".as_ref()) {
+            continue;
+        }
+        count += 1;
+        let image = directory.path().join("image");
+        fs::copy(&case, &image).unwrap();
+        let refused = run(args!["sign", "--kind", "image", "--keys", keys, image]).exits(2);
+        let told = refused.stderr.contains(" at offset ");
+        assert!(told, "{}: {}", case.display(), refused.stderr);
+        assert!(fs::read(&image).unwrap() == fs::read(&case).unwrap(), "{}", case.display());
+    }
+    assert!(count > 30, "{count} cases");
+}

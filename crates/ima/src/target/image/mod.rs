@@ -56,7 +56,7 @@ pub struct SignOptions<'a> {
 #[non_exhaustive]
 pub enum ImageError {
     /// It cannot be read.
-    #[error("cannot read at offset {offset}: {source}")]
+    #[error("cannot read at offset {offset}")]
     Read {
         /// Where.
         offset: u64,
@@ -75,7 +75,7 @@ pub enum ImageError {
     #[error("{0}")]
     Unsupported(&'static str),
     /// No digest of a file could be made.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     Digest {
         /// The file.
         path: PathBuf,
@@ -83,7 +83,7 @@ pub enum ImageError {
         source: DigestError,
     },
     /// A file could not be signed.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     Sign {
         /// The file.
         path: PathBuf,

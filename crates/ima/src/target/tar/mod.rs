@@ -82,7 +82,7 @@ impl<'a> Archive<'a> {
 #[non_exhaustive]
 pub enum TarError {
     /// It cannot be read, or not unpacked.
-    #[error("cannot read at offset {offset}: {source}")]
+    #[error("cannot read at offset {offset}")]
     Read {
         /// Where in the archive, unpacked.
         offset: u64,
@@ -101,7 +101,7 @@ pub enum TarError {
     #[error("empty: not a tar archive")]
     Empty,
     /// No digest of a member could be made.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     Digest {
         /// The member.
         path: PathBuf,
@@ -109,7 +109,7 @@ pub enum TarError {
         source: DigestError,
     },
     /// A member could not be signed.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     Sign {
         /// The member.
         path: PathBuf,
@@ -117,7 +117,7 @@ pub enum TarError {
         source: SignError,
     },
     /// There is no room for a large member on its way.
-    #[error("{}: cannot keep a large member in a temporary file: {source}", directory.display())]
+    #[error("{}: cannot keep a large member in a temporary file", directory.display())]
     Spool {
         /// Where it was to be kept.
         directory: PathBuf,

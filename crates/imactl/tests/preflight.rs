@@ -313,6 +313,32 @@ fn a_tar_archive_comes_to_the_same_as_its_directory() {
     }
 }
 
+#[test]
+fn an_image_comes_to_the_same_as_its_directory() {
+    let Some(root) = Root::new() else { return };
+    let Some(mut mke2fs) = tool("mke2fs") else { return };
+    root.take(Path::new("/usr/bin/true"), Path::new("/usr/bin/unsigned"));
+    root.write("/usr/bin/script", "#!/opt/link\n", 0o4755);
+    root.write("/opt/data", "data", 0o600);
+    symlink("/usr/bin/unsigned", root.at("/opt/link")).unwrap();
+    let long = format!("{}usr/bin/true", "../".repeat(30));
+    symlink(long, root.at("/opt/long-link")).unwrap();
+    root.write("/usr/bin/by-long-link", "#!/opt/long-link\n", 0o755);
+    fs::hard_link(root.at("/usr/bin/true"), root.at("/opt/hard")).unwrap();
+    std::os::unix::fs::chown(root.at("/opt/data"), Some(70_000), Some(70_001)).unwrap();
+    root.sign();
+    run(args!["clear", "--quiet", root.at("/usr/bin/unsigned")]).exits(0);
+    let image = root.directory.path().join("root.ext4");
+    mke2fs.args(["-q", "-F", "-t", "ext4", "-I", "256", "-d"]);
+    finish(mke2fs.arg(root.path()).arg(&image).arg("32M")).exits(0);
+    for policy in [POLICY, "builtin:appraise_tcb"] {
+        let expected = without_summary(root.lines(policy, 1));
+        let words = args!["preflight", image, "--policy", policy, "--keys", root.keys];
+        let lines = run(words.into_iter().chain(args!["--json", "--details"])).exits(1).json();
+        assert_eq!(without_summary(lines), expected, "{policy}");
+    }
+}
+
 /// What was found, without how long it took and which of two names was read.
 fn without_summary(lines: Vec<Value>) -> Vec<Value> {
     lines.into_iter().filter(|line| line["type"] != "summary").collect()

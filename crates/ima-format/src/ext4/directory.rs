@@ -84,6 +84,19 @@ impl<D: Disk> Volume<D> {
         descend: &mut dyn FnMut(&[u8]) -> bool,
         found: &mut dyn FnMut(Vec<u8>, Inode) -> bool,
     ) -> Result<(), D::Error> {
+        self.traverse(descend, &mut |path, inode, name| {
+            let wanted = inode.kind() == Some(FileKind::File) && name == Name::First;
+            !wanted || found(path, inode)
+        })
+    }
+
+    /// Walks as [`Volume::walk`], and gives everything to `found` with each of its names, a
+    /// directory before what is in it.
+    pub fn traverse(
+        &self,
+        descend: &mut dyn FnMut(&[u8]) -> bool,
+        found: &mut dyn FnMut(Vec<u8>, Inode, Name) -> bool,
+    ) -> Result<(), D::Error> {
         let mut seen = BTreeSet::new();
         let root = self.inode(ROOT, 0)?;
         if root.kind() != Some(FileKind::Directory) {
@@ -101,14 +114,17 @@ impl<D: Disk> Volume<D> {
             Ok(())
         };
         push(&mut waiting, b"", &root)?;
+        if !found(Vec::new(), root, Name::First) {
+            return Ok(());
+        }
         while let Some((path, entry)) = waiting.pop() {
             let inode = self.inode(entry.inode, entry.at)?;
-            match inode.kind() {
+            let name = match inode.kind() {
                 None => return Err(self.fail(entry.at, Fault::DanglingEntry(entry.inode))),
-                Some(FileKind::Other) => {}
-                Some(FileKind::File) => {
-                    if (inode.links() == 1 || seen.insert(entry.inode)) && !found(path, inode) {
-                        return Ok(());
+                Some(FileKind::File | FileKind::Other) => {
+                    match inode.links() == 1 || seen.insert(entry.inode) {
+                        true => Name::First,
+                        false => Name::Further,
                     }
                 }
                 Some(FileKind::Directory) => {
@@ -118,9 +134,22 @@ impl<D: Disk> Volume<D> {
                     if descend(&path) {
                         push(&mut waiting, &path, &inode)?;
                     }
+                    Name::First
                 }
+            };
+            if !found(path, inode, name) {
+                return Ok(());
             }
         }
         Ok(())
     }
+}
+
+/// Which of its names something was found under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Name {
+    /// The first, or the only one.
+    First,
+    /// Another one, of a file with several.
+    Further,
 }

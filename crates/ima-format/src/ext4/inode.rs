@@ -87,6 +87,26 @@ impl Inode {
         }
     }
 
+    /// Its permissions, with the set-user-ID and set-group-ID bits.
+    pub fn mode(&self) -> u32 {
+        u32::from(self.half(0) & 0o7777)
+    }
+
+    /// Its owner (`i_uid`, `l_i_uid_high`).
+    pub fn uid(&self) -> u32 {
+        u32::from(self.half(0x78)) << 16 | u32::from(self.half(0x02))
+    }
+
+    /// Its group (`i_gid`, `l_i_gid_high`).
+    pub fn gid(&self) -> u32 {
+        u32::from(self.half(0x7a)) << 16 | u32::from(self.half(0x18))
+    }
+
+    /// Whether it is a symbolic link.
+    pub fn is_link(&self) -> bool {
+        self.half(0) & 0xf000 == 0xa000
+    }
+
     /// How many names it has.
     pub fn links(&self) -> u16 {
         self.half(0x1a)
@@ -119,7 +139,29 @@ impl Inode {
     }
 }
 
+/// The longest target of a link (`PATH_MAX`).
+const TARGET_MAX: u64 = 4096;
+
 impl<D: Disk> Volume<D> {
+    /// Where a symbolic link leads to: in the inode if it fits there
+    /// (`ext4_inode_is_fast_symlink`), else its content.
+    pub fn link_target(&self, inode: &Inode) -> Result<Vec<u8>, D::Error> {
+        let size = inode.size();
+        if !inode.is_inline() && size < inode.block_bytes().len() as u64 {
+            let size = usize::try_from(size).unwrap_or_default();
+            return Ok(inode.block_bytes().get(..size).unwrap_or_default().to_vec());
+        }
+        if size > TARGET_MAX {
+            return Err(self.fail(inode.offset + 4, Fault::InlineSize(size)));
+        }
+        let mut target = Vec::new();
+        self.content(inode, &mut |part| {
+            target.extend_from_slice(part);
+            Ok(())
+        })?;
+        Ok(target)
+    }
+
     /// Gives the content of a file to `take`, in parts.
     pub fn content(&self, inode: &Inode, take: &mut Take<'_, D::Error>) -> Result<(), D::Error> {
         if inode.flags() & ENCRYPTED != 0 {

@@ -42,7 +42,7 @@ use core::fmt;
 
 use crate::ErrorKind;
 
-pub use directory::Entry;
+pub use directory::{Entry, Name};
 pub use inode::{FileKind, Inode, Take};
 
 /// Where the superblock lies.

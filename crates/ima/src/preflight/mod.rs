@@ -6,7 +6,7 @@
 //!
 //! | module | what it knows | mirrors |
 //! |---|---|---|
-//! | `root`, `directory`, `archive` | a root that can be listed and read; a directory, a tar archive | |
+//! | `root`, `directory`, `archive`, `image` | a root that can be listed and read; a directory, a tar archive, an ext4 image | |
 //! | `paths` | paths and symbolic links within it | `fs/namei.c` |
 //! | `purpose` | what a file is for | `fs/binfmt_script.c`, `kernel/module`, `drivers/base/firmware_loader` |
 //! | `judge` | what the kernel says to one use of one file | [`ima_format::policy::decide`] |
@@ -19,6 +19,7 @@
 
 mod archive;
 mod directory;
+mod image;
 mod judge;
 mod libraries;
 mod paths;
@@ -37,6 +38,7 @@ use ima_format::policy::kernel::{Feature, Kernel};
 
 pub use archive::Archive;
 pub use directory::Directory;
+pub use image::Image;
 pub use judge::{Answer, Attributes, Mount, Owners, Refusal, Unknown};
 pub(crate) use judge::{Bench, Judge};
 pub use purpose::Use;

@@ -133,7 +133,7 @@ impl ImageError {
 
 /// An image's file.
 #[derive(Debug)]
-pub(super) struct Bytes {
+pub(crate) struct Bytes {
     file: File,
     size: u64,
 }
@@ -166,7 +166,7 @@ impl Image {
         Ok(Self { path: path.to_owned(), volume, selection, jobs })
     }
 
-    fn volume(path: &Path) -> Result<Volume<Bytes>, ImageError> {
+    pub(crate) fn volume(path: &Path) -> Result<Volume<Bytes>, ImageError> {
         let fail = |source| ImageError::Read { offset: 0, source };
         let file = File::open(path).map_err(fail)?;
         let size = file.metadata().map_err(fail)?.len();

@@ -11,7 +11,7 @@ use std::{fs, thread};
 use anyhow::{Context, Result};
 use clap::Args;
 use ima::preflight::{
-    preflight, Archive, AttemptEnd, Directory, Mount, Options, Owners, Report, Root,
+    preflight, Archive, AttemptEnd, Directory, Image, Mount, Options, Owners, Report, Root,
 };
 use ima::target::kind_of;
 use ima_format::kind::Kind;
@@ -33,7 +33,7 @@ use crate::Outcome;
 /// machine would not reach its init; 2 if a file could not be looked at.
 #[derive(Debug, Args)]
 pub(crate) struct PreflightArgs {
-    /// The root file system: a directory, or a tar archive (compressed or not)
+    /// The root file system: a directory, a tar archive (compressed or not), or an ext4 image
     #[arg(value_name = "ROOT")]
     root: PathBuf,
     /// The policies, in the order of loading; default:appraise is imactl's default one
@@ -129,7 +129,8 @@ impl PreflightArgs {
     /// What ROOT is, told by its content.
     fn open(&self) -> Result<Box<dyn Root>> {
         let name = || self.root.display().to_string();
-        const WHAT: &str = "ROOT is a directory, or a tar archive (compressed or not)";
+        const WHAT: &str =
+            "ROOT is a directory, a tar archive (compressed or not), or an ext4 image";
         let found = fs::canonicalize(&self.root).and_then(|path| Ok((kind_of(&path)?, path)));
         let (kind, path) = found.map_err(|error| hinted(format!("{}: {error}", name()), WHAT))?;
         Ok(match kind {
@@ -139,9 +140,8 @@ impl PreflightArgs {
                 let refuse = |error| hinted(format!("{}: {error}", name()), WHAT);
                 Box::new(directory.map_err(refuse)?)
             }
-            Kind::Rpm | Kind::Image => {
-                return Err(hinted(format!("{}: {kind}", name()), WHAT));
-            }
+            Kind::Image => Box::new(Image::open(&path).with_context(name)?),
+            Kind::Rpm => return Err(hinted(format!("{}: {kind}", name()), WHAT)),
         })
     }
 

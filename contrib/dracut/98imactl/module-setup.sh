@@ -4,7 +4,7 @@
 
 # Only where it is asked for: add_dracutmodules+=" imactl ".
 check() {
-    require_binaries imactl-init || return 1
+    require_binaries "${imactl_init:-imactl-init}" || return 1
     return 255
 }
 
@@ -14,7 +14,7 @@ depends() {
 
 install() {
     local keys=${imactl_keys:-/etc/keys} policy=${imactl_policy:-} name
-    inst_binary "$(command -v imactl-init)" /usr/bin/imactl-init
+    inst_binary "$(command -v "${imactl_init:-imactl-init}")" /usr/bin/imactl-init
 
     # What the initramfs is trusted with. The certificates and policies of the real root are
     # found there at boot.

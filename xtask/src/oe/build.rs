@@ -41,8 +41,11 @@ impl Checkout {
     }
 
     fn layers(&self) -> Vec<PathBuf> {
-        let layer = root().join("meta-integrity");
-        vec![self.core().join("meta"), self.directory.join("meta-oe/meta-oe"), layer]
+        vec![self.core().join("meta"), self.meta_oe(), layer()]
+    }
+
+    fn meta_oe(&self) -> PathBuf {
+        self.directory.join("meta-oe/meta-oe")
     }
 }
 
@@ -69,7 +72,26 @@ impl Build {
              BBMASK = \"/oe-core/meta/recipes-{keep} /meta-oe/meta-oe/\"\n\
              require conf/task.conf\n"
         );
-        Self::make(checkout, directory, &[], fixed)
+        Self::make(checkout, directory, &checkout.layers(), fixed)
+    }
+
+    /// For yocto-check-layer, which adds the layer by itself.
+    pub(super) fn checking(checkout: &Checkout, builds: &Path) -> Result<Self> {
+        let directory = builds.join(format!("{}-check", checkout.series));
+        let layers = [checkout.core().join("meta"), stand_in()];
+        let text = fs::read_to_string(root().join("xtask/oe/local.conf"))?;
+        let fixed = format!("{}BBMASK += \"/recipes/lab/\"\n{text}", masks(&directory));
+        Self::make(checkout, directory, &layers, fixed)
+    }
+
+    /// Runs yocto-check-layer; every check must pass.
+    pub(super) fn yocto_check_layer(&self, checkout: &Checkout) -> Result<()> {
+        let (meta_oe, layer) = (checkout.meta_oe(), layer());
+        let paths = [meta_oe.to_str(), layer.to_str()].map(Option::unwrap_or_default);
+        let arguments = ["--no-auto-dependency", "--dependency", paths[0], "--", paths[1]];
+        let text = self.tool("yocto-check-layer", &arguments)?;
+        ensure!(text.contains("meta-integrity ... PASS"), "yocto-check-layer: {text}");
+        Ok(())
     }
 
     /// Builds, with these programs in place of what cargo would build there.
@@ -92,19 +114,16 @@ impl Build {
                 .with_context(|| format!("copy {}", program.display()))?;
         }
         let text = fs::read_to_string(root().join("xtask/oe/local.conf"))?;
-        let fixed = format!(
-            "IMACTL_PROGRAMS = \"{}\"\n\
-             BBMASK = \"/oe-core/meta/recipes-(?!.*/linux-dummy) /meta-oe/meta-oe/ \
-             /meta-integrity/recipes-support/imactl/ /meta-integrity/.*[.]bbappend$\"\n{text}",
-            own.display()
-        );
-        Self::make(checkout, directory, &[root().join("xtask/oe/meta-host")], fixed)
+        let masks = masks(&directory);
+        let fixed = format!("{masks}require conf/distro/include/integrity.inc\n{text}");
+        let layers = [checkout.layers(), vec![stand_in()]].concat();
+        Self::make(checkout, directory, &layers, fixed)
     }
 
     fn make(
         checkout: &Checkout,
         directory: PathBuf,
-        more: &[PathBuf],
+        layers: &[PathBuf],
         fixed: String,
     ) -> Result<Self> {
         let (conf, home) = (directory.join("conf"), directory.join("home"));
@@ -112,7 +131,6 @@ impl Build {
             fs::create_dir_all(directory)
                 .with_context(|| format!("make {}", directory.display()))?;
         }
-        let layers: Vec<_> = checkout.layers().into_iter().chain(more.iter().cloned()).collect();
         let layers: Vec<_> = layers.iter().map(|layer| layer.display().to_string()).collect();
         let text = format!(
             "BBPATH = \"${{TOPDIR}}\"\nBBFILES ?= \"\"\nBBLAYERS = \"{}\"\n",
@@ -226,6 +244,27 @@ impl Build {
         command.arg(name).args(arguments);
         Ok(command)
     }
+}
+
+/// The layer that all this is about.
+fn layer() -> PathBuf {
+    root().join("meta-integrity")
+}
+
+/// The layer that stands in for what cannot be built without downloads.
+fn stand_in() -> PathBuf {
+    root().join("xtask/oe/meta-host")
+}
+
+/// Only what can be built: nothing of oe-core but a kernel recipe without a kernel, of the layer
+/// not what needs sources.
+fn masks(directory: &Path) -> String {
+    format!(
+        "IMACTL_PROGRAMS = \"{}\"\n\
+         BBMASK = \"/oe-core/meta/recipes-(?!.*/linux-dummy) /meta-oe/meta-oe/ \
+         /meta-integrity/recipes-support/imactl/ /meta-integrity/.*[.]bbappend$\"\n",
+        directory.join("programs").display()
+    )
 }
 
 /// Gives a directory to who builds.

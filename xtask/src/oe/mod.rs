@@ -76,6 +76,11 @@ fn check(checkout: &Checkout, builds: &Path, programs: &[PathBuf]) -> Result<()>
     step(series, "parse, with all that it appends to");
     parse(&Build::parsing(checkout, builds)?)?;
 
+    step(series, "yocto-check-layer");
+    let checking = Build::checking(checkout, builds)?;
+    checking.configure("")?;
+    checking.yocto_check_layer(checkout)?;
+
     step(series, "build with sample keys");
     let mut build = Build::building(checkout, builds, programs)?;
     build.configure("SIGNING_MODEL = \"sample\"\n")?;

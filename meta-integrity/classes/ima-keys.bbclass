@@ -41,11 +41,15 @@ MODSIGN_PASSPHRASE_FILE ??= ""
 # What the kernel's build reads, in the forms that it wants; for the builder's eyes only.
 INTEGRITY_KERNEL_KEYS_DIR = "${TMPDIR}/integrity-kernel-keys"
 
-# Stand in for the keys in the hashes of tasks.
+# Stand in for the keys in the hashes of tasks: what they come to, not the expression.
 IMA_IDENTITY = "${@integrity_identity(d, 'IMA_SIGNING_CERT')}"
 SYSTEM_TRUSTED_IDENTITY = "${@integrity_identity(d, 'SYSTEM_TRUSTED_CERT')}"
 SECONDARY_TRUSTED_IDENTITY = "${@integrity_identity(d, 'SECONDARY_TRUSTED_CERT')}"
 MODSIGN_IDENTITY = "${@integrity_identity(d, 'MODSIGN_CERT')}"
+IMA_IDENTITY[vardepvalue] = "${IMA_IDENTITY}"
+SYSTEM_TRUSTED_IDENTITY[vardepvalue] = "${SYSTEM_TRUSTED_IDENTITY}"
+SECONDARY_TRUSTED_IDENTITY[vardepvalue] = "${SECONDARY_TRUSTED_IDENTITY}"
+MODSIGN_IDENTITY[vardepvalue] = "${MODSIGN_IDENTITY}"
 
 BB_BASEHASH_IGNORE_VARS:append = " \
     SAMPLE_KEYS_DIR IMA_KEYS_DIR SYSTEM_TRUSTED_KEYS_DIR SECONDARY_TRUSTED_KEYS_DIR MODSIGN_KEYS_DIR \

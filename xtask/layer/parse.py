@@ -108,8 +108,10 @@ def check_awake(config, recipes):
 def check_identity(store, task):
     """A task sees the keys change."""
     ignored = set(store.getVar('BB_BASEHASH_IGNORE_VARS').split())
-    _, generated, _ = bb.data.generate_dependencies(store, ignored)[:3]
+    _, generated, values = bb.data.generate_dependencies(store, ignored)[:3]
     assert 'IMA_IDENTITY' in generated[task], sorted(generated[task])
+    # what it comes to: an expression stays the same when the keys change
+    assert values['IMA_IDENTITY'] == store.getVar('IMA_IDENTITY'), values['IMA_IDENTITY']
 
 def check_reparsed(store):
     """The parser's cache is of no use where the certificates have changed."""

@@ -114,6 +114,13 @@ fn check(checkout: &Checkout, builds: &Path, programs: &[PathBuf]) -> Result<()>
     secrets.extend(store_secrets(&own, Some(PASSPHRASE))?);
     secrets.push(Secret::text("the passphrase", PASSPHRASE));
 
+    step(series, "build with other keys in the same place");
+    let own = build.keys(PASSPHRASE)?;
+    build.bitbake(&["lab-image", "integrity-initramfs"])?;
+    image::check(&build, &own)?;
+    image::check_packages(&build, &own)?;
+    secrets.extend(store_secrets(&own, Some(PASSPHRASE))?);
+
     step(series, "look for keys and passphrases in what the builds left");
     leaks::check(build.directory(), &secrets)?;
 

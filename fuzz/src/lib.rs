@@ -8,8 +8,10 @@ use ima_format::elf::Elf;
 use ima_format::hash::HashAlgorithm;
 use ima_format::pkcs11::Uri;
 use ima_format::policy::{explain, read, Fault, Kernel, Loading};
+use ima_format::rpm::{read_lead, tag, FileList, Header, Intro, ReservedSpace, Section, LEAD_SIZE};
 use ima_format::tar::{self, Input};
 use ima_format::xattr::Attribute;
+use ima_format::Error;
 
 /// A property of all bytes; it panics where they break it.
 pub type Property = fn(&[u8]);
@@ -20,6 +22,7 @@ pub const PROPERTIES: &[(&str, Property)] = &[
     ("ext4", ext4),
     ("pkcs11", pkcs11),
     ("policy", policy),
+    ("rpm", rpm),
     ("tar", tar),
     ("xattr", xattr),
 ];
@@ -85,6 +88,45 @@ pub fn policy(text: &[u8]) {
         assert!(again.policy.says_the_same(&reading.policy));
     }
     explain(&read(text, &kernel, Loading::Text).policy, &kernel);
+}
+
+/// File signatures that are put into a package are read again, and when they are taken out the
+/// header is the same as before; errors point into it.
+pub fn rpm(bytes: &[u8]) {
+    let Err(error) = rpm_signatures(bytes) else { return };
+    assert!(error.offset <= bytes.len(), "{error}");
+}
+
+fn rpm_signatures(bytes: &[u8]) -> Result<(), Error> {
+    read_lead(bytes)?;
+    let header = |position: usize, section| {
+        let rest = bytes.get(position..).unwrap_or_default();
+        let size = Intro::read(rest, position, section)?.size(section);
+        Header::read(&rest[..size.min(rest.len())], position, section)
+    };
+    let signature = header(LEAD_SIZE, Section::Signature)?;
+    let main = header(LEAD_SIZE + signature.bytes().len(), Section::Main)?;
+    let files = FileList::read(&main)?;
+    for file in files.iter() {
+        files.path(file);
+    }
+    assert_eq!(files.content_holders().len(), files.len());
+    let had_signatures = signature.file_signatures(files.len())?.is_some()
+        || signature.find(tag::SIG_FILESIGNATURELENGTH).is_some();
+    let signatures: Vec<Vec<u8>> = (0..files.len()).map(|index| vec![3, 2, index as u8]).collect();
+    for reserved in [ReservedSpace::Keep, ReservedSpace::Use] {
+        let signed = signature.with_file_signatures(&signatures, reserved)?;
+        let again = Header::read(&signed, LEAD_SIZE, Section::Signature).expect("written by us");
+        if !signatures.is_empty() {
+            assert_eq!(again.file_signatures(files.len()), Ok(Some(signatures.clone())));
+        }
+        let fitted = signed.len() == signature.bytes().len();
+        if !had_signatures && (reserved == ReservedSpace::Keep || fitted) {
+            let cleared = again.without_file_signatures(reserved).expect("written by us");
+            assert!(cleared == signature.bytes(), "{reserved:?}");
+        }
+    }
+    Ok(())
 }
 
 /// An archive that is read is written again byte for byte; to set a label, or to take it

@@ -1,5 +1,6 @@
 //! Speed, side by side with what others wrote, in one run: ratios, not claims.
 
+mod packages;
 mod preflight;
 mod trees;
 
@@ -20,6 +21,7 @@ const BENCHMARKS: &[Benchmark] = &[
     ("b", trees::programs),
     ("c", trees::one_large),
     ("preflight", preflight::large_root),
+    ("packages", packages::packages),
     ("boot", boot),
 ];
 

@@ -1,0 +1,109 @@
+//! RPM packages, against the part of rpmsign's work that can be had on Debian.
+//!
+//! Debian's rpmsign cannot sign files. What it would do for each is to call `sign_hash` of
+//! libimaevm, and `evmctl sign_hash` calls that for digests that it is given: the peer's time
+//! is that alone, without reading and writing packages.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{ensure, Context, Result};
+
+use super::trees::make_once;
+use super::{line, timed, Bench};
+use crate::run;
+
+const SPEC: &str = "
+Name: sample
+Version: 1
+Release: 1
+Summary: Files
+License: MIT
+BuildArch: noarch
+AutoReqProv: no
+%description
+Files.
+%install
+mkdir -p %{buildroot}/usr/share/sample
+cd %{buildroot}/usr/share/sample
+for number in $(seq %{sample_files}); do
+    seq $number $((number + number % 700)) > file-$number
+done
+%files
+/usr/share/sample
+";
+
+/// One package of 2,000 files, and 500 of 10.
+pub(super) fn packages(bench: &Bench) -> Result<()> {
+    let one = bench.directory.join("packages-one");
+    let building = bench.directory.join("packages-building");
+    fs::create_dir_all(&building)?;
+    make_once(&one, |directory| {
+        fs::copy(build(&building, 2_000)?, directory.join("sample.rpm"))?;
+        Ok(())
+    })?;
+    let many = bench.directory.join("packages-many");
+    make_once(&many, |directory| {
+        let package = build(&building, 10)?;
+        for number in 0..500 {
+            fs::copy(&package, directory.join(format!("sample-{number:03}.rpm")))?;
+        }
+        Ok(())
+    })?;
+    fs::remove_dir_all(&building)?;
+    for (what, directory) in [("1 package of 2,000 files", one), ("500 packages of 10", many)] {
+        println!("Packages: {what}");
+        for algorithm in ["rsa-2048", "p-256"] {
+            sign(bench, &directory, algorithm)?;
+        }
+    }
+    Ok(())
+}
+
+fn sign(bench: &Bench, directory: &Path, algorithm: &str) -> Result<()> {
+    let keys = bench.keys(algorithm)?;
+    let directory_text = directory.to_str().context("a path that is text")?;
+    let list = bench.directory.join("digests");
+    write_digests(directory, &list)?;
+    let mut evmctl = Command::new("evmctl");
+    evmctl.args(["sign_hash", "-a", "sha256", "-k", &format!("{keys}/ima_keys/x509_ima.key")]);
+    let theirs = timed(evmctl.stdin(File::open(&list)?).stderr(Stdio::null()))?;
+
+    let clear = || {
+        let mut command = Command::new(&bench.imactl);
+        command.args(["clear", "--quiet", "-r", directory_text]);
+        run(command)
+    };
+    let args = ["sign", "--quiet", "-r", "--keys", &keys, directory_text];
+    let ours = bench.imactl(&args, clear)?;
+    line(&format!("sign {algorithm}"), ours, "libimaevm", theirs, "");
+    Ok(())
+}
+
+/// Writes the file digests of all packages as `sha256sum` does.
+fn write_digests(directory: &Path, list: &Path) -> Result<()> {
+    let packages = fs::read_dir(directory)?.map(|entry| Ok(entry?.path()));
+    let mut rpm = Command::new("rpm");
+    rpm.args(["-qp", "--nosignature", "--queryformat", "[%{FILEDIGESTS}  %{FILENAMES}\n]"]);
+    rpm.args(packages.collect::<Result<Vec<PathBuf>>>()?);
+    let output = rpm.output().context("rpm (Debian: rpm)")?;
+    ensure!(output.status.success(), "rpm: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout)?;
+    // directories have no digest
+    let lines = text.lines().filter(|line| !line.starts_with(' '));
+    fs::write(list, lines.map(|line| format!("{line}\n")).collect::<String>())?;
+    Ok(())
+}
+
+/// Builds a package below a directory.
+fn build(directory: &Path, files: u32) -> Result<PathBuf> {
+    let spec = directory.join("sample.spec");
+    fs::write(&spec, SPEC)?;
+    let mut rpmbuild = Command::new("rpmbuild");
+    rpmbuild.args(["-bb", "--quiet", "--define", &format!("sample_files {files}")]);
+    rpmbuild.arg("--define").arg(format!("_topdir {}", directory.display()));
+    rpmbuild.args(["--define", "__os_install_post %{nil}"]).arg(&spec);
+    timed(&mut rpmbuild).context("rpmbuild (Debian: rpm)")?;
+    Ok(directory.join("RPMS/noarch/sample-1-1.noarch.rpm"))
+}

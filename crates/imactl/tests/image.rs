@@ -201,6 +201,30 @@ fn a_read_only_form_says_what_to_do() {
 }
 
 #[test]
+fn a_squashfs_of_a_signed_archive_is_verified() {
+    let directory = directory();
+    let keys = store(directory.path(), "p-256");
+    let (archive, image) = (directory.path().join("archive"), directory.path().join("image"));
+    let Some(mut tar) = tool("tar") else { return };
+    finish(tar.arg("-C").arg(root(directory.path())).arg("-cf").arg(&archive).arg(".")).exits(0);
+    run(args!["sign", "--keys", keys, archive]).exits(0);
+    let Some(mut sqfstar) = tool("sqfstar") else { return };
+    sqfstar.args(["-quiet", "-no-progress", "-comp", "zstd"]).arg(&image);
+    finish(sqfstar.stdin(File::open(&archive).unwrap())).exits(0);
+    if tool("sqfs2tar").is_none() {
+        return;
+    }
+    let verified = run(args!["verify", "--json", "--keys", keys, image]).exits(0);
+    assert_eq!(verified.json().pop().unwrap()["valid"], FILES);
+    let inspected = run(args!["inspect", "--include", "etc/*", image]).exits(0);
+    assert!(inspected.stdout.contains("EVM_IMA_XATTR_DIGSIG"), "{}", inspected.stdout);
+    // cut short, it is told
+    let bytes = fs::read(&image).unwrap();
+    fs::write(&image, &bytes[..bytes.len() / 2]).unwrap();
+    run(args!["verify", "--keys", keys, image]).exits(2);
+}
+
+#[test]
 fn what_lies_is_refused_with_its_offset_and_nothing_is_written() {
     let directory = directory();
     let keys = store(directory.path(), "p-256");

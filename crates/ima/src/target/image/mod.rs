@@ -8,6 +8,7 @@
 mod copy;
 mod debugfs;
 mod run;
+mod squashfs;
 
 use std::fs::File;
 use std::io;
@@ -26,6 +27,7 @@ use crate::sign::Labeler;
 
 pub use copy::copy;
 pub use run::{clear, inspect, sign, verify};
+pub use squashfs::{is_squashfs, squashfs_as_tar};
 
 /// An image, and what of it is meant.
 #[derive(Debug)]
@@ -93,6 +95,9 @@ pub enum ImageError {
     /// debugfs is not there, or cannot be run.
     #[error("cannot run debugfs: {0}")]
     Debugfs(io::Error),
+    /// sqfs2tar is not there, or cannot be run.
+    #[error("cannot run sqfs2tar: {0}")]
+    Sqfs2tar(io::Error),
     /// What debugfs is told cannot be written.
     #[error("cannot write what debugfs is told: {0}")]
     Batch(io::Error),
@@ -117,6 +122,7 @@ impl ImageError {
             Self::Debugfs(_) => {
                 "install e2fsprogs, or sign the tar archive that the image is made of"
             }
+            Self::Sqfs2tar(_) => "install squashfs-tools-ng",
             Self::NotWritten { .. } => {
                 "is there room? resize2fs makes the image larger; make it with -I 512, or use a \
                  key with shorter signatures (p-256)"

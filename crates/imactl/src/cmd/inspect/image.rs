@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use ima::target::image::{self, Image};
+use ima::target::tar::{self, Archive};
 
 use super::report::Reporter;
 use super::InspectArgs;
@@ -18,6 +19,22 @@ impl InspectArgs {
         let mut reporter = Reporter::new(self.files.raw);
         for path in &self.files.tree.resolve()?.roots {
             let tree = self.files.tree.resolve()?;
+            let context = || path.display().to_string();
+            if image::is_squashfs(path).with_context(context)? {
+                let source = image::squashfs_as_tar(path).with_context(context)?;
+                let archive = Archive::open(source, tree.selection, tree.jobs);
+                let told = tar::inspect(archive.with_context(context)?, &bar, &mut |report| {
+                    let name = Name { container: Some(path), path: &report.path };
+                    bar.suspend(|| match report.outcome {
+                        Ok(inspection) => {
+                            reporter.inspection(name, report.size, &inspection, output)
+                        }
+                        Err(error) => reporter.failures.tell(name, &error, None, output),
+                    })
+                });
+                told.with_context(context)?;
+                continue;
+            }
             let inspected = Image::open(path, tree.selection, tree.jobs).and_then(|image| {
                 image::inspect(&image, &bar, &mut |report| {
                     let name = Name { container: Some(path), path: &report.path };

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use ima::target::image::{self, Image};
+use ima::target::tar::{self, Archive, VerifyOptions};
 
 use super::report::Reporter;
 use super::VerifyArgs;
@@ -15,10 +16,26 @@ impl VerifyArgs {
     pub(super) fn image(&self, output: &mut Output) -> Result<Outcome> {
         check_place(self.files.place.resolve())?;
         let (keyring, requirement) = self.files.trust(output)?;
+        let options = VerifyOptions { keyring: &keyring, requirement };
         let bar = Bar::new("verifying", output.shows_progress());
         let mut reporter = Reporter::default();
         for path in &self.files.tree.resolve()?.roots {
             let tree = self.files.tree.resolve()?;
+            let context = || path.display().to_string();
+            if image::is_squashfs(path).with_context(context)? {
+                let source = image::squashfs_as_tar(path).with_context(context)?;
+                let archive = Archive::open(source, tree.selection, tree.jobs);
+                let told =
+                    tar::verify(archive.with_context(context)?, &options, &bar, &mut |report| {
+                        let name = Name { container: Some(path), path: &report.path };
+                        bar.suspend(|| match report.outcome {
+                            Ok(verdict) => reporter.verdict(name, report.size, &verdict, output),
+                            Err(error) => reporter.failures.tell(name, &error, None, output),
+                        })
+                    });
+                told.with_context(context)?;
+                continue;
+            }
             let verified = Image::open(path, tree.selection, tree.jobs).and_then(|image| {
                 image::verify(&image, (&keyring, requirement), &bar, &mut |report| {
                     let name = Name { container: Some(path), path: &report.path };

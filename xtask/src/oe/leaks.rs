@@ -145,36 +145,47 @@ fn unpack(file: &Path, to: &Path) -> Result<bool> {
     Ok(status.success())
 }
 
-/// Fails if grep finds one of the secrets below a directory.
+/// Fails if grep finds one of the secrets below a directory: one look for all, and only where
+/// there is something, one for each.
 fn grep(directory: &Path, secrets: &[Secret]) -> Result<()> {
+    if holding(directory, &secrets.iter().collect::<Vec<_>>())?.is_empty() {
+        return Ok(());
+    }
     for secret in secrets {
-        let bytes = secret.bytes.iter().map(|hex| {
-            let escaped: Vec<_> = hex.as_bytes().chunks(2).collect();
-            escaped.iter().map(|pair| format!("\\x{}", String::from_utf8_lossy(pair))).collect()
-        });
-        let forms: [(&str, Vec<String>); 2] =
-            [("-Fi", secret.texts.clone()), ("-P", bytes.collect())];
-        for (kind, patterns) in forms {
-            for chunk in patterns.chunks(if kind == "-P" { 1 } else { 64 }) {
-                let mut grep = Command::new("grep");
-                grep.env("LC_ALL", "C").args(["-rla", "--devices=skip", kind]);
-                grep.args(KEPT.iter().map(|kept| format!("--exclude-dir={kept}")));
-                for pattern in chunk {
-                    grep.args(["-e", pattern]);
-                }
-                let found = grep.arg(directory).output().context("grep")?;
-                match found.status.code() {
-                    Some(1) => {}
-                    Some(0) => {
-                        let files = String::from_utf8_lossy(&found.stdout).into_owned();
-                        bail!("{} was found in:\n{files}", secret.name)
-                    }
-                    _ => bail!("grep: {}", String::from_utf8_lossy(&found.stderr)),
-                }
-            }
+        let files = holding(directory, &[secret])?;
+        ensure!(files.is_empty(), "{} was found in:\n{files}", secret.name);
+    }
+    bail!("{}: something was found, and is gone", directory.display())
+}
+
+/// The files that hold one of the secrets.
+fn holding(directory: &Path, secrets: &[&Secret]) -> Result<String> {
+    let texts: Vec<_> = secrets.iter().flat_map(|secret| secret.texts.clone()).collect();
+    let escaped = |hex: &String| -> String {
+        let pairs = hex.as_bytes().chunks(2);
+        pairs.map(|pair| format!("\\x{}", String::from_utf8_lossy(pair))).collect()
+    };
+    let bytes: Vec<_> =
+        secrets.iter().flat_map(|secret| secret.bytes.iter().map(escaped)).collect();
+    let mut files = String::new();
+    // grep -P takes one pattern
+    for (kind, patterns) in [("-Fi", texts), ("-P", vec![bytes.join("|")])] {
+        if patterns.concat().is_empty() {
+            continue;
+        }
+        let mut grep = Command::new("grep");
+        grep.env("LC_ALL", "C").args(["-rla", "--devices=skip", kind]);
+        grep.args(KEPT.iter().map(|kept| format!("--exclude-dir={kept}")));
+        for pattern in &patterns {
+            grep.args(["-e", pattern]);
+        }
+        let found = grep.arg(directory).output().context("grep")?;
+        match found.status.code() {
+            Some(0 | 1) => files += &String::from_utf8_lossy(&found.stdout),
+            _ => bail!("grep: {}", String::from_utf8_lossy(&found.stderr)),
         }
     }
-    Ok(())
+    Ok(files)
 }
 
 /// A directory that is removed when dropped.

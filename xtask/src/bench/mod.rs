@@ -2,6 +2,7 @@
 
 mod packages;
 mod preflight;
+mod token;
 mod trees;
 
 use std::fs;
@@ -23,6 +24,7 @@ const BENCHMARKS: &[Benchmark] = &[
     ("preflight", preflight::large_root),
     ("packages", packages::packages),
     ("boot", boot),
+    ("token", token::token),
 ];
 
 /// What benchmarks work with.

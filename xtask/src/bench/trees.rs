@@ -10,8 +10,8 @@ use anyhow::{ensure, Context, Result};
 use super::{line, timed, Bench};
 use crate::run;
 
-/// A: 10,000 files of 1 to 16 KiB.
-pub(super) fn many_small(bench: &Bench) -> Result<()> {
+/// The 10,000 files of 1 to 16 KiB.
+pub(super) fn many_small_files(bench: &Bench) -> Result<PathBuf> {
     let root = bench.directory.join("a");
     make_once(&root, |root| {
         let mut random = 1_u64;
@@ -25,6 +25,12 @@ pub(super) fn many_small(bench: &Bench) -> Result<()> {
         }
         Ok(())
     })?;
+    Ok(root)
+}
+
+/// A: many small files.
+pub(super) fn many_small(bench: &Bench) -> Result<()> {
+    let root = many_small_files(bench)?;
     println!("A: 10,000 files of 1-16 KiB");
     for algorithm in ["rsa-2048", "rsa-4096", "p-256"] {
         sign_and_verify(bench, &root, algorithm)?;
@@ -70,12 +76,7 @@ fn sign_and_verify(bench: &Bench, root: &Path, algorithm: &str) -> Result<()> {
     let floor = floor(bench, &keys, root_text)?;
     let key = format!("{keys}/ima_keys/x509_ima.key");
     let certificate = format!("{keys}/ima_keys/x509_ima.der");
-    let clear = || {
-        let mut command = Command::new(&bench.imactl);
-        command.args(["clear", "--quiet", root_text]);
-        run(command)
-    };
-
+    let clear = || clear(bench, root_text);
     clear()?;
     let mut evmctl = Command::new("evmctl");
     // it enters directories: the key's path has to be absolute
@@ -109,6 +110,13 @@ fn sign_and_verify(bench: &Bench, root: &Path, algorithm: &str) -> Result<()> {
     let ours = bench.imactl(&changed, spoil)?;
     line(&format!("sign --changed {algorithm}"), ours, "evmctl", evmctl_sign, "1% changed");
     Ok(())
+}
+
+/// Takes the labels of a tree away.
+pub(super) fn clear(bench: &Bench, root: &str) -> Result<()> {
+    let mut command = Command::new(&bench.imactl);
+    command.args(["clear", "--quiet", root]);
+    run(command)
 }
 
 fn floor(bench: &Bench, keys: &str, root: &str) -> Result<f64> {

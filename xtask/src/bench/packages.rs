@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use anyhow::{ensure, Context, Result};
 
 use super::trees::make_once;
-use super::{line, timed, Bench};
+use super::{line, timed, Bench, Goal};
 use crate::run;
 
 const SPEC: &str = "
@@ -77,7 +77,7 @@ fn sign(bench: &Bench, directory: &Path, algorithm: &str) -> Result<()> {
     };
     let args = ["sign", "--quiet", "-r", "--keys", &keys, directory_text];
     let ours = bench.imactl(&args, clear)?;
-    line(&format!("sign {algorithm}"), ours, "libimaevm", theirs, "");
+    line(&format!("sign {algorithm}"), ours, "libimaevm", theirs, Goal::None, "");
     Ok(())
 }
 

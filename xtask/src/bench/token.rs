@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 
 use super::trees::{clear, many_small_files};
-use super::{line, timed, Bench};
+use super::{line, timed, Bench, Goal};
 use crate::run;
 
 const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
@@ -48,7 +48,7 @@ pub(super) fn token(bench: &Bench) -> Result<()> {
             let tool = tool_seconds(&directory, label)?;
             notes += &format!("; pkcs11-tool {tool:.3} s a signature");
         }
-        line(&format!("sign {label}"), ours, "evmctl", theirs, &notes);
+        line(&format!("sign {label}"), ours, "evmctl", theirs, Goal::None, &notes);
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{ensure, Context, Result};
 
-use super::{line, timed, Bench};
+use super::{line, repeated, timed, Bench, Goal};
 use crate::run;
 
 /// The 10,000 files of 1 to 16 KiB.
@@ -32,8 +32,11 @@ pub(super) fn many_small_files(bench: &Bench) -> Result<PathBuf> {
 pub(super) fn many_small(bench: &Bench) -> Result<()> {
     let root = many_small_files(bench)?;
     println!("A: 10,000 files of 1-16 KiB");
-    for algorithm in ["rsa-2048", "rsa-4096", "p-256"] {
-        sign_and_verify(bench, &root, algorithm)?;
+    for (algorithm, sign) in [("rsa-2048", 8.5), ("rsa-4096", 7.0), ("p-256", 25.0)] {
+        let verify = Goal::Faster(2.4);
+        let changed = Goal::Faster(50.0);
+        let goals = Goals { sign: Goal::Faster(sign), verify, changed };
+        sign_and_verify(bench, &root, algorithm, goals)?;
     }
     Ok(())
 }
@@ -51,10 +54,10 @@ pub(super) fn programs(bench: &Bench) -> Result<()> {
         Ok(())
     })?;
     println!("B: 2,000 ELF files from /usr");
-    for algorithm in ["rsa-2048", "p-256"] {
-        sign_and_verify(bench, &root, algorithm)?;
-    }
-    Ok(())
+    let none = Goals { sign: Goal::None, verify: Goal::None, changed: Goal::None };
+    sign_and_verify(bench, &root, "rsa-2048", none)?;
+    sign_and_verify(bench, &root, "rsa-4096", none)?;
+    sign_and_verify(bench, &root, "p-256", Goals::sign(6.0))
 }
 
 /// C: one file of 2 GiB.
@@ -67,48 +70,65 @@ pub(super) fn one_large(bench: &Bench) -> Result<()> {
         Ok(())
     })?;
     println!("C: one file of 2 GiB");
-    sign_and_verify(bench, &root, "p-256")
+    sign_and_verify(bench, &root, "rsa-2048", Goals::sign(1.2))?;
+    sign_and_verify(bench, &root, "p-256", Goals::sign(1.2))
 }
 
-fn sign_and_verify(bench: &Bench, root: &Path, algorithm: &str) -> Result<()> {
+/// What is to be reached; verifying and signing what changed matters on many small files.
+#[derive(Debug, Clone, Copy)]
+struct Goals {
+    sign: Goal,
+    verify: Goal,
+    changed: Goal,
+}
+
+impl Goals {
+    fn sign(times: f64) -> Self {
+        Self { sign: Goal::Faster(times), verify: Goal::None, changed: Goal::None }
+    }
+}
+
+fn sign_and_verify(bench: &Bench, root: &Path, algorithm: &str, goals: Goals) -> Result<()> {
     let keys = bench.keys(algorithm)?;
     let root_text = root.to_str().context("a path that is text")?;
-    let floor = floor(bench, &keys, root_text)?;
     let key = format!("{keys}/ima_keys/x509_ima.key");
     let certificate = format!("{keys}/ima_keys/x509_ima.der");
     let clear = || clear(bench, root_text);
-    clear()?;
-    let mut evmctl = Command::new("evmctl");
-    // it enters directories: the key's path has to be absolute
-    evmctl.args(["ima_sign", "-r", "-a", "sha256", "-k", &key, root_text]);
-    let evmctl_sign = timed(evmctl.stderr(Stdio::null()))?;
-    let evmctl_verify = timed(Command::new("sh").args([
-        "-c",
-        "find \"$0\" -type f -print0 | xargs -0 evmctl ima_verify -k \"$1\" 2>/dev/null",
-        root_text,
-        &certificate,
-    ]))?;
+    let evmctl_sign = repeated(|| {
+        clear()?;
+        let mut evmctl = Command::new("evmctl");
+        // it enters directories: the key's path has to be absolute
+        evmctl.args(["ima_sign", "-r", "-a", "sha256", "-k", &key, root_text]);
+        timed(evmctl.stderr(Stdio::null()))
+    })?;
+    let evmctl_verify = repeated(|| {
+        timed(Command::new("sh").args([
+            "-c",
+            "find \"$0\" -type f -print0 | xargs -0 evmctl ima_verify -k \"$1\" 2>/dev/null",
+            root_text,
+            &certificate,
+        ]))
+    })?;
 
+    let floor = repeated(|| floor(bench, &keys, root_text))?;
     let sign = ["sign", "--quiet", "--keys", &keys, root_text];
     let ours = bench.imactl(&sign, clear)?;
     let notes = format!("floor {floor:.2} s: {:.2}x", ours.seconds / floor);
-    line(&format!("sign {algorithm}"), ours, "evmctl", evmctl_sign, &notes);
+    line(&format!("sign {algorithm}"), ours, "evmctl", evmctl_sign, goals.sign, &notes);
 
     let verify = ["verify", "--quiet", "--keys", &keys, root_text];
     let ours = bench.imactl(&verify, || Ok(()))?;
-    line(&format!("verify {algorithm}"), ours, "evmctl", evmctl_verify, "");
+    line(&format!("verify {algorithm}"), ours, "evmctl", evmctl_verify, goals.verify, "");
 
     let spoil = || {
         let mut command = Command::new(&bench.imactl);
-        command.args(["clear", "--quiet"]);
-        run({
-            command.args(every_hundredth(root)?);
-            command
-        })
+        command.args(["clear", "--quiet"]).args(every_hundredth(root)?);
+        run(command)
     };
     let changed = ["sign", "--quiet", "--changed", "--keys", &keys, root_text];
     let ours = bench.imactl(&changed, spoil)?;
-    line(&format!("sign --changed {algorithm}"), ours, "evmctl", evmctl_sign, "1% changed");
+    let what = format!("sign --changed {algorithm}");
+    line(&what, ours, "evmctl", evmctl_sign, goals.changed, "1% changed");
     Ok(())
 }
 

@@ -5,8 +5,9 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{ensure, Result};
+use anyhow::{ensure, Context, Result};
 use clap::Args;
+use lab::host;
 use lab::image::Tree;
 use lab::kernel::{self, Series, Variant};
 use lab::keys::{Algorithm, KeyStore};
@@ -23,9 +24,8 @@ pub(crate) struct Demo {
     kernel: Series,
 }
 
-/// What the root file system is made of.
-const PACKAGES: [&str; 5] =
-    ["busybox-static", "coreutils", "dash", "python3.11-minimal", "libpython3.11-minimal"];
+/// What the root file system is made of, besides Python.
+const PACKAGES: [&str; 3] = ["busybox-static", "coreutils", "dash"];
 
 const SCRIPT: &[u8] = b"#!/bin/sh\necho a script\n";
 const OUR_LIBRARY: &str = "/opt/lib/libselinux.so.1";
@@ -40,17 +40,13 @@ impl Demo {
         shell.imactl(&["keys", "create", "--sample", "--quiet", "keys"])?;
         shell.imactl(&["keys", "show", "keys/ima_keys/x509_ima.der"])?;
         let store = KeyStore::at(workshop.path().join("keys"));
-        let root = root(workshop.path())?;
+        let python = python()?;
+        let root = root(workshop.path(), &python)?;
 
-        println!("\n2. Sign a root file system: {}", PACKAGES.join(", "));
+        println!("\n2. Sign a root file system: {}, {python}", PACKAGES.join(", "));
         shell.imactl(&["sign", "--keys", "keys", "root"])?;
-        shell.imactl(&[
-            "verify",
-            "--keys",
-            "keys",
-            "root/usr/bin/ls",
-            "root/usr/bin/python3.11",
-        ])?;
+        let python = format!("root/usr/bin/{python}");
+        shell.imactl(&["verify", "--keys", "keys", "root/usr/bin/ls", &python])?;
         add_what_is_not_signed(&root)?;
 
         println!("\n3. Boot it, {} under enforcement, and try", self.kernel);
@@ -83,12 +79,23 @@ impl Shell {
     }
 }
 
-fn root(workshop: &Path) -> Result<Tree> {
+/// Debian's Python, as it is called in this release: `python3.11`.
+fn python() -> Result<String> {
+    let link = Path::new("/usr/bin/python3");
+    host::file(link, "python3-minimal")?;
+    let target = std::fs::read_link(link).context("/usr/bin/python3 is not Debian's link")?;
+    Ok(target.to_string_lossy().into_owned())
+}
+
+fn root(workshop: &Path, python: &str) -> Result<Tree> {
     let root = Tree::at(workshop.join("root"))?;
     root.install_agent("/usr/sbin/init")?;
     for package in PACKAGES {
         root.install_package(package)?;
     }
+    root.install_package(&format!("{python}-minimal"))?;
+    root.install_package(&format!("lib{python}-minimal"))?;
+    root.symlink("/usr/bin/python3", python)?;
     if !root.path("/usr/bin/sh").exists() {
         root.symlink("/usr/bin/sh", "dash")?;
     }
@@ -165,7 +172,7 @@ impl Table<'_> {
     fn fill(&mut self) -> Result<()> {
         use Expected::{Allowed, Refused};
         self.execute("ls, signed", &["/usr/bin/ls", "/"], Allowed)?;
-        let hello = ["/usr/bin/python3.11", "-c", "print('hello')"];
+        let hello = ["/usr/bin/python3", "-c", "print('hello')"];
         self.execute("python3, signed, with its libraries", &hello, Allowed)?;
         self.execute("a program that nobody signed", &["/opt/unsigned"], Refused)?;
         self.execute("a program that was changed after signing", &["/opt/tampered"], Refused)?;

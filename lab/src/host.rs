@@ -29,7 +29,7 @@ pub enum Missing {
     },
     /// A Debian package whose files are taken.
     #[error("{0} is not installed (apt-get install {0})")]
-    Package(&'static str),
+    Package(String),
     /// The rights of root: only root can write `security.*` attributes.
     #[error("only root can set security.* attributes: run the lab as root")]
     Root,

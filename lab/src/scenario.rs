@@ -97,7 +97,8 @@ pub fn run_on(series: Series, variant: Variant, scenario: impl FnOnce(&Kernel) -
     }
 }
 
-fn in_ci() -> bool {
+/// Whether nothing may be skipped.
+pub fn in_ci() -> bool {
     std::env::var_os("CI").is_some_and(|value| value == "true")
 }
 

@@ -141,9 +141,9 @@ impl Tree {
 
     /// Takes all that a Debian package of the host's installed below `/usr/bin`, `/usr/sbin`
     /// and `/usr/lib`, with the loader and the libraries that its programs need.
-    pub fn install_package(&self, package: &'static str) -> Result<()> {
+    pub fn install_package(&self, package: &str) -> Result<()> {
         let listing = host::run(host::command("dpkg", "dpkg")?.args(["--listfiles", package]))
-            .map_err(|_| host::Missing::Package(package))?;
+            .map_err(|_| host::Missing::Package(package.to_owned()))?;
         let listing = String::from_utf8(listing.stdout)?;
         for path in listing.lines() {
             // Debian 12 still lists some below /bin, which is a link

@@ -88,7 +88,7 @@ pub fn target_directory() -> PathBuf {
 
 /// Says something to whoever runs the tests: straight to standard error, which the test
 /// harness does not capture.
-pub(crate) fn say(text: &str) {
+pub fn say(text: &str) {
     // Nothing depends on being heard.
     let _ = writeln!(std::io::stderr(), "lab: {text}");
 }

@@ -9,6 +9,7 @@ mod boot_policies;
 mod boot_roots;
 mod boot_step;
 mod key_algorithms;
+mod limits;
 mod machines;
 mod modules_and_firmware;
 mod ordinary_users;

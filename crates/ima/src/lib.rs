@@ -14,6 +14,7 @@
 //! | [`preflight`] | a root file system and a policy to what the kernel will do |
 //! | [`why`] | why this machine refuses a file |
 //! | [`whole`] | files that are there whole, or not at all |
+//! | [`temporary`] | what is on disc before it has its place |
 //! | [`initramfs`] | an initramfs with imactl-init |
 //! | [`compression`] | unpacking streams, within bounds |
 //! | [`system`] | this machine: its policy, keyrings, measurements |
@@ -31,6 +32,7 @@ pub mod preflight;
 pub mod sign;
 pub mod system;
 pub mod target;
+pub mod temporary;
 pub mod verify;
 pub mod whole;
 pub mod why;

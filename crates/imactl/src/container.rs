@@ -1,6 +1,6 @@
 //! Containers: where one is read, and where what comes of it is written.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::PermissionsExt;
@@ -11,8 +11,8 @@ use clap::{Args, ValueEnum};
 use ima::compression::Encoder;
 use ima::target::tar::Extent;
 use ima::target::tree::Place;
+use ima::temporary::Temporary;
 use ima_format::kind::{Compression, Kind};
-use tempfile::NamedTempFile;
 
 use crate::hint::hinted;
 use crate::output::Output;
@@ -148,7 +148,7 @@ pub(crate) fn check_place(place: Place) -> Result<()> {
 
 /// Where a result goes: nothing bears its name before it is whole.
 pub(crate) enum Destination {
-    File { temporary: NamedTempFile, path: PathBuf },
+    File { temporary: Temporary, path: PathBuf },
     Stdout(io::Stdout),
     Nowhere,
 }
@@ -167,12 +167,8 @@ impl Destination {
         }
         let mode = metadata.filter(|metadata| metadata.is_file());
         let mode = mode.map_or(0o644, |metadata| metadata.permissions().mode() & 0o777);
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let temporary = tempfile::Builder::new()
-            .prefix(".imactl-")
-            .permissions(Permissions::from_mode(mode))
-            .tempfile_in(directory.unwrap_or(Path::new(".")))
-            .with_context(|| path.display().to_string())?;
+        let temporary =
+            Temporary::beside(&path, mode).with_context(|| path.display().to_string())?;
         Ok(Self::File { temporary, path })
     }
 

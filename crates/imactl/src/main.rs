@@ -4,10 +4,12 @@ mod args;
 mod cmd;
 mod container;
 mod hint;
+mod interrupt;
 mod kind;
 mod output;
 mod passphrase;
 mod progress;
+mod terminal;
 mod token;
 
 use std::io::{self, IsTerminal, Write};
@@ -54,6 +56,7 @@ impl From<Outcome> for ExitCode {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    interrupt::install();
     let mut output = Output::new(&cli.output);
     let result = cli.command.run(&mut output).and_then(|outcome| {
         output.flush()?;

@@ -8,6 +8,8 @@ use ima::key::passphrase::Passphrase;
 use ima::key::token::{Pin, PinEntry, PinRequest, Tries};
 use zeroize::Zeroizing;
 
+use crate::terminal;
+
 /// Where the key's passphrase, or the token's PIN, comes from
 #[derive(Debug, Args)]
 #[group(multiple = false)]
@@ -102,9 +104,8 @@ impl PassphraseArgs {
 
 fn prompt(text: &str) -> io::Result<Option<Passphrase>> {
     // the terminal itself, so that a passphrase can be typed while stdin is a pipe
-    if fs::File::open("/dev/tty").is_err() {
-        return Ok(None);
-    }
+    let Ok(tty) = fs::File::open("/dev/tty") else { return Ok(None) };
+    let _kept = terminal::keep(tty);
     let typed = rpassword::prompt_password(text)?;
     Ok(Some(Passphrase::new(typed.into_bytes())))
 }

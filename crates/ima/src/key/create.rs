@@ -21,6 +21,7 @@ use super::der;
 use super::issue::{issue, Authority, IssueError, Issuer, Profile, Purpose};
 use super::passphrase::Passphrase;
 use super::store::Role;
+use crate::temporary::StoreDirectory;
 
 /// The file that marks a store as a sample.
 pub const SAMPLE_FILE: &str = "SAMPLE-KEYS-DO-NOT-SHIP";
@@ -135,14 +136,28 @@ pub fn create(directory: &Path, plan: &Plan) -> Result<Vec<(Role, Certificate)>,
     };
     fs::create_dir_all(parent)
         .map_err(|source| CreateError::Write { path: parent.to_owned(), source })?;
+    // on the disc no longer than it takes to write it: keys take their time to be found
+    let pairs = generate(plan)?;
     // made beside its final place, so that renaming it there is one step
-    let staging = tempfile::Builder::new()
-        .prefix(".imactl-keys-")
-        .tempdir_in(parent)
+    let staging = StoreDirectory::in_directory(parent)
         .map_err(|source| CreateError::Write { path: parent.to_owned(), source })?;
-    let certificates = fill(staging.path(), plan)?;
-    publish(staging.path(), directory)?;
-    Ok(certificates)
+    for pair in &pairs {
+        pair.write(staging.path())?;
+    }
+    if plan.profile.purpose == Purpose::Sample {
+        let text = b"These keys were made for development and protect nothing.\n\
+            Anybody who has them can sign for a machine that trusts them. Do not ship them.\n";
+        write_new(&staging.path().join(SAMPLE_FILE), 0o644, text)?;
+    }
+    staging.publish(|staging| publish(staging, directory))?;
+    Ok(pairs.into_iter().map(|pair| (pair.role, pair.certificate)).collect())
+}
+
+/// A key as it will be written, and its certificate.
+struct Pair {
+    role: Role,
+    key: Zeroizing<Vec<u8>>,
+    certificate: Certificate,
 }
 
 fn refuse_existing(directory: &Path) -> Result<(), CreateError> {
@@ -154,8 +169,8 @@ fn refuse_existing(directory: &Path) -> Result<(), CreateError> {
     }
 }
 
-fn fill(staging: &Path, plan: &Plan) -> Result<Vec<(Role, Certificate)>, CreateError> {
-    let mut issued: Vec<(Role, Certificate)> = Vec::new();
+fn generate(plan: &Plan) -> Result<Vec<Pair>, CreateError> {
+    let mut pairs = Vec::new();
     let mut authority: Option<Authority> = None;
     for role in Role::ALL {
         let key = plan.algorithm.generate()?;
@@ -169,37 +184,28 @@ fn fill(staging: &Path, plan: &Plan) -> Result<Vec<(Role, Certificate)>, CreateE
             Role::Modsign => None,
             _ => plan.passphrase.as_ref(),
         };
-        write_key_and_certificates(staging, role, &key, secret, &certificate)?;
-        issued.push((role, certificate.clone()));
+        let pem = match secret {
+            Some(passphrase) => encrypted_pem(&key, passphrase)?,
+            None => Zeroizing::new(key.private_key_to_pem_pkcs8()?),
+        };
+        pairs.push(Pair { role, key: pem, certificate: certificate.clone() });
         authority.get_or_insert(Authority { key, certificate });
     }
-    if plan.profile.purpose == Purpose::Sample {
-        let text = b"These keys were made for development and protect nothing.\n\
-            Anybody who has them can sign for a machine that trusts them. Do not ship them.\n";
-        write_new(&staging.join(SAMPLE_FILE), 0o644, text)?;
-    }
-    Ok(issued)
+    Ok(pairs)
 }
 
-fn write_key_and_certificates(
-    staging: &Path,
-    role: Role,
-    key: &PKey<Private>,
-    passphrase: Option<&Passphrase>,
-    certificate: &Certificate,
-) -> Result<(), CreateError> {
-    let directory = staging.join(role.directory());
-    DirBuilder::new()
-        .mode(0o700)
-        .create(&directory)
-        .map_err(|source| CreateError::Write { path: directory, source })?;
-    let pem = match passphrase {
-        Some(passphrase) => encrypted_pem(key, passphrase)?,
-        None => Zeroizing::new(key.private_key_to_pem_pkcs8()?),
-    };
-    write_new(&role.path(staging, "key"), 0o600, &pem)?;
-    write_new(&role.path(staging, "crt"), 0o644, &certificate.to_pem()?)?;
-    write_new(&role.path(staging, "der"), 0o644, certificate.der())
+impl Pair {
+    fn write(&self, store: &Path) -> Result<(), CreateError> {
+        let Self { role, key, certificate } = self;
+        let directory = store.join(role.directory());
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&directory)
+            .map_err(|source| CreateError::Write { path: directory, source })?;
+        write_new(&role.path(store, "key"), 0o600, key)?;
+        write_new(&role.path(store, "crt"), 0o644, &certificate.to_pem()?)?;
+        write_new(&role.path(store, "der"), 0o644, certificate.der())
+    }
 }
 
 fn write_new(path: &Path, mode: u32, content: &[u8]) -> Result<(), CreateError> {

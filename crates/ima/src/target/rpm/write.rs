@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::{Content, PackageError};
+use crate::temporary::Temporary;
 
 /// Where a new package goes.
 #[derive(Debug)]
@@ -64,26 +65,18 @@ pub(super) fn write(
     if dry_run {
         return Ok(());
     }
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let staged = stage(content, header, directory.unwrap_or(Path::new(".")))
+    let staged = stage(content, header, &path)
         .map_err(|source| PackageError::Write { path: path.clone(), source })?;
     // what was copied is what was read and signed
     content.open.check_unchanged()?;
-    match staged.persist(&path) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(PackageError::Write { path, source: error.error }),
-    }
+    staged.persist(&path).map_err(|source| PackageError::Write { path, source })
 }
 
 /// The new package under a name of its own, on the disc.
-fn stage(
-    content: &Content<'_>,
-    header: &[u8],
-    directory: &Path,
-) -> io::Result<tempfile::NamedTempFile<File>> {
+fn stage(content: &Content<'_>, header: &[u8], path: &Path) -> io::Result<Temporary> {
     let old = content.open.file.metadata()?;
-    let mut staged = tempfile::Builder::new().prefix(".imactl-").tempfile_in(directory)?;
-    let file = staged.as_file_mut();
+    let staged = Temporary::beside(path, 0o600)?;
+    let mut file = staged.as_file();
     if header.len() == content.signature.bytes().len() {
         // nothing moves: on file systems that share blocks the copy is one of references
         copy_from(&content.open.file, 0, file)?;
@@ -96,7 +89,7 @@ fn stage(
     }
     let new = file.metadata()?;
     if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
-        match fchown(&*file, Some(old.uid()), Some(old.gid())) {
+        match fchown(file, Some(old.uid()), Some(old.gid())) {
             // an ordinary user's copy is the user's
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
             other => other?,
@@ -109,8 +102,8 @@ fn stage(
 
 /// Appends what a file has from an offset on: by reference or within the kernel where the file
 /// system can (`copy_file_range`).
-fn copy_from(mut from: &File, offset: u64, to: &mut File) -> io::Result<()> {
+fn copy_from(mut from: &File, offset: u64, mut to: &File) -> io::Result<()> {
     from.seek(SeekFrom::Start(offset))?;
-    io::copy(&mut from, to)?;
+    io::copy(&mut from, &mut to)?;
     Ok(())
 }

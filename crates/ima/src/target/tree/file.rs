@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::Candidate;
 use crate::digest::{DigestError, FileHasher};
 use crate::key::SignError;
-use crate::whole;
+use crate::temporary;
 
 /// Where a file's label is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -252,7 +252,7 @@ impl<'a> OpenFile<'a> {
 
     fn set_detached(&self, value: &[u8]) -> Result<(), FileError> {
         let path = detached_path(self.path);
-        whole::write(&path, 0o644, value)
+        temporary::write(&path, 0o644, value)
             .map_err(|source| FileError::Detached { path: path.clone(), source })
     }
 

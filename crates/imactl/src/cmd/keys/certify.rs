@@ -1,14 +1,13 @@
 //! `imactl keys certify`
 
-use std::fs::Permissions;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
 use ima::key::issue::{Authority, Purpose};
 use ima::key::PublicKey;
+use ima::temporary::Temporary;
 
 use super::create::ProfileArgs;
 use super::print_certificate;
@@ -74,21 +73,15 @@ impl CertifyArgs {
 /// Writes a file that is not there yet: whole or not at all.
 fn write_new(path: &Path, content: &[u8]) -> Result<()> {
     let named = || path.display().to_string();
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let mut file = tempfile::Builder::new()
-        .prefix(".imactl-")
-        .permissions(Permissions::from_mode(0o644))
-        .tempfile_in(directory.unwrap_or(Path::new(".")))
-        .with_context(named)?;
-    file.write_all(content).with_context(named)?;
+    let file = Temporary::beside(path, 0o644).with_context(named)?;
+    file.as_file().write_all(content).with_context(named)?;
     file.as_file().sync_all().with_context(named)?;
     match file.persist_noclobber(path) {
-        Ok(_) => Ok(()),
-        Err(error) if path.symlink_metadata().is_ok() => {
-            drop(error);
+        Ok(()) => Ok(()),
+        Err(_) if path.symlink_metadata().is_ok() => {
             let message = format!("{}: is there already", path.display());
             Err(hinted(message, "certificates are not overwritten: remove it, or name another"))
         }
-        Err(error) => Err(error.error).with_context(named),
+        Err(error) => Err(error).with_context(named),
     }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{bail, Context, Result};
 use clap::Args;
+use ima::temporary::Temporary;
 use ima_format::policy::diagnostic::Diagnostic;
 use ima_format::policy::kernel::Feature;
 use ima_format::policy::{read, Fault, Kernel};
@@ -95,9 +96,8 @@ fn replace(file: &Path, content: &[u8]) -> Result<()> {
     if !metadata.is_file() {
         bail!("not a regular file");
     }
-    let directory = target.parent().unwrap_or(Path::new("/"));
-    let mut written = tempfile::Builder::new().prefix(".imactl-").tempfile_in(directory)?;
-    written.write_all(content)?;
+    let written = Temporary::beside(&target, 0o600)?;
+    written.as_file().write_all(content)?;
     let now = written.as_file().metadata()?;
     if (now.uid(), now.gid()) != (metadata.uid(), metadata.gid()) {
         fchown(written.as_file(), Some(metadata.uid()), Some(metadata.gid()))?;

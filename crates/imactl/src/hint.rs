@@ -1,6 +1,7 @@
 //! What to do about an error: one line beside it.
 
 use std::fmt;
+use std::io;
 
 use ima::key::private::PrivateKeyError;
 use ima::key::store::StoreError;
@@ -60,6 +61,15 @@ pub(crate) fn of(error: &anyhow::Error) -> Option<&'static str> {
         let key = cause.downcast_ref::<PrivateKeyError>();
         if let Some(StoreError::PrivateKey(error)) = cause.downcast_ref::<StoreError>() {
             return of_key(error);
+        }
+        if let Some(StoreError::Read { source, .. }) = cause.downcast_ref::<StoreError>() {
+            return match source.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    Some("key stores are open to their owner alone: run as the owner")
+                }
+                io::ErrorKind::NotFound => Some("make one with: imactl keys create DIR"),
+                _ => None,
+            };
         }
         if let Some(StoreError::NotAStore { .. }) = cause.downcast_ref::<StoreError>() {
             return Some("make one with: imactl keys create DIR");

@@ -1,60 +1,103 @@
 //! A progress bar for people: files, bytes, rate, time left.
 
+use std::fmt::Write as _;
 use std::io::Write as _;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ima::target::Progress;
-use indicatif::{DecimalBytes, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{DecimalBytes, HumanCount, HumanDuration};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+
+use crate::output::{Level, Output};
+
+/// What a file costs beside its bytes, in bytes: a signature, some system calls.
+const FILE_COST: u64 = 1 << 16;
 
 /// Shows a run's progress on stderr, or counts in silence.
 pub(crate) struct Bar {
     bar: ProgressBar,
-    bytes: Arc<Bytes>,
+    counts: Arc<Counts>,
+    tells_left_out: bool,
 }
 
 #[derive(Default)]
-struct Bytes {
+struct Counts {
     found: AtomicU64,
+    found_bytes: AtomicU64,
+    finished: AtomicU64,
+    finished_bytes: AtomicU64,
     read: AtomicU64,
 }
 
+fn get(count: &AtomicU64) -> u64 {
+    count.load(Ordering::Relaxed)
+}
+
+impl Counts {
+    /// How much work was found, and how much of it is done. Bytes drive it, so that one large
+    /// file moves the bar; a file of which nothing was read is done all the same.
+    fn work(&self) -> (u64, u64) {
+        let bytes = get(&self.read).max(get(&self.finished_bytes));
+        let found_bytes = get(&self.found_bytes);
+        let done = bytes.min(found_bytes) + FILE_COST * get(&self.finished);
+        (found_bytes + FILE_COST * get(&self.found), done)
+    }
+
+    fn describe(&self, noun: &str, state: &ProgressState) -> String {
+        let (files, read) = (get(&self.finished), get(&self.read));
+        let elapsed = state.elapsed().as_secs_f64().max(0.001);
+        let rate = DecimalBytes((read as f64 / elapsed) as u64);
+        let mut line = format!(
+            "{}/{} {noun}, {} of {}, {rate}/s",
+            HumanCount(files),
+            HumanCount(get(&self.found)),
+            DecimalBytes(read),
+            DecimalBytes(get(&self.found_bytes)),
+        );
+        let (found, done) = self.work();
+        if done > 0 {
+            let left = elapsed * found.saturating_sub(done) as f64 / done as f64;
+            let left = HumanDuration(Duration::from_secs_f64(left.min(1e9)));
+            // writing to a string does not fail
+            write!(line, ", {left:#} left").ok();
+        }
+        line
+    }
+}
+
 impl Bar {
-    /// A bar; `visible` only on a terminal.
-    pub(crate) fn new(verb: &'static str, visible: bool) -> Self {
-        Self::of("files", verb, visible)
+    /// A bar; to be seen only on a terminal.
+    pub(crate) fn new(verb: &'static str, output: &Output) -> Self {
+        Self::of("files", verb, output)
     }
 
     /// A bar that counts something else than files.
-    pub(crate) fn of(noun: &str, verb: &'static str, visible: bool) -> Self {
-        let bytes = Arc::new(Bytes::default());
-        let shown = Arc::clone(&bytes);
+    pub(crate) fn of(noun: &'static str, verb: &'static str, output: &Output) -> Self {
+        let visible = output.shows_progress();
+        let counts = Arc::new(Counts::default());
+        let shown = Arc::clone(&counts);
         let describe = move |state: &ProgressState, line: &mut dyn std::fmt::Write| {
-            let read = shown.read.load(Ordering::Relaxed);
-            let seconds = state.elapsed().as_secs_f64().max(0.001);
-            let found = shown.found.load(Ordering::Relaxed);
-            let rate = DecimalBytes((read as f64 / seconds) as u64);
-            // writing to a string does not fail, and the line is redrawn in a moment
-            write!(line, "{} of {}, {rate}/s", DecimalBytes(read), DecimalBytes(found)).ok();
+            // the line is redrawn in a moment
+            line.write_str(&shown.describe(noun, state)).ok();
         };
-        let template = format!(
-            "{{msg}} [{{bar:24}}] {{human_pos}}/{{human_len}} {noun}, {{bytes_read}}, {{eta}} left"
-        );
-        let style = ProgressStyle::with_template(&template)
+        let style = ProgressStyle::with_template("{msg} [{bar:24}] {described}")
             .unwrap_or_else(|_| ProgressStyle::default_bar())
-            .with_key("bytes_read", describe)
+            .with_key("described", describe)
             .progress_chars("=> ");
         let target = match visible {
             true => ProgressDrawTarget::stderr(),
             false => ProgressDrawTarget::hidden(),
         };
-        let bar = ProgressBar::with_draw_target(Some(0), target).with_style(style);
+        // without a length until something is found: nothing of nothing is not all
+        let bar = ProgressBar::with_draw_target(None, target).with_style(style);
         bar.set_message(verb);
         if visible {
             bar.enable_steady_tick(Duration::from_millis(200));
         }
-        Self { bar, bytes }
+        Self { bar, counts, tells_left_out: output.shows(Level::Verbose) }
     }
 
     /// Takes the bar off the screen to print something above it.
@@ -72,21 +115,41 @@ impl Bar {
     pub(crate) fn finish(&self) -> (u64, f64) {
         let seconds = self.bar.elapsed().as_secs_f64();
         self.bar.finish_and_clear();
-        (self.bytes.read.load(Ordering::Relaxed), seconds)
+        (get(&self.counts.read), seconds)
+    }
+
+    /// Moves the bar to where the work is.
+    fn advance(&self) {
+        if !self.bar.is_hidden() {
+            self.bar.set_position(self.counts.work().1);
+        }
     }
 }
 
 impl Progress for Bar {
     fn found(&self, bytes: u64) {
-        self.bytes.found.fetch_add(bytes, Ordering::Relaxed);
-        self.bar.inc_length(1);
+        self.counts.found.fetch_add(1, Ordering::Relaxed);
+        self.counts.found_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if !self.bar.is_hidden() {
+            self.bar.set_length(self.counts.work().0);
+        }
     }
 
     fn read(&self, bytes: u64) {
-        self.bytes.read.fetch_add(bytes, Ordering::Relaxed);
+        self.counts.read.fetch_add(bytes, Ordering::Relaxed);
+        self.advance();
     }
 
-    fn finished(&self) {
-        self.bar.inc(1);
+    fn finished(&self, bytes: u64) {
+        self.counts.finished.fetch_add(1, Ordering::Relaxed);
+        self.counts.finished_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.advance();
+    }
+
+    fn left_out(&self, path: &Path) {
+        if self.tells_left_out {
+            let path = path.display();
+            self.note(&format!("{path}: left out, a temporary of a run that was cut short"));
+        }
     }
 }

@@ -7,10 +7,12 @@
 //! | [`store`] | the directory layout of a key store |
 //! | [`create`] | a new chain of keys and certificates |
 //! | [`issue`] | certificates, by a CA that the kernel trusts |
+//! | [`caveat`] | which kernels verify with a key, and whether it is strong enough |
 //! | [`check`] | what is wrong with keys and certificates |
 //! | [`token`] | private keys in smart cards and HSMs |
 //! | [`passphrase`] | secrets, wiped after use |
 
+pub mod caveat;
 pub mod certificate;
 pub mod check;
 pub mod create;

@@ -1,7 +1,7 @@
 //! Private keys in files: read in every form that people have, and used.
 //!
 //! PKCS#8 plain and encrypted (RFC 5958), traditional RSA and SEC 1 EC (RFC 5915) in PEM,
-//! `Proc-Type: 4,ENCRYPTED` (RFC 1421) too, alone or beside certificates, and DER.
+//! `Proc-Type: 4,ENCRYPTED` (RFC 1421) too, alone or beside certificates, and all in DER.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -144,7 +144,7 @@ fn parse(
     ask: &mut AskPassphrase<'_>,
 ) -> Result<(PKey<Private>, bool), PrivateKeyError> {
     let mut asked: Option<io::Result<Option<Passphrase>>> = None;
-    let pem = PKey::private_key_from_pem_callback(content, |buffer| {
+    let mut give = |buffer: &mut [u8]| {
         let answer = asked.get_or_insert_with(|| ask(path));
         let Ok(Some(passphrase)) = answer else { return Err(ErrorStack::get()) };
         let passphrase = passphrase.as_bytes();
@@ -155,17 +155,18 @@ fn parse(
             }
             None => Err(ErrorStack::get()),
         }
-    });
+    };
+    // PEM, DER, and DER of an encrypted key, which asks only if that is what it is
+    let key = PKey::private_key_from_pem_callback(content, &mut give)
+        .or_else(|_| PKey::private_key_from_der(content))
+        .or_else(|_| PKey::private_key_from_pkcs8_callback(content, &mut give));
     let path = path.to_owned();
-    match (pem, asked) {
+    match (key, asked) {
         (Ok(key), asked) => Ok((key, asked.is_some())),
         (Err(_), Some(Err(source))) => Err(PrivateKeyError::Ask { path, source }),
         (Err(_), Some(Ok(None))) => Err(PrivateKeyError::PassphraseNeeded { path }),
         (Err(_), Some(Ok(Some(_)))) => Err(PrivateKeyError::WrongPassphrase { path }),
-        (Err(_), None) => match PKey::private_key_from_der(content) {
-            Ok(key) => Ok((key, false)),
-            Err(_) => Err(PrivateKeyError::NotAKey { path }),
-        },
+        (Err(_), None) => Err(PrivateKeyError::NotAKey { path }),
     }
 }
 

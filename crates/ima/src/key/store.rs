@@ -108,11 +108,15 @@ impl KeyStore {
         fs::read_dir(path).map_err(|source| StoreError::Read { path: path.to_owned(), source })?;
         let inner = path.join(Role::Ima.directory());
         for ima_keys in [inner, path.to_owned()] {
-            let has = |extension: &str| {
-                ima_keys.join(Role::Ima.stem()).with_extension(extension).exists()
-            };
-            if CERTIFICATE_EXTENSIONS.iter().any(|extension| has(extension)) || has("key") {
-                return Ok(Self { ima_keys, root: path.to_owned() });
+            for extension in CERTIFICATE_EXTENSIONS.iter().chain(&["key"]) {
+                let file = ima_keys.join(Role::Ima.stem()).with_extension(extension);
+                // one that is closed to us is there, and is told as such
+                let found = file
+                    .try_exists()
+                    .map_err(|source| StoreError::Read { path: ima_keys.clone(), source })?;
+                if found {
+                    return Ok(Self { ima_keys, root: path.to_owned() });
+                }
             }
         }
         Err(StoreError::NotAStore { path: path.to_owned() })

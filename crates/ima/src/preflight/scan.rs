@@ -67,8 +67,9 @@ pub(super) fn scan(
         let judge = Judge::new(bench);
         let mut done = Vec::new();
         while let Some(number) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
-            done.push((*number, scanner.look(paths.get(*number), &judge)));
-            progress.finished();
+            let entry = paths.get(*number);
+            done.push((*number, scanner.look(entry, &judge)));
+            progress.finished(entry.size().unwrap_or_default());
         }
         let (scanned, unread) = &mut *results.lock().unwrap_or_else(PoisonError::into_inner);
         for (number, result) in done {

@@ -7,6 +7,8 @@ pub mod rpm;
 pub mod tar;
 pub mod tree;
 
+use std::path::Path;
+
 pub use kind::kind_of;
 
 /// Is told how far a run has come, from any thread.
@@ -15,8 +17,10 @@ pub trait Progress: Sync {
     fn found(&self, bytes: u64);
     /// So many more bytes were read.
     fn read(&self, bytes: u64);
-    /// One of what was found is done.
-    fn finished(&self);
+    /// One of what was found is done, of so many bytes, be they read or not.
+    fn finished(&self, bytes: u64);
+    /// A temporary file or directory of a run that was cut short is left out.
+    fn left_out(&self, _path: &Path) {}
 }
 
 /// Tells nobody.
@@ -26,5 +30,5 @@ pub struct Silent;
 impl Progress for Silent {
     fn found(&self, _: u64) {}
     fn read(&self, _: u64) {}
-    fn finished(&self) {}
+    fn finished(&self, _: u64) {}
 }

@@ -104,12 +104,13 @@ impl Image {
             let mut worker = start();
             move |found: Result<Found, ImageError>| {
                 let found = found?;
+                let size = found.inode.size();
                 if !reader.wants(&found)? {
-                    progress.finished();
+                    progress.finished(size);
                     return Ok(None);
                 }
                 let outcome = worker(&found)?;
-                progress.finished();
+                progress.finished(size);
                 Ok(Some((found, outcome)))
             }
         };

@@ -172,6 +172,10 @@ impl Packages {
                         Found::Failed(path, error) => {
                             (Job::Failed(path, PackageError::Walk(error)), 0)
                         }
+                        Found::LeftOut(path) => {
+                            progress.left_out(&path);
+                            return !stop.load(Ordering::Relaxed);
+                        }
                     };
                     progress.found(size);
                     queue(job, size);
@@ -182,15 +186,15 @@ impl Packages {
         let start = || {
             let mut worker = start();
             move |job| {
-                let report = match job {
+                let (report, size) = match job {
                     Job::Candidate { candidate, named } => crew.work(|| {
                         let outcome = package::with_content(&candidate, named, &mut worker);
                         progress.read(candidate.size);
-                        Report { path: candidate.path.clone(), outcome }
+                        (Report { path: candidate.path.clone(), outcome }, candidate.size)
                     }),
-                    Job::Failed(path, error) => Report { path, outcome: Err(error) },
+                    Job::Failed(path, error) => (Report { path, outcome: Err(error) }, 0),
                 };
-                progress.finished();
+                progress.finished(size);
                 report
             }
         };

@@ -169,7 +169,7 @@ fn write<T>(
     }
     match done.report {
         Some(report) => {
-            progress.finished();
+            progress.finished(report.size);
             sink(report).map_err(TarError::Report)
         }
         None => Ok(()),

@@ -49,6 +49,9 @@ pub enum FileError {
     /// The signing key was lost at another file: this one was not tried.
     #[error("not signed: the key was lost before")]
     KeyLost,
+    /// It was named, and is the signature of a file, which has none itself.
+    #[error("a detached signature, which is not signed itself")]
+    IsSignature,
     /// The attribute cannot be read.
     #[error("cannot read the attribute: {0}")]
     ReadAttribute(io::Error),
@@ -58,6 +61,9 @@ pub enum FileError {
     /// The file system has no such attributes.
     #[error("the file system does not keep this attribute: {0}")]
     AttributeUnsupported(io::Error),
+    /// The file system takes no changes.
+    #[error("cannot change the attribute: {0}")]
+    ReadOnly(io::Error),
     /// There is no room for the attribute.
     #[error("no room for an attribute of {size} bytes: {source}")]
     NoRoom {
@@ -93,12 +99,38 @@ impl FileError {
                 "sign on a file system with security attributes (ext4, xfs, btrfs), or \
                  --detached"
             }
+            Self::IsSignature => "name the file that it belongs to",
+            Self::ReadOnly(_) => READ_ONLY_HINT,
+            Self::Detached { source, .. } => return hint_of_writing(source),
+            Self::NoRoom { source, .. } if is(source, Errno::NOSPC) => {
+                "make room; on ext4 a long signature needs a block of its own, unless inodes \
+                 are larger (mkfs.ext4 -I 512) or keys make shorter signatures (p-256)"
+            }
             Self::NoRoom { .. } => {
                 "make ext4 with -I 512 or -O ea_inode, or use a key with shorter signatures \
                  (p-256)"
             }
             _ => return None,
         })
+    }
+}
+
+const READ_ONLY_HINT: &str = "the file system is mounted read-only: remount it writable, or sign \
+                              a copy or what it is made of; images of ext4 are signed as files";
+
+fn is(error: &io::Error, errno: Errno) -> bool {
+    error.raw_os_error() == Some(errno.raw_os_error())
+}
+
+/// What to do about a file that cannot be written or removed.
+fn hint_of_writing(error: &io::Error) -> Option<&'static str> {
+    match Errno::from_io_error(error)? {
+        Errno::ROFS => Some(READ_ONLY_HINT),
+        Errno::NOSPC | Errno::DQUOT => Some("make room on the file system"),
+        Errno::PERM | Errno::ACCESS => {
+            Some("the directory must be writable for you, and not immutable (lsattr -d)")
+        }
+        _ => None,
     }
 }
 
@@ -242,6 +274,7 @@ impl<'a> OpenFile<'a> {
             match errno {
                 Errno::PERM | Errno::ACCESS => FileError::AttributeDenied(error),
                 Errno::OPNOTSUPP => FileError::AttributeUnsupported(error),
+                Errno::ROFS => FileError::ReadOnly(error),
                 Errno::NOSPC | Errno::DQUOT | Errno::TOOBIG | Errno::RANGE => {
                     FileError::NoRoom { size: value.len(), source: error }
                 }
@@ -272,6 +305,7 @@ impl<'a> OpenFile<'a> {
             Err(errno @ (Errno::PERM | Errno::ACCESS)) => {
                 Err(FileError::AttributeDenied(errno.into()))
             }
+            Err(errno @ Errno::ROFS) => Err(FileError::ReadOnly(errno.into())),
             Err(errno) => Err(FileError::Attribute(errno.into())),
         }
     }
@@ -292,8 +326,9 @@ fn detached_path(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Whether a path is a detached signature beside its file.
-pub(super) fn is_detached_signature(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "sig")
-        && path.with_extension("").is_file()
+/// The file beside which a path is the detached signature.
+pub(super) fn signed_by(path: &Path) -> Option<PathBuf> {
+    let signed = path.with_extension("");
+    (path.extension().is_some_and(|extension| extension == "sig") && signed.is_file())
+        .then_some(signed)
 }

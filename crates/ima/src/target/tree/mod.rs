@@ -77,8 +77,12 @@ impl Tree {
         candidate: &'c Candidate,
         place: Place,
     ) -> Result<Option<OpenFile<'c>>, FileError> {
-        if place == Place::Detached && file::is_detached_signature(&candidate.path) {
-            return Ok(None);
+        if place == Place::Detached {
+            if let Some(signed) = file::signed_by(&candidate.path) {
+                // with `dir/*` its file is named, too, and both are dealt with
+                let is_told = !candidate.named || self.roots.contains(&signed);
+                return if is_told { Ok(None) } else { Err(FileError::IsSignature) };
+            }
         }
         let file = OpenFile::open(candidate)?;
         let wanted = self.selection.wants(&candidate.path, &file.file).map_err(FileError::Read)?;
@@ -101,6 +105,10 @@ impl Tree {
                     let size = match &found {
                         Found::File(candidate) => candidate.size,
                         Found::Failed(..) => 0,
+                        Found::LeftOut(path) => {
+                            progress.left_out(path);
+                            return !stop.load(Ordering::Relaxed);
+                        }
                     };
                     progress.found(size);
                     queue(found, size);
@@ -111,17 +119,18 @@ impl Tree {
         let start = || {
             let mut worker = start();
             move |found| {
-                let report = match found {
+                let (report, size) = match found {
                     Found::File(candidate) => {
                         let outcome = worker(&candidate).map_err(TreeError::File).transpose();
                         let Candidate { path, size, .. } = candidate;
-                        outcome.map(|outcome| Report { path, size, outcome })
+                        (outcome.map(|outcome| Report { path, size, outcome }), size)
                     }
                     Found::Failed(path, error) => {
-                        Some(Report { path, size: 0, outcome: Err(error.into()) })
+                        (Some(Report { path, size: 0, outcome: Err(error.into()) }), 0)
                     }
+                    Found::LeftOut(_) => (None, 0),
                 };
-                progress.finished();
+                progress.finished(size);
                 report
             }
         };

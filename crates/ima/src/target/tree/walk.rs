@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use walkdir::{DirEntry, WalkDir};
 
 use super::Selection;
+use crate::temporary::{is_store_temporary, is_temporary};
 
 /// A regular file that the walk found.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub struct Candidate {
     pub ino: u64,
     /// Its size in bytes.
     pub size: u64,
+    /// It is a root itself: its path was named.
+    pub named: bool,
 }
 
 /// Why something that was asked for is not among the files.
@@ -42,26 +45,35 @@ pub enum WalkError {
 pub(in crate::target) enum Found {
     File(Candidate),
     Failed(PathBuf, WalkError),
+    /// A temporary file or directory of a run that was cut short.
+    LeftOut(PathBuf),
 }
 
 /// Walks `root` depth first, directories sorted by name; symbolic links are not followed. A
-/// file with several names is found once, `seen` remembering it. `found` returns whether to
-/// go on.
+/// file with several names is found once, and so is a root that is given twice, `seen`
+/// remembering them. `found` returns whether to go on.
 pub(in crate::target) fn walk(
     root: &Path,
     selection: &Selection,
     seen: &mut HashSet<(u64, u64)>,
     found: &mut dyn FnMut(Found) -> bool,
 ) {
-    let entries = WalkDir::new(root)
+    let mut entries = WalkDir::new(root)
         .follow_links(false)
         .follow_root_links(false)
         .same_file_system(selection.one_file_system)
         .sort_by_file_name()
         .into_iter()
         .filter_entry(|entry| entry.depth() == 0 || !selection.excludes(below(root, entry)));
-    for entry in entries {
+    while let Some(entry) = entries.next() {
         let found_one = match entry {
+            Ok(entry) if entry.depth() == 0 && !is_first(&entry, seen) => return,
+            Ok(entry) if is_left_over(&entry) => {
+                if entry.file_type().is_dir() {
+                    entries.skip_current_dir();
+                }
+                Some(Found::LeftOut(entry.into_path()))
+            }
             Ok(entry) => look_at(root, entry, selection, seen),
             Err(error) => {
                 let path = error.path().unwrap_or(root).to_owned();
@@ -79,6 +91,19 @@ pub(in crate::target) fn walk(
 
 fn below<'a>(root: &Path, entry: &'a DirEntry) -> &'a Path {
     entry.path().strip_prefix(root).unwrap_or(entry.path())
+}
+
+/// Whether a root was not given before. What cannot be looked at is told where it is opened.
+fn is_first(root: &DirEntry, seen: &mut HashSet<(u64, u64)>) -> bool {
+    root.metadata().map_or(true, |metadata| seen.insert((metadata.dev(), metadata.ino())))
+}
+
+/// Whether a run that was cut short has left it. What was named is dealt with as it is.
+fn is_left_over(entry: &DirEntry) -> bool {
+    let file_type = entry.file_type();
+    entry.depth() > 0
+        && (file_type.is_file() && is_temporary(entry.path())
+            || file_type.is_dir() && is_store_temporary(entry.path()))
 }
 
 fn look_at(
@@ -104,10 +129,16 @@ fn look_at(
         }
     };
     let (dev, ino) = (metadata.dev(), metadata.ino());
-    if metadata.nlink() > 1 && !seen.insert((dev, ino)) {
+    let named = entry.depth() == 0;
+    let known = match metadata.nlink() {
+        // what is held against further names only
+        1 => seen.contains(&(dev, ino)),
+        _ => !seen.insert((dev, ino)),
+    };
+    if known && !named {
         return None;
     }
-    Some(Found::File(Candidate { path: entry.into_path(), dev, ino, size: metadata.len() }))
+    Some(Found::File(Candidate { path: entry.into_path(), dev, ino, size: metadata.len(), named }))
 }
 
 fn refusal(file_type: FileType) -> WalkError {

@@ -21,7 +21,7 @@ impl ClearArgs {
                 true => Destination::Nowhere,
                 false => self.result.destination_of_image(path, images.len())?,
             };
-            let bar = Bar::new("clearing", output.shows_progress());
+            let bar = Bar::new("clearing", output);
             let mut reporter = Reporter::new(self.files.dry_run);
             destination.edit(path, |copy| {
                 let tree = self.files.tree.resolve()?;

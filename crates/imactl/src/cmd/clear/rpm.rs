@@ -44,7 +44,7 @@ fn run(args: &ClearArgs, output: &mut Output) -> Result<Outcome> {
         reserved: args.packages.reserved(),
         dry_run,
     };
-    let bar = Bar::of("packages", "clearing", output.shows_progress());
+    let bar = Bar::of("packages", "clearing", output);
     let (mut tally, mut failures) = (Tally::default(), Failures::default());
     let mut passed_over = 0;
     rpm::clear(&packages, &options, &bar, &mut |report| {

@@ -36,7 +36,7 @@ impl ClearArgs {
         let archive = Archive::open(open(path)?, tree.selection, tree.jobs)
             .with_context(|| path.display().to_string())?;
         let compression = self.result.compression(archive.compression());
-        let bar = Bar::new("clearing", output.shows_progress());
+        let bar = Bar::new("clearing", output);
         let mut reporter = Reporter::new(self.files.dry_run);
         let extent = destination.write(compression, tree.jobs, |result| {
             let extent = tar::clear(archive, result, &bar, &mut |report| {

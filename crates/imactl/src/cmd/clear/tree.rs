@@ -26,7 +26,7 @@ impl ClearTreeArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
         let tree = self.tree.resolve()?;
         let place = self.place.resolve();
-        let bar = Bar::new("clearing", output.shows_progress());
+        let bar = Bar::new("clearing", output);
         let mut reporter = Reporter::new(self.dry_run);
         tree::clear(&tree, place, self.dry_run, &bar, &mut |report| {
             let path = report.path.as_path();

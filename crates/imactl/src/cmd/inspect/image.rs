@@ -15,7 +15,7 @@ impl InspectArgs {
     /// Shows what the files in images carry.
     pub(super) fn image(&self, output: &mut Output) -> Result<Outcome> {
         check_place(self.files.place.resolve())?;
-        let bar = Bar::new("inspecting", output.shows_progress());
+        let bar = Bar::new("inspecting", output);
         let mut reporter = Reporter::new(self.files.raw);
         for path in &self.files.tree.resolve()?.roots {
             let tree = self.files.tree.resolve()?;

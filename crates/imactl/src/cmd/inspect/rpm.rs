@@ -58,7 +58,7 @@ impl InspectArgs {
 
 fn run(args: &InspectArgs, output: &mut Output) -> Result<Outcome> {
     let packages = args.kind.packages(&args.files.tree)?;
-    let bar = Bar::of("packages", "inspecting", output.shows_progress());
+    let bar = Bar::of("packages", "inspecting", output);
     let mut failures = Failures::default();
     let mut outcome = Outcome::Good;
     rpm::inspect(&packages, &bar, &mut |report| match report.outcome {

@@ -25,7 +25,7 @@ pub(crate) struct InspectTreeArgs {
 impl InspectTreeArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
         let tree = self.tree.resolve()?;
-        let bar = Bar::new("inspecting", output.shows_progress());
+        let bar = Bar::new("inspecting", output);
         let mut reporter = Reporter::new(self.raw);
         tree::inspect(&tree, self.place.resolve(), &bar, &mut |report| {
             let path = report.path.as_path();

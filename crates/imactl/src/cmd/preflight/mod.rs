@@ -102,7 +102,7 @@ impl PreflightArgs {
             init: self.init.clone(),
             jobs: self.jobs.unwrap_or_else(cores),
         };
-        let bar = Bar::new("looking", output.shows_progress());
+        let bar = Bar::new("looking", output);
         let report = preflight(&*root, &options, &bar);
         let (bytes, seconds) = bar.finish();
         let told = Told { report: &report, loaded: &loaded, options: &options, bytes, seconds };

@@ -43,7 +43,7 @@ impl SignArgs {
             mode: self.files.mode(),
             dry_run: self.files.dry_run,
         };
-        let bar = Bar::new("signing", output.shows_progress());
+        let bar = Bar::new("signing", output);
         let mut reporter = self.files.reporter();
         destination.edit(path, |copy| {
             let tree = self.files.tree.resolve()?;

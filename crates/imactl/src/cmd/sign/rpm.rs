@@ -84,7 +84,7 @@ fn run(args: &SignArgs, output: &mut Output) -> Result<Outcome> {
         source_packages: args.rpm.force,
         dry_run,
     };
-    let bar = Bar::of("packages", "signing", output.shows_progress());
+    let bar = Bar::of("packages", "signing", output);
     let (mut tally, mut failures) = (Tally::default(), Failures::default());
     let (mut files, mut passed_over) = (0, 0);
     rpm::sign(&packages, &options, &bar, &mut |report| {

@@ -45,7 +45,7 @@ impl SignArgs {
         let archive = Archive::open(open(path)?, tree.selection, tree.jobs)
             .with_context(|| path.display().to_string())?;
         let compression = self.result.compression(archive.compression());
-        let bar = Bar::new("signing", output.shows_progress());
+        let bar = Bar::new("signing", output);
         let directory = spool_directory();
         let told = AtomicBool::new(false);
         let (notes, verbose) = (output.shows(Level::Normal), output.shows(Level::Verbose));

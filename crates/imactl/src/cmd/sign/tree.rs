@@ -118,7 +118,7 @@ impl SignTreeArgs {
             mode: self.mode(),
             dry_run: self.dry_run,
         };
-        let bar = Bar::new("signing", output.shows_progress());
+        let bar = Bar::new("signing", output);
         let mut reporter = self.reporter();
         tree::sign(tree, &options, &bar, &mut |report| {
             let path = report.path.as_path();

@@ -17,7 +17,7 @@ impl VerifyArgs {
         check_place(self.files.place.resolve())?;
         let (keyring, requirement) = self.files.trust(output)?;
         let options = VerifyOptions { keyring: &keyring, requirement };
-        let bar = Bar::new("verifying", output.shows_progress());
+        let bar = Bar::new("verifying", output);
         let mut reporter = Reporter::default();
         for path in &self.files.tree.resolve()?.roots {
             let tree = self.files.tree.resolve()?;

@@ -81,7 +81,7 @@ fn run(args: &VerifyArgs, output: &mut Output) -> Result<Outcome> {
     let keyring = args.files.trust(output)?.0;
     let payload = if args.payload { Payload::Unpacked } else { Payload::Left };
     let options = VerifyOptions { keyring: &keyring, payload };
-    let bar = Bar::of("packages", "verifying", output.shows_progress());
+    let bar = Bar::of("packages", "verifying", output);
     let (mut tally, mut failures) = (Tally::default(), Failures::default());
     let mut passed_over = 0;
     rpm::verify(&packages, &options, &bar, &mut |report| match report.outcome {

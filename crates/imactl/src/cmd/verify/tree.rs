@@ -37,7 +37,7 @@ impl VerifyTreeArgs {
         let tree = self.tree.resolve()?;
         let (keyring, requirement) = self.trust(output)?;
         let options = VerifyOptions { keyring: &keyring, requirement, place: self.place.resolve() };
-        let bar = Bar::new("verifying", output.shows_progress());
+        let bar = Bar::new("verifying", output);
         let mut reporter = Reporter::default();
         tree::verify(&tree, &options, &bar, &mut |report| {
             let path = report.path.as_path();

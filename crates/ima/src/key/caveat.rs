@@ -1,0 +1,95 @@
+//! What is to be known before a key signs: which kernels verify with it, and whether it is
+//! strong enough.
+//!
+//! | kernel source | what it decides |
+//! |---|---|
+//! | `crypto/rsa.c`, `rsa_check_key_length` | the sizes of RSA keys |
+//! | `crypto/rsa-pkcs1pad.c`, `rsa_asn1_templates` | the hash algorithms of RSA: SHA-3 came with Linux 6.7 |
+//! | `crypto/asymmetric_keys/public_key.c`, `software_key_determine_akcipher` | those of ECDSA: SHA-3 came with Linux 6.7 |
+//! | `include/uapi/linux/hash_info.h` | those that an attribute can name: SHA-3 came with Linux 6.7 |
+//! | `crypto/ecdsa.c` | the curves: P-521 came with Linux 6.10 |
+
+use ima_format::hash::HashAlgorithm;
+
+use super::check::Severity;
+use super::{Curve, KeyType};
+
+/// One thing to be known, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caveat {
+    /// How bad it is.
+    pub severity: Severity,
+    /// A name for it, in kebab case, that stays the same.
+    pub name: &'static str,
+    /// What it is.
+    pub message: String,
+    /// What to do.
+    pub hint: &'static str,
+}
+
+/// Sizes of RSA keys, in bits, that the kernel takes.
+const RSA_SIZES: [u32; 6] = [512, 1024, 1536, 2048, 3072, 4096];
+
+/// What is to be known of keys of this type.
+pub fn of_key(key_type: KeyType) -> Option<Caveat> {
+    let (severity, name, message, hint) = match key_type {
+        KeyType::Rsa(bits) if !RSA_SIZES.contains(&bits) => {
+            // what the kernel's own check rounds up to whole bytes passes, but no such key is
+            // worth keeping
+            let message = format!("RSA with {bits} bits: the kernel takes 2048, 3072 and 4096");
+            (Severity::Error, "unsupported-key-size", message, "use RSA-2048, 3072 or 4096, or P-256")
+        }
+        KeyType::Rsa(bits) if bits < 2048 => {
+            let message = format!("RSA with {bits} bits: too short to be safe");
+            (Severity::Error, "weak-key", message, "use RSA-2048 or more, or P-256")
+        }
+        KeyType::Ecdsa(Curve::P192) => {
+            let message = "P-192: too short to be safe".to_owned();
+            (Severity::Error, "weak-key", message, "use P-256 or P-384")
+        }
+        KeyType::Ecdsa(Curve::P521) => {
+            let message = "P-521: only Linux 6.10 and newer verify with it".to_owned();
+            (Severity::Note, "newer-kernel", message, "use P-384 for older kernels")
+        }
+        _ if !key_type.verifiable_over(HashAlgorithm::Sha256) => {
+            let message = format!("{key_type}: the kernel cannot verify files with it");
+            let hint = "use RSA, P-256 or P-384 (P-521 from Linux 6.10 on)";
+            (Severity::Error, "unsuitable-key", message, hint)
+        }
+        _ => return None,
+    };
+    Some(Caveat { severity, name, message, hint })
+}
+
+/// What is to be known of labels over this hash algorithm, signatures or digests.
+pub fn of_hash(algorithm: HashAlgorithm) -> Option<Caveat> {
+    use HashAlgorithm::{Sha3_256, Sha3_384, Sha3_512};
+    matches!(algorithm, Sha3_256 | Sha3_384 | Sha3_512).then(|| Caveat {
+        severity: Severity::Note,
+        name: "newer-kernel",
+        message: format!("{algorithm}: only Linux 6.7 and newer know it in attributes"),
+        hint: "use sha256, sha384 or sha512 for older kernels",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_size_that_the_kernel_refuses_is_an_error() {
+        for (bits, name) in [
+            (1024, Some("weak-key")),
+            (2000, Some("unsupported-key-size")),
+            (2048, None),
+            (2560, Some("unsupported-key-size")),
+            (3072, None),
+            (4096, None),
+            (8192, Some("unsupported-key-size")),
+        ] {
+            let caveat = of_key(KeyType::Rsa(bits));
+            assert_eq!(caveat.as_ref().map(|caveat| caveat.name), name, "{bits}");
+            assert!(caveat.map_or(true, |caveat| caveat.severity == Severity::Error));
+        }
+    }
+}

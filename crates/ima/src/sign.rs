@@ -1,7 +1,7 @@
 //! Labels: a file's digest to the bytes of its `security.ima`.
 
 use ima_format::hash::{Digest, HashAlgorithm, MAX_DIGEST_SIZE};
-use ima_format::xattr::{Attribute, AttributeType, Signature, SignatureKind, SignatureVersion};
+use ima_format::xattr::{Attribute, AttributeType, KeyId, Signature, SignatureKind, SignatureVersion};
 
 use crate::key::{Session, SignError, Signer};
 use crate::verify::{Keyring, Verifier};
@@ -25,6 +25,14 @@ impl std::fmt::Debug for Labeler<'_> {
 }
 
 impl<'a> Labeler<'a> {
+    /// The signing key's id; none where only digests are written.
+    pub fn key_id(self) -> Option<KeyId> {
+        match self {
+            Self::Signature(signer) => Some(signer.key_id()),
+            Self::Digest => None,
+        }
+    }
+
     /// Begins a series of labels, made by one thread.
     pub fn session(self) -> Result<LabelSession<'a>, SignError> {
         Ok(match self {

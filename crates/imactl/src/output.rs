@@ -135,6 +135,15 @@ impl Output {
         }
     }
 
+    /// Says on standard error what is good to know, once for each text, unless people asked
+    /// for less.
+    pub(crate) fn note(&mut self, text: &str) {
+        if self.level > Level::Quiet && !self.warned.iter().any(|warned| warned == text) {
+            self.complain(Style::Dim, "note:", text);
+            self.warned.push(text.to_owned());
+        }
+    }
+
     /// Says something on standard error after a coloured word.
     pub(crate) fn complain(&mut self, style: Style, word: &str, text: &str) {
         let word = match io::stderr().is_terminal() {

@@ -55,7 +55,10 @@ impl PassphraseArgs {
                 use std::os::unix::ffi::OsStringExt;
                 Ok(Some(Passphrase::new(value.into_vec())))
             }
-            None => Err(named(format!("${name}"), io::ErrorKind::NotFound.into())),
+            None => {
+                let message = format!("passphrase from ${name}: the variable is not set");
+                Err(io::Error::new(io::ErrorKind::NotFound, message))
+            }
         }
     }
 
@@ -66,6 +69,21 @@ impl PassphraseArgs {
             None => prompt(&format!("Passphrase of {}: ", key.display())),
             given => Ok(given),
         }
+    }
+
+    /// The passphrase for any number of encrypted keys: as given, or asked for on the
+    /// terminal at the first of them. An empty one leaves them closed.
+    pub(crate) fn ask_once(
+        &self,
+    ) -> io::Result<impl FnMut(&Path) -> io::Result<Option<Passphrase>>> {
+        let mut asked = self.given()?.map(Some);
+        Ok(move |_: &Path| {
+            if asked.is_none() {
+                let text = "Passphrase of the private keys (empty: leave them closed): ";
+                asked = Some(prompt(text)?.filter(|typed| !typed.as_bytes().is_empty()));
+            }
+            Ok(asked.clone().flatten())
+        })
     }
 
     /// A token's PIN: as given, or asked for on the terminal, which for a device that has

@@ -30,12 +30,15 @@ pub struct Caveat {
 /// Sizes of RSA keys, in bits, that the kernel takes.
 const RSA_SIZES: [u32; 6] = [512, 1024, 1536, 2048, 3072, 4096];
 
+/// The size as the kernel reckons it (`mpi_get_size`): in whole words of 64 bits.
+fn in_words(bits: u32) -> u32 {
+    bits.div_ceil(64) * 64
+}
+
 /// What is to be known of keys of this type.
 pub fn of_key(key_type: KeyType) -> Option<Caveat> {
     let (severity, name, message, hint) = match key_type {
-        KeyType::Rsa(bits) if !RSA_SIZES.contains(&bits) => {
-            // what the kernel's own check rounds up to whole bytes passes, but no such key is
-            // worth keeping
+        KeyType::Rsa(bits) if !RSA_SIZES.contains(&in_words(bits)) => {
             let message = format!("RSA with {bits} bits: the kernel takes 2048, 3072 and 4096");
             (Severity::Error, "unsupported-key-size", message, "use RSA-2048, 3072 or 4096, or P-256")
         }
@@ -80,7 +83,8 @@ mod tests {
     fn every_size_that_the_kernel_refuses_is_an_error() {
         for (bits, name) in [
             (1024, Some("weak-key")),
-            (2000, Some("unsupported-key-size")),
+            (2000, Some("weak-key")),
+            (1984, Some("unsupported-key-size")),
             (2048, None),
             (2560, Some("unsupported-key-size")),
             (3072, None),

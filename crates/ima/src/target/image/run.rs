@@ -12,7 +12,7 @@ use ima_format::xattr::Attribute;
 use super::debugfs::{self, Change};
 use super::{Image, ImageError, Report, SignOptions, Sink};
 use crate::digest::{DigestError, Hasher};
-use crate::sign::{LabelSession, Labeler};
+use crate::sign::LabelSession;
 use crate::target::tree::{Cleared, Fit, Inspection, SignMode, Signed};
 use crate::target::{pool, Progress};
 use crate::verify::{Keyring, Requirement, Verdict, Verifier};
@@ -192,10 +192,7 @@ pub fn sign(
     sink: &mut Sink<'_, Signed>,
 ) -> Result<(), ImageError> {
     let SignOptions { labeler, algorithm, mode, dry_run } = *options;
-    let key_id = match labeler {
-        Labeler::Signature(signer) => Some(signer.key_id()),
-        Labeler::Digest => None,
-    };
+    let key_id = labeler.key_id();
     let start = || {
         let reader = Reader { image, progress };
         let mut session: Option<LabelSession<'_>> = None;
@@ -226,7 +223,7 @@ pub fn sign(
                 changes.push(Change { path, inode, label: Some(value) });
                 Signed::Signed { key_id }
             }
-            None => Signed::Unchanged,
+            None => Signed::Unchanged { key_id },
         };
         report(found, signed, sink)
     })?;

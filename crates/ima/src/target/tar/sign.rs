@@ -99,17 +99,13 @@ impl<'a> Operation for Sign<'a> {
             // the reader saw that it can be read
             if let Some(existing) = member.label().ok().flatten() {
                 if session.keeps(&existing, &digest).map_err(|error| fail(member, error))? {
-                    return Ok(Signed::Unchanged);
+                    return Ok(Signed::Unchanged { key_id: labeler.key_id() });
                 }
             }
         }
         session.label(&digest, &mut worker.value).map_err(|error| fail(member, error))?;
         super::set_label(member, Some(&worker.value))?;
-        let key_id = match labeler {
-            Labeler::Signature(signer) => Some(signer.key_id()),
-            Labeler::Digest => None,
-        };
-        Ok(Signed::Signed { key_id })
+        Ok(Signed::Signed { key_id: labeler.key_id() })
     }
 
     fn link(&self, member: &mut Member, _: bool) -> Result<Option<Signed>, MemberError> {

@@ -44,7 +44,10 @@ pub enum Signed {
         key_id: Option<KeyId>,
     },
     /// It was signed already.
-    Unchanged,
+    Unchanged {
+        /// The key whose signature it carries, unless only the digest was asked for.
+        key_id: Option<KeyId>,
+    },
 }
 
 /// Signs the files of a tree, each on its own: one that fails does not stop the others,
@@ -117,7 +120,7 @@ impl FileSigner<'_> {
         if let Some(existing) = existing {
             if session.keeps(&existing, &digest)? {
                 file.check_unchanged()?;
-                return Ok(Some(Signed::Unchanged));
+                return Ok(Some(Signed::Unchanged { key_id: labeler.key_id() }));
             }
         }
         session.label(&digest, &mut self.value)?;
@@ -125,10 +128,6 @@ impl FileSigner<'_> {
         if !dry_run {
             file.set_label(place, &self.value)?;
         }
-        let key_id = match labeler {
-            Labeler::Signature(signer) => Some(signer.key_id()),
-            Labeler::Digest => None,
-        };
-        Ok(Some(Signed::Signed { key_id }))
+        Ok(Some(Signed::Signed { key_id: labeler.key_id() }))
     }
 }

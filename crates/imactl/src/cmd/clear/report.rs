@@ -5,7 +5,7 @@ use ima::target::tree::Cleared;
 use serde::Serialize;
 
 use crate::cmd::tally::{Failures, Tally};
-use crate::output::{count, JsonPath, Level, Name, Output};
+use crate::output::{count, JsonPath, Level, Name, Output, Style};
 use crate::Outcome;
 
 #[derive(Serialize)]
@@ -62,7 +62,14 @@ impl Reporter {
         let failed = self.failures.count();
         output.json(&JsonSummary { kind: "summary", cleared, bare, failed })?;
         let done = if self.dry_run { "would clear" } else { "cleared" };
-        let line = format!("{done} {}, {bare} had no attribute", count(cleared, "file"));
+        let mut line = format!("{done} {}, {bare} had no attribute", count(cleared, "file"));
+        if failed > 0 {
+            let word = output.paint(Style::Bad, &format!("{} not cleared", count(failed, "file")));
+            line += &format!("; {word}");
+        }
+        if cleared + bare + failed == 0 {
+            line = "no files".to_owned();
+        }
         output.line(Level::Normal, &line)?;
         Ok(if failed > 0 { Outcome::Failed } else { Outcome::Good })
     }

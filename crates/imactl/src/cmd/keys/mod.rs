@@ -4,6 +4,7 @@ mod certify;
 mod create;
 mod show;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -13,6 +14,7 @@ use ima::key::check::{self, Finding, Severity};
 use ima::system::{load_certificate, Machine};
 use serde::Serialize;
 
+use crate::cmd::tally::Failures;
 use crate::output::{JsonPath, Level, Output, Style};
 use crate::passphrase::PassphraseArgs;
 use crate::Outcome;
@@ -142,18 +144,45 @@ struct JsonFinding<'a> {
 impl CheckArgs {
     fn run(&self, output: &mut Output) -> Result<Outcome> {
         let mut findings = Vec::new();
-        let mut ask = |path: &Path| self.passphrase.ask(path);
-        let materials = check::read(&self.paths, &mut ask, &mut findings);
+        let (paths, failures) = readable(&self.paths, output)?;
+        let mut ask = self.passphrase.ask_once()?;
+        let materials = check::read(&paths, &mut ask, &mut findings);
         findings.extend(check::check(&materials)?);
         for finding in &findings {
             print_finding(finding, output)?;
         }
-        let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
-        if findings.is_empty() {
+        if findings.is_empty() && failures.count() == 0 {
             output.line(Level::Normal, "nothing wrong")?;
         }
-        Ok(if errors > 0 { Outcome::Finding } else { Outcome::Good })
+        Ok(match failures.count() {
+            0 if has_error(&findings) => Outcome::Finding,
+            0 => Outcome::Good,
+            _ => Outcome::Failed,
+        })
     }
+}
+
+fn has_error(findings: &[Finding]) -> bool {
+    findings.iter().any(|finding| finding.severity == Severity::Error)
+}
+
+/// Those paths that can be looked at; the others are told.
+fn readable(paths: &[PathBuf], output: &mut Output) -> Result<(Vec<PathBuf>, Failures)> {
+    let mut failures = Failures::default();
+    let mut found = Vec::new();
+    for path in paths {
+        let looked = fs::metadata(path).and_then(|metadata| match metadata.file_type() {
+            kind if kind.is_dir() => fs::read_dir(path).map(drop),
+            kind if kind.is_file() => fs::File::open(path).map(drop),
+            // nothing else is opened here: a FIFO would wait
+            _ => Ok(()),
+        });
+        match looked {
+            Ok(()) => found.push(path.clone()),
+            Err(error) => failures.tell(path.as_path().into(), &error, None, output)?,
+        }
+    }
+    Ok((found, failures))
 }
 
 fn print_finding(finding: &Finding, output: &mut Output) -> Result<()> {

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use ima::key::check::{self, Material};
+use ima::key::check::{self, KeyFile, Material};
 use ima::key::token::TokenCertificate;
 use ima::key::PublicKey;
 use ima_format::pkcs11::Uri;
 use serde::Serialize;
 
-use super::{print_certificate, print_finding};
+use super::{has_error, print_certificate, print_finding, readable};
 use crate::output::{JsonPath, Level, Output, Style};
 use crate::passphrase::PassphraseArgs;
 use crate::{token, Outcome};
@@ -50,24 +50,31 @@ impl ShowArgs {
                 None => files.push(path.clone()),
             }
         }
-        let mut ask = |path: &Path| self.passphrase.ask(path);
+        let (files, failures) = readable(&files, output)?;
+        let mut ask = self.passphrase.ask_once()?;
         let materials = check::read(&files, &mut ask, &mut findings);
         // a store keeps each certificate in PEM and in DER
         let mut shown = BTreeSet::new();
-        for Material { path, certificates, key } in &materials {
+        for Material { path, certificates, key, .. } in &materials {
             for certificate in certificates {
                 if shown.insert(certificate.der().to_vec()) {
                     print_certificate(path, certificate, output)?;
                 }
             }
             let Some(key) = key else { continue };
-            let kept = Kept::File { encrypted: key.is_encrypted() };
-            print_key(path, Some(key.public_key()), kept, output)?;
+            match key {
+                KeyFile::Open(key) => {
+                    let kept = Kept::File { encrypted: key.is_encrypted() };
+                    print_key(path, Some(key.public_key()), kept, output)?;
+                }
+                KeyFile::Closed => print_key(path, None, Kept::Closed, output)?,
+            }
         }
         for finding in &findings {
             print_finding(finding, output)?;
         }
-        Ok(if findings.is_empty() { Outcome::Good } else { Outcome::Failed })
+        let failed = has_error(&findings) || failures.count() > 0;
+        Ok(if failed { Outcome::Failed } else { Outcome::Good })
     }
 
     /// The private keys and certificates that a URI names, which no type narrows here.
@@ -90,6 +97,8 @@ impl ShowArgs {
 #[derive(Clone, Copy)]
 enum Kept {
     File { encrypted: bool },
+    /// Encrypted in a file, and there was no passphrase for it.
+    Closed,
     Token { always_authenticate: bool },
 }
 
@@ -107,6 +116,7 @@ fn print_key(
     let (state, encrypted) = match kept {
         Kept::File { encrypted: true } => ("encrypted", Some(true)),
         Kept::File { encrypted: false } => ("not encrypted", Some(false)),
+        Kept::Closed => ("encrypted, not opened", Some(true)),
         Kept::Token { always_authenticate: false } => ("in a token", None),
         Kept::Token { always_authenticate: true } => {
             ("in a token that wants the PIN for each signature", None)
@@ -114,8 +124,12 @@ fn print_key(
     };
     let path_text = output.paint(Style::Bold, &path.display().to_string());
     output.line(Level::Normal, &path_text)?;
-    let shown = algorithm.as_deref().unwrap_or("its public half is not there");
-    output.line(Level::Normal, &format!("    private key    {shown}, {state}"))?;
+    let shown = match (&algorithm, kept) {
+        (Some(algorithm), _) => format!("{algorithm}, {state}"),
+        (None, Kept::Closed) => state.to_owned(),
+        (None, _) => format!("its public half is not there, {state}"),
+    };
+    output.line(Level::Normal, &format!("    private key    {shown}"))?;
     if let (Kept::Token { .. }, Some(key_id)) = (kept, &default_key_id) {
         let line = format!("    key id         {key_id}, unless a certificate says otherwise");
         output.line(Level::Normal, &line)?;

@@ -58,9 +58,9 @@ impl Reporter {
         let (result, key_id) = match signed {
             Signed::Signed { key_id } if self.dry_run => ("would-sign", *key_id),
             Signed::Signed { key_id } => ("signed", *key_id),
-            Signed::Unchanged => ("unchanged", None),
+            Signed::Unchanged { key_id } => ("unchanged", *key_id),
         };
-        self.tally.count(*signed == Signed::Unchanged);
+        self.tally.count(matches!(signed, Signed::Unchanged { .. }));
         // signing goes on when nobody listens any more
         drop(match output.is_json() {
             true => {
@@ -94,6 +94,9 @@ impl Reporter {
         if failed > 0 {
             let word = output.paint(Style::Bad, &format!("{} not signed", count(failed, "file")));
             line += &format!("; {word}");
+        }
+        if signed + unchanged + failed == 0 {
+            line = "no files".to_owned();
         }
         output.line(Level::Normal, &line)?;
         Ok(if failed > 0 { Outcome::Failed } else { Outcome::Good })

@@ -2,6 +2,8 @@
 
 use anyhow::Result;
 use clap::Args;
+use ima::key::caveat::{self, Caveat};
+use ima::key::check::Severity;
 use ima::sign::Labeler;
 use ima::target::tree::{self, SignMode, SignOptions};
 use ima::HashAlgorithm;
@@ -72,6 +74,7 @@ impl SignTreeArgs {
         if self.hash_only {
             // before the first file, not at each
             Labeler::Digest.check(self.hash())?;
+            tell(caveat::of_hash(self.hash()), output);
             return sign(Labeler::Digest, output);
         }
         if self.hash().is_weak() {
@@ -88,6 +91,8 @@ impl SignTreeArgs {
         output.line(Level::Verbose, &format!("signing with {what}"))?;
         let labeler = Labeler::Signature(&signer);
         labeler.check(self.hash())?;
+        tell(caveat::of_key(signer.public_key().key_type()), output);
+        tell(caveat::of_hash(self.hash()), output);
         sign(labeler, output)
     }
 
@@ -131,5 +136,15 @@ impl SignTreeArgs {
             Ok(())
         })?;
         reporter.conclude(bar.finish(), output)
+    }
+}
+
+/// Tells what is to be known before anything is signed.
+fn tell(caveat: Option<Caveat>, output: &mut Output) {
+    let Some(Caveat { severity, message, hint, .. }) = caveat else { return };
+    let text = format!("{message}; {hint}");
+    match severity {
+        Severity::Note => output.note(&text),
+        Severity::Warning | Severity::Error => output.warn(&text),
     }
 }

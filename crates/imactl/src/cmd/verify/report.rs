@@ -74,6 +74,9 @@ impl Reporter {
         if failed > 0 {
             line += &format!(", {}", output.paint(Style::Bad, &format!("{failed} not verified")));
         }
+        if valid + invalid + failed == 0 {
+            line = "no files".to_owned();
+        }
         output.line(Level::Normal, &line)?;
         Ok(match (failed, invalid) {
             (1.., _) => Outcome::Failed,

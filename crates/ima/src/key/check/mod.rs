@@ -1,15 +1,19 @@
 //! What is wrong with keys and certificates, before a kernel says `-ENOKEY`.
 
+mod material;
+mod store;
+
 use std::fmt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use openssl::error::ErrorStack;
 
-use super::certificate::{Certificate, CertificateError, Usage};
-use super::private::{AskPassphrase, PrivateKey, PrivateKeyError};
-use super::store::{certificate_files, is_sample_directory, Role};
+use super::caveat::{self, Caveat};
+use super::certificate::{Certificate, Usage};
+use super::store::{is_sample_directory, Role};
 use super::KeyType;
+pub use material::{read, KeyFile, Material};
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,91 +59,6 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What was read from one file: what it is, or the finding that it is nothing.
-#[derive(Debug)]
-pub struct Material {
-    /// The file.
-    pub path: PathBuf,
-    /// The certificates in it.
-    pub certificates: Vec<Certificate>,
-    /// The private key in it.
-    pub key: Option<PrivateKey>,
-}
-
-/// Reads the keys and certificates in files and directories (key stores: all four
-/// directories; others: the directory itself). Files that hold neither are findings.
-pub fn read(
-    paths: &[PathBuf],
-    ask: &mut AskPassphrase<'_>,
-    findings: &mut Vec<Finding>,
-) -> Vec<Material> {
-    let mut files = Vec::new();
-    for path in paths {
-        match path.is_dir() {
-            true => files_in(path, &mut files, findings),
-            false => files.push(path.clone()),
-        }
-    }
-    files.iter().filter_map(|path| read_file(path, ask, findings)).collect()
-}
-
-fn files_in(directory: &Path, files: &mut Vec<PathBuf>, findings: &mut Vec<Finding>) {
-    let before = files.len();
-    let inner = Role::ALL.iter().map(|role| directory.join(role.directory()));
-    for directory in inner.filter(|path| path.is_dir()).chain([directory.to_owned()]) {
-        match certificate_files(&directory) {
-            Ok(found) => files.extend(found),
-            Err(error) => findings.push(unreadable(&directory, error.to_string())),
-        }
-        let keys = std::fs::read_dir(&directory).into_iter().flatten().flatten();
-        let mut keys: Vec<_> = keys.map(|entry| entry.path()).collect();
-        keys.retain(|path| path.extension().is_some_and(|extension| extension == "key"));
-        keys.sort();
-        files.extend(keys);
-    }
-    if files.len() == before {
-        findings.push(unreadable(directory, "no key and no certificate in it".to_owned()));
-    }
-}
-
-fn unreadable(path: &Path, message: String) -> Finding {
-    Finding {
-        path: path.to_owned(),
-        severity: Severity::Error,
-        name: "unreadable",
-        message,
-        hint: "give keys and certificates in PEM or DER, or the directory of a key store",
-    }
-}
-
-fn read_file(
-    path: &Path,
-    ask: &mut AskPassphrase<'_>,
-    findings: &mut Vec<Finding>,
-) -> Option<Material> {
-    let certificates = match Certificate::read_all(path) {
-        Ok(certificates) => certificates,
-        Err(CertificateError::NotACertificate { .. }) => Vec::new(),
-        Err(error) => {
-            findings.push(unreadable(path, error.to_string()));
-            return None;
-        }
-    };
-    let key = match PrivateKey::read(path, ask) {
-        Ok(key) => Some(key),
-        Err(PrivateKeyError::NotAKey { .. }) => None,
-        Err(error) => {
-            findings.push(unreadable(path, error.to_string()));
-            return None;
-        }
-    };
-    if key.is_none() && certificates.is_empty() {
-        findings.push(unreadable(path, "neither a key nor a certificate".to_owned()));
-        return None;
-    }
-    Some(Material { path: path.to_owned(), certificates, key })
-}
-
 /// Collects findings about one file.
 struct Report<'a> {
     path: &'a Path,
@@ -154,7 +73,8 @@ impl Report<'_> {
 }
 
 /// Checks keys and certificates, each by itself and against the others. Issuers are looked
-/// for among all the certificates given.
+/// for among all the certificates given; those of a key store's certificates among the CAs of
+/// the store, which is what its kernel trusts.
 pub fn check(materials: &[Material]) -> Result<Vec<Finding>, ErrorStack> {
     let mut findings = Vec::new();
     let all: Vec<&Certificate> =
@@ -164,11 +84,15 @@ pub fn check(materials: &[Material]) -> Result<Vec<Finding>, ErrorStack> {
         if let Some(key) = &material.key {
             check_key(key, &all, &mut report)?;
         }
+        let authorities =
+            material.store.as_deref().and_then(|root| store::authorities(root, materials));
         for certificate in &material.certificates {
             check_certificate(certificate, &mut report)?;
-            check_chain(certificate, &all, &mut report);
+            check_chain(certificate, &all, authorities.as_deref(), &mut report);
         }
     }
+    store::check_directories(materials, &mut findings);
+    store::check_same(materials, &mut findings);
     // said once, for whatever bears the mark
     let mut samples = 0;
     findings.retain(|finding| {
@@ -180,11 +104,10 @@ pub fn check(materials: &[Material]) -> Result<Vec<Finding>, ErrorStack> {
 }
 
 fn check_key(
-    key: &PrivateKey,
+    key: &KeyFile,
     certificates: &[&Certificate],
     report: &mut Report<'_>,
 ) -> Result<(), ErrorStack> {
-    check_key_type(key.public_key().key_type(), report);
     if let Ok(metadata) = report.path.metadata() {
         let mode = metadata.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
@@ -192,48 +115,37 @@ fn check_key(
             report.say(Severity::Error, "key-permissions", message, "chmod 0600 the file");
         }
     }
-    if let Some(mode) = open_directory_mode(report.path) {
-        let message = format!("in a directory with mode {mode:04o}: others can replace the key");
-        report.say(Severity::Warning, "directory-permissions", message, "chmod 0700 the directory");
-    }
     let beside = report.path.parent().unwrap_or(Path::new("."));
-    let is_module_key = report.path.file_stem() == Some(Role::Modsign.stem().as_ref());
     let is_sample = is_sample_directory(beside);
     if is_sample {
         say_sample(report);
     }
+    let key = match key {
+        KeyFile::Open(key) => key,
+        KeyFile::Closed => {
+            let message = "encrypted, not opened: the key itself is not checked".to_owned();
+            let hint = "give its passphrase: --passphrase-file, --passphrase-env, --passphrase-fd";
+            report.say(Severity::Note, "not-opened", message, hint);
+            return Ok(());
+        }
+    };
+    check_key_type(key.public_key().key_type(), report);
+    let is_module_key = report.path.file_stem() == Some(Role::Modsign.stem().as_ref());
     if !key.is_encrypted() && !is_module_key && !is_sample {
         let message = "private key without a passphrase".to_owned();
         let hint = "encrypt it (openssl pkcs8 -topk8 -v2 aes-256-cbc), or keep it in a token";
         report.say(Severity::Warning, "key-not-encrypted", message, hint);
     }
-    let named_alike = certificates_beside(report.path);
-    let pairs = |certificate: &Certificate| certificate.public_key().is(key.public_key());
-    if !named_alike.is_empty() && !named_alike.iter().any(pairs) {
-        let message = "not the private key of the certificate beside it".to_owned();
-        let hint = "the kernel will refuse every signature: find the key that belongs to it";
-        report.say(Severity::Error, "key-mismatch", message, hint);
-    } else if named_alike.is_empty() && !certificates.iter().any(|certificate| pairs(certificate)) {
-        let key_id = key.public_key().default_key_id()?;
-        let message = format!("no certificate for this key; its key id would be {key_id}");
-        let hint = "give the certificate too: its Subject Key Identifier may be another";
-        report.say(Severity::Note, "no-certificate", message, hint);
+    if !store::check_pair(key, report) {
+        let pairs = |certificate: &&Certificate| certificate.public_key().is(key.public_key());
+        if !certificates.iter().any(pairs) {
+            let key_id = key.public_key().default_key_id()?;
+            let message = format!("no certificate for this key; its key id would be {key_id}");
+            let hint = "give the certificate too: its Subject Key Identifier may be another";
+            report.say(Severity::Note, "no-certificate", message, hint);
+        }
     }
     Ok(())
-}
-
-fn open_directory_mode(path: &Path) -> Option<u32> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty())?;
-    let mode = directory.metadata().ok()?.permissions().mode() & 0o777;
-    (mode & 0o022 != 0).then_some(mode)
-}
-
-/// The certificates in files that are named as the key is.
-fn certificates_beside(key: &Path) -> Vec<Certificate> {
-    let directory = key.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let files = certificate_files(directory.unwrap_or(Path::new("."))).unwrap_or_default();
-    let alike = files.into_iter().filter(|path| path.file_stem() == key.file_stem());
-    alike.filter_map(|path| Certificate::read_all(&path).ok()).flatten().collect()
 }
 
 const SAMPLE_KEY: &str = "sample-key";
@@ -245,29 +157,8 @@ fn say_sample(report: &mut Report<'_>) {
 }
 
 fn check_key_type(key_type: KeyType, report: &mut Report<'_>) {
-    match key_type {
-        KeyType::Rsa(bits) if bits < 2048 => {
-            let message = format!("RSA with {bits} bits: too short to be safe");
-            report.say(Severity::Error, "weak-key", message, "use RSA-2048 or more, or P-256");
-        }
-        KeyType::Rsa(bits) if bits > 4096 => {
-            let message = format!("RSA with {bits} bits: the kernel takes up to 4096");
-            report.say(Severity::Error, "key-too-long", message, "use RSA-4096, or P-384");
-        }
-        key_type if !key_type.verifiable_over(ima_format::hash::HashAlgorithm::Sha256) => {
-            let message = format!("{key_type}: the kernel cannot verify files with it");
-            let hint = "use RSA, P-256 or P-384 (P-521 from Linux 6.10 on)";
-            report.say(Severity::Error, "unsuitable-key", message, hint);
-        }
-        KeyType::Ecdsa(super::Curve::P521) => {
-            let message = "P-521: only Linux 6.10 and newer verify with it".to_owned();
-            report.say(Severity::Note, "newer-kernel", message, "use P-384 for older kernels");
-        }
-        KeyType::Ecdsa(super::Curve::P192) => {
-            let message = "P-192: too short to be safe".to_owned();
-            report.say(Severity::Error, "weak-key", message, "use P-256 or P-384");
-        }
-        _ => {}
+    if let Some(Caveat { severity, name, message, hint }) = caveat::of_key(key_type) {
+        report.say(severity, name, message, hint);
     }
 }
 
@@ -332,7 +223,12 @@ fn check_usage(certificate: &Certificate, report: &mut Report<'_>) {
     }
 }
 
-fn check_chain(certificate: &Certificate, all: &[&Certificate], report: &mut Report<'_>) {
+fn check_chain(
+    certificate: &Certificate,
+    all: &[&Certificate],
+    authorities: Option<&[&Certificate]>,
+    report: &mut Report<'_>,
+) {
     let is_ca = certificate.usage().ca == Some(true);
     if certificate.is_self_signed() {
         if !is_ca {
@@ -349,7 +245,15 @@ fn check_chain(certificate: &Certificate, all: &[&Certificate], report: &mut Rep
         return;
     };
     let named = |issuer: &&&Certificate| issuer.subject_key_identifier() == Some(wanted);
-    match all.iter().find(named) {
+    let issuers = authorities.unwrap_or(all);
+    let signed = issuers.iter().filter(named).find(|issuer| certificate.is_signed_by(issuer));
+    match signed.or_else(|| issuers.iter().find(named)) {
+        None if authorities.is_some() => {
+            let issuer = certificate.issuer();
+            let message = format!("issued by {issuer}, whose certificate is no CA of this store");
+            let hint = "a kernel that trusts the store's CAs will refuse it: have one of them issue it";
+            report.say(Severity::Error, "issuer-missing", message, hint);
+        }
         None => {
             let message = format!("issued by {}, which is not here", certificate.issuer());
             let hint = "give the issuer's certificate too, to have the chain checked";

@@ -38,12 +38,27 @@ fn named() -> MutexGuard<'static, BTreeSet<PathBuf>> {
 pub fn abandon() {
     let mut named = named();
     for path in std::mem::take(&mut *named) {
-        // what cannot be removed stays: there is nobody left who could deal with it
-        if fs::remove_file(&path).is_err() {
-            drop(fs::remove_dir_all(&path));
-        }
+        remove(&path);
     }
     std::mem::forget(named);
+}
+
+/// Removes a file, or a directory in which a thread may still be making files: with the
+/// directory gone it makes no more. What cannot be removed stays: there is nobody left who
+/// could deal with it.
+fn remove(path: &Path) {
+    const TRIES: u32 = 100;
+    if fs::remove_file(path).is_ok() {
+        return;
+    }
+    for _ in 0..TRIES {
+        match fs::remove_dir_all(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {}
+            _ if path.symlink_metadata().is_err() => return,
+            _ => {}
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
 }
 
 /// Whether a file is called as temporary files are.

@@ -49,7 +49,7 @@ pub(crate) struct TreeArgs {
     /// IMA policies
     #[arg(long, value_name = "KIND")]
     only: Option<OnlyArg>,
-    /// Worker threads [default: one a core]
+    /// Worker threads, at most 1024 [default: one a core]
     #[arg(short, long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
 }
@@ -58,6 +58,12 @@ pub(crate) struct TreeArgs {
 enum OnlyArg {
     Executable,
 }
+
+/// More threads than any machine has work for.
+const MOST_JOBS: NonZeroUsize = match NonZeroUsize::new(1024) {
+    Some(jobs) => jobs,
+    None => NonZeroUsize::MIN,
+};
 
 impl TreeArgs {
     /// What was named.
@@ -83,7 +89,7 @@ impl TreeArgs {
         };
         let jobs =
             self.jobs.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
-        Ok(Tree { roots, selection, jobs })
+        Ok(Tree { roots, selection, jobs: jobs.min(MOST_JOBS) })
     }
 
     fn read_list(&self, list: &Path) -> Result<Vec<PathBuf>> {
@@ -95,6 +101,10 @@ impl TreeArgs {
                 content.len()
             }
         };
+        if !self.null && content.contains(&b'\0') {
+            let message = format!("{}: paths that end with zero bytes", list.display());
+            return Err(hinted(message, "give -0, too"));
+        }
         let end = if self.null { b'\0' } else { b'\n' };
         let paths = content.split(|&byte| byte == end).filter(|path| !path.is_empty());
         Ok(paths.map(|path| PathBuf::from(OsString::from_vec(path.to_vec()))).collect())

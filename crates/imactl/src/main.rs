@@ -16,6 +16,7 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use serde::Serialize;
 
 use cmd::Command;
 use output::{Output, OutputArgs};
@@ -65,14 +66,37 @@ fn main() -> ExitCode {
     match result {
         Ok(outcome) => outcome.into(),
         Err(error) => {
-            report(&error);
+            report(&error, &mut output);
             Outcome::Failed.into()
         }
     }
 }
 
-/// Tells people why the work could not be done, and what to do.
-fn report(error: &anyhow::Error) {
+#[derive(Serialize)]
+struct JsonError<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    error: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+}
+
+/// An error and its causes in one line; what already names its cause is not followed by it.
+fn in_one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.ends_with(&cause) {
+            line += ": ";
+            line += &cause;
+        }
+    }
+    line
+}
+
+/// Tells people, and programs that read JSON, why the work could not be done, and what to do.
+fn report(error: &anyhow::Error, output: &mut Output) {
     if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) {
         return;
     }
@@ -80,8 +104,12 @@ fn report(error: &anyhow::Error) {
         true => ("\x1b[1;31m", "\x1b[36m", "\x1b[0m"),
         false => ("", "", ""),
     };
-    let mut message = format!("{red}error:{reset} {error:#}\n");
-    if let Some(hint) = hint::of(error) {
+    let (line, hint) = (in_one_line(error), hint::of(error));
+    let json = JsonError { kind: "error", error: &line, hint };
+    // with stdout gone, stderr tells
+    drop(output.json(&json).and_then(|()| output.flush()));
+    let mut message = format!("{red}error:{reset} {line}\n");
+    if let Some(hint) = hint {
         message += &format!("{cyan}hint:{reset} {hint}\n");
     }
     // with stderr gone there is nobody to tell

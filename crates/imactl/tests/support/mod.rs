@@ -1,6 +1,8 @@
 //! What the tests of the program share: the program, tools that others wrote, trees.
 #![allow(dead_code, unreachable_pub)] // each test file uses a part
 
+pub mod pty;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};

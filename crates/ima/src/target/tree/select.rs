@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
@@ -73,7 +73,9 @@ impl Selection {
             Only::All => Ok(true),
             Only::Executable => {
                 let mut head = [0; 4];
-                Ok(self.wants_head(path, FileHasher::head(file, &mut head)?))
+                let head = FileHasher::head(file, &mut head)?;
+                // where a file stands tells what it is for, however the path is given
+                Ok(self.wants_head(path, head) || is_loaded_by_name(&from_root(path)?))
             }
         }
     }
@@ -88,6 +90,22 @@ impl Selection {
             }
         }
     }
+}
+
+/// A path from the root on, `.` and `..` resolved by name.
+fn from_root(path: &Path) -> io::Result<PathBuf> {
+    let mut resolved = match path.is_relative() {
+        true => std::env::current_dir()?,
+        false => PathBuf::new(),
+    };
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => drop(resolved.pop()),
+            other => resolved.push(other),
+        }
+    }
+    Ok(resolved)
 }
 
 fn glob_set(globs: &[String]) -> Result<Option<GlobSet>, SelectionError> {

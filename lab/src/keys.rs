@@ -1,7 +1,7 @@
 //! Key stores, as `imactl keys create` makes them, and signing with them.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
@@ -177,6 +177,21 @@ impl KeyStore {
         let mut sign = programs::imactl()?;
         sign.args(["--quiet", "sign", "--keys"]).arg(self.directory()).arg("--");
         host::run(sign.args(paths)).map(drop)
+    }
+
+    /// Signs a file over a hash algorithm with the IMA key.
+    pub fn sign_over(&self, hash: &str, path: &Path) -> Result<()> {
+        let mut sign = programs::imactl()?;
+        sign.args(["--quiet", "sign", "--hash", hash, "--keys"]).arg(self.directory());
+        host::run(sign.arg("--").arg(path)).map(drop)
+    }
+
+    /// The same by evmctl, which signs over what no kernel verifies, too.
+    pub fn sign_with_evmctl(&self, hash: &str, path: &Path) -> Result<()> {
+        let mut sign = host::command("evmctl", "ima-evm-utils")?;
+        sign.args(["ima_sign", "--hashalgo", hash, "--key"]);
+        sign.arg(self.directory().join("ima_keys/x509_ima.key"));
+        host::run(sign.arg(path)).map(drop)
     }
 
     fn read(&self, name: &str) -> Result<Vec<u8>> {

@@ -8,6 +8,7 @@ mod boot_initramfs;
 mod boot_policies;
 mod boot_roots;
 mod boot_step;
+mod hash_algorithms;
 mod key_algorithms;
 mod limits;
 mod machines;

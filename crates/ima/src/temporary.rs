@@ -100,10 +100,12 @@ impl Temporary {
     /// umask.
     pub fn beside(path: &Path, permissions: u32) -> io::Result<Self> {
         let mut named = named();
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true).mode(permissions);
+        // opened here, so that an error is the system's own
         let file = tempfile::Builder::new()
             .prefix(PREFIX)
-            .permissions(Permissions::from_mode(permissions))
-            .tempfile_in(or_here(path.parent()))?;
+            .make_in(or_here(path.parent()), |path| options.open(path))?;
         named.insert(file.path().to_owned());
         let name = Remembered(file.path().to_owned());
         Ok(Self { file, name })

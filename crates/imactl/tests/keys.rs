@@ -38,6 +38,7 @@ fn a_store_has_the_layout_and_the_permissions() {
         assert_eq!(from_pem, from_der);
     }
     assert_eq!(fs::read_dir(&store).unwrap().count(), 4);
+    assert_eq!(store.metadata().unwrap().permissions().mode() & 0o777, 0o700);
 }
 
 #[test]
@@ -168,7 +169,8 @@ fn a_passphrase_protects_the_keys() {
     let wrong = sign(&["--passphrase-env", "SECRET"], Some("wrong")).exits(2);
     assert!(wrong.stderr.contains("does not decrypt"), "{}", wrong.stderr);
     let unset = sign(&["--passphrase-env", "UNSET_VARIABLE"], None).exits(2);
-    assert!(unset.stderr.contains("UNSET_VARIABLE"), "{}", unset.stderr);
+    let said = "passphrase from $UNSET_VARIABLE: the variable is not set";
+    assert!(unset.stderr.contains(said), "{}", unset.stderr);
     let none = sign(&[], None).exits(2);
     assert!(none.stderr.contains("hint: give it with --passphrase-file"), "{}", none.stderr);
     let mut shell = tool("sh").unwrap();
@@ -235,7 +237,12 @@ fn every_form_of_key_is_read() {
         ("pkcs8-aes", "ec.pem", &["pkcs8", "-topk8", "-v2", "aes-256-cbc"]),
         ("pkcs8-scrypt", "rsa.pem", &["pkcs8", "-topk8", "-scrypt"]),
         ("der", "rsa.pem", &["pkcs8", "-topk8", "-nocrypt", "-outform", "DER"]),
-        ("der-traditional", "ec.pem", &["ec", "-outform", "DER"]),
+        ("der-pkcs8-ec", "ec.pem", &["pkcs8", "-topk8", "-nocrypt", "-outform", "DER"]),
+        ("der-pkcs1", "rsa.pem", &["rsa", "-traditional", "-outform", "DER"]),
+        ("der-sec1", "ec.pem", &["ec", "-outform", "DER"]),
+        ("der-pkcs8-aes", "rsa.pem", &["pkcs8", "-topk8", "-outform", "DER"]),
+        ("der-pkcs8-scrypt", "ec.pem", &["pkcs8", "-topk8", "-scrypt", "-outform", "DER"]),
+        ("der-pkcs8-3des", "ec.pem", &["pkcs8", "-topk8", "-v1", "PBE-SHA1-3DES", "-outform", "DER"]),
     ] {
         let mut args: Vec<OsString> = extra.iter().map(OsString::from).collect();
         args.extend(args!["-in", path(from), "-out", path(name)]);
@@ -245,6 +252,15 @@ fn every_form_of_key_is_read() {
         sign.env("SECRET", "secret");
         sign.args(args!["sign", "--detached", "--passphrase-env", "SECRET"]);
         finish(sign.args(args!["--key", path(name), file])).exits(0);
+        let encrypted = ["aes", "3des", "scrypt"].iter().any(|word| name.contains(word));
+        let mut wrong = imactl();
+        wrong.env("SECRET", "wrong");
+        wrong.args(args!["sign", "--detached", "--passphrase-env", "SECRET"]);
+        let wrong = finish(wrong.args(args!["--key", path(name), file]));
+        match encrypted {
+            true => assert!(wrong.exits(2).stderr.contains("does not decrypt"), "{name}"),
+            false => drop(wrong.exits(0)),
+        }
     }
     // a key and its certificate in one file; the key id is the certificate's
     openssl(args![

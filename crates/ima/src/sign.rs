@@ -1,7 +1,9 @@
 //! Labels: a file's digest to the bytes of its `security.ima`.
 
 use ima_format::hash::{Digest, HashAlgorithm, MAX_DIGEST_SIZE};
-use ima_format::xattr::{Attribute, AttributeType, KeyId, Signature, SignatureKind, SignatureVersion};
+use ima_format::xattr::{
+    Attribute, AttributeType, KeyId, Signature, SignatureKind, SignatureVersion,
+};
 
 use crate::key::{Session, SignError, Signer};
 use crate::verify::{Keyring, Verifier};

@@ -64,8 +64,9 @@ fn remove(path: &Path) {
 /// Whether a file is called as temporary files are.
 pub fn is_temporary(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().as_bytes();
-    name.strip_prefix(PREFIX.as_bytes())
-        .is_some_and(|random| random.len() == RANDOM && random.iter().all(u8::is_ascii_alphanumeric))
+    name.strip_prefix(PREFIX.as_bytes()).is_some_and(|random| {
+        random.len() == RANDOM && random.iter().all(u8::is_ascii_alphanumeric)
+    })
 }
 
 /// Whether a directory is called as those are in which key stores are made.
@@ -201,7 +202,8 @@ fn nameless(directory: &Path, permissions: u32) -> Option<File> {
     OpenOptions::new().write(true).mode(permissions).custom_flags(flags).open(directory).ok()
 }
 
-/// Whether `pseudo` keeps account of files: it does so by their names.
+/// Whether `pseudo` keeps account of files: it does so by their names, and links no file
+/// that has none.
 fn under_pseudo() -> bool {
     std::env::var_os("LD_PRELOAD").is_some_and(|libraries| {
         let libraries = libraries.as_bytes().split(|byte| matches!(byte, b' ' | b':'));

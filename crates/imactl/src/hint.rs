@@ -32,6 +32,17 @@ pub(crate) fn hinted(message: impl Into<String>, hint: &'static str) -> anyhow::
     Hinted { message: message.into(), hint }.into()
 }
 
+/// An error with its causes. Many tell their cause themselves: then it is not said again.
+pub(crate) fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            text += &format!(": {cause}");
+        }
+    }
+    text
+}
+
 /// The hint that goes with an error, where there is one.
 pub(crate) fn of(error: &anyhow::Error) -> Option<&'static str> {
     error.chain().find_map(|cause| {

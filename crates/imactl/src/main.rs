@@ -81,20 +81,6 @@ struct JsonError<'a> {
     hint: Option<&'a str>,
 }
 
-/// An error and its causes in one line; what already names its cause is not followed by it.
-fn in_one_line(error: &anyhow::Error) -> String {
-    let mut line = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if line.is_empty() {
-            line = cause;
-        } else if !line.ends_with(&cause) {
-            line += ": ";
-            line += &cause;
-        }
-    }
-    line
-}
-
 /// Tells people, and programs that read JSON, why the work could not be done, and what to do.
 fn report(error: &anyhow::Error, output: &mut Output) {
     if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) {
@@ -104,7 +90,7 @@ fn report(error: &anyhow::Error, output: &mut Output) {
         true => ("\x1b[1;31m", "\x1b[36m", "\x1b[0m"),
         false => ("", "", ""),
     };
-    let (line, hint) = (in_one_line(error), hint::of(error));
+    let (line, hint) = (hint::with_causes(error), hint::of(error));
     let json = JsonError { kind: "error", error: &line, hint };
     // with stdout gone, stderr tells
     drop(output.json(&json).and_then(|()| output.flush()));

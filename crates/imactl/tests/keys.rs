@@ -242,7 +242,11 @@ fn every_form_of_key_is_read() {
         ("der-sec1", "ec.pem", &["ec", "-outform", "DER"]),
         ("der-pkcs8-aes", "rsa.pem", &["pkcs8", "-topk8", "-outform", "DER"]),
         ("der-pkcs8-scrypt", "ec.pem", &["pkcs8", "-topk8", "-scrypt", "-outform", "DER"]),
-        ("der-pkcs8-3des", "ec.pem", &["pkcs8", "-topk8", "-v1", "PBE-SHA1-3DES", "-outform", "DER"]),
+        (
+            "der-pkcs8-3des",
+            "ec.pem",
+            &["pkcs8", "-topk8", "-v1", "PBE-SHA1-3DES", "-outform", "DER"],
+        ),
     ] {
         let mut args: Vec<OsString> = extra.iter().map(OsString::from).collect();
         args.extend(args!["-in", path(from), "-out", path(name)]);

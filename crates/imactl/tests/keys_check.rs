@@ -69,8 +69,8 @@ fn a_certificate_of_the_secondary_ca_is_good() {
     let store = store(directory.path(), "p-256");
     let authority = store.join("secondary_trusted_keys/secondary_trusted_key");
     let (pem, der) = (store.join("ima_keys/x509_ima.crt"), store.join("ima_keys/x509_ima.der"));
-    let mut args = args!["req", "-x509", "-new", "-subj", "/CN=x", "-key", pem.with_extension("key")]
-        .to_vec();
+    let mut args =
+        args!["req", "-x509", "-new", "-subj", "/CN=x", "-key", pem.with_extension("key")].to_vec();
     args.extend(args!["-CA", authority.with_extension("crt")]);
     args.extend(args!["-CAkey", authority.with_extension("key")]);
     for extension in ["basicConstraints=critical,CA:FALSE", "keyUsage=critical,digitalSignature"] {

@@ -42,6 +42,11 @@ fn signs_and_verifies_without_root() {
          ./imactl verify --keys {keys} root
          ./imactl preflight root --policy builtin:appraise_tcb --keys {keys}
          getfattr --absolute-names -m security.ima -d -e hex root/bin/program
+         ./imactl sign --detached --keys {keys} root/etc
+         ./imactl sign --detached --keys {keys} root/etc
+         stat -c 'owner %u:%g %n' root/etc/hosts.sig
+         ./imactl verify --detached --keys {keys} root/etc
+         ls -A root/etc
          ./imactl clear root/etc
          ! ./imactl verify --keys {keys} root/etc"
     );
@@ -50,4 +55,7 @@ fn signs_and_verifies_without_root() {
     assert!(done.stdout.contains("2 files valid"), "{}", done.stdout);
     assert!(done.stdout.contains("security.ima=0x0302"), "{}", done.stdout);
     assert_eq!(security_ima(&root.join("bin/program")), None, "the real file has none");
+    // what is written there is pseudo's to keep account of
+    assert!(done.stdout.contains("owner 0:0 root/etc/hosts.sig"), "{}", done.stdout);
+    assert!(!done.stdout.contains(".imactl-"), "{}", done.stdout);
 }

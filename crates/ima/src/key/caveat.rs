@@ -40,7 +40,12 @@ pub fn of_key(key_type: KeyType) -> Option<Caveat> {
     let (severity, name, message, hint) = match key_type {
         KeyType::Rsa(bits) if !RSA_SIZES.contains(&in_words(bits)) => {
             let message = format!("RSA with {bits} bits: the kernel takes 2048, 3072 and 4096");
-            (Severity::Error, "unsupported-key-size", message, "use RSA-2048, 3072 or 4096, or P-256")
+            (
+                Severity::Error,
+                "unsupported-key-size",
+                message,
+                "use RSA-2048, 3072 or 4096, or P-256",
+            )
         }
         KeyType::Rsa(bits) if bits < 2048 => {
             let message = format!("RSA with {bits} bits: too short to be safe");

@@ -49,7 +49,8 @@ pub fn read(
         }
         for file in files {
             let material = read_file(&file, ask, findings);
-            materials.extend(material.map(|material| Material { store: store.clone(), ..material }));
+            materials
+                .extend(material.map(|material| Material { store: store.clone(), ..material }));
         }
     }
     materials

@@ -251,7 +251,8 @@ fn check_chain(
         None if authorities.is_some() => {
             let issuer = certificate.issuer();
             let message = format!("issued by {issuer}, whose certificate is no CA of this store");
-            let hint = "a kernel that trusts the store's CAs will refuse it: have one of them issue it";
+            let hint =
+                "a kernel that trusts the store's CAs will refuse it: have one of them issue it";
             report.say(Severity::Error, "issuer-missing", message, hint);
         }
         None => {

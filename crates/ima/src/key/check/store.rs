@@ -45,9 +45,7 @@ fn certificates_beside(key: &Path) -> Vec<(PathBuf, Vec<Certificate>)> {
     let directory = key.parent().filter(|parent| !parent.as_os_str().is_empty());
     let files = certificate_files(directory.unwrap_or(Path::new("."))).unwrap_or_default();
     let alike = files.into_iter().filter(|path| path.file_stem() == key.file_stem());
-    alike
-        .filter_map(|path| Certificate::read_all(&path).ok().map(|read| (path, read)))
-        .collect()
+    alike.filter_map(|path| Certificate::read_all(&path).ok().map(|read| (path, read))).collect()
 }
 
 /// Compares certificates whose files differ in the extension alone: they are meant to be one.

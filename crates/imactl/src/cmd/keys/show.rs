@@ -96,10 +96,14 @@ impl ShowArgs {
 /// How a private key is kept.
 #[derive(Clone, Copy)]
 enum Kept {
-    File { encrypted: bool },
+    File {
+        encrypted: bool,
+    },
     /// Encrypted in a file, and there was no passphrase for it.
     Closed,
-    Token { always_authenticate: bool },
+    Token {
+        always_authenticate: bool,
+    },
 }
 
 fn print_key(

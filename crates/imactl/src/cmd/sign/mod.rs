@@ -23,7 +23,9 @@ use crate::Outcome;
 /// named, the files inside are signed, and `-` is a tar archive on standard input. Archives and
 /// images are written whole or not at all; members of more than 1 MiB wait in a temporary file
 /// (TMPDIR, else /var/tmp) until their signature is known. All files are tried; exit status 2 if
-/// one that was asked for was not signed.
+/// one that was asked for was not signed, be it a link, a device, or with --detached a signature.
+/// A directory without files is no error, and said. A run that was cut short is finished by running
+/// again: its temporary files (.imactl-XXXXXX) are left out, which -v tells.
 #[derive(Debug, Args)]
 pub(crate) struct SignArgs {
     #[command(flatten)]

@@ -17,7 +17,8 @@ use crate::Outcome;
 /// Verify files: a verdict for each, in the kernel's words
 ///
 /// Prints `valid`, or the cause that the kernel's audit record would give. Exit status 1 if
-/// a file is not valid, 2 if one could not be looked at.
+/// a file is not valid, 2 if one that was named or found could not be looked at (with --detached
+/// also a signature that was named). A directory without files is no error, and said.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
     #[command(flatten)]

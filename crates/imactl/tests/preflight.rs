@@ -339,6 +339,36 @@ fn an_image_comes_to_the_same_as_its_directory() {
     }
 }
 
+#[test]
+fn a_squashfs_image_comes_to_the_same_as_its_directory() {
+    let Some(root) = Root::new() else { return };
+    let (Some(mut tar), Some(mut sqfstar)) = (tool("tar"), tool("sqfstar")) else { return };
+    let Some(_) = tool("sqfs2tar") else { return };
+    root.take(Path::new("/usr/bin/true"), Path::new("/usr/bin/unsigned"));
+    root.write("/usr/bin/script", "#!/opt/link\n", 0o4755);
+    root.write("/opt/data", "data", 0o600);
+    symlink("/usr/bin/unsigned", root.at("/opt/link")).unwrap();
+    std::os::unix::fs::chown(root.at("/opt/data"), Some(1000), Some(1000)).unwrap();
+    root.sign();
+    run(args!["clear", "--quiet", root.at("/usr/bin/unsigned")]).exits(0);
+    let archive = root.directory.path().join("root.tar");
+    let image = root.directory.path().join("root.squashfs");
+    tar.args(["--xattrs", "--xattrs-include=security.ima", "-C"]);
+    finish(tar.arg(root.path()).arg("-cf").arg(&archive).arg(".")).exits(0);
+    sqfstar.args(["-quiet", "-no-progress", "-comp", "zstd"]).arg(&image);
+    finish(sqfstar.stdin(fs::File::open(&archive).unwrap())).exits(0);
+    for policy in [POLICY, "builtin:appraise_tcb"] {
+        let expected = without_summary(root.lines(policy, 1));
+        let words = args!["preflight", image, "--policy", policy, "--keys", root.keys];
+        let lines = run(words.into_iter().chain(args!["--json", "--details"])).exits(1).json();
+        assert_eq!(without_summary(lines), expected, "{policy}");
+    }
+    // cut short, it is told
+    let bytes = fs::read(&image).unwrap();
+    fs::write(&image, &bytes[..bytes.len() / 2]).unwrap();
+    run(args!["preflight", image, "--policy", POLICY, "--keys", root.keys]).exits(2);
+}
+
 /// What was found, without how long it took and which of two names was read.
 fn without_summary(lines: Vec<Value>) -> Vec<Value> {
     lines.into_iter().filter(|line| line["type"] != "summary").collect()
@@ -355,6 +385,28 @@ fn a_cut_archive_is_an_error() {
     let words = args!["preflight", archive, "--policy", POLICY, "--keys", root.keys];
     let ran = run(words).exits(2);
     assert!(ran.stderr.contains("truncated"), "{}", ran.stderr);
+    // of a compressed one not even the first header may be left
+    finish(tool("gzip").unwrap().arg("-9f").arg(&archive)).exits(0);
+    let archive = root.directory.path().join("root.tar.gz");
+    let whole = fs::read(&archive).unwrap();
+    for length in [20, whole.len() / 2] {
+        fs::write(&archive, &whole[..length]).unwrap();
+        let words = args!["preflight", archive, "--policy", POLICY, "--keys", root.keys];
+        let ran = run(words).exits(2);
+        assert!(!ran.stderr.contains("Not a directory"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("cannot read"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn what_is_no_root_says_what_is() {
+    let directory = directory();
+    let keys = store(directory.path(), "p-256");
+    let text = directory.path().join("text");
+    fs::write(&text, "text").unwrap();
+    let ran = run(args!["preflight", text, "--policy", POLICY, "--keys", keys]).exits(2);
+    assert!(ran.stderr.contains("neither a directory nor a tar archive"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("hint: ROOT is a directory"), "{}", ran.stderr);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
@@ -18,8 +18,8 @@ use super::root::{Content, Entry, EntryKind, Root, Unread};
 use crate::compression;
 use crate::target::tar::TarError;
 
-/// A tar archive that will be unpacked as the root of a machine. One that is compressed is
-/// unpacked into an unnamed temporary file first.
+/// A tar archive that will be unpacked as the root of a machine. One that is compressed, or
+/// that a program writes, is kept in an unnamed temporary file meanwhile.
 #[derive(Debug)]
 pub struct Archive {
     file: File,
@@ -50,20 +50,42 @@ impl Archive {
     pub fn open(path: &Path) -> Result<Self, TarError> {
         let mut file = File::open(path).map_err(read_error(0))?;
         let mut head = Vec::new();
-        file.by_ref().take(HEAD_SIZE as u64).read_to_end(&mut head).map_err(read_error(0))?;
+        Read::by_ref(&mut file)
+            .take(HEAD_SIZE as u64)
+            .read_to_end(&mut head)
+            .map_err(read_error(0))?;
         file.rewind().map_err(read_error(0))?;
-        let file = match Kind::of(&head) {
+        match Kind::of(&head) {
             Some(Kind::Compressed(form)) => {
-                let mut unpacked = tempfile::tempfile().map_err(|source| TarError::Spool {
-                    directory: std::env::temp_dir(),
-                    source,
-                })?;
-                let mut decoder = compression::decoder(form, file).map_err(read_error(0))?;
-                io::copy(&mut decoder, &mut unpacked).map_err(read_error(0))?;
-                unpacked
+                Self::unpacked(compression::decoder(form, file).map_err(read_error(0))?)
             }
-            _ => file,
-        };
+            _ => Self::of(file),
+        }
+    }
+
+    /// Reads an archive that comes as a stream, and is not compressed.
+    ///
+    /// # Errors
+    /// As those of [`Archive::open`].
+    pub fn unpacked(mut archive: impl Read) -> Result<Self, TarError> {
+        let spool = |source| TarError::Spool { directory: std::env::temp_dir(), source };
+        let mut file = tempfile::tempfile().map_err(spool)?;
+        let (mut buffer, mut offset) = (vec![0; 256 << 10], 0);
+        loop {
+            match archive.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(read) => {
+                    file.write_all(&buffer[..read]).map_err(spool)?;
+                    offset += read as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(read_error(offset)(error)),
+            }
+        }
+        Self::of(file)
+    }
+
+    fn of(file: File) -> Result<Self, TarError> {
         let mut archive = Self { file, entries: BTreeMap::new(), contents: Vec::new() };
         archive.read()?;
         archive.add_directories();

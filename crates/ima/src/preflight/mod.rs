@@ -7,6 +7,7 @@
 //! | module | what it knows | mirrors |
 //! |---|---|---|
 //! | `root`, `directory`, `archive`, `image` | a root that can be listed and read; a directory, a tar archive, an ext4 image | |
+//! | `open` | which of them a path is; read-only images are read as archives | |
 //! | `paths` | paths and symbolic links within it | `fs/namei.c` |
 //! | `purpose` | what a file is for | `fs/binfmt_script.c`, `kernel/module`, `drivers/base/firmware_loader` |
 //! | `judge` | what the kernel says to one use of one file | [`ima_format::policy::decide`] |
@@ -22,6 +23,7 @@ mod directory;
 mod image;
 mod judge;
 mod libraries;
+mod open;
 mod paths;
 mod purpose;
 mod root;
@@ -41,6 +43,7 @@ pub use directory::Directory;
 pub use image::Image;
 pub use judge::{Answer, Attributes, Mount, Owners, Refusal, Unknown};
 pub(crate) use judge::{Bench, Judge};
+pub use open::{open, OpenError};
 pub use purpose::Use;
 pub(crate) use purpose::{of as purpose_of, Nature};
 pub use root::{Content, Entry, EntryKind, Root, Unread};

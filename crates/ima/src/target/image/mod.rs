@@ -7,6 +7,7 @@
 
 mod copy;
 mod debugfs;
+mod read_only;
 mod run;
 mod squashfs;
 
@@ -26,6 +27,7 @@ use crate::key::SignError;
 use crate::sign::Labeler;
 
 pub use copy::copy;
+pub use read_only::read_only_as_tar;
 pub use run::{clear, inspect, sign, verify};
 pub use squashfs::{is_squashfs, squashfs_as_tar};
 

@@ -6,15 +6,14 @@ mod people;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::{fs, thread};
+use std::thread;
 
 use anyhow::{Context, Result};
 use clap::Args;
 use ima::preflight::{
-    preflight, Archive, AttemptEnd, Directory, Image, Mount, Options, Owners, Report, Root,
+    open, preflight, AttemptEnd, Mount, OpenError, Options, Owners, Report, Root,
 };
-use ima::target::kind_of;
-use ima_format::kind::Kind;
+use ima::target::image::ImageError;
 use ima_format::policy::ast::Uuid;
 use ima_format::policy::filesystem::{self, FileSystem};
 
@@ -33,7 +32,8 @@ use crate::Outcome;
 /// machine would not reach its init; 2 if a file could not be looked at.
 #[derive(Debug, Args)]
 pub(crate) struct PreflightArgs {
-    /// The root file system: a directory, a tar archive (compressed or not), or an ext4 image
+    /// The root file system: a directory, a tar archive (compressed or not), or an image of ext4
+    /// or squashfs
     #[arg(value_name = "ROOT")]
     root: PathBuf,
     /// The policies, in the order of loading; default:appraise is imactl's default one
@@ -126,22 +126,19 @@ impl PreflightArgs {
         })
     }
 
-    /// What ROOT is, told by its content.
     fn open(&self) -> Result<Box<dyn Root>> {
-        let name = || self.root.display().to_string();
         const WHAT: &str =
-            "ROOT is a directory, a tar archive (compressed or not), or an ext4 image";
-        let found = fs::canonicalize(&self.root).and_then(|path| Ok((kind_of(&path)?, path)));
-        let (kind, path) = found.map_err(|error| hinted(format!("{}: {error}", name()), WHAT))?;
-        Ok(match kind {
-            Kind::Tar => Box::new(Archive::open(&path).with_context(name)?),
-            Kind::Tree => {
-                let directory = Directory::open(&path);
-                let refuse = |error| hinted(format!("{}: {error}", name()), WHAT);
-                Box::new(directory.map_err(refuse)?)
+            "ROOT is a directory, a tar archive (compressed or not), or an image of \
+                            ext4 or squashfs; what else can be mounted is given as a directory";
+        let name = self.root.display();
+        open(&self.root).map_err(|error| match error {
+            OpenError::Read(_) | OpenError::NoRoot => hinted(format!("{name}: {error}"), WHAT),
+            OpenError::Image(ImageError::Unsupported(what)) => {
+                hinted(format!("{name}: {what}"), WHAT)
             }
-            Kind::Image => Box::new(Image::open(&path).with_context(name)?),
-            Kind::Rpm => return Err(hinted(format!("{}: {kind}", name()), WHAT)),
+            OpenError::Archive(error) => anyhow::Error::from(error).context(name.to_string()),
+            OpenError::Image(error) => anyhow::Error::from(error).context(name.to_string()),
+            error => anyhow::Error::from(error).context(name.to_string()),
         })
     }
 

@@ -1,0 +1,52 @@
+//! What a root is kept in, told by its content.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use ima_format::kind::{Content, HEAD_SIZE};
+
+use super::{Archive, Directory, Image, Root};
+use crate::target::image::{self, ImageError};
+use crate::target::tar::TarError;
+
+/// Why a root was not opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(#[from] io::Error),
+    /// An archive that cannot be read, or an image that is read as one.
+    #[error(transparent)]
+    Archive(#[from] TarError),
+    /// An image that cannot be read.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// It is none.
+    #[error("neither a directory nor a tar archive nor an image that can be read")]
+    NoRoot,
+}
+
+/// Opens a root: a directory, a tar archive, compressed or not, or an image of a file system
+/// that `verify` reads.
+///
+/// # Errors
+/// What is none of them, and what cannot be read or is malformed.
+pub fn open(path: &Path) -> Result<Box<dyn Root>, OpenError> {
+    if path.metadata()?.is_dir() {
+        return Ok(Box::new(Directory::open(path)?));
+    }
+    let mut head = Vec::new();
+    File::open(path)?.take(HEAD_SIZE as u64).read_to_end(&mut head)?;
+    match Content::of(&head) {
+        // what is compressed is an archive, or it is nothing that is read here
+        Some(Content::Tar | Content::Compressed(_)) => Ok(Box::new(Archive::open(path)?)),
+        Some(Content::Ext) => Ok(Box::new(Image::open(path)?)),
+        Some(Content::Squashfs | Content::Erofs) => {
+            let archive = image::read_only_as_tar(path)?;
+            Ok(Box::new(Archive::unpacked(archive)?))
+        }
+        Some(Content::Rpm) | None => Err(OpenError::NoRoot),
+    }
+}

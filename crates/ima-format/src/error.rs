@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::{audit, elf, ext4, pkcs11, policy, rpm, tar, xattr};
+use crate::{audit, elf, erofs, ext4, pkcs11, policy, rpm, tar, xattr};
 
 /// A defect in input bytes: what, and at which offset from the start of the input.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub enum ErrorKind {
     Rpm(rpm::Fault),
     /// An ext2, ext3 or ext4 image is malformed.
     Ext4(ext4::Fault),
+    /// An EROFS image is malformed.
+    Erofs(erofs::Fault),
     /// A tar archive is malformed.
     Tar(tar::Fault),
     /// The URI of a token's object is malformed.
@@ -78,6 +80,7 @@ impl fmt::Display for ErrorKind {
             Self::Policy(fault) => fault.fmt(f),
             Self::Rpm(fault) => fault.fmt(f),
             Self::Ext4(fault) => fault.fmt(f),
+            Self::Erofs(fault) => fault.fmt(f),
             Self::Tar(fault) => fault.fmt(f),
             Self::Pkcs11(fault) => fault.fmt(f),
             Self::Audit(fault) => fault.fmt(f),

@@ -16,6 +16,7 @@
 //! | [`tar`] | tar archives, member by member | POSIX `pax`, GNU tar's `tar.h` |
 //! | [`pkcs11`] | URIs of keys in tokens | RFC 7512 |
 //! | [`ext4`] | ext2, ext3 and ext4 images: files and attributes | `fs/ext4/ext4.h`, `xattr.h` |
+//! | [`erofs`] | EROFS images: files, content, attributes | `fs/erofs/erofs_fs.h`, `zmap.c`, `xattr.c` |
 //! | [`kind`] | what a file holds, by its first bytes | |
 //! | [`reader`] | a cursor over bytes | |
 
@@ -38,6 +39,7 @@ extern crate std;
 pub mod audit;
 pub mod cpio;
 pub mod elf;
+pub mod erofs;
 pub mod error;
 pub mod ext4;
 pub mod hash;

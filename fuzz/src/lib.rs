@@ -19,6 +19,7 @@ pub type Property = fn(&[u8]);
 /// Every property, by the name of its libFuzzer target.
 pub const PROPERTIES: &[(&str, Property)] = &[
     ("elf", elf),
+    ("erofs", erofs),
     ("ext4", ext4),
     ("pkcs11", pkcs11),
     ("policy", policy),
@@ -196,6 +197,44 @@ pub fn ext4(bytes: &[u8]) {
                 })?;
                 assert_eq!(size, inode.size());
             }
+        }
+        Ok::<(), ima_format::Error>(())
+    };
+    if let Err(error) = read() {
+        assert!(error.offset <= bytes.len(), "{error}");
+    }
+}
+
+/// Everything in an image can be read to its end, or the error points into the image; a walk
+/// finds no more names than the image has room for, and content has the length that was told.
+pub fn erofs(bytes: &[u8]) {
+    use ima_format::erofs::{FileKind, Lz4Only, Memory, Volume};
+
+    let read = || {
+        let volume = Volume::open(Memory(bytes), Lz4Only)?;
+        let mut walk = volume.walk()?;
+        let mut names = 0;
+        while let Some(found) = volume.next(&mut walk)? {
+            names += 1;
+            assert!(names <= 2 * bytes.len());
+            let inode = found.inode;
+            volume.attributes(&inode)?;
+            if inode.kind() == FileKind::Link {
+                assert_eq!(volume.link_target(&inode)?.len() as u64, inode.size());
+            }
+            // zeros without end would take the fuzzer's time
+            if inode.kind() != FileKind::File || inode.size() > 1 << 20 {
+                continue;
+            }
+            let mut content = volume.content(&inode)?;
+            let mut size = 0;
+            loop {
+                match volume.part(&mut content, size)?.len() {
+                    0 => break,
+                    length => size += length as u64,
+                }
+            }
+            assert_eq!(size, inode.size());
         }
         Ok::<(), ima_format::Error>(())
     };

@@ -7,6 +7,7 @@
 
 mod copy;
 mod debugfs;
+mod erofs;
 mod read_only;
 mod run;
 mod squashfs;
@@ -21,15 +22,17 @@ use ima_format::hash::HashAlgorithm;
 use ima_format::kind::{Content, HEAD_SIZE};
 use ima_format::ErrorKind;
 
+use super::tar::TarError;
 use super::tree::{Selection, SignMode};
 use crate::digest::DigestError;
 use crate::key::SignError;
 use crate::sign::Labeler;
 
 pub use copy::copy;
-pub use read_only::read_only_as_tar;
+pub use erofs::erofs_as_tar;
+pub use read_only::{is_read_only, read_only_as_tar, read_only_error};
 pub use run::{clear, inspect, sign, verify};
-pub use squashfs::{is_squashfs, squashfs_as_tar};
+pub use squashfs::squashfs_as_tar;
 
 /// An image, and what of it is meant.
 #[derive(Debug)]
@@ -75,7 +78,10 @@ pub enum ImageError {
         /// What is wrong there.
         kind: ErrorKind,
     },
-    /// Another kind of image, or none.
+    /// An image of a file system that is read-only.
+    #[error("{0}, which is read-only")]
+    ReadOnly(&'static str),
+    /// No image that is read here.
     #[error("{0}")]
     Unsupported(&'static str),
     /// No digest of a file could be made.
@@ -111,6 +117,9 @@ pub enum ImageError {
         /// What debugfs said.
         said: String,
     },
+    /// A read-only image, read as an archive, could not be dealt with.
+    #[error(transparent)]
+    Archive(TarError),
     /// Who is told of the results cannot be told.
     #[error(transparent)]
     Report(io::Error),
@@ -129,10 +138,14 @@ impl ImageError {
                 "is there room? resize2fs makes the image larger; make it with -I 512, or use a \
                  key with shorter signatures (p-256)"
             }
-            Self::Unsupported(_) => {
+            Self::ReadOnly(_) => {
                 "read-only images are made anew: sign the tar archive, then sqfstar or \
                  mkfs.erofs --tar"
             }
+            Self::Malformed { kind: ErrorKind::Erofs(fault), .. } if fault.is_unknown() => {
+                "mount it, and give the directory"
+            }
+            Self::Archive(error) => return error.hint(),
             Self::Malformed { kind: ErrorKind::Ext4(Fault::Journal), .. } => "e2fsck -p replays it",
             _ => return None,
         })
@@ -144,6 +157,15 @@ impl ImageError {
 pub(crate) struct Bytes {
     file: File,
     size: u64,
+}
+
+impl Bytes {
+    fn open(path: &Path) -> Result<Self, ImageError> {
+        let fail = |source| ImageError::Read { offset: 0, source };
+        let file = File::open(path).map_err(fail)?;
+        let size = file.metadata().map_err(fail)?.len();
+        Ok(Self { file, size })
+    }
 }
 
 impl Disk for Bytes {
@@ -175,18 +197,14 @@ impl Image {
     }
 
     pub(crate) fn volume(path: &Path) -> Result<Volume<Bytes>, ImageError> {
-        let fail = |source| ImageError::Read { offset: 0, source };
-        let file = File::open(path).map_err(fail)?;
-        let size = file.metadata().map_err(fail)?.len();
-        let mut head = Vec::new();
-        io::Read::read_to_end(&mut io::Read::take(&file, HEAD_SIZE as u64), &mut head)
-            .map_err(fail)?;
+        let bytes = Bytes::open(path)?;
+        let mut head = vec![0; bytes.size.min(HEAD_SIZE as u64) as usize];
+        bytes.read(0, &mut head)?;
         match Content::of(&head) {
-            Some(Content::Squashfs) => return Err(ImageError::Unsupported("a squashfs image")),
-            Some(Content::Erofs) => return Err(ImageError::Unsupported("an erofs image")),
-            _ => {}
+            Some(Content::Squashfs) => Err(ImageError::ReadOnly("a squashfs image")),
+            Some(Content::Erofs) => Err(ImageError::ReadOnly("an EROFS image")),
+            _ => Volume::open(bytes),
         }
-        Volume::open(Bytes { file, size })
     }
 }
 

@@ -1,24 +1,12 @@
 //! squashfs images, as the tar archives that `sqfs2tar` (squashfs-tools-ng) makes of them: it
 //! runs beside us, and nothing is unpacked.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use ima_format::kind::{Content, HEAD_SIZE};
-
 use super::ImageError;
-
-/// Whether a file is a squashfs image.
-///
-/// # Errors
-/// Those of reading it.
-pub fn is_squashfs(path: &Path) -> io::Result<bool> {
-    let mut head = Vec::new();
-    File::open(path)?.take(HEAD_SIZE as u64).read_to_end(&mut head)?;
-    Ok(Content::of(&head) == Some(Content::Squashfs))
-}
 
 /// A squashfs image as a tar archive with attributes. It ends with an error where the program
 /// did.

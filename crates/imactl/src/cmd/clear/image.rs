@@ -6,6 +6,7 @@ use ima::target::image::{self, Image};
 use super::report::Reporter;
 use super::ClearArgs;
 use crate::container::{check_place, Destination};
+use crate::hint::hinted;
 use crate::output::{Name, Output};
 use crate::progress::Bar;
 use crate::Outcome;
@@ -17,6 +18,13 @@ impl ClearArgs {
         let images = self.files.tree.resolve()?.roots;
         let mut outcome = Outcome::Good;
         for path in &images {
+            if image::is_read_only(path).with_context(|| path.display().to_string())? {
+                return Err(hinted(
+                    format!("{}: an image of a read-only file system", path.display()),
+                    "it is made anew: clear the tar archive that it is made of, then sqfstar or \
+                     mkfs.erofs --tar",
+                ));
+            }
             let destination = match self.files.dry_run {
                 true => Destination::Nowhere,
                 false => self.result.destination_of_image(path, images.len())?,

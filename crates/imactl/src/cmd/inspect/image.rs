@@ -20,8 +20,8 @@ impl InspectArgs {
         for path in &self.files.tree.resolve()?.roots {
             let tree = self.files.tree.resolve()?;
             let context = || path.display().to_string();
-            if image::is_squashfs(path).with_context(context)? {
-                let source = image::squashfs_as_tar(path).with_context(context)?;
+            if image::is_read_only(path).with_context(context)? {
+                let source = image::read_only_as_tar(path).with_context(context)?;
                 let archive = Archive::open(source, tree.selection, tree.jobs);
                 let told = tar::inspect(archive.with_context(context)?, &bar, &mut |report| {
                     let name = Name { container: Some(path), path: &report.path };
@@ -32,7 +32,7 @@ impl InspectArgs {
                         Err(error) => reporter.failures.tell(name, &error, None, output),
                     })
                 });
-                told.with_context(context)?;
+                told.map_err(image::read_only_error).with_context(context)?;
                 continue;
             }
             let inspected = Image::open(path, tree.selection, tree.jobs).and_then(|image| {

@@ -32,8 +32,8 @@ use crate::Outcome;
 /// machine would not reach its init; 2 if a file could not be looked at.
 #[derive(Debug, Args)]
 pub(crate) struct PreflightArgs {
-    /// The root file system: a directory, a tar archive (compressed or not), or an image of ext4
-    /// or squashfs
+    /// The root file system: a directory, a tar archive (compressed or not), or an image of ext4,
+    /// squashfs or EROFS
     #[arg(value_name = "ROOT")]
     root: PathBuf,
     /// The policies, in the order of loading; default:appraise is imactl's default one
@@ -129,7 +129,7 @@ impl PreflightArgs {
     fn open(&self) -> Result<Box<dyn Root>> {
         const WHAT: &str =
             "ROOT is a directory, a tar archive (compressed or not), or an image of \
-                            ext4 or squashfs; what else can be mounted is given as a directory";
+                            ext4, squashfs or EROFS; what else can be mounted is given as a directory";
         let name = self.root.display();
         open(&self.root).map_err(|error| match error {
             OpenError::Read(_) | OpenError::NoRoot => hinted(format!("{name}: {error}"), WHAT),

@@ -22,8 +22,8 @@ impl VerifyArgs {
         for path in &self.files.tree.resolve()?.roots {
             let tree = self.files.tree.resolve()?;
             let context = || path.display().to_string();
-            if image::is_squashfs(path).with_context(context)? {
-                let source = image::squashfs_as_tar(path).with_context(context)?;
+            if image::is_read_only(path).with_context(context)? {
+                let source = image::read_only_as_tar(path).with_context(context)?;
                 let archive = Archive::open(source, tree.selection, tree.jobs);
                 let told =
                     tar::verify(archive.with_context(context)?, &options, &bar, &mut |report| {
@@ -33,7 +33,7 @@ impl VerifyArgs {
                             Err(error) => reporter.failures.tell(name, &error, None, output),
                         })
                     });
-                told.with_context(context)?;
+                told.map_err(image::read_only_error).with_context(context)?;
                 continue;
             }
             let verified = Image::open(path, tree.selection, tree.jobs).and_then(|image| {

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use ima::target::image::{self, Image};
-use ima::target::tar::{self, Archive};
+use ima::target::tar::{self, Archive, TarError};
 
 use super::report::Reporter;
 use super::InspectArgs;
@@ -22,8 +22,10 @@ impl InspectArgs {
             let context = || path.display().to_string();
             if image::is_read_only(path).with_context(context)? {
                 let source = image::read_only_as_tar(path).with_context(context)?;
-                let archive = Archive::open(source, tree.selection, tree.jobs);
-                let told = tar::inspect(archive.with_context(context)?, &bar, &mut |report| {
+                let archive = Archive::open(source, tree.selection, tree.jobs)
+                    .map_err(|source| image::read_only_error(TarError::Read { offset: 0, source }))
+                    .with_context(context)?;
+                let told = tar::inspect(archive, &bar, &mut |report| {
                     let name = Name { container: Some(path), path: &report.path };
                     bar.suspend(|| match report.outcome {
                         Ok(inspection) => {

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use ima::target::image::{self, Image};
-use ima::target::tar::{self, Archive, VerifyOptions};
+use ima::target::tar::{self, Archive, TarError, VerifyOptions};
 
 use super::report::Reporter;
 use super::VerifyArgs;
@@ -24,15 +24,16 @@ impl VerifyArgs {
             let context = || path.display().to_string();
             if image::is_read_only(path).with_context(context)? {
                 let source = image::read_only_as_tar(path).with_context(context)?;
-                let archive = Archive::open(source, tree.selection, tree.jobs);
-                let told =
-                    tar::verify(archive.with_context(context)?, &options, &bar, &mut |report| {
-                        let name = Name { container: Some(path), path: &report.path };
-                        bar.suspend(|| match report.outcome {
-                            Ok(verdict) => reporter.verdict(name, report.size, &verdict, output),
-                            Err(error) => reporter.failures.tell(name, &error, None, output),
-                        })
-                    });
+                let archive = Archive::open(source, tree.selection, tree.jobs)
+                    .map_err(|source| image::read_only_error(TarError::Read { offset: 0, source }))
+                    .with_context(context)?;
+                let told = tar::verify(archive, &options, &bar, &mut |report| {
+                    let name = Name { container: Some(path), path: &report.path };
+                    bar.suspend(|| match report.outcome {
+                        Ok(verdict) => reporter.verdict(name, report.size, &verdict, output),
+                        Err(error) => reporter.failures.tell(name, &error, None, output),
+                    })
+                });
                 told.map_err(image::read_only_error).with_context(context)?;
                 continue;
             }

@@ -1,5 +1,6 @@
 //! Scenarios: what the kernel allows and refuses, a file each, on each kernel.
 
+mod audit_causes;
 mod boot_certificates;
 mod boot_debian;
 mod boot_dracut;

@@ -154,7 +154,7 @@ impl Told<'_> {
                 ),
             },
             Verdict::Malformed { error, .. } => (format!("its attribute is malformed: {error}"), sign),
-            other => match cause::of(refused.cause.name()) {
+            other => match cause::of(refused.cause.operation().unwrap_or(""), refused.cause.name()) {
                 Some(meaning) => (format!("{other}: {}", meaning.why), meaning.mend.into()),
                 None => (other.to_string(), sign),
             },

@@ -48,11 +48,14 @@ pub(crate) struct WhyArgs {
 impl WhyArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
         let mut outcome = Outcome::Good;
-        for line in &self.audit {
-            outcome = outcome.max(log::explain_line(line.as_bytes(), output)?);
-        }
-        if let Some(path) = &self.audit_log {
-            outcome = outcome.max(log::explain_log(path, output)?);
+        if !self.audit.is_empty() || self.audit_log.is_some() {
+            let known = self.certificates(output)?;
+            for line in &self.audit {
+                outcome = outcome.max(log::explain_line(line.as_bytes(), &known, output)?);
+            }
+            if let Some(path) = &self.audit_log {
+                outcome = outcome.max(log::explain_log(path, &known, output)?);
+            }
         }
         if !self.files.is_empty() {
             outcome = outcome.max(self.explain_files(output)?);

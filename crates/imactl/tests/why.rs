@@ -111,7 +111,8 @@ fn a_refused_rule_is_told_with_the_reason() {
 #[test]
 fn names_write_no_line_of_their_own_and_nothing_to_the_terminal() {
     // "/x\x1b[2J\nerror: forged"
-    let line = "type=1800 audit(1.2:3): pid=1 uid=0 op=appraise_data cause=invalid-hash comm=610A62 \
+    let line =
+        "type=1800 audit(1.2:3): pid=1 uid=0 op=appraise_data cause=invalid-hash comm=610A62 \
         name=2F781B5B324A0A6572726F723A20666F72676564 res=0 errno=0";
     for arguments in [&["why", "--audit"][..], &["why", "--color", "always", "--audit"]] {
         let told = run(arguments.iter().copied().chain([line])).exits(1).stdout;

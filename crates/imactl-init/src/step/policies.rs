@@ -20,8 +20,8 @@ pub(super) struct Policies {
     pub(super) loaded: usize,
     /// Their rules, where each could be read.
     pub(super) rules: Option<usize>,
-    /// Whether one of them wants those after it signed.
-    signatures_demanded: bool,
+    /// What they demand of those after them.
+    texts: Vec<Option<Vec<u8>>>,
 }
 
 impl Default for Policies {

@@ -2,6 +2,8 @@
 //! may have it: what could write what nobody said is shown as `\xNN`.
 
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// Whether what is painted by [`Output`](crate::output::Output) stays as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,9 +78,52 @@ fn color(text: &str) -> Option<usize> {
     CODES.contains(&&parameters[..end]).then_some(2 + end + 1)
 }
 
+/// A path as a word of a shell's command line. What cannot be printed is written as bash, ksh
+/// and zsh read it: `$'\x1b'`.
+pub(crate) fn shell_word(path: &Path) -> String {
+    let bytes = path.as_os_str().as_bytes();
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%".contains(byte);
+    let text = std::str::from_utf8(bytes).ok();
+    match text {
+        Some(text) if !bytes.is_empty() && bytes.iter().all(plain) => text.to_owned(),
+        Some(text) if !text.contains(|character| is_unsafe(character) || character == '\t') => {
+            format!("'{}'", text.replace('\'', r"'\''"))
+        }
+        _ => {
+            let word = bytes.iter().map(|byte| match byte {
+                b'\'' | b'\\' => format!("\\{}", char::from(*byte)),
+                0x20..=0x7e => char::from(*byte).to_string(),
+                byte => format!("\\x{byte:02x}"),
+            });
+            format!("$'{}'", word.collect::<String>())
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+
     use super::*;
+
+    #[test]
+    fn a_shell_reads_words_as_they_are() {
+        for (name, word) in [
+            (&b"/opt/a-b_c.d"[..], "/opt/a-b_c.d"),
+            (b"/opt/a b", "'/opt/a b'"),
+            (b"/opt/$(reboot);'x", r"'/opt/$(reboot);'\''x'"),
+            ("/opt/\u{e4}".as_bytes(), "'/opt/\u{e4}'"),
+            (b"/opt/a\nb\xff'\\", r"$'/opt/a\x0ab\xff\'\\'"),
+        ] {
+            let path = Path::new(OsStr::from_bytes(name));
+            assert_eq!(shell_word(path), word);
+            let echo = format!("printf %s {}", shell_word(path));
+            let mut bash = std::process::Command::new("bash");
+            if let Ok(said) = bash.arg("-c").arg(echo).output() {
+                assert_eq!(said.stdout, name, "{word}");
+            }
+        }
+    }
 
     #[test]
     fn what_a_terminal_obeys_is_shown_as_bytes() {

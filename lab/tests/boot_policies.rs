@@ -167,6 +167,23 @@ on_each_kernel! {
         Ok(())
     }
 
+    fn an_enormous_policy_is_left_to_the_kernel(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let boot = Boot::new(kernel, &store)?;
+        // more than imactl-init reads
+        let mut policy = "# nothing more to say here\n".repeat(700_000);
+        policy.push_str(DEFAULT_POLICY);
+        assert!(policy.len() > 16 << 20);
+        boot.initramfs.write("/etc/ima/ima_policy", policy, 0o400)?;
+        boot.root.write("/etc/ima/ima_policy", "audit func=BPRM_CHECK\n", 0o400)?;
+        boot.root.sign_all(&store)?;
+        let mut guest = boot.up()?;
+        assert!(guest.boot_says("policy /etc/ima/ima_policy loaded"), "{:#?}", guest.boot_messages());
+        assert!(guest.boot_says("2 policies, 6 rules in force"));
+        guest.execute(&["/usr/bin/true"])?.is_allowed();
+        Ok(())
+    }
+
     fn without_a_policy_the_boot_stops(kernel) {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
         let boot = Boot::new(kernel, &store)?;

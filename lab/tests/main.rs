@@ -5,6 +5,7 @@ mod boot_certificates;
 mod boot_debian;
 mod boot_dracut;
 mod boot_failures;
+mod boot_framework;
 mod boot_initramfs;
 mod boot_policies;
 mod boot_roots;

@@ -108,6 +108,16 @@ impl Boot {
         self.machine.initramfs(&initramfs).disc(disc, Disc::Discarded).boot()
     }
 
+    /// The same from a disc that is blank until the console has said `words`: then its file
+    /// system is there.
+    pub fn up_from_late_disc(self, root: &Image, words: &str) -> Result<Guest> {
+        let initramfs = self.initramfs.initramfs()?;
+        let content = std::fs::read(root.path())?;
+        let disc = Image::blank(content.len() as u64)?;
+        let machine = self.machine.initramfs(&initramfs).disc(&disc, Disc::Discarded);
+        machine.boot_with(words, || Ok(std::fs::write(disc.path(), &content)?))
+    }
+
     /// Boots it with an initramfs made by others until an agent is up.
     pub fn up_with(self, initramfs: &Path) -> Result<Guest> {
         let root = self.root.ext4(ROOT_SIZE)?;

@@ -50,6 +50,8 @@ pub enum Issuer {
     System,
     /// The key for `.secondary_trusted_keys`.
     Secondary,
+    /// Its own key, and nobody else.
+    Itself,
 }
 
 /// A key with its certificate that is in no store.
@@ -150,14 +152,16 @@ impl KeyStore {
         Ok(host::run(&mut openssl)?.stdout)
     }
 
-    /// Another IMA signer, its certificate signed by the store's system or secondary key.
+    /// Another IMA signer, its certificate signed by the store's system or secondary key, or
+    /// by itself.
     pub fn another_signer(&self, name: &str, issuer: Issuer) -> Result<Signer> {
         let signer =
             Signer { directory: tempfile::Builder::new().prefix("lab-signer-").tempdir()? };
-        let issuer = self.directory().join(match issuer {
-            Issuer::System => "system_trusted_keys/system_trusted_key",
-            Issuer::Secondary => "secondary_trusted_keys/secondary_trusted_key",
-        });
+        let issuer = match issuer {
+            Issuer::System => Some("system_trusted_keys/system_trusted_key"),
+            Issuer::Secondary => Some("secondary_trusted_keys/secondary_trusted_key"),
+            Issuer::Itself => None,
+        };
         let mut openssl = host::command("openssl", "openssl")?;
         openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30"]);
         openssl.arg("-subj").arg(format!("/CN={name}"));
@@ -165,8 +169,10 @@ impl KeyStore {
         openssl.args(["-addext", "keyUsage=critical,digitalSignature"]);
         openssl.args(["-addext", "subjectKeyIdentifier=hash"]);
         openssl.args(["-addext", "authorityKeyIdentifier=keyid:always"]);
-        openssl.arg("-CA").arg(issuer.with_extension("crt"));
-        openssl.arg("-CAkey").arg(issuer.with_extension("key"));
+        if let Some(issuer) = issuer.map(|issuer| self.directory().join(issuer)) {
+            openssl.arg("-CA").arg(issuer.with_extension("crt"));
+            openssl.arg("-CAkey").arg(issuer.with_extension("key"));
+        }
         openssl.arg("-keyout").arg(signer.key()).arg("-out").arg(signer.pem());
         host::run(&mut openssl)?;
         Ok(signer)

@@ -83,8 +83,12 @@ pub fn run(series: Series, scenario: impl FnOnce(&Kernel) -> Result<()>) {
 
 /// The same on another kernel of the series.
 pub fn run_on(series: Series, variant: Variant, scenario: impl FnOnce(&Kernel) -> Result<()>) {
-    let result = kernel::prepare(series, variant).and_then(|kernel| scenario(&kernel));
-    let Err(error) = result else { return };
+    run_on_host(|| kernel::prepare(series, variant).and_then(|kernel| scenario(&kernel)));
+}
+
+/// Runs what needs no kernel of the lab's, with the same eye for what is missing.
+pub fn run_on_host(scenario: impl FnOnce() -> Result<()>) {
+    let Err(error) = scenario() else { return };
     let name = std::thread::current().name().unwrap_or("a scenario").to_owned();
     match error.downcast_ref::<Missing>() {
         Some(missing) if !in_ci() => host::say(&format!("SKIPPED {name}: {missing}")),

@@ -1,6 +1,6 @@
 //! imactl-init as /init: certificates of the initramfs and of the real root.
 
-use lab::boot::Boot;
+use lab::boot::{mounted, Boot};
 use lab::keys::{Algorithm, Issuer, KeyStore};
 use lab::machine::Ending;
 use lab::on_each_kernel;
@@ -62,20 +62,28 @@ on_each_kernel! {
         let boot = Boot::new(kernel, &store)?;
         boot.root.sign_all(&store)?;
         let certificate = store.self_signed_ima_certificate()?;
+        let fresh = store.another_signer("fresh", Issuer::Itself)?;
+        boot.root.copy("/usr/bin/true", "/opt/fresh")?;
+        fresh.sign(&[boot.root.path("/opt/fresh")])?;
         for (name, content) in [
             ("x509_ima_a.der", &certificate[..]),
             ("x509_ima_b.der", b"no certificate"),
             ("x509_ima_c.der", b""),
+            ("x509_ima_e.der", &fresh.certificate()?),
+            ("x509_ima_f.der", &store.ima_certificate()?),
             ("x509_ima z.der", &other.certificate()?),
         ] {
             boot.root.write(&format!("/etc/keys/{name}"), content, 0o644)?;
         }
         boot.root.symlink("/etc/keys/x509_ima_d.der", "/etc/nowhere")?;
-        let guest = boot.up()?;
+        let mut guest = boot.up()?;
 
-        // the self-signed one is for the key of the initramfs's: it is there already
+        let nobody = "refused by .ima: ENOKEY: required key not available: it was signed by no key";
         for words in [
-            "(/sysroot/etc/keys/x509_ima_a.der) is in .ima",
+            // another certificate of the key that the initramfs brought is for the kernel to judge
+            &format!("\"self-signed\" of issuer \"self-signed\" (/sysroot/etc/keys/x509_ima_a.der) {nobody}"),
+            &format!("\"fresh\" of issuer \"fresh\" (/sysroot/etc/keys/x509_ima_e.der) {nobody}"),
+            "x509_ima_f.der) not offered to .ima: a key of this id and name is there already",
             "(/sysroot/etc/keys/x509_ima_b.der) refused by .ima: EBADMSG: malformed: it is no X.509",
             "(/sysroot/etc/keys/x509_ima_c.der) refused by .ima: EINVAL",
             "cannot read certificate /sysroot/etc/keys/x509_ima_d.der: ENOENT",
@@ -83,6 +91,32 @@ on_each_kernel! {
         ] {
             assert!(guest.boot_says(words), "{words}: {:#?}", guest.boot_messages());
         }
+        assert!(guest.boot_says("secured in ") && guest.boot_says(": 2 certificates, 1 policy"));
+        guest.execute(&["/opt/fresh"])?.is_refused(Errno::EACCES, "invalid-signature");
+        Ok(())
+    }
+
+    fn a_self_signed_certificate_alone_stops_the_boot(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let fresh = store.another_signer("fresh", Issuer::Itself)?.certificate()?;
+        let boot = Boot::new(kernel, &store)?;
+        boot.initramfs.write("/etc/keys/x509_ima.der", &fresh, 0o644)?;
+        boot.root.sign_all(&store)?;
+        let record = boot.ends()?;
+        assert_eq!(record.ending, Ending::Off);
+        for words in [
+            "certificate \"fresh\" of issuer \"fresh\" (/etc/keys/x509_ima.der) refused by .ima: ENOKEY",
+            "the kernel is not secured: .ima holds no certificate",
+            "the boot stops",
+        ] {
+            assert!(record.console.contains(words), "{words}: {}", record.console);
+        }
+        // the same as a step
+        let boot = Boot::step(kernel, &store)?;
+        boot.initramfs.write("/etc/keys/x509_ima.der", &fresh, 0o644)?;
+        let mut guest = mounted(boot)?;
+        let said = guest.execute(&["/usr/bin/imactl-init", "/sysroot"])?.exits(3);
+        assert!(said.contains("\"fresh\" of issuer \"fresh\""), "{said}");
         Ok(())
     }
 

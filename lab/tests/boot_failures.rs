@@ -20,6 +20,32 @@ on_each_kernel! {
         Ok(())
     }
 
+    fn permissive_mode_goes_on_with_a_broken_policy(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let boot = Boot::new(kernel, &store)?;
+        boot.initramfs.write("/etc/ima/ima_policy", "appraise func=NONSENSE\n", 0o400)?;
+        let mut guest = boot.append("imactl.mode=permissive").up()?;
+        assert!(guest.boot_says("line 1, \"appraise func=NONSENSE\": EINVAL"));
+        assert!(guest.boot_says("the kernel did not take the initramfs's policy"));
+        assert!(guest.boot_says("GOING ON WITH A KERNEL NOT SECURED"));
+        assert_eq!(guest.agent(), 1);
+        guest.execute(&["/usr/bin/true"])?.is_allowed();
+        Ok(())
+    }
+
+    fn permissive_mode_goes_on_without_a_certificate(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let boot = Boot::new(kernel, &store)?;
+        boot.initramfs.remove("/etc/keys/x509_ima.der")?;
+        let mut guest = boot.append("imactl.mode=permissive").up()?;
+        assert!(guest.boot_says("the kernel is not secured: .ima holds no certificate"));
+        assert!(guest.boot_says("GOING ON WITH A KERNEL NOT SECURED"));
+        // with a policy nothing would run
+        assert_eq!(guest.read("/sys/kernel/security/ima/policy")?.text(), "");
+        guest.execute(&["/usr/bin/true"])?.is_allowed();
+        Ok(())
+    }
+
     fn an_unknown_mode_enforces(kernel) {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
         let boot = Boot::new(kernel, &store)?;

@@ -117,17 +117,70 @@ on_each_kernel! {
         Ok(())
     }
 
-    fn an_unsigned_policy_that_the_kernel_takes_is_told(kernel) {
+    fn where_no_rule_demands_signatures_the_root_has_no_say(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let imasig = "appraise func=POLICY_CHECK appraise_type=imasig";
+        for (lax, why) in [
+            ("audit func=MMAP_CHECK\n".to_owned(), "no rule in force appraises every policy's"),
+            // a digest will do
+            ("appraise func=POLICY_CHECK\n".to_owned(), "a rule in force may take policies"),
+            (format!("{imasig} fowner=77\n"), "no rule in force appraises every policy's"),
+            (format!("dont_appraise fsmagic=0xef53\n{imasig}\n"), "a rule in force may take"),
+        ] {
+            let boot = Boot::new(kernel, &store)?;
+            boot.root.sign_all(&store)?;
+            boot.initramfs.write("/etc/ima/ima_policy", lax.as_bytes(), 0o400)?;
+            boot.root.write("/etc/ima/ima_policy", "audit func=BPRM_CHECK\n", 0o400)?;
+            let mut guest = boot.up()?;
+            let words = format!("policy /sysroot/etc/ima/ima_policy not offered: {why}");
+            assert!(guest.boot_says(&words), "{words}: {:#?}", guest.boot_messages());
+            assert!(guest.boot_says("secured in "), "the boot goes on");
+            assert!(!guest.read(POLICY)?.text().contains("BPRM_CHECK"), "{lax}");
+        }
+        Ok(())
+    }
+
+    fn permissive_mode_offers_policies_that_nobody_looks_at(kernel) {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
         let boot = Boot::new(kernel, &store)?;
         boot.root.sign_all(&store)?;
-        let lax = "appraise func=BPRM_CHECK appraise_type=imasig\n";
-        boot.initramfs.write("/etc/ima/ima_policy", lax, 0o400)?;
+        boot.initramfs.write("/etc/ima/ima_policy", "audit func=MMAP_CHECK\n", 0o400)?;
         boot.root.write("/etc/ima/ima_policy", "audit func=BPRM_CHECK\n", 0o400)?;
-        let guest = boot.up()?;
+        let mut guest = boot.append("imactl.mode=permissive").up()?;
         assert!(guest.boot_says(
-            "policy /sysroot/etc/ima/ima_policy taken without a look at its signature"
+            "policy /sysroot/etc/ima/ima_policy TAKEN WITHOUT A LOOK AT ITS SIGNATURE: no rule"
         ));
+        assert!(guest.read(POLICY)?.text().contains("audit func=BPRM_CHECK"));
+        Ok(())
+    }
+
+    fn a_demand_for_signatures_that_spares_other_file_systems_is_one(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let boot = Boot::new(kernel, &store)?;
+        let policy = format!("dont_appraise fsmagic=0x9fa0\n{DEFAULT_POLICY}");
+        boot.initramfs.write("/etc/ima/ima_policy", policy, 0o400)?;
+        boot.root.write("/etc/ima/ima_policy", "audit func=BPRM_CHECK\n", 0o400)?;
+        boot.root.sign_all(&store)?;
+        let mut guest = boot.up()?;
+        assert!(guest.boot_says("policy /sysroot/etc/ima/ima_policy loaded: 1 rule"));
+        assert!(guest.read(POLICY)?.text().contains("audit func=BPRM_CHECK"));
+        Ok(())
+    }
+
+    fn an_enormous_policy_is_left_to_the_kernel(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let boot = Boot::new(kernel, &store)?;
+        // more than imactl-init reads
+        let mut policy = "# nothing more to say here\n".repeat(700_000);
+        policy.push_str(DEFAULT_POLICY);
+        assert!(policy.len() > 16 << 20);
+        boot.initramfs.write("/etc/ima/ima_policy", policy, 0o400)?;
+        boot.root.write("/etc/ima/ima_policy", "audit func=BPRM_CHECK\n", 0o400)?;
+        boot.root.sign_all(&store)?;
+        let mut guest = boot.up()?;
+        assert!(guest.boot_says("policy /etc/ima/ima_policy loaded"), "{:#?}", guest.boot_messages());
+        assert!(guest.boot_says("2 policies, 6 rules in force"));
+        guest.execute(&["/usr/bin/true"])?.is_allowed();
         Ok(())
     }
 

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use lab::boot::{Boot, FileSystem};
+use lab::image::{Image, Table, Tree};
 use lab::keys::{Algorithm, KeyStore};
 use lab::machine::{Disc, Ending, Machine};
 use lab::on_each_kernel;
 use lab::protocol::Errno;
-use lab::scenario::run;
 
 on_each_kernel! {
     fn read_only_roots_keep_their_signatures(kernel) {
@@ -122,14 +122,48 @@ on_each_kernel! {
         assert_eq!(guest.agent(), 1);
         Ok(())
     }
-}
 
-#[test]
-fn rootwait_waits() {
-    run(lab::kernel::Series::Linux6_12, |kernel| {
+    fn a_partition_is_found_by_its_table(kernel) {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
-        let initramfs = lab::image::Tree::boot_initramfs(&store, "")?.initramfs()?;
-        let disc = lab::image::Image::blank(1 << 20)?;
+        let guid = *b"\x5a\xa5\xa5\x5a\0\0\x40\0\x80\0\x01\x23\x45\x67\x89\xab";
+        let gpt = Table::Gpt(guid, "the root");
+        let mbr = Table::Mbr(0x5aa5_c0de);
+        for (table, root) in [
+            (gpt, "PARTUUID=5AA5A55A-0000-4000-8000-0123456789AB rootfstype=squashfs,ext4"),
+            (gpt, "PARTUUID=01010101-0101-0101-0101-010101010101/PARTNROFF=1 rootdelay=1"),
+            (gpt, r"PARTLABEL=the\x20root"),
+            (gpt, "\"/dev/disk/by-partlabel/the root\""),
+            (mbr, "PARTUUID=5AA5C0DE-02"),
+            (mbr, "PARTUUID=5aa5c0de-01/PARTNROFF=1"),
+        ] {
+            let boot = Boot::new(kernel, &store)?;
+            boot.root.sign_all(&store)?;
+            let disc = Image::partitioned(table, &boot.root.ext4(64 << 20)?)?;
+            let mut guest = boot.append(&format!("root={root}")).up_from_disc(&disc)?;
+            assert!(guest.boot_says(" is /dev/vda2, ext4, mounted read-only"), "{root}");
+            guest.execute(&["/usr/bin/true"])?.is_allowed();
+        }
+        Ok(())
+    }
+
+    fn a_root_that_turns_up_late_is_waited_for(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let boot = Boot::new(kernel, &store)?;
+        boot.root.sign_all(&store)?;
+        let disc = boot.root.ext4(64 << 20)?;
+        let mut tune = lab::host::command("tune2fs", "e2fsprogs")?;
+        lab::host::run(tune.args(["-L", "later"]).arg(disc.path()))?;
+        let boot = boot.append("root=LABEL=later rootwait");
+        let mut guest = boot.up_from_late_disc(&disc, "waiting for root LABEL=later")?;
+        assert!(guest.boot_says("root LABEL=later is /dev/vda, ext4, mounted read-only"));
+        guest.execute(&["/usr/bin/true"])?.is_allowed();
+        Ok(())
+    }
+
+    fn rootwait_waits(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let initramfs = Tree::boot_initramfs(&store, "")?.initramfs()?;
+        let disc = Image::blank(1 << 20)?;
         let machine = Machine::new(kernel).initramfs(&initramfs).disc(&disc, Disc::Discarded);
         let machine = machine.append("root=LABEL=later rootwait imactl.timeout=0");
         let record = machine.patience(Duration::from_secs(20)).run()?;
@@ -137,19 +171,44 @@ fn rootwait_waits() {
         assert!(record.console.contains("waiting for root LABEL=later"));
         assert!(!record.console.contains("the boot stops"));
         Ok(())
-    });
-}
+    }
 
-#[test]
-fn without_a_timeout_the_machine_halts() {
-    run(lab::kernel::Series::Linux6_12, |kernel| {
+    fn without_a_timeout_the_machine_halts(kernel) {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
-        let initramfs = lab::image::Tree::boot_initramfs(&store, "")?.initramfs()?;
+        let initramfs = Tree::boot_initramfs(&store, "")?.initramfs()?;
         let machine = Machine::new(kernel).initramfs(&initramfs);
         let record = machine.patience(Duration::from_secs(20)).run()?;
         assert_eq!(record.ending, Ending::Hung);
         assert!(record.console.contains("no root= on the command line"));
         assert!(record.console.contains("reboot: System halted"));
         Ok(())
-    });
+    }
+
+    fn an_overlay_is_a_root_like_any(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let boot = Boot::step(kernel, &store)?;
+        boot.root.write("/etc/ima/ima_policy", "audit func=MODULE_CHECK\n", 0o400)?;
+        boot.root.copy("/usr/bin/true", "/opt/unsigned")?;
+        boot.root.sign_all(&store)?;
+        boot.root.remove("/opt/unsigned")?;
+        boot.root.copy("/usr/bin/true", "/opt/unsigned")?;
+        let script = "#!/bin/busybox sh\n\
+            B=/bin/busybox\n\
+            $B mount -t devtmpfs dev /dev; $B mount -t proc proc /proc; $B mount -t sysfs sys /sys\n\
+            $B mount -t tmpfs run /run; $B mkdir -p /run/lower /run/upper /run/work /sysroot\n\
+            $B mount -t ext4 -o ro /dev/vda /run/lower\n\
+            $B mount -t overlay -o lowerdir=/run/lower,upperdir=/run/upper,workdir=/run/work overlay /sysroot\n\
+            exec /usr/bin/imactl-init switch-root --secure /sysroot /sbin/init\n";
+        boot.initramfs.write("/init", script, 0o755)?;
+        boot.initramfs.install("/usr/bin/busybox", "busybox-static")?;
+        let mut guest = boot.up()?;
+        assert_eq!(guest.agent(), 1);
+        assert!(guest.boot_says("policy /sysroot/etc/ima/ima_policy loaded: 1 rule"));
+        assert!(guest.read("/proc/mounts")?.text().contains("overlay / overlay rw"));
+        guest.execute(&["/usr/bin/true"])?.is_allowed();
+        guest.execute(&["/opt/unsigned"])?.is_refused(Errno::EACCES, "IMA-signature-required");
+        guest.copy("/usr/bin/true", "/copy")?.is_allowed();
+        guest.execute(&["/copy"])?.is_refused(Errno::EACCES, "IMA-signature-required");
+        Ok(())
+    }
 }

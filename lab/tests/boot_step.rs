@@ -106,6 +106,45 @@ on_each_kernel! {
         Ok(())
     }
 
+    fn securityfs_may_be_mounted_elsewhere(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let boot = Boot::step(kernel, &store)?;
+        boot.root.sign_all(&store)?;
+        let mut guest = mounted(boot)?;
+        guest.request(Action::Unmount { target: "/sys/kernel/security".into() })?.is_allowed();
+        guest.mount("securityfs", "securityfs", "/mnt")?.is_allowed();
+        let said = guest.execute(&STEP)?.exits(0);
+        assert!(said.contains("1 certificate, 1 policy, 5 rules in force"), "{said}");
+        assert_eq!(guest.read("/mnt/ima/policy")?.text().lines().count(), 5);
+        Ok(())
+    }
+
+    fn a_full_initramfs_is_secured_like_any(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let boot = Boot::step(kernel, &store)?;
+        boot.initramfs.install("/usr/bin/busybox", "busybox-static")?;
+        boot.root.sign_all(&store)?;
+        let mut guest = mounted(boot)?;
+        // the root of an initramfs has no bounds of its own: everything of a bounded one
+        guest.request(Action::Mount {
+            source: "full".into(),
+            target: "/tmp".into(),
+            kind: "tmpfs".into(),
+            access: lab::protocol::Access::ReadWrite,
+            options: "size=4m".into(),
+        })?.is_allowed();
+        let fill = "cd /tmp; B=/usr/bin/busybox; \
+            $B mkdir -p new/proc new/sys new/dev new/usr new/sysroot; \
+            $B cp -a /etc new/; $B cp -a /usr/bin new/usr/; \
+            $B mount -t ext4 -o ro /dev/vda new/sysroot; \
+            $B dd if=/dev/zero of=fill bs=1k 2>/dev/null; \
+            $B chroot new /usr/bin/imactl-init /sysroot";
+        let step = guest.execute(&["/usr/bin/busybox", "sh", "-c", fill])?;
+        let said = step.exits(0);
+        assert!(said.contains("1 certificate, 1 policy, 5 rules in force"), "{said}");
+        Ok(())
+    }
+
     fn names_that_lead_out_of_the_tree_do_not(kernel) {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
         let boot = Boot::step(kernel, &store)?;

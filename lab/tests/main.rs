@@ -1,9 +1,11 @@
 //! Scenarios: what the kernel allows and refuses, a file each, on each kernel.
 
+mod audit_causes;
 mod boot_certificates;
 mod boot_debian;
 mod boot_dracut;
 mod boot_failures;
+mod boot_framework;
 mod boot_initramfs;
 mod boot_policies;
 mod boot_roots;

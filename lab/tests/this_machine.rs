@@ -6,7 +6,7 @@ use lab::kernel::Kernel;
 use lab::keys::{Algorithm, Issuer, KeyStore};
 use lab::machine::{Guest, Tpm};
 use lab::on_each_kernel;
-use lab::protocol::Errno;
+use lab::protocol::{Credentials, Errno};
 use lab::scenario::{Enforced, DEFAULT_POLICY};
 
 /// A root with imactl, a certificate in /etc/keys that the kernel was not given, and files
@@ -108,6 +108,15 @@ on_each_kernel! {
         // PCR 10 was extended: at least with the boot aggregate
         let register = guest.read("/sys/class/tpm/tpm0/pcr-sha256/10")?.text();
         assert!(register.trim().contains(|digit| digit != '0'), "{register}");
+
+        // the rest is root's to see, and is told so
+        let nobody = Credentials::user(65534);
+        let status = guest.execute_as(&nobody, &["/usr/bin/imactl", "status", "--json"])?;
+        let status: serde_json::Value = serde_json::from_slice(status.is_allowed().content())?;
+        let keyrings = status["keyrings"].as_array().unwrap();
+        assert!(keyrings.iter().all(|it| it["state"] == "hidden"), "{status}");
+        assert_eq!((&status["ima"], &status["evm_state"]), (&"present".into(), &"unknown".into()));
+        assert!(status["policy"].is_null(), "{status}");
 
         let people = guest.execute(&["/usr/bin/imactl", "status"])?.text();
         assert!(people.contains("TPM            tpm0, version 2.x"), "{people}");

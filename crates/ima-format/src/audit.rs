@@ -7,19 +7,32 @@
 //! | where | how it looks |
 //! |---|---|
 //! | auditd's log, `ausearch --raw` | `type=INTEGRITY_DATA msg=audit(SECONDS.MILLISECONDS:SERIAL): FIELDS` |
+//! | the same, where auditd does not know the name | `type=UNKNOWN[1800] msg=audit(...): FIELDS` |
+//! | `ausearch --interpret` | `type=INTEGRITY_DATA msg=audit(DATE TIME.MILLISECONDS:SERIAL) : FIELDS` |
 //! | the kernel's log, the console | `audit: type=1800 audit(SECONDS.MILLISECONDS:SERIAL): FIELDS` |
 //! | the journal | `audit[PID]: INTEGRITY_DATA FIELDS` |
+//! | the same, where systemd does not know the name | `audit[PID]: <audit-1800> FIELDS` |
 //!
 //! Fields are `NAME=VALUE`, a space between them. A value that anybody may have chosen (`comm`,
 //! `name`, `dev`, `file`) is in quotes or, where it holds a quote, a space or a byte below
 //! 0x21 or above 0x7e, in hexadecimal. `cause` may hold spaces, and `comm` follows it; so may
 //! `subj`, which `op` follows. auditd may add its own names for numbers behind a byte 0x1d,
-//! which are not looked at.
+//! which are not looked at. `ausearch --interpret` has the names of users for their numbers,
+//! `yes` and `no` for 1 and 0, and what anybody may have chosen as it is, without quotes.
+//!
+//! A rule of a policy (`ima_parse_rule` in `security/integrity/ima/ima_policy.c`) has its words
+//! for fields, as far as the kernel read it: `action=`, then `func=`, `uid>`, and so on; a word
+//! that it does not know as `UNKNOWN=`; then `res=`.
+//!
+//! The key of a signature that no keyring holds is named by no record, but by a line of the
+//! kernel's log ([`MissingKey`], `request_asymmetric_key` in
+//! `security/integrity/digsig_asymmetric.c`).
 
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::xattr::KeyId;
 use crate::{hex, Error, ErrorKind};
 
 /// What a record is about (`include/uapi/linux/audit.h`).
@@ -63,12 +76,30 @@ impl Kind {
         Self::ALL.iter().find(|(kind, ..)| *kind == self).map_or("", |(_, _, name)| name)
     }
 
+    /// A kind by its number or name, however it is dressed.
     fn of_word(word: &[u8]) -> Option<Self> {
+        let word = bare(word);
         let known = Self::ALL.iter();
         let mut known =
             known.filter(|(_, number, name)| word == number.as_bytes() || word == name.as_bytes());
         known.next().map(|(kind, ..)| *kind)
     }
+}
+
+/// The number in `UNKNOWN[1800]`, `<audit-1800>` and `AUDIT1800`.
+fn bare(word: &[u8]) -> &[u8] {
+    let dressed = [(&b"UNKNOWN["[..], &b"]"[..]), (b"<audit-", b">"), (b"AUDIT", b"")];
+    let mut dressed =
+        dressed.iter().filter_map(|(head, tail)| word.strip_prefix(*head)?.strip_suffix(*tail));
+    dressed.next().unwrap_or(word)
+}
+
+/// Whether a type is one of the integrity subsystem's: those that it has, and those that
+/// `include/uapi/linux/audit.h` sets apart for it.
+fn is_integrity(word: &[u8]) -> bool {
+    let word = bare(word);
+    let number = word.len() == 4 && word.starts_with(b"18") && word.iter().all(u8::is_ascii_digit);
+    number || word.starts_with(b"INTEGRITY_")
 }
 
 /// What is wrong with a record.
@@ -79,6 +110,10 @@ pub enum Fault {
     NoField,
     /// A value in quotes has no end.
     Unended,
+    /// It is of a type that is not known.
+    Kind,
+    /// It has the fields of a record (`op=`, `cause=`), and no type.
+    NoKind,
 }
 
 impl fmt::Display for Fault {
@@ -86,6 +121,8 @@ impl fmt::Display for Fault {
         f.write_str(match self {
             Self::NoField => "no NAME=VALUE field",
             Self::Unended => "a quoted value without its end",
+            Self::Kind => "an integrity record of an unknown type",
+            Self::NoKind => "an integrity record without its type",
         })
     }
 }
@@ -114,11 +151,12 @@ impl<'a> Record<'a> {
     /// # Errors
     /// A record that breaks off, or whose fields are none; with the offset in the line.
     pub fn parse(line: &'a [u8]) -> Result<Option<Self>, Error> {
-        let Some((kind, start)) = find(line) else { return Ok(None) };
+        let Some(Head { kind, start, form }) = find(line)? else { return Ok(None) };
         let body = line.get(start..).unwrap_or_default();
         let end = body.iter().position(|byte| matches!(*byte, b'\n' | b'\r' | ENRICHED));
         let body = body.get(..end.unwrap_or(body.len())).unwrap_or_default();
-        let mut fields = Fields { bytes: body, offset: start };
+        let form = if kind == Kind::PolicyRule { Form::Rule } else { form };
+        let mut fields = Fields { bytes: body, offset: start, form };
         let mut record = Self { kind, fields: Vec::new() };
         while let Some(field) = fields.next()? {
             record.fields.push(field);
@@ -140,37 +178,140 @@ impl<'a> Record<'a> {
         core::str::from_utf8(self.field(name)?).ok()?.parse().ok()
     }
 
-    /// Whether it tells of something that failed: `res=0`.
+    /// Whether it tells of something that failed: `res=0`, or `res=no`.
     pub fn is_failure(&self) -> bool {
-        self.number("res") == Some(0)
+        matches!(self.field("res"), Some(b"0" | b"no" | b"failed"))
     }
+
+    /// The rule that a record of [`Kind::PolicyRule`] is about, as far as the kernel read it.
+    pub fn rule(&self) -> Option<Vec<u8>> {
+        if self.kind != Kind::PolicyRule {
+            return None;
+        }
+        let mut rule: Vec<u8> = Vec::new();
+        for (name, value) in self.fields.iter().filter(|(name, _)| *name != b"res") {
+            if !rule.is_empty() {
+                rule.push(b' ');
+            }
+            match *name {
+                b"action" | b"UNKNOWN" => {}
+                name => {
+                    rule.extend_from_slice(name);
+                    if !name.ends_with(b"<") && !name.ends_with(b">") {
+                        rule.push(b'=');
+                    }
+                }
+            }
+            rule.extend_from_slice(value);
+        }
+        Some(rule)
+    }
+}
+
+/// A line of the kernel's log: a signature's key that the kernel looked for and did not find,
+/// `integrity: Request for unknown key 'id:8d0c3afe' in '.ima' keyring. err -11`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MissingKey {
+    /// The key.
+    pub key_id: KeyId,
+    /// Whether the kernel has it in `.ima_blacklist` instead.
+    pub blacklisted: bool,
+}
+
+impl MissingKey {
+    /// Reads a line; `None` for any other one.
+    pub fn parse(line: &[u8]) -> Option<Self> {
+        let requested = after(line, b"Request for unknown key 'id:");
+        let blacklisted =
+            || after(line, b"Key 'id:").filter(|rest| rest.get(8..).is_some_and(is_blacklist));
+        let (digits, blacklisted) = match requested {
+            Some(rest) => (rest, false),
+            None => (blacklisted()?, true),
+        };
+        let digits = core::str::from_utf8(digits.get(..8)?).ok()?;
+        Some(Self { key_id: digits.parse().ok()?, blacklisted })
+    }
+}
+
+fn is_blacklist(rest: &[u8]) -> bool {
+    rest.starts_with(b"' is in ima_blacklist_keyring")
+}
+
+fn after<'a>(bytes: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
+    bytes.get(find_bytes(bytes, wanted)?.checked_add(wanted.len())?..)
 }
 
 /// Where auditd begins with what it adds.
 const ENRICHED: u8 = 0x1d;
 
-/// The kind of a record, and where its fields begin.
-fn find(line: &[u8]) -> Option<(Kind, usize)> {
+/// What comes before the fields.
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    kind: Kind,
+    /// Where the fields begin.
+    start: usize,
+    form: Form,
+}
+
+/// How fields are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// As the kernel does.
+    Raw,
+    /// As `ausearch --interpret` does.
+    Interpreted,
+    /// As the words of a rule.
+    Rule,
+}
+
+/// Finds a record in a line.
+fn find(line: &[u8]) -> Result<Option<Head>, Error> {
     let mut offset = 0;
-    let mut kind = None;
     for word in line.split(|byte| *byte == b' ') {
         let end = (offset + word.len() + 1).min(line.len());
-        let typed = word.strip_prefix(b"type=");
-        match (kind, typed.or_else(|| word.starts_with(b"INTEGRITY_").then_some(word))) {
-            (None, Some(word)) => kind = Some((Kind::of_word(word)?, end)),
-            // the stamp: audit(...): or msg=audit(...):
-            (Some((kind, start)), _) => {
-                let stamp = word.strip_prefix(b"msg=").unwrap_or(word);
-                return match stamp.starts_with(b"audit(") {
-                    true => Some((kind, end)),
-                    false => Some((kind, start)),
-                };
-            }
-            (None, None) => {}
+        let kind = match word.strip_prefix(b"type=") {
+            // of another subsystem, whatever its fields hold
+            Some(kind) if !is_integrity(kind) => return Ok(None),
+            Some(kind) => Some(kind),
+            // the journal's: a word alone, before any field
+            None => (is_integrity(word) && !word.iter().all(u8::is_ascii_digit)).then_some(word),
+        };
+        if let Some(kind) = kind {
+            let rest = line.get(end..).unwrap_or_default();
+            let Some(kind) = Kind::of_word(kind) else {
+                let is_record = rest.contains(&b'=');
+                return if is_record { Err(Error::new(Fault::Kind, offset)) } else { Ok(None) };
+            };
+            let (start, form) = stamp(rest);
+            return Ok(Some(Head { kind, start: end + start, form }));
         }
         offset = end;
     }
-    kind
+    match (find_bytes(line, b" op="), find_bytes(line, b" cause=")) {
+        (Some(operation), Some(cause)) if operation < cause => {
+            Err(Error::new(Fault::NoKind, operation))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The length of `audit(...):` or `msg=audit(...) :`, if it is there, and what follows it.
+fn stamp(rest: &[u8]) -> (usize, Form) {
+    let inner = rest.strip_prefix(b"msg=").unwrap_or(rest);
+    let skipped = rest.len() - inner.len();
+    let end = inner.iter().position(|byte| *byte == b')');
+    match end.filter(|_| inner.starts_with(b"audit(")) {
+        None => (0, Form::Raw),
+        Some(end) => {
+            let after = inner.get(end + 1..).unwrap_or_default();
+            let (length, form) = match after {
+                [b' ', b':', ..] => (2, Form::Interpreted),
+                [b':', ..] => (1, Form::Raw),
+                _ => (0, Form::Raw),
+            };
+            (skipped + end + 1 + length, form)
+        }
+    }
 }
 
 /// Fields one after the other.
@@ -178,7 +319,11 @@ struct Fields<'a> {
     bytes: &'a [u8],
     /// Of the next byte, in the line.
     offset: usize,
+    form: Form,
 }
+
+/// What anybody may have chosen.
+const UNTRUSTED: [&[u8]; 5] = [b"comm", b"name", b"dev", b"file", b"exe"];
 
 impl<'a> Fields<'a> {
     fn next(&mut self) -> Result<Option<Field<'a>>, Error> {
@@ -188,16 +333,8 @@ impl<'a> Fields<'a> {
         if self.bytes.is_empty() {
             return Ok(None);
         }
-        let malformed = Error::new(Fault::NoField, self.offset);
-        let Some(equals) = self.bytes.iter().position(|byte| matches!(byte, b'=' | b' ')) else {
-            return Err(malformed);
-        };
-        let name = self.bytes.get(..equals).unwrap_or_default();
-        if name.is_empty() || self.bytes.get(equals) != Some(&b'=') {
-            return Err(malformed);
-        }
-        self.advance(equals + 1);
-        if self.bytes.first() == Some(&b'"') {
+        let name = self.name()?;
+        if self.form != Form::Rule && self.bytes.first() == Some(&b'"') {
             self.advance(1);
             let Some(end) = self.bytes.iter().position(|byte| *byte == b'"') else {
                 return Err(Error::new(Fault::Unended, self.offset));
@@ -206,26 +343,61 @@ impl<'a> Fields<'a> {
             self.advance(end + 1);
             return Ok(Some((name, value.into())));
         }
-        // these may hold spaces; what follows them is always the same
-        let followed = match name {
-            b"cause" => find_bytes(self.bytes, b" comm="),
-            b"subj" => find_bytes(self.bytes, b" op="),
-            _ => None,
-        };
-        let end = followed.or_else(|| self.bytes.iter().position(|byte| *byte == b' '));
-        let value = self.bytes.get(..end.unwrap_or(self.bytes.len())).unwrap_or_default();
+        let end = self.end_of(name);
+        let value = self.bytes.get(..end).unwrap_or_default();
         self.advance(value.len());
-        let decoded = match name {
-            b"comm" | b"name" | b"dev" | b"file" | b"exe" => hex::decode(value).ok(),
+        let decoded = match self.form {
+            Form::Raw if UNTRUSTED.contains(&name) => hex::decode(value).ok(),
             _ => None,
         };
         Ok(Some((name, decoded.map_or(Cow::Borrowed(value), Cow::Owned))))
+    }
+
+    /// A name, with the `<` or `>` of a rule's word.
+    fn name(&mut self) -> Result<&'a [u8], Error> {
+        let malformed = Error::new(Fault::NoField, self.offset);
+        let compares = |byte: &u8| self.form == Form::Rule && matches!(byte, b'<' | b'>');
+        let end = self.bytes.iter().position(|byte| matches!(byte, b'=' | b' ') || compares(byte));
+        let Some(end) = end.filter(|end| *end > 0) else { return Err(malformed) };
+        let (taken, passed) = match self.bytes.get(end) {
+            Some(b'=') => (end, end + 1),
+            Some(b' ') | None => return Err(malformed),
+            Some(_) => (end + 1, end + 1),
+        };
+        let name = self.bytes.get(..taken).unwrap_or_default();
+        self.advance(passed);
+        Ok(name)
+    }
+
+    /// Where the value of a field ends. Some may hold spaces; what follows them is always the
+    /// same.
+    fn end_of(&self, name: &[u8]) -> usize {
+        let followers: &[&[u8]] = match (self.form, name) {
+            (Form::Rule, _) => &[],
+            (_, b"cause") => &[b" comm="],
+            (_, b"subj") => &[b" op="],
+            (Form::Interpreted, b"comm") => &[b" name=", b" dev=", b" res="],
+            (Form::Interpreted, b"name" | b"file") => &[b" dev=", b" hash=", b" res="],
+            (Form::Interpreted, b"dev") => &[b" ino=", b" res="],
+            _ => &[],
+        };
+        let followed = followers.iter().filter_map(|follower| match name {
+            // a name may hold any of these words: the last one is the kernel's
+            b"name" | b"file" => find_last_bytes(self.bytes, follower),
+            _ => find_bytes(self.bytes, follower),
+        });
+        let space = || self.bytes.iter().position(|byte| *byte == b' ');
+        followed.min().or_else(space).unwrap_or(self.bytes.len())
     }
 
     fn advance(&mut self, count: usize) {
         self.bytes = self.bytes.get(count..).unwrap_or_default();
         self.offset += count;
     }
+}
+
+fn find_last_bytes(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).rposition(|window| window == wanted)
 }
 
 fn find_bytes(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
@@ -266,10 +438,69 @@ mod tests {
 
     #[test]
     fn other_lines_are_none() {
-        for line in ["", "type=SYSCALL msg=audit(1.2:3): arch=c000003e", "INTEGRITY_WHAT a=b", "x"]
-        {
+        for line in [
+            "",
+            "type=SYSCALL msg=audit(1.2:3): arch=c000003e",
+            "type=USER_CMD msg=audit(1.2:3): op=a cause=b",
+            "type=UNKNOWN[1334] msg=audit(1.2:3): prog-id=1",
+            "port 1800",
+            "x",
+        ] {
             assert_eq!(Record::parse(line.as_bytes()), Ok(None), "{line}");
         }
+    }
+
+    #[test]
+    fn names_of_auditd_and_systemd_that_they_do_not_know_are_read() {
+        for head in [
+            "type=UNKNOWN[1800] msg=audit(1700000000.123:45): ",
+            "Nov 23 10:00:00 host audit[1]: <audit-1800> ",
+            "Nov 23 10:00:00 host audit: AUDIT1800 ",
+        ] {
+            let line = std::format!("{head}{FIELDS}");
+            let record = Record::parse(line.as_bytes()).unwrap().unwrap();
+            assert_eq!((record.kind, record.fields.len()), (Kind::Data, 13), "{head}");
+        }
+    }
+
+    #[test]
+    fn what_ausearch_interprets_is_read() {
+        let line = "type=INTEGRITY_DATA msg=audit(10/23/2023 10:00:00.123:45) : pid=1 uid=root \
+            auid=unset ses=unset subj=unconfined op=appraise_data cause=invalid-signature \
+            comm=my shell name=/tmp/abcd dev=x/a b dev=vda ino=38 res=no errno=0";
+        let record = Record::parse(line.as_bytes()).unwrap().unwrap();
+        assert_eq!(record.field("uid").unwrap(), b"root");
+        assert_eq!(record.field("comm").unwrap(), b"my shell");
+        assert_eq!(record.field("name").unwrap(), b"/tmp/abcd dev=x/a b");
+        assert_eq!(record.field("dev").unwrap(), b"vda");
+        assert!(record.is_failure());
+        let hexadecimal = line.replace("/tmp/abcd dev=x/a b", "abcd");
+        let record = Record::parse(hexadecimal.as_bytes()).unwrap().unwrap();
+        assert_eq!(record.field("name").unwrap(), b"abcd", "it is a name already");
+    }
+
+    #[test]
+    fn rules_are_put_together_again() {
+        let line = "audit: type=1807 audit(1.2:3): action=appraise func=BPRM_CHECK uid>1000 \
+            obj_user=\"x UNKNOWN=nonsense res=0";
+        let record = Record::parse(line.as_bytes()).unwrap().unwrap();
+        let rule = record.rule().unwrap();
+        assert_eq!(rule, b"appraise func=BPRM_CHECK uid>1000 obj_user=\"x nonsense");
+        assert!(record.is_failure());
+        let empty = Record::parse(b"type=1807 audit(1.2:3): res=0").unwrap().unwrap();
+        assert_eq!(empty.rule().unwrap(), b"");
+    }
+
+    #[test]
+    fn keys_that_the_kernel_missed_are_read() {
+        let line =
+            b"[ 1.2] integrity: Request for unknown key 'id:8d0c3afe' in '.ima' keyring. err -11";
+        let missing = MissingKey::parse(line).unwrap();
+        assert_eq!((missing.key_id, missing.blacklisted), ("8d0c3afe".parse().unwrap(), false));
+        let revoked = MissingKey::parse(b"Key 'id:8d0c3afe' is in ima_blacklist_keyring").unwrap();
+        assert!(revoked.blacklisted);
+        assert_eq!(MissingKey::parse(b"Request for unknown key 'id:nothing'"), None);
+        assert_eq!(MissingKey::parse(b"Key 'id:8d0c3afe' loaded"), None);
     }
 
     #[test]
@@ -279,6 +510,9 @@ mod tests {
             ("type=1800 op=a cause", Fault::NoField, 15),
             ("type=1800 op=a name=\"/x", Fault::Unended, 21),
             ("type=1800 =a", Fault::NoField, 10),
+            ("x INTEGRITY_WHAT a=b", Fault::Kind, 2),
+            ("type=1899 audit(1.2:3): a=b", Fault::Kind, 0),
+            ("pid=1 op=appraise_data cause=invalid-hash comm=\"sh\"", Fault::NoKind, 5),
         ];
         for (line, fault, offset) in broken {
             let error = Record::parse(line.as_bytes()).unwrap_err();

@@ -14,8 +14,11 @@
 
 use std::io::{self, Write};
 
+use std::convert::Infallible;
+
 use flate2::{Compression as Level, GzBuilder};
 use ima_format::cpio::{TooLarge, Writer};
+use ima_format::elf::{Elf, Kind};
 
 use crate::key::certificate::Certificate;
 
@@ -53,6 +56,75 @@ pub enum InitramfsError {
     /// The archive cannot be compressed.
     #[error("compress the initramfs: {0}")]
     Compress(#[from] io::Error),
+}
+
+/// Why a program cannot be the init of an initramfs that holds nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InitError {
+    /// There is nothing in it.
+    #[error("it is empty")]
+    Empty,
+    /// The kernel cannot execute it, or starts an interpreter that is not there.
+    #[error("no program: {0}")]
+    NotElf(ima_format::Error),
+    /// It wants a loader, which is not there.
+    #[error("it is linked dynamically: it wants {0}, which the initramfs does not hold")]
+    Dynamic(String),
+    /// It is a library, an object or a core.
+    #[error("it is ELF, and no program")]
+    NoProgram,
+    /// No kernel is known for it.
+    #[error("it is for an unknown machine (ELF machine {0})")]
+    UnknownMachine(u16),
+}
+
+/// Machines that Linux runs on, by `e_machine` (`include/uapi/linux/elf-em.h`).
+const MACHINES: [(u16, &str); 16] = [
+    (2, "SPARC"),
+    (3, "x86, 32 bits"),
+    (4, "m68k"),
+    (8, "MIPS"),
+    (15, "PA-RISC"),
+    (20, "PowerPC"),
+    (21, "PowerPC, 64 bits"),
+    (22, "s390"),
+    (40, "ARM"),
+    (42, "SuperH"),
+    (43, "SPARC, 64 bits"),
+    (62, "x86-64"),
+    (94, "Xtensa"),
+    (183, "AArch64"),
+    (243, "RISC-V"),
+    (258, "LoongArch"),
+];
+
+/// For which machine a program is that can be the init: static, ELF.
+///
+/// # Errors
+/// Why it cannot.
+pub fn machine_of_init(program: &[u8]) -> Result<&'static str, InitError> {
+    if program.is_empty() {
+        return Err(InitError::Empty);
+    }
+    let mut read = |offset: u64, length: usize| {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(program.len());
+        let end = start.saturating_add(length).min(program.len());
+        Ok::<_, Infallible>(program.get(start..end).unwrap_or_default().to_vec())
+    };
+    let elf = match Elf::read(&mut read) {
+        Ok(elf) => elf.map_err(InitError::NotElf)?,
+        Err(never) => match never {},
+    };
+    if let Some(loader) = elf.interpreter.as_ref().or_else(|| elf.needed.first()) {
+        return Err(InitError::Dynamic(String::from_utf8_lossy(loader).into_owned()));
+    }
+    if !matches!(elf.kind, Kind::Executable | Kind::Shared) || elf.soname.is_some() {
+        return Err(InitError::NoProgram);
+    }
+    let number = elf.machine.number;
+    let known = MACHINES.iter().find(|(known, _)| *known == number);
+    known.map(|(_, name)| *name).ok_or(InitError::UnknownMachine(number))
 }
 
 /// Makes an initramfs.

@@ -13,7 +13,7 @@ use ima_format::policy::ast::{Policy, Uuid};
 use ima_format::policy::decide::{Credentials, Operation};
 use ima_format::policy::filesystem;
 use ima_format::policy::kernel::Kernel;
-use ima_format::xattr::{Attribute, KeyId, XATTR_NAME_IMA};
+use ima_format::xattr::{Attribute, KeyId, XATTR_NAME_EVM, XATTR_NAME_IMA};
 use rustix::io::Errno;
 
 use crate::digest::{DigestError, FileHasher};
@@ -57,6 +57,8 @@ pub struct Account {
     pub not_executable: bool,
     /// What its attribute is, whatever the policy asks for.
     pub label: Verdict,
+    /// Whether it carries `security.evm`, which is not looked into.
+    pub has_evm: bool,
     /// For a signature by an unknown key, or by none of that id: the certificate that made it.
     pub signer: Option<Certificate>,
 }
@@ -138,6 +140,7 @@ pub fn ask(file: &Path, grounds: &Grounds<'_>) -> Result<Account, WhyError> {
         noexec,
         not_executable: !entry.is_executable(),
         label,
+        has_evm: rustix::fs::getxattr(&path, XATTR_NAME_EVM, &mut [0; 0][..]).is_ok(),
         signer,
         path,
     })

@@ -6,6 +6,8 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use rustix::io::Errno;
+
 use crate::root::Root;
 use crate::text::Printable;
 
@@ -186,24 +188,36 @@ impl CommandLine {
     }
 }
 
-/// Whether the kernel obeys an `ima_appraise=` that asks for less than enforcing, as far as
-/// user space can tell; an error says why it does not.
+/// Whether the kernel obeys an `ima_appraise=` that asks for less than enforcing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InForce {
+    /// It does.
+    Obeyed(Appraise),
+    /// It does not, and enforces: why.
+    Ignored(&'static str),
+    /// That cannot be told.
+    Unknown,
+}
+
+/// Whether the kernel obeys the command line, as far as user space can tell.
 ///
 /// Where the kernel is built without `CONFIG_IMA_APPRAISE_BOOTPARAM` it does not know the
 /// parameter, and hands it to the first process as an environment variable; under Secure
-/// Boot it refuses any weaker mode than enforcing. In both cases the word on the command line
-/// must not talk anybody out of loading the policy.
+/// Boot it refuses any weaker mode than enforcing (`ima_appraise_parse_cmdline()`). In both
+/// cases the word on the command line must not talk anybody out of loading the policy.
 pub fn appraise_in_force(
     command_line: &CommandLine,
     environment: &[u8],
     boot: SecureBoot,
-) -> Result<Appraise, &'static str> {
+) -> InForce {
     if environment.split(|&byte| byte == 0).any(|entry| entry.starts_with(b"ima_appraise=")) {
-        return Err("the kernel does not know it (no CONFIG_IMA_APPRAISE_BOOTPARAM)");
+        let reason = "the kernel does not know it (no CONFIG_IMA_APPRAISE_BOOTPARAM)";
+        return InForce::Ignored(reason);
     }
     match boot {
-        SecureBoot::On => Err("Secure Boot is on, where the kernel ignores it"),
-        SecureBoot::Off => Ok(command_line.appraise),
+        SecureBoot::On => InForce::Ignored("Secure Boot is on, where the kernel ignores it"),
+        SecureBoot::Off => InForce::Obeyed(command_line.appraise),
+        SecureBoot::Unknown => InForce::Unknown,
     }
 }
 
@@ -214,6 +228,20 @@ pub enum SecureBoot {
     On,
     /// It says otherwise, or there is none.
     Off,
+    /// There is EFI, and the variable cannot be read.
+    Unknown,
+}
+
+impl SecureBoot {
+    /// By what efivarfs has of the variable: four bytes of attributes, one of value. Only a
+    /// definite no is one.
+    pub fn of_variable(variable: Result<&[u8], &Errno>) -> Self {
+        match variable {
+            Ok([_, _, _, _, 1]) => Self::On,
+            Ok([_, _, _, _, 0]) | Err(&Errno::NOENT) => Self::Off,
+            Ok(_) | Err(_) => Self::Unknown,
+        }
+    }
 }
 
 /// The words of a command line: name, and value behind `=`.
@@ -332,9 +360,30 @@ mod tests {
     #[test]
     fn appraisal_is_off_only_if_the_kernel_obeys() {
         let off = CommandLine::parse(b"ima_appraise=offline");
-        assert_eq!(appraise_in_force(&off, b"HOME=/\0", SecureBoot::Off), Ok(Appraise::Off));
-        assert!(appraise_in_force(&off, b"HOME=/\0", SecureBoot::On).is_err());
-        let handed_on = b"HOME=/\0ima_appraise=off\0";
-        assert!(appraise_in_force(&off, handed_on, SecureBoot::Off).is_err());
+        let in_force = |environment: &[u8], boot| appraise_in_force(&off, environment, boot);
+        let obeyed = InForce::Obeyed(Appraise::Off);
+        assert_eq!(in_force(b"HOME=/\0", SecureBoot::Off), obeyed);
+        assert!(matches!(in_force(b"HOME=/\0", SecureBoot::On), InForce::Ignored(_)));
+        assert_eq!(in_force(b"HOME=/\0", SecureBoot::Unknown), InForce::Unknown);
+        for boot in [SecureBoot::On, SecureBoot::Off, SecureBoot::Unknown] {
+            let handed_on = in_force(b"HOME=/\0ima_appraise=off\0", boot);
+            assert!(matches!(handed_on, InForce::Ignored(_)));
+        }
+    }
+
+    #[test]
+    fn secure_boot_is_off_only_where_that_is_certain() {
+        let of = |variable: Result<&[u8], Errno>| {
+            SecureBoot::of_variable(variable.as_ref().map(|it| *it))
+        };
+        assert_eq!(of(Ok(b"\x06\0\0\0\x01")), SecureBoot::On);
+        assert_eq!(of(Ok(b"\x06\0\0\0\0")), SecureBoot::Off);
+        assert_eq!(of(Err(Errno::NOENT)), SecureBoot::Off);
+        for unread in [Errno::IO, Errno::ACCESS, Errno::NODEV, Errno::INTR] {
+            assert_eq!(of(Err(unread)), SecureBoot::Unknown);
+        }
+        for odd in [&b""[..], b"\x06\0\0\0", b"\x06\0\0\0\x02", b"\x06\0\0\0\0\0"] {
+            assert_eq!(of(Ok(odd)), SecureBoot::Unknown);
+        }
     }
 }

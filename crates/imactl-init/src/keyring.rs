@@ -71,6 +71,13 @@ pub fn load(keyring: KeySerial, der: &[u8]) -> Result<(), Errno> {
     syscall::add_key(asymmetric.map_err(|_| Errno::INVAL)?, der, keyring).map(drop)
 }
 
+/// Whether the keyring holds a key with a certificate's id and subject. Another certificate of
+/// the same key is not held: it is for the kernel to judge.
+pub fn holds_certificate(keyring: KeySerial, certificate: &Certificate) -> Result<bool, Errno> {
+    let end = [&certificate.subject, &b": "[..], certificate.key_id.as_bytes(), b"\0"].concat();
+    Ok(descriptions(keyring)?.iter().any(|key| key.ends_with(&end)))
+}
+
 /// Whether the keyring holds the key with this id (see [`Certificate::key_id`]).
 pub fn holds(keyring: KeySerial, key_id: &str) -> Result<bool, Errno> {
     let end = [b": ", key_id.as_bytes(), b"\0"].concat();

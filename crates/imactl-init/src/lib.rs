@@ -16,7 +16,7 @@
 //! | [`switch_root`] | moves the mounts, frees the initramfs, executes the real init |
 //! | [`systemd`] | has systemd do so |
 //! | [`cmdline`], [`root`] | `/proc/cmdline`; finding and mounting `root=` |
-//! | [`keyring`], [`certificate`], [`policy`] | what the kernel takes, and why it does not |
+//! | [`keyring`], [`certificate`], [`policy`], [`demand`] | what the kernel takes, and why it does not |
 //! | [`console`], [`text`] | messages |
 //! | [`file`], [`pseudo`], [`syscall`], [`stop`] | the system underneath |
 
@@ -38,6 +38,7 @@ extern crate std;
 pub mod certificate;
 pub mod cmdline;
 pub mod console;
+pub mod demand;
 pub mod file;
 pub mod init;
 pub mod keyring;

@@ -20,6 +20,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{self, Mode, OFlags};
 use rustix::io::{self, Errno};
 
+use crate::demand::Demand;
 use crate::file;
 use crate::text::{Printable, Reason};
 
@@ -33,9 +34,6 @@ const WRITE_LIMIT: usize = 4096 - 1;
 pub struct Policy {
     /// How many rules it has.
     pub rules: usize,
-    /// Whether one of them is `appraise func=POLICY_CHECK`: from then on the kernel takes
-    /// signed policies only.
-    pub demands_signature: bool,
     /// Why the kernel would refuse it although each rule were right.
     pub defect: Option<Defect>,
 }
@@ -65,12 +63,7 @@ impl Policy {
     /// Reads a policy's text.
     pub fn parse(text: &[u8]) -> Self {
         let mut policy = Self::default();
-        for (_, rule) in rules(text) {
-            policy.rules += 1;
-            let mut words = rule.split(|byte| matches!(byte, b' ' | b'\t'));
-            policy.demands_signature |=
-                words.next() == Some(b"appraise") && words.any(|word| word == b"func=POLICY_CHECK");
-        }
+        policy.rules = rules(text).count();
         policy.defect = if text.contains(&0) {
             Some(Defect::Nul)
         } else if text.windows(2).any(|pair| pair == b"\r\n") {
@@ -158,10 +151,14 @@ fn uninterrupted(load: impl Fn() -> Result<(), Refusal>) -> Result<(), Refusal> 
     }
 }
 
-/// The rules in force, where the kernel lets one read them.
-pub fn in_force(securityfs: &OwnedFd) -> Option<Policy> {
-    let text = file::read_at(securityfs, b"ima/policy", READ_LIMIT).ok()?;
-    Some(Policy::parse(&text))
+/// The text of the rules in force, where the kernel lets one read them.
+pub fn in_force(securityfs: &OwnedFd) -> Option<Vec<u8>> {
+    file::read_at(securityfs, b"ima/policy", READ_LIMIT).ok()
+}
+
+/// What a policy's text demands of further policies on a file system with this magic number.
+pub fn demand(text: &[u8], magic: Option<u64>) -> Demand {
+    Demand::of(rules(text).map(|(_, rule)| rule), magic)
 }
 
 fn open(securityfs: &OwnedFd) -> Result<OwnedFd, Refusal> {
@@ -224,11 +221,10 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_for_policies_demands_signatures() {
-        let demands = |text: &[u8]| Policy::parse(text).demands_signature;
-        assert!(demands(b"appraise func=POLICY_CHECK appraise_type=imasig\n"));
-        assert!(!demands(b"measure func=POLICY_CHECK\nappraise func=MODULE_CHECK\n"));
-        assert!(!demands(b"#appraise func=POLICY_CHECK\ndont_appraise func=POLICY_CHECK\n"));
+    fn comments_demand_nothing() {
+        let rule = b"appraise func=POLICY_CHECK appraise_type=imasig\n";
+        assert_eq!(demand(rule, None), Demand::Signature);
+        assert_eq!(demand(&[b"#", &rule[..]].concat(), None), Demand::None);
     }
 
     #[test]

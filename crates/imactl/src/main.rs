@@ -8,6 +8,7 @@ mod interrupt;
 mod kind;
 mod output;
 mod passphrase;
+mod printable;
 mod progress;
 mod terminal;
 mod token;
@@ -20,6 +21,7 @@ use serde::Serialize;
 
 use cmd::Command;
 use output::{Output, OutputArgs};
+use printable::Printable;
 
 /// Linux file integrity (IMA/EVM), from keys to a kernel that refuses
 ///
@@ -94,7 +96,7 @@ fn report(error: &anyhow::Error, output: &mut Output) {
     let json = JsonError { kind: "error", error: &line, hint };
     // with stdout gone, stderr tells
     drop(output.json(&json).and_then(|()| output.flush()));
-    let mut message = format!("{red}error:{reset} {line}\n");
+    let mut message = format!("{red}error:{reset} {}\n", Printable::new(&line));
     if let Some(hint) = hint {
         message += &format!("{cyan}hint:{reset} {hint}\n");
     }

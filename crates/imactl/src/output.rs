@@ -8,6 +8,8 @@ use clap::{Args, ValueEnum};
 use ima_format::hex::Hex;
 use serde::Serialize;
 
+use crate::printable::{Colors, Printable};
+
 /// Output
 #[derive(Debug, Args)]
 pub(crate) struct OutputArgs {
@@ -105,11 +107,13 @@ impl Output {
         !self.json && level <= self.level
     }
 
-    /// Prints a line for people, if they asked for that much. In JSON nothing.
+    /// Prints a line for people, if they asked for that much. In JSON nothing. Whatever names
+    /// are in it, it stays one line, and a terminal obeys no part of it but its colours.
     pub(crate) fn line(&mut self, level: Level, line: &str) -> io::Result<()> {
+        let colors = if self.colored { Colors::Kept } else { Colors::None };
         match self.json || level > self.level {
             true => Ok(()),
-            false => writeln!(self.answer, "{line}"),
+            false => writeln!(self.answer, "{}", Printable::painted(line, colors)),
         }
     }
 
@@ -152,11 +156,12 @@ impl Output {
         };
         // the answer so far comes first, and without stderr there is nobody to tell
         drop(self.answer.flush());
-        drop(writeln!(io::stderr(), "{word} {text}"));
+        drop(writeln!(io::stderr(), "{word} {}", Printable::new(text)));
     }
 
-    /// A word in its colour, if colours are wanted.
+    /// A word in its colour, if colours are wanted. Of the word itself nothing is obeyed.
     pub(crate) fn paint(&self, style: Style, word: &str) -> String {
+        let word = &Printable::new(word).to_string();
         match self.colored {
             true => paint_always(style, word),
             false => word.to_owned(),
@@ -196,9 +201,9 @@ impl<'a> From<&'a Path> for Name<'a> {
 impl fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(container) = self.container {
-            write!(f, "{}: ", container.display())?;
+            write!(f, "{}: ", Printable::new(&container.to_string_lossy()))?;
         }
-        self.path.display().fmt(f)
+        Printable::new(&self.path.to_string_lossy()).fmt(f)
     }
 }
 

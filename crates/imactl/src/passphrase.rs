@@ -8,6 +8,7 @@ use ima::key::passphrase::Passphrase;
 use ima::key::token::{Pin, PinEntry, PinRequest, Tries};
 use zeroize::Zeroizing;
 
+use crate::printable::Printable;
 use crate::terminal;
 
 /// Where the key's passphrase, or the token's PIN, comes from
@@ -93,6 +94,8 @@ impl PassphraseArgs {
             return Ok(Some(Pin::Stored(given)));
         }
         let PinRequest { token, tries, entry } = request;
+        let token = token.to_string();
+        let token = Printable::new(&token);
         let warning = match tries {
             Tries::Unknown => "",
             Tries::Few => " (a wrong one was tried before)",

@@ -16,6 +16,8 @@ use crate::output::{Level, Output};
 /// What a file costs beside its bytes, in bytes: a signature, some system calls.
 const FILE_COST: u64 = 1 << 16;
 
+use crate::printable::Printable;
+
 /// Shows a run's progress on stderr, or counts in silence.
 pub(crate) struct Bar {
     bar: ProgressBar,
@@ -108,6 +110,7 @@ impl Bar {
     /// Says something on standard error, from any thread.
     pub(crate) fn note(&self, text: &str) {
         // without stderr there is nobody to tell
+        let text = Printable::new(text);
         self.bar.suspend(|| drop(writeln!(std::io::stderr(), "note: {text}")));
     }
 

@@ -3,8 +3,10 @@
 mod cpio;
 mod debian;
 mod elf;
+mod partition;
 mod tree;
 
+pub use partition::Table;
 pub use tree::Tree;
 
 use std::path::{Path, PathBuf};

@@ -204,6 +204,16 @@ impl Machine {
         Guest::meet(Process::start(&self, Console::File)?, patience)
     }
 
+    /// As [`Machine::boot`]; when its console has said `words`, `then` is done on the host.
+    pub fn boot_with(self, words: &str, then: impl FnOnce() -> Result<()>) -> Result<Guest> {
+        let mut process = Process::start(&self, Console::File)?;
+        if let Some(record) = process.says(words, self.patience) {
+            return Err(Ended { during: format!("waiting for {words:?}"), record }.into());
+        }
+        then()?;
+        Guest::meet(process, self.patience)
+    }
+
     /// As [`Machine::boot`], with the serial console on this terminal.
     pub fn boot_on_terminal(self) -> Result<Guest> {
         let patience = self.patience;

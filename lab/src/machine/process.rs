@@ -66,6 +66,19 @@ impl Process {
         None
     }
 
+    /// Waits until the console has some words; what is left of the machine where it ends
+    /// before.
+    pub(super) fn says(&mut self, words: &str, patience: Duration) -> Option<Record> {
+        let deadline = Instant::now() + patience;
+        while !self.console().contains(words) {
+            if self.has_ended() || Instant::now() >= deadline {
+                return Some(self.end(Duration::ZERO));
+            }
+            std::thread::sleep(PAUSE);
+        }
+        None
+    }
+
     fn has_ended(&mut self) -> bool {
         matches!(self.qemu.try_wait(), Ok(Some(_)))
     }

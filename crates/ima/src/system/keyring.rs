@@ -28,10 +28,31 @@ pub const KEYRINGS: [&str; 7] = [
 pub struct Keyring {
     /// Its name, with the dot of those that the kernel guards.
     pub name: String,
-    /// Its serial number.
-    pub serial: i32,
-    /// What is in it; `None` where that may not be read.
-    pub keys: Option<Vec<Key>>,
+    /// What is in it.
+    pub members: Members,
+}
+
+/// What is seen of a keyring.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Members {
+    /// The kernel has none of that name.
+    Absent,
+    /// It is not seen without root; the kernel may have it, or not.
+    Hidden,
+    /// It is there, and what is in it may not be read.
+    Unreadable,
+    /// These keys.
+    Keys(Vec<Key>),
+}
+
+impl Keyring {
+    /// Its keys, where they are seen.
+    pub fn keys(&self) -> Option<&[Key]> {
+        match &self.members {
+            Members::Keys(keys) => Some(keys),
+            _ => None,
+        }
+    }
 }
 
 /// A key in a keyring.
@@ -64,23 +85,36 @@ pub(super) fn find(proc: &Path, name: &str) -> Result<i32, KeyringError> {
     found.ok_or_else(|| KeyringError::Unknown(name.to_owned()))
 }
 
-/// The keyrings of [`KEYRINGS`] that there are.
+/// What is seen of the keyrings of [`KEYRINGS`].
 pub(super) fn read(proc: &Path, sight: &mut Sight<'_>) -> Vec<Keyring> {
-    let Some(list) = sight.text(&proc.join("keys")) else { return Vec::new() };
-    let mut found = Vec::new();
-    for name in KEYRINGS {
-        for (serial, _) in keyrings(&list).filter(|(_, keyring)| *keyring == name) {
-            let keys = match syscall::members(serial) {
-                Ok(members) => Some(members.into_iter().map(describe).collect()),
-                Err(error) => {
-                    sight.note(format!("what is in {name}"), &error);
-                    None
-                }
-            };
-            found.push(Keyring { name: name.to_owned(), serial, keys });
-        }
-    }
-    found
+    let list = sight.text(&proc.join("keys"));
+    let unlisted = match list {
+        Some(_) if sees_all(proc) => Members::Absent,
+        _ => Members::Hidden,
+    };
+    let list = list.unwrap_or_default();
+    let keyring = |name: &str| {
+        let serial = keyrings(&list).find(|(_, keyring)| *keyring == name);
+        let members = match serial.map(|(serial, _)| syscall::members(serial)) {
+            None => unlisted.clone(),
+            Some(Ok(members)) => Members::Keys(members.into_iter().map(describe).collect()),
+            Some(Err(error)) => {
+                sight.note(format!("what is in {name}"), &error);
+                Members::Unreadable
+            }
+        };
+        Keyring { name: name.to_owned(), members }
+    };
+    KEYRINGS.map(keyring).into()
+}
+
+/// Whether `/proc/keys` lists all keyrings of the kernel's for this process: they let root look
+/// at them, who is root outside of any user namespace.
+fn sees_all(proc: &Path) -> bool {
+    let map = fs::read_to_string(proc.join("self/uid_map")).unwrap_or_default();
+    let mut first = map.split_whitespace();
+    let is_initial = map.is_empty() || (first.next(), first.next()) == (Some("0"), Some("0"));
+    is_initial && rustix::process::geteuid().is_root()
 }
 
 /// The keyrings in the text of `/proc/keys`: serial numbers and names. The kernel's own

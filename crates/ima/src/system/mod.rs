@@ -4,13 +4,15 @@
 //! `/proc/keys`, `/proc/cmdline` and `/sys/class/tpm`. Nothing here needs root; what root
 //! alone can see is told as unseen.
 
+mod appraise;
 mod keyring;
 mod load;
 
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
-pub use keyring::{Key, Keyring, KeyringError, KEYRINGS};
+pub use appraise::{Appraisal, AppraiseMode};
+pub use keyring::{Key, Keyring, KeyringError, Members, KEYRINGS};
 pub use load::{load_certificate, load_policy, LoadError};
 
 /// Where a machine shows itself; elsewhere than here in tests.
@@ -40,44 +42,6 @@ pub enum Ima {
     Absent,
 }
 
-/// What the kernel does with files that fail: `ima_appraise=`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AppraiseMode {
-    /// It refuses them; the default.
-    Enforce,
-    /// It logs them.
-    Log,
-    /// It writes digests for those without a signature.
-    Fix,
-    /// It does not look.
-    Off,
-}
-
-impl AppraiseMode {
-    /// The word on the command line.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Enforce => "enforce",
-            Self::Log => "log",
-            Self::Fix => "fix",
-            Self::Off => "off",
-        }
-    }
-
-    /// What a command line asks for, as `ima_appraise_parse_cmdline` reads it: the last
-    /// `ima_appraise=` counts, three letters are enough, what is unknown changes nothing.
-    fn of_command_line(arguments: &[String]) -> Self {
-        let asked =
-            |argument: &'_ String| argument.strip_prefix("ima_appraise=").map(str::to_owned);
-        match arguments.iter().rev().find_map(asked) {
-            Some(word) if word.starts_with("off") => Self::Off,
-            Some(word) if word.starts_with("log") => Self::Log,
-            Some(word) if word.starts_with("fix") => Self::Fix,
-            _ => Self::Enforce,
-        }
-    }
-}
-
 /// A TPM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tpm {
@@ -92,6 +56,24 @@ pub struct Tpm {
 /// EVM's state: the bits of securityfs' `evm` (`Documentation/ABI/testing/evm`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Evm(pub u32);
+
+impl Evm {
+    /// Whether it looks at files: it was given a key.
+    pub const fn is_active(self) -> bool {
+        self.0 & 3 != 0
+    }
+}
+
+/// Whether EVM is there, and its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EvmState {
+    /// The kernel has none.
+    Absent,
+    /// It cannot be seen.
+    Unknown,
+    /// It is there.
+    Present(Evm),
+}
 
 impl fmt::Display for Evm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -119,13 +101,13 @@ pub struct Status {
     pub release: Option<String>,
     /// Whether IMA is there.
     pub ima: Ima,
-    /// What the command line asks appraisal to do. Secure boot overrides it in the kernel.
-    pub appraise: AppraiseMode,
+    /// What appraisal does.
+    pub appraisal: Appraisal,
     /// What of the command line concerns integrity.
     pub arguments: Vec<String>,
     /// The policy in force.
     pub policy: Option<String>,
-    /// The keyrings that IMA uses.
+    /// The keyrings that IMA uses: all of [`KEYRINGS`].
     pub keyrings: Vec<Keyring>,
     /// Entries in the measurement list.
     pub measurements: Option<u64>,
@@ -137,8 +119,8 @@ pub struct Status {
     pub hash: Option<String>,
     /// The TPMs.
     pub tpms: Vec<Tpm>,
-    /// EVM, where the kernel has it.
-    pub evm: Option<Evm>,
+    /// EVM.
+    pub evm: EvmState,
     /// What could not be looked at.
     pub unseen: Vec<Unseen>,
 }
@@ -169,7 +151,7 @@ impl Machine {
             .flat_map(|list| list.lines().next())
             .flat_map(str::split_whitespace)
             .collect();
-        let evm = fs::read_to_string(securityfs.join("evm"));
+        let evm = self.evm(ima, &mut sight);
         let keyrings = keyring::read(&self.proc, &mut sight);
         let tpms = self.tpms(&mut sight);
         Status {
@@ -177,7 +159,7 @@ impl Machine {
                 .text(&self.proc.join("sys/kernel/osrelease"))
                 .map(|s| s.trim().to_owned()),
             ima,
-            appraise: AppraiseMode::of_command_line(&arguments),
+            appraisal: appraise::appraisal(&arguments, &self.proc, &self.sys, &mut sight),
             arguments,
             policy,
             keyrings,
@@ -186,7 +168,7 @@ impl Machine {
             template: first.get(2).map(|&template| template.to_owned()),
             hash: first.get(3).and_then(|digest| Some(digest.split_once(':')?.0.to_owned())),
             tpms,
-            evm: evm.ok().and_then(|text| text.trim().parse::<i64>().ok()).map(|n| Evm(n as u32)),
+            evm,
             unseen,
         }
     }
@@ -211,8 +193,20 @@ impl Machine {
         self.sys.join("kernel/security/ima/policy")
     }
 
+    fn evm(&self, ima: Ima, sight: &mut Sight<'_>) -> EvmState {
+        let path = self.sys.join("kernel/security/evm");
+        match ima {
+            Ima::NoSecurityfs => return EvmState::Unknown,
+            _ if !path.exists() => return EvmState::Absent,
+            _ => {}
+        }
+        let number = sight.text(&path).and_then(|text| text.trim().parse::<i64>().ok());
+        number.map_or(EvmState::Unknown, |number| EvmState::Present(Evm(number as u32)))
+    }
+
     fn arguments(&self, sight: &mut Sight<'_>) -> Vec<String> {
-        const PREFIXES: [&str; 6] = ["ima_", "ima=", "evm", "lockdown=", "integrity_", "lsm="];
+        const PREFIXES: [&str; 7] =
+            ["ima_", "ima-", "ima=", "evm", "lockdown=", "integrity_", "lsm="];
         let line = sight.text(&self.proc.join("cmdline")).unwrap_or_default();
         let concerns = |word: &&str| PREFIXES.iter().any(|prefix| word.starts_with(prefix));
         line.split_whitespace().filter(concerns).map(str::to_owned).collect()
@@ -282,7 +276,7 @@ mod tests {
     use super::*;
 
     /// A machine made of files.
-    fn machine(files: &[(&str, &str)]) -> (tempfile::TempDir, Machine) {
+    pub(super) fn machine(files: &[(&str, &str)]) -> (tempfile::TempDir, Machine) {
         let root = tempfile::tempdir().unwrap();
         for (path, content) in files {
             let path = root.path().join(path);
@@ -315,7 +309,8 @@ mod tests {
         assert_eq!((status.measurements, status.violations), (Some(2), Some(0)));
         assert_eq!(status.template.as_deref(), Some("ima-sig"));
         assert_eq!(status.hash.as_deref(), Some("sha256"));
-        assert_eq!(status.evm.unwrap().to_string(), "signatures");
+        let EvmState::Present(evm) = status.evm else { panic!("{:?}", status.evm) };
+        assert_eq!((evm.to_string().as_str(), evm.is_active()), ("signatures", true));
         let tpm = Tpm { name: "tpm0".into(), version: Some(2), banks: vec!["sha256".into()] };
         assert_eq!(status.tpms, [tpm]);
         assert_eq!(status.unseen, []);
@@ -328,17 +323,17 @@ mod tests {
             ("sys/kernel/security/lsm", "capability"),
         ]);
         let status = machine.status();
-        assert_eq!((status.ima, status.appraise), (Ima::Absent, AppraiseMode::Off));
-        assert!(status.unseen.iter().any(|unseen| unseen.what.ends_with("proc/keys")));
+        assert_eq!((status.ima, status.appraisal.asked), (Ima::Absent, AppraiseMode::Off));
+        assert_eq!(status.evm, EvmState::Absent);
+        assert!(status.keyrings.iter().all(|it| matches!(it.members, Members::Hidden)));
     }
 
     #[test]
-    fn the_last_word_on_appraisal_counts() {
-        let mode = |words: &[&str]| {
-            AppraiseMode::of_command_line(&words.iter().map(|&w| w.to_owned()).collect::<Vec<_>>())
-        };
-        assert_eq!(mode(&[]), AppraiseMode::Enforce);
-        assert_eq!(mode(&["ima_appraise=log", "ima_appraise=fix"]), AppraiseMode::Fix);
-        assert_eq!(mode(&["ima_appraise=nonsense"]), AppraiseMode::Enforce);
+    fn without_securityfs_nothing_is_said_of_evm() {
+        let (_root, machine) = machine(&[("sys/kernel/security/.keep", "")]);
+        fs::remove_file(machine.sys.join("kernel/security/.keep")).unwrap();
+        let status = machine.status();
+        assert_eq!((status.ima, status.evm), (Ima::NoSecurityfs, EvmState::Unknown));
+        assert!(status.unseen.iter().any(|unseen| unseen.what.ends_with("proc/keys")));
     }
 }

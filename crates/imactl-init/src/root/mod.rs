@@ -1,6 +1,7 @@
 //! The real root: what `root=` means, which device that is, and mounting it.
 
 mod mount;
+mod name;
 mod partition;
 mod superblock;
 
@@ -15,92 +16,8 @@ use crate::file;
 use crate::pseudo;
 use crate::text::Printable;
 pub use mount::{mount, Mounted};
+pub use name::Root;
 use superblock::Superblock;
-
-/// `root=`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Root {
-    /// `/dev/NAME`.
-    Device(Vec<u8>),
-    /// `MAJOR:MINOR`.
-    Number(u32, u32),
-    /// `UUID=`, of the file system.
-    Uuid(Vec<u8>),
-    /// `LABEL=`, of the file system.
-    Label(Vec<u8>),
-    /// `PARTUUID=`, of the partition.
-    PartUuid(Vec<u8>),
-    /// `PARTLABEL=`, of the GPT partition.
-    PartLabel(Vec<u8>),
-    /// Anything else, as file systems without a block device want it: `ubi0:NAME`, `mtd:NAME`,
-    /// a virtiofs or 9p tag.
-    Source(Vec<u8>),
-}
-
-impl Root {
-    /// Reads the value of `root=`.
-    pub fn parse(value: &[u8]) -> Self {
-        type Make = fn(Vec<u8>) -> Root;
-        const FORMS: [(&[u8], Make); 9] = [
-            (b"UUID=", Root::Uuid),
-            (b"LABEL=", Root::Label),
-            (b"PARTUUID=", Root::PartUuid),
-            (b"PARTLABEL=", Root::PartLabel),
-            // There is no udev that would make these links.
-            (b"/dev/disk/by-uuid/", Root::Uuid),
-            (b"/dev/disk/by-label/", Root::Label),
-            (b"/dev/disk/by-partuuid/", Root::PartUuid),
-            (b"/dev/disk/by-partlabel/", Root::PartLabel),
-            (b"/dev/", Root::device),
-        ];
-        for (prefix, make) in FORMS {
-            if let Some(rest) = value.strip_prefix(prefix) {
-                return make(rest.into());
-            }
-        }
-        number(value).unwrap_or_else(|| Self::Source(value.into()))
-    }
-
-    fn device(name: Vec<u8>) -> Self {
-        Self::Device([b"/dev/", &name[..]].concat())
-    }
-
-    fn is(&self, device: &Device) -> bool {
-        let same = |text: &Option<String>, wanted: &[u8]| {
-            text.as_ref().is_some_and(|text| text.as_bytes().eq_ignore_ascii_case(wanted))
-        };
-        let superblock = device.superblock.as_ref();
-        match self {
-            Self::Device(path) => *path == device.path(),
-            Self::Number(major, minor) => device.number == Some((*major, *minor)),
-            Self::Uuid(uuid) => superblock.is_some_and(|found| same(&found.uuid, uuid)),
-            Self::Label(label) => {
-                superblock.is_some_and(|found| found.label.as_deref() == Some(label))
-            }
-            Self::PartUuid(uuid) => same(&device.partuuid, uuid),
-            Self::PartLabel(label) => device.partlabel.as_deref() == Some(label),
-            Self::Source(_) => false,
-        }
-    }
-}
-
-fn number(value: &[u8]) -> Option<Root> {
-    let (major, minor) = core::str::from_utf8(value).ok()?.split_once(':')?;
-    Some(Root::Number(major.parse().ok()?, minor.parse().ok()?))
-}
-
-impl core::fmt::Display for Root {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::Device(value) | Self::Source(value) => Printable(value).fmt(f),
-            Self::Number(major, minor) => write!(f, "{major}:{minor}"),
-            Self::Uuid(value) => write!(f, "UUID={}", Printable(value)),
-            Self::Label(value) => write!(f, "LABEL={}", Printable(value)),
-            Self::PartUuid(value) => write!(f, "PARTUUID={}", Printable(value)),
-            Self::PartLabel(value) => write!(f, "PARTLABEL={}", Printable(value)),
-        }
-    }
-}
 
 /// What to mount: a source for `mount(2)`, and the types to try.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,7 +36,17 @@ pub struct Device {
     number: Option<(u32, u32)>,
     partuuid: Option<String>,
     partlabel: Option<Vec<u8>>,
+    place: Option<Place>,
     superblock: Option<Superblock>,
+}
+
+/// Where a partition, or a whole disk, is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    /// The disk's name in sysfs.
+    disk: Vec<u8>,
+    /// From 1; 0 is the disk.
+    number: u32,
 }
 
 impl Device {
@@ -166,7 +93,7 @@ pub fn find(root: &Root) -> Option<Source> {
         let types = probe(&file).map_or(&[][..], |superblock| superblock.types);
         return Some(Source { path: path.clone(), types });
     }
-    let device = devices().ok()?.into_iter().find(|device| root.is(device))?;
+    let device = root.among(devices().ok()?)?;
     let types = device.superblock.as_ref().map_or(&[][..], |superblock| superblock.types);
     Some(Source { path: device.path(), types })
 }
@@ -193,11 +120,16 @@ fn describe(class: &OwnedFd, sys_name: Vec<u8>) -> Device {
         number: integer(b"MAJOR=").zip(integer(b"MINOR=")),
         partuuid: None,
         partlabel: value(b"PARTNAME=").map(Vec::from),
+        place: None,
         superblock: None,
         name,
     };
-    if let Some(partition) = integer(b"PARTN=") {
-        device.partuuid = partuuid(class, &sys_name, partition);
+    match integer(b"PARTN=") {
+        Some(number) => {
+            device.place = disk(class, &sys_name).map(|disk| Place { disk, number });
+            device.partuuid = device.place.as_ref().and_then(|place| partuuid(class, place));
+        }
+        None => device.place = Some(Place { disk: sys_name, number: 0 }),
     }
     if let Ok(opened) = open(&device.path()) {
         device.superblock = probe(&opened);
@@ -206,16 +138,19 @@ fn describe(class: &OwnedFd, sys_name: Vec<u8>) -> Device {
 }
 
 /// A partition's directory in sysfs is inside its disk's.
-fn partuuid(class: &OwnedFd, sys_name: &[u8], partition: u32) -> Option<String> {
+fn disk(class: &OwnedFd, sys_name: &[u8]) -> Option<Vec<u8>> {
     let link = fs::readlinkat(class, sys_name, Vec::new()).ok()?;
-    let disk = link.to_bytes().rsplit(|&byte| byte == b'/').nth(1)?;
-    let size = file::read_at(class, &[disk, b"/queue/logical_block_size"].concat(), 64).ok();
+    link.to_bytes().rsplit(|&byte| byte == b'/').nth(1).map(Vec::from)
+}
+
+fn partuuid(class: &OwnedFd, Place { disk, number }: &Place) -> Option<String> {
+    let size = file::read_at(class, &[disk, &b"/queue/logical_block_size"[..]].concat(), 64).ok();
     let size = size.and_then(|size| core::str::from_utf8(&size).ok()?.trim_end().parse().ok());
     // sysfs has `!` where names in /dev have `/`.
     let disk: Vec<u8> = disk.iter().map(|&byte| if byte == b'!' { b'/' } else { byte }).collect();
     let disk = open(&[b"/dev/", &disk[..]].concat()).ok()?;
     let read = |offset, buffer: &mut [u8]| read_exact_at(&disk, offset, buffer);
-    partition::partuuid(&read, size.unwrap_or(512), partition)
+    partition::partuuid(&read, size.unwrap_or(512), *number)
 }
 
 fn open(path: &[u8]) -> Result<OwnedFd, Errno> {
@@ -253,44 +188,18 @@ mod tests {
 
     use super::*;
 
-    fn device() -> Device {
+    pub(super) fn device() -> Device {
         Device {
             name: b"vda2".to_vec(),
             number: Some((254, 2)),
             partuuid: Some("00c0ffee-02".into()),
             partlabel: Some(b"root fs".to_vec()),
+            place: Some(Place { disk: b"vda".to_vec(), number: 2 }),
             superblock: Some(Superblock {
                 types: &["ext4"],
                 uuid: Some("00112233-4455-6677-8899-aabbccddeeff".into()),
                 label: Some(b"my root".to_vec()),
             }),
-        }
-    }
-
-    #[test]
-    fn every_form_of_root_finds_its_device() {
-        let device = device();
-        for form in [
-            "/dev/vda2",
-            "254:2",
-            "UUID=00112233-4455-6677-8899-AABBCCDDEEFF",
-            "LABEL=my root",
-            "PARTUUID=00C0FFEE-02",
-            "PARTLABEL=root fs",
-            "/dev/disk/by-uuid/00112233-4455-6677-8899-aabbccddeeff",
-            "/dev/disk/by-label/my root",
-        ] {
-            assert!(Root::parse(form.as_bytes()).is(&device), "{form}");
-        }
-        for form in ["/dev/vda", "254:1", "UUID=", "LABEL=My root", "PARTUUID=00c0ffee-01"] {
-            assert!(!Root::parse(form.as_bytes()).is(&device), "{form}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_block_device_is_kept_as_it_is() {
-        for form in ["ubi0:rootfs", "mtd:data", "tag", ""] {
-            assert_eq!(Root::parse(form.as_bytes()), Root::Source(form.into()));
         }
     }
 

@@ -62,9 +62,14 @@ impl Work<'_> {
                 return;
             }
         };
-        let is_there = |found: &Certificate| keyring::holds(serial, &found.key_id) == Ok(true);
+        let is_there = |found: &Certificate| keyring::holds_certificate(serial, found) == Ok(true);
         if certificate.as_ref().is_some_and(is_there) {
-            say!(self.console, Info, "certificate \"{subject}\" ({path}) is in {ring}");
+            let what = "a key of this id and name is there already";
+            say!(
+                self.console,
+                Info,
+                "certificate \"{subject}\" ({path}) not offered to {ring}: {what}"
+            );
             // The real root may have what the initramfs had: that is one certificate.
             if origin == Origin::Initramfs {
                 self.certificates.add(keyring);

@@ -10,7 +10,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{self, Access, AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::cmdline::{self, Appraise, CommandLine, SecureBoot};
+use crate::cmdline::{self, Appraise, CommandLine, InForce, SecureBoot};
 use crate::console::{Console, Severity};
 use crate::file::{self, Tree};
 use crate::plan::{self, Files, Origin, PolicyFile, Step};
@@ -83,7 +83,7 @@ pub fn secure(
 ) -> Result<(), Failure> {
     let start = syscall::monotonic_milliseconds();
     let appraise = appraise_in_force(console, proc, command_line);
-    if appraise == Appraise::Off {
+    if appraise == Some(Appraise::Off) {
         say!(console, Warning, "ima_appraise=off: nothing is loaded, and nothing is appraised");
         return Ok(());
     }
@@ -102,6 +102,7 @@ pub fn secure(
         root,
         certificates: Certificates::default(),
         policies: Policies::default(),
+        mode: command_line.mode,
     };
     let files = work.files(Origin::Initramfs);
     let root_files = (!work.root.is(&work.initramfs)).then(|| work.files(Origin::Root));
@@ -113,36 +114,50 @@ pub fn secure(
     Ok(())
 }
 
-/// What of `ima_appraise=` the kernel obeys; says so where it does not.
-fn appraise_in_force(console: &Console, proc: &OwnedFd, command_line: &CommandLine) -> Appraise {
+/// What of `ima_appraise=` the kernel obeys; says so where it does not. `None` where that
+/// cannot be told, so that nothing may be left out for it.
+fn appraise_in_force(
+    console: &Console,
+    proc: &OwnedFd,
+    command_line: &CommandLine,
+) -> Option<Appraise> {
     if command_line.appraise == Appraise::Enforce {
-        return Appraise::Enforce;
+        return Some(Appraise::Enforce);
     }
     let environment = file::read_at(proc, b"1/environ", 1 << 20).unwrap_or_default();
+    let name = command_line.appraise.name();
     match cmdline::appraise_in_force(command_line, &environment, secure_boot()) {
-        Ok(appraise) => appraise,
-        Err(reason) => {
-            let name = command_line.appraise.name();
+        InForce::Obeyed(appraise) => Some(appraise),
+        InForce::Ignored(reason) => {
             say!(console, Warning, "ima_appraise={name} has no effect: {reason}; going on");
-            Appraise::Enforce
+            Some(Appraise::Enforce)
+        }
+        InForce::Unknown => {
+            say!(
+                console,
+                Warning,
+                "ima_appraise={name} may have no effect: whether Secure Boot is on, where the \
+                 kernel ignores it, cannot be read; going on"
+            );
+            None
         }
     }
 }
 
-/// The EFI variable: four bytes of attributes, one of value.
+/// What the firmware says, by way of efivarfs.
 fn secure_boot() -> SecureBoot {
     const NAME: &[u8] = b"SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
     let efi = pseudo::SYS
         .open()
         .and_then(|sys| fs::accessat(sys, "firmware/efi", Access::EXISTS, AtFlags::empty()));
-    if efi.is_err() {
-        return SecureBoot::Off; // asking for efivarfs would have the kernel look for a module
+    match efi {
+        Ok(()) => {}
+        // asking for efivarfs would have the kernel look for a module
+        Err(Errno::NOENT) => return SecureBoot::Off,
+        Err(_) => return SecureBoot::Unknown,
     }
-    let variable = pseudo::EFI_VARIABLES.open().and_then(|all| file::read_at(all, NAME, 64));
-    match variable.as_deref() {
-        Ok([_, _, _, _, 1]) => SecureBoot::On,
-        _ => SecureBoot::Off,
-    }
+    let Ok(variables) = pseudo::EFI_VARIABLES.open() else { return SecureBoot::Unknown };
+    SecureBoot::of_variable(file::read_at(variables, NAME, 64).as_deref())
 }
 
 /// The step under way.
@@ -154,6 +169,7 @@ struct Work<'a> {
     root: Tree,
     certificates: Certificates,
     policies: Policies,
+    mode: cmdline::Mode,
 }
 
 impl Work<'_> {
@@ -208,9 +224,10 @@ impl Work<'_> {
         }
     }
 
-    fn summary(&self, appraise: Appraise, milliseconds: u64) {
-        let mode = appraise.name();
-        let in_force = policy::in_force(&self.securityfs).map(|policy| policy.rules);
+    fn summary(&self, appraise: Option<Appraise>, milliseconds: u64) {
+        let mode = appraise.map_or("unknown", Appraise::name);
+        let in_force = policy::in_force(&self.securityfs);
+        let in_force = in_force.map(|text| Policy::parse(&text).rules);
         let rules = match in_force.or(self.policies.rules) {
             Some(rules) => Counted(rules, "rule", "rules"),
             None => Counted(self.policies.loaded, "policy's rules", "policies' rules"),
@@ -223,7 +240,7 @@ impl Work<'_> {
             "secured in {milliseconds} ms: {certificates}, {policies}, {rules} in force, \
              appraisal mode {mode}"
         );
-        if appraise != Appraise::Enforce {
+        if matches!(appraise, Some(Appraise::Log | Appraise::Fix)) {
             say!(self.console, Warning, "ima_appraise={mode}: the kernel refuses no file");
         }
     }

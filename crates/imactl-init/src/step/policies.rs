@@ -7,6 +7,8 @@ use rustix::fs::{self, FileType};
 use rustix::io::Errno;
 
 use super::{Failure, Work};
+use crate::cmdline::Mode;
+use crate::demand::Demand;
 use crate::file;
 use crate::plan::Origin;
 use crate::policy::{self, Policy, Refusal};
@@ -20,13 +22,13 @@ pub(super) struct Policies {
     pub(super) loaded: usize,
     /// Their rules, where each could be read.
     pub(super) rules: Option<usize>,
-    /// Whether one of them wants those after it signed.
-    signatures_demanded: bool,
+    /// What they hold, in order; `None` where that could not be read.
+    texts: Vec<Option<Vec<u8>>>,
 }
 
 impl Default for Policies {
     fn default() -> Self {
-        Self { loaded: 0, rules: Some(0), signatures_demanded: false }
+        Self { loaded: 0, rules: Some(0), texts: Vec::new() }
     }
 }
 
@@ -55,7 +57,7 @@ impl Work<'_> {
         };
         match result {
             Ok(()) => {
-                self.policy_loaded(&path, content.as_ref());
+                self.policy_loaded(&path, text);
                 Ok(())
             }
             Err(refusal) => {
@@ -65,26 +67,58 @@ impl Work<'_> {
         }
     }
 
-    /// A policy of the real root: by path alone, for the kernel to check its signature.
+    /// A policy of the real root: by path alone, for the kernel to check its signature. Where
+    /// it would not look at that, the real root would have power over what is in force: then
+    /// the policy is not offered, unless the command line wants a boot that goes on anyway.
     pub(super) fn offer_policy(&mut self, origin: Origin, name: &[u8]) {
-        let demanded = policy::in_force(&self.securityfs)
-            .map_or(self.policies.signatures_demanded, |policy| policy.demands_signature);
-        let content = self.policy_text(origin, name).as_deref().map(Policy::parse);
         let path = self.tree(origin).path_of(name);
+        let demand = self.demand(origin, name);
+        let why = match demand {
+            Demand::Signature => "",
+            Demand::None => "no rule in force appraises every policy's signature",
+            Demand::Lax => "a rule in force may take policies without a signature",
+        };
+        if demand != Demand::Signature && self.mode == Mode::Enforce {
+            say!(
+                self.console,
+                Error,
+                "policy {} not offered: {why}, so that the kernel would take anybody's; have \
+                 \"appraise func=POLICY_CHECK appraise_type=imasig\" in the policy of the \
+                 initramfs, before other rules that it could match \
+                 (imactl.mode=permissive offers it all the same)",
+                Printable(&path)
+            );
+            return;
+        }
+        let text = self.policy_text(origin, name);
         if let Err(refusal) = self.load_by_path(origin, name) {
+            let content = text.as_deref().map(Policy::parse);
             self.policy_refused(&path, &refusal, content.as_ref());
             return;
         }
-        if !demanded {
+        if demand != Demand::Signature {
+            let path = Printable(&path);
             say!(
                 self.console,
-                Warning,
-                "policy {} taken without a look at its signature: no rule appraises \
-                 func=POLICY_CHECK",
-                Printable(&path)
+                Critical,
+                "policy {path} TAKEN WITHOUT A LOOK AT ITS SIGNATURE: {why}"
             );
         }
-        self.policy_loaded(&path, content.as_ref());
+        self.policy_loaded(&path, text);
+    }
+
+    /// What the rules in force, or those that were loaded, demand of a policy.
+    fn demand(&self, origin: Origin, name: &[u8]) -> Demand {
+        let found = self.tree(origin).find(name).and_then(|found| fs::fstatfs(found));
+        let magic = found.ok().and_then(|found| u64::try_from(found.f_type).ok());
+        match policy::in_force(&self.securityfs) {
+            Some(text) => policy::demand(&text, magic),
+            None => self.policies.texts.iter().fold(Demand::None, |demand, text| {
+                // what could not be read may hold anything
+                let added = text.as_ref().map_or(Demand::Lax, |text| policy::demand(text, magic));
+                demand.then(added)
+            }),
+        }
     }
 
     /// The text of a policy, if it can be read.
@@ -106,19 +140,20 @@ impl Work<'_> {
         policy::load_by_path(&self.securityfs, path.to_bytes())
     }
 
-    fn policy_loaded(&mut self, path: &[u8], content: Option<&Policy>) {
+    fn policy_loaded(&mut self, path: &[u8], text: Option<Vec<u8>>) {
         let path = Printable(path);
+        let content = text.as_deref().map(Policy::parse);
         self.policies.loaded += 1;
         self.policies.rules =
-            self.policies.rules.zip(content).map(|(sum, policy)| sum + policy.rules);
+            self.policies.rules.zip(content.as_ref()).map(|(sum, policy)| sum + policy.rules);
         match content {
             Some(policy) => {
-                self.policies.signatures_demanded |= policy.demands_signature;
                 let rules = Counted(policy.rules, "rule", "rules");
                 say!(self.console, Info, "policy {path} loaded: {rules}");
             }
             None => say!(self.console, Info, "policy {path} loaded"),
         }
+        self.policies.texts.push(text);
     }
 
     fn policy_refused(&self, path: &[u8], refusal: &Refusal, content: Option<&Policy>) {

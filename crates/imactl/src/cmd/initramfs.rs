@@ -145,7 +145,14 @@ impl CreateArgs {
                 )
             })?,
         };
-        fs::read(&path).with_context(|| path.display().to_string())
+        let program = fs::read(&path).with_context(|| path.display().to_string())?;
+        match initramfs::machine_of_init(&program) {
+            Ok(_) => Ok(program),
+            Err(error) => Err(hinted(
+                format!("{}: cannot be the init: {error}", path.display()),
+                "it has to be imactl-init for the machine that boots: static, ELF (make init builds it)",
+            )),
+        }
     }
 
     /// The one that the kernel itself will load.
@@ -173,6 +180,12 @@ impl CreateArgs {
         };
         if certificate.is_sample() {
             warn_of_sample(output, &path);
+        }
+        if certificate.usage().ca == Some(true) {
+            output.warn(&format!(
+                "{place}: an authority's certificate (CA:TRUE): since Linux 6.4 .ima takes none, \
+                 with the usual options; give the IMA certificate that the authority signed"
+            ));
         }
         if certificate.is_self_signed() {
             output.warn(&format!(

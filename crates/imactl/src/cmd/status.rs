@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use ima::system::{Ima, Machine, Status, KEYRINGS};
+use ima::system::{Appraisal, AppraiseMode, EvmState, Ima, Machine, Members, Status};
 use serde::Serialize;
 
 use crate::output::{count, Level, Output, Style};
@@ -21,7 +21,10 @@ struct JsonStatus<'a> {
     kind: &'static str,
     release: Option<&'a str>,
     ima: &'static str,
-    appraise: &'static str,
+    appraise: Option<&'static str>,
+    appraise_asked: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    appraise_reason: Option<&'static str>,
     arguments: &'a [String],
     policy: Option<JsonPolicy<'a>>,
     keyrings: Vec<JsonKeyring<'a>>,
@@ -31,6 +34,7 @@ struct JsonStatus<'a> {
     hash: Option<&'a str>,
     tpms: Vec<JsonTpm<'a>>,
     evm: Option<u32>,
+    evm_state: &'static str,
     unseen: Vec<JsonUnseen<'a>>,
 }
 
@@ -43,6 +47,7 @@ struct JsonPolicy<'a> {
 #[derive(Serialize)]
 struct JsonKeyring<'a> {
     name: &'a str,
+    state: &'static str,
     keys: Option<Vec<JsonKey<'a>>>,
 }
 
@@ -102,7 +107,9 @@ fn json(status: &Status) -> JsonStatus<'_> {
         kind: "status",
         release: status.release.as_deref(),
         ima: word(status.ima),
-        appraise: status.appraise.name(),
+        appraise: status.appraisal.in_force.map(AppraiseMode::name),
+        appraise_asked: status.appraisal.asked.name(),
+        appraise_reason: status.appraisal.reason,
         arguments: &status.arguments,
         policy: status.policy.as_deref().map(|policy| {
             let rules = rules(policy);
@@ -113,7 +120,13 @@ fn json(status: &Status) -> JsonStatus<'_> {
             .iter()
             .map(|keyring| JsonKeyring {
                 name: &keyring.name,
-                keys: keyring.keys.as_ref().map(|keys| keys.iter().map(json_key).collect()),
+                state: match keyring.members {
+                    Members::Absent => "absent",
+                    Members::Hidden => "hidden",
+                    Members::Unreadable => "unreadable",
+                    Members::Keys(_) => "shown",
+                },
+                keys: keyring.keys().map(|keys| keys.iter().map(json_key).collect()),
             })
             .collect(),
         measurements: status.measurements,
@@ -125,7 +138,15 @@ fn json(status: &Status) -> JsonStatus<'_> {
             .iter()
             .map(|tpm| JsonTpm { name: &tpm.name, version: tpm.version, banks: &tpm.banks })
             .collect(),
-        evm: status.evm.map(|evm| evm.0),
+        evm: match status.evm {
+            EvmState::Present(evm) => Some(evm.0),
+            _ => None,
+        },
+        evm_state: match status.evm {
+            EvmState::Present(_) => "present",
+            EvmState::Absent => "absent",
+            EvmState::Unknown => "unknown",
+        },
         unseen: status
             .unseen
             .iter()
@@ -159,7 +180,7 @@ fn lines(status: &Status, output: &Output) -> Vec<(&'static str, String)> {
         lines.push(("command line", status.arguments.join(" ")));
     }
     if status.ima == Ima::Present {
-        lines.push(("appraisal", format!("ima_appraise={}", status.appraise.name())));
+        lines.push(("appraisal", appraisal(status)));
         lines.push(("policy", policy(status)));
         let list = [status.template.as_deref(), status.hash.as_deref()];
         let list: Vec<_> = list.into_iter().flatten().collect();
@@ -181,13 +202,31 @@ fn lines(status: &Status, output: &Output) -> Vec<(&'static str, String)> {
     if status.tpms.is_empty() {
         lines.push(("TPM", "none: measurements are not anchored".to_owned()));
     }
-    let evm = status.evm.map_or_else(|| "not in this kernel".to_owned(), |evm| evm.to_string());
-    lines.push(("EVM", evm));
+    lines.push((
+        "EVM",
+        match (status.evm, status.ima) {
+            (EvmState::Present(evm), _) => evm.to_string(),
+            (EvmState::Absent, _) => "not in this kernel".to_owned(),
+            (EvmState::Unknown, Ima::NoSecurityfs) => {
+                "unknown: securityfs is not mounted".to_owned()
+            }
+            (EvmState::Unknown, _) => "unknown: only root can see it".to_owned(),
+        },
+    ));
     for unseen in &status.unseen {
         let text = format!("{}: {}", unseen.what, unseen.why);
         lines.push(("not seen", output.paint(Style::Dim, &text)));
     }
     lines
+}
+
+fn appraisal(status: &Status) -> String {
+    let Appraisal { asked, in_force, reason } = status.appraisal;
+    let mode = in_force.map_or("unknown", AppraiseMode::name);
+    match reason {
+        Some(reason) => format!("{mode}; the command line asks for {}: {reason}", asked.name()),
+        None => format!("ima_appraise={mode}"),
+    }
 }
 
 fn policy(status: &Status) -> String {
@@ -206,14 +245,14 @@ fn policy(status: &Status) -> String {
 
 fn keyrings(status: &Status, output: &Output, lines: &mut Vec<(&'static str, String)>) {
     for keyring in &status.keyrings {
-        // names come from the table of those that are looked for
-        let Some(name) = KEYRINGS.into_iter().find(|name| *name == keyring.name) else { continue };
-        let keys = match &keyring.keys {
-            None => "not readable here".to_owned(),
-            Some(keys) => count(keys.len() as u64, "key"),
+        let seen = match &keyring.members {
+            Members::Absent => "absent".to_owned(),
+            Members::Hidden => "hidden: not seen without root".to_owned(),
+            Members::Unreadable => "not readable here".to_owned(),
+            Members::Keys(keys) => count(keys.len() as u64, "key"),
         };
-        lines.push(("keyring", format!("{} {keys}", output.paint(Style::Bold, name))));
-        for key in keyring.keys.iter().flatten() {
+        lines.push(("keyring", format!("{} {seen}", output.paint(Style::Bold, &keyring.name))));
+        for key in keyring.keys().into_iter().flatten() {
             let key_id = key.key_id.map_or_else(|| "?".to_owned(), |key_id| key_id.to_string());
             lines.push(("", format!("  {key_id:<8} {}", key.description)));
         }

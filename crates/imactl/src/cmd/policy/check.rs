@@ -162,8 +162,7 @@ pub(super) fn tell(
             Severity::Note => Level::Normal,
             _ => Level::Quiet,
         };
-        let shown = snippet::render(found, &text.name, &text.bytes, output);
-        output.line(level, &shown)?;
+        snippet::print(found, &text.name, &text.bytes, level, output)?;
     }
     Ok(counts)
 }

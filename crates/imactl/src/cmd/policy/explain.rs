@@ -61,7 +61,8 @@ impl ExplainArgs {
             })?;
             let place = output.paint(Style::Dim, &format!("{}:", loaded.place(number)));
             output.line(Level::Normal, &format!("{place} {}", rule.rule))?;
-            output.line(Level::Normal, &format!("    {}\n", rule.meaning))?;
+            output.line(Level::Normal, &format!("    {}", rule.meaning))?;
+            output.line(Level::Normal, "")?;
         }
         for topic in &explanation.whole {
             let (title, statements) = (topic.title, &topic.statements);

@@ -57,8 +57,7 @@ impl FmtArgs {
             refusals.map(|refusal| Diagnostic::of_refusal(refusal, &text.bytes)).collect();
         if !refusals.is_empty() {
             for refusal in &refusals {
-                let shown = snippet::render(refusal, &text.name, &text.bytes, output);
-                output.line(Level::Quiet, &shown)?;
+                snippet::print(refusal, &text.name, &text.bytes, Level::Quiet, output)?;
             }
             return Ok(Outcome::Finding);
         }

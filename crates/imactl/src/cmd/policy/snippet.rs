@@ -1,14 +1,29 @@
 //! A finding with the line that it is about, as compilers show it.
 
+use std::io;
+
 use ima_format::policy::diagnostic::{Diagnostic, Location, Severity};
 
-use crate::output::{Output, Style};
+use crate::output::{Level, Output, Style};
 
 /// The most columns of a line that are shown.
 const WIDTH: usize = 120;
 
-/// A finding, for people.
-pub(super) fn render(found: &Diagnostic, name: &str, text: &[u8], output: &Output) -> String {
+/// Prints a finding for people.
+pub(super) fn print(
+    found: &Diagnostic,
+    name: &str,
+    text: &[u8],
+    level: Level,
+    output: &mut Output,
+) -> io::Result<()> {
+    for line in render(found, name, text, output) {
+        output.line(level, &line)?;
+    }
+    output.line(level, "")
+}
+
+fn render(found: &Diagnostic, name: &str, text: &[u8], output: &Output) -> Vec<String> {
     let style = style(found.severity);
     let head = output.paint(style, &format!("{}[{}]", found.severity, found.name));
     let mut lines = vec![format!("{head}{} {}", output.paint(Style::Bold, ":"), found.message)];
@@ -32,7 +47,7 @@ pub(super) fn render(found: &Diagnostic, name: &str, text: &[u8], output: &Outpu
     if let Some(hint) = &found.hint {
         lines.push(format!("{margin} {} hint: {hint}", dim("=")));
     }
-    lines.join("\n") + "\n"
+    lines
 }
 
 pub(super) const fn style(severity: Severity) -> Style {

@@ -200,7 +200,8 @@ fn groups(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
         };
         let total: usize = places.values().map(Vec::len).sum();
         let head = output.paint(style, &reason);
-        output.line(level, &format!("\n{head} ({})", number(total)))?;
+        output.line(level, "")?;
+        output.line(level, &format!("{head} ({})", number(total)))?;
         let mut places: Vec<_> = places.into_iter().collect();
         // the fullest first, then by name
         places.sort_by_key(|(_, members)| std::cmp::Reverse(members.len()));

@@ -11,107 +11,213 @@ const fn meaning(why: &'static str, mend: &'static str) -> Meaning {
     Meaning { why, mend }
 }
 
-/// `cause=` of `ima_appraise.c`, `ima_main.c` and `ima_policy.c`, and the words that
-/// [`ima_format::policy::decide::Cause`] has for refusals without a record.
-const MEANINGS: &[(&str, Meaning)] = &[
-    ("IMA-signature-required", meaning(
+/// Who says `cause=`: `op=`. What the same word means differs from one to the other.
+type Operations = &'static [&'static str];
+
+/// The appraisal of a file.
+const APPRAISAL: Operations = &["appraise_data"];
+/// The collection of what a rule wants of a file.
+const COLLECTION: Operations = &["collect_data"];
+/// EVM's look at attributes that are to be changed.
+const METADATA: Operations = &["appraise_metadata", "update_metadata"];
+/// A policy as a whole.
+const POLICY: Operations = &["policy_update"];
+/// A rule of a policy.
+const RULE: Operations = &["update_policy"];
+/// Entries of the measurement list.
+const MEASUREMENT: Operations = &["add_template_measure", "add_boot_aggregate", "measuring_"];
+/// What has no record, and so no operation.
+const SILENT: Operations = &[""];
+
+const LOST: &str =
+    "what happened is not in the measurement list, so that nobody who reads it learns of it";
+
+/// `cause=` by `op=`, of all files in `security/integrity` of the kernel's source, and the
+/// words that [`ima_format::policy::decide::Cause`] has for refusals without a record.
+const MEANINGS: &[(Operations, &str, Meaning)] = &[
+    (APPRAISAL, "IMA-signature-required", meaning(
         "a rule asks for a signature, and the file carries none (or a digest only)",
         "sign it: imactl sign --keys DIR FILE; a copy loses the attribute unless it is made with cp --preserve=xattr",
     )),
-    ("invalid-signature", meaning(
+    (APPRAISAL, "invalid-signature", meaning(
         "the signature does not hold: the file was changed after it was signed, or its key is not in the .ima keyring, or the attribute is malformed",
         "imactl verify --cert CERT FILE tells which; reinstall or sign the file again, or load the key's certificate with imactl keys load",
     )),
-    ("missing-hash", meaning(
+    (APPRAISAL, "missing-hash", meaning(
         "a rule wants the file's digest or signature, and there is no security.ima",
         "sign it: imactl sign --keys DIR FILE",
     )),
-    ("invalid-hash", meaning(
+    (APPRAISAL, "invalid-hash", meaning(
         "the digest in security.ima is not that of the file's content: it was changed",
         "see why it was changed; then reinstall it or sign it: imactl sign --keys DIR FILE",
     )),
-    ("invalid-signature-version", meaning(
+    (APPRAISAL, "invalid-signature-version", meaning(
         "the signature is of a version that this kernel does not take for regular files",
         "sign it again: imactl sign --keys DIR FILE writes version 2",
     )),
-    ("verity-signature-required", meaning(
+    (APPRAISAL, "verity-signature-required", meaning(
         "the rule asks for an fs-verity signature (appraise_type=sigv3)",
         "enable fs-verity on the file and sign its fs-verity digest, or change the rule",
     )),
-    ("invalid-verity-signature", meaning(
+    (APPRAISAL, "invalid-verity-signature", meaning(
         "the fs-verity signature does not hold, or the rule does not ask for one",
         "sign the file again, or change the rule to digest_type=verity",
     )),
-    ("no-verity-digest", meaning(
-        "the rule asks for the file's fs-verity digest, and fs-verity is not enabled on it",
-        "enable it (fsverity enable FILE), or change the rule",
+    (APPRAISAL, "sigv3-hashing-error", meaning(
+        "the digest that a signature of version 3 signs could not be computed: this kernel lacks the signature's hash algorithm",
+        "imactl inspect FILE names the algorithm; have it in the kernel, or sign with another (--hash)",
     )),
-    ("unknown-ima-data", meaning(
+    (APPRAISAL, "unknown-ima-data", meaning(
         "security.ima holds neither a digest nor a signature of a file",
         "imactl inspect FILE shows it; sign the file again: imactl sign --keys DIR FILE",
     )),
-    ("denied-hash-algorithm", meaning(
-        "the attribute uses a hash algorithm that the rule's appraise_algos= does not allow",
-        "sign it again with one that it allows: imactl sign --hash sha256 --keys DIR FILE",
-    )),
-    ("signed policy required", meaning(
-        "a policy was written as text, and the policy in force takes only signed files",
-        "sign the policy and load it by its path: imactl policy sign, then imactl policy load FILE",
-    )),
-    ("invalid-policy", meaning(
-        "the kernel does not take a rule of the policy",
-        "imactl policy check FILE tells which, and why",
-    )),
-    ("failed-mprotect", meaning(
-        "memory mapped from the file was to be made executable afterwards, which goes around the check at mapping",
-        "have the program map it executable from the start, or leave it to a user whom no rule holds",
-    )),
-    ("mmapped_writers", meaning(
-        "someone has the file mapped shared and writable: it could change under the check",
-        "end the program that has it mapped (fuser FILE)",
-    )),
-    ("unverifiable-signature", meaning(
+    (APPRAISAL, "unverifiable-signature", meaning(
         "the file system may give other bytes than those that were checked (FUSE, or mounted by a user)",
         "have the file on a file system that the kernel reads itself",
     )),
-    ("failed", meaning(
-        "the file's digest could not be computed: a hash algorithm that this kernel lacks, or a read error",
-        "imactl inspect FILE names the algorithm; dmesg tells of read errors",
-    )),
-    ("failed(directio)", meaning(
-        "the file was opened with O_DIRECT, and its digest cannot be computed so",
-        "open it without O_DIRECT, or allow it with permit_directio in the rule",
-    )),
-    ("missing-HMAC", meaning(
+    (APPRAISAL, "missing-HMAC", meaning(
         "EVM is active, and the file has no security.evm",
         "label it while EVM's metadata writes are allowed (Documentation/ABI/testing/evm)",
     )),
-    ("invalid-HMAC", meaning(
+    (APPRAISAL, "invalid-HMAC", meaning(
         "security.evm does not fit the file's attributes: they were changed without EVM",
         "see who changed them; label the file again",
     )),
-    ("invalid-fail-immutable", meaning(
+    (APPRAISAL, "invalid-fail-immutable", meaning(
         "the portable EVM signature does not fit the file's attributes",
         "reinstall the file with its owner, mode and attributes",
     )),
-    ("no-attributes", meaning(
+    (APPRAISAL, "unknown", meaning(
+        "the kernel could not look at the attribute: a read error, a file system without attributes, or EVM that could not decide",
+        "dmesg tells of read errors; imactl why FILE tells what the file system carries, imactl status EVM's state",
+    )),
+    (&["mmap_file"], "mmapped_writers", meaning(
+        "someone has the file mapped shared and writable: it could change under the check",
+        "end the program that has it mapped (fuser FILE)",
+    )),
+    (COLLECTION, "failed", meaning(
+        "the file's digest could not be computed: a hash algorithm that this kernel lacks, or a read error",
+        "imactl inspect FILE names the algorithm; dmesg tells of read errors",
+    )),
+    (COLLECTION, "failed(directio)", meaning(
+        "the file was opened with O_DIRECT, and its digest cannot be computed so",
+        "open it without O_DIRECT, or allow it with permit_directio in the rule",
+    )),
+    (COLLECTION, "no-verity-digest", meaning(
+        "the rule asks for the file's fs-verity digest, and fs-verity is not enabled on it",
+        "enable it (fsverity enable FILE), or change the rule",
+    )),
+    (COLLECTION, "invalid-verity-digest", meaning(
+        "the rule asks for the file's fs-verity digest, and it is of an algorithm that this kernel does not measure",
+        "enable fs-verity on the file with SHA-256, or change the rule",
+    )),
+    (COLLECTION, "denied-hash-algorithm", meaning(
+        "the attribute uses a hash algorithm that the rule's appraise_algos= does not allow",
+        "sign it again with one that it allows: imactl sign --hash sha256 --keys DIR FILE",
+    )),
+    (COLLECTION, "failed-mprotect", meaning(
+        "memory mapped from the file was to be made executable afterwards, which goes around the check at mapping",
+        "have the program map it executable from the start, or leave it to a user whom no rule holds",
+    )),
+    (&["set_data"], "denied-hash-algorithm", meaning(
+        "security.ima was to be written with a hash algorithm that the policy's SETXATTR_CHECK rule does not allow",
+        "sign it with one that the rule's appraise_algos= allows: imactl sign --hash sha256 --keys DIR FILE",
+    )),
+    (&["set_data"], "unavailable-hash-algorithm", meaning(
+        "security.ima was to be written with a hash algorithm that this kernel does not have",
+        "sign it with one that the kernel has (imactl sign --hash sha256), or build the kernel with it",
+    )),
+    (POLICY, "signed policy required", meaning(
+        "a policy was written as text, and the policy in force takes only signed files",
+        "sign the policy and load it by its path: imactl policy sign, then imactl policy load FILE",
+    )),
+    (POLICY, "failed", meaning(
+        "a policy was not taken: a rule of it was refused, it was not signed and had to be, or it held no rule",
+        "the records before this one tell which (type 1807 with res=0 names the rule, type 1800 the signature); imactl policy check FILE reads it as the kernel does",
+    )),
+    (RULE, "invalid-policy", meaning(
+        "the kernel does not take a rule of the policy",
+        "the record of type 1807 with res=0 before this one names it; imactl policy check FILE tells why",
+    )),
+    (RULE, "-ENOMEM", meaning(
+        "the kernel had no memory for a rule of the policy",
+        "load it again when there is memory",
+    )),
+    (METADATA, "pass", meaning(
+        "EVM holds the attributes for good, and their change was refused all the same",
+        "change them with the rights that this takes (CAP_SYS_ADMIN)",
+    )),
+    (METADATA, "pass_immutable", meaning(
+        "a portable EVM signature holds owner, mode and attributes for good: they may not be changed",
+        "replace the file by a new one with its own signature",
+    )),
+    (METADATA, "fail", meaning(
+        "security.evm does not fit the file's attributes, and EVM lets nobody change what it cannot trust",
+        "see who changed them; label the file again while EVM's metadata writes are allowed",
+    )),
+    (METADATA, "fail_immutable", meaning(
+        "the portable EVM signature does not fit the file's attributes, and EVM lets nobody change them so",
+        "reinstall the file with its owner, mode and attributes",
+    )),
+    (METADATA, "no_label", meaning(
+        "EVM is active, the file has protected attributes and no security.evm: they may not be changed",
+        "label it while EVM's metadata writes are allowed (Documentation/ABI/testing/evm)",
+    )),
+    (METADATA, "no_xattrs", meaning(
+        "EVM is active, and the file has none of the attributes that it protects: they may not be changed so",
+        "write security.evm with the portable signature first",
+    )),
+    (METADATA, "unknown", meaning(
+        "EVM could not look at the file's attributes",
+        "dmesg tells of read errors; imactl status shows EVM's state",
+    )),
+    (MEASUREMENT, "ENOMEM", meaning(LOST, "the kernel had no memory: see dmesg")),
+    (MEASUREMENT, "hashing_error", meaning(LOST, "a digest could not be computed: dmesg tells which algorithm this kernel lacks")),
+    (MEASUREMENT, "alloc_entry", meaning(LOST, "the kernel had no memory for the entry: see dmesg")),
+    (MEASUREMENT, "store_entry", meaning(LOST, "the entry could not be stored: the records and kernel messages before this one tell why")),
+    (MEASUREMENT, "ima_template_desc_buf", meaning(LOST, "the kernel does not know its template ima-buf: see dmesg")),
+    (MEASUREMENT, "hash_added", meaning(LOST, "the entry was made, and something after it failed: see dmesg")),
+    (MEASUREMENT, "hash_exists", meaning(
+        "the measurement list has this entry already",
+        "nothing: the kernel records each content once",
+    )),
+    (MEASUREMENT, "TPM_error", meaning(
+        "the TPM did not take a measurement: the list and PCR 10 differ from now on, and no quote of this boot can be checked",
+        "see dmesg for the TPM's error; reboot to begin a new list",
+    )),
+    (&["invalid_pcr"], "ToMToU", meaning(
+        "a file was opened for writing while it was read: what was measured may not be what was used, and the list does not say so",
+        "have the writer replace the file instead",
+    )),
+    (&["invalid_pcr"], "open_writers", meaning(
+        "a file was read while it was open for writing: what was measured may not be what was used, and the list does not say so",
+        "have the writer close it first",
+    )),
+    (SILENT, "no-attributes", meaning(
         "the file system cannot carry security.ima at all, so nothing on it can be signed",
         "have the file on a file system with security attributes (ext4, squashfs, erofs, tmpfs with CONFIG_TMPFS_XATTR)",
     )),
-    ("blacklisted", meaning(
+    (SILENT, "blacklisted", meaning(
         "the file's digest is on the kernel's blacklist",
         "it was revoked; use another version of it",
     )),
-    ("signed-file-written", meaning(
+    (SILENT, "signed-file-written", meaning(
         "a signed file was opened for writing",
         "replace it by a new file instead of changing it",
     )),
-    ("appraise_metadata", meaning("security.ima may not be changed so", "imactl sign writes what the kernel takes")),
 ];
 
-/// What a cause means; some word of it where the kernel is newer than this table.
-pub(super) fn of(cause: &str) -> Option<Meaning> {
-    MEANINGS.iter().find(|(known, _)| *known == cause).map(|(_, meaning)| *meaning)
+/// What a cause means that an operation gives (no operation: a refusal without a record);
+/// `None` where the kernel is newer than this table.
+pub(super) fn of(operation: &str, cause: &str) -> Option<Meaning> {
+    // the number in TPM_error(-62) is the driver's
+    let cause = if cause.starts_with("TPM_error(") { "TPM_error" } else { cause };
+    // so are the hooks in measuring_kexec_cmdline and its kin
+    let operation = if operation.starts_with("measuring_") { "measuring_" } else { operation };
+    let known = MEANINGS
+        .iter()
+        .find(|(operations, known, _)| *known == cause && operations.contains(&operation));
+    known.map(|(.., meaning)| *meaning)
 }
 
 #[cfg(test)]
@@ -143,7 +249,16 @@ mod tests {
             Blacklisted,
             SignedFileWritten,
         ] {
-            assert!(super::of(cause.name()).is_some(), "{cause}");
+            assert!(super::of(cause.operation().unwrap_or(""), cause.name()).is_some(), "{cause}");
         }
+    }
+
+    #[test]
+    fn the_same_word_means_what_its_operation_does() {
+        let why = |operation, cause| super::of(operation, cause).map(|meaning| meaning.why);
+        assert!(why("collect_data", "failed").unwrap().contains("digest"));
+        assert!(why("policy_update", "failed").unwrap().contains("policy"));
+        assert!(why("appraise_data", "failed").is_none());
+        assert!(why("add_template_measure", "TPM_error(-62)").is_some());
     }
 }

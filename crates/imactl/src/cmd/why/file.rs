@@ -4,23 +4,25 @@ use std::path::Path;
 
 use anyhow::Result;
 use ima::preflight::{Answer, Attributes, Refusal, Unknown};
-use ima::system::AppraiseMode;
+use ima::system::{Appraisal, AppraiseMode, EvmState};
 use ima::verify::Verdict;
 use ima::why::{self, Account};
 use ima_format::policy::decide::{Cause, Operation};
 use ima_format::policy::Kernel;
 use serde::Serialize;
 
-use super::{cause, Trust};
+use super::{cause, Held, Trust};
 use crate::cmd::policy::Loaded;
 use crate::output::{JsonPath, Level, Output, Style};
+use crate::printable::shell_word;
 use crate::Outcome;
 
 /// What files are held against.
 pub(super) struct Grounds<'a> {
     pub(super) loaded: &'a Loaded,
     pub(super) kernel: &'a Kernel,
-    pub(super) mode: AppraiseMode,
+    pub(super) appraisal: Appraisal,
+    pub(super) evm: EvmState,
     pub(super) trust: &'a Trust,
     pub(super) ask: bool,
 }
@@ -34,6 +36,7 @@ struct JsonFile {
     purpose: &'static str,
     file_system: String,
     attribute: String,
+    evm: JsonEvm,
     uses: Vec<JsonUse>,
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<String>,
@@ -41,6 +44,14 @@ struct JsonFile {
     mend: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     asked: Option<String>,
+}
+
+/// EVM is told of, and not considered.
+#[derive(Serialize)]
+struct JsonEvm {
+    state: &'static str,
+    considered: bool,
+    attribute: bool,
 }
 
 #[derive(Serialize)]
@@ -80,6 +91,7 @@ pub(super) fn explain(path: &Path, grounds: &Grounds<'_>, output: &mut Output) -
         false => told.print(asked.as_deref(), output)?,
     }
     Ok(match told.first() {
+        answer if told.depends_on_unseen_keys(answer) => Outcome::Failed,
         Answer::Refused(_) if told.key_not_at_hand().is_some() => Outcome::Failed,
         Answer::Refused(_) => Outcome::Finding,
         Answer::Unknown(_) => Outcome::Failed,
@@ -102,8 +114,25 @@ impl Told<'_> {
     /// The key of the signature where `.ima` holds it, and no certificate of it is at hand.
     fn key_not_at_hand(&self) -> Option<ima::KeyId> {
         let Verdict::UnknownKey(key_id) = self.account.label else { return None };
-        let held = self.grounds.trust.held.as_ref()?;
-        held.contains(&key_id).then_some(key_id)
+        match &self.grounds.trust.held {
+            Held::Keys(held) => held.contains(&key_id).then_some(key_id),
+            Held::NoKeyring | Held::Unseen => None,
+        }
+    }
+
+    /// Whether an answer hangs on what `.ima` holds, which cannot be seen.
+    fn depends_on_unseen_keys(&self, answer: &Answer) -> bool {
+        let by_key = match answer {
+            Answer::Allowed { appraised } => {
+                *appraised && matches!(self.account.label, Verdict::ValidSignature { .. })
+            }
+            Answer::Refused(refusal) => {
+                refusal.cause == Cause::InvalidSignature
+                    && matches!(self.account.label, Verdict::UnknownKey(_))
+            }
+            Answer::Unknown(_) => false,
+        };
+        by_key && self.grounds.trust.held == Held::Unseen
     }
 
     /// Why the first refusal is one, and what to do about it.
@@ -113,7 +142,7 @@ impl Told<'_> {
             Answer::Refused(refusal) => Some(refusal),
             _ => None,
         })?;
-        let path = account.path.display();
+        let path = shell_word(&account.path);
         let sign = format!("imactl sign --keys DIR {path}");
         let name = &account.mount.name;
         if account.mount.attributes == Attributes::None {
@@ -126,6 +155,14 @@ impl Told<'_> {
             return Some((
                 format!("{}, and the rule's appraise_algos= allows others", account.label),
                 format!("imactl sign --hash sha256 --keys DIR {path}"),
+            ));
+        }
+        if let (Held::Unseen, Verdict::UnknownKey(key_id)) =
+            (&self.grounds.trust.held, &account.label)
+        {
+            return Some((
+                format!("signed by key {key_id}; whether .ima holds it cannot be seen"),
+                "ask again as root, or have the kernel say with --ask".into(),
             ));
         }
         if let Some(key_id) = self.key_not_at_hand() {
@@ -154,7 +191,7 @@ impl Told<'_> {
                 ),
             },
             Verdict::Malformed { error, .. } => (format!("its attribute is malformed: {error}"), sign),
-            other => match cause::of(refused.cause.name()) {
+            other => match cause::of(refused.cause.operation().unwrap_or(""), refused.cause.name()) {
                 Some(meaning) => (format!("{other}: {}", meaning.why), meaning.mend.into()),
                 None => (other.to_string(), sign),
             },
@@ -163,9 +200,9 @@ impl Told<'_> {
 
     fn unknown_key(&self, key_id: ima::KeyId, sign: String) -> (String, String) {
         let held = match &self.grounds.trust.held {
-            None => String::new(),
-            Some(held) if held.is_empty() => "; .ima holds no key".into(),
-            Some(held) => {
+            Held::NoKeyring | Held::Unseen => String::new(),
+            Held::Keys(held) if held.is_empty() => "; .ima holds no key".into(),
+            Held::Keys(held) => {
                 let held: Vec<_> = held.iter().map(ToString::to_string).collect();
                 format!("; .ima holds {}", held.join(", "))
             }
@@ -187,6 +224,9 @@ impl Told<'_> {
         let answers = self.account.answers.iter();
         let uses = answers.map(|(operation, answer)| {
             let (word, cause, rule) = match answer {
+                answer if self.depends_on_unseen_keys(answer) => {
+                    ("unknown", Some("whether .ima holds the key cannot be seen"), None)
+                }
                 Answer::Allowed { appraised: true } => ("allowed", None, None),
                 Answer::Allowed { appraised: false } => ("not-appraised", None, None),
                 Answer::Unknown(unknown) => ("unknown", Some(unknown_word(*unknown)), None),
@@ -211,6 +251,16 @@ impl Told<'_> {
             purpose: self.account.purpose.name(),
             file_system: self.account.mount.name.to_string(),
             attribute: self.account.label.to_string(),
+            evm: JsonEvm {
+                state: match self.grounds.evm {
+                    EvmState::Present(evm) if evm.is_active() => "active",
+                    EvmState::Present(_) => "inactive",
+                    EvmState::Absent => "absent",
+                    EvmState::Unknown => "unknown",
+                },
+                considered: false,
+                attribute: self.account.has_evm,
+            },
             uses: self.uses(),
             why,
             mend,
@@ -270,15 +320,40 @@ impl Told<'_> {
                 "its file system is mounted noexec: nobody executes from it".into(),
             ));
         }
-        match self.grounds.mode {
-            AppraiseMode::Enforce => {}
-            mode => {
-                let mode = mode.name();
-                remarks
-                    .push(("note", format!("ima_appraise={mode}: refusals are not enforced now")));
-            }
-        }
+        remarks.extend(self.evm().map(|text| ("note", text)));
+        remarks.extend(self.appraisal().map(|text| ("note", text)));
         remarks
+    }
+
+    /// What EVM may do to the answers, which are IMA's.
+    fn evm(&self) -> Option<String> {
+        let EvmState::Present(evm) = self.grounds.evm else { return None };
+        let carries = if self.account.has_evm {
+            "the file carries security.evm, which is not checked here"
+        } else {
+            "the file carries no security.evm, for which the kernel refuses it where a rule looks at it (missing-HMAC)"
+        };
+        let active = format!("EVM is active ({evm}): not considered; {carries}");
+        evm.is_active().then_some(active)
+    }
+
+    /// What becomes of refusals.
+    fn appraisal(&self) -> Option<String> {
+        let Appraisal { asked, in_force, reason } = self.grounds.appraisal;
+        match (in_force, reason) {
+            (Some(AppraiseMode::Enforce), None) => None,
+            (Some(AppraiseMode::Enforce), Some(reason)) => {
+                Some(format!("ima_appraise={} has no effect: {reason}", asked.name()))
+            }
+            (Some(mode), _) => {
+                Some(format!("ima_appraise={}: refusals are not enforced now", mode.name()))
+            }
+            (None, reason) => Some(format!(
+                "whether refusals are enforced is not known: ima_appraise={}, and {}",
+                asked.name(),
+                reason.unwrap_or_default()
+            )),
+        }
     }
 }
 

@@ -1,12 +1,16 @@
 //! What the audit log says, explained.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use ima_format::audit::{Kind, Record};
+use ima::key::certificate::Certificate;
+use ima_format::audit::{Kind, MissingKey, Record};
+use ima_format::policy::diagnostic::{Diagnostic, Severity};
+use ima_format::policy::{check, Loading};
 use serde::Serialize;
 
 use super::cause;
@@ -19,11 +23,17 @@ use crate::Outcome;
 struct Refusal {
     operation: String,
     cause: String,
+    /// The file, or the rule of a policy.
     name: Option<String>,
     device: Option<String>,
     command: Option<String>,
     uid: Option<i64>,
+    /// Where the log has it instead of the number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
     errno: Option<i64>,
+    #[serde(skip)]
+    is_rule: bool,
 }
 
 #[derive(Serialize)]
@@ -33,8 +43,29 @@ struct JsonRefusal<'a> {
     #[serde(flatten)]
     refusal: &'a Refusal,
     times: u64,
-    why: Option<&'static str>,
-    mend: Option<&'static str>,
+    why: Option<&'a str>,
+    mend: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct JsonMissingKey<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    key_id: String,
+    blacklisted: bool,
+    times: u64,
+    certificate: Option<&'a str>,
+    why: &'a str,
+    mend: &'a str,
+}
+
+#[derive(Serialize)]
+struct JsonError<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    path: &'a str,
+    line: u64,
+    error: String,
 }
 
 impl Refusal {
@@ -43,24 +74,88 @@ impl Refusal {
         let text = |field: &str| {
             record.field(field).map(|value| String::from_utf8_lossy(value).into_owned())
         };
-        let refusing = matches!(record.kind, Kind::Data | Kind::Metadata | Kind::Status);
+        let refusing = match record.kind {
+            Kind::Data | Kind::Metadata | Kind::Status | Kind::PolicyRule => true,
+            // it has the entry already, and tells where integrity_audit=1
+            Kind::Pcr => record.field("cause") != Some(b"hash_exists"),
+            _ => false,
+        };
         if !refusing || !record.is_failure() {
             return None;
         }
+        if let Some(rule) = record.rule() {
+            return Some(Self {
+                // as the record has it that follows
+                operation: "update_policy".into(),
+                cause: "invalid-policy".into(),
+                name: Some(String::from_utf8_lossy(&rule).into_owned()),
+                device: None,
+                command: None,
+                uid: None,
+                user: None,
+                errno: None,
+                is_rule: true,
+            });
+        }
+        let uid = record.number("uid");
         Some(Self {
             operation: text("op").unwrap_or_default(),
             cause: text("cause").unwrap_or_default(),
             name: text("name"),
             device: text("dev"),
             command: text("comm"),
-            uid: record.number("uid"),
+            uid,
+            user: text("uid").filter(|_| uid.is_none()),
             errno: record.number("errno"),
+            is_rule: false,
         })
+    }
+
+    /// What it means, and how it is mended; `None` where that is not known.
+    fn meaning(&self) -> Option<(Cow<'static, str>, Cow<'static, str>)> {
+        match &self.name {
+            Some(rule) if self.is_rule => Some(of_rule(rule)),
+            _ => {
+                let meaning = cause::of(&self.operation, &self.cause)?;
+                Some((meaning.why.into(), meaning.mend.into()))
+            }
+        }
+    }
+}
+
+/// Why the kernel does not take a rule, by the reader of policies.
+fn of_rule(rule: &str) -> (Cow<'static, str>, Cow<'static, str>) {
+    let kernel = crate::cmd::policy::running();
+    let found = check(format!("{rule}\n").as_bytes(), &kernel, Loading::File);
+    let version = kernel.version;
+    match found.into_iter().find(|found| found.severity == Severity::Error) {
+        Some(Diagnostic { message, hint, .. }) => {
+            let mend = hint.map_or("correct it; imactl policy check FILE tells of others".into(), Cow::from);
+            (message.into(), mend)
+        }
+        None => (
+            format!(
+                "nothing is wrong with it for Linux {version} as imactl knows it: the kernel is \
+                 another one, or lacks what the rule names (a hash algorithm, a label of a \
+                 security module, a template)"
+            )
+            .into(),
+            "imactl policy check --kernel VERSION FILE, with the version of the kernel that refused it"
+                .into(),
+        ),
     }
 }
 
 /// Explains one line, which has to be a record.
-pub(super) fn explain_line(line: &[u8], output: &mut Output) -> Result<Outcome> {
+pub(super) fn explain_line(
+    line: &[u8],
+    known: &[Certificate],
+    output: &mut Output,
+) -> Result<Outcome> {
+    if let Some(missing) = MissingKey::parse(line) {
+        tell_missing(missing, 1, known, output)?;
+        return Ok(Outcome::Finding);
+    }
     let record = Record::parse(line)
         .with_context(|| format!("--audit: malformed record: {}", String::from_utf8_lossy(line)))?;
     let Some(record) = record else {
@@ -82,45 +177,77 @@ pub(super) fn explain_line(line: &[u8], output: &mut Output) -> Result<Outcome> 
     }
 }
 
+/// What a log holds: how often, and in which line first.
+#[derive(Default)]
+struct Found {
+    refusals: BTreeMap<Refusal, (u64, u64)>,
+    missing: BTreeMap<MissingKey, (u64, u64)>,
+    records: u64,
+    malformed: u64,
+}
+
+impl Found {
+    fn take(&mut self, line: &[u8], number: u64) -> Result<(), ima_format::Error> {
+        if let Some(missing) = MissingKey::parse(line) {
+            self.missing.entry(missing).or_insert((number, 0)).1 += 1;
+            return Ok(());
+        }
+        if let Some(record) = Record::parse(line)? {
+            self.records += 1;
+            if let Some(refusal) = Refusal::of(&record) {
+                self.refusals.entry(refusal).or_insert((number, 0)).1 += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Explains each refusal in a log once, in the order in which they first appear.
-pub(super) fn explain_log(path: &Path, output: &mut Output) -> Result<Outcome> {
-    let name = path.display();
+pub(super) fn explain_log(
+    path: &Path,
+    known: &[Certificate],
+    output: &mut Output,
+) -> Result<Outcome> {
+    let name = path.display().to_string();
     let mut reader: Box<dyn BufRead> = match path.to_str() {
         Some("-") => Box::new(io::stdin().lock()),
-        _ => Box::new(BufReader::new(File::open(path).with_context(|| name.to_string())?)),
+        _ => Box::new(BufReader::new(File::open(path).with_context(|| name.clone())?)),
     };
-    let mut refusals: BTreeMap<Refusal, (u64, u64)> = BTreeMap::new();
-    let (mut records, mut malformed) = (0_u64, 0_u64);
+    let mut found = Found::default();
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
-        if reader.read_until(b'\n', &mut line).with_context(|| name.to_string())? == 0 {
+        if reader.read_until(b'\n', &mut line).with_context(|| name.clone())? == 0 {
             break;
         }
-        match Record::parse(&line) {
-            Ok(None) => {}
-            Ok(Some(record)) => {
-                records += 1;
-                if let Some(refusal) = Refusal::of(&record) {
-                    refusals.entry(refusal).or_insert((number, 0)).1 += 1;
-                }
-            }
-            Err(error) => {
-                malformed += 1;
-                let text = format!("{name}:{number}: malformed record: {error}");
-                output.complain(Style::Bad, "error:", &text);
-            }
+        if let Err(error) = found.take(&line, number) {
+            found.malformed += 1;
+            let error = format!("malformed record: {error}");
+            output.complain(Style::Bad, "error:", &format!("{name}:{number}: {error}"));
+            output.json(&JsonError { kind: "error", path: &name, line: number, error })?;
         }
     }
-    let mut sorted: Vec<_> = refusals.iter().collect();
-    sorted.sort_by_key(|(_, (first, _))| *first);
-    for (refusal, (_, times)) in &sorted {
+    sum_up(&found, known, output)
+}
+
+fn sum_up(found: &Found, known: &[Certificate], output: &mut Output) -> Result<Outcome> {
+    let mut refusals: Vec<_> = found.refusals.iter().collect();
+    refusals.sort_by_key(|(_, (first, _))| *first);
+    for (refusal, (_, times)) in &refusals {
         tell(refusal, *times, output)?;
     }
-    let refused = refusals.values().map(|(_, times)| times).sum();
-    let line = format!("{}, {}", count(records, "record"), count(refused, "refusal"));
+    let mut missing: Vec<_> = found.missing.iter().collect();
+    missing.sort_by_key(|(_, (first, _))| *first);
+    for (key, (_, times)) in &missing {
+        tell_missing(**key, *times, known, output)?;
+    }
+    let refused = refusals.iter().map(|(_, (_, times))| times).sum();
+    let mut line = format!("{}, {}", count(found.records, "record"), count(refused, "refusal"));
+    if !missing.is_empty() {
+        line += &format!(", {}", count(missing.len() as u64, "missing key"));
+    }
     output.line(Level::Normal, &line)?;
-    Ok(match (malformed, refusals.is_empty()) {
+    Ok(match (found.malformed, refusals.is_empty() && missing.is_empty()) {
         (1.., _) => Outcome::Failed,
         (0, false) => Outcome::Finding,
         (0, true) => Outcome::Good,
@@ -128,13 +255,13 @@ pub(super) fn explain_log(path: &Path, output: &mut Output) -> Result<Outcome> {
 }
 
 fn tell(refusal: &Refusal, times: u64, output: &mut Output) -> io::Result<()> {
-    let meaning = cause::of(&refusal.cause);
+    let meaning = refusal.meaning();
     output.json(&JsonRefusal {
         kind: "refusal",
         refusal,
         times,
-        why: meaning.map(|meaning| meaning.why),
-        mend: meaning.map(|meaning| meaning.mend),
+        why: meaning.as_ref().map(|(why, _)| &**why),
+        mend: meaning.as_ref().map(|(_, mend)| &**mend),
     })?;
     let what = refusal.name.as_deref().unwrap_or(&refusal.operation);
     let mut line = format!(
@@ -149,21 +276,71 @@ fn tell(refusal: &Refusal, times: u64, output: &mut Output) -> io::Result<()> {
     if let Some(uid) = refusal.uid {
         line += &format!(" of user {uid}");
     }
+    if let Some(user) = &refusal.user {
+        line += &format!(" of user {user}");
+    }
     if let Some(device) = &refusal.device {
         line += &format!(", on {device}");
     }
     line.push(')');
-    if times > 1 {
-        line += &format!(", {times} times");
-    }
+    line += &times_of(times);
     output.line(Level::Quiet, &line)?;
-    let (why, mend) = match meaning {
-        Some(meaning) => (meaning.why, meaning.mend),
-        None => (
-            "a cause that imactl does not know",
-            "look it up in security/integrity of the kernel's source",
+    let (why, mend) = meaning.unwrap_or((
+        "a cause that imactl does not know".into(),
+        "look it up in security/integrity of the kernel's source".into(),
+    ));
+    reasons(&why, &mend, output)
+}
+
+/// A key that the kernel did not find, and the certificate at hand that has it.
+fn tell_missing(
+    missing: MissingKey,
+    times: u64,
+    known: &[Certificate],
+    output: &mut Output,
+) -> io::Result<()> {
+    let MissingKey { key_id, blacklisted } = missing;
+    let certificate = known.iter().find(|certificate| certificate.key_id() == key_id);
+    let subject = certificate.map(|certificate| certificate.subject().to_string());
+    let (why, mend) = match (blacklisted, &subject) {
+        (true, _) => (
+            "a file is signed by a key that is in .ima_blacklist".to_owned(),
+            "sign the file with another key: imactl sign --keys DIR FILE",
+        ),
+        (false, Some(subject)) => (
+            format!("a file is signed by this key ({subject}), which the kernel's keyring did not hold"),
+            "imactl keys load CERT, or put it into /etc/keys as x509_ima_NAME.der for the next boot",
+        ),
+        (false, None) => (
+            "a file is signed by this key, which the kernel's keyring did not hold".to_owned(),
+            "find the certificate (--cert tells whose it is) and load it: imactl keys load CERT; or sign the file again",
         ),
     };
+    output.json(&JsonMissingKey {
+        kind: "missing-key",
+        key_id: key_id.to_string(),
+        blacklisted,
+        times,
+        certificate: subject.as_deref(),
+        why: &why,
+        mend,
+    })?;
+    let word = if blacklisted { "blacklisted" } else { "not found" };
+    let key = output.paint(Style::Bold, &format!("key {key_id}"));
+    let line = format!("{key}: {}{}", output.paint(Style::Bad, word), times_of(times));
+    output.line(Level::Quiet, &line)?;
+    reasons(&why, mend, output)
+}
+
+fn times_of(times: u64) -> String {
+    if times > 1 {
+        format!(", {times} times")
+    } else {
+        String::new()
+    }
+}
+
+fn reasons(why: &str, mend: &str, output: &mut Output) -> io::Result<()> {
     output.line(Level::Quiet, &format!("  why   {why}"))?;
     output.line(Level::Quiet, &format!("  mend  {mend}"))
 }

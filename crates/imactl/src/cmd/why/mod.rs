@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 use ima::key::certificate::Certificate;
-use ima::system::Machine;
+use ima::system::{Machine, Members};
 
 use super::policy::Loaded;
 use crate::args::KeyringArgs;
@@ -48,11 +48,14 @@ pub(crate) struct WhyArgs {
 impl WhyArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
         let mut outcome = Outcome::Good;
-        for line in &self.audit {
-            outcome = outcome.max(log::explain_line(line.as_bytes(), output)?);
-        }
-        if let Some(path) = &self.audit_log {
-            outcome = outcome.max(log::explain_log(path, output)?);
+        if !self.audit.is_empty() || self.audit_log.is_some() {
+            let known = self.certificates(output)?;
+            for line in &self.audit {
+                outcome = outcome.max(log::explain_line(line.as_bytes(), &known, output)?);
+            }
+            if let Some(path) = &self.audit_log {
+                outcome = outcome.max(log::explain_log(path, &known, output)?);
+            }
         }
         if !self.files.is_empty() {
             outcome = outcome.max(self.explain_files(output)?);
@@ -80,7 +83,8 @@ impl WhyArgs {
         let grounds = file::Grounds {
             loaded: &loaded,
             kernel: &kernel,
-            mode: status.appraise,
+            appraisal: status.appraisal,
+            evm: status.evm,
             trust: &trust,
             ask: self.ask,
         };
@@ -107,25 +111,50 @@ impl WhyArgs {
 
 /// Which keys the kernel trusts, as far as it shows them.
 struct Trust {
-    /// Key ids in `.ima` (or `_ima`, on kernels without); `None` where that may not be read.
-    held: Option<Vec<ima::KeyId>>,
+    /// What is in `.ima` (or `_ima`, on kernels without).
+    held: Held,
     trusted: Vec<Certificate>,
     others: Vec<Certificate>,
 }
 
+/// What is known of the keys in a keyring.
+#[derive(Debug, PartialEq, Eq)]
+enum Held {
+    /// Their ids.
+    Keys(Vec<ima::KeyId>),
+    /// There is no such keyring: what is asked is what would be.
+    NoKeyring,
+    /// They cannot be seen.
+    Unseen,
+}
+
 impl Trust {
     fn of(status: &ima::system::Status, known: Vec<Certificate>, output: &mut Output) -> Self {
-        let ima = |name: &str| status.keyrings.iter().find(|keyring| keyring.name == name);
-        let keys = ima(".ima").or_else(|| ima("_ima")).and_then(|keyring| keyring.keys.as_ref());
-        match keys {
-            Some(keys) => {
+        let named = |name: &str| {
+            let mut found = status.keyrings.iter().filter(|keyring| keyring.name == name);
+            found.next().map_or(&Members::Absent, |keyring| &keyring.members)
+        };
+        let members = match named(".ima") {
+            Members::Absent => named("_ima"),
+            members => members,
+        };
+        match members {
+            Members::Keys(keys) => {
                 let held: Vec<_> = keys.iter().filter_map(|key| key.key_id).collect();
                 let (trusted, others) = ima::why::split_by_trust(known, &held);
-                Self { held: Some(held), trusted, others }
+                Self { held: Held::Keys(held), trusted, others }
             }
-            None => {
-                output.warn("the .ima keyring cannot be read: all certificates at hand are taken for trusted");
-                Self { held: None, trusted: known, others: Vec::new() }
+            Members::Absent => {
+                output.warn(
+                    "there is no .ima keyring: all certificates at hand are taken for trusted",
+                );
+                Self { held: Held::NoKeyring, trusted: known, others: Vec::new() }
+            }
+            Members::Hidden | Members::Unreadable => {
+                output.warn(
+                    "the .ima keyring cannot be read (root?): whether it holds a key is not known",
+                );
+                Self { held: Held::Unseen, trusted: known, others: Vec::new() }
             }
         }
     }

@@ -81,6 +81,16 @@ const FORMS: &[(&str, &[&str])] = &[
         "ext4 with meta groups",
         &["-t", "ext4", "-O", "meta_bg,^resize_inode", "-g", "512", "-b", "1024"],
     ),
+    (
+        "ext4 with clusters of small blocks",
+        &["-t", "ext4", "-b", "1024", "-O", "bigalloc", "-C", "16384"],
+    ),
+    (
+        "ext4 with clusters and meta groups",
+        &["-t", "ext4", "-b", "1024", "-O", "bigalloc,meta_bg,^resize_inode", "-C", "16384"],
+    ),
+    ("ext4 with quota", &["-t", "ext4", "-O", "project,quota", "-I", "256"]),
+    ("ext4 with project numbers", &["-t", "ext4", "-O", "project", "-I", "256"]),
     ("ext4 without extents", &["-t", "ext4", "-O", "^extent,^64bit,^flex_bg"]),
 ];
 

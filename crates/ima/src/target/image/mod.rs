@@ -103,6 +103,12 @@ pub enum ImageError {
     /// debugfs is not there, or cannot be run.
     #[error("cannot run debugfs: {0}")]
     Debugfs(io::Error),
+    /// e2fsck is not there, or cannot be run.
+    #[error("cannot run e2fsck: {0}")]
+    E2fsck(io::Error),
+    /// e2fsck could not count the quotas.
+    #[error("its quotas cannot be counted: e2fsck says: {0}")]
+    Quotas(String),
     /// sqfs2tar is not there, or cannot be run.
     #[error("cannot run sqfs2tar: {0}")]
     Sqfs2tar(io::Error),
@@ -130,9 +136,10 @@ impl ImageError {
     pub fn hint(&self) -> Option<&'static str> {
         use ima_format::ext4::Fault;
         Some(match self {
-            Self::Debugfs(_) => {
+            Self::Debugfs(_) | Self::E2fsck(_) => {
                 "install e2fsprogs, or sign the tar archive that the image is made of"
             }
+            Self::Quotas(_) => "mend it with e2fsck -f, or make it without the feature quota",
             Self::Sqfs2tar(_) => "install squashfs-tools-ng",
             Self::NotWritten { .. } => {
                 "is there room? resize2fs makes the image larger; make it with -I 512, or use a \

@@ -157,6 +157,18 @@ pub trait Disk {
     /// Fills `buffer` from an offset.
     fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Self::Error>;
 
+    /// Is told of zeros that will be given out and lie nowhere, and may refuse them; `at` is
+    /// where the size of their file stands.
+    ///
+    /// # Errors
+    /// More than [`HOLES_MAX`] of them, unless it is implemented otherwise.
+    fn zeros(&self, count: u64, at: u64) -> Result<(), Self::Error> {
+        match count {
+            0..=HOLES_MAX => Ok(()),
+            _ => Err(self.malformed(at, Fault::Holes(count).into())),
+        }
+    }
+
     /// The error for a defect at an offset.
     fn malformed(&self, offset: u64, kind: ErrorKind) -> Self::Error;
 }

@@ -212,6 +212,23 @@ pub fn left_over(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// A directory where temporary files are kept in general, for its owner alone, removed when
+/// dropped.
+#[derive(Debug)]
+pub(crate) struct Scratch(StoreDirectory);
+
+impl Scratch {
+    /// A directory in `$TMPDIR`, else `/tmp`.
+    pub(crate) fn new() -> io::Result<Self> {
+        StoreDirectory::new(&std::env::temp_dir(), PREFIX).map(Self)
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
 /// A directory in which a key store is made, for its owner alone, removed when dropped.
 #[derive(Debug)]
 pub(crate) struct StoreDirectory {
@@ -222,9 +239,13 @@ pub(crate) struct StoreDirectory {
 impl StoreDirectory {
     /// A directory in `parent`.
     pub(crate) fn in_directory(parent: &Path) -> io::Result<Self> {
+        Self::new(parent, STORE_PREFIX)
+    }
+
+    fn new(parent: &Path, prefix: &str) -> io::Result<Self> {
         let mut named = named();
         let directory = tempfile::Builder::new()
-            .prefix(STORE_PREFIX)
+            .prefix(prefix)
             .permissions(Permissions::from_mode(0o700))
             .tempdir_in(parent)?;
         named.insert(directory.path().to_owned());

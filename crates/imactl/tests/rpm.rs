@@ -393,7 +393,9 @@ fn a_package_is_whole_whenever_the_run_is_killed() {
     let signed = fs::read(&target).unwrap();
     for round in 0..15 {
         fs::copy(&package, &target).unwrap();
-        killed(args!["sign", "--keys", keys, target], Signal::KILL, 40 * round);
+        let mut sign = imactl();
+        sign.args(args!["sign", "--keys", keys, target]);
+        killed(&mut sign, Signal::KILL, 40 * round);
         let now = fs::read(&target).unwrap();
         assert!(now == original || now == signed, "round {round}");
         // what is left over bears no package's name

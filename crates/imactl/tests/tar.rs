@@ -386,10 +386,10 @@ fn nothing_bears_the_name_of_a_result_that_is_not_whole() {
     stdin.write_all(&bytes[..bytes.len() / 2]).unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
     let begun = || {
-        let entries = fs::read_dir(directory.path()).unwrap();
-        entries
-            .filter_map(Result::ok)
-            .any(|entry| entry.file_name().to_string_lossy().starts_with(".imactl-"))
+        // a file without a name, where there is such a thing
+        let open = fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap();
+        let mut open = open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        open.any(|file| file.starts_with(directory.path()))
     };
     while !begun() && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(5));

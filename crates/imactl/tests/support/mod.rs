@@ -64,15 +64,9 @@ pub fn finish(command: &mut Command) -> Run {
     }
 }
 
-/// Runs the program, and ends it by a signal after some time; whether it was still there.
-pub fn killed<S: AsRef<OsStr>>(
-    args: impl IntoIterator<Item = S>,
-    signal: rustix::process::Signal,
-    milliseconds: u64,
-) -> bool {
-    let mut command = imactl();
-    command.args(args).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child = command.spawn().unwrap();
+/// Runs a command, and ends it by a signal after some time; whether it was still there.
+pub fn killed(command: &mut Command, signal: rustix::process::Signal, milliseconds: u64) -> bool {
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     std::thread::sleep(std::time::Duration::from_millis(milliseconds));
     let id = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(id, signal).unwrap();

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use super::ImageError;
+use crate::temporary::Scratch;
 
 /// What is to become of a file's label.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub(super) struct Change {
 /// Makes the changes in an image; `time` is what it shall bear as the time of its last
 /// write. Returns what debugfs said; whether it did it all, only the image tells.
 pub(super) fn apply(image: &Path, changes: &[Change], time: u32) -> Result<String, ImageError> {
-    let directory = tempfile::tempdir().map_err(ImageError::Batch)?;
+    let directory = Scratch::new().map_err(ImageError::Batch)?;
     let mut batch = format!("set_current_time @{time}\n");
     for Change { inode, label, .. } in changes {
         // writing to a string does not fail

@@ -662,7 +662,7 @@ fn packages_archives_and_images_are_signed_by_a_token() {
         }
     }
     // a token that goes away midway: an error, and what was there stays
-    token.behaves(&[("SHIM_REMOVED_AFTER", "2")]);
+    token.behaves(&[("SHIM_REMOVED_AFTER", "1")]);
     for container in [&rpm, &tar, &image] {
         let before = fs::read(container).unwrap();
         let uri = token.uri("object=p-256");

@@ -118,6 +118,97 @@ impl Content {
     }
 }
 
+/// What a name says of a file's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    /// An RPM package.
+    Package,
+    /// A tar archive, compressed or not.
+    Tar,
+    /// An image of a file system, or of a disc.
+    Image,
+    /// A cpio archive.
+    Cpio,
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Package => "a package",
+            Self::Tar => "a tar archive",
+            Self::Image => "an image",
+            Self::Cpio => "a cpio archive",
+        })
+    }
+}
+
+impl Named {
+    /// What a file is called, by the end of its name.
+    pub fn of(name: &[u8]) -> Option<Self> {
+        const COMPRESSED: [&[u8]; 10] =
+            [b"gz", b"bz2", b"xz", b"zst", b"zstd", b"lzma", b"lz4", b"lz", b"lzo", b"z"];
+        let name = name.to_ascii_lowercase();
+        let mut words = name.rsplit(|byte| *byte == b'.');
+        let last = words.next().unwrap_or_default();
+        let inner = match COMPRESSED.contains(&last) {
+            true => words.next().unwrap_or_default(),
+            false => last,
+        };
+        // a name that is nothing but an extension is no extension
+        words.next()?;
+        Some(match inner {
+            b"rpm" => Self::Package,
+            b"tar" | b"tgz" | b"tbz" | b"tbz2" | b"txz" | b"tzst" | b"tlz" => Self::Tar,
+            b"img" | b"ext2" | b"ext3" | b"ext4" | b"squashfs" | b"sqfs" | b"erofs" | b"wic"
+            | b"iso" => Self::Image,
+            b"cpio" => Self::Cpio,
+            _ => return None,
+        })
+    }
+}
+
+/// What no command here deals with, and what is taken for something else easily.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Foreign {
+    /// A disc with partitions: `EFI PART` at 512 or 4096 (GPT), or `55 aa` at 510 behind a
+    /// table whose first entry makes sense (MBR).
+    Partitions,
+    /// LZ4: a frame (`04 22 4d 18`), or the kernel's older form (`02 21 4c 18`).
+    Lz4,
+    /// cpio: `070701`, `070702`, `070707`, or 070707 as a number of 16 bits.
+    Cpio,
+}
+
+impl Foreign {
+    /// What a file that begins with `head` holds, where it is one of these.
+    pub fn of(head: &[u8]) -> Option<Self> {
+        let starts = |magic: &[u8]| head.starts_with(magic);
+        let gpt = |at: usize| head.get(at..).is_some_and(|rest| rest.starts_with(b"EFI PART"));
+        if gpt(512) || gpt(4096) || is_mbr(head) {
+            return Some(Self::Partitions);
+        }
+        if starts(&[0x04, 0x22, 0x4d, 0x18]) || starts(&[0x02, 0x21, 0x4c, 0x18]) {
+            return Some(Self::Lz4);
+        }
+        let number = starts(&[0xc7, 0x71]) || starts(&[0x71, 0xc7]);
+        let text = [b"070701", b"070702", b"070707"].iter().any(|magic| starts(*magic));
+        (number || text).then_some(Self::Cpio)
+    }
+}
+
+/// Whether a partition table is there: entries that are active or not, and one that is used.
+fn is_mbr(head: &[u8]) -> bool {
+    let entries = head.get(446..510).unwrap_or_default();
+    let mut entries = entries.chunks(16);
+    let sane = entries.clone().all(|entry| matches!(entry.first(), Some(0 | 0x80)));
+    let used = entries.any(|entry| {
+        let kind = entry.get(4).copied().unwrap_or_default();
+        let size = entry.get(12..16).unwrap_or_default();
+        kind != 0 && size.iter().any(|byte| *byte != 0)
+    });
+    sane && used && head.get(510..512) == Some(&[0x55, 0xaa])
+}
+
 /// Whether a tar header of version 7 is there, which has a check sum and no magic number.
 fn is_v7_tar(head: &[u8]) -> bool {
     let Some(header) = head.get(..512) else { return false };
@@ -184,6 +275,40 @@ mod tests {
         for head in [&b""[..], b"\x7fELF", b"#!/bin/sh\n", b"BZh0", &[0; HEAD_SIZE]] {
             assert_eq!(Content::of(head), None, "{head:?}");
         }
+    }
+
+    #[test]
+    fn names_say_what_a_file_should_hold() {
+        for (name, expected) in [
+            ("a.rpm", Some(Named::Package)),
+            ("root.tar", Some(Named::Tar)),
+            ("root.v2.TAR.lz4", Some(Named::Tar)),
+            ("root.tgz", Some(Named::Tar)),
+            ("core-image.ext4.gz", Some(Named::Image)),
+            ("disk.img", Some(Named::Image)),
+            ("initramfs.cpio.xz", Some(Named::Cpio)),
+            ("root.tar.sig", None),
+            ("notes.gz", None),
+            (".img", Some(Named::Image)),
+            ("img", None),
+            ("program", None),
+        ] {
+            assert_eq!(Named::of(name.as_bytes()), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_foreign_is_known() {
+        let mut mbr = at(510, &[0x55, 0xaa]);
+        assert_eq!(Foreign::of(&mbr), None, "a boot sector without partitions");
+        (mbr[446], mbr[450], mbr[459]) = (0x80, 0x83, 1);
+        assert_eq!(Foreign::of(&mbr), Some(Foreign::Partitions));
+        mbr[462] = 0x7f;
+        assert_eq!(Foreign::of(&mbr), None, "no table");
+        assert_eq!(Foreign::of(&at(512, b"EFI PART")), Some(Foreign::Partitions));
+        assert_eq!(Foreign::of(b"\x04\x22\x4d\x18"), Some(Foreign::Lz4));
+        assert_eq!(Foreign::of(b"070701"), Some(Foreign::Cpio));
+        assert_eq!(Foreign::of(&[0; HEAD_SIZE]), None);
     }
 
     #[test]

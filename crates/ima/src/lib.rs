@@ -15,6 +15,7 @@
 //! | [`why`] | why this machine refuses a file |
 //! | [`whole`] | files that are there whole, or not at all |
 //! | [`temporary`] | what is on disc before it has its place |
+//! | [`inheritance`] | what a file takes over from the one that it replaces |
 //! | [`initramfs`] | an initramfs with imactl-init |
 //! | [`compression`] | unpacking streams, within bounds |
 //! | [`system`] | this machine: its policy, keyrings, measurements |
@@ -26,6 +27,7 @@
 
 pub mod compression;
 pub mod digest;
+pub mod inheritance;
 pub mod initramfs;
 pub mod key;
 pub mod preflight;

@@ -8,16 +8,18 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{linkat, AtFlags, OFlags, CWD};
+use rustix::fs::{flock, linkat, AtFlags, FlockOperation, OFlags, CWD};
 use rustix::io::Errno;
 use tempfile::{NamedTempFile, TempDir};
+
+use crate::inheritance::inherit;
 
 /// What the names of temporary files begin with.
 pub const PREFIX: &str = ".imactl-";
@@ -109,6 +111,8 @@ impl Temporary {
             .make_in(or_here(path.parent()), |path| options.open(path))?;
         named.insert(file.path().to_owned());
         let name = Remembered(file.path().to_owned());
+        // held while this process lives: who comes upon it sees whether it is in use
+        flock(file.as_file(), FlockOperation::NonBlockingLockExclusive).ok();
         Ok(Self { file, name })
     }
 
@@ -137,6 +141,94 @@ impl Temporary {
     }
 }
 
+/// A file that has no name before it is whole, where the file system can do that, else a
+/// temporary one.
+#[derive(Debug)]
+pub enum Staged {
+    /// It has none.
+    Nameless(File),
+    /// It has one.
+    Named(Temporary),
+}
+
+impl Staged {
+    /// A file that will take the place of `path`, with these permissions under the umask.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn beside(path: &Path, permissions: u32) -> io::Result<Self> {
+        match nameless(or_here(path.parent()), permissions) {
+            Some(file) => Ok(Self::Nameless(file)),
+            None => Temporary::beside(path, permissions).map(Self::Named),
+        }
+    }
+
+    /// The open file, for reading and writing.
+    pub fn as_file(&self) -> &File {
+        match self {
+            Self::Nameless(file) => file,
+            Self::Named(temporary) => temporary.as_file(),
+        }
+    }
+
+    /// Puts it in its place, and in the place of what is there.
+    ///
+    /// # Errors
+    /// What the system said; what was at `path` before is still there then.
+    pub fn persist(self, path: &Path) -> io::Result<()> {
+        let file = match self {
+            Self::Named(temporary) => return temporary.persist(path),
+            Self::Nameless(file) => file,
+        };
+        match give_name(&file, path) {
+            Ok(()) => Ok(()),
+            // linking replaces nothing, renaming does
+            Err(Errno::EXIST) => replace(&file, path),
+            // without /proc, or on a file system that only seems to know it: with a name
+            Err(_) => {
+                let named = Temporary::beside(path, 0o600)?;
+                (&file).rewind()?;
+                io::copy(&mut &file, &mut named.as_file())?;
+                inherit(&file, named.as_file())?;
+                named.as_file().sync_all()?;
+                named.persist(path)
+            }
+        }
+    }
+}
+
+/// The temporary files in a directory that no process uses any more.
+pub fn left_over(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(or_here(Some(directory))).into_iter().flatten().flatten();
+    let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
+    let paths = files.map(|entry| entry.path()).filter(|path| is_temporary(path));
+    let unused = |path: &PathBuf| {
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
+        file.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared).is_ok())
+    };
+    let mut found: Vec<_> = paths.filter(unused).collect();
+    found.sort();
+    found
+}
+
+/// A directory where temporary files are kept in general, for its owner alone, removed when
+/// dropped.
+#[derive(Debug)]
+pub(crate) struct Scratch(StoreDirectory);
+
+impl Scratch {
+    /// A directory in `$TMPDIR`, else `/tmp`.
+    pub(crate) fn new() -> io::Result<Self> {
+        StoreDirectory::new(&std::env::temp_dir(), PREFIX).map(Self)
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
 /// A directory in which a key store is made, for its owner alone, removed when dropped.
 #[derive(Debug)]
 pub(crate) struct StoreDirectory {
@@ -147,9 +239,13 @@ pub(crate) struct StoreDirectory {
 impl StoreDirectory {
     /// A directory in `parent`.
     pub(crate) fn in_directory(parent: &Path) -> io::Result<Self> {
+        Self::new(parent, STORE_PREFIX)
+    }
+
+    fn new(parent: &Path, prefix: &str) -> io::Result<Self> {
         let mut named = named();
         let directory = tempfile::Builder::new()
-            .prefix(STORE_PREFIX)
+            .prefix(prefix)
             .permissions(Permissions::from_mode(0o700))
             .tempdir_in(parent)?;
         named.insert(directory.path().to_owned());
@@ -199,7 +295,13 @@ fn nameless(directory: &Path, permissions: u32) -> Option<File> {
         return None;
     }
     let flags = OFlags::TMPFILE.bits() as i32;
-    OpenOptions::new().write(true).mode(permissions).custom_flags(flags).open(directory).ok()
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .mode(permissions)
+        .custom_flags(flags)
+        .open(directory)
+        .ok()
 }
 
 /// Whether `pseudo` keeps account of files: it does so by their names, and links no file
@@ -248,6 +350,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_in_use_is_not_left_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let temporary = Temporary::beside(&directory.path().join("file"), 0o600).unwrap();
+        assert!(left_over(directory.path()).is_empty());
+        let stale = directory.path().join(".imactl-5uoi2M");
+        fs::write(&stale, b"").unwrap();
+        assert_eq!(left_over(directory.path()), [stale]);
+        drop(temporary);
+    }
+
+    #[test]
     fn a_file_is_written_and_written_over() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
@@ -259,6 +372,10 @@ mod tests {
         temporary.as_file().write_all(b"third").unwrap();
         temporary.persist(&path).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"third");
+        let staged = Staged::beside(&path, 0o600).unwrap();
+        staged.as_file().write_all(b"again").unwrap();
+        staged.persist(&path).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"again");
         drop(Temporary::beside(&path, 0o600).unwrap());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
         assert!(named().iter().all(|path| !path.starts_with(directory.path())));

@@ -9,12 +9,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{bail, Context, Result};
 use clap::{Args, ValueEnum};
 use ima::compression::Encoder;
-use ima::target::tar::Extent;
-use ima::target::tree::Place;
-use ima::temporary::Temporary;
-use ima_format::kind::{Compression, Kind};
+use ima::inheritance::{inherit, replaced};
+use ima::target::tar::{Archive, Extent};
+use ima::target::tree;
+use ima::temporary::{left_over, Staged, Temporary};
+use ima_format::kind::{Compression, Content, Kind};
 
 use crate::hint::hinted;
+use crate::kind::KindArgs;
 use crate::output::Output;
 
 /// Where the result is written
@@ -54,7 +56,13 @@ impl ResultArgs {
             _ => return Ok(()),
         };
         let message = format!("{given} means nothing for {kind}");
-        Err(hinted(message, "files of a tree are changed where they are; -o is for tar archives"))
+        Err(hinted(
+            message,
+            match kind {
+                Kind::Rpm => "--output-dir DIR writes packages into a directory, under their names",
+                _ => "files of a tree are changed where they are; -o is for archives and images",
+            },
+        ))
     }
 
     /// Whether standard output is the result.
@@ -124,7 +132,7 @@ fn told_by_name(path: &Path) -> Option<Option<Compression>> {
 }
 
 /// Opens a container: a file, or standard input.
-pub(crate) fn open(path: &Path) -> Result<Box<dyn Read + Send>> {
+fn open(path: &Path) -> Result<Box<dyn Read + Send>> {
     if is_stdio(path) {
         return Ok(Box::new(io::stdin()));
     }
@@ -135,11 +143,30 @@ pub(crate) fn open(path: &Path) -> Result<Box<dyn Read + Send>> {
     }
 }
 
+/// Opens an archive.
+pub(crate) fn open_archive(
+    path: &Path,
+    tree: tree::Tree,
+    kind: &KindArgs,
+) -> Result<Archive<'static>> {
+    let archive = Archive::open(open(path)?, tree.selection, tree.jobs);
+    let mut archive = archive.with_context(|| path.display().to_string())?;
+    archive.max_sparse = kind.max_sparse();
+    match archive.content().map(Content::kind) {
+        Some(other @ (Kind::Rpm | Kind::Image)) => {
+            let path = path.display();
+            let hint = "packages and images cannot be streamed: give the name of a file";
+            Err(hinted(format!("{path}: {other}, not a tar archive"), hint))
+        }
+        _ => Ok(archive),
+    }
+}
+
 /// Checks that labels are looked for in `security.ima`: containers have no other place.
-pub(crate) fn check_place(place: Place) -> Result<()> {
+pub(crate) fn check_place(place: tree::Place) -> Result<()> {
     match place {
-        Place::Security => Ok(()),
-        Place::User | Place::Detached => Err(hinted(
+        tree::Place::Security => Ok(()),
+        tree::Place::User | tree::Place::Detached => Err(hinted(
             "in archives and images labels are security.ima",
             "leave out --detached and --xattr-namespace",
         )),
@@ -148,28 +175,63 @@ pub(crate) fn check_place(place: Place) -> Result<()> {
 
 /// Where a result goes: nothing bears its name before it is whole.
 pub(crate) enum Destination {
-    File { temporary: Temporary, path: PathBuf },
+    File(Place),
     Stdout(io::Stdout),
     Nowhere,
 }
 
+/// A file's place, and who it is that stands there.
+pub(crate) struct Place {
+    path: PathBuf,
+    /// The file that is replaced, whose owner, mode and attributes the new one takes over.
+    replaced: Option<File>,
+    /// The permissions of a new one, under the umask.
+    permissions: u32,
+}
+
+impl Place {
+    /// Gives a file what the one has that it replaces, and sees to it that it is on disc.
+    fn complete(&self, file: &File) -> io::Result<()> {
+        if let Some(replaced) = &self.replaced {
+            inherit(replaced, file)?;
+        }
+        file.sync_all()
+    }
+
+    /// Where another's permissions follow, nobody else has to do with it before.
+    fn staged_permissions(&self) -> u32 {
+        match self.replaced {
+            Some(_) => 0o600,
+            None => self.permissions,
+        }
+    }
+
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+}
+
 impl Destination {
-    /// A file, in place of what has that name; it is the original's that it takes its mode of.
+    /// A file, in place of what has that name; a new one takes its permissions of the original.
     fn file(path: &Path, original: &Path) -> Result<Self> {
         // through a link, what it points to is replaced, and the link stays
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let metadata = fs::metadata(&path).or_else(|_| fs::metadata(original)).ok();
         if fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
             return Err(hinted(
                 format!("{}: not a regular file", path.display()),
                 "give -o FILE, or -o - for standard output",
             ));
         }
-        let mode = metadata.filter(|metadata| metadata.is_file());
-        let mode = mode.map_or(0o644, |metadata| metadata.permissions().mode() & 0o777);
-        let temporary =
-            Temporary::beside(&path, mode).with_context(|| path.display().to_string())?;
-        Ok(Self::File { temporary, path })
+        let replaced = replaced(&path).with_context(|| path.display().to_string())?;
+        let metadata = fs::metadata(original).ok().filter(|metadata| metadata.is_file());
+        let permissions = metadata.map_or(0o644, |metadata| metadata.permissions().mode() & 0o777);
+        Ok(Self::File(Place { path, replaced, permissions }))
+    }
+
+    /// Tells of what earlier runs left beside the place when they were killed.
+    pub(crate) fn tell_left_over(&self, output: &mut Output) {
+        let Self::File(place) = self else { return };
+        tell_left_over(place.path.parent().unwrap_or(Path::new("/")), output);
     }
 
     /// Has `edit` change a copy of `original`, and puts that in its place; `Nowhere`, the
@@ -179,13 +241,17 @@ impl Destination {
         original: &Path,
         edit: impl FnOnce(&Path) -> Result<T>,
     ) -> Result<T> {
-        let Self::File { temporary, path } = self else { return edit(original) };
+        let Self::File(place) = self else { return edit(original) };
+        let named = || place.name();
         let source = File::open(original).with_context(|| original.display().to_string())?;
+        // with a name, which debugfs wants
+        let temporary =
+            Temporary::beside(&place.path, place.staged_permissions()).with_context(named)?;
         ima::target::image::copy(&source, temporary.as_file())
             .with_context(|| format!("{}: cannot copy", original.display()))?;
         let edited = edit(temporary.path())?;
-        temporary.as_file().sync_all().with_context(|| path.display().to_string())?;
-        temporary.persist(&path).with_context(|| path.display().to_string())?;
+        place.complete(temporary.as_file()).with_context(named)?;
+        temporary.persist(&place.path).with_context(named)?;
         Ok(edited)
     }
 
@@ -211,13 +277,24 @@ impl Destination {
         match self {
             Self::Nowhere => write(&mut io::sink()),
             Self::Stdout(stdout) => packed(stdout.lock(), compression, jobs, write),
-            Self::File { temporary, path } => {
-                let written = packed(temporary.as_file(), compression, jobs, write)?;
-                temporary.as_file().sync_all().with_context(|| path.display().to_string())?;
-                temporary.persist(&path).with_context(|| path.display().to_string())?;
+            Self::File(place) => {
+                let named = || place.name();
+                let staged = Staged::beside(&place.path, place.staged_permissions());
+                let staged = staged.with_context(named)?;
+                let written = packed(staged.as_file(), compression, jobs, write)?;
+                place.complete(staged.as_file()).with_context(named)?;
+                staged.persist(&place.path).with_context(named)?;
                 Ok(written)
             }
         }
+    }
+}
+
+/// Tells of what earlier runs left in a directory when they were killed.
+pub(crate) fn tell_left_over(directory: &Path, output: &mut Output) {
+    for path in left_over(directory) {
+        let path = path.display();
+        output.warn(&format!("{path}: left by a run that was killed; nobody uses it any more"));
     }
 }
 

@@ -1,14 +1,15 @@
 //! What the paths of a command line hold: told by content, unless `--kind` says it.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use ima::target::kind_of;
 use ima::target::rpm::{Directories, Packages};
 use ima::target::tree::{Only, Tree};
-use ima_format::kind::Kind;
+use ima::target::{kind_of, mismatch, Mismatch, MAX_SPARSE};
+use ima_format::kind::{Foreign, Kind, Named};
 
 use crate::args::TreeArgs;
 use crate::container::is_stdio;
@@ -25,6 +26,25 @@ pub(crate) struct KindArgs {
     /// In directories, deal with the RPM packages that are there, not with the files
     #[arg(short, long)]
     recursive: bool,
+    /// How many zeros in the holes of sparse files are read in an archive or image (k, M, G, T:
+    /// powers of 1024) [default: 16G]
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Archives and images")]
+    max_sparse: Option<u64>,
+}
+
+/// Reads a size in bytes: `4096`, `64k`, `16G`.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|last: char| last.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].trim_end_matches("iB") {
+        "" => 0,
+        "k" | "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        unit => return Err(format!("no unit {unit:?}: k, M, G, T")),
+    };
+    let number: u64 = digits.parse().map_err(|error| format!("{error}"))?;
+    number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -38,6 +58,14 @@ enum KindArg {
 impl KindArgs {
     /// What the paths hold: one kind, since one run deals with one.
     pub(crate) fn resolve(&self, tree: &TreeArgs) -> Result<Kind> {
+        let kind = self.told(tree)?;
+        if matches!(kind, Kind::Tree | Kind::Rpm) {
+            refuse_options(kind, &[(self.max_sparse.is_some(), "--max-sparse")])?;
+        }
+        Ok(kind)
+    }
+
+    fn told(&self, tree: &TreeArgs) -> Result<Kind> {
         match self.kind {
             Some(KindArg::Tree) if self.recursive => refuse_recursive("--kind tree"),
             Some(KindArg::Tar) if self.recursive => refuse_recursive("--kind tar"),
@@ -51,9 +79,21 @@ impl KindArgs {
         }
     }
 
+    /// How many zeros of sparse files are read.
+    pub(crate) fn max_sparse(&self) -> u64 {
+        self.max_sparse.unwrap_or(MAX_SPARSE)
+    }
+
     /// The packages that are meant.
     pub(crate) fn packages(&self, tree: &TreeArgs) -> Result<Packages> {
-        let Tree { roots, selection, jobs } = tree.resolve()?;
+        let Tree { mut roots, selection, jobs } = tree.resolve()?;
+        for root in &mut roots {
+            // a link stands for the package that it leads to, which is what is replaced
+            let is_link = fs::symlink_metadata(&*root).is_ok_and(|metadata| metadata.is_symlink());
+            if is_link && fs::metadata(&*root).is_ok_and(|metadata| metadata.is_file()) {
+                *root = fs::canonicalize(&*root).with_context(|| root.display().to_string())?;
+            }
+        }
         let only_some = selection.only != Only::All;
         refuse_options(Kind::Rpm, &[(only_some, "--only")])?;
         let directories = match self.recursive {
@@ -85,9 +125,10 @@ fn told_by_content(tree: &TreeArgs) -> Result<Kind> {
         };
         // not through a link, which is refused in its turn
         let is_file = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file());
-        if kind == Kind::Tree && is_file {
-            check_name(path)?;
-        }
+        let kind = match kind {
+            Kind::Tree if is_file => check_name(path)?,
+            kind => kind,
+        };
         match found {
             None => found = Some((path, kind)),
             Some((_, first)) if first == kind => {}
@@ -101,16 +142,43 @@ fn told_by_content(tree: &TreeArgs) -> Result<Kind> {
     Ok(found.map_or(Kind::Tree, |(_, kind)| kind))
 }
 
-/// Refuses a plain file that is called a package: it is broken, or cut short, and to sign it
-/// as a file is not what is meant.
-fn check_name(path: &Path) -> Result<()> {
-    match path.extension() {
-        Some(extension) if extension == "rpm" => Err(hinted(
-            format!("{}: called a package, but its content is none", path.display()),
+/// What a file is that is no container by its content. Refuses one that is called a container:
+/// it is broken, cut short, or of a kind that is not dealt with, and to sign it as a plain file
+/// is not what is meant.
+fn check_name(path: &Path) -> Result<Kind> {
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    let Some(named) = Named::of(name) else { return Ok(Kind::Tree) };
+    let found = mismatch(path).with_context(|| path.display().to_string())?;
+    let (what, hint) = match found {
+        Mismatch::Zeros if named == Named::Tar => return Ok(Kind::Tar),
+        Mismatch::Foreign(Foreign::Partitions) => (
+            "a disc with partitions, which is not taken apart".to_owned(),
+            "sign each partition's own image before wic or genimage puts them together, or the \
+             partition as a device (losetup --partscan); --kind tree takes the disc for a plain \
+             file",
+        ),
+        Mismatch::Foreign(Foreign::Lz4) => (
+            "compressed by lz4, which is not read".to_owned(),
+            "unpack it first (lz4 -d); --kind tree takes it for a plain file",
+        ),
+        Mismatch::Foreign(Foreign::Cpio) => (
+            "a cpio archive, which holds no attributes".to_owned(),
+            "--kind tree takes it for a plain file, as for an initramfs that kexec loads",
+        ),
+        Mismatch::Packed(compression, content) => (
+            format!("{}, compressed by {compression}", content.kind()),
+            "unpack it first; --kind tree takes it for a plain file",
+        ),
+        Mismatch::NotUnpacked(compression) => (
+            format!("compressed by {compression}, and does not unpack"),
             "is it whole? --kind tree takes it for a plain file",
-        )),
-        _ => Ok(()),
-    }
+        ),
+        Mismatch::Zeros | Mismatch::Unknown => (
+            format!("called {named}, but its content is none"),
+            "is it whole? --kind tree takes it for a plain file",
+        ),
+    };
+    Err(hinted(format!("{}: {what}", path.display()), hint))
 }
 
 /// Refuses the first of these options that was given: they mean nothing for this kind.

@@ -81,6 +81,16 @@ const FORMS: &[(&str, &[&str])] = &[
         "ext4 with meta groups",
         &["-t", "ext4", "-O", "meta_bg,^resize_inode", "-g", "512", "-b", "1024"],
     ),
+    (
+        "ext4 with clusters of small blocks",
+        &["-t", "ext4", "-b", "1024", "-O", "bigalloc", "-C", "16384"],
+    ),
+    (
+        "ext4 with clusters and meta groups",
+        &["-t", "ext4", "-b", "1024", "-O", "bigalloc,meta_bg,^resize_inode", "-C", "16384"],
+    ),
+    ("ext4 with quota", &["-t", "ext4", "-O", "project,quota", "-I", "256"]),
+    ("ext4 with project numbers", &["-t", "ext4", "-O", "project", "-I", "256"]),
     ("ext4 without extents", &["-t", "ext4", "-O", "^extent,^64bit,^flex_bg"]),
 ];
 
@@ -186,6 +196,36 @@ fn an_image_without_room_is_told_and_stays() {
     assert!(refused.stderr.contains("the attribute was not written"), "{}", refused.stderr);
     assert!(refused.stderr.contains("hint: is there room?"), "{}", refused.stderr);
     assert!(fs::read(&image).unwrap() == before);
+}
+
+#[test]
+fn a_full_attribute_block_is_told_from_a_full_image() {
+    let directory = directory();
+    let keys = store(directory.path(), "rsa-4096");
+    let image = directory.path().join("image");
+    let root = directory.path().join("root");
+    write_tree(&root, &[("file", b"file")]);
+    let options = ["-t", "ext4", "-b", "1024", "-I", "128", "-O", "^has_journal"];
+    let Some(()) = make(&root, &image, &options) else { return };
+    let value = directory.path().join("value");
+    fs::write(&value, [7; 700]).unwrap();
+    let request = format!("ea_set -f {} /file user.large", value.display());
+    finish(Command::new("debugfs").args(["-w", "-R", &request]).arg(&image)).exits(0);
+    let refused = run(args!["sign", "--keys", keys, image]).exits(2);
+    assert!(refused.stderr.contains("-O ea_inode"), "{}", refused.stderr);
+}
+
+#[test]
+fn zeros_of_sparse_files_are_read_within_bounds() {
+    let directory = directory();
+    let keys = store(directory.path(), "p-256");
+    let (root, image) = (directory.path().join("root"), directory.path().join("image"));
+    fs::create_dir(&root).unwrap();
+    File::create(root.join("sparse")).unwrap().set_len(10 << 30).unwrap();
+    let Some(()) = make(&root, &image, &["-t", "ext4", "-b", "4096"]) else { return };
+    let refused = run(args!["sign", "--max-sparse", "9GiB", "--keys", keys, image]).exits(2);
+    assert!(refused.stderr.contains("10737418240 bytes of zeros"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("hint: --max-sparse"), "{}", refused.stderr);
 }
 
 #[test]

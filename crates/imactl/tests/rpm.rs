@@ -5,9 +5,9 @@ mod support;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
+use rustix::process::Signal;
 use support::*;
 
 /// Files of many kinds, and `%{extra}` more.
@@ -161,16 +161,11 @@ fn openpgp_signatures_stay_valid() {
     assert!(before.starts_with("Some(0)") && before.contains("Signature, key ID"), "{before}");
     for reserved in [&[][..], &["--reserved-space"]] {
         let keys = store_once(directory.path(), "p-256");
-        let with = |verb: &str, more: &[&OsString]| {
-            let reserved = reserved.iter().map(OsString::from);
-            let more = more.iter().map(|arg| (*arg).clone());
-            let args = [verb.into()].into_iter().chain(reserved).chain(more);
-            run(args.chain([package.clone().into()])).exits(0);
-        };
-        with("sign", &[&"--keys".into(), &keys.clone().into()]);
+        let args = args!["sign", "--keys", keys, package].to_vec();
+        run(args.into_iter().chain(reserved.iter().map(OsString::from))).exits(0);
         assert_signed(&package, &keys);
         assert_eq!(check(&package, &database), before);
-        with("clear", &[]);
+        run(args!["clear", package]).exits(0);
         assert!(fs::read(&package).unwrap() == original, "{reserved:?}");
     }
     let mut gpgconf = Command::new("gpgconf");
@@ -200,7 +195,7 @@ fn the_reserved_space_keeps_the_size_where_it_suffices() {
         let signed = fs::metadata(&package).unwrap().len();
         assert_eq!(signed == original.len() as u64, fits, "{signed}");
         if fits {
-            run(args!["clear", "--reserved-space", package]).exits(0);
+            run(args!["clear", package]).exits(0);
             assert!(fs::read(&package).unwrap() == original);
         }
     }
@@ -398,20 +393,13 @@ fn a_package_is_whole_whenever_the_run_is_killed() {
     let signed = fs::read(&target).unwrap();
     for round in 0..15 {
         fs::copy(&package, &target).unwrap();
-        let mut child = imactl()
-            .args(args!["sign", "--keys", keys, target])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        std::thread::sleep(Duration::from_millis(40 * round));
-        child.kill().unwrap();
-        child.wait().unwrap();
+        let mut sign = imactl();
+        sign.args(args!["sign", "--keys", keys, target]);
+        killed(&mut sign, Signal::KILL, 40 * round);
         let now = fs::read(&target).unwrap();
         assert!(now == original || now == signed, "round {round}");
         // what is left over bears no package's name
-        for entry in fs::read_dir(&work).unwrap() {
-            let name = entry.unwrap().file_name().into_string().unwrap();
+        for name in names(&work) {
             assert!(name == "sample.rpm" || name.starts_with(".imactl-"), "{name}");
         }
     }

@@ -386,10 +386,10 @@ fn nothing_bears_the_name_of_a_result_that_is_not_whole() {
     stdin.write_all(&bytes[..bytes.len() / 2]).unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
     let begun = || {
-        let entries = fs::read_dir(directory.path()).unwrap();
-        entries
-            .filter_map(Result::ok)
-            .any(|entry| entry.file_name().to_string_lossy().starts_with(".imactl-"))
+        // a file without a name, where there is such a thing
+        let open = fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap();
+        let mut open = open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        open.any(|file| file.starts_with(directory.path()))
     };
     while !begun() && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(5));
@@ -452,4 +452,28 @@ fn memory_does_not_grow_with_a_member() {
         assert_eq!(written > HUGE, passes, "{args:?} {options:?}");
         assert!(peak > 0 && peak < 64 << 20, "{args:?} {options:?}: {} MiB", peak >> 20);
     }
+}
+
+#[test]
+fn zeros_of_sparse_files_are_read_within_bounds() {
+    let directory = directory();
+    let keys = store(directory.path(), "p-256");
+    let root = directory.path().join("root");
+    fs::create_dir(&root).unwrap();
+    for name in ["a", "b"] {
+        let sparse = File::create(root.join(name)).unwrap();
+        sparse.set_len(10 << 30).unwrap();
+    }
+    let archive = directory.path().join("archive.tar");
+    let Some(()) = pack(&root, &archive, &["-S", "--format=pax"]) else { return };
+    let signed = directory.path().join("signed.tar");
+    let refused =
+        sign(&keys, &archive, &signed, &["--exclude", "a", "--max-sparse", "9G"]).exits(2);
+    assert!(refused.stderr.contains("./b: with it sparse files have 10737418240"), "{refused:?}");
+    assert!(refused.stderr.contains("hint: --max-sparse"), "{}", refused.stderr);
+    assert!(!signed.exists());
+    // what is not read does not count
+    let options = ["--exclude", "?", "--max-sparse", "1k"];
+    sign(&keys, &archive, &signed, &options).exits(0);
+    run(args!["clear", archive]).exits(0);
 }

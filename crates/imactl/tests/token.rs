@@ -641,3 +641,35 @@ fn what_is_on_a_token_is_shown() {
     let text = token.imactl(args).exits(0).stdout;
     assert!(text.contains("p-384") && text.contains("its public half is not there"), "{text}");
 }
+
+#[test]
+fn packages_archives_and_images_are_signed_by_a_token() {
+    let Some(mut token) = token() else { return };
+    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/rpm/format_6.rpm");
+    let (rpm, tar, image) = (token.path("p.rpm"), token.path("a.tar"), token.path("i.ext4"));
+    fs::copy(package, &rpm).unwrap();
+    let (Some(mut pack), Some(mut mke2fs)) = (tool("tar"), tool("mke2fs")) else { return };
+    finish(pack.arg("-C").arg(token.path("files")).arg("-cf").arg(&tar).arg(".")).exits(0);
+    mke2fs.args(["-q", "-F", "-t", "ext4", "-d"]).arg(token.path("files"));
+    finish(mke2fs.arg(&image).arg("8M")).exits(0);
+    for label in ["rsa-2048", "p-256"] {
+        let certificate = token.certificate(label);
+        for container in [&rpm, &tar, &image] {
+            let uri = token.uri(&format!("object={label}"));
+            let args = args!["sign", "--passphrase-env", "PIN", "--key", uri, container];
+            token.imactl(args).exits(0);
+            run(args!["verify", "--cert", certificate, container]).exits(0);
+        }
+    }
+    // a token that goes away midway: an error, and what was there stays
+    token.behaves(&[("SHIM_REMOVED_AFTER", "1")]);
+    for container in [&rpm, &tar, &image] {
+        let before = fs::read(container).unwrap();
+        let uri = token.uri("object=p-256");
+        let args = args!["sign", "--passphrase-env", "PIN", "--key", uri, container];
+        let signed = token.imactl(args).exits(2);
+        let told = signed.stderr.contains("CKR_DEVICE_REMOVED");
+        assert!(told, "{}: {}", container.display(), signed.stderr);
+        assert!(fs::read(container).unwrap() == before);
+    }
+}

@@ -1,5 +1,6 @@
 //! Speed, side by side with what others wrote, in one run: ratios, not claims.
 
+mod images;
 mod packages;
 mod preflight;
 mod token;
@@ -23,6 +24,7 @@ const BENCHMARKS: &[Benchmark] = &[
     ("c", trees::one_large),
     ("preflight", preflight::large_root),
     ("packages", packages::packages),
+    ("images", images::images),
     ("boot", boot),
     ("token", token::token),
 ];

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{u16_at, u32_at, Disk, Fault, Volume, HOLES_MAX};
+use super::{u16_at, u32_at, Disk, Fault, Volume};
 
 const EXTENTS: u32 = 0x8_0000;
 const INLINE_DATA: u32 = 0x1000_0000;
@@ -173,9 +173,7 @@ impl<D: Disk> Volume<D> {
         let (size, block_size) = (inode.size(), u64::from(self.block_size));
         let runs = self.runs(inode)?;
         let mapped = runs.iter().map(|run| run.count).sum::<u64>().saturating_mul(block_size);
-        if size.saturating_sub(mapped) > HOLES_MAX {
-            return Err(self.fail(inode.offset + 4, Fault::Holes(size.saturating_sub(mapped))));
-        }
+        self.disk.zeros(size.saturating_sub(mapped), inode.offset + 4)?;
         let mut buffer = alloc::vec![0; 1 << 16];
         let mut done = 0;
         for run in runs {

@@ -59,6 +59,7 @@ const INCOMPAT_64BIT: u32 = 0x80;
 const INCOMPAT_KNOWN: u32 =
     0x2 | 0x10 | 0x40 | 0x80 | 0x100 | 0x200 | 0x400 | 0x2000 | 0x4000 | 0x8000 | 0x10000 | 0x20000;
 const RO_COMPAT_SPARSE_SUPER: u32 = 0x1;
+const RO_COMPAT_QUOTA: u32 = 0x100;
 
 /// What is malformed in an image, or cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,6 +157,18 @@ pub trait Disk {
     /// Fills `buffer` from an offset.
     fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Self::Error>;
 
+    /// Is told of zeros that will be given out and lie nowhere, and may refuse them; `at` is
+    /// where the size of their file stands.
+    ///
+    /// # Errors
+    /// More than [`HOLES_MAX`] of them, unless it is implemented otherwise.
+    fn zeros(&self, count: u64, at: u64) -> Result<(), Self::Error> {
+        match count {
+            0..=HOLES_MAX => Ok(()),
+            _ => Err(self.malformed(at, Fault::Holes(count).into())),
+        }
+    }
+
     /// The error for a defect at an offset.
     fn malformed(&self, offset: u64, kind: ErrorKind) -> Self::Error;
 }
@@ -185,6 +198,7 @@ pub struct Volume<D> {
     /// From this group of descriptors on they lie in their own groups.
     first_meta_group: Option<u32>,
     sparse_super: bool,
+    keeps_quotas: bool,
     written: u32,
 }
 
@@ -229,6 +243,7 @@ impl<D: Disk> Volume<D> {
             descriptor_size: if sixty_four { half(0xfe) } else { 32 },
             first_meta_group: meta.then(|| word(0x104)),
             sparse_super: ro_compat & RO_COMPAT_SPARSE_SUPER != 0,
+            keeps_quotas: ro_compat & RO_COMPAT_QUOTA != 0,
             written: word(0x30),
             disk,
         };
@@ -267,6 +282,11 @@ impl<D: Disk> Volume<D> {
         self.written
     }
 
+    /// Whether it counts the blocks of each owner, in files of its own (`quota`).
+    pub fn keeps_quotas(&self) -> bool {
+        self.keeps_quotas
+    }
+
     fn fail(&self, offset: u64, fault: Fault) -> D::Error {
         self.disk.malformed(offset, fault.into())
     }
@@ -294,14 +314,7 @@ impl<D: Disk> Volume<D> {
         let (group, index) = (index / self.inodes_per_group, index % self.inodes_per_group);
         let per_block = self.block_size / u32::from(self.descriptor_size);
         let (table, slot) = (group / per_block, group % per_block);
-        let block = match self.first_meta_group {
-            Some(first) if table >= first => {
-                let group = u64::from(table) * u64::from(per_block);
-                let first = u64::from(self.first_data_block);
-                first + group * u64::from(self.blocks_per_group) + self.has_superblock(group)
-            }
-            _ => u64::from(self.first_data_block) + 1 + u64::from(table),
-        };
+        let block = self.descriptor_block(table, per_block);
         let descriptor =
             self.block_offset(block, at)? + u64::from(slot * u32::from(self.descriptor_size));
         let mut bytes = [0; 64];
@@ -318,6 +331,20 @@ impl<D: Disk> Volume<D> {
         let mut bytes = alloc::vec![0; usize::from(self.inode_size)];
         self.disk.read(offset, &mut bytes)?;
         Ok(Inode::new(number, offset, bytes))
+    }
+
+    /// The block with the `table`th `per_block` group descriptors (`descriptor_loc` in
+    /// `fs/ext4/super.c`): behind the superblock, or in the first of their groups.
+    fn descriptor_block(&self, table: u32, per_block: u32) -> u64 {
+        let table = u64::from(table);
+        if self.first_meta_group.map_or(true, |first| table < u64::from(first)) {
+            return SUPERBLOCK / u64::from(self.block_size) + 1 + table;
+        }
+        let (group, first) = (table * u64::from(per_block), u64::from(self.first_data_block));
+        // with blocks of 1 KiB counted from the first (bigalloc), that of the superblock is 1
+        let is_second = self.block_size == 1024 && table == 0 && first == 0;
+        let before = self.has_superblock(group) + u64::from(is_second);
+        first + group * u64::from(self.blocks_per_group) + before
     }
 
     /// Whether a group begins with a copy of the superblock: the number of its blocks.

@@ -10,12 +10,16 @@ use crate::{hex, Error};
 /// What becomes of the filler of the signature header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReservedSpace {
-    /// It stays as it is: the header grows and shrinks.
+    /// It stays as it was: the header grows.
     Keep,
-    /// It gives room and takes it back, where it can: the header keeps its size, and what
-    /// follows its place.
+    /// It gives room, where it can: the header keeps its size, and what follows its place.
+    /// What is left of it says so, and when the signatures are taken out it is whole again.
     Use,
 }
+
+/// What stands at the start of filler that has given room. rpm writes zeros, and looks at
+/// neither.
+const TAKEN: [u8; 8] = *b"imactl\0\x01";
 
 /// A value of the new header.
 struct Value<'a> {
@@ -23,6 +27,13 @@ struct Value<'a> {
     value_type: ValueType,
     count: u32,
     bytes: &'a [u8],
+}
+
+impl Value<'_> {
+    fn is_filler(&self) -> bool {
+        let tagged = matches!(self.tag, tag::SIG_RESERVED | tag::SIG_RESERVEDSPACE);
+        tagged && self.value_type == ValueType::Bin
+    }
 }
 
 impl<'a> Header<'a> {
@@ -83,12 +94,21 @@ impl<'a> Header<'a> {
         self.rewritten(added, reserved)
     }
 
-    /// The signature header, its pad included, without file signatures.
+    /// The signature header, its pad included, without file signatures: as it was before it
+    /// had any.
     ///
     /// # Errors
     /// [`Fault::NotCanonical`].
-    pub fn without_file_signatures(&self, reserved: ReservedSpace) -> Result<Vec<u8>, Error> {
-        self.rewritten(Vec::new(), reserved)
+    pub fn without_file_signatures(&self) -> Result<Vec<u8>, Error> {
+        self.rewritten(Vec::new(), ReservedSpace::Keep)
+    }
+
+    /// Whether file signatures took their room from the filler.
+    pub fn room_is_taken(&self) -> bool {
+        self.entries.last().is_some_and(|entry| {
+            let filler = self.as_value(entry);
+            filler.is_filler() && filler.bytes.starts_with(&TAKEN)
+        })
     }
 
     fn rewritten(&self, added: Vec<Value<'_>>, reserved: ReservedSpace) -> Result<Vec<u8>, Error> {
@@ -100,6 +120,21 @@ impl<'a> Header<'a> {
         }
         let kept = self.entries.iter().filter(|entry| !is_of_file_signatures(entry.tag));
         let mut values: Vec<Value<'_>> = kept.map(|entry| self.as_value(entry)).collect();
+        let mut original = self.encode(&values);
+        let mut room = Vec::new();
+        if self.room_is_taken() {
+            // the header has had this size ever since
+            let taken = old_size.saturating_sub(original.len());
+            room.resize(values.last().map_or(0, |filler| filler.bytes.len()) + taken, 0);
+            if let Some(filler) = values.last_mut() {
+                filler.count = u32::try_from(room.len()).unwrap_or(u32::MAX);
+                filler.bytes = &room;
+            }
+            original = self.encode(&values);
+        }
+        if added.is_empty() {
+            return Ok(padded(original));
+        }
         // before the first greater tag: the index is in the order of tags
         let place = values.iter().position(|value| value.tag > tag::SIG_FILESIGNATURES);
         let place = place.unwrap_or(values.len());
@@ -111,28 +146,26 @@ impl<'a> Header<'a> {
             return Err(Error::new(Fault::TooLarge { size }, self.position));
         }
         let fitted = match reserved {
-            ReservedSpace::Use => self.fitted(values, size, old_size),
+            ReservedSpace::Use => self.fitted(values, size, original.len()),
             ReservedSpace::Keep => None,
         };
         Ok(padded(fitted.unwrap_or(encoded)))
     }
 
-    /// The header with these values, which take `size` bytes, at its old size, where the
+    /// The header with these values, which take `size` bytes, at its original size, where the
     /// filler, its last value, can make up for the difference.
-    fn fitted(&self, mut values: Vec<Value<'_>>, size: usize, old_size: usize) -> Option<Vec<u8>> {
+    fn fitted(&self, mut values: Vec<Value<'_>>, size: usize, original: usize) -> Option<Vec<u8>> {
         let filler = values.pop()?;
-        let is_filler = matches!(filler.tag, tag::SIG_RESERVED | tag::SIG_RESERVEDSPACE);
         // what is not zeros is no filler
         let is_empty = filler.bytes.iter().all(|byte| *byte == 0);
-        if !is_filler || filler.value_type != ValueType::Bin || !is_empty {
+        if !filler.is_filler() || !is_empty {
             return None;
         }
-        // a value cannot be empty
-        let count =
-            (filler.count as usize + old_size).checked_sub(size).filter(|count| *count > 0)?;
-        let zeros = alloc::vec![0; count];
+        let count = (filler.bytes.len() + original).checked_sub(size)?;
+        let mut left = alloc::vec![0; count];
+        left.get_mut(..TAKEN.len())?.copy_from_slice(&TAKEN);
         let mut values: Vec<Value<'_>> = values;
-        values.push(Value { count: u32::try_from(count).ok()?, bytes: &zeros, ..filler });
+        values.push(Value { count: u32::try_from(count).ok()?, bytes: &left, ..filler });
         Some(self.encode(&values))
     }
 

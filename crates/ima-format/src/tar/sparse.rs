@@ -7,9 +7,9 @@ use super::pax::{decimal, Record};
 use super::{Fault, Field, Header, BLOCK_SIZE};
 use crate::Error;
 
-/// How much of holes a sparse file may have. Digesting zeros takes time, and a header of 512
-/// bytes can ask for any number of them: this many are read in less than a minute.
-pub const HOLES_MAX: u64 = 64 << 30;
+/// How much of holes a sparse file may have: as much as fits into a file of ext4. Who digests
+/// them wants a tighter bound, since a header of 512 bytes can ask for any number of zeros.
+pub const HOLES_MAX: u64 = 16 << 40;
 
 /// A part of a sparse file that is in the archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

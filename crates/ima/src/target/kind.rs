@@ -1,28 +1,27 @@
 //! What a path holds, told by its content.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use ima_format::kind::{Content, Kind, HEAD_SIZE};
+use ima_format::kind::{Compression, Content, Foreign, Kind, HEAD_SIZE};
 use rustix::fs::OFlags;
 
 use crate::compression;
 
 /// What is at `path`: a container if its first bytes say so, else a file or a directory for
 /// [`Kind::Tree`]. Of a compressed file as much is unpacked as tells whether a tar archive is
-/// in it. A symbolic link is not followed.
+/// in it. A symbolic link stands for the container that it leads to; one that leads to
+/// anything else is for [`Kind::Tree`], which does not follow it.
 ///
 /// # Errors
 /// Those of looking at the file.
 pub fn kind_of(path: &Path) -> io::Result<Kind> {
-    if !fs::symlink_metadata(path)?.is_file() {
+    if !fs::metadata(path)?.is_file() {
         return Ok(Kind::Tree);
     }
-    // NONBLOCK: should it have become a FIFO by now, opening does not wait for a writer
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let mut file = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)?;
+    let mut file = open(path)?;
     let head = read_head(&mut file)?;
     Ok(match Content::of(&head) {
         Some(Content::Compressed(compression)) => {
@@ -38,6 +37,75 @@ pub fn kind_of(path: &Path) -> io::Result<Kind> {
         Some(content) => content.kind(),
         None => Kind::Tree,
     })
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    // NONBLOCK: should it have become a FIFO by now, opening does not wait for a writer
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)
+}
+
+/// Why a file with the name of a container is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mismatch {
+    /// Nothing but zeros, which is an empty tar archive.
+    Zeros,
+    /// Compressed, and does not unpack: cut short, or damaged.
+    NotUnpacked(Compression),
+    /// An image or a package, compressed.
+    Packed(Compression, Content),
+    /// Something that is known, and not dealt with.
+    Foreign(Foreign),
+    /// Anything else.
+    Unknown,
+}
+
+/// A partition table lies further behind on discs with sectors of 4 KiB.
+const FOREIGN_HEAD: u64 = 8192;
+
+/// Looks closer at a file that is a container by its name and none by its content.
+///
+/// # Errors
+/// Those of reading it.
+pub fn mismatch(path: &Path) -> io::Result<Mismatch> {
+    let mut file = open(path)?;
+    let mut head = Vec::new();
+    file.by_ref().take(FOREIGN_HEAD).read_to_end(&mut head)?;
+    let Some(Content::Compressed(compression)) = Content::of(&head) else {
+        return match Foreign::of(&head) {
+            Some(foreign) => Ok(Mismatch::Foreign(foreign)),
+            None => is_zeros(head.chain(file)).map(|zeros| zero_or(zeros, Mismatch::Unknown)),
+        };
+    };
+    let unpacked = compression::decoder(compression, head.chain(file)).and_then(|mut decoder| {
+        let inside = read_head(&mut decoder)?;
+        Ok(match (Content::of(&inside), Foreign::of(&inside)) {
+            (Some(content), _) => Mismatch::Packed(compression, content),
+            (None, Some(foreign)) => Mismatch::Foreign(foreign),
+            (None, None) => zero_or(is_zeros(inside.chain(decoder))?, Mismatch::Unknown),
+        })
+    });
+    Ok(unpacked.unwrap_or(Mismatch::NotUnpacked(compression)))
+}
+
+fn zero_or(zeros: bool, otherwise: Mismatch) -> Mismatch {
+    match zeros {
+        true => Mismatch::Zeros,
+        false => otherwise,
+    }
+}
+
+/// Whether there is something, and nothing but zeros.
+fn is_zeros(mut reader: impl Read) -> io::Result<bool> {
+    let mut buffer = vec![0; 1 << 16];
+    let mut any = false;
+    loop {
+        match reader.read(&mut buffer)? {
+            0 => return Ok(any),
+            read if buffer[..read].iter().all(|byte| *byte == 0) => any = true,
+            _ => return Ok(false),
+        }
+    }
 }
 
 fn read_head(reader: &mut dyn Read) -> io::Result<Vec<u8>> {

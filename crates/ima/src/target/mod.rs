@@ -9,7 +9,11 @@ pub mod tree;
 
 use std::path::Path;
 
-pub use kind::kind_of;
+pub use kind::{kind_of, mismatch, Mismatch};
+
+/// How many zeros of sparse files are digested in an archive or an image, unless more are
+/// allowed. They take time and no room: a few KiB can ask for any number of them.
+pub const MAX_SPARSE: u64 = 16 << 30;
 
 /// Is told how far a run has come, from any thread.
 pub trait Progress: Sync {

@@ -64,6 +64,25 @@ pub fn finish(command: &mut Command) -> Run {
     }
 }
 
+/// Runs a command, and ends it by a signal after some time; whether it was still there.
+pub fn killed(command: &mut Command, signal: rustix::process::Signal, milliseconds: u64) -> bool {
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+    let id = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(id, signal).unwrap();
+    let status = child.wait().unwrap();
+    status.code().is_none()
+}
+
+/// The names in a directory, sorted.
+pub fn names(directory: &Path) -> Vec<String> {
+    let names = fs::read_dir(directory).unwrap();
+    let mut names: Vec<_> =
+        names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
 /// A tool that others wrote. Where it is missing the test says so, and fails in CI.
 pub fn tool(name: &str) -> Option<Command> {
     let found = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())

@@ -1,13 +1,14 @@
 //! Writing attributes with e2fsprogs' debugfs: all at once, files by their numbers, so that
-//! no name can be mistaken.
+//! no name can be mistaken. What debugfs leaves undone, e2fsck does.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use super::ImageError;
+use crate::temporary::Scratch;
 
 /// What is to become of a file's label.
 #[derive(Debug)]
@@ -17,13 +18,10 @@ pub(super) struct Change {
     pub(super) label: Option<Vec<u8>>,
 }
 
-/// Administrators' programs are not on everybody's PATH.
-const PLACES: [&str; 3] = ["debugfs", "/usr/sbin/debugfs", "/sbin/debugfs"];
-
 /// Makes the changes in an image; `time` is what it shall bear as the time of its last
 /// write. Returns what debugfs said; whether it did it all, only the image tells.
 pub(super) fn apply(image: &Path, changes: &[Change], time: u32) -> Result<String, ImageError> {
-    let directory = tempfile::tempdir().map_err(ImageError::Batch)?;
+    let directory = Scratch::new().map_err(ImageError::Batch)?;
     let mut batch = format!("set_current_time @{time}\n");
     for Change { inode, label, .. } in changes {
         // writing to a string does not fail
@@ -38,18 +36,46 @@ pub(super) fn apply(image: &Path, changes: &[Change], time: u32) -> Result<Strin
     }
     fs::write(directory.path().join("batch"), batch).map_err(ImageError::Batch)?;
     let image = fs::canonicalize(image).map_err(ImageError::Batch)?;
-    let mut missing = io::Error::from(io::ErrorKind::NotFound);
-    for program in PLACES {
-        let mut command = Command::new(program);
+    let output = program("debugfs", |command| {
         command.args(["-w", "-f", "batch"]).arg(&image).current_dir(directory.path());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).env("DEBUGFS_PAGER", "cat");
-        match command.output() {
-            Ok(output) => return Ok(String::from_utf8_lossy(&output.stderr).into_owned()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => missing = error,
-            Err(error) => return Err(ImageError::Debugfs(error)),
+        command.env("DEBUGFS_PAGER", "cat").stdout(Stdio::null());
+    })
+    .map_err(ImageError::Debugfs)?;
+    Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// Has e2fsck count an image's quotas anew, of which debugfs keeps no account; `time` is as
+/// above.
+pub(super) fn count_quotas(image: &Path, time: u32) -> Result<(), ImageError> {
+    let image = fs::canonicalize(image).map_err(ImageError::Batch)?;
+    let output = program("e2fsck", |command| {
+        command.args(["-f", "-p"]).arg(&image).env("E2FSCK_TIME", time.to_string());
+    })
+    .map_err(ImageError::E2fsck)?;
+    match output.status.code() {
+        // nothing was wrong; all that was is mended
+        Some(0 | 1) => Ok(()),
+        _ => {
+            let said = [output.stdout, output.stderr].concat();
+            let said = String::from_utf8_lossy(&said);
+            let last = said.lines().filter(|line| !line.trim().is_empty()).next_back();
+            Err(ImageError::Quotas(last.unwrap_or("nothing").trim().to_owned()))
         }
     }
-    Err(ImageError::Debugfs(missing))
+}
+
+/// Runs a program of e2fsprogs; administrators' programs are not on everybody's PATH.
+fn program(name: &str, with: impl Fn(&mut Command)) -> io::Result<Output> {
+    let mut missing = io::Error::from(io::ErrorKind::NotFound);
+    for directory in ["", "/usr/sbin", "/sbin"] {
+        let mut command = Command::new(Path::new(directory).join(name));
+        with(command.stdin(Stdio::null()).env("LC_ALL", "C"));
+        match command.output() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => missing = error,
+            output => return output,
+        }
+    }
+    Err(missing)
 }
 
 /// The line in which debugfs complains, without its greeting.

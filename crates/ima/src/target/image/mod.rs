@@ -16,6 +16,7 @@ use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ima_format::ext4::{Disk, Volume};
 use ima_format::hash::HashAlgorithm;
@@ -24,6 +25,7 @@ use ima_format::ErrorKind;
 
 use super::tar::TarError;
 use super::tree::{Selection, SignMode};
+use super::MAX_SPARSE;
 use crate::digest::DigestError;
 use crate::key::SignError;
 use crate::sign::Labeler;
@@ -78,6 +80,16 @@ pub enum ImageError {
         /// What is wrong there.
         kind: ErrorKind,
     },
+    /// Sparse files with more zeros than are digested.
+    #[error("a file with {holes} bytes of zeros in holes, of which {left} more are read, at offset {offset}")]
+    Sparse {
+        /// Where its size stands.
+        offset: u64,
+        /// How many it has.
+        holes: u64,
+        /// How many would have been read.
+        left: u64,
+    },
     /// An image of a file system that is read-only.
     #[error("{0}, which is read-only")]
     ReadOnly(&'static str),
@@ -103,6 +115,12 @@ pub enum ImageError {
     /// debugfs is not there, or cannot be run.
     #[error("cannot run debugfs: {0}")]
     Debugfs(io::Error),
+    /// e2fsck is not there, or cannot be run.
+    #[error("cannot run e2fsck: {0}")]
+    E2fsck(io::Error),
+    /// e2fsck could not count the quotas.
+    #[error("its quotas cannot be counted: e2fsck says: {0}")]
+    Quotas(String),
     /// sqfs2tar is not there, or cannot be run.
     #[error("cannot run sqfs2tar: {0}")]
     Sqfs2tar(io::Error),
@@ -130,10 +148,16 @@ impl ImageError {
     pub fn hint(&self) -> Option<&'static str> {
         use ima_format::ext4::Fault;
         Some(match self {
-            Self::Debugfs(_) => {
+            Self::Debugfs(_) | Self::E2fsck(_) => {
                 "install e2fsprogs, or sign the tar archive that the image is made of"
             }
+            Self::Quotas(_) => "mend it with e2fsck -f, or make it without the feature quota",
             Self::Sqfs2tar(_) => "install squashfs-tools-ng",
+            Self::Sparse { .. } => "--max-sparse SIZE allows more",
+            Self::NotWritten { said, .. } if said.contains("Insufficient space") => {
+                "a file has one block for all its attributes: make the image with -O ea_inode or \
+                 -I 1024, or use a key with shorter signatures (p-256)"
+            }
             Self::NotWritten { .. } => {
                 "is there room? resize2fs makes the image larger; make it with -I 512, or use a \
                  key with shorter signatures (p-256)"
@@ -157,6 +181,8 @@ impl ImageError {
 pub(crate) struct Bytes {
     file: File,
     size: u64,
+    /// How many zeros of sparse files may still be read.
+    zeros: AtomicU64,
 }
 
 impl Bytes {
@@ -164,7 +190,7 @@ impl Bytes {
         let fail = |source| ImageError::Read { offset: 0, source };
         let file = File::open(path).map_err(fail)?;
         let size = file.metadata().map_err(fail)?.len();
-        Ok(Self { file, size })
+        Ok(Self { file, size, zeros: AtomicU64::new(MAX_SPARSE) })
     }
 }
 
@@ -181,6 +207,12 @@ impl Disk for Bytes {
         read.map_err(|source| ImageError::Read { offset, source })
     }
 
+    fn zeros(&self, count: u64, at: u64) -> Result<(), ImageError> {
+        let less = |left: u64| left.checked_sub(count);
+        let taken = self.zeros.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        taken.map(drop).map_err(|left| ImageError::Sparse { offset: at, holes: count, left })
+    }
+
     fn malformed(&self, offset: u64, kind: ErrorKind) -> ImageError {
         ImageError::Malformed { offset, kind }
     }
@@ -194,6 +226,11 @@ impl Image {
     pub fn open(path: &Path, selection: Selection, jobs: NonZeroUsize) -> Result<Self, ImageError> {
         let volume = Self::volume(path)?;
         Ok(Self { path: path.to_owned(), volume, selection, jobs })
+    }
+
+    /// Has so many zeros of sparse files read at most.
+    pub fn limit_zeros(&self, max_sparse: u64) {
+        self.volume.disk().zeros.store(max_sparse, Ordering::Relaxed);
     }
 
     pub(crate) fn volume(path: &Path) -> Result<Volume<Bytes>, ImageError> {

@@ -267,6 +267,9 @@ fn change(image: &Image, changes: &[Change]) -> Result<(), ImageError> {
         return Ok(());
     }
     let said = debugfs::apply(&image.path, changes, image.volume.written())?;
+    if image.volume.keeps_quotas() {
+        debugfs::count_quotas(&image.path, image.volume.written())?;
+    }
     let volume = Image::volume(&image.path)?;
     for Change { path, inode, label } in changes {
         if volume.label(&volume.inode(*inode, 0)?)? != *label {

@@ -5,7 +5,7 @@ use std::io;
 use ima_format::rpm::{tag, ReservedSpace};
 
 use super::write::{write, Destination};
-use super::{Content, Crew, Packages, Sink};
+use super::{Content, Crew, PackageError, Packages, Sink};
 use crate::target::Progress;
 
 /// How packages are cleared.
@@ -13,8 +13,6 @@ use crate::target::Progress;
 pub struct ClearOptions {
     /// Where the packages without signatures go.
     pub destination: Destination,
-    /// What becomes of the filler: as when they were signed.
-    pub reserved: ReservedSpace,
     /// Whether to change anything.
     pub dry_run: bool,
 }
@@ -22,13 +20,14 @@ pub struct ClearOptions {
 /// What became of a package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cleared {
-    /// Its file signatures are gone; in a dry run, they would be.
+    /// File signatures of it are gone; in a dry run, they would be.
     Cleared,
-    /// It had none.
+    /// It had none, or none of the files that are meant.
     Bare,
 }
 
-/// Removes the file signatures of packages.
+/// Removes the file signatures of packages; where that is all of them, each is what it was
+/// before.
 ///
 /// # Errors
 /// Those of `sink`; a package's are in its report.
@@ -41,15 +40,46 @@ pub fn clear(
     let crew = Crew::new(packages.jobs.get());
     let start = || {
         |content: &Content<'_>| {
-            let signature = &content.signature;
-            let found = [tag::SIG_FILESIGNATURES, tag::SIG_FILESIGNATURELENGTH];
-            let (header, cleared) = match found.iter().any(|tag| signature.find(*tag).is_some()) {
-                true => (signature.without_file_signatures(options.reserved)?, Cleared::Cleared),
-                false => (signature.bytes().to_vec(), Cleared::Bare),
+            let header = cleared(content)?;
+            let (header, cleared) = match &header {
+                Some(header) => (header.as_slice(), Cleared::Cleared),
+                None => (content.signature.bytes(), Cleared::Bare),
             };
-            write(content, &header, &options.destination, options.dry_run)?;
+            write(content, header, &options.destination, options.dry_run)?;
             Ok(cleared)
         }
     };
     packages.run(progress, &crew, start, sink)
+}
+
+/// The signature header without the signatures of the files that are meant; `None` where there
+/// is nothing to take out.
+fn cleared(content: &Content<'_>) -> Result<Option<Vec<u8>>, PackageError> {
+    let signature = &content.signature;
+    let tags = [tag::SIG_FILESIGNATURES, tag::SIG_FILESIGNATURELENGTH];
+    if tags.iter().all(|tag| signature.find(*tag).is_none()) {
+        return Ok(None);
+    }
+    if content.selects_all() {
+        // whatever they are, they need not be read
+        return Ok(Some(signature.without_file_signatures()?));
+    }
+    let found = signature.file_signatures(content.files.len())?.unwrap_or_default();
+    let files = content.files.iter().map(|file| content.selects(&file));
+    let kept = found.iter().zip(files).map(|(value, selected)| match selected {
+        true => Vec::new(),
+        false => value.clone(),
+    });
+    let kept: Vec<_> = kept.collect();
+    if kept == found {
+        return Ok(None);
+    }
+    let reserved = match signature.room_is_taken() {
+        true => ReservedSpace::Use,
+        false => ReservedSpace::Keep,
+    };
+    Ok(Some(match kept.iter().all(Vec::is_empty) {
+        true => signature.without_file_signatures()?,
+        false => signature.with_file_signatures(&kept, reserved)?,
+    }))
 }

@@ -69,17 +69,16 @@ pub fn inspect(
                 algorithm: files.algorithm(),
                 files: files
                     .iter()
-                    .map(|file| {
-                        let value = values.next().filter(|value| !value.is_empty());
-                        FileInspection {
-                            path: files.path(file),
-                            size: file.size,
-                            is_config: file.flags & FILE_CONFIG != 0,
-                            is_ghost: file.flags & FILE_GHOST != 0,
-                            digest: file.digest,
-                            attribute: value.as_deref().map(Attribute::decode),
-                            value,
-                        }
+                    .map(|file| (file, values.next().filter(|value| !value.is_empty())))
+                    .filter(|(file, _)| content.selects(file))
+                    .map(|(file, value)| FileInspection {
+                        path: files.path(file),
+                        size: file.size,
+                        is_config: file.flags & FILE_CONFIG != 0,
+                        is_ghost: file.flags & FILE_GHOST != 0,
+                        digest: file.digest,
+                        attribute: value.as_deref().map(Attribute::decode),
+                        value,
                     })
                     .collect(),
                 has_signatures,

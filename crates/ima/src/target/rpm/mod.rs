@@ -15,7 +15,7 @@ mod write;
 use std::collections::HashSet;
 use std::io;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ima_format::hash::HashAlgorithm;
@@ -45,7 +45,7 @@ use crate::key::SignError;
 pub struct Packages {
     /// Packages, and directories of them.
     pub roots: Vec<PathBuf>,
-    /// Which of what is found in directories.
+    /// Which of the packages in directories, and of the files in a package that is named.
     pub selection: Selection,
     /// What directories stand for.
     pub directories: Directories,
@@ -167,7 +167,11 @@ impl Packages {
                     let (job, size) = match found {
                         Found::File(candidate) => {
                             let size = candidate.size;
-                            (Job::Candidate { candidate, named: !is_directory }, size)
+                            let below = candidate.path.strip_prefix(root).ok();
+                            let below = below.filter(|_| !candidate.named);
+                            let name = || candidate.path.file_name().unwrap_or_default().into();
+                            let below = below.map_or_else(name, Path::to_owned);
+                            (Job::Candidate { candidate, below }, size)
                         }
                         Found::Failed(path, error) => {
                             (Job::Failed(path, PackageError::Walk(error)), 0)
@@ -187,8 +191,10 @@ impl Packages {
             let mut worker = start();
             move |job| {
                 let (report, size) = match job {
-                    Job::Candidate { candidate, named } => crew.work(|| {
-                        let outcome = package::with_content(&candidate, named, &mut worker);
+                    Job::Candidate { candidate, below } => crew.work(|| {
+                        let selection = &self.selection;
+                        let outcome =
+                            package::with_content(&candidate, &below, selection, &mut worker);
                         progress.read(candidate.size);
                         (Report { path: candidate.path.clone(), outcome }, candidate.size)
                     }),
@@ -204,6 +210,6 @@ impl Packages {
 
 /// What a worker takes.
 enum Job {
-    Candidate { candidate: Candidate, named: bool },
+    Candidate { candidate: Candidate, below: PathBuf },
     Failed(PathBuf, PackageError),
 }

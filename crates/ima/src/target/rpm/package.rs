@@ -1,20 +1,23 @@
 //! One open package: its headers read, its main header held against its digests.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use ima_format::hash::HashAlgorithm;
 use ima_format::hex::Hex;
 use ima_format::kind;
 use ima_format::rpm::{
-    read_lead, tag, FileList, Header, Intro, PackageType, Section, INTRO_SIZE, LEAD_SIZE,
+    self, read_lead, tag, FileList, Header, Intro, PackageType, Section, INTRO_SIZE, LEAD_SIZE,
 };
 use ima_format::{Error as FormatError, ErrorKind};
 
 use super::PackageError;
 use crate::digest::{DigestError, Hasher};
-use crate::target::tree::{Candidate, FileError, OpenFile};
+use crate::target::tree::{Candidate, FileError, OpenFile, Selection};
 
 /// What a package is, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +33,10 @@ pub struct Identity {
 /// An open package.
 pub(super) struct Content<'a> {
     pub(super) candidate: &'a Candidate,
+    /// What it is called below the directory that was named, or by itself.
+    pub(super) below: &'a Path,
+    /// Which of its files are meant, where that is not all of them.
+    selection: Option<&'a Selection>,
     pub(super) open: &'a OpenFile<'a>,
     pub(super) lead: &'a [u8],
     pub(super) identity: Identity,
@@ -42,17 +49,19 @@ pub(super) struct Content<'a> {
     pub(super) payload_offset: u64,
 }
 
-/// Opens a package and has `work` done on it. `None` where it is no package, has not the name
-/// of one, and was not `named`.
+/// Opens a package, which bears the name `below` where it goes, and has `work` done on it. Of
+/// one that was named, `selection` selects files. `None` where it is no package, has not the
+/// name of one, and was not named.
 pub(super) fn with_content<T>(
     candidate: &Candidate,
-    named: bool,
+    below: &Path,
+    selection: &Selection,
     work: impl FnOnce(&Content<'_>) -> Result<T, PackageError>,
 ) -> Result<Option<T>, PackageError> {
     let open = OpenFile::open(candidate)?;
     let file = &open.file;
     let called_so = candidate.path.extension().is_some_and(|extension| extension == "rpm");
-    if !named && !called_so && !is_package(file)? {
+    if !candidate.named && !called_so && !is_package(file)? {
         return Ok(None);
     }
     let lead = read_at(file, 0, LEAD_SIZE)?;
@@ -66,6 +75,8 @@ pub(super) fn with_content<T>(
     let identity = Identity::read(&main, package_type)?;
     work(&Content {
         candidate,
+        below,
+        selection: Some(selection).filter(|_| candidate.named),
         open: &open,
         lead: &lead,
         identity,
@@ -122,6 +133,20 @@ pub(super) struct OwnDigest {
 }
 
 impl Content<'_> {
+    /// Whether a file is meant.
+    pub(super) fn selects(&self, file: &rpm::File) -> bool {
+        self.selection.map_or(true, |selection| {
+            let path = self.files.path(file);
+            let below_root = path.strip_prefix(b"/").unwrap_or(&path);
+            selection.selects(Path::new(OsStr::from_bytes(below_root)))
+        })
+    }
+
+    /// Whether all of its files are meant.
+    pub(super) fn selects_all(&self) -> bool {
+        self.selection.map_or(true, Selection::is_all)
+    }
+
     /// Compares the main header with the digests of it in the signature header.
     pub(super) fn header_digests(&self) -> Result<Vec<OwnDigest>, PackageError> {
         let mut found = Vec::new();

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ima_format::hash::{Digest, HashAlgorithm};
-use ima_format::rpm::{PackageType, ReservedSpace};
+use ima_format::rpm::{File, PackageType, ReservedSpace};
 use ima_format::xattr::KeyId;
 
 use super::write::{write, Destination};
@@ -99,7 +99,13 @@ fn sign_one(
     }
     content.check_header()?;
     let labeler = Labeler::Signature(options.signer);
-    let digests: Vec<Option<Digest>> = content.files.iter().map(|file| file.digest).collect();
+    let selected = |file: &File| file.digest.filter(|_| content.selects(file));
+    let digests: Vec<Option<Digest>> = content.files.iter().map(|file| selected(&file)).collect();
+    // of files that are not meant, what they have stays
+    let mut existing = match content.selects_all() {
+        true => None,
+        false => content.signature.file_signatures(digests.len())?,
+    };
     let signed = Signed {
         changed: false,
         files: digests.iter().flatten().count() as u64,
@@ -110,7 +116,7 @@ fn sign_one(
         write(content, content.signature.bytes(), &options.destination, options.dry_run)?;
         return Ok(signed);
     }
-    let signatures = crew.for_each(digests.len(), || {
+    let mut signatures = crew.for_each(digests.len(), || {
         let mut session = None;
         let digests = &digests;
         Ok::<_, PackageError>(move |index: usize| {
@@ -125,6 +131,12 @@ fn sign_one(
             Ok(value)
         })
     })?;
+    for (index, file) in content.files.iter().enumerate() {
+        let kept = existing.as_mut().and_then(|existing| existing.get_mut(index));
+        if let (Some(kept), false) = (kept, content.selects(&file)) {
+            signatures[index] = std::mem::take(kept);
+        }
+    }
     let header = content.signature.with_file_signatures(&signatures, options.reserved)?;
     let changed = header != content.signature.bytes();
     write(content, &header, &options.destination, options.dry_run)?;
@@ -138,12 +150,14 @@ fn is_signed(
     digests: &[Option<Digest>],
 ) -> Result<bool, PackageError> {
     let Some(existing) = content.signature.file_signatures(digests.len())? else {
-        return Ok(digests.is_empty());
+        return Ok(digests.iter().all(Option::is_none));
     };
     let mut session = labeler.session()?;
-    for (existing, digest) in existing.iter().zip(digests) {
+    let selected = content.files.iter().map(|file| content.selects(&file));
+    for ((existing, digest), selected) in existing.iter().zip(digests).zip(selected) {
         let good = match digest {
             Some(digest) => session.keeps(existing, digest)?,
+            None if !selected => true,
             None => existing.is_empty(),
         };
         if !good {

@@ -159,6 +159,7 @@ fn verify_one(
         algorithm: list.algorithm(),
         digests,
         files: found
+            .filter(|((file, _), _)| content.selects(file))
             .map(|((file, verdict), content)| FileVerification {
                 path: list.path(file),
                 size: file.size,

@@ -1,15 +1,15 @@
 //! The new package: whole under its name, or not there.
 
 use std::collections::HashSet;
-use std::ffi::{OsStr, OsString};
-use std::fs::{File, Permissions};
+use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
-use std::os::unix::fs::{fchown, MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::{Content, PackageError};
-use crate::temporary::Temporary;
+use crate::inheritance::{inherit, replaced};
+use crate::temporary::Staged;
 
 /// Where a new package goes.
 #[derive(Debug)]
@@ -20,12 +20,13 @@ pub enum Destination {
     Directory(OutputDirectory),
 }
 
-/// A directory to which packages go under their own names.
+/// A directory to which packages go under their own names, and in their own directories where
+/// they were found in one that was named.
 #[derive(Debug)]
 pub struct OutputDirectory {
     path: PathBuf,
     /// Names that packages of this run bear.
-    taken: Mutex<HashSet<OsString>>,
+    taken: Mutex<HashSet<PathBuf>>,
 }
 
 impl OutputDirectory {
@@ -35,7 +36,7 @@ impl OutputDirectory {
         Self { path, taken: Mutex::default() }
     }
 
-    fn take(&self, name: &OsStr) -> Result<PathBuf, PackageError> {
+    fn take(&self, name: &Path) -> Result<PathBuf, PackageError> {
         let path = self.path.join(name);
         // a set is whole even if a thread panicked beside it
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
@@ -58,12 +59,14 @@ pub(super) fn write(
     let path = match destination {
         Destination::Replace if header == content.signature.bytes() => return Ok(()),
         Destination::Replace => content.candidate.path.clone(),
-        Destination::Directory(directory) => {
-            directory.take(content.candidate.path.file_name().unwrap_or_default())?
-        }
+        Destination::Directory(directory) => directory.take(content.below)?,
     };
     if dry_run {
         return Ok(());
+    }
+    if let (Destination::Directory(_), Some(parent)) = (destination, path.parent()) {
+        let made = fs::create_dir_all(parent);
+        made.map_err(|source| PackageError::Write { path: parent.to_owned(), source })?;
     }
     let staged = stage(content, header, &path)
         .map_err(|source| PackageError::Write { path: path.clone(), source })?;
@@ -72,10 +75,11 @@ pub(super) fn write(
     staged.persist(&path).map_err(|source| PackageError::Write { path, source })
 }
 
-/// The new package under a name of its own, on the disc.
-fn stage(content: &Content<'_>, header: &[u8], path: &Path) -> io::Result<Temporary> {
-    let old = content.open.file.metadata()?;
-    let staged = Temporary::beside(path, 0o600)?;
+/// The new package, on the disc.
+fn stage(content: &Content<'_>, header: &[u8], path: &Path) -> io::Result<Staged> {
+    let mode = content.open.file.metadata()?.mode() & 0o777;
+    let replaced = replaced(path)?;
+    let staged = Staged::beside(path, if replaced.is_some() { 0o600 } else { mode })?;
     let mut file = staged.as_file();
     if header.len() == content.signature.bytes().len() {
         // nothing moves: on file systems that share blocks the copy is one of references
@@ -87,15 +91,9 @@ fn stage(content: &Content<'_>, header: &[u8], path: &Path) -> io::Result<Tempor
         file.write_all(header)?;
         copy_from(&content.open.file, content.main_offset, file)?;
     }
-    let new = file.metadata()?;
-    if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
-        match fchown(file, Some(old.uid()), Some(old.gid())) {
-            // an ordinary user's copy is the user's
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-            other => other?,
-        }
+    if let Some(replaced) = replaced {
+        inherit(&replaced, file)?;
     }
-    file.set_permissions(Permissions::from_mode(old.mode() & 0o7777))?;
     file.sync_all()?;
     Ok(staged)
 }

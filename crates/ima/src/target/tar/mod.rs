@@ -21,6 +21,7 @@ use ima_format::kind::{Compression, Content, HEAD_SIZE};
 use ima_format::ErrorKind;
 
 use super::tree::Selection;
+use super::MAX_SPARSE;
 use crate::compression;
 use crate::digest::DigestError;
 use crate::key::SignError;
@@ -39,6 +40,9 @@ pub struct Archive<'a> {
     pub selection: Selection,
     /// Worker threads.
     pub jobs: NonZeroUsize,
+    /// How many zeros in the holes of sparse files are digested.
+    pub max_sparse: u64,
+    content: Option<Content>,
 }
 
 impl std::fmt::Debug for Archive<'_> {
@@ -63,12 +67,18 @@ impl<'a> Archive<'a> {
             Some(Content::Compressed(compression)) => Some(compression),
             _ => None,
         };
-        let source = io::Cursor::new(head).chain(source);
+        let source = io::Cursor::new(head.clone()).chain(source);
         let source: Box<dyn Read + Send + 'a> = match compression {
             Some(compression) => compression::decoder(compression, source)?,
             None => Box::new(source),
         };
-        Ok(Self { source, compression, selection, jobs })
+        let content = Content::of(&head);
+        Ok(Self { source, compression, selection, jobs, max_sparse: MAX_SPARSE, content })
+    }
+
+    /// What its first bytes say it is, still packed.
+    pub fn content(&self) -> Option<Content> {
+        self.content
     }
 
     /// How it is compressed.
@@ -116,6 +126,16 @@ pub enum TarError {
         /// Why.
         source: SignError,
     },
+    /// Sparse files with more zeros than are digested.
+    #[error("{}: with it sparse files have {holes} bytes of zeros, of which {limit} are read", path.display())]
+    Sparse {
+        /// The first member beyond the limit.
+        path: PathBuf,
+        /// How many there are up to its end.
+        holes: u64,
+        /// How many are digested.
+        limit: u64,
+    },
     /// There is no room for a large member on its way.
     #[error("{}: cannot keep a large member in a temporary file", directory.display())]
     Spool {
@@ -136,6 +156,7 @@ impl TarError {
     /// What to do about it, where there is something to say.
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
+            Self::Sparse { .. } => "--max-sparse SIZE allows more",
             Self::Spool { .. } => "set TMPDIR to a directory with room for the largest member",
             _ => return None,
         })

@@ -89,7 +89,7 @@ pub(super) fn run<O: Operation>(
     sink: &mut Sink<'_, O::Outcome>,
 ) -> Result<Extent, TarError> {
     let stop = AtomicBool::new(false);
-    let Archive { source, selection, jobs, .. } = archive;
+    let Archive { source, selection, jobs, max_sparse, .. } = archive;
     let (memory, spools) = (Budget::new(HELD), Budget::new(jobs.get().max(2) as u64));
     let writes = output.is_some();
     let mut extent = Extent::default();
@@ -105,6 +105,8 @@ pub(super) fn run<O: Operation>(
             spools: &spools,
             labels: Labels::default(),
             foreign: 0,
+            zeros: 0,
+            max_sparse,
             // in the order of the archive: each is as large as any other
             queue: &mut |piece, permit| queue((piece, permit), 0),
         };
@@ -215,6 +217,9 @@ struct Reader<'a, O> {
     labels: Labels,
     /// Bytes after the end of the archive.
     foreign: u64,
+    /// How many zeros of sparse files are digested, so far and at most.
+    zeros: u64,
+    max_sparse: u64,
     queue: &'a mut dyn FnMut(Piece, Permit),
 }
 
@@ -324,7 +329,11 @@ impl<O: Operation> Reader<'_, O> {
         }
         self.progress.found(member.stored);
         let left = all - in_memory;
-        let (data, spool) = match self.operation.wants(&member) {
+        let wants = self.operation.wants(&member);
+        if !matches!(wants, Wants::Nothing) {
+            self.count_zeros(&member)?;
+        }
+        let (data, spool) = match wants {
             _ if left == 0 => (Data::Memory(begun), None),
             Wants::Held(spool) => {
                 let turn = self.spools.take(1);
@@ -345,6 +354,19 @@ impl<O: Operation> Reader<'_, O> {
         };
         (self.queue)(Piece::File(Box::new(member), data, spool), permit);
         Ok(())
+    }
+
+    /// Counts the holes of a member that is going to be digested.
+    fn count_zeros(&mut self, member: &Member) -> Result<(), TarError> {
+        self.zeros = self.zeros.saturating_add(member.size().saturating_sub(member.stored));
+        match self.zeros <= self.max_sparse {
+            true => Ok(()),
+            false => Err(TarError::Sparse {
+                path: path_of(member),
+                holes: self.zeros,
+                limit: self.max_sparse,
+            }),
+        }
     }
 
     /// Has a member dealt with whose data is not looked at, and passes that on.

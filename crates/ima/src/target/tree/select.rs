@@ -47,6 +47,11 @@ impl Selection {
         Ok(Self { include: glob_set(include)?, exclude: glob_set(exclude)?, ..Self::default() })
     }
 
+    /// Whether nothing is left out by its path.
+    pub(crate) fn is_all(&self) -> bool {
+        self.include.is_none() && self.exclude.is_none()
+    }
+
     /// Whether a file or directory, by its path below the root, is left out.
     pub(super) fn excludes(&self, below_root: &Path) -> bool {
         self.exclude.as_ref().is_some_and(|globs| globs.is_match(below_root))

@@ -29,6 +29,7 @@ impl ClearArgs {
                 true => Destination::Nowhere,
                 false => self.result.destination_of_image(path, images.len())?,
             };
+            destination.tell_left_over(output);
             let bar = Bar::new("clearing", output);
             let mut reporter = Reporter::new(self.files.dry_run);
             destination.edit(path, |copy| {

@@ -39,11 +39,7 @@ impl ClearArgs {
 fn run(args: &ClearArgs, output: &mut Output) -> Result<Outcome> {
     let packages = args.kind.packages(&args.files.tree)?;
     let dry_run = args.files.dry_run;
-    let options = ClearOptions {
-        destination: args.packages.resolve(dry_run)?,
-        reserved: args.packages.reserved(),
-        dry_run,
-    };
+    let options = ClearOptions { destination: args.packages.resolve(&packages, dry_run)?, dry_run };
     let bar = Bar::of("packages", "clearing", output);
     let (mut tally, mut failures) = (Tally::default(), Failures::default());
     let mut passed_over = 0;

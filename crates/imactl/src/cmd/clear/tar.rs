@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use ima::target::tar::{self, Archive};
+use ima::target::tar;
 
 use super::report::Reporter;
 use super::ClearArgs;
-use crate::container::{check_place, open, tell_foreign, Destination};
+use crate::container::{check_place, open_archive, tell_foreign, Destination};
 use crate::output::{Name, Output};
 use crate::progress::Bar;
 use crate::Outcome;
@@ -33,12 +33,13 @@ impl ClearArgs {
             true => Destination::Nowhere,
             false => self.result.destination(path, count)?,
         };
-        let archive = Archive::open(open(path)?, tree.selection, tree.jobs)
-            .with_context(|| path.display().to_string())?;
+        destination.tell_left_over(output);
+        let jobs = tree.jobs;
+        let archive = open_archive(path, tree, &self.kind)?;
         let compression = self.result.compression(archive.compression());
         let bar = Bar::new("clearing", output);
         let mut reporter = Reporter::new(self.files.dry_run);
-        let extent = destination.write(compression, tree.jobs, |result| {
+        let extent = destination.write(compression, jobs, |result| {
             let extent = tar::clear(archive, result, &bar, &mut |report| {
                 let name = Name { container: Some(path), path: &report.path };
                 match report.outcome {

@@ -38,6 +38,7 @@ impl InspectArgs {
                 continue;
             }
             let inspected = Image::open(path, tree.selection, tree.jobs).and_then(|image| {
+                image.limit_zeros(self.kind.max_sparse());
                 image::inspect(&image, &bar, &mut |report| {
                     let name = Name { container: Some(path), path: &report.path };
                     bar.suspend(|| reporter.inspection(name, report.size, &report.outcome, output))

@@ -1,11 +1,11 @@
 //! `imactl inspect` for tar archives
 
 use anyhow::{Context, Result};
-use ima::target::tar::{self, Archive};
+use ima::target::tar;
 
 use super::report::Reporter;
 use super::InspectArgs;
-use crate::container::{check_place, open, tell_foreign};
+use crate::container::{check_place, open_archive, tell_foreign};
 use crate::output::{Name, Output};
 use crate::progress::Bar;
 use crate::Outcome;
@@ -18,8 +18,7 @@ impl InspectArgs {
         let mut reporter = Reporter::new(self.files.raw);
         for path in &self.files.tree.resolve()?.roots {
             let tree = self.files.tree.resolve()?;
-            let archive = Archive::open(open(path)?, tree.selection, tree.jobs)
-                .with_context(|| path.display().to_string())?;
+            let archive = open_archive(path, tree, &self.kind)?;
             let extent = tar::inspect(archive, &bar, &mut |report| {
                 let name = Name { container: Some(path), path: &report.path };
                 bar.suspend(|| match report.outcome {

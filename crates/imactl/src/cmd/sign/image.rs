@@ -37,6 +37,7 @@ impl SignArgs {
             true => Destination::Nowhere,
             false => self.result.destination_of_image(path, count)?,
         };
+        destination.tell_left_over(output);
         let options = SignOptions {
             labeler,
             algorithm: self.files.hash(),
@@ -48,6 +49,7 @@ impl SignArgs {
         destination.edit(path, |copy| {
             let tree = self.files.tree.resolve()?;
             let signed = Image::open(copy, tree.selection, tree.jobs).and_then(|image| {
+                image.limit_zeros(self.kind.max_sparse());
                 image::sign(&image, &options, &bar, &mut |report| {
                     let name = Name { container: Some(path), path: &report.path };
                     reporter.signed(name, report.size, &report.outcome, output);

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use ima::target::rpm::{self, SignOptions, WeakDigests};
+use ima::target::rpm::{self, ReservedSpace, SignOptions, WeakDigests};
 use serde::Serialize;
 
 use super::SignArgs;
@@ -19,6 +19,10 @@ use crate::Outcome;
 pub(crate) struct SignRpmArgs {
     #[command(flatten)]
     destination: DestinationArgs,
+    /// Use the space that the signature header reserves, where it suffices: the size of the
+    /// package stays as it is, and the payload stays in its place; clear gives the space back
+    #[arg(long)]
+    reserved_space: bool,
     /// Sign file digests that collisions can be made of (md5, sha1), too
     #[arg(long)]
     allow_weak_digests: bool,
@@ -55,7 +59,11 @@ struct JsonSummary {
 impl SignRpmArgs {
     /// The options, and whether they were given.
     pub(super) fn given(&self) -> Vec<(bool, &'static str)> {
-        let ours = [(self.allow_weak_digests, "--allow-weak-digests"), (self.force, "--force")];
+        let ours = [
+            (self.reserved_space, "--reserved-space"),
+            (self.allow_weak_digests, "--allow-weak-digests"),
+            (self.force, "--force"),
+        ];
         self.destination.given().into_iter().chain(ours).collect()
     }
 }
@@ -74,8 +82,11 @@ fn run(args: &SignArgs, output: &mut Output) -> Result<Outcome> {
     let dry_run = args.files.dry_run;
     let options = SignOptions {
         signer: &signer,
-        destination: args.rpm.destination.resolve(dry_run)?,
-        reserved: args.rpm.destination.reserved(),
+        destination: args.rpm.destination.resolve(&packages, dry_run)?,
+        reserved: match args.rpm.reserved_space {
+            true => ReservedSpace::Use,
+            false => ReservedSpace::Keep,
+        },
         mode: args.files.mode(),
         weak_digests: match args.rpm.allow_weak_digests {
             true => WeakDigests::Signed,

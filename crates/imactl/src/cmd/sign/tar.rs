@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use ima::sign::Labeler;
-use ima::target::tar::{self, Archive, SignOptions, Spool};
+use ima::target::tar::{self, SignOptions, Spool};
 
 use super::SignArgs;
-use crate::container::{check_place, open, tell_foreign, Destination};
+use crate::container::{check_place, open_archive, tell_foreign, Destination};
 use crate::output::{Level, Name, Output};
 use crate::progress::Bar;
 use crate::Outcome;
@@ -42,8 +42,9 @@ impl SignArgs {
             true => Destination::Nowhere,
             false => self.result.destination(path, count)?,
         };
-        let archive = Archive::open(open(path)?, tree.selection, tree.jobs)
-            .with_context(|| path.display().to_string())?;
+        destination.tell_left_over(output);
+        let jobs = tree.jobs;
+        let archive = open_archive(path, tree, &self.kind)?;
         let compression = self.result.compression(archive.compression());
         let bar = Bar::new("signing", output);
         let directory = spool_directory();
@@ -62,7 +63,7 @@ impl SignArgs {
             spool: Spool { directory: &directory, announce: &announce },
         };
         let mut reporter = self.files.reporter();
-        let extent = destination.write(compression, tree.jobs, |result| {
+        let extent = destination.write(compression, jobs, |result| {
             let extent = tar::sign(archive, &options, result, &bar, &mut |report| {
                 let name = Name { container: Some(path), path: &report.path };
                 match report.outcome {

@@ -38,6 +38,7 @@ impl VerifyArgs {
                 continue;
             }
             let verified = Image::open(path, tree.selection, tree.jobs).and_then(|image| {
+                image.limit_zeros(self.kind.max_sparse());
                 image::verify(&image, (&keyring, requirement), &bar, &mut |report| {
                     let name = Name { container: Some(path), path: &report.path };
                     bar.suspend(|| reporter.verdict(name, report.size, &report.outcome, output))

@@ -9,6 +9,7 @@ use ima::target::rpm::{
     VerifyOptions,
 };
 use ima::verify::Verdict;
+use ima_format::rpm::PackageType;
 use serde::Serialize;
 
 use super::VerifyArgs;
@@ -26,6 +27,7 @@ struct JsonPackage<'a> {
     path: JsonPath,
     name: &'a str,
     format: u64,
+    source: bool,
     valid: bool,
     hash: &'static str,
     files: usize,
@@ -137,7 +139,11 @@ fn print(path: &Path, found: &Verification, output: &mut Output) -> io::Result<(
     let files = count(expected as u64, "file");
     if expected > 0 && found.files.iter().filter(|file| unsigned(file)).count() == expected {
         let text = path.display().to_string();
-        let detail = format!("no file signatures, {files}");
+        let source = match found.identity.package_type {
+            PackageType::Binary => "",
+            PackageType::Source => "; a source package, whose files no kernel sees",
+        };
+        let detail = format!("no file signatures, {files}{source}");
         line(output, Level::Quiet, "IMA-signature-required", &text, &detail)?;
     }
     for file in &found.files {
@@ -195,6 +201,7 @@ fn print_json(path: &Path, found: &Verification, output: &mut Output) -> io::Res
         path: path.into(),
         name: &found.identity.name,
         format: found.identity.format,
+        source: found.identity.package_type == PackageType::Source,
         valid: found.is_good(),
         hash: found.algorithm.name(),
         files: found.files.len(),

@@ -1,11 +1,11 @@
 //! `imactl verify` for tar archives
 
 use anyhow::{Context, Result};
-use ima::target::tar::{self, Archive, VerifyOptions};
+use ima::target::tar::{self, VerifyOptions};
 
 use super::report::Reporter;
 use super::VerifyArgs;
-use crate::container::{check_place, open, tell_foreign};
+use crate::container::{check_place, open_archive, tell_foreign};
 use crate::output::{Name, Output};
 use crate::progress::Bar;
 use crate::Outcome;
@@ -20,8 +20,7 @@ impl VerifyArgs {
         let mut reporter = Reporter::default();
         for path in &self.files.tree.resolve()?.roots {
             let tree = self.files.tree.resolve()?;
-            let archive = Archive::open(open(path)?, tree.selection, tree.jobs)
-                .with_context(|| path.display().to_string())?;
+            let archive = open_archive(path, tree, &self.kind)?;
             let extent = tar::verify(archive, &options, &bar, &mut |report| {
                 let name = Name { container: Some(path), path: &report.path };
                 bar.suspend(|| match report.outcome {

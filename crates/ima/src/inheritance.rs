@@ -1,0 +1,82 @@
+//! What a new file takes over from the one whose place it takes: owner, group, mode, access
+//! control lists and other extended attributes. The content is another, and so the labels of
+//! the old one (`security.ima`, `security.evm`) are not taken over.
+
+use std::ffi::{CStr, CString};
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{fchown, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use rustix::fs::{fgetxattr, flistxattr, fremovexattr, fsetxattr, OFlags, XattrFlags};
+use rustix::io::Errno;
+
+/// The kernel's limits (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`).
+const ATTRIBUTE_MAX: usize = 1 << 16;
+const ACCESS_LIST: &CStr = c"system.posix_acl_access";
+
+/// Gives `new` what `old` has besides its content. What only root can set, an ordinary user's
+/// file does without.
+///
+/// # Errors
+/// A mode or an attribute that anybody can set, and that cannot be set.
+pub fn inherit(old: &File, new: &File) -> io::Result<()> {
+    let (before, after) = (old.metadata()?, new.metadata()?);
+    let mut mode = before.mode() & 0o7777;
+    if (after.uid(), after.gid()) != (before.uid(), before.gid()) {
+        match fchown(new, Some(before.uid()), Some(before.gid())) {
+            // another owner's file does not run as that owner
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => mode &= 0o1777,
+            other => other?,
+        }
+    }
+    new.set_permissions(Permissions::from_mode(mode))?;
+    let names = attributes(old)?;
+    for name in &names {
+        let mut value = vec![0; ATTRIBUTE_MAX];
+        let set = fgetxattr(old, name.as_c_str(), &mut value[..])
+            .and_then(|size| fsetxattr(new, name.as_c_str(), &value[..size], XattrFlags::empty()));
+        match set {
+            Err(error) if name.as_bytes().starts_with(b"user.") => return Err(error.into()),
+            // the rest is for root, or of a file system's own
+            _ => {}
+        }
+    }
+    // a list that the directory gave it
+    if !names.iter().any(|name| name.as_c_str() == ACCESS_LIST) {
+        fremovexattr(new, ACCESS_LIST).ok();
+    }
+    Ok(())
+}
+
+/// The regular file at `path`, whose place another will take; `None` where there is none.
+///
+/// # Errors
+/// One that cannot be opened.
+pub fn replaced(path: &Path) -> io::Result<Option<File>> {
+    let is_file = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata.is_file(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => return Err(error),
+    };
+    if !is_file {
+        return Ok(None);
+    }
+    // not through a link, nor waiting for a writer, should it be something else by now
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
+    OpenOptions::new().read(true).custom_flags(flags).open(path).map(Some)
+}
+
+/// The names of a file's attributes, without its labels.
+fn attributes(file: &File) -> io::Result<Vec<CString>> {
+    let mut names = vec![0; ATTRIBUTE_MAX];
+    let size = match flistxattr(file, &mut names[..]) {
+        Ok(size) => size,
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => 0,
+        Err(error) => return Err(error.into()),
+    };
+    let names = names[..size].split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    let names = names.filter(|name| !matches!(*name, b"security.ima" | b"security.evm"));
+    // between two zero bytes there is none
+    Ok(names.filter_map(|name| CString::new(name).ok()).collect())
+}

@@ -62,9 +62,7 @@ impl fmt::Display for Defect {
 impl Policy {
     /// Reads a policy's text.
     pub fn parse(text: &[u8]) -> Self {
-        let mut policy = Self::default();
-        policy.rules = rules(text).count();
-        policy.defect = if text.contains(&0) {
+        let defect = if text.contains(&0) {
             Some(Defect::Nul)
         } else if text.windows(2).any(|pair| pair == b"\r\n") {
             Some(Defect::CarriageReturn)
@@ -73,7 +71,7 @@ impl Policy {
         } else {
             None
         };
-        policy
+        Self { rules: rules(text).count(), defect }
     }
 }
 

@@ -109,7 +109,7 @@ impl Work<'_> {
 
     /// What the rules in force, or those that were loaded, demand of a policy.
     fn demand(&self, origin: Origin, name: &[u8]) -> Demand {
-        let found = self.tree(origin).find(name).and_then(|found| fs::fstatfs(found));
+        let found = self.tree(origin).find(name).and_then(fs::fstatfs);
         let magic = found.ok().and_then(|found| u64::try_from(found.f_type).ok());
         match policy::in_force(&self.securityfs) {
             Some(text) => policy::demand(&text, magic),

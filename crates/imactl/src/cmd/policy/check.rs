@@ -88,7 +88,8 @@ impl CheckArgs {
             let text = match PolicyText::of(file, &kernel) {
                 Ok(text) => text,
                 Err(error) => {
-                    let (kind, path, text) = ("error", file.as_path().into(), format!("{error:#}"));
+                    let (kind, path, text) =
+                        ("error", file.as_path().into(), crate::hint::with_causes(&error));
                     output.json(&JsonError { kind, path, error: text.clone() })?;
                     if !output.is_json() {
                         output.complain(Style::Bad, "error:", &text);

@@ -52,6 +52,7 @@ pub use start::{Attempt, AttemptEnd, Obstacle, Problem, Step, Why};
 use crate::key::{Curve, KeyType};
 use crate::target::Progress;
 use crate::verify::Keyring;
+pub use libraries::CacheFault;
 use libraries::Libraries;
 use paths::Paths;
 use scan::Scanned;
@@ -70,10 +71,21 @@ pub struct Options<'a> {
     pub mounts: Vec<Mount>,
     /// Whose the files will be.
     pub owners: Owners,
-    /// `init=` on the kernel's command line.
-    pub init: Option<PathBuf>,
+    /// What the machine starts first.
+    pub init: Init,
     /// Worker threads.
     pub jobs: NonZeroUsize,
+}
+
+/// What the machine starts first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Init {
+    /// One of those that the kernel tries.
+    Usual,
+    /// `init=` on the kernel's command line.
+    At(PathBuf),
+    /// Nothing: no machine has this as its root. A container, a system extension.
+    Unwanted,
 }
 
 /// What will become of a file.
@@ -113,6 +125,8 @@ pub struct Report {
     pub init: Vec<Attempt>,
     /// What init starts, as far as that can be read.
     pub steps: Vec<Step>,
+    /// What is wrong with `/etc/ld.so.cache`, where programs go by it.
+    pub cache: Option<CacheFault>,
     /// What could not be looked at.
     pub unread: Vec<Unread>,
     /// How many regular files there are.
@@ -124,13 +138,18 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether the machine gets as far as an init that runs.
-    pub fn reaches_init(&self) -> bool {
-        self.init.last().is_some_and(|attempt| attempt.end == AttemptEnd::Runs)
+    /// Whether the machine gets as far as an init that runs; `None` where none is wanted.
+    pub fn reaches_init(&self) -> Option<bool> {
+        self.init.last().map(|attempt| attempt.end == AttemptEnd::Runs)
+    }
+
+    /// Whether nothing that is needed is refused, and init is reached, where one is wanted.
+    pub fn is_good(&self) -> bool {
+        !self.has_findings() && self.reaches_init() != Some(false)
     }
 
     /// Whether anything that is needed would be refused.
-    pub fn has_findings(&self) -> bool {
+    fn has_findings(&self) -> bool {
         let refused = |attempt: &Attempt| match &attempt.end {
             AttemptEnd::Refused(_) => true,
             AttemptEnd::Fails(obstacle) | AttemptEnd::Dies(obstacle) => obstacle.is_refusal(),
@@ -170,8 +189,13 @@ pub fn preflight(root: &dyn Root, options: &Options<'_>, progress: &dyn Progress
     }
     let mut text = |path: &std::path::Path| scan::text(root, &paths, path);
     let libraries = Libraries::new(&paths, &elves, &mut text);
+    let cache = libraries.fault().cloned();
     let starter = Starter::new(&paths, &scanned, libraries);
-    let init = starter.init(options.init.as_deref());
+    let init = match &options.init {
+        Init::Usual => starter.init(None),
+        Init::At(path) => starter.init(Some(path)),
+        Init::Unwanted => Vec::new(),
+    };
     let steps = match init.last() {
         Some(Attempt { path, file, end: AttemptEnd::Runs }) => {
             let file = file.as_ref().unwrap_or(path);
@@ -195,6 +219,7 @@ pub fn preflight(root: &dyn Root, options: &Options<'_>, progress: &dyn Progress
         files: files.collect(),
         init,
         steps,
+        cache,
         unread,
         regular: paths.entries.iter().filter(regular).count() as u64,
         compressed_modules: paths

@@ -172,7 +172,8 @@ fn policy_fault(text: &[u8], kernel: &Kernel) -> Option<(usize, String)> {
 
 /// The content of a small file of the root.
 pub(super) fn text(root: &dyn Root, paths: &Paths, path: &std::path::Path) -> Option<Vec<u8>> {
-    const MOST: usize = 1 << 20;
+    // ld.so.cache has some 100 bytes for each library
+    const MOST: usize = 16 << 20;
     let number = paths.file(path)?;
     let content = root.open(paths.get(number)).ok()?;
     whole(&*content, MOST).ok().flatten()

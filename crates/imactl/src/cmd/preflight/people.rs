@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ima::preflight::{
-    Answer, Attempt, AttemptEnd, FileReport, Obstacle, Owners, Problem, Refusal, Unknown, Use, Why,
+    Answer, Attempt, AttemptEnd, CacheFault, FileReport, Obstacle, Owners, Problem, Refusal,
+    Unknown, Use, Why,
 };
 use ima_format::policy::ast::Func;
 
@@ -37,6 +38,7 @@ impl Fate {
         }
         match (&file.obstacle, &file.answer) {
             (Some(obstacle), _) if obstacle.is_refusal() => Self::HeldUp,
+            (Some(obstacle), _) if obstacle.is_doubtful() => Self::Unknown,
             (Some(_), _) => Self::Incomplete,
             (None, Answer::Unknown(_)) => Self::Unknown,
             _ => Self::Allowed,
@@ -95,6 +97,10 @@ pub(super) fn tell(
         }
     } else {
         groups(told, output)?;
+    }
+    if let Some(fault) = &report.cache {
+        let line = format!("\n{CACHE}: {}", cache_fault(fault));
+        output.line(Level::Normal, &output.paint(Style::Warning, &line))?;
     }
     init(told, details, output)?;
     not_known(told, output)
@@ -181,6 +187,15 @@ fn groups(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
             (Fate::HeldUp, Some(obstacle), _) => {
                 ("held up: what it needs is refused".to_owned(), needs(obstacle), path())
             }
+            (Fate::Incomplete, Some(Obstacle { why: Why::TooDeep, .. }), _) => (
+                "incomplete: scripts that interpret scripts, deeper than the kernel goes (ELOOP)"
+                    .to_owned(),
+                parent(),
+                name(),
+            ),
+            (Fate::Unknown, Some(obstacle), _) => {
+                ("not known: it hangs on the processor".to_owned(), needs(obstacle), path())
+            }
             (Fate::Incomplete, Some(obstacle), _) => {
                 let what = obstacle.what.display().to_string();
                 ("incomplete: what it needs is not there".to_owned(), what, path())
@@ -231,9 +246,58 @@ fn cause(refusal: &Refusal) -> String {
 }
 
 fn needs(obstacle: &Obstacle) -> String {
+    let what = obstacle.what.display();
+    let on = processors(obstacle);
     match &obstacle.why {
-        Why::Refused(refusal) => format!("{} ({})", obstacle.what.display(), cause(refusal)),
-        Why::Missing => format!("{} (not there)", obstacle.what.display()),
+        Why::Refused(refusal) => format!("{what} ({}{on})", cause(refusal)),
+        Why::Missing => format!("{what} (not there{on})"),
+        Why::TooDeep => format!("{what} (one interpreter too many: ELOOP)"),
+    }
+}
+
+/// On which processors alone it stands in the way.
+fn processors(obstacle: &Obstacle) -> String {
+    match obstacle.on.as_slice() {
+        [] => String::new(),
+        levels => format!(" on processors of level {}", levels.join(", ")),
+    }
+}
+
+/// What the loader goes by.
+pub(super) const CACHE: &str = "/etc/ld.so.cache";
+
+/// What is wrong with it, and what that comes to.
+pub(super) fn cache_fault(fault: &CacheFault) -> String {
+    let some = |paths: &[PathBuf]| {
+        let named: Vec<_> =
+            paths.iter().take(NAMES).map(|path| path.display().to_string()).collect();
+        named.join(", ") + if paths.len() > NAMES { ", ..." } else { "" }
+    };
+    match fault {
+        CacheFault::Absent { directories } => format!(
+            "not there, and the loader reads no /etc/ld.so.conf: it does not look into {}; \
+             ldconfig -r ROOT makes it",
+            some(directories)
+        ),
+        CacheFault::Malformed(error) => {
+            format!("{error}: the loader takes no notice of it; ldconfig -r ROOT makes it anew")
+        }
+        CacheFault::Stale { gone, lacking } => {
+            let mut parts = Vec::new();
+            if !gone.is_empty() {
+                let files = count(gone.len() as u64, "file");
+                parts.push(format!("names {files} that are not there ({})", some(gone)));
+            }
+            if !lacking.is_empty() {
+                let libraries = lacking.len() as u64;
+                let named = some(lacking);
+                parts.push(match libraries {
+                    1 => format!("lacks a library of /etc/ld.so.conf ({named})"),
+                    _ => format!("lacks {} libraries of /etc/ld.so.conf ({named})", libraries),
+                });
+            }
+            format!("out of date: it {}; ldconfig -r ROOT makes it anew", parts.join(", and "))
+        }
     }
 }
 
@@ -275,11 +339,18 @@ pub(super) const fn unknown_reason(unknown: Unknown) -> &'static str {
 fn init(told: &Told<'_>, details: bool, output: &mut Output) -> io::Result<()> {
     let report = told.report;
     output.line(Level::Normal, "")?;
+    if report.init.is_empty() {
+        return output.line(Level::Normal, "init: none is wanted (--no-init)");
+    }
     let absent = report.init.iter().all(|attempt| attempt.end == AttemptEnd::Absent);
     if absent {
         let tried: Vec<_> = report.init.iter().map(|it| it.path.display().to_string()).collect();
-        let line = format!("init: none of {} is in the root", tried.join(", "));
-        return output.line(Level::Normal, &output.paint(Style::Warning, &line));
+        let line = format!(
+            "the machine will not reach init because none of {} is in the root; --no-init, if no \
+             machine starts from it",
+            tried.join(", ")
+        );
+        return output.line(Level::Quiet, &output.paint(Style::Bad, &line));
     }
     for attempt in report.init.iter().filter(|attempt| attempt.end != AttemptEnd::Absent) {
         let file = attempt.file.as_ref();
@@ -290,7 +361,7 @@ fn init(told: &Told<'_>, details: bool, output: &mut Output) -> io::Result<()> {
         let line = format!("init: {}{file}: {}", attempt.path.display(), attempted(attempt));
         output.line(level, &output.paint(style, &line))?;
     }
-    if !report.reaches_init() {
+    if report.reaches_init() == Some(false) {
         let because = report.init.iter().find(|attempt| attempt.end != AttemptEnd::Absent);
         let because = because.map(because_of).unwrap_or_default();
         let line = format!("the machine will not reach init because {because}");
@@ -348,8 +419,14 @@ fn because_of(attempt: &Attempt) -> String {
                 false => format!(", which {} needs,", obstacle.needed_by.display()),
             };
             match &obstacle.why {
-                Why::Refused(refusal) => format!("{what}{by} is refused: {}", cause(refusal)),
+                Why::Refused(refusal) => {
+                    let on = processors(obstacle);
+                    format!("{what}{by} is refused{on}: {}", cause(refusal))
+                }
                 Why::Missing => format!("{what}{by} is not there"),
+                Why::TooDeep => {
+                    format!("scripts interpret scripts, up to {what}, deeper than the kernel goes")
+                }
             }
         }
     }
@@ -389,7 +466,7 @@ fn not_known(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
     }
     lines.push(
         "not known: what is mounted or written later, what programs open, load with dlopen or \
-         execute, programs of the initramfs"
+         execute, libraries by LD_LIBRARY_PATH or LD_PRELOAD, programs of the initramfs"
             .to_owned(),
     );
     output.line(Level::Normal, "")?;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 
 use ima_format::hash::{Digest, HashAlgorithm};
-use ima_format::policy::ast::{Func, Policy, Uuid};
+use ima_format::policy::ast::{Access, Func, Policy, Uuid};
 use ima_format::policy::decide::{
     AttributeRead, Cause, Credentials, Decider, Event, Evidence, FileFacts, Inode, Labels, Mode,
     Modsig, OpenFile, Operation, Outcome, SignatureCheck, Signed, Verdict,
@@ -14,6 +14,7 @@ use ima_format::policy::kernel::Kernel;
 use ima_format::xattr::{Attribute, KeyId, Signature};
 
 use super::root::{part, Content, Entry};
+use super::trial::Trial;
 use crate::digest::{DigestError, FileHasher};
 use crate::verify::{Keyring, Verifier};
 
@@ -128,7 +129,17 @@ impl<'a> Bench<'a> {
         mounts: &'a [Mount],
         owners: Owners,
     ) -> Self {
-        Self { decider: Decider::new(policy, kernel, Mode::Enforce), mounts, owners, keyring }
+        Self::in_mode(policy, kernel, keyring, (mounts, owners), Mode::Enforce)
+    }
+
+    pub(crate) fn in_mode(
+        policy: &'a Policy,
+        kernel: &'a Kernel,
+        keyring: &'a Keyring,
+        (mounts, owners): (&'a [Mount], Owners),
+        mode: Mode,
+    ) -> Self {
+        Self { decider: Decider::new(policy, kernel, mode), mounts, owners, keyring }
     }
 
     fn mount(&self, entry: &Entry) -> Option<&Mount> {
@@ -236,14 +247,40 @@ impl Case<'_> {
         Ok(answer)
     }
 
-    fn run(&self, operation: Operation, caller: Credentials, evidence: &dyn Evidence) -> Answer {
+    /// What the kernel does about one event.
+    ///
+    /// # Errors
+    /// The digest was needed, and could not be computed.
+    pub(crate) fn try_event(&self, event: &Event) -> Result<Trial, DigestError> {
         let decider = &self.judge.bench.decider;
-        let executed = caller.executing(self.setuid, self.setgid);
-        let attribute = match (&self.attribute, self.keeps) {
+        let file = OpenFile {
+            writable: event.access.contains(Access::Write),
+            ..OpenFile::at_rest(self.size, self.attribute_read())
+        };
+        let outcome = decider.process(event, &file, &mut Inode::default(), self);
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
+        let unknown_key = match outcome.causes.last() {
+            Some(Cause::InvalidSignature) => *self.unknown_key.borrow(),
+            _ => None,
+        };
+        let appended = outcome.decision.demands.modsig_allowed && self.ends_with_signature();
+        Ok(Trial { outcome, unknown_key, appended })
+    }
+
+    fn attribute_read(&self) -> AttributeRead<'_> {
+        match (&self.attribute, self.keeps) {
             (_, false) => AttributeRead::NoAttributes,
             (Some(value), true) => AttributeRead::Value(value),
             (None, true) => AttributeRead::Missing,
-        };
+        }
+    }
+
+    fn run(&self, operation: Operation, caller: Credentials, evidence: &dyn Evidence) -> Answer {
+        let decider = &self.judge.bench.decider;
+        let executed = caller.executing(self.setuid, self.setgid);
+        let attribute = self.attribute_read();
         let file = OpenFile::at_rest(self.size, attribute);
         let mut inode = Inode::default();
         let mut appraised = false;
@@ -299,12 +336,15 @@ impl Case<'_> {
             operation,
             Operation::LoadModule | Operation::KexecKernel | Operation::KexecInitramfs
         );
+        taken && self.ends_with_signature()
+    }
+
+    fn ends_with_signature(&self) -> bool {
         let length = MODULE_SIG_STRING.len();
         let start = self.size.checked_sub(length as u64);
-        taken
-            && start.is_some_and(|start| {
-                part(self.content, start, length).is_ok_and(|end| end == MODULE_SIG_STRING)
-            })
+        start.is_some_and(|start| {
+            part(self.content, start, length).is_ok_and(|end| end == MODULE_SIG_STRING)
+        })
     }
 
     fn check(&self, signature: &Signature, digest: &Digest) -> SignatureCheck {

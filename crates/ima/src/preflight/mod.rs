@@ -13,6 +13,7 @@
 //! | `judge` | what the kernel says to one use of one file | [`ima_format::policy::decide`] |
 //! | `scan` | all of them, on all processors | |
 //! | `libraries` | which files the loader opens | `elf/dl-load.c` of glibc |
+//! | `trial` | one event on one file | [`ima_format::policy::decide`] |
 //! | `start`, `services` | what a program needs; init, and what it starts | `init/main.c`, `inittab(5)`, `systemd.unit(5)` |
 //!
 //! Nothing is known of: EVM (it is taken to have no key), labels of security modules, file
@@ -30,6 +31,7 @@ mod root;
 mod scan;
 mod services;
 mod start;
+mod trial;
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -48,6 +50,7 @@ pub use purpose::Use;
 pub(crate) use purpose::{of as purpose_of, Nature};
 pub use root::{Content, Entry, EntryKind, Root, Unread};
 pub use start::{Attempt, AttemptEnd, Obstacle, Problem, Step, Why};
+pub use trial::{Subject, Trial, TrialError};
 
 use crate::key::{Curve, KeyType};
 use crate::target::Progress;

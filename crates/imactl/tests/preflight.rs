@@ -263,6 +263,42 @@ fn modules_firmware_and_policies_are_looked_at() {
 }
 
 #[test]
+fn certificates_are_held_against_the_keys() {
+    let Some(root) = Root::new() else { return };
+    let stranger = store(root.directory.path(), "p-384");
+    let take = |store: &Path, from: &str, to: &str| {
+        root.take(&store.join(from), Path::new(&format!("/etc/keys/{to}")));
+    };
+    take(&root.keys, "ima_keys/x509_ima.der", "x509_ima.der");
+    take(&root.keys, "secondary_trusted_keys/secondary_trusted_key.der", "x509_secondary_ours.der");
+    take(&stranger, "ima_keys/x509_ima.der", "x509_ima_theirs.der");
+    root.write("/etc/keys/x509_evm.der", "junk", 0o644);
+    root.sign();
+    let lines = root.lines(POLICY, 1);
+    for (name, message) in [
+        ("x509_ima_theirs.der", Some(".ima does not take it")),
+        ("x509_evm.der", Some("no certificate in DER")),
+        ("x509_ima.der", None),
+        ("x509_secondary_ours.der", None),
+    ] {
+        let found = lines.iter().find(|line| line["path"] == format!("/etc/keys/{name}"));
+        let said = found.and_then(|line| line["message"].as_str());
+        match message {
+            Some(message) => {
+                assert!(said.is_some_and(|it| it.contains(message)), "{name}: {said:?}")
+            }
+            None => assert_eq!(said, None, "{name}"),
+        }
+    }
+    let ran = root.preflight(POLICY, &[]).exits(1);
+    assert!(ran.stdout.contains("refused: no keyring takes it (2)"), "{}", ran.stdout);
+    // without a CA to hold it against, only what is no certificate is told
+    fs::remove_file(root.at("/etc/keys/x509_evm.der")).unwrap();
+    let certificate = root.keys.join("ima_keys/x509_ima.der");
+    run(args!["preflight", root.path(), "--policy", POLICY, "--cert", certificate]).exits(0);
+}
+
+#[test]
 fn file_systems_without_attributes_refuse_all() {
     let Some(root) = Root::new() else { return };
     root.take(Path::new("/usr/bin/true"), Path::new("/boot/program"));

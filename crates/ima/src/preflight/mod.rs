@@ -9,6 +9,7 @@
 //! | `root`, `directory`, `archive`, `image` | a root that can be listed and read; a directory, a tar archive, an ext4 image | |
 //! | `open` | which of them a path is; read-only images are read as archives | |
 //! | `paths` | paths and symbolic links within it | `fs/namei.c` |
+//! | `certificates` | which of them the kernel takes | `crypto/asymmetric_keys/restrict.c` |
 //! | `purpose` | what a file is for | `fs/binfmt_script.c`, `kernel/module`, `drivers/base/firmware_loader` |
 //! | `judge` | what the kernel says to one use of one file | [`ima_format::policy::decide`] |
 //! | `scan` | all of them, on all processors | |
@@ -20,6 +21,7 @@
 //! systems that are mounted later, what programs open or execute in the end.
 
 mod archive;
+mod certificates;
 mod directory;
 mod image;
 mod judge;
@@ -41,6 +43,7 @@ use ima_format::policy::ast::Policy;
 use ima_format::policy::kernel::{Feature, Kernel};
 
 pub use archive::Archive;
+pub use certificates::{Authorities, CertificateFault};
 pub use directory::Directory;
 pub use image::Image;
 pub use judge::{Answer, Attributes, Mount, Owners, Refusal, Unknown};
@@ -70,6 +73,8 @@ pub struct Options<'a> {
     pub kernel: &'a Kernel,
     /// The keys in its `.ima` keyring.
     pub keyring: &'a Keyring,
+    /// The certificates in its keyrings, by which those in the root are judged.
+    pub authorities: Authorities<'a>,
     /// The file systems that the root will be on; ext4 where none covers a path.
     pub mounts: Vec<Mount>,
     /// Whose the files will be.
@@ -106,6 +111,8 @@ pub struct FileReport {
     pub obstacle: Option<Obstacle>,
     /// A policy that the kernel does not take: the line at which it gives up, and why.
     pub policy_fault: Option<(usize, String)>,
+    /// A certificate that the kernel does not take into a keyring.
+    pub certificate_fault: Option<CertificateFault>,
 }
 
 impl FileReport {
@@ -116,6 +123,7 @@ impl FileReport {
             || self.as_user.as_ref().is_some_and(Answer::is_refused)
             || self.obstacle.as_ref().is_some_and(Obstacle::is_refusal)
             || self.policy_fault.is_some()
+            || self.certificate_fault.is_some()
     }
 }
 
@@ -181,8 +189,10 @@ pub fn preflight(root: &dyn Root, options: &Options<'_>, progress: &dyn Progress
     let keyring = options.keyring.clone().only(usable);
     let bench =
         Bench::new(options.policy, options.kernel, &keyring, &options.mounts, options.owners);
-    let (scanned, failed) = scan::scan(root, &paths, &bench, options.jobs, progress);
+    let (mut scanned, failed) = scan::scan(root, &paths, &bench, options.jobs, progress);
     unread.extend(failed);
+    let mut text = |path: &std::path::Path| scan::text(root, &paths, path);
+    certificates::judge(&paths, &mut scanned, options.authorities, &mut text);
 
     let mut elves = HashMap::new();
     for (number, scanned) in scanned.iter().enumerate() {
@@ -190,7 +200,6 @@ pub fn preflight(root: &dyn Root, options: &Options<'_>, progress: &dyn Progress
             elves.insert(number, &**elf);
         }
     }
-    let mut text = |path: &std::path::Path| scan::text(root, &paths, path);
     let libraries = Libraries::new(&paths, &elves, &mut text);
     let cache = libraries.fault().cloned();
     let starter = Starter::new(&paths, &scanned, libraries);
@@ -237,7 +246,7 @@ pub fn preflight(root: &dyn Root, options: &Options<'_>, progress: &dyn Progress
 }
 
 fn report(number: usize, scanned: &Scanned, starter: &Starter<'_>) -> Option<FileReport> {
-    let Scanned { purpose, answer, as_user, policy_fault, .. } = scanned;
+    let Scanned { purpose, answer, as_user, policy_fault, certificate_fault, .. } = scanned;
     let untouched = Answer::Allowed { appraised: false };
     if *purpose == Use::Data && *answer == untouched {
         return None;
@@ -250,5 +259,6 @@ fn report(number: usize, scanned: &Scanned, starter: &Starter<'_>) -> Option<Fil
         as_user: as_user.clone(),
         obstacle: if starts { starter.obstacle(number) } else { None },
         policy_fault: policy_fault.clone(),
+        certificate_fault: certificate_fault.clone(),
     })
 }

@@ -8,7 +8,7 @@ use ima::preflight::{
 };
 use serde::Serialize;
 
-use super::people::{cache_fault, unknown_reason, Fate, CACHE};
+use super::people::{cache_fault, certificate_fault, unknown_reason, Fate, CACHE};
 use super::Told;
 use crate::cmd::policy::Loaded;
 use crate::output::{JsonPath, Output};
@@ -204,7 +204,7 @@ pub(super) fn tell(told: &Told<'_>, details: bool, output: &mut Output) -> io::R
 }
 
 fn json_file(file: &FileReport, fate: Fate, loaded: &Loaded) -> JsonFile {
-    let FileReport { path, purpose, answer, as_user, obstacle, policy_fault } = file;
+    let FileReport { path, purpose, answer, as_user, obstacle, policy_fault, .. } = file;
     let user = as_user.as_ref().map(Answer::is_refused);
     JsonFile {
         kind: "file",
@@ -219,7 +219,10 @@ fn json_file(file: &FileReport, fate: Fate, loaded: &Loaded) -> JsonFile {
         },
         refused_to_users: user.filter(|refused| *refused != answer.is_refused()),
         line: policy_fault.as_ref().map(|(line, _)| *line),
-        message: policy_fault.as_ref().map(|(_, message)| message.clone()),
+        message: policy_fault
+            .as_ref()
+            .map(|(_, message)| message.clone())
+            .or_else(|| file.certificate_fault.as_ref().map(certificate_fault)),
     }
 }
 

@@ -10,8 +10,11 @@ use std::thread;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use ima::preflight::{open, preflight, Init, Mount, OpenError, Options, Owners, Report, Root};
+use ima::preflight::{
+    open, preflight, Authorities, Init, Mount, OpenError, Options, Owners, Report, Root,
+};
 use ima::target::image::ImageError;
+use ima::verify::Keyring;
 use ima_format::policy::ast::Uuid;
 use ima_format::policy::filesystem::{self, FileSystem};
 
@@ -90,7 +93,9 @@ impl PreflightArgs {
         let kernel = self.kernel.resolve();
         warn_of_hearsay(kernel.version, output);
         let loaded = Loaded::of(&self.policy, &kernel)?;
-        let keyring = self.keyring.resolve(output)?;
+        let certificates = self.keyring.needed(output)?;
+        let keyring = Keyring::of_certificates(&certificates);
+        let trusted = self.keyring.authorities(&certificates)?;
         let name = self.root.display();
         let root = self.open()?;
         let cores = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
@@ -98,6 +103,7 @@ impl PreflightArgs {
             policy: &loaded.policy,
             kernel: &kernel,
             keyring: &keyring,
+            authorities: Authorities { trusted: &trusted, ima: &certificates },
             mounts: self.mounts()?,
             owners: if self.all_root { Owners::Root } else { Owners::Kept },
             init: match (&self.init, self.no_init) {

@@ -5,8 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ima::preflight::{
-    Answer, Attempt, AttemptEnd, CacheFault, FileReport, Obstacle, Owners, Problem, Refusal,
-    Unknown, Use, Why,
+    Answer, Attempt, AttemptEnd, CacheFault, CertificateFault, FileReport, Obstacle, Owners,
+    Problem, Refusal, Unknown, Use, Why,
 };
 use ima_format::policy::ast::Func;
 
@@ -33,7 +33,8 @@ impl Fate {
         [Self::Allowed, Self::Refused, Self::HeldUp, Self::Incomplete, Self::Unknown];
 
     pub(super) fn of(file: &FileReport) -> Self {
-        if file.answer.is_refused() || file.policy_fault.is_some() {
+        let fault = file.policy_fault.is_some() || file.certificate_fault.is_some();
+        if file.answer.is_refused() || fault {
             return Self::Refused;
         }
         match (&file.obstacle, &file.answer) {
@@ -181,6 +182,9 @@ fn groups(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
             (Fate::Refused, _, Answer::Refused(refusal)) => {
                 (format!("refused: {}", cause(refusal)), parent(), name())
             }
+            (Fate::Refused, ..) if file.certificate_fault.is_some() => {
+                ("refused: no keyring takes it".to_owned(), path(), why(file, told))
+            }
             (Fate::Refused, ..) => {
                 ("refused: the kernel cannot read it".to_owned(), path(), why(file, told))
             }
@@ -301,6 +305,16 @@ pub(super) fn cache_fault(fault: &CacheFault) -> String {
     }
 }
 
+pub(super) fn certificate_fault(fault: &CertificateFault) -> String {
+    match fault {
+        CertificateFault::NotDer => "no certificate in DER".to_owned(),
+        CertificateFault::Several => "more than one certificate in DER".to_owned(),
+        CertificateFault::Unvouched { issuer, keyring } => {
+            format!("{keyring} does not take it: its issuer ({issuer}) is no CA that is known")
+        }
+    }
+}
+
 /// The reason in one line; empty where all is well.
 fn why(file: &FileReport, told: &Told<'_>) -> String {
     let rule = |refusal: &Refusal| {
@@ -309,6 +323,9 @@ fn why(file: &FileReport, told: &Told<'_>) -> String {
     };
     if let Some((line, message)) = &file.policy_fault {
         return format!("line {line}: {message}");
+    }
+    if let (Some(fault), false) = (&file.certificate_fault, file.answer.is_refused()) {
+        return certificate_fault(fault);
     }
     match (&file.answer, &file.obstacle) {
         (Answer::Refused(refusal), _) => {

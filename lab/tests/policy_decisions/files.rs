@@ -506,5 +506,16 @@ pub(crate) fn known_cases(first: usize) -> Vec<Case> {
         Label::Signed,
         &[(Deed::Open(OpenFor::Read), root()), (Deed::Open(OpenFor::Write), root())],
     );
+    // closing it makes a digest for the attribute, where nothing was written, too
+    add(
+        &["appraise func=FILE_CHECK mask=MAY_READ digest_type=verity appraise_type=sigv3", "hash"],
+        Content::Text,
+        Label::None,
+        &[(Deed::Open(OpenFor::Read), root()), (Deed::Open(OpenFor::ReadWrite), root())],
+    );
+    // where changes are not counted
+    if let Some(case) = cases.last_mut() {
+        case.file.system = System::Ramfs;
+    }
     cases
 }

@@ -157,8 +157,8 @@ fn machine(kernel: &Kernel, mode: Mode, count: usize) -> Result<()> {
                     .collect();
                 let file = &case.file;
                 wrong.push(format!(
-                    "{deed:?} by {:?} of {file:?}\n  kernel {seen:?}\n  imactl {predicted:?}\n  {}\n{observation}",
-                    who.0, rules.join("\n  ")
+                    "{deed:?} by {:?} of {file:?}\n  of {:?}\n  kernel {seen:?}\n  imactl {predicted:?}\n  {}\n{observation}",
+                    who.0, case.deeds, rules.join("\n  ")
                 ));
                 // what the kernel remembers is no longer what is predicted
                 break;
@@ -367,6 +367,12 @@ fn predict(
             predicted.refused = true;
             return (predicted, measured);
         }
+    }
+    // ext4 counts changes
+    let uncounted = file.system != System::Ext4 && decider.kernel().version == KernelVersion::V6_1;
+    if is_written(deed) && uncounted {
+        let complaint = inode.complaint_at_close(known);
+        predicted.causes.extend(complaint.map(|cause| cause.name().to_owned()));
     }
     if deed == Deed::Protect {
         let event =

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 
 use ima_format::hash::{Digest, HashAlgorithm};
-use ima_format::policy::ast::{Access, Func, Policy, Uuid};
+use ima_format::policy::ast::{Access, AppraiseType, Func, Policy, Uuid};
 use ima_format::policy::decide::{
     AttributeRead, Cause, Credentials, Decider, Event, Evidence, FileFacts, Inode, Labels, Mode,
     Modsig, OpenFile, Operation, Outcome, SignatureCheck, Signed, Verdict,
@@ -89,6 +89,9 @@ pub enum Unknown {
     AppendedSignature,
     /// A rule that would decide otherwise asks for a label of a security module.
     Labels,
+    /// The rule asks for a signature of version 3 of a regular file, of which no kernel's source
+    /// was read.
+    Sigv3,
 }
 
 /// What the kernel will say of one use of a file.
@@ -284,7 +287,7 @@ impl Case<'_> {
         let file = OpenFile::at_rest(self.size, attribute);
         let mut inode = Inode::default();
         let mut appraised = false;
-        let mut labels = false;
+        let (mut labels, mut sigv3) = (false, false);
         for asked in operation.events(decider.kernel().version) {
             let event = Event {
                 func: asked.func,
@@ -297,8 +300,12 @@ impl Case<'_> {
             let outcome = decider.process(&event, &file, &mut inode, evidence);
             appraised |= outcome.decision.appraise.does();
             labels |= self.depends_on_labels(&outcome);
+            sigv3 |= self.is_plain_sigv3(&outcome);
             if outcome.verdict != Verdict::Refused {
                 continue;
+            }
+            if sigv3 && matches!(self.attribute.as_deref(), Some([3, ..])) {
+                return Answer::Unknown(Unknown::Sigv3);
             }
             let cause = outcome.causes.last().copied().unwrap_or(Cause::Unknown);
             if labels {
@@ -314,10 +321,21 @@ impl Case<'_> {
             let rule = outcome.decision.appraise.rule();
             return Answer::Refused(Refusal { func: asked.func, cause, unknown_key, rule });
         }
-        match labels {
-            true => Answer::Unknown(Unknown::Labels),
-            false => Answer::Allowed { appraised },
+        match (labels, sigv3) {
+            (true, _) => Answer::Unknown(Unknown::Labels),
+            (false, true) => Answer::Unknown(Unknown::Sigv3),
+            (false, false) => Answer::Allowed { appraised },
         }
+    }
+
+    /// Whether the rule that decided asks for a signature of version 3 of a regular file.
+    fn is_plain_sigv3(&self, outcome: &Outcome) -> bool {
+        let rules = self.judge.bench.decider.rules();
+        let rule = outcome.decision.appraise.rule().and_then(|rule| rules.get(rule));
+        outcome.decision.appraise.does()
+            && rule.is_some_and(|rule| {
+                rule.appraise_type == Some(AppraiseType::Sigv3) && rule.digest_type.is_none()
+            })
     }
 
     /// Whether a rule in front of the one that decided would decide otherwise.

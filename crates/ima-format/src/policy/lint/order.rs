@@ -43,6 +43,7 @@ fn fates(subject: &Subject<'_>) -> Vec<Fate> {
     let mut fates: Vec<Fate> = subject.rules.iter().map(|_| Fate::Idle).collect();
     let space = Space::of(&[subject.policy], subject.kernel);
     for func in space.funcs() {
+        let space = Space::at(*func, &[subject.policy], subject.kernel);
         for event in space.events(*func) {
             visit(subject, &event, &mut fates);
             if fates.iter().all(|fate| *fate == Fate::Decides) {

@@ -368,8 +368,12 @@ fn predict(
             return (predicted, measured);
         }
     }
-    // ext4 counts changes
-    let uncounted = file.system != System::Ext4 && decider.kernel().version == KernelVersion::V6_1;
+    // tmpfs has counted changes since 6.6
+    let uncounted = match file.system {
+        System::Ext4 | System::Squashfs => false,
+        System::Tmpfs => decider.kernel().version == KernelVersion::V6_1,
+        System::Ramfs | System::Vfat => true,
+    };
     if is_written(deed) && uncounted {
         let complaint = inode.complaint_at_close(known);
         predicted.causes.extend(complaint.map(|cause| cause.name().to_owned()));

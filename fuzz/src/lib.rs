@@ -6,6 +6,7 @@ use std::convert::Infallible;
 
 use ima_format::elf::Elf;
 use ima_format::hash::HashAlgorithm;
+use ima_format::loader_cache::Cache;
 use ima_format::pkcs11::Uri;
 use ima_format::policy::{explain, read, Fault, Kernel, Loading};
 use ima_format::rpm::{read_lead, tag, FileList, Header, Intro, ReservedSpace, Section, LEAD_SIZE};
@@ -21,6 +22,7 @@ pub const PROPERTIES: &[(&str, Property)] = &[
     ("elf", elf),
     ("erofs", erofs),
     ("ext4", ext4),
+    ("loader_cache", loader_cache),
     ("pkcs11", pkcs11),
     ("policy", policy),
     ("rpm", rpm),
@@ -43,6 +45,18 @@ pub fn elf(bytes: &[u8]) {
         }
         Ok(Err(_)) => {}
         Err(error) => match error {},
+    }
+}
+
+/// Any bytes are read as a cache of libraries or are none; errors point into them.
+pub fn loader_cache(bytes: &[u8]) {
+    match Cache::parse(bytes) {
+        Err(error) => assert!(error.offset <= bytes.len(), "{error}"),
+        Ok(cache) => {
+            assert!(cache.entries.len() <= bytes.len() / 24);
+            let strings = cache.entries.iter().flat_map(|entry| [entry.name, entry.path]);
+            strings.for_each(|string| assert!(!string.contains(&0) && string.len() < 4096));
+        }
     }
 }
 

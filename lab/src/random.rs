@@ -51,3 +51,9 @@ impl Random {
 pub fn cases(usual: usize) -> usize {
     std::env::var("LAB_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }
+
+/// The seed of a scenario's cases: `usual`, moved by what `LAB_SEED` says.
+pub fn seed(usual: u64) -> u64 {
+    let moved = std::env::var("LAB_SEED").ok().and_then(|text| text.parse::<u64>().ok());
+    usual.wrapping_add(moved.unwrap_or(0).wrapping_mul(0x1_0000))
+}

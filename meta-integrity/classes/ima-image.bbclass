@@ -15,11 +15,14 @@
 #
 # IMA_PREFLIGHT           "error": an image that would not boot, or not run all that it holds, fails
 #                         the build; "warn"; "off"
+# IMA_PREFLIGHT_INIT      "0": no machine starts from this image, and it needs no init (a container,
+#                         a system extension)
 # IMA_PREFLIGHT_POLICY    policies, in the order of loading: what the initramfs loads first
 
 IMA_SIGN_ROOTFS ??= "all"
 IMA_SIGN_EXCLUDE ??= ""
 IMA_PREFLIGHT ??= "error"
+IMA_PREFLIGHT_INIT ??= "1"
 IMA_PREFLIGHT_POLICY ??= "${@d.getVar('IMA_POLICY_INITRAMFS') or d.getVar('IMA_POLICY_DEFAULT')} ${IMA_POLICY_ROOT}"
 
 # Without these words tar leaves the attributes behind. The others keep out of the archive what
@@ -67,6 +70,8 @@ fakeroot python ima_preflight() {
     if level not in ('error', 'warn'):
         bb.fatal('IMA_PREFLIGHT is "%s": it is "error", "warn" or "off"' % level)
     arguments = ['preflight', '--cert', d.getVar('IMA_SIGNING_CERT')]
+    if d.getVar('IMA_PREFLIGHT_INIT') == '0':
+        arguments += ['--no-init']
     for policy in d.getVar('IMA_PREFLIGHT_POLICY').split():
         arguments += ['--policy', policy]
     status, output = integrity_imactl(d, arguments + ['--', d.getVar('IMAGE_ROOTFS')])

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::{audit, elf, erofs, ext4, pkcs11, policy, rpm, tar, xattr};
+use crate::{audit, elf, erofs, ext4, loader_cache, pkcs11, policy, rpm, tar, xattr};
 
 /// A defect in input bytes: what, and at which offset from the start of the input.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub enum ErrorKind {
     },
     /// An ELF file is malformed.
     Elf(elf::Fault),
+    /// A cache of libraries is malformed.
+    LoaderCache(loader_cache::Fault),
     /// An extended attribute's value is malformed.
     Xattr(xattr::Fault),
     /// A policy is one that the kernel refuses.
@@ -76,6 +78,7 @@ impl fmt::Display for ErrorKind {
             }
             Self::TrailingBytes { count } => write!(f, "{count} bytes too many"),
             Self::Elf(fault) => fault.fmt(f),
+            Self::LoaderCache(fault) => fault.fmt(f),
             Self::Xattr(fault) => fault.fmt(f),
             Self::Policy(fault) => fault.fmt(f),
             Self::Rpm(fault) => fault.fmt(f),

@@ -6,6 +6,7 @@
 //!
 //! | module | what it reads and writes | mirrors |
 //! |---|---|---|
+//! | [`loader_cache`] | where glibc finds libraries | `elf/dl-cache.c` of glibc |
 //! | [`elf`] | what programs need before they run | `include/uapi/linux/elf.h`, `fs/binfmt_elf.c` |
 //! | [`hash`] | algorithm ids, names, sizes | `include/uapi/linux/hash_info.h`, `crypto/hash_info.c` |
 //! | [`xattr`] | `security.ima`, `security.evm` | `security/integrity/integrity.h` |
@@ -45,6 +46,7 @@ pub mod ext4;
 pub mod hash;
 pub mod hex;
 pub mod kind;
+pub mod loader_cache;
 pub mod pkcs11;
 pub mod policy;
 pub mod reader;

@@ -262,14 +262,19 @@ pub(crate) struct KeyringArgs {
 
 impl KeyringArgs {
     pub(crate) fn resolve(&self, output: &mut Output) -> Result<Keyring> {
+        Ok(Keyring::of_certificates(&self.needed(output)?))
+    }
+
+    /// The certificates that are given, at least one.
+    pub(crate) fn needed(&self, output: &mut Output) -> Result<Vec<Certificate>> {
         let certificates = self.given(output)?;
-        if certificates.is_empty() {
-            return Err(hinted(
+        match certificates.is_empty() {
+            false => Ok(certificates),
+            true => Err(hinted(
                 "no certificate to verify with",
                 "give --keys DIR or --cert FILE, or set IMACTL_KEYS",
-            ));
+            )),
         }
-        Ok(Keyring::of_certificates(&certificates))
     }
 
     /// The certificates that are given; none is as good as any.
@@ -279,6 +284,18 @@ impl KeyringArgs {
             warn_of_sample(output, &sample.0);
         }
         Ok(certificates.into_iter().map(|(_, certificate)| certificate).collect())
+    }
+
+    /// The CAs that go with them: those of the store, and those among the certificates. None:
+    /// they are not known.
+    pub(crate) fn authorities(&self, given: &[Certificate]) -> Result<Vec<Certificate>> {
+        let mut authorities: Vec<_> =
+            given.iter().filter(|it| it.usage().ca == Some(true)).cloned().collect();
+        let fallback = || default_store().filter(|_| self.cert.is_empty());
+        if let Some(keys) = self.keys.clone().or_else(fallback) {
+            authorities.extend(KeyStore::open(&keys)?.authorities()?);
+        }
+        Ok(authorities)
     }
 
     fn read(&self) -> Result<Vec<(PathBuf, Certificate)>> {

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use support::{directory, run, store};
+use support::*;
 
 /// A policy in a file of its own.
 fn policy(directory: &Path, name: &str, text: &str) -> PathBuf {
@@ -248,6 +248,79 @@ fn simulate_takes_events_from_a_file() {
     fs::write(&events, "{\"func\": \"FILE_CHECK\"}\n{\"fun\": 1}\n").unwrap();
     let ran = run(args!["policy", "simulate", rules, "--events", events]).exits(2);
     assert!(ran.stderr.contains("events:2: unknown field `fun`"), "{}", ran.stderr);
+}
+
+#[test]
+fn simulate_tells_what_becomes_of_a_file() {
+    let directory = directory();
+    if !security_attributes(directory.path()) {
+        return;
+    }
+    let (keys, stranger) = (store(directory.path(), "p-256"), store(directory.path(), "p-384"));
+    let file = directory.path().join("file");
+    fs::write(&file, "content").unwrap();
+    let simulate = |more: &[&std::ffi::OsStr]| {
+        let words = args!["policy", "simulate", "default:appraise", "--func", "BPRM_CHECK"];
+        let json = words.into_iter().chain(more.iter().map(Into::into)).chain(args!["--json"]);
+        run(json).exits(0).json().remove(0)
+    };
+    let with_file = |more: &[&str]| {
+        let mut words = vec!["--file".as_ref(), file.as_os_str(), "--keys".as_ref()];
+        words.push(keys.as_os_str());
+        words.extend(more.iter().map(AsRef::<std::ffi::OsStr>::as_ref));
+        simulate(&words)
+    };
+    let bare = with_file(&[]);
+    assert_eq!(
+        (&bare["verdict"], &bare["cause"]),
+        (&"refused".into(), &"IMA-signature-required".into())
+    );
+    assert_eq!(with_file(&["--mode", "log"])["verdict"], "tolerated");
+    assert_eq!(with_file(&["--uid", "1000"])["verdict"], "allowed");
+    run(args!["sign", "--quiet", "--keys", keys, file]).exits(0);
+    assert_eq!(with_file(&[])["verdict"], "allowed");
+    let others =
+        simulate(&["--file".as_ref(), file.as_os_str(), "--keys".as_ref(), stranger.as_os_str()]);
+    assert_eq!(
+        (&others["verdict"], &others["cause"]),
+        (&"refused".into(), &"invalid-signature".into())
+    );
+    assert!(others["unknown_key"].is_string(), "{others}");
+
+    // the same, of a file that is not at hand; and on a command line and in a file of events
+    let attribute = hex_of(&security_ima(&file).unwrap());
+    let digest = "sha256:ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73";
+    let words = ["--attribute", &attribute, "--digest", digest, "--keys"].map(std::ffi::OsStr::new);
+    let stated = simulate(&[&words[..], &[keys.as_os_str()]].concat());
+    assert_eq!(stated["verdict"], "allowed", "{stated}");
+    let other = format!("sha256:{}", "0".repeat(64));
+    let lines: Vec<_> =
+        [(attribute.as_str(), other.as_str()), ("none", digest), ("0x0404", digest)]
+            .iter()
+            .map(|(attribute, digest)| {
+                serde_json::json!({"func": "BPRM_CHECK", "attribute": attribute, "digest": digest})
+                    .to_string()
+            })
+            .collect();
+    let events = policy(directory.path(), "events", &lines.join("\n"));
+    let words = args!["policy", "simulate", "default:appraise", "--events", events, "--json"];
+    let lines = run(words.into_iter().chain(args!["--keys", keys])).exits(0).json();
+    let causes: Vec<_> = lines.iter().map(|line| line["cause"].as_str().unwrap()).collect();
+    assert_eq!(causes, ["invalid-signature", "IMA-signature-required", "IMA-signature-required"]);
+
+    let simulate = |more: &[&str]| {
+        let words = args!["policy", "simulate", "default:appraise", "--func", "BPRM_CHECK"];
+        let keys = args!["--keys", keys];
+        run(words.into_iter().chain(keys).chain(more.iter().map(Into::into))).exits(2).stderr
+    };
+    let said = simulate(&["--attribute", &attribute]);
+    assert!(said.contains("sha256 digest") && said.contains("--digest ALG:HEX"), "{said}");
+    assert!(simulate(&["--attribute", "03xx"]).contains("not hexadecimal at character 3"));
+    assert!(simulate(&["--digest", "sha256:00"]).contains("not a digest"));
+}
+
+fn hex_of(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[test]

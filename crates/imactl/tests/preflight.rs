@@ -134,7 +134,7 @@ fn a_missing_library_is_told_and_is_no_refusal() {
     fs::remove_file(root.at("/sbin/init")).unwrap();
     fs::remove_file(root.at(library.to_str().unwrap())).unwrap();
     root.sign();
-    let lines = root.lines(POLICY, 0);
+    let lines = root.preflight(POLICY, &["--json", "--no-init"]).exits(0).json();
     let found = of(&lines, "file", "/usr/bin/true");
     assert_eq!(
         (&found["result"], &found["needs"]["path"]),
@@ -202,6 +202,42 @@ fn scripts_need_their_interpreters() {
 }
 
 #[test]
+fn scripts_interpret_scripts_as_deep_as_the_kernel_goes() {
+    let Some(root) = Root::new() else { return };
+    root.write("/usr/bin/self", "#!/usr/bin/self\n", 0o755);
+    root.write("/usr/bin/s1", "#!/usr/bin/true\n", 0o755);
+    for depth in 2..=6 {
+        root.write(&format!("/usr/bin/s{depth}"), &format!("#!/usr/bin/s{}\n", depth - 1), 0o755);
+    }
+    root.sign();
+    let lines = root.lines(POLICY, 0);
+    assert_eq!(of(&lines, "file", "/usr/bin/s5")["result"], "allowed");
+    for name in ["s6", "self"] {
+        let found = of(&lines, "file", &format!("/usr/bin/{name}"));
+        assert_eq!(
+            (&found["result"], &found["needs"]["too_deep"]),
+            (&"incomplete".into(), &true.into())
+        );
+    }
+    let ran = root.preflight(POLICY, &["--init", "/usr/bin/self"]).exits(1);
+    assert!(ran.stdout.contains("scripts interpret scripts, up to /usr/bin/self"), "{ran:?}");
+}
+
+#[test]
+fn a_root_without_an_init_is_a_finding_unless_none_is_wanted() {
+    let Some(root) = Root::new() else { return };
+    fs::remove_file(root.at("/sbin/init")).unwrap();
+    root.sign();
+    let ran = root.preflight(POLICY, &[]).exits(1);
+    let because = "will not reach init because none of /sbin/init, /etc/init, /bin/init, /bin/sh";
+    assert!(ran.stdout.contains(because), "{}", ran.stdout);
+    assert_eq!(root.lines(POLICY, 1).last().unwrap()["reaches_init"], false);
+    let lines = root.preflight(POLICY, &["--no-init", "--json"]).exits(0).json();
+    assert!(lines.last().unwrap()["reaches_init"].is_null(), "{lines:?}");
+    root.preflight(POLICY, &["--no-init", "--init", "/usr/bin/true"]).exits(2);
+}
+
+#[test]
 fn modules_firmware_and_policies_are_looked_at() {
     let Some(root) = Root::new() else { return };
     root.write("/lib/modules/6.12/a.ko.xz", "compressed", 0o644);
@@ -227,6 +263,42 @@ fn modules_firmware_and_policies_are_looked_at() {
 }
 
 #[test]
+fn certificates_are_held_against_the_keys() {
+    let Some(root) = Root::new() else { return };
+    let stranger = store(root.directory.path(), "p-384");
+    let take = |store: &Path, from: &str, to: &str| {
+        root.take(&store.join(from), Path::new(&format!("/etc/keys/{to}")));
+    };
+    take(&root.keys, "ima_keys/x509_ima.der", "x509_ima.der");
+    take(&root.keys, "secondary_trusted_keys/secondary_trusted_key.der", "x509_secondary_ours.der");
+    take(&stranger, "ima_keys/x509_ima.der", "x509_ima_theirs.der");
+    root.write("/etc/keys/x509_evm.der", "junk", 0o644);
+    root.sign();
+    let lines = root.lines(POLICY, 1);
+    for (name, message) in [
+        ("x509_ima_theirs.der", Some(".ima does not take it")),
+        ("x509_evm.der", Some("no certificate in DER")),
+        ("x509_ima.der", None),
+        ("x509_secondary_ours.der", None),
+    ] {
+        let found = lines.iter().find(|line| line["path"] == format!("/etc/keys/{name}"));
+        let said = found.and_then(|line| line["message"].as_str());
+        match message {
+            Some(message) => {
+                assert!(said.is_some_and(|it| it.contains(message)), "{name}: {said:?}")
+            }
+            None => assert_eq!(said, None, "{name}"),
+        }
+    }
+    let ran = root.preflight(POLICY, &[]).exits(1);
+    assert!(ran.stdout.contains("refused: no keyring takes it (2)"), "{}", ran.stdout);
+    // without a CA to hold it against, only what is no certificate is told
+    fs::remove_file(root.at("/etc/keys/x509_evm.der")).unwrap();
+    let certificate = root.keys.join("ima_keys/x509_ima.der");
+    run(args!["preflight", root.path(), "--policy", POLICY, "--cert", certificate]).exits(0);
+}
+
+#[test]
 fn file_systems_without_attributes_refuse_all() {
     let Some(root) = Root::new() else { return };
     root.take(Path::new("/usr/bin/true"), Path::new("/boot/program"));
@@ -249,8 +321,8 @@ fn init_is_looked_for_as_the_kernel_does() {
     assert_eq!(of(&lines, "init", "/sbin/init")["result"], "absent");
     let sh = of(&lines, "init", "/bin/sh");
     assert_eq!((&sh["result"], &sh["file"]), (&"runs".into(), &"/usr/bin/sh".into()));
-    let ran = root.preflight(POLICY, &["--init", "/usr/bin/nothing"]).exits(0);
-    assert!(ran.stdout.contains("init: none of /usr/bin/nothing is in the root"), "{ran:?}");
+    let ran = root.preflight(POLICY, &["--init", "/usr/bin/nothing"]).exits(1);
+    assert!(ran.stdout.contains("because none of /usr/bin/nothing is in the root"), "{ran:?}");
     fs::write(root.at("/usr/bin/text"), "text").unwrap();
     let ran = root.preflight(POLICY, &["--init", "/usr/bin/text"]).exits(1);
     assert!(ran.stdout.contains("because /usr/bin/text is no program"), "{}", ran.stdout);

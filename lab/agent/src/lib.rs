@@ -219,6 +219,8 @@ pub enum OpenFor {
     Write,
     /// `O_WRONLY | O_APPEND`
     Append,
+    /// `O_RDWR`
+    ReadWrite,
 }
 
 /// A policy, and how it is handed over.

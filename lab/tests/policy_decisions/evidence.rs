@@ -5,7 +5,9 @@ use std::cell::RefCell;
 use ima::digest::Hasher;
 use ima::verify::{Requirement, Verdict, Verifier};
 use ima_format::hash::{Digest, HashAlgorithm};
-use ima_format::policy::decide::{AttributeRead, Evidence, SignatureCheck, Signed};
+use ima_format::policy::decide::{
+    attribute_algorithm, AttributeRead, Evidence, SignatureCheck, Signed,
+};
 
 use super::files::{FileSpec, Files, System};
 
@@ -31,6 +33,18 @@ impl<'a> Known<'a> {
             (_, Some(value)) => AttributeRead::Value(value),
             (_, None) => AttributeRead::Missing,
         }
+    }
+
+    /// The kernel puts the file's digest in the attribute's place, by the algorithm that it
+    /// compared with before (`ima_fix_xattr`).
+    pub(crate) fn fix(&mut self) {
+        let algorithm = attribute_algorithm(self.attribute.as_deref(), HashAlgorithm::Sha256);
+        let Some(digest) = self.digest(algorithm) else { return };
+        let head = match algorithm {
+            HashAlgorithm::Sha1 | HashAlgorithm::Md5 => vec![1],
+            _ => vec![4, algorithm.id()],
+        };
+        self.attribute = Some([&head, digest.as_bytes()].concat());
     }
 }
 

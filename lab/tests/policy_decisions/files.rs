@@ -354,7 +354,7 @@ impl Files {
             }
             let image = match system {
                 System::Ext4 => {
-                    let image = tree.ext4(64 << 20)?;
+                    let image = tree.ext4((64 << 20).max(cases.len() as u64 * (20 << 10)))?;
                     let mut tune = lab::host::command("tune2fs", "e2fsprogs")?;
                     tune.args(["-U", &self.uuid.to_string()]).arg(image.path());
                     lab::host::run(&mut tune)?;
@@ -400,6 +400,7 @@ pub(crate) fn deed(file: &FileSpec, random: &mut Random) -> Deed {
             (16, Deed::Open(OpenFor::Read)),
             (5, Deed::Open(OpenFor::Write)),
             (3, Deed::Open(OpenFor::Append)),
+            (5, Deed::Open(OpenFor::ReadWrite)),
             (3, Deed::Open(OpenFor::ReadDirect)),
             (7, Deed::Module),
             (5, Deed::Firmware),
@@ -407,7 +408,9 @@ pub(crate) fn deed(file: &FileSpec, random: &mut Random) -> Deed {
         ]);
         let fits = match deed {
             Deed::Execute => file.content != Content::Text,
-            Deed::Open(OpenFor::Write | OpenFor::Append) => file.system != System::Squashfs,
+            Deed::Open(OpenFor::Write | OpenFor::Append | OpenFor::ReadWrite) => {
+                file.system != System::Squashfs
+            }
             Deed::Open(OpenFor::ReadDirect) => file.system == System::Ext4,
             _ => true,
         };
@@ -503,5 +506,16 @@ pub(crate) fn known_cases(first: usize) -> Vec<Case> {
         Label::Signed,
         &[(Deed::Open(OpenFor::Read), root()), (Deed::Open(OpenFor::Write), root())],
     );
+    // closing it makes a digest for the attribute, where nothing was written, too
+    add(
+        &["appraise func=FILE_CHECK mask=MAY_READ digest_type=verity appraise_type=sigv3", "hash"],
+        Content::Text,
+        Label::None,
+        &[(Deed::Open(OpenFor::Read), root()), (Deed::Open(OpenFor::ReadWrite), root())],
+    );
+    // where changes are not counted
+    if let Some(case) = cases.last_mut() {
+        case.file.system = System::Ramfs;
+    }
     cases
 }

@@ -144,7 +144,21 @@ pub fn diff(before: &Policy, after: &Policy, kernel: &Kernel) -> Diff {
     let sides = [before, after].map(|policy| Decider::new(policy, kernel, Mode::Enforce));
     let [first, second] = &sides;
     let mut decisions = Vec::new();
+    let mut complete = true;
     for func in space.funcs() {
+        if first.active_kinds() == second.active_kinds()
+            && first.rules_at(*func).eq(second.rules_at(*func))
+        {
+            continue;
+        }
+        let space = Space::at(*func, &[before, after], kernel);
+        if !space.is_complete(*func) {
+            complete = false;
+            // where it is most likely that something differs
+            for event in Space::between(*func, [before, after], kernel).events(*func) {
+                compare(&event, first, second, &mut decisions);
+            }
+        }
         for event in space.events(*func) {
             compare(&event, first, second, &mut decisions);
         }
@@ -169,7 +183,7 @@ pub fn diff(before: &Policy, after: &Policy, kernel: &Kernel) -> Diff {
         decisions,
         setxattr: (setxattr.0 != setxattr.1).then_some(setxattr),
         unnamed: unnamed.collect(),
-        complete: space.funcs().iter().all(|func| space.is_complete(*func)),
+        complete,
     }
 }
 

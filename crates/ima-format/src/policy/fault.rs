@@ -225,7 +225,9 @@ impl Fault {
             Self::DigestTypeAfterAppraiseType => {
                 "write digest_type=verity in front of appraise_type=sigv3"
             }
-            Self::Sigv3NeedsVerity => "write digest_type=verity in front of it",
+            Self::Sigv3NeedsVerity => {
+                "write digest_type=verity in front of it; alone, Linux 7.0 and newer may take it"
+            }
             Self::VerityNeedsSigv3 => "with digest_type=verity it is appraise_type=sigv3",
             Self::TemplateNeedsMeasure => {
                 "write measure in front of it; other actions have no template"
@@ -265,12 +267,33 @@ fn word_hint(word: &str, meant: Option<&str>) -> Option<String> {
     if word.ends_with('\r') {
         return Some(String::from(CR_LF));
     }
+    if let Some(hint) = unequal(word) {
+        return Some(hint);
+    }
     meant.map(|meant| format!("did you mean {meant}?"))
+}
+
+/// The kernel has no `!=`.
+fn unequal(word: &str) -> Option<String> {
+    let (name, value) = word.split_once("!=")?;
+    let key = Key::ALL.iter().find(|key| key.name() == name)?;
+    Some(match (key.compares_ids(), value) {
+        (true, "0") => format!("the kernel knows =, < and >: write {name}>0"),
+        (true, value) => format!(
+            "the kernel knows =, < and >: write two rules, with {name}<{value} and {name}>{value}"
+        ),
+        (false, value) => {
+            format!("the kernel knows no !=: write an exclusion above it, dont_ and {name}={value}")
+        }
+    })
 }
 
 fn value_hint(key: Key, value: &str, meant: Option<&str>) -> Option<String> {
     if value.ends_with('\r') {
         return word_hint(value, None);
+    }
+    if key == Key::Func && value.contains([',', '|']) {
+        return Some(String::from("one func a rule; write a rule for each"));
     }
     if let Some(meant) = meant {
         return Some(format!("did you mean {}={meant}?", key.name()));

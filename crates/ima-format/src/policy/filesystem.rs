@@ -96,6 +96,11 @@ pub fn with_name(name: &[u8]) -> impl Iterator<Item = &'static FileSystem> + '_ 
     FILE_SYSTEMS.iter().filter(move |known| known.name.as_bytes() == name)
 }
 
+/// Whether a file system is made whole and never written to.
+pub fn is_read_only(name: &str) -> bool {
+    matches!(name, "squashfs" | "erofs" | "cramfs" | "iso9660")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,9 +2,10 @@
 //!
 //! The rows were read off the sources of two kernels, Linux 6.1 and 6.12 in their stable
 //! releases 6.1.192 and 6.12.117: what is there in 6.1, what is not, and what 6.12 has
-//! beyond it. The version that brought each is the kernel's history, as are the rows for
-//! versions after 6.12; [`KernelVersion::is_verified`] tells the two apart. A distribution
-//! may have carried a feature back to an older kernel.
+//! beyond it. The version that brought each is the kernel's history. Rows for versions after
+//! 6.12 are from documentation and history alone ([`Feature::known`] tells the two apart, and
+//! [`KernelVersion::is_verified`] which versions were read). A distribution may have carried a
+//! feature back to an older kernel.
 //!
 //! What depends on the configuration of a kernel rather than on its version is in
 //! [`Kernel`]. Its defaults are those of the configuration fragments of the
@@ -158,9 +159,32 @@ features! {
     DontAudit = 6, 19;
     /// `fs_subtype=`.
     FsSubtype = 6, 19;
+    /// `appraise_type=sigv3` without `digest_type=verity`, for signatures of version 3 of regular
+    /// files. No source of such a kernel was read: that it is taken, and what it is content with,
+    /// is not known.
+    PlainSigv3 = 7, 0;
+}
+
+/// How a row of the table of [`Feature`]s is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Known {
+    /// It is in a source that was read, or not in 6.1 and in 6.12; which version brought it is
+    /// the kernel's history.
+    Read,
+    /// From documentation and the kernel's history alone.
+    Documented,
 }
 
 impl Feature {
+    /// How it is known. What is newer than the newest source that was read can only be told
+    /// by documentation.
+    pub fn known(self) -> Known {
+        match self.since() <= KernelVersion::V6_12 {
+            true => Known::Read,
+            false => Known::Documented,
+        }
+    }
+
     /// What brought the action; `None` for what every version of the table has.
     pub const fn of_action(action: Action) -> Option<Self> {
         match action {

@@ -42,7 +42,25 @@ impl Space {
     /// The events that the rules of `policies` can tell apart on `kernel`. What is ordinary
     /// comes first: root, ext4, a file of root's.
     pub(super) fn of(policies: &[&Policy], kernel: &Kernel) -> Self {
-        let rules: Vec<&Rule> = policies.iter().flat_map(|policy| policy.rules()).collect();
+        Self::of_rules(policies, kernel, |_| true)
+    }
+
+    /// Those at one hook alone: what rules about other hooks name tells none of them apart.
+    pub(super) fn at(func: Func, policies: &[&Policy], kernel: &Kernel) -> Self {
+        Self::of_rules(policies, kernel, |rule| rule.func.map_or(true, |other| other == func))
+    }
+
+    /// Those at one hook that the rules tell apart which only one of two policies has.
+    pub(super) fn between(func: Func, [one, other]: [&Policy; 2], kernel: &Kernel) -> Self {
+        let has = |policy: &Policy, rule: &Rule| policy.rules().any(|known| known == rule);
+        Self::of_rules(&[one, other], kernel, |rule| {
+            rule.func.map_or(true, |other| other == func) && !(has(one, rule) && has(other, rule))
+        })
+    }
+
+    fn of_rules(policies: &[&Policy], kernel: &Kernel, counts: impl Fn(&Rule) -> bool) -> Self {
+        let rules = policies.iter().flat_map(|policy| policy.rules());
+        let rules: Vec<&Rule> = rules.filter(|rule| counts(rule)).collect();
         let has = |feature: Option<Feature>| feature.map_or(true, |it| kernel.version.has(it));
         let asked = |func: &Func| {
             !matches!(func, Func::PostSetattr | Func::SetxattrCheck) && has(Feature::of_func(*func))

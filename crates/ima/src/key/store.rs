@@ -137,6 +137,22 @@ impl KeyStore {
         Ok(certificates)
     }
 
+    /// The CAs: the one that goes into the kernel, and the one that it vouches for.
+    pub fn authorities(&self) -> Result<Vec<Certificate>, StoreError> {
+        let mut certificates = Vec::new();
+        for role in [Role::SystemTrusted, Role::SecondaryTrusted] {
+            let directory = self.root.join(role.directory());
+            if !directory.is_dir() {
+                continue;
+            }
+            let unreadable = |source| StoreError::Read { path: directory.clone(), source };
+            for file in certificate_files(&directory).map_err(unreadable)? {
+                certificates.extend(Certificate::read_all(&file)?);
+            }
+        }
+        Ok(certificates)
+    }
+
     /// The IMA signer: the private key with its certificate's key id.
     pub fn ima_signer(&self, ask: &mut AskPassphrase<'_>) -> Result<KeySigner, StoreError> {
         let path = self.ima_keys.join("x509_ima.key");

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 
 use ima_format::hash::{Digest, HashAlgorithm};
-use ima_format::policy::ast::{Func, Policy, Uuid};
+use ima_format::policy::ast::{Access, AppraiseType, Func, Policy, Uuid};
 use ima_format::policy::decide::{
     AttributeRead, Cause, Credentials, Decider, Event, Evidence, FileFacts, Inode, Labels, Mode,
     Modsig, OpenFile, Operation, Outcome, SignatureCheck, Signed, Verdict,
@@ -14,6 +14,7 @@ use ima_format::policy::kernel::Kernel;
 use ima_format::xattr::{Attribute, KeyId, Signature};
 
 use super::root::{part, Content, Entry};
+use super::trial::Trial;
 use crate::digest::{DigestError, FileHasher};
 use crate::verify::{Keyring, Verifier};
 
@@ -88,6 +89,9 @@ pub enum Unknown {
     AppendedSignature,
     /// A rule that would decide otherwise asks for a label of a security module.
     Labels,
+    /// The rule asks for a signature of version 3 of a regular file, of which no kernel's source
+    /// was read.
+    Sigv3,
 }
 
 /// What the kernel will say of one use of a file.
@@ -128,7 +132,17 @@ impl<'a> Bench<'a> {
         mounts: &'a [Mount],
         owners: Owners,
     ) -> Self {
-        Self { decider: Decider::new(policy, kernel, Mode::Enforce), mounts, owners, keyring }
+        Self::in_mode(policy, kernel, keyring, (mounts, owners), Mode::Enforce)
+    }
+
+    pub(crate) fn in_mode(
+        policy: &'a Policy,
+        kernel: &'a Kernel,
+        keyring: &'a Keyring,
+        (mounts, owners): (&'a [Mount], Owners),
+        mode: Mode,
+    ) -> Self {
+        Self { decider: Decider::new(policy, kernel, mode), mounts, owners, keyring }
     }
 
     fn mount(&self, entry: &Entry) -> Option<&Mount> {
@@ -236,18 +250,44 @@ impl Case<'_> {
         Ok(answer)
     }
 
-    fn run(&self, operation: Operation, caller: Credentials, evidence: &dyn Evidence) -> Answer {
+    /// What the kernel does about one event.
+    ///
+    /// # Errors
+    /// The digest was needed, and could not be computed.
+    pub(crate) fn try_event(&self, event: &Event) -> Result<Trial, DigestError> {
         let decider = &self.judge.bench.decider;
-        let executed = caller.executing(self.setuid, self.setgid);
-        let attribute = match (&self.attribute, self.keeps) {
+        let file = OpenFile {
+            writable: event.access.contains(Access::Write),
+            ..OpenFile::at_rest(self.size, self.attribute_read())
+        };
+        let outcome = decider.process(event, &file, &mut Inode::default(), self);
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
+        let unknown_key = match outcome.causes.last() {
+            Some(Cause::InvalidSignature) => *self.unknown_key.borrow(),
+            _ => None,
+        };
+        let appended = outcome.decision.demands.modsig_allowed && self.ends_with_signature();
+        Ok(Trial { outcome, unknown_key, appended })
+    }
+
+    fn attribute_read(&self) -> AttributeRead<'_> {
+        match (&self.attribute, self.keeps) {
             (_, false) => AttributeRead::NoAttributes,
             (Some(value), true) => AttributeRead::Value(value),
             (None, true) => AttributeRead::Missing,
-        };
+        }
+    }
+
+    fn run(&self, operation: Operation, caller: Credentials, evidence: &dyn Evidence) -> Answer {
+        let decider = &self.judge.bench.decider;
+        let executed = caller.executing(self.setuid, self.setgid);
+        let attribute = self.attribute_read();
         let file = OpenFile::at_rest(self.size, attribute);
         let mut inode = Inode::default();
         let mut appraised = false;
-        let mut labels = false;
+        let (mut labels, mut sigv3) = (false, false);
         for asked in operation.events(decider.kernel().version) {
             let event = Event {
                 func: asked.func,
@@ -260,8 +300,12 @@ impl Case<'_> {
             let outcome = decider.process(&event, &file, &mut inode, evidence);
             appraised |= outcome.decision.appraise.does();
             labels |= self.depends_on_labels(&outcome);
+            sigv3 |= self.is_plain_sigv3(&outcome);
             if outcome.verdict != Verdict::Refused {
                 continue;
+            }
+            if sigv3 && matches!(self.attribute.as_deref(), Some([3, ..])) {
+                return Answer::Unknown(Unknown::Sigv3);
             }
             let cause = outcome.causes.last().copied().unwrap_or(Cause::Unknown);
             if labels {
@@ -277,10 +321,21 @@ impl Case<'_> {
             let rule = outcome.decision.appraise.rule();
             return Answer::Refused(Refusal { func: asked.func, cause, unknown_key, rule });
         }
-        match labels {
-            true => Answer::Unknown(Unknown::Labels),
-            false => Answer::Allowed { appraised },
+        match (labels, sigv3) {
+            (true, _) => Answer::Unknown(Unknown::Labels),
+            (false, true) => Answer::Unknown(Unknown::Sigv3),
+            (false, false) => Answer::Allowed { appraised },
         }
+    }
+
+    /// Whether the rule that decided asks for a signature of version 3 of a regular file.
+    fn is_plain_sigv3(&self, outcome: &Outcome) -> bool {
+        let rules = self.judge.bench.decider.rules();
+        let rule = outcome.decision.appraise.rule().and_then(|rule| rules.get(rule));
+        outcome.decision.appraise.does()
+            && rule.is_some_and(|rule| {
+                rule.appraise_type == Some(AppraiseType::Sigv3) && rule.digest_type.is_none()
+            })
     }
 
     /// Whether a rule in front of the one that decided would decide otherwise.
@@ -299,12 +354,15 @@ impl Case<'_> {
             operation,
             Operation::LoadModule | Operation::KexecKernel | Operation::KexecInitramfs
         );
+        taken && self.ends_with_signature()
+    }
+
+    fn ends_with_signature(&self) -> bool {
         let length = MODULE_SIG_STRING.len();
         let start = self.size.checked_sub(length as u64);
-        taken
-            && start.is_some_and(|start| {
-                part(self.content, start, length).is_ok_and(|end| end == MODULE_SIG_STRING)
-            })
+        start.is_some_and(|start| {
+            part(self.content, start, length).is_ok_and(|end| end == MODULE_SIG_STRING)
+        })
     }
 
     fn check(&self, signature: &Signature, digest: &Digest) -> SignatureCheck {

@@ -9,16 +9,19 @@
 //! | `root`, `directory`, `archive`, `image` | a root that can be listed and read; a directory, a tar archive, an ext4 image | |
 //! | `open` | which of them a path is; read-only images are read as archives | |
 //! | `paths` | paths and symbolic links within it | `fs/namei.c` |
+//! | `certificates` | which of them the kernel takes | `crypto/asymmetric_keys/restrict.c` |
 //! | `purpose` | what a file is for | `fs/binfmt_script.c`, `kernel/module`, `drivers/base/firmware_loader` |
 //! | `judge` | what the kernel says to one use of one file | [`ima_format::policy::decide`] |
 //! | `scan` | all of them, on all processors | |
 //! | `libraries` | which files the loader opens | `elf/dl-load.c` of glibc |
+//! | `trial` | one event on one file | [`ima_format::policy::decide`] |
 //! | `start`, `services` | what a program needs; init, and what it starts | `init/main.c`, `inittab(5)`, `systemd.unit(5)` |
 //!
 //! Nothing is known of: EVM (it is taken to have no key), labels of security modules, file
 //! systems that are mounted later, what programs open or execute in the end.
 
 mod archive;
+mod certificates;
 mod directory;
 mod image;
 mod judge;
@@ -30,6 +33,7 @@ mod root;
 mod scan;
 mod services;
 mod start;
+mod trial;
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -39,6 +43,7 @@ use ima_format::policy::ast::Policy;
 use ima_format::policy::kernel::{Feature, Kernel};
 
 pub use archive::Archive;
+pub use certificates::{Authorities, CertificateFault};
 pub use directory::Directory;
 pub use image::Image;
 pub use judge::{Answer, Attributes, Mount, Owners, Refusal, Unknown};
@@ -48,10 +53,12 @@ pub use purpose::Use;
 pub(crate) use purpose::{of as purpose_of, Nature};
 pub use root::{Content, Entry, EntryKind, Root, Unread};
 pub use start::{Attempt, AttemptEnd, Obstacle, Problem, Step, Why};
+pub use trial::{Subject, Trial, TrialError};
 
 use crate::key::{Curve, KeyType};
 use crate::target::Progress;
 use crate::verify::Keyring;
+pub use libraries::CacheFault;
 use libraries::Libraries;
 use paths::Paths;
 use scan::Scanned;
@@ -66,14 +73,27 @@ pub struct Options<'a> {
     pub kernel: &'a Kernel,
     /// The keys in its `.ima` keyring.
     pub keyring: &'a Keyring,
+    /// The certificates in its keyrings, by which those in the root are judged.
+    pub authorities: Authorities<'a>,
     /// The file systems that the root will be on; ext4 where none covers a path.
     pub mounts: Vec<Mount>,
     /// Whose the files will be.
     pub owners: Owners,
-    /// `init=` on the kernel's command line.
-    pub init: Option<PathBuf>,
+    /// What the machine starts first.
+    pub init: Init,
     /// Worker threads.
     pub jobs: NonZeroUsize,
+}
+
+/// What the machine starts first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Init {
+    /// One of those that the kernel tries.
+    Usual,
+    /// `init=` on the kernel's command line.
+    At(PathBuf),
+    /// Nothing: no machine has this as its root. A container, a system extension.
+    Unwanted,
 }
 
 /// What will become of a file.
@@ -91,6 +111,8 @@ pub struct FileReport {
     pub obstacle: Option<Obstacle>,
     /// A policy that the kernel does not take: the line at which it gives up, and why.
     pub policy_fault: Option<(usize, String)>,
+    /// A certificate that the kernel does not take into a keyring.
+    pub certificate_fault: Option<CertificateFault>,
 }
 
 impl FileReport {
@@ -101,6 +123,7 @@ impl FileReport {
             || self.as_user.as_ref().is_some_and(Answer::is_refused)
             || self.obstacle.as_ref().is_some_and(Obstacle::is_refusal)
             || self.policy_fault.is_some()
+            || self.certificate_fault.is_some()
     }
 }
 
@@ -113,6 +136,8 @@ pub struct Report {
     pub init: Vec<Attempt>,
     /// What init starts, as far as that can be read.
     pub steps: Vec<Step>,
+    /// What is wrong with `/etc/ld.so.cache`, where programs go by it.
+    pub cache: Option<CacheFault>,
     /// What could not be looked at.
     pub unread: Vec<Unread>,
     /// How many regular files there are.
@@ -124,13 +149,18 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether the machine gets as far as an init that runs.
-    pub fn reaches_init(&self) -> bool {
-        self.init.last().is_some_and(|attempt| attempt.end == AttemptEnd::Runs)
+    /// Whether the machine gets as far as an init that runs; `None` where none is wanted.
+    pub fn reaches_init(&self) -> Option<bool> {
+        self.init.last().map(|attempt| attempt.end == AttemptEnd::Runs)
+    }
+
+    /// Whether nothing that is needed is refused, and init is reached, where one is wanted.
+    pub fn is_good(&self) -> bool {
+        !self.has_findings() && self.reaches_init() != Some(false)
     }
 
     /// Whether anything that is needed would be refused.
-    pub fn has_findings(&self) -> bool {
+    fn has_findings(&self) -> bool {
         let refused = |attempt: &Attempt| match &attempt.end {
             AttemptEnd::Refused(_) => true,
             AttemptEnd::Fails(obstacle) | AttemptEnd::Dies(obstacle) => obstacle.is_refusal(),
@@ -159,8 +189,10 @@ pub fn preflight(root: &dyn Root, options: &Options<'_>, progress: &dyn Progress
     let keyring = options.keyring.clone().only(usable);
     let bench =
         Bench::new(options.policy, options.kernel, &keyring, &options.mounts, options.owners);
-    let (scanned, failed) = scan::scan(root, &paths, &bench, options.jobs, progress);
+    let (mut scanned, failed) = scan::scan(root, &paths, &bench, options.jobs, progress);
     unread.extend(failed);
+    let mut text = |path: &std::path::Path| scan::text(root, &paths, path);
+    certificates::judge(&paths, &mut scanned, options.authorities, &mut text);
 
     let mut elves = HashMap::new();
     for (number, scanned) in scanned.iter().enumerate() {
@@ -168,10 +200,14 @@ pub fn preflight(root: &dyn Root, options: &Options<'_>, progress: &dyn Progress
             elves.insert(number, &**elf);
         }
     }
-    let mut text = |path: &std::path::Path| scan::text(root, &paths, path);
     let libraries = Libraries::new(&paths, &elves, &mut text);
+    let cache = libraries.fault().cloned();
     let starter = Starter::new(&paths, &scanned, libraries);
-    let init = starter.init(options.init.as_deref());
+    let init = match &options.init {
+        Init::Usual => starter.init(None),
+        Init::At(path) => starter.init(Some(path)),
+        Init::Unwanted => Vec::new(),
+    };
     let steps = match init.last() {
         Some(Attempt { path, file, end: AttemptEnd::Runs }) => {
             let file = file.as_ref().unwrap_or(path);
@@ -195,6 +231,7 @@ pub fn preflight(root: &dyn Root, options: &Options<'_>, progress: &dyn Progress
         files: files.collect(),
         init,
         steps,
+        cache,
         unread,
         regular: paths.entries.iter().filter(regular).count() as u64,
         compressed_modules: paths
@@ -209,7 +246,7 @@ pub fn preflight(root: &dyn Root, options: &Options<'_>, progress: &dyn Progress
 }
 
 fn report(number: usize, scanned: &Scanned, starter: &Starter<'_>) -> Option<FileReport> {
-    let Scanned { purpose, answer, as_user, policy_fault, .. } = scanned;
+    let Scanned { purpose, answer, as_user, policy_fault, certificate_fault, .. } = scanned;
     let untouched = Answer::Allowed { appraised: false };
     if *purpose == Use::Data && *answer == untouched {
         return None;
@@ -222,5 +259,6 @@ fn report(number: usize, scanned: &Scanned, starter: &Starter<'_>) -> Option<Fil
         as_user: as_user.clone(),
         obstacle: if starts { starter.obstacle(number) } else { None },
         policy_fault: policy_fault.clone(),
+        certificate_fault: certificate_fault.clone(),
     })
 }

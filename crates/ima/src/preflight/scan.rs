@@ -11,6 +11,7 @@ use ima_format::policy::decide::{Credentials, Operation};
 use ima_format::policy::kernel::InForce;
 use ima_format::policy::{read, Diagnostic, Kernel, Loading};
 
+use super::certificates::CertificateFault;
 use super::judge::{Answer, Bench, Judge};
 use super::paths::Paths;
 use super::purpose::{self, Nature, Use};
@@ -33,6 +34,8 @@ pub(super) struct Scanned {
     pub(super) loaded: Option<Answer>,
     /// The line at which the kernel would give up on this policy, and why.
     pub(super) policy_fault: Option<(usize, String)>,
+    /// Why the kernel does not take this certificate.
+    pub(super) certificate_fault: Option<CertificateFault>,
 }
 
 /// An ordinary user.
@@ -130,6 +133,7 @@ impl Scanner<'_> {
             mapped: None,
             loaded: None,
             policy_fault: None,
+            certificate_fault: None,
         };
         if purpose == Use::Data && !self.data {
             return Ok(scanned);
@@ -172,7 +176,8 @@ fn policy_fault(text: &[u8], kernel: &Kernel) -> Option<(usize, String)> {
 
 /// The content of a small file of the root.
 pub(super) fn text(root: &dyn Root, paths: &Paths, path: &std::path::Path) -> Option<Vec<u8>> {
-    const MOST: usize = 1 << 20;
+    // ld.so.cache has some 100 bytes for each library
+    const MOST: usize = 16 << 20;
     let number = paths.file(path)?;
     let content = root.open(paths.get(number)).ok()?;
     whole(&*content, MOST).ok().flatten()

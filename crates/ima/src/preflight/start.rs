@@ -4,10 +4,11 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use ima_format::elf::Elf;
 use ima_format::policy::ast::Func;
 
 use super::judge::{Answer, Refusal};
-use super::libraries::Libraries;
+use super::libraries::{Libraries, Needs};
 use super::paths::Paths;
 use super::purpose::{path_of, Nature, Use};
 use super::scan::{in_path, Scanned};
@@ -21,6 +22,8 @@ pub struct Obstacle {
     pub needed_by: PathBuf,
     /// What is the matter with it.
     pub why: Why,
+    /// The levels of processors on which it stands in the way; empty: on all.
+    pub on: Vec<&'static str>,
 }
 
 /// What is the matter with something that is needed.
@@ -30,9 +33,21 @@ pub enum Why {
     Refused(Refusal),
     /// It is not in the root.
     Missing,
+    /// A script interprets a script, and so on, deeper than the kernel goes (`ELOOP`).
+    TooDeep,
 }
 
 impl Obstacle {
+    /// On all processors.
+    fn new(what: PathBuf, needed_by: PathBuf, why: Why) -> Self {
+        Self { what, needed_by, why, on: Vec::new() }
+    }
+
+    /// Whether it hangs on the processor alone whether it is there.
+    pub fn is_doubtful(&self) -> bool {
+        self.why == Why::Missing && !self.on.is_empty()
+    }
+
     /// Whether it is the policy that stands in the way.
     pub fn is_refusal(&self) -> bool {
         matches!(self.why, Why::Refused(_))
@@ -103,6 +118,19 @@ impl Problem {
 /// Scripts whose interpreters are scripts, up to so many (`exec_binprm`).
 const MOST_INTERPRETERS: u32 = 5;
 
+/// How far a script is followed.
+#[derive(Clone, Copy)]
+struct Depth {
+    /// By the kernel, which counts interpreters.
+    interpreters: u32,
+    /// By `env`, which starts another program, and may go on for ever.
+    starts: u32,
+}
+
+impl Depth {
+    const FIRST: Self = Self { interpreters: MOST_INTERPRETERS, starts: 8 };
+}
+
 /// Answers about programs and what they need.
 pub(super) struct Starter<'a> {
     pub(super) paths: &'a Paths,
@@ -131,61 +159,86 @@ impl<'a> Starter<'a> {
     /// What keeps a program from starting, other than the program itself: what is refused
     /// before what is missing.
     pub(super) fn obstacle(&self, number: usize) -> Option<Obstacle> {
-        self.obstacle_within(number, MOST_INTERPRETERS)
-    }
-
-    fn obstacle_within(&self, number: usize, depth: u32) -> Option<Obstacle> {
         if let Some(known) = self.known.borrow().get(&number) {
             return known.clone();
         }
-        let found = match &self.scanned(number)?.nature {
-            Nature::Elf(_) => self.of_program(number),
-            Nature::Script(_) => self.of_script(number, depth),
-            Nature::Other => None,
-        };
+        let found = self.obstacle_within(number, Depth::FIRST);
         self.known.borrow_mut().insert(number, found.clone());
         found
     }
 
+    fn obstacle_within(&self, number: usize, depth: Depth) -> Option<Obstacle> {
+        match &self.scanned(number)?.nature {
+            Nature::Elf(_) => self.of_program(number),
+            Nature::Script(_) => self.of_script(number, depth),
+            Nature::Other => None,
+        }
+    }
+
+    /// What is in a program's way on some processors, or on all.
     fn of_program(&self, number: usize) -> Option<Obstacle> {
         let Nature::Elf(elf) = &self.scanned(number)?.nature else { return None };
-        let loader = elf.interpreter.is_some();
-        let needs = self.libraries.needs(number, elf);
-        let refused = needs.files.iter().enumerate().find_map(|(order, (file, by))| {
+        let levels = self.libraries.levels(elf.machine);
+        let needs: Vec<_> =
+            (0..levels.len()).map(|level| self.libraries.needs(number, elf, level)).collect();
+        let first_of = |found: Vec<Option<Obstacle>>| {
+            let on: Vec<_> = levels
+                .iter()
+                .zip(&found)
+                .filter(|(_, found)| found.is_some())
+                .map(|(name, _)| *name)
+                .collect();
+            let on = if on.len() == levels.len() { Vec::new() } else { on };
+            found.into_iter().flatten().next().map(|obstacle| Obstacle { on, ..obstacle })
+        };
+        let refused = needs.iter().map(|needs| self.refused(number, elf, needs)).collect();
+        first_of(refused)
+            .or_else(|| first_of(needs.iter().map(|needs| self.missing(needs)).collect()))
+    }
+
+    fn refused(&self, number: usize, elf: &Elf, needs: &Needs) -> Option<Obstacle> {
+        needs.files.iter().enumerate().find_map(|(order, (file, by))| {
             let scanned = self.scanned(*file)?;
-            let is_loader = loader && order == 0 && *by == number;
+            let is_loader = elf.interpreter.is_some() && order == 0 && *by == number;
             let answer = if is_loader { &scanned.loaded } else { &scanned.mapped };
             let Some(Answer::Refused(refusal)) = answer else { return None };
             let why = Why::Refused(refusal.clone());
-            Some(Obstacle { what: self.path(*file), needed_by: self.path(*by), why })
-        });
-        let missing = || {
-            let (name, by) = needs.missing.first()?;
-            let (what, needed_by) = (path_of(name), self.path(*by));
-            Some(Obstacle { what, needed_by, why: Why::Missing })
-        };
-        refused.or_else(missing)
+            Some(Obstacle::new(self.path(*file), self.path(*by), why))
+        })
     }
 
-    fn of_script(&self, number: usize, depth: u32) -> Option<Obstacle> {
+    fn missing(&self, needs: &Needs) -> Option<Obstacle> {
+        let (name, by) = needs.missing.first()?;
+        Some(Obstacle::new(path_of(name), self.path(*by), Why::Missing))
+    }
+
+    fn of_script(&self, number: usize, depth: Depth) -> Option<Obstacle> {
         let Nature::Script(shebang) = &self.scanned(number)?.nature else { return None };
-        let depth = depth.checked_sub(1)?;
+        let needed_by = || self.path(number);
+        let Some(interpreters) = depth.interpreters.checked_sub(1) else {
+            let what = shebang.interpreter.clone();
+            return Some(Obstacle::new(what, needed_by(), Why::TooDeep));
+        };
         let interpreter = self.paths.file(&shebang.interpreter);
-        let mut needed = vec![(shebang.interpreter.clone(), interpreter)];
+        let inner = Depth { interpreters, ..depth };
+        let mut needed = vec![(shebang.interpreter.clone(), interpreter, Some(inner))];
         if let Some(name) = &shebang.by_env {
-            needed.push((path_of(name), in_path(self.paths, name)));
+            let started = depth.starts.checked_sub(1);
+            let inner = started.map(|starts| Depth { starts, ..Depth::FIRST });
+            needed.push((path_of(name), in_path(self.paths, name), inner));
         }
-        needed.into_iter().find_map(|(what, file)| {
-            let needed_by = self.path(number);
+        needed.into_iter().find_map(|(what, file, inner)| {
             let Some(file) = file else {
-                return Some(Obstacle { what, needed_by, why: Why::Missing });
+                return Some(Obstacle::new(what, needed_by(), Why::Missing));
             };
             match &self.scanned(file)?.answer {
                 Answer::Refused(refusal) => {
                     let why = Why::Refused(refusal.clone());
-                    Some(Obstacle { what: self.path(file), needed_by, why })
+                    Some(Obstacle::new(self.path(file), needed_by(), why))
                 }
-                _ => self.obstacle_within(file, depth),
+                // that of a program does not hang on who starts it
+                _ if matches!(self.scanned(file)?.nature, Nature::Elf(_)) => self.obstacle(file),
+                _ => self.obstacle_within(file, inner?),
             }
         })
     }
@@ -220,11 +273,11 @@ impl<'a> Starter<'a> {
         if let Answer::Refused(refusal) = &scanned.answer {
             if is_too_late(refusal.func) {
                 let (what, why) = (entry.path.clone(), Why::Refused(refusal.clone()));
-                return AttemptEnd::Dies(Obstacle { needed_by: what.clone(), what, why });
+                return AttemptEnd::Dies(Obstacle::new(what.clone(), what, why));
             }
             return AttemptEnd::Refused(refusal.clone());
         }
-        match self.obstacle(number) {
+        match self.obstacle(number).filter(|obstacle| !obstacle.is_doubtful()) {
             None => AttemptEnd::Runs,
             Some(obstacle) if self.stops_execve(number, &obstacle) => AttemptEnd::Fails(obstacle),
             Some(obstacle) => AttemptEnd::Dies(obstacle),
@@ -234,6 +287,9 @@ impl<'a> Starter<'a> {
     /// Whether an obstacle makes `execve` fail, so that the caller goes on; what comes later
     /// kills the process.
     fn stops_execve(&self, number: usize, obstacle: &Obstacle) -> bool {
+        if obstacle.why == Why::TooDeep {
+            return true;
+        }
         let opened_by_kernel = match self.scanned(number).map(|scanned| &scanned.nature) {
             Some(Nature::Elf(elf)) => {
                 let loader = elf.interpreter.as_deref().map(path_of);
@@ -247,7 +303,7 @@ impl<'a> Starter<'a> {
         };
         opened_by_kernel
             && match &obstacle.why {
-                Why::Missing => true,
+                Why::Missing | Why::TooDeep => true,
                 Why::Refused(refusal) => !is_too_late(refusal.func),
             }
     }
@@ -260,7 +316,10 @@ impl<'a> Starter<'a> {
             (Some(file), Some(scanned)) => match &scanned.answer {
                 Answer::Refused(refusal) => Some(Problem::Refused(refusal.clone())),
                 _ if scanned.purpose == Use::Data => None,
-                _ => self.obstacle(file).map(Problem::Needs),
+                _ => self
+                    .obstacle(file)
+                    .filter(|obstacle| !obstacle.is_doubtful())
+                    .map(Problem::Needs),
             },
             _ => Some(Problem::Missing),
         };

@@ -302,4 +302,12 @@ impl Inode {
     pub fn new_file() -> Self {
         Self { new_file: true, ..Self::default() }
     }
+
+    /// What the kernel complains of when the last writer closes the file, on a file system that
+    /// does not count changes: a `hash` rule has it write the digest anew, another rule asked
+    /// for the fs-verity digest, and there is none (`ima_update_xattr`).
+    pub fn complaint_at_close(&self, evidence: &dyn Evidence) -> Option<Cause> {
+        let collects = self.hashed && !self.signed && self.demands.verity;
+        (collects && evidence.verity_digest().is_none()).then_some(Cause::NoVerityDigest)
+    }
 }

@@ -232,6 +232,8 @@ impl Decision {
 #[derive(Debug, Clone)]
 pub struct Decider<'a> {
     rules: Vec<&'a Rule>,
+    /// For each hook, the numbers of the rules that can match there.
+    by_func: Vec<(Func, Vec<usize>)>,
     kernel: &'a Kernel,
     mode: Mode,
     active: Vec<Kind>,
@@ -240,8 +242,14 @@ pub struct Decider<'a> {
 impl<'a> Decider<'a> {
     /// Puts `policy` in force.
     pub fn new(policy: &'a Policy, kernel: &'a Kernel, mode: Mode) -> Self {
-        let mut decider =
-            Self { rules: policy.rules().collect(), kernel, mode, active: Vec::new() };
+        let rules: Vec<&Rule> = policy.rules().collect();
+        let at = |func: &Func| {
+            let concerned = |rule: &Rule| rule.func.map_or(true, |other| other == *func);
+            let numbers = rules.iter().enumerate().filter(|(_, rule)| concerned(rule));
+            (*func, numbers.map(|(number, _)| number).collect())
+        };
+        let by_func = Func::ALL.iter().map(at).collect();
+        let mut decider = Self { rules, by_func, kernel, mode, active: Vec::new() };
         decider.active = decider.find_active();
         decider
     }
@@ -249,6 +257,19 @@ impl<'a> Decider<'a> {
     /// Its rules, by the numbers that decisions name.
     pub fn rules(&self) -> &[&'a Rule] {
         &self.rules
+    }
+
+    /// The rules that can match at a hook, in their order.
+    pub(in crate::policy) fn rules_at(&self, func: Func) -> impl Iterator<Item = &'a Rule> + '_ {
+        self.numbers_at(func).filter_map(|number| self.rules.get(number).copied())
+    }
+
+    /// Their numbers. A change of owner or mode asks all, without regard to `func`.
+    fn numbers_at(&self, func: Func) -> impl Iterator<Item = usize> + '_ {
+        let known = self.by_func.iter().find(|(other, _)| *other == func);
+        let known = known.filter(|_| func != Func::PostSetattr);
+        let all = if known.is_none() { 0..self.rules.len() } else { 0..0 };
+        known.into_iter().flat_map(|(_, numbers)| numbers.iter().copied()).chain(all)
     }
 
     /// The kernel.
@@ -346,7 +367,8 @@ impl<'a> Decider<'a> {
             allowed_algos: None,
             undetermined: Vec::new(),
         };
-        for (number, rule) in self.rules.iter().enumerate() {
+        for number in self.numbers_at(event.func) {
+            let Some(rule) = self.rules.get(number) else { break };
             let kind = rule.action.kind();
             if !open.contains(&kind) {
                 continue;

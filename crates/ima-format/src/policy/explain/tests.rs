@@ -104,3 +104,15 @@ fn what_is_recorded_and_left_open_is_found_by_asking() {
     says(text, "What root executes is audited.");
     says("appraise func=BPRM_CHECK obj_type=x\n", "depends on the security module");
 }
+
+#[test]
+fn what_only_records_says_what_it_leaves_open() {
+    let text = "dont_measure fsmagic=0x9fa0\nmeasure func=BPRM_CHECK\n\
+                measure func=KEY_CHECK keyrings=.ima|.evm\nhash func=FILE_CHECK fowner=0\n";
+    says(text, "nothing is refused, and what was changed runs");
+    says(text, "without any measurement: shared libraries, modules, firmware, policies");
+    says(text, "is given its digest in security.ima");
+    says(text, "files on proc");
+    says(text, "Keys that are added to .ima, .evm are measured");
+    says("measure func=KEY_CHECK\n", "Keys that are added to keyrings are measured");
+}

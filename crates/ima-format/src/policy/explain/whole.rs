@@ -193,7 +193,11 @@ impl Whole<'_> {
             ("opens for writing", "open for writing", Func::FileCheck, AccessSet::WRITE),
         ];
         let mut statements = Vec::new();
-        for (kind, verb) in [(Kind::Measure, "measured"), (Kind::Audit, "audited")] {
+        for (kind, verb) in [
+            (Kind::Measure, "measured"),
+            (Kind::Audit, "audited"),
+            (Kind::Hash, "given its digest in security.ima"),
+        ] {
             for (who, credentials) in [("root", Credentials::ROOT), ("other users", USER)] {
                 let done: Vec<_> = uses
                     .iter()
@@ -218,12 +222,12 @@ impl Whole<'_> {
                 statements.push(format!("What the kernel takes is {verb}: {}.", taken.join(", ")));
             }
         }
+        statements.extend(self.unmeasured());
         let rules = self.decider.rules().iter();
         let data = |func: Func| {
             rules.clone().any(|rule| rule.action == Action::Measure && rule.func == Some(func))
         };
         for (func, what) in [
-            (Func::KeyCheck, "Keys that are added to keyrings are measured."),
             (Func::CriticalData, "What subsystems report as critical is measured."),
             (Func::KexecCmdline, "The command line of a kernel for kexec is measured."),
         ] {
@@ -231,7 +235,57 @@ impl Whole<'_> {
                 statements.push(what.to_string());
             }
         }
+        statements.extend(self.keyrings());
         statements
+    }
+
+    /// File systems that are left out of what is measured elsewhere.
+    fn unmeasured(&self) -> Option<String> {
+        let root = Credentials::ROOT;
+        let measured = |func, access, file: &FileFacts| {
+            let event = Event::on_file(func, access, root, file.clone());
+            self.decider.decide(&event).measure.does()
+        };
+        let hooks = [
+            (Func::BprmCheck, AccessSet::EXEC),
+            (Func::MmapCheck, AccessSet::EXEC),
+            (Func::FileCheck, AccessSet::READ),
+        ];
+        let ordinary = FileFacts::on_ext4();
+        let left_out = |fsmagic: u64, name: &str| {
+            let file =
+                FileFacts { fsmagic, fsname: name.as_bytes().to_vec(), ..FileFacts::on_ext4() };
+            hooks.iter().any(|(func, access)| {
+                measured(*func, *access, &ordinary) && !measured(*func, *access, &file)
+            })
+        };
+        let mut names: Vec<_> = FILE_SYSTEMS
+            .iter()
+            .filter(|system| left_out(system.magic, system.name))
+            .map(|system| system.name)
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        let names = names.join(", ");
+        (!names.is_empty()).then(|| format!("Not measured, or not all of it: files on {names}."))
+    }
+
+    /// The keyrings whose keys are measured.
+    fn keyrings(&self) -> Option<String> {
+        let rules = self
+            .decider
+            .rules()
+            .iter()
+            .filter(|rule| rule.action == Action::Measure && rule.func == Some(Func::KeyCheck));
+        let mut named: Vec<String> = Vec::new();
+        for rule in rules {
+            match &rule.keyrings {
+                None => return Some("Keys that are added to keyrings are measured.".to_string()),
+                Some(list) => named.extend(list.names().iter().map(|name| name.to_text())),
+            }
+        }
+        let named = named.join(", ");
+        (!named.is_empty()).then(|| format!("Keys that are added to {named} are measured."))
     }
 
     fn does(&self, kind: Kind, func: Func, access: AccessSet, credentials: Credentials) -> bool {
@@ -241,10 +295,29 @@ impl Whole<'_> {
 
     fn open(&self) -> Vec<String> {
         let mut statements = Vec::new();
+        let root = Credentials::ROOT;
         if !self.appraises() {
+            statements.push(String::from(
+                "Everything: nothing is refused, and what was changed runs. A record counts as far \
+                 as somebody compares it, away from this machine.",
+            ));
+            let unseen: Vec<_> = [
+                ("programs", Func::BprmCheck, AccessSet::EXEC),
+                ("shared libraries", Func::MmapCheck, AccessSet::EXEC),
+                ("modules", Func::ModuleCheck, AccessSet::READ),
+                ("firmware", Func::FirmwareCheck, AccessSet::READ),
+                ("policies", Func::PolicyCheck, AccessSet::READ),
+            ]
+            .into_iter()
+            .filter(|(_, func, access)| !self.does(Kind::Measure, *func, *access, root))
+            .map(|(what, ..)| what)
+            .collect();
+            if !unseen.is_empty() {
+                let unseen = unseen.join(", ");
+                statements.push(format!("Root uses these without any measurement: {unseen}."));
+            }
             return statements;
         }
-        let root = Credentials::ROOT;
         let executes = self.wants(Operation::Execute, root, root);
         let reads = self.wants(Operation::Open(AccessSet::READ), root, root);
         if executes > reads {

@@ -53,6 +53,9 @@ lints! {
     WRITABLE_NOT_APPRAISED = "writable-not-appraised", Warning,
         "an exclusion from appraisal that covers what users write",
         "root runs from there what anyone has put there";
+    UNCLEAR_EXCLUSION = "unclear-exclusion", Note,
+        "an exclusion from appraisal by a label or a UUID",
+        "who may write what it covers stands elsewhere; if users may, root runs what anyone has put there";
     UNREACHABLE_RULE = "unreachable-rule", Warning,
         "a rule that earlier rules always win over",
         "the first rule that matches decides; this one never does";
@@ -72,11 +75,17 @@ lints! {
         "files of pseudo file systems are appraised",
         "they cannot carry an attribute, so that every access is refused: the machine does not boot";
     USER_FILES_MEASURED = "user-files-measured", Warning,
-        "what users read of their own files is measured",
+        "what is read of files that users own is measured",
         "users can fill the kernel's memory with entries, which are never freed, and the list with noise";
     USER_FILES_AUDITED = "user-files-audited", Warning,
-        "what users read of their own files is written to the audit log",
+        "what is read of files that users own is written to the audit log",
         "users can flood the log";
+    USER_FILES_APPRAISED = "user-files-appraised", Warning,
+        "what is read of files that users own is appraised",
+        "nobody signs what users write: they are refused their own files, and root is, too";
+    USER_PROGRAMS_MEASURED = "user-programs-measured", Note,
+        "programs that users own are measured",
+        "users can write and execute ever new programs, each of which is an entry in the kernel's memory that is never freed";
     MEASURED_WITHOUT_AUDIT = "measured-without-audit", Note,
         "files are measured and nothing is audited",
         "an entry in the measurement list has no time, no process and no user; an audit record has";
@@ -119,6 +128,9 @@ lints! {
     TEMPLATE_LACKS_FIELD = "template-lacks-field", Note,
         "a measurement without the field that its rule is about",
         "who checks the list cannot tell what was measured";
+    NOT_KNOWN = "not-known", Warning,
+        "what no source that was read tells of",
+        "the kernel may refuse it, and with it the whole policy, or decide otherwise";
     UNKNOWN_LINT = "unknown-lint", Warning,
         "a comment that switches off what is no lint",
         "what was meant is still switched on";

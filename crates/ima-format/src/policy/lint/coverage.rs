@@ -1,7 +1,6 @@
 //! Lints about what a policy reaches as a whole: holes in appraisal, floods of records.
 
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::catalog;
@@ -10,6 +9,7 @@ use crate::policy::ast::{Action, Func};
 use crate::policy::decide::{
     AccessSet, Choice, Credentials, Decision, Event, FileFacts, Kind, Labels, Operation,
 };
+use crate::policy::diagnostic::Severity;
 use crate::policy::filesystem::{FileSystem, Purpose, FILE_SYSTEMS};
 use crate::policy::kernel::{Built, Feature};
 
@@ -17,9 +17,7 @@ pub(super) fn find(subject: &Subject<'_>, findings: &mut Vec<Finding>) {
     let coverage = Coverage { subject };
     findings.extend(coverage.holes());
     findings.extend(coverage.set_user_id());
-    findings.extend(coverage.writable());
     findings.extend(coverage.pseudo_files());
-    findings.extend(coverage.user_files());
     findings.extend(coverage.without_audit());
     findings.extend(coverage.vanishing());
 }
@@ -27,10 +25,6 @@ pub(super) fn find(subject: &Subject<'_>, findings: &mut Vec<Finding>) {
 struct Coverage<'a> {
     subject: &'a Subject<'a>,
 }
-
-/// Where users write: an exclusion from appraisal there is a hole.
-const WRITABLE: &[Purpose] =
-    &[Purpose::Memory, Purpose::Removable, Purpose::Network, Purpose::User, Purpose::Stacked];
 
 impl Coverage<'_> {
     fn decide(&self, event: &Event) -> Decision {
@@ -102,8 +96,13 @@ impl Coverage<'_> {
                 modsig,
             ),
         ];
-        let open =
-            holes.into_iter().filter(|(_, func, access, ..)| !self.is_appraised(*func, *access));
+        let reqprot = self.subject.kernel.version.has(Feature::MmapCheckReqprot);
+        let appraised = |func: Func, access| {
+            let twin = func == Func::MmapCheck && reqprot;
+            self.is_appraised(func, access)
+                || (twin && self.is_appraised(Func::MmapCheckReqprot, access))
+        };
+        let open = holes.into_iter().filter(|(_, func, access, ..)| !appraised(*func, *access));
         open.map(|(lint, func, _, message, appraise_type)| {
             Finding::on_policy(lint, message)
                 .hint(format!("appraise func={func} appraise_type={appraise_type}"))
@@ -129,50 +128,6 @@ impl Coverage<'_> {
             Finding::on_policy(&catalog::SET_USER_ID_NOT_APPRAISED, message)
                 .hint("appraise func=MMAP_CHECK euid=0 appraise_type=imasig sees them as root"),
         )
-    }
-
-    /// Exclusions that cover what users write, where the same elsewhere is appraised.
-    fn writable(&self) -> Vec<Finding> {
-        let mut findings: Vec<(usize, Vec<String>)> = Vec::new();
-        let mut note =
-            |rule: usize, what: String| match findings.iter_mut().find(|(other, _)| *other == rule)
-            {
-                Some((_, places)) if places.contains(&what) => {}
-                Some((_, places)) => places.push(what),
-                None => findings.push((rule, [what].to_vec())),
-            };
-        for func in [Func::BprmCheck, Func::MmapCheck] {
-            if !self.is_appraised(func, AccessSet::EXEC) {
-                continue;
-            }
-            for system in FILE_SYSTEMS.iter().filter(|it| WRITABLE.contains(&it.purpose)) {
-                if let Some(rule) = self.excluded(func, facts(system)) {
-                    note(rule, format!("on {}", system.name));
-                }
-            }
-            if let Some(rule) =
-                self.excluded(func, FileFacts { owner: 1000, ..FileFacts::on_ext4() })
-            {
-                note(rule, String::from("of other users"));
-            }
-        }
-        findings
-            .into_iter()
-            .map(|(rule, places)| {
-                let places = places.join(", ");
-                let message = format!("root may run unsigned files {places}");
-                Finding::on_rule(&catalog::WRITABLE_NOT_APPRAISED, rule, message)
-                    .hint("limit it to func=FILE_CHECK, or leave it out")
-            })
-            .collect()
-    }
-
-    fn excluded(&self, func: Func, file: FileFacts) -> Option<usize> {
-        let event = Event::on_file(func, AccessSet::EXEC, Credentials::ROOT, file);
-        match self.decide(&event).appraise {
-            Choice::Dont(rule) => Some(rule),
-            _ => None,
-        }
     }
 
     /// Rules that take files of pseudo file systems, and which.
@@ -211,30 +166,6 @@ impl Coverage<'_> {
         taken.into_iter().map(tell).collect()
     }
 
-    /// Rules that take what users read of their own.
-    fn user_files(&self) -> Vec<Finding> {
-        let file = FileFacts { owner: 1000, group: 1000, ..FileFacts::on_ext4() };
-        let user = Credentials::user(1000, 1000);
-        let event = Event::on_file(Func::FileCheck, AccessSet::READ, user, file);
-        let decision = self.decide(&event);
-        [
-            (Kind::Measure, &catalog::USER_FILES_MEASURED),
-            (Kind::Audit, &catalog::USER_FILES_AUDITED),
-        ]
-        .into_iter()
-        .filter_map(|(kind, lint)| match decision.choice(kind) {
-            Choice::Do(rule) => {
-                let message = format!("takes what users read of their own ({})", kind.action());
-                Some(
-                    Finding::on_rule(lint, rule, message)
-                        .hint("add fowner=0, uid=0 or euid=0, or another func"),
-                )
-            }
-            _ => None,
-        })
-        .collect()
-    }
-
     fn without_audit(&self) -> Option<Finding> {
         let kinds = self.subject.decider.active_kinds();
         let measures_files = self.subject.rules.iter().any(|(_, rule)| {
@@ -270,8 +201,10 @@ impl Coverage<'_> {
         } else {
             "on kernels before 5.14, touch, chmod and chown remove security.ima"
         };
+        let severity = if affected { Severity::Warning } else { Severity::Note };
         Some(
             Finding::on_rule(&catalog::ATTRIBUTE_VANISHES, rule, message)
+                .as_severe_as(severity)
                 .hint("move it below the appraise rules, or limit it by fsmagic"),
         )
     }

@@ -8,6 +8,7 @@
 mod allow;
 mod catalog;
 mod coverage;
+mod named;
 mod order;
 mod single;
 
@@ -42,19 +43,38 @@ struct Finding {
     place: Option<(usize, Option<Key>)>,
     message: String,
     hint: Option<String>,
+    severity: Severity,
 }
 
 impl Finding {
     fn on_policy(lint: &'static Lint, message: impl Into<String>) -> Self {
-        Self { lint, place: None, message: message.into(), hint: None }
+        Self { lint, place: None, message: message.into(), hint: None, severity: lint.severity }
     }
 
     fn on_rule(lint: &'static Lint, rule: usize, message: impl Into<String>) -> Self {
-        Self { lint, place: Some((rule, None)), message: message.into(), hint: None }
+        Self {
+            lint,
+            place: Some((rule, None)),
+            message: message.into(),
+            hint: None,
+            severity: lint.severity,
+        }
     }
 
     fn on_key(lint: &'static Lint, rule: usize, key: Key, message: impl Into<String>) -> Self {
-        Self { lint, place: Some((rule, Some(key))), message: message.into(), hint: None }
+        Self {
+            lint,
+            place: Some((rule, Some(key))),
+            message: message.into(),
+            hint: None,
+            severity: lint.severity,
+        }
+    }
+
+    /// Where it is not the lint's own.
+    fn as_severe_as(mut self, severity: Severity) -> Self {
+        self.severity = severity;
+        self
     }
 
     fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -96,6 +116,7 @@ pub fn lint(text: &[u8], policy: &Policy, kernel: &Kernel) -> Vec<Diagnostic> {
     single::find(&subject, &mut findings);
     order::find(&subject, &mut findings);
     coverage::find(&subject, &mut findings);
+    named::find(&subject, &mut findings);
     let allowed = allow::Allowed::of(policy);
     let mut diagnostics: Vec<_> = findings
         .into_iter()
@@ -115,7 +136,7 @@ impl Finding {
             Some(Location::of(subject.text, place.line, span))
         });
         Diagnostic {
-            severity: self.lint.severity,
+            severity: self.severity,
             name: self.lint.name,
             location: place,
             message: self.message,

@@ -10,7 +10,7 @@ use crate::policy::ast::{
     Access, Comparison, Func, IdTest, Key, Mask, MaskScope, Rule, SubjectTest,
 };
 use crate::policy::decide::{matches, AccessSet, Event, Match};
-use crate::policy::filesystem;
+use crate::policy::filesystem::{self, Purpose};
 use crate::policy::space::Space;
 
 pub(super) fn find(subject: &Subject<'_>, findings: &mut Vec<Finding>) {
@@ -43,6 +43,7 @@ fn fates(subject: &Subject<'_>) -> Vec<Fate> {
     let mut fates: Vec<Fate> = subject.rules.iter().map(|_| Fate::Idle).collect();
     let space = Space::of(&[subject.policy], subject.kernel);
     for func in space.funcs() {
+        let space = Space::at(*func, &[subject.policy], subject.kernel);
         for event in space.events(*func) {
             visit(subject, &event, &mut fates);
             if fates.iter().all(|fate| *fate == Fate::Decides) {
@@ -193,11 +194,21 @@ fn too_late(subject: &Subject<'_>, number: usize, rule: &Rule) -> Option<Finding
         return None;
     }
     let earlier = subject.rules.get(..number)?;
+    let later = subject.rules.get(number + 1..).unwrap_or_default();
+    // what it is for, a later rule would tell; and nobody executes files of the kernel's own
+    let idle = !is_pseudo(rule)
+        && later.iter().all(|(_, later)| later.action != rule.action.kind().action());
+    let meets = |other: &Rule| {
+        let is = |func: Option<Func>, one: Func| func.map_or(true, |func| func == one);
+        let executed =
+            |one| is(other.func, one) && is(rule.func, one) && (idle || rule.func == Some(one));
+        (is(other.func, Func::FileCheck) && is(rule.func, Func::FileCheck))
+            || [Func::BprmCheck, Func::MmapCheck].into_iter().any(executed)
+    };
     let (place, taker) = earlier.iter().find(|(_, other)| {
         other.action.kind() == rule.action.kind()
             && other.action.does()
-            && other.func.map_or(true, |func| func == Func::FileCheck)
-            && rule.func.map_or(true, |func| func == Func::FileCheck)
+            && meets(other)
             && other.fsmagic.is_none()
             && other.fsname.is_none()
             && other.fsuuid.is_none()
@@ -213,6 +224,14 @@ fn too_late(subject: &Subject<'_>, number: usize, rule: &Rule) -> Option<Finding
         Finding::on_rule(&catalog::EXCLUSION_TOO_LATE, number, message)
             .hint(format!("move it above line {}", place.line)),
     )
+}
+
+fn is_pseudo(rule: &Rule) -> bool {
+    let name = rule.fsname.as_ref().map(|name| name.as_bytes());
+    filesystem::FILE_SYSTEMS.iter().any(|system| {
+        system.purpose == Purpose::Pseudo
+            && (name == Some(system.name.as_bytes()) || rule.fsmagic == Some(system.magic))
+    })
 }
 
 /// How the file system that a rule is about is called.

@@ -49,6 +49,8 @@ fn each_hole_in_appraisal_is_told() {
         passes(name, "measure\n");
     }
     finds("nothing-appraised", 0, "measure func=BPRM_CHECK\n");
+    let reqprot = "appraise func=MMAP_CHECK_REQPROT appraise_type=imasig\n";
+    passes("mmap-not-appraised", reqprot);
     passes("exec-not-appraised", "appraise func=BPRM_CHECK obj_type=bin_t appraise_type=imasig\n");
 }
 
@@ -86,7 +88,29 @@ fn exclusions_of_writable_places_are_holes() {
     let with = |first: &str| first.to_string() + "\n" + appraise;
     finds("writable-not-appraised", 1, &with("dont_appraise fsmagic=0x01021994"));
     finds("writable-not-appraised", 1, &with("dont_appraise fsname=nfs"));
-    finds("writable-not-appraised", 1, &with("dont_appraise fowner>999"));
+    for condition in [
+        "fowner>999",
+        "fowner=33",
+        "fowner<5",
+        "fgroup=100",
+        "fsname=xfs",
+        "fsname=btrfs",
+        "fsmagic=0xf2f52010",
+        "fsname=zfs",
+        "fsmagic=0x2fc12fc1",
+        "fsname=ext4 fowner=33",
+        "obj_type=home_t fsname=xfs",
+    ] {
+        finds("writable-not-appraised", 1, &with(&std::format!("dont_appraise {condition}")));
+    }
+    for condition in ["obj_type=home_t", "fsuuid=8bcbe394-4f13-4144-be8e-5aa9ea2ce2f6"] {
+        let text = with(&std::format!("dont_appraise {condition}"));
+        finds("unclear-exclusion", 1, &text);
+        passes("writable-not-appraised", &text);
+    }
+    for condition in ["fsname=squashfs", "fsmagic=0xe0f5e1e2", "fowner=0", "uid=1000 fsname=xfs"] {
+        passes("writable-not-appraised", &with(&std::format!("dont_appraise {condition}")));
+    }
     passes("writable-not-appraised", &with("dont_appraise fsmagic=0x9fa0"));
     passes("writable-not-appraised", &with("dont_appraise func=FILE_CHECK fsname=tmpfs"));
     passes("writable-not-appraised", "appraise func=BPRM_CHECK\ndont_appraise fsname=tmpfs\n");
@@ -147,6 +171,17 @@ fn exclusions_stand_above() {
     );
     let late = told.iter().find(|it| it.name == "exclusion-too-late").unwrap();
     assert_eq!(late.message, "line 1 already takes files of user 0 on sysfs");
+    for func in ["BPRM_CHECK", "MMAP_CHECK"] {
+        let text = std::format!(
+            "appraise func={func} fowner=0\ndont_appraise func={func} fsname=tmpfs\nappraise\n"
+        );
+        finds("exclusion-too-late", 2, &text);
+    }
+    finds("exclusion-too-late", 2, "appraise func=BPRM_CHECK\ndont_appraise fsname=tmpfs\n");
+    passes(
+        "exclusion-too-late",
+        "appraise func=BPRM_CHECK\ndont_appraise fsname=proc\nappraise fowner=0\n",
+    );
     finds("exclusion-without-effect", 1, "dont_measure fsmagic=0x9fa0\naudit\n");
     passes("exclusion-without-effect", "dont_measure fsmagic=0x9fa0\nmeasure\n");
 }
@@ -167,9 +202,19 @@ fn pseudo_files_are_left_out() {
 fn floods_are_told() {
     finds("user-files-measured", 1, "measure func=FILE_CHECK\n");
     finds("user-files-audited", 1, "audit\n");
-    for limit in ["uid=0", "euid=0", "fowner=0", "mask=^MAY_WRITE"] {
+    for limit in ["fowner=0", "mask=^MAY_WRITE", "fgroup=0", "uid=7 fowner=0"] {
         passes("user-files-measured", &std::format!("measure func=FILE_CHECK {limit}\n"));
     }
+    // root reads what anyone has written; and whoever is named reads files of their own
+    for limit in ["uid=0", "euid=0", "fowner=33", "uid=33", "fgroup=100", "fowner>100", "uid<50"] {
+        finds("user-files-measured", 1, &std::format!("measure func=FILE_CHECK {limit}\n"));
+    }
+    finds("user-files-appraised", 1, "appraise func=FILE_CHECK appraise_type=imasig\n");
+    passes("user-files-appraised", "appraise func=FILE_CHECK fowner=0 appraise_type=imasig\n");
+    finds("user-programs-measured", 1, "measure func=BPRM_CHECK\n");
+    finds("user-programs-measured", 1, "measure func=MMAP_CHECK uid=33\n");
+    passes("user-programs-measured", "measure func=BPRM_CHECK fowner=0\n");
+    passes("user-programs-measured", "measure func=BPRM_CHECK uid=0\n");
     finds("measured-without-audit", 0, "measure func=BPRM_CHECK\n");
     passes("measured-without-audit", "measure func=BPRM_CHECK\naudit func=BPRM_CHECK\n");
     passes("measured-without-audit", "measure func=KEY_CHECK\n");
@@ -186,6 +231,12 @@ fn attributes_vanish_before_5_14() {
         told.iter().find(|it| it.name == "attribute-vanishes").unwrap().message.clone()
     };
     assert!(told(&old).starts_with("touch"));
+    let severity = |kernel: &Kernel| {
+        let told = check(text.as_bytes(), kernel, Loading::File);
+        told.iter().find(|it| it.name == "attribute-vanishes").unwrap().severity
+    };
+    assert_eq!(severity(&old), Severity::Warning);
+    assert_eq!(severity(&Kernel::default()), Severity::Note);
     assert!(told(&Kernel::default()).starts_with("on kernels before"));
     passes("attribute-vanishes", "dont_appraise fsname=proc\nappraise appraise_type=imasig\n");
 }
@@ -217,6 +268,16 @@ fn single_rules_are_looked_at() {
     };
     let text = "appraise appraise_algos=sm3 appraise_type=imasig\n";
     assert!(!found_on(text, &sure).contains(&(1, "algorithm-may-be-missing")));
+}
+
+#[test]
+fn what_no_source_tells_of_is_said_to_be_unknown() {
+    let text = "appraise func=BPRM_CHECK appraise_type=sigv3\n";
+    assert_eq!(found(text), [(1, "sigv3-needs-verity")]);
+    let seven = Kernel::new("7.1".parse().unwrap());
+    assert!(found_on(text, &seven).contains(&(1, "not-known")));
+    let verity = "appraise func=BPRM_CHECK digest_type=verity appraise_type=sigv3\n";
+    assert!(!found_on(verity, &seven).contains(&(1, "not-known")));
 }
 
 #[test]

@@ -47,7 +47,7 @@ pub(super) fn read(
     rule.action = action.ok_or((Fault::NoAction, place.span))?;
     // the order of the two is not looked at in what the kernel shows
     match (rule.digest_type, rule.appraise_type) {
-        (None, Some(AppraiseType::Sigv3)) => {
+        (None, Some(AppraiseType::Sigv3)) if !kernel.version.has(Feature::PlainSigv3) => {
             return Err((Fault::Sigv3NeedsVerity, place.of(Key::AppraiseType)));
         }
         (Some(DigestType::Verity), Some(AppraiseType::Imasig | AppraiseType::ImasigOrModsig)) => {
@@ -319,7 +319,8 @@ impl RuleReader<'_> {
             )),
             Some(AppraiseType::Sigv3) => {
                 self.require(Some(Feature::Verity), "appraise_type=sigv3")?;
-                if !verity && self.loading != Loading::ReadBack {
+                let plain = self.kernel.version.has(Feature::PlainSigv3);
+                if !verity && !plain && self.loading != Loading::ReadBack {
                     return Err(Fault::Sigv3NeedsVerity);
                 }
                 self.rule.appraise_type = said;

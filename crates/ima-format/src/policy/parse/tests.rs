@@ -268,6 +268,16 @@ fn refusals_know_their_places() {
 fn hints_say_what_to_write() {
     for (rule, expected) in [
         ("measure mask=^MAY_RAED", "did you mean mask=^MAY_READ?"),
+        ("measure uid!=0", "the kernel knows =, < and >: write uid>0"),
+        (
+            "measure fowner!=7",
+            "the kernel knows =, < and >: write two rules, with fowner<7 and fowner>7",
+        ),
+        (
+            "measure fsname!=ext4",
+            "the kernel knows no !=: write an exclusion above it, dont_ and fsname=ext4",
+        ),
+        ("measure func=BPRM_CHECK,MMAP_CHECK", "one func a rule; write a rule for each"),
         ("measure uid=0\r", "the line ends in CR LF; the kernel wants LF alone"),
         ("measure func=BPRM_CHECK\r", "the line ends in CR LF; the kernel wants LF alone"),
         ("measure func=BPRM_CHECK # why", "a comment stands on a line of its own"),
@@ -281,7 +291,7 @@ fn hints_say_what_to_write() {
         ),
         (
             "appraise appraise_type=sigv3 digest_type=verity",
-            "write digest_type=verity in front of it",
+            "write digest_type=verity in front of it; alone, Linux 7.0 and newer may take it",
         ),
         ("measure fgroup=0 # x", "leave it out, or load this policy on Linux 5.16 and later"),
     ] {

@@ -1,11 +1,13 @@
 //! An event in words: on the command line, in JSON, and for people.
 
+use std::path::PathBuf;
+
 use anyhow::{anyhow, bail, Context, Result};
 use clap::Args;
 use ima_format::policy::ast::{Access, Func, Key, LsmConditions, Name, Uuid};
 use ima_format::policy::decide::{AccessSet, Capability, Credentials, Event, FileFacts, Labels};
 use ima_format::policy::filesystem;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::hint::hinted;
 
@@ -86,6 +88,18 @@ pub(super) struct EventArgs {
     #[arg(long, value_name = "NAME")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) label: Option<String>,
+    /// The file itself: its attribute, content, owner and permissions count
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["attribute", "digest"])]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) file: Option<PathBuf>,
+    /// A file that is not at hand: its security.ima in hexadecimal, or none
+    #[arg(long, value_name = "HEX")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) attribute: Option<String>,
+    /// And its digest, ALG:HEX; may be repeated
+    #[arg(long, value_name = "DIGEST")]
+    #[serde(default, deserialize_with = "one_or_more", skip_serializing_if = "Vec::is_empty")]
+    pub(super) digest: Vec<String>,
     /// A label: obj_type=bin_t, subj_role=..., may be repeated; what is not given is not known
     #[arg(long = "lsm", value_name = "KEY=LABEL")]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -113,7 +127,7 @@ impl EventArgs {
             func,
             access,
             credentials: self.credentials(),
-            file: if about_file { Some(self.file()?) } else { None },
+            file: if about_file { Some(self.facts()?) } else { None },
             labels: self.labels()?,
             data: data.map(|name| name.clone().into_bytes()),
         })
@@ -148,7 +162,7 @@ impl EventArgs {
         }
     }
 
-    fn file(&self) -> Result<FileFacts> {
+    fn facts(&self) -> Result<FileFacts> {
         let magic = self.fsmagic.as_deref().map(magic).transpose()?;
         let (fsname, fsmagic) = match (&self.fsname, magic) {
             (Some(name), Some(magic)) => (name.clone(), magic),
@@ -204,6 +218,20 @@ impl EventArgs {
         }
         Ok(Labels::Known(labels))
     }
+}
+
+/// A string, or a list of them.
+fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Strings {
+        One(String),
+        More(Vec<String>),
+    }
+    Ok(match Strings::deserialize(deserializer)? {
+        Strings::One(one) => vec![one],
+        Strings::More(more) => more,
+    })
 }
 
 fn access(text: &str) -> Result<AccessSet> {

@@ -11,6 +11,7 @@ mod sign;
 mod simulate;
 mod snippet;
 mod source;
+mod verdict;
 
 pub(super) use check::accepted;
 pub(super) use load::running;

@@ -5,18 +5,24 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use ima_format::policy::decide::{Choice, Decider, Decision, Event, Kind, Mode};
+use ima::verify::Keyring;
+use ima_format::policy::decide::{Cause, Choice, Decider, Decision, Event, Kind, Mode};
 use serde::Serialize;
 
 use super::check::warn_of_hearsay;
 use super::diff::demands;
 use super::event::{describe, EventArgs};
 use super::source::Loaded;
+use super::verdict::{self, Told};
 use super::KernelArgs;
+use crate::args::KeyringArgs;
 use crate::output::{Level, Output, Style};
 use crate::Outcome;
 
-/// Tell what a policy decides about an event, and by which rule
+/// Tell what a policy decides about an event, by which rule, and what comes of it
+///
+/// With --file, or --attribute and --digest, it tells whether the kernel lets it through, too,
+/// and why not. The exit status is 0 whatever the answer.
 ///
 /// One event on the command line: imactl policy simulate POLICY --func BPRM_CHECK --uid 1000.
 /// Or a file of them, a JSON object a line with the names of the options:
@@ -32,9 +38,17 @@ pub(super) struct SimulateArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "func")]
     events: Option<PathBuf>,
     #[command(flatten)]
+    keyring: KeyringArgs,
+    #[command(flatten)]
     kernel: KernelArgs,
     /// ima_appraise= on the kernel's command line
-    #[arg(long, value_name = "MODE", default_value = "enforce", help_heading = "Kernel")]
+    #[arg(
+        long,
+        value_name = "MODE",
+        default_value = "enforce",
+        visible_alias = "mode",
+        help_heading = "Kernel"
+    )]
     ima_appraise: ModeArg,
 }
 
@@ -72,6 +86,14 @@ struct JsonEvent {
     signature_required: Option<bool>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     depends_on_labels: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verdict: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unknown_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fixed: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -91,15 +113,24 @@ impl SimulateArgs {
         warn_of_hearsay(kernel.version, output);
         let loaded = Loaded::of(&self.files, &kernel)?;
         let decider = Decider::new(&loaded.policy, &kernel, self.ima_appraise.resolve());
+        let keyring = Keyring::of_certificates(&self.keyring.given(output)?);
+        let mut tell = |args: &EventArgs| {
+            let subject = args.subject()?;
+            let event = args.about(subject.as_ref())?;
+            let told = subject
+                .map(|subject| verdict::tell(&subject, &event, (&loaded, &decider), &keyring))
+                .transpose()?;
+            tell(&event, told.as_ref(), (&decider, &loaded), output)
+        };
         match &self.events {
-            None => tell(&self.event.resolve()?, &decider, &loaded, output)?,
-            Some(list) => read_events(list, &mut |event| tell(&event, &decider, &loaded, output))?,
+            None => tell(&self.event)?,
+            Some(list) => read_events(list, &mut tell)?,
         }
         Ok(Outcome::Good)
     }
 }
 
-fn read_events(list: &Path, take: &mut dyn FnMut(Event) -> Result<()>) -> Result<()> {
+fn read_events(list: &Path, take: &mut dyn FnMut(&EventArgs) -> Result<()>) -> Result<()> {
     let name = list.display();
     let reader: Box<dyn BufRead> = match list.to_str() {
         Some("-") => Box::new(io::stdin().lock()),
@@ -115,15 +146,20 @@ fn read_events(list: &Path, take: &mut dyn FnMut(Event) -> Result<()>) -> Result
             continue;
         }
         let event: EventArgs = serde_json::from_str(&line).with_context(place)?;
-        take(event.resolve().with_context(place)?)?;
+        take(&event).with_context(place)?;
     }
     Ok(())
 }
 
-fn tell(event: &Event, decider: &Decider<'_>, loaded: &Loaded, output: &mut Output) -> Result<()> {
+fn tell(
+    event: &Event,
+    told: Option<&Told>,
+    (decider, loaded): (&Decider<'_>, &Loaded),
+    output: &mut Output,
+) -> Result<()> {
     let decision = decider.decide(event);
     if output.is_json() {
-        return Ok(output.json(&json(event, &decision, loaded))?);
+        return Ok(output.json(&json(event, told, &decision, loaded))?);
     }
     output.line(Level::Normal, &output.paint(Style::Bold, &describe(event)))?;
     for kind in Kind::ALL {
@@ -158,6 +194,10 @@ fn tell(event: &Event, decider: &Decider<'_>, loaded: &Loaded, output: &mut Outp
         let text = format!("  it depends on labels whether {} matches first", by(*rule, loaded));
         output.line(Level::Normal, &text)?;
     }
+    if let Some(told) = told {
+        let word = output.paint(told.style, told.verdict);
+        output.line(Level::Normal, &format!("  verdict   {word}{}", told.reason()))?;
+    }
     Ok(())
 }
 
@@ -166,7 +206,7 @@ fn by(rule: usize, loaded: &Loaded) -> String {
     format!("{}: {text}", loaded.place(rule))
 }
 
-fn json(event: &Event, decision: &Decision, loaded: &Loaded) -> JsonEvent {
+fn json(event: &Event, told: Option<&Told>, decision: &Decision, loaded: &Loaded) -> JsonEvent {
     let choice = |kind| {
         let choice = decision.choice(kind);
         let rule = choice.rule();
@@ -188,5 +228,9 @@ fn json(event: &Event, decision: &Decision, loaded: &Loaded) -> JsonEvent {
         pcr: decision.pcr.filter(|_| decision.measure.does()),
         signature_required: decision.appraise.does().then_some(decision.demands.signature),
         depends_on_labels: decision.undetermined.iter().map(|rule| by(*rule, loaded)).collect(),
+        verdict: told.map(|told| told.verdict),
+        cause: told.and_then(|told| told.cause).map(Cause::name),
+        unknown_key: told.and_then(|told| told.unknown_key.clone()),
+        fixed: told.filter(|told| told.fixed).map(|_| true),
     }
 }

@@ -8,8 +8,8 @@ use ima::preflight::{
 };
 use serde::Serialize;
 
-use super::people::{unknown_reason, Fate};
-use super::{is_good, Told};
+use super::people::{cache_fault, certificate_fault, unknown_reason, Fate, CACHE};
+use super::Told;
 use crate::cmd::policy::Loaded;
 use crate::output::{JsonPath, Output};
 
@@ -51,6 +51,10 @@ struct JsonObstacle {
     needed_by: String,
     #[serde(flatten)]
     refusal: JsonRefusal,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    too_deep: Option<bool>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    processors: Vec<&'static str>,
 }
 
 impl JsonObstacle {
@@ -60,8 +64,10 @@ impl JsonObstacle {
             needed_by: obstacle.needed_by.display().to_string(),
             refusal: match &obstacle.why {
                 Why::Refused(refusal) => JsonRefusal::of(refusal, loaded),
-                Why::Missing => JsonRefusal::default(),
+                Why::Missing | Why::TooDeep => JsonRefusal::default(),
             },
+            too_deep: (obstacle.why == Why::TooDeep).then_some(true),
+            processors: obstacle.on.clone(),
         }
     }
 }
@@ -119,6 +125,15 @@ struct JsonStep {
 }
 
 #[derive(Serialize)]
+struct JsonWarning {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(flatten)]
+    path: JsonPath,
+    message: String,
+}
+
+#[derive(Serialize)]
 struct JsonUnread {
     #[serde(rename = "type")]
     kind: &'static str,
@@ -133,7 +148,7 @@ struct JsonSummary {
     kind: &'static str,
     kernel: String,
     good: bool,
-    reaches_init: bool,
+    reaches_init: Option<bool>,
     files: u64,
     allowed: u64,
     refused: u64,
@@ -162,6 +177,10 @@ pub(super) fn tell(told: &Told<'_>, details: bool, output: &mut Output) -> io::R
     for step in report.steps.iter().filter(|step| details || step.problem.is_some()) {
         output.json(&json_step(step, told.loaded))?;
     }
+    if let Some(fault) = &report.cache {
+        let message = cache_fault(fault);
+        output.json(&JsonWarning { kind: "warning", path: Path::new(CACHE).into(), message })?;
+    }
     for unread in &report.unread {
         let (path, error) = (unread.path.as_path().into(), unread.error.to_string());
         output.json(&JsonUnread { kind: "error", path, error })?;
@@ -170,7 +189,7 @@ pub(super) fn tell(told: &Told<'_>, details: bool, output: &mut Output) -> io::R
     output.json(&JsonSummary {
         kind: "summary",
         kernel: told.options.kernel.version.to_string(),
-        good: is_good(report),
+        good: report.is_good(),
         reaches_init: report.reaches_init(),
         files: report.regular,
         allowed: count(Fate::Allowed),
@@ -185,7 +204,7 @@ pub(super) fn tell(told: &Told<'_>, details: bool, output: &mut Output) -> io::R
 }
 
 fn json_file(file: &FileReport, fate: Fate, loaded: &Loaded) -> JsonFile {
-    let FileReport { path, purpose, answer, as_user, obstacle, policy_fault } = file;
+    let FileReport { path, purpose, answer, as_user, obstacle, policy_fault, .. } = file;
     let user = as_user.as_ref().map(Answer::is_refused);
     JsonFile {
         kind: "file",
@@ -200,7 +219,10 @@ fn json_file(file: &FileReport, fate: Fate, loaded: &Loaded) -> JsonFile {
         },
         refused_to_users: user.filter(|refused| *refused != answer.is_refused()),
         line: policy_fault.as_ref().map(|(line, _)| *line),
-        message: policy_fault.as_ref().map(|(_, message)| message.clone()),
+        message: policy_fault
+            .as_ref()
+            .map(|(_, message)| message.clone())
+            .or_else(|| file.certificate_fault.as_ref().map(certificate_fault)),
     }
 }
 

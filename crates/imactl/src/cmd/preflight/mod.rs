@@ -11,9 +11,10 @@ use std::thread;
 use anyhow::{Context, Result};
 use clap::Args;
 use ima::preflight::{
-    open, preflight, AttemptEnd, Mount, OpenError, Options, Owners, Report, Root,
+    open, preflight, Authorities, Init, Mount, OpenError, Options, Owners, Report, Root,
 };
 use ima::target::image::ImageError;
+use ima::verify::Keyring;
 use ima_format::policy::ast::Uuid;
 use ima_format::policy::filesystem::{self, FileSystem};
 
@@ -29,7 +30,7 @@ use crate::Outcome;
 /// Looks at programs, libraries, scripts, modules, firmware, policies and certificates: what
 /// the policy decides, what the kernel makes of the signature, and what each program needs
 /// besides itself. Exit status 1 if anything would be refused that is asked for, or if the
-/// machine would not reach its init; 2 if a file could not be looked at.
+/// machine would not reach its init, as one that has none does not (--no-init); 2 if a file could not be looked at.
 #[derive(Debug, Args)]
 pub(crate) struct PreflightArgs {
     /// The root file system: a directory, a tar archive (compressed or not), or an image of ext4,
@@ -55,6 +56,9 @@ pub(crate) struct PreflightArgs {
     /// init= on the kernel's command line
     #[arg(long, value_name = "PATH", help_heading = "Root")]
     init: Option<PathBuf>,
+    /// No machine starts from this root: look for no init in it (a container, an extension)
+    #[arg(long, conflicts_with = "init", help_heading = "Root")]
+    no_init: bool,
     /// Print a line for each file, not for the first ones of each group
     #[arg(long)]
     details: bool,
@@ -89,7 +93,9 @@ impl PreflightArgs {
         let kernel = self.kernel.resolve();
         warn_of_hearsay(kernel.version, output);
         let loaded = Loaded::of(&self.policy, &kernel)?;
-        let keyring = self.keyring.resolve(output)?;
+        let certificates = self.keyring.needed(output)?;
+        let keyring = Keyring::of_certificates(&certificates);
+        let trusted = self.keyring.authorities(&certificates)?;
         let name = self.root.display();
         let root = self.open()?;
         let cores = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
@@ -97,9 +103,14 @@ impl PreflightArgs {
             policy: &loaded.policy,
             kernel: &kernel,
             keyring: &keyring,
+            authorities: Authorities { trusted: &trusted, ima: &certificates },
             mounts: self.mounts()?,
             owners: if self.all_root { Owners::Root } else { Owners::Kept },
-            init: self.init.clone(),
+            init: match (&self.init, self.no_init) {
+                (_, true) => Init::Unwanted,
+                (Some(path), false) => Init::At(path.clone()),
+                (None, false) => Init::Usual,
+            },
             jobs: self.jobs.unwrap_or_else(cores),
         };
         let bar = Bar::new("looking", output);
@@ -119,7 +130,7 @@ impl PreflightArgs {
             let (path, error) = (unread.path.display(), &unread.error);
             output.complain(Style::Bad, "error:", &format!("{path}: {error}"));
         }
-        Ok(match (report.unread.is_empty(), is_good(&report)) {
+        Ok(match (report.unread.is_empty(), report.is_good()) {
             (false, _) => Outcome::Failed,
             (true, false) => Outcome::Finding,
             (true, true) => Outcome::Good,
@@ -159,12 +170,6 @@ impl PreflightArgs {
         }
         Ok(mounts)
     }
-}
-
-/// Whether nothing is refused, and init is reached where there is one.
-fn is_good(report: &Report) -> bool {
-    let has_init = report.init.iter().any(|attempt| attempt.end != AttemptEnd::Absent);
-    !report.has_findings() && (report.reaches_init() || !has_init)
 }
 
 /// What is to be told.

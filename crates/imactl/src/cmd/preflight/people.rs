@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ima::preflight::{
-    Answer, Attempt, AttemptEnd, FileReport, Obstacle, Owners, Problem, Refusal, Unknown, Use, Why,
+    Answer, Attempt, AttemptEnd, CacheFault, CertificateFault, FileReport, Obstacle, Owners,
+    Problem, Refusal, Unknown, Use, Why,
 };
 use ima_format::policy::ast::Func;
 
@@ -32,11 +33,13 @@ impl Fate {
         [Self::Allowed, Self::Refused, Self::HeldUp, Self::Incomplete, Self::Unknown];
 
     pub(super) fn of(file: &FileReport) -> Self {
-        if file.answer.is_refused() || file.policy_fault.is_some() {
+        let fault = file.policy_fault.is_some() || file.certificate_fault.is_some();
+        if file.answer.is_refused() || fault {
             return Self::Refused;
         }
         match (&file.obstacle, &file.answer) {
             (Some(obstacle), _) if obstacle.is_refusal() => Self::HeldUp,
+            (Some(obstacle), _) if obstacle.is_doubtful() => Self::Unknown,
             (Some(_), _) => Self::Incomplete,
             (None, Answer::Unknown(_)) => Self::Unknown,
             _ => Self::Allowed,
@@ -95,6 +98,10 @@ pub(super) fn tell(
         }
     } else {
         groups(told, output)?;
+    }
+    if let Some(fault) = &report.cache {
+        let line = format!("\n{CACHE}: {}", cache_fault(fault));
+        output.line(Level::Normal, &output.paint(Style::Warning, &line))?;
     }
     init(told, details, output)?;
     not_known(told, output)
@@ -175,11 +182,23 @@ fn groups(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
             (Fate::Refused, _, Answer::Refused(refusal)) => {
                 (format!("refused: {}", cause(refusal)), parent(), name())
             }
+            (Fate::Refused, ..) if file.certificate_fault.is_some() => {
+                ("refused: no keyring takes it".to_owned(), path(), why(file, told))
+            }
             (Fate::Refused, ..) => {
                 ("refused: the kernel cannot read it".to_owned(), path(), why(file, told))
             }
             (Fate::HeldUp, Some(obstacle), _) => {
                 ("held up: what it needs is refused".to_owned(), needs(obstacle), path())
+            }
+            (Fate::Incomplete, Some(Obstacle { why: Why::TooDeep, .. }), _) => (
+                "incomplete: scripts that interpret scripts, deeper than the kernel goes (ELOOP)"
+                    .to_owned(),
+                parent(),
+                name(),
+            ),
+            (Fate::Unknown, Some(obstacle), _) => {
+                ("not known: it hangs on the processor".to_owned(), needs(obstacle), path())
             }
             (Fate::Incomplete, Some(obstacle), _) => {
                 let what = obstacle.what.display().to_string();
@@ -231,9 +250,68 @@ fn cause(refusal: &Refusal) -> String {
 }
 
 fn needs(obstacle: &Obstacle) -> String {
+    let what = obstacle.what.display();
+    let on = processors(obstacle);
     match &obstacle.why {
-        Why::Refused(refusal) => format!("{} ({})", obstacle.what.display(), cause(refusal)),
-        Why::Missing => format!("{} (not there)", obstacle.what.display()),
+        Why::Refused(refusal) => format!("{what} ({}{on})", cause(refusal)),
+        Why::Missing => format!("{what} (not there{on})"),
+        Why::TooDeep => format!("{what} (one interpreter too many: ELOOP)"),
+    }
+}
+
+/// On which processors alone it stands in the way.
+fn processors(obstacle: &Obstacle) -> String {
+    match obstacle.on.as_slice() {
+        [] => String::new(),
+        levels => format!(" on processors of level {}", levels.join(", ")),
+    }
+}
+
+/// What the loader goes by.
+pub(super) const CACHE: &str = "/etc/ld.so.cache";
+
+/// What is wrong with it, and what that comes to.
+pub(super) fn cache_fault(fault: &CacheFault) -> String {
+    let some = |paths: &[PathBuf]| {
+        let named: Vec<_> =
+            paths.iter().take(NAMES).map(|path| path.display().to_string()).collect();
+        named.join(", ") + if paths.len() > NAMES { ", ..." } else { "" }
+    };
+    match fault {
+        CacheFault::Absent { directories } => format!(
+            "not there, and the loader reads no /etc/ld.so.conf: it does not look into {}; \
+             ldconfig -r ROOT makes it",
+            some(directories)
+        ),
+        CacheFault::Malformed(error) => {
+            format!("{error}: the loader takes no notice of it; ldconfig -r ROOT makes it anew")
+        }
+        CacheFault::Stale { gone, lacking } => {
+            let mut parts = Vec::new();
+            if !gone.is_empty() {
+                let files = count(gone.len() as u64, "file");
+                parts.push(format!("names {files} that are not there ({})", some(gone)));
+            }
+            if !lacking.is_empty() {
+                let libraries = lacking.len() as u64;
+                let named = some(lacking);
+                parts.push(match libraries {
+                    1 => format!("lacks a library of /etc/ld.so.conf ({named})"),
+                    _ => format!("lacks {} libraries of /etc/ld.so.conf ({named})", libraries),
+                });
+            }
+            format!("out of date: it {}; ldconfig -r ROOT makes it anew", parts.join(", and "))
+        }
+    }
+}
+
+pub(super) fn certificate_fault(fault: &CertificateFault) -> String {
+    match fault {
+        CertificateFault::NotDer => "no certificate in DER".to_owned(),
+        CertificateFault::Several => "more than one certificate in DER".to_owned(),
+        CertificateFault::Unvouched { issuer, keyring } => {
+            format!("{keyring} does not take it: its issuer ({issuer}) is no CA that is known")
+        }
     }
 }
 
@@ -245,6 +323,9 @@ fn why(file: &FileReport, told: &Told<'_>) -> String {
     };
     if let Some((line, message)) = &file.policy_fault {
         return format!("line {line}: {message}");
+    }
+    if let (Some(fault), false) = (&file.certificate_fault, file.answer.is_refused()) {
+        return certificate_fault(fault);
     }
     match (&file.answer, &file.obstacle) {
         (Answer::Refused(refusal), _) => {
@@ -267,6 +348,7 @@ pub(super) const fn unknown_reason(unknown: Unknown) -> &'static str {
     match unknown {
         Unknown::Verity => "the rule asks for the fs-verity digest",
         Unknown::AppendedSignature => "an appended signature, which is not checked here",
+        Unknown::Sigv3 => "the rule asks for sigv3 of a regular file: no such kernel was read",
         Unknown::Labels => "it depends on labels of a security module",
     }
 }
@@ -275,11 +357,18 @@ pub(super) const fn unknown_reason(unknown: Unknown) -> &'static str {
 fn init(told: &Told<'_>, details: bool, output: &mut Output) -> io::Result<()> {
     let report = told.report;
     output.line(Level::Normal, "")?;
+    if report.init.is_empty() {
+        return output.line(Level::Normal, "init: none is wanted (--no-init)");
+    }
     let absent = report.init.iter().all(|attempt| attempt.end == AttemptEnd::Absent);
     if absent {
         let tried: Vec<_> = report.init.iter().map(|it| it.path.display().to_string()).collect();
-        let line = format!("init: none of {} is in the root", tried.join(", "));
-        return output.line(Level::Normal, &output.paint(Style::Warning, &line));
+        let line = format!(
+            "the machine will not reach init because none of {} is in the root; --no-init, if no \
+             machine starts from it",
+            tried.join(", ")
+        );
+        return output.line(Level::Quiet, &output.paint(Style::Bad, &line));
     }
     for attempt in report.init.iter().filter(|attempt| attempt.end != AttemptEnd::Absent) {
         let file = attempt.file.as_ref();
@@ -290,7 +379,7 @@ fn init(told: &Told<'_>, details: bool, output: &mut Output) -> io::Result<()> {
         let line = format!("init: {}{file}: {}", attempt.path.display(), attempted(attempt));
         output.line(level, &output.paint(style, &line))?;
     }
-    if !report.reaches_init() {
+    if report.reaches_init() == Some(false) {
         let because = report.init.iter().find(|attempt| attempt.end != AttemptEnd::Absent);
         let because = because.map(because_of).unwrap_or_default();
         let line = format!("the machine will not reach init because {because}");
@@ -348,8 +437,14 @@ fn because_of(attempt: &Attempt) -> String {
                 false => format!(", which {} needs,", obstacle.needed_by.display()),
             };
             match &obstacle.why {
-                Why::Refused(refusal) => format!("{what}{by} is refused: {}", cause(refusal)),
+                Why::Refused(refusal) => {
+                    let on = processors(obstacle);
+                    format!("{what}{by} is refused{on}: {}", cause(refusal))
+                }
                 Why::Missing => format!("{what}{by} is not there"),
+                Why::TooDeep => {
+                    format!("scripts interpret scripts, up to {what}, deeper than the kernel goes")
+                }
             }
         }
     }
@@ -389,7 +484,7 @@ fn not_known(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
     }
     lines.push(
         "not known: what is mounted or written later, what programs open, load with dlopen or \
-         execute, programs of the initramfs"
+         execute, libraries by LD_LIBRARY_PATH or LD_PRELOAD, programs of the initramfs"
             .to_owned(),
     );
     output.line(Level::Normal, "")?;

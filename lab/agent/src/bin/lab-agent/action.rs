@@ -154,6 +154,7 @@ fn open(path: &str, access: OpenFor) -> Outcome {
         OpenFor::ReadDirect => options.read(true).custom_flags(libc::O_DIRECT),
         OpenFor::Write => options.write(true),
         OpenFor::Append => options.append(true),
+        OpenFor::ReadWrite => options.read(true).write(true),
     };
     done("open", path, options.open(path).map(drop))
 }

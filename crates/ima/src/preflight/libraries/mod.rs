@@ -1,0 +1,328 @@
+//! Which files the dynamic loader opens for a program: `elf/dl-load.c` of glibc, and musl's
+//! `ldso/dynlink.c` where its loader is asked for.
+//!
+//! | where glibc looks | |
+//! |---|---|
+//! | a name with a `/` | is a path |
+//! | `DT_RPATH` of the object and of those that loaded it | where the object has no `DT_RUNPATH` |
+//! | `DT_RUNPATH` of the object | |
+//! | `/etc/ld.so.cache` | `/etc/ld.so.conf` is read by `ldconfig`, which makes it, and not by the loader |
+//! | `/lib64 /usr/lib64 /lib /usr/lib`, those of Debian's multiarch, the loader's own directory | compiled into the loader; not with `DF_1_NODEFLIB` |
+//!
+//! In each directory what is below `glibc-hwcaps` comes first, as far as the processor goes:
+//! each level of processors is followed for itself. A file for another machine or word size is
+//! passed over.
+//!
+//! musl looks into the search paths of the object and of those that loaded it, whichever of the
+//! two they are, then into those of `/etc/ld-musl-ARCH.path`; a handful of names mean the loader
+//! itself.
+//!
+//! Not modelled: `LD_LIBRARY_PATH` and `LD_PRELOAD` in an environment, `dlopen`, the directories
+//! for capabilities of glibc before 2.37 (`tls`, `haswell`).
+
+mod machine;
+mod places;
+mod search_path;
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use ima_format::elf::{Elf, Machine};
+
+use super::paths::Paths;
+use super::purpose::path_of;
+pub use places::CacheFault;
+use places::{Names, Text};
+use search_path::Tokens;
+
+/// A file of [`Paths`].
+type Number = usize;
+
+/// Looks libraries up in one root.
+pub(super) struct Libraries<'a> {
+    paths: &'a Paths,
+    elves: &'a HashMap<Number, &'a Elf>,
+    cache: Option<Names>,
+    fault: Option<CacheFault>,
+    musl: HashMap<Vec<u8>, Vec<PathBuf>>,
+    /// Whether there is anything that some processors take alone.
+    has_levels: bool,
+    found: RefCell<HashMap<Wanted, Option<Number>>>,
+}
+
+/// A name looked for in the directories that all programs have in common.
+type Wanted = (Vec<u8>, Machine, usize, Option<PathBuf>, bool);
+
+/// What a program's start comes to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Needs {
+    /// The loader and libraries, in the order in which they are opened, and for what.
+    pub(super) files: Vec<(Number, Number)>,
+    /// Names that lead nowhere, and which file needs them.
+    pub(super) missing: Vec<(Vec<u8>, Number)>,
+}
+
+const DEFAULT_DIRECTORIES: [&str; 4] = ["/lib64", "/usr/lib64", "/lib", "/usr/lib"];
+
+/// Whose loader it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flavour {
+    Glibc,
+    Musl,
+}
+
+/// A program's loader.
+#[derive(Debug)]
+struct Loader {
+    flavour: Flavour,
+    /// musl's directories.
+    listed: Vec<PathBuf>,
+    /// Where it is, links followed.
+    directory: Option<PathBuf>,
+    /// Debian's directory of libraries, where its C library is.
+    library: Option<PathBuf>,
+}
+
+impl<'a> Libraries<'a> {
+    pub(super) fn new(
+        paths: &'a Paths,
+        elves: &'a HashMap<Number, &'a Elf>,
+        text: &mut Text<'_>,
+    ) -> Self {
+        let (cache, malformed) = places::cache(text);
+        let by_glibc = |elf: &&Elf| {
+            elf.interpreter.as_deref().is_some_and(|path| musl_machine(path).is_none())
+        };
+        let fault = match elves.values().copied().any(|elf| by_glibc(&elf)) {
+            true => malformed.or_else(|| places::compare(paths, elves, cache.as_ref(), text)),
+            false => None,
+        };
+        let musl = places::musl(paths, text);
+        let is_level = |entry: &super::root::Entry| entry.path.to_string_lossy().contains(HWCAPS);
+        let has_levels = elves.keys().any(|number| is_level(paths.get(*number)));
+        Self { paths, elves, cache, fault, musl, has_levels, found: RefCell::default() }
+    }
+
+    /// What is wrong with the cache, where a program's loader reads it.
+    pub(super) fn fault(&self) -> Option<&CacheFault> {
+        self.fault.as_ref()
+    }
+
+    /// The levels of processors on which a program may come to other libraries.
+    pub(super) fn levels(&self, machine: Machine) -> &'static [&'static str] {
+        match (self.has_levels, machine::levels(machine)) {
+            (true, levels) => levels,
+            (false, levels) => &levels[..1],
+        }
+    }
+
+    /// What is opened when a program starts on a processor of a level.
+    pub(super) fn needs(&self, program: Number, elf: &Elf, level: usize) -> Needs {
+        let mut needs = Needs::default();
+        let mut loader = Loader {
+            flavour: Flavour::Glibc,
+            listed: Vec::new(),
+            directory: None,
+            library: self.multiarch(elf.machine),
+        };
+        let mut soname = None;
+        if let Some(interpreter) = &elf.interpreter {
+            if let Some(machine) = musl_machine(interpreter) {
+                loader.flavour = Flavour::Musl;
+                let listed = self.musl.get(machine).cloned();
+                loader.listed = listed.unwrap_or_else(places::musl_directories);
+            }
+            match self.paths.file(&path_of(interpreter)) {
+                Some(number) => {
+                    needs.files.push((number, program));
+                    loader.directory = self.paths.get(number).path.parent().map(Path::to_owned);
+                    soname = self.elves.get(&number).and_then(|elf| elf.soname.clone());
+                }
+                None => needs.missing.push((interpreter.clone(), program)),
+            }
+        }
+        self.load(program, elf, (&loader, soname, level), &mut needs);
+        needs
+    }
+
+    /// Breadth first, each name once, as the loader goes.
+    fn load(
+        &self,
+        program: Number,
+        elf: &Elf,
+        (loader, soname, level): (&Loader, Option<Vec<u8>>, usize),
+        needs: &mut Needs,
+    ) {
+        let mut loaded: HashSet<Vec<u8>> = soname.into_iter().collect();
+        // objects, and the search paths of those that loaded them
+        let mut waiting = vec![(program, elf, Vec::<PathBuf>::new())];
+        let mut next = 0;
+        while let Some((object, elf, inherited)) = waiting.get(next).cloned() {
+            next += 1;
+            let origin = self.paths.get(object).path.parent().unwrap_or(Path::new("/"));
+            let tokens = Tokens::new(origin, elf.machine, loader);
+            let mut rpath = inherited;
+            let own = match (loader.flavour, &elf.runpath) {
+                (Flavour::Glibc, Some(_)) => None,
+                (Flavour::Musl, Some(path)) => Some(path),
+                (_, None) => elf.rpath.as_ref(),
+            };
+            rpath.splice(0..0, tokens.directories(own.map(Vec::as_slice)));
+            for name in &elf.needed {
+                let is_loader = loader.flavour == Flavour::Musl && is_musl_itself(name);
+                if is_loader || !loaded.insert(name.clone()) {
+                    continue;
+                }
+                let wanted = Search { elf, tokens: &tokens, rpath: &rpath, loader, level };
+                let Some(number) = self.find(name, &wanted) else {
+                    needs.missing.push((name.clone(), object));
+                    continue;
+                };
+                if needs.files.iter().any(|(other, _)| *other == number) {
+                    continue;
+                }
+                needs.files.push((number, object));
+                if let Some(library) = self.elves.get(&number) {
+                    if loader.flavour == Flavour::Glibc {
+                        loaded.extend(library.soname.clone());
+                    }
+                    waiting.push((number, library, rpath.clone()));
+                }
+            }
+        }
+    }
+
+    fn find(&self, name: &[u8], search: &Search<'_>) -> Option<Number> {
+        if name.contains(&b'/') {
+            let path = search.tokens.expand(name)?;
+            return self.fitting(&path, search.elf.machine);
+        }
+        let in_own = |directory: &PathBuf| self.in_directory(directory, name, search);
+        let found = match (search.loader.flavour, &search.elf.runpath) {
+            (Flavour::Glibc, Some(runpath)) => {
+                search.tokens.directories(Some(runpath)).iter().find_map(in_own)
+            }
+            _ => search.rpath.iter().find_map(in_own),
+        };
+        found.or_else(|| self.find_in_common(name, search))
+    }
+
+    /// In the directories that do not hang on the object.
+    fn find_in_common(&self, name: &[u8], search: &Search<'_>) -> Option<Number> {
+        let (machine, beside) = (search.elf.machine, &search.loader.directory);
+        let in_directory = |directory: &PathBuf| self.in_directory(directory, name, search);
+        if search.loader.flavour == Flavour::Musl {
+            return search.loader.listed.iter().find_map(in_directory);
+        }
+        let defaults = !search.elf.no_default_directories;
+        let wanted = (name.to_vec(), machine, search.level, beside.clone(), defaults);
+        if let Some(found) = self.found.borrow().get(&wanted) {
+            return *found;
+        }
+        let mut standard = standard_directories(machine);
+        standard.extend(beside.clone());
+        let cached = self.in_cache(name, search);
+        // the cache knows the default directories, too
+        let cached = cached.filter(|path| {
+            defaults || path.parent().map_or(true, |it| standard.iter().all(|other| other != it))
+        });
+        let found = cached.and_then(|path| self.fitting(path, machine)).or_else(|| {
+            if defaults {
+                standard.iter().find_map(in_directory)
+            } else {
+                None
+            }
+        });
+        self.found.borrow_mut().insert(wanted, found);
+        found
+    }
+
+    /// The one file that the cache gives for a name: that for the best of the levels that the
+    /// processor has, or the first for all.
+    fn in_cache(&self, name: &[u8], search: &Search<'_>) -> Option<&Path> {
+        let machine = search.elf.machine;
+        let flags = machine::cache_flags(machine);
+        let fits = |cached: &&places::Cached| match flags {
+            [] => self.fitting(&cached.path, machine).is_some(),
+            flags => flags.contains(&cached.flags),
+        };
+        let cached = self.cache.as_ref()?.get(name)?;
+        let of_level = |level: Option<&str>| {
+            let level = level.map(str::as_bytes);
+            cached.iter().filter(fits).find(|cached| cached.level.as_deref() == level)
+        };
+        let levels = search.levels().map(Some).chain([None]);
+        levels.into_iter().find_map(of_level).map(|cached| cached.path.as_path())
+    }
+
+    /// In one directory; glibc looks below its `glibc-hwcaps` before.
+    fn in_directory(&self, directory: &Path, name: &[u8], search: &Search<'_>) -> Option<Number> {
+        let (name, machine) = (path_of(name), search.elf.machine);
+        let below = directory.join(HWCAPS);
+        let by_level = || {
+            search.levels().find_map(|level| self.fitting(&below.join(level).join(&name), machine))
+        };
+        let found = if self.has_levels { by_level() } else { None };
+        found.or_else(|| self.fitting(&directory.join(&name), machine))
+    }
+
+    fn multiarch(&self, machine: Machine) -> Option<PathBuf> {
+        let triplet = machine::multiarch(machine)?;
+        let directories = ["/lib", "/usr/lib"].map(|it| Path::new(it).join(triplet));
+        directories.into_iter().find(|it| self.paths.file(&it.join("libc.so.6")).is_some())
+    }
+
+    /// The file that a path leads to, if it is a library for this machine.
+    fn fitting(&self, path: &Path, machine: Machine) -> Option<Number> {
+        let number = self.paths.file(path)?;
+        // what is no ELF file would be an error of the loader's, and is found all the same
+        self.elves.get(&number).map_or(true, |elf| elf.machine == machine).then_some(number)
+    }
+}
+
+const HWCAPS: &str = "glibc-hwcaps";
+
+/// What is compiled into glibc's loader, of whatever distribution: what is not there does no
+/// harm.
+fn standard_directories(machine: Machine) -> Vec<PathBuf> {
+    let multiarch = machine::multiarch(machine).into_iter().flat_map(|triplet| {
+        ["/lib", "/usr/lib"].map(|directory| Path::new(directory).join(triplet))
+    });
+    multiarch.chain(DEFAULT_DIRECTORIES.iter().map(PathBuf::from)).collect()
+}
+
+struct Search<'a> {
+    elf: &'a Elf,
+    tokens: &'a Tokens<'a>,
+    rpath: &'a [PathBuf],
+    loader: &'a Loader,
+    level: usize,
+}
+
+impl Search<'_> {
+    /// The processor's own directory of `glibc-hwcaps`, and those below it.
+    fn levels(&self) -> impl Iterator<Item = &'static str> {
+        let levels = match self.loader.flavour {
+            Flavour::Glibc => machine::levels(self.elf.machine),
+            Flavour::Musl => &[],
+        };
+        levels.iter().take(self.level + 1).skip(1).rev().copied()
+    }
+}
+
+/// The machine in the name of musl's loader, `/lib/ld-musl-ARCH.so.1`.
+fn musl_machine(interpreter: &[u8]) -> Option<&[u8]> {
+    let name = interpreter.rsplit(|byte| *byte == b'/').next()?;
+    name.strip_prefix(b"ld-musl-")?.strip_suffix(b".so.1")
+}
+
+/// Names that mean musl's loader, which holds all of the C library (`load_library`).
+fn is_musl_itself(name: &[u8]) -> bool {
+    let names: [&[u8]; 7] = [b"c.", b"pthread.", b"rt.", b"m.", b"dl.", b"util.", b"xnet."];
+    let rest = name.strip_prefix(b"lib");
+    rest.is_some_and(|rest| names.iter().any(|name| rest.starts_with(name)))
+}
+
+#[cfg(test)]
+mod tests;

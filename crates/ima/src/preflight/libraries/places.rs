@@ -1,0 +1,186 @@
+//! Where all programs' libraries are: `/etc/ld.so.cache`, what `ldconfig` makes it of, and
+//! musl's list.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use ima_format::elf::Elf;
+use ima_format::loader_cache::{Cache, Variant};
+
+use super::super::paths::Paths;
+use super::super::purpose::path_of;
+use super::Number;
+
+/// The cache, as glibc's loader reads it. It does not look at `/etc/ld.so.conf`.
+pub(super) const CACHE: &str = "/etc/ld.so.cache";
+const CONFIGURATION: &str = "/etc/ld.so.conf";
+const MUSL_DIRECTORIES: [&str; 3] = ["/lib", "/usr/local/lib", "/usr/lib"];
+
+/// Gives the content of a small file.
+pub(super) type Text<'a> = dyn FnMut(&Path) -> Option<Vec<u8>> + 'a;
+
+/// What is wrong with `/etc/ld.so.cache`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CacheFault {
+    /// It is not there, and `/etc/ld.so.conf` names directories with libraries, in which the
+    /// loader does not look then.
+    Absent {
+        /// These directories.
+        directories: Vec<PathBuf>,
+    },
+    /// The loader takes no notice of it.
+    Malformed(ima_format::Error),
+    /// It was made of other files than there are.
+    Stale {
+        /// Files that it names and that are not there.
+        gone: Vec<PathBuf>,
+        /// Libraries in the directories of `/etc/ld.so.conf` that it does not name.
+        lacking: Vec<PathBuf>,
+    },
+}
+
+/// One file for a name.
+pub(super) struct Cached {
+    pub(super) path: PathBuf,
+    pub(super) flags: u32,
+    /// The directory of `glibc-hwcaps` that it is in.
+    pub(super) level: Option<Vec<u8>>,
+}
+
+/// What the cache says, by name; in its order.
+pub(super) type Names = HashMap<Vec<u8>, Vec<Cached>>;
+
+/// Reads the cache; an absent one is empty.
+pub(super) fn cache(text: &mut Text<'_>) -> (Option<Names>, Option<CacheFault>) {
+    let Some(bytes) = text(Path::new(CACHE)) else { return (None, None) };
+    let cache = match Cache::parse(&bytes) {
+        Ok(cache) => cache,
+        Err(error) => return (None, Some(CacheFault::Malformed(error))),
+    };
+    let mut names = Names::new();
+    for entry in cache.entries {
+        let level = match entry.variant {
+            Variant::Any => None,
+            Variant::Directory(name) => Some(name.to_vec()),
+            Variant::Capabilities(_) => continue,
+        };
+        let cached = Cached { path: path_of(entry.path), flags: entry.flags, level };
+        names.entry(entry.name.to_vec()).or_default().push(cached);
+    }
+    (Some(names), None)
+}
+
+/// Holds the cache against the directories that it is made of.
+pub(super) fn compare(
+    paths: &Paths,
+    elves: &HashMap<Number, &Elf>,
+    names: Option<&Names>,
+    text: &mut Text<'_>,
+) -> Option<CacheFault> {
+    let directories = configured(paths, text);
+    let Some(names) = names else {
+        let standard = |directory: &PathBuf| {
+            ["/lib", "/usr/lib", "/lib64", "/usr/lib64"].iter().any(|it| Path::new(it) == directory)
+                || directory.to_string_lossy().ends_with("-linux-gnu")
+        };
+        let holds = |directory: &PathBuf| !libraries_in(paths, elves, directory).is_empty();
+        let mut named: Vec<_> = directories;
+        named.retain(|directory| !standard(directory) && holds(directory));
+        return (!named.is_empty()).then_some(CacheFault::Absent { directories: named });
+    };
+    let cached = || names.values().flatten();
+    let gone: BTreeSet<_> = cached()
+        .filter(|cached| paths.file(&cached.path).is_none())
+        .map(|cached| cached.path.clone())
+        .collect();
+    let lacking: BTreeSet<_> = directories
+        .iter()
+        .flat_map(|directory| libraries_in(paths, elves, directory))
+        .filter(|number| {
+            let soname = elves.get(number).and_then(|elf| elf.soname.as_ref());
+            soname.is_some_and(|soname| !names.contains_key(soname))
+        })
+        .map(|number| paths.get(number).path.clone())
+        .collect();
+    let (gone, lacking): (Vec<_>, Vec<_>) =
+        (gone.into_iter().collect(), lacking.into_iter().collect());
+    (!gone.is_empty() || !lacking.is_empty()).then_some(CacheFault::Stale { gone, lacking })
+}
+
+/// What `ldconfig` would take up of a directory.
+fn libraries_in(paths: &Paths, elves: &HashMap<Number, &Elf>, directory: &Path) -> Vec<Number> {
+    let is_library = |number: &&Number| {
+        let name = paths.get(**number).name();
+        let named = name.starts_with(b"lib") || name.starts_with(b"ld-");
+        let is_shared = name.windows(3).any(|part| part == b".so");
+        named && is_shared && elves.get(number).is_some_and(|elf| elf.soname.is_some())
+    };
+    paths.children(directory).iter().filter(is_library).copied().collect()
+}
+
+/// The directories of `/etc/ld.so.conf` and of what it includes.
+fn configured(paths: &Paths, text: &mut Text<'_>) -> Vec<PathBuf> {
+    let mut directories = Vec::new();
+    let mut waiting = vec![PathBuf::from(CONFIGURATION)];
+    let mut seen = HashSet::new();
+    while let Some(file) = waiting.pop() {
+        if !seen.insert(file.clone()) {
+            continue;
+        }
+        let text = text(&file).unwrap_or_default();
+        let mut included = Vec::new();
+        for line in String::from_utf8_lossy(&text).lines() {
+            let line = line.split('#').next().unwrap_or_default().trim();
+            match line.strip_prefix("include").filter(|rest| rest.starts_with([' ', '\t'])) {
+                Some(pattern) => included.extend(matching(paths, pattern.trim())),
+                None if line.starts_with('/') => {
+                    // old files name a library type: /lib/libc5=libc5
+                    let words = line.split([' ', '\t', ',', ':', '=']);
+                    directories.extend(words.filter(|word| word.starts_with('/')).map(Into::into));
+                }
+                None => {}
+            }
+        }
+        included.reverse();
+        waiting.extend(included);
+    }
+    directories
+}
+
+/// The files that an `include` means: a `*` in the last part of its path.
+fn matching(paths: &Paths, pattern: &str) -> Vec<PathBuf> {
+    let pattern = Path::new("/etc").join(pattern);
+    let name = pattern.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let parent = pattern.parent().unwrap_or(Path::new("/"));
+    let Some((before, after)) = name.split_once('*') else { return vec![pattern] };
+    let fits = |number: &Number| {
+        let name = String::from_utf8_lossy(paths.get(*number).name()).into_owned();
+        let long_enough = name.len() >= before.len() + after.len();
+        (long_enough && name.starts_with(before) && name.ends_with(after))
+            .then(|| parent.join(name))
+    };
+    // entries are sorted by path
+    paths.children(parent).iter().filter_map(fits).collect()
+}
+
+/// musl's list for a machine by its own name of it: `/etc/ld-musl-ARCH.path`, or what stands in
+/// its place.
+pub(super) fn musl(paths: &Paths, text: &mut Text<'_>) -> HashMap<Vec<u8>, Vec<PathBuf>> {
+    let mut lists = HashMap::new();
+    for number in paths.children(Path::new("/etc")) {
+        let entry = paths.get(*number);
+        let machine = entry.name().strip_prefix(b"ld-musl-");
+        let machine = machine.and_then(|rest| rest.strip_suffix(b".path"));
+        let listed = machine.and_then(|machine| Some((machine, text(&entry.path)?)));
+        let Some((machine, listed)) = listed else { continue };
+        let directories = listed.split(|byte| matches!(byte, b'\n' | b':'));
+        let directories = directories.filter(|directory| !directory.is_empty());
+        lists.insert(machine.to_vec(), directories.map(path_of).collect());
+    }
+    lists
+}
+
+/// Where musl looks without a list.
+pub(super) fn musl_directories() -> Vec<PathBuf> {
+    MUSL_DIRECTORIES.iter().map(PathBuf::from).collect()
+}

@@ -1,0 +1,279 @@
+//! Which files are opened.
+
+use ima_format::elf::{Class, Kind};
+
+use super::super::root::{Entry, EntryKind};
+use super::*;
+
+const X86_64: Machine = Machine { class: Class::Bits64, number: 62 };
+const I386: Machine = Machine { class: Class::Bits32, number: 3 };
+
+fn elf(machine: Machine, needed: &[&str]) -> Elf {
+    Elf {
+        machine,
+        kind: Kind::Shared,
+        interpreter: None,
+        needed: needed.iter().map(|name| name.as_bytes().to_vec()).collect(),
+        soname: None,
+        rpath: None,
+        runpath: None,
+        pie: false,
+        no_default_directories: false,
+    }
+}
+
+/// The paths opened for the first of some files, and what is missing, on the least processor.
+fn needs(files: &[(&str, Elf)], texts: &[(&str, &str)]) -> (Vec<String>, Vec<String>) {
+    let texts: Vec<_> =
+        texts.iter().map(|(path, text)| (*path, text.as_bytes().to_vec())).collect();
+    on_level(0, files, &texts).0
+}
+
+/// What [`needs`] gives, on processors of a level; and what is wrong with the cache.
+fn on_level(
+    level: usize,
+    files: &[(&str, Elf)],
+    texts: &[(&str, Vec<u8>)],
+) -> ((Vec<String>, Vec<String>), Option<CacheFault>) {
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut add = |path: &Path, kind: EntryKind| {
+        if entries.iter().all(|entry| entry.path != path) {
+            let path = path.to_owned();
+            entries.push(Entry { path, kind, mode: 0o755, uid: 0, gid: 0, identity: (0, 0) });
+        }
+    };
+    for path in files.iter().map(|(path, _)| path).chain(texts.iter().map(|(path, _)| path)) {
+        let path = Path::new(*path);
+        path.ancestors().skip(1).for_each(|parent| add(parent, EntryKind::Directory));
+        add(path, EntryKind::File { size: 1 });
+    }
+    let paths = Paths::new(entries);
+    let number = |path: &str| paths.file(Path::new(path)).unwrap();
+    let elves: HashMap<_, _> = files.iter().map(|(path, elf)| (number(path), elf)).collect();
+    let mut text = |path: &Path| {
+        let found = texts.iter().find(|(other, _)| Path::new(other) == path);
+        found.map(|(_, text)| text.clone())
+    };
+    let libraries = Libraries::new(&paths, &elves, &mut text);
+    let (program, elf) = &files[0];
+    assert!(level < libraries.levels(elf.machine).len());
+    let Needs { files, missing } = libraries.needs(number(program), elf, level);
+    let shown = |number: &Number| paths.get(*number).path.display().to_string();
+    let needed = (
+        files.iter().map(|(number, _)| shown(number)).collect(),
+        missing.iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect(),
+    );
+    (needed, libraries.fault().cloned())
+}
+
+/// A cache of names, paths, flags, and whether the path is for processors of x86-64-v3.
+fn cache(entries: &[(&str, &str, u32, bool)]) -> Vec<u8> {
+    let base = 48 + entries.len() as u32 * 24;
+    let mut strings = b"x86-64-v3\0".to_vec();
+    let mut fixed = Vec::new();
+    for (name, path, flags, level) in entries {
+        let at = base + strings.len() as u32;
+        let fields = [*flags, at, at + name.len() as u32 + 1, 0, 0, u32::from(*level) << 30];
+        fixed.extend(fields.map(u32::to_le_bytes).concat());
+        strings.extend([name.as_bytes(), b"\0", path.as_bytes(), b"\0"].concat());
+    }
+    let extensions = base + strings.len() as u32;
+    let header = [entries.len() as u32, strings.len() as u32, 2, extensions, 0, 0, 0];
+    let sections = [0xeaa4_2174, 1, 1, 0, extensions + 24, 4, base];
+    [
+        b"glibc-ld.so.cache1.1".to_vec(),
+        header.map(u32::to_le_bytes).concat(),
+        fixed,
+        strings,
+        sections.map(u32::to_le_bytes).concat(),
+    ]
+    .concat()
+}
+
+/// A program that glibc's loader starts.
+fn program(needed: &[&str]) -> Elf {
+    Elf { interpreter: Some(b"/lib64/ld-linux-x86-64.so.2".to_vec()), ..elf(X86_64, needed) }
+}
+
+const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
+
+#[test]
+fn libraries_of_another_machine_are_passed_over() {
+    let files = [
+        ("/bin/program", elf(X86_64, &["liba.so", "libgone.so"])),
+        ("/opt/32/liba.so", elf(I386, &[])),
+        ("/opt/64/liba.so", elf(X86_64, &["libb.so", "liba.so"])),
+        ("/lib/libb.so", elf(I386, &[])),
+        ("/usr/lib/libb.so", elf(X86_64, &[])),
+    ];
+    let cache = cache(&[
+        ("liba.so", "/opt/32/liba.so", 0x0003, false),
+        ("liba.so", "/opt/64/liba.so", 0x0303, false),
+    ]);
+    let (found, _) = on_level(0, &files, &[(places::CACHE, cache)]);
+    assert_eq!(found.0, ["/opt/64/liba.so", "/usr/lib/libb.so"]);
+    assert_eq!(found.1, ["libgone.so"]);
+}
+
+#[test]
+fn the_loader_goes_by_the_cache_and_not_by_the_configuration() {
+    let mut library = elf(X86_64, &[]);
+    library.soname = Some(b"liba.so".to_vec());
+    let files = [
+        ("/bin/program", program(&["liba.so"])),
+        (LOADER, elf(X86_64, &[])),
+        ("/opt/l/liba.so", library),
+    ];
+    let conf = ("/etc/ld.so.conf", b"include ld.so.conf.d/*.conf\n".to_vec());
+    let included = ("/etc/ld.so.conf.d/a.conf", b"/opt/l # words\n/usr/none\n".to_vec());
+    let (found, fault) = on_level(0, &files, &[conf.clone(), included.clone()]);
+    assert_eq!(found.1, ["liba.so"]);
+    assert_eq!(fault, Some(CacheFault::Absent { directories: vec!["/opt/l".into()] }));
+
+    let whole = cache(&[("liba.so", "/opt/l/liba.so", 0x303, false)]);
+    for texts in [
+        vec![(places::CACHE, whole.clone())],
+        vec![(places::CACHE, whole.clone()), conf.clone(), included.clone()],
+    ] {
+        let (found, fault) = on_level(0, &files, &texts);
+        assert_eq!((found.0, found.1), (vec![LOADER.into(), "/opt/l/liba.so".into()], vec![]));
+        assert_eq!(fault, None);
+    }
+
+    let stale = cache(&[("libb.so", "/opt/l/libb.so", 0x303, false)]);
+    let (found, fault) = on_level(0, &files, &[(places::CACHE, stale), conf, included]);
+    assert_eq!(found.1, ["liba.so"]);
+    let (gone, lacking) = (vec!["/opt/l/libb.so".into()], vec!["/opt/l/liba.so".into()]);
+    assert_eq!(fault, Some(CacheFault::Stale { gone, lacking }));
+    let (found, fault) = on_level(0, &files, &[(places::CACHE, whole[..50].to_vec())]);
+    assert_eq!(found.1, ["liba.so"]);
+    assert!(matches!(fault, Some(CacheFault::Malformed(_))), "{fault:?}");
+}
+
+#[test]
+fn a_file_that_the_cache_names_and_is_gone_is_looked_for_in_the_default_directories() {
+    let files = [
+        ("/bin/program", program(&["liba.so"])),
+        (LOADER, elf(X86_64, &[])),
+        ("/usr/lib/liba.so", elf(X86_64, &[])),
+        ("/opt/l/liba.so", elf(X86_64, &[])),
+    ];
+    let cache = cache(&[
+        ("liba.so", "/gone/liba.so", 0x303, false),
+        ("liba.so", "/opt/l/liba.so", 0x303, false),
+    ]);
+    let (found, _) = on_level(0, &files, &[(places::CACHE, cache)]);
+    assert_eq!(found.0, [LOADER, "/usr/lib/liba.so"]);
+}
+
+#[test]
+fn a_processor_takes_the_variant_of_its_level() {
+    let variant = "/usr/lib/glibc-hwcaps/x86-64-v3/liba.so";
+    let cached = "/opt/l/glibc-hwcaps/x86-64-v3/libb.so";
+    let files = [
+        ("/bin/program", program(&["liba.so", "libb.so"])),
+        (LOADER, elf(X86_64, &[])),
+        ("/usr/lib/liba.so", elf(X86_64, &[])),
+        (variant, elf(X86_64, &[])),
+        ("/opt/l/libb.so", elf(X86_64, &[])),
+        (cached, elf(X86_64, &[])),
+    ];
+    let cache =
+        cache(&[("libb.so", cached, 0x303, true), ("libb.so", "/opt/l/libb.so", 0x303, false)]);
+    for (level, expected) in [
+        (0, ["/usr/lib/liba.so", "/opt/l/libb.so"]),
+        (1, ["/usr/lib/liba.so", "/opt/l/libb.so"]),
+        (2, [variant, cached]),
+        (3, [variant, cached]),
+    ] {
+        let (found, _) = on_level(level, &files, &[(places::CACHE, cache.clone())]);
+        assert_eq!(found.0[1..], expected, "level {level}");
+    }
+}
+
+#[test]
+fn tokens_in_search_paths_are_expanded() {
+    let library = |path| (path, elf(X86_64, &[]));
+    let found = |runpath: &str, at: &'static str| {
+        let mut program = program(&["liba.so"]);
+        program.runpath = Some(runpath.as_bytes().to_vec());
+        let loader = "/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2";
+        program.interpreter = Some(loader.as_bytes().to_vec());
+        let files = [("/opt/bin/program", program), library(loader), library(at)];
+        needs(&files, &[]).1.is_empty()
+    };
+    for (runpath, at) in [
+        ("/opt/$LIB/x", "/opt/lib/x86_64-linux-gnu/x/liba.so"),
+        ("/none:/opt/${LIB}", "/opt/lib/x86_64-linux-gnu/liba.so"),
+        ("$ORIGIN/../$PLATFORM", "/opt/x86_64/liba.so"),
+        ("${ORIGIN}-x/${PLATFORM}", "/opt/bin-x/x86_64/liba.so"),
+        ("/opt/$LIBX", "/opt/$LIBX/liba.so"),
+    ] {
+        assert!(found(runpath, at), "{runpath}");
+    }
+    assert!(!found("/opt/$LIB", "/opt/lib64/liba.so"));
+}
+
+#[test]
+fn musl_has_its_own_ways() {
+    let loader = "/lib/ld-musl-x86_64.so.1";
+    let mut program = elf(X86_64, &["libc.musl-x86_64.so.1", "liba.so"]);
+    program.interpreter = Some(loader.as_bytes().to_vec());
+    program.runpath = Some(b"$ORIGIN/../mine".to_vec());
+    let files = |program: &Elf| {
+        [
+            ("/opt/bin/program", program.clone()),
+            (loader, elf(X86_64, &[])),
+            ("/opt/mine/liba.so", elf(X86_64, &["libb.so", "libc.so"])),
+            ("/opt/mine/libb.so", elf(X86_64, &["libd.so"])),
+            ("/srv/l/libd.so", elf(X86_64, &[])),
+            ("/usr/local/lib/libd.so", elf(X86_64, &[])),
+        ]
+    };
+    let found = needs(&files(&program), &[]);
+    assert_eq!(found.0[1..], ["/opt/mine/liba.so", "/opt/mine/libb.so", "/usr/local/lib/libd.so"]);
+    assert!(found.1.is_empty(), "{:?}", found.1);
+    // its list, and that of another machine
+    let listed = [("/etc/ld-musl-x86_64.path", "/none\n/srv/l"), ("/etc/ld-musl-arm.path", "/x")];
+    assert_eq!(needs(&files(&program), &listed).0[3], "/srv/l/libd.so");
+    // a token that it does not know spoils the whole path
+    program.runpath = Some(b"$ORIGIN/../mine:/$LIB".to_vec());
+    assert_eq!(needs(&files(&program), &[]).1, ["liba.so"]);
+}
+
+#[test]
+fn rpath_is_inherited_and_runpath_is_not() {
+    let mut program = elf(X86_64, &["liba.so"]);
+    program.rpath = Some(b"$ORIGIN/../mine:/nowhere".to_vec());
+    let library = elf(X86_64, &["libb.so"]);
+    let files = |program: &Elf| {
+        [
+            ("/opt/bin/program", program.clone()),
+            ("/opt/mine/liba.so", library.clone()),
+            ("/opt/mine/libb.so", elf(X86_64, &[])),
+        ]
+    };
+    let found = needs(&files(&program), &[]);
+    assert_eq!(
+        found.0,
+        ["/opt/bin/../mine/liba.so", "/opt/bin/../mine/libb.so"]
+            .map(|path| { path.replace("/bin/..", "") })
+    );
+    program.runpath = program.rpath.take();
+    let found = needs(&files(&program), &[]);
+    assert_eq!((found.0.len(), found.1), (1, vec!["libb.so".to_owned()]));
+}
+
+#[test]
+fn a_loader_is_opened_first_and_once() {
+    let mut program = elf(X86_64, &["ld.so.1", "libc.so"]);
+    program.interpreter = Some(b"/lib/ld.so.1".to_vec());
+    let mut loader = elf(X86_64, &[]);
+    loader.soname = Some(b"ld.so.1".to_vec());
+    let mut libc = elf(X86_64, &["ld.so.1"]);
+    libc.soname = Some(b"libc.so".to_vec());
+    let files = [("/bin/a", program), ("/lib/ld.so.1", loader), ("/lib/libc-2.so", libc)];
+    let cache = cache(&[("libc.so", "/lib/libc-2.so", 0x303, false)]);
+    let (found, _) = on_level(0, &files, &[(places::CACHE, cache)]);
+    assert_eq!(found.0, ["/lib/ld.so.1", "/lib/libc-2.so"]);
+}

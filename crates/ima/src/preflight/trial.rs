@@ -1,0 +1,173 @@
+//! One event on one file: what the kernel makes of its attribute, and why.
+
+use std::cell::RefCell;
+use std::io;
+use std::path::Path;
+
+use ima_format::hash::{Digest, HashAlgorithm};
+use ima_format::policy::ast::Policy;
+use ima_format::policy::decide::{Event, Mode, Outcome};
+use ima_format::policy::kernel::Kernel;
+use ima_format::xattr::KeyId;
+
+use super::{Bench, Content, Directory, Entry, EntryKind, Judge, Owners, Root};
+use crate::digest::{DigestError, FileHasher};
+use crate::verify::Keyring;
+
+/// A file that an event is about.
+#[derive(Debug)]
+pub enum Subject {
+    /// One of this machine.
+    File {
+        /// Where it is looked up.
+        directory: Directory,
+        /// It.
+        entry: Entry,
+    },
+    /// One that is not at hand.
+    Stated {
+        /// `security.ima`.
+        attribute: Option<Vec<u8>>,
+        /// Digests of its content.
+        digests: Vec<Digest>,
+    },
+}
+
+/// What came of a trial.
+#[derive(Debug)]
+pub struct Trial {
+    /// What the kernel does.
+    pub outcome: Outcome,
+    /// The key of a signature that is not known.
+    pub unknown_key: Option<KeyId>,
+    /// Whether an appended signature, which is not checked, may have been good.
+    pub appended: bool,
+}
+
+/// Why it cannot be told.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrialError {
+    /// It is a directory, a device, a socket.
+    #[error("not a regular file")]
+    NotAFile,
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(#[from] io::Error),
+    /// Its digest cannot be computed.
+    #[error(transparent)]
+    Digest(#[from] DigestError),
+    /// The kernel goes by a digest that was not stated.
+    #[error("the kernel asks for the file's {0} digest")]
+    DigestWanted(HashAlgorithm),
+}
+
+impl Subject {
+    /// A file of this machine; links are followed.
+    ///
+    /// # Errors
+    /// What is no regular file, or cannot be looked at.
+    pub fn file(path: &Path) -> Result<Self, TrialError> {
+        let path = path.canonicalize()?;
+        let directory = Directory::open(Path::new("/"))?;
+        let entry = directory.look_up(&path)?;
+        match entry.kind {
+            EntryKind::File { .. } => Ok(Self::File { directory, entry }),
+            _ => Err(TrialError::NotAFile),
+        }
+    }
+
+    /// Its owner and group, and its permissions, where it is at hand.
+    pub fn access(&self) -> Option<(u32, u32, u32)> {
+        match self {
+            Self::File { entry, .. } => Some((entry.uid, entry.gid, entry.mode)),
+            Self::Stated { .. } => None,
+        }
+    }
+
+    /// What the kernel does about an event on it.
+    ///
+    /// # Errors
+    /// It cannot be read, or a digest that it hangs on was not stated.
+    pub fn try_event(
+        &self,
+        event: &Event,
+        (policy, kernel, mode): (&Policy, &Kernel, Mode),
+        keyring: &Keyring,
+    ) -> Result<Trial, TrialError> {
+        let bench = Bench::in_mode(policy, kernel, keyring, (&[], Owners::Kept), mode);
+        let judge = Judge::new(&bench);
+        match self {
+            Self::File { directory, entry } => {
+                let content = directory.open(entry)?;
+                Self::judged(event, entry, &*content, &judge)
+            }
+            Self::Stated { attribute, digests } => {
+                let stated = Stated { attribute, digests, wanted: RefCell::default() };
+                let entry = Entry {
+                    path: "/".into(),
+                    kind: EntryKind::File { size: 1 },
+                    mode: 0,
+                    uid: 0,
+                    gid: 0,
+                    identity: (0, 0),
+                };
+                let trial = Self::judged(event, &entry, &stated, &judge)?;
+                match stated.wanted.take() {
+                    // a measurement of it would be wrong, and its verdict the same
+                    Some(algorithm) if trial.outcome.decision.appraise.does() => {
+                        Err(TrialError::DigestWanted(algorithm))
+                    }
+                    _ => Ok(trial),
+                }
+            }
+        }
+    }
+
+    fn judged(
+        event: &Event,
+        entry: &Entry,
+        content: &dyn Content,
+        judge: &Judge<'_>,
+    ) -> Result<Trial, TrialError> {
+        let size = entry.size().unwrap_or_default();
+        let case = judge.open(entry, size, content, &|_| {})?;
+        Ok(case.try_event(event)?)
+    }
+}
+
+/// What is known of a file that is not at hand.
+struct Stated<'a> {
+    attribute: &'a Option<Vec<u8>>,
+    digests: &'a [Digest],
+    /// The digest that was asked for in vain.
+    wanted: RefCell<Option<HashAlgorithm>>,
+}
+
+impl Content for Stated<'_> {
+    fn read_at(&self, _: u64, _: &mut [u8]) -> io::Result<usize> {
+        Ok(0)
+    }
+
+    fn attribute(&self) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.attribute.clone())
+    }
+
+    fn digest(
+        &self,
+        _: &mut FileHasher,
+        _: u64,
+        algorithm: HashAlgorithm,
+        _: &dyn Fn(u64),
+    ) -> Result<Digest, DigestError> {
+        let of = |digest: &&Digest| digest.algorithm() == algorithm;
+        let stated = self.digests.iter().find(of).copied();
+        // with no attribute to compare it with, any will do
+        let any = || Digest::new(algorithm, &vec![0; algorithm.digest_size()]);
+        let stated = stated.or_else(|| self.attribute.is_none().then(any).flatten());
+        stated.ok_or_else(|| {
+            *self.wanted.borrow_mut() = Some(algorithm);
+            DigestError::Unavailable(algorithm)
+        })
+    }
+}

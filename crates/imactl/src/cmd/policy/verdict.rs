@@ -1,0 +1,161 @@
+//! What the kernel makes of the file that an event is about.
+
+use anyhow::{Context, Result};
+use ima::preflight::{Subject, Trial, TrialError};
+use ima::verify::Keyring;
+use ima_format::hash::Digest;
+use ima_format::hex;
+use ima_format::policy::ast::Func;
+use ima_format::policy::decide::{Cause, Event, Verdict};
+
+use super::event::EventArgs;
+use super::source::Loaded;
+use crate::hint::hinted;
+use crate::output::Style;
+
+impl EventArgs {
+    /// The file that the event is about, where anything is said of it.
+    pub(super) fn subject(&self) -> Result<Option<Subject>> {
+        if let Some(path) = &self.file {
+            let name = || path.display().to_string();
+            return Ok(Some(Subject::file(path).with_context(name)?));
+        }
+        if self.attribute.is_none() && self.digest.is_empty() {
+            return Ok(None);
+        }
+        let attribute = self.attribute.as_deref().map(attribute).transpose()?.flatten();
+        let digests = self.digest.iter().map(|text| digest(text)).collect::<Result<_>>()?;
+        Ok(Some(Subject::Stated { attribute, digests }))
+    }
+
+    /// What the kernel asks its policy, about this file.
+    pub(super) fn about(&self, subject: Option<&Subject>) -> Result<Event> {
+        let Some((owner, group, mode)) = subject.and_then(Subject::access) else {
+            return self.resolve();
+        };
+        let mut event = Self {
+            fowner: self.fowner.or(Some(owner)),
+            fgroup: self.fgroup.or(Some(group)),
+            ..self.clone()
+        }
+        .resolve()?;
+        if event.func == Func::CredsCheck && (self.euid, self.egid) == (None, None) {
+            // those that the program will have
+            let setuid = (mode & 0o4000 != 0).then_some(owner);
+            let setgid = (mode & 0o2010 == 0o2010).then_some(group);
+            event.credentials = event.credentials.executing(setuid, setgid);
+        }
+        Ok(event)
+    }
+}
+
+/// `security.ima` in hexadecimal, as `getfattr -e hex` and `imactl inspect --raw` print it.
+fn attribute(text: &str) -> Result<Option<Vec<u8>>> {
+    if text == "none" {
+        return Ok(None);
+    }
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    hex::decode(digits.as_bytes()).map(Some).map_err(|offset| {
+        let message = format!("--attribute is not hexadecimal at character {}", offset + 1);
+        hinted(message, "imactl inspect --raw prints security.ima; none stands for no attribute")
+    })
+}
+
+/// `ALG:HEX`
+fn digest(text: &str) -> Result<Digest> {
+    let parsed = text.split_once(':').and_then(|(name, digits)| {
+        let bytes = hex::decode(digits.as_bytes()).ok()?;
+        Digest::new(name.parse().ok()?, &bytes)
+    });
+    parsed.ok_or_else(|| {
+        hinted(format!("not a digest: {text:?}"), "it is ALG:HEX, as in sha256:9f86d081...")
+    })
+}
+
+/// What comes of an event, and why.
+pub(super) struct Told {
+    /// `allowed`, `tolerated`, `refused`, `unknown`.
+    pub(super) verdict: &'static str,
+    pub(super) cause: Option<Cause>,
+    pub(super) unknown_key: Option<String>,
+    pub(super) fixed: bool,
+    words: String,
+    pub(super) style: Style,
+}
+
+/// Tries an event on its file.
+pub(super) fn tell(
+    subject: &Subject,
+    event: &Event,
+    (loaded, decider): (&Loaded, &ima_format::policy::decide::Decider<'_>),
+    keyring: &Keyring,
+) -> Result<Told> {
+    let grounds = (&loaded.policy, decider.kernel(), decider.mode());
+    let trial = subject.try_event(event, grounds, keyring).map_err(|error| match error {
+        TrialError::DigestWanted(algorithm) => hinted(
+            format!("the kernel goes by the file's {algorithm} digest"),
+            "give it: --digest ALG:HEX, or the file itself: --file PATH",
+        ),
+        error => error.into(),
+    })?;
+    Ok(Told::of(&trial))
+}
+
+impl Told {
+    fn of(trial: &Trial) -> Self {
+        let Trial { outcome, unknown_key, appended } = trial;
+        let cause = outcome.causes.last().copied();
+        let because = match (cause, unknown_key) {
+            (Some(cause), Some(key)) => format!("{cause}: no such key is known: {key}"),
+            (Some(cause), None) => match cause.operation() {
+                Some(_) => cause.to_string(),
+                None => format!("{cause}, without an audit record"),
+            },
+            (None, _) => String::new(),
+        };
+        let appraised = outcome.decision.appraise.does();
+        let labels = !outcome.decision.undetermined.is_empty();
+        let (verdict, style, words) = match outcome.verdict {
+            _ if cause == Some(Cause::NoVerityDigest) => {
+                let words = "it hangs on the file's fs-verity digest";
+                ("unknown", Style::Warning, words.to_owned())
+            }
+            Verdict::Refused if *appended => {
+                let words = "it has an appended signature, which is not checked here";
+                ("unknown", Style::Warning, words.to_owned())
+            }
+            _ if labels => ("unknown", Style::Warning, "it depends on labels".to_owned()),
+            Verdict::Refused => ("refused", Style::Bad, because),
+            Verdict::Tolerated => {
+                let words = match outcome.fixed {
+                    true => format!("{because}; a digest takes the attribute's place"),
+                    false => because,
+                };
+                ("tolerated", Style::Warning, words)
+            }
+            Verdict::Allowed if !appraised => {
+                ("allowed", Style::Good, "no rule has it appraised".to_owned())
+            }
+            Verdict::Allowed => match outcome.fixed {
+                true => ("allowed", Style::Good, "a digest takes the attribute's place".to_owned()),
+                false => ("allowed", Style::Good, because),
+            },
+        };
+        Self {
+            verdict,
+            cause,
+            unknown_key: unknown_key.map(|key| key.to_string()),
+            fixed: outcome.fixed,
+            words,
+            style,
+        }
+    }
+
+    /// Behind the verdict: why.
+    pub(super) fn reason(&self) -> String {
+        match self.words.as_str() {
+            "" => String::new(),
+            words => format!(", {words}"),
+        }
+    }
+}

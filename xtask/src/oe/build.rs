@@ -7,8 +7,7 @@ use std::process::Command;
 
 use anyhow::{ensure, Context, Result};
 
-use super::output;
-use crate::root;
+use crate::{output, root};
 
 /// Who builds where this task runs as root, which BitBake refuses to do.
 const USER: &str = "oebuild";

@@ -7,8 +7,7 @@ use std::process::Command;
 use anyhow::{ensure, Context, Result};
 
 use super::build::Build;
-use super::output;
-use crate::cargo;
+use crate::{cargo, output};
 
 const IMAGE: &str = "lab-image-qemux86-64.rootfs";
 const INITRAMFS: &str = "integrity-initramfs-qemux86-64.cpio.gz";

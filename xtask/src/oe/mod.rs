@@ -18,7 +18,6 @@ mod leaks;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{bail, ensure, Context, Result};
 
@@ -203,17 +202,4 @@ fn store_secrets(store: &Path, passphrase: Option<&str>) -> Result<Vec<Secret>> 
     }
     ensure!(secrets.len() == 4, "{}: {} private keys", store.display(), secrets.len());
     Ok(secrets)
-}
-
-/// Runs a command and gives its standard output.
-fn output(command: &mut Command) -> Result<Vec<u8>> {
-    let output = command.output().with_context(|| format!("{command:?}"))?;
-    ensure!(
-        output.status.success(),
-        "{command:?}: {}\n{}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(output.stdout)
 }

@@ -1,14 +1,15 @@
 //! `lab image`: boots an image that somebody else built, and tries.
 
+use std::io;
 use std::path::PathBuf;
 
-use anyhow::{ensure, Result};
+use anyhow::{bail, ensure, Context, Result};
 use clap::Args;
 use lab::image::Image;
 use lab::kernel::{self, Kernel, Series, Variant};
 use lab::keys::KeyStore;
-use lab::machine::{Disc, Machine};
-use lab::protocol::Errno;
+use lab::machine::{Disc, Guest, Machine};
+use lab::protocol::{Errno, Output, Status};
 
 /// Boot an image that somebody else built, under enforcement
 ///
@@ -25,6 +26,10 @@ pub(crate) struct Foreign {
     /// The key store that the image was signed with
     #[arg(long)]
     keys: PathBuf,
+    /// Do what standard input says in place of trying: a shell command in each line, as a JSON
+    /// string; an array of its status and output is printed for it
+    #[arg(long)]
+    commands: bool,
     /// 6.1 or 6.12 [default: both]
     kernel: Vec<Series>,
 }
@@ -34,31 +39,54 @@ impl Foreign {
         let store = KeyStore::at(self.keys.clone());
         let series = if self.kernel.is_empty() { &Series::ALL[..] } else { &self.kernel };
         for &series in series {
-            self.try_on(&kernel::prepare(series, Variant::Full)?, &store)?;
+            let mut guest = self.boot(&kernel::prepare(series, Variant::Full)?, &store)?;
+            if self.commands {
+                obey(&mut guest)?;
+                guest.power_off()?;
+                continue;
+            }
+            try_out(&mut guest)?;
+            guest.power_off()?;
             println!("Linux {series}: signed files run, others do not");
         }
         Ok(())
     }
 
-    fn try_on(&self, kernel: &Kernel, store: &KeyStore) -> Result<()> {
+    fn boot(&self, kernel: &Kernel, store: &KeyStore) -> Result<Guest> {
         let disc = Image::copy_of(&self.disc)?;
         let machine = Machine::new(kernel)
             .trusting(&store.system_certificate()?)
             .append("root=/dev/vda rw ima_appraise=enforce")
             .initramfs_file(&self.initramfs)
             .disc(&disc, Disc::Discarded);
-        let mut guest = machine.boot()?;
+        let guest = machine.boot()?;
         ensure!(guest.boot_says("rules in force"), "no policy was loaded:\n{}", guest.console());
         ensure!(guest.agent() == 1, "the agent is not the root's init");
-
-        guest.execute(&["/bin/busybox", "true"])?.is_allowed();
-        guest.execute(&["/bin/script"])?.is_allowed();
-        guest.copy("/bin/busybox", "/opt/copy")?.is_allowed();
-        let copied = guest.execute(&["/opt/copy", "true"])?;
-        copied.is_refused(Errno::EACCES, "IMA-signature-required");
-        guest.execute(&["/bin/busybox", "sh", "-c", "echo '# more' >> /bin/script"])?.is_allowed();
-        let changed = guest.execute(&["/bin/script"])?;
-        changed.is_refused(Errno::EACCES, "invalid-signature");
-        guest.power_off().map(drop)
+        Ok(guest)
     }
+}
+
+fn try_out(guest: &mut Guest) -> Result<()> {
+    guest.execute(&["/bin/busybox", "true"])?.is_allowed();
+    guest.execute(&["/bin/script"])?.is_allowed();
+    guest.copy("/bin/busybox", "/opt/copy")?.is_allowed();
+    let copied = guest.execute(&["/opt/copy", "true"])?;
+    copied.is_refused(Errno::EACCES, "IMA-signature-required");
+    guest.execute(&["/bin/busybox", "sh", "-c", "echo '# more' >> /bin/script"])?.is_allowed();
+    let changed = guest.execute(&["/bin/script"])?;
+    changed.is_refused(Errno::EACCES, "invalid-signature");
+    Ok(())
+}
+
+fn obey(guest: &mut Guest) -> Result<()> {
+    for line in io::stdin().lines() {
+        let command: String = serde_json::from_str(&line?).context("not a JSON string")?;
+        let script = format!("{{ {command}\n}} 2>&1");
+        let answer = match guest.execute(&["/bin/busybox", "sh", "-c", &script])?.outcome {
+            Ok(Output::Exited { status: Status::Code(code), stdout, .. }) => (code, stdout),
+            other => bail!("{command}: {other:?}"),
+        };
+        println!("{}", serde_json::to_string(&(answer.0, String::from_utf8_lossy(&answer.1 .0)))?);
+    }
+    Ok(())
 }

@@ -19,7 +19,7 @@ on_each_kernel! {
 
         assert!(guest.boot_says("certificate \"another\" (/sysroot/etc/keys/x509_ima_other.der) loaded into .ima"));
         assert!(guest.boot_says("secured in "));
-        assert!(guest.boot_says(": 2 certificates, 1 policy, 5 rules in force, appraisal mode enforce"));
+        assert!(guest.boot_says(": 2 certificates, 1 policy, 7 rules in force, appraisal mode enforce"));
         guest.execute(&["/opt/other"])?.is_allowed();
         guest.copy("/usr/bin/true", "/opt/copy")?.is_allowed();
         guest.execute(&["/opt/copy"])?.is_refused(Errno::EACCES, "IMA-signature-required");

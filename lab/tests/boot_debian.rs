@@ -35,7 +35,7 @@ on_each_kernel! {
         let refused = guest.boot_audit().iter().filter(|it| it.is_integrity() && it.is_failure());
         let refused: Vec<_> = refused.collect();
         assert!(refused.is_empty(), "{refused:#?}");
-        assert!(guest.boot_says(": 1 certificate, 1 policy, 5 rules in force"));
+        assert!(guest.boot_says(": 1 certificate, 1 policy, 7 rules in force"));
 
         let active = guest.execute(&["/usr/bin/systemctl", "is-active", "multi-user.target"])?;
         assert_eq!(active.is_allowed().text().trim(), "active");

@@ -73,7 +73,7 @@ fn boots(kernel: &Kernel, modules: &str) -> Result<()> {
     boot.root.write("/etc/os-release", "ID=lab\n", 0o644)?;
     let mut guest = boot.append("root=/dev/vda rw").up_with(&image)?;
     assert_eq!(guest.agent(), 1);
-    assert!(guest.boot_says(": 1 certificate, 1 policy, 5 rules in force"));
+    assert!(guest.boot_says(": 1 certificate, 1 policy, 7 rules in force"));
     guest.execute(&["/usr/bin/true"])?.is_allowed();
     guest.execute(&["/opt/copy"])?.is_refused(Errno::EACCES, "IMA-signature-required");
     Ok(())

@@ -130,7 +130,7 @@ fn a_kernel_that_takes_one_policy_says_so_of_the_second() {
             assert!(guest.boot_says(
                 "policy /sysroot/etc/ima/ima_policy not loaded: this kernel takes one policy"
             ));
-            assert!(guest.boot_says("1 policy, 5 rules in force"));
+            assert!(guest.boot_says("1 policy, 7 rules in force"));
             Ok(())
         });
     }

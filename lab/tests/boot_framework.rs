@@ -83,7 +83,7 @@ on_each_kernel! {
         let mut guest = boot.append("root=/dev/vda").up()?;
         assert_eq!(guest.agent(), 1);
         assert!(guest.boot_says("the hook before finish"));
-        assert!(guest.boot_says(": 1 certificate, 1 policy, 5 rules in force"));
+        assert!(guest.boot_says(": 1 certificate, 1 policy, 7 rules in force"));
         assert!(guest.read("/proc/mounts")?.text().contains("/dev/vda / ext4 ro"));
         guest.execute(&["/usr/bin/true"])?.is_allowed();
         guest.execute(&["/opt/unsigned"])?.is_refused(Errno::EACCES, "IMA-signature-required");

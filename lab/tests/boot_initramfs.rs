@@ -20,7 +20,7 @@ on_each_kernel! {
             host::run(imactl.arg("--init").arg(programs::imactl_init()?))?;
             let mut guest = boot.up_with(&initramfs)?;
 
-            assert!(guest.boot_says(": 1 certificate, 1 policy, 5 rules in force"), "{compression}");
+            assert!(guest.boot_says(": 1 certificate, 1 policy, 7 rules in force"), "{compression}");
             guest.execute(&["/usr/bin/true"])?.is_allowed();
             guest.execute(&["/opt/copy"])?.is_refused(Errno::EACCES, "IMA-signature-required");
         }

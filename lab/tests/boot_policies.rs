@@ -16,7 +16,7 @@ on_each_kernel! {
         boot.root.sign_all(&store)?;
         boot.root.copy("/usr/bin/true", "/opt/unsigned")?;
         let mut guest = boot.up()?;
-        assert!(guest.boot_says("policy /etc/ima/ima_policy.default loaded: 5 rules"));
+        assert!(guest.boot_says("policy /etc/ima/ima_policy.default loaded: 7 rules"));
         guest.execute(&["/usr/bin/true"])?.is_allowed();
         guest.execute(&["/opt/unsigned"])?.is_refused(Errno::EACCES, "IMA-signature-required");
         assert_eq!(guest.read(POLICY)?.text().lines().count(), 5);
@@ -44,7 +44,7 @@ on_each_kernel! {
             boot.initramfs.write("/etc/ima/ima_policy", custom, 0o400)?;
             let guest = boot.up()?;
             assert!(guest.boot_says("/etc/ima/ima_policy has no rule: passed over"));
-            assert!(guest.boot_says("policy /etc/ima/ima_policy.default loaded: 5 rules"));
+            assert!(guest.boot_says("policy /etc/ima/ima_policy.default loaded: 7 rules"));
         }
         Ok(())
     }
@@ -112,7 +112,7 @@ on_each_kernel! {
             let words = format!("policy /sysroot/etc/ima/ima_policy.{name} refused: {reason}");
             assert!(guest.boot_says(&words), "{words}: {:#?}", guest.boot_messages());
         }
-        assert!(guest.boot_says("1 policy, 5 rules in force"));
+        assert!(guest.boot_says("1 policy, 7 rules in force"));
         assert_eq!(guest.read(POLICY)?.text().lines().count(), 5);
         Ok(())
     }
@@ -221,7 +221,7 @@ on_each_kernel! {
         let guest = boot.up()?;
         assert!(guest.boot_says("policy /etc/ima/ima_policy only loads by content: EINVAL"));
         assert!(guest.boot_says("its last line does not end with a newline"));
-        assert!(guest.boot_says("1 policy, 5 rules in force"));
+        assert!(guest.boot_says("1 policy, 7 rules in force"));
         Ok(())
     }
 }

@@ -98,7 +98,7 @@ on_each_kernel! {
         boot.initramfs.write("/init", script, 0o755)?;
         boot.initramfs.install("/usr/bin/busybox", "busybox-static")?;
         let mut guest = boot.up()?;
-        assert!(guest.boot_says("1 certificate, 1 policy, 5 rules in force"));
+        assert!(guest.boot_says("1 certificate, 1 policy, 7 rules in force"));
         assert_eq!(guest.agent(), 1);
         assert!(guest.read("/proc/mounts")?.text().contains("run /run tmpfs"));
         Ok(())

@@ -101,7 +101,7 @@ on_each_kernel! {
             guest.request(Action::Unmount { target: target.into() })?.is_allowed();
         }
         let said = guest.execute(&STEP)?.exits(0);
-        assert!(said.contains("1 certificate, 1 policy, 5 rules in force"), "{said}");
+        assert!(said.contains("1 certificate, 1 policy, 7 rules in force"), "{said}");
         guest.read("/proc/mounts")?.fails(Errno::ENOENT);
         Ok(())
     }
@@ -114,7 +114,7 @@ on_each_kernel! {
         guest.request(Action::Unmount { target: "/sys/kernel/security".into() })?.is_allowed();
         guest.mount("securityfs", "securityfs", "/mnt")?.is_allowed();
         let said = guest.execute(&STEP)?.exits(0);
-        assert!(said.contains("1 certificate, 1 policy, 5 rules in force"), "{said}");
+        assert!(said.contains("1 certificate, 1 policy, 7 rules in force"), "{said}");
         assert_eq!(guest.read("/mnt/ima/policy")?.text().lines().count(), 5);
         Ok(())
     }
@@ -141,7 +141,7 @@ on_each_kernel! {
             $B chroot new /usr/bin/imactl-init /sysroot";
         let step = guest.execute(&["/usr/bin/busybox", "sh", "-c", fill])?;
         let said = step.exits(0);
-        assert!(said.contains("1 certificate, 1 policy, 5 rules in force"), "{said}");
+        assert!(said.contains("1 certificate, 1 policy, 7 rules in force"), "{said}");
         Ok(())
     }
 
@@ -194,7 +194,7 @@ on_each_kernel! {
         // the initramfs in the role of the root: its further policies have no signature
         let said = guest.execute(&STEP[..1])?.exits(0);
         assert!(said.contains("policy /etc/ima/ima_policy.site refused: EACCES"), "{said}");
-        assert!(said.contains("1 policy, 5 rules in force"), "{said}");
+        assert!(said.contains("1 policy, 7 rules in force"), "{said}");
         Ok(())
     }
 }

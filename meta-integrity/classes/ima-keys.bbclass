@@ -15,7 +15,9 @@
 # IMA_PASSPHRASE_FILE       a file whose first line is the passphrase (or PIN) of the key
 # IMA_PASSPHRASE_ENV        or the name of a variable in the environment that bitbake is started in
 # MODSIGN_KEY               the key of MODSIGN_KEYS_DIR; or a PKCS#11 URI
-# MODSIGN_PASSPHRASE_FILE   a file whose first line is its passphrase
+# MODSIGN_PASSPHRASE_FILE, MODSIGN_PASSPHRASE_ENV   its passphrase, as above
+# IMA_TOKEN_ENV             names of variables in the environment that bitbake is started in, which
+#                           are handed on to what signs: a PKCS#11 module's settings
 #
 # A private key is only ever named, to the program that signs; a passphrase is neither a variable
 # of BitBake nor an argument. Tasks depend on the certificates' content, not on where they are:
@@ -37,9 +39,12 @@ SECONDARY_TRUSTED_CERT ??= "${@integrity_key_file(d, 'secondary_trusted', ['der'
 MODSIGN_KEY ??= "${@integrity_key_file(d, 'modsign', ['key'])}"
 MODSIGN_CERT ??= "${@integrity_key_file(d, 'modsign', ['crt', 'pem', 'der'])}"
 MODSIGN_PASSPHRASE_FILE ??= ""
+MODSIGN_PASSPHRASE_ENV ??= ""
+IMA_TOKEN_ENV ??= ""
 
-# What the kernel's build reads, in the forms that it wants; for the builder's eyes only.
-INTEGRITY_KERNEL_KEYS_DIR = "${TMPDIR}/integrity-kernel-keys"
+# What the kernel's build reads, in the forms that it wants; for the builder's eyes only. Its name
+# tells the keys: configurations of a multiconfig build may have others, and share a TMPDIR.
+INTEGRITY_KERNEL_KEYS_DIR = "${TMPDIR}/integrity-kernel-keys/${@integrity_kernel_keys_name(d)}"
 
 # Stand in for the keys in the hashes of tasks: what they come to, not the expression.
 IMA_IDENTITY = "${@integrity_identity(d, 'IMA_SIGNING_CERT')}"
@@ -55,7 +60,7 @@ BB_BASEHASH_IGNORE_VARS:append = " \
     SAMPLE_KEYS_DIR IMA_KEYS_DIR SYSTEM_TRUSTED_KEYS_DIR SECONDARY_TRUSTED_KEYS_DIR MODSIGN_KEYS_DIR \
     IMA_SIGNING_KEY IMA_SIGNING_CERT IMA_PASSPHRASE_FILE IMA_PASSPHRASE_ENV \
     SYSTEM_TRUSTED_CERT SECONDARY_TRUSTED_CERT MODSIGN_KEY MODSIGN_CERT MODSIGN_PASSPHRASE_FILE \
-    INTEGRITY_KERNEL_KEYS_DIR BB_ORIGENV"
+    MODSIGN_PASSPHRASE_ENV IMA_TOKEN_ENV INTEGRITY_KERNEL_KEYS_DIR BB_ORIGENV"
 
 # Recipes are parsed anew where a certificate has changed: the parser's cache knows files only.
 python () {
@@ -104,6 +109,12 @@ def integrity_identity(d, variable):
     except OSError:
         return 'none'
 
+def integrity_kernel_keys_name(d):
+    import hashlib
+    names = ['SYSTEM_TRUSTED_IDENTITY', 'MODSIGN_IDENTITY', 'MODSIGN_KEY']
+    text = '\0'.join(d.getVar(name) or '' for name in names)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
 def integrity_sample_identity(d):
     import uuid
     directory = d.getVar('SAMPLE_KEYS_DIR')
@@ -121,34 +132,59 @@ def integrity_sample_identity(d):
     with open(path) as file:
         return file.read()
 
-def integrity_key_arguments(d):
+def integrity_key_arguments(d, role='IMA'):
     """What tells imactl which key signs, and where its passphrase comes from."""
-    arguments = ['--key', d.getVar('IMA_SIGNING_KEY'), '--cert', d.getVar('IMA_SIGNING_CERT')]
-    return arguments + integrity_passphrase_arguments(d)
-
-def integrity_passphrase_arguments(d):
-    file, variable = d.getVar('IMA_PASSPHRASE_FILE'), d.getVar('IMA_PASSPHRASE_ENV')
+    key, certificate = {
+        'IMA': ('IMA_SIGNING_KEY', 'IMA_SIGNING_CERT'),
+        'MODSIGN': ('MODSIGN_KEY', 'MODSIGN_CERT'),
+    }[role]
+    arguments = ['--key', d.getVar(key), '--cert', d.getVar(certificate)]
+    file, variable = d.getVar(role + '_PASSPHRASE_FILE'), d.getVar(role + '_PASSPHRASE_ENV')
     if file and variable:
-        bb.fatal('IMA_PASSPHRASE_FILE and IMA_PASSPHRASE_ENV are both set: one is enough')
+        bb.fatal('%s_PASSPHRASE_FILE and %s_PASSPHRASE_ENV are both set: one is enough' % (role, role))
     if file:
-        return ['--passphrase-file', file]
-    return ['--passphrase-env', variable] if variable else []
+        return arguments + ['--passphrase-file', file]
+    return arguments + (['--passphrase-env', variable] if variable else [])
 
-def integrity_imactl(d, arguments):
+def integrity_environment(d, variable):
+    """A variable of the shell that bitbake was started in, or None."""
+    return d.getVar('BB_ORIGENV', False).getVar(variable, False)
+
+def integrity_passphrase(d, role):
+    """The passphrase of a role's key, or None: for programs that are not imactl."""
+    file, variable = d.getVar(role + '_PASSPHRASE_FILE'), d.getVar(role + '_PASSPHRASE_ENV')
+    if file:
+        with open(file) as lines:
+            return lines.readline().rstrip('\n')
+    if not variable:
+        return None
+    passphrase = integrity_environment(d, variable)
+    if passphrase is None:
+        bb.fatal('%s_PASSPHRASE_ENV: $%s is not set where bitbake was started' % (role, variable))
+    return passphrase
+
+def integrity_token_environment(d):
+    """What a PKCS#11 module wants to find in its environment."""
+    found = {name: integrity_environment(d, name) for name in d.getVar('IMA_TOKEN_ENV').split()}
+    return {name: value for name, value in found.items() if value is not None}
+
+def integrity_imactl(d, arguments, role='IMA'):
     """Runs imactl. Exit status and output (both streams) are the result."""
     import subprocess
-    environment = dict(os.environ)
-    variable = d.getVar('IMA_PASSPHRASE_ENV')
+    # from the shell that bitbake was started in straight into imactl's environment
+    environment = {**os.environ, **integrity_token_environment(d)}
+    variable = d.getVar(role + '_PASSPHRASE_ENV')
     if variable:
-        # from the shell that bitbake was started in straight into imactl's environment
-        passphrase = d.getVar('BB_ORIGENV', False).getVar(variable, False)
-        if passphrase is None:
-            bb.fatal('IMA_PASSPHRASE_ENV: $%s is not set where bitbake was started' % variable)
-        environment[variable] = passphrase
+        environment[variable] = integrity_passphrase(d, role)
     command = ['imactl', '--color', 'never', *arguments]
     done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     return done.returncode, done.stdout.rstrip()
+
+def integrity_let_sign(d, task, key):
+    """Has a task see the network where the key is in a token, which may be behind it."""
+    if (d.getVar(key) or '').startswith('pkcs11:'):
+        d.setVarFlag(task, 'network', '1')
 
 def integrity_certificate(path):
     """A certificate file's content in DER, be it DER or PEM; PEM is its first certificate."""

@@ -22,6 +22,7 @@ python () {
     # before sstate's own function takes them away
     d.prependVarFlag('do_package_write_rpm', 'postfuncs', 'ima_sign_packages ')
     d.appendVarFlag('do_package_write_rpm', 'vardeps', ' IMA_IDENTITY ima_sign_packages')
+    integrity_let_sign(d, 'do_package_write_rpm', 'IMA_SIGNING_KEY')
 }
 
 python ima_sign_packages() {

@@ -4,14 +4,28 @@
 #
 # IMA_POLICY_INITRAMFS  a file with the policy that the initramfs loads, in place of the default one
 # IMA_POLICY_ROOT       files with policies that the root file system brings: the image signs them,
-#                       and the kernel adds their rules
+#                       and the kernel adds their rules, in the order of the files' names
+# IMA_KERNEL_VERSION    "6.12": the kernel that policies and images are checked for; else what
+#                       PREFERRED_VERSION says of the preferred kernel, else imactl's own choice
 
 inherit ima-keys ima-rpm
 
 IMA_POLICY_DEFAULT = "${INTEGRITY_LAYERDIR}/recipes-support/ima-policy/files/ima_policy.default"
 IMA_POLICY_INITRAMFS ??= ""
 IMA_POLICY_ROOT ??= ""
+IMA_KERNEL_VERSION ??= "${@integrity_kernel_version(d)}"
 BB_BASEHASH_IGNORE_VARS:append = " INTEGRITY_LAYERDIR"
+
+def integrity_kernel_version(d):
+    """The preferred kernel's version, where the configuration says which it is."""
+    import re
+    provider = d.getVar('PREFERRED_PROVIDER_virtual/kernel')
+    version = re.match(r'\d+\.\d+', provider and d.getVar('PREFERRED_VERSION_' + provider) or '')
+    return version.group() if version else ''
+
+def integrity_kernel_arguments(d):
+    version = d.getVar('IMA_KERNEL_VERSION')
+    return ['--kernel', version] if version else []
 
 addhandler integrity_check_model
 integrity_check_model[eventmask] = "bb.event.BuildStarted"
@@ -27,8 +41,9 @@ python integrity_check_model() {
         bb.warn('SAMPLE KEYS: whoever can read %s can sign for these images. They are for '
             'development; do not ship them.' % d.getVar('SAMPLE_KEYS_DIR'))
     elif model == 'user':
-        required = {'SYSTEM_TRUSTED_KEYS_DIR': ['SYSTEM_TRUSTED_CERT']}
+        required = {}
         if bb.utils.contains('DISTRO_FEATURES', 'ima', True, False, d):
+            required['SYSTEM_TRUSTED_KEYS_DIR'] = ['SYSTEM_TRUSTED_CERT']
             required['IMA_KEYS_DIR'] = ['IMA_SIGNING_KEY', 'IMA_SIGNING_CERT']
         if bb.utils.contains('DISTRO_FEATURES', 'modsign', True, False, d):
             required['MODSIGN_KEYS_DIR'] = ['MODSIGN_KEY', 'MODSIGN_CERT']
@@ -40,30 +55,50 @@ python integrity_check_model() {
     else:
         bb.fatal('SIGNING_MODEL is "%s": say whose keys sign this build. SIGNING_MODEL = "sample" '
             'has keys made, for development; SIGNING_MODEL = "user" takes yours' % model)
+    names = {}
+    for policy in d.getVar('IMA_POLICY_ROOT').split():
+        name = os.path.basename(policy)
+        if name == 'default':
+            bb.fatal('IMA_POLICY_ROOT: %s would be installed as ima_policy.default, which is the name '
+                'of the first policy; give it another name' % policy)
+        if name in names:
+            bb.fatal('IMA_POLICY_ROOT: %s and %s would be installed under one name; policies are '
+                'loaded in the order of their names' % (names[name], policy))
+        names[name] = policy
     for name in ['IMA_SIGNING_KEY', 'MODSIGN_KEY']:
         if 'pin-value=' in (d.getVar(name) or ''):
             bb.fatal('%s holds a PIN, and variables are printed and logged: put it into a file '
                 'and name that in %s' % (name, name.split('_')[0] + '_PASSPHRASE_FILE'))
 }
 
-# BitBake's server logs the whole environment that it is started in, so a passphrase would stay
-# there. It is overwritten where it stands: the server goes on appending to the same file.
+# Passphrases do not stay in the server's log: lib/integrity/cookerlog.py. It blots early and often,
+# and as the server ends.
 addhandler integrity_blot_passphrase
-integrity_blot_passphrase[eventmask] = "bb.event.BuildStarted bb.command.CommandCompleted bb.command.CommandFailed"
+integrity_blot_passphrase[eventmask] = "bb.event.ConfigParsed bb.event.BuildStarted bb.event.BuildCompleted bb.command.CommandCompleted bb.command.CommandFailed bb.command.CommandExit"
 python integrity_blot_passphrase() {
-    import glob
-    variable = d.getVar('IMA_PASSPHRASE_ENV')
-    passphrase = variable and d.getVar('BB_ORIGENV', False).getVar(variable, False)
-    if not passphrase:
-        return
-    forms = [form.encode() for form in (passphrase, repr(passphrase)[1:-1])]
-    for path in glob.glob(os.path.join(d.getVar('TOPDIR'), 'bitbake-cookerdaemon.log*')):
-        with open(path, 'r+b') as log:
-            content = log.read()
-            for form in forms:
-                start = content.find(form)
-                while start >= 0:
-                    log.seek(start)
-                    log.write(b'*' * len(form))
-                    start = content.find(form, start + len(form))
+    integrity.cookerlog.blot(d)
+}
+
+# BB_ENV_PASSTHROUGH_ADDITIONS turns a variable of the environment into one of BitBake's, which
+# `bitbake -e` prints, caches keep and tasks may depend on. So does an assignment.
+addhandler integrity_refuse_passphrase_variable
+integrity_refuse_passphrase_variable[eventmask] = "bb.event.ConfigParsed"
+python integrity_refuse_passphrase_variable() {
+    for name in integrity.cookerlog.NAMES:
+        variable = d.getVar(name)
+        if variable and d.getVar(variable) is not None:
+            bb.fatal('%s: %s is a variable of BitBake, which prints and keeps it. Take it out of the '
+                'configuration and of BB_ENV_PASSTHROUGH_ADDITIONS; the layer reads the environment '
+                'by itself' % (name, variable))
+}
+
+# What is in the kernel and what is loaded into it are signed with one key: recipes of out-of-tree
+# modules need what the kernel's recipe is given. (inherit_defer is for recipes: of a configuration,
+# one recipe would take away what is for all.)
+addhandler integrity_sign_modules
+integrity_sign_modules[eventmask] = "bb.event.RecipePreFinalise"
+python integrity_sign_modules() {
+    signs = bb.utils.contains('DISTRO_FEATURES', 'modsign', True, False, d)
+    if signs and bb.data.inherits_class('module', d):
+        bb.parse.BBHandler.inherit('kernel-integrity', d.getVar('FILE'), 0, d)
 }

@@ -36,7 +36,7 @@ CONFIGURATIONS = {
         + 'IMA_POLICY_INITRAMFS = "/policies/first"\nIMA_POLICY_ROOT = "/policies/a /policies/b"\n',
 }
 SECRET = ['IMA_SIGNING_KEY', 'IMA_PASSPHRASE_FILE', 'IMA_PASSPHRASE_ENV', 'MODSIGN_KEY',
-    'MODSIGN_PASSPHRASE_FILE', 'BB_ORIGENV']
+    'MODSIGN_PASSPHRASE_FILE', 'MODSIGN_PASSPHRASE_ENV', 'IMA_TOKEN_ENV', 'BB_ORIGENV']
 
 def parse(directory, layer, series, text):
     """The datastores of all recipes, by their names; those that are skipped have None."""
@@ -98,6 +98,7 @@ def check_awake(config, recipes):
     assert 'ima_sign_rootfs' in image.getVarFlag('do_image', 'postfuncs')
     assert 'ima_sign_rootfs' not in (initramfs.getVarFlag('do_image', 'postfuncs') or '')
     assert '--xattrs' in image.getVar('IMAGE_CMD_TAR')
+    check_identity(image, 'do_rootfs')
     functions = recipes['ima-policy'].getVarFlag('do_package_write_rpm', 'postfuncs').split()
     assert functions[0] == 'ima_sign_packages', functions
     check_identity(recipes['ima-policy'], 'do_package_write_rpm')

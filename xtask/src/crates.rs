@@ -1,12 +1,14 @@
 //! The crates that the layer's recipes fetch: Cargo.lock, in the form that OpenEmbedded's class
-//! cargo-update-recipe-crates writes.
+//! cargo-update-recipe-crates writes; and whether the oldest Rust that they are built with takes
+//! them.
 
 use std::fmt::Write;
 use std::fs;
 
 use anyhow::{bail, ensure, Context, Result};
+use serde::Deserialize;
 
-use crate::root;
+use crate::{cargo, output, root};
 
 const LIST: &str = "meta-integrity/recipes-support/imactl/imactl-crates.inc";
 
@@ -15,6 +17,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let path = root().join(LIST);
     let lock = fs::read_to_string(root().join("Cargo.lock")).context("Cargo.lock")?;
     let wanted = list(&lock).context("Cargo.lock")?;
+    check_rust(&metadata()?)?;
     match arguments {
         [] => fs::write(&path, wanted).context(LIST),
         [check] if check == "--check" => {
@@ -26,6 +29,54 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         }
         _ => bail!("usage: cargo xtask crates [--check]"),
     }
+}
+
+/// What `cargo metadata` tells of the packages in Cargo.lock, for all platforms.
+#[derive(Debug, Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Package {
+    name: String,
+    version: String,
+    edition: String,
+    rust_version: Option<String>,
+}
+
+fn metadata() -> Result<Metadata> {
+    let text = output(&mut cargo(&["metadata", "--format-version", "1", "--locked"]))?;
+    serde_json::from_slice(&text).context("cargo metadata")
+}
+
+/// Refuses crates that the workspace's `rust-version` is too old for.
+///
+/// BitBake gives cargo a directory with all of them, also those that only other platforms or tests
+/// need, and cargo reads every manifest there. An edition that it does not know ends it at once;
+/// and a crate of that edition need not have a `rust-version` for the resolver to see.
+fn check_rust(metadata: &Metadata) -> Result<()> {
+    let oldest = env!("CARGO_PKG_RUST_VERSION");
+    let mut refused = String::new();
+    for Package { name, version, edition, rust_version } in &metadata.packages {
+        if !["2015", "2018", "2021"].contains(&edition.as_str()) {
+            write!(refused, "\n  {name} {version}: edition {edition}")?;
+        } else if rust_version.as_deref().is_some_and(|wanted| minor(wanted) > minor(oldest)) {
+            let wanted = rust_version.as_deref().unwrap_or_default();
+            write!(refused, "\n  {name} {version}: Rust {wanted}")?;
+        }
+    }
+    ensure!(
+        refused.is_empty(),
+        "Rust {oldest} does not take these of Cargo.lock; cargo update --precise:{refused}"
+    );
+    Ok(())
+}
+
+/// The first two parts of a version of Rust.
+fn minor(version: &str) -> (u32, u32) {
+    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(u32::MAX));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
 #[derive(Debug, Default)]
@@ -91,6 +142,24 @@ mod tests {
              SRC_URI += \" \\\n    crate://crates.io/a/1.0.0 \\\n\"\n\n\
              SRC_URI[a-1.0.0.sha256sum] = \"00ff\"\n"
         );
+    }
+
+    #[test]
+    fn refuses_editions_and_crates_that_the_oldest_rust_does_not_know() {
+        let package = |edition: &str, rust_version: Option<&str>| Metadata {
+            packages: vec![Package {
+                name: "a".into(),
+                version: "1.0.0".into(),
+                edition: edition.into(),
+                rust_version: rust_version.map(str::to_owned),
+            }],
+        };
+        let refusal = |metadata| check_rust(&metadata).err().map(|error| error.to_string());
+        assert_eq!(refusal(package("2021", None)), None);
+        assert_eq!(refusal(package("2018", Some("1.75.0"))), None);
+        assert!(refusal(package("2021", Some("1.76"))).unwrap().contains("a 1.0.0: Rust 1.76"));
+        assert!(refusal(package("2021", Some("2.0"))).is_some());
+        assert!(refusal(package("2024", None)).unwrap().contains("a 1.0.0: edition 2024"));
     }
 
     #[test]

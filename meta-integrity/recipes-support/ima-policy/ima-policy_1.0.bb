@@ -18,10 +18,14 @@ INHIBIT_DEFAULT_DEPS = "1"
 
 do_configure[noexec] = "1"
 
+# What is packaged is the same for every kernel, and this recipe is for every machine.
+POLICY_KERNEL = "${@' '.join(integrity_kernel_arguments(d))}"
+do_compile[vardepsexclude] += "POLICY_KERNEL"
+
 # A policy with a line that the kernel refuses is refused as a whole, and then nothing boots.
 do_compile() {
     for policy in ${S}/ima_policy.default ${IMA_POLICY_INITRAMFS} ${IMA_POLICY_ROOT}; do
-        imactl --color never policy check "$policy" || bbfatal "$policy: the kernel would refuse it"
+        imactl --color never policy check ${POLICY_KERNEL} "$policy" || bbfatal "$policy: the kernel would refuse it"
     done
 }
 do_compile[file-checksums] += "${@' '.join(f + ':True' for f in d.expand('${IMA_POLICY_INITRAMFS} ${IMA_POLICY_ROOT}').split())}"

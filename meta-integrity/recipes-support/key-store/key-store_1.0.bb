@@ -29,6 +29,11 @@ do_prepare_keys[vardeps] += "IMA_IDENTITY SYSTEM_TRUSTED_IDENTITY SECONDARY_TRUS
 do_prepare_keys[depends] += "imactl-native:do_populate_sysroot"
 addtask prepare_keys after do_prepare_recipe_sysroot before do_install
 
+python () {
+    for key in ['IMA_SIGNING_KEY', 'MODSIGN_KEY']:
+        integrity_let_sign(d, 'do_prepare_keys', key)
+}
+
 def make_sample_keys(d):
     directory = d.getVar('SAMPLE_KEYS_DIR')
     store = os.path.join(directory, 'store')
@@ -43,14 +48,20 @@ def make_sample_keys(d):
     bb.warn('the keys in %s are SAMPLE KEYS: do not ship what they sign' % store)
 
 def check_user_keys(d):
-    """Has imactl check the chain, and the IMA key itself where it is a file."""
-    import json
+    """Has imactl check the chain, and that each key goes with its certificate and its passphrase."""
     certificates = ['SYSTEM_TRUSTED_CERT', 'SECONDARY_TRUSTED_CERT', 'MODSIGN_CERT', 'IMA_SIGNING_CERT']
-    files = [d.getVar(name) for name in certificates]
-    if not d.getVar('IMA_SIGNING_KEY').startswith('pkcs11:'):
-        files.append(d.getVar('IMA_SIGNING_KEY'))
-    arguments = ['--json', 'keys', 'check', *integrity_passphrase_arguments(d)]
-    status, output = integrity_imactl(d, arguments + [file for file in files if file])
+    check_files(d, [d.getVar(name) for name in certificates], [])
+    for role, feature in {'IMA': 'ima', 'MODSIGN': 'modsign'}.items():
+        if bb.utils.contains('DISTRO_FEATURES', feature, True, False, d):
+            key, passphrase = integrity_key_arguments(d, role)[1], integrity_key_arguments(d, role)[4:]
+            if not key.startswith('pkcs11:'):
+                check_files(d, [key], passphrase, role)
+            try_key(d, role)
+
+def check_files(d, files, passphrase, role='IMA'):
+    import json
+    arguments = ['--json', 'keys', 'check', *passphrase, *[file for file in files if file]]
+    status, output = integrity_imactl(d, arguments, role)
     findings = []
     for line in output.splitlines():
         try:
@@ -66,10 +77,22 @@ def check_user_keys(d):
     if status != 0:
         bb.fatal('these keys cannot sign this build: `imactl keys check` tells more')
 
+def try_key(d, role):
+    """Makes a signature and throws it away. Key and certificate are a pair if it succeeds."""
+    arguments = integrity_key_arguments(d, role)
+    certificate = arguments[arguments.index('--cert') + 1]
+    trial = ['sign', '--quiet', '--dry-run', '--kind', 'tree', *arguments, certificate]
+    status, output = integrity_imactl(d, trial, role)
+    if status != 0:
+        bb.fatal('this key cannot sign:\n%s' % output)
+
 def prepare_trusted_certificate(d):
     """What CONFIG_SYSTEM_TRUSTED_KEYS wants: certificates in PEM."""
     import ssl
-    certificate = integrity_certificate(d.getVar('SYSTEM_TRUSTED_CERT'))
+    path = d.getVar('SYSTEM_TRUSTED_CERT')
+    if not path:  # only modules are signed
+        return
+    certificate = integrity_certificate(path)
     write_kernel_key(d, 'system_trusted.pem', ssl.DER_cert_to_PEM_cert(certificate).encode())
 
 def prepare_module_key(d):

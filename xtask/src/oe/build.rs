@@ -7,8 +7,7 @@ use std::process::Command;
 
 use anyhow::{ensure, Context, Result};
 
-use super::output;
-use crate::root;
+use crate::{output, root};
 
 /// Who builds where this task runs as root, which BitBake refuses to do.
 const USER: &str = "oebuild";
@@ -40,8 +39,13 @@ impl Checkout {
         self.directory.join("oe-core")
     }
 
+    /// The layer of oe-core.
+    pub(super) fn meta(&self) -> PathBuf {
+        self.core().join("meta")
+    }
+
     fn layers(&self) -> Vec<PathBuf> {
-        vec![self.core().join("meta"), self.meta_oe(), layer()]
+        vec![self.meta(), self.meta_oe(), layer()]
     }
 
     fn meta_oe(&self) -> PathBuf {
@@ -50,7 +54,7 @@ impl Checkout {
 }
 
 /// A build directory.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Build {
     core: PathBuf,
     directory: PathBuf,
@@ -78,7 +82,7 @@ impl Build {
     /// For yocto-check-layer, which adds the layer by itself.
     pub(super) fn checking(checkout: &Checkout, builds: &Path) -> Result<Self> {
         let directory = builds.join(format!("{}-check", checkout.series));
-        let layers = [checkout.core().join("meta"), stand_in()];
+        let layers = [checkout.meta(), stand_in()];
         let text = fs::read_to_string(root().join("xtask/oe/local.conf"))?;
         let fixed = format!("{}BBMASK += \"/recipes/lab/\"\n{text}", masks(&directory));
         Self::make(checkout, directory, &layers, fixed)
@@ -201,9 +205,21 @@ impl Build {
 
     /// What bitbake printed; it must fail.
     pub(super) fn bitbake_fails(&self, arguments: &[&str]) -> Result<String> {
-        let output = self.command("bitbake", arguments)?.output()?;
-        ensure!(!output.status.success(), "bitbake {arguments:?} succeeded");
-        Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+        let (succeeded, text) = self.attempt("bitbake", arguments)?;
+        ensure!(!succeeded, "bitbake {arguments:?} succeeded");
+        Ok(text)
+    }
+
+    /// Whether a tool succeeded, and what it printed.
+    pub(super) fn attempt(&self, name: &str, arguments: &[&str]) -> Result<(bool, String)> {
+        let output = self.command(name, arguments)?.output()?;
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        Ok((output.status.success(), text))
+    }
+
+    /// Gives a directory to who builds.
+    pub(super) fn give(&self, directory: &Path) -> Result<()> {
+        give(directory)
     }
 
     /// The value of a recipe's variable.
@@ -212,14 +228,8 @@ impl Build {
     }
 
     pub(super) fn tool(&self, name: &str, arguments: &[&str]) -> Result<String> {
-        let output = self.command(name, arguments)?.output()?;
-        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        ensure!(
-            output.status.success(),
-            "{name} {}: {}\n{text}",
-            arguments.join(" "),
-            output.status
-        );
+        let (succeeded, text) = self.attempt(name, arguments)?;
+        ensure!(succeeded, "{name} {} failed\n{text}", arguments.join(" "));
         Ok(text)
     }
 
@@ -247,7 +257,7 @@ impl Build {
 }
 
 /// The layer that all this is about.
-fn layer() -> PathBuf {
+pub(super) fn layer() -> PathBuf {
     root().join("meta-integrity")
 }
 

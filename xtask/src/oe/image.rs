@@ -1,5 +1,7 @@
 //! What is in the images and packages of a build.
 
+use std::cell::RefCell;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,8 +9,7 @@ use std::process::Command;
 use anyhow::{ensure, Context, Result};
 
 use super::build::Build;
-use super::output;
-use crate::cargo;
+use crate::{cargo, output, root};
 
 const IMAGE: &str = "lab-image-qemux86-64.rootfs";
 const INITRAMFS: &str = "integrity-initramfs-qemux86-64.cpio.gz";
@@ -27,18 +28,47 @@ pub(super) fn check(build: &Build, store: &Path) -> Result<String> {
     verify(build, &certificate, &unpacked)?;
     remove(&unpacked)?;
 
-    let mount = build.directory().with_extension("mounted");
-    fs::create_dir_all(&mount)?;
-    let disc = build.images().join(format!("{IMAGE}.ext4"));
-    let disc = disc.canonicalize().with_context(|| format!("{}", disc.display()))?;
-    output(Command::new("mount").args(["-o", "ro,loop"]).arg(&disc).arg(&mount))?;
-    let verified = verify(build, &certificate, &mount);
-    output(Command::new("umount").arg(&mount))?;
-    verified?;
+    for kind in ["ext4", "squashfs", "erofs"] {
+        mounted(build, &disc(build, kind)?, |tree| verify(build, &certificate, tree))
+            .with_context(|| kind.to_owned())?;
+    }
 
     let sum = output(Command::new("sha256sum").arg(&tar))?;
     let sum = String::from_utf8(sum)?;
     Ok(sum.split(' ').next().unwrap_or_default().to_owned())
+}
+
+/// An image of lab-image.
+fn disc(build: &Build, kind: &str) -> Result<PathBuf> {
+    let path = build.images().join(format!("{IMAGE}.{kind}"));
+    path.canonicalize().with_context(|| format!("{}", path.display()))
+}
+
+/// Does something with what is in an image.
+fn mounted(build: &Build, disc: &Path, look: impl Fn(&Path) -> Result<()>) -> Result<()> {
+    let mount = build.directory().with_extension("mounted");
+    fs::create_dir_all(&mount)?;
+    output(Command::new("mount").args(["-o", "ro,loop"]).arg(disc).arg(&mount))?;
+    let looked = look(&mount);
+    output(Command::new("umount").arg(&mount))?;
+    looked
+}
+
+/// Which of the image's files, by their names, carry no signature.
+pub(super) fn bare_files(build: &Build) -> Result<Vec<String>> {
+    let bare = RefCell::new(Vec::new());
+    mounted(build, &disc(build, "ext4")?, |tree| {
+        let text = output(build.imactl().args(["--json", "inspect"]).arg(tree))?;
+        for line in String::from_utf8(text)?.lines() {
+            let line: serde_json::Value = serde_json::from_str(line)?;
+            if line["type"] == "file" && line["attribute"].is_null() {
+                let path = line["path"].as_str().unwrap_or_default();
+                bare.borrow_mut().push(path.rsplit('/').next().unwrap_or_default().to_owned());
+            }
+        }
+        Ok(())
+    })?;
+    Ok(bare.into_inner())
 }
 
 /// Each package has a signature for each of its files; its other digests and signatures hold.
@@ -97,11 +127,32 @@ fn remove(directory: &Path) -> Result<()> {
 
 /// Has the lab boot the image with its initramfs, and try.
 pub(super) fn boot(build: &Build, store: &Path) -> Result<()> {
-    let images = build.images();
-    let path = |name: &str| -> PathBuf { images.join(name) };
-    let mut lab = cargo(&["run", "--quiet", "--package", "lab", "--bin", "lab", "--", "image"]);
-    lab.arg("--disc").arg(path(&format!("{IMAGE}.ext4")));
-    lab.arg("--initramfs").arg(path(INITRAMFS));
-    lab.arg("--keys").arg(store);
+    let mut lab = Command::new(lab()?);
+    lab.arg("image").args(machine(build, store));
     crate::run(lab)
+}
+
+/// Runs the layer's cases for the target on a machine with the image.
+pub(super) fn runtime_cases(build: &Build, store: &Path, meta: &Path, layer: &Path) -> Result<()> {
+    let mut python = Command::new("python3");
+    python.arg("-B").arg(root().join("xtask/oe/runtime.py")).arg(meta).arg(layer);
+    python.arg(lab()?).arg("image").args(machine(build, store)).args(["--commands", "6.12"]);
+    crate::run(python)
+}
+
+fn lab() -> Result<PathBuf> {
+    crate::run(cargo(&["build", "--quiet", "--package", "lab", "--bin", "lab"]))?;
+    Ok(root().join("target/debug/lab"))
+}
+
+fn machine(build: &Build, store: &Path) -> Vec<OsString> {
+    let images = build.images();
+    vec![
+        "--disc".into(),
+        images.join(format!("{IMAGE}.ext4")).into(),
+        "--initramfs".into(),
+        images.join(INITRAMFS).into(),
+        "--keys".into(),
+        store.into(),
+    ]
 }

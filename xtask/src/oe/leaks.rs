@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{bail, ensure, Context, Result};
 
-use super::output;
+use crate::output;
 
 /// Where the build itself keeps keys, for its own use.
 const KEPT: [&str; 2] = ["sample-keys", "integrity-kernel-keys"];

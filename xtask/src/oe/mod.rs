@@ -4,6 +4,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`build`] | build directories, and BitBake in them |
+//! | [`cases`] | what is refused, not left behind, and signed with |
 //! | [`image`] | what is in the images and packages that came of it |
 //! | [`leaks`] | looks for keys and passphrases in all that a build leaves behind |
 //!
@@ -13,12 +14,12 @@
 //! has the layer that stands in for it.
 
 mod build;
+mod cases;
 mod image;
 mod leaks;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{bail, ensure, Context, Result};
 
@@ -68,7 +69,21 @@ fn programs() -> Result<Vec<PathBuf>> {
         target.join(TARGET).join("release/imactl-init"),
         target.join("lab").join(TARGET).join("release/lab-agent"),
         "/bin/busybox".into(),
+        sign_file()?,
     ])
+}
+
+/// The program of a kernel that the lab has built which signs modules.
+fn sign_file() -> Result<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
+    let kernels = cache.or_else(home).context("neither XDG_CACHE_HOME nor HOME is set")?;
+    let kernels = kernels.join("imactl/lab/kernels");
+    let built = fs::read_dir(&kernels).with_context(|| kernels.display().to_string())?;
+    let mut found: Vec<_> = built.flatten().map(|kernel| kernel.path().join("sign-file")).collect();
+    found.retain(|path| path.exists());
+    found.sort();
+    found.pop().context("no kernel of the lab has sign-file: cargo xtask kernels")
 }
 
 fn check(checkout: &Checkout, builds: &Path, programs: &[PathBuf]) -> Result<()> {
@@ -81,51 +96,87 @@ fn check(checkout: &Checkout, builds: &Path, programs: &[PathBuf]) -> Result<()>
     checking.configure("")?;
     checking.yocto_check_layer(checkout)?;
 
-    step(series, "build with sample keys");
     let mut build = Build::building(checkout, builds, programs)?;
-    build.configure("SIGNING_MODEL = \"sample\"\n")?;
-    let log = build.bitbake(&["lab-image", "integrity-initramfs"])?;
-    ensure!(log.contains("SAMPLE KEYS"), "nobody said that the keys are samples");
-    let sample = build.directory().join("sample-keys/store");
-    let first = image::check(&build, &sample)?;
-    image::check_packages(&build, &sample)?;
-    let mut secrets = store_secrets(&sample, None)?;
-
-    step(series, "build again: the same bytes");
-    build.bitbake(&["-c", "cleansstate", "lab-image"])?;
-    build.bitbake(&["lab-image"])?;
-    ensure!(image::check(&build, &sample)? == first, "the image's tar is another");
-
-    step(series, "sample keys where SIGNING_MODEL is user");
-    let refusal = configure_user(&mut build, &sample, "").and_then(|()| {
-        let refusal = build.bitbake_fails(&["lab-image"])?;
-        ensure!(refusal.contains("sample keys are refused"), "not refused: {refusal}");
-        Ok(())
-    });
-    refusal?;
-
-    step(series, "build with keys of one's own, encrypted");
-    let own = build.keys(PASSPHRASE)?;
-    configure_user(&mut build, &own, "IMA_PASSPHRASE_ENV = \"OUR_PASSPHRASE\"\n")?;
-    build.set_environment("OUR_PASSPHRASE", PASSPHRASE);
-    build.bitbake(&["lab-image", "integrity-initramfs"])?;
-    image::check(&build, &own)?;
-    image::check_packages(&build, &own)?;
-    secrets.extend(store_secrets(&own, Some(PASSPHRASE))?);
-    secrets.push(Secret::text("the passphrase", PASSPHRASE));
-
-    step(series, "build with other keys in the same place");
-    let own = build.keys(PASSPHRASE)?;
-    build.bitbake(&["lab-image", "integrity-initramfs"])?;
-    image::check(&build, &own)?;
-    image::check_packages(&build, &own)?;
-    secrets.extend(store_secrets(&own, Some(PASSPHRASE))?);
+    let mut secrets = with_sample_keys(series, &build)?;
+    let (own, more) = with_own_keys(series, &mut build)?;
+    secrets.extend(more);
 
     step(series, "look for keys and passphrases in what the builds left");
     leaks::check(build.directory(), &secrets)?;
 
     step(series, "boot the image under enforcement");
-    image::boot(&build, &own)
+    image::boot(&build, &own)?;
+
+    step(series, "the layer's cases for the target, on that image");
+    image::runtime_cases(&build, &own, &checkout.meta(), &build::layer())
+}
+
+/// The keys that the build made are the result.
+fn with_sample_keys(series: &str, build: &Build) -> Result<Vec<Secret>> {
+    step(series, "build with sample keys");
+    build.configure("SIGNING_MODEL = \"sample\"\n")?;
+    let log = build.bitbake(&["lab-image", "integrity-initramfs"])?;
+    ensure!(log.contains("SAMPLE KEYS"), "nobody said that the keys are samples");
+    let sample = build.directory().join("sample-keys/store");
+    let first = image::check(build, &sample)?;
+    image::check_packages(build, &sample)?;
+
+    step(series, "leave out what was signed before");
+    cases::exclude(build)?;
+
+    step(series, "what must not be built");
+    cases::refusals(build)?;
+
+    step(series, "build again: the same bytes");
+    build.configure("SIGNING_MODEL = \"sample\"\n")?;
+    build.bitbake(&["-c", "cleansstate", "lab-image"])?;
+    build.bitbake(&["lab-image"])?;
+    ensure!(image::check(build, &sample)? == first, "the image's tar is another");
+
+    step(series, "OpenPGP signatures besides");
+    cases::openpgp(build, &sample)?;
+
+    step(series, "sample keys where SIGNING_MODEL is user");
+    build.configure(&own_keys(&sample, ""))?;
+    let refusal = build.bitbake_fails(&["lab-image"])?;
+    ensure!(refusal.contains("sample keys are refused"), "not refused: {refusal}");
+    store_secrets(&sample, None)
+}
+
+/// The key store of the image that is there in the end, and all keys and passphrases.
+fn with_own_keys(series: &str, build: &mut Build) -> Result<(PathBuf, Vec<Secret>)> {
+    let variable = cases::VARIABLE;
+    let mut secrets = vec![Secret::text("the passphrase", PASSPHRASE)];
+    let passphrase = format!("IMA_PASSPHRASE_ENV = \"{variable}\"\n");
+
+    step(series, "build with keys of one's own, encrypted");
+    let own = build.keys(PASSPHRASE)?;
+    build.configure(&own_keys(&own, &passphrase))?;
+    build.set_environment(variable, PASSPHRASE);
+    build.bitbake(&["lab-image", "integrity-initramfs"])?;
+    image::check(build, &own)?;
+    image::check_packages(build, &own)?;
+    secrets.extend(store_secrets(&own, Some(PASSPHRASE))?);
+
+    step(series, "what the server logs, however it ends");
+    cases::server_log(build, &own_keys(&own, &passphrase))?;
+
+    step(series, "modules from outside the kernel's tree");
+    cases::modules(build, &own)?;
+
+    step(series, "build with other keys in the same place, in a token");
+    let own = build.keys(PASSPHRASE)?;
+    secrets.extend(cases::token(build, &own)?);
+    secrets.extend(store_secrets(&own, Some(PASSPHRASE))?);
+
+    step(series, "build with other keys in the same place");
+    let own = build.keys(PASSPHRASE)?;
+    build.configure(&own_keys(&own, &passphrase))?;
+    build.bitbake(&["lab-image", "integrity-initramfs"])?;
+    image::check(build, &own)?;
+    image::check_packages(build, &own)?;
+    secrets.extend(store_secrets(&own, Some(PASSPHRASE))?);
+    Ok((own, secrets))
 }
 
 fn step(series: &str, what: &str) {
@@ -173,7 +224,8 @@ fn parse(build: &Build) -> Result<()> {
     Ok(())
 }
 
-fn configure_user(build: &mut Build, store: &Path, more: &str) -> Result<()> {
+/// A configuration with a store's keys.
+fn own_keys(store: &Path, more: &str) -> String {
     let mut text = String::from("SIGNING_MODEL = \"user\"\n");
     for (name, directory) in [
         ("IMA_KEYS_DIR", "ima_keys"),
@@ -183,7 +235,7 @@ fn configure_user(build: &mut Build, store: &Path, more: &str) -> Result<()> {
     ] {
         text += &format!("{name} = \"{}\"\n", store.join(directory).display());
     }
-    build.configure(&(text + more))
+    text + more
 }
 
 /// The private keys of a store.
@@ -203,17 +255,4 @@ fn store_secrets(store: &Path, passphrase: Option<&str>) -> Result<Vec<Secret>> 
     }
     ensure!(secrets.len() == 4, "{}: {} private keys", store.display(), secrets.len());
     Ok(secrets)
-}
-
-/// Runs a command and gives its standard output.
-fn output(command: &mut Command) -> Result<Vec<u8>> {
-    let output = command.output().with_context(|| format!("{command:?}"))?;
-    ensure!(
-        output.status.success(),
-        "{command:?}: {}\n{}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(output.stdout)
 }

@@ -4,7 +4,12 @@ PACKAGES = ""
 IMAGE_ROOTFS = "${WORKDIR}/rootfs"
 IMAGE_CMD_TAR ?= "tar"
 
+fakeroot python do_rootfs() {
+    pass
+}
+addtask rootfs after do_install
+
 fakeroot python do_image() {
     pass
 }
-addtask image after do_install
+addtask image after do_rootfs

@@ -248,6 +248,8 @@ mod tests {
             "MODULE_CHECK",
             "FIRMWARE_CHECK",
             "POLICY_CHECK",
+            "KEXEC_KERNEL_CHECK",
+            "KEXEC_INITRAMFS_CHECK",
         ]
         .map(|whose| std::format!("appraise func={whose} appraise_type=imasig"));
         assert_eq!(rules, expected);

@@ -81,7 +81,7 @@ fn the_default_is_summed_up() {
     says(text, "Set-user-ID programs of root's, by other users: what is signed.");
     says(text, "Modules: what is signed.");
     says(text, "Firmware: what is signed.");
-    says(text, "Kernels by kexec: anything.");
+    says(text, "Kernels by kexec: what is signed.");
     says(text, "Rules written as text are refused");
     says(text, "sh script.sh");
 }

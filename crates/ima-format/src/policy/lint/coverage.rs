@@ -204,7 +204,7 @@ impl Coverage<'_> {
         let severity = if affected { Severity::Warning } else { Severity::Note };
         Some(
             Finding::on_rule(&catalog::ATTRIBUTE_VANISHES, rule, message)
-                .as_severe_as(severity)
+                .of_severity(severity)
                 .hint("move it below the appraise rules, or limit it by fsmagic"),
         )
     }

@@ -72,7 +72,7 @@ impl Finding {
     }
 
     /// Where it is not the lint's own.
-    fn as_severe_as(mut self, severity: Severity) -> Self {
+    fn of_severity(mut self, severity: Severity) -> Self {
         self.severity = severity;
         self
     }

@@ -1,0 +1,106 @@
+"""Runs the layer's cases for the target (lib/oeqa/runtime/cases/ima.py) with OpenEmbedded's own
+framework: on a machine of the lab, which has to pass, and on targets that do not enforce anything,
+or refuse everything, which have to fail.
+
+    runtime.py META LAYER COMMAND...    COMMAND takes shell commands as JSON strings, one a line, and
+                                        prints an array of status and output for each
+"""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+
+META, LAYER, COMMAND = sys.argv[1], sys.argv[2], sys.argv[3:]
+sys.path[:0] = [os.path.join(META, 'lib'), os.path.join(META, '../bitbake/lib')]
+
+from oeqa.runtime.context import OERuntimeTestContext
+
+POLICY = 'appraise func=BPRM_CHECK appraise_type=imasig\n'
+MODULES = ['ima', 'ping', 'ssh']
+# No image here has rpm.
+WITHOUT = ['test_updated_package_runs']
+
+class Machine:
+    """A machine of the lab."""
+
+    def __init__(self):
+        self.process = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def run(self, command, timeout=None):
+        self.process.stdin.write(json.dumps(command) + '\n')
+        self.process.stdin.flush()
+        status, output = json.loads(self.process.stdout.readline())
+        return status, output.rstrip('\n')
+
+    def close(self):
+        self.process.stdin.close()
+        if self.process.wait() != 0:
+            sys.exit('the machine has failed')
+
+class Careless:
+    """Everything succeeds, whatever is asked for."""
+
+    def run(self, command, timeout=None):
+        return 0, POLICY if command.startswith('cat') and command.endswith('/policy') else ''
+
+class Stubborn(Careless):
+    """No program runs."""
+
+    def run(self, command, timeout=None):
+        if command.endswith('--version'):
+            return 126, 'Permission denied'
+        return super().run(command)
+
+class Bare:
+    """A system without IMA."""
+
+    def run(self, command, timeout=None):
+        return 1, 'No such file or directory'
+
+def cases(target):
+    """The outcome of each test, by its name. Which runs first is not looked at: the machine has no
+    network for the test that all wait for."""
+    logger = logging.getLogger('runtime')
+    logger.addHandler(logging.NullHandler())
+    logger.propagate = False
+    data = {'DISTRO_FEATURES': 'ima modsign', 'IMAGE_FEATURES': '', 'MLPREFIX': '',
+        'DEPLOY_DIR_RPM': '/nonexistent', 'COMBINED_FEATURES': ''}
+    context = OERuntimeTestContext(data, logger, target, {'imactl-init'}, '/nonexistent')
+    context.loadTests([os.path.join(LAYER, 'lib/oeqa/runtime/cases'),
+        os.path.join(META, 'lib/oeqa/runtime/cases')], modules=MODULES)
+    tests = {}
+    for test in context.suites:
+        name = test.id().split('.')[-1]
+        if test.id().startswith('ima.') and name not in WITHOUT:
+            tests[name] = test
+    outcomes = {}
+    for name, test in tests.items():
+        method = getattr(test, name)
+        try:
+            method()
+            outcomes[name] = 'passed'
+        except AssertionError as error:
+            outcomes[name] = 'failed: %s' % error
+        except BaseException as error:
+            if type(error).__name__ != 'SkipTest':
+                raise
+            outcomes[name] = 'skipped'
+    return outcomes
+
+def main():
+    machine = Machine()
+    outcomes = cases(machine)
+    machine.close()
+    for name, outcome in outcomes.items():
+        print('   %s: %s' % (name, outcome))
+    passed = [name for name, outcome in outcomes.items() if outcome == 'passed']
+    assert len(passed) >= 7 and not any(o.startswith('failed') for o in outcomes.values())
+    # and each test can fail
+    elsewhere = [cases(target) for target in (Careless(), Stubborn(), Bare())]
+    for name in passed:
+        failed = [outcomes for outcomes in elsewhere if outcomes[name].startswith('failed')]
+        assert failed, '%s passes wherever it is run' % name
+
+main()

@@ -17,32 +17,22 @@
 #
 # IMA_PREFLIGHT           "error": an image that would not boot, or not run all that it holds, fails
 #                         the build; "warn"; "off"
-<<<<<<< HEAD
-# IMA_PREFLIGHT_INIT      "0": no machine starts from this image, and it needs no init (a container,
-#                         a system extension)
-# IMA_PREFLIGHT_POLICY    policies, in the order of loading: what the initramfs loads first
-=======
 # IMA_PREFLIGHT_POLICY    policies, in the order of loading: what the initramfs loads first, then
 #                         those of the root by their names, as imactl-init does
-# IMA_PREFLIGHT_BOOTS     "1": the image must have an init, as all must but containers'
+# IMA_PREFLIGHT_INIT      "0": no machine starts from this image, and it needs no init (a container,
+#                         a system extension)
 # IMA_ROOT_FS             the file system that the root will be on, where IMAGE_FSTYPES does not tell
 #
-# In the end imactl looks into the images that it can read (tar, ext4; squashfs where
+# In the end imactl looks into the images that it can read (tar, ext4, erofs; squashfs where
 # sqfs2tar is in HOSTTOOLS): each file that was signed must be signed there.
->>>>>>> fix6
 
 IMA_SIGN_ROOTFS ??= "all"
 IMA_SIGN_EXCLUDE ??= ""
 IMA_PREFLIGHT ??= "error"
-<<<<<<< HEAD
-IMA_PREFLIGHT_INIT ??= "1"
-IMA_PREFLIGHT_POLICY ??= "${@d.getVar('IMA_POLICY_INITRAMFS') or d.getVar('IMA_POLICY_DEFAULT')} ${IMA_POLICY_ROOT}"
-=======
 IMA_PREFLIGHT_POLICY ??= "${@ima_policies(d)}"
-IMA_PREFLIGHT_BOOTS ??= "${@'0' if set(d.getVar('IMAGE_FSTYPES').split()) <= {'container', 'oci'} else '1'}"
+IMA_PREFLIGHT_INIT ??= "${@'0' if set(d.getVar('IMAGE_FSTYPES').split()) <= {'container', 'oci'} else '1'}"
 IMA_UNSIGNED_TYPES ??= "cpio vfat"
 IMA_ROOT_FS ??= "${@ima_root_fs(d)}"
->>>>>>> fix6
 
 # Without these words tar leaves the attributes behind. The others keep out of the archive what
 # differs from build to build: times of access and change, and tar's process id.
@@ -139,7 +129,7 @@ python ima_check_images() {
     import re, shutil
     with open(d.expand('${WORKDIR}/ima-signed')) as list:
         signed = set(list.read().splitlines())
-    kinds = r'ext[234]|tar(\.(gz|bz2|xz|zst))?'
+    kinds = r'ext[234]|erofs(-[a-z0-9]+)?|tar(\.(gz|bz2|xz|zst))?'
     if shutil.which('sqfs2tar'):
         kinds += r'|squashfs(-[a-z0-9]+)?'
     readable = re.compile(r'%s\.(%s)' % (re.escape(d.getVar('IMAGE_NAME')), kinds))
@@ -159,37 +149,22 @@ fakeroot python ima_preflight() {
     level = d.getVar('IMA_PREFLIGHT')
     if level not in ('error', 'warn'):
         bb.fatal('IMA_PREFLIGHT is "%s": it is "error", "warn" or "off"' % level)
-<<<<<<< HEAD
-    arguments = ['preflight', '--cert', d.getVar('IMA_SIGNING_CERT')]
+    arguments = ['preflight', '--cert', d.getVar('IMA_SIGNING_CERT'), *integrity_kernel_arguments(d)]
     if d.getVar('IMA_PREFLIGHT_INIT') == '0':
         arguments += ['--no-init']
-=======
-    arguments = ['preflight', '--cert', d.getVar('IMA_SIGNING_CERT'), *integrity_kernel_arguments(d)]
     if d.getVar('IMA_ROOT_FS'):
         arguments += ['--fs', d.getVar('IMA_ROOT_FS')]
->>>>>>> fix6
     for policy in d.getVar('IMA_PREFLIGHT_POLICY').split():
         arguments += ['--policy', policy]
-    arguments += ['--', d.getVar('IMAGE_ROOTFS')]
-    status, output = integrity_imactl(d, arguments)
-    if status not in (0, 1):  # it could not be told
-        bb.fatal('imactl preflight:\n%s' % output)
-    text = ''
-    if status == 1:
-        text = 'a kernel under this policy would refuse some of the image:\n%s' % output
-    elif d.getVar('IMA_PREFLIGHT_BOOTS') == '1' and not ima_reaches_init(d, arguments):
-        text = ('the image has no init that would run:\n%s\nIMA_PREFLIGHT_BOOTS = "0" is for images '
-            'that are not to boot' % output)
-    if not text:
+    status, output = integrity_imactl(d, arguments + ['--', d.getVar('IMAGE_ROOTFS')])
+    if status == 0:
         bb.note(output)
-    elif level == 'warn':
+        return
+    if status != 1:  # it could not be told
+        bb.fatal('imactl preflight:\n%s' % output)
+    text = 'a kernel under this policy would refuse some of the image, or not start from it:\n%s' % output
+    if level == 'warn':
         bb.warn(text)
     else:
         bb.fatal(text + '\nIMA_PREFLIGHT = "warn" builds it all the same')
 }
-
-def ima_reaches_init(d, arguments):
-    import json
-    _, output = integrity_imactl(d, ['--json', *arguments])
-    lines = [line for line in output.splitlines() if line.startswith('{"type":"summary"')]
-    return bool(lines) and json.loads(lines[-1])['reaches_init']

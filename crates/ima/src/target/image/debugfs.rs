@@ -58,7 +58,7 @@ pub(super) fn count_quotas(image: &Path, time: u32) -> Result<(), ImageError> {
         _ => {
             let said = [output.stdout, output.stderr].concat();
             let said = String::from_utf8_lossy(&said);
-            let last = said.lines().filter(|line| !line.trim().is_empty()).next_back();
+            let last = said.lines().rfind(|line| !line.trim().is_empty());
             Err(ImageError::Quotas(last.unwrap_or("nothing").trim().to_owned()))
         }
     }

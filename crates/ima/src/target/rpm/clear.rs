@@ -65,7 +65,7 @@ fn cleared(content: &Content<'_>) -> Result<Option<Vec<u8>>, PackageError> {
         return Ok(Some(signature.without_file_signatures()?));
     }
     let found = signature.file_signatures(content.files.len())?.unwrap_or_default();
-    let files = content.files.iter().map(|file| content.selects(&file));
+    let files = content.files.iter().map(|file| content.selects(file));
     let kept = found.iter().zip(files).map(|(value, selected)| match selected {
         true => Vec::new(),
         false => value.clone(),

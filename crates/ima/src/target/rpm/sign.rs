@@ -100,7 +100,7 @@ fn sign_one(
     content.check_header()?;
     let labeler = Labeler::Signature(options.signer);
     let selected = |file: &File| file.digest.filter(|_| content.selects(file));
-    let digests: Vec<Option<Digest>> = content.files.iter().map(|file| selected(&file)).collect();
+    let digests: Vec<Option<Digest>> = content.files.iter().map(selected).collect();
     // of files that are not meant, what they have stays
     let mut existing = match content.selects_all() {
         true => None,
@@ -133,7 +133,7 @@ fn sign_one(
     })?;
     for (index, file) in content.files.iter().enumerate() {
         let kept = existing.as_mut().and_then(|existing| existing.get_mut(index));
-        if let (Some(kept), false) = (kept, content.selects(&file)) {
+        if let (Some(kept), false) = (kept, content.selects(file)) {
             signatures[index] = std::mem::take(kept);
         }
     }
@@ -153,7 +153,7 @@ fn is_signed(
         return Ok(digests.iter().all(Option::is_none));
     };
     let mut session = labeler.session()?;
-    let selected = content.files.iter().map(|file| content.selects(&file));
+    let selected = content.files.iter().map(|file| content.selects(file));
     for ((existing, digest), selected) in existing.iter().zip(digests).zip(selected) {
         let good = match digest {
             Some(digest) => session.keeps(existing, digest)?,

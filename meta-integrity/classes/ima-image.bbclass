@@ -40,6 +40,7 @@ IMAGE_CMD_TAR:append = " --xattrs --xattrs-include=security.ima"
 IMAGE_CMD_TAR:append = " --pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime"
 
 # It leaves them behind unless told otherwise.
+# nooelint: oelint.vars.overrideappend
 EXTRA_IMAGECMD:jffs2:append = " --with-xattr"
 
 def ima_image_types(d):

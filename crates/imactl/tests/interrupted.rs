@@ -39,6 +39,13 @@ fn temporaries(root: &Path) -> Vec<String> {
     names(root).into_iter().filter(|name| name.starts_with(".imactl-")).collect()
 }
 
+/// Whether a program has a file open below a directory, be it one without a name.
+fn writes_below(child: &Child, directory: &Path) -> bool {
+    let descriptors = fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap();
+    let mut paths = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    paths.any(|path| path.starts_with(directory))
+}
+
 /// Sends a signal, and sees that it ends the program.
 #[track_caller]
 fn end(mut child: Child, signal: libc::c_int) {
@@ -118,11 +125,15 @@ fn an_archive_that_is_not_whole_leaves_nothing() {
         sign.args(args!["sign", "--keys", keys, "-o", place.join("out.tar"), "-"]);
         let mut child = sign.stdin(Stdio::piped()).spawn().unwrap();
         // an archive that does not go on
+        let Some(mut tar) = tool("tar") else { return };
+        write_tree(directory.path(), &[("large", &[b'!'; 8 << 20])]);
+        tar.arg("-C").arg(directory.path()).args(["-cf", "-", "large"]);
+        let content = tar.output().unwrap().stdout;
         let mut archive = child.stdin.take().unwrap();
-        archive.write_all(&[0; 100]).unwrap();
+        archive.write_all(&content[..4 << 20]).unwrap();
         let deadline = Instant::now() + Duration::from_secs(20);
-        while temporaries(&place).is_empty() {
-            assert!(Instant::now() < deadline, "no temporary file was made");
+        while !writes_below(&child, &place) {
+            assert!(Instant::now() < deadline, "nothing was opened for the archive");
             std::thread::sleep(Duration::from_millis(2));
         }
         end(child, signal);

@@ -155,7 +155,7 @@ fn explain_tells_each_rule_and_the_whole() {
         assert!(ran.stdout.contains(part), "{part} in {}", ran.stdout);
     }
     let lines = run(args!["policy", "explain", "--json", "default:appraise"]).exits(0).json();
-    assert_eq!(lines.iter().filter(|line| line["type"] == "rule").count(), 5);
+    assert_eq!(lines.iter().filter(|line| line["type"] == "rule").count(), 7);
     assert!(lines.iter().any(|line| line["type"] == "topic"));
 }
 

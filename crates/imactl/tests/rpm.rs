@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::process::Signal;
+use std::time::Duration;
+
 use support::*;
 
 /// Files of many kinds, and `%{extra}` more.
@@ -395,7 +397,7 @@ fn a_package_is_whole_whenever_the_run_is_killed() {
         fs::copy(&package, &target).unwrap();
         let mut sign = imactl();
         sign.args(args!["sign", "--keys", keys, target]);
-        killed(&mut sign, Signal::KILL, 40 * round);
+        killed(&mut sign, Signal::KILL, Duration::from_millis(40 * round));
         let now = fs::read(&target).unwrap();
         assert!(now == original || now == signed, "round {round}");
         // what is left over bears no package's name

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::XattrFlags;
 use rustix::process::Signal;
+use std::time::Instant;
+
 use support::*;
 
 /// A package, an archive and an image with `files` files, in a directory of their own; what
@@ -135,6 +137,9 @@ fn killed_at_any_moment_the_original_is_whole_and_nothing_else_bears_a_name() {
         let original = fs::read(&path).unwrap();
         let before = names(place);
         let (mut interrupted, mut finished) = (0, 0);
+        let start = Instant::now();
+        run(args!["sign", "--quiet", "--dry-run", "--keys", keys, path]).exits(0);
+        let whole = start.elapsed();
         for (round, signal) in (0..14).zip([Signal::KILL, Signal::TERM].into_iter().cycle()) {
             let out = place.join("out");
             let new = match path.extension() == Some("rpm".as_ref()) {
@@ -144,7 +149,7 @@ fn killed_at_any_moment_the_original_is_whole_and_nothing_else_bears_a_name() {
             let mut sign = imactl();
             sign.args(args!["sign", "--quiet", "--keys", keys, path, new[0], new[1]]);
             sign.env("TMPDIR", &scratch);
-            interrupted += u32::from(killed(&mut sign, signal, 30 + 110 * round));
+            interrupted += u32::from(killed(&mut sign, signal, whole * round / 10));
             assert!(signal == Signal::KILL || names(&scratch).is_empty(), "{:?}", names(&scratch));
             for name in names(&scratch) {
                 fs::remove_dir_all(scratch.join(name)).unwrap();

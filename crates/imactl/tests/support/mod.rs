@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -65,9 +66,9 @@ pub fn finish(command: &mut Command) -> Run {
 }
 
 /// Runs a command, and ends it by a signal after some time; whether it was still there.
-pub fn killed(command: &mut Command, signal: rustix::process::Signal, milliseconds: u64) -> bool {
+pub fn killed(command: &mut Command, signal: rustix::process::Signal, after: Duration) -> bool {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+    std::thread::sleep(after);
     let id = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(id, signal).unwrap();
     let status = child.wait().unwrap();

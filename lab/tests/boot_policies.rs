@@ -19,7 +19,7 @@ on_each_kernel! {
         assert!(guest.boot_says("policy /etc/ima/ima_policy.default loaded: 7 rules"));
         guest.execute(&["/usr/bin/true"])?.is_allowed();
         guest.execute(&["/opt/unsigned"])?.is_refused(Errno::EACCES, "IMA-signature-required");
-        assert_eq!(guest.read(POLICY)?.text().lines().count(), 5);
+        assert_eq!(guest.read(POLICY)?.text().lines().count(), 7);
         Ok(())
     }
 
@@ -77,7 +77,7 @@ on_each_kernel! {
                 "audit func=MODULE_CHECK",
             ]
         );
-        assert!(guest.boot_says("5 policies, 9 rules in force"));
+        assert!(guest.boot_says("5 policies, 11 rules in force"));
         Ok(())
     }
 
@@ -113,7 +113,7 @@ on_each_kernel! {
             assert!(guest.boot_says(&words), "{words}: {:#?}", guest.boot_messages());
         }
         assert!(guest.boot_says("1 policy, 7 rules in force"));
-        assert_eq!(guest.read(POLICY)?.text().lines().count(), 5);
+        assert_eq!(guest.read(POLICY)?.text().lines().count(), 7);
         Ok(())
     }
 
@@ -179,7 +179,7 @@ on_each_kernel! {
         boot.root.sign_all(&store)?;
         let mut guest = boot.up()?;
         assert!(guest.boot_says("policy /etc/ima/ima_policy loaded"), "{:#?}", guest.boot_messages());
-        assert!(guest.boot_says("2 policies, 6 rules in force"));
+        assert!(guest.boot_says("2 policies, 8 rules in force"));
         guest.execute(&["/usr/bin/true"])?.is_allowed();
         Ok(())
     }

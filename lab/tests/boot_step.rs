@@ -115,7 +115,7 @@ on_each_kernel! {
         guest.mount("securityfs", "securityfs", "/mnt")?.is_allowed();
         let said = guest.execute(&STEP)?.exits(0);
         assert!(said.contains("1 certificate, 1 policy, 7 rules in force"), "{said}");
-        assert_eq!(guest.read("/mnt/ima/policy")?.text().lines().count(), 5);
+        assert_eq!(guest.read("/mnt/ima/policy")?.text().lines().count(), 7);
         Ok(())
     }
 
@@ -178,7 +178,7 @@ on_each_kernel! {
             })?
             .is_allowed();
         let said = guest.execute(&STEP)?.exits(0);
-        assert!(said.contains("2 policies, 6 rules in force"), "{said}");
+        assert!(said.contains("2 policies, 8 rules in force"), "{said}");
         enter(&mut guest)?;
         guest.execute(&["/usr/bin/true"])?.is_allowed();
         guest.copy("/usr/bin/true", "/opt-copy")?.is_allowed();

@@ -95,7 +95,7 @@ on_each_kernel! {
         let status: serde_json::Value = serde_json::from_slice(status.content())?;
         assert_eq!(status["ima"], "present", "{status}");
         assert_eq!(status["appraise"], "enforce");
-        assert_eq!(status["policy"]["actions"]["appraise"], 5, "{status}");
+        assert_eq!(status["policy"]["actions"]["appraise"], 7, "{status}");
         assert_eq!(status["tpms"][0]["name"], "tpm0", "{status}");
         assert_eq!(status["tpms"][0]["version"], 2);
         let banks = status["tpms"][0]["banks"].as_array().unwrap();

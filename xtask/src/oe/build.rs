@@ -235,7 +235,14 @@ impl Build {
 
     /// A tool in the environment that `oe-init-build-env` makes.
     fn command(&self, name: &str, arguments: &[&str]) -> Result<Command> {
-        give(&self.directory)?;
+        // the rest is who builds' own already, and a server that ends may be taking files away
+        for part in ["conf", "home", "programs"] {
+            let part = self.directory.join(part);
+            if part.exists() {
+                give(&part)?;
+            }
+        }
+        own(&self.directory, &[])?;
         let mut command = if is_root()? {
             let mut setpriv = Command::new("setpriv");
             let user = [format!("--reuid={USER}"), format!("--regid={USER}")];
@@ -277,12 +284,16 @@ fn masks(directory: &Path) -> String {
     )
 }
 
-/// Gives a directory to who builds.
+/// Gives a directory, and all that is in it, to who builds.
 fn give(directory: &Path) -> Result<()> {
+    own(directory, &["-R"])
+}
+
+fn own(directory: &Path, options: &[&str]) -> Result<()> {
     if is_root()? {
         let owner = format!("{USER}:{USER}");
         let hint = format!("chown to {USER}: is there such a user (useradd -m {USER})?");
-        output(Command::new("chown").args(["-R", &owner]).arg(directory)).context(hint)?;
+        output(Command::new("chown").args(options).arg(owner).arg(directory)).context(hint)?;
         fs::set_permissions(directory, Permissions::from_mode(0o755))?;
     }
     Ok(())

@@ -34,7 +34,7 @@ pub(super) fn refusals(build: &Build) -> Result<()> {
         (root(&["a/default"]), "ima_policy.default"),
         (root(&["a/one", "b/one"]), "under one name"),
         ("IMAGE_FSTYPES:append:pn-lab-image = \" f2fs\"\n".into(), "leave signatures behind"),
-        ("IMAGE_INSTALL:remove:pn-lab-image = \"lab-root\"\n".into(), "has no init"),
+        ("IMAGE_INSTALL:remove:pn-lab-image = \"lab-root\"\n".into(), "will not reach init"),
         ("IMA_KERNEL_VERSION = \"5.9\"\n".into(), "5.9"),
     ] {
         build.configure(&format!("{SAMPLE}{text}"))?;

@@ -28,8 +28,9 @@ pub(super) fn check(build: &Build, store: &Path) -> Result<String> {
     verify(build, &certificate, &unpacked)?;
     remove(&unpacked)?;
 
-    for kind in ["ext4", "squashfs", "erofs"] {
-        mounted(build, &disc(build, kind)?, |tree| verify(build, &certificate, tree))
+    // on the disc with partitions the root's begins behind the first MiB
+    for (kind, offset) in [("ext4", 0), ("squashfs", 0), ("erofs", 0), ("wic", 1 << 20)] {
+        mounted(build, &disc(build, kind)?, offset, |tree| verify(build, &certificate, tree))
             .with_context(|| kind.to_owned())?;
     }
 
@@ -44,11 +45,17 @@ fn disc(build: &Build, kind: &str) -> Result<PathBuf> {
     path.canonicalize().with_context(|| format!("{}", path.display()))
 }
 
-/// Does something with what is in an image.
-fn mounted(build: &Build, disc: &Path, look: impl Fn(&Path) -> Result<()>) -> Result<()> {
+/// Does something with what is in an image, where it begins on a disc.
+fn mounted(
+    build: &Build,
+    disc: &Path,
+    offset: u64,
+    look: impl Fn(&Path) -> Result<()>,
+) -> Result<()> {
     let mount = build.directory().with_extension("mounted");
     fs::create_dir_all(&mount)?;
-    output(Command::new("mount").args(["-o", "ro,loop"]).arg(disc).arg(&mount))?;
+    let options = format!("ro,loop,offset={offset}");
+    output(Command::new("mount").args(["-o", &options]).arg(disc).arg(&mount))?;
     let looked = look(&mount);
     output(Command::new("umount").arg(&mount))?;
     looked
@@ -57,7 +64,7 @@ fn mounted(build: &Build, disc: &Path, look: impl Fn(&Path) -> Result<()>) -> Re
 /// Which of the image's files, by their names, carry no signature.
 pub(super) fn bare_files(build: &Build) -> Result<Vec<String>> {
     let bare = RefCell::new(Vec::new());
-    mounted(build, &disc(build, "ext4")?, |tree| {
+    mounted(build, &disc(build, "ext4")?, 0, |tree| {
         let text = output(build.imactl().args(["--json", "inspect"]).arg(tree))?;
         for line in String::from_utf8(text)?.lines() {
             let line: serde_json::Value = serde_json::from_str(line)?;

@@ -3,5 +3,7 @@ require recipes-core/images/integrity-image-minimal.bb
 SUMMARY = "integrity-image-minimal with what the lab needs in place of what must be downloaded"
 
 IMAGE_INSTALL = "packagegroup-ima lab-root"
-IMAGE_FSTYPES = "tar ext4 squashfs erofs"
+IMAGE_FSTYPES = "tar ext4 squashfs erofs wic"
+WKS_FILE = "lab.wks"
+WKS_FILE_DEPENDS = ""
 IMAGE_FEATURES = ""

@@ -121,14 +121,14 @@ fn an_archive_that_is_not_whole_leaves_nothing() {
         let keys = store(directory.path(), "p-256");
         let place = directory.path().join("place");
         fs::create_dir(&place).unwrap();
-        let mut sign = imactl();
-        sign.args(args!["sign", "--keys", keys, "-o", place.join("out.tar"), "-"]);
-        let mut child = sign.stdin(Stdio::piped()).spawn().unwrap();
-        // an archive that does not go on
         let Some(mut tar) = tool("tar") else { return };
         write_tree(directory.path(), &[("large", &[b'!'; 8 << 20])]);
         tar.arg("-C").arg(directory.path()).args(["-cf", "-", "large"]);
         let content = tar.output().unwrap().stdout;
+        let mut sign = imactl();
+        sign.args(args!["sign", "--keys", keys, "-o", place.join("out.tar"), "-"]);
+        let mut child = sign.stdin(Stdio::piped()).spawn().unwrap();
+        // an archive that does not go on
         let mut archive = child.stdin.take().unwrap();
         archive.write_all(&content[..4 << 20]).unwrap();
         let deadline = Instant::now() + Duration::from_secs(20);

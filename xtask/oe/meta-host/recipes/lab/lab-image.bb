@@ -13,4 +13,6 @@ python () {
     depends = (d.getVarFlag('do_image_wic', 'depends') or '').split()
     depends = [task for task in depends if not task.startswith('syslinux')]
     d.setVarFlag('do_image_wic', 'depends', ' '.join(depends))
+    # wic wants the place to be there where kernels are put
+    d.prependVarFlag('do_image_wic', 'dirs', d.getVar('DEPLOY_DIR_IMAGE') + ' ')
 }

@@ -111,7 +111,8 @@ def integrity_identity(d, variable):
 
 def integrity_kernel_keys_name(d):
     import hashlib
-    names = ['SYSTEM_TRUSTED_IDENTITY', 'MODSIGN_IDENTITY', 'MODSIGN_KEY']
+    # not by where the key is: a moved directory has nothing made anew
+    names = ['SYSTEM_TRUSTED_IDENTITY', 'MODSIGN_IDENTITY']
     text = '\0'.join(d.getVar(name) or '' for name in names)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

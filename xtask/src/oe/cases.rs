@@ -117,7 +117,7 @@ pub(super) fn modules(build: &Build, store: &Path) -> Result<()> {
     let from_environment = format!("MODSIGN_PASSPHRASE_ENV = \"{VARIABLE}\"\n");
     for passphrase in [&from_file, &from_environment] {
         build.configure(&own_keys(store, &format!("{ima}{passphrase}")))?;
-        build.bitbake(&["-c", "cleansstate", "lab-module"])?;
+        build.bitbake(&["-c", "cleansstate", "lab-module", "key-store"])?;
         build.bitbake(&["-c", "install", "lab-module"])?;
         let modules = build.variable("lab-module", "D")?;
         let find = ["-name", "lab.ko", "-exec", "tail", "-c", "28", "{}", "+"];

@@ -109,6 +109,8 @@ fn rpmsign(bench: &Bench, program: &Path, directory: &Path, key: &str) -> Result
         gpg.args(["--batch", "--pinentry-mode", "loopback", "--passphrase", ""]);
         gpg.args(["--quick-generate-key", "bench", "ed25519", "sign", "never"]);
         timed(gpg.env("GNUPGHOME", home)).context("gpg (Debian: gnupg)")?;
+        // the directory gets another name, where this agent would not be found
+        timed(Command::new("gpgconf").arg("--homedir").arg(home).args(["--kill", "all"]))?;
         Ok(())
     })?;
     let copies = bench.directory.join("packages-copies");

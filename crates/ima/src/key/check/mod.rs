@@ -13,29 +13,8 @@ use super::caveat::{self, Caveat};
 use super::certificate::{Certificate, Usage};
 use super::store::{is_sample_directory, Role};
 use super::KeyType;
+pub use ima_format::policy::Severity;
 pub use material::{read, KeyFile, Material};
-
-/// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// Good to know.
-    Note,
-    /// Works, but should not stay so.
-    Warning,
-    /// Does not work, or is not safe.
-    Error,
-}
-
-impl Severity {
-    /// `error`, `warning` or `note`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Note => "note",
-            Self::Warning => "warning",
-            Self::Error => "error",
-        }
-    }
-}
 
 /// One thing that is wrong, and what to do about it.
 #[derive(Debug, Clone)]

@@ -4,7 +4,8 @@ SUMMARY = "integrity-image-minimal with what the lab needs in place of what must
 
 IMAGE_INSTALL = "packagegroup-ima lab-root"
 IMAGE_FSTYPES = "tar ext4 squashfs erofs wic"
-WKS_FILE = "lab.wks"
+# by its path: series differ in where they look
+WKS_FILE = "${THISDIR}/../../files/wic/lab.wks"
 WKS_FILE_DEPENDS = ""
 IMAGE_FEATURES = ""
 

@@ -17,6 +17,9 @@ const USER: &str = "oebuild";
 pub(super) struct Checkout {
     series: String,
     directory: PathBuf,
+    /// The program of that name: newer series have it in a repository of its own, and take
+    /// the one of the oldest here.
+    wic: PathBuf,
 }
 
 impl Checkout {
@@ -28,7 +31,8 @@ impl Checkout {
             let path = directory.join(part);
             ensure!(path.exists(), "{} is not there", path.display());
         }
-        Ok(Self { series: series.to_owned(), directory })
+        let wic = all.join(super::SERIES[0]).join("oe-core/scripts/wic");
+        Ok(Self { series: series.to_owned(), directory, wic })
     }
 
     pub(super) fn series(&self) -> &str {
@@ -84,7 +88,7 @@ impl Build {
         let directory = builds.join(format!("{}-check", checkout.series));
         let layers = [checkout.meta(), stand_in()];
         let text = fs::read_to_string(root().join("xtask/oe/local.conf"))?;
-        let fixed = format!("{}BBMASK += \"/recipes/lab/\"\n{text}", masks(&directory));
+        let fixed = format!("{}BBMASK += \"/recipes/lab/\"\n{text}", given(checkout, &directory));
         Self::make(checkout, directory, &layers, fixed)
     }
 
@@ -118,8 +122,8 @@ impl Build {
                 .with_context(|| format!("copy {}", program.display()))?;
         }
         let text = fs::read_to_string(root().join("xtask/oe/local.conf"))?;
-        let masks = masks(&directory);
-        let fixed = format!("{masks}require conf/distro/include/integrity.inc\n{text}");
+        let given = given(checkout, &directory);
+        let fixed = format!("{given}require conf/distro/include/integrity.inc\n{text}");
         let layers = [checkout.layers(), vec![stand_in()]].concat();
         Self::make(checkout, directory, &layers, fixed)
     }
@@ -273,14 +277,15 @@ fn stand_in() -> PathBuf {
     root().join("xtask/oe/meta-host")
 }
 
-/// Only what can be built: nothing of oe-core but a kernel recipe without a kernel, of the layer
-/// not what needs sources.
-fn masks(directory: &Path) -> String {
+/// Programs for what cannot be built, and masks for it: of oe-core only a kernel recipe without a
+/// kernel is left, of the layer not what needs sources.
+fn given(checkout: &Checkout, directory: &Path) -> String {
     format!(
-        "IMACTL_PROGRAMS = \"{}\"\n\
+        "IMACTL_PROGRAMS = \"{}\"\nHOST_WIC = \"{}\"\n\
          BBMASK = \"/oe-core/meta/recipes-(?!.*/linux-dummy) /meta-oe/meta-oe/ \
          /meta-integrity/recipes-support/imactl/ /meta-integrity/.*[.]bbappend$\"\n",
-        directory.join("programs").display()
+        directory.join("programs").display(),
+        checkout.wic.display()
     )
 }
 

@@ -11,7 +11,7 @@ PROVIDES += "\
     patch-replacement-native pigz-native pinentry-native pkgconfig-native pseudo-native python3-native \
     qemu-helper-native qemu-system-native quilt-native rpm-native shadow-native squashfs-tools-native \
     systemd-systemctl-native tar-replacement-native update-rc.d-native util-linux-native \
-    wic-tools-native xz-native zstd-native \
+    wic-native wic-tools-native xz-native zstd-native \
     virtual/fakeroot-native virtual/update-alternatives-native \
 "
 
@@ -30,7 +30,8 @@ for argument; do [ "$argument" = --short-circuit ] || arguments+=("$argument"); 
 exec /usr/bin/rpmbuild "${arguments[@]}"
 SCRIPT
     printf '#!/bin/sh\nexec /usr/bin/dnf --setopt=ignorearch=True "$@"\n' > ${D}${bindir}/dnf
-    chmod 0755 ${D}${bindir}/rpmbuild ${D}${bindir}/dnf
+    printf '#!/bin/sh\nexec ${HOST_WIC} "$@"\n' > ${D}${bindir}/wic
+    chmod 0755 ${D}${bindir}/rpmbuild ${D}${bindir}/dnf ${D}${bindir}/wic
     ln -s /usr/lib/rpm/rpmdeps ${D}${libdir}/rpm/rpmdeps
 }
 

@@ -76,6 +76,8 @@ pub(super) fn server_log(build: &Build, configuration: &str) -> Result<()> {
     build.variable("lab-image", "PN")?;
     no_passphrase(build, "").context("bitbake-getvar")?;
 
+    // a server that is there still would keep to the environment that it was started in
+    build.bitbake(&["--kill-server"])?;
     let mut passing = build.clone();
     passing.set_environment("BB_ENV_PASSTHROUGH_ADDITIONS", VARIABLE);
     let (succeeded, said) = passing.attempt("bitbake", &["-e"])?;

@@ -8,7 +8,7 @@ PROVIDES += "\
     cross-localedef-native dnf-native dosfstools-native dwarfsrcfiles-native e2fsprogs-native \
     elfutils-native erofs-utils-native expat-native f2fs-tools-native file-native gnupg-native gptfdisk-native gzip-native kmod-native ldconfig-native \
     libcap-native lz4-native makedevs-native mtools-native openssl-native opkg-utils-native parted-native \
-    patch-replacement-native pigz-native pinentry-native pkgconfig-native pseudo-native python3-native \
+    patch-replacement-native pigz-native pinentry-native pkgconf-native pkgconfig-native pseudo-native python3-native \
     qemu-helper-native qemu-system-native quilt-native rpm-native shadow-native squashfs-tools-native \
     systemd-systemctl-native tar-replacement-native update-rc.d-native util-linux-native \
     wic-native wic-tools-native xz-native zstd-native \

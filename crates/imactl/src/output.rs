@@ -109,12 +109,12 @@ impl Output {
 
     /// Prints a line for people, if they asked for that much. In JSON nothing. Whatever names
     /// are in it, it stays one line, and a terminal obeys no part of it but its colours.
-    pub(crate) fn line(&mut self, level: Level, line: &str) -> io::Result<()> {
-        let colors = if self.colored { Colors::Kept } else { Colors::None };
-        match self.json || level > self.level {
-            true => Ok(()),
-            false => writeln!(self.answer, "{}", Printable::painted(line, colors)),
+    pub(crate) fn line(&mut self, level: Level, line: impl fmt::Display) -> io::Result<()> {
+        if !self.shows(level) {
+            return Ok(());
         }
+        let colors = if self.colored { Colors::Kept } else { Colors::None };
+        writeln!(self.answer, "{}", Printable::painted(&line.to_string(), colors))
     }
 
     /// Prints a document that is the answer, as it is, however much is asked for.

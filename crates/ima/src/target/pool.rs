@@ -3,17 +3,36 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{sync_channel, SendError, SyncSender};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// Jobs of this size and more are taken first, so that no worker is left alone with one at
 /// the end.
 const LARGE: u64 = 1 << 20;
+/// A batch for jobs that are small files: handing them over one by one costs more than the
+/// work on them.
+pub(super) const FILES: usize = 64;
 /// The walk waits when so many jobs are queued: memory does not grow with the tree.
 const QUEUED: usize = 1 << 14;
+/// Results are not kept back for longer, be the batch done or not.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// A job, and its number in the walk's order.
+type Numbered<J> = (u64, J);
+
+/// Who does the work.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Workers {
+    /// Threads.
+    pub(super) jobs: NonZeroUsize,
+    /// How many jobs change hands at once, at most: 1 where the walk waits for what a job holds.
+    pub(super) batch: usize,
+}
 
 struct Queue<J> {
+    workers: Workers,
     state: Mutex<State<J>>,
     /// Something was queued, or the walk is over.
     ready: Condvar,
@@ -22,16 +41,16 @@ struct Queue<J> {
 }
 
 struct State<J> {
-    small: VecDeque<(u64, J)>,
+    small: VecDeque<Numbered<J>>,
     /// By size; the number makes the key unique.
     large: BTreeMap<(u64, u64), J>,
     done: bool,
 }
 
 impl<J> Queue<J> {
-    fn new() -> Self {
+    fn new(workers: Workers) -> Self {
         let state = State { small: VecDeque::new(), large: BTreeMap::new(), done: false };
-        Self { state: Mutex::new(state), ready: Condvar::new(), taken: Condvar::new() }
+        Self { workers, state: Mutex::new(state), ready: Condvar::new(), taken: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<J>> {
@@ -39,17 +58,20 @@ impl<J> Queue<J> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, number: u64, job: J, size: u64, stop: &AtomicBool) {
+    /// Queues jobs with their sizes, and leaves `jobs` empty.
+    fn push(&self, jobs: &mut Vec<(u64, Numbered<J>)>, stop: &AtomicBool) {
         let mut state = self.lock();
         while state.small.len() + state.large.len() >= QUEUED && !stop.load(Ordering::Relaxed) {
             state = self.taken.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        match size {
-            LARGE.. => drop(state.large.insert((size, number), job)),
-            _ => state.small.push_back((number, job)),
+        for (size, (number, job)) in jobs.drain(..) {
+            match size {
+                LARGE.. => drop(state.large.insert((size, number), job)),
+                _ => state.small.push_back((number, job)),
+            }
         }
         drop(state);
-        self.ready.notify_one();
+        self.ready.notify_all();
     }
 
     fn finish(&self) {
@@ -58,62 +80,66 @@ impl<J> Queue<J> {
         self.taken.notify_all();
     }
 
-    /// The largest job, or the oldest small one; `None` when the walk is over.
-    fn pop(&self) -> Option<(u64, J)> {
+    /// Takes the largest job, or some of the oldest small ones: fewer as the queue runs dry,
+    /// so that the workers end together. None when the walk is over.
+    fn take(&self, jobs: &mut Vec<Numbered<J>>) {
         let mut state = self.lock();
         loop {
-            let large = state.large.pop_last().map(|((_, number), job)| (number, job));
-            if let Some(job) = large.or_else(|| state.small.pop_front()) {
-                drop(state);
-                self.taken.notify_one();
-                return Some(job);
+            if let Some(((_, number), job)) = state.large.pop_last() {
+                jobs.push((number, job));
+            } else {
+                let Workers { jobs: threads, batch } = self.workers;
+                let share = (state.small.len() / (2 * threads.get())).clamp(1, batch);
+                let share = share.min(state.small.len());
+                jobs.extend(state.small.drain(..share));
             }
-            if state.done {
-                return None;
+            if !jobs.is_empty() || state.done {
+                break;
             }
             state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        drop(state);
+        self.taken.notify_one();
     }
 }
 
-/// Runs `produce` in one thread and `jobs` workers beside it. Results reach `consume`, in
-/// the caller's thread, in the order in which their jobs were produced. An error of
-/// `consume` sets `stop`, and is returned when the workers have ended.
+/// Runs `produce` in one thread and workers beside it. Results reach `consume`, in the
+/// caller's thread, in the order in which their jobs were produced. An error of `consume`
+/// sets `stop`, and is returned when the workers have ended.
 pub(super) fn run<J: Send, R: Send, E, W: FnMut(J) -> R>(
-    jobs: NonZeroUsize,
+    workers: Workers,
     stop: &AtomicBool,
     produce: impl FnOnce(&mut dyn FnMut(J, u64)) + Send,
     start: impl Fn() -> W + Sync,
     consume: &mut dyn FnMut(R) -> Result<(), E>,
 ) -> Result<(), E> {
-    let queue = Queue::new();
+    let queue = Queue::new(workers);
     let (queue, start) = (&queue, &start);
     thread::scope(|scope| {
         scope.spawn(move || {
             let mut number = 0;
+            let mut found = Vec::with_capacity(workers.batch);
             produce(&mut |job, size| {
-                queue.push(number, job, size, stop);
+                found.push((size, (number, job)));
                 number += 1;
-            });
-            queue.finish();
-        });
-        let (sender, results) = sync_channel(QUEUED);
-        for _ in 0..jobs.get() {
-            let sender = sender.clone();
-            scope.spawn(move || {
-                let mut worker = start();
-                while let Some((number, job)) = queue.pop() {
-                    if stop.load(Ordering::Relaxed) || sender.send((number, worker(job))).is_err() {
-                        return;
-                    }
+                if found.len() >= workers.batch {
+                    queue.push(&mut found, stop);
                 }
             });
+            queue.push(&mut found, stop);
+            queue.finish();
+        });
+        let (sender, results) = sync_channel(QUEUED / workers.batch);
+        for _ in 0..workers.jobs.get() {
+            let sender = sender.clone();
+            // the channel closes when nobody wants results any more
+            scope.spawn(move || drop(work(queue, start(), stop, &sender)));
         }
         drop(sender);
         let mut waiting = BTreeMap::new();
         let mut next = 0;
-        for (number, result) in results {
-            waiting.insert(number, result);
+        for done in results {
+            waiting.extend(done);
             while let Some(result) = waiting.remove(&next) {
                 next += 1;
                 if let Err(error) = consume(result) {
@@ -127,17 +153,50 @@ pub(super) fn run<J: Send, R: Send, E, W: FnMut(J) -> R>(
     })
 }
 
+/// Works until there is nothing left to do, and sends what came of it in batches.
+fn work<J, R>(
+    queue: &Queue<J>,
+    mut worker: impl FnMut(J) -> R,
+    stop: &AtomicBool,
+    results: &SyncSender<Vec<Numbered<R>>>,
+) -> Result<(), SendError<Vec<Numbered<R>>>> {
+    let mut taken = Vec::with_capacity(queue.workers.batch);
+    loop {
+        queue.take(&mut taken);
+        if taken.is_empty() {
+            return Ok(());
+        }
+        let mut done = Vec::with_capacity(taken.len());
+        let mut since = Instant::now();
+        for (number, job) in taken.drain(..) {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            done.push((number, worker(job)));
+            if since.elapsed() > PATIENCE {
+                results.send(std::mem::take(&mut done))?;
+                since = Instant::now();
+            }
+        }
+        results.send(done)?;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;
 
     use super::*;
 
-    fn numbers(jobs: usize, count: u64) -> Vec<u64> {
+    fn workers(jobs: usize, batch: usize) -> Workers {
+        Workers { jobs: NonZeroUsize::new(jobs).unwrap(), batch }
+    }
+
+    fn numbers(workers: Workers, count: u64) -> Vec<u64> {
         let mut results = Vec::new();
         let stop = AtomicBool::new(false);
         run(
-            NonZeroUsize::new(jobs).unwrap(),
+            workers,
             &stop,
             |push| (0..count).for_each(|n| push(n, if n % 7 == 0 { LARGE + n } else { n })),
             || |n: u64| n * 2,
@@ -153,8 +212,11 @@ mod tests {
     #[test]
     fn results_come_in_the_order_of_the_jobs() {
         let count = 3 * QUEUED as u64;
-        for jobs in [1, 4] {
-            assert_eq!(numbers(jobs, count), (0..count).map(|n| n * 2).collect::<Vec<_>>());
+        for (jobs, batch) in [(1, 1), (1, FILES), (4, 1), (4, FILES)] {
+            assert_eq!(
+                numbers(workers(jobs, batch), count),
+                (0..count).map(|n| n * 2).collect::<Vec<_>>()
+            );
         }
     }
 
@@ -162,7 +224,7 @@ mod tests {
     fn an_error_of_the_consumer_ends_the_run() {
         let stop = AtomicBool::new(false);
         let result = run(
-            NonZeroUsize::new(2).unwrap(),
+            workers(2, FILES),
             &stop,
             |push| (0..10 * QUEUED as u64).for_each(|n| push(n, n)),
             || |n: u64| n,

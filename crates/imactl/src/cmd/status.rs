@@ -75,7 +75,7 @@ impl StatusArgs {
         let status = Machine::here().status();
         output.json(&json(&status))?;
         for (field, value) in lines(&status, output) {
-            output.line(Level::Normal, &format!("{field:<14} {value}"))?;
+            output.line(Level::Normal, format_args!("{field:<14} {value}"))?;
         }
         Ok(if status.ima == Ima::Present { Outcome::Good } else { Outcome::Finding })
     }

@@ -114,12 +114,17 @@ impl Image {
                 Ok(Some((found, outcome)))
             }
         };
-        pool::run(self.jobs, &stop, produce, start, &mut |result: Result<_, ImageError>| {
-            match result? {
+        let workers = pool::Workers { jobs: self.jobs, batch: pool::FILES };
+        pool::run(
+            workers,
+            &stop,
+            produce,
+            start,
+            &mut |result: Result<_, ImageError>| match result? {
                 Some((found, outcome)) => sink(found, outcome),
                 None => Ok(()),
-            }
-        })
+            },
+        )
     }
 }
 

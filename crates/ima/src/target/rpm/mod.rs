@@ -204,7 +204,8 @@ impl Packages {
                 report
             }
         };
-        pool::run(self.jobs, &stop, produce, start, sink)
+        let workers = pool::Workers { jobs: self.jobs, batch: 1 };
+        pool::run(workers, &stop, produce, start, sink)
     }
 }
 

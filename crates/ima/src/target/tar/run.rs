@@ -119,7 +119,9 @@ pub(super) fn run<O: Operation>(
         let mut worker = operation.worker();
         move |(piece, permit)| deal_with(operation, &mut worker, piece, permit)
     };
-    pool::run(jobs, &stop, produce, start, &mut |done| {
+    // what a piece holds is given back when it is written
+    let workers = pool::Workers { jobs, batch: 1 };
+    pool::run(workers, &stop, produce, start, &mut |done| {
         let written = done.and_then(|done| write(done, &mut output, progress, sink));
         if written.is_err() {
             stop.store(true, Ordering::Relaxed);

@@ -134,6 +134,7 @@ impl Tree {
                 report
             }
         };
-        pool::run(self.jobs, &stop, produce, start, &mut |report| report.map_or(Ok(()), &mut *sink))
+        let workers = pool::Workers { jobs: self.jobs, batch: pool::FILES };
+        pool::run(workers, &stop, produce, start, &mut |report| report.map_or(Ok(()), &mut *sink))
     }
 }

@@ -51,7 +51,7 @@ impl Reporter {
             true => output.json(&JsonFile { kind: "file", path: name.into(), result }),
             false => {
                 let level = if self.dry_run { Level::Normal } else { Level::Verbose };
-                output.line(level, &format!("{result:<11} {name}"))
+                output.line(level, format_args!("{result:<11} {name}"))
             }
         });
     }

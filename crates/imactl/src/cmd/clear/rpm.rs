@@ -70,7 +70,7 @@ fn run(args: &ClearArgs, output: &mut Output) -> Result<Outcome> {
             }
             false => {
                 let level = if dry_run { Level::Normal } else { Level::Verbose };
-                output.line(level, &format!("{result:<11} {}", report.path.display()))
+                output.line(level, format_args!("{result:<11} {}", report.path.display()))
             }
         });
         Ok(())

@@ -95,9 +95,9 @@ impl Reporter {
         };
         let level = if is_finding(inspection) { Level::Quiet } else { Level::Normal };
         let text = output.paint(style, &describe(inspection));
-        output.line(level, &format!("{name}: {text}"))?;
+        output.line(level, format_args!("{name}: {text}"))?;
         match raw {
-            Some(raw) => output.line(level, &format!("    {raw}")),
+            Some(raw) => output.line(level, format_args!("    {raw}")),
             None => Ok(()),
         }
     }

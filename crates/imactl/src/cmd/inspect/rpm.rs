@@ -83,9 +83,9 @@ fn print(path: &Path, found: &Inspection, raw: bool, output: &mut Output) -> io:
     for file in &found.files {
         let (style, level, text) = describe(file);
         let text = output.paint(style, &text);
-        output.line(level, &format!("{}: {text}", inside(path, &file.path)))?;
+        output.line(level, format_args!("{}: {text}", inside(path, &file.path)))?;
         if let Some(value) = file.value.as_deref().filter(|_| raw) {
-            output.line(level, &format!("    {}", Hex(value)))?;
+            output.line(level, format_args!("    {}", Hex(value)))?;
         }
     }
     let mut keys = BTreeMap::new();
@@ -105,7 +105,7 @@ fn print(path: &Path, found: &Inspection, raw: bool, output: &mut Output) -> io:
     };
     output.line(
         Level::Normal,
-        &format!(
+        format_args!(
             "{}: {}, format {}{source}, {} with {} digests, {signed}; signature header of {} \
              bytes, {} of them reserved",
             path.display(),

@@ -112,7 +112,7 @@ fn print_certificate(path: &Path, certificate: &Certificate, output: &mut Output
         ("serial", certificate.serial()),
         ("SHA-256", fingerprint),
     ] {
-        output.line(Level::Normal, &format!("    {field:<14} {value}"))?;
+        output.line(Level::Normal, format_args!("    {field:<14} {value}"))?;
     }
     Ok(())
 }
@@ -204,8 +204,8 @@ fn print_finding(finding: &Finding, output: &mut Output) -> Result<()> {
         Severity::Note => (Style::Dim, Level::Normal),
     };
     let word = output.paint(style, &format!("{}[{name}]", severity.name()));
-    output.line(level, &format!("{word} {}: {message}", path.display()))?;
-    output.line(level, &format!("    {} {hint}", output.paint(Style::Dim, "hint:")))?;
+    output.line(level, format_args!("{word} {}: {message}", path.display()))?;
+    output.line(level, format_args!("    {} {hint}", output.paint(Style::Dim, "hint:")))?;
     Ok(())
 }
 

@@ -133,7 +133,7 @@ fn print_key(
         (None, Kept::Closed) => state.to_owned(),
         (None, _) => format!("its public half is not there, {state}"),
     };
-    output.line(Level::Normal, &format!("    private key    {shown}"))?;
+    output.line(Level::Normal, format_args!("    private key    {shown}"))?;
     if let (Kept::Token { .. }, Some(key_id)) = (kept, &default_key_id) {
         let line = format!("    key id         {key_id}, unless a certificate says otherwise");
         output.line(Level::Normal, &line)?;

@@ -134,17 +134,17 @@ fn tell(found: &Difference, before: &Loaded, after: &Loaded, output: &mut Output
     }
     let funcs: Vec<_> = found.funcs.iter().map(|func| func.name()).collect();
     let head = format!("{} at {}", found.kind.action(), funcs.join(", "));
-    output.line(Level::Quiet, &output.paint(Style::Bold, &head))?;
+    output.line(Level::Quiet, output.paint(Style::Bold, &head))?;
     for (index, (sign, style)) in [("-", Style::Bad), ("+", Style::Good)].into_iter().enumerate() {
         let by = match &rules[index] {
             Some((place, _, text)) => format!("  ({place}: {text})"),
             None => String::from("  (no rule)"),
         };
         let line = output.paint(style, &format!("{sign} {}", effects[index]));
-        output.line(Level::Quiet, &format!("{line}{}", output.paint(Style::Dim, &by)))?;
+        output.line(Level::Quiet, format_args!("{line}{}", output.paint(Style::Dim, &by)))?;
     }
     for witness in &found.witnesses {
-        output.line(Level::Quiet, &format!("  {}", describe(witness)))?;
+        output.line(Level::Quiet, format_args!("  {}", describe(witness)))?;
     }
     Ok(output.line(Level::Quiet, "")?)
 }

@@ -60,17 +60,17 @@ impl ExplainArgs {
                 meaning: &rule.meaning,
             })?;
             let place = output.paint(Style::Dim, &format!("{}:", loaded.place(number)));
-            output.line(Level::Normal, &format!("{place} {}", rule.rule))?;
-            output.line(Level::Normal, &format!("    {}", rule.meaning))?;
+            output.line(Level::Normal, format_args!("{place} {}", rule.rule))?;
+            output.line(Level::Normal, format_args!("    {}", rule.meaning))?;
             output.line(Level::Normal, "")?;
         }
         for topic in &explanation.whole {
             let (title, statements) = (topic.title, &topic.statements);
             output.json(&JsonTopic { kind: "topic", title, statements })?;
             let title = output.paint(Style::Bold, title);
-            output.line(Level::Normal, &format!("{title}:"))?;
+            output.line(Level::Normal, format_args!("{title}:"))?;
             for statement in statements {
-                output.line(Level::Normal, &format!("  - {statement}"))?;
+                output.line(Level::Normal, format_args!("  - {statement}"))?;
             }
         }
         Ok(Outcome::Good)

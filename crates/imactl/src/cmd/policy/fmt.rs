@@ -72,7 +72,7 @@ impl FmtArgs {
         if self.in_place {
             if changed {
                 replace(file, &formatted).with_context(|| text.name.clone())?;
-                output.line(Level::Normal, &format!("{}: formatted", text.name))?;
+                output.line(Level::Normal, format_args!("{}: formatted", text.name))?;
             }
         } else {
             output.text(&formatted)?;

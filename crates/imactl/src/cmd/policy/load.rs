@@ -44,7 +44,7 @@ impl LoadArgs {
             }
         }
         load_policy(&Machine::here(), &self.file)?;
-        output.line(Level::Normal, &format!("{}: loaded", self.file.display()))?;
+        output.line(Level::Normal, format_args!("{}: loaded", self.file.display()))?;
         Ok(Outcome::Good)
     }
 }

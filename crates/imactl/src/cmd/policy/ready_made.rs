@@ -55,7 +55,7 @@ impl BuiltinArgs {
             None => {
                 for builtin in Builtin::ALL {
                     let what = what_for(*builtin);
-                    output.line(Level::Normal, &format!("{builtin:<14} {what}"))?;
+                    output.line(Level::Normal, format_args!("{builtin:<14} {what}"))?;
                 }
             }
         }

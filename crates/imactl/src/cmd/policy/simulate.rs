@@ -161,7 +161,7 @@ fn tell(
     if output.is_json() {
         return Ok(output.json(&json(event, told, &decision, loaded))?);
     }
-    output.line(Level::Normal, &output.paint(Style::Bold, &describe(event)))?;
+    output.line(Level::Normal, output.paint(Style::Bold, &describe(event)))?;
     for kind in Kind::ALL {
         let choice = decision.choice(kind);
         let style = if choice.does() { Style::Good } else { Style::Dim };
@@ -187,7 +187,7 @@ fn tell(
                 }
                 Kind::Audit | Kind::Hash => continue,
             };
-            output.line(Level::Normal, &format!("            {details}"))?;
+            output.line(Level::Normal, format_args!("            {details}"))?;
         }
     }
     for rule in &decision.undetermined {
@@ -196,7 +196,7 @@ fn tell(
     }
     if let Some(told) = told {
         let word = output.paint(told.style, told.verdict);
-        output.line(Level::Normal, &format!("  verdict   {word}{}", told.reason()))?;
+        output.line(Level::Normal, format_args!("  verdict   {word}{}", told.reason()))?;
     }
     Ok(())
 }

@@ -101,7 +101,7 @@ pub(super) fn tell(
     }
     if let Some(fault) = &report.cache {
         let line = format!("\n{CACHE}: {}", cache_fault(fault));
-        output.line(Level::Normal, &output.paint(Style::Warning, &line))?;
+        output.line(Level::Normal, output.paint(Style::Warning, &line))?;
     }
     init(told, details, output)?;
     not_known(told, output)
@@ -147,7 +147,7 @@ fn table(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
     let refused = told.report.files.iter().filter(to_users).count() as u64;
     if refused > 0 {
         let line = format!("  {} refused to ordinary users alone", count(refused, "file"));
-        output.line(Level::Quiet, &output.paint(Style::Bad, &line))?;
+        output.line(Level::Quiet, output.paint(Style::Bad, &line))?;
     }
     Ok(())
 }
@@ -220,7 +220,7 @@ fn groups(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
         let total: usize = places.values().map(Vec::len).sum();
         let head = output.paint(style, &reason);
         output.line(level, "")?;
-        output.line(level, &format!("{head} ({})", number(total)))?;
+        output.line(level, format_args!("{head} ({})", number(total)))?;
         let mut places: Vec<_> = places.into_iter().collect();
         // the fullest first, then by name
         places.sort_by_key(|(_, members)| std::cmp::Reverse(members.len()));
@@ -229,8 +229,10 @@ fn groups(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
             let names: Vec<_> = members.iter().take(NAMES).map(String::as_str).collect();
             let more = if members.len() > NAMES { ", ..." } else { "" };
             let some = number(members.len());
-            output
-                .line(level, &format!("  {place:<width$} {some:>7}  {}{more}", names.join(", ")))?;
+            output.line(
+                level,
+                format_args!("  {place:<width$} {some:>7}  {}{more}", names.join(", ")),
+            )?;
         }
         if places.len() > SHOWN {
             let line = format!("  and {} more places; --details names all", places.len() - SHOWN);
@@ -368,7 +370,7 @@ fn init(told: &Told<'_>, details: bool, output: &mut Output) -> io::Result<()> {
              machine starts from it",
             tried.join(", ")
         );
-        return output.line(Level::Quiet, &output.paint(Style::Bad, &line));
+        return output.line(Level::Quiet, output.paint(Style::Bad, &line));
     }
     for attempt in report.init.iter().filter(|attempt| attempt.end != AttemptEnd::Absent) {
         let file = attempt.file.as_ref();
@@ -377,13 +379,13 @@ fn init(told: &Told<'_>, details: bool, output: &mut Output) -> io::Result<()> {
         let (level, style) =
             if runs { (Level::Normal, Style::Good) } else { (Level::Quiet, Style::Bad) };
         let line = format!("init: {}{file}: {}", attempt.path.display(), attempted(attempt));
-        output.line(level, &output.paint(style, &line))?;
+        output.line(level, output.paint(style, &line))?;
     }
     if report.reaches_init() == Some(false) {
         let because = report.init.iter().find(|attempt| attempt.end != AttemptEnd::Absent);
         let because = because.map(because_of).unwrap_or_default();
         let line = format!("the machine will not reach init because {because}");
-        return output.line(Level::Quiet, &output.paint(Style::Bad, &line));
+        return output.line(Level::Quiet, output.paint(Style::Bad, &line));
     }
     let good = report.steps.iter().filter(|step| step.problem.is_none()).count() as u64;
     if good > 0 {
@@ -488,5 +490,5 @@ fn not_known(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
             .to_owned(),
     );
     output.line(Level::Normal, "")?;
-    lines.iter().try_for_each(|line| output.line(Level::Normal, &output.paint(Style::Dim, line)))
+    lines.iter().try_for_each(|line| output.line(Level::Normal, output.paint(Style::Dim, line)))
 }

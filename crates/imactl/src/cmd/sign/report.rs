@@ -70,7 +70,7 @@ impl Reporter {
             }
             false => {
                 let level = if self.dry_run { Level::Normal } else { Level::Verbose };
-                output.line(level, &format!("{result:<10} {name}"))
+                output.line(level, format_args!("{result:<10} {name}"))
             }
         });
     }

@@ -78,7 +78,7 @@ impl SignArgs {
 fn run(args: &SignArgs, output: &mut Output) -> Result<Outcome> {
     let packages = args.kind.packages(&args.files.tree)?;
     let signer = args.files.signer.resolve(output)?;
-    output.line(Level::Verbose, &format!("signing with {}", describe(&signer)))?;
+    output.line(Level::Verbose, format_args!("signing with {}", describe(&signer)))?;
     let dry_run = args.files.dry_run;
     let options = SignOptions {
         signer: &signer,
@@ -132,7 +132,10 @@ fn run(args: &SignArgs, output: &mut Output) -> Result<Outcome> {
                 let level = if dry_run { Level::Normal } else { Level::Verbose };
                 let files = count(signed.files, "file");
                 let path = report.path.display();
-                output.line(level, &format!("{result:<10} {path} ({files}, {})", signed.algorithm))
+                output.line(
+                    level,
+                    format_args!("{result:<10} {path} ({files}, {})", signed.algorithm),
+                )
             }
         });
         Ok(())

@@ -88,7 +88,7 @@ impl SignTreeArgs {
         }
         let signer = self.signer.resolve(output)?;
         let what = format!("{} over {}", describe(&signer), self.hash());
-        output.line(Level::Verbose, &format!("signing with {what}"))?;
+        output.line(Level::Verbose, format_args!("signing with {what}"))?;
         let labeler = Labeler::Signature(&signer);
         labeler.check(self.hash())?;
         tell(caveat::of_key(signer.public_key().key_type()), output);

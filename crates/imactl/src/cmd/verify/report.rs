@@ -112,7 +112,10 @@ fn print(name: Name<'_>, size: u64, verdict: &Verdict, output: &mut Output) -> i
         true => (Level::Normal, Style::Good),
         false => (Level::Quiet, Style::Bad),
     };
+    if !output.shows(level) {
+        return Ok(());
+    }
     let word = output.paint(style, &format!("{word:<22}"));
     let detail = output.paint(Style::Dim, &format!("({verdict})"));
-    output.line(level, &format!("{word} {name} {detail}"))
+    output.line(level, format_args!("{word} {name} {detail}"))
 }

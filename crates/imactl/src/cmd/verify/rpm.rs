@@ -192,7 +192,7 @@ fn line(output: &mut Output, level: Level, word: &str, text: &str, detail: &str)
     let style = if word == "valid" { Style::Good } else { Style::Bad };
     let word = output.paint(style, &format!("{word:<22}"));
     let detail = output.paint(Style::Dim, &format!("({detail})"));
-    output.line(level, &format!("{word} {text} {detail}"))
+    output.line(level, format_args!("{word} {text} {detail}"))
 }
 
 fn print_json(path: &Path, found: &Verification, output: &mut Output) -> io::Result<()> {

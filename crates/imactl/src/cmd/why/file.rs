@@ -291,8 +291,10 @@ impl Told<'_> {
             output.line(Level::Normal, line.trim_end())?;
         }
         for (field, text) in self.remarks(asked) {
-            output
-                .line(Level::Quiet, &format!("  {:<9}{text}", output.paint(Style::Bold, field)))?;
+            output.line(
+                Level::Quiet,
+                format_args!("  {:<9}{text}", output.paint(Style::Bold, field)),
+            )?;
         }
         Ok(())
     }

@@ -341,6 +341,6 @@ fn times_of(times: u64) -> String {
 }
 
 fn reasons(why: &str, mend: &str, output: &mut Output) -> io::Result<()> {
-    output.line(Level::Quiet, &format!("  why   {why}"))?;
-    output.line(Level::Quiet, &format!("  mend  {mend}"))
+    output.line(Level::Quiet, format_args!("  why   {why}"))?;
+    output.line(Level::Quiet, format_args!("  mend  {mend}"))
 }

@@ -1,0 +1,7 @@
+//! Keys in tokens.
+
+mod device;
+mod misbehaving;
+mod signing;
+#[path = "../support/mod.rs"]
+mod support;

@@ -11,6 +11,7 @@ mod boot_policies;
 mod boot_roots;
 mod boot_step;
 mod hash_algorithms;
+mod kexec;
 mod key_algorithms;
 mod limits;
 mod machines;

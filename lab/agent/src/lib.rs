@@ -156,6 +156,15 @@ pub enum Action {
         /// Its parameters.
         parameters: String,
     },
+    /// `kexec_file_load`: makes a kernel ready to be started in this one's place.
+    LoadKernel {
+        /// Its bzImage.
+        path: String,
+        /// Its initramfs, if it gets one.
+        initramfs: Option<String>,
+    },
+    /// `kexec_load` of no segments, which forgets what was loaded.
+    ForgetKernel,
     /// `delete_module`.
     UnloadModule {
         /// The module's name.

@@ -128,9 +128,14 @@ impl Kernel {
         self.variant
     }
 
-    /// Where it is kept: `vmlinux`, `System.map`, `config`, `modules/`, `sign-file`.
+    /// Where it is kept: `vmlinux`, `bzImage`, `System.map`, `config`, `modules/`, `sign-file`.
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// The image of it that boot loaders take, and kexec.
+    pub fn image(&self) -> PathBuf {
+        self.directory.join("bzImage")
     }
 
     /// A module by its name; it carries no signature.

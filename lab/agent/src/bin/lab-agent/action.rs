@@ -4,6 +4,7 @@
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{self as unix, MetadataExt, PermissionsExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
@@ -59,6 +60,8 @@ pub(crate) fn perform(action: &Action, credentials: Option<&Credentials>) -> Out
             done("umount", target, unmounted.map_err(Into::into))
         }
         Action::LoadModule { path, parameters } => load_module(path, parameters),
+        Action::LoadKernel { path, initramfs } => load_kernel(path, initramfs.as_deref()),
+        Action::ForgetKernel => done("kexec_load", "nothing", forget_kernel()),
         Action::UnloadModule { name } => {
             let unloaded = rustix::system::delete_module(&c_string(name)?, libc::O_NONBLOCK);
             done("delete_module", name, unloaded.map_err(Into::into))
@@ -219,6 +222,43 @@ fn load_module(path: &str, parameters: &str) -> Outcome {
     done("finit_module", path, loaded.map_err(Into::into))
 }
 
+fn load_kernel(path: &str, initramfs: Option<&str>) -> Outcome {
+    const NO_INITRAMFS: libc::c_ulong = 4;
+    let kernel = call("open", path, File::open(path))?;
+    let initramfs = initramfs.map(|path| call("open", path, File::open(path))).transpose()?;
+    let (initramfs, flags) = match &initramfs {
+        Some(file) => (file.as_raw_fd(), 0),
+        None => (-1, NO_INITRAMFS),
+    };
+    let command_line = c_string("panic=-1")?;
+    // SAFETY: descriptors that are open, and a string with its length, the NUL included.
+    let loaded = unsafe {
+        libc::syscall(
+            libc::SYS_kexec_file_load,
+            kernel.as_raw_fd(),
+            initramfs,
+            command_line.as_bytes_with_nul().len(),
+            command_line.as_ptr(),
+            flags,
+        )
+    };
+    done("kexec_file_load", path, result_of(loaded))
+}
+
+fn forget_kernel() -> io::Result<()> {
+    // SAFETY: no segments, so that there is nothing to point at.
+    result_of(unsafe {
+        libc::syscall(libc::SYS_kexec_load, 0, 0, std::ptr::null::<libc::c_void>(), 0)
+    })
+}
+
+fn result_of(returned: libc::c_long) -> io::Result<()> {
+    match returned {
+        0.. => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// The module loads what is written to one file and gives its content at the other.
 fn request_firmware(name: &str) -> Outcome {
     let mut trigger =
@@ -282,7 +322,7 @@ fn add_key(keyring: &str, certificate: &[u8]) -> io::Result<()> {
         .and_then(|serial| i32::from_str_radix(serial, 16).ok())
         .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOKEY))?;
     // SAFETY: strings that end in NUL, and a buffer with its length.
-    let added = unsafe {
+    result_of(unsafe {
         libc::syscall(
             libc::SYS_add_key,
             b"asymmetric\0".as_ptr(),
@@ -291,11 +331,7 @@ fn add_key(keyring: &str, certificate: &[u8]) -> io::Result<()> {
             certificate.len(),
             serial,
         )
-    };
-    if added < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
+    })
 }
 
 fn console(argv: &[String]) -> Outcome {

@@ -32,6 +32,7 @@ impl Checkout {
             ensure!(path.exists(), "{} is not there", path.display());
         }
         let wic = all.join(super::SERIES[0]).join("oe-core/scripts/wic");
+        ensure!(wic.exists(), "{} is not there", wic.display());
         Ok(Self { series: series.to_owned(), directory, wic })
     }
 

@@ -339,7 +339,10 @@ fn into_another_directory_the_originals_stay() {
     let signed = out.join(package.file_name().unwrap());
     assert_signed(&signed, &keys);
     // two of one name would overwrite each other
-    let clash = run(args!["sign", "--output-dir", out, "--keys", keys, package, signed]).exits(2);
+    let namesake = directory.path().join("elsewhere").join(package.file_name().unwrap());
+    fs::create_dir(namesake.parent().unwrap()).unwrap();
+    fs::copy(&package, &namesake).unwrap();
+    let clash = run(args!["sign", "--output-dir", out, "--keys", keys, package, namesake]).exits(2);
     assert!(clash.stderr.contains("another package of this run"), "{}", clash.stderr);
 }
 

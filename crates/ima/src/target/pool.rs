@@ -64,6 +64,7 @@ impl<J> Queue<J> {
         while state.small.len() + state.large.len() >= QUEUED && !stop.load(Ordering::Relaxed) {
             state = self.taken.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        let count = jobs.len();
         for (size, (number, job)) in jobs.drain(..) {
             match size {
                 LARGE.. => drop(state.large.insert((size, number), job)),
@@ -71,7 +72,10 @@ impl<J> Queue<J> {
             }
         }
         drop(state);
-        self.ready.notify_all();
+        match count {
+            1 => self.ready.notify_one(),
+            _ => self.ready.notify_all(),
+        }
     }
 
     fn finish(&self) {

@@ -72,6 +72,11 @@ fn a_path_that_is_given_twice_is_dealt_with_once() {
     signed(&["a", "./a", "b"], 2);
     signed(&["", ""], 2);
     signed(&["a", ""], 2);
+    signed(&["", "b"], 2);
+    // as of find without -type f
+    write_tree(&root, &[("deep/c", b"c"), ("deep/er/d", b"d")]);
+    signed(&["", "a", "b", "deep", "deep/c", "deep/er", "deep/er/d"], 4);
+    signed(&["deep/er", "deep", ""], 4);
 }
 
 #[test]

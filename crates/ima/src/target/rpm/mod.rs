@@ -12,7 +12,6 @@ mod sign;
 mod verify;
 mod write;
 
-use std::collections::HashSet;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -154,7 +153,8 @@ impl Packages {
     ) -> io::Result<()> {
         let stop = AtomicBool::new(false);
         let produce = |queue: &mut dyn FnMut(Job, u64)| {
-            let mut seen = HashSet::new();
+            // what is named has to be a package, whatever it is found below besides
+            let mut seen = tree::Seen::new(false);
             for root in &self.roots {
                 let is_directory =
                     std::fs::symlink_metadata(root).is_ok_and(|found| found.is_dir());

@@ -12,7 +12,6 @@ mod sign;
 mod verify;
 mod walk;
 
-use std::collections::HashSet;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -25,7 +24,7 @@ pub use inspect::{inspect, Fit, Inspection};
 pub use select::{Only, Selection, SelectionError};
 pub use sign::{sign, SignMode, SignOptions, Signed};
 pub use verify::{verify, VerifyOptions};
-pub(in crate::target) use walk::{walk, Found};
+pub(in crate::target) use walk::{walk, Found, Seen};
 pub use walk::{Candidate, WalkError};
 
 use super::{pool, Progress};
@@ -99,7 +98,7 @@ impl Tree {
     ) -> io::Result<()> {
         let stop = AtomicBool::new(false);
         let produce = |queue: &mut dyn FnMut(Found, u64)| {
-            let mut seen = HashSet::new();
+            let mut seen = Seen::new(self.roots.len() > 1);
             for root in &self.roots {
                 walk(root, &self.selection, &mut seen, &mut |found| {
                     let size = match &found {

@@ -1,7 +1,7 @@
 //! Finds the files below a root.
 
 use std::collections::HashSet;
-use std::fs::FileType;
+use std::fs::{FileType, Metadata};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -49,13 +49,42 @@ pub(in crate::target) enum Found {
     LeftOut(PathBuf),
 }
 
+/// What was found before, by device and inode.
+pub(in crate::target) struct Seen {
+    inodes: HashSet<(u64, u64)>,
+    again: bool,
+}
+
+impl Seen {
+    /// Nothing yet. Where the same files may be come upon `again`, below another root, all that
+    /// is found is remembered.
+    pub(in crate::target) fn new(again: bool) -> Self {
+        Self { inodes: HashSet::new(), again }
+    }
+
+    /// Whether a root is not one, nor below one, that was walked before. What cannot be looked
+    /// at is told where it is opened.
+    fn is_first_root(&mut self, root: &DirEntry) -> bool {
+        root.metadata().map_or(true, |found| self.inodes.insert((found.dev(), found.ino())))
+    }
+
+    /// Whether a file below a root was not found before.
+    fn is_first(&mut self, file: &Metadata) -> bool {
+        let inode = (file.dev(), file.ino());
+        match self.again || file.nlink() > 1 {
+            true => self.inodes.insert(inode),
+            false => !self.inodes.contains(&inode),
+        }
+    }
+}
+
 /// Walks `root` depth first, directories sorted by name; symbolic links are not followed. A
-/// file with several names is found once, and so is a root that is given twice, `seen`
-/// remembering them. `found` returns whether to go on.
+/// file with several names, or below several roots, is found once; `seen` remembers. `found`
+/// returns whether to go on.
 pub(in crate::target) fn walk(
     root: &Path,
     selection: &Selection,
-    seen: &mut HashSet<(u64, u64)>,
+    seen: &mut Seen,
     found: &mut dyn FnMut(Found) -> bool,
 ) {
     let mut entries = WalkDir::new(root)
@@ -67,7 +96,7 @@ pub(in crate::target) fn walk(
         .filter_entry(|entry| entry.depth() == 0 || !selection.excludes(below(root, entry)));
     while let Some(entry) = entries.next() {
         let found_one = match entry {
-            Ok(entry) if entry.depth() == 0 && !is_first(&entry, seen) => return,
+            Ok(entry) if entry.depth() == 0 && !seen.is_first_root(&entry) => return,
             Ok(entry) if is_left_over(&entry) => {
                 if entry.file_type().is_dir() {
                     entries.skip_current_dir();
@@ -93,11 +122,6 @@ fn below<'a>(root: &Path, entry: &'a DirEntry) -> &'a Path {
     entry.path().strip_prefix(root).unwrap_or(entry.path())
 }
 
-/// Whether a root was not given before. What cannot be looked at is told where it is opened.
-fn is_first(root: &DirEntry, seen: &mut HashSet<(u64, u64)>) -> bool {
-    root.metadata().map_or(true, |metadata| seen.insert((metadata.dev(), metadata.ino())))
-}
-
 /// Whether a run that was cut short has left it. What was named is dealt with as it is.
 fn is_left_over(entry: &DirEntry) -> bool {
     let file_type = entry.file_type();
@@ -106,12 +130,7 @@ fn is_left_over(entry: &DirEntry) -> bool {
             || file_type.is_dir() && is_store_temporary(entry.path()))
 }
 
-fn look_at(
-    root: &Path,
-    entry: DirEntry,
-    selection: &Selection,
-    seen: &mut HashSet<(u64, u64)>,
-) -> Option<Found> {
+fn look_at(root: &Path, entry: DirEntry, selection: &Selection, seen: &mut Seen) -> Option<Found> {
     let file_type = entry.file_type();
     if !file_type.is_file() {
         // below a root other kinds are passed over; a root was asked for by name
@@ -128,16 +147,11 @@ fn look_at(
             return Some(Found::Failed(entry.into_path(), WalkError::Read(error)));
         }
     };
-    let (dev, ino) = (metadata.dev(), metadata.ino());
     let named = entry.depth() == 0;
-    let known = match metadata.nlink() {
-        // what is held against further names only
-        1 => seen.contains(&(dev, ino)),
-        _ => !seen.insert((dev, ino)),
-    };
-    if known && !named {
+    if !named && !seen.is_first(&metadata) {
         return None;
     }
+    let (dev, ino) = (metadata.dev(), metadata.ino());
     Some(Found::File(Candidate { path: entry.into_path(), dev, ino, size: metadata.len(), named }))
 }
 

@@ -169,9 +169,12 @@ fn with_own_keys(series: &str, build: &mut Build) -> Result<(PathBuf, Vec<Secret
     secrets.extend(cases::token(build, &own)?);
     secrets.extend(store_secrets(&own, Some(PASSPHRASE))?);
 
-    step(series, "build with other keys in the same place");
+    step(series, "build with other keys in the same place, and a policy that the root brings");
     let own = build.keys(PASSPHRASE)?;
-    build.configure(&own_keys(&own, &passphrase))?;
+    let policy = build.directory().join("conf/further");
+    fs::write(&policy, "audit func=MODULE_CHECK\n")?;
+    let policy = format!("IMA_POLICY_ROOT = \"{}\"\n", policy.display());
+    build.configure(&own_keys(&own, &(passphrase + &policy)))?;
     build.bitbake(&["lab-image", "integrity-initramfs"])?;
     image::check(build, &own)?;
     image::check_packages(build, &own)?;

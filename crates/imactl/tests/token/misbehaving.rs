@@ -59,7 +59,7 @@ fn a_token_that_goes_away_loses_nothing() {
 
     // every file has its line in JSON, and the run can be finished
     token.environment.insert("SHIM_REMOVED_AFTER", "10".into());
-    let signed = token.sign(&uri, &["--json", "--changed"]).exits(2);
+    let signed = token.sign(&uri, &["--json", "--changed", "--jobs", "1"]).exits(2);
     let lines = signed.json();
     let of = |kind: &str| lines.iter().filter(|line| line["type"] == kind).count();
     assert_eq!((of("file"), of("error"), of("summary")), (12 + 9, 19, 1), "{}", signed.stdout);

@@ -104,13 +104,14 @@ impl FileSigner<'_> {
     ) -> Result<Option<Signed>, FileError> {
         let SignOptions { labeler, algorithm, place, mode, dry_run } = *self.options;
         let Some(file) = tree.open(candidate, place)? else { return Ok(None) };
-        if self.key_lost.load(Ordering::Relaxed) {
-            return Err(FileError::KeyLost);
-        }
         let existing = match mode {
             SignMode::Always => None,
             SignMode::Changed => file.label(place)?,
         };
+        // what is signed well already needs the key no more
+        if existing.is_none() {
+            check_key(self.key_lost)?;
+        }
         let progress = self.progress;
         let digest = file.digest(&mut self.hasher, algorithm, &|bytes| progress.read(bytes))?;
         let session = match &mut self.session {
@@ -122,6 +123,7 @@ impl FileSigner<'_> {
                 file.check_unchanged()?;
                 return Ok(Some(Signed::Unchanged { key_id: labeler.key_id() }));
             }
+            check_key(self.key_lost)?;
         }
         session.label(&digest, &mut self.value)?;
         file.check_unchanged()?;
@@ -129,5 +131,13 @@ impl FileSigner<'_> {
             file.set_label(place, &self.value)?;
         }
         Ok(Some(Signed::Signed { key_id: labeler.key_id() }))
+    }
+}
+
+/// Sees that no thread has found the key lost.
+fn check_key(lost: &AtomicBool) -> Result<(), FileError> {
+    match lost.load(Ordering::Relaxed) {
+        true => Err(FileError::KeyLost),
+        false => Ok(()),
     }
 }

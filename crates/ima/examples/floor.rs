@@ -92,15 +92,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             Err(error) => Err(io::Error::from(error)),
         })
     };
-    let mut set = f64::INFINITY;
-    for _ in 0..RUNS {
-        clear()?;
-        set = set.min(once(&shares, &|share| {
-            share.iter().try_for_each(|(path, _)| {
-                Ok(fsetxattr(File::open(path)?, NAME, &value, XattrFlags::empty())?)
-            })
-        })?);
-    }
+    let set = timed_after(clear, &shares, |share| {
+        share.iter().try_for_each(|(path, _)| {
+            Ok(fsetxattr(File::open(path)?, NAME, &value, XattrFlags::empty())?)
+        })
+    })?;
     let get = timed(&shares, |share| {
         let mut value = [0; 1024];
         share.iter().try_for_each(|(path, _)| {
@@ -132,21 +128,31 @@ type Work = Result<(), Box<dyn Error + Send + Sync>>;
 const RUNS: u32 = 3;
 const NAME: &str = "security.ima";
 
-/// The best of some times for all shares.
+/// The best of some times for all shares, each in a thread of its own.
 fn timed(shares: &[Share<'_>], work: impl Fn(&Share<'_>) -> Work + Sync) -> Result<f64, String> {
-    (0..RUNS).try_fold(f64::INFINITY, |best, _| Ok(best.min(once(shares, &work)?)))
+    timed_after(|| Ok(()), shares, work)
 }
 
-/// The time for all shares, each in a thread of its own.
-fn once(shares: &[Share<'_>], work: &(impl Fn(&Share<'_>) -> Work + Sync)) -> Result<f64, String> {
-    let start = Instant::now();
-    thread::scope(|scope| {
-        let threads: Vec<_> = shares.iter().map(|share| scope.spawn(move || work(share))).collect();
-        for thread in threads {
-            thread.join().map_err(|_| "a thread panicked")?.map_err(|e| e.to_string())?;
-        }
-        Ok(start.elapsed().as_secs_f64())
-    })
+/// The same, with something done before each time.
+fn timed_after(
+    prepare: impl Fn() -> io::Result<()>,
+    shares: &[Share<'_>],
+    work: impl Fn(&Share<'_>) -> Work + Sync,
+) -> Result<f64, String> {
+    let mut best = f64::INFINITY;
+    for _ in 0..RUNS {
+        prepare().map_err(|e| e.to_string())?;
+        let start = Instant::now();
+        thread::scope(|scope| {
+            let threads: Vec<_> = shares.iter().map(|share| scope.spawn(|| work(share))).collect();
+            for thread in threads {
+                thread.join().map_err(|_| "a thread panicked")?.map_err(|e| e.to_string())?;
+            }
+            Ok::<_, String>(())
+        })?;
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    Ok(best)
 }
 
 fn collect(directory: &Path, files: &mut Vec<(PathBuf, u64)>) -> std::io::Result<()> {

@@ -6,11 +6,10 @@ mod support;
 use std::fs;
 use std::os::unix::fs::{chown, symlink, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use rustix::fs::XattrFlags;
 use rustix::process::Signal;
-use std::time::Instant;
-
 use support::*;
 
 /// A package, an archive and an image with `files` files, in a directory of their own; what

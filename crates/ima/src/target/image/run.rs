@@ -115,16 +115,11 @@ impl Image {
             }
         };
         let workers = pool::Workers { jobs: self.jobs, batch: pool::FILES };
-        pool::run(
-            workers,
-            &stop,
-            produce,
-            start,
-            &mut |result: Result<_, ImageError>| match result? {
-                Some((found, outcome)) => sink(found, outcome),
-                None => Ok(()),
-            },
-        )
+        let mut consume = |result: Result<_, ImageError>| match result? {
+            Some((found, outcome)) => sink(found, outcome),
+            None => Ok(()),
+        };
+        pool::run(workers, &stop, produce, start, &mut consume)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tells the verdicts.
 
+use std::fmt::Display;
 use std::io;
 
 use anyhow::Result;
@@ -108,14 +109,24 @@ fn print(name: Name<'_>, size: u64, verdict: &Verdict, output: &mut Output) -> i
             hash: hash.map(|hash| hash.name()),
         });
     }
-    let (level, style) = match verdict.is_valid() {
-        true => (Level::Normal, Style::Good),
-        false => (Level::Quiet, Style::Bad),
-    };
+    let level = if verdict.is_valid() { Level::Normal } else { Level::Quiet };
+    line(output, level, word, name, verdict)
+}
+
+/// Prints a verdict's word, on what, and what is behind it.
+pub(super) fn line(
+    output: &mut Output,
+    level: Level,
+    word: &str,
+    name: impl Display,
+    detail: impl Display,
+) -> io::Result<()> {
+    // most runs show the findings alone: the others need not be painted
     if !output.shows(level) {
         return Ok(());
     }
+    let style = if word == "valid" { Style::Good } else { Style::Bad };
     let word = output.paint(style, &format!("{word:<22}"));
-    let detail = output.paint(Style::Dim, &format!("({verdict})"));
+    let detail = output.paint(Style::Dim, &format!("({detail})"));
     output.line(level, format_args!("{word} {name} {detail}"))
 }

@@ -12,6 +12,7 @@ use ima::verify::Verdict;
 use ima_format::rpm::PackageType;
 use serde::Serialize;
 
+use super::report::line;
 use super::VerifyArgs;
 use crate::cmd::packages::inside;
 use crate::cmd::tally::{Failures, Tally};
@@ -129,8 +130,7 @@ fn print(path: &Path, found: &Verification, output: &mut Output) -> io::Result<(
         }
     }
     for finding in &found.payload {
-        let text = path.display().to_string();
-        line(output, Level::Quiet, "payload-malformed", &text, &finding.to_string())?;
+        line(output, Level::Quiet, "payload-malformed", path.display(), finding)?;
     }
     let expected = found.files.iter().filter(|file| file.verdict.is_some()).count();
     let unsigned = |file: &FileVerification| {
@@ -159,12 +159,12 @@ fn print(path: &Path, found: &Verification, output: &mut Output) -> io::Result<(
         };
         let (word, detail) = words(file);
         if !word.is_empty() {
-            line(output, level, word, &inside(path, &file.path).to_string(), &detail)?;
+            line(output, level, word, inside(path, &file.path), detail)?;
         }
     }
     if found.is_good() {
-        let text = format!("{}", path.display());
-        line(output, Level::Normal, "valid", &text, &format!("{files}, {}", found.identity.name))?;
+        let detail = format!("{files}, {}", found.identity.name);
+        line(output, Level::Normal, "valid", path.display(), detail)?;
     }
     Ok(())
 }
@@ -186,13 +186,6 @@ fn words(file: &FileVerification) -> (&'static str, String) {
         Some(FileContent::Missing) => ("content-missing", detail),
         Some(FileContent::Matches) | None => (word, detail),
     }
-}
-
-fn line(output: &mut Output, level: Level, word: &str, text: &str, detail: &str) -> io::Result<()> {
-    let style = if word == "valid" { Style::Good } else { Style::Bad };
-    let word = output.paint(style, &format!("{word:<22}"));
-    let detail = output.paint(Style::Dim, &format!("({detail})"));
-    output.line(level, format_args!("{word} {text} {detail}"))
 }
 
 fn print_json(path: &Path, found: &Verification, output: &mut Output) -> io::Result<()> {

@@ -246,10 +246,9 @@ fn load_kernel(path: &str, initramfs: Option<&str>) -> Outcome {
 }
 
 fn forget_kernel() -> io::Result<()> {
+    const NONE: libc::c_ulong = 0;
     // SAFETY: no segments, so that there is nothing to point at.
-    result_of(unsafe {
-        libc::syscall(libc::SYS_kexec_load, 0, 0, std::ptr::null::<libc::c_void>(), 0)
-    })
+    result_of(unsafe { libc::syscall(libc::SYS_kexec_load, NONE, NONE, NONE, NONE) })
 }
 
 fn result_of(returned: libc::c_long) -> io::Result<()> {

@@ -1,0 +1,246 @@
+//! The pages about packages, archives, images and hardware keys say what the program does: their
+//! commands are run, and print what is shown, but for numbers.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::*;
+
+const SPEC: &str = r#"
+Name: hello
+Version: 2.0
+Release: 1
+Summary: Says hello
+License: MIT
+BuildArch: noarch
+AutoReqProv: no
+%description
+Says hello.
+%install
+mkdir -p %{buildroot}/usr/bin %{buildroot}/etc %{buildroot}/usr/share/doc/hello
+printf '#!/bin/sh\necho hello\n' > %{buildroot}/usr/bin/hello
+echo greeting=hello > %{buildroot}/etc/hello.conf
+echo Read me > %{buildroot}/usr/share/doc/hello/README
+%files
+%attr(755,root,root) /usr/bin/hello
+%config /etc/hello.conf
+/usr/share/doc/hello
+"#;
+
+/// The files of the archive and the image, in the order of the archive.
+const FILES: [(&str, usize); 4] = [
+    ("etc/hosts", 20),
+    ("usr/lib/libc.so.6", 1_930_000),
+    ("usr/bin/cat", 44_000),
+    ("usr/bin/ls", 150_000),
+];
+
+/// What the pages' commands work on.
+struct Place {
+    directory: PathBuf,
+    environment: BTreeMap<&'static str, OsString>,
+}
+
+impl Place {
+    /// A directory with a store and a tree.
+    fn new(directory: &Path) -> Self {
+        let keys = store(directory, "p-256");
+        fs::rename(keys, directory.join("keys")).unwrap();
+        for (path, size) in FILES {
+            write_tree(&directory.join("root"), &[(path, &vec![b'x'; size])]);
+        }
+        let program = Path::new(env!("CARGO_BIN_EXE_imactl"));
+        let mut path = program.parent().unwrap().as_os_str().to_owned();
+        path.push(":/usr/sbin:/sbin:");
+        path.push(std::env::var_os("PATH").unwrap_or_default());
+        Self { directory: directory.to_owned(), environment: [("PATH", path)].into() }
+    }
+
+    fn package(&self) -> Option<()> {
+        let mut rpmbuild = tool("rpmbuild")?;
+        let top = self.directory.join("rpmbuild");
+        fs::create_dir(&top).unwrap();
+        fs::write(top.join("hello.spec"), SPEC).unwrap();
+        rpmbuild.arg("-bb").arg("--define").arg(format!("_topdir {}", top.display()));
+        finish(rpmbuild.arg(top.join("hello.spec"))).exits(0);
+        let name = "hello-2.0-1.noarch.rpm";
+        let built = top.join("RPMS/noarch").join(name);
+        fs::copy(&built, self.directory.join(name)).unwrap();
+        write_tree(&self.directory.join("repo"), &[("repodata/repomd.xml", b"<repomd/>")]);
+        fs::copy(built, self.directory.join("repo").join(name)).unwrap();
+        Some(())
+    }
+
+    fn archive(&self, name: &str) -> Option<()> {
+        let mut tar = tool("tar")?;
+        tar.arg("-C").arg(self.directory.join("root")).arg("-caf").arg(self.directory.join(name));
+        finish(tar.args(FILES.map(|(path, _)| format!("./{path}")))).exits(0);
+        Some(())
+    }
+
+    fn image(&self) -> Option<()> {
+        let mut mke2fs = tool("mke2fs")?;
+        mke2fs.args(["-q", "-F", "-t", "ext4", "-d"]).arg(self.directory.join("root"));
+        finish(mke2fs.arg(self.directory.join("root.ext4")).arg("16M")).exits(0);
+        Some(())
+    }
+
+    /// Runs the commands of a page, and compares what they print.
+    fn runs(&self, page: &str) {
+        let mut ran = 0;
+        for block in blocks(page) {
+            let mut parts = block.split("\n$ ");
+            assert_eq!(parts.next(), Some(""), "a transcript begins with a command");
+            for part in parts {
+                let (command, expected) = command_and_output(part);
+                // who reads the page is asked for the PIN
+                let command = match command.contains("pkcs11-tool") {
+                    true => command.replace("--login", "--login --pin 1234"),
+                    false => command,
+                };
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &command]).current_dir(&self.directory);
+                shell.env_remove("TMPDIR").envs(&self.environment);
+                let done = finish(&mut shell);
+                let found = match command.contains("imactl") {
+                    true => done.stderr + &done.stdout,
+                    false => done.stdout,
+                };
+                assert_fits(&found, &expected, &command);
+                ran += 1;
+            }
+        }
+        assert!(ran > 2, "the page has lost its commands");
+    }
+}
+
+/// The transcripts of a page, each line end before a line.
+fn blocks(page: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut lines = page.lines();
+    while let Some(line) = lines.next() {
+        let Some(kind) = line.strip_prefix("```") else { continue };
+        let text: Vec<_> = lines.by_ref().take_while(|line| *line != "```").collect();
+        if kind == "console" {
+            blocks.push(format!("\n{}", text.join("\n")));
+        }
+    }
+    blocks
+}
+
+/// A command, which goes on after a backslash or a pipe, and what it prints.
+fn command_and_output(text: &str) -> (String, String) {
+    let mut command = String::new();
+    let mut lines = text.lines();
+    for line in lines.by_ref() {
+        command += line;
+        command.push('\n');
+        if !line.ends_with('\\') && !line.ends_with('|') {
+            break;
+        }
+    }
+    (command, lines.collect::<Vec<_>>().join("\n"))
+}
+
+/// A text with its numbers, key ids and months made alike.
+fn without_numbers(text: &str) -> Vec<String> {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let alike = |word: &str| {
+        let is_hex = word.len() >= 8 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if is_hex || MONTHS.contains(&word) {
+            return "#".to_owned();
+        }
+        let digit = |c: char| c.is_ascii_digit();
+        let mut parts = word.split(digit).filter(|part| !part.is_empty()).collect::<Vec<_>>();
+        if word.contains(digit) {
+            parts.insert(parts.len().min(1), "#");
+        }
+        parts.concat()
+    };
+    let line = |line: &str| {
+        let mut result = String::new();
+        for word in line.trim_end().split_inclusive(|c: char| !c.is_ascii_alphanumeric()) {
+            let end = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()).len();
+            result += &alike(&word[..end]);
+            result += &word[end..];
+        }
+        result
+    };
+    text.lines().map(line).collect()
+}
+
+/// Checks what was printed against what is shown, where `...` stands for any lines.
+#[track_caller]
+fn assert_fits(found: &str, expected: &str, command: &str) {
+    let (lines, shown) = (without_numbers(found), without_numbers(expected));
+    let mut rest = lines.as_slice();
+    let parts = shown.split(|line| line == "...");
+    for (index, part) in parts.enumerate() {
+        let at = rest.windows(part.len().max(1)).position(|window| window == part);
+        let at = if part.is_empty() { Some(0) } else { at };
+        let at = at.unwrap_or_else(|| panic!("{command}{part:#?}\nis not in\n{rest:#?}"));
+        assert!(index > 0 || at == 0, "{command}begins otherwise: {rest:#?}");
+        rest = &rest[at + part.len()..];
+    }
+    let open = shown.last().is_some_and(|last| last == "...");
+    assert!(open || rest.is_empty(), "{command}goes on:\n{rest:#?}");
+}
+
+#[test]
+fn the_page_about_packages_shows_what_is_printed() {
+    let directory = directory();
+    let mut place = Place::new(directory.path());
+    let Some(()) = place.package() else { return };
+    place.environment.insert("IMACTL_KEYS", "keys".into());
+    place.runs(include_str!("../../../../docs/packages.md"));
+}
+
+#[test]
+fn the_page_about_archives_shows_what_is_printed() {
+    let directory = directory();
+    let place = Place::new(directory.path());
+    if tool("sqfstar").is_none() {
+        return;
+    }
+    let Some(()) = place.archive("rootfs.tar.gz") else { return };
+    place.runs(include_str!("../../../../docs/tarballs.md"));
+}
+
+#[test]
+fn the_page_about_images_shows_what_is_printed() {
+    let directory = directory();
+    let place = Place::new(directory.path());
+    let Some(()) = place.image() else { return };
+    place.runs(include_str!("../../../../docs/images.md"));
+}
+
+#[test]
+fn the_page_about_hardware_keys_shows_what_is_printed() {
+    let directory = directory();
+    let mut place = Place::new(directory.path());
+    let module = Path::new("/usr/lib/softhsm/libsofthsm2.so");
+    if !module.exists() {
+        return missing("SoftHSM is not installed where the page has it");
+    }
+    if tool("softhsm2-util").is_none() || tool("pkcs11-tool").is_none() {
+        return;
+    }
+    if !security_attributes(directory.path()) {
+        return;
+    }
+    let Some(()) = place.package().and(place.archive("rootfs.tar")).and(place.image()) else {
+        return;
+    };
+    let tokens = directory.path().join("tokens");
+    fs::create_dir(&tokens).unwrap();
+    let configuration = directory.path().join("softhsm2.conf");
+    fs::write(&configuration, format!("directories.tokendir = {}\n", tokens.display())).unwrap();
+    fs::write(directory.path().join("pin"), "1234\n").unwrap();
+    place.environment.insert("SOFTHSM2_CONF", configuration.into());
+    place.environment.insert("PKCS11_MODULE_PATH", module.into());
+    place.runs(include_str!("../../../../docs/hardware-keys.md"));
+}

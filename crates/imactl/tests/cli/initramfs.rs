@@ -1,0 +1,182 @@
+//! `imactl initramfs create`: what is in the archive, and what it refuses to make.
+
+use std::fs;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+use std::process::Stdio;
+
+use crate::support::{directory, finish, run, store, tool};
+
+const POLICY: &str = "appraise func=BPRM_CHECK appraise_type=imasig\n";
+
+/// A static program of a machine, or one that wants a loader: an ELF header, program headers.
+fn elf(machine: u16, loader: Option<&str>) -> Vec<u8> {
+    let mut program = b"\x7fELF\x02\x01\x01".to_vec();
+    program.resize(16, 0);
+    program.extend([2_u16, machine].map(u16::to_le_bytes).concat());
+    program.extend(1_u32.to_le_bytes());
+    // entry, program headers, section headers
+    program.extend([0x40_0000_u64, 64, 0].map(u64::to_le_bytes).concat());
+    program.extend(0_u32.to_le_bytes());
+    program.extend([64_u16, 56, 1, 64, 0, 0].map(u16::to_le_bytes).concat());
+    let (kind, length) = match loader {
+        Some(loader) => (3_u32, loader.len() as u64 + 1), // PT_INTERP
+        None => (1, 120),                                 // PT_LOAD
+    };
+    let offset = if loader.is_some() { 120 } else { 0 };
+    program.extend([kind, 5].map(u32::to_le_bytes).concat());
+    program.extend([offset, offset, offset, length, length, 4096].map(u64::to_le_bytes).concat());
+    program.extend(loader.unwrap_or_default().bytes());
+    program.push(0);
+    program
+}
+
+/// The archive, unpacked by what others wrote.
+fn unpacked(archive: &Path, compressor: &str) -> Option<tempfile::TempDir> {
+    let mut decompress = tool(compressor)?;
+    let mut cpio = tool("cpio")?;
+    let to = directory();
+    let plain = to.path().join("plain.cpio");
+    let plain_file = fs::File::create(&plain).unwrap();
+    let status = decompress.arg("-dc").arg(archive).stdout(plain_file).status().unwrap();
+    assert!(status.success());
+    let root = to.path().join("root");
+    fs::create_dir(&root).unwrap();
+    // the device node takes root; everything else does not
+    cpio.args(["--extract", "--quiet", "--no-preserve-owner", "--nonmatching", "dev/console"]);
+    cpio.current_dir(&root).stdin(Stdio::from(fs::File::open(&plain).unwrap()));
+    finish(&mut cpio).exits(0);
+    Some(to)
+}
+
+#[test]
+fn holds_init_certificate_and_policies() {
+    let directory = directory();
+    let keys = store(directory.path(), "p-256");
+    let init = directory.path().join("imactl-init");
+    fs::write(&init, elf(62, None)).unwrap();
+    let policy = directory.path().join("policy");
+    fs::write(&policy, POLICY).unwrap();
+    for (how, compressor) in [("zstd", "zstd"), ("gzip", "gzip")] {
+        let image = directory.path().join("initramfs.img");
+        let create = args![
+            "initramfs",
+            "create",
+            "-o",
+            image,
+            "--keys",
+            keys,
+            "--policy",
+            policy,
+            "--init",
+            init,
+            "--compress",
+            how
+        ];
+        run(create.clone()).exits(0);
+        let first = fs::read(&image).unwrap();
+        run(create).exits(0);
+        assert_eq!(fs::read(&image).unwrap(), first, "the same input gives the same bytes");
+        let Some(unpacked) = unpacked(&image, compressor) else { return };
+        let read = |name: &str| fs::read(unpacked.path().join("root").join(name)).unwrap();
+        assert_eq!(read("init"), elf(62, None));
+        assert_eq!(
+            read("etc/keys/x509_ima.der"),
+            fs::read(keys.join("ima_keys/x509_ima.der")).unwrap()
+        );
+        assert_eq!(read("etc/ima/ima_policy"), POLICY.as_bytes());
+        let default = run(["policy", "default"]).exits(0).stdout;
+        assert_eq!(read("etc/ima/ima_policy.default"), default.as_bytes());
+    }
+}
+
+#[test]
+fn makes_nothing_with_a_policy_that_stops_the_boot() {
+    let directory = directory();
+    let keys = store(directory.path(), "p-256");
+    let init = directory.path().join("imactl-init");
+    fs::write(&init, elf(62, None)).unwrap();
+    let policy = directory.path().join("policy");
+    fs::write(&policy, "apraise func=BPRM_CHECK\n").unwrap();
+    let image = directory.path().join("initramfs.img");
+    let ran = run(args![
+        "initramfs",
+        "create",
+        "-o",
+        image,
+        "--keys",
+        keys,
+        "--policy",
+        policy,
+        "--init",
+        init
+    ])
+    .exits(1);
+    assert!(ran.stdout.contains("apraise"), "{}", ran.stdout);
+    assert!(!image.exists());
+}
+
+#[test]
+fn wants_one_certificate_and_a_program() {
+    let directory = directory();
+    let keys = store(directory.path(), "p-256");
+    let image = directory.path().join("initramfs.img");
+    let missing = directory.path().join("no-such-init");
+    let ran =
+        run(args!["initramfs", "create", "-o", image, "--keys", keys, "--init", missing]).exits(2);
+    assert!(ran.stderr.contains("no-such-init"), "{}", ran.stderr);
+    fs::write(&missing, elf(62, None)).unwrap();
+    let system = keys.join("system_trusted_keys/system_trusted_key.der");
+    fs::copy(&system, keys.join("ima_keys/x509_second.der")).unwrap();
+    let ran =
+        run(args!["initramfs", "create", "-o", image, "--keys", keys, "--init", missing]).exits(2);
+    assert!(ran.stderr.contains("name it with --cert"), "{}", ran.stderr);
+    let ran = run(args!["initramfs", "create", "-o", image, "--cert", system, "--init", missing])
+        .exits(0);
+    assert!(ran.stderr.contains("self-signed"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("an authority's certificate (CA:TRUE)"), "{}", ran.stderr);
+}
+
+#[test]
+fn wants_an_init_that_the_kernel_can_start() {
+    let directory = directory();
+    let keys = store(directory.path(), "p-256");
+    let (image, init) = (directory.path().join("img"), directory.path().join("init"));
+    for (program, why) in [
+        (Vec::new(), "it is empty"),
+        (b"#!/bin/sh\n".to_vec(), "no program: not ELF"),
+        (elf(62, Some("/lib64/ld-linux-x86-64.so.2")), "it wants /lib64/ld-linux-x86-64.so.2"),
+        (elf(0x4242, None), "unknown machine (ELF machine 16962)"),
+        (elf(62, None)[..70].to_vec(), "no program"),
+        (fs::read(env!("CARGO_BIN_EXE_imactl")).unwrap(), "it is linked dynamically"),
+    ] {
+        fs::write(&init, program).unwrap();
+        let create = args!["initramfs", "create", "-o", image, "--keys", keys, "--init", init];
+        let ran = run(create).exits(2);
+        assert!(ran.stderr.contains(why), "{why}: {}", ran.stderr);
+        assert!(!image.exists());
+    }
+    fs::write(&init, elf(183, None)).unwrap();
+    run(args!["initramfs", "create", "-o", image, "--keys", keys, "--init", init]).exits(0);
+}
+
+#[test]
+fn devices_and_links_stay() {
+    let directory = directory();
+    let keys = store(directory.path(), "p-256");
+    let init = directory.path().join("init");
+    fs::write(&init, elf(62, None)).unwrap();
+    let create =
+        |to: &Path| run(args!["initramfs", "create", "-o", to, "--keys", keys, "--init", init]);
+    create(Path::new("/dev/null")).exits(0);
+    let ran = create(Path::new("/dev/full")).exits(2);
+    assert!(ran.stderr.contains("No space left on device"), "{}", ran.stderr);
+    for device in ["/dev/null", "/dev/full"] {
+        assert!(fs::metadata(device).unwrap().file_type().is_char_device(), "{device}");
+    }
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink("image", &link).unwrap();
+    create(&link).exits(0);
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert!(fs::metadata(directory.path().join("image")).unwrap().is_file());
+}

@@ -1,0 +1,181 @@
+//! Runs that are told to end, or killed: what they leave, and what the next run does with it.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::*;
+
+const FILES: usize = 400;
+
+/// A tree that takes a while to sign with this store's key.
+fn slow_tree(directory: &Path) -> (PathBuf, PathBuf) {
+    let (root, keys) = (directory.join("root"), store(directory, "rsa-4096"));
+    for number in 0..FILES {
+        let name = format!("{}/{number}", number % 10);
+        write_tree(&root, &[(&name, name.as_bytes())]);
+    }
+    (root, keys)
+}
+
+fn names(root: &Path) -> Vec<String> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(root).unwrap() {
+        let entry = entry.unwrap();
+        names.push(entry.file_name().into_string().unwrap());
+        if entry.file_type().unwrap().is_dir() {
+            names.extend(self::names(&entry.path()));
+        }
+    }
+    names
+}
+
+fn temporaries(root: &Path) -> Vec<String> {
+    names(root).into_iter().filter(|name| name.starts_with(".imactl-")).collect()
+}
+
+/// Whether a program has a file open below a directory, be it one without a name.
+fn writes_below(child: &Child, directory: &Path) -> bool {
+    let descriptors = fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap();
+    let mut paths = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    paths.any(|path| path.starts_with(directory))
+}
+
+/// Sends a signal, and sees that it ends the program.
+#[track_caller]
+fn end(mut child: Child, signal: libc::c_int) {
+    // SAFETY: the child was not waited for, so that its number is its own
+    unsafe { libc::kill(child.id() as libc::pid_t, signal) };
+    let status = child.wait().unwrap();
+    assert!(status.signal() == Some(signal) || status.success(), "{status}");
+}
+
+fn signatures(root: &Path) -> usize {
+    names(root).iter().filter(|name| name.ends_with(".sig")).count()
+}
+
+#[test]
+fn detached_signatures_are_whole_and_alone_after_any_signal() {
+    let directory = directory();
+    let (root, keys) = slow_tree(directory.path());
+    let mut cut_short = 0;
+    // the second round replaces what the first has made
+    for round in 0..2 {
+        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGKILL] {
+            let before = signatures(&root);
+            let mut sign = imactl();
+            sign.args(args!["sign", "--detached", "--keys", keys, root]).stdout(Stdio::null());
+            let child = sign.spawn().unwrap();
+            let deadline = Instant::now() + Duration::from_secs(5);
+            while round == 0 && signatures(&root) == before && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            std::thread::sleep(Duration::from_millis(40));
+            end(child, signal);
+            cut_short += usize::from(signatures(&root) < FILES);
+            if signal != libc::SIGKILL {
+                assert_eq!(temporaries(&root), [""; 0], "signal {signal}");
+            }
+        }
+        assert!(round == 1 || cut_short > 0, "every run was done before it could be cut short");
+        run(args!["sign", "--detached", "--changed", "--keys", keys, root]).exits(0);
+        assert_eq!(signatures(&root), FILES, "temporaries are not signed");
+        run(args!["verify", "--detached", "--keys", keys, root]).exits(0);
+    }
+}
+
+#[test]
+fn temporaries_that_were_left_are_not_dealt_with() {
+    let directory = directory();
+    let (root, keys) = (directory.path().join("root"), store(directory.path(), "p-256"));
+    let files: &[(&str, &[u8])] = &[
+        ("bin/program", b"content"),
+        ("bin/.imactl-5uoi2M", b"half"),
+        (".imactl-keys-5uoi2M/ima_keys/x509_ima.key", b"half"),
+        // somebody's own
+        ("bin/.imactl-notes", b"mine"),
+    ];
+    write_tree(&root, files);
+    let signed = run(args!["sign", "-v", "--detached", "--keys", keys, root]).exits(0);
+    assert!(signed.stdout.contains("signed 2 files"), "{}", signed.stdout);
+    for left in [".imactl-5uoi2M", ".imactl-keys-5uoi2M"] {
+        assert!(signed.stderr.contains(&format!("{left}: left out")), "{}", signed.stderr);
+    }
+    let quiet = run(args!["sign", "--detached", "--keys", keys, root]).exits(0);
+    assert!(!quiet.stderr.contains("left out"), "{}", quiet.stderr);
+    run(args!["verify", "--detached", "--keys", keys, root]).exits(0);
+    // what is named is meant
+    let named = root.join("bin/.imactl-5uoi2M");
+    run(args!["verify", "--detached", "--keys", keys, named]).exits(1);
+}
+
+#[test]
+fn an_archive_that_is_not_whole_leaves_nothing() {
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        let directory = directory();
+        let keys = store(directory.path(), "p-256");
+        let place = directory.path().join("place");
+        fs::create_dir(&place).unwrap();
+        let Some(mut tar) = tool("tar") else { return };
+        write_tree(directory.path(), &[("large", &[b'!'; 8 << 20])]);
+        tar.arg("-C").arg(directory.path()).args(["-cf", "-", "large"]);
+        let content = tar.output().unwrap().stdout;
+        let mut sign = imactl();
+        sign.args(args!["sign", "--keys", keys, "-o", place.join("out.tar"), "-"]);
+        let mut child = sign.stdin(Stdio::piped()).spawn().unwrap();
+        // an archive that does not go on
+        let mut archive = child.stdin.take().unwrap();
+        archive.write_all(&content[..4 << 20]).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !writes_below(&child, &place) {
+            assert!(Instant::now() < deadline, "nothing was opened for the archive");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        end(child, signal);
+        assert_eq!(names(&place), [""; 0]);
+        drop(archive);
+    }
+}
+
+#[test]
+fn a_store_that_is_not_made_leaves_no_keys() {
+    let directory = directory();
+    let mut made = 0;
+    for round in 0..40_u64 {
+        let place = directory.path().join(format!("place-{round}"));
+        fs::create_dir(&place).unwrap();
+        let mut create = imactl();
+        create.args(args!["keys", "create", "--no-passphrase", "--algorithm", "p-256"]);
+        let child = create.arg(place.join("store")).stdout(Stdio::null()).spawn().unwrap();
+        // from before the first key to after the last file
+        std::thread::sleep(Duration::from_millis(4 * round));
+        end(child, if round % 2 == 0 { libc::SIGINT } else { libc::SIGTERM });
+        let found = names(&place);
+        match found.first().map(String::as_str) {
+            None => {}
+            Some("store") => {
+                made += 1;
+                assert_eq!(found.len(), 1 + 4 + 12, "{found:?}");
+            }
+            Some(other) => panic!("{other} was left"),
+        }
+    }
+    println!("{made} of 40 stores were made");
+}
+
+#[test]
+fn signals_that_are_ignored_stay_ignored() {
+    let directory = directory();
+    let (root, keys) = slow_tree(directory.path());
+    let Some(mut shell) = tool("sh") else { return };
+    shell.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(imactl().get_program());
+    shell.args(args!["sign", "--detached", "--keys", keys, root]).stdout(Stdio::null());
+    let mut child = shell.spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    finish(Command::new("kill").args(["-HUP", &child.id().to_string()])).exits(0);
+    assert!(child.wait().unwrap().success());
+    assert_eq!(signatures(&root), FILES);
+}

@@ -1,0 +1,96 @@
+//! What a file holds is told by its content; what is called a container and is none is refused.
+
+use std::fs;
+use std::process::Stdio;
+
+use crate::support::*;
+
+/// What `program` makes of `content`.
+fn packed(program: &str, content: &[u8]) -> Option<Vec<u8>> {
+    use std::io::Write;
+    let mut command = tool(program)?;
+    let mut child = command.arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(content).unwrap();
+    Some(child.wait_with_output().unwrap().stdout)
+}
+
+#[test]
+fn what_is_called_a_container_and_is_none_is_refused_with_a_reason() {
+    let directory = directory();
+    let keys = store(directory.path(), "p-256");
+    let noise: Vec<u8> = (0..3_000_u32).map(|number| (number * 7 % 251) as u8).collect();
+    let mut mbr = vec![0; 4096];
+    (mbr[446], mbr[450], mbr[459], mbr[510], mbr[511]) = (0x80, 0x83, 8, 0x55, 0xaa);
+    let mut gpt = vec![0; 4096];
+    gpt[512..520].copy_from_slice(b"EFI PART");
+    let mut ext = vec![0; 4096];
+    (ext[1024], ext[1028], ext[1024 + 24], ext[1024 + 76]) = (16, 64, 2, 1);
+    ext[1024 + 56..1024 + 58].copy_from_slice(&[0x53, 0xef]);
+    let gzip = packed("gzip", &ext).unwrap();
+    let cpio = [&b"070701"[..], &[b'0'; 104]].concat();
+    let lz4 = [&[0x04, 0x22, 0x4d, 0x18][..], &noise].concat();
+    for (name, content, said) in [
+        ("disk.img", &mbr, "a disc with partitions"),
+        ("disk.wic", &gpt, "a disc with partitions"),
+        ("broken.tar", &noise, "called a tar archive, but its content is none"),
+        ("broken.img", &noise, "called an image, but its content is none"),
+        ("broken.SQUASHFS", &noise, "called an image"),
+        ("zeros.img", &vec![0; 4096], "called an image"),
+        ("empty.tar", &Vec::new(), "called a tar archive"),
+        ("a.tar.lz4", &lz4, "compressed by lz4"),
+        ("e.ext4.gz", &gzip, "an image of a file system, compressed by gzip"),
+        ("cut.tgz", &gzip[..10].to_vec(), "compressed by gzip, and does not unpack"),
+        ("i.cpio", &cpio, "a cpio archive"),
+        ("initrd.img", &cpio, "a cpio archive"),
+        ("p.rpm", &noise, "called a package"),
+    ] {
+        let path = directory.path().join(name);
+        fs::write(&path, content).unwrap();
+        for verb in ["sign", "verify", "inspect", "clear"] {
+            let keys = args!["--keys", keys];
+            let keys = keys.into_iter().filter(|_| matches!(verb, "sign" | "verify"));
+            let refused = run(args![verb, path].into_iter().chain(keys)).exits(2);
+            assert!(refused.stderr.contains(said), "{verb} {name}: {}", refused.stderr);
+            assert!(refused.stderr.contains("--kind tree"), "{verb} {name}: {}", refused.stderr);
+        }
+        assert_eq!(&fs::read(&path).unwrap(), content);
+    }
+    // in a tree they are files like any other
+    run(args!["sign", "--detached", "--keys", keys, directory.path()]).exits(0);
+    assert!(directory.path().join("disk.img.sig").exists());
+    let disk = directory.path().join("disk.img");
+    run(args!["verify", "--kind", "tree", "--detached", "--keys", keys, disk]).exits(0);
+}
+
+#[test]
+fn blocks_of_zeros_are_an_empty_archive() {
+    let directory = directory();
+    let keys = store(directory.path(), "p-256");
+    let zeros = vec![0; 10_240];
+    for (name, content) in [("a.tar", zeros.clone()), ("a.tar.gz", packed("gzip", &zeros).unwrap())]
+    {
+        let path = directory.path().join(name);
+        fs::write(&path, content).unwrap();
+        let signed = run(args!["sign", "--json", "--keys", keys, path]).exits(0);
+        assert_eq!(signed.json()[0]["signed"], 0, "{name}");
+        run(args!["verify", "--keys", keys, path]).exits(0);
+    }
+    assert!(fs::read(directory.path().join("a.tar")).unwrap() == zeros);
+}
+
+#[test]
+fn what_cannot_be_done_is_told_with_what_to_do() {
+    let directory = directory();
+    let keys = store(directory.path(), "p-256");
+    let package =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/rpm/format_4.rpm");
+    let refused = run(args!["sign", "--keys", keys, "-o", "x.rpm", package]).exits(2);
+    assert!(refused.stderr.contains("hint: --output-dir DIR"), "{}", refused.stderr);
+    let mut streamed = imactl();
+    streamed.args(args!["verify", "--keys", keys, "-"]).stdin(fs::File::open(&package).unwrap());
+    let refused = finish(&mut streamed).exits(2);
+    assert!(refused.stderr.contains("-: an RPM package, not a tar archive"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("cannot be streamed"), "{}", refused.stderr);
+    let missing = run(args!["verify", "--cert", directory.path().join("no"), package]).exits(2);
+    assert_eq!(missing.stderr.matches("No such file").count(), 1, "{}", missing.stderr);
+}

@@ -1,0 +1,33 @@
+//! The program as people run it, next to the tools that others wrote.
+
+// first: it brings a macro
+#[macro_use]
+mod support;
+
+mod container_pages;
+mod erofs;
+mod image;
+mod initramfs;
+mod interop;
+mod interrupted;
+mod keys;
+mod keys_check;
+mod kind_names;
+mod kinds;
+mod named_paths;
+mod names;
+mod no_room;
+mod policy;
+mod policy_pages;
+mod preflight;
+mod preflight_loader;
+mod pseudo;
+mod rpm;
+mod rpm_forms;
+mod sign;
+mod status;
+mod tar;
+mod terminal;
+mod token;
+mod whole;
+mod why;

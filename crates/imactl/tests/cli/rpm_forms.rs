@@ -1,0 +1,241 @@
+//! Packages made byte by byte (`testdata/rpm/make.py`): of a format that the rpm at hand does not
+//! build, and such as lie.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::*;
+
+fn sample(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../testdata/rpm/{name}.rpm"))
+}
+
+/// What is wrong, the exit status of `verify --payload`, and what it says.
+const LIES: &[(&str, i32, &str)] = &[
+    ("count_is_a_million", 2, "tag 1028 goes on past the store at offset 464"),
+    ("count_is_zero", 2, "tag 1028 has 0 values at offset 464"),
+    ("count_overflows", 2, "tag 1028 has 1073741825 values at offset 464"),
+    ("digest_algorithm_is_unknown", 2, "unknown digest algorithm 99 at offset 944"),
+    ("digest_is_not_hexadecimal", 2, "not a digest of the package's algorithm at offset 720"),
+    ("digest_is_too_short", 2, "not a digest of the package's algorithm at offset 720"),
+    ("digests_are_numbers", 2, "tag 1035 is of type 4 at offset 720"),
+    ("directory_index_is_past_the_list", 2, "there is no directory 2147483647 at offset 900"),
+    ("fewer_digests_than_files", 2, "tag 1035 has 1 values, where 2 have to be at offset 720"),
+    ("file_signature_is_not_hexadecimal", 2, "not hexadecimal at offset 316"),
+    ("files_have_no_directories", 2, "tag 1118 is missing at offset 368"),
+    ("files_have_no_modes", 2, "tag 1030 is missing at offset 368"),
+    ("lead_is_cut", 2, "truncated: 96 bytes needed, 50 left at offset 0"),
+    ("lead_is_of_version_9", 2, "RPM lead of version 9; 3 and 4 are known at offset 4"),
+    ("main_header_claims_256_mib", 2, "268435775 bytes needed, 1072 left at offset 368"),
+    ("main_header_claims_4_gib", 2, "a header's store of 4294967295 bytes"),
+    ("main_header_has_65536_entries", 2, "a header of 65536 entries"),
+    ("more_file_signatures_than_files", 2, "tag 274 has 3 values, where 2 have to be"),
+    ("more_sizes_than_files", 2, "tag 1028 has 3 values, where 2 have to be at offset 708"),
+    ("payload_brings_another_file", 1, "a file that the header does not list at offset 0"),
+    ("payload_brings_no_file", 1, r#""content":"missing""#),
+    ("payload_claims_4_gib", 1, "a file of 4294967295 bytes, where the header says 22"),
+    ("payload_field_is_not_hexadecimal", 1, "a cpio field that is not hexadecimal at offset 61"),
+    ("payload_has_no_magic", 1, "no cpio entry's magic number at offset 0"),
+    ("payload_is_cut", 1, "the payload does not unpack after 110 bytes"),
+    ("payload_name_claims_4_gib", 1, "a name of 4294967295 bytes at offset 94"),
+    ("payload_name_escapes", 1, "a file that the header does not list at offset 0"),
+    ("payload_number_is_past_the_list", 1, "a file that the header does not list at offset 0"),
+    ("region_is_larger_than_the_index", 2, "does not hold the whole header at offset 1028"),
+    ("region_is_missing", 2, "the first entry is not the header's region at offset 384"),
+    ("region_trailer_is_negative", 2, "trailer is not where it has to be at offset 392"),
+    ("region_trailer_is_of_another_tag", 2, "trailer is not where it has to be at offset 1020"),
+    ("region_trailer_is_past_the_store", 2, "trailer is not where it has to be at offset 392"),
+    ("signature_header_claims_4_gib", 2, "a header's store of 4294967295 bytes"),
+    ("signature_header_claims_64_mib", 2, "67108960 bytes needed, 1344 left at offset 96"),
+    ("signature_header_has_33_entries", 2, "a header of 33 entries, where 32 are allowed"),
+    ("signature_header_has_4_gib_of_entries", 2, "a header of 4294967295 entries"),
+    ("signature_header_has_no_entry", 2, "a header without entries at offset 104"),
+    ("signature_header_has_no_magic", 2, "no header's magic number at offset 96"),
+    ("signature_header_is_cut", 2, "truncated: 272 bytes needed, 100 left at offset 96"),
+    ("string_is_counted_twice", 2, "tag 1000 has 2 values at offset 400"),
+    ("strings_have_no_end", 2, "tag 1035 goes on past the store at offset 496"),
+    ("tag_stands_twice", 2, "tag 1001 stands twice at offset 432"),
+    ("type_is_unknown", 2, "tag 1000 is of type 10, which there is not at offset 400"),
+    ("value_begins_before_the_store", 2, "tag 1000 begins at 4294967295 in the store, not at 0"),
+    ("value_begins_past_the_store", 2, "tag 1000 begins at 2147483647 in the store, not at 0"),
+    ("value_is_not_aligned", 2, "tag 1028 begins at 27 in the store, not at 20 at offset 464"),
+    ("value_overlaps_another", 2, "tag 1001 begins at 0 in the store, not at 7 at offset 416"),
+    ("values_leave_a_gap", 2, "tag 1001 begins at 8 in the store, not at 7 at offset 416"),
+];
+
+#[test]
+fn each_lie_is_told_with_its_place() {
+    let directory = directory();
+    let keys = store(directory.path(), "p-256");
+    for (name, code, said) in LIES {
+        let args = args!["verify", "--payload", "--json", "--keys", keys, sample(name)];
+        let found = run(args).exits(*code);
+        assert!(found.stdout.contains(said), "{name}: {}", found.stdout);
+        // bad file signatures are replaced; nothing else that is malformed is written again
+        if *code == 2 && !name.contains("file_signature") {
+            let copy = directory.path().join(name);
+            fs::copy(sample(name), &copy).unwrap();
+            let kind = args!["sign", "--kind", "rpm", "--keys", keys, copy];
+            run(kind).exits(2);
+            assert_eq!(fs::read(&copy).unwrap(), fs::read(sample(name)).unwrap(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn no_lie_is_left_out() {
+    let mut names: Vec<_> = fs::read_dir(sample("x").parent().unwrap())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rpm"))
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .filter(|name| !name.starts_with("format_"))
+        .collect();
+    names.sort();
+    assert_eq!(names, LIES.iter().map(|(name, ..)| *name).collect::<Vec<_>>());
+}
+
+#[test]
+fn lies_take_little_memory() {
+    let directory = directory();
+    let keys = store(directory.path(), "p-256");
+    for (name, code, _) in LIES.iter().filter(|(name, ..)| name.contains("claims")) {
+        // in KiB of address space; most of it the program's own, with its threads
+        let mut limited = std::process::Command::new("sh");
+        limited.args(["-c", "ulimit -v 400000; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_imactl")]);
+        let args = args!["verify", "--payload", "--jobs", "1", "--keys", keys, sample(name)];
+        finish(limited.args(args)).exits(*code);
+    }
+}
+
+#[test]
+fn packages_of_both_formats_are_signed_and_brought_back() {
+    let directory = directory();
+    let keys = store(directory.path(), "rsa-2048");
+    for (name, format) in [("format_4", 4), ("format_6", 6)] {
+        for reserved in ["--reserved-space", "--jobs=1"] {
+            let package = directory.path().join(format!("{name}.rpm"));
+            fs::copy(sample(name), &package).unwrap();
+            run(args!["sign", reserved, "--keys", keys, package]).exits(0);
+            let verified = run(args!["verify", "--payload", "--json", "--keys", keys, package]);
+            let verified = verified.exits(0).json();
+            assert_eq!(verified[0]["format"], format);
+            assert_eq!(verified[0]["signed"], 2);
+            if let Some(mut rpm) = tool("rpm") {
+                rpm.args(["-qp", "--nosignature", "--queryformat", "%{FILESIGNATURES:arraysize}"]);
+                assert_eq!(finish(rpm.arg(&package)).exits(0).stdout, "2");
+            }
+            // the filler of format 6 has room for both, that of this package of format 4 has not
+            let same_size = format == 6 && reserved == "--reserved-space";
+            let sizes = [&package, &sample(name)].map(|path| fs::metadata(path).unwrap().len());
+            assert_eq!(sizes[0] == sizes[1], same_size, "{name} {reserved}");
+            run(args!["clear", package]).exits(0);
+            assert!(fs::read(&package).unwrap() == fs::read(sample(name)).unwrap(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn however_it_was_signed_clear_gives_the_original_bytes() {
+    let directory = directory();
+    let stores = [store(directory.path(), "p-256"), store(directory.path(), "rsa-2048")];
+    let package = directory.path().join("package.rpm");
+    for name in ["format_4", "format_6"] {
+        let original = fs::read(sample(name)).unwrap();
+        // each with the key and whether the reserved space is used
+        for rounds in [
+            &[(0, true)][..],
+            &[(0, false)],
+            &[(0, true), (0, false)],
+            &[(0, false), (0, true)],
+            &[(0, true), (1, true), (0, true)],
+            &[(1, true), (0, false), (1, true)],
+        ] {
+            fs::write(&package, &original).unwrap();
+            for (key, reserved) in rounds {
+                let option = if *reserved { "--reserved-space" } else { "--jobs=1" };
+                run(args!["sign", option, "--keys", stores[*key], package]).exits(0);
+                let signed = fs::read(&package).unwrap();
+                run(args!["sign", option, "--keys", stores[*key], package]).exits(0);
+                // RSA signatures are the same each time, and so is the rest
+                assert_eq!(fs::metadata(&package).unwrap().len(), signed.len() as u64);
+                let keeps_size = name == "format_6" && *reserved;
+                assert_eq!(signed.len() == original.len(), keeps_size, "{name} {rounds:?}");
+                run(args!["verify", "--payload", "--keys", stores[*key], package]).exits(0);
+            }
+            // file by file, too
+            for include in ["usr/bin/*", "empty"] {
+                run(args!["clear", "--include", include, package]).exits(0);
+            }
+            assert!(fs::read(&package).unwrap() == original, "{name} {rounds:?}");
+        }
+    }
+}
+
+#[test]
+fn files_in_a_package_that_is_named_are_selected() {
+    let directory = directory();
+    let (keys, other) = (store(directory.path(), "p-256"), store(directory.path(), "p-384"));
+    let package = directory.path().join("package.rpm");
+    fs::copy(sample("format_6"), &package).unwrap();
+    let signed_by = |keys: &Path, options: &[&str]| {
+        let args = args!["verify", "--json", "--keys", keys, package].to_vec();
+        let run = run(args.into_iter().chain(options.iter().map(Into::into)));
+        let lines = run.json();
+        let files = lines.iter().filter(|line| line["type"] == "file" && line["valid"] == true);
+        files.map(|line| line["path"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    run(args!["sign", "--include", "usr/bin/*", "--keys", keys, package]).exits(0);
+    assert_eq!(signed_by(&keys, &[]), ["/usr/bin/sample"]);
+    run(args!["verify", "--keys", keys, package]).exits(1);
+    run(args!["verify", "--include", "/usr/bin/*", "--keys", keys, package]).exits(0);
+    // what is not selected keeps its signature
+    run(args!["sign", "--exclude", "usr/bin", "--keys", other, package]).exits(0);
+    assert_eq!(signed_by(&keys, &[]), ["/usr/bin/sample"]);
+    assert_eq!(signed_by(&other, &[]), ["/usr/share/empty"]);
+    let json = run(args!["inspect", "--json", "--include", "empty", package]).exits(0).json();
+    assert_eq!(json.len(), 2, "the package and one file");
+    let again =
+        args!["sign", "--changed", "--json", "--include", "empty", "--keys", other, package];
+    assert_eq!(run(again).exits(0).json()[0]["result"], "unchanged");
+    run(args!["clear", "--include", "empty", package]).exits(0);
+    assert_eq!(signed_by(&keys, &[]), ["/usr/bin/sample"]);
+    assert_eq!(signed_by(&other, &[]), [""; 0]);
+    let bare = run(args!["clear", "--json", "--include", "empty", package]).exits(0).json();
+    assert_eq!(bare[0]["result"], "bare");
+    run(args!["clear", package]).exits(0);
+    assert!(fs::read(&package).unwrap() == fs::read(sample("format_6")).unwrap());
+}
+
+#[test]
+fn packages_of_a_directory_keep_their_places_below_another() {
+    let directory = directory();
+    let keys = store(directory.path(), "p-256");
+    let repository = directory.path().join("repository");
+    for place in ["x86_64", "noarch"] {
+        fs::create_dir_all(repository.join(place)).unwrap();
+        fs::copy(sample("format_4"), repository.join(place).join("sample.rpm")).unwrap();
+    }
+    let out = directory.path().join("out");
+    run(args!["sign", "-r", "--output-dir", out, "--keys", keys, repository]).exits(0);
+    for place in ["x86_64/sample.rpm", "noarch/sample.rpm"] {
+        run(args!["verify", "--keys", keys, out.join(place)]).exits(0);
+    }
+    let within = repository.join("signed");
+    let refused = run(args!["sign", "-r", "--output-dir", within, "--keys", keys, repository]);
+    assert!(refused.exits(2).stderr.contains("within what is read"));
+    assert!(!within.exists());
+}
+
+#[test]
+fn an_unsigned_source_package_is_called_one() {
+    let directory = directory();
+    let keys = store(directory.path(), "p-256");
+    let package = directory.path().join("package.rpm");
+    let mut bytes = fs::read(sample("format_4")).unwrap();
+    // of a source package, the lead says so, and there is no tag that names the source
+    bytes[7] = 1;
+    fs::write(&package, bytes).unwrap();
+    let found = run(args!["verify", "--keys", keys, package]).exits(1);
+    assert!(found.stdout.contains("a source package, whose files no kernel sees"), "{found:?}");
+}

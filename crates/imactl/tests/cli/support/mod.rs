@@ -1,0 +1,167 @@
+//! What the tests of the program share: the program, tools that others wrote, trees.
+#![allow(dead_code, unreachable_pub)] // each test file uses a part
+
+pub mod pty;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The program under test.
+pub fn imactl() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_imactl"));
+    command.env_remove("IMACTL_KEYS").stdin(Stdio::null());
+    command
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Run {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Run {
+    /// Checks the exit status, showing the output if it is another.
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// The JSON lines of standard output.
+    #[track_caller]
+    pub fn json(&self) -> Vec<Value> {
+        let lines = self.stdout.lines();
+        lines.map(|line| serde_json::from_str(line).expect(line)).collect()
+    }
+
+    /// The JSON line about this path.
+    #[track_caller]
+    pub fn json_for(&self, path: &Path) -> Value {
+        let found = self.json().into_iter().find(|line| line["path"] == path.to_str().unwrap());
+        found.unwrap_or_else(|| panic!("no line about {} in\n{}", path.display(), self.stdout))
+    }
+}
+
+/// Runs the program.
+pub fn run<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Run {
+    finish(imactl().args(args))
+}
+
+/// Runs a command to its end.
+pub fn finish(command: &mut Command) -> Run {
+    let output: Output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    Run {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Runs a command, and ends it by a signal after some time; whether it was still there.
+pub fn killed(command: &mut Command, signal: rustix::process::Signal, after: Duration) -> bool {
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(after);
+    let id = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(id, signal).unwrap();
+    let status = child.wait().unwrap();
+    status.code().is_none()
+}
+
+/// The names in a directory, sorted.
+pub fn names(directory: &Path) -> Vec<String> {
+    let names = fs::read_dir(directory).unwrap();
+    let mut names: Vec<_> =
+        names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// A tool that others wrote. Where it is missing the test says so, and fails in CI.
+pub fn tool(name: &str) -> Option<Command> {
+    let found = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+        .any(|directory| directory.join(name).is_file());
+    if !found {
+        missing(&format!("{name} is not installed"));
+        return None;
+    }
+    let mut command = Command::new(name);
+    command.stdin(Stdio::null());
+    Some(command)
+}
+
+/// Says that a test cannot run here; in CI that is a failure.
+pub fn missing(what: &str) {
+    eprintln!("SKIPPED: {what}");
+    assert!(std::env::var_os("CI").is_none(), "{what}, and CI must not skip");
+}
+
+/// Whether security.ima can be set in `directory`; says so where it cannot.
+pub fn security_attributes(directory: &Path) -> bool {
+    let probe = directory.join(".probe");
+    fs::write(&probe, b"").unwrap();
+    let set =
+        rustix::fs::setxattr(&probe, "security.ima", b"\x01", rustix::fs::XattrFlags::empty());
+    fs::remove_file(&probe).unwrap();
+    if let Err(error) = set {
+        missing(&format!("security.ima cannot be set here (root?): {error}"));
+    }
+    set.is_ok()
+}
+
+/// A file's security.ima.
+pub fn security_ima(path: &Path) -> Option<Vec<u8>> {
+    let mut value = vec![0; 1 << 16];
+    match rustix::fs::getxattr(path, "security.ima", &mut value[..]) {
+        Ok(length) => {
+            value.truncate(length);
+            Some(value)
+        }
+        Err(rustix::io::Errno::NODATA) => None,
+        Err(error) => panic!("{}: {error}", path.display()),
+    }
+}
+
+/// Sets a file's security.ima.
+pub fn set_security_ima(path: &Path, value: &[u8]) {
+    rustix::fs::setxattr(path, "security.ima", value, rustix::fs::XattrFlags::empty()).unwrap();
+}
+
+/// A temporary directory, on a file system with attributes.
+pub fn directory() -> TempDir {
+    tempfile::Builder::new().prefix("imactl-test-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+/// A key store without passphrases.
+pub fn store(directory: &Path, algorithm: &str) -> PathBuf {
+    let store = directory.join(format!("keys-{algorithm}"));
+    run(["keys", "create", "--quiet", "--no-passphrase", "--algorithm", algorithm]
+        .map(OsStr::new)
+        .into_iter()
+        .chain([store.as_os_str()]))
+    .exits(0);
+    store
+}
+
+/// Writes files below a directory, with the directories that they need.
+pub fn write_tree(root: &Path, files: &[(&str, &[u8])]) {
+    for (path, content) in files {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+}
+
+/// Builds an argument list from paths and words.
+macro_rules! args {
+    ($($arg:expr),* $(,)?) => {
+        [$(std::ffi::OsString::from($arg.as_ref() as &std::ffi::OsStr)),*]
+    };
+}

@@ -1,0 +1,120 @@
+//! At a terminal: prompts and progress bars.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::pty::OnTerminal;
+use crate::support::*;
+
+/// A command line of the program under test.
+fn command(args: impl IntoIterator<Item = OsString>) -> Command {
+    let mut command = imactl();
+    command.args(args);
+    command
+}
+
+/// A store whose passphrase is `secret`.
+fn encrypted_store(directory: &Path) -> PathBuf {
+    let (store, secret) = (directory.join("store"), directory.join("secret"));
+    fs::write(&secret, "secret\n").unwrap();
+    run(args![
+        "keys",
+        "create",
+        "--quiet",
+        "--algorithm",
+        "p-256",
+        "--passphrase-file",
+        secret,
+        store
+    ])
+    .exits(0);
+    store
+}
+
+#[test]
+fn a_signal_at_a_prompt_leaves_a_terminal_that_echoes() {
+    if tool("setsid").is_none() {
+        return;
+    }
+    let directory = directory();
+    let (store, file) = (encrypted_store(directory.path()), directory.path().join("file"));
+    fs::write(&file, b"content").unwrap();
+    let sign = command(args!["sign", "--detached", "--keys", store, file]);
+    let create = command(args!["keys", "create", directory.path().join("new")]);
+    for (command, prompt) in [(&sign, "Passphrase of "), (&create, "New passphrase ")] {
+        for signal in ["-INT", "-TERM", "-HUP", "typed"] {
+            let mut terminal = OnTerminal::run(command);
+            terminal.waits_for(prompt);
+            terminal.waits_for_echo(false);
+            match signal {
+                "typed" => terminal.types("\x03"),
+                _ => {
+                    // setsid is a group leader or not, as the test runner has it: the program
+                    // is found by what it holds open
+                    let pid = program_of(&terminal);
+                    finish(Command::new("kill").args([signal, &pid])).exits(0);
+                }
+            }
+            terminal.waits_for_echo(true);
+            assert!(!terminal.ends().success());
+        }
+    }
+}
+
+/// The process id of imactl: setsid, or its child.
+fn program_of(terminal: &OnTerminal) -> String {
+    let pid = terminal.child.id();
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    children.split_whitespace().next().map_or(pid.to_string(), str::to_owned)
+}
+
+#[test]
+fn keys_are_opened_by_one_prompt() {
+    if tool("setsid").is_none() {
+        return;
+    }
+    let directory = directory();
+    let store = encrypted_store(directory.path());
+    let check = command(args!["keys", "check", store]);
+    for (typed, success, said) in [
+        ("secret\n", true, "nothing wrong"),
+        ("wrong\n", false, "error[wrong-passphrase]"),
+        ("\n", true, "note[not-opened]"),
+    ] {
+        let mut terminal = OnTerminal::run(&check);
+        terminal.waits_for("Passphrase of the private keys");
+        terminal.waits_for_echo(false);
+        terminal.types(typed);
+        assert_eq!(terminal.ends().success(), success, "{typed:?}: {}", terminal.shown());
+        let shown = terminal.shown();
+        // words are coloured apart
+        assert!(shown.replace("\x1b[0m", "").contains(said), "{said}: {shown}");
+        assert_eq!(shown.matches("Passphrase of").count(), 1, "{shown}");
+    }
+}
+
+#[test]
+fn one_large_file_moves_the_bar() {
+    if tool("setsid").is_none() {
+        return;
+    }
+    let directory = directory();
+    let (keys, file) = (store(directory.path(), "p-256"), directory.path().join("file"));
+    fs::File::create(&file).unwrap().set_len(1 << 30).unwrap();
+    let mut terminal =
+        OnTerminal::run(&command(args!["sign", "--detached", "-j", "1", "--keys", keys, file]));
+    assert!(terminal.ends().success());
+    let shown = terminal.shown();
+    let frames: Vec<&str> = shown.split('\r').filter(|frame| frame.contains("signing [")).collect();
+    // a frame: signing [====>    ] 0/1 files, 403 MB of 1.07 GB, 1.1 GB/s, 1s left
+    let filled = |frame: &&str| frame.matches('=').count();
+    let partly = frames.iter().filter(|frame| (1..24).contains(&filled(frame))).count();
+    assert!(partly > 1, "{frames:?}");
+    let full = frames.iter().filter(|frame| filled(frame) >= 24 && frame.contains("0/1 files"));
+    // all bytes may have been read a moment before the file is done
+    assert!(full.count() < frames.len(), "{frames:?}");
+    assert!(!frames.iter().any(|frame| filled(frame) > 0 && frame.contains("0/0")), "{frames:?}");
+    assert!(frames.iter().any(|frame| frame.contains("0/1 files") && frame.contains("s left")));
+}

@@ -1,0 +1,5 @@
+//! Keys in tokens.
+
+mod device;
+mod misbehaving;
+mod signing;

@@ -1,7 +1,0 @@
-//! Keys in tokens.
-
-mod device;
-mod misbehaving;
-mod signing;
-#[path = "../support/mod.rs"]
-mod support;

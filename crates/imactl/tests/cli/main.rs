@@ -6,6 +6,7 @@ mod support;
 
 mod container_pages;
 mod erofs;
+mod golden;
 mod image;
 mod initramfs;
 mod interop;

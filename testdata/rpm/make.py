@@ -22,18 +22,25 @@ def value(kind, content):
     return b"".join(struct.pack(PACK[kind], number) for number in content), len(content)
 
 
-def header(region, entries, changes=(), pad=False):
-    """A header as rpm writes it, then changed at offsets that count from its start."""
+def header(region, entries, changes=(), pad=False, after=()):
+    """A header as rpm writes it, then changed at offsets that count from its start; with entries
+    after the region, too."""
     index, store = b"", b""
-    for tag, kind, content in entries:
-        data, count = value(kind, content)
-        store += bytes(-len(store) % ALIGN.get(kind, 1))
-        index += struct.pack(">IIII", tag, kind, len(store), count)
-        store += data
+
+    def append(entries):
+        nonlocal index, store
+        for tag, kind, content in entries:
+            data, count = value(kind, content)
+            store += bytes(-len(store) % ALIGN.get(kind, 1))
+            index += struct.pack(">IIII", tag, kind, len(store), count)
+            store += data
+
+    append(entries)
     size = 16 * (len(entries) + 1)
     region_entry = struct.pack(">IIII", region, BIN, len(store), 16)
     store += struct.pack(">IIiI", region, BIN, -size, 16)
-    made = bytearray(MAGIC + struct.pack(">II", len(entries) + 1, len(store))
+    append(after)
+    made = bytearray(MAGIC + struct.pack(">II", 1 + len(entries) + len(after), len(store))
                      + region_entry + index + store)
     for offset, what in changes:
         offset = offset % len(made)
@@ -97,7 +104,7 @@ def main_entries(payload, format6=False, **changed):
 
 
 def package(main_changes=(), signature_changes=(), more=(), payload=NAMED_PAYLOAD, format6=False,
-            lead=LEAD, **changed):
+            lead=LEAD, after=(), main_after=(), **changed):
     main = header(63, main_entries(payload, format6, **changed))
     signature = [(273, STRING, hashlib.sha256(main).hexdigest().encode())]
     if format6:
@@ -108,8 +115,8 @@ def package(main_changes=(), signature_changes=(), more=(), payload=NAMED_PAYLOA
                       (1004, BIN, hashlib.md5(main + payload).digest()),
                       (1008, BIN, bytes(32))]
     signature = sorted(signature + list(more), key=lambda entry: entry[0])
-    main = header(63, main_entries(payload, format6, **changed), main_changes)
-    return lead + header(62, signature, signature_changes, pad=True) + main + payload
+    main = header(63, main_entries(payload, format6, **changed), main_changes, after=main_after)
+    return lead + header(62, signature, signature_changes, pad=True, after=after) + main + payload
 
 
 def u32(number):
@@ -124,6 +131,21 @@ FILE_SIGNATURE = b"0302" + b"04" + b"00" * 6
 CASES = {
     "format_4": GOOD,
     "format_6": package(format6=True, payload=numbered(0, CONTENT) + numbered(1, b"") + TRAILER),
+    # as signing servers write them
+    "format_4_entry_after_region": package(after=[(268, BIN, b"\x89\x02")]),
+    "format_4_entries_after_region": package(
+        after=[(268, BIN, b"\x89\x02\x03"), (1007, INT32, [1]), (1010, I18N, [b"a", b"b"])]),
+    "format_6_entries_after_region": package(
+        format6=True, payload=numbered(0, CONTENT) + numbered(1, b"") + TRAILER,
+        after=[(268, BIN, b"\x89\x02\x03"), (271, INT64, [1])]),
+    "format_4_file_signatures_after_region": package(after=[(274, STRINGS, [FILE_SIGNATURE] * 2)]),
+    "main_header_has_an_entry_after_its_region": package(main_after=[(5020, STRING, b"x")]),
+    "tag_stands_in_the_region_and_after_it": package(after=[(1004, BIN, bytes(16))]),
+    "entry_after_region_begins_past_the_store": package(
+        after=[(268, BIN, b"\x89\x02")], signature_changes=[(INDEX + 16 * 5 + 8, u32(500))]),
+    "entry_after_region_overlaps_the_trailer": package(
+        after=[(268, BIN, b"\x89\x02")], signature_changes=[(INDEX + 16 * 5 + 8, u32(100))]),
+    "entry_has_the_tag_of_a_region": package(release=(63, STRING, b"1")),
     "lead_is_cut": GOOD[:50],
     "lead_is_of_version_9": package(lead=LEAD[:4] + b"\x09" + LEAD[5:]),
     "signature_header_has_no_magic": package(signature_changes=[(0, b"\0")]),

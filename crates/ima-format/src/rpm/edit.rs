@@ -105,22 +105,29 @@ impl<'a> Header<'a> {
 
     /// Whether file signatures took their room from the filler.
     pub fn room_is_taken(&self) -> bool {
-        self.entries.last().is_some_and(|entry| {
+        self.parts().0.last().is_some_and(|entry| {
             let filler = self.as_value(entry);
             filler.is_filler() && filler.bytes.starts_with(&TAKEN)
         })
     }
 
     fn rewritten(&self, added: Vec<Value<'_>>, reserved: ReservedSpace) -> Result<Vec<u8>, Error> {
-        let all = self.entries.iter().map(|entry| self.as_value(entry));
-        let old = self.encode(&all.collect::<Vec<_>>());
+        let (region, after) = self.parts();
+        let values = |entries: &[Entry]| -> Vec<_> {
+            entries.iter().map(|entry| self.as_value(entry)).collect()
+        };
+        let old = self.encode(&values(region), &values(after));
         let old_size = old.len();
         if padded(old) != self.bytes {
             return Err(Error::new(Fault::NotCanonical, self.position));
         }
-        let kept = self.entries.iter().filter(|entry| !is_of_file_signatures(entry.tag));
-        let mut values: Vec<Value<'_>> = kept.map(|entry| self.as_value(entry)).collect();
-        let mut original = self.encode(&values);
+        let kept = |mut values: Vec<Value<'a>>| {
+            values.retain(|value| !is_of_file_signatures(value.tag));
+            values
+        };
+        let after = kept(values(after));
+        let mut values: Vec<Value<'_>> = kept(values(region));
+        let mut original = self.encode(&values, &after);
         let mut room = Vec::new();
         if self.room_is_taken() {
             // the header has had this size ever since
@@ -130,7 +137,7 @@ impl<'a> Header<'a> {
                 filler.count = u32::try_from(room.len()).unwrap_or(u32::MAX);
                 filler.bytes = &room;
             }
-            original = self.encode(&values);
+            original = self.encode(&values, &after);
         }
         if added.is_empty() {
             return Ok(padded(original));
@@ -139,22 +146,28 @@ impl<'a> Header<'a> {
         let place = values.iter().position(|value| value.tag > tag::SIG_FILESIGNATURES);
         let place = place.unwrap_or(values.len());
         values.splice(place..place, added);
-        let encoded = self.encode(&values);
+        let encoded = self.encode(&values, &after);
         let (entry_limit, store_limit) = Section::Signature.limits();
         let size = encoded.len();
-        if size > store_limit as usize || values.len() >= entry_limit as usize {
+        if size > store_limit as usize || values.len() + after.len() >= entry_limit as usize {
             return Err(Error::new(Fault::TooLarge { size }, self.position));
         }
         let fitted = match reserved {
-            ReservedSpace::Use => self.fitted(values, size, original.len()),
+            ReservedSpace::Use => self.fitted(values, &after, size, original.len()),
             ReservedSpace::Keep => None,
         };
         Ok(padded(fitted.unwrap_or(encoded)))
     }
 
     /// The header with these values, which take `size` bytes, at its original size, where the
-    /// filler, its last value, can make up for the difference.
-    fn fitted(&self, mut values: Vec<Value<'_>>, size: usize, original: usize) -> Option<Vec<u8>> {
+    /// filler, the region's last value, can make up for the difference.
+    fn fitted(
+        &self,
+        mut values: Vec<Value<'_>>,
+        after: &[Value<'_>],
+        size: usize,
+        original: usize,
+    ) -> Option<Vec<u8>> {
         let filler = values.pop()?;
         // what is not zeros is no filler
         let is_empty = filler.bytes.iter().all(|byte| *byte == 0);
@@ -166,7 +179,9 @@ impl<'a> Header<'a> {
         left.get_mut(..TAKEN.len())?.copy_from_slice(&TAKEN);
         let mut values: Vec<Value<'_>> = values;
         values.push(Value { count: u32::try_from(count).ok()?, bytes: &left, ..filler });
-        Some(self.encode(&values))
+        let fitted = self.encode(&values, after);
+        // the values after the region may be aligned otherwise
+        (fitted.len() == original).then_some(fitted)
     }
 
     fn as_value(&self, entry: &Entry) -> Value<'a> {
@@ -174,18 +189,16 @@ impl<'a> Header<'a> {
         Value { tag, value_type, count, bytes: self.value(entry) }
     }
 
-    /// A signature header with these values, as rpm lays it out, without the pad.
-    fn encode(&self, values: &[Value<'_>]) -> Vec<u8> {
-        let mut index = Vec::with_capacity((values.len() + 1) * ENTRY_SIZE);
-        let mut store = Vec::with_capacity(values.iter().map(|value| value.bytes.len() + 8).sum());
-        for value in values {
-            let offset = store.len().next_multiple_of(value.value_type.alignment());
-            store.resize(offset, 0);
-            push_entry(&mut index, value.tag, value.value_type, offset as u32, value.count);
-            store.extend_from_slice(value.bytes);
-        }
+    /// A signature header with these values in its region and after it, as rpm lays it out,
+    /// without the pad.
+    fn encode(&self, region: &[Value<'_>], after: &[Value<'_>]) -> Vec<u8> {
+        let all = || region.iter().chain(after);
+        let entries = region.len() + after.len() + 1;
+        let mut index = Vec::with_capacity(entries * ENTRY_SIZE);
+        let mut store = Vec::with_capacity(all().map(|value| value.bytes.len() + 8).sum());
+        push_values(&mut index, &mut store, region);
         let trailer = store.len() as u32;
-        let region_size = ((values.len() + 1) * ENTRY_SIZE) as u32;
+        let region_size = ((region.len() + 1) * ENTRY_SIZE) as u32;
         push_entry(
             &mut store,
             self.trailer_tag,
@@ -193,9 +206,10 @@ impl<'a> Header<'a> {
             region_size.wrapping_neg(),
             ENTRY_SIZE as u32,
         );
+        push_values(&mut index, &mut store, after);
         let mut bytes = Vec::with_capacity(INTRO_SIZE + ENTRY_SIZE + index.len() + store.len() + 8);
         bytes.extend_from_slice(&MAGIC);
-        bytes.extend_from_slice(&(values.len() as u32 + 1).to_be_bytes());
+        bytes.extend_from_slice(&(entries as u32).to_be_bytes());
         bytes.extend_from_slice(&(store.len() as u32).to_be_bytes());
         let region = tag::HEADERSIGNATURES;
         push_entry(&mut bytes, region, ValueType::Bin, trailer, ENTRY_SIZE as u32);
@@ -209,6 +223,16 @@ impl<'a> Header<'a> {
 fn padded(mut header: Vec<u8>) -> Vec<u8> {
     header.resize(header.len().next_multiple_of(8), 0);
     header
+}
+
+/// Puts values at the store's end, and their entries at the index's.
+fn push_values(index: &mut Vec<u8>, store: &mut Vec<u8>, values: &[Value<'_>]) {
+    for value in values {
+        let offset = store.len().next_multiple_of(value.value_type.alignment());
+        store.resize(offset, 0);
+        push_entry(index, value.tag, value.value_type, offset as u32, value.count);
+        store.extend_from_slice(value.bytes);
+    }
 }
 
 fn push_entry(bytes: &mut Vec<u8>, tag: u32, value_type: ValueType, offset: u32, count: u32) {

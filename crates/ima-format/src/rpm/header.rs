@@ -144,6 +144,9 @@ pub struct Header<'a> {
     store: &'a [u8],
     /// All entries but the region, in the order of the index.
     pub(super) entries: Vec<Entry>,
+    /// How many of them are in the region; those of a signature header that rpm's signing
+    /// server appended follow its trailer.
+    region_entries: usize,
     /// Entry numbers, by tag.
     by_tag: Vec<usize>,
     /// The tag in the region's trailer; old signature headers have that of another region.
@@ -175,6 +178,12 @@ impl<'a> Header<'a> {
     /// How many entries there are, without the region.
     pub fn entry_count(&self) -> usize {
         self.entries.len()
+    }
+
+    /// The entries in the region, and those after it.
+    pub(super) fn parts(&self) -> (&[Entry], &[Entry]) {
+        // never beyond the entries: read as many of them as there are
+        self.entries.split_at(self.region_entries.min(self.entries.len()))
     }
 
     /// Where in the package an entry's value begins.
@@ -258,19 +267,24 @@ fn read(bytes: &[u8], position: usize, section: Section) -> Result<Header<'_>, E
     reader.take(pad)?;
     reader.finish()?;
 
-    let (region_end, trailer_tag) = read_region(&mut index, store, store_position, section)?;
+    let region = read_region(&mut index, store, store_position, section)?;
     let mut entries = Vec::with_capacity(index_size / ENTRY_SIZE);
-    let mut end = 0;
-    while index.remaining() > 0 {
-        let at = INTRO_SIZE + index.offset();
-        let entry = read_entry(&mut index, store.get(..region_end).unwrap_or_default(), end)
-            .map_err(|fault| Error::new(fault, at))?;
-        end = entry.offset + entry.length;
-        entries.push(entry);
-    }
-    if end != region_end {
-        return Err(Error::new(Fault::RegionSize, store_position + end));
-    }
+    // reads entries whose values fill the store from `end` to `limit`
+    let mut read_entries = |count: usize, mut end: usize, limit: usize| {
+        for _ in 0..count {
+            let at = INTRO_SIZE + index.offset();
+            let entry = read_entry(&mut index, store.get(..limit).unwrap_or_default(), end)
+                .map_err(|fault| Error::new(fault, at))?;
+            end = entry.offset + entry.length;
+            entries.push(entry);
+        }
+        match end == limit {
+            true => Ok(()),
+            false => Err(Error::new(Fault::RegionSize, store_position + end)),
+        }
+    };
+    read_entries(region.entries, 0, region.trailer)?;
+    read_entries(region.entries_after, region.trailer + ENTRY_SIZE, store.len())?;
     let mut by_tag: Vec<usize> = (0..entries.len()).collect();
     let tag_of = |number: &usize| entries.get(*number).map_or(0, |entry: &Entry| entry.tag);
     by_tag.sort_by_key(tag_of);
@@ -280,16 +294,27 @@ fn read(bytes: &[u8], position: usize, section: Section) -> Result<Header<'_>, E
             return Err(Error::new(Fault::DuplicateTag(tag_of(second)), at));
         }
     }
-    Ok(Header { bytes, position, store, entries, by_tag, trailer_tag })
+    let (region_entries, trailer_tag) = (region.entries, region.trailer_tag);
+    Ok(Header { bytes, position, store, entries, region_entries, by_tag, trailer_tag })
 }
 
-/// Reads the first entry and its trailer: where the trailer begins in the store, and its tag.
+/// What the first entry and its trailer say.
+struct Region {
+    /// How many entries it has, without itself.
+    entries: usize,
+    /// How many entries follow it.
+    entries_after: usize,
+    /// Where its trailer begins in the store.
+    trailer: usize,
+    trailer_tag: u32,
+}
+
 fn read_region(
     index: &mut Reader<'_>,
     store: &[u8],
     store_position: usize,
     section: Section,
-) -> Result<(usize, u32), Error> {
+) -> Result<Region, Error> {
     let count = index.remaining() / ENTRY_SIZE;
     let expected = match section {
         Section::Signature => tag::HEADERSIGNATURES,
@@ -302,7 +327,6 @@ fn read_region(
         return Err(Error::new(Fault::NoRegion, INTRO_SIZE));
     }
     let start = offset as usize;
-    // behind the trailer there would be entries that are not of the region
     let Some(trailer) = store.get(start..).filter(|trailer| trailer.len() >= ENTRY_SIZE) else {
         return Err(Error::new(Fault::RegionTrailer, INTRO_SIZE + 8));
     };
@@ -314,10 +338,18 @@ fn read_region(
     if !fits || value_type != bin || size as usize != ENTRY_SIZE {
         return Err(Error::new(Fault::RegionTrailer, store_position + start));
     }
-    if offset.wrapping_neg() as usize != count * ENTRY_SIZE || trailer.remaining() > 0 {
-        return Err(Error::new(Fault::RegionSize, store_position + start + 8));
+    let size = offset.wrapping_neg() as usize;
+    let whole = size > 0 && size % ENTRY_SIZE == 0;
+    let entries_after = whole.then_some(size / ENTRY_SIZE).and_then(|own| count.checked_sub(own));
+    // rpm asks this of main headers only (`exact_size`)
+    let exact = entries_after == Some(0) && trailer.remaining() == 0;
+    match entries_after {
+        Some(entries_after) if exact || section == Section::Signature => {
+            let entries = count - entries_after - 1;
+            Ok(Region { entries, entries_after, trailer: start, trailer_tag })
+        }
+        _ => Err(Error::new(Fault::RegionSize, store_position + start + 8)),
     }
-    Ok((start, trailer_tag))
 }
 
 /// Reads an entry whose value has to follow `end` in `store`, the region's values.
@@ -325,6 +357,9 @@ fn read_entry(index: &mut Reader<'_>, store: &[u8], end: usize) -> Result<Entry,
     // the index was taken in whole entries
     let mut field = || index.u32_be().unwrap_or_default();
     let (tag, type_id, offset, count) = (field(), field(), field(), field());
+    if tag < super::tag::HEADERI18NTABLE {
+        return Err(Fault::RegionTag(tag));
+    }
     let unknown = Fault::ValueType { tag, value_type: type_id };
     let value_type = ValueType::from_id(type_id).ok_or(unknown)?;
     let counted = match value_type {

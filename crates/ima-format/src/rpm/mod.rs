@@ -29,8 +29,12 @@
 //! rpm refuses, and so does this: more than 32 entries or 64 MiB in a signature header, 65,535
 //! entries or 256 MiB in a main header; values that overlap, that are out of order, unaligned,
 //! or past the store; gaps between values beyond the alignment; a main header that is not all
-//! region. Refused here besides: duplicate tags, of which rpm takes one or the other, and
-//! signature headers without region (before rpm 4).
+//! region; tags below 100 after the first. Refused here besides: duplicate tags, of which rpm
+//! takes one or the other, and signature headers without region (before rpm 4).
+//!
+//! In a signature header, entries can follow the region: their index entries after the region's,
+//! their values after its trailer. rpm reads them like the others; signing servers append
+//! OpenPGP signatures so. They are kept where they are.
 //!
 //! File signatures are tag 274 of the signature header (STRING_ARRAY, one for each file: the
 //! `security.ima` value in lowercase hexadecimal, empty where the file has no digest) and tag
@@ -61,6 +65,8 @@ pub mod tag {
     pub const HEADERIMAGE: u32 = 61;
     pub const HEADERSIGNATURES: u32 = 62;
     pub const HEADERIMMUTABLE: u32 = 63;
+    /// Regions have smaller numbers, entries have this and greater ones.
+    pub const HEADERI18NTABLE: u32 = 100;
 
     pub const SIG_SHA1: u32 = 269;
     pub const SIG_SHA256: u32 = 273;
@@ -127,6 +133,8 @@ pub enum Fault {
     RegionTrailer,
     /// The region does not hold all entries, or not all of the store.
     RegionSize,
+    /// An entry has the tag of a region.
+    RegionTag(u32),
     /// A tag stands twice.
     DuplicateTag(u32),
     /// A type that no value has.
@@ -235,6 +243,9 @@ impl fmt::Display for Fault {
             Self::NoRegion => f.write_str("the first entry is not the header's region"),
             Self::RegionTrailer => f.write_str("the region's trailer is not where it has to be"),
             Self::RegionSize => f.write_str("the region does not hold the whole header"),
+            Self::RegionTag(tag) => {
+                write!(f, "tag {tag} is not the first entry's, but is a region's")
+            }
             Self::DuplicateTag(tag) => write!(f, "tag {tag} stands twice"),
             Self::ValueType { tag, value_type } => {
                 write!(f, "tag {tag} is of type {value_type}, which there is not")

@@ -20,6 +20,9 @@ const LIES: &[(&str, i32, &str)] = &[
     ("digest_is_too_short", 2, "not a digest of the package's algorithm at offset 720"),
     ("digests_are_numbers", 2, "tag 1035 is of type 4 at offset 720"),
     ("directory_index_is_past_the_list", 2, "there is no directory 2147483647 at offset 900"),
+    ("entry_after_region_begins_past_the_store", 2, "begins at 500 in the store, not at 170"),
+    ("entry_after_region_overlaps_the_trailer", 2, "begins at 100 in the store, not at 170"),
+    ("entry_has_the_tag_of_a_region", 2, "tag 63 is not the first entry's, but is a region's"),
     ("fewer_digests_than_files", 2, "tag 1035 has 1 values, where 2 have to be at offset 720"),
     ("file_signature_is_not_hexadecimal", 2, "not hexadecimal at offset 316"),
     ("files_have_no_directories", 2, "tag 1118 is missing at offset 368"),
@@ -29,6 +32,7 @@ const LIES: &[(&str, i32, &str)] = &[
     ("main_header_claims_256_mib", 2, "268435775 bytes needed, 1072 left at offset 368"),
     ("main_header_claims_4_gib", 2, "a header's store of 4294967295 bytes"),
     ("main_header_has_65536_entries", 2, "a header of 65536 entries"),
+    ("main_header_has_an_entry_after_its_region", 2, "the region does not hold the whole header"),
     ("more_file_signatures_than_files", 2, "tag 274 has 3 values, where 2 have to be"),
     ("more_sizes_than_files", 2, "tag 1028 has 3 values, where 2 have to be at offset 708"),
     ("payload_brings_another_file", 1, "a file that the header does not list at offset 0"),
@@ -54,6 +58,7 @@ const LIES: &[(&str, i32, &str)] = &[
     ("signature_header_is_cut", 2, "truncated: 272 bytes needed, 100 left at offset 96"),
     ("string_is_counted_twice", 2, "tag 1000 has 2 values at offset 400"),
     ("strings_have_no_end", 2, "tag 1035 goes on past the store at offset 496"),
+    ("tag_stands_in_the_region_and_after_it", 2, "tag 1004 stands twice at offset 192"),
     ("tag_stands_twice", 2, "tag 1001 stands twice at offset 432"),
     ("type_is_unknown", 2, "tag 1000 is of type 10, which there is not at offset 400"),
     ("value_begins_before_the_store", 2, "tag 1000 begins at 4294967295 in the store, not at 0"),
@@ -136,11 +141,45 @@ fn packages_of_both_formats_are_signed_and_brought_back() {
 }
 
 #[test]
+fn entries_after_the_region_are_kept() {
+    let directory = directory();
+    let keys = store(directory.path(), "rsa-2048");
+    let package = directory.path().join("package.rpm");
+    let appended = || {
+        let mut rpm = tool("rpm")?;
+        let format = "%{RSAHEADER:arraysize} %{RSAHEADER} %{ARCHIVESIZE} %{LONGARCHIVESIZE}";
+        rpm.args(["-qp", "--nosignature", "--queryformat", format]).arg(&package);
+        Some(finish(&mut rpm).exits(0).stdout)
+    };
+    for name in [
+        "format_4_entry_after_region",
+        "format_4_entries_after_region",
+        "format_6_entries_after_region",
+    ] {
+        for reserved in ["--reserved-space", "--jobs=1"] {
+            fs::copy(sample(name), &package).unwrap();
+            let before = appended();
+            run(args!["verify", "--payload", "--keys", keys, package]).exits(1);
+            run(args!["sign", reserved, "--keys", keys, package]).exits(0);
+            run(args!["verify", "--payload", "--keys", keys, package]).exits(0);
+            assert_eq!(appended(), before, "{name}");
+            run(args!["clear", package]).exits(0);
+            assert!(fs::read(&package).unwrap() == fs::read(sample(name)).unwrap(), "{name}");
+        }
+    }
+    // file signatures can be there, too: they are replaced and removed like others
+    let name = sample("format_4_file_signatures_after_region");
+    fs::copy(name, &package).unwrap();
+    run(args!["clear", package]).exits(0);
+    assert!(fs::read(&package).unwrap() == fs::read(sample("format_4")).unwrap());
+}
+
+#[test]
 fn however_it_was_signed_clear_gives_the_original_bytes() {
     let directory = directory();
     let stores = [store(directory.path(), "p-256"), store(directory.path(), "rsa-2048")];
     let package = directory.path().join("package.rpm");
-    for name in ["format_4", "format_6"] {
+    for name in ["format_4", "format_6", "format_6_entries_after_region"] {
         let original = fs::read(sample(name)).unwrap();
         // each with the key and whether the reserved space is used
         for rounds in [
@@ -159,7 +198,7 @@ fn however_it_was_signed_clear_gives_the_original_bytes() {
                 run(args!["sign", option, "--keys", stores[*key], package]).exits(0);
                 // RSA signatures are the same each time, and so is the rest
                 assert_eq!(fs::metadata(&package).unwrap().len(), signed.len() as u64);
-                let keeps_size = name == "format_6" && *reserved;
+                let keeps_size = name.starts_with("format_6") && *reserved;
                 assert_eq!(signed.len() == original.len(), keeps_size, "{name} {rounds:?}");
                 run(args!["verify", "--payload", "--keys", stores[*key], package]).exits(0);
             }

@@ -119,6 +119,33 @@ def package(main_changes=(), signature_changes=(), more=(), payload=NAMED_PAYLOA
     return lead + header(62, signature, signature_changes, pad=True, after=after) + main + payload
 
 
+OTHER = hashlib.sha256(b"another program").hexdigest().encode()
+
+
+def linked(digests, payload):
+    """A package with two names of one file, the second of which has the content."""
+    return package(sizes=(1028, INT32, [len(CONTENT)] * 2), inodes=(1096, INT32, [1, 1]),
+                   modes=(1030, INT16, [0o100755] * 2), digests=(1035, STRINGS, digests),
+                   payload=payload)
+
+
+FIRST = newc(b"./usr/bin/sample", b"", 0o100755, 1)
+LAST = newc(b"./usr/share/empty", CONTENT, 0o100755, 1)
+
+
+def with_third(mode, flags, entry=b"", **changed):
+    """A package whose third entry has a digest that belongs to no content."""
+    return package(
+        sizes=(1028, INT32, [len(CONTENT), 0, 0]), modes=(1030, INT16, [0o100755, 0o100644, mode]),
+        digests=(1035, STRINGS, [DIGEST, EMPTY, OTHER]), flags=(1037, INT32, [0, 0, flags]),
+        devices=(1095, INT32, [1] * 3), inodes=(1096, INT32, [1, 2, 3]),
+        dirindexes=(1116, INT32, [0, 1, 1]), basenames=(1117, STRINGS, [b"sample", b"empty", b"third"]),
+        payload=NAMED_PAYLOAD[:-len(TRAILER)] + entry + TRAILER, **changed)
+
+
+THIRD = newc(b"./usr/share/third", b"", 0o040755, 3)
+
+
 def u32(number):
     return struct.pack(">I", number)
 
@@ -146,6 +173,48 @@ CASES = {
     "entry_after_region_overlaps_the_trailer": package(
         after=[(268, BIN, b"\x89\x02")], signature_changes=[(INDEX + 16 * 5 + 8, u32(100))]),
     "entry_has_the_tag_of_a_region": package(release=(63, STRING, b"1")),
+    "format_4_two_names": linked([DIGEST] * 2, FIRST + LAST + TRAILER),
+    "format_4_directory_has_a_digest": with_third(0o040755, 0, THIRD),
+    "format_4_link_has_a_digest": with_third(0o120777, 0, THIRD),
+    "format_4_device_has_a_digest": with_third(0o020600, 0, THIRD),
+    "format_4_ghost_has_a_digest": with_third(0o100755, 64),
+    "format_4_ghost_is_in_the_payload": with_third(
+        0o100755, 64, newc(b"./usr/share/third", CONTENT, 0o100755, 3)),
+    "format_4_paths_are_absolute": package(
+        payload=newc(b"/usr/bin/sample", CONTENT, 0o100755, 1)
+        + newc(b"usr/share/empty", b"", 0o100644, 2) + TRAILER),
+    "signed_directory": with_third(0o040755, 0, THIRD, more=[
+        (274, STRINGS, [b"", b"", b"030204"])]),
+    "directory_is_not_in_the_payload": with_third(0o040755, 0),
+    "digests_are_exchanged": package(digests=(1035, STRINGS, [EMPTY, DIGEST])),
+    "file_has_no_digest": package(digests=(1035, STRINGS, [b"", EMPTY])),
+    "files_have_no_digests": package(digests=None),
+    "hard_link_has_another_digest": linked([OTHER, DIGEST], FIRST + LAST + TRAILER),
+    "hard_link_has_no_digest": linked([b"", DIGEST], FIRST + LAST + TRAILER),
+    "hard_link_has_the_content_first": linked([DIGEST] * 2, LAST + FIRST + TRAILER),
+    "hard_link_is_not_in_the_payload": linked([DIGEST] * 2, LAST + TRAILER),
+    "hard_link_has_no_content": linked([DIGEST] * 2, FIRST + TRAILER),
+    "hard_link_has_the_content_twice": linked(
+        [DIGEST] * 2, newc(b"./usr/bin/sample", CONTENT, 0o100755, 1) + LAST + TRAILER),
+    "hard_link_is_parted": package(
+        sizes=(1028, INT32, [len(CONTENT), 0, len(CONTENT)]), modes=(1030, INT16, [0o100755] * 3),
+        digests=(1035, STRINGS, [DIGEST, EMPTY, DIGEST]), flags=(1037, INT32, [0] * 3),
+        devices=(1095, INT32, [1] * 3), inodes=(1096, INT32, [1, 2, 1]),
+        dirindexes=(1116, INT32, [0, 1, 1]), basenames=(1117, STRINGS, [b"sample", b"empty", b"third"]),
+        payload=FIRST + newc(b"./usr/share/empty", b"", 0o100755, 2)
+        + newc(b"./usr/share/third", CONTENT, 0o100755, 1) + TRAILER),
+    "main_header_has_file_signatures": package(
+        signatures=(5090, STRINGS, [FILE_SIGNATURE] * 2), more=[(274, STRINGS, [FILE_SIGNATURE] * 2)]),
+    "main_header_has_whole_paths": package(paths=(1027, STRINGS, [b"/etc/passwd"]), basenames=None),
+    "modes_are_of_32_bits": package(modes=(1030, INT32, [0o100755, 0o100644])),
+    "name_has_a_slash": package(basenames=(1117, STRINGS, [b"../../etc/sample", b"empty"])),
+    "directory_has_no_slash": package(dirnames=(1118, STRINGS, [b"/usr/bin", b"/usr/share/"])),
+    "directory_leads_back": package(dirnames=(1118, STRINGS, [b"/usr/bin/../../etc/", b"/usr/share/"])),
+    "path_stands_twice": package(
+        basenames=(1117, STRINGS, [b"sample", b"sample"]), dirnames=(1118, STRINGS, [b"/usr/bin/"] * 2)),
+    "payload_brings_a_file_twice": package(
+        payload=newc(b"./usr/bin/sample", CONTENT[::-1], 0o100755, 1) + NAMED_PAYLOAD),
+    "ghost_is_numbered": with_third(0o100755, 64, numbered(2, b"")),
     "lead_is_cut": GOOD[:50],
     "lead_is_of_version_9": package(lead=LEAD[:4] + b"\x09" + LEAD[5:]),
     "signature_header_has_no_magic": package(signature_changes=[(0, b"\0")]),

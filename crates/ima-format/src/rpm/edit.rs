@@ -43,7 +43,9 @@ impl<'a> Header<'a> {
     /// # Errors
     /// If there are not as many as files, or if one is not hexadecimal.
     pub fn file_signatures(&self, files: usize) -> Result<Option<Vec<Vec<u8>>>, Error> {
-        let Some(entry) = self.find(tag::SIG_FILESIGNATURES) else { return Ok(None) };
+        // strings of another kind are none to rpm (`headerMergeLegacySigs`)
+        let array = [ValueType::StringArray];
+        let Some(entry) = self.typed(tag::SIG_FILESIGNATURES, &array)? else { return Ok(None) };
         if entry.count as usize != files {
             let expected = u32::try_from(files).unwrap_or(u32::MAX);
             let fault = Fault::FileCount { tag: entry.tag, count: entry.count, expected };

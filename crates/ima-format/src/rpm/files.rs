@@ -24,16 +24,24 @@ pub struct File {
     pub flags: u32,
     /// Its size in bytes.
     pub size: u64,
-    /// Device and inode on the machine that built it: the same for names of one file.
-    pub device_and_inode: (u64, u64),
-    /// The digest of its content; directories, links, devices and ghosts have none.
+    /// Device and inode on the machine that built it: the same for names of one file. `None`
+    /// where the header does not say, or says 0.
+    pub device_and_inode: Option<(u64, u64)>,
+    /// The digest of its content. What has no content ([`File::has_content`]) has none,
+    /// whatever the header lists.
     pub digest: Option<Digest>,
 }
 
 impl File {
-    /// Whether the payload has its content, or that of another name of it.
-    pub fn is_regular(&self) -> bool {
-        self.mode & 0o170_000 == 0o100_000
+    /// Whether the payload brings its content, under its own or another name: a regular file
+    /// that is not a ghost. Nothing else gets a signature.
+    pub fn has_content(&self) -> bool {
+        self.mode & 0o170_000 == 0o100_000 && !self.is_ghost()
+    }
+
+    /// Whether it can be another name of a file: its content is the same.
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        (self.size, self.digest) == (other.size, other.digest)
     }
 
     /// Whether it is a symbolic link.
@@ -65,17 +73,23 @@ impl<'a> FileList<'a> {
         let algorithm = digest_algorithm(header)?;
         let none =
             Self { files: Vec::new(), directories: Vec::new(), names: Vec::new(), algorithm };
+        for tag in [tag::OLDFILENAMES, tag::ORIGBASENAMES, tag::FILESIGNATURES] {
+            if let Some(entry) = header.find(tag) {
+                return Err(Error::new(Fault::OtherList(tag), header.offset_of(entry)));
+            }
+        }
         let Some(names) = header.strings(tag::BASENAMES)? else { return Ok(none) };
-        let names: Vec<&[u8]> = names.map(|(_, name)| name).collect();
-        let directories = header.strings(tag::DIRNAMES)?;
-        let directories: Vec<&[u8]> = match directories {
-            Some(directories) => directories.map(|(_, name)| name).collect(),
-            None => return Err(missing(header, tag::DIRNAMES)),
-        };
+        let names = names.map(|(at, name)| read_name(name, at)).collect::<Result<Vec<_>, _>>()?;
+        let directories =
+            header.strings(tag::DIRNAMES)?.ok_or_else(|| missing(header, tag::DIRNAMES))?;
+        let directories = directories
+            .map(|(at, name)| read_directory(name, at))
+            .collect::<Result<Vec<_>, _>>()?;
         let count = names.len();
-        let long = header.find(tag::LONGFILESIZES).is_some();
+        // as `rpmfilesFSize`, where a header has both
+        let short = header.find(tag::FILESIZES).is_some();
         let mut sizes =
-            numbers(header, if long { tag::LONGFILESIZES } else { tag::FILESIZES }, count)?;
+            numbers(header, if short { tag::FILESIZES } else { tag::LONGFILESIZES }, count)?;
         let mut modes = numbers(header, tag::FILEMODES, count)?;
         let mut flags = numbers(header, tag::FILEFLAGS, count)?;
         let mut indexes = numbers(header, tag::DIRINDEXES, count)?;
@@ -98,17 +112,18 @@ impl<'a> FileList<'a> {
                 None => None,
             };
             let optional = |numbers: &mut Option<_>| numbers.as_mut().map(next_of);
-            // without inodes no two names are taken for one file
-            let inode = optional(&mut inodes).unwrap_or(index as u64);
-            files.push(File {
+            let identity = optional(&mut devices).zip(optional(&mut inodes));
+            let mut file = File {
                 directory: directory as usize,
                 name: (index, name.len()),
                 mode: next(&mut modes).1 as u16,
                 flags: next(&mut flags).1 as u32,
                 size: next(&mut sizes).1,
-                device_and_inode: (optional(&mut devices).unwrap_or(0), inode),
+                device_and_inode: identity.filter(|(_, inode)| *inode > 0),
                 digest,
-            });
+            };
+            file.digest = digest.filter(|_| file.has_content());
+            files.push(file);
         }
         Ok(Self { files, directories, names, algorithm })
     }
@@ -145,13 +160,18 @@ impl<'a> FileList<'a> {
         self.algorithm
     }
 
+    /// Whether rpm installs a file without a digest: an empty one, from when digests were by MD5.
+    pub fn may_lack_digest(&self, file: &File) -> bool {
+        file.size == 0 && self.algorithm == HashAlgorithm::Md5
+    }
+
     /// For each file, the number of the one that has the content in the payload: itself, but
     /// of several names of one file the last (`rpmfilesBuildNLink`).
     pub fn content_holders(&self) -> Vec<usize> {
         let mut holders: Vec<usize> = (0..self.files.len()).collect();
         let linked = |index: &usize| {
             let file = self.files.get(*index)?;
-            (file.is_regular() && !file.is_ghost()).then_some(file.device_and_inode)
+            file.device_and_inode.filter(|_| file.has_content())
         };
         let mut regular: Vec<usize> =
             holders.iter().copied().filter(|i| linked(i).is_some()).collect();
@@ -168,6 +188,34 @@ impl<'a> FileList<'a> {
             last = Some(holder);
         }
         holders
+    }
+
+    /// Two names of one file of which the header says different things; the second is the
+    /// one with the content.
+    pub fn names_that_disagree(&self) -> Option<(&File, &File)> {
+        let holders = self.content_holders();
+        self.files.iter().zip(holders).find_map(|(file, holder)| {
+            let holder = self.get(holder)?;
+            (!file.agrees_with(holder)).then_some((file, holder))
+        })
+    }
+}
+
+/// The last part of a file's name. rpm would go where it leads to; `/` alone has an empty one.
+fn read_name(name: &[u8], at: usize) -> Result<&[u8], Error> {
+    match name.contains(&b'/') || matches!(name, b"." | b"..") {
+        true => Err(Error::new(Fault::FileName, at)),
+        false => Ok(name),
+    }
+}
+
+/// A directory's name, which rpm adds nothing to when it prints a path; in source packages it
+/// is empty.
+fn read_directory(name: &[u8], at: usize) -> Result<&[u8], Error> {
+    let leads_back = name.split(|byte| *byte == b'/').any(|part| matches!(part, b"." | b".."));
+    match leads_back || !(name.is_empty() || name.ends_with(b"/")) {
+        true => Err(Error::new(Fault::DirectoryName, at)),
+        false => Ok(name),
     }
 }
 

@@ -230,8 +230,7 @@ impl<'a> Header<'a> {
         &self,
         tag: u32,
     ) -> Result<Option<impl Iterator<Item = (usize, u64)> + Clone + 'a>, Error> {
-        let types = [ValueType::Int16, ValueType::Int32, ValueType::Int64];
-        let Some(entry) = self.typed(tag, &types)? else { return Ok(None) };
+        let Some(entry) = self.typed(tag, &[number_type(tag)])? else { return Ok(None) };
         let size = entry.value_type.alignment();
         let start = self.offset_of(entry);
         let chunks = self.value(entry).chunks_exact(size).enumerate();
@@ -244,7 +243,7 @@ impl<'a> Header<'a> {
         Ok(self.numbers(tag)?.and_then(|mut numbers| numbers.next()).map(|(_, number)| number))
     }
 
-    fn typed(&self, tag: u32, types: &[ValueType]) -> Result<Option<&Entry>, Error> {
+    pub(super) fn typed(&self, tag: u32, types: &[ValueType]) -> Result<Option<&Entry>, Error> {
         match self.find(tag) {
             Some(entry) if !types.contains(&entry.value_type) => {
                 let value_type = entry.value_type as u32 + 1;
@@ -252,6 +251,15 @@ impl<'a> Header<'a> {
             }
             found => Ok(found),
         }
+    }
+}
+
+/// The type that rpm wants a tag's numbers to be of (`hdrchkTagType`).
+fn number_type(tag: u32) -> ValueType {
+    match tag {
+        tag::FILEMODES => ValueType::Int16,
+        tag::LONGFILESIZES => ValueType::Int64,
+        _ => ValueType::Int32,
     }
 }
 

@@ -84,6 +84,8 @@ pub mod tag {
     pub const RELEASE: u32 = 1002;
     pub const EPOCH: u32 = 1003;
     pub const ARCH: u32 = 1022;
+    /// Whole paths, before rpm 4.
+    pub const OLDFILENAMES: u32 = 1027;
     pub const FILESIZES: u32 = 1028;
     pub const FILEMODES: u32 = 1030;
     pub const FILEDIGESTS: u32 = 1035;
@@ -94,10 +96,13 @@ pub mod tag {
     pub const DIRINDEXES: u32 = 1116;
     pub const BASENAMES: u32 = 1117;
     pub const DIRNAMES: u32 = 1118;
+    pub const ORIGBASENAMES: u32 = 1120;
     pub const PAYLOADFORMAT: u32 = 1124;
     pub const PAYLOADCOMPRESSOR: u32 = 1125;
     pub const LONGFILESIZES: u32 = 5008;
     pub const FILEDIGESTALGO: u32 = 5011;
+    /// What rpm reads the signature header's as, and takes from a main header that has it.
+    pub const FILESIGNATURES: u32 = 5090;
     pub const PAYLOADSHA256: u32 = 5092;
     pub const PAYLOADSHA256ALGO: u32 = 5093;
     pub const RPMFORMAT: u32 = 5114;
@@ -183,6 +188,12 @@ pub enum Fault {
     },
     /// A tag is missing.
     MissingTag(u32),
+    /// The main header has files by another tag, which rpm prefers.
+    OtherList(u32),
+    /// The last part of a file's name leads to another directory.
+    FileName,
+    /// A directory's name has no slash at its end, or leads back.
+    DirectoryName,
     /// A file stands in a directory that is not in the list.
     DirectoryIndex(u32),
     /// A file's digest is not hexadecimal, or not of its algorithm's length.
@@ -210,6 +221,11 @@ pub enum Fault {
     },
     /// The payload holds a file that the header does not list.
     CpioUnknownFile,
+    /// The payload holds a file twice.
+    CpioTwice,
+    /// The payload does not hold the names of a file one after another, the last of them with
+    /// the content.
+    CpioNames,
     /// The payload says another size than the header does.
     CpioSize {
         /// What it says.
@@ -260,6 +276,13 @@ impl fmt::Display for Fault {
                 write!(f, "tag {tag} has {count} values, where {expected} have to be")
             }
             Self::MissingTag(tag) => write!(f, "tag {tag} is missing"),
+            Self::OtherList(tag) => {
+                write!(f, "tag {tag} in the main header: rpm reads it in place of another")
+            }
+            Self::FileName => f.write_str("a file name that leads to another directory"),
+            Self::DirectoryName => {
+                f.write_str("a directory name that leads back, or does not end with a slash")
+            }
             Self::DirectoryIndex(index) => write!(f, "there is no directory {index}"),
             Self::FileDigest => f.write_str("not a digest of the package's algorithm"),
             Self::DigestAlgorithm(id) => write!(f, "unknown digest algorithm {id}"),
@@ -272,6 +295,8 @@ impl fmt::Display for Fault {
             Self::CpioField => f.write_str("a cpio field that is not hexadecimal"),
             Self::CpioName { length } => write!(f, "a name of {length} bytes"),
             Self::CpioUnknownFile => f.write_str("a file that the header does not list"),
+            Self::CpioTwice => f.write_str("a file that the payload holds twice"),
+            Self::CpioNames => f.write_str("the names of a hard link do not follow one another"),
             Self::CpioSize { declared, expected } => {
                 write!(f, "a file of {declared} bytes, where the header says {expected}")
             }

@@ -1,7 +1,9 @@
 //! RPM packages: the files inside are signed, in the package's signature header.
 //!
-//! What is signed are the digests that the main header lists, so that the payload is neither
-//! read nor changed. Workers take packages; within one, whoever is idle helps with its files.
+//! The digests that the main header lists are signed, of files that the payload brings: regular
+//! ones, no ghosts. The payload is not changed; before signing it is unpacked and compared with
+//! the digests, unless the header is trusted. Workers take packages; within one, whoever is idle
+//! helps with its files.
 
 mod clear;
 mod crew;
@@ -96,6 +98,18 @@ pub enum PackageError {
     /// The files' digests are of an algorithm that is no basis for a signature.
     #[error("its file digests are {0}: collisions can be made")]
     WeakDigests(HashAlgorithm),
+    /// The header says different things of two names of one file.
+    #[error("{0} and {1} are one file, but have different digests or sizes")]
+    NamesDisagree(String, String),
+    /// The payload as a whole is not what the header says.
+    #[error("{0}")]
+    Payload(PayloadFinding),
+    /// The payload is not the one that the header has a digest of.
+    #[error("the payload does not match its {0} digest")]
+    PayloadDigest(HashAlgorithm),
+    /// A file in the payload is not what the header says.
+    #[error("{0}: {1}")]
+    FileContent(String, FileContent),
     /// Another package of the run went there under the same name.
     #[error("{} is another package of this run", .0.display())]
     NameTaken(PathBuf),
@@ -116,7 +130,14 @@ impl PackageError {
             Self::Walk(WalkError::SymbolicLink) => "name the package that it points to",
             Self::Directory => "-r deals with the packages in it",
             Self::File(error) => return error.hint(),
-            Self::HeaderDigest(_) => "it is damaged or was tampered with: get it again",
+            Self::Payload(PayloadFinding::Unknown(_)) => {
+                "verify its OpenPGP signature, then sign what the header lists with --trust-header"
+            }
+            Self::HeaderDigest(_)
+            | Self::NamesDisagree(..)
+            | Self::Payload(_)
+            | Self::PayloadDigest(_)
+            | Self::FileContent(..) => "it is damaged or was tampered with: get it again",
             Self::Source => "its files are for building, not for a kernel; --force signs them",
             Self::WeakDigests(_) => {
                 "build it with %_binary_filedigest_algorithm 8, or give --allow-weak-digests"

@@ -9,7 +9,7 @@ use ima_format::hash::{Digest, HashAlgorithm};
 use ima_format::hex::Hex;
 use ima_format::kind::Compression;
 use ima_format::rpm::cpio::{self, Form};
-use ima_format::rpm::{tag, Fault, FileList};
+use ima_format::rpm::{tag, Fault, File, FileList};
 use ima_format::Error as FormatError;
 
 use super::package::FileSection;
@@ -33,6 +33,8 @@ pub enum PayloadFinding {
     },
     /// The archive in it is malformed; the offset counts what is unpacked.
     Archive(FormatError),
+    /// The header lists a path twice: which of the two an entry is for is not known.
+    ListedTwice(String),
 }
 
 impl fmt::Display for PayloadFinding {
@@ -43,6 +45,7 @@ impl fmt::Display for PayloadFinding {
                 write!(f, "the payload does not unpack after {unpacked} bytes: {error}")
             }
             Self::Archive(error) => write!(f, "the payload's archive: {error}"),
+            Self::ListedTwice(path) => write!(f, "the header lists {path} twice"),
         }
     }
 }
@@ -54,26 +57,42 @@ pub(super) struct Unpacked {
     pub(super) finding: Option<PayloadFinding>,
 }
 
+impl Unpacked {
+    /// Refuses a payload that is not what the header says.
+    pub(super) fn check(self, list: &FileList<'_>) -> Result<(), PackageError> {
+        if let Some(finding) = self.finding {
+            return Err(PackageError::Payload(finding));
+        }
+        if let Some(digest) = self.digests.iter().find(|digest| !digest.matches) {
+            return Err(PackageError::PayloadDigest(digest.algorithm));
+        }
+        for (file, found) in list.iter().zip(self.files) {
+            if let Some(found) = found.filter(|found| *found != FileContent::Matches) {
+                let path = String::from_utf8_lossy(&list.path(file)).into_owned();
+                return Err(PackageError::FileContent(path, found));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Reads all of the payload.
 pub(super) fn unpack(content: &Content<'_>) -> Result<Unpacked, PackageError> {
-    let (digests, finding);
-    let mut files = vec![None; content.files.len()];
-    match payload_form(content)? {
+    let compression = match payload_form(content)? {
+        Ok(compression) => compression,
         Err(form) => {
-            digests = Vec::new();
-            finding = Some(PayloadFinding::Unknown(form));
+            let finding = Some(PayloadFinding::Unknown(form));
+            let files = vec![None; content.files.len()];
+            return Ok(Unpacked { files, digests: Vec::new(), finding });
         }
-        Ok(compression) => {
-            finding = match unpack_archive(content, compression, &mut files) {
-                Ok(()) => None,
-                Err(Trouble::Finding(finding)) => Some(finding),
-                Err(Trouble::Digest(error)) => return Err(error.into()),
-            };
-            digests = payload_digests(content)?;
-        }
-    }
-    spread(&content.files, &mut files);
-    Ok(Unpacked { files, digests, finding })
+    };
+    let mut entries = Entries::new(&content.files);
+    let finding = match unpack_archive(content, compression, &mut entries) {
+        Ok(()) => None,
+        Err(Trouble::Finding(finding)) => Some(finding),
+        Err(Trouble::Digest(error)) => return Err(error.into()),
+    };
+    Ok(Unpacked { files: entries.compare(), digests: payload_digests(content)?, finding })
 }
 
 /// How the payload is compressed, `None` where it is not; or a form that is unknown.
@@ -122,11 +141,11 @@ impl From<DigestError> for Trouble {
     }
 }
 
-/// Unpacks the archive; `files` learns of each content that is there.
+/// Unpacks the archive; `entries` learns of each content that is there.
 fn unpack_archive(
     content: &Content<'_>,
     compression: Option<Compression>,
-    files: &mut [Option<FileContent>],
+    entries: &mut Entries<'_>,
 ) -> Result<(), Trouble> {
     let raw = FileSection { file: &content.open.file, offset: content.payload_offset };
     let unpacked: Box<dyn Read + '_> = match compression {
@@ -137,46 +156,93 @@ fn unpack_archive(
     };
     let mut archive = Archive { unpacked, offset: 0, buffer: vec![0; 1 << 16] };
     let list = &content.files;
-    let paths: HashMap<Vec<u8>, usize> =
-        list.iter().enumerate().map(|(index, file)| (list.path(file), index)).collect();
-    let holders = list.content_holders();
+    let paths = paths(list)?;
     let mut hasher = Hasher::new(list.algorithm())?;
-    while let Some(member) = archive.next(&paths)? {
-        let Member { index, declared, at } = member;
-        let unknown = || FormatError::new(Fault::CpioUnknownFile, at);
-        let file = list.get(index).ok_or_else(unknown)?;
-        let holds = holders.get(index) == Some(&index);
-        let expected = match file.is_regular() && holds || file.is_symbolic_link() {
-            true => file.size,
-            false => 0,
-        };
-        let size = declared.unwrap_or(expected);
-        // a name of a file whose content comes with another may bring it all the same
-        if size != expected && !(file.is_regular() && size == file.size) {
-            let fault = Fault::CpioSize { declared: size, expected };
-            return Err(FormatError::new(fault, at).into());
+    while let Some(Member { index, declared, at }) = archive.next(&paths)? {
+        let fault = |fault| FormatError::new(fault, at);
+        let file = list.get(index).ok_or_else(|| fault(Fault::CpioUnknownFile))?;
+        if file.is_ghost() {
+            // rpm before 4.11 put some there, and rpm skips them by the size that they declare
+            archive.content(declared.ok_or_else(|| fault(Fault::CpioUnknownFile))?, |_| Ok(()))?;
+            continue;
         }
-        archive.content(size, |bytes| hasher.update(bytes))?;
+        entries.take(index).map_err(fault)?;
+        let holds = file.has_content() && entries.holders[index] == index;
+        let expected = if holds || file.is_symbolic_link() { file.size } else { 0 };
+        let declared = declared.unwrap_or(expected);
+        if declared != expected {
+            return Err(fault(Fault::CpioSize { declared, expected }).into());
+        }
+        archive.content(expected, |bytes| hasher.update(bytes))?;
         let digest = hasher.finish()?;
-        // the first name of several says nothing, unless the file is empty
-        if file.is_regular() && (size > 0 || file.size == 0) {
-            let fits = file.digest.map_or(true, |expected| expected == digest);
-            if let Some(found) = files.get_mut(index) {
-                *found = Some(if fits { FileContent::Matches } else { FileContent::Differs });
-            }
-        }
+        entries.digests[index] = Some(digest).filter(|_| holds);
     }
     archive.rest()
 }
 
-/// Gives each name of a file what was found of the one that has the content.
-fn spread(list: &FileList<'_>, files: &mut [Option<FileContent>]) {
-    for (index, holder) in list.content_holders().into_iter().enumerate() {
-        let wanted = list.get(index).is_some_and(|file| file.is_regular() && !file.is_ghost());
-        let found = files.get(index).copied().flatten().or(files.get(holder).copied().flatten());
-        if let Some(slot) = files.get_mut(index) {
-            *slot = wanted.then(|| found.unwrap_or(FileContent::Missing));
+/// The number of each file by its path, which is relative: so are those in the payload.
+fn paths(list: &FileList<'_>) -> Result<HashMap<Vec<u8>, usize>, Trouble> {
+    let mut paths = HashMap::with_capacity(list.len());
+    for (index, file) in list.iter().enumerate() {
+        let path = list.path(file);
+        let relative = path.strip_prefix(b"/").unwrap_or(&path);
+        if paths.insert(relative.to_owned(), index).is_some() {
+            let path = String::from_utf8_lossy(&path).into_owned();
+            return Err(Trouble::Finding(PayloadFinding::ListedTwice(path)));
         }
+    }
+    Ok(paths)
+}
+
+/// Which files of the list the payload brings, and with which content.
+struct Entries<'a> {
+    list: &'a FileList<'a>,
+    /// For each file, the number of the one with the content.
+    holders: Vec<usize>,
+    found: Vec<bool>,
+    digests: Vec<Option<Digest>>,
+    /// The name with the content that has to follow: rpm links whatever comes before it.
+    awaited: Option<usize>,
+}
+
+impl<'a> Entries<'a> {
+    fn new(list: &'a FileList<'a>) -> Self {
+        let (found, digests) = (vec![false; list.len()], vec![None; list.len()]);
+        Self { list, holders: list.content_holders(), found, digests, awaited: None }
+    }
+
+    /// Takes the entry of a file.
+    fn take(&mut self, index: usize) -> Result<(), Fault> {
+        let holder = self.holders[index];
+        if self.found[index] {
+            return Err(Fault::CpioTwice);
+        }
+        if self.found[holder] || self.awaited.is_some_and(|awaited| awaited != holder) {
+            return Err(Fault::CpioNames);
+        }
+        self.found[index] = true;
+        self.awaited = (holder != index).then_some(holder);
+        Ok(())
+    }
+
+    /// What is in the payload of each file, where that is anything.
+    fn compare(&self) -> Vec<Option<FileContent>> {
+        let compare = |(index, file): (usize, &File)| {
+            let content = self.digests[self.holders[index]];
+            match (self.found[index], file.has_content()) {
+                _ if file.is_ghost() => None,
+                (false, _) => Some(FileContent::Missing),
+                (true, false) => None,
+                (true, true) => Some(match (file.digest, content) {
+                    (_, None) => FileContent::Missing,
+                    (None, _) if self.list.may_lack_digest(file) => FileContent::Matches,
+                    (None, _) => FileContent::NoDigest,
+                    (Some(expected), Some(content)) if expected == content => FileContent::Matches,
+                    (Some(_), Some(_)) => FileContent::Differs,
+                }),
+            }
+        };
+        self.list.iter().enumerate().map(compare).collect()
     }
 }
 
@@ -223,9 +289,9 @@ impl Archive<'_> {
                 if name == cpio::TRAILER {
                     return Ok(None);
                 }
-                // in binary packages ./usr/bin/ls, in source packages ls
-                let path = name.strip_prefix(b".").filter(|rest| rest.starts_with(b"/"));
-                let index = paths.get(path.unwrap_or(name)).or_else(|| paths.get(name));
+                // in most packages ./usr/bin/ls, in others /usr/bin/ls, in source packages ls
+                let path = name.strip_prefix(b"./").unwrap_or(name);
+                let index = paths.get(path.strip_prefix(b"/").unwrap_or(path));
                 let unknown = || FormatError::new(Fault::CpioUnknownFile, at);
                 let index = *index.ok_or_else(unknown)?;
                 Ok(Some(Member { index, declared: Some(named.size.into()), at }))

@@ -8,7 +8,7 @@ use ima_format::rpm::{File, PackageType, ReservedSpace};
 use ima_format::xattr::KeyId;
 
 use super::write::{write, Destination};
-use super::{Content, Crew, PackageError, Packages, Sink};
+use super::{payload, Content, Crew, PackageError, Packages, Payload, Sink};
 use crate::key::Signer;
 use crate::sign::Labeler;
 use crate::target::tree::{FileError, SignMode};
@@ -27,6 +27,8 @@ pub struct SignOptions<'a> {
     pub mode: SignMode,
     /// Whether digests that collisions can be made of are signed.
     pub weak_digests: WeakDigests,
+    /// Whether the payload is read first, and compared with the digests that are signed.
+    pub payload: Payload,
     /// Whether source packages are signed.
     pub source_packages: bool,
     /// Whether to change anything.
@@ -98,6 +100,10 @@ fn sign_one(
         return Err(PackageError::WeakDigests(algorithm));
     }
     content.check_header()?;
+    if let Some((one, other)) = content.files.names_that_disagree() {
+        let name = |file| String::from_utf8_lossy(&content.files.path(file)).into_owned();
+        return Err(PackageError::NamesDisagree(name(one), name(other)));
+    }
     let labeler = Labeler::Signature(options.signer);
     let selected = |file: &File| file.digest.filter(|_| content.selects(file));
     let digests: Vec<Option<Digest>> = content.files.iter().map(selected).collect();
@@ -115,6 +121,9 @@ fn sign_one(
     if options.mode == SignMode::Changed && is_signed(content, labeler, &digests)? {
         write(content, content.signature.bytes(), &options.destination, options.dry_run)?;
         return Ok(signed);
+    }
+    if options.payload == Payload::Unpacked {
+        payload::unpack(content)?.check(&content.files)?;
     }
     let mut signatures = crew.for_each(digests.len(), || {
         let mut session = None;

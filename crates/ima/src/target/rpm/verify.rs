@@ -1,9 +1,10 @@
 //! Verifies packages: each file's signature over the digest that the header lists, and where
 //! it is asked for the content of the payload.
 
-use std::io;
+use std::{fmt, io};
 
-use ima_format::hash::{Digest, HashAlgorithm};
+use ima_format::hash::HashAlgorithm;
+use ima_format::rpm::File;
 
 use super::payload::{self, PayloadFinding};
 use super::{Content, Crew, Identity, PackageError, Packages, Sink};
@@ -61,7 +62,7 @@ pub struct FileVerification {
     pub path: Vec<u8>,
     /// Its size in bytes.
     pub size: u64,
-    /// Of its signature; directories, links, devices and ghosts have none.
+    /// Of its signature; directories, links, devices and ghosts should have none.
     pub verdict: Option<FileVerdict>,
     /// Of its content, where the payload was unpacked.
     pub content: Option<FileContent>,
@@ -74,6 +75,13 @@ pub enum FileVerdict {
     Kernel(Verdict),
     /// The signature is over a digest of this algorithm, which the header does not have.
     OtherAlgorithm(HashAlgorithm),
+    /// The header has no digest of this regular file: rpm does not install it.
+    NoDigest,
+    /// The header says another digest or size than of the name of this hard link that has the
+    /// content.
+    NameDisagrees,
+    /// It has a signature, and no content: a directory, a link, a device or a ghost.
+    NoContent,
 }
 
 /// Whether a file's content is what the header says.
@@ -85,6 +93,19 @@ pub enum FileContent {
     Differs,
     /// The payload does not have it.
     Missing,
+    /// The header has no digest to compare it with.
+    NoDigest,
+}
+
+impl fmt::Display for FileContent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Matches => "the content matches",
+            Self::Differs => "the payload has another content than the header says",
+            Self::Missing => "the payload does not have it",
+            Self::NoDigest => "the header has no digest of it",
+        })
+    }
 }
 
 impl FileVerification {
@@ -93,7 +114,7 @@ impl FileVerification {
         let signed = match &self.verdict {
             None => true,
             Some(FileVerdict::Kernel(verdict)) => verdict.is_valid(),
-            Some(FileVerdict::OtherAlgorithm(_)) => false,
+            Some(_) => false,
         };
         signed && matches!(self.content, None | Some(FileContent::Matches))
     }
@@ -130,13 +151,15 @@ fn verify_one(
 ) -> Result<Verification, PackageError> {
     let list = &content.files;
     let signatures = content.signature.file_signatures(list.len())?.unwrap_or_default();
-    let entries: Vec<_> = list.iter().collect();
+    let entries: Vec<_> = list.iter().zip(list.content_holders()).collect();
     let verdicts = crew.for_each(entries.len(), || {
         let mut verifier = Verifier::new(options.keyring.clone());
         let (entries, signatures) = (&entries, &signatures);
         Ok::<_, PackageError>(move |index: usize| {
             let value = signatures.get(index).map(Vec::as_slice);
-            Ok(entries[index].digest.map(|digest| verdict(&mut verifier, value, digest)))
+            let (file, holder) = entries[index];
+            let holder = list.get(holder).unwrap_or(file);
+            Ok(verdict(&mut verifier, value, file, holder))
         })
     })?;
     let mut digests: Vec<DigestCheck> = content
@@ -159,8 +182,8 @@ fn verify_one(
         algorithm: list.algorithm(),
         digests,
         files: found
-            .filter(|((file, _), _)| content.selects(file))
-            .map(|((file, verdict), content)| FileVerification {
+            .filter(|(((file, _), _), _)| content.selects(file))
+            .map(|(((file, _), verdict), content)| FileVerification {
                 path: list.path(file),
                 size: file.size,
                 verdict,
@@ -171,13 +194,29 @@ fn verify_one(
     })
 }
 
-fn verdict(verifier: &mut Verifier, value: Option<&[u8]>, digest: Digest) -> FileVerdict {
+/// The verdict on a file, of which `holder` is the name with the content.
+fn verdict(
+    verifier: &mut Verifier,
+    value: Option<&[u8]>,
+    file: &File,
+    holder: &File,
+) -> Option<FileVerdict> {
+    let has_signature = value.is_some_and(|value| !value.is_empty());
+    let Some(digest) = file.digest else {
+        return match file.has_content() {
+            true => Some(FileVerdict::NoDigest),
+            false => has_signature.then_some(FileVerdict::NoContent),
+        };
+    };
+    if !file.agrees_with(holder) {
+        return Some(FileVerdict::NameDisagrees);
+    }
     let digest_of = |algorithm| match digest.algorithm() == algorithm {
         true => Ok(digest),
         false => Err(algorithm),
     };
-    match verifier.verdict(Requirement::Signature, value, digest_of) {
+    Some(match verifier.verdict(Requirement::Signature, value, digest_of) {
         Ok(verdict) => FileVerdict::Kernel(verdict),
         Err(algorithm) => FileVerdict::OtherAlgorithm(algorithm),
-    }
+    })
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::ClearArgs;
 use crate::cmd::tally::{Failures, Tally};
-use crate::output::{count, JsonPath, Level, Output};
+use crate::output::{count, JsonPath, Level, Output, Style};
 use crate::progress::Bar;
 use crate::Outcome;
 
@@ -80,7 +80,17 @@ fn run(args: &ClearArgs, output: &mut Output) -> Result<Outcome> {
     let failed = failures.count();
     output.json(&JsonSummary { kind: "summary", cleared, bare, passed_over, failed })?;
     let done = if dry_run { "would clear" } else { "cleared" };
-    let line = format!("{done} {}, {bare} had no file signatures", count(cleared, "package"));
+    let mut line = match cleared + bare + failed {
+        0 => "no packages".to_owned(),
+        _ => format!("{done} {}, {bare} had no file signatures", count(cleared, "package")),
+    };
+    if passed_over > 0 {
+        line += &format!(", passed over {}", count(passed_over, "other file"));
+    }
+    if failed > 0 {
+        let word = format!("{} not cleared", count(failed, "package"));
+        line += &format!("; {}", output.paint(Style::Bad, &word));
+    }
     output.line(Level::Normal, &line)?;
     Ok(if failed > 0 { Outcome::Failed } else { Outcome::Good })
 }

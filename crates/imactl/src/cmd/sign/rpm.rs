@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use ima::target::rpm::{self, ReservedSpace, SignOptions, WeakDigests};
+use ima::target::rpm::{self, Payload, ReservedSpace, SignOptions, WeakDigests};
 use serde::Serialize;
 
 use super::SignArgs;
@@ -26,6 +26,10 @@ pub(crate) struct SignRpmArgs {
     /// Sign file digests that collisions can be made of (md5, sha1), too
     #[arg(long)]
     allow_weak_digests: bool,
+    /// Sign the digests in the header without unpacking the payload to compare them: much faster,
+    /// and safe only for packages whose OpenPGP signature or checksum was verified before
+    #[arg(long, visible_alias = "no-payload")]
+    trust_header: bool,
     /// Sign source packages, too, though no kernel will see their files
     #[arg(long)]
     force: bool,
@@ -62,6 +66,7 @@ impl SignRpmArgs {
         let ours = [
             (self.reserved_space, "--reserved-space"),
             (self.allow_weak_digests, "--allow-weak-digests"),
+            (self.trust_header, "--trust-header"),
             (self.force, "--force"),
         ];
         self.destination.given().into_iter().chain(ours).collect()
@@ -91,6 +96,10 @@ fn run(args: &SignArgs, output: &mut Output) -> Result<Outcome> {
         weak_digests: match args.rpm.allow_weak_digests {
             true => WeakDigests::Signed,
             false => WeakDigests::Refused,
+        },
+        payload: match args.rpm.trust_header {
+            true => Payload::Left,
+            false => Payload::Unpacked,
         },
         source_packages: args.rpm.force,
         dry_run,
@@ -154,7 +163,10 @@ fn run(args: &SignArgs, output: &mut Output) -> Result<Outcome> {
         seconds,
     })?;
     let done = if dry_run { "would sign" } else { "signed" };
-    let mut line = format!("{done} {} ({})", count(signed, "package"), count(files, "file"));
+    let mut line = match signed + unchanged + failed {
+        0 => "no packages".to_owned(),
+        _ => format!("{done} {} ({})", count(signed, "package"), count(files, "file")),
+    };
     if unchanged > 0 {
         line += &format!(", left {unchanged} unchanged");
     }

@@ -180,11 +180,21 @@ fn words(file: &FileVerification) -> (&'static str, String) {
         Some(FileVerdict::OtherAlgorithm(algorithm)) => {
             ("invalid-signature", format!("over a {algorithm} digest, which the package lacks"))
         }
+        Some(FileVerdict::NoDigest) => {
+            ("no-digest", "a regular file of which the header has no digest".to_owned())
+        }
+        Some(FileVerdict::NameDisagrees) => (
+            "hard-link-differs",
+            "the header has another digest or size for another name of this file".to_owned(),
+        ),
+        Some(FileVerdict::NoContent) => {
+            ("no-content", "has a signature, but is not a regular file of the payload".to_owned())
+        }
     };
     match file.content {
         Some(FileContent::Differs) => ("content-differs", detail),
         Some(FileContent::Missing) => ("content-missing", detail),
-        Some(FileContent::Matches) | None => (word, detail),
+        Some(FileContent::Matches | FileContent::NoDigest) | None => (word, detail),
     }
 }
 
@@ -210,7 +220,7 @@ fn print_json(path: &Path, found: &Verification, output: &mut Output) -> io::Res
             .collect(),
         payload: found.payload.iter().map(ToString::to_string).collect(),
     })?;
-    for file in found.files.iter().filter(|file| file.verdict.is_some()) {
+    for file in found.files.iter().filter(|file| file.verdict.is_some() || !file.is_good()) {
         let (verdict, detail) = words(file);
         output.json(&JsonFile {
             kind: "file",
@@ -224,6 +234,7 @@ fn print_json(path: &Path, found: &Verification, output: &mut Output) -> io::Res
                 FileContent::Matches => "matches",
                 FileContent::Differs => "differs",
                 FileContent::Missing => "missing",
+                FileContent::NoDigest => "no-digest",
             }),
         })?;
     }
@@ -231,7 +242,11 @@ fn print_json(path: &Path, found: &Verification, output: &mut Output) -> io::Res
 }
 
 fn is_signed(file: &FileVerification) -> bool {
-    matches!(&file.verdict, Some(verdict) if !matches!(verdict, FileVerdict::Kernel(Verdict::Missing(_))))
+    match &file.verdict {
+        Some(FileVerdict::Kernel(verdict)) => !matches!(verdict, Verdict::Missing(_)),
+        Some(FileVerdict::OtherAlgorithm(_) | FileVerdict::NoContent) => true,
+        Some(FileVerdict::NoDigest | FileVerdict::NameDisagrees) | None => false,
+    }
 }
 
 fn key_id(file: &FileVerification) -> Option<String> {

@@ -46,6 +46,15 @@ pub enum Class {
     Bits64,
 }
 
+/// Which byte of a word comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ByteOrder {
+    /// The lowest one.
+    Little,
+    /// The highest one.
+    Big,
+}
+
 /// What kind of file it is (`e_type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -64,6 +73,8 @@ pub enum Kind {
 pub struct Machine {
     /// 32 or 64 bits.
     pub class: Class,
+    /// Little- or big-endian.
+    pub order: ByteOrder,
     /// `e_machine`
     pub number: u16,
 }
@@ -217,7 +228,8 @@ impl<'a, 'r, E> File<'a, 'r, E> {
             3 => Kind::Shared,
             other => Kind::Other(other),
         };
-        let machine = Machine { class, number: short(18)? };
+        let order = if big_endian { ByteOrder::Big } else { ByteOrder::Little };
+        let machine = Machine { class, order, number: short(18)? };
         let count = usize::from(short(count)?);
         let found = short(size)?;
         if count > 0 && found != expected {
@@ -462,7 +474,8 @@ mod tests {
         for class in [Class::Bits32, Class::Bits64] {
             for big_endian in [false, true] {
                 let elf = read(&program(class, big_endian)).unwrap();
-                assert_eq!(elf.machine, Machine { class, number: 62 });
+                let order = if big_endian { ByteOrder::Big } else { ByteOrder::Little };
+                assert_eq!(elf.machine, Machine { class, order, number: 62 });
                 assert_eq!(elf.kind, Kind::Shared);
                 assert_eq!(elf.interpreter.as_deref(), Some(&b"/lib/ld.so."[..]));
                 assert_eq!(elf.needed, [b"libc.so".to_vec(), b"libm.so".to_vec()]);

@@ -12,7 +12,7 @@
 //! | `certificates` | which of them the kernel takes | `crypto/asymmetric_keys/restrict.c` |
 //! | `purpose` | what a file is for | `fs/binfmt_script.c`, `kernel/module`, `drivers/base/firmware_loader` |
 //! | `judge` | what the kernel says to one use of one file | [`ima_format::policy::decide`] |
-//! | `scan` | all of them, on all processors | |
+//! | `scan` | all of them, on all cores | |
 //! | `libraries` | which files the loader opens | `elf/dl-load.c` of glibc |
 //! | `trial` | one event on one file | [`ima_format::policy::decide`] |
 //! | `start`, `services` | what a program needs; init, and what it starts | `init/main.c`, `inittab(5)`, `systemd.unit(5)` |
@@ -58,8 +58,8 @@ pub use trial::{Subject, Trial, TrialError};
 use crate::key::{Curve, KeyType};
 use crate::target::Progress;
 use crate::verify::Keyring;
-pub use libraries::CacheFault;
 use libraries::Libraries;
+pub use libraries::{CacheFault, Cpus, UnknownCpu};
 use paths::Paths;
 use scan::Scanned;
 use start::Starter;
@@ -79,6 +79,8 @@ pub struct Options<'a> {
     pub mounts: Vec<Mount>,
     /// Whose the files will be.
     pub owners: Owners,
+    /// The CPUs that the root may run on. That of this machine means nothing.
+    pub cpus: Cpus,
     /// What the machine starts first.
     pub init: Init,
     /// Worker threads.
@@ -200,7 +202,7 @@ pub fn preflight(root: &dyn Root, options: &Options<'_>, progress: &dyn Progress
             elves.insert(number, &**elf);
         }
     }
-    let libraries = Libraries::new(&paths, &elves, &mut text);
+    let libraries = Libraries::new(&paths, &elves, &options.cpus, &mut text);
     let cache = libraries.fault().cloned();
     let starter = Starter::new(&paths, &scanned, libraries);
     let init = match &options.init {

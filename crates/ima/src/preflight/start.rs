@@ -22,7 +22,7 @@ pub struct Obstacle {
     pub needed_by: PathBuf,
     /// What is the matter with it.
     pub why: Why,
-    /// The levels of processors on which it stands in the way; empty: on all.
+    /// The CPUs on which it stands in the way, or levels of them; empty: all.
     pub on: Vec<&'static str>,
 }
 
@@ -38,12 +38,12 @@ pub enum Why {
 }
 
 impl Obstacle {
-    /// On all processors.
+    /// On all CPUs.
     fn new(what: PathBuf, needed_by: PathBuf, why: Why) -> Self {
         Self { what, needed_by, why, on: Vec::new() }
     }
 
-    /// Whether it hangs on the processor alone whether it is there.
+    /// Whether it is missing on some CPUs only.
     pub fn is_doubtful(&self) -> bool {
         self.why == Why::Missing && !self.on.is_empty()
     }
@@ -175,20 +175,15 @@ impl<'a> Starter<'a> {
         }
     }
 
-    /// What is in a program's way on some processors, or on all.
+    /// What is in a program's way on some CPUs, or on all.
     fn of_program(&self, number: usize) -> Option<Obstacle> {
         let Nature::Elf(elf) = &self.scanned(number)?.nature else { return None };
-        let levels = self.libraries.levels(elf.machine);
+        let groups = self.libraries.groups(elf.machine);
         let needs: Vec<_> =
-            (0..levels.len()).map(|level| self.libraries.needs(number, elf, level)).collect();
+            groups.iter().map(|group| self.libraries.needs(number, elf, group)).collect();
         let first_of = |found: Vec<Option<Obstacle>>| {
-            let on: Vec<_> = levels
-                .iter()
-                .zip(&found)
-                .filter(|(_, found)| found.is_some())
-                .map(|(name, _)| *name)
-                .collect();
-            let on = if on.len() == levels.len() { Vec::new() } else { on };
+            let is_found = |group: usize| matches!(found.get(group), Some(Some(_)));
+            let on = Libraries::names(&groups, is_found, elf.machine);
             found.into_iter().flatten().next().map(|obstacle| Obstacle { on, ..obstacle })
         };
         let refused = needs.iter().map(|needs| self.refused(number, elf, needs)).collect();
@@ -277,7 +272,7 @@ impl<'a> Starter<'a> {
             }
             return AttemptEnd::Refused(refusal.clone());
         }
-        match self.obstacle(number).filter(|obstacle| !obstacle.is_doubtful()) {
+        match self.obstacle(number) {
             None => AttemptEnd::Runs,
             Some(obstacle) if self.stops_execve(number, &obstacle) => AttemptEnd::Fails(obstacle),
             Some(obstacle) => AttemptEnd::Dies(obstacle),
@@ -316,10 +311,7 @@ impl<'a> Starter<'a> {
             (Some(file), Some(scanned)) => match &scanned.answer {
                 Answer::Refused(refusal) => Some(Problem::Refused(refusal.clone())),
                 _ if scanned.purpose == Use::Data => None,
-                _ => self
-                    .obstacle(file)
-                    .filter(|obstacle| !obstacle.is_doubtful())
-                    .map(Problem::Needs),
+                _ => self.obstacle(file).map(Problem::Needs),
             },
             _ => Some(Problem::Missing),
         };

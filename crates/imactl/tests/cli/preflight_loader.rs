@@ -1,5 +1,5 @@
-//! Which libraries a program comes to: what `imactl preflight` says, and what the loader of this
-//! machine does in the same root.
+//! Which libraries a program finds: the answer of `imactl preflight`, and the loader of this
+//! machine in the same root, on several CPUs.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -68,11 +68,24 @@ impl Root {
         chroot.status().unwrap().code() == Some(7)
     }
 
+    /// Whether the loader starts the program on a CPU that QEMU emulates.
+    fn runs_on(&self, model: &str) -> bool {
+        let mut chroot = Command::new("chroot");
+        chroot.arg(self.at("")).args(["/qemu", "-cpu", model, "/bin/p"]).stderr(Stdio::null());
+        chroot.status().unwrap().code() == Some(7)
+    }
+
     /// What is said of the program, and all that is said.
     fn told(&self) -> (serde_json::Value, Vec<serde_json::Value>) {
+        self.told_on(None)
+    }
+
+    /// The same with `--cpu`.
+    fn told_on(&self, cpu: Option<&str>) -> (serde_json::Value, Vec<serde_json::Value>) {
         let words = args!["preflight", self.at(""), "--policy", "default:appraise", "--no-init"];
         let more = args!["--keys", self.keys, "--json", "--details"];
-        let lines = run(words.into_iter().chain(more)).json();
+        let cpu = cpu.into_iter().flat_map(|cpu| args!["--cpu", cpu]);
+        let lines = run(words.into_iter().chain(more).chain(cpu)).json();
         let file = lines.iter().find(|line| line["path"] == "/bin/p").unwrap().clone();
         (file, lines)
     }
@@ -118,7 +131,6 @@ fn a_configuration_without_its_cache_is_of_no_use() {
 fn tokens_of_search_paths_are_expanded() {
     for (runpath, directory, runs) in [
         ("/opt/$LIB", "opt/lib/x86_64-linux-gnu", true),
-        ("/opt/${PLATFORM}/x", "opt/x86_64/x", true),
         ("/opt/$LIBX", "opt/lib/x86_64-linux-gnuX", false),
     ] {
         let Some(root) = Root::new(runpath) else { return };
@@ -132,8 +144,67 @@ fn tokens_of_search_paths_are_expanded() {
     }
 }
 
+/// QEMU's models, and the names of their CPUs.
+const MODELS: [(&str, &str); 4] = [
+    ("qemu64", "x86-64"),
+    ("Nehalem", "x86-64-v2"),
+    ("EPYC", "x86-64-v3-amd"),
+    ("Haswell-noTSX", "x86-64-v3-intel"),
+];
+
 #[test]
-fn what_some_processors_take_alone_is_told_as_such() {
+fn the_answer_holds_on_every_cpu() {
+    if !cfg!(target_arch = "x86_64") {
+        return missing("an x86-64 machine");
+    }
+    let qemu = Path::new("/usr/bin/qemu-x86_64-static");
+    if !qemu.exists() {
+        return missing("qemu-x86_64-static is not installed");
+    }
+    for (runpath, directories, cached) in [
+        ("/opt/${PLATFORM}/x", &["opt/x86_64/x"][..], false),
+        ("/opt/$PLATFORM", &["opt/haswell"], false),
+        ("$ORIGIN/../opt/$PLATFORM", &["opt/haswell", "opt/x86_64"], false),
+        ("/opt", &["opt/glibc-hwcaps/x86-64-v2"], false),
+        ("/opt", &["opt/glibc-hwcaps/x86-64-v3", "opt/haswell"], false),
+        ("/opt", &["opt/tls/haswell/x86_64"], false),
+        ("/opt", &["opt/avx512_1", "opt/x86_64/x86_64/tls"], false),
+        ("/opt", &["opt/x86_64"], false),
+        ("/none", &["opt/l/haswell"], true),
+        ("/none", &["opt/l/haswell", "opt/l"], true),
+        ("/none", &["opt/l/glibc-hwcaps/x86-64-v3"], true),
+    ] {
+        let Some(root) = Root::new(runpath) else { return };
+        take(qemu, &root.at("qemu"));
+        directories.iter().for_each(|directory| root.library(directory));
+        if cached {
+            let Some(_) = tool("ldconfig") else { return };
+            root.write("etc/ld.so.conf", "/opt/l\n");
+            root.make_cache();
+        }
+        root.sign();
+        let context = format!("{runpath}, {directories:?}");
+        let all: Vec<_> = MODELS
+            .iter()
+            .map(|(model, cpu)| {
+                let (runs, file) = (root.runs_on(model), root.told_on(Some(cpu)).0);
+                let said = if runs { "allowed" } else { "incomplete" };
+                assert_eq!(file["result"], said, "{context}, {model}: {file:#}");
+                runs
+            })
+            .collect();
+        // CPUs that QEMU cannot emulate (x86-64-v4, Xeon Phi) are asked, too
+        let (file, _) = root.told();
+        match (all.contains(&true), all.contains(&false)) {
+            (true, true) => assert_eq!(file["result"], "unknown", "{context}"),
+            (true, false) => assert!(file["result"] != "incomplete", "{context}"),
+            _ => assert!(file["result"] != "allowed", "{context}"),
+        }
+    }
+}
+
+#[test]
+fn what_some_cpus_take_alone_is_told_as_such() {
     let Some(root) = Root::new("/opt") else { return };
     if !cfg!(target_arch = "x86_64") {
         return missing("an x86-64 machine");
@@ -153,4 +224,50 @@ fn what_some_processors_take_alone_is_told_as_such() {
     assert_eq!(file["needs"]["path"], "/opt/glibc-hwcaps/x86-64-v2/liba.so.1");
     let levels = serde_json::json!(["x86-64-v2", "x86-64-v3", "x86-64-v4"]);
     assert_eq!(file["needs"]["processors"], levels);
+}
+
+#[test]
+fn a_library_of_intel_cpus_alone_is_judged_for_them() {
+    let Some(root) = Root::new("/opt/$PLATFORM:/opt") else { return };
+    if !cfg!(target_arch = "x86_64") {
+        return missing("an x86-64 machine");
+    }
+    root.library("opt");
+    root.sign();
+    assert_eq!(root.told().0["result"], "allowed");
+    root.library("opt/haswell");
+    let (file, _) = root.told();
+    assert_eq!(
+        (&file["result"], &file["needs"]["cause"]),
+        (&"held-up".into(), &"IMA-signature-required".into(),)
+    );
+    let intel = serde_json::json!(["x86-64-v3-intel", "x86-64-v4-intel"]);
+    assert_eq!(file["needs"]["processors"], intel);
+    for (cpu, result) in
+        [("x86-64-v3-amd", "allowed"), ("x86-64-v3", "held-up"), ("z15", "held-up")]
+    {
+        assert_eq!(root.told_on(Some(cpu)).0["result"], result, "{cpu}");
+    }
+}
+
+#[test]
+fn an_init_that_starts_on_some_cpus_alone_is_a_finding() {
+    let Some(root) = Root::new("/opt/$PLATFORM") else { return };
+    if !cfg!(target_arch = "x86_64") {
+        return missing("an x86-64 machine");
+    }
+    root.library("opt/x86_64");
+    root.sign();
+    let preflight = |cpu: &[&str]| {
+        let words = args!["preflight", root.at(""), "--policy", "default:appraise"];
+        let more = args!["--init", "/bin/p", "--keys", root.keys];
+        run(words.into_iter().chain(more).chain(cpu.iter().map(Into::into)))
+    };
+    let said = preflight(&[]).exits(1).stdout;
+    assert!(
+        said.contains("is not there on CPUs x86-64-v3-intel, xeon-phi, x86-64-v4-intel"),
+        "{said}"
+    );
+    assert!(said.contains("unknown: depends on the CPU"), "{said}");
+    preflight(&["--cpu", "x86-64-v3-amd", "--cpu", "x86-64-v2"]).exits(0);
 }

@@ -9,17 +9,20 @@
 //! | `/etc/ld.so.cache` | `/etc/ld.so.conf` is read by `ldconfig`, which makes it, and not by the loader |
 //! | `/lib64 /usr/lib64 /lib /usr/lib`, those of Debian's multiarch, the loader's own directory | compiled into the loader; not with `DF_1_NODEFLIB` |
 //!
-//! In each directory what is below `glibc-hwcaps` comes first, as far as the processor goes:
-//! each level of processors is followed for itself. A file for another machine or word size is
-//! passed over.
+//! In each directory some subdirectories are searched before it, those of `glibc-hwcaps` from
+//! glibc 2.33 on, up to the level of the CPU, and up to 2.36 those named after capabilities and
+//! platforms (`tls/haswell/x86_64`). The CPU of the machine that asks means nothing: each CPU that
+//! the root may run on is followed for itself, unless no library depends on it. A file for another
+//! machine, word size or byte order is skipped.
 //!
 //! musl looks into the search paths of the object and of those that loaded it, whichever of the
 //! two they are, then into those of `/etc/ld-musl-ARCH.path`; a handful of names mean the loader
 //! itself.
 //!
-//! Not modelled: `LD_LIBRARY_PATH` and `LD_PRELOAD` in an environment, `dlopen`, the directories
-//! for capabilities of glibc before 2.37 (`tls`, `haswell`).
+//! Not modelled: `LD_LIBRARY_PATH`, `LD_PRELOAD` and `GLIBC_TUNABLES` in an environment, `dlopen`,
+//! libraries that demand a level of the CPU (`GNU_PROPERTY_X86_ISA_1_NEEDED`).
 
+mod cpu;
 mod machine;
 mod places;
 mod search_path;
@@ -32,9 +35,12 @@ use ima_format::elf::{Elf, Machine};
 
 use super::paths::Paths;
 use super::purpose::path_of;
+use super::root::{Entry, EntryKind};
+use cpu::Cpu;
+pub use cpu::{Cpus, UnknownCpu};
 pub use places::CacheFault;
-use places::{Names, Text};
-use search_path::Tokens;
+use places::{For, Names, Subdirectories, Text};
+use search_path::{asks_for_platform, Tokens};
 
 /// A file of [`Paths`].
 type Number = usize;
@@ -46,13 +52,51 @@ pub(super) struct Libraries<'a> {
     cache: Option<Names>,
     fault: Option<CacheFault>,
     musl: HashMap<Vec<u8>, Vec<PathBuf>>,
-    /// Whether there is anything that some processors take alone.
-    has_levels: bool,
+    cpus: &'a Cpus,
+    depends: Depends,
+    subdirectories: HashMap<Number, Subdirectories>,
     found: RefCell<HashMap<Wanted, Option<Number>>>,
 }
 
 /// A name looked for in the directories that all programs have in common.
-type Wanted = (Vec<u8>, Machine, usize, Option<PathBuf>, bool);
+type Wanted = (Vec<u8>, Machine, &'static Cpu, Subdirectories, Option<PathBuf>, bool);
+
+/// How libraries depend on the CPU.
+#[derive(Debug, Clone, Copy, Default)]
+struct Depends {
+    /// There are libraries in `glibc-hwcaps`.
+    levels: bool,
+    /// There are libraries in legacy directories.
+    legacy: bool,
+    /// A search path holds `$PLATFORM`.
+    platform: bool,
+}
+
+impl Depends {
+    fn of(paths: &Paths, elves: &HashMap<Number, &Elf>) -> Self {
+        let names = cpu::legacy_names();
+        let directory = |entry: &&Entry| !matches!(entry.kind, EntryKind::File { .. });
+        let is_level =
+            |entry: &Entry| entry.path.parent().is_some_and(|parent| parent.ends_with(HWCAPS));
+        let is_legacy =
+            |entry: &Entry| std::str::from_utf8(entry.name()).is_ok_and(|it| names.contains(it));
+        let searched = |elf: &&Elf| {
+            let mut paths = elf.rpath.iter().chain(&elf.runpath).chain(&elf.needed);
+            paths.any(|path| asks_for_platform(path))
+        };
+        Self {
+            levels: paths.entries.iter().filter(directory).any(is_level),
+            legacy: paths.entries.iter().filter(directory).any(is_legacy),
+            platform: elves.values().any(searched),
+        }
+    }
+}
+
+/// CPUs on which programs find the same libraries, the first one for all.
+pub(super) struct Group {
+    first: &'static Cpu,
+    all: Vec<&'static Cpu>,
+}
 
 /// What a program's start comes to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -72,10 +116,14 @@ enum Flavour {
     Musl,
 }
 
-/// A program's loader.
+/// A program's loader, on one CPU.
 #[derive(Debug)]
 struct Loader {
     flavour: Flavour,
+    cpu: &'static Cpu,
+    subdirectories: Subdirectories,
+    /// The names of the CPU's legacy directories, the outermost one first.
+    legacy: Vec<&'static str>,
     /// musl's directories.
     listed: Vec<PathBuf>,
     /// Where it is, links followed.
@@ -88,6 +136,7 @@ impl<'a> Libraries<'a> {
     pub(super) fn new(
         paths: &'a Paths,
         elves: &'a HashMap<Number, &'a Elf>,
+        cpus: &'a Cpus,
         text: &mut Text<'_>,
     ) -> Self {
         let (cache, malformed) = places::cache(text);
@@ -99,9 +148,14 @@ impl<'a> Libraries<'a> {
             false => None,
         };
         let musl = places::musl(paths, text);
-        let is_level = |entry: &super::root::Entry| entry.path.to_string_lossy().contains(HWCAPS);
-        let has_levels = elves.keys().any(|number| is_level(paths.get(*number)));
-        Self { paths, elves, cache, fault, musl, has_levels, found: RefCell::default() }
+        let mut depends = Depends::of(paths, elves);
+        let subdirectories = match depends.levels || depends.legacy {
+            true => places::subdirectories(paths, elves, text),
+            false => HashMap::new(),
+        };
+        depends.legacy &= subdirectories.values().any(|it| *it != Subdirectories::Levels);
+        let found = RefCell::default();
+        Self { paths, elves, cache, fault, musl, cpus, depends, subdirectories, found }
     }
 
     /// What is wrong with the cache, where a program's loader reads it.
@@ -109,19 +163,48 @@ impl<'a> Libraries<'a> {
         self.fault.as_ref()
     }
 
-    /// The levels of processors on which a program may come to other libraries.
-    pub(super) fn levels(&self, machine: Machine) -> &'static [&'static str] {
-        match (self.has_levels, machine::levels(machine)) {
-            (true, levels) => levels,
-            (false, levels) => &levels[..1],
+    /// The CPUs that the root may run on, those for which a program finds the same libraries
+    /// together.
+    pub(super) fn groups(&self, machine: Machine) -> Vec<Group> {
+        let Depends { levels, legacy, platform } = self.depends;
+        let same = |one: &Cpu, other: &Cpu| {
+            (!levels || one.level == other.level)
+                && (!legacy || one.capabilities == other.capabilities)
+                && (!(legacy || platform) || one.platform == other.platform)
+        };
+        let mut groups: Vec<Group> = Vec::new();
+        for cpu in self.cpus.of(machine) {
+            match groups.iter_mut().find(|group| same(group.first, cpu)) {
+                Some(group) => group.all.push(cpu),
+                None => groups.push(Group { first: cpu, all: vec![cpu] }),
+            }
         }
+        groups
     }
 
-    /// What is opened when a program starts on a processor of a level.
-    pub(super) fn needs(&self, program: Number, elf: &Elf, level: usize) -> Needs {
+    /// The names of the CPUs of those groups to which something applies; none for all CPUs.
+    pub(super) fn names(
+        groups: &[Group],
+        applies: impl Fn(usize) -> bool,
+        machine: Machine,
+    ) -> Vec<&'static str> {
+        let numbered = || groups.iter().enumerate();
+        if numbered().all(|(number, _)| applies(number)) {
+            return Vec::new();
+        }
+        let some = numbered().filter(|(number, _)| applies(*number));
+        let some: Vec<_> = some.flat_map(|(_, group)| group.all.iter().copied()).collect();
+        cpu::names(&some, machine)
+    }
+
+    /// What is opened when a program starts on CPUs of a group.
+    pub(super) fn needs(&self, program: Number, elf: &Elf, group: &Group) -> Needs {
         let mut needs = Needs::default();
         let mut loader = Loader {
             flavour: Flavour::Glibc,
+            cpu: group.first,
+            subdirectories: Subdirectories::Levels,
+            legacy: group.first.legacy(elf.machine),
             listed: Vec::new(),
             directory: None,
             library: self.multiarch(elf.machine),
@@ -136,13 +219,16 @@ impl<'a> Libraries<'a> {
             match self.paths.file(&path_of(interpreter)) {
                 Some(number) => {
                     needs.files.push((number, program));
+                    if let Some(subdirectories) = self.subdirectories.get(&number) {
+                        loader.subdirectories = *subdirectories;
+                    }
                     loader.directory = self.paths.get(number).path.parent().map(Path::to_owned);
                     soname = self.elves.get(&number).and_then(|elf| elf.soname.clone());
                 }
                 None => needs.missing.push((interpreter.clone(), program)),
             }
         }
-        self.load(program, elf, (&loader, soname, level), &mut needs);
+        self.load(program, elf, &loader, soname, &mut needs);
         needs
     }
 
@@ -151,7 +237,8 @@ impl<'a> Libraries<'a> {
         &self,
         program: Number,
         elf: &Elf,
-        (loader, soname, level): (&Loader, Option<Vec<u8>>, usize),
+        loader: &Loader,
+        soname: Option<Vec<u8>>,
         needs: &mut Needs,
     ) {
         let mut loaded: HashSet<Vec<u8>> = soname.into_iter().collect();
@@ -174,7 +261,7 @@ impl<'a> Libraries<'a> {
                 if is_loader || !loaded.insert(name.clone()) {
                     continue;
                 }
-                let wanted = Search { elf, tokens: &tokens, rpath: &rpath, loader, level };
+                let wanted = Search { elf, tokens: &tokens, rpath: &rpath, loader };
                 let Some(number) = self.find(name, &wanted) else {
                     needs.missing.push((name.clone(), object));
                     continue;
@@ -216,7 +303,8 @@ impl<'a> Libraries<'a> {
             return search.loader.listed.iter().find_map(in_directory);
         }
         let defaults = !search.elf.no_default_directories;
-        let wanted = (name.to_vec(), machine, search.level, beside.clone(), defaults);
+        let Loader { cpu, subdirectories, .. } = *search.loader;
+        let wanted = (name.to_vec(), machine, cpu, subdirectories, beside.clone(), defaults);
         if let Some(found) = self.found.borrow().get(&wanted) {
             return *found;
         }
@@ -239,7 +327,7 @@ impl<'a> Libraries<'a> {
     }
 
     /// The one file that the cache gives for a name: that for the best of the levels that the
-    /// processor has, or the first for all.
+    /// CPU has, or the first of the others that it takes.
     fn in_cache(&self, name: &[u8], search: &Search<'_>) -> Option<&Path> {
         let machine = search.elf.machine;
         let flags = machine::cache_flags(machine);
@@ -247,24 +335,54 @@ impl<'a> Libraries<'a> {
             [] => self.fitting(&cached.path, machine).is_some(),
             flags => flags.contains(&cached.flags),
         };
+        let Loader { cpu, subdirectories, .. } = search.loader;
         let cached = self.cache.as_ref()?.get(name)?;
-        let of_level = |level: Option<&str>| {
-            let level = level.map(str::as_bytes);
-            cached.iter().filter(fits).find(|cached| cached.level.as_deref() == level)
+        let of_level = |level: &str| {
+            let is_it = |cached: &&places::Cached| match &cached.variant {
+                For::Level(name) => name == level.as_bytes(),
+                _ => false,
+            };
+            cached.iter().filter(fits).find(is_it)
         };
-        let levels = search.levels().map(Some).chain([None]);
-        levels.into_iter().find_map(of_level).map(|cached| cached.path.as_path())
+        let takes = |cached: &&places::Cached| match cached.variant {
+            For::All => true,
+            For::Level(_) => false,
+            For::Capabilities(all) => *subdirectories != Subdirectories::Levels && cpu.has(all),
+        };
+        let found = search.levels().find_map(of_level);
+        found.or_else(|| cached.iter().filter(fits).find(takes)).map(|cached| &*cached.path)
     }
 
-    /// In one directory; glibc looks below its `glibc-hwcaps` before.
+    /// In one directory, after those below it that glibc searches first.
     fn in_directory(&self, directory: &Path, name: &[u8], search: &Search<'_>) -> Option<Number> {
         let (name, machine) = (path_of(name), search.elf.machine);
         let below = directory.join(HWCAPS);
         let by_level = || {
             search.levels().find_map(|level| self.fitting(&below.join(level).join(&name), machine))
         };
-        let found = if self.has_levels { by_level() } else { None };
-        found.or_else(|| self.fitting(&directory.join(&name), machine))
+        let found = if self.depends.levels { by_level() } else { None };
+        let legacy = match self.depends.legacy {
+            true => search.legacy(),
+            false => &[],
+        };
+        found.or_else(|| self.in_legacy(directory, legacy, &name, machine))
+    }
+
+    /// With and without each of the legacy directories below another (`_dl_important_hwcaps`).
+    fn in_legacy(
+        &self,
+        directory: &Path,
+        legacy: &[&str],
+        name: &Path,
+        machine: Machine,
+    ) -> Option<Number> {
+        let Some((first, rest)) = legacy.split_first() else {
+            return self.fitting(&directory.join(name), machine);
+        };
+        let below = directory.join(first);
+        let found =
+            self.paths.resolve(&below).and_then(|_| self.in_legacy(&below, rest, name, machine));
+        found.or_else(|| self.in_legacy(directory, rest, name, machine))
     }
 
     fn multiarch(&self, machine: Machine) -> Option<PathBuf> {
@@ -297,17 +415,27 @@ struct Search<'a> {
     tokens: &'a Tokens<'a>,
     rpath: &'a [PathBuf],
     loader: &'a Loader,
-    level: usize,
 }
 
 impl Search<'_> {
-    /// The processor's own directory of `glibc-hwcaps`, and those below it.
+    /// The directories of `glibc-hwcaps` that the CPU has, the best one first.
     fn levels(&self) -> impl Iterator<Item = &'static str> {
-        let levels = match self.loader.flavour {
-            Flavour::Glibc => machine::levels(self.elf.machine),
-            Flavour::Musl => &[],
+        let Loader { flavour, cpu, subdirectories, .. } = self.loader;
+        let levels = match (flavour, subdirectories) {
+            (Flavour::Glibc, Subdirectories::Both | Subdirectories::Levels) => {
+                cpu::levels(self.elf.machine)
+            }
+            _ => &[],
         };
-        levels.iter().take(self.level + 1).skip(1).rev().copied()
+        levels.iter().take(cpu.level).rev().copied()
+    }
+
+    /// The names of the CPU's legacy directories, the outermost one first.
+    fn legacy(&self) -> &[&'static str] {
+        match (self.loader.flavour, self.loader.subdirectories) {
+            (Flavour::Glibc, Subdirectories::Legacy | Subdirectories::Both) => &self.loader.legacy,
+            _ => &[],
+        }
     }
 }
 

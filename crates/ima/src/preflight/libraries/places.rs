@@ -9,7 +9,7 @@ use ima_format::loader_cache::{Cache, Variant};
 
 use super::super::paths::Paths;
 use super::super::purpose::path_of;
-use super::Number;
+use super::{musl_machine, Number};
 
 /// The cache, as glibc's loader reads it. It does not look at `/etc/ld.so.conf`.
 pub(super) const CACHE: &str = "/etc/ld.so.cache";
@@ -43,8 +43,59 @@ pub enum CacheFault {
 pub(super) struct Cached {
     pub(super) path: PathBuf,
     pub(super) flags: u32,
-    /// The directory of `glibc-hwcaps` that it is in.
-    pub(super) level: Option<Vec<u8>>,
+    pub(super) variant: For,
+}
+
+/// The CPUs that a file of the cache is for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum For {
+    /// All.
+    All,
+    /// Those of a level: its directory of `glibc-hwcaps`.
+    Level(Vec<u8>),
+    /// Those with these capabilities: of a legacy directory.
+    Capabilities(u64),
+}
+
+/// Which subdirectories a glibc searches for libraries that only some CPUs take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Subdirectories {
+    /// Legacy ones (`tls/haswell/x86_64`): before glibc 2.33.
+    Legacy,
+    /// Those of `glibc-hwcaps`, then legacy ones: from 2.33 to 2.36.
+    Both,
+    /// Those of `glibc-hwcaps`: from 2.37 on.
+    Levels,
+}
+
+impl Subdirectories {
+    /// As the texts in a loader show it: legacy ones have a heading in its `--help`.
+    fn of(loader: &[u8]) -> Self {
+        let holds = |text: &[u8]| loader.windows(text.len()).any(|part| part == text);
+        match (holds(b"glibc-hwcaps"), holds(b"Legacy HWCAP subdirectories")) {
+            (false, _) => Self::Legacy,
+            (true, true) => Self::Both,
+            (true, false) => Self::Levels,
+        }
+    }
+}
+
+/// What the loaders of glibc that programs ask for search.
+pub(super) fn subdirectories(
+    paths: &Paths,
+    elves: &HashMap<Number, &Elf>,
+    text: &mut Text<'_>,
+) -> HashMap<Number, Subdirectories> {
+    let by_glibc = |path: &&Vec<u8>| musl_machine(path).is_none();
+    let interpreters: HashSet<_> =
+        elves.values().filter_map(|elf| elf.interpreter.as_ref()).filter(by_glibc).collect();
+    let mut found = HashMap::new();
+    for number in interpreters.into_iter().filter_map(|path| paths.file(&path_of(path))) {
+        if let Some(loader) = text(&paths.get(number).path) {
+            found.insert(number, Subdirectories::of(&loader));
+        }
+    }
+    found
 }
 
 /// What the cache says, by name; in its order.
@@ -59,12 +110,12 @@ pub(super) fn cache(text: &mut Text<'_>) -> (Option<Names>, Option<CacheFault>) 
     };
     let mut names = Names::new();
     for entry in cache.entries {
-        let level = match entry.variant {
-            Variant::Any => None,
-            Variant::Directory(name) => Some(name.to_vec()),
-            Variant::Capabilities(_) => continue,
+        let variant = match entry.variant {
+            Variant::Any => For::All,
+            Variant::Directory(name) => For::Level(name.to_vec()),
+            Variant::Capabilities(all) => For::Capabilities(all),
         };
-        let cached = Cached { path: path_of(entry.path), flags: entry.flags, level };
+        let cached = Cached { path: path_of(entry.path), flags: entry.flags, variant };
         names.entry(entry.name.to_vec()).or_default().push(cached);
     }
     (Some(names), None)

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ima_format::elf::{Class, Machine};
 
 use super::super::purpose::path_of;
-use super::{machine, Flavour, Loader};
+use super::{Flavour, Loader};
 
 /// What the tokens in a search path stand for.
 pub(super) struct Tokens<'a> {
@@ -28,7 +28,7 @@ impl<'a> Tokens<'a> {
         });
         let usual = || if of.class == Class::Bits64 { "lib64" } else { "lib" };
         let lib = lib.map_or_else(|| usual().into(), Path::to_owned);
-        Self { origin, lib, platform: machine::platform(of), flavour: loader.flavour }
+        Self { origin, lib, platform: loader.cpu.platform, flavour: loader.flavour }
     }
 
     /// The directories of a search path.
@@ -73,6 +73,12 @@ impl<'a> Tokens<'a> {
             _ => None,
         }
     }
+}
+
+/// Whether a search path, or the path of a library, holds `$PLATFORM`.
+pub(super) fn asks_for_platform(path: &[u8]) -> bool {
+    let mut tokens = path.split(|byte| *byte == b'$').skip(1).filter_map(token);
+    tokens.any(|(name, _)| name == b"PLATFORM")
 }
 
 /// The name of a token behind its `$`, and how long it is there: `ORIGIN` or `{ORIGIN}`.

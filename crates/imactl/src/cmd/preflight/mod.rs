@@ -9,9 +9,10 @@ use std::str::FromStr;
 use std::thread;
 
 use anyhow::{Context, Result};
+use clap::builder::PossibleValuesParser;
 use clap::Args;
 use ima::preflight::{
-    open, preflight, Authorities, Init, Mount, OpenError, Options, Owners, Report, Root,
+    open, preflight, Authorities, Cpus, Init, Mount, OpenError, Options, Owners, Report, Root,
 };
 use ima::target::image::ImageError;
 use ima::verify::Keyring;
@@ -53,6 +54,11 @@ pub(crate) struct PreflightArgs {
     /// Take every file to be root's, whoever owns it here
     #[arg(long, help_heading = "Root")]
     all_root: bool,
+    /// A CPU that the root will run on, as in x86-64-v3-intel, or a level of them as in x86-64-v3;
+    /// may be given more than once [default: all CPUs that its programs can run on]
+    #[arg(long, value_name = "NAME", help_heading = "Root")]
+    #[arg(value_parser = PossibleValuesParser::new(Cpus::names()), hide_possible_values = true)]
+    cpu: Vec<String>,
     /// init= on the kernel's command line
     #[arg(long, value_name = "PATH", help_heading = "Root")]
     init: Option<PathBuf>,
@@ -96,6 +102,7 @@ impl PreflightArgs {
         let certificates = self.keyring.needed(output)?;
         let keyring = Keyring::of_certificates(&certificates);
         let trusted = self.keyring.authorities(&certificates)?;
+        let cpus = Cpus::named(&self.cpu)?;
         let name = self.root.display();
         let root = self.open()?;
         let cores = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
@@ -106,6 +113,7 @@ impl PreflightArgs {
             authorities: Authorities { trusted: &trusted, ima: &certificates },
             mounts: self.mounts()?,
             owners: if self.all_root { Owners::Root } else { Owners::Kept },
+            cpus,
             init: match (&self.init, self.no_init) {
                 (_, true) => Init::Unwanted,
                 (Some(path), false) => Init::At(path.clone()),

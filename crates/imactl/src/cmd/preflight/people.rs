@@ -197,9 +197,11 @@ fn groups(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
                 parent(),
                 name(),
             ),
-            (Fate::Unknown, Some(obstacle), _) => {
-                ("not known: it hangs on the processor".to_owned(), needs(obstacle), path())
-            }
+            (Fate::Unknown, Some(obstacle), _) => (
+                "unknown: depends on the CPU (--cpu selects one)".to_owned(),
+                needs(obstacle),
+                path(),
+            ),
             (Fate::Incomplete, Some(obstacle), _) => {
                 let what = obstacle.what.display().to_string();
                 ("incomplete: what it needs is not there".to_owned(), what, path())
@@ -253,7 +255,7 @@ fn cause(refusal: &Refusal) -> String {
 
 fn needs(obstacle: &Obstacle) -> String {
     let what = obstacle.what.display();
-    let on = processors(obstacle);
+    let on = cpus(obstacle);
     match &obstacle.why {
         Why::Refused(refusal) => format!("{what} ({}{on})", cause(refusal)),
         Why::Missing => format!("{what} (not there{on})"),
@@ -261,11 +263,12 @@ fn needs(obstacle: &Obstacle) -> String {
     }
 }
 
-/// On which processors alone it stands in the way.
-fn processors(obstacle: &Obstacle) -> String {
+/// The CPUs on which it stands in the way, unless it does on all.
+fn cpus(obstacle: &Obstacle) -> String {
     match obstacle.on.as_slice() {
         [] => String::new(),
-        levels => format!(" on processors of level {}", levels.join(", ")),
+        [cpu] => format!(" on CPU {cpu}"),
+        cpus => format!(" on CPUs {}", cpus.join(", ")),
     }
 }
 
@@ -440,10 +443,10 @@ fn because_of(attempt: &Attempt) -> String {
             };
             match &obstacle.why {
                 Why::Refused(refusal) => {
-                    let on = processors(obstacle);
+                    let on = cpus(obstacle);
                     format!("{what}{by} is refused{on}: {}", cause(refusal))
                 }
-                Why::Missing => format!("{what}{by} is not there"),
+                Why::Missing => format!("{what}{by} is not there{}", cpus(obstacle)),
                 Why::TooDeep => {
                     format!("scripts interpret scripts, up to {what}, deeper than the kernel goes")
                 }

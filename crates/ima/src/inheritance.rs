@@ -3,13 +3,17 @@
 //! the old one (`security.ima`, `security.evm`) are not taken over.
 
 use std::ffi::{CStr, CString};
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{File, Permissions};
 use std::io;
-use std::os::unix::fs::{fchown, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::os::unix::fs::{fchown, MetadataExt, PermissionsExt};
 
-use rustix::fs::{fgetxattr, flistxattr, fremovexattr, fsetxattr, OFlags, XattrFlags};
+use rustix::fs::{
+    fgetxattr, flistxattr, fremovexattr, fsetxattr, openat, statat, AtFlags, FileType, Mode,
+    OFlags, XattrFlags,
+};
 use rustix::io::Errno;
+
+use crate::temporary::Location;
 
 /// The kernel's limits (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`).
 const ATTRIBUTE_MAX: usize = 1 << 16;
@@ -49,22 +53,20 @@ pub fn inherit(old: &File, new: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// The regular file at `path`, whose place another will take; `None` where there is none.
+/// The regular file whose place another will take; `None` where there is none.
 ///
 /// # Errors
 /// One that cannot be opened.
-pub fn replaced(path: &Path) -> io::Result<Option<File>> {
-    let is_file = match fs::symlink_metadata(path) {
-        Ok(metadata) => metadata.is_file(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-        Err(error) => return Err(error),
-    };
-    if !is_file {
-        return Ok(None);
+pub fn replaced(place: &Location) -> io::Result<Option<File>> {
+    match statat(&*place.directory, &place.name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_file() => {}
+        Ok(_) | Err(Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(error.into()),
     }
     // not through a link, nor waiting for a writer, should it be something else by now
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
-    OpenOptions::new().read(true).custom_flags(flags).open(path).map(Some)
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = openat(&*place.directory, &place.name, flags, Mode::empty())?;
+    Ok(Some(file.into()))
 }
 
 /// The names of a file's attributes, without its labels.

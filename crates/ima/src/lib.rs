@@ -15,6 +15,7 @@
 //! | [`why`] | why this machine refuses a file |
 //! | [`whole`] | files that are there whole, or not at all |
 //! | [`temporary`] | what is on disc before it has its place |
+//! | [`input`] | files that are read whole, within bounds |
 //! | [`inheritance`] | what a file takes over from the one that it replaces |
 //! | [`initramfs`] | an initramfs with imactl-init |
 //! | [`compression`] | unpacking streams, within bounds |
@@ -29,6 +30,7 @@ pub mod compression;
 pub mod digest;
 pub mod inheritance;
 pub mod initramfs;
+pub mod input;
 pub mod key;
 pub mod preflight;
 pub mod sign;

@@ -1,14 +1,16 @@
 //! Arguments that several commands share: as typed, and resolved.
 
+use std::cell::OnceCell;
 use std::ffi::OsString;
-use std::io::{self, Read};
+use std::io;
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::{fs, thread};
+use std::thread;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
+use ima::input::{self, LIST_MAX};
 use ima::key::certificate::Certificate;
 use ima::key::private::PrivateKey;
 use ima::key::store::{certificate_files, is_sample_directory, KeyStore};
@@ -52,6 +54,9 @@ pub(crate) struct TreeArgs {
     /// Worker threads, at most 1024 [default: one a core]
     #[arg(short, long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
+    /// Resolved once, so that all of a run tells which globs match.
+    #[arg(skip)]
+    selection: OnceCell<Selection>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -81,25 +86,39 @@ impl TreeArgs {
         if let Some(list) = &self.files_from {
             roots.extend(self.read_list(list)?);
         }
+        let selection = self.selection()?;
+        let jobs =
+            self.jobs.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
+        Ok(Tree { roots, selection, jobs: jobs.min(MOST_JOBS) })
+    }
+
+    fn selection(&self) -> Result<Selection> {
+        if let Some(selection) = self.selection.get() {
+            return Ok(selection.clone());
+        }
         let mut selection = Selection::new(&self.include, &self.exclude)?;
         selection.one_file_system = self.one_file_system;
         selection.only = match self.only {
             Some(OnlyArg::Executable) => Only::Executable,
             None => Only::All,
         };
-        let jobs =
-            self.jobs.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
-        Ok(Tree { roots, selection, jobs: jobs.min(MOST_JOBS) })
+        Ok(self.selection.get_or_init(|| selection).clone())
+    }
+
+    /// Warns of globs that matched nothing in the run, which is over.
+    pub(crate) fn warn_of_unmatched(&self, output: &mut Output) {
+        let unmatched = self.selection.get().map(Selection::unmatched).unwrap_or_default();
+        for (option, globs) in ["--include", "--exclude"].into_iter().zip(unmatched) {
+            for glob in globs {
+                output.warn(&format!("{option} '{glob}' matches nothing"));
+            }
+        }
     }
 
     fn read_list(&self, list: &Path) -> Result<Vec<PathBuf>> {
-        let mut content = Vec::new();
-        match list.as_os_str().as_bytes() {
-            b"-" => io::stdin().read_to_end(&mut content).context("standard input")?,
-            _ => {
-                content = fs::read(list).with_context(|| list.display().to_string())?;
-                content.len()
-            }
+        let content = match list.as_os_str().as_bytes() {
+            b"-" => input::read_stream(io::stdin(), LIST_MAX).context("standard input")?,
+            _ => input::read_path(list, LIST_MAX).with_context(|| list.display().to_string())?,
         };
         if !self.null && content.contains(&b'\0') {
             let message = format!("{}: paths that end with zero bytes", list.display());

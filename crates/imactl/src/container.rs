@@ -6,18 +6,19 @@ use std::num::NonZeroUsize;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{bail, Context, Result};
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use ima::compression::Encoder;
 use ima::inheritance::{inherit, replaced};
 use ima::target::tar::{Archive, Extent};
 use ima::target::tree;
-use ima::temporary::{left_over, Staged, Temporary};
+use ima::temporary::{left_over, Location, Staged, Temporary};
 use ima_format::kind::{Compression, Content, Kind};
 
 use crate::hint::hinted;
 use crate::kind::KindArgs;
 use crate::output::Output;
+use ima::input;
 
 /// Where the result is written
 #[derive(Debug, Args)]
@@ -136,11 +137,7 @@ fn open(path: &Path) -> Result<Box<dyn Read + Send>> {
     if is_stdio(path) {
         return Ok(Box::new(io::stdin()));
     }
-    let file = File::open(path).with_context(|| path.display().to_string())?;
-    match file.metadata().with_context(|| path.display().to_string())?.is_dir() {
-        true => bail!("{}: a directory", path.display()),
-        false => Ok(Box::new(file)),
-    }
+    Ok(Box::new(input::open(path).with_context(|| path.display().to_string())?))
 }
 
 /// Opens an archive.
@@ -183,6 +180,7 @@ pub(crate) enum Destination {
 /// A file's place, and who it is that stands there.
 pub(crate) struct Place {
     path: PathBuf,
+    location: Location,
     /// The file that is replaced, whose owner, mode and attributes the new one takes over.
     replaced: Option<File>,
     /// The permissions of a new one, under the umask.
@@ -222,10 +220,12 @@ impl Destination {
                 "give -o FILE, or -o - for standard output",
             ));
         }
-        let replaced = replaced(&path).with_context(|| path.display().to_string())?;
+        let named = || path.display().to_string();
+        let location = Location::of(&path).with_context(named)?;
+        let replaced = replaced(&location).with_context(named)?;
         let metadata = fs::metadata(original).ok().filter(|metadata| metadata.is_file());
         let permissions = metadata.map_or(0o644, |metadata| metadata.permissions().mode() & 0o777);
-        Ok(Self::File(Place { path, replaced, permissions }))
+        Ok(Self::File(Place { path, location, replaced, permissions }))
     }
 
     /// Tells of what earlier runs left beside the place when they were killed.
@@ -243,7 +243,7 @@ impl Destination {
     ) -> Result<T> {
         let Self::File(place) = self else { return edit(original) };
         let named = || place.name();
-        let source = File::open(original).with_context(|| original.display().to_string())?;
+        let source = input::open(original).with_context(|| original.display().to_string())?;
         // with a name, which debugfs wants
         let temporary =
             Temporary::beside(&place.path, place.staged_permissions()).with_context(named)?;
@@ -279,11 +279,11 @@ impl Destination {
             Self::Stdout(stdout) => packed(stdout.lock(), compression, jobs, write),
             Self::File(place) => {
                 let named = || place.name();
-                let staged = Staged::beside(&place.path, place.staged_permissions());
+                let staged = Staged::new(place.location.clone(), place.staged_permissions());
                 let staged = staged.with_context(named)?;
                 let written = packed(staged.as_file(), compression, jobs, write)?;
                 place.complete(staged.as_file()).with_context(named)?;
-                staged.persist(&place.path).with_context(named)?;
+                staged.persist().with_context(named)?;
                 Ok(written)
             }
         }

@@ -7,8 +7,9 @@ use std::path::Path;
 use clap::{Args, ValueEnum};
 use ima_format::hex::Hex;
 use serde::Serialize;
+use serde_json::ser::{Formatter, Serializer};
 
-use crate::printable::{Colors, Printable};
+use crate::printable::{is_unsafe, Colors, Printable};
 
 /// Output
 #[derive(Debug, Args)]
@@ -127,7 +128,8 @@ impl Output {
         if !self.json {
             return Ok(());
         }
-        serde_json::to_writer(&mut self.answer, value)?;
+        let mut serializer = Serializer::with_formatter(&mut self.answer, Escaped);
+        value.serialize(&mut serializer)?;
         self.answer.write_all(b"\n")
     }
 
@@ -170,6 +172,31 @@ impl Output {
 
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.answer.flush()
+    }
+}
+
+/// JSON in which nothing stands that a terminal or an editor obeys: what [`Printable`] shows as
+/// bytes is escaped.
+struct Escaped;
+
+impl Formatter for Escaped {
+    fn write_string_fragment<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some(at) = rest.find(is_unsafe) {
+            let (plain, tail) = rest.split_at(at);
+            writer.write_all(plain.as_bytes())?;
+            let mut characters = tail.chars();
+            // none of them needs a pair of surrogates
+            if let Some(character) = characters.next() {
+                write!(writer, "\\u{:04x}", u32::from(character))?;
+            }
+            rest = characters.as_str();
+        }
+        writer.write_all(rest.as_bytes())
     }
 }
 

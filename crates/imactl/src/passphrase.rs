@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 use clap::Args;
+use ima::input::{self, KEY_MAX};
 use ima::key::passphrase::Passphrase;
 use ima::key::token::{Pin, PinEntry, PinRequest, Tries};
 use zeroize::Zeroizing;
@@ -39,10 +40,11 @@ impl PassphraseArgs {
         let named = |what: String, error: io::Error| {
             io::Error::new(error.kind(), format!("passphrase from {what}: {error}"))
         };
-        let read = |path: &Path, what: String| match fs::read(path).map(Zeroizing::new) {
-            Ok(content) => Ok(Some(Passphrase::first_line(&content))),
-            Err(error) => Err(named(what, error)),
-        };
+        let read =
+            |path: &Path, what: String| match input::read_path(path, KEY_MAX).map(Zeroizing::new) {
+                Ok(content) => Ok(Some(Passphrase::first_line(&content))),
+                Err(error) => Err(named(what, error)),
+            };
         if let Some(path) = &self.passphrase_file {
             return read(path, path.display().to_string());
         }

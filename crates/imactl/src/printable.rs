@@ -62,11 +62,14 @@ impl fmt::Display for Printable<'_> {
     }
 }
 
-fn is_unsafe(character: char) -> bool {
+/// Whether a terminal obeys a character, or an editor turns the direction of writing for it.
+pub(crate) fn is_unsafe(character: char) -> bool {
     match character {
         '\t' => false,
         // marks, embeddings, overrides and isolates of direction; line and paragraph separators
-        '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+            true
+        }
         other => other.is_control(),
     }
 }

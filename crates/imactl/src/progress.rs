@@ -11,7 +11,7 @@ use ima::target::Progress;
 use indicatif::{DecimalBytes, HumanCount, HumanDuration};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use crate::output::{Level, Output};
+use crate::output::Output;
 
 /// What a file costs beside its bytes, in bytes: a signature, some system calls.
 const FILE_COST: u64 = 1 << 16;
@@ -22,7 +22,6 @@ use crate::printable::Printable;
 pub(crate) struct Bar {
     bar: ProgressBar,
     counts: Arc<Counts>,
-    tells_left_out: bool,
 }
 
 #[derive(Default)]
@@ -99,7 +98,7 @@ impl Bar {
         if visible {
             bar.enable_steady_tick(Duration::from_millis(200));
         }
-        Self { bar, counts, tells_left_out: output.shows(Level::Verbose) }
+        Self { bar, counts }
     }
 
     /// Takes the bar off the screen to print something above it.
@@ -107,11 +106,15 @@ impl Bar {
         self.bar.suspend(print)
     }
 
-    /// Says something on standard error, from any thread.
+    /// Prints a note on standard error, from any thread.
     pub(crate) fn note(&self, text: &str) {
+        self.say("note", text);
+    }
+
+    fn say(&self, word: &str, text: &str) {
         // without stderr there is nobody to tell
         let text = Printable::new(text);
-        self.bar.suspend(|| drop(writeln!(std::io::stderr(), "note: {text}")));
+        self.bar.suspend(|| drop(writeln!(std::io::stderr(), "{word}: {text}")));
     }
 
     /// Takes the bar away and tells the bytes read and the seconds passed.
@@ -150,9 +153,7 @@ impl Progress for Bar {
     }
 
     fn left_out(&self, path: &Path) {
-        if self.tells_left_out {
-            let path = path.display();
-            self.note(&format!("{path}: left out, a temporary of a run that was cut short"));
-        }
+        let path = path.display();
+        self.say("warning", &format!("{path}: not signed: named like a temporary of imactl"));
     }
 }

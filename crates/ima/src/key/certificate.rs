@@ -5,7 +5,7 @@
 //! a keyring).
 
 use std::path::{Path, PathBuf};
-use std::{fmt, fs, io};
+use std::{fmt, io};
 
 use ima_format::hash::HashAlgorithm;
 use ima_format::hex::Hex;
@@ -17,6 +17,7 @@ use openssl::nid::Nid;
 use openssl::x509::{X509NameRef, X509};
 
 use super::{der, PublicKey};
+use crate::input::{self, KEY_MAX};
 
 /// Why a certificate could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -131,9 +132,9 @@ impl fmt::Display for Usage {
 impl Certificate {
     /// Every certificate in a file: one in DER, or any number in PEM, beside keys too.
     pub fn read_all(path: &Path) -> Result<Vec<Self>, CertificateError> {
+        let content = input::read_path(path, KEY_MAX)
+            .map_err(|source| CertificateError::Read { path: path.to_owned(), source })?;
         let path = || path.to_owned();
-        let content =
-            fs::read(path()).map_err(|source| CertificateError::Read { path: path(), source })?;
         let certificates = Self::parse_all(&content)
             .map_err(|source| CertificateError::OpenSsl { path: path(), source })?;
         match certificates.is_empty() {

@@ -24,7 +24,7 @@ pub mod store;
 pub mod token;
 
 use std::path::{Path, PathBuf};
-use std::{fmt, fs, io};
+use std::{fmt, io};
 
 use ima_format::hash::{Digest, HashAlgorithm};
 use ima_format::xattr::KeyId;
@@ -33,6 +33,8 @@ use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{HasPublic, Id, PKey, PKeyRef, Public};
 use openssl::x509::X509Req;
+
+use crate::input::{self, KEY_MAX};
 
 /// A signing key, in a file or in hardware. Shared between threads; each opens a session.
 pub trait Signer: Send + Sync {
@@ -251,8 +253,8 @@ impl PublicKey {
     /// checked) or in a certificate; PEM or DER.
     pub fn read(path: &Path) -> Result<Self, PublicKeyError> {
         let owned = || path.to_owned();
-        let content =
-            fs::read(path).map_err(|source| PublicKeyError::Read { path: owned(), source })?;
+        let content = input::read_path(path, KEY_MAX)
+            .map_err(|source| PublicKeyError::Read { path: owned(), source })?;
         let key = PKey::public_key_from_pem(&content)
             .or_else(|_| PKey::public_key_from_der(&content))
             .and_then(|key| Self::of(&key));

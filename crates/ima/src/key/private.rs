@@ -3,8 +3,8 @@
 //! PKCS#8 plain and encrypted (RFC 5958), traditional RSA and SEC 1 EC (RFC 5915) in PEM,
 //! `Proc-Type: 4,ENCRYPTED` (RFC 1421) too, alone or beside certificates, and all in DER.
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 use ima_format::hash::{Digest, HashAlgorithm};
 use ima_format::xattr::KeyId;
@@ -20,6 +20,7 @@ use super::certificate::Certificate;
 use super::passphrase::Passphrase;
 use super::{KeyType, PublicKey, Session, SignError, Signer};
 use crate::digest::{openssl_digest, DigestError};
+use crate::input::{self, KEY_MAX};
 
 /// Why a private key could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +96,7 @@ pub struct PrivateKey {
 impl PrivateKey {
     /// Reads a private key, asking for its passphrase if it is encrypted.
     pub fn read(path: &Path, ask: &mut AskPassphrase<'_>) -> Result<Self, PrivateKeyError> {
-        let content = fs::read(path)
+        let content = input::read_path(path, KEY_MAX)
             .map(Zeroizing::new)
             .map_err(|source| PrivateKeyError::Read { path: path.to_owned(), source })?;
         let (key, encrypted) = parse(path, &content, ask)?;

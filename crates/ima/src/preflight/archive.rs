@@ -16,6 +16,7 @@ use ima_format::ErrorKind;
 
 use super::root::{Content, Entry, EntryKind, Root, Unread};
 use crate::compression;
+use crate::input;
 use crate::target::tar::TarError;
 
 /// A tar archive that will be unpacked as the root of a machine. One that is compressed, or
@@ -48,7 +49,7 @@ impl Archive {
     /// # Errors
     /// An archive that cannot be read, or is malformed.
     pub fn open(path: &Path) -> Result<Self, TarError> {
-        let mut file = File::open(path).map_err(read_error(0))?;
+        let mut file = input::open(path).map_err(read_error(0))?;
         let mut head = Vec::new();
         Read::by_ref(&mut file)
             .take(HEAD_SIZE as u64)

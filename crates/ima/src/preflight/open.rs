@@ -1,12 +1,12 @@
 //! What a root is kept in, told by its content.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
 use ima_format::kind::{Content, HEAD_SIZE};
 
 use super::{Archive, Directory, Image, Root};
+use crate::input;
 use crate::target::image::{self, ImageError};
 use crate::target::tar::TarError;
 
@@ -38,7 +38,7 @@ pub fn open(path: &Path) -> Result<Box<dyn Root>, OpenError> {
         return Ok(Box::new(Directory::open(path)?));
     }
     let mut head = Vec::new();
-    File::open(path)?.take(HEAD_SIZE as u64).read_to_end(&mut head)?;
+    input::open(path)?.take(HEAD_SIZE as u64).read_to_end(&mut head)?;
     match Content::of(&head) {
         // what is compressed is an archive, or it is nothing that is read here
         Some(Content::Tar | Content::Compressed(_)) => Ok(Box::new(Archive::open(path)?)),

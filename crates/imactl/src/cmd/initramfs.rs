@@ -1,7 +1,7 @@
 //! `imactl initramfs`
 
+use std::env;
 use std::path::{Path, PathBuf};
-use std::{env, fs};
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
@@ -17,6 +17,7 @@ use crate::args::{default_store, warn_of_sample};
 use crate::hint::hinted;
 use crate::output::{JsonPath, Level, Output, Style};
 use crate::Outcome;
+use ima::input::{self, LIST_MAX};
 
 /// Make an initramfs that secures the kernel and hands over to the real root
 #[derive(Debug, Args)]
@@ -145,7 +146,8 @@ impl CreateArgs {
                 )
             })?,
         };
-        let program = fs::read(&path).with_context(|| path.display().to_string())?;
+        let program =
+            input::read_path(&path, LIST_MAX).with_context(|| path.display().to_string())?;
         match initramfs::machine_of_init(&program) {
             Ok(_) => Ok(program),
             Err(error) => Err(hinted(

@@ -23,6 +23,7 @@ mod policy_pages;
 mod preflight;
 mod preflight_loader;
 mod pseudo;
+mod races;
 mod rpm;
 mod rpm_forms;
 mod sign;

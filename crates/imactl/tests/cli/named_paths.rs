@@ -5,6 +5,8 @@ use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 
+use rustix::fs::{Mode, OFlags};
+
 use crate::support::*;
 
 #[test]
@@ -40,7 +42,7 @@ fn nothing_found_is_said() {
     fs::create_dir(&root).unwrap();
     symlink("nowhere", root.join("link")).unwrap();
     for args in [
-        args!["verify", "--keys", keys, root].to_vec(),
+        args!["verify", "--allow-empty", "--keys", keys, root].to_vec(),
         args!["sign", "--keys", keys, root].to_vec(),
         args!["clear", root].to_vec(),
     ] {
@@ -53,6 +55,129 @@ fn nothing_found_is_said() {
             assert!(ran.stderr.contains(said), "{}", ran.stderr);
         }
     }
+}
+
+#[test]
+fn to_verify_nothing_is_a_finding() {
+    let directory = directory();
+    let (root, keys) = (directory.path().join("root"), store(directory.path(), "p-256"));
+    write_tree(&root, &[("d/x", b"content")]);
+    fs::create_dir(root.join("empty")).unwrap();
+    let (list, archive) = (directory.path().join("list"), directory.path().join("empty.tar"));
+    fs::write(&list, "").unwrap();
+    fs::write(&archive, [0; 10240]).unwrap();
+    let package = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/rpm/format_6.rpm");
+    for paths in [
+        args![root.join("empty")].to_vec(),
+        args!["--files-from", list].to_vec(),
+        args!["-r", root].to_vec(),
+        args![root, "--include", "*.so"].to_vec(),
+        args![root, "--exclude", "d"].to_vec(),
+        args![root, "--only", "executable"].to_vec(),
+        args![archive].to_vec(),
+        args![package, "--include", "*.so"].to_vec(),
+    ] {
+        let args = |extra: &str| {
+            let args = args!["verify", extra, "--keys", keys].into_iter();
+            args.chain(paths.clone()).collect::<Vec<_>>()
+        };
+        let said = run(args("-q")).exits(1).stdout;
+        assert!(said.contains("nothing was verified (--allow-empty accepts that)"), "{said}");
+        run(args("--json")).exits(1);
+        run(args("--allow-empty")).exits(0);
+    }
+}
+
+#[test]
+fn globs_that_match_nothing_are_reported() {
+    let directory = directory();
+    let (root, keys) = (directory.path().join("root"), store(directory.path(), "p-256"));
+    write_tree(&root, &[("lib/a.so", b"a"), ("doc/b", b"b")]);
+    let globs = args!["--include", "*.so", "--include", "bin/*", "--exclude", "doc"];
+    for args in [
+        args!["sign", "--detached", "--keys", keys, root, "--exclude", "*.pyc"].to_vec(),
+        args!["verify", "--detached", "--keys", keys, root, "--exclude", "*.pyc"].to_vec(),
+        args!["inspect", "--detached", root, "--exclude", "*.pyc"].to_vec(),
+        args!["clear", "--detached", root, "--exclude", "*.pyc"].to_vec(),
+    ] {
+        let said = run(args.into_iter().chain(globs.clone())).exits(0).stderr;
+        let warnings: Vec<_> = said.lines().collect();
+        let expected = [
+            "warning: --include 'bin/*' matches nothing",
+            "warning: --exclude '*.pyc' matches nothing",
+        ];
+        assert_eq!(warnings, expected);
+    }
+}
+
+#[test]
+fn paths_longer_than_the_kernel_takes_are_signed() {
+    let directory = directory();
+    let (root, keys) = (directory.path().join("root"), store(directory.path(), "p-256"));
+    fs::create_dir(&root).unwrap();
+    let name = "d".repeat(200);
+    let mut deep = rustix::fs::open(&root, OFlags::DIRECTORY, Mode::empty()).unwrap();
+    for _ in 0..40 {
+        rustix::fs::mkdirat(&deep, &name, Mode::RWXU).unwrap();
+        deep = rustix::fs::openat(&deep, &name, OFlags::DIRECTORY, Mode::empty()).unwrap();
+    }
+    let flags = OFlags::CREATE | OFlags::WRONLY;
+    drop(rustix::fs::openat(&deep, "file", flags, Mode::RUSR | Mode::WUSR).unwrap());
+    run(args!["sign", "--detached", "--keys", keys, root]).exits(0);
+    rustix::fs::statat(&deep, "file.sig", rustix::fs::AtFlags::empty()).unwrap();
+    let verified = run(args!["verify", "--detached", "--keys", keys, root]).exits(0);
+    assert!(verified.stdout.ends_with("1 file valid\n"), "{}", verified.stdout);
+    run(args!["clear", "--detached", root]).exits(0);
+    assert!(rustix::fs::statat(&deep, "file.sig", rustix::fs::AtFlags::empty()).is_err());
+}
+
+#[test]
+fn neither_fifos_nor_devices_are_read_as_files() {
+    let directory = directory();
+    let (root, keys) = (directory.path().join("root"), store(directory.path(), "p-256"));
+    write_tree(&root, &[("x", b"content")]);
+    let (fifo, zero) = (directory.path().join("fifo"), directory.path().join("zero"));
+    finish(Command::new("mkfifo").arg(&fifo)).exits(0);
+    symlink("/dev/zero", &zero).unwrap();
+    let x = root.join("x");
+    for (file, said) in [(&fifo, "a FIFO"), (&zero, "a device")] {
+        for args in [
+            args!["verify", "--cert", file, x].to_vec(),
+            args!["sign", "--detached", "--key", file, x].to_vec(),
+            args!["sign", "--detached", "--keys", keys, "--files-from", file].to_vec(),
+            args!["verify", "--keys", keys, "--kind", "tar", file].to_vec(),
+            args!["verify", "--keys", keys, "--kind", "image", file].to_vec(),
+            args!["policy", "check", file].to_vec(),
+            args!["keys", "create", directory.path().join("new"), "--passphrase-file", file]
+                .to_vec(),
+            args!["keys", "show", file].to_vec(),
+            args!["why", "--audit-log", file].to_vec(),
+        ] {
+            let ran = run(args.clone());
+            assert!(ran.code == Some(2) || ran.code == Some(1), "{args:?}: {ran:?}");
+            assert!((ran.stdout.clone() + &ran.stderr).contains(said), "{args:?}: {ran:?}");
+        }
+    }
+    let signature = root.join("x.sig");
+    finish(Command::new("mkfifo").arg(&signature)).exits(0);
+    for said in ["x.sig: a FIFO, not a regular file", "x.sig: a symbolic link"] {
+        for args in [
+            args!["verify", "--detached", "--keys", keys, x].to_vec(),
+            args!["inspect", "--detached", x].to_vec(),
+            args!["sign", "--changed", "--detached", "--keys", keys, x].to_vec(),
+        ] {
+            let ran = run(args).exits(2);
+            assert!(ran.stderr.contains(said), "{}", ran.stderr);
+        }
+        fs::remove_file(&signature).unwrap();
+        symlink("/dev/zero", &signature).unwrap();
+    }
+    // a shell's <(command) is a pipe that the caller has opened
+    let Some(mut bash) = tool("bash") else { return };
+    let script = "exec \"$0\" sign --detached --keys \"$1\" --files-from <(echo \"$2\")";
+    fs::remove_file(&signature).unwrap();
+    bash.args(["-c", script]).arg(imactl().get_program()).arg(&keys).arg(&x);
+    finish(&mut bash).exits(0);
 }
 
 #[test]

@@ -44,6 +44,19 @@ fn names_in_trees_stay_in_their_lines() {
 }
 
 #[test]
+fn json_holds_no_character_that_a_terminal_obeys() {
+    let directory = directory();
+    let keys = store(directory.path(), "p-256");
+    let name = "a\u{9b}2J\u{7f}\u{202e}\u{2066}\u{61c}\u{2028}\u{e4}\u{1f512}";
+    fs::write(directory.path().join(name), "content").unwrap();
+    let args = args!["sign", "--detached", "--json", "--keys", keys, directory.path().join(name)];
+    let signed = run(args).exits(0);
+    let expected = r"a\u009b2J\u007f\u202e\u2066\u061c\u2028";
+    assert!(signed.stdout.contains(&format!("{expected}\u{e4}\u{1f512}\"")), "{}", signed.stdout);
+    assert!(signed.json()[0]["path"].as_str().unwrap().ends_with(name));
+}
+
+#[test]
 fn names_of_members_stay_in_their_lines() {
     let directory = directory();
     let keys = store(directory.path(), "p-256");

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::support::{directory, run, security_attributes, set_security_ima, store};
+use crate::support::{directory, finish, run, security_attributes, set_security_ima, store};
 
 const RECORD: &str = "pid=7 uid=0 auid=4294967295 ses=4294967295 subj=unconfined \
     op=appraise_data cause=IMA-signature-required comm=\"sh\" name=\"/opt/x\" dev=\"vda\" \
@@ -161,4 +161,21 @@ fn a_key_that_the_kernel_missed_is_named() {
     let found = &run(args!["why", "--json", "--keys", keys, "--audit", line]).exits(1).json()[0];
     assert_eq!((&found["type"], &found["key_id"]), (&"missing-key".into(), &key_id.into()));
     assert!(found["certificate"].is_string(), "{found}");
+}
+
+#[test]
+fn a_line_without_an_end_takes_no_memory() {
+    let directory = directory();
+    let log = directory.path().join("log");
+    let file = std::fs::File::create(&log).unwrap();
+    // sparse: only its size is large
+    file.set_len(1 << 30).unwrap();
+    let mut limited = std::process::Command::new("sh");
+    limited.args(["-c", "ulimit -v 600000; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_imactl")]);
+    let ran = finish(limited.args(args!["why", "--audit-log", log])).exits(2);
+    assert!(
+        ran.stderr.contains("log:1: malformed record: longer than 65536 bytes"),
+        "{}",
+        ran.stderr
+    );
 }

@@ -1,9 +1,9 @@
 //! Logging in: where the PIN comes from, and that a wrong one is tried once.
 
 use std::ffi::OsStr;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::{fs, io};
 
 use cryptoki_sys::*;
 use ima_format::pkcs11::Uri;
@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::module::User;
 use super::{Refusal, Token, TokenError};
+use crate::input::{self, KEY_MAX};
 use crate::key::passphrase::Passphrase;
 
 /// What is asked for.
@@ -125,7 +126,7 @@ fn tries_left(flags: CK_FLAGS) -> Tries {
 /// The PIN that a `pin-source` holds: the file's first line.
 fn read(path: &[u8]) -> io::Result<Passphrase> {
     let path = Path::new(OsStr::from_bytes(path));
-    let content = fs::read(path).map(Zeroizing::new).map_err(|error| {
+    let content = input::read_path(path, KEY_MAX).map(Zeroizing::new).map_err(|error| {
         io::Error::new(error.kind(), format!("pin-source {}: {error}", path.display()))
     })?;
     Ok(Passphrase::first_line(&content))

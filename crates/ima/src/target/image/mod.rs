@@ -27,6 +27,7 @@ use super::tar::TarError;
 use super::tree::{Selection, SignMode};
 use super::MAX_SPARSE;
 use crate::digest::DigestError;
+use crate::input;
 use crate::key::SignError;
 use crate::sign::Labeler;
 
@@ -188,7 +189,7 @@ pub(crate) struct Bytes {
 impl Bytes {
     fn open(path: &Path) -> Result<Self, ImageError> {
         let fail = |source| ImageError::Read { offset: 0, source };
-        let file = File::open(path).map_err(fail)?;
+        let file = input::open(path).map_err(fail)?;
         let size = file.metadata().map_err(fail)?.len();
         Ok(Self { file, size, zeros: AtomicU64::new(MAX_SPARSE) })
     }

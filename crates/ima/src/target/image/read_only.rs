@@ -1,17 +1,17 @@
 //! Images of read-only file systems, as the tar archives that they could have been made of.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
 use ima_format::kind::{Content, HEAD_SIZE};
 
 use super::{erofs_as_tar, squashfs_as_tar, ImageError};
+use crate::input;
 use crate::target::tar::TarError;
 
 fn content_of(path: &Path) -> io::Result<Option<Content>> {
     let mut head = Vec::new();
-    File::open(path)?.take(HEAD_SIZE as u64).read_to_end(&mut head)?;
+    input::open(path)?.take(HEAD_SIZE as u64).read_to_end(&mut head)?;
     Ok(Content::of(&head))
 }
 

@@ -6,6 +6,7 @@ use ima_format::rpm::{tag, ReservedSpace};
 
 use super::write::{write, Destination};
 use super::{Content, Crew, PackageError, Packages, Sink};
+use crate::target::tree::LeftOver;
 use crate::target::Progress;
 
 /// How packages are cleared.
@@ -49,7 +50,7 @@ pub fn clear(
             Ok(cleared)
         }
     };
-    packages.run(progress, &crew, start, sink)
+    packages.run(LeftOver::Found, progress, &crew, start, sink)
 }
 
 /// The signature header without the signatures of the files that are meant; `None` where there

@@ -8,6 +8,7 @@ use ima_format::xattr::Attribute;
 use ima_format::Error as FormatError;
 
 use super::{Content, Crew, Identity, Packages, Sink};
+use crate::target::tree::LeftOver;
 use crate::target::Progress;
 
 /// What a package carries.
@@ -87,5 +88,5 @@ pub fn inspect(
             })
         }
     };
-    packages.run(progress, &crew, start, sink)
+    packages.run(LeftOver::Found, progress, &crew, start, sink)
 }

@@ -36,7 +36,7 @@ pub use verify::{
 };
 pub use write::{Destination, OutputDirectory};
 
-use super::tree::{Candidate, FileError, Found, Selection, WalkError};
+use super::tree::{Candidate, FileError, Found, LeftOver, Selection, WalkError};
 use super::{pool, tree, Progress};
 use crate::digest::DigestError;
 use crate::key::SignError;
@@ -167,6 +167,7 @@ impl Packages {
     /// the order in which they were found. `start` makes a worker, once a thread.
     fn run<T: Send, W: FnMut(&Content<'_>) -> Result<T, PackageError>>(
         &self,
+        left_over: LeftOver,
         progress: &dyn Progress,
         crew: &Crew,
         start: impl Fn() -> W + Sync,
@@ -175,7 +176,7 @@ impl Packages {
         let stop = AtomicBool::new(false);
         let produce = |queue: &mut dyn FnMut(Job, u64)| {
             // what is named has to be a package, whatever it is found below besides
-            let mut seen = tree::Seen::new(false);
+            let mut walk = tree::Walk::new(&self.selection, left_over, false);
             for root in &self.roots {
                 let is_directory =
                     std::fs::symlink_metadata(root).is_ok_and(|found| found.is_dir());
@@ -184,7 +185,7 @@ impl Packages {
                     queue(Job::Failed(root.clone(), PackageError::Directory), 0);
                     continue;
                 }
-                tree::walk(root, &self.selection, &mut seen, &mut |found| {
+                walk.root(root, &mut |found| {
                     let (job, size) = match found {
                         Found::File(candidate) => {
                             let size = candidate.size;
@@ -210,12 +211,18 @@ impl Packages {
         };
         let start = || {
             let mut worker = start();
+            let mut folders = tree::Folders::default();
             move |job| {
                 let (report, size) = match job {
                     Job::Candidate { candidate, below } => crew.work(|| {
                         let selection = &self.selection;
-                        let outcome =
-                            package::with_content(&candidate, &below, selection, &mut worker);
+                        let outcome = package::with_content(
+                            &candidate,
+                            &mut folders,
+                            &below,
+                            selection,
+                            &mut worker,
+                        );
                         progress.read(candidate.size);
                         (Report { path: candidate.path.clone(), outcome }, candidate.size)
                     }),

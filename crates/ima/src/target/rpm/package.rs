@@ -17,7 +17,7 @@ use ima_format::{Error as FormatError, ErrorKind};
 
 use super::PackageError;
 use crate::digest::{DigestError, Hasher};
-use crate::target::tree::{Candidate, FileError, OpenFile, Selection};
+use crate::target::tree::{Candidate, FileError, Folders, OpenFile, Selection};
 
 /// What a package is, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,11 +54,12 @@ pub(super) struct Content<'a> {
 /// name of one, and was not named.
 pub(super) fn with_content<T>(
     candidate: &Candidate,
+    folders: &mut Folders,
     below: &Path,
     selection: &Selection,
     work: impl FnOnce(&Content<'_>) -> Result<T, PackageError>,
 ) -> Result<Option<T>, PackageError> {
-    let open = OpenFile::open(candidate)?;
+    let open = OpenFile::open(candidate, folders)?;
     let file = &open.file;
     let called_so = candidate.path.extension().is_some_and(|extension| extension == "rpm");
     if !candidate.named && !called_so && !is_package(file)? {

@@ -11,7 +11,7 @@ use super::write::{write, Destination};
 use super::{payload, Content, Crew, PackageError, Packages, Payload, Sink};
 use crate::key::Signer;
 use crate::sign::Labeler;
-use crate::target::tree::{FileError, SignMode};
+use crate::target::tree::{FileError, LeftOver, SignMode};
 use crate::target::Progress;
 
 /// How packages are signed.
@@ -84,7 +84,7 @@ pub fn sign(
             signed
         }
     };
-    packages.run(progress, &crew, start, sink)
+    packages.run(LeftOver::LeftOut, progress, &crew, start, sink)
 }
 
 fn sign_one(

@@ -8,6 +8,7 @@ use ima_format::rpm::File;
 
 use super::payload::{self, PayloadFinding};
 use super::{Content, Crew, Identity, PackageError, Packages, Sink};
+use crate::target::tree::LeftOver;
 use crate::target::Progress;
 use crate::verify::{Keyring, Requirement, Verdict, Verifier};
 
@@ -141,7 +142,7 @@ pub fn verify(
 ) -> io::Result<()> {
     let crew = Crew::new(packages.jobs.get());
     let start = || |content: &Content<'_>| verify_one(content, options, &crew);
-    packages.run(progress, &crew, start, sink)
+    packages.run(LeftOver::Found, progress, &crew, start, sink)
 }
 
 fn verify_one(

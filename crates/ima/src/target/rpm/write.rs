@@ -1,15 +1,19 @@
 //! The new package: whole under its name, or not there.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{mkdirat, openat, Mode, OFlags, CWD};
+use rustix::io::Errno;
 
 use super::{Content, PackageError};
 use crate::inheritance::{inherit, replaced};
-use crate::temporary::Staged;
+use crate::temporary::{Location, Staged};
 
 /// Where a new package goes.
 #[derive(Debug)]
@@ -25,25 +29,56 @@ pub enum Destination {
 #[derive(Debug)]
 pub struct OutputDirectory {
     path: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
     /// Names that packages of this run bear.
-    taken: Mutex<HashSet<PathBuf>>,
+    taken: HashSet<PathBuf>,
+    /// The directory, opened for the first of them.
+    open: Option<Arc<OwnedFd>>,
 }
 
 impl OutputDirectory {
     /// A directory that is there. What bears a package's name in it is replaced, but not a
     /// package of the same run.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, taken: Mutex::default() }
+        Self { path, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // it is whole even if a thread panicked beside it
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take(&self, name: &Path) -> Result<PathBuf, PackageError> {
         let path = self.path.join(name);
-        // a set is whole even if a thread panicked beside it
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        match taken.insert(name.to_owned()) {
+        match self.state().taken.insert(name.to_owned()) {
             true => Ok(path),
             false => Err(PackageError::NameTaken(path)),
         }
+    }
+
+    /// The place of a package, in directories that are made where they are not there.
+    fn location(&self, name: &Path) -> io::Result<Location> {
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let mut directory = match &mut self.state().open {
+            Some(open) => Arc::clone(open),
+            none => {
+                let open = Arc::new(openat(CWD, &self.path, flags, Mode::empty())?);
+                Arc::clone(none.insert(open))
+            }
+        };
+        for below in name.parent().into_iter().flat_map(Path::components) {
+            match mkdirat(&*directory, below.as_os_str(), Mode::from_raw_mode(0o777)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let flags = flags | OFlags::NOFOLLOW;
+            directory = Arc::new(openat(&*directory, below.as_os_str(), flags, Mode::empty())?);
+        }
+        Ok(Location::new(directory, name.file_name().unwrap_or_default().to_owned()))
     }
 }
 
@@ -64,22 +99,22 @@ pub(super) fn write(
     if dry_run {
         return Ok(());
     }
-    if let (Destination::Directory(_), Some(parent)) = (destination, path.parent()) {
-        let made = fs::create_dir_all(parent);
-        made.map_err(|source| PackageError::Write { path: parent.to_owned(), source })?;
-    }
-    let staged = stage(content, header, &path)
-        .map_err(|source| PackageError::Write { path: path.clone(), source })?;
+    let failed = |source| PackageError::Write { path: path.clone(), source };
+    let location = match destination {
+        Destination::Replace => content.open.location(),
+        Destination::Directory(directory) => directory.location(content.below).map_err(failed)?,
+    };
+    let staged = stage(content, header, location).map_err(failed)?;
     // what was copied is what was read and signed
     content.open.check_unchanged()?;
-    staged.persist(&path).map_err(|source| PackageError::Write { path, source })
+    staged.persist().map_err(failed)
 }
 
 /// The new package, on the disc.
-fn stage(content: &Content<'_>, header: &[u8], path: &Path) -> io::Result<Staged> {
+fn stage(content: &Content<'_>, header: &[u8], location: Location) -> io::Result<Staged> {
     let mode = content.open.file.metadata()?.mode() & 0o777;
-    let replaced = replaced(path)?;
-    let staged = Staged::beside(path, if replaced.is_some() { 0o600 } else { mode })?;
+    let replaced = replaced(&location)?;
+    let staged = Staged::new(location, if replaced.is_some() { 0o600 } else { mode })?;
     let mut file = staged.as_file();
     if header.len() == content.signature.bytes().len() {
         // nothing moves: on file systems that share blocks the copy is one of references

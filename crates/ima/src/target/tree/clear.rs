@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Candidate, Place, Sink, Tree};
+use super::{Candidate, Folders, LeftOver, Place, Sink, Tree};
 use crate::target::Progress;
 
 /// What became of a file.
@@ -26,8 +26,8 @@ pub fn clear(
     sink: &mut Sink<'_, Cleared>,
 ) -> io::Result<()> {
     let start = || {
-        move |candidate: &Candidate| {
-            let Some(file) = tree.open(candidate, place)? else { return Ok(None) };
+        move |candidate: &Candidate, folders: &mut Folders| {
+            let Some(file) = tree.open(candidate, place, folders)? else { return Ok(None) };
             let had_one = match dry_run {
                 true => file.label(place)?.is_some(),
                 false => file.remove_label(place)?,
@@ -35,5 +35,5 @@ pub fn clear(
             Ok(Some(if had_one { Cleared::Cleared } else { Cleared::Bare }))
         }
     };
-    tree.run(progress, start, sink)
+    tree.run(LeftOver::Found, progress, start, sink)
 }

@@ -1,20 +1,30 @@
 //! One open file: read, watched for changes, its attribute read and set.
 
-use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ima_format::hash::{Digest, HashAlgorithm};
-use rustix::fs::{fgetxattr, fremovexattr, fsetxattr, OFlags, XattrFlags};
+use rustix::fs::{
+    fgetxattr, fremovexattr, fsetxattr, openat, statat, unlinkat, AtFlags, FileType, Mode, OFlags,
+    XattrFlags,
+};
 use rustix::io::Errno;
 
+use super::folder::{is_replaced, Folders};
 use super::Candidate;
 use crate::digest::{DigestError, FileHasher};
+use crate::input;
 use crate::key::SignError;
-use crate::temporary;
+use crate::temporary::{self, Location};
+
+/// No attribute is larger (`XATTR_SIZE_MAX`).
+const SIGNATURE_MAX: u64 = 1 << 16;
 
 /// Where a file's label is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,23 +196,43 @@ impl Stamp {
 pub(in crate::target) struct OpenFile<'a> {
     pub(in crate::target) file: File,
     path: &'a Path,
+    /// The directory that it is in.
+    directory: Arc<OwnedFd>,
     stamp: Stamp,
 }
 
+/// Opens the directory that a file was found in.
+pub(super) fn directory(
+    candidate: &Candidate,
+    folders: &mut Folders,
+) -> Result<Arc<OwnedFd>, FileError> {
+    folders.open(&candidate.folder).map_err(replaced_or_unopened)
+}
+
+fn replaced_or_unopened(error: io::Error) -> FileError {
+    match is_replaced(&error) {
+        true => FileError::Changed,
+        false => FileError::Open(error),
+    }
+}
+
 impl<'a> OpenFile<'a> {
-    /// Opens what the walk found. A file that changed within the last moments is waited
-    /// for, so that a change during the reading cannot hide behind the same time stamp.
-    pub(in crate::target) fn open(candidate: &'a Candidate) -> Result<Self, FileError> {
-        // NONBLOCK: should it have become a FIFO by now, opening does not wait for a writer
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(flags.bits() as i32)
-            .open(&candidate.path)
-            .map_err(|error| match error.raw_os_error().map(Errno::from_raw_os_error) {
-                Some(Errno::LOOP) => FileError::Changed,
-                _ => FileError::Open(error),
-            })?;
+    /// Opens what the walk found, where it was found. A file that changed within the last moments
+    /// is waited for, so that a change during the reading cannot hide behind the same time stamp.
+    pub(in crate::target) fn open(
+        candidate: &'a Candidate,
+        folders: &mut Folders,
+    ) -> Result<Self, FileError> {
+        Self::open_in(directory(candidate, folders)?, candidate)
+    }
+
+    /// Opens what the walk found in this directory.
+    pub(super) fn open_in(
+        directory: Arc<OwnedFd>,
+        candidate: &'a Candidate,
+    ) -> Result<Self, FileError> {
+        let file = open_file(&directory, candidate.path.file_name().unwrap_or_default())
+            .map_err(replaced_or_unopened)?;
         let mut stamp = Stamp::of(&file).map_err(FileError::Read)?;
         if (stamp.dev, stamp.ino) != (candidate.dev, candidate.ino) {
             return Err(FileError::Changed);
@@ -211,7 +241,13 @@ impl<'a> OpenFile<'a> {
             std::thread::sleep(wait);
             stamp = Stamp::of(&file).map_err(FileError::Read)?;
         }
-        Ok(Self { file, path: &candidate.path, stamp })
+        Ok(Self { file, path: &candidate.path, directory, stamp })
+    }
+
+    /// Where it is.
+    pub(in crate::target) fn location(&self) -> Location {
+        let name = self.path.file_name().unwrap_or_default().to_owned();
+        Location::new(Arc::clone(&self.directory), name)
     }
 
     /// The digest of its content.
@@ -257,13 +293,28 @@ impl<'a> OpenFile<'a> {
         }
     }
 
+    /// The location of its detached signature.
+    fn signature(&self) -> Location {
+        let mut location = self.location();
+        location.name.push(".sig");
+        location
+    }
+
     fn detached(&self) -> Result<Option<Vec<u8>>, FileError> {
-        let path = detached_path(self.path);
-        match fs::read(&path) {
+        let Location { directory, name, .. } = self.signature();
+        let read = open_file(&directory, &name).and_then(|file| input::read(&file, SIGNATURE_MAX));
+        match read {
             Ok(value) => Ok(Some(value)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(FileError::Detached { path, source }),
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::LOOP) => {
+                Err(self.detached_error(io::Error::other("a symbolic link, which is not followed")))
+            }
+            Err(error) => Err(self.detached_error(error)),
         }
+    }
+
+    fn detached_error(&self, source: io::Error) -> FileError {
+        FileError::Detached { path: detached_path(self.path), source }
     }
 
     /// Sets the label in `place`: whole, or not at all.
@@ -284,19 +335,18 @@ impl<'a> OpenFile<'a> {
     }
 
     fn set_detached(&self, value: &[u8]) -> Result<(), FileError> {
-        let path = detached_path(self.path);
-        temporary::write(&path, 0o644, value)
-            .map_err(|source| FileError::Detached { path: path.clone(), source })
+        temporary::write(&self.signature(), 0o644, value)
+            .map_err(|error| self.detached_error(error))
     }
 
     /// Removes the label from `place`; tells whether there was one.
     pub(super) fn remove_label(&self, place: Place) -> Result<bool, FileError> {
         let Some(name) = attribute_name(place) else {
-            let path = detached_path(self.path);
-            return match fs::remove_file(&path) {
+            let Location { directory, name, .. } = self.signature();
+            return match unlinkat(&*directory, &name, AtFlags::empty()) {
                 Ok(()) => Ok(true),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-                Err(source) => Err(FileError::Detached { path, source }),
+                Err(Errno::NOENT) => Ok(false),
+                Err(error) => Err(self.detached_error(error.into())),
             };
         };
         match fremovexattr(&self.file, name) {
@@ -326,9 +376,19 @@ fn detached_path(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// The file beside which a path is the detached signature.
-pub(super) fn signed_by(path: &Path) -> Option<PathBuf> {
+/// The file that a path is the detached signature of, in the directory that both are in.
+pub(super) fn signed_by(path: &Path, directory: &OwnedFd) -> Option<PathBuf> {
     let signed = path.with_extension("");
-    (path.extension().is_some_and(|extension| extension == "sig") && signed.is_file())
-        .then_some(signed)
+    if path.extension()? != "sig" {
+        return None;
+    }
+    let found = statat(directory, signed.file_name()?, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    (FileType::from_raw_mode(found.st_mode) == FileType::RegularFile).then_some(signed)
+}
+
+/// Opens a file in a directory, not through a symbolic link. Should it have become a FIFO by now,
+/// opening does not wait for a writer.
+fn open_file(directory: &OwnedFd, name: &OsStr) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(openat(directory, name, flags, Mode::empty())?.into())
 }

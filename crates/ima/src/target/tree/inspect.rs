@@ -5,7 +5,7 @@ use std::io;
 use ima_format::xattr::Attribute;
 use ima_format::Error as FormatError;
 
-use super::{Candidate, FileError, Place, Sink, Tree};
+use super::{Candidate, FileError, Folders, LeftOver, Place, Sink, Tree};
 use crate::digest::FileHasher;
 use crate::target::Progress;
 
@@ -43,8 +43,8 @@ pub fn inspect(
 ) -> io::Result<()> {
     let start = || {
         let mut hasher = FileHasher::default();
-        move |candidate: &Candidate| {
-            let Some(file) = tree.open(candidate, place)? else { return Ok(None) };
+        move |candidate: &Candidate, folders: &mut Folders| {
+            let Some(file) = tree.open(candidate, place, folders)? else { return Ok(None) };
             let value = file.label(place)?;
             let attribute = value.as_deref().map(Attribute::decode);
             let fit = match &attribute {
@@ -62,5 +62,5 @@ pub fn inspect(
             Ok(Some(Inspection { value, attribute, fit }))
         }
     };
-    tree.run(progress, start, sink)
+    tree.run(LeftOver::Found, progress, start, sink)
 }

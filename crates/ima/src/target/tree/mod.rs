@@ -6,6 +6,7 @@
 
 mod clear;
 mod file;
+mod folder;
 mod inspect;
 mod select;
 mod sign;
@@ -20,12 +21,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub use clear::{clear, Cleared};
 pub(in crate::target) use file::OpenFile;
 pub use file::{FileError, Place};
+pub(in crate::target) use folder::Folders;
 pub use inspect::{inspect, Fit, Inspection};
 pub use select::{Only, Selection, SelectionError};
 pub use sign::{sign, SignMode, SignOptions, Signed};
 pub use verify::{verify, VerifyOptions};
-pub(in crate::target) use walk::{walk, Found, Seen};
 pub use walk::{Candidate, WalkError};
+pub(in crate::target) use walk::{Found, LeftOver, Walk};
 
 use super::{pool, Progress};
 
@@ -75,32 +77,35 @@ impl Tree {
         &self,
         candidate: &'c Candidate,
         place: Place,
+        folders: &mut Folders,
     ) -> Result<Option<OpenFile<'c>>, FileError> {
+        let directory = file::directory(candidate, folders)?;
         if place == Place::Detached {
-            if let Some(signed) = file::signed_by(&candidate.path) {
+            if let Some(signed) = file::signed_by(&candidate.path, &directory) {
                 // with `dir/*` its file is named, too, and both are dealt with
                 let is_told = !candidate.named || self.roots.contains(&signed);
                 return if is_told { Ok(None) } else { Err(FileError::IsSignature) };
             }
         }
-        let file = OpenFile::open(candidate)?;
+        let file = OpenFile::open_in(directory, candidate)?;
         let wanted = self.selection.wants(&candidate.path, &file.file).map_err(FileError::Read)?;
         Ok(wanted.then_some(file))
     }
 
     /// Walks, has each file dealt with by a worker, and gives the reports to `sink`.
     /// `start` makes a worker, once a thread.
-    fn run<T: Send, W: FnMut(&Candidate) -> Answer<T>>(
+    fn run<T: Send, W: FnMut(&Candidate, &mut Folders) -> Answer<T>>(
         &self,
+        left_over: LeftOver,
         progress: &dyn Progress,
         start: impl Fn() -> W + Sync,
         sink: &mut Sink<'_, T>,
     ) -> io::Result<()> {
         let stop = AtomicBool::new(false);
         let produce = |queue: &mut dyn FnMut(Found, u64)| {
-            let mut seen = Seen::new(self.roots.len() > 1);
+            let mut walk = Walk::new(&self.selection, left_over, self.roots.len() > 1);
             for root in &self.roots {
-                walk(root, &self.selection, &mut seen, &mut |found| {
+                walk.root(root, &mut |found| {
                     let size = match &found {
                         Found::File(candidate) => candidate.size,
                         Found::Failed(..) => 0,
@@ -117,10 +122,12 @@ impl Tree {
         };
         let start = || {
             let mut worker = start();
+            let mut folders = Folders::default();
             move |found| {
                 let (report, size) = match found {
                     Found::File(candidate) => {
-                        let outcome = worker(&candidate).map_err(TreeError::File).transpose();
+                        let outcome =
+                            worker(&candidate, &mut folders).map_err(TreeError::File).transpose();
                         let Candidate { path, size, .. } = candidate;
                         (outcome.map(|outcome| Report { path, size, outcome }), size)
                     }

@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
@@ -22,8 +24,8 @@ pub enum Only {
 /// Which of the files below the roots are meant.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
-    include: Option<GlobSet>,
-    exclude: Option<GlobSet>,
+    include: Option<Globs>,
+    exclude: Option<Globs>,
     /// Do not descend into directories on other file systems.
     pub one_file_system: bool,
     /// Kinds of files.
@@ -44,12 +46,19 @@ impl Selection {
     /// name of each file and directory. With no `include`, everything is included. What
     /// `exclude` matches is left out, a directory with all that is in it.
     pub fn new(include: &[String], exclude: &[String]) -> Result<Self, SelectionError> {
-        Ok(Self { include: glob_set(include)?, exclude: glob_set(exclude)?, ..Self::default() })
+        Ok(Self { include: Globs::new(include)?, exclude: Globs::new(exclude)?, ..Self::default() })
     }
 
     /// Whether nothing is left out by its path.
     pub(crate) fn is_all(&self) -> bool {
         self.include.is_none() && self.exclude.is_none()
+    }
+
+    /// The globs of `include` and of `exclude` that nothing has matched, in this selection and its
+    /// clones.
+    pub fn unmatched(&self) -> [Vec<&str>; 2] {
+        [&self.include, &self.exclude]
+            .map(|globs| globs.iter().flat_map(Globs::unmatched).collect())
     }
 
     /// Whether a file or directory, by its path below the root, is left out.
@@ -69,7 +78,9 @@ impl Selection {
 
     /// Whether a file in a container is meant by its path below the root.
     pub(crate) fn selects(&self, below_root: &Path) -> bool {
-        self.includes(below_root) && !below_root.ancestors().any(|path| self.excludes(path))
+        // both are asked, to see which globs match anything
+        let excluded = below_root.ancestors().any(|path| self.excludes(path));
+        self.includes(below_root) && !excluded
     }
 
     /// Whether an open file is of a kind that is meant.
@@ -113,26 +124,54 @@ fn from_root(path: &Path) -> io::Result<PathBuf> {
     Ok(resolved)
 }
 
-fn glob_set(globs: &[String]) -> Result<Option<GlobSet>, SelectionError> {
-    if globs.is_empty() {
-        return Ok(None);
-    }
-    let refuse = |glob: &str, error: globset::Error| SelectionError {
-        glob: glob.to_owned(),
-        reason: error.kind().to_string(),
-    };
-    let mut set = GlobSetBuilder::new();
-    for glob in globs {
-        let anchored = match glob.strip_prefix('/') {
-            Some(anchored) => anchored.to_owned(),
-            None if glob.contains('/') => glob.clone(),
-            None => format!("**/{glob}"),
+/// Globs, and which of them have matched something.
+#[derive(Debug, Clone)]
+struct Globs {
+    set: GlobSet,
+    matched: Arc<[(String, AtomicBool)]>,
+}
+
+impl Globs {
+    fn new(globs: &[String]) -> Result<Option<Self>, SelectionError> {
+        if globs.is_empty() {
+            return Ok(None);
+        }
+        let refuse = |glob: &str, error: globset::Error| SelectionError {
+            glob: glob.to_owned(),
+            reason: error.kind().to_string(),
         };
-        let built =
-            GlobBuilder::new(anchored.trim_end_matches('/')).literal_separator(true).build();
-        set.add(built.map_err(|error| refuse(glob, error))?);
+        let mut set = GlobSetBuilder::new();
+        for glob in globs {
+            let anchored = match glob.strip_prefix('/') {
+                Some(anchored) => anchored.to_owned(),
+                None if glob.contains('/') => glob.clone(),
+                None => format!("**/{glob}"),
+            };
+            let built =
+                GlobBuilder::new(anchored.trim_end_matches('/')).literal_separator(true).build();
+            set.add(built.map_err(|error| refuse(glob, error))?);
+        }
+        let set = set.build().map_err(|error| refuse(&globs.join(" "), error))?;
+        let matched = globs.iter().map(|glob| (glob.clone(), AtomicBool::new(false))).collect();
+        Ok(Some(Self { set, matched }))
     }
-    set.build().map(Some).map_err(|error| refuse(&globs.join(" "), error))
+
+    fn is_match(&self, path: &Path) -> bool {
+        let is_match = self.set.is_match(path);
+        if is_match && self.unmatched().next().is_some() {
+            for index in self.set.matches(path) {
+                if let Some((_, matched)) = self.matched.get(index) {
+                    matched.store(true, Ordering::Relaxed);
+                }
+            }
+        }
+        is_match
+    }
+
+    fn unmatched(&self) -> impl Iterator<Item = &str> {
+        let unmatched = |(_, matched): &&(_, AtomicBool)| !matched.load(Ordering::Relaxed);
+        self.matched.iter().filter(unmatched).map(|(glob, _)| glob.as_str())
+    }
 }
 
 /// What the kernel loads for what it is called or where it stands: compressed modules,
@@ -171,6 +210,18 @@ mod tests {
             assert_eq!(selection.excludes(Path::new(path)), excluded, "{path}");
         }
         assert!(selection.includes(Path::new("anything")));
+    }
+
+    #[test]
+    fn globs_that_match_nothing_are_known() {
+        let globs = ["*.so".to_owned(), "lib/*".to_owned()];
+        let selection = Selection::new(&globs, &["doc".into()]).unwrap();
+        assert_eq!(selection.unmatched(), [vec!["*.so", "lib/*"], vec!["doc"]]);
+        assert!(selection.clone().selects(Path::new("lib/a")));
+        assert!(!selection.selects(Path::new("other")));
+        assert_eq!(selection.unmatched(), [vec!["*.so"], vec!["doc"]]);
+        assert!(!selection.selects(Path::new("doc/b")));
+        assert_eq!(selection.unmatched(), [vec!["*.so"], vec![]]);
     }
 
     #[test]

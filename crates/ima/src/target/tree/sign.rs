@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ima_format::hash::HashAlgorithm;
 use ima_format::xattr::KeyId;
 
-use super::{Candidate, FileError, Place, Sink, Tree};
+use super::{Candidate, FileError, Folders, LeftOver, Place, Sink, Tree};
 use crate::digest::FileHasher;
 use crate::sign::{LabelSession, Labeler};
 use crate::target::Progress;
@@ -71,9 +71,9 @@ pub fn sign(
             progress,
             key_lost: &key_lost,
         };
-        move |candidate: &Candidate| signer.sign(tree, candidate)
+        move |candidate: &Candidate, folders: &mut Folders| signer.sign(tree, candidate, folders)
     };
-    tree.run(progress, start, sink)
+    tree.run(LeftOver::LeftOut, progress, start, sink)
 }
 
 /// One thread's means.
@@ -89,8 +89,13 @@ struct FileSigner<'a> {
 }
 
 impl FileSigner<'_> {
-    fn sign(&mut self, tree: &Tree, candidate: &Candidate) -> Result<Option<Signed>, FileError> {
-        let signed = self.try_to_sign(tree, candidate);
+    fn sign(
+        &mut self,
+        tree: &Tree,
+        candidate: &Candidate,
+        folders: &mut Folders,
+    ) -> Result<Option<Signed>, FileError> {
+        let signed = self.try_to_sign(tree, candidate, folders);
         if matches!(&signed, Err(FileError::Sign(error)) if error.is_lasting()) {
             self.key_lost.store(true, Ordering::Relaxed);
         }
@@ -101,9 +106,10 @@ impl FileSigner<'_> {
         &mut self,
         tree: &Tree,
         candidate: &Candidate,
+        folders: &mut Folders,
     ) -> Result<Option<Signed>, FileError> {
         let SignOptions { labeler, algorithm, place, mode, dry_run } = *self.options;
-        let Some(file) = tree.open(candidate, place)? else { return Ok(None) };
+        let Some(file) = tree.open(candidate, place, folders)? else { return Ok(None) };
         let existing = match mode {
             SignMode::Always => None,
             SignMode::Changed => file.label(place)?,

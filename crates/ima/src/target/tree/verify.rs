@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Candidate, Place, Sink, Tree};
+use super::{Candidate, Folders, LeftOver, Place, Sink, Tree};
 use crate::digest::FileHasher;
 use crate::target::Progress;
 use crate::verify::{Keyring, Requirement, Verdict, Verifier};
@@ -32,8 +32,8 @@ pub fn verify(
     let start = || {
         let mut hasher = FileHasher::default();
         let mut verifier = Verifier::new(keyring.clone());
-        move |candidate: &Candidate| {
-            let Some(file) = tree.open(candidate, place)? else { return Ok(None) };
+        move |candidate: &Candidate, folders: &mut Folders| {
+            let Some(file) = tree.open(candidate, place, folders)? else { return Ok(None) };
             let label = file.label(place)?;
             let verdict = verifier.verdict(requirement, label.as_deref(), |algorithm| {
                 file.digest(&mut hasher, algorithm, &|bytes| progress.read(bytes))
@@ -42,5 +42,5 @@ pub fn verify(
             Ok(Some(verdict))
         }
     };
-    tree.run(progress, start, sink)
+    tree.run(LeftOver::Found, progress, start, sink)
 }

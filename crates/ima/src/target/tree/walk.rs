@@ -1,15 +1,23 @@
 //! Finds the files below a root.
 
 use std::collections::HashSet;
-use std::fs::{FileType, Metadata};
+use std::ffi::OsStr;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::vec;
 
-use walkdir::{DirEntry, WalkDir};
+use rustix::fs::{statat, AtFlags, Dir, FileType, Stat};
+use rustix::io::Errno;
 
+use super::folder::{is_replaced, names_directory, Folder, Folders, Links};
 use super::Selection;
 use crate::temporary::{is_store_temporary, is_temporary};
+
+/// The longest path that is walked: what waits in the queue is bounded.
+const LONGEST: usize = 1 << 15;
 
 /// A regular file that the walk found.
 #[derive(Debug)]
@@ -24,6 +32,8 @@ pub struct Candidate {
     pub size: u64,
     /// It is a root itself: its path was named.
     pub named: bool,
+    /// The directory that it is in.
+    pub(in crate::target) folder: Arc<Folder>,
 }
 
 /// Why something that was asked for is not among the files.
@@ -39,6 +49,18 @@ pub enum WalkError {
     /// A path that was named is neither a file nor a directory.
     #[error("a {0}, not a regular file")]
     NotRegular(&'static str),
+    /// A file or directory was replaced by something else during the walk.
+    #[error("replaced by something else during the run")]
+    Replaced,
+    /// A path is longer than any that is used.
+    #[error("path longer than {LONGEST} bytes")]
+    TooLong,
+}
+
+impl From<Errno> for WalkError {
+    fn from(errno: Errno) -> Self {
+        Self::Read(errno.into())
+    }
 }
 
 /// What the walk comes upon.
@@ -49,122 +71,258 @@ pub(in crate::target) enum Found {
     LeftOut(PathBuf),
 }
 
-/// What was found before, by device and inode.
-pub(in crate::target) struct Seen {
-    inodes: HashSet<(u64, u64)>,
-    again: bool,
+/// What becomes of temporary files that interrupted runs left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::target) enum LeftOver {
+    /// They are files like others: whoever judges a tree looks at all of it.
+    Found,
+    /// They are left out, and reported.
+    LeftOut,
 }
 
-impl Seen {
-    /// Nothing yet. Where the same files may be come upon `again`, below another root, all that
-    /// is found is remembered.
-    pub(in crate::target) fn new(again: bool) -> Self {
-        Self { inodes: HashSet::new(), again }
+/// Walks roots one after the other.
+pub(in crate::target) struct Walk<'a> {
+    selection: &'a Selection,
+    left_over: LeftOver,
+    /// Where the same files may be found again, below another root, all of them are remembered.
+    again: bool,
+    /// What was found before, by device and inode.
+    seen: HashSet<(u64, u64)>,
+    folders: Folders,
+    /// The directory of the file that was named last.
+    parent: Option<(PathBuf, Arc<Folder>)>,
+}
+
+/// A directory in which the walk is.
+struct Level {
+    folder: Arc<Folder>,
+    path: PathBuf,
+    entries: vec::IntoIter<Entry>,
+}
+
+/// An entry of a directory that is meant.
+struct Entry {
+    name: PathBuf,
+    kind: EntryKind,
+}
+
+enum EntryKind {
+    Directory,
+    File(Stat),
+    LeftOver,
+    Failed(WalkError),
+}
+
+/// Takes what was found, and returns whether to go on.
+type Sink<'a> = dyn FnMut(Found) -> bool + 'a;
+
+impl<'a> Walk<'a> {
+    /// A walk that has found nothing yet. Files that are found `again`, below another root, are
+    /// found once.
+    pub(in crate::target) fn new(
+        selection: &'a Selection,
+        left_over: LeftOver,
+        again: bool,
+    ) -> Self {
+        let (seen, folders, parent) = Default::default();
+        Self { selection, left_over, again, seen, folders, parent }
     }
 
-    /// Whether a root is not one, nor below one, that was walked before. What cannot be looked
-    /// at is told where it is opened.
-    fn is_first_root(&mut self, root: &DirEntry) -> bool {
-        root.metadata().map_or(true, |found| self.inodes.insert((found.dev(), found.ino())))
-    }
-
-    /// Whether a file below a root was not found before.
-    fn is_first(&mut self, file: &Metadata) -> bool {
-        let inode = (file.dev(), file.ino());
-        match self.again || file.nlink() > 1 {
-            true => self.inodes.insert(inode),
-            false => !self.inodes.contains(&inode),
+    /// Walks `root` depth first, directories sorted by name; symbolic links are not followed. A
+    /// file with several names, or below several roots, is found once.
+    pub(in crate::target) fn root(&mut self, root: &Path, found: &mut Sink<'_>) {
+        let walked = match Folder::named(root, Links::Refused) {
+            Ok((folder, descriptor)) => {
+                self.walk(root, folder, descriptor, found);
+                return;
+            }
+            Err(error) if is_replaced(&error) && !names_directory(root) => self.file(root),
+            Err(error) => Err(WalkError::Read(error)),
+        };
+        match walked {
+            Ok(None) => {}
+            Ok(Some(candidate)) => drop(found(Found::File(candidate))),
+            Err(error) => drop(found(Found::Failed(root.to_owned(), error))),
         }
     }
-}
 
-/// Walks `root` depth first, directories sorted by name; symbolic links are not followed. A
-/// file with several names, or below several roots, is found once; `seen` remembers. `found`
-/// returns whether to go on.
-pub(in crate::target) fn walk(
-    root: &Path,
-    selection: &Selection,
-    seen: &mut Seen,
-    found: &mut dyn FnMut(Found) -> bool,
-) {
-    let mut entries = WalkDir::new(root)
-        .follow_links(false)
-        .follow_root_links(false)
-        .same_file_system(selection.one_file_system)
-        .sort_by_file_name()
-        .into_iter()
-        .filter_entry(|entry| entry.depth() == 0 || !selection.excludes(below(root, entry)));
-    while let Some(entry) = entries.next() {
-        let found_one = match entry {
-            Ok(entry) if entry.depth() == 0 && !seen.is_first_root(&entry) => return,
-            Ok(entry) if is_left_over(&entry) => {
-                if entry.file_type().is_dir() {
-                    entries.skip_current_dir();
-                }
-                Some(Found::LeftOut(entry.into_path()))
-            }
-            Ok(entry) => look_at(root, entry, selection, seen),
-            Err(error) => {
-                let path = error.path().unwrap_or(root).to_owned();
-                let error = error.into_io_error().unwrap_or_else(|| io::ErrorKind::Other.into());
-                Some(Found::Failed(path, WalkError::Read(error)))
+    /// A root that is not a directory.
+    fn file(&mut self, root: &Path) -> Result<Option<Candidate>, WalkError> {
+        let directory = root.parent().unwrap_or(Path::new(""));
+        let folder = match &self.parent {
+            Some((path, folder)) if path == directory => Arc::clone(folder),
+            _ => {
+                let named = Folder::named(directory, Links::Followed);
+                let (folder, descriptor) = named.map_err(WalkError::Read)?;
+                let folder = Arc::new(folder);
+                self.folders.keep(&folder, descriptor);
+                self.parent = Some((directory.to_owned(), Arc::clone(&folder)));
+                folder
             }
         };
-        if let Some(found_one) = found_one {
-            if !found(found_one) {
+        let descriptor = self.folders.open(&folder).map_err(WalkError::Read)?;
+        let name = root.file_name().unwrap_or_default();
+        let stat = statat(&*descriptor, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if let Some(refused) = refusal(FileType::from_raw_mode(stat.st_mode)) {
+            return Err(refused);
+        }
+        let is_first = self.seen.insert((stat.st_dev as _, stat.st_ino as _));
+        Ok(is_first.then(|| Candidate::new(root.to_owned(), &stat, &folder, true)))
+    }
+
+    /// Walks a directory.
+    fn walk(&mut self, root: &Path, folder: Folder, descriptor: OwnedFd, found: &mut Sink<'_>) {
+        if !self.seen.insert((folder.dev, folder.ino)) {
+            return;
+        }
+        let mut levels = Vec::new();
+        let dev = folder.dev;
+        match self.enter(Arc::new(folder), descriptor, root, Path::new("")) {
+            Ok(level) => levels.push(level),
+            Err(error) => drop(found(Found::Failed(root.to_owned(), error))),
+        }
+        while let Some(level) = levels.last_mut() {
+            let Some(Entry { name, kind }) = level.entries.next() else {
+                levels.pop();
+                continue;
+            };
+            let path = level.path.join(&name);
+            let found_one = match kind {
+                _ if path.as_os_str().len() > LONGEST => {
+                    Some(Found::Failed(path, WalkError::TooLong))
+                }
+                EntryKind::File(stat) => self
+                    .is_first(&stat)
+                    .then(|| Found::File(Candidate::new(path, &stat, &level.folder, false))),
+                EntryKind::LeftOver => Some(Found::LeftOut(path)),
+                EntryKind::Failed(error) => Some(Found::Failed(path, error)),
+                EntryKind::Directory => match self.descend(level, &name) {
+                    Ok((below, _)) if self.selection.one_file_system && below.dev != dev => None,
+                    Ok((below, descriptor)) => {
+                        let within = path.strip_prefix(root).unwrap_or(&path);
+                        match self.enter(Arc::new(below), descriptor, &path, within) {
+                            Ok(level) => {
+                                levels.push(level);
+                                None
+                            }
+                            Err(error) => Some(Found::Failed(path, error)),
+                        }
+                    }
+                    Err(error) => Some(Found::Failed(path, error)),
+                },
+            };
+            if found_one.is_some_and(|found_one| !found(found_one)) {
                 return;
             }
         }
     }
-}
 
-fn below<'a>(root: &Path, entry: &'a DirEntry) -> &'a Path {
-    entry.path().strip_prefix(root).unwrap_or(entry.path())
-}
-
-/// Whether a run that was cut short has left it. What was named is dealt with as it is.
-fn is_left_over(entry: &DirEntry) -> bool {
-    let file_type = entry.file_type();
-    entry.depth() > 0
-        && (file_type.is_file() && is_temporary(entry.path())
-            || file_type.is_dir() && is_store_temporary(entry.path()))
-}
-
-fn look_at(root: &Path, entry: DirEntry, selection: &Selection, seen: &mut Seen) -> Option<Found> {
-    let file_type = entry.file_type();
-    if !file_type.is_file() {
-        // below a root other kinds are passed over; a root was asked for by name
-        let refused = entry.depth() == 0 && !file_type.is_dir();
-        return refused.then(|| Found::Failed(entry.into_path(), refusal(file_type)));
+    /// Opens a directory below another one.
+    fn descend(&mut self, level: &Level, name: &Path) -> Result<(Folder, OwnedFd), WalkError> {
+        let opened = self
+            .folders
+            .open(&level.folder)
+            .and_then(|parent| Folder::below(&level.folder, parent.as_fd(), name));
+        opened.map_err(|error| match is_replaced(&error) {
+            true => WalkError::Replaced,
+            false => WalkError::Read(error),
+        })
     }
-    if entry.depth() > 0 && !selection.includes(below(root, &entry)) {
-        return None;
-    }
-    let metadata = match entry.metadata() {
-        Ok(metadata) => metadata,
-        Err(error) => {
-            let error = error.into_io_error().unwrap_or_else(|| io::ErrorKind::Other.into());
-            return Some(Found::Failed(entry.into_path(), WalkError::Read(error)));
+
+    /// Reads a directory, which is `within` below its root.
+    fn enter(
+        &mut self,
+        folder: Arc<Folder>,
+        descriptor: OwnedFd,
+        path: &Path,
+        within: &Path,
+    ) -> Result<Level, WalkError> {
+        let mut entries = Vec::new();
+        for entry in Dir::read_from(&descriptor)? {
+            let entry = entry?;
+            let name = Path::new(OsStr::from_bytes(entry.file_name().to_bytes()));
+            if name == Path::new(".") || name == Path::new("..") {
+                continue;
+            }
+            if let Some(kind) = self.kind(&descriptor, within, name, entry.file_type()) {
+                entries.push(Entry { name: name.to_owned(), kind });
+            }
         }
-    };
-    let named = entry.depth() == 0;
-    if !named && !seen.is_first(&metadata) {
-        return None;
+        entries.sort_unstable_by(|a, b| a.name.as_os_str().cmp(b.name.as_os_str()));
+        self.folders.keep(&folder, descriptor);
+        Ok(Level { folder, path: path.to_owned(), entries: entries.into_iter() })
     }
-    let (dev, ino) = (metadata.dev(), metadata.ino());
-    Some(Found::File(Candidate { path: entry.into_path(), dev, ino, size: metadata.len(), named }))
+
+    /// What an entry is, if it is meant.
+    fn kind(
+        &self,
+        directory: &OwnedFd,
+        within: &Path,
+        name: &Path,
+        listed: FileType,
+    ) -> Option<EntryKind> {
+        let below = || within.join(name);
+        let is_all = self.selection.is_all();
+        if !is_all && self.selection.excludes(&below()) {
+            return None;
+        }
+        let included = is_all || self.selection.includes(&below());
+        if listed == FileType::RegularFile && !included {
+            return None;
+        }
+        let stat = match listed {
+            FileType::RegularFile | FileType::Unknown => {
+                match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(stat) => Some(stat),
+                    Err(error) => return Some(EntryKind::Failed(error.into())),
+                }
+            }
+            _ => None,
+        };
+        let left_out = self.left_over == LeftOver::LeftOut;
+        let kind = stat.as_ref().map_or(listed, |stat| FileType::from_raw_mode(stat.st_mode));
+        match (kind, stat) {
+            (FileType::Directory, _) if left_out && is_store_temporary(name) => {
+                Some(EntryKind::LeftOver)
+            }
+            (FileType::Directory, _) => Some(EntryKind::Directory),
+            (FileType::RegularFile, _) if left_out && is_temporary(name) => {
+                Some(EntryKind::LeftOver)
+            }
+            (FileType::RegularFile, Some(stat)) => included.then_some(EntryKind::File(stat)),
+            _ if listed == FileType::RegularFile => Some(EntryKind::Failed(WalkError::Replaced)),
+            // other kinds are passed over
+            _ => None,
+        }
+    }
+
+    /// Whether a file below a root was not found before.
+    fn is_first(&mut self, file: &Stat) -> bool {
+        let inode = (file.st_dev as _, file.st_ino as _);
+        match self.again || file.st_nlink > 1 {
+            true => self.seen.insert(inode),
+            false => !self.seen.contains(&inode),
+        }
+    }
 }
 
-fn refusal(file_type: FileType) -> WalkError {
-    if file_type.is_symlink() {
-        WalkError::SymbolicLink
-    } else if file_type.is_fifo() {
-        WalkError::NotRegular("FIFO")
-    } else if file_type.is_socket() {
-        WalkError::NotRegular("socket")
-    } else if file_type.is_block_device() || file_type.is_char_device() {
-        WalkError::NotRegular("device")
-    } else {
-        WalkError::NotRegular("file of another kind")
+impl Candidate {
+    fn new(path: PathBuf, stat: &Stat, folder: &Arc<Folder>, named: bool) -> Self {
+        let (dev, ino, size) = (stat.st_dev as _, stat.st_ino as _, stat.st_size as _);
+        Self { path, dev, ino, size, named, folder: Arc::clone(folder) }
     }
+}
+
+/// Why something that was named is not for signing.
+fn refusal(file_type: FileType) -> Option<WalkError> {
+    Some(match file_type {
+        FileType::RegularFile => return None,
+        FileType::Symlink => WalkError::SymbolicLink,
+        // a directory was not one when it was opened as one
+        FileType::Directory => WalkError::Replaced,
+        FileType::Fifo => WalkError::NotRegular("FIFO"),
+        FileType::Socket => WalkError::NotRegular("socket"),
+        FileType::BlockDevice | FileType::CharacterDevice => WalkError::NotRegular("device"),
+        FileType::Unknown => WalkError::NotRegular("file of another kind"),
+    })
 }

@@ -31,6 +31,12 @@ pub(crate) struct ClearArgs {
 
 impl ClearArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
+        let outcome = self.run_on_kind(output)?;
+        self.files.tree.warn_of_unmatched(output);
+        Ok(outcome)
+    }
+
+    fn run_on_kind(&self, output: &mut Output) -> Result<Outcome> {
         let kind = self.kind.resolve(&self.files.tree)?;
         if kind != Kind::Rpm {
             refuse_options(kind, &self.packages.given())?;

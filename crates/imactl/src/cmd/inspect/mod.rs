@@ -28,6 +28,12 @@ pub(crate) struct InspectArgs {
 
 impl InspectArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
+        let outcome = self.run_on_kind(output)?;
+        self.files.tree.warn_of_unmatched(output);
+        Ok(outcome)
+    }
+
+    fn run_on_kind(&self, output: &mut Output) -> Result<Outcome> {
         match self.kind.resolve(&self.files.tree)? {
             Kind::Tree => self.files.run(output),
             Kind::Rpm => {

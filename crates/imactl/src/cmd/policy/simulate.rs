@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{bail, Context, Result};
 use clap::{Args, ValueEnum};
 use ima::verify::Keyring;
 use ima_format::policy::decide::{Cause, Choice, Decider, Decision, Event, Kind, Mode};
@@ -18,6 +18,7 @@ use super::KernelArgs;
 use crate::args::KeyringArgs;
 use crate::output::{Level, Output, Style};
 use crate::Outcome;
+use ima::input::{self, Line, LINE_MAX};
 
 /// Tell what a policy decides about an event, by which rule, and what comes of it
 ///
@@ -132,20 +133,25 @@ impl SimulateArgs {
 
 fn read_events(list: &Path, take: &mut dyn FnMut(&EventArgs) -> Result<()>) -> Result<()> {
     let name = list.display();
-    let reader: Box<dyn BufRead> = match list.to_str() {
+    let mut reader: Box<dyn BufRead> = match list.to_str() {
         Some("-") => Box::new(io::stdin().lock()),
         _ => {
-            let file = std::fs::File::open(list).with_context(|| name.to_string())?;
+            let file = input::open(list).with_context(|| name.to_string())?;
             Box::new(BufReader::new(file))
         }
     };
-    for (number, line) in reader.lines().enumerate() {
-        let place = || format!("{name}:{}", number + 1);
-        let line = line.with_context(place)?;
-        if line.trim().is_empty() {
+    let mut line = Vec::new();
+    for number in 1_u64.. {
+        let place = || format!("{name}:{number}");
+        match input::read_line(&mut reader, &mut line, LINE_MAX).with_context(place)? {
+            Line::Read => {}
+            Line::None => break,
+            Line::TooLong => bail!("{}: longer than {LINE_MAX} bytes", place()),
+        }
+        if line.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        let event: EventArgs = serde_json::from_str(&line).with_context(place)?;
+        let event: EventArgs = serde_json::from_slice(&line).with_context(place)?;
         take(&event).with_context(place)?;
     }
     Ok(())

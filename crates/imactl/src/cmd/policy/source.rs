@@ -1,7 +1,7 @@
 //! Policies as arguments: files, standard input, and those that need no file.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -12,6 +12,7 @@ use ima_format::policy::kernel::InForce;
 use ima_format::policy::{read, Kernel, Loading};
 
 use crate::hint::hinted;
+use ima::input::{self, TEXT_MAX};
 
 /// Where the kernel shows the policy in force.
 const SECURITYFS: &str = "/sys/kernel/security";
@@ -36,11 +37,9 @@ impl PolicyText {
         } else if let Some(name) = name.strip_prefix("default:") {
             preset(name)?.text().as_bytes().to_vec()
         } else if name == "-" {
-            let mut text = Vec::new();
-            io::stdin().read_to_end(&mut text).context("standard input")?;
-            text
+            input::read_stream(io::stdin(), TEXT_MAX).context("standard input")?
         } else {
-            let text = fs::read(argument).with_context(|| name.clone())?;
+            let text = input::read_path(argument, TEXT_MAX).with_context(|| name.clone())?;
             if fs::canonicalize(argument).is_ok_and(|path| path.starts_with(SECURITYFS)) {
                 loading = Loading::ReadBack;
             }

@@ -4,7 +4,6 @@ use anyhow::{Context, Result};
 use ima::target::image::{self, Image};
 use ima::target::tar::{self, Archive, TarError, VerifyOptions};
 
-use super::report::Reporter;
 use super::VerifyArgs;
 use crate::container::check_place;
 use crate::output::{Name, Output};
@@ -18,7 +17,7 @@ impl VerifyArgs {
         let (keyring, requirement) = self.files.trust(output)?;
         let options = VerifyOptions { keyring: &keyring, requirement };
         let bar = Bar::new("verifying", output);
-        let mut reporter = Reporter::default();
+        let mut reporter = self.files.reporter();
         for path in &self.files.tree.resolve()?.roots {
             let tree = self.files.tree.resolve()?;
             let context = || path.display().to_string();

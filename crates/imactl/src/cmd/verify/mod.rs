@@ -18,7 +18,8 @@ use crate::Outcome;
 ///
 /// Prints `valid`, or the cause that the kernel's audit record would give. Exit status 1 if
 /// a file is not valid, 2 if one that was named or found could not be looked at (with --detached
-/// also a signature that was named). A directory without files is no error, and said.
+/// also a signature that was named). If there was nothing to verify, the exit status is 1, unless
+/// --allow-empty is given.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
     #[command(flatten)]
@@ -32,6 +33,12 @@ pub(crate) struct VerifyArgs {
 
 impl VerifyArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
+        let outcome = self.run_on_kind(output)?;
+        self.files.tree.warn_of_unmatched(output);
+        Ok(outcome)
+    }
+
+    fn run_on_kind(&self, output: &mut Output) -> Result<Outcome> {
         let kind = self.kind.resolve(&self.files.tree)?;
         if kind != Kind::Rpm {
             refuse_options(kind, &[(self.payload, "--payload")])?;

@@ -39,13 +39,18 @@ struct JsonSummary {
 }
 
 /// Tells of each file, counts, and sums up.
-#[derive(Default)]
 pub(super) struct Reporter {
     pub(super) failures: Failures,
     tally: Tally,
+    nothing: Outcome,
 }
 
 impl Reporter {
+    /// One that judges a run in which nothing is verified as `nothing`.
+    pub(super) fn new(nothing: Outcome) -> Self {
+        Self { failures: Failures::default(), tally: Tally::default(), nothing }
+    }
+
     /// Tells of a file.
     pub(super) fn verdict(
         &mut self,
@@ -76,7 +81,7 @@ impl Reporter {
             line += &format!(", {}", output.paint(Style::Bad, &format!("{failed} not verified")));
         }
         if valid + invalid + failed == 0 {
-            line = "no files".to_owned();
+            return nothing_verified(self.nothing, output);
         }
         output.line(Level::Normal, &line)?;
         Ok(match (failed, invalid) {
@@ -85,6 +90,16 @@ impl Reporter {
             _ => Outcome::Good,
         })
     }
+}
+
+/// Tells that there was nothing to verify: a mistyped path or glob must not look like success.
+pub(super) fn nothing_verified(outcome: Outcome, output: &mut Output) -> Result<Outcome> {
+    let (level, line) = match outcome {
+        Outcome::Good => (Level::Normal, "no files"),
+        _ => (Level::Quiet, "no files: nothing was verified (--allow-empty accepts that)"),
+    };
+    output.line(level, line)?;
+    Ok(outcome)
 }
 
 fn print(name: Name<'_>, size: u64, verdict: &Verdict, output: &mut Output) -> io::Result<()> {
@@ -125,7 +140,11 @@ pub(super) fn line(
     if !output.shows(level) {
         return Ok(());
     }
-    let style = if word == "valid" { Style::Good } else { Style::Bad };
+    let style = match word {
+        "valid" => Style::Good,
+        "empty" => Style::Warning,
+        _ => Style::Bad,
+    };
     let word = output.paint(style, &format!("{word:<22}"));
     let detail = output.paint(Style::Dim, &format!("({detail})"));
     output.line(level, format_args!("{word} {name} {detail}"))

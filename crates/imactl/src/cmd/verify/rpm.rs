@@ -12,7 +12,7 @@ use ima::verify::Verdict;
 use ima_format::rpm::PackageType;
 use serde::Serialize;
 
-use super::report::line;
+use super::report::{line, nothing_verified};
 use super::VerifyArgs;
 use crate::cmd::packages::inside;
 use crate::cmd::tally::{Failures, Tally};
@@ -86,10 +86,11 @@ fn run(args: &VerifyArgs, output: &mut Output) -> Result<Outcome> {
     let options = VerifyOptions { keyring: &keyring, payload };
     let bar = Bar::of("packages", "verifying", output);
     let (mut tally, mut failures) = (Tally::default(), Failures::default());
-    let mut passed_over = 0;
+    let (mut passed_over, mut files) = (0, 0);
     rpm::verify(&packages, &options, &bar, &mut |report| match report.outcome {
         Ok(Some(found)) => {
             tally.count(found.is_good());
+            files += verified(&found);
             bar.suspend(|| match output.is_json() {
                 true => print_json(&report.path, &found, output),
                 false => print(&report.path, &found, output),
@@ -107,6 +108,9 @@ fn run(args: &VerifyArgs, output: &mut Output) -> Result<Outcome> {
     let failed = failures.count();
     let kind = "summary";
     output.json(&JsonSummary { kind, valid, invalid, passed_over, failed, bytes, seconds })?;
+    if files + invalid + failed == 0 {
+        return nothing_verified(args.files.nothing(), output);
+    }
     let mut line = format!("{} valid", count(valid, "package"));
     if invalid > 0 {
         line += &format!(", {}", output.paint(Style::Bad, &format!("{invalid} not valid")));
@@ -122,6 +126,11 @@ fn run(args: &VerifyArgs, output: &mut Output) -> Result<Outcome> {
     })
 }
 
+/// How many files of a package have a verdict.
+fn verified(found: &Verification) -> u64 {
+    found.files.iter().filter(|file| file.verdict.is_some()).count() as u64
+}
+
 fn print(path: &Path, found: &Verification, output: &mut Output) -> io::Result<()> {
     for DigestCheck { part, algorithm, matches } in &found.digests {
         if !matches {
@@ -132,11 +141,11 @@ fn print(path: &Path, found: &Verification, output: &mut Output) -> io::Result<(
     for finding in &found.payload {
         line(output, Level::Quiet, "payload-malformed", path.display(), finding)?;
     }
-    let expected = found.files.iter().filter(|file| file.verdict.is_some()).count();
+    let expected = verified(found) as usize;
     let unsigned = |file: &FileVerification| {
         matches!(file.verdict, Some(FileVerdict::Kernel(Verdict::Missing(_))))
     };
-    let files = count(expected as u64, "file");
+    let files = count(verified(found), "file");
     if expected > 0 && found.files.iter().filter(|file| unsigned(file)).count() == expected {
         let text = path.display().to_string();
         let source = match found.identity.package_type {
@@ -164,7 +173,8 @@ fn print(path: &Path, found: &Verification, output: &mut Output) -> io::Result<(
     }
     if found.is_good() {
         let detail = format!("{files}, {}", found.identity.name);
-        line(output, Level::Normal, "valid", path.display(), detail)?;
+        let word = if expected > 0 { "valid" } else { "empty" };
+        line(output, Level::Normal, word, path.display(), detail)?;
     }
     Ok(())
 }

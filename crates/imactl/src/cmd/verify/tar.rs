@@ -3,7 +3,6 @@
 use anyhow::{Context, Result};
 use ima::target::tar::{self, VerifyOptions};
 
-use super::report::Reporter;
 use super::VerifyArgs;
 use crate::container::{check_place, open_archive, tell_foreign};
 use crate::output::{Name, Output};
@@ -17,7 +16,7 @@ impl VerifyArgs {
         let (keyring, requirement) = self.files.trust(output)?;
         let options = VerifyOptions { keyring: &keyring, requirement };
         let bar = Bar::new("verifying", output);
-        let mut reporter = Reporter::default();
+        let mut reporter = self.files.reporter();
         for path in &self.files.tree.resolve()?.roots {
             let tree = self.files.tree.resolve()?;
             let archive = open_archive(path, tree, &self.kind)?;

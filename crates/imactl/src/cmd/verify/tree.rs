@@ -22,6 +22,9 @@ pub(crate) struct VerifyTreeArgs {
     /// [default: signature]
     #[arg(long, value_name = "WHAT", help_heading = "Verdict")]
     require: Option<Require>,
+    /// Exit with 0 if there was nothing to verify [default: 1]
+    #[arg(long, help_heading = "Verdict")]
+    pub(super) allow_empty: bool,
     #[command(flatten, next_help_heading = "Place")]
     pub(super) place: PlaceArgs,
 }
@@ -38,7 +41,7 @@ impl VerifyTreeArgs {
         let (keyring, requirement) = self.trust(output)?;
         let options = VerifyOptions { keyring: &keyring, requirement, place: self.place.resolve() };
         let bar = Bar::new("verifying", output);
-        let mut reporter = Reporter::default();
+        let mut reporter = self.reporter();
         tree::verify(&tree, &options, &bar, &mut |report| {
             let path = report.path.as_path();
             bar.suspend(|| match report.outcome {
@@ -47,6 +50,19 @@ impl VerifyTreeArgs {
             })
         })?;
         reporter.conclude(bar.finish(), output)
+    }
+
+    /// Who tells the verdicts.
+    pub(super) fn reporter(&self) -> Reporter {
+        Reporter::new(self.nothing())
+    }
+
+    /// How a run is judged that verified nothing.
+    pub(super) fn nothing(&self) -> Outcome {
+        match self.allow_empty {
+            true => Outcome::Good,
+            false => Outcome::Finding,
+        }
     }
 
     /// The options that mean nothing for packages, and whether they were given.

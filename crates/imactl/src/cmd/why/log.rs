@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
@@ -17,6 +16,7 @@ use super::cause;
 use crate::hint::hinted;
 use crate::output::{count, Level, Output, Style};
 use crate::Outcome;
+use ima::input::{self, Line, LINE_MAX};
 
 /// A refusal, whoever met with it how often.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -211,16 +211,18 @@ pub(super) fn explain_log(
     let name = path.display().to_string();
     let mut reader: Box<dyn BufRead> = match path.to_str() {
         Some("-") => Box::new(io::stdin().lock()),
-        _ => Box::new(BufReader::new(File::open(path).with_context(|| name.clone())?)),
+        _ => Box::new(BufReader::new(input::open(path).with_context(|| name.clone())?)),
     };
     let mut found = Found::default();
     let mut line = Vec::new();
     for number in 1.. {
-        line.clear();
-        if reader.read_until(b'\n', &mut line).with_context(|| name.clone())? == 0 {
-            break;
-        }
-        if let Err(error) = found.take(&line, number) {
+        let read = input::read_line(&mut reader, &mut line, LINE_MAX);
+        let taken = match read.with_context(|| name.clone())? {
+            Line::Read => found.take(&line, number).map_err(|error| error.to_string()),
+            Line::TooLong => Err(format!("longer than {LINE_MAX} bytes")),
+            Line::None => break,
+        };
+        if let Err(error) = taken {
             found.malformed += 1;
             let error = format!("malformed record: {error}");
             output.complain(Style::Bad, "error:", &format!("{name}:{number}: {error}"));

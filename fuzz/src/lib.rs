@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use ima_format::elf::Elf;
 use ima_format::hash::HashAlgorithm;
 use ima_format::loader_cache::Cache;
+use ima_format::measure::{AsciiRecord, Entry, Layout, Step};
 use ima_format::pkcs11::Uri;
 use ima_format::policy::{explain, read, Fault, Kernel, Loading};
 use ima_format::rpm::{read_lead, tag, FileList, Header, Intro, ReservedSpace, Section, LEAD_SIZE};
@@ -23,6 +24,7 @@ pub const PROPERTIES: &[(&str, Property)] = &[
     ("erofs", erofs),
     ("ext4", ext4),
     ("loader_cache", loader_cache),
+    ("measure", measure),
     ("pkcs11", pkcs11),
     ("policy", policy),
     ("rpm", rpm),
@@ -56,6 +58,35 @@ pub fn loader_cache(bytes: &[u8]) {
             assert!(cache.entries.len() <= bytes.len() / 24);
             let strings = cache.entries.iter().flat_map(|entry| [entry.name, entry.path]);
             strings.for_each(|string| assert!(!string.contains(&0) && string.len() < 4096));
+        }
+    }
+}
+
+/// Any record that is read is written back as the same bytes, and the line that is printed of it
+/// is read as a record; errors point into it.
+pub fn measure(bytes: &[u8]) {
+    let Ok(layout) = Layout::detect(bytes) else { return };
+    let mut rest = bytes;
+    while let Ok(Step::Record(record, size)) = layout.step(rest) {
+        let (read, left) = rest.split_at(size);
+        let mut again = Vec::new();
+        record.encode_into(&mut again);
+        assert_eq!(again, read);
+        if let Err(error) = Entry::decode(&record) {
+            assert!(error.offset <= size, "{error}");
+        } else {
+            let mut line = Vec::new();
+            record.print_into(&mut line).expect("it was decoded");
+            line.pop();
+            // a field that is printed as a string ends at a NUL; whatever comes of it is read
+            drop(AsciiRecord::parse(&line));
+        }
+        rest = left;
+    }
+    for line in bytes.split(|byte| *byte == b'\n') {
+        match AsciiRecord::parse(line) {
+            Err(error) => assert!(error.offset <= line.len(), "{error}"),
+            Ok(record) => assert!(AsciiRecord::begins(line) && record.record().pcr < u32::MAX),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::{audit, elf, erofs, ext4, loader_cache, pkcs11, policy, rpm, tar, xattr};
+use crate::{audit, elf, erofs, ext4, loader_cache, measure, pkcs11, policy, rpm, tar, xattr};
 
 /// A defect in input bytes: what, and at which offset from the start of the input.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub enum ErrorKind {
     Pkcs11(pkcs11::Fault),
     /// An audit record is malformed.
     Audit(audit::Fault),
+    /// A measurement list is malformed.
+    Measure(measure::Fault),
 }
 
 impl Error {
@@ -87,6 +89,7 @@ impl fmt::Display for ErrorKind {
             Self::Tar(fault) => fault.fmt(f),
             Self::Pkcs11(fault) => fault.fmt(f),
             Self::Audit(fault) => fault.fmt(f),
+            Self::Measure(fault) => fault.fmt(f),
         }
     }
 }

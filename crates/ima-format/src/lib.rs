@@ -18,6 +18,7 @@
 //! | [`pkcs11`] | URIs of keys in tokens | RFC 7512 |
 //! | [`ext4`] | ext2, ext3 and ext4 images: files and attributes | `fs/ext4/ext4.h`, `xattr.h` |
 //! | [`erofs`] | EROFS images: files, content, attributes | `fs/erofs/erofs_fs.h`, `zmap.c`, `xattr.c` |
+//! | [`measure`] | measurement lists, binary and ASCII | `security/integrity/ima/ima_fs.c`, `ima_template.c` |
 //! | [`kind`] | what a file holds, by its first bytes | |
 //! | [`reader`] | a cursor over bytes | |
 
@@ -47,6 +48,7 @@ pub mod hash;
 pub mod hex;
 pub mod kind;
 pub mod loader_cache;
+pub mod measure;
 pub mod pkcs11;
 pub mod policy;
 pub mod reader;

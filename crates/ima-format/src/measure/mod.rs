@@ -1,0 +1,155 @@
+//! Measurement lists: the records that IMA appends and extends into a PCR.
+//!
+//! A binary record (`ima_measurements_show`, `security/integrity/ima/ima_fs.c`), in the byte order
+//! of the machine, or little-endian with `ima_canonical_fmt`:
+//!
+//! | bytes | field |
+//! |---|---|
+//! | 4 | PCR |
+//! | 20, 32, 48 or 64 | template digest: SHA-1, or the bank's algorithm in `binary_runtime_measurements_<alg>` (Linux 6.10) |
+//! | 4 | length of the template's name |
+//! | n | the template's name, or its list of fields if it has no name |
+//! | 4 | length of the template data; absent in template `ima` |
+//! | n | template data: for each field a length (4) and its bytes |
+//!
+//! Template `ima` differs: its digest has 20 bytes and no length, and its name no final NUL.
+//!
+//! The template digest is the hash of the template data as they are in the record; in template
+//! `ima`, of the digest and the name padded with zeros to 256 bytes
+//! (`ima_calc_field_array_hash_tfm`, `ima_crypto.c`). A violation has a digest of zeros in the
+//! list and extends the PCR by ones.
+//!
+//! Nothing in a record says how long its digest is or which byte order it has: [`Layout::detect`]
+//! looks for the one under which the first record has the name of a template.
+
+mod ascii;
+mod binary;
+mod entry;
+mod template;
+
+pub use ascii::AsciiRecord;
+pub use binary::{KexecHeader, Layout, Record, Step, KEXEC_HEADER_SIZE, MAX_DATA, MAX_NAME};
+pub use entry::{DigestType, Entry, FileDigest};
+pub use template::{Field, FieldId, Fields, Template, MAX_FIELDS};
+
+use core::fmt;
+
+/// The order of bytes in integers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endian {
+    /// The least significant byte first.
+    Little,
+    /// The most significant byte first.
+    Big,
+}
+
+impl Endian {
+    /// Reads 32 bits.
+    pub(crate) fn u32(self, bytes: [u8; 4]) -> u32 {
+        match self {
+            Self::Little => u32::from_le_bytes(bytes),
+            Self::Big => u32::from_be_bytes(bytes),
+        }
+    }
+
+    /// Writes 32 bits.
+    pub(crate) fn bytes(self, value: u32) -> [u8; 4] {
+        match self {
+            Self::Little => value.to_le_bytes(),
+            Self::Big => value.to_be_bytes(),
+        }
+    }
+}
+
+impl fmt::Display for Endian {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Little => "little-endian",
+            Self::Big => "big-endian",
+        })
+    }
+}
+
+/// What is wrong with a measurement list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// No byte order and digest size make sense of the first record.
+    NotAList,
+    /// The PCR does not exist.
+    Pcr(u32),
+    /// The template's name is longer than any list of fields can be, or empty.
+    NameLength(u32),
+    /// The template's name is neither known nor a list of known fields.
+    Template,
+    /// The template data are longer than any that the kernel makes.
+    DataLength(u32),
+    /// A field is longer than what is left of the template data.
+    FieldLength {
+        /// Its length.
+        length: u32,
+        /// How much is left.
+        left: usize,
+    },
+    /// Bytes follow the last field of the template.
+    TrailingData(usize),
+    /// A digest field has no algorithm, or one that is not known.
+    DigestAlgorithm,
+    /// A digest does not have the size of its algorithm.
+    DigestSize(usize),
+    /// A name field does not end with a NUL, or has one before its end.
+    Name,
+    /// A number does not have the size that the kernel gives it.
+    NumberSize(usize),
+    /// A line of an ASCII list does not have the fields of its template.
+    Line,
+    /// A field of an ASCII list is not hexadecimal.
+    Hex,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAList => f.write_str(
+                "not a measurement list: no template name after the first digest, in any byte \
+                 order and for any digest size",
+            ),
+            Self::Pcr(pcr) => write!(f, "PCR {pcr}: expected 0 to 23"),
+            Self::NameLength(length) => {
+                write!(f, "template name of {length} bytes: expected 1 to {MAX_NAME}")
+            }
+            Self::Template => f.write_str("unknown template: expected a name or a list of fields"),
+            Self::DataLength(length) => {
+                write!(f, "template data of {length} bytes: expected at most {MAX_DATA}")
+            }
+            Self::FieldLength { length, left } => {
+                write!(f, "field of {length} bytes in template data with {left} bytes left")
+            }
+            Self::TrailingData(count) => {
+                write!(f, "{count} bytes of template data after the last field")
+            }
+            Self::DigestAlgorithm => f.write_str(
+                "file digest without a known algorithm: expected \"sha256:\" or the like",
+            ),
+            Self::DigestSize(size) => {
+                write!(f, "file digest of {size} bytes, which is not its algorithm's size")
+            }
+            Self::Name => f.write_str("name without a NUL at its end, or with one before it"),
+            Self::NumberSize(size) => write!(f, "number of {size} bytes: expected 2 or 4"),
+            Self::Line => f.write_str(
+                "expected a PCR, a digest, a template, and the template's fields, separated by \
+                 single spaces",
+            ),
+            Self::Hex => f.write_str("expected hexadecimal digits in pairs"),
+        }
+    }
+}
+
+impl From<Fault> for crate::ErrorKind {
+    fn from(fault: Fault) -> Self {
+        Self::Measure(fault)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -118,8 +118,8 @@ pub fn ask(file: &Path, grounds: &Grounds<'_>) -> Result<Account, WhyError> {
     let keyring = Keyring::of_certificates(grounds.trusted);
     let mounts = [mount];
     let bench = Bench::new(grounds.policy, grounds.kernel, &keyring, &mounts, Owners::Kept);
-    let judge = Judge::new(&bench);
-    let case = judge.open(&entry, size, &*content, &|_| {}).map_err(read)?;
+    let mut judge = Judge::new(&bench);
+    let mut case = judge.open(&entry, size, &*content, &|_| {}).map_err(read)?;
     let digest = |source| WhyError::Digest { path: path.clone(), source };
     let mut answers = Vec::new();
     let is_script = matches!(nature, Nature::Script(_));

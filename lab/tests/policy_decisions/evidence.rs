@@ -1,6 +1,6 @@
 //! What only who has the file and the keys can tell: here imactl's own digests and verifier.
 
-use std::cell::RefCell;
+use std::convert::Infallible;
 
 use ima::digest::Hasher;
 use ima::verify::{Requirement, Verdict, Verifier};
@@ -8,6 +8,7 @@ use ima_format::hash::{Digest, HashAlgorithm};
 use ima_format::policy::decide::{
     attribute_algorithm, AttributeRead, Evidence, SignatureCheck, Signed,
 };
+use ima_format::policy::kernel::Kernel;
 
 use super::files::{FileSpec, Files, System};
 
@@ -16,30 +17,32 @@ pub(crate) struct Known<'a> {
     pub(crate) files: &'a Files,
     file: &'a FileSpec,
     attribute: Option<Vec<u8>>,
-    verifier: RefCell<Verifier>,
+    verifier: Verifier,
 }
 
 impl<'a> Known<'a> {
     pub(crate) fn new(files: &'a Files, file: &'a FileSpec) -> Self {
         let attribute = files.attribute(file);
-        let verifier = RefCell::new(Verifier::new(files.keyring.clone()));
+        let verifier = Verifier::new(files.keyring.clone());
         Self { files, file, attribute, verifier }
     }
 
-    /// What the kernel reads.
-    pub(crate) fn attribute(&self) -> AttributeRead<'_> {
-        match (self.file.system, &self.attribute) {
-            (System::Vfat | System::Ramfs, _) => AttributeRead::NoAttributes,
-            (_, Some(value)) => AttributeRead::Value(value),
-            (_, None) => AttributeRead::Missing,
-        }
+    /// The attribute that the file has now.
+    pub(crate) fn attribute(&self) -> Option<Vec<u8>> {
+        self.attribute.clone()
+    }
+
+    /// What the lab's kernels compute: they are built without MD5.
+    fn computed(&self, algorithm: HashAlgorithm) -> Option<Digest> {
+        let mut hasher = Hasher::new(algorithm).ok().filter(|_| algorithm != HashAlgorithm::Md5)?;
+        hasher.digest(&self.file.bytes()).ok()
     }
 
     /// The kernel puts the file's digest in the attribute's place, by the algorithm that it
     /// compared with before (`ima_fix_xattr`).
-    pub(crate) fn fix(&mut self) {
-        let algorithm = attribute_algorithm(self.attribute.as_deref(), HashAlgorithm::Sha256);
-        let Some(digest) = self.digest(algorithm) else { return };
+    pub(crate) fn fix(&mut self, kernel: &Kernel) {
+        let algorithm = attribute_algorithm(self.attribute.as_deref(), kernel);
+        let Some(digest) = self.computed(algorithm) else { return };
         let head = match algorithm {
             HashAlgorithm::Sha1 | HashAlgorithm::Md5 => vec![1],
             _ => vec![4, algorithm.id()],
@@ -48,26 +51,40 @@ impl<'a> Known<'a> {
     }
 }
 
+/// What the kernel reads of an attribute on a file system.
+pub(crate) fn read_on(system: System, attribute: &Option<Vec<u8>>) -> AttributeRead<'_> {
+    match (system, attribute) {
+        (System::Vfat | System::Ramfs, _) => AttributeRead::NoAttributes,
+        (_, Some(value)) => AttributeRead::Value(value),
+        (_, None) => AttributeRead::Missing,
+    }
+}
+
 impl Evidence for Known<'_> {
-    fn digest(&self, algorithm: HashAlgorithm) -> Option<Digest> {
-        // the lab's kernels are built without MD5
-        if algorithm == HashAlgorithm::Md5 {
-            return None;
-        }
-        Hasher::new(algorithm).ok()?.digest(&self.file.bytes()).ok()
+    type Error = Infallible;
+
+    fn digest(&mut self, algorithm: HashAlgorithm) -> Result<Option<Digest>, Infallible> {
+        Ok(self.computed(algorithm))
     }
 
-    fn verify(&self, attribute: &[u8], signed: Signed<'_>) -> SignatureCheck {
+    fn verify(
+        &mut self,
+        attribute: &[u8],
+        signed: Signed<'_>,
+    ) -> Result<SignatureCheck, Infallible> {
         let (Signed::Digest(digest) | Signed::FileId(digest)) = signed;
-        let verdict = self.verifier.borrow_mut().verdict::<()>(
-            Requirement::Signature,
-            Some(attribute),
-            |algorithm| if algorithm == digest.algorithm() { Ok(*digest) } else { Err(()) },
-        );
-        match verdict {
+        let verdict =
+            self.verifier.verdict::<()>(Requirement::Signature, Some(attribute), |algorithm| {
+                if algorithm == digest.algorithm() {
+                    Ok(*digest)
+                } else {
+                    Err(())
+                }
+            });
+        Ok(match verdict {
             Ok(Verdict::ValidSignature { .. }) => SignatureCheck::Good,
             Ok(Verdict::UnknownKey(_) | Verdict::ObsoleteSignature) => SignatureCheck::UnknownKey,
             _ => SignatureCheck::Bad,
-        }
+        })
     }
 }

@@ -32,7 +32,7 @@ use lab::on_each_kernel;
 use lab::protocol::{Action, Attributes, Credentials, Errno, OpenFor, Output, Status};
 use lab::random::{cases, seed, Random};
 
-use evidence::Known;
+use evidence::{read_on, Known};
 use files::{Content, FileSpec, Files, System};
 
 /// How many cases a machine tries.
@@ -349,19 +349,21 @@ fn predict(
     for asked in operation.events(decider.kernel().version) {
         let credentials = asked.behalf.credentials(&caller, &executed);
         let event = event_of(asked.func, asked.access, credentials, &facts);
+        let attribute = known.attribute();
         let open = OpenFile {
             direct: deed == Deed::Open(OpenFor::ReadDirect),
             writable: is_written(deed),
             fixable: file.system != System::Squashfs,
-            ..OpenFile::at_rest(file.size(), known.attribute())
+            ..OpenFile::at_rest(file.size(), read_on(file.system, &attribute))
         };
         let outcome = decider.process(&event, &open, inode, known);
+        let outcome = outcome.unwrap_or_else(|never| match never {});
         let spoken = outcome.causes.iter().filter(|cause| cause.operation().is_some());
         predicted.causes.extend(spoken.map(|cause| cause.name().to_owned()));
         predicted.audited += usize::from(outcome.audited);
         measured.extend(outcome.measured);
         if outcome.fixed {
-            known.fix();
+            known.fix(decider.kernel());
         }
         if outcome.verdict == Verdict::Refused {
             predicted.refused = true;
@@ -376,6 +378,7 @@ fn predict(
     };
     if is_written(deed) && uncounted {
         let complaint = inode.complaint_at_close(known);
+        let complaint = complaint.unwrap_or_else(|never| match never {});
         predicted.causes.extend(complaint.map(|cause| cause.name().to_owned()));
     }
     if deed == Deed::Protect {

@@ -82,6 +82,8 @@ pub enum Fault {
     Sigv3NeedsVerity,
     /// Another `appraise_type=` than `sigv3` behind `digest_type=verity`.
     VerityNeedsSigv3,
+    /// `appraise_type=imasig|modsig` after `appraise_type=sigv3`.
+    Sigv3ExcludesModsig,
     /// `template=` in front of the action or with another than `measure`.
     TemplateNeedsMeasure,
     /// A key that goes with one action only.
@@ -170,6 +172,7 @@ impl Fault {
             Self::DigestTypeAfterAppraiseType => "digest-type-after-appraise-type",
             Self::Sigv3NeedsVerity => "sigv3-needs-verity",
             Self::VerityNeedsSigv3 => "verity-needs-sigv3",
+            Self::Sigv3ExcludesModsig => "sigv3-excludes-modsig",
             Self::TemplateNeedsMeasure => "template-needs-measure",
             Self::KeyNeedsAction { .. } => "key-needs-action",
             Self::KeyNotForFunc { .. } => "key-not-for-func",
@@ -226,8 +229,9 @@ impl Fault {
                 "write digest_type=verity in front of appraise_type=sigv3"
             }
             Self::Sigv3NeedsVerity => {
-                "write digest_type=verity in front of it; alone, Linux 7.0 and newer may take it"
+                "write digest_type=verity before it; Linux 7.1 and later accept it alone"
             }
+            Self::Sigv3ExcludesModsig => "write imasig|modsig before sigv3, or a rule for each",
             Self::VerityNeedsSigv3 => "with digest_type=verity it is appraise_type=sigv3",
             Self::TemplateNeedsMeasure => {
                 "write measure in front of it; other actions have no template"
@@ -262,7 +266,8 @@ const CR_LF: &str = "the line ends in CR LF; the kernel wants LF alone";
 
 fn word_hint(word: &str, meant: Option<&str>) -> Option<String> {
     if word.starts_with('#') {
-        return Some(String::from("a comment stands on a line of its own"));
+        let hint = "put the comment on a line of its own; Linux 6.14 and later accept it here";
+        return Some(String::from(hint));
     }
     if word.ends_with('\r') {
         return Some(String::from(CR_LF));
@@ -345,6 +350,7 @@ impl fmt::Display for Fault {
             Self::VerityNeedsSigv3 => {
                 f.write_str("an fs-verity digest with a signature of another version than 3")
             }
+            Self::Sigv3ExcludesModsig => f.write_str("imasig|modsig after sigv3"),
             Self::TemplateNeedsMeasure => f.write_str("template without measure in front"),
             Self::KeyNeedsAction { key, action } => {
                 write!(f, "{} goes with {action} alone", key.name())

@@ -1,11 +1,10 @@
 //! Which kernel accepts what: one table of versions, and what else decides.
 //!
-//! The rows were read off the sources of two kernels, Linux 6.1 and 6.12 in their stable
-//! releases 6.1.192 and 6.12.117: what is there in 6.1, what is not, and what 6.12 has
-//! beyond it. The version that brought each is the kernel's history. Rows for versions after
-//! 6.12 are from documentation and history alone ([`Feature::known`] tells the two apart, and
-//! [`KernelVersion::is_verified`] which versions were read). A distribution may have carried a
-//! feature back to an older kernel.
+//! The rows were read off the sources of five kernels: Linux 5.10, 6.1, 6.12, 7.2 and 7.3, in
+//! their stable releases 5.10.223, 6.1.192, 6.12.117, 7.2.13 and 7.3.4
+//! ([`KernelVersion::is_verified`]). Where a row names a version between two of them, the sources
+//! show that the newer one has it and the older one does not, and the exact version is the kernel's
+//! history. A distribution may have carried a feature back to an older kernel.
 //!
 //! What depends on the configuration of a kernel rather than on its version is in
 //! [`Kernel`]. Its defaults are those of the configuration fragments of the
@@ -27,7 +26,7 @@ pub struct KernelVersion {
 }
 
 impl KernelVersion {
-    /// The oldest version that the table covers, a long-term release.
+    /// The oldest version that the table covers, a long-term release, whose source was read.
     pub const V5_10: Self = Self::new(5, 10);
     /// A long-term release.
     pub const V5_15: Self = Self::new(5, 15);
@@ -39,6 +38,13 @@ impl KernelVersion {
     pub const V6_12: Self = Self::new(6, 12);
     /// A long-term release.
     pub const V6_18: Self = Self::new(6, 18);
+    /// A release whose source was read.
+    pub const V7_2: Self = Self::new(7, 2);
+    /// The newest release whose source was read.
+    pub const V7_3: Self = Self::new(7, 3);
+    /// The versions whose sources were read, oldest first.
+    pub const READ: &'static [Self] =
+        &[Self::V5_10, Self::V6_1, Self::V6_12, Self::V7_2, Self::V7_3];
 
     /// The long-term releases that the table covers, oldest first.
     pub const LONG_TERM: &'static [Self] =
@@ -50,7 +56,7 @@ impl KernelVersion {
 
     /// Whether the grammar was read off this version's source.
     pub fn is_verified(self) -> bool {
-        self == Self::V6_1 || self == Self::V6_12
+        Self::READ.contains(&self)
     }
 
     /// Whether it has `feature`.
@@ -152,6 +158,13 @@ features! {
     /// The same violation of the same file is not told again. It came with 6.15 and was carried
     /// back to the stable releases of 6.12.
     LimitedViolations = 6, 12;
+    /// A comment after a rule is ignored.
+    TrailingComments = 6, 14;
+    /// `execveat(AT_EXECVE_CHECK)`: an interpreter asks whether a script may run.
+    ExecveCheck = 6, 14;
+    /// The built-in measure rules leave out files of a tmpfs that are opened, no longer programs
+    /// that are run from it.
+    TmpfsProgramsMeasured = 6, 14;
     /// `func=CREDS_CHECK` sees the user that a set-user-ID bit makes; from 5.8 until then it
     /// saw the caller.
     CredsCheckSeesSetuid = 6, 19;
@@ -159,32 +172,24 @@ features! {
     DontAudit = 6, 19;
     /// `fs_subtype=`.
     FsSubtype = 6, 19;
-    /// `appraise_type=sigv3` without `digest_type=verity`, for signatures of version 3 of regular
-    /// files. No source of such a kernel was read: that it is taken, and what it is content with,
-    /// is not known.
-    PlainSigv3 = 7, 0;
-}
-
-/// How a row of the table of [`Feature`]s is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Known {
-    /// It is in a source that was read, or not in 6.1 and in 6.12; which version brought it is
-    /// the kernel's history.
-    Read,
-    /// From documentation and the kernel's history alone.
-    Documented,
+    /// A module that the kernel decompresses is measured and appraised after that, with the
+    /// signature that is appended to it.
+    ModulesDecompressed = 6, 19;
+    /// The built-in policy `secure_boot` accepts appended signatures of modules.
+    SecureBootModsig = 6, 19;
+    /// Signatures of version 3 on files, and `appraise_type=sigv3` for them: without
+    /// `digest_type=verity`, and before or after it.
+    FileSigv3 = 7, 1;
+    /// Keys and signatures of ML-DSA, in version 3 only.
+    MlDsa = 7, 2;
+    /// The policy is measured: what is written, by `func=POLICY_CHECK`, and the rules in force, as
+    /// critical data `ima_policy`.
+    PolicyMeasured = 7, 3;
+    /// The built-in policies leave out configfs.
+    ConfigfsExcluded = 7, 3;
 }
 
 impl Feature {
-    /// How it is known. What is newer than the newest source that was read can only be told
-    /// by documentation.
-    pub fn known(self) -> Known {
-        match self.since() <= KernelVersion::V6_12 {
-            true => Known::Read,
-            false => Known::Documented,
-        }
-    }
-
     /// What brought the action; `None` for what every version of the table has.
     pub const fn of_action(action: Action) -> Option<Self> {
         match action {
@@ -374,7 +379,7 @@ impl Kernel {
     }
 }
 
-/// Linux 6.12, the newest version whose source was read.
+/// Linux 6.12, a long-term release.
 impl Default for Kernel {
     fn default() -> Self {
         Self::new(KernelVersion::V6_12)

@@ -1,10 +1,9 @@
 //! One file to a verdict: the policy's decision, the attribute, the signature.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
 
 use ima_format::hash::{Digest, HashAlgorithm};
-use ima_format::policy::ast::{Access, AppraiseType, Func, Policy, Uuid};
+use ima_format::policy::ast::{Access, Action, Func, Policy, Rule, Uuid};
 use ima_format::policy::decide::{
     AttributeRead, Cause, Credentials, Decider, Event, Evidence, FileFacts, Inode, Labels, Mode,
     Modsig, OpenFile, Operation, Outcome, SignatureCheck, Signed, Verdict,
@@ -89,9 +88,6 @@ pub enum Unknown {
     AppendedSignature,
     /// A rule that would decide otherwise asks for a label of a security module.
     Labels,
-    /// The rule asks for a signature of version 3 of a regular file, of which no kernel's source
-    /// was read.
-    Sigv3,
 }
 
 /// What the kernel will say of one use of a file.
@@ -155,19 +151,19 @@ impl<'a> Bench<'a> {
 /// What a thread judges with.
 pub(crate) struct Judge<'a> {
     bench: &'a Bench<'a>,
-    verifier: RefCell<Verifier>,
-    hasher: RefCell<FileHasher>,
+    verifier: Verifier,
+    hasher: FileHasher,
 }
 
 impl<'a> Judge<'a> {
     pub(crate) fn new(bench: &'a Bench<'a>) -> Self {
-        let verifier = RefCell::new(Verifier::new(bench.keyring.clone()));
-        Self { bench, verifier, hasher: RefCell::default() }
+        let verifier = Verifier::new(bench.keyring.clone());
+        Self { bench, verifier, hasher: FileHasher::default() }
     }
 
     /// Takes up a file.
     pub(crate) fn open<'f>(
-        &'f self,
+        &'f mut self,
         entry: &Entry,
         size: u64,
         content: &'f dyn Content,
@@ -192,7 +188,7 @@ impl<'a> Judge<'a> {
             },
         };
         Ok(Case {
-            judge: self,
+            bench: self.bench,
             facts,
             setuid: (entry.mode & 0o4000 != 0).then_some(owner),
             setgid: (entry.mode & 0o2010 == 0o2010).then_some(group),
@@ -200,18 +196,24 @@ impl<'a> Judge<'a> {
             attribute,
             size,
             content,
-            progress,
-            digests: RefCell::default(),
-            checked: RefCell::default(),
-            unknown_key: RefCell::default(),
-            failure: RefCell::default(),
+            proof: Proof {
+                keyring: self.bench.keyring,
+                verifier: &mut self.verifier,
+                hasher: &mut self.hasher,
+                size,
+                content,
+                progress,
+                digests: Vec::new(),
+                checked: Vec::new(),
+                unknown_key: None,
+            },
         })
     }
 }
 
 /// A file before the judge, and what was found out about it.
 pub(crate) struct Case<'f> {
-    judge: &'f Judge<'f>,
+    bench: &'f Bench<'f>,
     facts: FileFacts,
     setuid: Option<u32>,
     setgid: Option<u32>,
@@ -219,11 +221,20 @@ pub(crate) struct Case<'f> {
     attribute: Option<Vec<u8>>,
     size: u64,
     content: &'f dyn Content,
+    proof: Proof<'f>,
+}
+
+/// What the file's content and the keys show, each computed once.
+struct Proof<'f> {
+    keyring: &'f Keyring,
+    verifier: &'f mut Verifier,
+    hasher: &'f mut FileHasher,
+    size: u64,
+    content: &'f dyn Content,
     progress: &'f dyn Fn(u64),
-    digests: RefCell<Vec<Digest>>,
-    checked: RefCell<Vec<(Digest, SignatureCheck)>>,
-    unknown_key: RefCell<Option<KeyId>>,
-    failure: RefCell<Option<DigestError>>,
+    digests: Vec<Digest>,
+    checked: Vec<(Digest, SignatureCheck)>,
+    unknown_key: Option<KeyId>,
 }
 
 impl Case<'_> {
@@ -232,17 +243,14 @@ impl Case<'_> {
     /// # Errors
     /// The digest was needed, and could not be computed.
     pub(crate) fn answer(
-        &self,
+        &mut self,
         operation: Operation,
         caller: Credentials,
     ) -> Result<Answer, DigestError> {
-        let answer = self.run(operation, caller, self);
-        if let Some(failure) = self.failure.take() {
-            return Err(failure);
-        }
+        let answer = self.run(operation, caller, AppendedSignature::Ignored)?;
         // would it do if the appended signature were good?
         if answer.is_refused() && self.has_appended_signature(operation) {
-            let assumed = self.run(operation, caller, &Appended(self));
+            let assumed = self.run(operation, caller, AppendedSignature::Assumed)?;
             if !assumed.is_refused() {
                 return Ok(Answer::Unknown(Unknown::AppendedSignature));
             }
@@ -254,40 +262,32 @@ impl Case<'_> {
     ///
     /// # Errors
     /// The digest was needed, and could not be computed.
-    pub(crate) fn try_event(&self, event: &Event) -> Result<Trial, DigestError> {
-        let decider = &self.judge.bench.decider;
+    pub(crate) fn try_event(&mut self, event: &Event) -> Result<Trial, DigestError> {
+        let decider = &self.bench.decider;
         let file = OpenFile {
             writable: event.access.contains(Access::Write),
-            ..OpenFile::at_rest(self.size, self.attribute_read())
+            ..OpenFile::at_rest(self.size, attribute_read(self.keeps, &self.attribute))
         };
-        let outcome = decider.process(event, &file, &mut Inode::default(), self);
-        if let Some(failure) = self.failure.take() {
-            return Err(failure);
-        }
+        let outcome = decider.process(event, &file, &mut Inode::default(), &mut self.proof)?;
         let unknown_key = match outcome.causes.last() {
-            Some(Cause::InvalidSignature) => *self.unknown_key.borrow(),
+            Some(Cause::InvalidSignature) => self.proof.unknown_key,
             _ => None,
         };
         let appended = outcome.decision.demands.modsig_allowed && self.ends_with_signature();
         Ok(Trial { outcome, unknown_key, appended })
     }
 
-    fn attribute_read(&self) -> AttributeRead<'_> {
-        match (&self.attribute, self.keeps) {
-            (_, false) => AttributeRead::NoAttributes,
-            (Some(value), true) => AttributeRead::Value(value),
-            (None, true) => AttributeRead::Missing,
-        }
-    }
-
-    fn run(&self, operation: Operation, caller: Credentials, evidence: &dyn Evidence) -> Answer {
-        let decider = &self.judge.bench.decider;
+    fn run(
+        &mut self,
+        operation: Operation,
+        caller: Credentials,
+        appended: AppendedSignature,
+    ) -> Result<Answer, DigestError> {
+        let decider = &self.bench.decider;
         let executed = caller.executing(self.setuid, self.setgid);
-        let attribute = self.attribute_read();
-        let file = OpenFile::at_rest(self.size, attribute);
+        let file = OpenFile::at_rest(self.size, attribute_read(self.keeps, &self.attribute));
         let mut inode = Inode::default();
-        let mut appraised = false;
-        let (mut labels, mut sigv3) = (false, false);
+        let (mut appraised, mut labels) = (false, false);
         for asked in operation.events(decider.kernel().version) {
             let event = Event {
                 func: asked.func,
@@ -297,55 +297,36 @@ impl Case<'_> {
                 labels: Labels::Unknown,
                 data: None,
             };
-            let outcome = decider.process(&event, &file, &mut inode, evidence);
+            let outcome = match appended {
+                AppendedSignature::Ignored => {
+                    decider.process(&event, &file, &mut inode, &mut self.proof)?
+                }
+                AppendedSignature::Assumed => {
+                    decider.process(&event, &file, &mut inode, &mut Appended(&mut self.proof))?
+                }
+            };
             appraised |= outcome.decision.appraise.does();
-            labels |= self.depends_on_labels(&outcome);
-            sigv3 |= self.is_plain_sigv3(&outcome);
+            labels |= depends_on_labels(decider.rules(), &outcome);
             if outcome.verdict != Verdict::Refused {
                 continue;
             }
-            if sigv3 && matches!(self.attribute.as_deref(), Some([3, ..])) {
-                return Answer::Unknown(Unknown::Sigv3);
-            }
             let cause = outcome.causes.last().copied().unwrap_or(Cause::Unknown);
             if labels {
-                return Answer::Unknown(Unknown::Labels);
+                return Ok(Answer::Unknown(Unknown::Labels));
             }
             if cause == Cause::NoVerityDigest {
-                return Answer::Unknown(Unknown::Verity);
+                return Ok(Answer::Unknown(Unknown::Verity));
             }
             let unknown_key = match cause {
-                Cause::InvalidSignature => *self.unknown_key.borrow(),
+                Cause::InvalidSignature => self.proof.unknown_key,
                 _ => None,
             };
             let rule = outcome.decision.appraise.rule();
-            return Answer::Refused(Refusal { func: asked.func, cause, unknown_key, rule });
+            return Ok(Answer::Refused(Refusal { func: asked.func, cause, unknown_key, rule }));
         }
-        match (labels, sigv3) {
-            (true, _) => Answer::Unknown(Unknown::Labels),
-            (false, true) => Answer::Unknown(Unknown::Sigv3),
-            (false, false) => Answer::Allowed { appraised },
-        }
-    }
-
-    /// Whether the rule that decided asks for a signature of version 3 of a regular file.
-    fn is_plain_sigv3(&self, outcome: &Outcome) -> bool {
-        let rules = self.judge.bench.decider.rules();
-        let rule = outcome.decision.appraise.rule().and_then(|rule| rules.get(rule));
-        outcome.decision.appraise.does()
-            && rule.is_some_and(|rule| {
-                rule.appraise_type == Some(AppraiseType::Sigv3) && rule.digest_type.is_none()
-            })
-    }
-
-    /// Whether a rule in front of the one that decided would decide otherwise.
-    fn depends_on_labels(&self, outcome: &Outcome) -> bool {
-        let decision = &outcome.decision;
-        let rules = self.judge.bench.decider.rules();
-        decision.undetermined.iter().filter_map(|rule| rules.get(*rule)).any(|rule| {
-            let appraises = rule.action == ima_format::policy::ast::Action::Appraise;
-            let excludes = rule.action == ima_format::policy::ast::Action::DontAppraise;
-            appraises || (excludes && decision.appraise.does())
+        Ok(match labels {
+            true => Answer::Unknown(Unknown::Labels),
+            false => Answer::Allowed { appraised },
         })
     }
 
@@ -364,83 +345,116 @@ impl Case<'_> {
             part(self.content, start, length).is_ok_and(|end| end == MODULE_SIG_STRING)
         })
     }
+}
 
-    fn check(&self, signature: &Signature, digest: &Digest) -> SignatureCheck {
-        let known = self.checked.borrow().iter().find(|(other, _)| other == digest).cloned();
-        if let Some((_, check)) = known {
-            return check;
-        }
-        let check = if !self.judge.bench.keyring.knows(signature.key_id) {
-            *self.unknown_key.borrow_mut() = Some(signature.key_id);
-            SignatureCheck::UnknownKey
-        } else if self.judge.verifier.borrow_mut().accepts(signature, digest) {
-            SignatureCheck::Good
-        } else {
-            SignatureCheck::Bad
-        };
-        self.checked.borrow_mut().push((*digest, check));
-        check
+fn attribute_read(keeps: bool, attribute: &Option<Vec<u8>>) -> AttributeRead<'_> {
+    match (attribute, keeps) {
+        (_, false) => AttributeRead::NoAttributes,
+        (Some(value), true) => AttributeRead::Value(value),
+        (None, true) => AttributeRead::Missing,
     }
+}
+
+/// Whether a rule before the one that decided would decide otherwise.
+fn depends_on_labels(rules: &[&Rule], outcome: &Outcome) -> bool {
+    let decision = &outcome.decision;
+    decision.undetermined.iter().filter_map(|rule| rules.get(*rule)).any(|rule| {
+        let excludes = rule.action == Action::DontAppraise;
+        rule.action == Action::Appraise || (excludes && decision.appraise.does())
+    })
+}
+
+/// How an appended signature counts.
+#[derive(Debug, Clone, Copy)]
+enum AppendedSignature {
+    /// As if there were none.
+    Ignored,
+    /// As a good one.
+    Assumed,
 }
 
 /// What stands at the end of a file with an appended signature (`scripts/sign-file.c`).
 const MODULE_SIG_STRING: &[u8] = b"~Module signature appended~\n";
 
-impl Evidence for Case<'_> {
-    fn digest(&self, algorithm: HashAlgorithm) -> Option<Digest> {
-        let of = |digest: &&Digest| digest.algorithm() == algorithm;
-        if let Some(digest) = self.digests.borrow().iter().find(of) {
-            return Some(*digest);
+impl Proof<'_> {
+    fn check(&mut self, signature: &Signature, digest: &Digest) -> SignatureCheck {
+        if let Some((_, check)) = self.checked.iter().find(|(other, _)| other == digest) {
+            return *check;
         }
-        let hasher = &mut *self.judge.hasher.borrow_mut();
-        match self.content.digest(hasher, self.size, algorithm, self.progress) {
-            Ok(digest) => {
-                self.digests.borrow_mut().push(digest);
-                Some(digest)
-            }
-            // a kernel without the algorithm: "failed"
-            Err(DigestError::Unavailable(_)) => None,
-            Err(error) => {
-                *self.failure.borrow_mut() = Some(error);
-                None
-            }
-        }
-    }
-
-    fn verify(&self, attribute: &[u8], signed: Signed<'_>) -> SignatureCheck {
-        let signature = match Attribute::decode(attribute) {
-            Ok(Attribute::Signature(signature)) => signature,
-            // its keys are not certificates
-            Ok(Attribute::SignatureV1(_)) => return SignatureCheck::UnknownKey,
-            _ => return SignatureCheck::Bad,
+        let check = if !self.keyring.knows(signature.key_id) {
+            self.unknown_key = Some(signature.key_id);
+            SignatureCheck::UnknownKey
+        } else if self.verifier.accepts(signature, digest) {
+            SignatureCheck::Good
+        } else {
+            SignatureCheck::Bad
         };
-        match signed {
-            Signed::Digest(digest) => self.check(&signature, digest),
-            Signed::FileId(digest) => {
-                let file_id = Signature::file_id(signature.kind, digest);
-                let hasher = &mut *self.judge.hasher.borrow_mut();
-                let signed =
-                    hasher.hasher(signature.algorithm).and_then(|hasher| hasher.digest(&file_id));
-                signed.map_or(SignatureCheck::Bad, |signed| self.check(&signature, &signed))
-            }
-        }
+        self.checked.push((*digest, check));
+        check
     }
 }
 
-/// The same file, its appended signature taken for good.
-struct Appended<'a, 'f>(&'a Case<'f>);
+impl Evidence for Proof<'_> {
+    type Error = DigestError;
+
+    fn digest(&mut self, algorithm: HashAlgorithm) -> Result<Option<Digest>, DigestError> {
+        let of = |digest: &&Digest| digest.algorithm() == algorithm;
+        if let Some(digest) = self.digests.iter().find(of) {
+            return Ok(Some(*digest));
+        }
+        match self.content.digest(self.hasher, self.size, algorithm, self.progress) {
+            Ok(digest) => {
+                self.digests.push(digest);
+                Ok(Some(digest))
+            }
+            // a kernel without the algorithm: "failed"
+            Err(DigestError::Unavailable(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn verify(
+        &mut self,
+        attribute: &[u8],
+        signed: Signed<'_>,
+    ) -> Result<SignatureCheck, DigestError> {
+        let signature = match Attribute::decode(attribute) {
+            Ok(Attribute::Signature(signature)) => signature,
+            // its keys are not certificates
+            Ok(Attribute::SignatureV1(_)) => return Ok(SignatureCheck::UnknownKey),
+            _ => return Ok(SignatureCheck::Bad),
+        };
+        Ok(match signed {
+            Signed::Digest(digest) => self.check(&signature, digest),
+            Signed::FileId(digest) => {
+                let file_id = Signature::file_id(signature.kind, digest);
+                let signed = self.hasher.hasher(signature.algorithm)?.digest(&file_id)?;
+                self.check(&signature, &signed)
+            }
+        })
+    }
+}
+
+/// The same file, its appended signature assumed to be good.
+struct Appended<'a, 'f>(&'a mut Proof<'f>);
 
 impl Evidence for Appended<'_, '_> {
-    fn digest(&self, algorithm: HashAlgorithm) -> Option<Digest> {
+    type Error = DigestError;
+
+    fn digest(&mut self, algorithm: HashAlgorithm) -> Result<Option<Digest>, DigestError> {
         self.0.digest(algorithm)
     }
 
-    fn verify(&self, attribute: &[u8], signed: Signed<'_>) -> SignatureCheck {
+    fn verify(
+        &mut self,
+        attribute: &[u8],
+        signed: Signed<'_>,
+    ) -> Result<SignatureCheck, DigestError> {
         self.0.verify(attribute, signed)
     }
 
-    fn modsig(&self) -> Option<Modsig> {
+    fn modsig(&mut self) -> Result<Option<Modsig>, DigestError> {
         let digest = self.digest(HashAlgorithm::Sha256)?;
-        Some(Modsig { check: SignatureCheck::Good, digest })
+        Ok(digest.map(|digest| Modsig { check: SignatureCheck::Good, digest }))
     }
 }

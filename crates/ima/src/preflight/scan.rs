@@ -67,11 +67,11 @@ pub(super) fn scan(
     let next = AtomicUsize::new(0);
     let results = Mutex::new((vec![None; paths.entries.len()], Vec::new()));
     let worker = || {
-        let judge = Judge::new(bench);
+        let mut judge = Judge::new(bench);
         let mut done = Vec::new();
         while let Some(number) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
             let entry = paths.get(*number);
-            done.push((*number, scanner.look(entry, &judge)));
+            done.push((*number, scanner.look(entry, &mut judge)));
             progress.finished(entry.size().unwrap_or_default());
         }
         let (scanned, unread) = &mut *results.lock().unwrap_or_else(PoisonError::into_inner);
@@ -90,12 +90,12 @@ pub(super) fn scan(
     });
     let (mut scanned, mut unread) = results.into_inner().unwrap_or_else(PoisonError::into_inner);
     // further names of the same files
-    let judge = Judge::new(bench);
+    let mut judge = Judge::new(bench);
     for (number, other) in links {
         let entry = paths.get(number);
         let known = scanned[other].clone();
         let same = known.filter(|known| purpose::of(entry, &known.nature) == known.purpose);
-        match same.map_or_else(|| scanner.look(entry, &judge), Ok) {
+        match same.map_or_else(|| scanner.look(entry, &mut judge), Ok) {
             Ok(found) => scanned[number] = Some(found),
             Err(error) => unread.push(Unread { path: entry.path.clone(), error }),
         }
@@ -120,7 +120,7 @@ struct Scanner<'a> {
 }
 
 impl Scanner<'_> {
-    fn look(&self, entry: &Entry, judge: &Judge<'_>) -> io::Result<Scanned> {
+    fn look(&self, entry: &Entry, judge: &mut Judge<'_>) -> io::Result<Scanned> {
         let size = entry.size().unwrap_or_default();
         let content = self.root.open(entry)?;
         let nature = Nature::of(&*content)?;
@@ -139,8 +139,8 @@ impl Scanner<'_> {
             return Ok(scanned);
         }
         let progress = |bytes| self.progress.read(bytes);
-        let case = judge.open(entry, size, &*content, &progress)?;
-        let ask = |operation, caller| case.answer(operation, caller).map_err(into_io);
+        let mut case = judge.open(entry, size, &*content, &progress)?;
+        let mut ask = |operation, caller| case.answer(operation, caller).map_err(into_io);
         let operation = purpose.operation();
         scanned.answer = ask(operation, Credentials::ROOT)?;
         if matches!(purpose, Use::Program | Use::Script | Use::Library) {

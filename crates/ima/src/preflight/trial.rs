@@ -1,6 +1,6 @@
 //! One event on one file: what the kernel makes of its attribute, and why.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::io;
 use std::path::Path;
 
@@ -96,14 +96,14 @@ impl Subject {
         keyring: &Keyring,
     ) -> Result<Trial, TrialError> {
         let bench = Bench::in_mode(policy, kernel, keyring, (&[], Owners::Kept), mode);
-        let judge = Judge::new(&bench);
+        let mut judge = Judge::new(&bench);
         match self {
             Self::File { directory, entry } => {
                 let content = directory.open(entry)?;
-                Self::judged(event, entry, &*content, &judge)
+                Self::judged(event, entry, &*content, &mut judge)
             }
             Self::Stated { attribute, digests } => {
-                let stated = Stated { attribute, digests, wanted: RefCell::default() };
+                let stated = Stated { attribute, digests, wanted: Cell::default() };
                 let entry = Entry {
                     path: "/".into(),
                     kind: EntryKind::File { size: 1 },
@@ -112,7 +112,7 @@ impl Subject {
                     gid: 0,
                     identity: (0, 0),
                 };
-                let trial = Self::judged(event, &entry, &stated, &judge)?;
+                let trial = Self::judged(event, &entry, &stated, &mut judge)?;
                 match stated.wanted.take() {
                     // a measurement of it would be wrong, and its verdict the same
                     Some(algorithm) if trial.outcome.decision.appraise.does() => {
@@ -128,10 +128,10 @@ impl Subject {
         event: &Event,
         entry: &Entry,
         content: &dyn Content,
-        judge: &Judge<'_>,
+        judge: &mut Judge<'_>,
     ) -> Result<Trial, TrialError> {
         let size = entry.size().unwrap_or_default();
-        let case = judge.open(entry, size, content, &|_| {})?;
+        let mut case = judge.open(entry, size, content, &|_| {})?;
         Ok(case.try_event(event)?)
     }
 }
@@ -141,7 +141,7 @@ struct Stated<'a> {
     attribute: &'a Option<Vec<u8>>,
     digests: &'a [Digest],
     /// The digest that was asked for in vain.
-    wanted: RefCell<Option<HashAlgorithm>>,
+    wanted: Cell<Option<HashAlgorithm>>,
 }
 
 impl Content for Stated<'_> {
@@ -166,7 +166,7 @@ impl Content for Stated<'_> {
         let any = || Digest::new(algorithm, &vec![0; algorithm.digest_size()]);
         let stated = stated.or_else(|| self.attribute.is_none().then(any).flatten());
         stated.ok_or_else(|| {
-            *self.wanted.borrow_mut() = Some(algorithm);
+            self.wanted.set(Some(algorithm));
             DigestError::Unavailable(algorithm)
         })
     }

@@ -302,6 +302,8 @@ pub struct Item {
     pub place: Place,
     /// What it is.
     pub content: ItemContent,
+    /// The comment after a rule, from its `#` on; empty if there is none.
+    pub remark: Vec<u8>,
 }
 
 /// What an [`Item`] is.
@@ -351,7 +353,7 @@ impl Policy {
 
     /// Whether it says the same in the same layout, wherever the words stand.
     pub fn says_the_same(&self, other: &Self) -> bool {
-        let content = |item: &Item| (item.set_apart, item.content.clone());
+        let content = |item: &Item| (item.set_apart, item.content.clone(), item.remark.clone());
         self.items.iter().map(content).eq(other.items.iter().map(content))
     }
 }
@@ -362,6 +364,7 @@ impl FromIterator<Rule> for Policy {
             set_apart: false,
             place: Place::default(),
             content: ItemContent::Rule(rule),
+            remark: Vec::new(),
         };
         Self { items: rules.into_iter().map(item).collect() }
     }

@@ -9,13 +9,21 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::{IdTest, Identity, ItemContent, Key, MaskScope, NameList, Policy, Rule, SubjectTest};
+use super::{
+    AppraiseType, IdTest, Identity, ItemContent, Key, MaskScope, NameList, Policy, Rule,
+    SubjectTest,
+};
 
 impl Rule {
     /// Appends the rule to `text`, without a newline.
     pub fn write_to(&self, text: &mut Vec<u8>) {
         text.extend_from_slice(self.action.name().as_bytes());
-        for key in Key::ALL {
+        // with `digest_type=verity` before it, no other type than sigv3 is accepted
+        let digest_type_last =
+            self.appraise_type.is_some_and(|appraise_type| appraise_type != AppraiseType::Sigv3);
+        let first = Key::ALL.iter().filter(|key| **key != Key::DigestType || !digest_type_last);
+        let last = Some(&Key::DigestType).filter(|_| digest_type_last);
+        for key in first.chain(last) {
             if let Some((symbol, value)) = self.value_of(*key) {
                 text.push(b' ');
                 text.extend_from_slice(key.name().as_bytes());
@@ -103,6 +111,10 @@ impl Policy {
             match &item.content {
                 ItemContent::Comment(comment) => text.extend_from_slice(comment),
                 ItemContent::Rule(rule) => rule.write_to(&mut text),
+            }
+            if !item.remark.is_empty() {
+                text.push(b' ');
+                text.extend_from_slice(&item.remark);
             }
             text.push(b'\n');
         }

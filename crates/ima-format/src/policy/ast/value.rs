@@ -126,8 +126,18 @@ spelled! {
         Imasig = "imasig",
         /// That, or a signature appended to the file.
         ImasigOrModsig = "imasig|modsig",
-        /// A signature of version 3 of the fs-verity digest.
+        /// A signature of version 3: of the file's digest, or with `digest_type=verity` of the
+        /// fs-verity digest.
         Sigv3 = "sigv3",
+        /// A signature of version 3, or one appended to the file: both keys, in this order.
+        Sigv3OrModsig = "imasig|modsig appraise_type=sigv3",
+    }
+}
+
+impl AppraiseType {
+    /// Whether a signature that is appended to the file will do.
+    pub const fn allows_modsig(self) -> bool {
+        matches!(self, Self::ImasigOrModsig | Self::Sigv3OrModsig)
     }
 }
 

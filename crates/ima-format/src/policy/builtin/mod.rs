@@ -6,9 +6,8 @@ use core::fmt;
 
 use super::kernel::{Built, Feature, Kernel};
 
-/// A policy that is compiled into the kernel, for `ima_policy=` on its command line. The
-/// tables of `ima_policy.c` are the same in Linux 6.1 and 6.12; for other versions they are
-/// taken to be.
+/// A policy that is compiled into the kernel, for `ima_policy=` on its command line: the tables
+/// of `ima_policy.c`, which are the same in Linux 5.10, 6.1 and 6.12 and differ since.
 ///
 /// A custom policy takes the place of all of them. As text they differ from the kernel's in
 /// one respect: its own rules that want a signature do not look into the blacklist.
@@ -51,10 +50,15 @@ impl Builtin {
     pub fn text(self, kernel: &Kernel) -> String {
         const MEASURED: &[&str] =
             &["measure func=MMAP_CHECK mask=MAY_EXEC", "measure func=BPRM_CHECK mask=MAY_EXEC"];
+        let version = kernel.version;
         let mut rules = Vec::new();
         match self {
             Self::OriginalTcb | Self::Tcb => {
-                rules.extend_from_slice(NOT_MEASURED);
+                rules.extend(NOT_MEASURED.iter().map(|rule| match *rule {
+                    TMPFS if version.has(Feature::TmpfsProgramsMeasured) => TMPFS_FILES,
+                    other => other,
+                }));
+                rules.extend(version.has(Feature::ConfigfsExcluded).then_some(NO_CONFIGFS));
                 rules.extend_from_slice(MEASURED);
                 rules.extend_from_slice(match self {
                     Self::Tcb => &[
@@ -72,13 +76,18 @@ impl Builtin {
                 }
             }
             Self::SecureBoot => rules.extend_from_slice(&[
-                "appraise func=MODULE_CHECK appraise_type=imasig",
+                match version.has(Feature::SecureBootModsig) {
+                    true => "appraise func=MODULE_CHECK appraise_type=imasig|modsig",
+                    false => "appraise func=MODULE_CHECK appraise_type=imasig",
+                },
                 "appraise func=FIRMWARE_CHECK appraise_type=imasig",
                 "appraise func=KEXEC_KERNEL_CHECK appraise_type=imasig",
                 "appraise func=POLICY_CHECK appraise_type=imasig",
             ]),
             Self::AppraiseTcb => {
                 rules.extend_from_slice(NOT_APPRAISED);
+                let configfs = "dont_appraise fsmagic=0x62656570";
+                rules.extend(version.has(Feature::ConfigfsExcluded).then_some(configfs));
                 if kernel.write_policy == Built::In {
                     rules.push("appraise func=POLICY_CHECK appraise_type=imasig");
                 }
@@ -107,13 +116,20 @@ impl fmt::Display for Builtin {
     }
 }
 
+/// Nothing on a tmpfs is measured.
+const TMPFS: &str = "dont_measure fsmagic=0x1021994";
+/// No file that is opened on a tmpfs is measured.
+const TMPFS_FILES: &str = "dont_measure func=FILE_CHECK fsmagic=0x1021994";
+/// Nothing on a configfs is measured.
+const NO_CONFIGFS: &str = "dont_measure fsmagic=0x62656570";
+
 /// `dont_measure_rules`: proc, sysfs, debugfs, tmpfs, devpts, binfmt_misc, securityfs,
 /// selinuxfs, smackfs, cgroup, cgroup2, nsfs, efivarfs.
 const NOT_MEASURED: &[&str] = &[
     "dont_measure fsmagic=0x9fa0",
     "dont_measure fsmagic=0x62656572",
     "dont_measure fsmagic=0x64626720",
-    "dont_measure fsmagic=0x1021994",
+    TMPFS,
     "dont_measure fsmagic=0x1cd1",
     "dont_measure fsmagic=0x42494e4d",
     "dont_measure fsmagic=0x73636673",
@@ -202,7 +218,7 @@ mod tests {
 
     #[test]
     fn every_kernel_accepts_its_own_policies() {
-        for version in KernelVersion::LONG_TERM {
+        for version in KernelVersion::LONG_TERM.iter().chain(KernelVersion::READ) {
             let kernel = Kernel::new(*version);
             for builtin in Builtin::ALL {
                 let text = builtin.text(&kernel);
@@ -211,6 +227,21 @@ mod tests {
                 let policy = Policy::parse(text.as_bytes(), &kernel);
                 assert!(missing || policy.unwrap().to_string() == text, "{builtin} {version}");
             }
+        }
+    }
+
+    #[test]
+    fn they_differ_by_version() {
+        let rules =
+            |builtin: Builtin, version: &str| builtin.text(&Kernel::new(version.parse().unwrap()));
+        for (builtin, rule, since) in [
+            (Builtin::Tcb, "dont_measure func=FILE_CHECK fsmagic=0x1021994\n", "6.14"),
+            (Builtin::SecureBoot, "func=MODULE_CHECK appraise_type=imasig|modsig\n", "6.19"),
+            (Builtin::Tcb, "dont_measure fsmagic=0x62656570\n", "7.3"),
+            (Builtin::AppraiseTcb, "dont_appraise fsmagic=0x62656570\n", "7.3"),
+        ] {
+            assert!(rules(builtin, since).contains(rule), "{builtin} {since}");
+            assert!(!rules(builtin, "6.12").contains(rule), "{builtin} 6.12");
         }
     }
 
@@ -227,7 +258,9 @@ mod tests {
 
     #[test]
     fn ours_are_accepted_and_without_findings() {
-        for version in [KernelVersion::V5_15, KernelVersion::V6_1, KernelVersion::V6_12] {
+        for version in
+            [KernelVersion::V5_15, KernelVersion::V6_1, KernelVersion::V6_12, KernelVersion::V7_3]
+        {
             for preset in Preset::ALL {
                 let found = check(preset.text().as_bytes(), &Kernel::new(version), Loading::File);
                 let told: vec::Vec<_> =

@@ -11,7 +11,7 @@ use super::file::{
 use super::walk::{Decider, Decision, Demands, Kind, Mode, Subaction};
 use crate::hash::{Digest, HashAlgorithm};
 use crate::policy::ast::{Access, Func};
-use crate::policy::kernel::Feature;
+use crate::policy::kernel::{Feature, Kernel};
 use crate::xattr::AttributeType;
 
 /// What comes of an event.
@@ -62,13 +62,16 @@ enum Status {
 
 impl Decider<'_> {
     /// What the kernel does about an event on a file, and what it remembers in `inode`.
-    pub fn process(
+    ///
+    /// # Errors
+    /// Those of `evidence`.
+    pub fn process<E: Evidence>(
         &self,
         event: &Event,
         file: &OpenFile<'_>,
         inode: &mut Inode,
-        evidence: &dyn Evidence,
-    ) -> Outcome {
+        evidence: &mut E,
+    ) -> Result<Outcome, E::Error> {
         let decision = self.decide(event);
         let mut step = Step {
             decider: self,
@@ -87,26 +90,29 @@ impl Decider<'_> {
             },
         };
         if file.regular {
-            step.run();
+            step.run()?;
         }
-        step.outcome
+        Ok(step.outcome)
     }
 }
 
 /// `ima_get_hash_algo`: which digest of the file an attribute is compared with.
-pub fn attribute_algorithm(value: Option<&[u8]>, default: HashAlgorithm) -> HashAlgorithm {
+pub fn attribute_algorithm(value: Option<&[u8]>, kernel: &Kernel) -> HashAlgorithm {
+    let default = kernel.default_hash;
     let Some(value) = value.filter(|value| value.len() >= 2) else {
         return default;
     };
     let kind = value.first().copied().and_then(AttributeType::from_id);
     let byte = |offset: usize| value.get(offset).copied().unwrap_or_default();
-    let signature = |version: u8| {
-        let known = byte(1) == version && value.len() > SIGNATURE_HEADER_SIZE;
+    let signature = |versions: &[u8]| {
+        let known = versions.contains(&byte(1)) && value.len() > SIGNATURE_HEADER_SIZE;
         known.then(|| HashAlgorithm::from_id(byte(2))).flatten()
     };
     let algorithm = match kind {
-        Some(AttributeType::VeritySignature) => signature(3),
-        Some(AttributeType::ImaSignature) => signature(2),
+        Some(AttributeType::VeritySignature) => signature(&[3]),
+        Some(AttributeType::ImaSignature) => {
+            signature(if kernel.version.has(Feature::FileSigv3) { &[2, 3] } else { &[2] })
+        }
         Some(AttributeType::ImaDigestNg) => HashAlgorithm::from_id(byte(1)),
         Some(AttributeType::ImaDigest) => match value.len() {
             21 if value.ends_with(&[0; 4]) => Some(HashAlgorithm::Md5),
@@ -119,18 +125,26 @@ pub fn attribute_algorithm(value: Option<&[u8]>, default: HashAlgorithm) -> Hash
     algorithm.unwrap_or(default)
 }
 
+/// What a signature of a version is of.
+fn signed(version: u8, digest: &Digest) -> Signed<'_> {
+    match version {
+        3 => Signed::FileId(digest),
+        _ => Signed::Digest(digest),
+    }
+}
+
 /// The bytes of an attribute in front of a signature (`struct signature_v2_hdr`).
 const SIGNATURE_HEADER_SIZE: usize = 9;
 
 /// The fields of the template `ima`, which holds no signature.
 const OLDEST_TEMPLATE: &[u8] = b"d|n";
 
-struct Step<'a> {
+struct Step<'a, E> {
     decider: &'a Decider<'a>,
     event: &'a Event,
     file: &'a OpenFile<'a>,
     inode: &'a mut Inode,
-    evidence: &'a dyn Evidence,
+    evidence: &'a mut E,
     outcome: Outcome,
 }
 
@@ -151,15 +165,15 @@ enum Collected {
     Failed,
 }
 
-impl Step<'_> {
-    fn run(&mut self) {
+impl<'a, E: Evidence> Step<'a, E> {
+    fn run(&mut self) -> Result<(), E::Error> {
         self.note_violations();
         let decision = &self.outcome.decision;
         if decision.is_idle() && decision.demands == Demands::default() {
-            return;
+            return Ok(());
         }
         self.inode.demands = self.inode.demands.and(decision.demands);
-        let mut content = self.look();
+        let mut content = self.look()?;
         if self.event.access.contains(Access::Write) && self.inode.signed && !self.inode.new_file {
             content = false;
             if self.must_appraise() {
@@ -171,6 +185,7 @@ impl Step<'_> {
             (true, Mode::Enforce) => Verdict::Refused,
             (true, Mode::Log | Mode::Fix | Mode::Off) => Verdict::Tolerated,
         };
+        Ok(())
     }
 
     fn must_appraise(&self) -> bool {
@@ -202,7 +217,7 @@ impl Step<'_> {
     }
 
     /// The part of `process_measurement` under the lock. Whether the kernel is content.
-    fn look(&mut self) -> bool {
+    fn look(&mut self) -> Result<bool, E::Error> {
         let mut todo = self.todo();
         if todo.hash && !self.inode.signed {
             self.inode.hashed = true;
@@ -213,19 +228,19 @@ impl Step<'_> {
         }
         if !todo.measure && todo.appraise.is_none() && !todo.audit && !todo.hash {
             // whatever is left to be done for an appraisal was done, and well
-            return !self.must_appraise() || self.is_unmapped();
+            return Ok(!self.must_appraise() || self.is_unmapped());
         }
-        let (algorithm, modsig) = self.read_signatures(&mut todo);
-        let collected = self.collect(algorithm);
+        let (algorithm, modsig) = self.read_signatures(&mut todo)?;
+        let collected = self.collect(algorithm)?;
         if let Collected::Failed = collected {
-            return false;
+            return Ok(false);
         }
         if todo.measure {
             self.measure(&collected);
         }
         let mut content = match (&collected, todo.appraise) {
             (Collected::Digest(digest), Some(subaction)) => {
-                self.appraise(subaction, digest, modsig.as_ref()) && self.is_unmapped()
+                self.appraise(subaction, digest, modsig.as_ref())? && self.is_unmapped()
             }
             (Collected::Digest(_), None) => true,
             (Collected::Unread | Collected::Failed, _) => false,
@@ -242,7 +257,7 @@ impl Step<'_> {
             self.outcome.causes.push(Cause::DeniedHashAlgorithm);
             content = false;
         }
-        content
+        Ok(content)
     }
 
     fn todo(&self) -> Todo {
@@ -275,16 +290,19 @@ impl Step<'_> {
 
     /// Reads the attribute, for the algorithm of its digest, and the appended signature, as
     /// far as anyone wants them.
-    fn read_signatures(&self, todo: &mut Todo) -> (HashAlgorithm, Option<Modsig>) {
+    fn read_signatures(
+        &mut self,
+        todo: &mut Todo,
+    ) -> Result<(HashAlgorithm, Option<Modsig>), E::Error> {
         let fields = self.template_fields();
-        let default = self.decider.kernel().default_hash;
+        let kernel = self.decider.kernel();
         if todo.appraise.is_none() && fields == OLDEST_TEMPLATE {
-            return (default, None);
+            return Ok((kernel.default_hash, None));
         }
         // the hooks that are called with the file's content at hand
         let buffered = Subaction::of(self.event.func) == Subaction::Read;
         let modsig = match self.inode.demands.modsig_allowed && buffered {
-            true => self.evidence.modsig(),
+            true => self.evidence.modsig()?,
             false => None,
         };
         let wants_modsig = fields
@@ -293,10 +311,10 @@ impl Step<'_> {
         if modsig.is_some() && wants_modsig && !self.inode.measured_pcrs.is_empty() {
             todo.measure = true;
         }
-        (attribute_algorithm(self.file.attribute.value(), default), modsig)
+        Ok((attribute_algorithm(self.file.attribute.value(), kernel), modsig))
     }
 
-    fn template_fields(&self) -> &[u8] {
+    fn template_fields(&self) -> &'a [u8] {
         let kernel = self.decider.kernel();
         let rule = self.outcome.decision.template.and_then(|rule| self.decider.rules().get(rule));
         let name = rule.and_then(|rule| rule.template.as_ref()).unwrap_or(&kernel.default_template);
@@ -304,20 +322,20 @@ impl Step<'_> {
     }
 
     /// `ima_collect_measurement`: what was collected first stays, whatever is asked for now.
-    fn collect(&mut self, algorithm: HashAlgorithm) -> Collected {
+    fn collect(&mut self, algorithm: HashAlgorithm) -> Result<Collected, E::Error> {
         if let Some(digest) = self.inode.collected {
-            return Collected::Digest(digest);
+            return Ok(Collected::Digest(digest));
         }
         let buffered = Subaction::of(self.event.func) == Subaction::Read;
         let (digest, cause) = if self.inode.demands.verity {
-            (self.evidence.verity_digest(), Cause::NoVerityDigest)
+            (self.evidence.verity_digest()?, Cause::NoVerityDigest)
         } else if self.file.direct && !buffered {
             self.outcome.causes.push(Cause::FailedDirectio);
-            return Collected::Unread;
+            return Ok(Collected::Unread);
         } else {
-            (self.evidence.digest(algorithm), Cause::Failed)
+            (self.evidence.digest(algorithm)?, Cause::Failed)
         };
-        match digest {
+        Ok(match digest {
             Some(digest) => {
                 self.inode.collected = Some(digest);
                 Collected::Digest(digest)
@@ -327,7 +345,7 @@ impl Step<'_> {
                 self.outcome.causes.push(cause);
                 Collected::Failed
             }
-        }
+        })
     }
 
     /// `ima_store_measurement`. The oldest template has room for SHA-1 and MD5 alone, and
@@ -350,22 +368,27 @@ impl Step<'_> {
     }
 
     /// `ima_check_blacklist`, then `ima_appraise_measurement`.
-    fn appraise(&mut self, subaction: Subaction, digest: &Digest, modsig: Option<&Modsig>) -> bool {
-        if self.is_blacklisted(digest, modsig) {
+    fn appraise(
+        &mut self,
+        subaction: Subaction,
+        digest: &Digest,
+        modsig: Option<&Modsig>,
+    ) -> Result<bool, E::Error> {
+        if self.is_blacklisted(digest, modsig)? {
             self.outcome.causes.push(Cause::Blacklisted);
-            return false;
+            return Ok(false);
         }
         if modsig.is_none() && self.file.attribute == AttributeRead::NoAttributes {
             self.outcome.causes.push(Cause::NoAttributes);
-            return false;
+            return Ok(false);
         }
-        let status = self.status(digest, modsig);
+        let status = self.status(digest, modsig)?;
         let distrusted = match self.file.trust {
             FileSystemTrust::Verifiable => false,
             FileSystemTrust::Unverifiable => self.inode.demands.fail_unverifiable,
             FileSystemTrust::UntrustedMounter => true,
         };
-        match status {
+        Ok(match status {
             _ if distrusted => {
                 self.outcome.causes.push(Cause::UnverifiableSignature);
                 false
@@ -379,17 +402,22 @@ impl Step<'_> {
                 let empty = self.file.size == 0 && self.inode.new_file && self.inode.signed;
                 self.fix(modsig) || empty
             }
-        }
+        })
     }
 
-    fn is_blacklisted(&self, digest: &Digest, modsig: Option<&Modsig>) -> bool {
+    fn is_blacklisted(
+        &mut self,
+        digest: &Digest,
+        modsig: Option<&Modsig>,
+    ) -> Result<bool, E::Error> {
         let demands = self.inode.demands;
         let any = self.decider.kernel().version.has(Feature::BlacklistByDefault);
-        demands.check_blacklist
-            && match modsig {
-                Some(modsig) => self.evidence.is_blacklisted(modsig.digest.as_bytes()),
-                None => any && demands.signature && self.evidence.is_blacklisted(digest.as_bytes()),
-            }
+        let looked_up = match modsig {
+            Some(modsig) => &modsig.digest,
+            None if any && demands.signature => digest,
+            None => return Ok(false),
+        };
+        Ok(demands.check_blacklist && self.evidence.is_blacklisted(looked_up.as_bytes())?)
     }
 
     /// Puts a digest in place of the attribute, in that mode; signatures are left alone.
@@ -403,36 +431,38 @@ impl Step<'_> {
         self.outcome.fixed
     }
 
-    fn status(&mut self, digest: &Digest, modsig: Option<&Modsig>) -> Status {
+    fn status(&mut self, digest: &Digest, modsig: Option<&Modsig>) -> Result<Status, E::Error> {
         let demands = self.inode.demands;
         let attribute = self.file.attribute.value();
         if attribute.is_none() && modsig.is_none() {
-            return self.status_without_attribute();
+            return Ok(self.status_without_attribute());
         }
         let immutable = match self.file.evm {
             EvmStatus::PassImmutable => true,
             EvmStatus::Pass | EvmStatus::Unknown => false,
             EvmStatus::NoXattrs if modsig.is_some() => false,
-            EvmStatus::NoXattrs | EvmStatus::NoLabel => return Status::Fail(Cause::MissingHmac),
+            EvmStatus::NoXattrs | EvmStatus::NoLabel => {
+                return Ok(Status::Fail(Cause::MissingHmac))
+            }
             EvmStatus::FailImmutable => {
                 self.inode.signed = true;
-                return Status::Fail(Cause::InvalidFailImmutable);
+                return Ok(Status::Fail(Cause::InvalidFailImmutable));
             }
-            EvmStatus::Fail => return Status::Fail(Cause::InvalidHmac),
+            EvmStatus::Fail => return Ok(Status::Fail(Cause::InvalidHmac)),
         };
         let (status, unknown_key) = match attribute {
             None => (Status::Fail(Cause::Unknown), false),
-            Some(value) => self.verify(value, digest, demands, immutable),
+            Some(value) => self.verify(value, digest, demands, immutable)?,
         };
         let digest_ng =
             attribute.and_then(|value| value.first()) == Some(&(AttributeType::ImaDigestNg as u8));
-        match modsig {
+        Ok(match modsig {
             Some(modsig) if attribute.is_none() || digest_ng || unknown_key => match modsig.check {
                 SignatureCheck::Good => Status::Pass,
                 _ => Status::Fail(Cause::InvalidSignature),
             },
             _ => status,
-        }
+        })
     }
 
     fn status_without_attribute(&mut self) -> Status {
@@ -458,18 +488,18 @@ impl Step<'_> {
         digest: &Digest,
         demands: Demands,
         immutable: bool,
-    ) -> (Status, bool) {
+    ) -> Result<(Status, bool), E::Error> {
         let kind = value.first().copied().and_then(AttributeType::from_id);
         let version = value.get(1).copied().unwrap_or_default();
         let fail = |cause| (Status::Fail(cause), false);
-        match kind {
+        Ok(match kind {
             Some(AttributeType::ImaDigest | AttributeType::ImaDigestNg) => {
                 if demands.signature && !immutable {
-                    return fail(if demands.verity {
+                    return Ok(fail(if demands.verity {
                         Cause::VeritySignatureRequired
                     } else {
                         Cause::ImaSignatureRequired
-                    });
+                    }));
                 }
                 self.inode.signed = immutable;
                 let start = if kind == Some(AttributeType::ImaDigest) { 1 } else { 2 };
@@ -483,13 +513,16 @@ impl Step<'_> {
             Some(AttributeType::ImaSignature) => {
                 self.inode.signed = true;
                 if demands.signature && demands.verity {
-                    return fail(Cause::VeritySignatureRequired);
+                    return Ok(fail(Cause::VeritySignatureRequired));
                 }
+                let newest =
+                    if self.decider.kernel().version.has(Feature::FileSigv3) { 3 } else { 2 };
                 match version {
-                    3.. => fail(Cause::InvalidSignatureVersion),
+                    _ if version > newest => fail(Cause::InvalidSignatureVersion),
+                    _ if demands.sigv3 && version != 3 => fail(Cause::ImaSigv3Required),
                     // a byte alone has no version, and is too short for any
                     0 if value.len() > 1 => fail(Cause::Unknown),
-                    _ => match self.evidence.verify(value, Signed::Digest(digest)) {
+                    _ => match self.evidence.verify(value, signed(version, digest))? {
                         SignatureCheck::Good => (Status::Pass, false),
                         SignatureCheck::Bad => fail(Cause::InvalidSignature),
                         SignatureCheck::UnknownKey => (Status::Fail(Cause::InvalidSignature), true),
@@ -500,12 +533,12 @@ impl Step<'_> {
             Some(AttributeType::VeritySignature) => {
                 self.inode.signed = true;
                 if demands.signature && !demands.verity {
-                    return fail(Cause::ImaSignatureRequired);
+                    return Ok(fail(Cause::ImaSignatureRequired));
                 }
                 if version != 3 {
-                    return fail(Cause::InvalidSignatureVersion);
+                    return Ok(fail(Cause::InvalidSignatureVersion));
                 }
-                match self.evidence.verify(value, Signed::FileId(digest)) {
+                match self.evidence.verify(value, Signed::FileId(digest))? {
                     SignatureCheck::Good => (Status::Pass, false),
                     SignatureCheck::UnknownKey => {
                         (Status::Fail(Cause::InvalidVeritySignature), true)
@@ -516,6 +549,6 @@ impl Step<'_> {
             Some(AttributeType::EvmHmac | AttributeType::EvmPortableSignature) | None => {
                 fail(Cause::UnknownImaData)
             }
-        }
+        })
     }
 }

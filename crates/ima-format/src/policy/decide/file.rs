@@ -145,30 +145,37 @@ pub struct Modsig {
     pub digest: Digest,
 }
 
-/// What only who has the file's bytes and the keys can tell. Nothing is asked that the
-/// decision does not need.
+/// What depends on the file's bytes and on the keys. Nothing is asked for that the decision does
+/// not need. An error ends the decision: the kernel would have known, and the caller does not.
 pub trait Evidence {
-    /// The digest of the file's content; `None` if it cannot be computed.
-    fn digest(&self, algorithm: HashAlgorithm) -> Option<Digest>;
+    /// Why evidence is not to be had.
+    type Error;
+
+    /// The digest of the file's content; `None` if this kernel cannot compute it.
+    fn digest(&mut self, algorithm: HashAlgorithm) -> Result<Option<Digest>, Self::Error>;
 
     /// The fs-verity digest; `None` if the file has none.
-    fn verity_digest(&self) -> Option<Digest> {
-        None
+    fn verity_digest(&mut self) -> Result<Option<Digest>, Self::Error> {
+        Ok(None)
     }
 
     /// Checks the signature in an attribute's value with the keys in `.ima`. The value is not
     /// checked before: its length field, algorithm or version may be anything.
-    fn verify(&self, attribute: &[u8], signed: Signed<'_>) -> SignatureCheck;
+    fn verify(
+        &mut self,
+        attribute: &[u8],
+        signed: Signed<'_>,
+    ) -> Result<SignatureCheck, Self::Error>;
 
     /// The signature appended to the file, if it has one.
-    fn modsig(&self) -> Option<Modsig> {
-        None
+    fn modsig(&mut self) -> Result<Option<Modsig>, Self::Error> {
+        Ok(None)
     }
 
     /// Whether the blacklist has this digest (`is_binary_blacklisted`).
-    fn is_blacklisted(&self, digest: &[u8]) -> bool {
+    fn is_blacklisted(&mut self, digest: &[u8]) -> Result<bool, Self::Error> {
         let _ = digest;
-        false
+        Ok(false)
     }
 }
 
@@ -178,7 +185,9 @@ pub trait Evidence {
 pub enum Cause {
     /// No signature, and the policy wants one.
     ImaSignatureRequired,
-    /// No version 3 signature, and the policy wants one.
+    /// A signature of an older version, and the policy wants version 3.
+    ImaSigv3Required,
+    /// No version 3 signature of the fs-verity digest, and the policy wants one.
     VeritySignatureRequired,
     /// No attribute.
     MissingHash,
@@ -225,6 +234,7 @@ impl Cause {
     pub const fn name(self) -> &'static str {
         match self {
             Self::ImaSignatureRequired => "IMA-signature-required",
+            Self::ImaSigv3Required => "IMA-sigv3-required",
             Self::VeritySignatureRequired => "verity-signature-required",
             Self::MissingHash => "missing-hash",
             Self::InvalidHash => "invalid-hash",
@@ -306,8 +316,15 @@ impl Inode {
     /// What the kernel complains of when the last writer closes the file, on a file system that
     /// does not count changes: a `hash` rule has it write the digest anew, another rule asked
     /// for the fs-verity digest, and there is none (`ima_update_xattr`).
-    pub fn complaint_at_close(&self, evidence: &dyn Evidence) -> Option<Cause> {
+    ///
+    /// # Errors
+    /// Those of `evidence`.
+    pub fn complaint_at_close<E: Evidence>(
+        &self,
+        evidence: &mut E,
+    ) -> Result<Option<Cause>, E::Error> {
         let collects = self.hashed && !self.signed && self.demands.verity;
-        (collects && evidence.verity_digest().is_none()).then_some(Cause::NoVerityDigest)
+        let complains = collects && evidence.verity_digest()?.is_none();
+        Ok(complains.then_some(Cause::NoVerityDigest))
     }
 }

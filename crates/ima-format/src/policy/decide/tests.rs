@@ -1,5 +1,7 @@
 use std::vec::Vec;
 
+use core::convert::Infallible;
+
 use super::*;
 use crate::hash::{Digest, HashAlgorithm};
 use crate::policy::ast::{Access, AlgorithmSet, Func, LsmConditions, Name, Policy, Uuid};
@@ -197,6 +199,7 @@ fn set_user_id_counts_for_mappings_not_for_creds_check() {
 }
 
 /// A file of five bytes whose SHA-256 is all 1 and whose fs-verity digest all 2.
+#[derive(Clone)]
 struct Facts {
     signature: SignatureCheck,
     modsig: Option<SignatureCheck>,
@@ -206,26 +209,28 @@ struct Facts {
 const PLAIN: Facts = Facts { signature: SignatureCheck::Good, modsig: None, blacklisted: false };
 
 impl Evidence for Facts {
-    fn digest(&self, algorithm: HashAlgorithm) -> Option<Digest> {
-        Digest::new(algorithm, &std::vec![1; algorithm.digest_size()])
-            .filter(|digest| digest.algorithm() != HashAlgorithm::Md4)
+    type Error = Infallible;
+
+    fn digest(&mut self, algorithm: HashAlgorithm) -> Result<Option<Digest>, Infallible> {
+        Ok(Digest::new(algorithm, &std::vec![1; algorithm.digest_size()])
+            .filter(|digest| digest.algorithm() != HashAlgorithm::Md4))
     }
 
-    fn verity_digest(&self) -> Option<Digest> {
-        Digest::new(HashAlgorithm::Sha256, &[2; 32])
+    fn verity_digest(&mut self) -> Result<Option<Digest>, Infallible> {
+        Ok(Digest::new(HashAlgorithm::Sha256, &[2; 32]))
     }
 
-    fn verify(&self, _: &[u8], _: Signed<'_>) -> SignatureCheck {
-        self.signature
+    fn verify(&mut self, _: &[u8], _: Signed<'_>) -> Result<SignatureCheck, Infallible> {
+        Ok(self.signature)
     }
 
-    fn modsig(&self) -> Option<Modsig> {
-        let digest = Digest::new(HashAlgorithm::Sha256, &[3; 32])?;
-        Some(Modsig { check: self.modsig?, digest })
+    fn modsig(&mut self) -> Result<Option<Modsig>, Infallible> {
+        let digest = Digest::new(HashAlgorithm::Sha256, &[3; 32]).unwrap();
+        Ok(self.modsig.map(|check| Modsig { check, digest }))
     }
 
-    fn is_blacklisted(&self, _: &[u8]) -> bool {
-        self.blacklisted
+    fn is_blacklisted(&mut self, _: &[u8]) -> Result<bool, Infallible> {
+        Ok(self.blacklisted)
     }
 }
 
@@ -238,7 +243,7 @@ fn verdict(text: &str, event: &Event, file: &OpenFile<'_>, facts: &Facts) -> (Ve
     let policy = policy(text);
     let kernel = Kernel::default();
     let decider = Decider::new(&policy, &kernel, Mode::Enforce);
-    let outcome = decider.process(event, file, &mut Inode::default(), facts);
+    let outcome = decider.process(event, file, &mut Inode::default(), &mut facts.clone()).unwrap();
     (outcome.verdict, outcome.causes)
 }
 
@@ -328,6 +333,41 @@ fn verity_wants_version_3() {
 }
 
 #[test]
+fn files_are_signed_in_version_3_from_linux_7_1_on() {
+    let check = |version: &str, text: &str, value: &[u8]| {
+        let kernel = Kernel::new(version.parse().unwrap());
+        let policy = Policy::parse(text.as_bytes(), &kernel).unwrap();
+        let decider = Decider::new(&policy, &kernel, Mode::Enforce);
+        let file = with_attribute(value);
+        let mut inode = Inode::default();
+        decider.process(&bprm(), &file, &mut inode, &mut PLAIN.clone()).unwrap().causes
+    };
+    const VERSION_3: &[u8] = &[3, 3, 4, 0, 0, 0, 0, 0, 1, 9];
+    const VERSION_4: &[u8] = &[3, 4, 4, 0, 0, 0, 0, 0, 1, 9];
+    let imasig = "appraise func=BPRM_CHECK appraise_type=imasig\n";
+    assert_eq!(check("7.0", imasig, VERSION_3), [Cause::InvalidSignatureVersion]);
+    assert_eq!(check("7.1", imasig, VERSION_3), []);
+    assert_eq!(check("7.1", imasig, VERSION_4), [Cause::InvalidSignatureVersion]);
+    let sigv3 = "appraise func=BPRM_CHECK appraise_type=sigv3\n";
+    assert_eq!(check("7.1", sigv3, VERSION_3), []);
+    assert_eq!(check("7.1", sigv3, SIGNED), [Cause::ImaSigv3Required]);
+    assert_eq!(check("7.1", sigv3, &HASHED), [Cause::ImaSignatureRequired]);
+}
+
+#[test]
+fn a_policy_that_is_written_is_measured_by_its_hook() {
+    let written = Event { file: None, ..on(Func::PolicyCheck, AccessSet::NONE) };
+    let kernel = Kernel::new(KernelVersion::V7_3);
+    let measured = |text: &str| {
+        let policy = Policy::parse(text.as_bytes(), &kernel).unwrap();
+        Decider::new(&policy, &kernel, Mode::Enforce).decide(&written).measure.does()
+    };
+    assert!(measured("measure func=POLICY_CHECK fsmagic=0xef53 mask=MAY_READ\n"));
+    assert!(!measured("measure func=POLICY_CHECK uid=1\n"));
+    assert!(!measured("measure\n"), "a rule without func names no data");
+}
+
+#[test]
 fn an_appended_signature_stands_in() {
     let text = "appraise func=MODULE_CHECK appraise_type=imasig|modsig\n";
     let event = on(Func::ModuleCheck, AccessSet::READ);
@@ -385,7 +425,8 @@ fn the_oldest_template_cannot_tell_of_a_direct_read() {
     ] {
         let policy = policy(&std::format!("measure template={template} permit_directio\n"));
         let decider = Decider::new(&policy, &kernel, Mode::Enforce);
-        let outcome = decider.process(&reading(), &file, &mut Inode::default(), &PLAIN);
+        let outcome =
+            decider.process(&reading(), &file, &mut Inode::default(), &mut PLAIN.clone()).unwrap();
         assert_eq!((&*outcome.causes, outcome.measured), (causes, measured), "{template}");
         assert_eq!(outcome.verdict, Verdict::Allowed);
     }
@@ -404,14 +445,14 @@ fn writers_elsewhere_are_told() {
     let decider = Decider::new(&policy, &kernel, Mode::Enforce);
     let written = OpenFile { written_elsewhere: true, ..with_attribute(&HASHED) };
     let mut inode = Inode::default();
-    let first = decider.process(&reading(), &written, &mut inode, &PLAIN);
+    let first = decider.process(&reading(), &written, &mut inode, &mut PLAIN.clone()).unwrap();
     assert_eq!(first.violations, [Violation::OpenWriters]);
     assert_eq!(first.measured, Some(10));
-    let again = decider.process(&reading(), &written, &mut inode, &PLAIN);
+    let again = decider.process(&reading(), &written, &mut inode, &mut PLAIN.clone()).unwrap();
     assert_eq!((again.violations, again.measured), ([].to_vec(), None));
     let writing = OpenFile { writable: true, read_elsewhere: true, ..with_attribute(&HASHED) };
     let event = on(Func::FileCheck, AccessSet::WRITE);
-    let third = decider.process(&event, &writing, &mut inode, &PLAIN);
+    let third = decider.process(&event, &writing, &mut inode, &mut PLAIN.clone()).unwrap();
     assert_eq!(third.violations, [Violation::TimeOfMeasureTimeOfUse]);
 }
 
@@ -422,7 +463,7 @@ fn untrusted_file_systems_fail_whatever_the_signature() {
         let policy = policy(text);
         let file = OpenFile { trust, ..with_attribute(SIGNED) };
         let decider = Decider::new(&policy, kernel, Mode::Enforce);
-        decider.process(&bprm(), &file, &mut Inode::default(), &PLAIN).verdict
+        decider.process(&bprm(), &file, &mut Inode::default(), &mut PLAIN.clone()).unwrap().verdict
     };
     let lax = Kernel::default();
     let strict = Kernel { fail_securely: true, ..Kernel::default() };
@@ -445,7 +486,8 @@ fn modes_tolerate_and_fix() {
     let kernel = Kernel::default();
     let run = |mode, file: &OpenFile<'_>| {
         let decider = Decider::new(&policy, &kernel, mode);
-        let outcome = decider.process(&bprm(), file, &mut Inode::default(), &PLAIN);
+        let outcome =
+            decider.process(&bprm(), file, &mut Inode::default(), &mut PLAIN.clone()).unwrap();
         (outcome.verdict, outcome.fixed, outcome.causes.len())
     };
     let bare = OpenFile::at_rest(5, AttributeRead::Missing);
@@ -464,11 +506,13 @@ fn an_earlier_event_binds_a_later_one() {
     let kernel = Kernel::default();
     let decider = Decider::new(&policy, &kernel, Mode::Enforce);
     let file = with_attribute(SIGNED);
-    let fresh = decider.process(&bprm(), &file, &mut Inode::default(), &PLAIN);
+    let fresh = decider.process(&bprm(), &file, &mut Inode::default(), &mut PLAIN.clone()).unwrap();
     assert_eq!(fresh.verdict, Verdict::Allowed);
     let mut inode = Inode::default();
-    decider.process(&on(Func::FileCheck, AccessSet::EXEC), &file, &mut inode, &PLAIN);
-    let bound = decider.process(&bprm(), &file, &mut inode, &PLAIN);
+    decider
+        .process(&on(Func::FileCheck, AccessSet::EXEC), &file, &mut inode, &mut PLAIN.clone())
+        .unwrap();
+    let bound = decider.process(&bprm(), &file, &mut inode, &mut PLAIN.clone()).unwrap();
     assert_eq!(bound.causes, [Cause::VeritySignatureRequired]);
 }
 
@@ -479,10 +523,11 @@ fn each_hook_is_appraised_once() {
     let decider = Decider::new(&policy, &kernel, Mode::Enforce);
     let mut inode = Inode::default();
     let file = with_attribute(&HASHED);
-    let first = decider.process(&bprm(), &file, &mut inode, &PLAIN);
+    let first = decider.process(&bprm(), &file, &mut inode, &mut PLAIN.clone()).unwrap();
     assert_eq!((first.measured, first.audited), (Some(11), true));
     // were it looked at again, it would be found wanting
-    let again = decider.process(&bprm(), &with_attribute(&[4, 4]), &mut inode, &PLAIN);
+    let again =
+        decider.process(&bprm(), &with_attribute(&[4, 4]), &mut inode, &mut PLAIN.clone()).unwrap();
     assert_eq!((again.verdict, again.measured, again.audited), (Verdict::Allowed, None, false));
 }
 

@@ -111,6 +111,8 @@ pub struct Demands {
     pub signature: bool,
     /// `IMA_MODSIG_ALLOWED`
     pub modsig_allowed: bool,
+    /// `IMA_SIGV3_REQUIRED`
+    pub sigv3: bool,
     /// `IMA_CHECK_BLACKLIST`
     pub check_blacklist: bool,
     /// `IMA_VERITY_REQUIRED`
@@ -127,7 +129,9 @@ impl Demands {
         let by_default = kernel.version.has(Feature::BlacklistByDefault);
         Self {
             signature: rule.appraise_type.is_some(),
-            modsig_allowed: rule.appraise_type == Some(AppraiseType::ImasigOrModsig),
+            modsig_allowed: rule.appraise_type.is_some_and(AppraiseType::allows_modsig),
+            sigv3: kernel.version.has(Feature::FileSigv3)
+                && rule.appraise_type >= Some(AppraiseType::Sigv3),
             check_blacklist: if by_default {
                 rule.appraise_type.is_some()
             } else {
@@ -145,6 +149,7 @@ impl Demands {
         Self {
             signature: self.signature | other.signature,
             modsig_allowed: self.modsig_allowed | other.modsig_allowed,
+            sigv3: self.sigv3 | other.sigv3,
             check_blacklist: self.check_blacklist | other.check_blacklist,
             verity: self.verity | other.verity,
             permit_directio: self.permit_directio | other.permit_directio,
@@ -430,7 +435,8 @@ pub fn matches(rule: &Rule, event: &Event) -> Match {
     if !setattr && rule.func.is_some_and(|func| func != event.func) {
         return Match::No;
     }
-    if matches!(event.func, Func::KeyCheck | Func::CriticalData) {
+    let without_file = event.func == Func::PolicyCheck && event.file.is_none();
+    if without_file || matches!(event.func, Func::KeyCheck | Func::CriticalData) {
         return if matches_data(rule, event) { Match::Yes } else { Match::No };
     }
     let mask = rule.mask.map_or(true, |mask| match mask.scope {
@@ -455,7 +461,9 @@ fn matches_data(rule: &Rule, event: &Event) -> bool {
     });
     let list = match event.func {
         Func::KeyCheck => &rule.keyrings,
-        _ => &rule.label,
+        Func::CriticalData => &rule.label,
+        // a policy that is written: every rule of that hook
+        _ => &None,
     };
     let listed = list
         .as_ref()

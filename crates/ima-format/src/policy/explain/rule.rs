@@ -51,7 +51,13 @@ fn requirement(rule: &Rule, kernel: &Kernel) -> String {
         Some(AppraiseType::ImasigOrModsig) => {
             "a good signature, in security.ima or appended to the file"
         }
-        Some(AppraiseType::Sigv3) => "a good signature of its fs-verity digest in security.ima",
+        Some(AppraiseType::Sigv3) if rule.digest_type.is_some() => {
+            "a good signature of its fs-verity digest in security.ima"
+        }
+        Some(AppraiseType::Sigv3) => "a good signature of version 3 in security.ima",
+        Some(AppraiseType::Sigv3OrModsig) => {
+            "a good signature, of version 3 in security.ima or appended to the file"
+        }
     });
     if let Some(algorithms) = rule.appraise_algos {
         text += &format!(", made with {}", algorithms.to_string().replace(',', " or "));

@@ -128,9 +128,6 @@ lints! {
     TEMPLATE_LACKS_FIELD = "template-lacks-field", Note,
         "a measurement without the field that its rule is about",
         "who checks the list cannot tell what was measured";
-    NOT_KNOWN = "not-known", Warning,
-        "what no source that was read tells of",
-        "the kernel may refuse it, and with it the whole policy, or decide otherwise";
     UNKNOWN_LINT = "unknown-lint", Warning,
         "a comment that switches off what is no lint",
         "what was meant is still switched on";

@@ -205,15 +205,6 @@ impl Single<'_> {
                 ));
             }
         }
-        let plain = self.rule.appraise_type == Some(AppraiseType::Sigv3)
-            && self.rule.digest_type != Some(DigestType::Verity);
-        if plain {
-            let message = "sigv3 for regular files: the newest source that was read is Linux 6.12";
-            findings.push(
-                self.at(&catalog::NOT_KNOWN, Key::AppraiseType, message)
-                    .hint("try it on that kernel before it counts"),
-            );
-        }
         if self.subject.kernel.lsm_rules == LsmRules::Unknown {
             if let Some(key) = Key::LSM.iter().find(|key| self.rule.has(**key)) {
                 let message = format!("{} needs a security module that knows it", key.name());
@@ -238,7 +229,7 @@ impl Single<'_> {
                     .hint("add template=ima-ngv2 or template=ima-sigv2"),
             );
         }
-        let modsig = self.rule.appraise_type == Some(AppraiseType::ImasigOrModsig);
+        let modsig = self.rule.appraise_type.is_some_and(AppraiseType::allows_modsig);
         if modsig && has(b"modsig") && !has(b"d-modsig") {
             let message = "the template has modsig without d-modsig";
             findings.push(self.at(&catalog::TEMPLATE_LACKS_FIELD, Key::AppraiseType, message));

@@ -271,16 +271,6 @@ fn single_rules_are_looked_at() {
 }
 
 #[test]
-fn what_no_source_tells_of_is_said_to_be_unknown() {
-    let text = "appraise func=BPRM_CHECK appraise_type=sigv3\n";
-    assert_eq!(found(text), [(1, "sigv3-needs-verity")]);
-    let seven = Kernel::new("7.1".parse().unwrap());
-    assert!(found_on(text, &seven).contains(&(1, "not-known")));
-    let verity = "appraise func=BPRM_CHECK digest_type=verity appraise_type=sigv3\n";
-    assert!(!found_on(verity, &seven).contains(&(1, "not-known")));
-}
-
-#[test]
 fn comments_switch_lints_off() {
     let rule = "appraise func=BPRM_CHECK\n";
     let with = |comment: &str| comment.to_string() + "\n" + rule;

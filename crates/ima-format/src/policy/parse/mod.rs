@@ -54,8 +54,8 @@ pub fn read(text: &[u8], kernel: &Kernel, loading: Loading) -> Reading {
         Loading::Text | Loading::ReadBack => |byte| matches!(byte, b'\n' | 0),
     };
     for line in lexer::lines(file_text(text, loading), ends) {
-        let (place, content) = match read_line(&line, kernel, loading) {
-            Ok(Some(placed)) => placed,
+        let mut item = match read_line(&line, kernel, loading) {
+            Ok(Some(item)) => item,
             Ok(None) => {
                 set_apart = true;
                 continue;
@@ -65,8 +65,8 @@ pub fn read(text: &[u8], kernel: &Kernel, loading: Loading) -> Reading {
                 continue;
             }
         };
-        let set_apart = core::mem::take(&mut set_apart) && !reading.policy.items.is_empty();
-        reading.policy.items.push(Item { set_apart, place, content });
+        item.set_apart = core::mem::take(&mut set_apart) && !reading.policy.items.is_empty();
+        reading.policy.items.push(item);
     }
     refuse_file(text, loading, &mut reading);
     reading
@@ -80,11 +80,7 @@ fn file_text(text: &[u8], loading: Loading) -> &[u8] {
     }
 }
 
-fn read_line(
-    line: &Line<'_>,
-    kernel: &Kernel,
-    loading: Loading,
-) -> Result<Option<(Place, ItemContent)>, Refusal> {
+fn read_line(line: &Line<'_>, kernel: &Kernel, loading: Loading) -> Result<Option<Item>, Refusal> {
     let refuse = |fault, span| Err(Refusal { fault, span, line: line.number });
     if let Some(index) = line.bytes.iter().position(|byte| *byte == 0) {
         let start = line.span.start + index;
@@ -97,21 +93,27 @@ fn read_line(
         Content::Blank => Ok(None),
         Content::Comment => Ok(Some(comment(line))),
         Content::Rule => match rule::read(line, kernel, loading) {
-            Ok((place, rule)) => Ok(Some((place, ItemContent::Rule(rule)))),
+            Ok(item) => Ok(Some(item)),
             Err((fault, span)) => refuse(fault, span),
         },
     }
 }
 
-fn comment(line: &Line<'_>) -> (Place, ItemContent) {
-    let start = line.bytes.iter().position(|byte| *byte == b'#').unwrap_or_default();
+/// The text of a line from an offset on, without spaces at its end.
+fn tail<'a>(line: &Line<'a>, start: usize) -> &'a [u8] {
     let text = line.bytes.get(start..).unwrap_or_default();
     let end = text.iter().rposition(|byte| !byte.is_ascii_whitespace()).map_or(0, |end| end + 1);
-    let text = text.get(..end).unwrap_or_default();
+    text.get(..end).unwrap_or_default()
+}
+
+fn comment(line: &Line<'_>) -> Item {
+    let start = line.bytes.iter().position(|byte| *byte == b'#').unwrap_or_default();
+    let text = tail(line, start);
     let start = line.span.start + start;
     let span = Span { start, end: start + text.len() };
     let place = Place { line: line.number, span, ..Place::default() };
-    (place, ItemContent::Comment(text.to_vec()))
+    let content = ItemContent::Comment(text.to_vec());
+    Item { set_apart: false, place, content, remark: Vec::new() }
 }
 
 /// What is wrong with the whole.

@@ -1,19 +1,21 @@
 //! One line to one [`Rule`]: `ima_parse_rule`.
 //!
 //! Words are taken from left to right and some orders matter: `template=` wants `measure` in
-//! front of it, `appraise_type=sigv3` wants `digest_type=verity`. Of keys that may stand
-//! again the last counts: `fsname`, `pcr`, `fsmagic` after `fsmagic=0`, `fsuuid` after one
-//! of zeros; the weaker `appraise_type=` after the stronger changes nothing.
+//! front of it, before Linux 7.1 `appraise_type=sigv3` wants `digest_type=verity`. Of keys that
+//! may be repeated the last counts: `fsname`, `pcr`, `fsmagic` after `fsmagic=0`, `fsuuid` after
+//! one of zeros; flags of `appraise_type=` add up. From Linux 6.14 on a word that begins with `#`
+//! ends the rule.
 
 use alloc::string::ToString;
+use alloc::vec::Vec;
 
 use super::validate::validate;
 use super::word::{token, Token};
-use super::Loading;
+use super::{tail, Loading};
 use crate::hash::HashAlgorithm;
 use crate::policy::ast::{
     Access, Action, AlgorithmSet, AppraiseType, Comparison, DigestType, Func, IdTest, Identity,
-    Key, Mask, MaskScope, Name, NameList, Place, Rule, SubjectTest, Uuid,
+    Item, ItemContent, Key, Mask, MaskScope, Name, NameList, Place, Rule, SubjectTest, Uuid,
 };
 use crate::policy::fault::{quoted, Fault};
 use crate::policy::kernel::{
@@ -28,7 +30,7 @@ pub(super) fn read(
     line: &Line<'_>,
     kernel: &Kernel,
     loading: Loading,
-) -> Result<(Place, Rule), (Fault, Span)> {
+) -> Result<Item, (Fault, Span)> {
     let mut reader = RuleReader {
         kernel,
         loading,
@@ -38,7 +40,12 @@ pub(super) fn read(
         place: Place { line: line.number, ..Place::default() },
     };
     let mut whole: Option<Span> = None;
+    let mut remark = Vec::new();
     for word in line.words() {
+        if word.bytes.starts_with(b"#") && kernel.version.has(Feature::TrailingComments) {
+            remark = tail(line, word.span.start - line.span.start).to_vec();
+            break;
+        }
         whole = Some(Span { start: whole.map_or(word.span.start, |span| span.start), ..word.span });
         reader.word(&word)?;
     }
@@ -46,17 +53,19 @@ pub(super) fn read(
     place.span = whole.unwrap_or(line.span);
     rule.action = action.ok_or((Fault::NoAction, place.span))?;
     // the order of the two is not looked at in what the kernel shows
-    match (rule.digest_type, rule.appraise_type) {
-        (None, Some(AppraiseType::Sigv3)) if !kernel.version.has(Feature::PlainSigv3) => {
-            return Err((Fault::Sigv3NeedsVerity, place.of(Key::AppraiseType)));
+    let fault = match (rule.digest_type, rule.appraise_type) {
+        _ if kernel.version.has(Feature::FileSigv3) => None,
+        (None, Some(AppraiseType::Sigv3)) => Some(Fault::Sigv3NeedsVerity),
+        (Some(_), Some(AppraiseType::Imasig | AppraiseType::ImasigOrModsig)) => {
+            Some(Fault::VerityNeedsSigv3)
         }
-        (Some(DigestType::Verity), Some(AppraiseType::Imasig | AppraiseType::ImasigOrModsig)) => {
-            return Err((Fault::VerityNeedsSigv3, place.of(Key::AppraiseType)));
-        }
-        _ => {}
+        _ => None,
+    };
+    if let Some(fault) = fault {
+        return Err((fault, place.of(Key::AppraiseType)));
     }
     match validate(&rule, kernel) {
-        Ok(()) => Ok((place, rule)),
+        Ok(()) => Ok(Item { set_apart: false, place, content: ItemContent::Rule(rule), remark }),
         Err((fault, Some(key))) => Err((fault, place.of(key))),
         Err((fault, None)) => Err((fault, place.action)),
     }
@@ -292,7 +301,9 @@ impl RuleReader<'_> {
     }
 
     fn digest_type(&mut self, value: &[u8]) -> Result<(), Fault> {
-        if self.rule.appraise_type.is_some() && self.loading != Loading::ReadBack {
+        let in_order =
+            self.loading != Loading::ReadBack && !self.kernel.version.has(Feature::FileSigv3);
+        if self.rule.appraise_type.is_some() && in_order {
             return Err(Fault::DigestTypeAfterAppraiseType);
         }
         match DigestType::from_name(value) {
@@ -319,11 +330,14 @@ impl RuleReader<'_> {
             )),
             Some(AppraiseType::Sigv3) => {
                 self.require(Some(Feature::Verity), "appraise_type=sigv3")?;
-                let plain = self.kernel.version.has(Feature::PlainSigv3);
+                let plain = self.kernel.version.has(Feature::FileSigv3);
                 if !verity && !plain && self.loading != Loading::ReadBack {
                     return Err(Fault::Sigv3NeedsVerity);
                 }
-                self.rule.appraise_type = said;
+                self.rule.appraise_type = match self.rule.appraise_type {
+                    Some(AppraiseType::ImasigOrModsig) => Some(AppraiseType::Sigv3OrModsig),
+                    other => other.max(said),
+                };
                 Ok(())
             }
             Some(AppraiseType::ImasigOrModsig) if self.kernel.modsig == Built::Out => {
@@ -333,8 +347,13 @@ impl RuleReader<'_> {
                 })
             }
             Some(_) if verity => Err(Fault::VerityNeedsSigv3),
-            // flags are added up: what was allowed once stays allowed
-            Some(AppraiseType::Imasig | AppraiseType::ImasigOrModsig) => {
+            Some(AppraiseType::ImasigOrModsig)
+                if self.rule.appraise_type >= Some(AppraiseType::Sigv3) =>
+            {
+                Err(Fault::Sigv3ExcludesModsig)
+            }
+            // flags add up: what was allowed once stays allowed
+            Some(_) => {
                 self.rule.appraise_type = self.rule.appraise_type.max(said);
                 Ok(())
             }

@@ -280,7 +280,10 @@ fn hints_say_what_to_write() {
         ("measure func=BPRM_CHECK,MMAP_CHECK", "one func a rule; write a rule for each"),
         ("measure uid=0\r", "the line ends in CR LF; the kernel wants LF alone"),
         ("measure func=BPRM_CHECK\r", "the line ends in CR LF; the kernel wants LF alone"),
-        ("measure func=BPRM_CHECK # why", "a comment stands on a line of its own"),
+        (
+            "measure func=BPRM_CHECK # why",
+            "put the comment on a line of its own; Linux 6.14 and later accept it here",
+        ),
         ("dont-measure", "did you mean dont_measure?"),
         ("measure fmagic=0x9fa0", "did you mean fsmagic=0x9fa0?"),
         ("measure template=ima_ng", "did you mean template=ima-ng?"),
@@ -291,7 +294,7 @@ fn hints_say_what_to_write() {
         ),
         (
             "appraise appraise_type=sigv3 digest_type=verity",
-            "write digest_type=verity in front of it; alone, Linux 7.0 and newer may take it",
+            "write digest_type=verity before it; Linux 7.1 and later accept it alone",
         ),
         ("measure fgroup=0 # x", "leave it out, or load this policy on Linux 5.16 and later"),
     ] {
@@ -317,6 +320,60 @@ fn the_layout_survives() {
     let text = b"\n\n# one  \n  # two\n\n\n measure\n\n\n";
     let reading = read(text, &Kernel::default(), Loading::File);
     assert_eq!(reading.policy.to_bytes(), b"# one\n# two\n\nmeasure\n");
+}
+
+#[test]
+fn comments_after_rules_are_kept_from_linux_6_14_on() {
+    let text = b"measure func=BPRM_CHECK # programs  \nmeasure #\nmeasure uid=0#1\n";
+    let new = read(text, &Kernel::new("6.14".parse().unwrap()), Loading::File);
+    assert_eq!(new.refusals.len(), 1, "a word that only contains # is not a comment");
+    let expected = "measure func=BPRM_CHECK # programs\nmeasure #\n";
+    assert_eq!(new.policy.to_string(), expected);
+    let old = read(text, &Kernel::new(KernelVersion::V6_12), Loading::File);
+    assert_eq!(old.refusals.len(), 3);
+}
+
+#[test]
+fn sigv3_stands_alone_and_in_any_order_from_linux_7_1_on() {
+    let fault = |version: &str, conditions: &str| {
+        let kernel = Kernel::new(version.parse().unwrap());
+        let text = std::format!("appraise func=MODULE_CHECK {conditions}\n");
+        let reading = read(text.as_bytes(), &kernel, Loading::File);
+        let again = read(&reading.policy.to_bytes(), &kernel, Loading::File);
+        assert!(again.policy.says_the_same(&reading.policy), "{text}");
+        reading.refusals.first().map(|refusal| refusal.fault.name())
+    };
+    for (conditions, before, since) in [
+        ("appraise_type=sigv3", Some("sigv3-needs-verity"), None),
+        ("appraise_type=imasig appraise_type=sigv3", Some("sigv3-needs-verity"), None),
+        ("appraise_type=imasig|modsig appraise_type=sigv3", Some("sigv3-needs-verity"), None),
+        ("appraise_type=sigv3 appraise_type=imasig", Some("sigv3-needs-verity"), None),
+        (
+            "appraise_type=sigv3 appraise_type=imasig|modsig",
+            Some("sigv3-needs-verity"),
+            Some("sigv3-excludes-modsig"),
+        ),
+    ] {
+        assert_eq!(fault("6.12", conditions), before, "{conditions}");
+        assert_eq!(fault("7.1", conditions), since, "{conditions}");
+    }
+    let verity = |version: &str, conditions: &str| {
+        let kernel = Kernel::new(version.parse().unwrap());
+        let text = std::format!("appraise func=BPRM_CHECK {conditions}\n");
+        let reading = read(text.as_bytes(), &kernel, Loading::File);
+        let again = read(&reading.policy.to_bytes(), &kernel, Loading::File);
+        assert!(again.policy.says_the_same(&reading.policy), "{text}");
+        reading.refusals.is_empty()
+    };
+    for (conditions, before, since) in [
+        ("digest_type=verity appraise_type=sigv3", true, true),
+        ("appraise_type=sigv3 digest_type=verity", false, true),
+        ("appraise_type=imasig digest_type=verity", false, true),
+        ("digest_type=verity appraise_type=imasig", false, false),
+    ] {
+        assert_eq!(verity("7.0", conditions), before, "{conditions}");
+        assert_eq!(verity("7.1", conditions), since, "{conditions}");
+    }
 }
 
 #[test]

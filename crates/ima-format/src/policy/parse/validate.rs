@@ -82,7 +82,7 @@ fn goes_with(key: Key, rule: &Rule) -> bool {
             | Func::FirmwareCheck
             | Func::PolicyCheck,
         ) => {
-            let unsigned = rule.appraise_type != Some(AppraiseType::ImasigOrModsig);
+            let modsig = rule.appraise_type.is_some_and(AppraiseType::allows_modsig);
             of_a_file
                 || labels
                 || matches!(
@@ -93,7 +93,7 @@ fn goes_with(key: Key, rule: &Rule) -> bool {
                         | Key::AppraiseAlgos
                         | Key::DigestType
                 )
-                || (key == Key::AppraiseType && unsigned)
+                || (key == Key::AppraiseType && !modsig)
         }
         Some(Func::ModuleCheck | Func::KexecKernelCheck | Func::KexecInitramfsCheck) => {
             of_a_file

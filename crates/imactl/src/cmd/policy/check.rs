@@ -126,7 +126,8 @@ pub(crate) fn accepted(
 pub(crate) fn warn_of_hearsay(version: KernelVersion, output: &mut Output) {
     if !version.is_verified() && !output.is_json() {
         let text = format!(
-            "what Linux {version} accepts is told by the kernel's history; 6.1 and 6.12 were tried"
+            "the source of Linux {version} was not read: its rules are taken from the versions \
+             before and after it, and from the kernel's history"
         );
         output.warn(&text);
     }

@@ -353,7 +353,6 @@ pub(super) const fn unknown_reason(unknown: Unknown) -> &'static str {
     match unknown {
         Unknown::Verity => "the rule asks for the fs-verity digest",
         Unknown::AppendedSignature => "an appended signature, which is not checked here",
-        Unknown::Sigv3 => "the rule asks for sigv3 of a regular file: no such kernel was read",
         Unknown::Labels => "it depends on labels of a security module",
     }
 }

@@ -363,7 +363,6 @@ fn unknown_word(unknown: Unknown) -> &'static str {
     match unknown {
         Unknown::Verity => "the rule asks for its fs-verity digest",
         Unknown::AppendedSignature => "its appended signature is not checked here",
-        Unknown::Sigv3 => "a rule asks for sigv3 of a regular file, and no such kernel was read",
         Unknown::Labels => "a rule asks for a security module's label",
     }
 }

@@ -221,7 +221,7 @@ fn tar_items(bytes: &[u8], label: Option<Option<&[u8]>>) -> Result<Vec<u8>, usiz
 /// Every file of an image can be read to its end, or the error points into the image; no
 /// file holds more than the image and its holes.
 pub fn ext4(bytes: &[u8]) {
-    use ima_format::ext4::{Memory, Volume};
+    use ima_format::ext4::{FileKind, Memory, Volume};
 
     let read = || {
         let volume = Volume::open(Memory(bytes))?;
@@ -231,14 +231,20 @@ pub fn ext4(bytes: &[u8]) {
             true
         })?;
         for inode in files {
-            volume.label(&inode)?;
+            volume.attribute(&inode, "security.ima")?;
+            if inode.is_link() {
+                assert_eq!(volume.link_target(&inode)?.len() as u64, inode.size());
+            }
             // zeros without end would take the fuzzer's time
-            if inode.size() <= 1 << 20 {
-                let mut size = 0;
-                volume.content(&inode, &mut |part| {
-                    size += part.len() as u64;
-                    Ok(())
-                })?;
+            if inode.kind() == Some(FileKind::File) && inode.size() <= 1 << 20 {
+                let mut content = volume.content(&inode)?;
+                let (mut size, mut buffer) = (0, [0; 4096]);
+                loop {
+                    match volume.read_at(&mut content, size, &mut buffer)? {
+                        0 => break,
+                        read => size += read as u64,
+                    }
+                }
                 assert_eq!(size, inode.size());
             }
         }
@@ -258,7 +264,7 @@ pub fn erofs(bytes: &[u8]) {
         let volume = Volume::open(Memory(bytes), Lz4Only)?;
         let mut walk = volume.walk()?;
         let mut names = 0;
-        while let Some(found) = volume.next(&mut walk)? {
+        while let Some(found) = volume.next(&mut walk, &mut |_| true)? {
             names += 1;
             assert!(names <= 2 * bytes.len());
             let inode = found.inode;

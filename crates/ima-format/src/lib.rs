@@ -40,6 +40,7 @@ extern crate std;
 
 pub mod audit;
 pub mod cpio;
+mod crc32c;
 pub mod elf;
 pub mod erofs;
 pub mod error;

@@ -194,6 +194,30 @@ impl FileHasher {
         }
     }
 
+    /// The digest of what `read_at` gives from offset 0 on until it gives nothing, and the
+    /// number of bytes. `progress` is called with the size of each chunk.
+    pub(crate) fn digest_with(
+        &mut self,
+        read_at: &mut dyn FnMut(u64, &mut [u8]) -> io::Result<usize>,
+        algorithm: HashAlgorithm,
+        progress: &dyn Fn(u64),
+    ) -> Result<(Digest, u64), DigestError> {
+        let index = self.index_of(algorithm)?;
+        let hasher = &mut self.hashers[index];
+        hasher.reset()?;
+        let mut offset = 0;
+        loop {
+            match read_at(offset, &mut self.buffer)? {
+                0 => return Ok((hasher.finish()?, offset)),
+                read => {
+                    hasher.update(&self.buffer[..read])?;
+                    offset += read as u64;
+                    progress(read as u64);
+                }
+            }
+        }
+    }
+
     /// Reads the first bytes of an open file, as many as `head` takes or the file has.
     pub(crate) fn head(file: impl AsFd, head: &mut [u8]) -> io::Result<&[u8]> {
         let read = read_at(file, head, 0)?;

@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{
-    flock, linkat, openat, renameat, renameat_with, unlinkat, AtFlags, FlockOperation, Mode,
-    OFlags, RenameFlags, CWD,
+    flock, fstat, linkat, openat, renameat, renameat_with, statat, unlinkat, AtFlags,
+    FlockOperation, Mode, OFlags, RenameFlags, CWD,
 };
 use rustix::io::Errno;
 use tempfile::TempDir;
@@ -231,10 +231,22 @@ impl Temporary {
         self.rename(&name)
     }
 
+    /// Whether its name still leads to it: others may write to the directory, too.
+    fn check(&self) -> io::Result<()> {
+        let Location { directory, name } = &self.location;
+        let there = statat(&**directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let ours = fstat(&self.file)?;
+        match (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino) {
+            true => Ok(()),
+            false => Err(io::Error::other("the temporary file was exchanged for another one")),
+        }
+    }
+
     fn rename(mut self, name: &OsStr) -> io::Result<()> {
         let remembered = self.remembered.take();
         let named = named();
-        let renamed = self.location.rename(&self.location.beside(name.to_owned()));
+        let place = self.location.beside(name.to_owned());
+        let renamed = self.check().and_then(|()| self.location.rename(&place));
         if renamed.is_err() {
             self.location.remove().ok();
         }

@@ -19,8 +19,8 @@ use rustix::io::Errno;
 use crate::digest::{DigestError, FileHasher};
 use crate::key::certificate::Certificate;
 use crate::preflight::{
-    purpose_of, Answer, Attributes, Bench, Content, Directory, Judge, Mount, Nature, Owners, Root,
-    Use,
+    purpose_of, Answer, Attributes, Bench, Directory, Judge, Mount, Nature, Owners, Source,
+    SourceFile, Use,
 };
 use crate::verify::{Keyring, Requirement, Verdict, Verifier};
 
@@ -164,7 +164,7 @@ fn operations(purpose: Use, is_script: bool) -> Vec<Operation> {
 /// What the attribute is, and who made the signature in it.
 fn label(
     size: u64,
-    content: &dyn Content,
+    content: &dyn SourceFile,
     keyring: &Keyring,
     grounds: &Grounds<'_>,
 ) -> Result<(Verdict, Option<Certificate>), DigestError> {

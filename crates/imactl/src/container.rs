@@ -12,7 +12,7 @@ use ima::compression::Encoder;
 use ima::inheritance::{inherit, replaced};
 use ima::target::tar::{Archive, Extent};
 use ima::target::tree;
-use ima::temporary::{left_over, Location, Staged, Temporary};
+use ima::temporary::{left_over, Location, Staged};
 use ima_format::kind::{Compression, Content, Kind};
 
 use crate::hint::hinted;
@@ -235,23 +235,23 @@ impl Destination {
     }
 
     /// Has `edit` change a copy of `original`, and puts that in its place; `Nowhere`, the
-    /// original is given, which `edit` must not change.
+    /// original is given, which `edit` must not change. The copy is an open file: nobody can
+    /// exchange it for another one by its name.
     pub(crate) fn edit<T>(
         self,
         original: &Path,
-        edit: impl FnOnce(&Path) -> Result<T>,
+        edit: impl FnOnce(File) -> Result<T>,
     ) -> Result<T> {
-        let Self::File(place) = self else { return edit(original) };
-        let named = || place.name();
         let source = input::open(original).with_context(|| original.display().to_string())?;
-        // with a name, which debugfs wants
-        let temporary =
-            Temporary::beside(&place.path, place.staged_permissions()).with_context(named)?;
-        ima::target::image::copy(&source, temporary.as_file())
+        let Self::File(place) = self else { return edit(source) };
+        let named = || place.name();
+        let staged = Staged::new(place.location.clone(), place.staged_permissions());
+        let staged = staged.with_context(named)?;
+        ima::target::image::copy(&source, staged.as_file())
             .with_context(|| format!("{}: cannot copy", original.display()))?;
-        let edited = edit(temporary.path())?;
-        place.complete(temporary.as_file()).with_context(named)?;
-        temporary.persist(&place.path).with_context(named)?;
+        let edited = edit(staged.as_file().try_clone().with_context(named)?)?;
+        place.complete(staged.as_file()).with_context(named)?;
+        staged.persist().with_context(named)?;
         Ok(edited)
     }
 

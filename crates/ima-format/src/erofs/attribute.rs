@@ -15,7 +15,8 @@
 //! | 2 | 2 | length of the value |
 //! | 4 | | name, value, and zeros up to a multiple of 4 |
 //!
-//! Of two with one name the kernel takes the first one.
+//! Of two with one name the kernel takes the first one, and fsck.erofs the last one: they are
+//! refused.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -131,9 +132,11 @@ impl<D: Disk, U: Unpack> Volume<D, U> {
                 let name = String::from_utf8_lossy(&name).into_owned();
                 return Err(self.fail(offset, Fault::AttributeFilter(name)));
             }
-            if !attributes.iter().any(|attribute| attribute.name == name) {
-                attributes.push(Attribute { name, value: value.to_vec() });
+            if attributes.iter().any(|attribute| attribute.name == name) {
+                let name = String::from_utf8_lossy(&name).into_owned();
+                return Err(self.fail(offset, Fault::AttributeTwice(name)));
             }
+            attributes.push(Attribute { name, value: value.to_vec() });
         }
         Ok(padded(4 + length))
     }

@@ -9,8 +9,8 @@ use alloc::vec::Vec;
 
 use super::cluster::{Clusters, Extent};
 use super::inode::Layout;
+use super::SUPERBLOCK;
 use super::{lz4, u16_at, u32_at, Algorithm, Disk, Fault, Inode, Unpack, Volume};
-use super::{HOLES_MAX, SUPERBLOCK};
 
 /// How much of what is not compressed is read at once.
 const PART: u64 = 256 << 10;
@@ -26,6 +26,8 @@ pub struct Content {
     /// Of the inode, for what is wrong with it.
     at: u64,
     source: Source,
+    /// How many zeros it has in holes, until they are read the first time.
+    holes: u64,
     /// What was read last, and its position.
     part: Vec<u8>,
     start: u64,
@@ -74,10 +76,11 @@ impl<D: Disk, U: Unpack> Volume<D, U> {
 
     fn content_with(&self, inode: &Inode, pieces: Pieces) -> Result<Content, D::Error> {
         let (size, at) = (inode.size(), inode.offset());
+        let mut holes = 0;
         let source = match inode.layout {
             _ if size == 0 => Source::Hole,
-            Layout::Plain | Layout::Inline => self.flat(inode)?,
-            Layout::Chunks => self.chunks(inode)?,
+            Layout::Plain | Layout::Inline => self.flat(inode, &mut holes)?,
+            Layout::Chunks => self.chunks(inode, &mut holes)?,
             Layout::Full | Layout::Compact => {
                 let clusters = self.clusters(inode)?;
                 if clusters.fragment.is_some() && pieces == Pieces::Refused {
@@ -89,10 +92,10 @@ impl<D: Disk, U: Unpack> Volume<D, U> {
                 }
             }
         };
-        Ok(Content { size, at, source, part: Vec::new(), start: 0 })
+        Ok(Content { size, at, source, holes, part: Vec::new(), start: 0 })
     }
 
-    fn flat(&self, inode: &Inode) -> Result<Source, D::Error> {
+    fn flat(&self, inode: &Inode, holes: &mut u64) -> Result<Source, D::Error> {
         let size = inode.size();
         let offset = u64::from(inode.place) << self.block_bits;
         let tail_from = match inode.layout {
@@ -107,7 +110,7 @@ impl<D: Disk, U: Unpack> Volume<D, U> {
             self.contains(tail, tail_size, inode.size_at())?;
         }
         if tail_from > 0 && inode.place == NULL {
-            self.check_holes(tail_from, inode.size_at())?;
+            *holes = tail_from;
             return match tail_size {
                 0 => Ok(Source::Hole),
                 _ => Err(self.fail(inode.place_at(), Fault::PastEnd { offset, length: tail_from })),
@@ -119,14 +122,7 @@ impl<D: Disk, U: Unpack> Volume<D, U> {
         Ok(Source::Flat { offset, tail_from, tail })
     }
 
-    fn check_holes(&self, size: u64, at: u64) -> Result<(), D::Error> {
-        match size > HOLES_MAX {
-            true => Err(self.fail(at, Fault::Holes(size))),
-            false => Ok(()),
-        }
-    }
-
-    fn chunks(&self, inode: &Inode) -> Result<Source, D::Error> {
+    fn chunks(&self, inode: &Inode, holes: &mut u64) -> Result<Source, D::Error> {
         let format = inode.place as u16; // the upper half is reserved
         if format & !0x3f != 0 {
             return Err(self.fail(inode.place_at(), Fault::ChunkFormat(format)));
@@ -137,8 +133,7 @@ impl<D: Disk, U: Unpack> Volume<D, U> {
         let count = inode.size().div_ceil(1 << bits);
         let length = count.saturating_mul(unit);
         self.contains(index, length, inode.size_at())?;
-        // each chunk is in the image, and holes are not without end
-        let mut holes = 0;
+        // each chunk is in the image
         let mut window = Vec::new();
         for chunk in 0..count {
             let within = chunk * unit % PART;
@@ -151,10 +146,9 @@ impl<D: Disk, U: Unpack> Volume<D, U> {
             let size = (inode.size() - from).min(1 << bits);
             match self.chunk(entry.unwrap_or_default(), unit, index + chunk * unit)? {
                 Some(offset) => self.contains(offset, size, index + chunk * unit)?,
-                None => holes += size, // at most the file's size
+                None => *holes += size, // at most the file's size
             }
         }
-        self.check_holes(holes, inode.size_at())?;
         Ok(Source::Chunks { bits, unit, index })
     }
 
@@ -196,8 +190,15 @@ impl<D: Disk, U: Unpack> Volume<D, U> {
         part: &mut Vec<u8>,
     ) -> Result<u64, D::Error> {
         let (at, rest) = (content.at, content.size - position);
+        let holes = &mut content.holes;
+        let mut zeros = |part: &mut Vec<u8>, rest: u64| {
+            self.disk.zeros(core::mem::take(holes), at)?;
+            part.clear();
+            part.resize(usize::try_from(rest.min(PART)).unwrap_or_default(), 0);
+            Ok(())
+        };
         match &mut content.source {
-            Source::Hole => zeros(part, rest),
+            Source::Hole => zeros(part, rest)?,
             Source::Flat { offset, tail_from, tail } => {
                 let (from, rest) = match position.checked_sub(*tail_from) {
                     Some(within) => (*tail + within, rest),
@@ -212,7 +213,7 @@ impl<D: Disk, U: Unpack> Volume<D, U> {
                 let entry = self.bytes(place, *unit, at)?;
                 match self.chunk(&entry, *unit, place)? {
                     Some(offset) => *part = self.bytes(offset + within, rest.min(PART), place)?,
-                    None => zeros(part, rest),
+                    None => zeros(part, rest)?,
                 }
             }
             Source::Fragment { offset } => {
@@ -297,9 +298,4 @@ impl<D: Disk, U: Unpack> Volume<D, U> {
         self.packed.set(Some(packed));
         Ok(())
     }
-}
-
-fn zeros(part: &mut Vec<u8>, rest: u64) {
-    part.clear();
-    part.resize(usize::try_from(rest.min(PART)).unwrap_or_default(), 0);
 }

@@ -9,7 +9,7 @@
 //! | 8 | 2 | where in the block the name begins; it ends where the next one begins, the last one at a zero byte or the end |
 //! | 10 | 1 | kind of file |
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -45,8 +45,6 @@ pub struct Found {
     pub path: Vec<u8>,
     /// What is there.
     pub inode: Inode,
-    /// The first of its names, if that was found before.
-    pub first: Option<Vec<u8>>,
 }
 
 /// A walk through all directories, sorted by name, a directory before what is in it.
@@ -57,25 +55,28 @@ pub struct Walk {
     /// Of what was found last.
     path: Vec<u8>,
     directories: BTreeSet<u64>,
-    /// The first names of files that have several.
-    names: BTreeMap<u64, Vec<u8>>,
     /// How many more bytes directories can have.
     left: u64,
 }
 
 impl<D: Disk, U: Unpack> Volume<D, U> {
-    /// Begins at the root.
-    pub fn walk(&self) -> Result<Walk, D::Error> {
+    /// The root directory.
+    pub fn root(&self) -> Result<Inode, D::Error> {
         let at = SUPERBLOCK + 0x0e;
         let root = self.inode(self.root, at)?;
-        if root.kind() != FileKind::Directory {
-            return Err(self.fail(at, Fault::Root));
+        match root.kind() {
+            FileKind::Directory => Ok(root),
+            _ => Err(self.fail(at, Fault::Root)),
         }
+    }
+
+    /// Begins at the root.
+    pub fn walk(&self) -> Result<Walk, D::Error> {
+        let root = self.root()?;
         let mut walk = Walk {
             waiting: Vec::new(),
             path: Vec::new(),
             directories: BTreeSet::from([self.root]),
-            names: BTreeMap::new(),
             left: self.disk.size().saturating_mul(DIRECTORIES_MAX),
         };
         self.walked.set(0);
@@ -83,8 +84,12 @@ impl<D: Disk, U: Unpack> Volume<D, U> {
         Ok(walk)
     }
 
-    /// Goes on to the next name.
-    pub fn next(&self, walk: &mut Walk) -> Result<Option<Found>, D::Error> {
+    /// Continues with the next name. `descend` tells whether a directory is walked into.
+    pub fn next(
+        &self,
+        walk: &mut Walk,
+        descend: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Result<Option<Found>, D::Error> {
         let Some(Entry { name, inode: number, at, parent }) = walk.waiting.pop() else {
             return Ok(None);
         };
@@ -98,19 +103,15 @@ impl<D: Disk, U: Unpack> Volume<D, U> {
             return Err(self.fail(at, Fault::Path));
         }
         let inode = self.inode(number, at)?;
-        let mut first = None;
         if inode.kind() == FileKind::Directory {
             if !walk.directories.insert(number) {
                 return Err(self.fail(at, Fault::DirectoryLoop(number)));
             }
-            self.enter(walk, &inode)?;
-        } else if inode.links() != 1 {
-            first = walk.names.get(&number).cloned();
-            if first.is_none() {
-                walk.names.insert(number, walk.path.clone());
+            if descend(&walk.path) {
+                self.enter(walk, &inode)?;
             }
         }
-        Ok(Some(Found { path: walk.path.clone(), inode, first }))
+        Ok(Some(Found { path: walk.path.clone(), inode }))
     }
 
     /// Where a symbolic link leads to.
@@ -119,7 +120,11 @@ impl<D: Disk, U: Unpack> Volume<D, U> {
             return Err(self.fail(inode.size_at(), Fault::Size(inode.size())));
         }
         let mut content = self.content(inode)?;
-        self.range(&mut content, 0, inode.size(), inode.size_at())
+        let target = self.range(&mut content, 0, inode.size(), inode.size_at())?;
+        match target.contains(&0) {
+            true => Err(self.fail(inode.size_at(), Fault::Target)),
+            false => Ok(target),
+        }
     }
 
     /// Has the entries of a directory looked at next.
@@ -133,24 +138,26 @@ impl<D: Disk, U: Unpack> Volume<D, U> {
             .ok_or_else(|| self.fail(directory.size_at(), Fault::Directories))?;
         let mut content = self.content(directory)?;
         let mut entries = Vec::new();
+        let mut last = Vec::new();
         let mut position = 0;
         while position < content.size() {
             let length = (content.size() - position).min(self.block_size());
             let block = self.range(&mut content, position, length, directory.size_at())?;
-            self.parse(&block, directory.offset(), walk.path.len(), &mut entries)?;
+            self.parse(&block, directory.offset(), walk.path.len(), &mut last, &mut entries)?;
             position += length;
         }
-        entries.sort_by(|one, other| other.name.cmp(&one.name));
-        walk.waiting.append(&mut entries);
+        walk.waiting.extend(entries.into_iter().rev());
         Ok(())
     }
 
     /// Takes a block of a directory apart, whose inode lies at `at` and whose path has a length.
+    /// Names ascend, those of `.` and `..` too, from the `last` one of the block before.
     fn parse(
         &self,
         block: &[u8],
         at: u64,
         parent: usize,
+        last: &mut Vec<u8>,
         entries: &mut Vec<Entry>,
     ) -> Result<(), D::Error> {
         let first = u16_at(block, 8);
@@ -178,6 +185,12 @@ impl<D: Disk, U: Unpack> Volume<D, U> {
                 let name = String::from_utf8_lossy(name).into_owned();
                 return Err(self.fail(at, Fault::EntryName(name)));
             }
+            if name <= last.as_slice() {
+                let name = String::from_utf8_lossy(name).into_owned();
+                return Err(self.fail(at, Fault::EntryOrder(name)));
+            }
+            last.clear();
+            last.extend_from_slice(name);
             if name != b"." && name != b".." {
                 let (name, inode) = (name.to_vec(), u64_at(entry, 0));
                 entries.push(Entry { name, inode, at, parent });

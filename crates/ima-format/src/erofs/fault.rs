@@ -3,7 +3,7 @@
 use alloc::string::String;
 use core::fmt;
 
-use super::{Algorithm, HOLES_MAX};
+use super::Algorithm;
 use crate::ErrorKind;
 
 /// What is malformed in an image, or cannot be read.
@@ -44,8 +44,6 @@ pub enum Fault {
     ChunkFormat(u16),
     /// Content in a chunk of another device.
     ChunkDevice(u16),
-    /// A file with more than [`HOLES_MAX`] of holes.
-    Holes(u64),
     /// A form of compression, by its number, that is not known or not said in the superblock.
     Algorithm(u8),
     /// Logical clusters of this size, as log2.
@@ -66,6 +64,9 @@ pub enum Fault {
     EntryOffset(u16),
     /// A name that cannot be.
     EntryName(String),
+    /// A directory whose names are not sorted, or one of them is there twice: the kernel does not
+    /// find all of them.
+    EntryOrder(String),
     /// More or larger directories than an image of this size holds.
     Directories,
     /// A path that is longer than any can be.
@@ -76,6 +77,10 @@ pub enum Fault {
     Size(u64),
     /// Attributes past the end of their room.
     AttributeBounds,
+    /// An attribute that an inode has twice.
+    AttributeTwice(String),
+    /// The target of a symbolic link with a zero byte, at which the kernel ends it.
+    Target,
     /// An attribute's prefix that is not there.
     AttributePrefix(u8),
     /// An attribute that the inode's filter of names denies: the kernel does not find it.
@@ -110,9 +115,6 @@ impl fmt::Display for Fault {
             Self::Tail(length) => write!(f, "the end of a file, {length} bytes, leaves its block"),
             Self::ChunkFormat(format) => write!(f, "unknown form of chunks {format:#x}"),
             Self::ChunkDevice(number) => write!(f, "a chunk on device {number}, which is not read"),
-            Self::Holes(size) => {
-                write!(f, "a file with {size} bytes of holes; {HOLES_MAX} are read at most")
-            }
             Self::Algorithm(number) => write!(f, "unknown or unannounced compression {number}"),
             Self::ClusterSize(bits) => write!(f, "clusters of 2^{bits} bytes"),
             Self::Extents => f.write_str("extents of compressed content, which are not read"),
@@ -123,6 +125,9 @@ impl fmt::Display for Fault {
             Self::Fragment => f.write_str("a piece of the packed inode, which is not there"),
             Self::EntryOffset(offset) => write!(f, "directory entry with a name at {offset}"),
             Self::EntryName(name) => write!(f, "directory entry with an impossible name {name:?}"),
+            Self::EntryOrder(name) => {
+                write!(f, "directory entry {name:?} is not after the one before it")
+            }
             Self::Directories => {
                 f.write_str("more or larger directories than an image of this size can hold")
             }
@@ -132,6 +137,8 @@ impl fmt::Display for Fault {
             }
             Self::Size(size) => write!(f, "a directory or target of {size} bytes"),
             Self::AttributeBounds => f.write_str("attribute past the end of its room"),
+            Self::AttributeTwice(name) => write!(f, "attribute {name} twice"),
+            Self::Target => f.write_str("target of a symbolic link with a zero byte"),
             Self::AttributePrefix(number) => write!(f, "no prefix of attributes {number}"),
             Self::AttributeFilter(name) => {
                 write!(f, "attribute {name}, which the inode's filter hides from the kernel")

@@ -24,9 +24,10 @@
 //! submodules have the layouts of inodes (`inode`), compressed content (`cluster`), directories
 //! (`directory`) and attributes (`attribute`).
 //!
-//! Refused: features that nobody here knows (the 48-bit layout and the compressed metadata of
-//! Linux 6.15 and later among them), content on further devices, and whatever points past the
-//! end of the image.
+//! Refused: unknown features (the 48-bit layout and the compressed metadata of Linux 6.15 and
+//! later among them), content on further devices, and whatever points past the end of the image.
+//! Refused as well is what the kernel and fsck.erofs read differently: directories whose names
+//! are not sorted, since the kernel searches them by halves, and attributes that are there twice.
 
 mod attribute;
 mod cluster;
@@ -41,6 +42,7 @@ use alloc::vec::Vec;
 use core::cell::Cell;
 use core::fmt;
 
+use crate::crc32c::crc32c;
 use crate::ErrorKind;
 
 pub use crate::ext4::{Disk, Memory};
@@ -66,9 +68,6 @@ const INCOMPAT_DEVICE_TABLE: u32 = 0x8;
 const INCOMPAT_FRAGMENTS: u32 = 0x20;
 /// `EROFS_ALL_FEATURE_INCOMPAT`
 const INCOMPAT_KNOWN: u32 = 0x7f;
-
-/// How much of holes a file may have: zeros take time to digest.
-pub const HOLES_MAX: u64 = 64 << 30;
 
 /// A form of compression (`Z_EROFS_COMPRESSION_*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +123,7 @@ impl Unpack for Lz4Only {
 }
 
 /// A prefix that names of attributes refer to by number.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Prefix {
     base: u8,
     infix: Vec<u8>,
@@ -234,6 +233,22 @@ impl<D: Disk, U: Unpack> Volume<D, U> {
         &self.disk
     }
 
+    /// The same file system, for another thread: each keeps what it unpacked last.
+    pub fn share(&self) -> Self
+    where
+        D: Clone,
+        U: Clone,
+    {
+        Self {
+            disk: self.disk.clone(),
+            unpack: self.unpack.clone(),
+            packed: Cell::new(None),
+            walked: Cell::new(0),
+            prefixes: self.prefixes.clone(),
+            ..*self
+        }
+    }
+
     fn block_size(&self) -> u64 {
         1 << self.block_bits
     }
@@ -272,33 +287,12 @@ fn check<D: Disk>(disk: &D, block_bits: u8, expected: u32) -> Result<(), D::Erro
     if let Some(field) = bytes.get_mut(4..8) {
         field.fill(0);
     }
-    let computed = crc32c(&bytes);
+    let computed = crc32c(u32::MAX, &bytes);
     match computed == expected {
         true => Ok(()),
         false => {
             let fault: ErrorKind = Fault::Checksum { expected, computed }.into();
             Err(disk.malformed(SUPERBLOCK + 4, fault))
         }
-    }
-}
-
-/// CRC-32C as `crc32c(~0, ..)` has it: the result is not inverted.
-fn crc32c(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(u32::MAX, |mut sum, byte| {
-        sum ^= u32::from(*byte);
-        for _ in 0..8 {
-            sum = (sum >> 1) ^ (0x82f6_3b78 & (sum & 1).wrapping_neg());
-        }
-        sum
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_sum_is_that_of_castagnoli() {
-        assert_eq!(!crc32c(b"123456789"), 0xe306_9283);
     }
 }

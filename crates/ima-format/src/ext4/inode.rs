@@ -1,24 +1,22 @@
-//! Inodes, and where their content lies.
+//! Inodes.
+//!
+//! Mirrors `__ext4_iget` of `fs/ext4/inode.c`: an inode that it refuses is refused here.
 
 use alloc::vec::Vec;
 
 use super::{u16_at, u32_at, Disk, Fault, Volume};
+use super::{INCOMPAT_64BIT, INCOMPAT_EA_INODE, RO_COMPAT_HUGE_FILE};
 
-const EXTENTS: u32 = 0x8_0000;
-const INLINE_DATA: u32 = 0x1000_0000;
 const ENCRYPTED: u32 = 0x800;
+const INDEX: u32 = 0x1000;
+const EXTENTS: u32 = 0x8_0000;
 const EA_INODE: u32 = 0x20_0000;
+const INLINE_DATA: u32 = 0x1000_0000;
 
 /// Where block numbers stand.
-const BLOCKS: usize = 0x28;
-const EXTENT_MAGIC: u16 = 0xf30a;
-/// `EXT4_MAX_EXTENT_DEPTH`
-const EXTENT_DEPTH: u16 = 5;
-/// An extent of more blocks than this was not written: it reads as zeros.
-const EXTENT_WRITTEN: u16 = 32_768;
-
-/// Takes content, part by part.
-pub type Take<'a, E> = dyn FnMut(&[u8]) -> Result<(), E> + 'a;
+pub(super) const BLOCKS: usize = 0x28;
+/// `EXT4_GOOD_OLD_INODE_SIZE`
+const OLD_SIZE: usize = 128;
 
 /// What an inode is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,19 +35,33 @@ pub struct Inode {
     number: u32,
     offset: u64,
     bytes: Vec<u8>,
-}
-
-/// Blocks that follow each other, in the file and on the disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Run {
-    logical: u64,
-    physical: u64,
-    count: u64,
+    /// The file system's incompatible features: they tell which fields are in use.
+    incompat: u32,
 }
 
 impl Inode {
-    pub(super) fn new(number: u32, offset: u64, bytes: Vec<u8>) -> Self {
-        Self { number, offset, bytes }
+    pub(super) fn new(number: u32, offset: u64, bytes: Vec<u8>, incompat: u32) -> Self {
+        Self { number, offset, bytes, incompat }
+    }
+
+    /// The field that makes the kernel refuse the inode.
+    pub(super) fn contradiction(&self) -> Option<&'static str> {
+        let extra = self.half(OLD_SIZE);
+        let has_extra = self.bytes.len() > OLD_SIZE;
+        if has_extra && (extra % 4 != 0 || OLD_SIZE + usize::from(extra) > self.bytes.len()) {
+            return Some("i_extra_isize");
+        }
+        if self.is_inline() && self.flags() & (EXTENTS | INDEX) != 0 {
+            return Some("inline data, and extents or an index");
+        }
+        None
+    }
+
+    /// Where the fields end and attributes may begin, if there is room for them. A kernel
+    /// that finds no size of the additional fields looks no further.
+    pub(super) fn extra_end(&self) -> Option<usize> {
+        let extra = self.half(OLD_SIZE);
+        (self.bytes.len() > OLD_SIZE && extra > 0).then(|| OLD_SIZE + usize::from(extra))
     }
 
     /// Its number.
@@ -118,7 +130,8 @@ impl Inode {
     }
 
     pub(super) fn attribute_block(&self) -> u64 {
-        u64::from(self.half(0x76)) << 32 | u64::from(self.word(0x68))
+        let high = if self.incompat & INCOMPAT_64BIT != 0 { self.half(0x76) } else { 0 };
+        u64::from(high) << 32 | u64::from(self.word(0x68))
     }
 
     pub(super) fn is_attribute(&self) -> bool {
@@ -127,6 +140,18 @@ impl Inode {
 
     fn flags(&self) -> u32 {
         self.word(0x20)
+    }
+
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.flags() & ENCRYPTED != 0
+    }
+
+    pub(super) fn has_extents(&self) -> bool {
+        self.flags() & EXTENTS != 0
+    }
+
+    pub(super) fn has_index(&self) -> bool {
+        self.flags() & INDEX != 0
     }
 
     pub(super) fn is_inline(&self) -> bool {
@@ -143,200 +168,47 @@ impl Inode {
 const TARGET_MAX: u64 = 4096;
 
 impl<D: Disk> Volume<D> {
-    /// Where a symbolic link leads to: in the inode if it fits there
-    /// (`ext4_inode_is_fast_symlink`), else its content.
+    /// Where a symbolic link leads to: in place of block numbers, else its content.
     pub fn link_target(&self, inode: &Inode) -> Result<Vec<u8>, D::Error> {
         let size = inode.size();
-        if !inode.is_inline() && size < inode.block_bytes().len() as u64 {
-            let size = usize::try_from(size).unwrap_or_default();
-            return Ok(inode.block_bytes().get(..size).unwrap_or_default().to_vec());
-        }
-        if size > TARGET_MAX {
-            return Err(self.fail(inode.offset + 4, Fault::InlineSize(size)));
-        }
-        let mut target = Vec::new();
-        self.content(inode, &mut |part| {
-            target.extend_from_slice(part);
-            Ok(())
-        })?;
-        Ok(target)
-    }
-
-    /// Gives the content of a file to `take`, in parts.
-    pub fn content(&self, inode: &Inode, take: &mut Take<'_, D::Error>) -> Result<(), D::Error> {
-        if inode.flags() & ENCRYPTED != 0 {
+        if inode.is_encrypted() {
             return Err(self.fail(inode.offset + 0x20, Fault::Encrypted));
         }
-        if inode.is_inline() {
-            return take(&self.inline_content(inode)?);
-        }
-        let (size, block_size) = (inode.size(), u64::from(self.block_size));
-        let runs = self.runs(inode)?;
-        let mapped = runs.iter().map(|run| run.count).sum::<u64>().saturating_mul(block_size);
-        self.disk.zeros(size.saturating_sub(mapped), inode.offset + 4)?;
-        let mut buffer = alloc::vec![0; 1 << 16];
-        let mut done = 0;
-        for run in runs {
-            let start = run.logical.saturating_mul(block_size).min(size);
-            zeros(start - done, &mut buffer, take)?;
-            let end = (run.logical + run.count).saturating_mul(block_size).min(size);
-            let mut offset = run.physical * block_size;
-            let mut left = end - start;
-            while left > 0 {
-                let now = left.min(buffer.len() as u64);
-                let part = buffer.get_mut(..now as usize).unwrap_or_default();
-                self.disk.read(offset, part)?;
-                take(part)?;
-                (left, offset) = (left - now, offset + now);
-            }
-            done = end;
-        }
-        zeros(size - done, &mut buffer, take)
-    }
-
-    /// Content that stands in the inode: in place of block numbers, and in an attribute.
-    pub(super) fn inline_content(&self, inode: &Inode) -> Result<Vec<u8>, D::Error> {
-        let mut content = inode.block_bytes().to_vec();
-        if inode.size() > content.len() as u64 {
-            content.extend(self.inline_attribute(inode)?);
-        }
-        let size = usize::try_from(inode.size()).ok().filter(|size| *size <= content.len());
-        let size =
-            size.ok_or_else(|| self.fail(inode.offset + 4, Fault::InlineSize(inode.size())))?;
-        content.truncate(size);
-        Ok(content)
-    }
-
-    /// Where the content lies that was written; the rest is zeros. In order, none twice.
-    fn runs(&self, inode: &Inode) -> Result<Vec<Run>, D::Error> {
-        let mut map = Map { volume: self, runs: Vec::new(), blocks: 0, next: 0 };
-        let at = inode.offset + BLOCKS as u64;
-        if inode.flags() & EXTENTS != 0 {
-            map.extents(inode.block_bytes(), at, None)?;
-            return Ok(map.runs);
-        }
-        let numbers = inode.block_bytes();
-        let end = inode.size().div_ceil(u64::from(self.block_size));
-        for index in 0..15_usize {
-            let number = u32_at(numbers, index * 4).unwrap_or_default();
-            let depth = u32::try_from(index.saturating_sub(11)).unwrap_or_default();
-            map.indirect(number, at + index as u64 * 4, depth, end)?;
-        }
-        Ok(map.runs)
-    }
-}
-
-/// Puts an inode's map together.
-struct Map<'a, D> {
-    volume: &'a Volume<D>,
-    runs: Vec<Run>,
-    /// How many blocks it has so far, with those that hold its map.
-    blocks: u64,
-    /// The first block of the file that is not mapped yet.
-    next: u64,
-}
-
-impl<D: Disk> Map<'_, D> {
-    /// Adds blocks; where they follow the last ones, to those.
-    fn add(&mut self, run: Run, at: u64) -> Result<(), D::Error> {
-        let last = run.physical.checked_add(run.count).and_then(|end| end.checked_sub(1));
-        self.volume.block_offset(last.unwrap_or(u64::MAX), at)?;
-        self.count(run.count, at)?;
-        match self.runs.last_mut() {
-            Some(last)
-                if last.logical + last.count == run.logical
-                    && last.physical + last.count == run.physical =>
-            {
-                last.count += run.count;
-            }
-            _ => self.runs.push(run),
-        }
-        Ok(())
-    }
-
-    /// Counts blocks: who claims more than there are claims some twice.
-    fn count(&mut self, count: u64, at: u64) -> Result<(), D::Error> {
-        self.blocks += count;
-        match self.blocks > self.volume.blocks {
-            true => Err(self.volume.fail(at, Fault::TooManyBlocks)),
-            false => Ok(()),
-        }
-    }
-
-    /// A node of an extent tree; below the root its depth is known.
-    fn extents(&mut self, node: &[u8], at: u64, depth: Option<u16>) -> Result<(), D::Error> {
-        let half = |offset| u16_at(node, offset).unwrap_or_default();
-        let word = |offset| u32_at(node, offset).unwrap_or_default();
-        let (entries, level) = (usize::from(half(2)), half(6));
-        let fits = (entries + 1) * 12 <= node.len();
-        let expected = depth.map_or(level <= EXTENT_DEPTH, |depth| depth == level);
-        if half(0) != EXTENT_MAGIC || !fits || !expected {
-            return Err(self.volume.fail(at, Fault::ExtentHeader));
-        }
-        for offset in (1..=entries).map(|entry| entry * 12) {
-            let at = at + offset as u64;
-            let logical = u64::from(word(offset));
-            if logical < self.next {
-                return Err(self.volume.fail(at, Fault::ExtentOrder));
-            }
-            if let Some(below) = level.checked_sub(1) {
-                let number = u64::from(half(offset + 8)) << 32 | u64::from(word(offset + 4));
-                self.count(1, at)?;
-                let (start, block) = self.volume.block(number, at)?;
-                self.extents(&block, start, Some(below))?;
-                continue;
-            }
-            let length = half(offset + 4);
-            let count = u64::from(match length > EXTENT_WRITTEN {
-                true => length - EXTENT_WRITTEN,
-                false => length,
-            });
-            let physical = u64::from(half(offset + 6)) << 32 | u64::from(word(offset + 8));
-            if count == 0 {
-                return Err(self.volume.fail(at, Fault::ExtentOrder));
-            }
-            if length <= EXTENT_WRITTEN {
-                self.add(Run { logical, physical, count }, at)?;
-            }
-            self.next = logical + count;
-        }
-        Ok(())
-    }
-
-    /// A block number, or a block of them, `depth` levels above the data; zero is a hole.
-    fn indirect(&mut self, number: u32, at: u64, depth: u32, end: u64) -> Result<(), D::Error> {
-        let per_block = u64::from(self.volume.block_size / 4);
-        let covered = per_block.checked_pow(depth).unwrap_or(u64::MAX);
-        if self.next >= end {
-            return Ok(());
-        }
-        if number == 0 {
-            self.next = self.next.saturating_add(covered);
-            return Ok(());
-        }
-        let Some(below) = depth.checked_sub(1) else {
-            self.add(Run { logical: self.next, physical: u64::from(number), count: 1 }, at)?;
-            self.next += 1;
-            return Ok(());
+        let fits = size < inode.block_bytes().len() as u64;
+        let is_fast = match self.has_incompat(INCOMPAT_EA_INODE) {
+            true => fits && size > 0,
+            false => !inode.is_inline() && self.has_no_content_blocks(inode),
         };
-        self.count(1, at)?;
-        let (start, block) = self.volume.block(u64::from(number), at)?;
-        for (index, number) in block.chunks_exact(4).enumerate() {
-            let number = u32_at(number, 0).unwrap_or_default();
-            self.indirect(number, start + index as u64 * 4, below, end)?;
+        if size >= TARGET_MAX || (is_fast != fits && !inode.is_inline()) {
+            return Err(self.fail(inode.offset + 4, Fault::InlineSize(size)));
         }
-        Ok(())
+        let mut target = alloc::vec![0; usize::try_from(size).unwrap_or_default()];
+        match is_fast {
+            true => {
+                let bytes = inode.block_bytes().get(..target.len()).unwrap_or_default();
+                target.copy_from_slice(bytes);
+            }
+            false => {
+                let mut content = self.content(inode)?;
+                let mut filled = 0;
+                while let Some(rest) = target.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+                    filled += self.read_at(&mut content, filled as u64, rest)?;
+                }
+            }
+        }
+        // the kernel reads it as a string
+        match target.contains(&0) {
+            true => Err(self.fail(inode.offset + BLOCKS as u64, Fault::EntryName)),
+            false => Ok(target),
+        }
     }
-}
 
-fn zeros<E>(mut count: u64, buffer: &mut [u8], take: &mut Take<'_, E>) -> Result<(), E> {
-    if count > 0 {
-        buffer.fill(0);
+    /// `ext4_inode_is_fast_symlink`, for a file system without `ea_inode`.
+    fn has_no_content_blocks(&self, inode: &Inode) -> bool {
+        let huge = self.ro_compat & RO_COMPAT_HUGE_FILE != 0;
+        let high = if huge { inode.half(0x74) } else { 0 };
+        let blocks = u64::from(high) << 32 | u64::from(inode.word(0x1c));
+        let of_attributes = if inode.attribute_block() == 0 { 0 } else { self.cluster_size >> 9 };
+        blocks == of_attributes
     }
-    while count > 0 {
-        let now = count.min(buffer.len() as u64);
-        take(buffer.get(..now as usize).unwrap_or_default())?;
-        count -= now;
-    }
-    Ok(())
 }

@@ -11,8 +11,11 @@
 //! | 0x30 | 4 | time of the last write |
 //! | 0x38 | 2 | magic number 0xef53 |
 //! | 0x4c, 0x58 | 4, 2 | revision, size of an inode |
+//! | 0x54 | 4 | first inode that is not reserved |
 //! | 0x5c, 0x60, 0x64 | 4 | features: compatible, incompatible, for reading only |
+//! | 0x68, 0x270, 0x3fc | 16, 4, 4 | UUID; seed of checksums, if not made of it; checksum |
 //! | 0xfe, 0x104 | 2, 4 | size of a group descriptor, first meta group |
+//! | 0x240, 0x244, 0x26c, 0x280 | 4 | inodes of quotas and of orphans |
 //!
 //! An inode:
 //!
@@ -29,122 +32,55 @@
 //! of 32 bytes; then come entries of 16 bytes and a name, until four bytes of zero. Values
 //! lie in the same room, or in an inode of their own (`ea_inode`).
 //!
-//! Refused: features that nobody here knows, compressed and encrypted content, a journal
-//! that has to be replayed, and whatever points past the end of the image. Checksums of
-//! metadata are e2fsck's business.
+//! Refused: unknown features, compressed and encrypted content, a journal that has to be
+//! replayed, and whatever points past the end of the image. Refused as well is everything that
+//! the kernel rejects or reads differently from debugfs, so that a digest is always that of the
+//! content which the kernel gives to programs: metadata checksums that do not match, directories
+//! whose index does not lead to all blocks, names and attributes that are there twice, inline
+//! content without its attribute, inodes whose fields contradict each other.
 
 mod attribute;
+mod checksum;
+mod content;
 mod directory;
+mod fault;
+mod index;
 mod inode;
 
 use alloc::vec::Vec;
-use core::fmt;
 
+use crate::crc32c::crc32c;
 use crate::ErrorKind;
 
-pub use directory::{Entry, Name};
-pub use inode::{FileKind, Inode, Take};
+pub use content::Content;
+pub use directory::Entry;
+pub use fault::{Fault, HOLES_MAX};
+pub use inode::{FileKind, Inode};
 
 /// Where the superblock lies.
 const SUPERBLOCK: u64 = 1024;
 /// The root directory.
 pub const ROOT: u32 = 2;
 
+const COMPAT_DIR_INDEX: u32 = 0x20;
 const COMPAT_SPARSE_SUPER2: u32 = 0x200;
 const INCOMPAT_RECOVER: u32 = 0x4;
 const INCOMPAT_META_BG: u32 = 0x10;
 const INCOMPAT_64BIT: u32 = 0x80;
+const INCOMPAT_EA_INODE: u32 = 0x400;
+const INCOMPAT_CHECKSUM_SEED: u32 = 0x2000;
+const INCOMPAT_LARGE_DIRECTORIES: u32 = 0x4000;
 /// filetype, meta_bg, extents, 64bit, mmp, flex_bg, ea_inode, csum_seed, largedir,
 /// inline_data, encrypt (there may be no such files), casefold.
 const INCOMPAT_KNOWN: u32 =
     0x2 | 0x10 | 0x40 | 0x80 | 0x100 | 0x200 | 0x400 | 0x2000 | 0x4000 | 0x8000 | 0x10000 | 0x20000;
 const RO_COMPAT_SPARSE_SUPER: u32 = 0x1;
+const RO_COMPAT_HUGE_FILE: u32 = 0x8;
 const RO_COMPAT_QUOTA: u32 = 0x100;
-
-/// What is malformed in an image, or cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Fault {
-    /// No ext superblock.
-    NoSuperblock,
-    /// A field of the superblock that cannot be.
-    Superblock(&'static str),
-    /// Features that are not known, by their bits.
-    Features(u32),
-    /// The journal has to be replayed.
-    Journal,
-    /// An inode number past the last.
-    InodeNumber(u32),
-    /// A block number past the last.
-    BlockNumber(u64),
-    /// An extent tree without its magic number, or too deep.
-    ExtentHeader,
-    /// Extents out of order.
-    ExtentOrder,
-    /// A file that claims more blocks than there are.
-    TooManyBlocks,
-    /// A file with more than [`HOLES_MAX`] of holes.
-    Holes(u64),
-    /// Content in the inode, more than fits there.
-    InlineSize(u64),
-    /// A directory entry whose length cannot be.
-    EntryLength(u16),
-    /// A name that cannot be: with a slash or a zero byte, or none.
-    EntryName,
-    /// A directory that is in itself, or in two.
-    DirectoryLoop(u32),
-    /// An entry for something that is not there.
-    DanglingEntry(u32),
-    /// Attributes without their magic number.
-    AttributeMagic(u32),
-    /// An attribute's entry or value past the end of its room.
-    AttributeBounds,
-    /// An attribute's value in an inode that holds none.
-    AttributeInode(u32),
-    /// Content that is encrypted.
-    Encrypted,
-}
-
-/// How much of holes a file may have: zeros take time to digest.
-pub const HOLES_MAX: u64 = 64 << 30;
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoSuperblock => f.write_str("no ext2, ext3 or ext4 superblock"),
-            Self::Superblock(field) => write!(f, "superblock: {field} cannot be"),
-            Self::Features(bits) => write!(f, "superblock: unknown features {bits:#x}"),
-            Self::Journal => f.write_str("the journal has to be replayed"),
-            Self::InodeNumber(number) => write!(f, "no inode {number}"),
-            Self::BlockNumber(number) => write!(f, "block {number} lies past the end"),
-            Self::ExtentHeader => f.write_str("not an extent tree"),
-            Self::ExtentOrder => f.write_str("extents out of order"),
-            Self::TooManyBlocks => f.write_str("a file with more blocks than there are"),
-            Self::Holes(size) => {
-                write!(f, "a file with {size} bytes of holes; {HOLES_MAX} are read at most")
-            }
-            Self::InlineSize(size) => write!(f, "{size} bytes do not fit into an inode"),
-            Self::EntryLength(length) => write!(f, "directory entry of {length} bytes"),
-            Self::EntryName => f.write_str("directory entry with an impossible name"),
-            Self::DirectoryLoop(number) => {
-                write!(f, "directory {number} is in itself, or in two directories")
-            }
-            Self::DanglingEntry(number) => write!(f, "an entry for inode {number}, which is none"),
-            Self::AttributeMagic(magic) => write!(f, "not attributes: {magic:#x}"),
-            Self::AttributeBounds => f.write_str("attribute past the end of its room"),
-            Self::AttributeInode(number) => {
-                write!(f, "attribute in inode {number}, which holds none")
-            }
-            Self::Encrypted => f.write_str("encrypted content"),
-        }
-    }
-}
-
-impl From<Fault> for ErrorKind {
-    fn from(fault: Fault) -> Self {
-        Self::Ext4(fault)
-    }
-}
+const RO_COMPAT_BIG_CLUSTERS: u32 = 0x200;
+const RO_COMPAT_METADATA_CHECKSUM: u32 = 0x400;
+/// Where the superblock has the numbers of quota and orphan files, which have no names.
+const INTERNAL_INODES: [usize; 4] = [0x240, 0x244, 0x26c, 0x280];
 
 /// An image's bytes.
 pub trait Disk {
@@ -188,17 +124,25 @@ pub(crate) fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
 pub struct Volume<D> {
     disk: D,
     block_size: u32,
+    cluster_size: u64,
     blocks: u64,
     first_data_block: u32,
     blocks_per_group: u32,
     inodes: u32,
     inodes_per_group: u32,
+    first_inode: u32,
+    internal_inodes: [u32; 4],
     inode_size: u16,
     descriptor_size: u16,
     /// From this group of descriptors on they lie in their own groups.
     first_meta_group: Option<u32>,
-    sparse_super: bool,
-    keeps_quotas: bool,
+    compat: u32,
+    incompat: u32,
+    ro_compat: u32,
+    /// Whether metadata has checksums, which begin with `seed`.
+    has_checksums: bool,
+    seed: u32,
+    is_hurd: bool,
     written: u32,
 }
 
@@ -231,45 +175,76 @@ impl<D: Disk> Volume<D> {
         if meta && compat & COMPAT_SPARSE_SUPER2 != 0 {
             return Err(fail(0x5c, Fault::Features(COMPAT_SPARSE_SUPER2)));
         }
+        let has_checksums = ro_compat & RO_COMPAT_METADATA_CHECKSUM != 0;
+        let covered = superblock.get(..0x3fc).unwrap_or_default();
+        if has_checksums && crc32c(u32::MAX, covered) != word(0x3fc) {
+            return Err(fail(0x3fc, Fault::Checksum));
+        }
+        let uuid = superblock.get(0x68..0x78).unwrap_or_default();
         let log = word(0x18);
+        let big_clusters = ro_compat & RO_COMPAT_BIG_CLUSTERS != 0;
+        let cluster_log = if big_clusters { word(0x1c) } else { log };
         let volume = Self {
             block_size: 1024_u32.checked_shl(log).unwrap_or_default(),
+            cluster_size: 1024_u64.checked_shl(cluster_log).unwrap_or_default(),
             blocks: u64::from(high) << 32 | u64::from(word(0x04)),
             first_data_block: word(0x14),
             blocks_per_group: word(0x20),
             inodes: word(0x00),
             inodes_per_group: word(0x28),
+            first_inode: if dynamic { word(0x54) } else { 11 },
+            internal_inodes: INTERNAL_INODES.map(features),
             inode_size: if dynamic { half(0x58) } else { 128 },
             descriptor_size: if sixty_four { half(0xfe) } else { 32 },
             first_meta_group: meta.then(|| word(0x104)),
-            sparse_super: ro_compat & RO_COMPAT_SPARSE_SUPER != 0,
-            keeps_quotas: ro_compat & RO_COMPAT_QUOTA != 0,
+            compat,
+            incompat,
+            ro_compat,
+            has_checksums,
+            seed: match incompat & INCOMPAT_CHECKSUM_SEED != 0 {
+                true => word(0x270),
+                false => crc32c(u32::MAX, uuid),
+            },
+            is_hurd: word(0x48) != 0,
             written: word(0x30),
             disk,
         };
-        let Self { inode_size, descriptor_size, .. } = volume;
+        volume.check_superblock(log)?;
+        Ok(volume)
+    }
+
+    /// Checks what the kernel checks when it mounts.
+    fn check_superblock(&self, log: u32) -> Result<(), D::Error> {
+        let Self { inode_size, descriptor_size, blocks_per_group, .. } = *self;
+        let descriptor_min = if self.has_incompat(INCOMPAT_64BIT) { 64 } else { 32 };
+        let in_groups = self.blocks.saturating_sub(u64::from(self.first_data_block));
+        let groups = in_groups.div_ceil(u64::from(blocks_per_group.max(1)));
+        let inodes = groups.saturating_mul(u64::from(self.inodes_per_group));
         let sizes = [
             (log <= 6, 0x18, "block size"),
-            (volume.first_data_block <= 1, 0x14, "first data block"),
-            (volume.blocks_per_group > 0, 0x20, "blocks per group"),
-            (volume.inodes_per_group > 0, 0x28, "inodes per group"),
+            (self.first_data_block <= 1, 0x14, "first data block"),
+            (blocks_per_group > 0, 0x20, "blocks per group"),
+            (self.inodes_per_group > 0, 0x28, "inodes per group"),
             (inode_size >= 128 && inode_size.is_power_of_two(), 0x58, "size of an inode"),
-            (u32::from(inode_size) <= volume.block_size, 0x58, "size of an inode"),
-            (descriptor_size >= 32 && descriptor_size.is_power_of_two(), 0xfe, "descriptor size"),
+            (u32::from(inode_size) <= self.block_size, 0x58, "size of an inode"),
+            (self.first_inode >= 11, 0x54, "first inode"),
+            (descriptor_size >= descriptor_min, 0xfe, "descriptor size"),
+            (descriptor_size.is_power_of_two(), 0xfe, "descriptor size"),
             (descriptor_size <= 1024, 0xfe, "descriptor size"),
         ];
         for (good, offset, name) in sizes {
             if !good {
-                let fault = Fault::Superblock(name);
-                return Err(volume.disk.malformed(SUPERBLOCK + offset, fault.into()));
+                return Err(self.fail(SUPERBLOCK + offset, Fault::Superblock(name)));
             }
         }
-        let bytes = volume.blocks.checked_mul(u64::from(volume.block_size));
-        if bytes.map_or(true, |bytes| bytes > volume.disk.size()) {
-            let fault = Fault::Superblock("number of blocks");
-            return Err(volume.disk.malformed(SUPERBLOCK + 4, fault.into()));
+        let bytes = self.blocks.checked_mul(u64::from(self.block_size));
+        if bytes.map_or(true, |bytes| bytes > self.disk.size()) {
+            return Err(self.fail(SUPERBLOCK + 4, Fault::Superblock("number of blocks")));
         }
-        Ok(volume)
+        match u64::from(self.inodes) == inodes {
+            true => Ok(()),
+            false => Err(self.fail(SUPERBLOCK, Fault::Superblock("number of inodes"))),
+        }
     }
 
     /// The image.
@@ -284,16 +259,21 @@ impl<D: Disk> Volume<D> {
 
     /// Whether it counts the blocks of each owner, in files of its own (`quota`).
     pub fn keeps_quotas(&self) -> bool {
-        self.keeps_quotas
+        self.ro_compat & RO_COMPAT_QUOTA != 0
+    }
+
+    fn has_incompat(&self, feature: u32) -> bool {
+        self.incompat & feature != 0
     }
 
     fn fail(&self, offset: u64, fault: Fault) -> D::Error {
         self.disk.malformed(offset, fault.into())
     }
 
-    /// The offset of a block that is there.
+    /// The offset of a block that is there and can hold something
+    /// (`ext4_inode_block_valid`).
     fn block_offset(&self, number: u64, at: u64) -> Result<u64, D::Error> {
-        match number < self.blocks {
+        match (u64::from(self.first_data_block) + 1..self.blocks).contains(&number) {
             true => Ok(number * u64::from(self.block_size)),
             false => Err(self.fail(at, Fault::BlockNumber(number))),
         }
@@ -311,6 +291,10 @@ impl<D: Disk> Volume<D> {
     pub fn inode(&self, number: u32, at: u64) -> Result<Inode, D::Error> {
         let index = number.checked_sub(1).filter(|index| *index < self.inodes);
         let index = index.ok_or_else(|| self.fail(at, Fault::InodeNumber(number)))?;
+        let is_reserved = number < self.first_inode && number != ROOT;
+        if is_reserved || self.internal_inodes.contains(&number) {
+            return Err(self.fail(at, Fault::ReservedInode(number)));
+        }
         let (group, index) = (index / self.inodes_per_group, index % self.inodes_per_group);
         let per_block = self.block_size / u32::from(self.descriptor_size);
         let (table, slot) = (group / per_block, group % per_block);
@@ -330,7 +314,12 @@ impl<D: Disk> Volume<D> {
         let offset = self.block_offset(block, descriptor + 0x08)? + rest;
         let mut bytes = alloc::vec![0; usize::from(self.inode_size)];
         self.disk.read(offset, &mut bytes)?;
-        Ok(Inode::new(number, offset, bytes))
+        let inode = Inode::new(number, offset, bytes, self.incompat);
+        self.check_inode(&inode)?;
+        match inode.contradiction() {
+            None => Ok(inode),
+            Some(field) => Err(self.fail(offset, Fault::Inode(field))),
+        }
     }
 
     /// The block with the `table`th `per_block` group descriptors (`descriptor_loc` in
@@ -356,7 +345,9 @@ impl<D: Disk> Volume<D> {
             }
             power == group
         };
-        let has = !self.sparse_super || group <= 1 || [3, 5, 7].into_iter().any(power_of);
+        let has = self.ro_compat & RO_COMPAT_SPARSE_SUPER == 0
+            || group <= 1
+            || [3, 5, 7].into_iter().any(power_of);
         u64::from(has)
     }
 }

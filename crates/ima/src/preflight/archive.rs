@@ -14,9 +14,9 @@ use ima_format::tar::{
 };
 use ima_format::ErrorKind;
 
-use super::root::{Content, Entry, EntryKind, Root, Unread};
 use crate::compression;
 use crate::input;
+use crate::target::source::{Entry, EntryKind, Source, SourceFile, Visit};
 use crate::target::tar::TarError;
 
 /// A tar archive that will be unpacked as the root of a machine. One that is compressed, or
@@ -190,12 +190,16 @@ fn inside(name: &[u8]) -> PathBuf {
     Path::new("/").join(below)
 }
 
-impl Root for Archive {
-    fn list(&self, found: &mut dyn FnMut(Result<Entry, Unread>)) {
-        self.entries.values().for_each(|entry| found(Ok(entry.clone())));
+impl Source for Archive {
+    fn list(&self, visit: &mut dyn Visit) {
+        for entry in self.entries.values() {
+            if visit.found(Ok(entry.clone())).is_break() {
+                return;
+            }
+        }
     }
 
-    fn open<'a>(&'a self, entry: &Entry) -> io::Result<Box<dyn Content + 'a>> {
+    fn open<'a>(&'a self, entry: &Entry) -> io::Result<Box<dyn SourceFile + 'a>> {
         let number = usize::try_from(entry.identity.1).unwrap_or(usize::MAX);
         let stored = self.contents.get(number).ok_or(io::ErrorKind::NotFound)?;
         Ok(Box::new(Open { file: &self.file, stored }))
@@ -207,7 +211,7 @@ struct Open<'a> {
     stored: &'a Stored,
 }
 
-impl Content for Open<'_> {
+impl SourceFile for Open<'_> {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let Stored { offset: start, length, sparse, .. } = self.stored;
         let Some(map) = sparse else {

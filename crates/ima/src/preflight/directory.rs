@@ -2,6 +2,7 @@
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
+use std::ops::ControlFlow;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -12,8 +13,8 @@ use rustix::fs::{fgetxattr, OFlags};
 use rustix::io::Errno;
 use walkdir::{DirEntry, WalkDir};
 
-use super::root::{changed, Content, Entry, EntryKind, Root, Unread};
 use crate::digest::{DigestError, FileHasher};
+use crate::target::source::{changed, Entry, EntryKind, Source, SourceFile, Unread, Visit};
 
 /// A directory that will be the root of a machine. File systems of the kernel's own that are
 /// mounted in it are passed over. Through libc alone, so that pseudo sees every call.
@@ -75,8 +76,8 @@ impl Directory {
     }
 }
 
-impl Root for Directory {
-    fn list(&self, found: &mut dyn FnMut(Result<Entry, Unread>)) {
+impl Source for Directory {
+    fn list(&self, visit: &mut dyn Visit) {
         let mut last_device = None;
         let mut walk = WalkDir::new(&self.path).follow_links(false).into_iter();
         while let Some(next) = walk.next() {
@@ -86,8 +87,10 @@ impl Root for Directory {
                     let path = self.inside(error.path().unwrap_or(&self.path));
                     let other = || io::Error::other("cannot be walked");
                     let error = error.into_io_error().unwrap_or_else(other);
-                    found(Err(Unread { path, error }));
-                    continue;
+                    match visit.found(Err(Unread { path, error })) {
+                        ControlFlow::Continue(()) => continue,
+                        ControlFlow::Break(()) => return,
+                    }
                 }
             };
             if entry.file_type().is_dir() && is_pseudo(&entry, &mut last_device) {
@@ -95,13 +98,18 @@ impl Root for Directory {
                 continue;
             }
             let path = || self.inside(entry.path());
+            if entry.file_type().is_dir() && !visit.descends(&path()) {
+                walk.skip_current_dir();
+            }
             let listed = entry.metadata().map_err(io::Error::from);
             let listed = listed.and_then(|metadata| self.entry(entry.path(), &metadata));
-            found(listed.map_err(|error| Unread { path: path(), error }));
+            if visit.found(listed.map_err(|error| Unread { path: path(), error })).is_break() {
+                return;
+            }
         }
     }
 
-    fn open<'a>(&'a self, entry: &Entry) -> io::Result<Box<dyn Content + 'a>> {
+    fn open<'a>(&'a self, entry: &Entry) -> io::Result<Box<dyn SourceFile + 'a>> {
         // NONBLOCK: should it have become a FIFO by now, opening does not wait for a writer
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
         let path = self.outside(&entry.path);
@@ -130,7 +138,7 @@ struct Open {
     metadata: Metadata,
 }
 
-impl Content for Open {
+impl SourceFile for Open {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         self.file.read_at(buffer, offset)
     }

@@ -12,9 +12,9 @@ use ima_format::policy::filesystem::{FileSystem, Purpose};
 use ima_format::policy::kernel::Kernel;
 use ima_format::xattr::{Attribute, KeyId, Signature};
 
-use super::root::{part, Content, Entry};
 use super::trial::Trial;
 use crate::digest::{DigestError, FileHasher};
+use crate::target::source::{part, Entry, SourceFile};
 use crate::verify::{Keyring, Verifier};
 
 /// Which file system a part of the root will be on.
@@ -166,7 +166,7 @@ impl<'a> Judge<'a> {
         &'f mut self,
         entry: &Entry,
         size: u64,
-        content: &'f dyn Content,
+        content: &'f dyn SourceFile,
         progress: &'f dyn Fn(u64),
     ) -> std::io::Result<Case<'f>> {
         let mount = self.bench.mount(entry);
@@ -220,7 +220,7 @@ pub(crate) struct Case<'f> {
     keeps: bool,
     attribute: Option<Vec<u8>>,
     size: u64,
-    content: &'f dyn Content,
+    content: &'f dyn SourceFile,
     proof: Proof<'f>,
 }
 
@@ -230,7 +230,7 @@ struct Proof<'f> {
     verifier: &'f mut Verifier,
     hasher: &'f mut FileHasher,
     size: u64,
-    content: &'f dyn Content,
+    content: &'f dyn SourceFile,
     progress: &'f dyn Fn(u64),
     digests: Vec<Digest>,
     checked: Vec<(Digest, SignatureCheck)>,

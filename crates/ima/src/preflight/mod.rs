@@ -6,8 +6,8 @@
 //!
 //! | module | what it knows | mirrors |
 //! |---|---|---|
-//! | `root`, `directory`, `archive`, `image` | a root that can be listed and read; a directory, a tar archive, an ext4 image | |
-//! | `open` | which of them a path is; read-only images are read as archives | |
+//! | `directory`, `archive` | roots that can be listed and read: a directory, a tar archive | |
+//! | `open` | which of them, or which image, a path is; squashfs is read as an archive | |
 //! | `paths` | paths and symbolic links within it | `fs/namei.c` |
 //! | `certificates` | which of them the kernel takes | `crypto/asymmetric_keys/restrict.c` |
 //! | `purpose` | what a file is for | `fs/binfmt_script.c`, `kernel/module`, `drivers/base/firmware_loader` |
@@ -23,13 +23,11 @@
 mod archive;
 mod certificates;
 mod directory;
-mod image;
 mod judge;
 mod libraries;
 mod open;
 mod paths;
 mod purpose;
-mod root;
 mod scan;
 mod services;
 mod start;
@@ -45,17 +43,16 @@ use ima_format::policy::kernel::{Feature, Kernel};
 pub use archive::Archive;
 pub use certificates::{Authorities, CertificateFault};
 pub use directory::Directory;
-pub use image::Image;
 pub use judge::{Answer, Attributes, Mount, Owners, Refusal, Unknown};
 pub(crate) use judge::{Bench, Judge};
 pub use open::{open, OpenError};
 pub use purpose::Use;
 pub(crate) use purpose::{of as purpose_of, Nature};
-pub use root::{Content, Entry, EntryKind, Root, Unread};
 pub use start::{Attempt, AttemptEnd, Obstacle, Problem, Step, Why};
 pub use trial::{Subject, Trial, TrialError};
 
 use crate::key::{Curve, KeyType};
+pub use crate::target::source::{Entry, EntryKind, Source, SourceFile, Unread};
 use crate::target::Progress;
 use crate::verify::Keyring;
 use libraries::Libraries;
@@ -176,10 +173,10 @@ impl Report {
 }
 
 /// Tells what the kernel will say to a root.
-pub fn preflight(root: &dyn Root, options: &Options<'_>, progress: &dyn Progress) -> Report {
+pub fn preflight(root: &dyn Source, options: &Options<'_>, progress: &dyn Progress) -> Report {
     let mut entries = Vec::new();
     let mut unread = Vec::new();
-    root.list(&mut |found| match found {
+    root.list(&mut |found: Result<Entry, Unread>| match found {
         Ok(entry) => entries.push(entry),
         Err(error) => unread.push(error),
     });

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use ima_format::kind::{Content, HEAD_SIZE};
 
-use super::{Archive, Directory, Image, Root};
+use super::{Archive, Directory, Source};
 use crate::input;
 use crate::target::image::{self, ImageError};
 use crate::target::tar::TarError;
+use crate::target::MAX_SPARSE;
 
 /// Why a root was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +34,7 @@ pub enum OpenError {
 ///
 /// # Errors
 /// What is none of them, and what cannot be read or is malformed.
-pub fn open(path: &Path) -> Result<Box<dyn Root>, OpenError> {
+pub fn open(path: &Path) -> Result<Box<dyn Source>, OpenError> {
     if path.metadata()?.is_dir() {
         return Ok(Box::new(Directory::open(path)?));
     }
@@ -42,9 +43,9 @@ pub fn open(path: &Path) -> Result<Box<dyn Root>, OpenError> {
     match Content::of(&head) {
         // what is compressed is an archive, or it is nothing that is read here
         Some(Content::Tar | Content::Compressed(_)) => Ok(Box::new(Archive::open(path)?)),
-        Some(Content::Ext) => Ok(Box::new(Image::open(path)?)),
-        Some(Content::Squashfs | Content::Erofs) => {
-            let archive = image::read_only_as_tar(path)?;
+        Some(Content::Ext | Content::Erofs) => Ok(image::source(path)?),
+        Some(Content::Squashfs) => {
+            let archive = image::squashfs_as_tar(path, MAX_SPARSE)?;
             Ok(Box::new(Archive::unpacked(archive)?))
         }
         Some(Content::Rpm) | None => Err(OpenError::NoRoot),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use ima_format::elf::{Elf, Kind, MAGIC};
 use ima_format::policy::decide::{AccessSet, Operation};
 
-use super::root::{is_below, part, Content, Entry};
+use crate::target::source::{part, Entry, SourceFile};
 
 /// What the kernel is asked to do with a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -89,7 +89,7 @@ pub(crate) struct Shebang {
 }
 
 impl Nature {
-    pub(crate) fn of(content: &dyn Content) -> io::Result<Self> {
+    pub(crate) fn of(content: &dyn SourceFile) -> io::Result<Self> {
         let head = part(content, 0, BINPRM_BUF_SIZE)?;
         if head.starts_with(MAGIC) {
             let mut read = |offset: u64, length: usize| match head.get(offset as usize..) {
@@ -185,6 +185,11 @@ fn is_policy_name(name: &[u8]) -> bool {
 /// Bytes as a path.
 pub(super) fn path_of(bytes: &[u8]) -> PathBuf {
     PathBuf::from(std::ffi::OsString::from_vec(bytes.to_vec()))
+}
+
+/// Whether `path` is `directory` or below it.
+fn is_below(path: &Path, directory: &str) -> bool {
+    path.starts_with(directory)
 }
 
 #[cfg(test)]

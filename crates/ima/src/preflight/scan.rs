@@ -15,8 +15,8 @@ use super::certificates::CertificateFault;
 use super::judge::{Answer, Bench, Judge};
 use super::paths::Paths;
 use super::purpose::{self, Nature, Use};
-use super::root::{whole, Entry, Root, Unread};
 use crate::digest::DigestError;
+use crate::target::source::{whole, Entry, Source, Unread};
 use crate::target::Progress;
 
 /// What is known of a file after it was looked at.
@@ -43,7 +43,7 @@ pub(super) const USER: u32 = 1000;
 
 /// Looks at all regular files; `None` in the place of what is none, or could not be read.
 pub(super) fn scan(
-    root: &dyn Root,
+    root: &dyn Source,
     paths: &Paths,
     bench: &Bench<'_>,
     jobs: NonZeroUsize,
@@ -112,7 +112,7 @@ fn reads_appraised(bench: &Bench<'_>) -> bool {
 }
 
 struct Scanner<'a> {
-    root: &'a dyn Root,
+    root: &'a dyn Source,
     bench: &'a Bench<'a>,
     progress: &'a dyn Progress,
     /// Whether files that are only read are of interest.
@@ -175,7 +175,7 @@ fn policy_fault(text: &[u8], kernel: &Kernel) -> Option<(usize, String)> {
 }
 
 /// The content of a small file of the root.
-pub(super) fn text(root: &dyn Root, paths: &Paths, path: &std::path::Path) -> Option<Vec<u8>> {
+pub(super) fn text(root: &dyn Source, paths: &Paths, path: &std::path::Path) -> Option<Vec<u8>> {
     // ld.so.cache has some 100 bytes for each library
     const MOST: usize = 16 << 20;
     let number = paths.file(path)?;

@@ -10,7 +10,7 @@ use ima_format::policy::decide::{Event, Mode, Outcome};
 use ima_format::policy::kernel::Kernel;
 use ima_format::xattr::KeyId;
 
-use super::{Bench, Content, Directory, Entry, EntryKind, Judge, Owners, Root};
+use super::{Bench, Directory, Entry, EntryKind, Judge, Owners, Source, SourceFile};
 use crate::digest::{DigestError, FileHasher};
 use crate::verify::Keyring;
 
@@ -127,7 +127,7 @@ impl Subject {
     fn judged(
         event: &Event,
         entry: &Entry,
-        content: &dyn Content,
+        content: &dyn SourceFile,
         judge: &mut Judge<'_>,
     ) -> Result<Trial, TrialError> {
         let size = entry.size().unwrap_or_default();
@@ -144,7 +144,7 @@ struct Stated<'a> {
     wanted: Cell<Option<HashAlgorithm>>,
 }
 
-impl Content for Stated<'_> {
+impl SourceFile for Stated<'_> {
     fn read_at(&self, _: u64, _: &mut [u8]) -> io::Result<usize> {
         Ok(0)
     }

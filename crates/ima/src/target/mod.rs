@@ -4,6 +4,7 @@ pub mod image;
 mod kind;
 mod pool;
 pub mod rpm;
+pub mod source;
 pub mod tar;
 pub mod tree;
 

@@ -2,8 +2,8 @@
 
 use ima_format::elf::{ByteOrder, Class, Kind};
 
-use super::super::root::{Entry, EntryKind};
 use super::*;
+use crate::target::source::{Entry, EntryKind};
 
 const X86_64: Machine = machine(Class::Bits64, 62);
 const I386: Machine = machine(Class::Bits32, 3);

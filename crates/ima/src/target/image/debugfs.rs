@@ -1,14 +1,20 @@
 //! Writing attributes with e2fsprogs' debugfs: all at once, files by their numbers, so that
 //! no name can be mistaken. What debugfs leaves undone, e2fsck does.
+//!
+//! Both get the open image as standard input, and open it again through `/proc/self/fd`: its name
+//! may lead to another file by now.
 
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use super::ImageError;
 use crate::temporary::Scratch;
+
+/// The image as a child process opens it.
+const STANDARD_INPUT: &str = "/proc/self/fd/0";
 
 /// What is to become of a file's label.
 #[derive(Debug)]
@@ -20,7 +26,7 @@ pub(super) struct Change {
 
 /// Makes the changes in an image; `time` is what it shall bear as the time of its last
 /// write. Returns what debugfs said; whether it did it all, only the image tells.
-pub(super) fn apply(image: &Path, changes: &[Change], time: u32) -> Result<String, ImageError> {
+pub(super) fn apply(image: &File, changes: &[Change], time: u32) -> Result<String, ImageError> {
     let directory = Scratch::new().map_err(ImageError::Batch)?;
     let mut batch = format!("set_current_time @{time}\n");
     for Change { inode, label, .. } in changes {
@@ -35,9 +41,8 @@ pub(super) fn apply(image: &Path, changes: &[Change], time: u32) -> Result<Strin
         }
     }
     fs::write(directory.path().join("batch"), batch).map_err(ImageError::Batch)?;
-    let image = fs::canonicalize(image).map_err(ImageError::Batch)?;
-    let output = program("debugfs", |command| {
-        command.args(["-w", "-f", "batch"]).arg(&image).current_dir(directory.path());
+    let output = program("debugfs", image, |command| {
+        command.args(["-w", "-f", "batch", STANDARD_INPUT]).current_dir(directory.path());
         command.env("DEBUGFS_PAGER", "cat").stdout(Stdio::null());
     })
     .map_err(ImageError::Debugfs)?;
@@ -46,10 +51,9 @@ pub(super) fn apply(image: &Path, changes: &[Change], time: u32) -> Result<Strin
 
 /// Has e2fsck count an image's quotas anew, of which debugfs keeps no account; `time` is as
 /// above.
-pub(super) fn count_quotas(image: &Path, time: u32) -> Result<(), ImageError> {
-    let image = fs::canonicalize(image).map_err(ImageError::Batch)?;
-    let output = program("e2fsck", |command| {
-        command.args(["-f", "-p"]).arg(&image).env("E2FSCK_TIME", time.to_string());
+pub(super) fn count_quotas(image: &File, time: u32) -> Result<(), ImageError> {
+    let output = program("e2fsck", image, |command| {
+        command.args(["-f", "-p", STANDARD_INPUT]).env("E2FSCK_TIME", time.to_string());
     })
     .map_err(ImageError::E2fsck)?;
     match output.status.code() {
@@ -65,11 +69,11 @@ pub(super) fn count_quotas(image: &Path, time: u32) -> Result<(), ImageError> {
 }
 
 /// Runs a program of e2fsprogs; administrators' programs are not on everybody's PATH.
-fn program(name: &str, with: impl Fn(&mut Command)) -> io::Result<Output> {
+fn program(name: &str, image: &File, with: impl Fn(&mut Command)) -> io::Result<Output> {
     let mut missing = io::Error::from(io::ErrorKind::NotFound);
     for directory in ["", "/usr/sbin", "/sbin"] {
         let mut command = Command::new(Path::new(directory).join(name));
-        with(command.stdin(Stdio::null()).env("LC_ALL", "C"));
+        with(command.stdin(image.try_clone()?).env("LC_ALL", "C"));
         match command.output() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => missing = error,
             output => return output,

@@ -1,28 +1,37 @@
 //! Images of file systems, read without mounting them: no privilege is needed, and no kernel
 //! has to trust what is in them.
 //!
-//! ext2, ext3 and ext4 are read by [`ima_format::ext4`]; labels are written by e2fsprogs'
-//! debugfs, which knows how to keep every checksum and bitmap right, and then read again
-//! and compared.
+//! ext2, ext3 and ext4 are read by [`ima_format::ext4`], EROFS by [`ima_format::erofs`]; both are
+//! a [`Source`]. Attributes are written to ext4 alone, by e2fsprogs' debugfs, which keeps every
+//! checksum and bitmap right, and then read again and compared. An image is opened once: everything
+//! that is read or written later goes through that file descriptor, whatever its name leads to
+//! meanwhile.
 
 mod copy;
 mod debugfs;
 mod erofs;
-mod read_only;
+mod ext;
 mod run;
 mod squashfs;
+mod unpack;
 
+use std::ffi::OsStr;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::num::NonZeroUsize;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 
 use ima_format::ext4::{Disk, Volume};
 use ima_format::hash::HashAlgorithm;
 use ima_format::kind::{Content, HEAD_SIZE};
 use ima_format::ErrorKind;
 
+use self::erofs::Erofs;
+use self::ext::Ext;
+use super::source::Source;
 use super::tar::TarError;
 use super::tree::{Selection, SignMode};
 use super::MAX_SPARSE;
@@ -32,20 +41,76 @@ use crate::key::SignError;
 use crate::sign::Labeler;
 
 pub use copy::copy;
-pub use erofs::erofs_as_tar;
-pub use read_only::{is_read_only, read_only_as_tar, read_only_error};
 pub use run::{clear, inspect, sign, verify};
-pub use squashfs::squashfs_as_tar;
+pub use squashfs::{squashfs_as_tar, squashfs_error};
 
-/// An image, and what of it is meant.
+/// An image, and which of its files are selected.
 #[derive(Debug)]
 pub struct Image {
-    path: PathBuf,
-    volume: Volume<Bytes>,
+    bytes: Bytes,
+    file_system: FileSystem,
     /// Which of the files.
     pub selection: Selection,
     /// Worker threads.
     pub jobs: NonZeroUsize,
+}
+
+#[derive(Debug)]
+enum FileSystem {
+    Ext(Ext),
+    Erofs(Erofs),
+}
+
+impl FileSystem {
+    fn open(bytes: Bytes) -> Result<Self, ImageError> {
+        let mut head = vec![0; bytes.size().min(HEAD_SIZE as u64) as usize];
+        bytes.read(0, &mut head)?;
+        match Content::of(&head) {
+            Some(Content::Squashfs) => Err(ImageError::ReadOnly("a squashfs image")),
+            Some(Content::Erofs) => Erofs::open(bytes).map(Self::Erofs),
+            _ => Ok(Self::Ext(Ext { volume: Volume::open(bytes)? })),
+        }
+    }
+}
+
+/// An image's files.
+///
+/// # Errors
+/// A file that is not an image of ext2, ext3, ext4 or EROFS, or has unknown features.
+pub fn source(path: &Path) -> Result<Box<dyn Source>, ImageError> {
+    let file = input::open(path).map_err(|source| ImageError::Read { offset: 0, source })?;
+    Ok(match FileSystem::open(Bytes::new(file)?)? {
+        FileSystem::Ext(ext) => Box::new(ext),
+        FileSystem::Erofs(erofs) => Box::new(erofs),
+    })
+}
+
+/// What a file holds, by its first bytes.
+fn content_of(path: &Path) -> io::Result<Option<Content>> {
+    let mut head = Vec::new();
+    input::open(path)?.take(HEAD_SIZE as u64).read_to_end(&mut head)?;
+    Ok(Content::of(&head))
+}
+
+/// Whether a file is an image of squashfs, which is read as an archive.
+///
+/// # Errors
+/// Those of reading it.
+pub fn is_squashfs(path: &Path) -> io::Result<bool> {
+    Ok(matches!(content_of(path)?, Some(Content::Squashfs)))
+}
+
+/// Whether a file is an image of a read-only file system.
+///
+/// # Errors
+/// Those of reading it.
+pub fn is_read_only(path: &Path) -> io::Result<bool> {
+    Ok(matches!(content_of(path)?, Some(Content::Squashfs | Content::Erofs)))
+}
+
+/// A path in an image, from its root.
+fn path_of(below_root: &[u8]) -> PathBuf {
+    Path::new("/").join(OsStr::from_bytes(below_root))
 }
 
 /// How files are signed.
@@ -145,6 +210,26 @@ pub enum ImageError {
 }
 
 impl ImageError {
+    /// The error of an image in one of the system.
+    ///
+    /// # Errors
+    /// The error itself, if there is no other one in it.
+    fn within(error: io::Error) -> Result<Self, io::Error> {
+        if !error.get_ref().is_some_and(|inner| inner.is::<Self>()) {
+            return Err(error);
+        }
+        match error.into_inner().map(|inner| inner.downcast::<Self>()) {
+            Some(Ok(error)) => Ok(*error),
+            Some(Err(other)) => Err(io::Error::other(other)),
+            None => Err(io::ErrorKind::Other.into()),
+        }
+    }
+
+    /// The error of an image that a [`Source`] gave.
+    fn of(error: io::Error) -> Self {
+        Self::within(error).unwrap_or_else(|source| Self::Read { offset: 0, source })
+    }
+
     /// What to do about it, where there is something to say.
     pub fn hint(&self) -> Option<&'static str> {
         use ima_format::ext4::Fault;
@@ -172,14 +257,20 @@ impl ImageError {
             }
             Self::Archive(error) => return error.hint(),
             Self::Malformed { kind: ErrorKind::Ext4(Fault::Journal), .. } => "e2fsck -p replays it",
+            Self::Malformed { kind: ErrorKind::Ext4(fault), .. } if fault.is_repairable() => {
+                "e2fsck -fn may say more, and e2fsck -f repairs a copy"
+            }
             _ => return None,
         })
     }
 }
 
 /// An image's file.
+#[derive(Debug, Clone)]
+struct Bytes(Arc<Opened>);
+
 #[derive(Debug)]
-pub(crate) struct Bytes {
+struct Opened {
     file: File,
     size: u64,
     /// How many zeros of sparse files may still be read.
@@ -187,11 +278,10 @@ pub(crate) struct Bytes {
 }
 
 impl Bytes {
-    fn open(path: &Path) -> Result<Self, ImageError> {
-        let fail = |source| ImageError::Read { offset: 0, source };
-        let file = input::open(path).map_err(fail)?;
-        let size = file.metadata().map_err(fail)?.len();
-        Ok(Self { file, size, zeros: AtomicU64::new(MAX_SPARSE) })
+    fn new(file: File) -> Result<Self, ImageError> {
+        let metadata = file.metadata();
+        let size = metadata.map_err(|source| ImageError::Read { offset: 0, source })?.len();
+        Ok(Self(Arc::new(Opened { file, size, zeros: AtomicU64::new(MAX_SPARSE) })))
     }
 }
 
@@ -199,18 +289,18 @@ impl Disk for Bytes {
     type Error = ImageError;
 
     fn size(&self) -> u64 {
-        self.size
+        self.0.size
     }
 
     fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ImageError> {
         use std::os::unix::fs::FileExt;
-        let read = self.file.read_exact_at(buffer, offset);
+        let read = self.0.file.read_exact_at(buffer, offset);
         read.map_err(|source| ImageError::Read { offset, source })
     }
 
     fn zeros(&self, count: u64, at: u64) -> Result<(), ImageError> {
         let less = |left: u64| left.checked_sub(count);
-        let taken = self.zeros.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        let taken = self.0.zeros.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         taken.map(drop).map_err(|left| ImageError::Sparse { offset: at, holes: count, left })
     }
 
@@ -223,25 +313,39 @@ impl Image {
     /// Opens an image.
     ///
     /// # Errors
-    /// What is no image of ext2, ext3 or ext4, or has features that are not known.
+    /// A file that is not an image of ext2, ext3, ext4 or EROFS, or has unknown features.
     pub fn open(path: &Path, selection: Selection, jobs: NonZeroUsize) -> Result<Self, ImageError> {
-        let volume = Self::volume(path)?;
-        Ok(Self { path: path.to_owned(), volume, selection, jobs })
+        let file = input::open(path).map_err(|source| ImageError::Read { offset: 0, source })?;
+        Self::new(file, selection, jobs)
     }
 
-    /// Has so many zeros of sparse files read at most.
+    /// The image in an open file.
+    ///
+    /// # Errors
+    /// As [`Image::open`].
+    pub fn new(file: File, selection: Selection, jobs: NonZeroUsize) -> Result<Self, ImageError> {
+        let bytes = Bytes::new(file)?;
+        let file_system = FileSystem::open(bytes.clone())?;
+        Ok(Self { bytes, file_system, selection, jobs })
+    }
+
+    /// Limits how many zeros of sparse files are read.
     pub fn limit_zeros(&self, max_sparse: u64) {
-        self.volume.disk().zeros.store(max_sparse, Ordering::Relaxed);
+        self.bytes.0.zeros.store(max_sparse, Ordering::Relaxed);
     }
 
-    pub(crate) fn volume(path: &Path) -> Result<Volume<Bytes>, ImageError> {
-        let bytes = Bytes::open(path)?;
-        let mut head = vec![0; bytes.size.min(HEAD_SIZE as u64) as usize];
-        bytes.read(0, &mut head)?;
-        match Content::of(&head) {
-            Some(Content::Squashfs) => Err(ImageError::ReadOnly("a squashfs image")),
-            Some(Content::Erofs) => Err(ImageError::ReadOnly("an EROFS image")),
-            _ => Volume::open(bytes),
+    fn source(&self) -> &dyn Source {
+        match &self.file_system {
+            FileSystem::Ext(ext) => ext,
+            FileSystem::Erofs(erofs) => erofs,
+        }
+    }
+
+    /// The file system, if it can be written.
+    fn writable(&self) -> Result<&Ext, ImageError> {
+        match &self.file_system {
+            FileSystem::Ext(ext) => Ok(ext),
+            FileSystem::Erofs(_) => Err(ImageError::ReadOnly("an EROFS image")),
         }
     }
 }

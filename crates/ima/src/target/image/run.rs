@@ -1,26 +1,30 @@
 //! The walk, the workers, the reports.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
+use std::collections::HashSet;
+use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ima_format::ext4::Inode;
+use ima_format::ext4::Volume;
 use ima_format::hash::{Digest, HashAlgorithm};
-use ima_format::xattr::Attribute;
+use ima_format::xattr::{Attribute, XATTR_NAME_IMA};
 
 use super::debugfs::{self, Change};
-use super::{Image, ImageError, Report, SignOptions, Sink};
-use crate::digest::{DigestError, Hasher};
+use super::{Ext, Image, ImageError, Report, SignOptions, Sink};
+use crate::digest::{DigestError, FileHasher};
 use crate::sign::LabelSession;
-use crate::target::tree::{Cleared, Fit, Inspection, SignMode, Signed};
+use crate::target::source::{Entry, SourceFile, Unread, Visit};
+use crate::target::tree::{Cleared, Fit, Inspection, Selection, SignMode, Signed};
 use crate::target::{pool, Progress};
 use crate::verify::{Keyring, Requirement, Verdict, Verifier};
 
-/// A file that the walk found.
+/// A regular file that the walk found.
 struct Found {
+    /// Below the root.
     path: PathBuf,
-    inode: Inode,
+    size: u64,
+    entry: Entry,
 }
 
 impl Found {
@@ -29,44 +33,74 @@ impl Found {
     }
 }
 
-/// One thread's means to read.
+/// The walk: queues each selected file once, with the first of its names.
+struct Walk<'a> {
+    selection: &'a Selection,
+    progress: &'a dyn Progress,
+    seen: HashSet<(u64, u64)>,
+    stop: &'a AtomicBool,
+    queue: &'a mut dyn FnMut(Result<Found, ImageError>, u64),
+}
+
+fn below_root(path: &Path) -> &Path {
+    path.strip_prefix("/").unwrap_or(path)
+}
+
+impl Visit for Walk<'_> {
+    fn found(&mut self, found: Result<Entry, Unread>) -> ControlFlow<()> {
+        match found {
+            Ok(entry) => {
+                let path = below_root(&entry.path).to_owned();
+                if let Some(size) = entry.size().filter(|_| self.selection.selects(&path)) {
+                    if self.seen.insert(entry.identity) {
+                        self.progress.found(size);
+                        (self.queue)(Ok(Found { path, size, entry }), size);
+                    }
+                }
+            }
+            Err(unread) => (self.queue)(Err(ImageError::of(unread.error)), 0),
+        }
+        match self.stop.load(Ordering::Relaxed) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    }
+
+    fn descends(&self, path: &Path) -> bool {
+        self.selection.descends(below_root(path))
+    }
+}
+
+/// An open file, and one thread's means to read it.
 struct Reader<'a> {
-    image: &'a Image,
+    found: &'a Found,
+    file: Box<dyn SourceFile + 'a>,
+    hasher: &'a mut FileHasher,
     progress: &'a dyn Progress,
 }
 
 impl Reader<'_> {
-    fn label(&self, file: &Found) -> Result<Option<Vec<u8>>, ImageError> {
-        self.image.volume.label(&file.inode)
+    fn label(&self) -> Result<Option<Vec<u8>>, ImageError> {
+        self.file.attribute().map_err(ImageError::of)
     }
 
-    fn digest(&self, file: &Found, algorithm: HashAlgorithm) -> Result<Digest, ImageError> {
-        let fail = |source: DigestError| ImageError::Digest { path: file.path.clone(), source };
-        let mut hasher = Hasher::new(algorithm).map_err(fail)?;
-        self.image.volume.content(&file.inode, &mut |part| {
-            self.progress.read(part.len() as u64);
-            hasher.update(part).map_err(fail)
-        })?;
-        hasher.finish().map_err(fail)
+    fn digest(&mut self, algorithm: HashAlgorithm) -> Result<Digest, ImageError> {
+        let progress = |bytes| self.progress.read(bytes);
+        let digest = self.file.digest(self.hasher, self.found.size, algorithm, &progress);
+        digest.map_err(|error| match error {
+            DigestError::Read(error) => ImageError::of(error),
+            source => ImageError::Digest { path: self.found.path.clone(), source },
+        })
     }
 
-    /// Whether a file is of a kind that is meant.
-    fn wants(&self, file: &Found) -> Result<bool, ImageError> {
-        if self.image.selection.wants_head(&file.path, &[]) {
+    /// Whether the file is of a selected kind.
+    fn wants(&self, selection: &Selection) -> io::Result<bool> {
+        if selection.wants_head(&self.found.path, &[]) {
             return Ok(true);
         }
-        let mut head = Vec::new();
-        // the first part is enough: it is larger than a head
-        let read = self.image.volume.content(&file.inode, &mut |part| {
-            head.extend_from_slice(&part[..part.len().min(4)]);
-            Err(ImageError::Unsupported("read as far as needed"))
-        });
-        match read {
-            Ok(()) | Err(ImageError::Unsupported(_)) => {
-                Ok(self.image.selection.wants_head(&file.path, &head))
-            }
-            Err(error) => Err(error),
-        }
+        let mut head = [0; 4];
+        let read = self.file.read_at(0, &mut head)?;
+        Ok(selection.wants_head(&self.found.path, &head[..read]))
     }
 }
 
@@ -80,38 +114,27 @@ impl Image {
         sink: &mut dyn FnMut(Found, T) -> Result<(), ImageError>,
     ) -> Result<(), ImageError>
     where
-        W: FnMut(&Found) -> Result<T, ImageError>,
+        W: FnMut(&mut Reader<'_>) -> Result<T, ImageError>,
     {
         let stop = AtomicBool::new(false);
         let produce = |queue: &mut dyn FnMut(Result<Found, ImageError>, u64)| {
-            let path_of = |path: Vec<u8>| PathBuf::from(OsString::from_vec(path));
-            let mut descend = |path: &[u8]| self.selection.descends(&path_of(path.to_vec()));
-            let walked = self.volume.walk(&mut descend, &mut |path, inode| {
-                let path = path_of(path);
-                if self.selection.selects(&path) {
-                    let size = inode.size();
-                    progress.found(size);
-                    queue(Ok(Found { path, inode }), size);
-                }
-                !stop.load(Ordering::Relaxed)
-            });
-            if let Err(error) = walked {
-                queue(Err(error), 0);
-            }
+            let (selection, seen) = (&self.selection, HashSet::new());
+            self.source().list(&mut Walk { selection, progress, seen, stop: &stop, queue });
         };
         let start = || {
-            let reader = Reader { image: self, progress };
+            let mut hasher = FileHasher::default();
             let mut worker = start();
             move |found: Result<Found, ImageError>| {
                 let found = found?;
-                let size = found.inode.size();
-                if !reader.wants(&found)? {
-                    progress.finished(size);
-                    return Ok(None);
-                }
-                let outcome = worker(&found)?;
-                progress.finished(size);
-                Ok(Some((found, outcome)))
+                let file = self.source().open(&found.entry).map_err(ImageError::of)?;
+                let mut reader = Reader { found: &found, file, hasher: &mut hasher, progress };
+                let outcome = match reader.wants(&self.selection).map_err(ImageError::of)? {
+                    true => Some(worker(&mut reader)?),
+                    false => None,
+                };
+                drop(reader);
+                progress.finished(found.size);
+                Ok(outcome.map(|outcome| (found, outcome)))
             }
         };
         let workers = pool::Workers { jobs: self.jobs, batch: pool::FILES };
@@ -124,7 +147,7 @@ impl Image {
 }
 
 fn report<T>(found: Found, outcome: T, sink: &mut Sink<'_, T>) -> Result<(), ImageError> {
-    let (path, size) = (found.path, found.inode.size());
+    let Found { path, size, .. } = found;
     sink(Report { path, size, outcome }).map_err(ImageError::Report)
 }
 
@@ -139,11 +162,10 @@ pub fn verify(
     sink: &mut Sink<'_, Verdict>,
 ) -> Result<(), ImageError> {
     let start = || {
-        let reader = Reader { image, progress };
         let mut verifier = Verifier::new(keyring.clone());
-        move |file: &Found| {
-            let label = reader.label(file)?;
-            let digest_of = |algorithm| reader.digest(file, algorithm);
+        move |file: &mut Reader<'_>| {
+            let label = file.label()?;
+            let digest_of = |algorithm| file.digest(algorithm);
             verifier.verdict(requirement, label.as_deref(), digest_of)
         }
     };
@@ -160,13 +182,12 @@ pub fn inspect(
     sink: &mut Sink<'_, Inspection>,
 ) -> Result<(), ImageError> {
     let start = || {
-        let reader = Reader { image, progress };
-        move |file: &Found| {
-            let value = reader.label(file)?;
+        |file: &mut Reader<'_>| {
+            let value = file.label()?;
             let attribute = value.as_deref().map(Attribute::decode);
             let fit = match &attribute {
                 Some(Ok(Attribute::Digest(expected) | Attribute::DigestNg(expected))) => {
-                    match reader.digest(file, expected.algorithm()) {
+                    match file.digest(expected.algorithm()) {
                         Ok(digest) if digest == *expected => Some(Fit::Matches),
                         Ok(_) => Some(Fit::Differs),
                         Err(ImageError::Digest { .. }) => Some(Fit::Unknown),
@@ -193,25 +214,26 @@ pub fn sign(
 ) -> Result<(), ImageError> {
     let SignOptions { labeler, algorithm, mode, dry_run } = *options;
     let key_id = labeler.key_id();
+    let ext = image.writable()?;
     let start = || {
-        let reader = Reader { image, progress };
         let mut session: Option<LabelSession<'_>> = None;
-        move |file: &Found| {
-            let digest = reader.digest(file, algorithm)?;
+        move |file: &mut Reader<'_>| {
+            let digest = file.digest(algorithm)?;
+            let sign_error = |error| file.found.sign_error(error);
             let session = match &mut session {
                 Some(session) => session,
-                none => none.insert(labeler.session().map_err(|error| file.sign_error(error))?),
+                none => none.insert(labeler.session().map_err(sign_error)?),
             };
             if mode == SignMode::Changed {
-                if let Some(existing) = reader.label(file)? {
+                if let Some(existing) = file.label()? {
                     let keeps = session.keeps(&existing, &digest);
-                    if keeps.map_err(|error| file.sign_error(error))? {
+                    if keeps.map_err(sign_error)? {
                         return Ok(None);
                     }
                 }
             }
             let mut value = Vec::new();
-            session.label(&digest, &mut value).map_err(|error| file.sign_error(error))?;
+            session.label(&digest, &mut value).map_err(sign_error)?;
             Ok(Some(value))
         }
     };
@@ -219,8 +241,7 @@ pub fn sign(
     image.run(progress, start, &mut |found, value: Option<Vec<u8>>| {
         let signed = match value {
             Some(value) => {
-                let (path, inode) = (found.path.clone(), found.inode.number());
-                changes.push(Change { path, inode, label: Some(value) });
+                changes.push(change_of(&found, Some(value))?);
                 Signed::Signed { key_id }
             }
             None => Signed::Unchanged { key_id },
@@ -229,7 +250,7 @@ pub fn sign(
     })?;
     match dry_run {
         true => Ok(()),
-        false => change(image, &changes),
+        false => change(image, ext, &changes),
     }
 }
 
@@ -243,37 +264,40 @@ pub fn clear(
     progress: &dyn Progress,
     sink: &mut Sink<'_, Cleared>,
 ) -> Result<(), ImageError> {
-    let start = || {
-        let reader = Reader { image, progress };
-        move |file: &Found| Ok(reader.label(file)?.is_some())
-    };
+    let ext = image.writable()?;
+    let start = || |file: &mut Reader<'_>| Ok(file.label()?.is_some());
     let mut changes = Vec::new();
     image.run(progress, start, &mut |found, had_one| {
         if had_one {
-            let (path, inode) = (found.path.clone(), found.inode.number());
-            changes.push(Change { path, inode, label: None });
+            changes.push(change_of(&found, None)?);
         }
         report(found, if had_one { Cleared::Cleared } else { Cleared::Bare }, sink)
     })?;
     match dry_run {
         true => Ok(()),
-        false => change(image, &changes),
+        false => change(image, ext, &changes),
     }
 }
 
+fn change_of(found: &Found, label: Option<Vec<u8>>) -> Result<Change, ImageError> {
+    let inode = Ext::number(&found.entry).map_err(ImageError::of)?;
+    Ok(Change { path: found.path.clone(), inode, label })
+}
+
 /// Makes the changes, and reads them back.
-fn change(image: &Image, changes: &[Change]) -> Result<(), ImageError> {
+fn change(image: &Image, ext: &Ext, changes: &[Change]) -> Result<(), ImageError> {
     if changes.is_empty() {
         return Ok(());
     }
-    let said = debugfs::apply(&image.path, changes, image.volume.written())?;
-    if image.volume.keeps_quotas() {
-        debugfs::count_quotas(&image.path, image.volume.written())?;
+    let (file, time) = (&image.bytes.0.file, ext.volume.written());
+    let said = debugfs::apply(file, changes, time)?;
+    if ext.volume.keeps_quotas() {
+        debugfs::count_quotas(file, time)?;
     }
-    let volume = Image::volume(&image.path)?;
+    let volume = Volume::open(image.bytes.clone())?;
     for Change { path, inode, label } in changes {
-        if volume.label(&volume.inode(*inode, 0)?)? != *label {
-            let (path, said) = (Path::new(path).to_owned(), debugfs::complaint(&said));
+        if volume.attribute(&volume.inode(*inode, 0)?, XATTR_NAME_IMA)? != *label {
+            let (path, said) = (path.clone(), debugfs::complaint(&said));
             return Err(ImageError::NotWritten { path, said });
         }
     }

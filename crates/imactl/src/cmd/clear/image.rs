@@ -34,7 +34,7 @@ impl ClearArgs {
             let mut reporter = Reporter::new(self.files.dry_run);
             destination.edit(path, |copy| {
                 let tree = self.files.tree.resolve()?;
-                let cleared = Image::open(copy, tree.selection, tree.jobs).and_then(|image| {
+                let cleared = Image::new(copy, tree.selection, tree.jobs).and_then(|image| {
                     image::clear(&image, self.files.dry_run, &bar, &mut |report| {
                         let name = Name { container: Some(path), path: &report.path };
                         reporter.cleared(name, report.outcome, output);

@@ -20,11 +20,13 @@ impl InspectArgs {
         for path in &self.files.tree.resolve()?.roots {
             let tree = self.files.tree.resolve()?;
             let context = || path.display().to_string();
-            if image::is_read_only(path).with_context(context)? {
-                let source = image::read_only_as_tar(path).with_context(context)?;
-                let archive = Archive::open(source, tree.selection, tree.jobs)
-                    .map_err(|source| image::read_only_error(TarError::Read { offset: 0, source }))
+            if image::is_squashfs(path).with_context(context)? {
+                let max_sparse = self.kind.max_sparse();
+                let source = image::squashfs_as_tar(path, max_sparse).with_context(context)?;
+                let mut archive = Archive::open(source, tree.selection, tree.jobs)
+                    .map_err(|source| image::squashfs_error(TarError::Read { offset: 0, source }))
                     .with_context(context)?;
+                archive.max_sparse = max_sparse;
                 let told = tar::inspect(archive, &bar, &mut |report| {
                     let name = Name { container: Some(path), path: &report.path };
                     bar.suspend(|| match report.outcome {
@@ -34,7 +36,7 @@ impl InspectArgs {
                         Err(error) => reporter.failures.tell(name, &error, None, output),
                     })
                 });
-                told.map_err(image::read_only_error).with_context(context)?;
+                told.map_err(image::squashfs_error).with_context(context)?;
                 continue;
             }
             let inspected = Image::open(path, tree.selection, tree.jobs).and_then(|image| {

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use clap::builder::PossibleValuesParser;
 use clap::Args;
 use ima::preflight::{
-    open, preflight, Authorities, Cpus, Init, Mount, OpenError, Options, Owners, Report, Root,
+    open, preflight, Authorities, Cpus, Init, Mount, OpenError, Options, Owners, Report, Source,
 };
 use ima::target::image::ImageError;
 use ima::verify::Keyring;
@@ -145,7 +145,7 @@ impl PreflightArgs {
         })
     }
 
-    fn open(&self) -> Result<Box<dyn Root>> {
+    fn open(&self) -> Result<Box<dyn Source>> {
         const WHAT: &str =
             "ROOT is a directory, a tar archive (compressed or not), or an image of \
                             ext4, squashfs or EROFS; what else can be mounted is given as a directory";

@@ -48,7 +48,7 @@ impl SignArgs {
         let mut reporter = self.files.reporter();
         destination.edit(path, |copy| {
             let tree = self.files.tree.resolve()?;
-            let signed = Image::open(copy, tree.selection, tree.jobs).and_then(|image| {
+            let signed = Image::new(copy, tree.selection, tree.jobs).and_then(|image| {
                 image.limit_zeros(self.kind.max_sparse());
                 image::sign(&image, &options, &bar, &mut |report| {
                     let name = Name { container: Some(path), path: &report.path };

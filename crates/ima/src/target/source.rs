@@ -1,28 +1,52 @@
-//! A root file system that can be listed and read, wherever it is kept.
+//! A tree of files that can be listed and read, wherever it is kept: in a directory, an archive,
+//! an image. Verbs and preflight read containers through it.
+//!
+//! Errors are those of the system. An error of the container is inside one: `ImageError` for an
+//! image.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use ima_format::hash::{Digest, HashAlgorithm};
 
 use crate::digest::{DigestError, FileHasher};
 
-/// A root file system before it is booted: a directory, an archive, an image.
-pub trait Root: Sync {
-    /// Gives every entry once, in any order, and what could not be looked at.
-    fn list(&self, found: &mut dyn FnMut(Result<Entry, Unread>));
+/// A tree of files.
+pub trait Source: Sync {
+    /// Gives every entry to `visit`, and what could not be listed.
+    fn list(&self, visit: &mut dyn Visit);
 
     /// Opens a regular file that was listed. Files are opened from several threads.
     ///
     /// # Errors
     /// Those of opening; a file that is no longer the one that was listed.
-    fn open<'a>(&'a self, entry: &Entry) -> io::Result<Box<dyn Content + 'a>>;
+    fn open<'a>(&'a self, entry: &Entry) -> io::Result<Box<dyn SourceFile + 'a>>;
 }
 
-/// One entry of a root.
+/// Is given what a source lists.
+pub trait Visit {
+    /// Takes an entry: every name of a file, in any order; a directory before what is in it.
+    fn found(&mut self, found: Result<Entry, Unread>) -> ControlFlow<()>;
+
+    /// Whether to list what is in this directory; not every source asks.
+    fn descends(&self, _: &Path) -> bool {
+        true
+    }
+}
+
+/// Takes everything.
+impl<F: FnMut(Result<Entry, Unread>)> Visit for F {
+    fn found(&mut self, found: Result<Entry, Unread>) -> ControlFlow<()> {
+        self(found);
+        ControlFlow::Continue(())
+    }
+}
+
+/// One entry of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Its path as the booted machine sees it: absolute.
+    /// Its path from the root of the source, which is `/`.
     pub path: PathBuf,
     /// What it is.
     pub kind: EntryKind,
@@ -52,17 +76,17 @@ pub enum EntryKind {
     Other,
 }
 
-/// What could not be looked at, and why.
+/// Something that could not be listed or read.
 #[derive(Debug)]
 pub struct Unread {
-    /// Its path as the booted machine sees it.
+    /// Its path from the root of the source.
     pub path: PathBuf,
-    /// What the system said.
+    /// Why.
     pub error: io::Error,
 }
 
-/// An open file of a root.
-pub trait Content {
+/// An open file of a source.
+pub trait SourceFile {
     /// Reads at an offset; 0 bytes at the end.
     ///
     /// # Errors
@@ -86,44 +110,31 @@ pub trait Content {
         algorithm: HashAlgorithm,
         progress: &dyn Fn(u64),
     ) -> Result<Digest, DigestError> {
-        let mut buffer = vec![0; 256 << 10];
-        let mut offset = 0;
-        let hasher = hasher.hasher(algorithm)?;
-        hasher.reset()?;
-        loop {
-            let read = self.read_at(offset, &mut buffer)?;
-            if read == 0 {
-                break;
-            }
-            hasher.update(&buffer[..read])?;
-            offset += read as u64;
-            progress(read as u64);
-        }
-        let digest = hasher.finish()?;
-        match offset == size {
-            true => Ok(digest),
-            false => Err(changed().into()),
+        let mut read_at = |offset, buffer: &mut [u8]| self.read_at(offset, buffer);
+        match hasher.digest_with(&mut read_at, algorithm, progress)? {
+            (digest, read) if read == size => Ok(digest),
+            _ => Err(changed().into()),
         }
     }
 }
 
 /// For a file that is no longer what was listed.
-pub(super) fn changed() -> io::Error {
+pub(crate) fn changed() -> io::Error {
     io::Error::other("changed while it was read")
 }
 
 /// The whole of a small file; `None` if it is larger than `most`.
-pub(super) fn whole(content: &dyn Content, most: usize) -> io::Result<Option<Vec<u8>>> {
-    let bytes = part(content, 0, most + 1)?;
+pub(crate) fn whole(file: &dyn SourceFile, most: usize) -> io::Result<Option<Vec<u8>>> {
+    let bytes = part(file, 0, most + 1)?;
     Ok((bytes.len() <= most).then_some(bytes))
 }
 
 /// Up to `length` bytes at an offset.
-pub(super) fn part(content: &dyn Content, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+pub(crate) fn part(file: &dyn SourceFile, offset: u64, length: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; length];
     let mut filled = 0;
     while filled < length {
-        match content.read_at(offset.saturating_add(filled as u64), &mut bytes[filled..])? {
+        match file.read_at(offset.saturating_add(filled as u64), &mut bytes[filled..])? {
             0 => break,
             read => filled += read,
         }
@@ -147,13 +158,8 @@ impl Entry {
     }
 
     /// The name's bytes.
-    pub(super) fn name(&self) -> &[u8] {
+    pub(crate) fn name(&self) -> &[u8] {
         use std::os::unix::ffi::OsStrExt;
         self.path.file_name().unwrap_or_default().as_bytes()
     }
-}
-
-/// Whether `path` is `directory` or below it.
-pub(super) fn is_below(path: &Path, directory: &str) -> bool {
-    path.starts_with(directory)
 }

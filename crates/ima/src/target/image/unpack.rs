@@ -12,6 +12,7 @@ const LZMA_MEMORY_LIMIT: u64 = 32 << 20;
 const ZSTD_WINDOW_LOG_MAX: u32 = 24;
 
 /// zlib, liblzma and libzstd.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Libraries;
 
 impl Unpack for Libraries {

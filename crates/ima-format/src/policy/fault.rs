@@ -4,7 +4,7 @@
 //! place in `ima_policy.c`, and what to write instead.
 
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use core::fmt;
 
 use super::ast::{Action, Func, Key};
@@ -151,123 +151,199 @@ impl From<Fault> for ErrorKind {
     }
 }
 
+/// A fault's name for programs, which stays; its message; the advice that goes with it.
+type Row = (&'static str, String, Option<String>);
+
 impl Fault {
     /// A name for programs, which stays.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::UnknownWord { .. } => "unknown-word",
-            Self::EmptyValue(_) => "empty-value",
-            Self::UnknownValue { .. } => "unknown-value",
-            Self::NeedsKernel { .. } => "needs-newer-kernel",
-            Self::NotConfigured { .. } => "not-configured",
-            Self::ActionRepeated => "repeated-action",
-            Self::NoAction => "no-action",
-            Self::Repeated(_) => "repeated-key",
-            Self::NotANumber { .. } => "not-a-number",
-            Self::OutOfRange { .. } => "out-of-range",
-            Self::BadUuid => "bad-uuid",
-            Self::EmptyListItem(_) => "empty-list-item",
-            Self::UnavailableAlgorithm(_) => "unavailable-algorithm",
-            Self::UndefinedLabel(_) => "undefined-label",
-            Self::DigestTypeAfterAppraiseType => "digest-type-after-appraise-type",
-            Self::Sigv3NeedsVerity => "sigv3-needs-verity",
-            Self::VerityNeedsSigv3 => "verity-needs-sigv3",
-            Self::Sigv3ExcludesModsig => "sigv3-excludes-modsig",
-            Self::TemplateNeedsMeasure => "template-needs-measure",
-            Self::KeyNeedsAction { .. } => "key-needs-action",
-            Self::KeyNotForFunc { .. } => "key-not-for-func",
-            Self::ActionNotForFunc { .. } => "action-not-for-func",
-            Self::SetxattrNeedsAlgos => "setxattr-needs-algos",
-            Self::BlacklistNeedsModsig => "blacklist-needs-modsig",
-            Self::VerityNeedsSignature => "verity-needs-signature",
-            Self::EmptyFile => "empty-file",
-            Self::NoRules => "no-rules",
-            Self::NoFinalNewline => "no-final-newline",
-            Self::NulByte => "nul-byte",
-            Self::LineTooLong { .. } => "line-too-long",
-        }
+    pub fn name(&self) -> &'static str {
+        self.row().0
     }
 
-    /// What to do about it.
+    /// How to fix it.
     pub fn hint(&self) -> Option<String> {
-        let text = match self {
-            Self::UnknownWord { word, meant } => return word_hint(word, meant.as_deref()),
-            Self::UnknownValue { key, value, meant } => {
-                return value_hint(*key, value, meant.as_deref());
-            }
-            Self::EmptyValue(key) => {
-                return Some(format!("write {}= and its value without a space between", key.name()))
-            }
-            Self::NeedsKernel { since, .. } => {
-                return Some(format!(
-                    "leave it out, or load this policy on Linux {since} and later"
-                ));
-            }
-            Self::NotConfigured { option, .. } => {
-                return Some(format!("build the kernel with {option}=y"))
-            }
-            Self::ActionRepeated => "one action a rule; write a rule for each",
-            Self::NoAction => {
-                "a rule needs an action: measure, appraise, audit, hash, or dont_ and one of these"
-            }
-            Self::Repeated(Key::Uid | Key::Euid) => "a rule has room for one of uid and euid",
-            Self::Repeated(Key::Gid | Key::Egid) => "a rule has room for one of gid and egid",
-            Self::Repeated(_) => "write a rule for each value",
-            Self::NotANumber { value, .. } if value.ends_with('\r') => CR_LF,
-            Self::NotANumber { key: Key::Fsmagic, .. } => {
-                "a hexadecimal number, as in fsmagic=0xef53"
-            }
-            Self::NotANumber { .. } => "a decimal number; the kernel knows no user or group names",
-            Self::OutOfRange { .. } => return None,
-            Self::BadUuid => "as blkid prints it: fsuuid=8bcbe394-4f13-4144-be8e-5aa9ea2ce2f6",
-            Self::EmptyListItem(_) => "no separator at the ends, and one between two items",
-            Self::UnavailableAlgorithm(_) => "build the algorithm into the kernel, or leave it out",
-            Self::UndefinedLabel(_) => {
-                "load a first policy without labels, or a security module that knows them"
-            }
-            Self::DigestTypeAfterAppraiseType => {
-                "write digest_type=verity in front of appraise_type=sigv3"
-            }
-            Self::Sigv3NeedsVerity => {
-                "write digest_type=verity before it; Linux 7.1 and later accept it alone"
-            }
-            Self::Sigv3ExcludesModsig => "write imasig|modsig before sigv3, or a rule for each",
-            Self::VerityNeedsSigv3 => "with digest_type=verity it is appraise_type=sigv3",
-            Self::TemplateNeedsMeasure => {
-                "write measure in front of it; other actions have no template"
-            }
-            Self::KeyNotForFunc { key: Key::Keyrings, .. } => "it goes with func=KEY_CHECK",
-            Self::KeyNotForFunc { key: Key::Label, .. } => "it goes with func=CRITICAL_DATA",
-            Self::KeyNotForFunc { key: Key::AppraiseType, func } => match func {
-                Some(Func::SetxattrCheck) => "leave it out",
-                _ => "imasig|modsig goes with MODULE_CHECK and the two of kexec; write imasig",
-            },
-            Self::KeyNeedsAction { .. } | Self::KeyNotForFunc { .. } => "leave it out",
-            Self::ActionNotForFunc { func: Func::SetxattrCheck, .. } => {
-                "SETXATTR_CHECK goes with appraise alone"
-            }
-            Self::ActionNotForFunc { .. } => "this can only be measured: measure or dont_measure",
-            Self::SetxattrNeedsAlgos => "add appraise_algos=sha256,sha384,sha512",
-            Self::BlacklistNeedsModsig => "add appraise_type=imasig|modsig, or leave the flag out",
-            Self::VerityNeedsSignature => "add appraise_type=sigv3 behind digest_type=verity",
-            Self::EmptyFile | Self::NoRules => "the kernel takes no policy without rules",
-            Self::NoFinalNewline => {
-                "end the last line with a newline; without it the kernel reads on behind the end \
-                 of the file, and may crash"
-            }
-            Self::NulByte => "remove the byte",
-            Self::LineTooLong { .. } => "load the policy as a file: write its path",
+        self.row().2
+    }
+
+    fn row(&self) -> Row {
+        let fixed = |name, message: &str, advice: &str| {
+            (name, String::from(message), Some(String::from(advice)))
         };
-        Some(text.to_string())
+        match self {
+            Self::UnknownWord { word, meant } => (
+                "unknown-word",
+                format!("unknown word {word:?}"),
+                word_hint(word, meant.as_deref()),
+            ),
+            Self::UnknownValue { key, value, meant } => (
+                "unknown-value",
+                format!("unknown {} {value:?}", key.name()),
+                value_hint(*key, value, meant.as_deref()),
+            ),
+            Self::EmptyValue(key) => (
+                "empty-value",
+                format!("{}= without a value", key.name()),
+                Some(format!("write {}= and its value without a space between", key.name())),
+            ),
+            Self::NeedsKernel { what, since } => (
+                "needs-newer-kernel",
+                format!("{what} needs Linux {since}"),
+                Some(format!("leave it out, or load this policy on Linux {since} and later")),
+            ),
+            Self::NotConfigured { what, option } => (
+                "not-configured",
+                format!("{what} needs a kernel with {option}"),
+                Some(format!("build the kernel with {option}=y")),
+            ),
+            Self::ActionRepeated => {
+                fixed("repeated-action", "a second action", "write one rule per action")
+            }
+            Self::NoAction => fixed(
+                "no-action",
+                "no action",
+                "start the rule with measure, appraise, audit, hash, or dont_ and one of these",
+            ),
+            Self::Repeated(key) => {
+                let (place, advice) = match key {
+                    Key::Uid | Key::Euid => ("uid or euid", "a rule has room for one of uid and euid"),
+                    Key::Gid | Key::Egid => ("gid or egid", "a rule has room for one of gid and egid"),
+                    key => (key.name(), "write one rule per value"),
+                };
+                fixed("repeated-key", &format!("a second condition on {place}"), advice)
+            }
+            Self::NotANumber { key, value } => {
+                let advice = match key {
+                    _ if value.ends_with('\r') => CR_LF,
+                    Key::Fsmagic => "write a hexadecimal number, as in fsmagic=0xef53",
+                    _ => "write a decimal number; the kernel knows no user or group names",
+                };
+                fixed("not-a-number", &format!("{} is not a number: {value:?}", key.name()), advice)
+            }
+            Self::OutOfRange { key, maximum } => {
+                let name = key.name();
+                let message = format!("{name} is too large or negative; the maximum is {maximum}");
+                ("out-of-range", message, None)
+            }
+            Self::BadUuid => fixed(
+                "bad-uuid",
+                "not a UUID",
+                "write it as blkid prints it: fsuuid=8bcbe394-4f13-4144-be8e-5aa9ea2ce2f6",
+            ),
+            Self::EmptyListItem(key) => fixed(
+                "empty-list-item",
+                &format!("an empty item in {}", key.name()),
+                "write one separator between two items, and none at the ends",
+            ),
+            Self::UnavailableAlgorithm(name) => fixed(
+                "unavailable-algorithm",
+                &format!("this kernel cannot compute the hash algorithm {name}"),
+                "build the algorithm into the kernel, or leave it out",
+            ),
+            Self::UndefinedLabel(key) => fixed(
+                "undefined-label",
+                &format!("{} is a label that no security module in force defines", key.name()),
+                "load a first policy without labels, or a security module that defines them",
+            ),
+            Self::DigestTypeAfterAppraiseType => fixed(
+                "digest-type-after-appraise-type",
+                "digest_type= after appraise_type=",
+                "write digest_type=verity before appraise_type=sigv3",
+            ),
+            Self::Sigv3NeedsVerity => fixed(
+                "sigv3-needs-verity",
+                "appraise_type=sigv3 without digest_type=verity before it",
+                "write digest_type=verity before it; Linux 7.1 and later accept it alone",
+            ),
+            Self::Sigv3ExcludesModsig => fixed(
+                "sigv3-excludes-modsig",
+                "appraise_type=imasig|modsig after appraise_type=sigv3",
+                "write imasig|modsig before sigv3, or one rule per type",
+            ),
+            Self::VerityNeedsSigv3 => fixed(
+                "verity-needs-sigv3",
+                "digest_type=verity with another appraise_type= than sigv3",
+                "write appraise_type=sigv3",
+            ),
+            Self::TemplateNeedsMeasure => fixed(
+                "template-needs-measure",
+                "template= without measure before it",
+                "write measure before it; other actions have no template",
+            ),
+            Self::KeyNeedsAction { key, action } => fixed(
+                "key-needs-action",
+                &format!("{}= is only valid with {action}", key.name()),
+                "leave it out",
+            ),
+            Self::KeyNotForFunc { key, func } => {
+                let whose = match func {
+                    Some(func) => format!("with func={func}"),
+                    None => String::from("in a rule without func="),
+                };
+                let advice = match (key, func) {
+                    (Key::Keyrings, _) => "it is valid with func=KEY_CHECK",
+                    (Key::Label, _) => "it is valid with func=CRITICAL_DATA",
+                    (Key::AppraiseType, other) if *other != Some(Func::SetxattrCheck) => {
+                        "imasig|modsig is valid with MODULE_CHECK and the kexec hooks; write imasig"
+                    }
+                    _ => "leave it out",
+                };
+                let message = format!("{}= is not valid {whose}", key.name());
+                fixed("key-not-for-func", &message, advice)
+            }
+            Self::ActionNotForFunc { action, func } => fixed(
+                "action-not-for-func",
+                &format!("{action} is not valid with func={func}"),
+                match func {
+                    Func::SetxattrCheck => "SETXATTR_CHECK is only valid with appraise",
+                    _ => "write measure or dont_measure: nothing else can be done here",
+                },
+            ),
+            Self::SetxattrNeedsAlgos => fixed(
+                "setxattr-needs-algos",
+                "func=SETXATTR_CHECK without appraise_algos=",
+                "add appraise_algos=sha256,sha384,sha512",
+            ),
+            Self::BlacklistNeedsModsig => fixed(
+                "blacklist-needs-modsig",
+                "appraise_flag=check_blacklist without appraise_type=imasig|modsig",
+                "add appraise_type=imasig|modsig, or leave the flag out",
+            ),
+            Self::VerityNeedsSignature => fixed(
+                "verity-needs-signature",
+                "an fs-verity digest is appraised by signature only",
+                "add appraise_type=sigv3 after digest_type=verity",
+            ),
+            Self::EmptyFile => {
+                fixed("empty-file", "the file is empty", "the kernel accepts no policy without rules")
+            }
+            Self::NoRules => {
+                fixed("no-rules", "no rule", "the kernel accepts no policy without rules")
+            }
+            Self::NoFinalNewline => fixed(
+                "no-final-newline",
+                "the last line does not end in a newline",
+                "end the last line with a newline; without it the kernel reads past the end of the \
+                 file, and may crash",
+            ),
+            Self::NulByte => fixed("nul-byte", "a NUL byte", "remove the byte"),
+            Self::LineTooLong { maximum } => fixed(
+                "line-too-long",
+                &format!("a line of more than {maximum} bytes does not fit one write"),
+                "load the policy as a file: write its path",
+            ),
+        }
     }
 }
 
-const CR_LF: &str = "the line ends in CR LF; the kernel wants LF alone";
+const CR_LF: &str = "the line ends in CR LF; the kernel expects LF";
 
 fn word_hint(word: &str, meant: Option<&str>) -> Option<String> {
     if word.starts_with('#') {
         let hint = "put the comment on a line of its own; Linux 6.14 and later accept it here";
         return Some(String::from(hint));
+    }
+    if word == "\\" {
+        return Some(String::from("a rule cannot be continued: write it on one line"));
     }
     if word.ends_with('\r') {
         return Some(String::from(CR_LF));
@@ -298,14 +374,14 @@ fn value_hint(key: Key, value: &str, meant: Option<&str>) -> Option<String> {
         return word_hint(value, None);
     }
     if key == Key::Func && value.contains([',', '|']) {
-        return Some(String::from("one func a rule; write a rule for each"));
+        return Some(String::from("write one rule per func"));
     }
     if let Some(meant) = meant {
         return Some(format!("did you mean {}={meant}?", key.name()));
     }
     let known = match key {
         Key::Mask => {
-            "MAY_EXEC, MAY_WRITE, MAY_READ or MAY_APPEND, with ^ in front for \"among others\""
+            "MAY_EXEC, MAY_WRITE, MAY_READ or MAY_APPEND, with ^ before it for \"among others\""
         }
         Key::AppraiseType => "imasig, imasig|modsig or sigv3",
         Key::DigestType => "verity",
@@ -318,76 +394,7 @@ fn value_hint(key: Key, value: &str, meant: Option<&str>) -> Option<String> {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::UnknownWord { word, .. } => write!(f, "unknown word {word:?}"),
-            Self::EmptyValue(key) => write!(f, "{}= without a value", key.name()),
-            Self::UnknownValue { key, value, .. } => write!(f, "unknown {} {value:?}", key.name()),
-            Self::NeedsKernel { what, since } => write!(f, "{what} needs Linux {since}"),
-            Self::NotConfigured { what, option } => {
-                write!(f, "{what} needs a kernel with {option}")
-            }
-            Self::ActionRepeated => f.write_str("a second action"),
-            Self::NoAction => f.write_str("no action"),
-            Self::Repeated(key) => write!(f, "a second condition on {}", place_of(*key)),
-            Self::NotANumber { key, value } => {
-                write!(f, "{} is not a number: {value:?}", key.name())
-            }
-            Self::OutOfRange { key, maximum } => {
-                write!(f, "{} is too large or negative, the most is {maximum}", key.name())
-            }
-            Self::BadUuid => f.write_str("not a UUID"),
-            Self::EmptyListItem(key) => write!(f, "an empty item in {}", key.name()),
-            Self::UnavailableAlgorithm(name) => {
-                write!(f, "this kernel cannot compute the hash algorithm {name}")
-            }
-            Self::UndefinedLabel(key) => {
-                write!(f, "{} is a label that no security module in force knows", key.name())
-            }
-            Self::DigestTypeAfterAppraiseType => f.write_str("digest_type behind appraise_type"),
-            Self::Sigv3NeedsVerity => {
-                f.write_str("appraise_type=sigv3 without digest_type=verity in front")
-            }
-            Self::VerityNeedsSigv3 => {
-                f.write_str("an fs-verity digest with a signature of another version than 3")
-            }
-            Self::Sigv3ExcludesModsig => f.write_str("imasig|modsig after sigv3"),
-            Self::TemplateNeedsMeasure => f.write_str("template without measure in front"),
-            Self::KeyNeedsAction { key, action } => {
-                write!(f, "{} goes with {action} alone", key.name())
-            }
-            Self::KeyNotForFunc { key, func: Some(func) } => {
-                write!(f, "{} does not go with func={func}", key.name())
-            }
-            Self::KeyNotForFunc { key, func: None } => {
-                write!(f, "{} does not go with a rule without func", key.name())
-            }
-            Self::ActionNotForFunc { action, func } => {
-                write!(f, "{action} does not go with func={func}")
-            }
-            Self::SetxattrNeedsAlgos => f.write_str("func=SETXATTR_CHECK without appraise_algos"),
-            Self::BlacklistNeedsModsig => {
-                f.write_str("appraise_flag=check_blacklist without appraise_type=imasig|modsig")
-            }
-            Self::VerityNeedsSignature => {
-                f.write_str("an fs-verity digest is appraised by signature alone")
-            }
-            Self::EmptyFile => f.write_str("the file is empty"),
-            Self::NoRules => f.write_str("no rule"),
-            Self::NoFinalNewline => f.write_str("the last line does not end in a newline"),
-            Self::NulByte => f.write_str("a NUL byte"),
-            Self::LineTooLong { maximum } => {
-                write!(f, "a line of more than {maximum} bytes does not fit one write")
-            }
-        }
-    }
-}
-
-/// What a key asks about, for keys that share one place in `struct ima_rule_entry`.
-const fn place_of(key: Key) -> &'static str {
-    match key {
-        Key::Uid | Key::Euid => "uid or euid",
-        Key::Gid | Key::Egid => "gid or egid",
-        other => other.name(),
+        f.write_str(&self.row().1)
     }
 }
 

@@ -56,6 +56,7 @@ mod number;
 pub mod parse;
 mod space;
 mod suggest;
+pub mod version;
 
 pub use ast::Policy;
 pub use diagnostic::{Diagnostic, Location, Severity};

@@ -1,10 +1,7 @@
-//! Numbers and UUIDs as the kernel reads them.
+//! Numbers as the kernel reads them.
 //!
-//! Mirrors `kstrtoul()` and `kstrtoint()` in `lib/kstrtox.c` and `uuid_parse()` in
-//! `lib/uuid.c`, with what they let through: a leading `+`, leading zeros, `-0`, and
-//! anything at all behind a UUID.
-
-use super::ast::Uuid;
+//! Mirrors `kstrtoul()` and `kstrtoint()` in `lib/kstrtox.c`, with what they let through: a
+//! leading `+`, leading zeros, `-0`.
 
 /// Why some bytes are no number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,27 +50,6 @@ fn digits(text: &[u8], base: u32) -> Result<u64, NumberFault> {
     }
 }
 
-/// `uuid_parse`: the first 36 bytes count, what follows is not looked at.
-pub(super) fn uuid(text: &[u8]) -> Option<Uuid> {
-    const LENGTH: usize = 36;
-    let text = text.get(..LENGTH)?;
-    let mut uuid = [0; 16];
-    let mut nibbles = 0_usize;
-    for (index, byte) in text.iter().enumerate() {
-        if matches!(index, 8 | 13 | 18 | 23) {
-            if *byte != b'-' {
-                return None;
-            }
-            continue;
-        }
-        let nibble = u8::try_from(char::from(*byte).to_digit(16)?).ok()?;
-        let target = uuid.get_mut(nibbles / 2)?;
-        *target = *target << 4 | nibble;
-        nibbles += 1;
-    }
-    Some(Uuid(uuid))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,16 +84,5 @@ mod tests {
         assert_eq!(signed(b"2147483648"), Err(NumberFault::TooLarge));
         assert_eq!(signed(b"-+1"), Err(NumberFault::Malformed));
         assert_eq!(signed(b"+-1"), Err(NumberFault::Malformed));
-    }
-
-    #[test]
-    fn a_uuid_is_36_characters_whatever_follows() {
-        let uuid_of = |text: &str| uuid(text.as_bytes());
-        let expected = uuid_of("8bcbe394-4f13-4144-be8e-5aa9ea2ce2f6");
-        assert_eq!(expected.unwrap().0[..2], [0x8b, 0xcb]);
-        assert_eq!(uuid_of("8BCBE394-4F13-4144-BE8E-5AA9EA2CE2F6-and-more"), expected);
-        assert_eq!(uuid_of("8bcbe394-4f13-4144-be8e-5aa9ea2ce2f"), None);
-        assert_eq!(uuid_of("8bcbe3944f13-4144-be8e-5aa9ea2ce2f6aaaa"), None);
-        assert_eq!(uuid_of("8bcbe394-4f13-4144-be8e-5aa9ea2ce2fg"), None);
     }
 }

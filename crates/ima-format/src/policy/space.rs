@@ -15,6 +15,9 @@ use super::kernel::{Feature, Kernel, LsmRules};
 
 /// More events than this for one hook are sampled, not tried one by one.
 const MOST: usize = 100_000;
+/// Fewer where there are many rules: an event is held against each of them, and so many
+/// comparisons take a fraction of a second.
+const COMPARISONS: usize = 1 << 24;
 
 /// The file systems, ids, accesses and names that some policies can tell apart.
 #[derive(Debug, Clone)]
@@ -29,6 +32,8 @@ pub(super) struct Space {
     labels: Labels,
     keyrings: Vec<Option<Vec<u8>>>,
     critical: Vec<Option<Vec<u8>>>,
+    /// How many events of a hook are tried.
+    most: usize,
 }
 
 /// Real, effective and saved id, and whether they may be changed.
@@ -63,7 +68,7 @@ impl Space {
         let rules: Vec<&Rule> = rules.filter(|rule| counts(rule)).collect();
         let has = |feature: Option<Feature>| feature.map_or(true, |it| kernel.version.has(it));
         let asked = |func: &Func| {
-            !matches!(func, Func::PostSetattr | Func::SetxattrCheck) && has(Feature::of_func(*func))
+            !matches!(func, Func::PostSetattr | Func::SetxattrCheck) && has(func.since())
         };
         Self {
             funcs: Func::ALL.iter().copied().filter(asked).collect(),
@@ -80,6 +85,7 @@ impl Space {
             },
             keyrings: names(rules.iter().filter_map(|rule| rule.keyrings.as_ref())),
             critical: names(rules.iter().filter_map(|rule| rule.label.as_ref())),
+            most: MOST.min(COMPARISONS / rules.len().max(1)).max(1),
         }
     }
 
@@ -90,13 +96,13 @@ impl Space {
 
     /// Whether [`Space::events`] gives all of them for this hook.
     pub(super) fn is_complete(&self, func: Func) -> bool {
-        self.size(func) <= MOST
+        self.size(func) <= self.most
     }
 
     /// The events at `func`, or as many as can be tried, evenly spread.
     pub(super) fn events(&self, func: Func) -> impl Iterator<Item = Event> + '_ {
         let size = self.size(func);
-        let stride = (size / MOST).max(1);
+        let stride = (size / self.most).max(1);
         (0..size).step_by(stride).map(move |index| self.event(func, index))
     }
 
@@ -148,7 +154,7 @@ impl Space {
         };
         let access = match func {
             Func::FileCheck => self.accesses.get(access).copied().unwrap_or(AccessSet::READ),
-            other => AccessSet::asked_by(other),
+            other => other.access(),
         };
         Event { func, access, credentials, file, labels: self.labels.clone(), data }
     }

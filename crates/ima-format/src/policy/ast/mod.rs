@@ -4,16 +4,21 @@
 //! folded as the kernel folds them, and nothing of the line's layout is left. The layout
 //! that people care about, comments and the places of words, is in [`Item`].
 
+mod func;
+mod key;
 mod print;
 mod value;
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::lexer::Span;
 
+pub use func::{Func, Subaction};
+pub use key::{Key, KeyClass};
 pub use value::{
-    Access, Action, AlgorithmSet, AppraiseType, Comparison, DigestType, Func, IdTest, Identity,
-    Mask, MaskScope, Name, NameList, SubjectTest, Uuid,
+    Access, AccessSet, Action, AlgorithmSet, AppraiseType, Comparison, DigestType, IdTest,
+    Identity, Mask, MaskScope, Name, NameList, SubjectTest, Uuid,
 };
 
 /// A rule: an action and the conditions that must all hold.
@@ -91,198 +96,30 @@ impl Rule {
         }
     }
 
-    /// Whether `key` was said.
+    /// Whether it has `key`.
     pub fn has(&self, key: Key) -> bool {
-        match key {
-            Key::Func => self.func.is_some(),
-            Key::Mask => self.mask.is_some(),
-            Key::Fsmagic => self.fsmagic.is_some(),
-            Key::Fsname => self.fsname.is_some(),
-            Key::FsSubtype => self.fs_subtype.is_some(),
-            Key::Fsuuid => self.fsuuid.is_some(),
-            Key::Uid => identity(self.user) == Some(Identity::Real),
-            Key::Euid => identity(self.user) == Some(Identity::Effective),
-            Key::Gid => identity(self.group) == Some(Identity::Real),
-            Key::Egid => identity(self.group) == Some(Identity::Effective),
-            Key::Fowner => self.fowner.is_some(),
-            Key::Fgroup => self.fgroup.is_some(),
-            Key::ObjUser | Key::ObjRole | Key::ObjType => self.labels.value(key).is_some(),
-            Key::SubjUser | Key::SubjRole | Key::SubjType => self.labels.value(key).is_some(),
-            Key::DigestType => self.digest_type.is_some(),
-            Key::AppraiseType => self.appraise_type.is_some(),
-            Key::AppraiseFlag => self.appraise_flag.is_some(),
-            Key::AppraiseAlgos => self.appraise_algos.is_some(),
-            Key::PermitDirectio => self.permit_directio,
-            Key::Pcr => self.pcr.is_some(),
-            Key::Template => self.template.is_some(),
-            Key::Keyrings => self.keyrings.is_some(),
-            Key::Label => self.label.is_some(),
-        }
+        self.value_of(key).is_some()
     }
 }
 
-fn identity(subject: Option<SubjectTest>) -> Option<Identity> {
-    subject.map(|subject| subject.identity)
-}
-
-/// The names of what stands in a rule besides its action.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(missing_docs)] // the fields of `Rule`
-pub enum Key {
-    Func,
-    Mask,
-    Fsmagic,
-    Fsname,
-    FsSubtype,
-    Fsuuid,
-    Uid,
-    Euid,
-    Gid,
-    Egid,
-    Fowner,
-    Fgroup,
-    ObjUser,
-    ObjRole,
-    ObjType,
-    SubjUser,
-    SubjRole,
-    SubjType,
-    DigestType,
-    AppraiseType,
-    AppraiseFlag,
-    AppraiseAlgos,
-    PermitDirectio,
-    Pcr,
-    Template,
-    Keyrings,
-    Label,
-}
-
-impl Key {
-    /// Every key, in the order in which [`Rule`] is printed.
-    pub const ALL: &'static [Self] = &[
-        Self::Func,
-        Self::Mask,
-        Self::Fsmagic,
-        Self::Fsname,
-        Self::FsSubtype,
-        Self::Keyrings,
-        Self::Label,
-        Self::Pcr,
-        Self::Fsuuid,
-        Self::Uid,
-        Self::Euid,
-        Self::Gid,
-        Self::Egid,
-        Self::Fowner,
-        Self::Fgroup,
-        Self::AppraiseAlgos,
-        Self::ObjUser,
-        Self::ObjRole,
-        Self::ObjType,
-        Self::SubjUser,
-        Self::SubjRole,
-        Self::SubjType,
-        Self::Template,
-        Self::DigestType,
-        Self::AppraiseType,
-        Self::AppraiseFlag,
-        Self::PermitDirectio,
-    ];
-
-    /// The keys whose value only a security module understands.
-    pub const LSM: &'static [Self] = &[
-        Self::ObjUser,
-        Self::ObjRole,
-        Self::ObjType,
-        Self::SubjUser,
-        Self::SubjRole,
-        Self::SubjType,
-    ];
-
-    /// As a policy spells it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Func => "func",
-            Self::Mask => "mask",
-            Self::Fsmagic => "fsmagic",
-            Self::Fsname => "fsname",
-            Self::FsSubtype => "fs_subtype",
-            Self::Fsuuid => "fsuuid",
-            Self::Uid => "uid",
-            Self::Euid => "euid",
-            Self::Gid => "gid",
-            Self::Egid => "egid",
-            Self::Fowner => "fowner",
-            Self::Fgroup => "fgroup",
-            Self::ObjUser => "obj_user",
-            Self::ObjRole => "obj_role",
-            Self::ObjType => "obj_type",
-            Self::SubjUser => "subj_user",
-            Self::SubjRole => "subj_role",
-            Self::SubjType => "subj_type",
-            Self::DigestType => "digest_type",
-            Self::AppraiseType => "appraise_type",
-            Self::AppraiseFlag => "appraise_flag",
-            Self::AppraiseAlgos => "appraise_algos",
-            Self::PermitDirectio => "permit_directio",
-            Self::Pcr => "pcr",
-            Self::Template => "template",
-            Self::Keyrings => "keyrings",
-            Self::Label => "label",
-        }
-    }
-
-    /// Whether an id is compared, so that `<` and `>` may stand in place of `=`.
-    pub const fn compares_ids(self) -> bool {
-        matches!(
-            self,
-            Self::Uid | Self::Euid | Self::Gid | Self::Egid | Self::Fowner | Self::Fgroup
-        )
-    }
-}
-
-/// Conditions on labels, which only a security module understands.
+/// Conditions on labels, which only a security module understands: at most one for each key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-#[allow(missing_docs)] // the keys of a policy
-pub struct LsmConditions {
-    pub obj_user: Option<Name>,
-    pub obj_role: Option<Name>,
-    pub obj_type: Option<Name>,
-    pub subj_user: Option<Name>,
-    pub subj_role: Option<Name>,
-    pub subj_type: Option<Name>,
-}
+pub struct LsmConditions(BTreeMap<Key, Name>);
 
 impl LsmConditions {
-    /// What `key` must be; `None` for keys that are not about labels, too.
+    /// What `key` must be.
     pub fn value(&self, key: Key) -> Option<&Name> {
-        match key {
-            Key::ObjUser => self.obj_user.as_ref(),
-            Key::ObjRole => self.obj_role.as_ref(),
-            Key::ObjType => self.obj_type.as_ref(),
-            Key::SubjUser => self.subj_user.as_ref(),
-            Key::SubjRole => self.subj_role.as_ref(),
-            Key::SubjType => self.subj_type.as_ref(),
-            _ => None,
-        }
+        self.0.get(&key)
     }
 
-    pub(super) fn value_mut(&mut self, key: Key) -> Option<&mut Option<Name>> {
-        match key {
-            Key::ObjUser => Some(&mut self.obj_user),
-            Key::ObjRole => Some(&mut self.obj_role),
-            Key::ObjType => Some(&mut self.obj_type),
-            Key::SubjUser => Some(&mut self.subj_user),
-            Key::SubjRole => Some(&mut self.subj_role),
-            Key::SubjType => Some(&mut self.subj_type),
-            _ => None,
-        }
+    /// Asks for a label, in place of what was asked for before.
+    pub fn set(&mut self, key: Key, value: Name) {
+        self.0.insert(key, value);
     }
 
     /// Whether no label is asked for.
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        self.0.is_empty()
     }
 }
 

@@ -35,7 +35,7 @@ impl Rule {
 
     /// What stands behind `key`: the operator and the value, both empty for
     /// `permit_directio`; `None` where the rule does not have it.
-    fn value_of(&self, key: Key) -> Option<(String, Vec<u8>)> {
+    pub(super) fn value_of(&self, key: Key) -> Option<(String, Vec<u8>)> {
         let subject = |subject: Option<SubjectTest>, identity: Identity| {
             subject.filter(|subject| subject.identity == identity).map(|subject| subject.test)
         };

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::hash::HashAlgorithm;
-use crate::policy::number;
+use crate::policy::version::Feature;
 
 /// Declares an enum whose variants have one spelling each.
 macro_rules! spelled {
@@ -64,48 +64,6 @@ spelled! {
 }
 
 spelled! {
-    /// `enum ima_hooks`: where the kernel asks its policy.
-    Func {
-        /// A file is opened (also spelled `PATH_CHECK`).
-        FileCheck = "FILE_CHECK",
-        /// A file is mapped with `PROT_EXEC` in effect (also spelled `FILE_MMAP`).
-        MmapCheck = "MMAP_CHECK",
-        /// A file is mapped with `PROT_EXEC` asked for.
-        MmapCheckReqprot = "MMAP_CHECK_REQPROT",
-        /// A program is executed; the credentials are the caller's.
-        BprmCheck = "BPRM_CHECK",
-        /// A program is executed; the credentials are those that it will have.
-        CredsCheck = "CREDS_CHECK",
-        /// Owner, mode or times were changed; no rule can name it.
-        PostSetattr = "POST_SETATTR",
-        /// The kernel reads a module from a file.
-        ModuleCheck = "MODULE_CHECK",
-        /// The kernel reads firmware from a file.
-        FirmwareCheck = "FIRMWARE_CHECK",
-        /// `kexec_file_load` reads a kernel.
-        KexecKernelCheck = "KEXEC_KERNEL_CHECK",
-        /// `kexec_file_load` reads an initramfs.
-        KexecInitramfsCheck = "KEXEC_INITRAMFS_CHECK",
-        /// The kernel reads an IMA policy from a file.
-        PolicyCheck = "POLICY_CHECK",
-        /// The command line for a kernel to be started by kexec.
-        KexecCmdline = "KEXEC_CMDLINE",
-        /// A key is created or updated.
-        KeyCheck = "KEY_CHECK",
-        /// Kernel data that a subsystem hands to IMA.
-        CriticalData = "CRITICAL_DATA",
-        /// `security.ima` is written: which hash algorithms it may use.
-        SetxattrCheck = "SETXATTR_CHECK",
-    }
-}
-
-impl Func {
-    /// The old spellings that are still read.
-    pub const ALIASES: &'static [(&'static str, Self)] =
-        &[("PATH_CHECK", Self::FileCheck), ("FILE_MMAP", Self::MmapCheck)];
-}
-
-spelled! {
     /// One kind of access.
     Access {
         /// `MAY_EXEC`
@@ -116,6 +74,63 @@ spelled! {
         Read = "MAY_READ",
         /// `MAY_APPEND`
         Append = "MAY_APPEND",
+    }
+}
+
+/// The accesses of one event: `MAY_EXEC`, `MAY_WRITE`, `MAY_READ`, `MAY_APPEND`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct AccessSet(u8);
+
+impl AccessSet {
+    /// None of them: what keys, critical data, kexec's command line and changes of
+    /// attributes are asked with.
+    pub const NONE: Self = Self(0);
+    /// `MAY_EXEC`
+    pub const EXEC: Self = Self::NONE.with(Access::Exec);
+    /// `MAY_WRITE`
+    pub const WRITE: Self = Self::NONE.with(Access::Write);
+    /// `MAY_READ`
+    pub const READ: Self = Self::NONE.with(Access::Read);
+
+    /// The set with `access` in it.
+    #[must_use]
+    pub const fn with(self, access: Access) -> Self {
+        Self(self.0 | Self::bit(access))
+    }
+
+    /// Whether `access` is in it.
+    pub const fn contains(self, access: Access) -> bool {
+        self.0 & Self::bit(access) != 0
+    }
+
+    /// Whether `access` is in it and nothing else.
+    pub const fn is_exactly(self, access: Access) -> bool {
+        self.0 == Self::bit(access)
+    }
+
+    /// As in `include/linux/fs.h`.
+    const fn bit(access: Access) -> u8 {
+        match access {
+            Access::Exec => 1,
+            Access::Write => 2,
+            Access::Read => 4,
+            Access::Append => 8,
+        }
+    }
+}
+
+/// `MAY_READ|MAY_WRITE`, or `0`.
+impl fmt::Display for AccessSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for access in Access::ALL.iter().filter(|access| self.contains(**access)) {
+            write!(f, "{separator}{access}")?;
+            separator = "|";
+        }
+        if separator.is_empty() {
+            f.write_str("0")?;
+        }
+        Ok(())
     }
 }
 
@@ -131,6 +146,16 @@ spelled! {
         Sigv3 = "sigv3",
         /// A signature of version 3, or one appended to the file: both keys, in this order.
         Sigv3OrModsig = "imasig|modsig appraise_type=sigv3",
+    }
+}
+
+impl Action {
+    /// What brought it; `None` for what every version of the table has.
+    pub const fn since(self) -> Option<Feature> {
+        match self {
+            Self::DontAudit => Some(Feature::DontAudit),
+            _ => None,
+        }
     }
 }
 
@@ -236,9 +261,26 @@ impl Uuid {
     /// All zero: what the kernel takes for "not set".
     pub const NULL: Self = Self([0; 16]);
 
-    /// Reads it as `blkid` prints it; as in a policy, anything may follow.
+    /// Reads it as `blkid` prints it. The first 36 bytes count, and anything may follow
+    /// (`uuid_parse`, `lib/uuid.c`).
     pub fn parse(text: &[u8]) -> Option<Self> {
-        number::uuid(text)
+        const LENGTH: usize = 36;
+        let text = text.get(..LENGTH)?;
+        let mut uuid = [0; 16];
+        let mut nibbles = 0_usize;
+        for (index, byte) in text.iter().enumerate() {
+            if matches!(index, 8 | 13 | 18 | 23) {
+                if *byte != b'-' {
+                    return None;
+                }
+                continue;
+            }
+            let nibble = u8::try_from(char::from(*byte).to_digit(16)?).ok()?;
+            let target = uuid.get_mut(nibbles / 2)?;
+            *target = *target << 4 | nibble;
+            nibbles += 1;
+        }
+        Some(Self(uuid))
     }
 }
 
@@ -368,5 +410,21 @@ impl fmt::Display for AlgorithmSet {
             f.write_str(algorithm.name())?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uuid_is_36_characters_whatever_follows() {
+        let uuid_of = |text: &str| Uuid::parse(text.as_bytes());
+        let expected = uuid_of("8bcbe394-4f13-4144-be8e-5aa9ea2ce2f6");
+        assert_eq!(expected.unwrap().0[..2], [0x8b, 0xcb]);
+        assert_eq!(uuid_of("8BCBE394-4F13-4144-BE8E-5AA9EA2CE2F6-and-more"), expected);
+        assert_eq!(uuid_of("8bcbe394-4f13-4144-be8e-5aa9ea2ce2f"), None);
+        assert_eq!(uuid_of("8bcbe3944f13-4144-be8e-5aa9ea2ce2f6aaaa"), None);
+        assert_eq!(uuid_of("8bcbe394-4f13-4144-be8e-5aa9ea2ce2fg"), None);
     }
 }

@@ -8,9 +8,9 @@ use super::file::{
     AttributeRead, Cause, Evidence, EvmStatus, FileSystemTrust, Inode, Modsig, OpenFile,
     SignatureCheck, Signed,
 };
-use super::walk::{Decider, Decision, Demands, Kind, Mode, Subaction};
+use super::walk::{Decider, Decision, Demands, Kind, Mode};
 use crate::hash::{Digest, HashAlgorithm};
-use crate::policy::ast::{Access, Func};
+use crate::policy::ast::{Access, Func, Subaction};
 use crate::policy::kernel::{Feature, Kernel};
 use crate::xattr::AttributeType;
 
@@ -300,7 +300,7 @@ impl<'a, E: Evidence> Step<'a, E> {
             return Ok((kernel.default_hash, None));
         }
         // the hooks that are called with the file's content at hand
-        let buffered = Subaction::of(self.event.func) == Subaction::Read;
+        let buffered = self.event.func.subaction() == Subaction::Read;
         let modsig = match self.inode.demands.modsig_allowed && buffered {
             true => self.evidence.modsig()?,
             false => None,
@@ -326,7 +326,7 @@ impl<'a, E: Evidence> Step<'a, E> {
         if let Some(digest) = self.inode.collected {
             return Ok(Collected::Digest(digest));
         }
-        let buffered = Subaction::of(self.event.func) == Subaction::Read;
+        let buffered = self.event.func.subaction() == Subaction::Read;
         let (digest, cause) = if self.inode.demands.verity {
             (self.evidence.verity_digest()?, Cause::NoVerityDigest)
         } else if self.file.direct && !buffered {

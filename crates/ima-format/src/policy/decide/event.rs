@@ -1,82 +1,8 @@
 //! What the kernel asks its policy about.
 
 use alloc::vec::Vec;
-use core::fmt;
 
-use crate::policy::ast::{Access, Func, LsmConditions, Uuid};
-
-/// The accesses of one event: `MAY_EXEC`, `MAY_WRITE`, `MAY_READ`, `MAY_APPEND`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct AccessSet(u8);
-
-impl AccessSet {
-    /// None of them: what keys, critical data, kexec's command line and changes of
-    /// attributes are asked with.
-    pub const NONE: Self = Self(0);
-    /// `MAY_EXEC`
-    pub const EXEC: Self = Self::NONE.with(Access::Exec);
-    /// `MAY_WRITE`
-    pub const WRITE: Self = Self::NONE.with(Access::Write);
-    /// `MAY_READ`
-    pub const READ: Self = Self::NONE.with(Access::Read);
-
-    /// The access that a hook is always asked with; for `FILE_CHECK`, which is asked with any,
-    /// `MAY_READ`.
-    pub const fn asked_by(func: Func) -> Self {
-        match func {
-            Func::BprmCheck | Func::CredsCheck | Func::MmapCheck | Func::MmapCheckReqprot => {
-                Self::EXEC
-            }
-            Func::KeyCheck
-            | Func::CriticalData
-            | Func::KexecCmdline
-            | Func::PostSetattr
-            | Func::SetxattrCheck => Self::NONE,
-            _ => Self::READ,
-        }
-    }
-
-    /// The set with `access` in it.
-    #[must_use]
-    pub const fn with(self, access: Access) -> Self {
-        Self(self.0 | Self::bit(access))
-    }
-
-    /// Whether `access` is in it.
-    pub const fn contains(self, access: Access) -> bool {
-        self.0 & Self::bit(access) != 0
-    }
-
-    /// Whether `access` is in it and nothing else.
-    pub const fn is_exactly(self, access: Access) -> bool {
-        self.0 == Self::bit(access)
-    }
-
-    /// As in `include/linux/fs.h`.
-    const fn bit(access: Access) -> u8 {
-        match access {
-            Access::Exec => 1,
-            Access::Write => 2,
-            Access::Read => 4,
-            Access::Append => 8,
-        }
-    }
-}
-
-/// `MAY_READ|MAY_WRITE`, or `0`.
-impl fmt::Display for AccessSet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut separator = "";
-        for access in Access::ALL.iter().filter(|access| self.contains(**access)) {
-            write!(f, "{separator}{access}")?;
-            separator = "|";
-        }
-        if separator.is_empty() {
-            f.write_str("0")?;
-        }
-        Ok(())
-    }
-}
+use crate::policy::ast::{AccessSet, Func, LsmConditions, Uuid};
 
 /// Whether a process has a capability.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

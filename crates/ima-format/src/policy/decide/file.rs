@@ -3,8 +3,8 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::walk::Subaction;
 use crate::hash::{Digest, HashAlgorithm};
+use crate::policy::ast::Subaction;
 
 /// What reading `security.ima` gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -23,13 +23,15 @@ mod operation;
 mod walk;
 
 pub use appraise::{attribute_algorithm, Outcome, Verdict, Violation};
-pub use event::{AccessSet, Capability, Credentials, Event, FileFacts, Labels};
+pub use event::{Capability, Credentials, Event, FileFacts, Labels};
 pub use file::{
     AttributeRead, Cause, Evidence, EvmStatus, FileSystemTrust, Inode, Modsig, OpenFile,
     SignatureCheck, Signed,
 };
 pub use operation::{Behalf, Operation, OperationEvent};
-pub use walk::{matches, Choice, Decider, Decision, Demands, Kind, Match, Mode, Subaction};
+pub use walk::{matches, Choice, Decider, Decision, Demands, Kind, Match, Mode};
+
+pub use super::ast::{AccessSet, Subaction};
 
 #[cfg(test)]
 mod tests;

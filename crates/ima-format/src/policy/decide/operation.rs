@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
-use super::event::{AccessSet, Credentials};
-use crate::policy::ast::Func;
+use super::event::Credentials;
+use crate::policy::ast::{AccessSet, Func};
 use crate::policy::kernel::{Feature, KernelVersion};
 
 /// What is done with one file.

@@ -4,7 +4,7 @@ use core::convert::Infallible;
 
 use super::*;
 use crate::hash::{Digest, HashAlgorithm};
-use crate::policy::ast::{Access, AlgorithmSet, Func, LsmConditions, Name, Policy, Uuid};
+use crate::policy::ast::{Access, AlgorithmSet, Func, Key, LsmConditions, Name, Policy, Uuid};
 use crate::policy::kernel::{Kernel, KernelVersion};
 
 fn policy(text: &str) -> Policy {
@@ -157,9 +157,9 @@ fn unknown_labels_are_told() {
     assert_eq!(with(Labels::None).measure, Choice::Do(1));
     let unknown = with(Labels::Unknown);
     assert_eq!((unknown.measure, &unknown.undetermined[..]), (Choice::Do(1), &[0][..]));
-    let obj_type = Name::new(b"log_t");
-    let known = Labels::Known(LsmConditions { obj_type, ..LsmConditions::default() });
-    assert_eq!(with(known).measure, Choice::Dont(0));
+    let mut labels = LsmConditions::default();
+    labels.set(Key::ObjType, Name::new(b"log_t").unwrap());
+    assert_eq!(with(Labels::Known(labels)).measure, Choice::Dont(0));
 }
 
 #[test]

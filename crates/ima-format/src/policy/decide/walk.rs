@@ -3,10 +3,10 @@
 
 use alloc::vec::Vec;
 
-use super::event::{AccessSet, Capability, Event, FileFacts, Labels};
+use super::event::{Capability, Event, FileFacts, Labels};
 use crate::policy::ast::{
-    Action, AlgorithmSet, AppraiseType, DigestType, Func, IdTest, Identity, Key, MaskScope, Policy,
-    Rule, SubjectTest,
+    AccessSet, Action, AlgorithmSet, AppraiseType, DigestType, Func, IdTest, Identity, Key,
+    MaskScope, Policy, Rule, Subaction, SubjectTest,
 };
 use crate::policy::kernel::{Feature, Kernel};
 
@@ -154,30 +154,6 @@ impl Demands {
             verity: self.verity | other.verity,
             permit_directio: self.permit_directio | other.permit_directio,
             fail_unverifiable: self.fail_unverifiable | other.fail_unverifiable,
-        }
-    }
-}
-
-/// Under which hook the result of an appraisal is kept (`IMA_*_APPRAISE`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(missing_docs)] // the kernel's names
-pub enum Subaction {
-    File,
-    Mmap,
-    Bprm,
-    Read,
-    Creds,
-}
-
-impl Subaction {
-    /// `ima_get_cache_status`: where the result for this hook is.
-    pub const fn of(func: Func) -> Self {
-        match func {
-            Func::MmapCheck | Func::MmapCheckReqprot => Self::Mmap,
-            Func::BprmCheck => Self::Bprm,
-            Func::CredsCheck => Self::Creds,
-            Func::FileCheck | Func::PostSetattr => Self::File,
-            _ => Self::Read,
         }
     }
 }
@@ -351,7 +327,7 @@ impl<'a> Decider<'a> {
     pub fn refuses_mprotect(&self, event: &Event) -> bool {
         let mut hooks = [Func::MmapCheck, Func::MmapCheckReqprot].into_iter();
         hooks.any(|func| {
-            let known = Feature::of_func(func).map_or(true, |it| self.kernel.version.has(it));
+            let known = func.since().map_or(true, |it| self.kernel.version.has(it));
             let event = Event { func, access: AccessSet::EXEC, ..event.clone() };
             known && self.decide(&event).appraise.does()
         })
@@ -401,7 +377,7 @@ impl<'a> Decider<'a> {
             if rule.action.does() { Choice::Do(number) } else { Choice::Dont(number) };
         if rule.action == Action::Appraise {
             let specific = rule.func.is_some();
-            let subaction = if specific { Subaction::of(func) } else { Subaction::File };
+            let subaction = if specific { func.subaction() } else { Subaction::File };
             decision.subaction = Some(subaction);
             if let Choice::Do(hash) = decision.hash {
                 decision.hash = Choice::Overruled { rule: hash, by: number };
@@ -513,11 +489,11 @@ fn matches_labels(rule: &Rule, labels: &Labels) -> Match {
         Labels::None => Match::No,
         Labels::Unknown => Match::IfLabels,
         Labels::Known(known) => {
-            let differs = |key: &&Key| {
-                let wanted = rule.labels.value(**key);
-                wanted.is_some() && wanted != known.value(**key)
+            let differs = |key: &Key| {
+                let wanted = rule.labels.value(*key);
+                wanted.is_some() && wanted != known.value(*key)
             };
-            match Key::LSM.iter().find(differs) {
+            match Key::labels().find(differs) {
                 None => Match::Yes,
                 Some(_) => Match::No,
             }

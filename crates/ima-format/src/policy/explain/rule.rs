@@ -98,8 +98,8 @@ fn subject(rule: &Rule) -> String {
     add(file_system(rule));
     add(process("user", rule.user));
     add(process("group", rule.group));
-    for key in Key::LSM {
-        add(rule.labels.value(*key).map(|value| format!("with {}={value}", key.name())));
+    for key in Key::labels() {
+        add(rule.labels.value(key).map(|value| format!("with {}={value}", key.name())));
     }
     text
 }

@@ -116,3 +116,12 @@ fn what_only_records_says_what_it_leaves_open() {
     says(text, "Keys that are added to .ima, .evm are measured");
     says("measure func=KEY_CHECK\n", "Keys that are added to keyrings are measured");
 }
+
+#[test]
+fn exclusions_are_said_of_whatever_they_open() {
+    let text =
+        "dont_appraise fsmagic=0x01021994\nappraise func=POLICY_CHECK appraise_type=imasig\n";
+    says(text, "Policies: what is signed; from devtmpfs, rootfs, tmpfs: anything.");
+    let text = "dont_appraise func=MODULE_CHECK fsname=vfat\nappraise func=MODULE_CHECK\n";
+    says(text, "Modules: what has a good digest or signature; from vfat: anything.");
+}

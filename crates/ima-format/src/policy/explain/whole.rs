@@ -9,7 +9,7 @@ use crate::policy::ast::{Action, Func, Rule};
 use crate::policy::decide::{
     AccessSet, Choice, Credentials, Decider, Event, FileFacts, Kind, Operation,
 };
-use crate::policy::filesystem::{Purpose, FILE_SYSTEMS};
+use crate::policy::filesystem::{FileSystem, Purpose, FILE_SYSTEMS};
 
 /// The topics, those with something to say.
 pub(super) fn topics(decider: &Decider<'_>) -> Vec<Topic> {
@@ -134,7 +134,14 @@ impl Whole<'_> {
                         "{what}: {root}; of a process with the capability but not root's id: {other}."
                     );
                 }
-                format!("{what}: {}.", root.text())
+                let mut statement = format!("{what}: {}", root.text());
+                for wants in [Wants::Digest, Wants::Nothing] {
+                    let places = self.places(operation, |on| on == wants && on < root);
+                    if !places.is_empty() {
+                        statement += &format!("; from {}: {}", places.join(", "), wants.text());
+                    }
+                }
+                statement + "."
             })
             .collect();
         for (func, refused) in [
@@ -293,6 +300,21 @@ impl Whole<'_> {
         self.decider.decide(&event).choice(kind).does()
     }
 
+    /// File systems with files of which an operation by root takes this.
+    fn places(&self, operation: Operation, wanted: impl Fn(Wants) -> bool) -> Vec<&'static str> {
+        let root = Credentials::ROOT;
+        let takes = |system: &&FileSystem| {
+            let fsname = system.name.as_bytes().to_vec();
+            let file = FileFacts { fsmagic: system.magic, fsname, ..FileFacts::on_ext4() };
+            wanted(self.wants_on(operation, root, root, &file))
+        };
+        let files = FILE_SYSTEMS.iter().filter(|system| system.purpose != Purpose::Pseudo);
+        let mut names: Vec<_> = files.filter(takes).map(|system| system.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
     fn open(&self) -> Vec<String> {
         let mut statements = Vec::new();
         let root = Credentials::ROOT;
@@ -326,18 +348,7 @@ impl Whole<'_> {
                  what root opens as data is not appraised like programs.",
             ));
         }
-        let mut unheld: Vec<_> = FILE_SYSTEMS
-            .iter()
-            .filter(|system| system.purpose != Purpose::Pseudo)
-            .filter(|system| {
-                let fsname = system.name.as_bytes().to_vec();
-                let file = FileFacts { fsmagic: system.magic, fsname, ..FileFacts::on_ext4() };
-                self.wants_on(Operation::Execute, root, root, &file) < executes
-            })
-            .map(|system| system.name)
-            .collect();
-        unheld.sort_unstable();
-        unheld.dedup();
+        let unheld = self.places(Operation::Execute, |on| on < executes);
         if !unheld.is_empty() {
             statements.push(format!("From {} root runs what it likes.", unheld.join(", ")));
         }

@@ -52,7 +52,7 @@ lints! {
         "hooks of execve see the caller's ids; the program then runs as root";
     WRITABLE_NOT_APPRAISED = "writable-not-appraised", Warning,
         "an exclusion from appraisal that covers what users write",
-        "root runs from there what anyone has put there";
+        "root runs from there, and loads into the kernel, whatever anyone has put there";
     UNCLEAR_EXCLUSION = "unclear-exclusion", Note,
         "an exclusion from appraisal by a label or a UUID",
         "who may write what it covers stands elsewhere; if users may, root runs what anyone has put there";

@@ -43,21 +43,39 @@ struct Exclusion<'a> {
     rule: &'a Rule,
 }
 
+/// What an exclusion can let in.
+const OPENED: &[(Func, &str)] = &[
+    (Func::BprmCheck, "programs"),
+    (Func::MmapCheck, "libraries"),
+    (Func::ModuleCheck, "kernel modules"),
+    (Func::FirmwareCheck, "firmware"),
+    (Func::PolicyCheck, "IMA policies"),
+    (Func::KexecKernelCheck, "kernels for kexec"),
+    (Func::KexecInitramfsCheck, "kernels for kexec"),
+];
+
 impl Exclusion<'_> {
     fn finding(&self) -> Option<Finding> {
         let mut places: Vec<String> = Vec::new();
-        for func in [Func::BprmCheck, Func::MmapCheck] {
+        let mut opened: Vec<&str> = Vec::new();
+        for (func, files) in OPENED {
             for (place, file) in self.files() {
-                if !places.contains(&place) && self.opens(func, file) {
+                if !self.opens(*func, file) {
+                    continue;
+                }
+                if !places.contains(&place) {
                     places.push(place);
+                }
+                if !opened.contains(files) {
+                    opened.push(files);
                 }
             }
         }
         if places.is_empty() {
             return None;
         }
-        let places = places.join(", ");
-        let message = format!("root may run unsigned files {places}");
+        let (opened, places) = (opened.join(", "), places.join(", "));
+        let message = format!("unsigned {opened} are accepted {places}");
         let (lint, hint) = match self.is_unclear() {
             true => (
                 &catalog::UNCLEAR_EXCLUSION,
@@ -125,9 +143,9 @@ impl Exclusion<'_> {
         known.iter().filter(is_written).map(|system| on(system.name, system.magic)).collect()
     }
 
-    /// Whether this rule keeps such a file from being appraised that root runs.
+    /// Whether this rule keeps such a file from being appraised when root uses it.
     fn opens(&self, func: Func, file: FileFacts) -> bool {
-        let event = Event::on_file(func, AccessSet::EXEC, Credentials::ROOT, file);
+        let event = Event::on_file(func, func.access(), Credentials::ROOT, file);
         let event = match self.rule.labels.is_empty() {
             true => event,
             false => Event { labels: Labels::Known(self.rule.labels.clone()), ..event },

@@ -6,10 +6,8 @@ use alloc::vec::Vec;
 
 use super::catalog;
 use super::{Finding, Subject};
-use crate::policy::ast::{
-    Access, Comparison, Func, IdTest, Key, Mask, MaskScope, Rule, SubjectTest,
-};
-use crate::policy::decide::{matches, AccessSet, Event, Match};
+use crate::policy::ast::{Comparison, Func, IdTest, Key, Mask, MaskScope, Rule, SubjectTest};
+use crate::policy::decide::{matches, Event, Match};
 use crate::policy::filesystem::{self, Purpose};
 use crate::policy::space::Space;
 
@@ -44,8 +42,11 @@ fn fates(subject: &Subject<'_>) -> Vec<Fate> {
     let space = Space::of(&[subject.policy], subject.kernel);
     for func in space.funcs() {
         let space = Space::at(*func, &[subject.policy], subject.kernel);
+        let concerned = |rule: &Rule| rule.func.map_or(true, |other| other == *func);
+        let numbered = subject.rules.iter().map(|(_, rule)| *rule).enumerate();
+        let rules: Vec<(usize, &Rule)> = numbered.filter(|(_, rule)| concerned(rule)).collect();
         for event in space.events(*func) {
-            visit(subject, &event, &mut fates);
+            visit(&rules, &event, &mut fates);
             if fates.iter().all(|fate| *fate == Fate::Decides) {
                 return fates;
             }
@@ -65,9 +66,10 @@ fn fates(subject: &Subject<'_>) -> Vec<Fate> {
     fates
 }
 
-fn visit(subject: &Subject<'_>, event: &Event, fates: &mut [Fate]) {
+fn visit(rules: &[(usize, &Rule)], event: &Event, fates: &mut [Fate]) {
     let mut decided = Vec::new();
-    for (fate, (_, rule)) in fates.iter_mut().zip(&subject.rules) {
+    for (number, rule) in rules {
+        let Some(fate) = fates.get_mut(*number) else { continue };
         let kind = rule.action.kind();
         if decided.contains(&kind) && *fate != Fate::Idle {
             continue;
@@ -169,7 +171,7 @@ fn covers_ids(wide: Option<IdTest>, narrow: Option<IdTest>) -> bool {
 
 fn never_matches(number: usize, rule: &Rule) -> Finding {
     let finding = match (rule.func, rule.mask) {
-        (Some(func), Some(mask)) if !asked_with(func, mask) => {
+        (Some(func), Some(mask)) if !is_asked_with(func, mask) => {
             let message = format!("func={func} is never asked with mask={}", mask.access);
             Finding::on_key(&catalog::NEVER_MATCHES, number, Key::Mask, message)
         }
@@ -181,11 +183,9 @@ fn never_matches(number: usize, rule: &Rule) -> Finding {
     finding.hint("leave the condition or the rule out")
 }
 
-fn asked_with(func: Func, mask: Mask) -> bool {
-    if func == Func::FileCheck {
-        return mask.scope == MaskScope::Among || mask.access != Access::Append;
-    }
-    AccessSet::asked_by(func) == AccessSet::NONE.with(mask.access)
+fn is_asked_with(func: Func, mask: Mask) -> bool {
+    let among = func == Func::FileCheck && mask.scope == MaskScope::Among;
+    among || func.is_asked_with(mask.access)
 }
 
 /// A file system's exclusion behind a rule that takes some of its files.

@@ -206,9 +206,9 @@ impl Single<'_> {
             }
         }
         if self.subject.kernel.lsm_rules == LsmRules::Unknown {
-            if let Some(key) = Key::LSM.iter().find(|key| self.rule.has(**key)) {
+            if let Some(key) = Key::labels().find(|key| self.rule.has(*key)) {
                 let message = format!("{} needs a security module that knows it", key.name());
-                findings.push(self.at(&catalog::LABEL_MAY_BE_UNDEFINED, *key, message));
+                findings.push(self.at(&catalog::LABEL_MAY_BE_UNDEFINED, key, message));
             }
         }
         findings

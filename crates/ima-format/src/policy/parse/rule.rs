@@ -95,8 +95,7 @@ impl RuleReader<'_> {
                 self.place.keys.push((key, word.span));
                 let start = word.span.end - value.len();
                 let span = Span { start, end: word.span.end };
-                self.require(Feature::of_key(key), key.name())
-                    .map_err(|fault| (fault, word.span))?;
+                self.require(key.since(), key.name()).map_err(|fault| (fault, word.span))?;
                 self.condition(key, comparison, value).map_err(|fault| match fault {
                     Fault::Repeated(_) | Fault::DigestTypeAfterAppraiseType => (fault, word.span),
                     fault => (fault, span),
@@ -116,7 +115,7 @@ impl RuleReader<'_> {
     }
 
     fn action(&mut self, action: Action) -> Result<(), Fault> {
-        self.require(Feature::of_action(action), action.name())?;
+        self.require(action.since(), action.name())?;
         match self.action.replace(action) {
             None => Ok(()),
             Some(_) => Err(Fault::ActionRepeated),
@@ -176,7 +175,7 @@ impl RuleReader<'_> {
             }
             Some(func) => func,
         };
-        self.require(Feature::of_func(func), func.name())?;
+        self.require(func.since(), func.name())?;
         if func == Func::KeyCheck {
             self.require_asymmetric_keys("func=KEY_CHECK")?;
         }
@@ -243,7 +242,7 @@ impl RuleReader<'_> {
         if self.rule.fsuuid.is_some_and(|uuid| uuid != Uuid::NULL) {
             return Err(Fault::Repeated(Key::Fsuuid));
         }
-        self.rule.fsuuid = Some(number::uuid(value).ok_or(Fault::BadUuid)?);
+        self.rule.fsuuid = Some(Uuid::parse(value).ok_or(Fault::BadUuid)?);
         Ok(())
     }
 
@@ -287,16 +286,18 @@ impl RuleReader<'_> {
     }
 
     fn label(&mut self, key: Key, value: &[u8]) -> Result<(), Fault> {
-        let Some(field) = self.rule.labels.value_mut(key) else {
-            return Ok(());
-        };
         match (self.kernel.lsm_rules, self.kernel.in_force) {
             (LsmRules::Undefined, InForce::Builtin) => return Err(Fault::UndefinedLabel(key)),
             // nothing was looked up, so that nothing is in the way of a second
             (LsmRules::Undefined, InForce::Custom) => {}
-            (LsmRules::Defined | LsmRules::Unknown, _) => refuse_second(field, key)?,
+            (LsmRules::Defined | LsmRules::Unknown, _) => {
+                refuse_second(&self.rule.labels.value(key), key)?;
+            }
         }
-        *field = Name::new(value);
+        // a word is never empty and holds no separator, so that there always is a name
+        if let Some(name) = Name::new(value) {
+            self.rule.labels.set(key, name);
+        }
         Ok(())
     }
 

@@ -277,9 +277,9 @@ fn hints_say_what_to_write() {
             "measure fsname!=ext4",
             "the kernel knows no !=: write an exclusion above it, dont_ and fsname=ext4",
         ),
-        ("measure func=BPRM_CHECK,MMAP_CHECK", "one func a rule; write a rule for each"),
-        ("measure uid=0\r", "the line ends in CR LF; the kernel wants LF alone"),
-        ("measure func=BPRM_CHECK\r", "the line ends in CR LF; the kernel wants LF alone"),
+        ("measure func=BPRM_CHECK,MMAP_CHECK", "write one rule per func"),
+        ("measure uid=0\r", "the line ends in CR LF; the kernel expects LF"),
+        ("measure func=BPRM_CHECK\r", "the line ends in CR LF; the kernel expects LF"),
         (
             "measure func=BPRM_CHECK # why",
             "put the comment on a line of its own; Linux 6.14 and later accept it here",
@@ -287,10 +287,10 @@ fn hints_say_what_to_write() {
         ("dont-measure", "did you mean dont_measure?"),
         ("measure fmagic=0x9fa0", "did you mean fsmagic=0x9fa0?"),
         ("measure template=ima_ng", "did you mean template=ima-ng?"),
-        ("measure keyrings=.ima", "it goes with func=KEY_CHECK"),
+        ("measure keyrings=.ima", "it is valid with func=KEY_CHECK"),
         (
             "appraise func=BPRM_CHECK appraise_type=imasig|modsig",
-            "imasig|modsig goes with MODULE_CHECK and the two of kexec; write imasig",
+            "imasig|modsig is valid with MODULE_CHECK and the kexec hooks; write imasig",
         ),
         (
             "appraise appraise_type=sigv3 digest_type=verity",

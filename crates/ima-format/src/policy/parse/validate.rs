@@ -7,11 +7,6 @@ use crate::policy::kernel::{Feature, Kernel};
 /// The fault and the key that it is about; `None` for the action.
 type Invalid = (Fault, Option<Key>);
 
-/// Conditions on the file system that every hook with a file knows.
-const FILE_SYSTEM: &[Key] = &[Key::Fsmagic, Key::Fsname, Key::FsSubtype, Key::Fsuuid];
-const SUBJECT: &[Key] = &[Key::Uid, Key::Euid, Key::Gid, Key::Egid];
-const OWNER: &[Key] = &[Key::Fowner, Key::Fgroup];
-
 /// Checks what no single key can tell.
 pub(super) fn validate(rule: &Rule, kernel: &Kernel) -> Result<(), Invalid> {
     let refuse = |fault, key| Err((fault, Some(key)));
@@ -44,9 +39,15 @@ pub(super) fn validate(rule: &Rule, kernel: &Kernel) -> Result<(), Invalid> {
         }
         _ => {}
     }
+    let modsig = rule.appraise_type.is_some_and(AppraiseType::allows_modsig);
+    let appended = rule.func.is_some_and(Func::takes_appended_signature);
+    let goes_with = |key: Key| {
+        let modsig_elsewhere = key == Key::AppraiseType && modsig && !appended;
+        Func::takes(rule.func, key) && !modsig_elsewhere
+    };
     let stranger = Key::ALL.iter().copied().find(|key| {
         let counts = *key != Key::AppraiseFlag || checks_blacklist;
-        rule.has(*key) && counts && !goes_with(*key, rule)
+        rule.has(*key) && counts && !goes_with(*key)
     });
     if let Some(key) = stranger {
         return refuse(Fault::KeyNotForFunc { key, func: rule.func }, key);
@@ -61,56 +62,4 @@ pub(super) fn validate(rule: &Rule, kernel: &Kernel) -> Result<(), Invalid> {
         return refuse(Fault::VerityNeedsSignature, Key::DigestType);
     }
     Ok(())
-}
-
-/// Whether `key` may stand in a rule with this one's `func=`.
-fn goes_with(key: Key, rule: &Rule) -> bool {
-    if matches!(key, Key::Func | Key::Template) {
-        return true;
-    }
-    let of_a_file = FILE_SYSTEM.contains(&key) || SUBJECT.contains(&key) || OWNER.contains(&key);
-    let labels = Key::LSM.contains(&key);
-    match rule.func {
-        None
-        | Some(
-            Func::FileCheck
-            | Func::MmapCheck
-            | Func::MmapCheckReqprot
-            | Func::BprmCheck
-            | Func::CredsCheck
-            | Func::PostSetattr
-            | Func::FirmwareCheck
-            | Func::PolicyCheck,
-        ) => {
-            let modsig = rule.appraise_type.is_some_and(AppraiseType::allows_modsig);
-            of_a_file
-                || labels
-                || matches!(
-                    key,
-                    Key::Mask
-                        | Key::Pcr
-                        | Key::PermitDirectio
-                        | Key::AppraiseAlgos
-                        | Key::DigestType
-                )
-                || (key == Key::AppraiseType && !modsig)
-        }
-        Some(Func::ModuleCheck | Func::KexecKernelCheck | Func::KexecInitramfsCheck) => {
-            of_a_file
-                || labels
-                || matches!(
-                    key,
-                    Key::Mask
-                        | Key::Pcr
-                        | Key::PermitDirectio
-                        | Key::AppraiseAlgos
-                        | Key::AppraiseType
-                        | Key::AppraiseFlag
-                )
-        }
-        Some(Func::KexecCmdline) => of_a_file || labels || key == Key::Pcr,
-        Some(Func::KeyCheck) => matches!(key, Key::Uid | Key::Gid | Key::Pcr | Key::Keyrings),
-        Some(Func::CriticalData) => matches!(key, Key::Uid | Key::Gid | Key::Pcr | Key::Label),
-        Some(Func::SetxattrCheck) => key == Key::AppraiseAlgos || labels,
-    }
 }

@@ -5,7 +5,7 @@
 
 use alloc::string::{String, ToString};
 
-use crate::policy::ast::{Action, Comparison, Func, Key};
+use crate::policy::ast::{Access, Action, Comparison, Func, Key};
 use crate::policy::fault::{quoted, Fault};
 use crate::policy::suggest::nearest;
 
@@ -81,6 +81,11 @@ fn meant(word: &[u8]) -> Option<String> {
     if *key == Key::PermitDirectio {
         return Some(name.to_string());
     }
+    // `fmask=0022` is an option of mount(8), and not a misspelt mask=
+    let access = value.strip_prefix(b"^").unwrap_or(value);
+    if *key == Key::Mask && nearest(access, Access::ALL.iter().map(|it| it.name())).is_none() {
+        return None;
+    }
     let symbol = if key.compares_ids() { comparison.symbol() } else { '=' };
     Some(name.to_string() + symbol.to_string().as_str() + quoted(value).as_str())
 }
@@ -124,6 +129,8 @@ mod tests {
         assert_eq!(suggestion("BPRM_CHEK").as_deref(), Some("func=BPRM_CHECK"));
         assert_eq!(suggestion("func").as_deref(), Some("func= and a value, without a space"));
         assert_eq!(suggestion("uid!=0"), None);
+        assert_eq!(suggestion("fmask=0022"), None);
+        assert_eq!(suggestion("fmask=MAY_EXEC").as_deref(), Some("mask=MAY_EXEC"));
         assert_eq!(suggestion("banana"), None);
     }
 }

@@ -114,7 +114,7 @@ impl EventArgs {
         };
         let func = self.hook(func)?;
         let access = match &self.mask {
-            None => AccessSet::asked_by(func),
+            None => func.access(),
             Some(mask) => access(mask)?,
         };
         let data = match func {
@@ -206,15 +206,9 @@ impl EventArgs {
         for label in &self.lsm {
             let (key, value) = label.split_once('=').context("a label is KEY=LABEL")?;
             let value = Name::new(value.as_bytes()).context("a label without a value")?;
-            let key = Key::LSM.iter().find(|known| known.name() == key);
-            *match key.context("labels are obj_user, obj_role, obj_type, and subj_ likewise")? {
-                Key::ObjUser => &mut labels.obj_user,
-                Key::ObjRole => &mut labels.obj_role,
-                Key::ObjType => &mut labels.obj_type,
-                Key::SubjUser => &mut labels.subj_user,
-                Key::SubjRole => &mut labels.subj_role,
-                _ => &mut labels.subj_type,
-            } = Some(value);
+            let key = Key::labels().find(|known| known.name() == key);
+            let known = "labels are obj_user, obj_role, obj_type, and subj_ likewise";
+            labels.set(key.context(known)?, value);
         }
         Ok(Labels::Known(labels))
     }
@@ -255,7 +249,7 @@ fn magic(text: &str) -> Result<u64> {
 pub(super) fn describe(event: &Event) -> String {
     let mut words = vec![format!("func={}", event.func)];
     let mut say = |key: &str, value: &dyn std::fmt::Display| words.push(format!("{key}={value}"));
-    if event.access != AccessSet::asked_by(event.func) {
+    if event.access != event.func.access() {
         say("mask", &event.access);
     }
     let ids = &event.credentials;

@@ -1,0 +1,224 @@
+//! Which version of the kernel brought what: one table.
+//!
+//! The rows were read off the sources of five kernels: Linux 5.10, 6.1, 6.12, 7.2 and 7.3, in
+//! their stable releases 5.10.223, 6.1.192, 6.12.117, 7.2.13 and 7.3.4
+//! ([`KernelVersion::is_verified`]). Where a row names a version between two of them, the sources
+//! show that the newer one has it and the older one does not, and the exact version is the kernel's
+//! history. A distribution may have carried a feature back to an older kernel.
+
+use core::fmt;
+use core::str::FromStr;
+
+use crate::hash::HashAlgorithm;
+
+/// A kernel version, for what changed between two: `6.12`. Stable releases behind the second
+/// dot change no grammar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KernelVersion {
+    major: u16,
+    minor: u16,
+}
+
+impl KernelVersion {
+    /// The oldest version that the table covers, a long-term release, whose source was read.
+    pub const V5_10: Self = Self::new(5, 10);
+    /// A long-term release.
+    pub const V5_15: Self = Self::new(5, 15);
+    /// A long-term release, whose source was read.
+    pub const V6_1: Self = Self::new(6, 1);
+    /// A long-term release.
+    pub const V6_6: Self = Self::new(6, 6);
+    /// A long-term release, whose source was read.
+    pub const V6_12: Self = Self::new(6, 12);
+    /// A long-term release.
+    pub const V6_18: Self = Self::new(6, 18);
+    /// A release whose source was read.
+    pub const V7_2: Self = Self::new(7, 2);
+    /// The newest release whose source was read.
+    pub const V7_3: Self = Self::new(7, 3);
+    /// The versions whose sources were read, oldest first.
+    pub const READ: &'static [Self] =
+        &[Self::V5_10, Self::V6_1, Self::V6_12, Self::V7_2, Self::V7_3];
+
+    /// The long-term releases that the table covers, oldest first.
+    pub const LONG_TERM: &'static [Self] =
+        &[Self::V5_10, Self::V5_15, Self::V6_1, Self::V6_6, Self::V6_12, Self::V6_18];
+
+    const fn new(major: u16, minor: u16) -> Self {
+        Self { major, minor }
+    }
+
+    /// Whether the grammar was read off this version's source.
+    pub fn is_verified(self) -> bool {
+        Self::READ.contains(&self)
+    }
+
+    /// Whether it has `feature`.
+    pub fn has(self, feature: Feature) -> bool {
+        self >= feature.since()
+    }
+}
+
+impl fmt::Display for KernelVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// A text that names no kernel version of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KernelVersionError {
+    /// Not `MAJOR.MINOR`.
+    Malformed,
+    /// Before 5.10.
+    TooOld,
+}
+
+impl fmt::Display for KernelVersionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed => f.write_str("a kernel version is two numbers, as in 6.12"),
+            Self::TooOld => {
+                write!(f, "versions before {} are not known here", KernelVersion::V5_10)
+            }
+        }
+    }
+}
+
+#[cfg(feature = "std")]
+impl std::error::Error for KernelVersionError {}
+
+/// Reads `6.12`, and what `uname -r` prints: `6.12.117-yocto-standard`.
+impl FromStr for KernelVersion {
+    type Err = KernelVersionError;
+
+    fn from_str(text: &str) -> Result<Self, KernelVersionError> {
+        let (major, rest) = text.split_once('.').ok_or(KernelVersionError::Malformed)?;
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let number = |text: &str| text.parse::<u16>().map_err(|_| KernelVersionError::Malformed);
+        let minor = rest.get(..end).unwrap_or_default();
+        let version = Self::new(number(major)?, number(minor)?);
+        if version < Self::V5_10 {
+            return Err(KernelVersionError::TooOld);
+        }
+        Ok(version)
+    }
+}
+
+macro_rules! features {
+    ($($(#[$doc:meta])* $variant:ident = $major:literal, $minor:literal;)+) => {
+        /// What a version brought, as far as it bears on policies.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Feature {
+            $($(#[$doc])* $variant,)+
+        }
+
+        impl Feature {
+            /// All of them, oldest first.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The first version that has it.
+            pub const fn since(self) -> KernelVersion {
+                match self {
+                    $(Self::$variant => KernelVersion::new($major, $minor),)+
+                }
+            }
+        }
+    };
+}
+
+features! {
+    /// `func=CRITICAL_DATA` and `label=`.
+    CriticalData = 5, 12;
+    /// A change of owner or mode no longer removes `security.ima` where no rule appraises.
+    SetattrKeepsAttribute = 5, 14;
+    /// `template=evm-sig`.
+    EvmSigTemplate = 5, 14;
+    /// `func=SETXATTR_CHECK` and `appraise_algos=`.
+    AppraiseAlgos = 5, 15;
+    /// `gid`, `egid` and `fgroup`.
+    Groups = 5, 16;
+    /// `digest_type=verity`, `appraise_type=sigv3`, the templates `ima-ngv2` and `ima-sigv2`.
+    Verity = 5, 19;
+    /// `func=MMAP_CHECK_REQPROT`.
+    MmapCheckReqprot = 6, 3;
+    /// Every rule that asks for a signature looks into the blacklist, and
+    /// `appraise_flag=` means nothing; before, the flag had to ask for it.
+    BlacklistByDefault = 6, 6;
+    /// The algorithms `sha3-256`, `sha3-384` and `sha3-512`.
+    Sha3 = 6, 7;
+    /// Keys on the curve P-521: before, no certificate with one gets into a keyring.
+    EcdsaP521 = 6, 10;
+    /// The same violation of the same file is not told again. It came with 6.15 and was carried
+    /// back to the stable releases of 6.12.
+    LimitedViolations = 6, 12;
+    /// A comment after a rule is ignored.
+    TrailingComments = 6, 14;
+    /// `execveat(AT_EXECVE_CHECK)`: an interpreter asks whether a script may run.
+    ExecveCheck = 6, 14;
+    /// The built-in measure rules leave out files of a tmpfs that are opened, no longer programs
+    /// that are run from it.
+    TmpfsProgramsMeasured = 6, 14;
+    /// `func=CREDS_CHECK` sees the user that a set-user-ID bit makes; from 5.8 until then it
+    /// saw the caller.
+    CredsCheckSeesSetuid = 6, 19;
+    /// The action `dont_audit`.
+    DontAudit = 6, 19;
+    /// `fs_subtype=`.
+    FsSubtype = 6, 19;
+    /// A module that the kernel decompresses is measured and appraised after that, with the
+    /// signature that is appended to it.
+    ModulesDecompressed = 6, 19;
+    /// The built-in policy `secure_boot` accepts appended signatures of modules.
+    SecureBootModsig = 6, 19;
+    /// Signatures of version 3 on files, and `appraise_type=sigv3` for them: without
+    /// `digest_type=verity`, and before or after it.
+    FileSigv3 = 7, 1;
+    /// Keys and signatures of ML-DSA, in version 3 only.
+    MlDsa = 7, 2;
+    /// The policy is measured: what is written, by `func=POLICY_CHECK`, and the rules in force, as
+    /// critical data `ima_policy`.
+    PolicyMeasured = 7, 3;
+    /// The built-in policies leave out configfs.
+    ConfigfsExcluded = 7, 3;
+}
+
+impl Feature {
+    /// The feature of an algorithm's name; `None` for those that every version has.
+    pub const fn of_algorithm(algorithm: HashAlgorithm) -> Option<Self> {
+        match algorithm {
+            HashAlgorithm::Sha3_256 | HashAlgorithm::Sha3_384 | HashAlgorithm::Sha3_512 => {
+                Some(Self::Sha3)
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+    use std::vec::Vec;
+
+    use super::*;
+
+    #[test]
+    fn versions_are_read_as_uname_prints_them() {
+        assert_eq!("6.12".parse(), Ok(KernelVersion::V6_12));
+        assert_eq!("6.1.192-yocto-standard".parse(), Ok(KernelVersion::V6_1));
+        assert_eq!("6.19-rc3".parse::<KernelVersion>().unwrap().to_string(), "6.19");
+        assert!("6.2".parse::<KernelVersion>().unwrap() < KernelVersion::V6_12);
+        assert_eq!("5.4".parse::<KernelVersion>(), Err(KernelVersionError::TooOld));
+        for text in ["6", "6.", "6.x", "", "v6.1", "-6.1", "6.99999999"] {
+            assert_eq!(text.parse::<KernelVersion>(), Err(KernelVersionError::Malformed), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_table_is_in_the_order_of_history() {
+        let versions: Vec<_> = Feature::ALL.iter().map(|feature| feature.since()).collect();
+        let mut sorted = versions.clone();
+        sorted.sort();
+        assert_eq!(versions, sorted);
+    }
+}

@@ -26,6 +26,7 @@ mod preflight_loader;
 mod pseudo;
 mod races;
 mod rpm;
+mod rpm_differential;
 mod rpm_forms;
 mod sign;
 mod status;

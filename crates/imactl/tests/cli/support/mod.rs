@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub)] // each test file uses a part
 
 pub mod pty;
+pub mod seeded;
 
 use std::ffi::OsStr;
 use std::fs;

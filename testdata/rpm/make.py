@@ -140,7 +140,8 @@ def with_third(mode, flags, entry=b"", **changed):
         digests=(1035, STRINGS, [DIGEST, EMPTY, OTHER]), flags=(1037, INT32, [0, 0, flags]),
         devices=(1095, INT32, [1] * 3), inodes=(1096, INT32, [1, 2, 3]),
         dirindexes=(1116, INT32, [0, 1, 1]), basenames=(1117, STRINGS, [b"sample", b"empty", b"third"]),
-        payload=NAMED_PAYLOAD[:-len(TRAILER)] + entry + TRAILER, **changed)
+        payload=NAMED_PAYLOAD[:-len(TRAILER)] + entry + TRAILER,
+        **{"targets": (1036, STRINGS, [b"", b"", b"sample"])} | changed)
 
 
 THIRD = newc(b"./usr/share/third", b"", 0o040755, 3)
@@ -183,6 +184,9 @@ CASES = {
     "format_4_paths_are_absolute": package(
         payload=newc(b"/usr/bin/sample", CONTENT, 0o100755, 1)
         + newc(b"usr/share/empty", b"", 0o100644, 2) + TRAILER),
+    "file_is_of_no_type": with_third(0o050755, 0, THIRD),
+    "link_has_no_target": with_third(0o120777, 0, THIRD, targets=(1036, STRINGS, [b""] * 3)),
+    "name_is_empty": package(basenames=(1117, STRINGS, [b"", b"empty"])),
     "signed_directory": with_third(0o040755, 0, THIRD, more=[
         (274, STRINGS, [b"", b"", b"030204"])]),
     "directory_is_not_in_the_payload": with_third(0o040755, 0),

@@ -49,6 +49,12 @@ impl File {
         self.mode & 0o170_000 == 0o120_000
     }
 
+    /// Whether it is of a type that rpm installs: socket, link, regular file, block device,
+    /// directory, character device, FIFO.
+    fn has_known_type(&self) -> bool {
+        matches!(self.mode >> 12, 0o14 | 0o12 | 0o10 | 0o6 | 0o4 | 0o2 | 0o1)
+    }
+
     /// Whether the package only lays claim to it.
     pub fn is_ghost(&self) -> bool {
         self.flags & FILE_GHOST != 0
@@ -95,6 +101,8 @@ impl<'a> FileList<'a> {
         let mut indexes = numbers(header, tag::DIRINDEXES, count)?;
         let mut devices = optional_numbers(header, tag::FILEDEVICES, count)?;
         let mut inodes = optional_numbers(header, tag::FILEINODES, count)?;
+        check_count(header, tag::FILELINKTOS, count)?;
+        let mut targets = header.strings(tag::FILELINKTOS)?;
         check_count(header, tag::FILEDIGESTS, count)?;
         let mut digests = header.strings(tag::FILEDIGESTS)?;
         let mut files = Vec::with_capacity(count);
@@ -106,6 +114,9 @@ impl<'a> FileList<'a> {
             if directory >= directories.len() as u64 {
                 let directory = u32::try_from(directory).unwrap_or(u32::MAX);
                 return Err(Error::new(Fault::DirectoryIndex(directory), at));
+            }
+            if name.is_empty() && directories.get(directory as usize) != Some(&b"/".as_slice()) {
+                return Err(Error::new(Fault::FileName, at));
             }
             let digest = match digests.as_mut().and_then(|digests| digests.next()) {
                 Some((at, text)) => read_digest(text, algorithm, at)?,
@@ -122,6 +133,11 @@ impl<'a> FileList<'a> {
                 device_and_inode: identity.filter(|(_, inode)| *inode > 0),
                 digest,
             };
+            let target = targets.as_mut().and_then(|targets| targets.next());
+            let (at, target) = target.unwrap_or((header.position, b""));
+            if !file.has_known_type() || file.is_symbolic_link() && target.is_empty() {
+                return Err(Error::new(Fault::FileType(file.mode), at));
+            }
             file.digest = digest.filter(|_| file.has_content());
             files.push(file);
         }

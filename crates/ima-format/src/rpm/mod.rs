@@ -89,6 +89,7 @@ pub mod tag {
     pub const FILESIZES: u32 = 1028;
     pub const FILEMODES: u32 = 1030;
     pub const FILEDIGESTS: u32 = 1035;
+    pub const FILELINKTOS: u32 = 1036;
     pub const FILEFLAGS: u32 = 1037;
     pub const SOURCERPM: u32 = 1044;
     pub const FILEDEVICES: u32 = 1095;
@@ -192,6 +193,8 @@ pub enum Fault {
     OtherList(u32),
     /// The last part of a file's name leads to another directory.
     FileName,
+    /// A file with this mode is of no type, or a symbolic link without a target.
+    FileType(u16),
     /// A directory's name has no slash at its end, or leads back.
     DirectoryName,
     /// A file stands in a directory that is not in the list.
@@ -280,6 +283,9 @@ impl fmt::Display for Fault {
                 write!(f, "tag {tag} in the main header: rpm reads it in place of another")
             }
             Self::FileName => f.write_str("a file name that leads to another directory"),
+            Self::FileType(mode) => {
+                write!(f, "mode {mode:o}: an unknown type, or a symbolic link without a target")
+            }
             Self::DirectoryName => {
                 f.write_str("a directory name that leads back, or does not end with a slash")
             }

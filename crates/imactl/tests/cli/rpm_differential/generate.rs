@@ -232,6 +232,10 @@ impl Generator {
         if self.odd("another flag") {
             entry.flags ^= 1 << self.random.below(12);
         }
+        if entry.mode & 0o170_000 != 0o100_000 {
+            // rpm does not make the parent of a %config directory
+            entry.flags &= !CONFIG;
+        }
         if self.odd("a directory without a slash") {
             entry.directory.pop();
         }
@@ -400,10 +404,13 @@ impl Generator {
             tags.push((1028, Data::Int32(sizes)));
         }
         if self.odd("a tag less") {
-            tags.remove(self.random.below(tags.len()));
+            // rpm needs the owners, which no signature covers
+            let less = tags[self.random.below(tags.len())].0;
+            tags.retain(|(tag, _)| *tag != less || [1039, 1040].contains(tag));
         }
         if self.odd("modes of 32 bits") {
-            tags[0].1 = numbers(|entry| entry.mode.into());
+            tags.retain(|(tag, _)| *tag != 1030);
+            tags.push((1030, numbers(|entry| entry.mode.into())));
         }
         if self.odd("file signatures in the main header") {
             tags.push((5090, strings(|_| "030204".to_owned())));

@@ -50,6 +50,8 @@ pub enum Issuer {
     System,
     /// The key for `.secondary_trusted_keys`.
     Secondary,
+    /// The key for modules, whose certificate is built into the kernel.
+    Module,
     /// Its own key, and nobody else.
     Itself,
 }
@@ -140,6 +142,21 @@ impl KeyStore {
         (path.with_extension("key"), path.with_extension("crt"))
     }
 
+    /// A certificate for this store's module key that the system key has signed, DER.
+    pub fn module_certificate_of_the_system_key(&self) -> Result<Vec<u8>> {
+        let system = self.directory().join("system_trusted_keys/system_trusted_key");
+        let mut openssl = host::command("openssl", "openssl")?;
+        openssl.args(["req", "-new", "-x509", "-outform", "DER", "-subj", "/CN=modules"]);
+        openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+        openssl.args(["-addext", "keyUsage=critical,digitalSignature"]);
+        openssl.args(["-addext", "subjectKeyIdentifier=hash"]);
+        openssl.args(["-addext", "authorityKeyIdentifier=keyid:always"]);
+        openssl.arg("-key").arg(self.module_key().0);
+        openssl.arg("-CA").arg(system.with_extension("crt"));
+        openssl.arg("-CAkey").arg(system.with_extension("key"));
+        Ok(host::run(&mut openssl)?.stdout)
+    }
+
     /// A certificate for this store's IMA key that only the key itself vouches for, DER.
     pub fn self_signed_ima_certificate(&self) -> Result<Vec<u8>> {
         let mut openssl = host::command("openssl", "openssl")?;
@@ -160,6 +177,7 @@ impl KeyStore {
         let issuer = match issuer {
             Issuer::System => Some("system_trusted_keys/system_trusted_key"),
             Issuer::Secondary => Some("secondary_trusted_keys/secondary_trusted_key"),
+            Issuer::Module => Some("modsign_keys/modsign_key"),
             Issuer::Itself => None,
         };
         let mut openssl = host::command("openssl", "openssl")?;

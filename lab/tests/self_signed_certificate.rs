@@ -2,7 +2,7 @@
 //! initramfs nor from root.
 
 use lab::image::Tree;
-use lab::keys::{Algorithm, KeyStore};
+use lab::keys::{Algorithm, Issuer, KeyStore};
 use lab::on_each_kernel;
 use lab::protocol::{Action, Errno};
 use lab::scenario::{Enforced, DEFAULT_POLICY};
@@ -39,6 +39,27 @@ on_each_kernel! {
         }
         // the same key with a certificate that the system trusted key has signed
         guest.request(add(store.ima_certificate()?))?.is_allowed();
+        Ok(())
+    }
+
+    fn the_module_key_s_certificate_does_not_enter_ima(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let root = Tree::small_root()?;
+        root.sign_all(&store)?;
+        let mut guest = Enforced::new(kernel, &store, &root, DEFAULT_POLICY)?.boot()?;
+        let add = |certificate: Vec<u8>| Action::AddKey {
+            keyring: ".ima".into(),
+            certificate: certificate.into(),
+        };
+        // built into the kernel, but issued by nobody that is
+        let module = store.module_certificate()?;
+        guest.request(add(module))?.is_refused_silently(Errno::ENOKEY);
+        // the CA can still have .ima take the module key
+        let certified = store.module_certificate_of_the_system_key()?;
+        guest.request(add(certified))?.is_allowed();
+        // and a built-in key vouches for others, be it no CA: the module key has to be kept as one
+        let other = store.another_signer("of the module key", Issuer::Module)?;
+        guest.request(add(other.certificate()?))?.is_allowed();
         Ok(())
     }
 }

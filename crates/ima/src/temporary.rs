@@ -343,11 +343,17 @@ impl Staged {
     }
 }
 
-/// The temporary files in a directory that no process uses any more.
+/// The temporary files and directories in a directory that no process uses any more.
 pub fn left_over(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(or_here(Some(directory))).into_iter().flatten().flatten();
-    let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
-    let paths = files.map(|entry| entry.path()).filter(|path| is_temporary(path));
+    let ours = |entry: &fs::DirEntry| {
+        let path = entry.path();
+        entry.file_type().is_ok_and(|kind| match kind.is_dir() {
+            true => is_temporary(&path) || is_store_temporary(&path),
+            false => kind.is_file() && is_temporary(&path),
+        })
+    };
+    let paths = entries.filter(ours).map(|entry| entry.path());
     let unused = |path: &PathBuf| {
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
         let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
@@ -380,6 +386,8 @@ impl Scratch {
 pub(crate) struct StoreDirectory {
     directory: TempDir,
     name: Remembered,
+    /// Locked while it is in use.
+    _lock: File,
 }
 
 impl StoreDirectory {
@@ -395,7 +403,9 @@ impl StoreDirectory {
             .permissions(Permissions::from_mode(0o700))
             .tempdir_in(parent)?;
         let name = named.remember(Entry::Directory(directory.path().to_owned()));
-        Ok(Self { directory, name })
+        let lock = File::open(directory.path())?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).ok();
+        Ok(Self { directory, name, _lock: lock })
     }
 
     /// Where it is.
@@ -405,7 +415,7 @@ impl StoreDirectory {
 
     /// Moves it, or what is in it, to its place: `publish` is not cut short.
     pub(crate) fn publish<T>(self, publish: impl FnOnce(&Path) -> T) -> T {
-        let Self { directory, name } = self;
+        let Self { directory, name, _lock } = self;
         let named = named();
         let published = publish(directory.path());
         drop(named);

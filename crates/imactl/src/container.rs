@@ -232,6 +232,7 @@ impl Destination {
     pub(crate) fn tell_left_over(&self, output: &mut Output) {
         let Self::File(place) = self else { return };
         tell_left_over(place.path.parent().unwrap_or(Path::new("/")), output);
+        tell_left_over(&std::env::temp_dir(), output);
     }
 
     /// Has `edit` change a copy of `original`, and puts that in its place; `Nowhere`, the
@@ -293,8 +294,12 @@ impl Destination {
 /// Tells of what earlier runs left in a directory when they were killed.
 pub(crate) fn tell_left_over(directory: &Path, output: &mut Output) {
     for path in left_over(directory) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let keys = if name.starts_with(".imactl-keys-") { ", may hold private keys" } else { "" };
         let path = path.display();
-        output.warn(&format!("{path}: left by a run that was killed; nobody uses it any more"));
+        output.warn(&format!(
+            "{path}: left by a run that was killed, no longer in use{keys}: remove it"
+        ));
     }
 }
 

@@ -1,5 +1,7 @@
 //! Passphrases: from a file, the environment, a descriptor or a prompt, never from argv.
 
+use std::convert::Infallible;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
@@ -20,11 +22,38 @@ pub(crate) struct PassphraseArgs {
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
     /// Read the passphrase or PIN from an environment variable
-    #[arg(long, value_name = "NAME")]
-    passphrase_env: Option<String>,
+    #[arg(long, value_name = "NAME", value_parser = take_variable)]
+    passphrase_env: Option<Variable>,
     /// Read the passphrase or PIN from the first line of an open file descriptor
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = take_descriptor)]
     passphrase_fd: Option<u32>,
+}
+
+/// A variable that was in the environment.
+#[derive(Debug, Clone)]
+struct Variable {
+    name: String,
+    value: Option<Passphrase>,
+}
+
+/// Takes a variable out of the environment, so that no program that is started later has it. Called
+/// while the command line is read, before there are other threads.
+fn take_variable(name: &str) -> Result<Variable, Infallible> {
+    let value = env::var_os(name).map(|value| Passphrase::new(value.into_vec()));
+    if value.is_some() {
+        env::remove_var(name);
+    }
+    Ok(Variable { name: name.to_owned(), value })
+}
+
+/// Has no program that is started later inherit the descriptor.
+fn take_descriptor(number: &str) -> Result<u32, String> {
+    let number: u32 = number.parse().map_err(|error| format!("{error}"))?;
+    let descriptor = libc::c_int::try_from(number).map_err(|error| error.to_string())?;
+    // SAFETY: changes one flag of a descriptor that the caller has passed for this; one that is not
+    // open is an error here, and when it is read
+    unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
+    Ok(number)
 }
 
 impl PassphraseArgs {
@@ -52,12 +81,9 @@ impl PassphraseArgs {
             let path = PathBuf::from(format!("/dev/fd/{number}"));
             return read(&path, format!("descriptor {number}"));
         }
-        let Some(name) = &self.passphrase_env else { return Ok(None) };
-        match env::var_os(name) {
-            Some(value) => {
-                use std::os::unix::ffi::OsStringExt;
-                Ok(Some(Passphrase::new(value.into_vec())))
-            }
+        let Some(Variable { name, value }) = &self.passphrase_env else { return Ok(None) };
+        match value {
+            Some(value) => Ok(Some(value.clone())),
             None => {
                 let message = format!("passphrase from ${name}: the variable is not set");
                 Err(io::Error::new(io::ErrorKind::NotFound, message))

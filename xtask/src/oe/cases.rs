@@ -106,15 +106,7 @@ fn no_passphrase(build: &Build, printed: &str) -> Result<()> {
 pub(super) fn modules(build: &Build, store: &Path) -> Result<()> {
     let file = build.directory().with_extension("passphrase");
     fs::write(&file, format!("{PASSPHRASE}\n"))?;
-    // `imactl keys create` leaves this one plain
-    let (plain, key) = (store.join("modsign_keys/modsign_key.key"), build.directory());
-    let key = key.with_extension("modsign-key");
-    let mut encrypt = Command::new("openssl");
-    encrypt.args(["pkcs8", "-topk8", "-v2", "aes-256-cbc", "-passout", "env:PASSPHRASE"]);
-    output(encrypt.env("PASSPHRASE", PASSPHRASE).arg("-in").arg(plain).arg("-out").arg(&key))?;
-    build.give(&key)?;
-    fs::set_permissions(&key, Permissions::from_mode(0o600))?;
-    let ima = format!("IMA_PASSPHRASE_ENV = \"{VARIABLE}\"\nMODSIGN_KEY = \"{}\"\n", key.display());
+    let ima = format!("IMA_PASSPHRASE_ENV = \"{VARIABLE}\"\n");
     let from_file = format!("MODSIGN_PASSPHRASE_FILE = \"{}\"\n", file.display());
     let from_environment = format!("MODSIGN_PASSPHRASE_ENV = \"{VARIABLE}\"\n");
     for passphrase in [&from_file, &from_environment] {
@@ -224,6 +216,7 @@ pub(super) fn token(build: &mut Build, store: &Path) -> Result<Vec<Secret>> {
             "IMA_TOKEN_ENV = \"SOFTHSM2_CONF\"\n\
              IMA_SIGNING_KEY = \"pkcs11:token=lab;object=ima?module-path={}\"\n\
              IMA_PASSPHRASE_FILE = \"{}\"\n\
+             MODSIGN_PASSPHRASE_ENV = \"{VARIABLE}\"\n\
              PSEUDO_IGNORE_PATHS .= \",{}\"\n",
             module()?.display(),
             pin.display(),

@@ -147,7 +147,8 @@ fn with_sample_keys(series: &str, build: &Build) -> Result<Vec<Secret>> {
 fn with_own_keys(series: &str, build: &mut Build) -> Result<(PathBuf, Vec<Secret>)> {
     let variable = cases::VARIABLE;
     let mut secrets = vec![Secret::text("the passphrase", PASSPHRASE)];
-    let passphrase = format!("IMA_PASSPHRASE_ENV = \"{variable}\"\n");
+    let passphrase =
+        ["IMA", "MODSIGN"].map(|role| format!("{role}_PASSPHRASE_ENV = \"{variable}\"\n")).concat();
 
     step(series, "build with keys of one's own, encrypted");
     let own = build.keys(PASSPHRASE)?;

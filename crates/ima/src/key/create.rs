@@ -1,8 +1,13 @@
 //! A new chain of keys and certificates, in the layout of [`super::store`].
+//!
+//! The module key's certificate has an issuer of its own, whose key is thrown away when it has
+//! signed it: the kernel has the certificate built in and asks for no issuer there, but `.ima` takes
+//! whatever a built-in key has signed (`restrict_link_by_signature`). Issued by the store's CA, or by
+//! its own key, it could be added to `.ima` by root, and the module key would sign programs, too.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -18,10 +23,10 @@ use zeroize::Zeroizing;
 
 use super::certificate::Certificate;
 use super::der;
-use super::issue::{issue, Authority, IssueError, Issuer, Profile, Purpose};
-use super::passphrase::Passphrase;
+use super::issue::{issue, Authority, Holder, IssueError, Issuer, Profile, Purpose};
+use super::passphrase::{keep_out_of_dumps, Passphrase};
 use super::store::Role;
-use crate::temporary::StoreDirectory;
+use crate::temporary::{Location, Staged, StoreDirectory};
 
 /// The file that marks a store as a sample.
 pub const SAMPLE_FILE: &str = "SAMPLE-KEYS-DO-NOT-SHIP";
@@ -96,7 +101,7 @@ pub struct Plan {
     pub algorithm: KeyAlgorithm,
     /// What the certificates say.
     pub profile: Profile,
-    /// Encrypts the keys of the CAs and of IMA; `None` leaves them plain.
+    /// Encrypts the private keys; `None` leaves them plain.
     pub passphrase: Option<Passphrase>,
 }
 
@@ -129,6 +134,7 @@ pub enum CreateError {
 /// Makes a store: all of it, or nothing. `directory` is made if it is not there; nothing
 /// that stands in it is overwritten. Directories get mode 0700, keys 0600.
 pub fn create(directory: &Path, plan: &Plan) -> Result<Vec<(Role, Certificate)>, CreateError> {
+    keep_out_of_dumps();
     refuse_existing(directory)?;
     let parent = match directory.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -141,13 +147,18 @@ pub fn create(directory: &Path, plan: &Plan) -> Result<Vec<(Role, Certificate)>,
     // made beside its final place, so that renaming it there is one step
     let staging = StoreDirectory::in_directory(parent)
         .map_err(|source| CreateError::Write { path: parent.to_owned(), source })?;
+    let mut files = Vec::new();
     for pair in &pairs {
-        pair.write(staging.path())?;
+        files.extend(pair.stage(staging.path())?);
     }
     if plan.profile.purpose == Purpose::Sample {
         let text = b"These keys were made for development and protect nothing.\n\
             Anybody who has them can sign for a machine that trusts them. Do not ship them.\n";
-        write_new(&staging.path().join(SAMPLE_FILE), 0o644, text)?;
+        files.push(StagedFile::new(staging.path().join(SAMPLE_FILE), 0o644, text)?);
+    }
+    // until now a run that is killed leaves no key that has a name
+    for file in files {
+        file.persist()?;
     }
     staging.publish(|staging| publish(staging, directory))?;
     Ok(pairs.into_iter().map(|pair| (pair.role, pair.certificate)).collect())
@@ -172,19 +183,16 @@ fn refuse_existing(directory: &Path) -> Result<(), CreateError> {
 fn generate(plan: &Plan) -> Result<Vec<Pair>, CreateError> {
     let mut pairs = Vec::new();
     let mut authority: Option<Authority> = None;
+    let modules = module_authority(plan)?;
     for role in Role::ALL {
         let key = plan.algorithm.generate()?;
-        let issuer = match &authority {
-            Some(authority) => Issuer::Authority(authority),
-            None => Issuer::Itself(&key),
+        let issuer = match (role, &authority) {
+            (Role::Modsign, _) => Issuer::Authority(&modules),
+            (_, Some(authority)) => Issuer::Authority(authority),
+            (_, None) => Issuer::Itself(&key),
         };
-        let certificate = issue(&plan.profile, role, &*key, issuer)?;
-        let secret = match role {
-            // the kernel's build reads this one by itself
-            Role::Modsign => None,
-            _ => plan.passphrase.as_ref(),
-        };
-        let pem = match secret {
+        let certificate = issue(&plan.profile, Holder::Role(role), &*key, issuer)?;
+        let pem = match &plan.passphrase {
             Some(passphrase) => encrypted_pem(&key, passphrase)?,
             None => Zeroizing::new(key.private_key_to_pem_pkcs8()?),
         };
@@ -194,27 +202,53 @@ fn generate(plan: &Plan) -> Result<Vec<Pair>, CreateError> {
     Ok(pairs)
 }
 
+/// The issuer of the module key's certificate.
+fn module_authority(plan: &Plan) -> Result<Authority, CreateError> {
+    let key = plan.algorithm.generate()?;
+    let certificate = issue(&plan.profile, Holder::ModuleAuthority, &*key, Issuer::Itself(&key))?;
+    Ok(Authority { key, certificate })
+}
+
 impl Pair {
-    fn write(&self, store: &Path) -> Result<(), CreateError> {
+    fn stage(&self, store: &Path) -> Result<[StagedFile; 3], CreateError> {
         let Self { role, key, certificate } = self;
         let directory = store.join(role.directory());
         DirBuilder::new()
             .mode(0o700)
             .create(&directory)
             .map_err(|source| CreateError::Write { path: directory, source })?;
-        write_new(&role.path(store, "key"), 0o600, key)?;
-        write_new(&role.path(store, "crt"), 0o644, &certificate.to_pem()?)?;
-        write_new(&role.path(store, "der"), 0o644, certificate.der())
+        Ok([
+            StagedFile::new(role.path(store, "key"), 0o600, key)?,
+            StagedFile::new(role.path(store, "crt"), 0o644, &certificate.to_pem()?)?,
+            StagedFile::new(role.path(store, "der"), 0o644, certificate.der())?,
+        ])
     }
 }
 
-fn write_new(path: &Path, mode: u32, content: &[u8]) -> Result<(), CreateError> {
-    let write = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-        file.write_all(content)?;
-        file.sync_all()
-    };
-    write().map_err(|source| CreateError::Write { path: path.to_owned(), source })
+/// A file that is on disk, and has no name yet where the file system can do that.
+struct StagedFile {
+    path: PathBuf,
+    staged: Staged,
+}
+
+impl StagedFile {
+    fn new(path: PathBuf, mode: u32, content: &[u8]) -> Result<Self, CreateError> {
+        let stage = || {
+            let staged = Staged::new(Location::of(&path)?, mode)?;
+            staged.as_file().write_all(content)?;
+            staged.as_file().sync_all()?;
+            Ok(staged)
+        };
+        match stage() {
+            Ok(staged) => Ok(Self { path, staged }),
+            Err(source) => Err(CreateError::Write { path, source }),
+        }
+    }
+
+    fn persist(self) -> Result<(), CreateError> {
+        let Self { path, staged } = self;
+        staged.persist().map_err(|source| CreateError::Write { path, source })
+    }
 }
 
 /// Moves the finished store to its place: whole if the place is free, else directory by

@@ -102,10 +102,34 @@ impl Authority {
     pub fn certify(&self, key: &PublicKey, profile: &Profile) -> Result<Certificate, IssueError> {
         match key.key_type() {
             key_type if key_type.verifiable_over(HashAlgorithm::Sha256) => {
-                issue(profile, Role::Ima, key.pkey(), Issuer::Authority(self))
+                issue(profile, Holder::Role(Role::Ima), key.pkey(), Issuer::Authority(self))
             }
             key_type => Err(IssueError::Unsuitable(key_type)),
         }
+    }
+}
+
+/// Whose a certificate is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holder {
+    Role(Role),
+    /// The CA of the module key, which is in no store and no kernel.
+    ModuleAuthority,
+}
+
+impl Holder {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Role(Role::SystemTrusted) => "system trusted key",
+            Self::Role(Role::SecondaryTrusted) => "secondary trusted key",
+            Self::Role(Role::Modsign) => "module signing key",
+            Self::Role(Role::Ima) => "IMA signing key",
+            Self::ModuleAuthority => "module CA",
+        }
+    }
+
+    fn is_authority(self) -> bool {
+        !matches!(self, Self::Role(Role::Modsign | Role::Ima))
     }
 }
 
@@ -120,7 +144,7 @@ pub(super) enum Issuer<'a> {
 /// Issues the certificate of `key`.
 pub(super) fn issue<T: HasPublic>(
     profile: &Profile,
-    role: Role,
+    holder: Holder,
     key: &PKeyRef<T>,
     issuer: Issuer<'_>,
 ) -> Result<Certificate, IssueError> {
@@ -130,7 +154,7 @@ pub(super) fn issue<T: HasPublic>(
         HashAlgorithm::Sha512 => MessageDigest::sha512(),
         other => return Err(IssueError::Hash(other)),
     };
-    let subject = subject(profile, role)?;
+    let subject = subject(profile, holder)?;
     let (signing_key, authority) = match issuer {
         Issuer::Itself(key) => (key, None),
         Issuer::Authority(Authority { key, certificate }) => (&**key, Some(certificate)),
@@ -146,30 +170,27 @@ pub(super) fn issue<T: HasPublic>(
     builder.set_not_before(&*Asn1Time::days_from_now(0)?)?;
     builder.set_not_after(&*Asn1Time::days_from_now(profile.days)?)?;
     builder.set_pubkey(key)?;
-    extend(&mut builder, role, authority)?;
+    extend(&mut builder, holder, authority)?;
     builder.sign(signing_key, digest)?;
     Ok(Certificate::new(builder.build())?)
 }
 
 fn extend(
     builder: &mut X509Builder,
-    role: Role,
+    holder: Holder,
     issuer: Option<&Certificate>,
 ) -> Result<(), ErrorStack> {
     let mut constraints = BasicConstraints::new();
     let mut usage = KeyUsage::new();
-    match role {
-        Role::SystemTrusted | Role::SecondaryTrusted => {
-            constraints.ca();
-            usage.key_cert_sign().crl_sign();
-        }
-        Role::Modsign | Role::Ima => {
-            usage.digital_signature();
-        }
+    if holder.is_authority() {
+        constraints.ca();
+        usage.key_cert_sign().crl_sign();
+    } else {
+        usage.digital_signature();
     }
     builder.append_extension(constraints.critical().build()?)?;
     builder.append_extension(usage.critical().build()?)?;
-    if let Role::Modsign | Role::Ima = role {
+    if !holder.is_authority() {
         builder.append_extension(ExtendedKeyUsage::new().code_signing().build()?)?;
     }
     let context = builder.x509v3_context(issuer.map(|issuer| &**issuer.x509()), None);
@@ -181,21 +202,12 @@ fn extend(
     builder.append_extension(authority_key)
 }
 
-fn subject(profile: &Profile, role: Role) -> Result<X509Name, IssueError> {
+fn subject(profile: &Profile, holder: Holder) -> Result<X509Name, IssueError> {
     let organization = match profile.purpose {
         Purpose::Production => profile.organization.clone(),
         Purpose::Sample => format!("{}: {SAMPLE_MARK}", profile.organization),
     };
-    let common_name = format!(
-        "{} {}",
-        profile.common_name,
-        match role {
-            Role::SystemTrusted => "system trusted key",
-            Role::SecondaryTrusted => "secondary trusted key",
-            Role::Modsign => "module signing key",
-            Role::Ima => "IMA signing key",
-        }
-    );
+    let common_name = format!("{} {}", profile.common_name, holder.name());
     let mut name = X509NameBuilder::new()?;
     for (field, nid, value) in [
         ("organization", Nid::ORGANIZATIONNAME, organization),

@@ -1,7 +1,9 @@
 //! Secrets: held in memory that is wiped, never shown.
 
 use std::fmt;
+use std::sync::Once;
 
+use rustix::process::{set_dumpable_behavior, setrlimit, DumpableBehavior, Resource, Rlimit};
 use zeroize::Zeroizing;
 
 /// A passphrase. Wiped when dropped; `Debug` does not show it.
@@ -11,6 +13,7 @@ pub struct Passphrase(Zeroizing<Vec<u8>>);
 impl Passphrase {
     /// Takes over a passphrase's bytes.
     pub fn new(bytes: Vec<u8>) -> Self {
+        keep_out_of_dumps();
         Self(Zeroizing::new(bytes))
     }
 
@@ -25,6 +28,17 @@ impl Passphrase {
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
+}
+
+/// Has the kernel write no core dump of this process from now on, and let no other process of the
+/// same user read its memory: private keys and passphrases are in it.
+pub(crate) fn keep_out_of_dumps() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // neither fails on Linux; a dump is prevented by each of them
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).ok();
+        setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).ok();
+    });
 }
 
 impl fmt::Debug for Passphrase {

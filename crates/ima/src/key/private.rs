@@ -17,7 +17,7 @@ use openssl::rsa::Padding;
 use zeroize::Zeroizing;
 
 use super::certificate::Certificate;
-use super::passphrase::Passphrase;
+use super::passphrase::{keep_out_of_dumps, Passphrase};
 use super::{KeyType, PublicKey, Session, SignError, Signer};
 use crate::digest::{openssl_digest, DigestError};
 use crate::input::{self, KEY_MAX};
@@ -96,6 +96,7 @@ pub struct PrivateKey {
 impl PrivateKey {
     /// Reads a private key, asking for its passphrase if it is encrypted.
     pub fn read(path: &Path, ask: &mut AskPassphrase<'_>) -> Result<Self, PrivateKeyError> {
+        keep_out_of_dumps();
         let content = input::read_path(path, KEY_MAX)
             .map(Zeroizing::new)
             .map_err(|source| PrivateKeyError::Read { path: path.to_owned(), source })?;

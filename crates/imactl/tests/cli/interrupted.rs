@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -197,4 +198,97 @@ fn signals_that_are_ignored_stay_ignored() {
     finish(Command::new("kill").args(["-HUP", &child.id().to_string()])).exits(0);
     assert!(child.wait().unwrap().success());
     assert_eq!(signatures(&root), FILES);
+}
+
+#[test]
+fn a_store_that_is_being_made_has_no_named_key_before_it_is_whole() {
+    let directory = directory();
+    let mut killed_early = 0;
+    for round in 0..60_u64 {
+        let place = directory.path().join(format!("place-{round}"));
+        fs::create_dir(&place).unwrap();
+        let mut create = imactl();
+        create.args(args!["keys", "create", "-q", "--no-passphrase", "--algorithm", "p-256"]);
+        let mut child = create.arg(place.join("store")).stdout(Stdio::null()).spawn().unwrap();
+        while names(&place).is_empty() && child.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        std::thread::sleep(Duration::from_micros(50 * round));
+        end(child, libc::SIGKILL);
+        let found = names(&place);
+        // all of it, be it in its place, or none of it
+        let keys = found.iter().filter(|name| name.ends_with(".key")).count();
+        killed_early += usize::from(keys == 0 && !found.is_empty());
+        assert!(keys == 0 || keys == 4 || found[0].starts_with(".imactl-keys-"), "{found:?}");
+        if found.first().is_some_and(|name| name.starts_with(".imactl-keys-")) {
+            let args = args!["keys", "create", "-q", "--no-passphrase", "--algorithm", "p-256"];
+            let again = run(args.into_iter().chain([place.join("again").into()])).exits(0);
+            assert!(again.stderr.contains("may hold private keys: remove it"), "{}", again.stderr);
+        }
+    }
+    println!("{killed_early} of 60 were killed before a key had a name");
+}
+
+#[test]
+fn secrets_stay_out_of_core_dumps_and_of_other_programs() {
+    let directory = directory();
+    let Some(mut shell) = tool("sh") else { return };
+    let keys = directory.path().join("store");
+    let secret = directory.path().join("secret");
+    fs::write(&secret, "correct horse").unwrap();
+    run(args!["keys", "create", "-q", "--algorithm", "p-256", "--passphrase-file", secret, keys])
+        .exits(0);
+    // waits for an archive, with the key in memory
+    let script = "ulimit -c unlimited; exec \"$@\" 3<$SECRET_FILE";
+    shell.args(["-c", script, "sh"]).arg(imactl().get_program());
+    shell.args(args!["sign", "--keys", keys, "--passphrase-fd", "3", "-o", "-", "-"]);
+    shell.env("SECRET_FILE", &secret).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut child = shell.spawn().unwrap();
+    let proc = |name: &str| format!("/proc/{}/{name}", child.id());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let is_limited = || {
+        let limits = fs::read_to_string(proc("limits")).unwrap();
+        let line = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        line.split_whitespace().nth(4) == Some("0")
+    };
+    // of the programs that it starts, none has the descriptor
+    let is_closed_for_others = || {
+        let found = fs::read_to_string(proc("fdinfo/3")).unwrap_or_default();
+        let flags = found.lines().find_map(|line| line.strip_prefix("flags:")).unwrap_or("0");
+        u32::from_str_radix(flags.trim(), 8).unwrap() & libc::O_CLOEXEC as u32 != 0
+    };
+    while !(is_closed_for_others() && is_limited()) {
+        assert!(Instant::now() < deadline, "{} {}", is_closed_for_others(), is_limited());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // SAFETY: the child was not waited for, so that its number is its own
+    unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGABRT) };
+    let status = child.wait().unwrap();
+    assert_eq!((status.signal(), status.core_dumped()), (Some(libc::SIGABRT), false));
+}
+
+#[test]
+fn programs_that_are_started_do_not_have_the_passphrase() {
+    let directory = directory();
+    let (Some(_), Some(mut mke2fs)) = (tool("debugfs"), tool("mke2fs")) else { return };
+    let (keys, root) = (directory.path().join("store"), directory.path().join("root"));
+    let image = directory.path().join("i.img");
+    write_tree(&root, &[("file", b"content")]);
+    mke2fs.args(["-q", "-F", "-t", "ext4", "-I", "512", "-d"]).arg(&root).arg(&image).arg("4M");
+    finish(&mut mke2fs).exits(0);
+    let mut create = imactl();
+    create.args(args!["keys", "create", "-q", "--passphrase-env", "SECRET", keys]);
+    finish(create.env("SECRET", "correct horse")).exits(0);
+    // a debugfs that tells what it has
+    let (bin, told) = (directory.path().join("bin"), directory.path().join("told"));
+    let script = "#!/bin/sh\nenv >> $TOLD\nexec /sbin/debugfs \"$@\"\n";
+    write_tree(&bin, &[("debugfs", script.as_bytes())]);
+    fs::set_permissions(bin.join("debugfs"), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut sign = imactl();
+    sign.args(args!["sign", "--keys", keys, "--passphrase-env", "SECRET", image]);
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    sign.env("SECRET", "correct horse").env("TOLD", &told).env("PATH", path);
+    finish(&mut sign).exits(0);
+    let told = fs::read_to_string(told).unwrap();
+    assert!(told.contains("TOLD=") && !told.contains("correct horse"), "{told}");
 }

@@ -89,7 +89,7 @@ fn the_der_that_the_kernel_loads_is_compared_with_the_key() {
     let found = check(&[&store], 1);
     let mut errors = named(&found, "error");
     errors.sort_unstable();
-    assert_eq!(errors, ["certificates-differ", "key-mismatch"]);
+    assert_eq!(errors, ["certificates-differ", "issuer-missing", "key-mismatch"]);
     let mismatch = found.iter().find(|finding| finding["name"] == "key-mismatch").unwrap();
     assert!(mismatch["message"].as_str().unwrap().ends_with("x509_ima.der"), "{mismatch}");
 }
@@ -113,7 +113,7 @@ fn what_others_can_change_is_an_error() {
     assert_eq!(named(&check(&[&store], 0), "error"), [""; 0], "to be read is no harm");
 }
 
-/// The default store: its private keys are encrypted, but for the one for modules.
+/// The default store: its private keys are encrypted.
 fn encrypted(directory: &Path) -> (PathBuf, PathBuf) {
     let (store, secret) = (directory.join("store"), directory.join("secret"));
     fs::write(&secret, "secret\n").unwrap();
@@ -127,10 +127,10 @@ fn keys_that_are_not_opened_are_a_note() {
     let directory = directory();
     let (store, secret) = encrypted(directory.path());
     let checked = without_terminal(args!["keys", "check", "--json", store]).exits(0).json();
-    assert_eq!(named(&checked, "note"), ["not-opened"; 3]);
-    assert_eq!(checked.len(), 3, "{checked:?}");
+    assert_eq!(named(&checked, "note"), ["not-opened"; 4]);
+    assert_eq!(checked.len(), 4, "{checked:?}");
     let shown = without_terminal(args!["keys", "show", store]).exits(0);
-    assert_eq!(shown.stdout.matches("encrypted, not opened").count(), 3, "{}", shown.stdout);
+    assert_eq!(shown.stdout.matches("encrypted, not opened").count(), 4, "{}", shown.stdout);
     // what needs no passphrase is checked
     chmod(&store.join("ima_keys/x509_ima.key"), 0o644);
     let checked = without_terminal(args!["keys", "check", "--json", store]).exits(1).json();
@@ -144,7 +144,7 @@ fn keys_that_are_not_opened_are_a_note() {
     assert!(with(&args!["--passphrase-file", secret]).exits(0).stdout.is_empty());
     fs::write(&secret, "wrong\n").unwrap();
     let wrong = with(&args!["--passphrase-file", secret]).exits(1).json();
-    assert_eq!(named(&wrong, "error"), ["wrong-passphrase"; 3]);
+    assert_eq!(named(&wrong, "error"), ["wrong-passphrase"; 4]);
     let unset = with(&args!["--passphrase-env", "UNSET_VARIABLE"]).exits(2);
     assert!(unset.stderr.contains("the variable is not set"), "{}", unset.stderr);
     let script = "\"$@\" 3<<END\nsecret\nEND\n";
@@ -218,4 +218,30 @@ fn a_store_that_is_closed_to_us_is_not_taken_for_none() {
         assert!(said.contains("hint: key stores are open to their owner alone"), "{said}");
     }
     chmod(&store, 0o700);
+}
+
+#[test]
+fn a_module_key_that_could_sign_programs_is_a_warning() {
+    let directory = directory();
+    let store = store(directory.path(), "p-256");
+    assert_eq!(named(&check(&[&store], 0), "warning"), ["key-not-encrypted"; 4]);
+    let [key, crt, der] =
+        ["key", "crt", "der"].map(|it| store.join("modsign_keys/modsign_key").with_extension(it));
+    let authority = store.join("system_trusted_keys/system_trusted_key");
+    for issuer in [Some(authority), None] {
+        let args = args!["req", "-x509", "-new", "-key", key, "-subj", "/CN=modules", "-out", crt];
+        let mut args = args.to_vec();
+        for extension in ["basicConstraints=critical,CA:FALSE", "keyUsage=digitalSignature"] {
+            args.extend(args!["-addext", extension]);
+        }
+        if let Some(issuer) = issuer {
+            let (crt, key) = (issuer.with_extension("crt"), issuer.with_extension("key"));
+            args.extend(args!["-CA", crt, "-CAkey", key]);
+        }
+        openssl(args);
+        openssl(args!["x509", "-in", crt, "-outform", "DER", "-out", der]);
+        let found = check(&[&store], 0);
+        let warnings = named(&found, "warning");
+        assert!(warnings.contains(&"module-key-signs-files"), "{warnings:?}");
+    }
 }

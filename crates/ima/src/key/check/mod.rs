@@ -109,8 +109,7 @@ fn check_key(
         }
     };
     check_key_type(key.public_key().key_type(), report);
-    let is_module_key = report.path.file_stem() == Some(Role::Modsign.stem().as_ref());
-    if !key.is_encrypted() && !is_module_key && !is_sample {
+    if !key.is_encrypted() && !is_sample {
         let message = "private key without a passphrase".to_owned();
         let hint = "encrypt it (openssl pkcs8 -topk8 -v2 aes-256-cbc), or keep it in a token";
         report.say(Severity::Warning, "key-not-encrypted", message, hint);
@@ -209,6 +208,10 @@ fn check_chain(
     report: &mut Report<'_>,
 ) {
     let is_ca = certificate.usage().ca == Some(true);
+    if report.path.file_stem() == Some(Role::Modsign.stem().as_ref()) {
+        check_module_chain(certificate, authorities.unwrap_or_default(), report);
+        return;
+    }
     if certificate.is_self_signed() {
         if !is_ca {
             let message = "self-signed: .ima takes only what a trusted key signed".to_owned();
@@ -250,5 +253,20 @@ fn check_chain(
             report.say(Severity::Warning, "issuer-is-no-ca", message, hint);
         }
         Some(_) => {}
+    }
+}
+
+/// The module key's certificate is built into the kernel, which asks for no issuer. One that `.ima`
+/// takes would let the module key sign programs: a built-in key has signed it, be it itself.
+fn check_module_chain(
+    certificate: &Certificate,
+    authorities: &[&Certificate],
+    report: &mut Report<'_>,
+) {
+    let is_known = |issuer: &&&Certificate| certificate.is_signed_by(issuer);
+    if certificate.is_self_signed() || authorities.iter().any(|issuer| is_known(&issuer)) {
+        let message = "a module key whose certificate .ima takes, too: it signs programs";
+        let hint = "have it issued by a CA that is not in the kernel, as imactl keys create does";
+        report.say(Severity::Warning, "module-key-signs-files", message.to_owned(), hint);
     }
 }

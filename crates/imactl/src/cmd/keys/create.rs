@@ -1,6 +1,6 @@
 //! `imactl keys create`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
@@ -10,6 +10,7 @@ use ima::key::passphrase::Passphrase;
 use ima::HashAlgorithm;
 
 use super::print_certificate;
+use crate::container::tell_left_over;
 use crate::hint::hinted;
 use crate::output::Output;
 use crate::passphrase::PassphraseArgs;
@@ -49,7 +50,9 @@ impl ProfileArgs {
 ///
 /// system_trusted_keys (the CA that goes into the kernel), secondary_trusted_keys (a CA that
 /// it signed), modsign_keys (signs modules) and ima_keys (signs files). The passphrase
-/// encrypts all private keys but the one for modules, which the kernel's build reads.
+/// encrypts all private keys; for the one for modules, the kernel's build takes it from
+/// KBUILD_SIGN_PIN. The certificate for modules has an issuer of its own, whose key is not
+/// kept, so that .ima does not take it.
 /// Nothing that is there is overwritten; all is made, or nothing.
 #[derive(Debug, Args)]
 pub(super) struct CreateArgs {
@@ -73,6 +76,7 @@ pub(super) struct CreateArgs {
 
 impl CreateArgs {
     pub(super) fn run(&self, output: &mut Output) -> Result<Outcome> {
+        tell_left_over(self.directory.parent().unwrap_or(Path::new("")), output);
         let passphrase = match self.no_passphrase || self.sample {
             true => None,
             false => Some(self.new_passphrase()?),

@@ -13,10 +13,8 @@
 //! | [`target`] | where signatures live: trees of files, RPM packages, tar archives |
 //! | [`preflight`] | a root file system and a policy to what the kernel will do |
 //! | [`why`] | why this machine refuses a file |
-//! | [`whole`] | files that are there whole, or not at all |
-//! | [`temporary`] | what is on disc before it has its place |
+//! | [`staging`] | files that are there whole, or not at all |
 //! | [`input`] | files that are read whole, within bounds |
-//! | [`inheritance`] | what a file takes over from the one that it replaces |
 //! | [`initramfs`] | an initramfs with imactl-init |
 //! | [`compression`] | unpacking streams, within bounds |
 //! | [`system`] | this machine: its policy, keyrings, measurements |
@@ -28,17 +26,15 @@
 
 pub mod compression;
 pub mod digest;
-pub mod inheritance;
 pub mod initramfs;
 pub mod input;
 pub mod key;
 pub mod preflight;
 pub mod sign;
+pub mod staging;
 pub mod system;
 pub mod target;
-pub mod temporary;
 pub mod verify;
-pub mod whole;
 pub mod why;
 
 pub use ima_format::hash::{Digest, HashAlgorithm};

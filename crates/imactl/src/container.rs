@@ -9,10 +9,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use ima::compression::Encoder;
-use ima::inheritance::{inherit, replaced};
+use ima::staging::{left_over, Location, Staged};
 use ima::target::tar::{Archive, Extent};
 use ima::target::tree;
-use ima::temporary::{left_over, Location, Staged};
 use ima_format::kind::{Compression, Content, Kind};
 
 use crate::hint::hinted;
@@ -177,35 +176,28 @@ pub(crate) enum Destination {
     Nowhere,
 }
 
-/// A file's place, and who it is that stands there.
+/// A file's place.
 pub(crate) struct Place {
     path: PathBuf,
     location: Location,
-    /// The file that is replaced, whose owner, mode and attributes the new one takes over.
-    replaced: Option<File>,
-    /// The permissions of a new one, under the umask.
+    /// The permissions of a new file, under the umask.
     permissions: u32,
 }
 
 impl Place {
-    /// Gives a file what the one has that it replaces, and sees to it that it is on disc.
-    fn complete(&self, file: &File) -> io::Result<()> {
-        if let Some(replaced) = &self.replaced {
-            inherit(replaced, file)?;
-        }
-        file.sync_all()
-    }
-
-    /// Where another's permissions follow, nobody else has to do with it before.
-    fn staged_permissions(&self) -> u32 {
-        match self.replaced {
-            Some(_) => 0o600,
-            None => self.permissions,
-        }
-    }
-
     fn name(&self) -> String {
         self.path.display().to_string()
+    }
+
+    /// The file that will take the place.
+    fn stage(&self) -> Result<Staged> {
+        let staged = Staged::replacing(self.location.clone(), self.permissions);
+        staged.with_context(|| self.name())
+    }
+
+    /// Has it take the place.
+    fn take(&self, staged: Staged) -> Result<()> {
+        staged.complete().and_then(|()| staged.persist()).with_context(|| self.name())
     }
 }
 
@@ -220,12 +212,10 @@ impl Destination {
                 "give -o FILE, or -o - for standard output",
             ));
         }
-        let named = || path.display().to_string();
-        let location = Location::of(&path).with_context(named)?;
-        let replaced = replaced(&location).with_context(named)?;
+        let location = Location::of(&path).with_context(|| path.display().to_string())?;
         let metadata = fs::metadata(original).ok().filter(|metadata| metadata.is_file());
         let permissions = metadata.map_or(0o644, |metadata| metadata.permissions().mode() & 0o777);
-        Ok(Self::File(Place { path, location, replaced, permissions }))
+        Ok(Self::File(Place { path, location, permissions }))
     }
 
     /// Tells of what earlier runs left beside the place when they were killed.
@@ -245,14 +235,12 @@ impl Destination {
     ) -> Result<T> {
         let source = input::open(original).with_context(|| original.display().to_string())?;
         let Self::File(place) = self else { return edit(source) };
-        let named = || place.name();
-        let staged = Staged::new(place.location.clone(), place.staged_permissions());
-        let staged = staged.with_context(named)?;
+        let staged = place.stage()?;
         ima::target::image::copy(&source, staged.as_file())
             .with_context(|| format!("{}: cannot copy", original.display()))?;
-        let edited = edit(staged.as_file().try_clone().with_context(named)?)?;
-        place.complete(staged.as_file()).with_context(named)?;
-        staged.persist().with_context(named)?;
+        let copy = staged.as_file().try_clone().with_context(|| place.name())?;
+        let edited = edit(copy)?;
+        place.take(staged)?;
         Ok(edited)
     }
 
@@ -279,12 +267,9 @@ impl Destination {
             Self::Nowhere => write(&mut io::sink()),
             Self::Stdout(stdout) => packed(stdout.lock(), compression, jobs, write),
             Self::File(place) => {
-                let named = || place.name();
-                let staged = Staged::new(place.location.clone(), place.staged_permissions());
-                let staged = staged.with_context(named)?;
+                let staged = place.stage()?;
                 let written = packed(staged.as_file(), compression, jobs, write)?;
-                place.complete(staged.as_file()).with_context(named)?;
-                staged.persist().with_context(named)?;
+                place.take(staged)?;
                 Ok(written)
             }
         }

@@ -69,7 +69,7 @@ extern "C" fn pass_on(signal: libc::c_int) {
 /// Puts things in order, and ends the process by the signal.
 fn end(signal: libc::c_int) {
     terminal::restore();
-    ima::temporary::abandon();
+    ima::staging::abandon();
     // SAFETY: the signal is one of ours and goes to this process
     unsafe {
         libc::signal(signal, libc::SIG_DFL);

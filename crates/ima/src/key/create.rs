@@ -26,7 +26,7 @@ use super::der;
 use super::issue::{issue, Authority, Holder, IssueError, Issuer, Profile, Purpose};
 use super::passphrase::{keep_out_of_dumps, Passphrase};
 use super::store::Role;
-use crate::temporary::{Location, Staged, StoreDirectory};
+use crate::staging::{Location, Staged, StoreDirectory};
 
 /// The file that marks a store as a sample.
 pub const SAMPLE_FILE: &str = "SAMPLE-KEYS-DO-NOT-SHIP";

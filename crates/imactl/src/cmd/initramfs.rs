@@ -8,7 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use ima::initramfs::{self, Compression, Contents};
 use ima::key::certificate::Certificate;
 use ima::key::store::KeyStore;
-use ima::whole;
+use ima::staging;
 use ima_format::policy::builtin::Preset;
 use serde::Serialize;
 
@@ -119,7 +119,7 @@ impl CreateArgs {
             },
         )?;
         let path = &self.output;
-        whole::write(path, 0o644, &archive).with_context(|| path.display().to_string())?;
+        staging::write_path(path, 0o644, &archive).with_context(|| path.display().to_string())?;
         let (size, key_id) = (archive.len() as u64, certificate.key_id());
         let which = if policy.is_some() { "custom" } else { "default" };
         output.json(&JsonInitramfs {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use super::ImageError;
-use crate::temporary::Scratch;
+use crate::staging::Scratch;
 
 /// The image as a child process opens it.
 const STANDARD_INPUT: &str = "/proc/self/fd/0";

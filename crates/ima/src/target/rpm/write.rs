@@ -12,8 +12,7 @@ use rustix::fs::{mkdirat, openat, Mode, OFlags, CWD};
 use rustix::io::Errno;
 
 use super::{Content, PackageError};
-use crate::inheritance::{inherit, replaced};
-use crate::temporary::{Location, Staged};
+use crate::staging::{Location, Staged};
 
 /// Where a new package goes.
 #[derive(Debug)]
@@ -113,8 +112,7 @@ pub(super) fn write(
 /// The new package, on the disc.
 fn stage(content: &Content<'_>, header: &[u8], location: Location) -> io::Result<Staged> {
     let mode = content.open.file.metadata()?.mode() & 0o777;
-    let replaced = replaced(&location)?;
-    let staged = Staged::new(location, if replaced.is_some() { 0o600 } else { mode })?;
+    let staged = Staged::replacing(location, mode)?;
     let mut file = staged.as_file();
     if header.len() == content.signature.bytes().len() {
         // nothing moves: on file systems that share blocks the copy is one of references
@@ -126,10 +124,7 @@ fn stage(content: &Content<'_>, header: &[u8], location: Location) -> io::Result
         file.write_all(header)?;
         copy_from(&content.open.file, content.main_offset, file)?;
     }
-    if let Some(replaced) = replaced {
-        inherit(&replaced, file)?;
-    }
-    file.sync_all()?;
+    staged.complete()?;
     Ok(staged)
 }
 

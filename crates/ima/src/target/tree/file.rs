@@ -21,7 +21,7 @@ use super::Candidate;
 use crate::digest::{DigestError, FileHasher};
 use crate::input;
 use crate::key::SignError;
-use crate::temporary::{self, Location};
+use crate::staging::{self, Location};
 
 /// No attribute is larger (`XATTR_SIZE_MAX`).
 const SIGNATURE_MAX: u64 = 1 << 16;
@@ -335,8 +335,7 @@ impl<'a> OpenFile<'a> {
     }
 
     fn set_detached(&self, value: &[u8]) -> Result<(), FileError> {
-        temporary::write(&self.signature(), 0o644, value)
-            .map_err(|error| self.detached_error(error))
+        staging::write(&self.signature(), 0o644, value).map_err(|error| self.detached_error(error))
     }
 
     /// Removes the label from `place`; tells whether there was one.

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use super::folder::{is_replaced, names_directory, Folder, Folders, Links};
 use super::Selection;
-use crate::temporary::{is_store_temporary, is_temporary};
+use crate::staging::{is_store_temporary, is_temporary};
 
 /// The longest path that is walked: what waits in the queue is bounded.
 const LONGEST: usize = 1 << 15;

@@ -1,13 +1,13 @@
 //! `imactl keys certify`
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
 use ima::key::issue::{Authority, Purpose};
 use ima::key::PublicKey;
-use ima::temporary::Temporary;
+use ima::staging::{Location, Staged};
 
 use super::create::ProfileArgs;
 use super::print_certificate;
@@ -73,12 +73,13 @@ impl CertifyArgs {
 /// Writes a file that is not there yet: whole or not at all.
 fn write_new(path: &Path, content: &[u8]) -> Result<()> {
     let named = || path.display().to_string();
-    let file = Temporary::beside(path, 0o644).with_context(named)?;
-    file.as_file().write_all(content).with_context(named)?;
-    file.as_file().sync_all().with_context(named)?;
-    match file.persist_noclobber(path) {
+    let staged = Location::of(path).and_then(|place| Staged::new(place, 0o644));
+    let staged = staged.with_context(named)?;
+    staged.as_file().write_all(content).with_context(named)?;
+    staged.complete().with_context(named)?;
+    match staged.persist_new() {
         Ok(()) => Ok(()),
-        Err(_) if path.symlink_metadata().is_ok() => {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let message = format!("{}: is there already", path.display());
             Err(hinted(message, "certificates are not overwritten: remove it, or name another"))
         }

@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{fchown, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, Context, Result};
 use clap::Args;
-use ima::temporary::Temporary;
+use ima::staging::{Location, Staged};
 use ima_format::policy::diagnostic::Diagnostic;
 use ima_format::policy::kernel::Feature;
 use ima_format::policy::{read, Fault, Kernel};
@@ -87,22 +86,15 @@ fn newest() -> Kernel {
     versions.max().map_or_else(Kernel::default, Kernel::new)
 }
 
-/// Puts `content` in place of the file's, whose owner and mode stay. Where the path is a
+/// Puts `content` in place of the file's, whose owner, mode and attributes stay. Where the path is a
 /// symbolic link, the file that it leads to is replaced, not the link.
 fn replace(file: &Path, content: &[u8]) -> Result<()> {
-    let target = fs::canonicalize(file)?;
-    let metadata = fs::metadata(&target)?;
-    if !metadata.is_file() {
+    if !fs::metadata(file)?.is_file() {
         bail!("not a regular file");
     }
-    let written = Temporary::beside(&target, 0o600)?;
-    written.as_file().write_all(content)?;
-    let now = written.as_file().metadata()?;
-    if (now.uid(), now.gid()) != (metadata.uid(), metadata.gid()) {
-        fchown(written.as_file(), Some(metadata.uid()), Some(metadata.gid()))?;
-    }
-    written.as_file().set_permissions(metadata.permissions())?;
-    written.as_file().sync_all()?;
-    written.persist(&target)?;
+    let staged = Staged::replacing(Location::at_end_of(file)?, 0o644)?;
+    staged.as_file().write_all(content)?;
+    staged.complete()?;
+    staged.persist()?;
     Ok(())
 }

@@ -13,7 +13,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::temporary::Location;
+use super::Location;
 
 /// The kernel's limits (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`).
 const ATTRIBUTE_MAX: usize = 1 << 16;
@@ -24,7 +24,7 @@ const ACCESS_LIST: &CStr = c"system.posix_acl_access";
 ///
 /// # Errors
 /// A mode or an attribute that anybody can set, and that cannot be set.
-pub fn inherit(old: &File, new: &File) -> io::Result<()> {
+pub(super) fn inherit(old: &File, new: &File) -> io::Result<()> {
     let (before, after) = (old.metadata()?, new.metadata()?);
     let mut mode = before.mode() & 0o7777;
     if (after.uid(), after.gid()) != (before.uid(), before.gid()) {
@@ -57,7 +57,7 @@ pub fn inherit(old: &File, new: &File) -> io::Result<()> {
 ///
 /// # Errors
 /// One that cannot be opened.
-pub fn replaced(place: &Location) -> io::Result<Option<File>> {
+pub(super) fn replaced(place: &Location) -> io::Result<Option<File>> {
     match statat(&*place.directory, &place.name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_file() => {}
         Ok(_) | Err(Errno::NOENT) => return Ok(None),

@@ -7,6 +7,7 @@ mod init;
 mod layer;
 mod oe;
 mod test;
+mod varied;
 
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{bail, Context, Result};
 
-use crate::{cargo, init, kernels, layer, lint};
+use crate::{cargo, init, kernels, layer, lint, varied};
 
 /// A part of the test run: its name, and what it does.
 type Part = (&'static str, fn(&mut Counts) -> Result<()>);
@@ -14,6 +14,7 @@ type Part = (&'static str, fn(&mut Counts) -> Result<()>);
 const PARTS: &[Part] = &[
     ("lint", |_| lint(&[])),
     ("crates", |counts| cargo_test(&["--workspace", "--exclude", "lab", "--no-fail-fast"], counts)),
+    ("varied", varied::run),
     ("fuzz", |counts| {
         // a workspace of its own; without libFuzzer, which needs a nightly compiler
         cargo_test(&["--manifest-path", "fuzz/Cargo.toml", "--no-default-features"], counts)
@@ -27,7 +28,7 @@ const PARTS: &[Part] = &[
 ];
 
 #[derive(Debug, Default)]
-struct Counts {
+pub(crate) struct Counts {
     passed: u64,
     failed: u64,
     ignored: u64,
@@ -68,7 +69,7 @@ fn cargo_test(args: &[&str], counts: &mut Counts) -> Result<()> {
     count(cargo(&["test"]).args(args), counts)
 }
 
-fn count(command: &mut Command, counts: &mut Counts) -> Result<()> {
+pub(crate) fn count(command: &mut Command, counts: &mut Counts) -> Result<()> {
     let mut child = command.stdout(Stdio::piped()).spawn().context("cargo test")?;
     let stdout = child.stdout.take().context("no pipe")?;
     for line in BufReader::new(stdout).lines() {

@@ -70,7 +70,8 @@ impl Root {
 
 /// `/usr/bin/true`, its loader, and the libraries that the loader itself says it opens.
 fn program_files() -> Option<Vec<PathBuf>> {
-    let listed = finish(tool("ldd")?.arg("/usr/bin/true")).exits(0).stdout;
+    // what is preloaded here (pseudo, faketime) is not of the program
+    let listed = finish(tool("ldd")?.arg("/usr/bin/true").env_remove("LD_PRELOAD")).exits(0).stdout;
     let mut files = vec![PathBuf::from("/usr/bin/true")];
     for line in listed.lines() {
         files.extend(line.split_whitespace().find(|word| word.starts_with('/')).map(Into::into));

@@ -34,7 +34,7 @@ impl Root {
         let mut program = tool("gcc")?;
         program.current_dir(at).args(["p.c", "liba.so.1", "-o", "p"]);
         finish(program.arg(format!("-Wl,-rpath,{runpath}"))).exits(0);
-        for line in finish(tool("ldd")?.arg(at.join("p"))).stdout.lines() {
+        for line in finish(tool("ldd")?.arg(at.join("p")).env_remove("LD_PRELOAD")).stdout.lines() {
             if let Some(path) = line.split_whitespace().find(|word| word.starts_with('/')) {
                 take(Path::new(path), &root.join(&path[1..]));
             }

@@ -72,6 +72,10 @@ fn what_hangs_on_unseen_keys_is_not_called_allowed() {
     std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
     std::fs::copy(keys.join("ima_keys/x509_ima.der"), &certificate).unwrap();
     std::fs::write(&policy, "appraise func=BPRM_CHECK appraise_type=imasig\n").unwrap();
+    let readable = || std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    for file in [&certificate, &policy] {
+        std::fs::set_permissions(file, readable()).unwrap();
+    }
     crate::support::run(["sign".as_ref(), "--keys".as_ref(), keys.as_os_str(), program.as_ref()])
         .exits(0);
     let why = ["why", "--policy", &policy, "--cert", &certificate, &program];

@@ -6,6 +6,7 @@ pub mod seeded;
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -17,7 +18,21 @@ use tempfile::TempDir;
 pub fn imactl() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_imactl"));
     command.env_remove("IMACTL_KEYS").stdin(Stdio::null());
+    with_default_signals(&mut command);
     command
+}
+
+/// Undoes what nohup and a shell's & leave behind: ignored signals, which the program respects.
+pub fn with_default_signals(command: &mut Command) {
+    let reset = || {
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
+            // SAFETY: signal is async-signal-safe
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+        Ok(())
+    };
+    // SAFETY: the closure calls nothing but signal
+    unsafe { command.pre_exec(reset) };
 }
 
 /// What a run came to.

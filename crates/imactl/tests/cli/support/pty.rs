@@ -37,6 +37,7 @@ impl OnTerminal {
         for end in [Command::stdin, Command::stdout, Command::stderr] {
             end(&mut setsid, slave.try_clone().unwrap());
         }
+        super::with_default_signals(&mut setsid);
         let child = setsid.spawn().expect("setsid");
         let shown = Arc::new(Mutex::new(Vec::new()));
         let (mut reader, seen) = (master.try_clone().unwrap(), Arc::clone(&shown));

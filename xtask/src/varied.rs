@@ -1,0 +1,48 @@
+//! The program's tests on a machine that differs from the usual one: a time zone 14 hours ahead,
+//! messages and numbers in German, a umask that leaves others nothing, one core.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{bail, Context, Result};
+
+use crate::test::{count, Counts};
+use crate::{cargo, output, root, run as succeed};
+
+/// Built before they run, so that the umask applies to the tests alone.
+const TESTS: [&str; 5] = ["test", "--package", "imactl", "--test", "cli"];
+const LANGUAGE: &str = "de_DE.UTF-8";
+
+pub(crate) fn run(counts: &mut Counts) -> Result<()> {
+    let locales = root().join("target/locales");
+    if !locales.join(LANGUAGE).exists() {
+        fs::create_dir_all(&locales)?;
+        let mut localedef = Command::new("localedef");
+        localedef.args(["-i", "de_DE", "-f", "UTF-8"]).arg(locales.join(LANGUAGE));
+        if let Err(error) = output(&mut localedef) {
+            eprintln!("SKIPPED: localedef: {error:#}");
+            if std::env::var_os("CI").is_some() {
+                bail!("localedef makes no {LANGUAGE}, and CI must not skip");
+            }
+            return Ok(());
+        }
+    }
+    let mut build = cargo(&TESTS);
+    build.arg("--no-run");
+    let program = build.get_program().to_owned();
+    succeed(build)?;
+    let core = first_core()?;
+    let mut tests = Command::new("sh");
+    tests.args(["-c", "umask 077; exec \"$@\"", "sh", "taskset", "--cpu-list", &core]);
+    tests.arg(program).args(TESTS).current_dir(root());
+    tests.env("LOCPATH", locales).env("LANG", LANGUAGE).env("TZ", "Pacific/Kiritimati");
+    count(tests.env_remove("LC_ALL").env_remove("LANGUAGE"), counts)
+}
+
+/// A core that this process may use.
+fn first_core() -> Result<String> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let first = allowed.and_then(|list| list.trim().split(['-', ',']).next());
+    Ok(first.context("/proc/self/status: no Cpus_allowed_list")?.to_owned())
+}

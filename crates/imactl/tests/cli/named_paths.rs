@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use rustix::fs::{Mode, OFlags};
@@ -127,6 +128,12 @@ fn paths_longer_than_the_kernel_takes_are_signed() {
     rustix::fs::statat(&deep, "file.sig", rustix::fs::AtFlags::empty()).unwrap();
     let verified = run(args!["verify", "--detached", "--keys", keys, root]).exits(0);
     assert!(verified.stdout.ends_with("1 file valid\n"), "{}", verified.stdout);
+    // as find lists it
+    let path = root.join((0..40).map(|_| &name).collect::<PathBuf>()).join("file");
+    let list = directory.path().join("list");
+    fs::write(&list, path.as_os_str().as_encoded_bytes()).unwrap();
+    let args = args!["verify", "--detached", "--keys", keys, "--files-from", list];
+    assert!(run(args).exits(0).stdout.ends_with("1 file valid\n"));
     run(args!["clear", "--detached", root]).exits(0);
     assert!(rustix::fs::statat(&deep, "file.sig", rustix::fs::AtFlags::empty()).is_err());
 }

@@ -6,6 +6,7 @@
 //! longer than `PATH_MAX`, and the number of open descriptors does not grow with the tree. The calls
 //! are libc's `openat`, so that pseudo sees them.
 
+use std::borrow::Cow;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -15,6 +16,8 @@ use std::sync::Arc;
 use rustix::fs::{fstat, openat, Mode, OFlags, CWD};
 use rustix::io::Errno;
 
+/// The kernel takes no longer path, its zero byte included.
+const PATH_MAX: usize = 4096;
 /// Directories that a thread keeps open.
 const KEPT: usize = 8;
 
@@ -92,11 +95,36 @@ fn open(parent: Option<BorrowedFd<'_>>, name: &Path, links: Links) -> io::Result
     if links == Links::Refused {
         flags |= OFlags::NOFOLLOW;
     }
-    let open = |flags| openat(parent.unwrap_or(CWD), name, flags, Mode::empty());
+    let (before, name) = reach(parent, name)?;
+    let parent = before.as_ref().map(AsFd::as_fd).or(parent).unwrap_or(CWD);
+    let open = |flags| openat(parent, &*name, flags, Mode::empty());
     match (open(flags), links) {
         (Err(Errno::ACCESS), Links::Followed) => Ok(open(flags | OFlags::PATH)?),
         (opened, _) => Ok(opened?),
     }
+}
+
+/// Goes along a path that is longer than the kernel takes, until the rest is not: the directory so
+/// far, and the rest.
+fn reach<'p>(
+    parent: Option<BorrowedFd<'_>>,
+    path: &'p Path,
+) -> io::Result<(Option<OwnedFd>, Cow<'p, Path>)> {
+    if path.as_os_str().len() < PATH_MAX {
+        return Ok((None, Cow::Borrowed(path)));
+    }
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::PATH;
+    let mut reached: Option<OwnedFd> = None;
+    let mut rest = PathBuf::new();
+    for component in path.components() {
+        if rest.as_os_str().len() + 1 + component.as_os_str().len() >= PATH_MAX {
+            let at = reached.as_ref().map(AsFd::as_fd).or(parent).unwrap_or(CWD);
+            reached = Some(openat(at, &rest, flags, Mode::empty())?);
+            rest.clear();
+        }
+        rest.push(component);
+    }
+    Ok((reached, Cow::Owned(rest)))
 }
 
 /// Whether an error of opening a directory says that something else has its name.

@@ -8,6 +8,7 @@ mod container_pages;
 mod erofs;
 mod golden;
 mod image;
+mod image_differential;
 mod image_hostile;
 mod initramfs;
 mod interop;

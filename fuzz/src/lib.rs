@@ -194,7 +194,7 @@ pub fn tar(bytes: &[u8]) {
 /// Reads an archive to its end and writes it again, with the label of all members set or
 /// taken out. The error is an offset.
 fn tar_items(bytes: &[u8], label: Option<Option<&[u8]>>) -> Result<Vec<u8>, usize> {
-    let (mut parser, mut input) = (tar::Parser::new(), tar::Slice::new(bytes));
+    let (mut parser, mut input) = (tar::Parser::new(tar::AfterEnd::Read), tar::Slice::new(bytes));
     let mut written = Vec::new();
     while let Some(item) = parser.next(&mut input).map_err(|error| error.offset)? {
         match item {

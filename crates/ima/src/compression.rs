@@ -47,6 +47,9 @@ fn lzma<'a>(
 /// What a block of xz holds: blocks are packed side by side.
 const XZ_BLOCK: u64 = 16 << 20;
 
+/// Threads that pack, at most: with xz each takes some 100 MiB.
+const PACKING_THREADS: u32 = 16;
+
 /// Packs what is written to it. The same input gives the same bytes, however many threads
 /// work at it.
 pub struct Encoder<W: Write>(Packer<W>);
@@ -67,12 +70,12 @@ impl<W: Write> std::fmt::Debug for Encoder<W> {
 
 impl<W: Write> Encoder<W> {
     /// Packs into `sink` as the programs do without an option; `None` passes the bytes on.
-    /// xz and Zstandard use up to `jobs` threads.
+    /// xz and Zstandard use up to `jobs` threads, and at most 16.
     ///
     /// # Errors
     /// If no encoder can be set up.
     pub fn new(compression: Option<Compression>, sink: W, jobs: NonZeroUsize) -> io::Result<Self> {
-        let threads = u32::try_from(jobs.get()).unwrap_or(u32::MAX);
+        let threads = u32::try_from(jobs.get()).unwrap_or(u32::MAX).min(PACKING_THREADS);
         Ok(Self(match compression {
             None => Packer::None(sink),
             Some(Compression::Gzip) => {

@@ -148,6 +148,7 @@ pub(crate) fn open_archive(
     let archive = Archive::open(open(path)?, tree.selection, tree.jobs);
     let mut archive = archive.with_context(|| path.display().to_string())?;
     archive.max_sparse = kind.max_sparse();
+    archive.after_end = kind.after_end();
     match archive.content().map(Content::kind) {
         Some(other @ (Kind::Rpm | Kind::Image)) => {
             let path = path.display();

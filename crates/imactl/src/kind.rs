@@ -10,6 +10,7 @@ use ima::target::rpm::{Directories, Packages};
 use ima::target::tree::{Only, Tree};
 use ima::target::{kind_of, mismatch, Mismatch, MAX_SPARSE};
 use ima_format::kind::{Foreign, Kind, Named};
+use ima_format::tar::AfterEnd;
 
 use crate::args::TreeArgs;
 use crate::container::is_stdio;
@@ -30,6 +31,10 @@ pub(crate) struct KindArgs {
     /// powers of 1024) [default: 16G]
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Archives and images")]
     max_sparse: Option<u64>,
+    /// Read tar archives that follow one another in a file, as tar does with --ignore-zeros
+    /// [default: data after the end of an archive is an error]
+    #[arg(long, visible_alias = "ignore-zeros", help_heading = "Archives and images")]
+    concatenated: bool,
 }
 
 /// Reads a size in bytes: `4096`, `64k`, `16G`.
@@ -62,6 +67,9 @@ impl KindArgs {
         if matches!(kind, Kind::Tree | Kind::Rpm) {
             refuse_options(kind, &[(self.max_sparse.is_some(), "--max-sparse")])?;
         }
+        if kind != Kind::Tar {
+            refuse_options(kind, &[(self.concatenated, "--concatenated")])?;
+        }
         Ok(kind)
     }
 
@@ -82,6 +90,14 @@ impl KindArgs {
     /// How many zeros of sparse files are read.
     pub(crate) fn max_sparse(&self) -> u64 {
         self.max_sparse.unwrap_or(MAX_SPARSE)
+    }
+
+    /// What becomes of bytes after an archive's end.
+    pub(crate) fn after_end(&self) -> AfterEnd {
+        match self.concatenated {
+            true => AfterEnd::Read,
+            false => AfterEnd::Refuse,
+        }
     }
 
     /// The packages that are meant.

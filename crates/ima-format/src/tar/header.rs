@@ -15,7 +15,14 @@ const CHECKSUM: (usize, usize) = (148, 8);
 const TYPEFLAG: (usize, usize) = (156, 1);
 const LINK_NAME: (usize, usize) = (157, 100);
 const MAGIC: (usize, usize) = (257, 8);
+const DEVICE_MAJOR: (usize, usize) = (329, 8);
+const DEVICE_MINOR: (usize, usize) = (337, 8);
 const PREFIX: (usize, usize) = (345, 155);
+/// star's header: the prefix ends earlier, and two times follow.
+const STAR_PREFIX_END: usize = 475;
+const STAR_TIMES: [usize; 2] = [476, 488];
+/// The map of an old GNU sparse file, and its size.
+const GNU_SPARSE: (usize, usize) = (386, 109);
 
 const MAGIC_POSIX: &[u8; 8] = b"ustar\x0000";
 const MAGIC_GNU: &[u8; 8] = b"ustar  \0";
@@ -49,6 +56,18 @@ impl Header {
         let (sum, signed) = header.sums();
         if declared != sum && i64::try_from(declared) != Ok(signed) {
             return Err(Error::new(Fault::Checksum { declared, sum }, CHECKSUM.0));
+        }
+        let is_known = !header.field(MAGIC).starts_with(b"ustar") || header.format() != Format::V7;
+        if !is_known {
+            return Err(Error::new(Fault::Magic, MAGIC.0));
+        }
+        for (at, field) in [(DEVICE_MAJOR, Field::Device), (DEVICE_MINOR, Field::Device)] {
+            header.number(at, field)?;
+        }
+        header.access()?;
+        // a time before 1970: 64 bits with their sign
+        if !matches!(header.field(MTIME), [0xff, 0xff, 0xff, 0xff, 0x80..=0xff, ..]) {
+            header.number(MTIME, Field::Time)?;
         }
         let size = header.number(SIZE, Field::Size)?;
         Ok(Some(Self { size, ..header }))
@@ -98,6 +117,20 @@ impl Header {
             magic if magic == MAGIC_GNU => Format::Gnu,
             _ => Format::V7,
         }
+    }
+
+    /// Whether GNU tar takes it for star's, where pax records make no file sparse.
+    pub(super) fn is_star(&self) -> bool {
+        self.format() == Format::Posix
+            && self.byte(STAR_PREFIX_END) == 0
+            && STAR_TIMES
+                .into_iter()
+                .all(|time| matches!(self.byte(time), b'0'..=b'7') && self.byte(time + 11) == b' ')
+    }
+
+    /// Whether it has the map of an old GNU sparse file: libarchive reads one whatever the type.
+    pub(super) fn has_sparse_map(&self) -> bool {
+        self.format() == Format::Gnu && self.field(GNU_SPARSE).iter().any(|byte| *byte != 0)
     }
 
     /// The member's name, without what extensions say.
@@ -181,27 +214,25 @@ fn octal(digits: &mut [u8], mut value: usize) {
     }
 }
 
-/// A number in a header: octal between spaces and zero bytes, nothing for zero, or base-256
-/// with the first bit set. `None` where it is something else, negative or too large.
+/// A number in a header, in the forms that all programs read alike: octal digits after spaces,
+/// with nothing but spaces and zero bytes after them; nothing but zero bytes, for zero; base-256
+/// after a byte 0x80, of 63 bits. `None` where it is something else.
 pub(super) fn number(field: &[u8]) -> Option<u64> {
-    if let Some((&first @ 0x80.., rest)) = field.split_first() {
-        // 0xff is the sign of a negative one
-        let start = Some(u64::from(first & 0x7f)).filter(|_| first != 0xff);
-        return rest
-            .iter()
-            .try_fold(start?, |value, byte| value.checked_mul(256)?.checked_add(u64::from(*byte)));
+    if let Some((0x80, rest)) = field.split_first() {
+        let add = |value: i64, byte: &u8| value.checked_mul(256)?.checked_add(i64::from(*byte));
+        return rest.iter().try_fold(0, add).and_then(|value| u64::try_from(value).ok());
     }
-    let blank = |byte: &u8| matches!(byte, b' ' | 0);
-    let mut digits = field.iter().skip_while(|byte| blank(byte));
+    if field.iter().all(|byte| *byte == 0) {
+        return Some(0);
+    }
+    let mut rest = field.iter().skip_while(|byte| **byte == b' ').peekable();
+    rest.peek().filter(|byte| matches!(byte, b'0'..=b'7'))?;
     let mut value = 0_u64;
-    for byte in digits.by_ref() {
-        match byte {
-            b'0'..=b'7' => value = value.checked_mul(8)?.checked_add(u64::from(byte - b'0'))?,
-            _ if blank(byte) => break,
-            _ => return None,
-        }
+    while let Some(digit @ b'0'..=b'7') = rest.peek() {
+        value = value.checked_mul(8)?.checked_add(u64::from(**digit - b'0'))?;
+        rest.next();
     }
-    Some(value)
+    rest.all(|byte| matches!(byte, b' ' | 0)).then_some(value)
 }
 
 /// `DIRECTORY/PaxHeaders/NAME`, as GNU tar has it, cut to the field.

@@ -25,20 +25,32 @@ pub struct Record<'a> {
     pub value: &'a [u8],
 }
 
-/// Reads all records of a pax extension.
-///
-/// # Errors
-/// A record without a length, one whose length lies, one without `=`.
-pub fn records(body: &[u8]) -> Result<Vec<Record<'_>>, Error> {
-    let mut records = Vec::new();
-    let (mut rest, mut offset) = (body, 0);
-    while !rest.is_empty() {
-        let record = record(rest, offset)?;
-        rest = rest.get(record.bytes.len()..).unwrap_or_default();
-        offset += record.bytes.len();
-        records.push(record);
+/// The records of a pax extension, one by one: they take no memory.
+pub fn records(body: &[u8]) -> Records<'_> {
+    Records { rest: body, offset: 0 }
+}
+
+/// Gives each record of a pax extension, up to the first that is malformed: one without a
+/// length or `=`, one whose length lies, one whose keyword programs read differently.
+#[derive(Debug, Clone)]
+pub struct Records<'a> {
+    rest: &'a [u8],
+    offset: usize,
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Result<Record<'a>, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let record = record(self.rest, self.offset);
+        let length = record.as_ref().map_or(self.rest.len(), |record| record.bytes.len());
+        self.rest = self.rest.get(length..).unwrap_or_default();
+        self.offset += length;
+        Some(record)
     }
-    Ok(records)
 }
 
 /// The first record of `rest`.
@@ -56,6 +68,13 @@ fn record(rest: &[u8], offset: usize) -> Result<Record<'_>, Error> {
     let equals = equals.ok_or(fail(Fault::RecordWithoutEquals))?;
     let (keyword, value) = (text.get(..equals), text.get(equals + 1..));
     let (keyword, value) = (keyword.unwrap_or_default(), value.unwrap_or_default());
+    // GNU tar skips blanks before a keyword; a zero byte ends it
+    if keyword.starts_with(b" ") || keyword.starts_with(b"\t") || keyword.contains(&0) {
+        return Err(fail(Fault::RecordKeyword));
+    }
+    if keyword.strip_prefix(SCHILY).is_some_and(has_unknown_escape) {
+        return Err(fail(Fault::AttributeName));
+    }
     Ok(Record { offset, bytes, keyword, value })
 }
 
@@ -77,50 +96,60 @@ enum Form {
 
 /// Whether a record gives `security.ima`, and how.
 fn label_form(keyword: &[u8]) -> Option<Form> {
-    let (form, name) = match (keyword.strip_prefix(SCHILY), keyword.strip_prefix(LIBARCHIVE)) {
-        (Some(name), _) => (Form::Schily, name),
-        (_, Some(name)) => (Form::Libarchive, name),
-        _ => return None,
-    };
-    (*percent_decoded(name) == *xattr::XATTR_NAME_IMA.as_bytes()).then_some(form)
+    let name = xattr::XATTR_NAME_IMA.as_bytes();
+    if let Some(schily) = keyword.strip_prefix(SCHILY) {
+        return (schily == name).then_some(Form::Schily);
+    }
+    let decoded = percent_decoded(keyword.strip_prefix(LIBARCHIVE)?);
+    // which a zero byte ends
+    let decoded = decoded.split(|byte| *byte == 0).next();
+    (decoded == Some(name)).then_some(Form::Libarchive)
 }
 
 /// The label that records give: later ones override, an empty value takes back.
-pub(super) fn label(records: &[Record<'_>]) -> Result<Option<Vec<u8>>, Error> {
-    let last = |form| records.iter().rev().find(|record| label_form(record.keyword) == Some(form));
-    let schily = last(Form::Schily).map(|record| record.value.to_vec());
-    let Some(record) = last(Form::Libarchive) else {
-        return Ok(schily.filter(|value| !value.is_empty()));
-    };
-    let fail = |fault: Fault| Error::new(fault, record.offset);
-    let value = base64_decode(record.value).ok_or(fail(Fault::Base64))?;
-    match schily {
-        Some(other) if other != value => Err(fail(Fault::Contradiction)),
-        _ => Ok(Some(value).filter(|value| !value.is_empty())),
+pub(super) fn label(body: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+    let (mut schily, mut libarchive) = (None, None);
+    for record in records(body) {
+        let record = record?;
+        match label_form(record.keyword) {
+            Some(Form::Schily) => schily = Some(record),
+            Some(Form::Libarchive) => libarchive = Some(record),
+            None => {}
+        }
     }
+    if let Some(record) = libarchive {
+        let fail = |fault: Fault| Error::new(fault, record.offset);
+        let value = base64_decode(record.value).ok_or(fail(Fault::Base64))?;
+        if schily.map_or(true, |schily| schily.value != value) {
+            return Err(fail(Fault::Contradiction));
+        }
+    }
+    let label = schily.map(|record| record.value).filter(|value| !value.is_empty());
+    Ok(label.map(<[u8]>::to_vec))
 }
 
 /// The records with `security.ima` set, or without it, every other byte as it was.
-pub(super) fn with_label(records: &[Record<'_>], label: Option<&[u8]>) -> Vec<u8> {
+pub(super) fn with_label(body: &[u8], label: Option<&[u8]>) -> Result<Vec<u8>, Error> {
     let mut label = label.map(|label| {
         let keyword = [SCHILY, xattr::XATTR_NAME_IMA.as_bytes()].concat();
         encode(&keyword, label)
     });
-    let mut body = Vec::new();
-    for record in records {
+    let mut changed = Vec::new();
+    for record in records(body) {
+        let record = record?;
         match label_form(record.keyword) {
-            None => body.extend_from_slice(record.bytes),
+            None => changed.extend_from_slice(record.bytes),
             // where the first one stood; what else says something of it goes
-            Some(_) => body.extend(label.take().unwrap_or_default()),
+            Some(_) => changed.extend(label.take().unwrap_or_default()),
         }
     }
-    body.extend(label.unwrap_or_default());
-    body
+    changed.extend(label.unwrap_or_default());
+    Ok(changed)
 }
 
 /// Whether records say something of `security.ima`.
-pub(super) fn mention_label(records: &[Record<'_>]) -> bool {
-    records.iter().any(|record| label_form(record.keyword).is_some())
+pub(super) fn mention_label(body: &[u8]) -> bool {
+    records(body).flatten().any(|record| label_form(record.keyword).is_some())
 }
 
 /// A record with the right length.
@@ -134,8 +163,14 @@ fn encode(keyword: &[u8], value: &[u8]) -> Vec<u8> {
     [format!("{length} ").as_bytes(), keyword, b"=", value, b"\n"].concat()
 }
 
-/// A name in which `%3D` stands for `=`: libarchive encodes what is not printable, GNU tar
-/// `%` and `=`.
+/// Whether a name has a `%` that GNU tar would not have written: it encodes `%` and `=`, and
+/// libarchive nothing.
+fn has_unknown_escape(name: &[u8]) -> bool {
+    let mut parts = name.split(|byte| *byte == b'%').skip(1);
+    parts.any(|part| !part.starts_with(b"25") && !part.starts_with(b"3D"))
+}
+
+/// A name in which libarchive encoded bytes as `%3D`.
 fn percent_decoded(name: &[u8]) -> Cow<'_, [u8]> {
     if !name.contains(&b'%') {
         return Cow::Borrowed(name);
@@ -192,7 +227,7 @@ mod tests {
     use crate::ErrorKind;
 
     fn fault(body: &[u8]) -> (ErrorKind, usize) {
-        let error = records(body).unwrap_err();
+        let error = records(body).find_map(Result::err).unwrap();
         (error.kind, error.offset)
     }
 
@@ -200,15 +235,15 @@ mod tests {
     fn the_length_counts_its_own_digits() {
         for value in [0, 1, 60, 61, 62, 63, 64, 65, 66, 950, 960, 970, 971, 972, 9_960, 70_000] {
             let encoded = encode(b"SCHILY.xattr.security.ima", &std::vec![b'\n'; value]);
-            let records = records(&encoded).unwrap();
-            assert_eq!((records.len(), records[0].value.len()), (1, value));
+            let lengths: Vec<_> = records(&encoded).map(|it| it.unwrap().value.len()).collect();
+            assert_eq!(lengths, [value]);
         }
     }
 
     #[test]
     fn rejects_lengths_that_lie() {
         let good = b"11 path=ab\n";
-        assert_eq!(records(good).unwrap()[0].value, b"ab");
+        assert_eq!(records(good).next().unwrap().unwrap().value, b"ab");
         let lies = |declared, left| Fault::RecordLength { declared, left }.into();
         assert_eq!(fault(b"12 path=ab\n"), (lies(12, 11), 0));
         assert_eq!(fault(b"11 path=ab\n10 path=ab\n"), (lies(10, 11), 11));
@@ -236,14 +271,13 @@ mod tests {
             &encode(b"SCHILY.xattr.security.selinux", b"u:r:t"),
         ]
         .concat();
-        let read = records(&before).unwrap();
-        assert_eq!(label(&read).unwrap().unwrap(), b"old");
-        let after = with_label(&read, Some(b"new\n"));
+        assert_eq!(label(&before).unwrap().unwrap(), b"old");
+        let after = with_label(&before, Some(b"new\n")).unwrap();
         assert_eq!(after, expected);
-        assert_eq!(label(&records(&after).unwrap()).unwrap().unwrap(), b"new\n");
-        let bare = with_label(&records(&after).unwrap(), None);
-        assert_eq!(label(&records(&bare).unwrap()), Ok(None));
-        assert_eq!(with_label(&records(&bare).unwrap(), None), bare);
+        assert_eq!(label(&after).unwrap().unwrap(), b"new\n");
+        let bare = with_label(&after, None).unwrap();
+        assert_eq!(label(&bare), Ok(None));
+        assert_eq!(with_label(&bare, None).unwrap(), bare);
     }
 
     #[test]
@@ -256,10 +290,32 @@ mod tests {
         assert_eq!(base64_decode(b"AwI=").unwrap(), b"\x03\x02");
         assert_eq!(base64_decode(b"A"), None);
         assert_eq!(base64_decode(b"A*=="), None);
-        let body = encode(b"LIBARCHIVE.xattr.security%2Eima", b"AwIE");
-        assert_eq!(label(&records(&body).unwrap()).unwrap().unwrap(), b"\x03\x02\x04");
-        let body = [body, encode(b"SCHILY.xattr.security.ima", b"other")].concat();
-        let error = label(&records(&body).unwrap()).unwrap_err();
-        assert_eq!(error.kind, Fault::Contradiction.into());
+        let schily = encode(b"SCHILY.xattr.security.ima", b"\x03\x02\x04");
+        for keyword in
+            [&b"LIBARCHIVE.xattr.security%2Eima"[..], b"LIBARCHIVE.xattr.security.ima%00"]
+        {
+            let alone = encode(keyword, b"AwIE");
+            assert_eq!(label(&alone).unwrap_err().kind, Fault::Contradiction.into());
+            let both = [&alone[..], &schily].concat();
+            assert_eq!(label(&both).unwrap().unwrap(), b"\x03\x02\x04");
+            let other = [alone, encode(b"SCHILY.xattr.security.ima", b"other")].concat();
+            assert_eq!(label(&other).unwrap_err().kind, Fault::Contradiction.into());
+        }
+    }
+
+    #[test]
+    fn rejects_keywords_that_programs_read_differently() {
+        for (keyword, expected) in [
+            (&b" path"[..], Fault::RecordKeyword),
+            (b"\tpath", Fault::RecordKeyword),
+            (b"path\0", Fault::RecordKeyword),
+            (b"SCHILY.xattr.security%2Eima", Fault::AttributeName),
+            (b"SCHILY.xattr.security.im%61", Fault::AttributeName),
+            (b"SCHILY.xattr.user.a%3d", Fault::AttributeName),
+        ] {
+            assert_eq!(fault(&encode(keyword, b"value")), (expected.into(), 0));
+        }
+        let body = encode(b"SCHILY.xattr.user.odd%3Dname%25", b"value");
+        assert!(records(&body).all(|record| record.is_ok()));
     }
 }

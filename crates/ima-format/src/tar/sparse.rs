@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::header::number;
-use super::pax::{decimal, Record};
+use super::pax::{decimal, Record, Records};
 use super::{Fault, Field, Header, BLOCK_SIZE};
 use crate::Error;
 
@@ -28,12 +28,16 @@ pub struct SparseMap {
 }
 
 impl SparseMap {
-    /// A map whose segments are in order, within the file, and as long as the data.
+    /// A map whose segments are in order, as long as the data, and end where the file does.
+    /// Those before the last with data fill their blocks.
     fn new(segments: Vec<Segment>, size: u64, data: u64) -> Result<Self, Fault> {
         let (mut end, mut sum) = (0, 0_u64);
         for Segment { offset, length } in &segments {
             if *offset < end {
                 return Err(Fault::SparseOrder);
+            }
+            if *length > 0 && sum % BLOCK_SIZE as u64 != 0 {
+                return Err(Fault::SparseAlignment);
             }
             end = offset.checked_add(*length).ok_or(Fault::SparseOrder)?;
             // cannot overflow: the segments do not overlap
@@ -44,6 +48,9 @@ impl SparseMap {
         }
         if sum != data {
             return Err(Fault::SparseSum { segments: sum, data });
+        }
+        if end < size {
+            return Err(Fault::SparseEnd);
         }
         match size - sum {
             0..=HOLES_MAX => Ok(Self { segments, size }),
@@ -85,18 +92,28 @@ pub(super) fn gnu(header: &Header, continuations: &[u8], data: u64) -> Result<Sp
     let size =
         number(real_size).ok_or(Error::new(Fault::Number(Field::SparseSize), GNU_REAL_SIZE))?;
     let mut segments = Vec::new();
+    let mut has_ended = false;
     let in_header = block.get(GNU_SEGMENTS..GNU_IS_EXTENDED).unwrap_or_default();
     let further = continuations.chunks(BLOCK_SIZE).enumerate().map(|(index, block)| {
         (BLOCK_SIZE * (index + 1), block.get(..CONTINUATION_IS_EXTENDED).unwrap_or_default())
     });
     for (start, table) in core::iter::once((GNU_SEGMENTS, in_header)).chain(further) {
+        if has_ended {
+            return Err(Error::new(Fault::SparseTable, start));
+        }
         for (index, entry) in table.chunks(24).enumerate() {
             let at = start + index * 24;
             let (offset, length) = (entry.get(..12), entry.get(12..));
             let (offset, length) = (offset.unwrap_or_default(), length.unwrap_or_default());
-            // an entry without a length ends the table
-            if length.first().map_or(true, |byte| *byte == 0) {
-                break;
+            let begins = |field: &[u8]| field.first().is_some_and(|byte| *byte != 0);
+            // GNU tar looks for the end at the length, libarchive at the offset
+            match (begins(offset), begins(length)) {
+                (true, true) if !has_ended => {}
+                (false, false) if entry.iter().all(|byte| *byte == 0) => {
+                    has_ended = true;
+                    continue;
+                }
+                _ => return Err(Error::new(Fault::SparseTable, at)),
             }
             segments.push(Segment {
                 offset: number(offset).ok_or(Error::new(Fault::Number(Field::SparseOffset), at))?,
@@ -117,80 +134,122 @@ pub(super) enum Pax {
     InData(u64),
 }
 
+/// Whether a record makes a file sparse, for one program at least.
+pub(super) fn is_sparse_record(record: &Record<'_>) -> bool {
+    let keyword = record.keyword;
+    keyword.starts_with(b"GNU.sparse") || matches!(keyword, b"SUN.holesdata" | b"SCHILY.realsize")
+}
+
 /// The sparse form of a pax member, if it has one. `data` is what follows the header.
-pub(super) fn pax(records: &[Record<'_>], data: u64) -> Result<Option<Pax>, Error> {
-    let mut form = Records::default();
-    let mut last = 0;
-    for record in records {
-        let Some(word) = record.keyword.strip_prefix(b"GNU.sparse.") else { continue };
-        last = record.offset;
+pub(super) fn pax(records: Records<'_>, data: u64) -> Result<Option<Pax>, Error> {
+    let mut form = Keywords::default();
+    let mut last = None;
+    for record in records.flatten().filter(is_sparse_record) {
+        last = Some(record.offset);
+        let word = record.keyword.strip_prefix(b"GNU.sparse.").unwrap_or_default();
         form.read(word, record.value).map_err(|fault| Error::new(fault, record.offset))?;
     }
-    let fail = |fault: Fault| Error::new(fault, last);
-    match form {
-        Records { major: Some(1), minor: Some(0), real_size: Some(size), .. } => {
-            Ok(Some(Pax::InData(size)))
-        }
-        Records { major: Some(_), .. } | Records { minor: Some(1..), .. } => {
-            Err(fail(Fault::UnknownSparse))
-        }
-        Records { size: Some(size), pending: None, segments, .. } => {
-            SparseMap::new(segments, size, data).map(|map| Some(Pax::Map(map))).map_err(fail)
-        }
-        Records { mentioned: true, .. } => Err(fail(Fault::UnknownSparse)),
-        _ => Ok(None),
-    }
+    let Some(last) = last else { return Ok(None) };
+    form.finish(data).map(Some).map_err(|fault| Error::new(fault, last))
 }
 
 #[derive(Default)]
-struct Records {
+struct Keywords {
+    has_name: bool,
     major: Option<u64>,
     minor: Option<u64>,
     size: Option<u64>,
     real_size: Option<u64>,
+    /// How many segments there will be: GNU tar wants to know first.
+    count: Option<u64>,
     segments: Vec<Segment>,
     /// An offset whose length has not come yet.
     pending: Option<u64>,
-    mentioned: bool,
+    has_map: bool,
 }
 
-impl Records {
+impl Keywords {
+    /// Reads a record; none but those of a segment may come twice.
     fn read(&mut self, word: &[u8], value: &[u8]) -> Result<(), Fault> {
         let number = |field| decimal(value).ok_or(Fault::Number(field));
-        match word {
-            b"name" => return Ok(()),
-            b"major" => self.major = Some(number(Field::SparseSize)?),
-            b"minor" => self.minor = Some(number(Field::SparseSize)?),
-            b"size" => self.size = Some(number(Field::SparseSize)?),
-            b"realsize" => self.real_size = Some(number(Field::SparseSize)?),
-            b"offset" => self.pending = Some(number(Field::SparseOffset)?),
-            b"numbytes" => {
+        let (place, field) = match word {
+            b"name" if !self.has_name => {
+                self.has_name = true;
+                return Ok(());
+            }
+            b"major" => (&mut self.major, Field::SparseSize),
+            b"minor" => (&mut self.minor, Field::SparseSize),
+            b"size" => (&mut self.size, Field::SparseSize),
+            b"realsize" => (&mut self.real_size, Field::SparseSize),
+            b"numblocks" => (&mut self.count, Field::SparseSize),
+            b"offset" if self.is_open() => (&mut self.pending, Field::SparseOffset),
+            b"numbytes" if self.is_open() => {
                 let offset = self.pending.take().ok_or(Fault::UnknownSparse)?;
                 self.segments.push(Segment { offset, length: number(Field::SparseLength)? });
+                return Ok(());
             }
-            b"map" => {
-                self.segments.clear();
-                let mut numbers = value.split(|byte| *byte == b',').map(decimal);
-                while let Some(offset) = numbers.next() {
-                    let offset = offset.ok_or(Fault::Number(Field::SparseOffset))?;
-                    let length = numbers.next().flatten();
-                    let length = length.ok_or(Fault::Number(Field::SparseLength))?;
-                    self.segments.push(Segment { offset, length });
-                }
+            b"map" if self.is_open() && self.segments.is_empty() => {
+                self.has_map = true;
+                return self.map(value);
             }
-            // the number of segments, which they tell themselves
-            _ => {}
+            _ => return Err(Fault::UnknownSparse),
+        };
+        match place.replace(number(field)?) {
+            None => Ok(()),
+            Some(_) => Err(Fault::UnknownSparse),
         }
-        self.mentioned = true;
+    }
+
+    /// Whether segments may come.
+    fn is_open(&self) -> bool {
+        self.count.is_some() && !self.has_map
+    }
+
+    fn map(&mut self, value: &[u8]) -> Result<(), Fault> {
+        let mut numbers = value.split(|byte| *byte == b',').map(decimal);
+        while let Some(offset) = numbers.next() {
+            let offset = offset.ok_or(Fault::Number(Field::SparseOffset))?;
+            let length = numbers.next().flatten();
+            let length = length.ok_or(Fault::Number(Field::SparseLength))?;
+            self.segments.push(Segment { offset, length });
+        }
         Ok(())
+    }
+
+    fn finish(self, data: u64) -> Result<Pax, Fault> {
+        let count = self.segments.len() as u64;
+        match self {
+            Self {
+                major: Some(1),
+                minor: Some(0),
+                real_size: Some(size),
+                size: None,
+                count: None,
+                ..
+            } => Ok(Pax::InData(size)),
+            Self {
+                size: Some(size),
+                count: Some(1..),
+                major: None,
+                minor: None,
+                real_size: None,
+                pending: None,
+                segments,
+                ..
+            } if self.count == Some(count) => SparseMap::new(segments, size, data).map(Pax::Map),
+            _ => Err(Fault::UnknownSparse),
+        }
     }
 }
 
 /// Reads the map in front of the data (form 1.0), block by block.
 #[derive(Debug, Default)]
 pub(super) struct DataMap {
+    /// How many segments there will be.
     expected: Option<u64>,
-    numbers: Vec<u64>,
+    segments: Vec<Segment>,
+    /// An offset whose length has not come yet.
+    pending: Option<u64>,
     digits: Vec<u8>,
 }
 
@@ -198,41 +257,30 @@ impl DataMap {
     /// Takes a block; whether the map is complete with it.
     pub(super) fn push(&mut self, block: &[u8]) -> Result<bool, Error> {
         for (offset, byte) in block.iter().enumerate() {
+            let fail = || Error::new(Fault::Number(Field::SparseOffset), offset);
             if *byte != b'\n' {
                 self.digits.push(*byte);
                 if self.digits.len() > 20 {
-                    return Err(Error::new(Fault::Number(Field::SparseOffset), offset));
+                    return Err(fail());
                 }
                 continue;
             }
-            let number = decimal(&self.digits)
-                .ok_or(Error::new(Fault::Number(Field::SparseOffset), offset))?;
+            let number = decimal(&self.digits).ok_or_else(fail)?;
             self.digits.clear();
-            match self.expected {
-                None => {
-                    let twice = number.checked_mul(2);
-                    let fault = Fault::Number(Field::SparseLength);
-                    self.expected = Some(twice.ok_or(Error::new(fault, offset))?);
-                }
-                Some(_) => self.numbers.push(number),
+            match (self.expected, self.pending.take()) {
+                (None, _) => self.expected = Some(number),
+                (_, None) => self.pending = Some(number),
+                (_, Some(offset)) => self.segments.push(Segment { offset, length: number }),
             }
-            if self.is_complete() {
+            if self.expected == Some(self.segments.len() as u64) {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    fn is_complete(&self) -> bool {
-        self.expected == Some(self.numbers.len() as u64)
-    }
-
     /// The map of a file of this size, of which so much data follows.
     pub(super) fn finish(self, size: u64, data: u64) -> Result<SparseMap, Fault> {
-        let pairs = self.numbers.chunks(2).filter_map(|pair| match pair {
-            [offset, length] => Some(Segment { offset: *offset, length: *length }),
-            _ => None,
-        });
-        SparseMap::new(pairs.collect(), size, data)
+        SparseMap::new(self.segments, size, data)
     }
 }

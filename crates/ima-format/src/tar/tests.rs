@@ -37,7 +37,11 @@ const GNU: &[u8] = b"ustar  \0";
 
 /// Every item, with the data of members.
 fn items(bytes: &[u8]) -> Result<Vec<(Item, Vec<u8>)>, crate::Error> {
-    let (mut parser, mut input) = (Parser::new(), Slice::new(bytes));
+    items_of(bytes, AfterEnd::Refuse)
+}
+
+fn items_of(bytes: &[u8], after_end: AfterEnd) -> Result<Vec<(Item, Vec<u8>)>, crate::Error> {
+    let (mut parser, mut input) = (Parser::new(after_end), Slice::new(bytes));
     let mut items = Vec::new();
     while let Some(item) = parser.next(&mut input)? {
         let mut data = Vec::new();
@@ -91,7 +95,7 @@ fn archives_lead_back() {
         b"not an archive".to_vec(),
     ]
     .concat();
-    let read = items(&archive).unwrap();
+    let read = items_of(&archive, AfterEnd::Read).unwrap();
     assert_eq!(encoded(&read), archive);
     let mut names = read.iter().filter_map(|(item, _)| match item {
         Item::Member(member) => Some(&member.path[..]),
@@ -128,12 +132,21 @@ fn numbers_are_octal_or_base_256() {
     for (field, value) in [
         (&b"00000000017\0"[..], Some(15)),
         (b"         17 ", Some(15)),
-        (b"17\0garbage  ", Some(15)),
-        (b"            ", Some(0)),
+        (b"7777777777 0", None),
+        (b"777777777777", Some((1 << 36) - 1)),
+        (b"\0\0\0\0\0\0\0\0\0\0\0\0", Some(0)),
         (b"\x80\0\0\0\0\0\0\x02\0\0\0\x01", Some((2 << 32) + 1)),
-        (b"\x80\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff", Some(u64::MAX)),
+        (b"\x80\0\0\0\x7f\xff\xff\xff\xff\xff\xff\xff", Some(u64::MAX >> 1)),
+        (b"\x80\0\0\0\x80\0\0\0\0\0\0\0", None),
         (b"\x80\0\0\x01\0\0\0\0\0\0\0\0", None),
         (b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", None),
+        // GNU tar and libarchive read these differently, or one of them refuses them
+        (b"\x81\0\0\0\0\0\0\0\0\0\0\x01", None),
+        (b"\x0000000000017", None),
+        (b"            ", None),
+        (b"\t00000000017", None),
+        (b"-1\0\0\0\0\0\0\0\0\0\0", None),
+        (b"17\0garbage  ", None),
         (b"0000000001x\0", None),
         (b"8\0", None),
     ] {
@@ -142,18 +155,17 @@ fn numbers_are_octal_or_base_256() {
 }
 
 #[test]
-fn pax_overrides_gnu_overrides_the_header() {
-    let body = b"12 path=pax\n12 size=513\n18 linkpath=there\n";
-    let archive = [
-        member(POSIX, b'x', b"x", body),
-        member(GNU, b'L', b"././@LongLink", b"long\0"),
-        header(POSIX, b'0', b"short", 1).to_vec(),
-        padded(&[1; 513]),
-    ]
-    .concat();
-    let member = first(items(&archive).unwrap());
-    assert_eq!((&member.path[..], member.stored), (&b"pax"[..], 513));
-    assert_eq!(member.link, b"there");
+fn extensions_override_the_header() {
+    let short = header(POSIX, b'0', b"short", 1).to_vec();
+    let pax = member(POSIX, b'x', b"x", b"12 path=pax\n12 size=513\n");
+    let read = first(items(&[&pax[..], &short, &padded(&[1; 513])].concat()).unwrap());
+    assert_eq!((&read.path[..], read.stored), (&b"pax"[..], 513));
+    let long = member(GNU, b'L', b"././@LongLink", b"long\0");
+    let read = first(items(&[&long[..], &short, &padded(&[1])].concat()).unwrap());
+    assert_eq!(read.path, b"long");
+    for both in [[&long[..], &pax], [&pax[..], &long]] {
+        assert_eq!(fault(&[&both.concat()[..], &short].concat()).0, Fault::TwoNames.into());
+    }
 }
 
 #[test]
@@ -167,13 +179,14 @@ fn old_gnu_sparse_maps_go_on_after_the_header() {
     block[483..495].copy_from_slice(std::format!("{:011o}\0", 65_536).as_bytes());
     let mut further = [0; BLOCK_SIZE];
     further[..24].copy_from_slice(std::format!("{:011o}\0{:011o}\0", 16_384, 512).as_bytes());
+    further[24..48].copy_from_slice(std::format!("{:011o}\0{:011o}\0", 65_536, 0).as_bytes());
     let archive = [&with_checksum(block)[..], &further, &[9; 5 * 512]].concat();
     let read = items(&archive).unwrap();
     assert_eq!(encoded(&read), archive);
     let member = first(read);
     assert_eq!(member.size(), 65_536);
     let segments = member.sparse.unwrap();
-    assert_eq!(segments.segments().len(), 5);
+    assert_eq!(segments.segments().len(), 6);
     assert_eq!(segments.segments()[4], Segment { offset: 16_384, length: 512 });
 }
 
@@ -189,6 +202,7 @@ fn pax_sparse_maps_are_read_in_their_three_forms() {
         (
             &[
                 "GNU.sparse.size=4096",
+                "GNU.sparse.numblocks=2",
                 "GNU.sparse.offset=512",
                 "GNU.sparse.numbytes=512",
                 "GNU.sparse.offset=4096",
@@ -196,7 +210,10 @@ fn pax_sparse_maps_are_read_in_their_three_forms() {
             ][..],
             [7; 512].to_vec(),
         ),
-        (&["GNU.sparse.size=4096", "GNU.sparse.map=512,512,4096,0"], [7; 512].to_vec()),
+        (
+            &["GNU.sparse.size=4096", "GNU.sparse.numblocks=2", "GNU.sparse.map=512,512,4096,0"],
+            [7; 512].to_vec(),
+        ),
         (
             &["GNU.sparse.major=1", "GNU.sparse.minor=0", "GNU.sparse.realsize=4096"],
             [&data_map[..], &[7; 512]].concat(),
@@ -219,8 +236,9 @@ fn pax_sparse_maps_are_read_in_their_three_forms() {
 #[test]
 fn rejects_sparse_maps_that_lie() {
     let archive = |map: &str, data: &[u8]| {
+        let count = std::format!("GNU.sparse.numblocks={}", map.split(',').count() / 2);
         let map = std::format!("GNU.sparse.map={map}");
-        let body: std::string::String = ["GNU.sparse.size=2048", &map]
+        let body: std::string::String = ["GNU.sparse.size=2048", &count, &map]
             .iter()
             .map(|text| std::format!("{} {text}\n", text.len() + 4))
             .collect();
@@ -232,6 +250,8 @@ fn rejects_sparse_maps_that_lie() {
     assert_eq!(kind("18446744073709551615,2", b"ab"), Fault::SparseOrder.into());
     assert_eq!(kind("0,512", b"ab"), Fault::SparseSum { segments: 512, data: 2 }.into());
     assert_eq!(kind("0,512,3", &[0; 512]), Fault::Number(Field::SparseLength).into());
+    assert_eq!(kind("0,7,1024,1024", &[0; 1031]), Fault::SparseAlignment.into());
+    assert_eq!(kind("0,512", &[0; 512]), Fault::SparseEnd.into());
 }
 
 #[test]
@@ -282,16 +302,24 @@ fn rejects_extensions_without_a_member() {
 fn rejects_what_it_cannot_know() {
     assert_eq!(fault(&member(GNU, b'Q', b"a", b"")).0, Fault::UnknownType(b'Q').into());
     assert_eq!(fault(&member(GNU, b'M', b"a", b"")).0, Fault::MultiVolume.into());
-    assert_eq!(fault(&member(GNU, b'2', b"a", b"data")).0, Fault::UnexpectedData.into());
+    assert_eq!(fault(&member(GNU, b'5', b"a", b"data")).0, Fault::UnexpectedData.into());
     assert_eq!(fault(&member(POSIX, b'S', b"a", b"")).0, Fault::UnknownSparse.into());
     let global = member(POSIX, b'g', b"g", b"11 path=ab\n");
     assert_eq!(fault(&global), (Fault::GlobalRecord.into(), 512));
 }
 
 #[test]
-fn a_hard_link_has_no_data_whatever_its_size_says() {
-    let archive = [&header(b"", b'1', b"link", 7)[..], &member(b"", 0, b"next", b"")].concat();
-    let read = items(&archive).unwrap();
-    assert_eq!(read.len(), 2);
-    assert_eq!(first(read).kind, MemberKind::HardLink);
+fn a_hard_link_that_is_not_pax_has_no_data_whatever_its_size_says() {
+    let archive = |magic: &[u8]| {
+        let mut link = header(magic, b'1', b"link", 7);
+        link[157] = b'f';
+        [&with_checksum(link)[..], &member(magic, 0, b"next", b"")].concat()
+    };
+    for magic in [b"", GNU] {
+        let read = items(&archive(magic)).unwrap();
+        assert_eq!(read.len(), 2);
+        assert_eq!(first(read).kind, MemberKind::HardLink);
+    }
+    // libarchive looks at what comes before and after
+    assert_eq!(fault(&archive(POSIX)).0, Fault::UnexpectedData.into());
 }

@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 
 use ima_format::kind::{Content as Kind, HEAD_SIZE};
 use ima_format::tar::{
-    padding, FileType, Input, Item, Member, MemberKind, Parser, SparseMap, BLOCK_SIZE,
+    padding, AfterEnd, FileType, Input, Item, Member, MemberKind, Parser, SparseMap, BLOCK_SIZE,
 };
 use ima_format::ErrorKind;
 
@@ -97,13 +97,12 @@ impl Archive {
         let size = self.file.metadata().map_err(read_error(0))?.len();
         let file = self.file.try_clone().map_err(read_error(0))?;
         let mut input = Blocks { file, offset: 0 };
-        let mut parser = Parser::new();
+        let mut parser = Parser::new(AfterEnd::Refuse);
         let mut files: HashMap<PathBuf, (u64, u64)> = HashMap::new();
         while let Some(item) = parser.next(&mut input)? {
             let member = match item {
                 Item::Member(member) => member,
-                Item::Global(_) | Item::Zeros => continue,
-                Item::Foreign(_) => break,
+                Item::Global(_) | Item::Zeros | Item::Foreign(_) => continue,
             };
             let offset = input.offset;
             let length = member.stored;

@@ -32,6 +32,8 @@ mod rpm_forms;
 mod sign;
 mod status;
 mod tar;
+mod tar_differential;
+mod tar_memory;
 mod terminal;
 mod token;
 mod whole;

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -44,7 +44,7 @@ fn root(directory: &Path, longest: usize) -> PathBuf {
 const FILES: u64 = 8;
 
 /// Packs a tree with GNU tar.
-fn pack(root: &Path, archive: &Path, options: &[&str]) -> Option<()> {
+pub(crate) fn pack(root: &Path, archive: &Path, options: &[&str]) -> Option<()> {
     let mut tar = tool("tar")?;
     tar.args(["--sort=name", "-C"]).arg(root).args(options).arg("-cf").arg(archive).arg(".");
     finish(&mut tar).exits(0);
@@ -69,7 +69,7 @@ fn same_trees(one: &Path, other: &Path) -> bool {
         == Some(0)
 }
 
-fn sign(keys: &Path, archive: &Path, result: &Path, options: &[&str]) -> Run {
+pub(crate) fn sign(keys: &Path, archive: &Path, result: &Path, options: &[&str]) -> Run {
     let args = args!["sign", "--json", "--keys", keys, archive, "-o", result].to_vec();
     run(args.into_iter().chain(options.iter().map(OsString::from)))
 }
@@ -146,6 +146,113 @@ fn imactl_verifies_what_tar_and_bsdtar_pack() {
         run(args!["verify", "--keys", other, unpacked]).exits(0);
         fs::remove_dir_all(&unpacked).unwrap();
     }
+}
+
+/// Packs a tree as other programs than GNU tar and bsdtar do.
+const OTHER_TARS: &[(&str, &[&str])] = &[
+    ("busybox", &["tar", "-C", "ROOT", "-cf", "ARCHIVE", "."]),
+    ("python3", &["-c", PYTHON, "USTAR", "ROOT", "ARCHIVE"]),
+    ("python3", &["-c", PYTHON, "GNU", "ROOT", "ARCHIVE"]),
+    ("python3", &["-c", PYTHON, "PAX", "ROOT", "ARCHIVE"]),
+    ("bsdtar", &["--format=ustar", "-C", "ROOT", "-cf", "ARCHIVE", "."]),
+    ("bsdtar", &["--format=gnutar", "-C", "ROOT", "-cf", "ARCHIVE", "."]),
+    ("bsdtar", &["--format=v7", "-C", "ROOT", "-cf", "ARCHIVE", "."]),
+    ("bsdtar", &["--format=pax", "-C", "ROOT", "-cf", "ARCHIVE", "."]),
+    // as BitBake and Buildroot do
+    (
+        "tar",
+        &[
+            "--numeric-owner",
+            "--format=posix",
+            "--sort=name",
+            "--mtime=@0",
+            "-C",
+            "ROOT",
+            "-cf",
+            "ARCHIVE",
+            ".",
+        ],
+    ),
+    ("tar", &["--format=gnu", "--label=release", "-C", "ROOT", "-cf", "ARCHIVE", "."]),
+    ("tar", &["--format=pax", "--label=release", "-C", "ROOT", "-cf", "ARCHIVE", "."]),
+    ("tar", &["--format=gnu", "--incremental", "-C", "ROOT", "-cf", "ARCHIVE", "."]),
+    ("tar", &["--format=pax", "--pax-option=comment=release", "-C", "ROOT", "-cf", "ARCHIVE", "."]),
+];
+
+const PYTHON: &str = "import os, sys, tarfile
+form = getattr(tarfile, sys.argv[1] + '_FORMAT')
+with tarfile.open(sys.argv[3], 'w', format=form) as archive:
+    archive.add(sys.argv[2], '.')";
+
+#[test]
+fn archives_of_other_programs_are_signed_and_restored() {
+    let directory = directory();
+    let keys = store(directory.path(), "p-256");
+    if !security_attributes(directory.path()) {
+        return;
+    }
+    // what version 7 can name
+    let root = root(directory.path(), 40);
+    for (index, (program, args)) in OTHER_TARS.iter().enumerate() {
+        let case = format!("{program} {}", args.join(" "));
+        let place = directory.path().join(index.to_string());
+        fs::create_dir(&place).unwrap();
+        let archive = place.join("archive.tar");
+        let Some(mut packer) = tool(program) else { continue };
+        finish(packer.args(args.iter().map(|arg| match *arg {
+            "ROOT" => root.as_os_str(),
+            "ARCHIVE" => archive.as_os_str(),
+            arg => arg.as_ref(),
+        })))
+        .exits(0);
+        let signed = place.join("signed.tar");
+        let summary = sign(&keys, &archive, &signed, &[]).exits(0).json().pop().unwrap();
+        assert_eq!(summary["signed"], FILES, "{case}");
+        for unpacker in ["tar", "bsdtar"] {
+            let unpacked = place.join(unpacker);
+            let Some(()) = unpack(unpacker, &signed, &unpacked) else { continue };
+            assert!(same_trees(&root, &unpacked), "{case}, {unpacker}");
+            run(args!["verify", "--keys", keys, unpacked]).exits(0);
+        }
+        run(args!["clear", signed]).exits(0);
+        assert!(fs::read(&signed).unwrap() == fs::read(&archive).unwrap(), "{case}");
+        fs::remove_dir_all(&place).unwrap();
+    }
+}
+
+#[test]
+fn a_hard_link_without_its_file_is_an_error() {
+    let directory = directory();
+    let keys = store(directory.path(), "p-256");
+    let root = root(directory.path(), 10);
+    let [archive, signed] = ["archive", "signed"].map(|name| directory.path().join(name));
+    let Some(()) = pack(&root, &archive, &[]) else { return };
+    sign(&keys, &archive, &signed, &[]).exits(0);
+    let error = |run: Run, path: &str| {
+        run.exits(2).json_for(Path::new(path))["error"].as_str().unwrap().to_owned()
+    };
+    // the link is selected, its file is not
+    let only_link = ["--include", "zz-link"];
+    let told = error(sign(&keys, &archive, &signed, &only_link), "./bin/zz-link");
+    assert!(told.contains("hard link to ./bin/program, which is not selected"), "{told}");
+    let args = args!["verify", "--json", "--keys", keys, signed, "--include", "zz-link"];
+    assert!(error(run(args), "./bin/zz-link").contains("is not selected"));
+    // GNU tar takes the file out, and leaves the link
+    let Some(mut tar) = tool("tar") else { return };
+    finish(tar.arg("--delete").arg("-f").arg(&archive).arg("./bin/program")).exits(0);
+    let expected = "hard link to ./bin/program, which the archive does not contain";
+    let told = error(sign(&keys, &archive, &signed, &[]), "./bin/zz-link");
+    assert!(told.contains(expected), "{told}");
+    for verb in ["verify", "inspect"] {
+        let mut args = args![verb, "--json", signed].to_vec();
+        if verb == "verify" {
+            args.extend(args!["--keys", keys]);
+        }
+        let told = error(run(args), "./bin/zz-link");
+        assert!(told.contains(expected), "{verb}: {told}");
+    }
+    let options = ["--exclude", "zz-link"];
+    sign(&keys, &archive, &signed, &options).exits(0);
 }
 
 #[test]
@@ -272,7 +379,7 @@ fn a_stream_goes_through() {
 }
 
 #[test]
-fn archives_one_after_the_other_and_what_follows_them_stay() {
+fn archives_that_follow_one_another_are_read_where_that_is_asked_for() {
     let directory = directory();
     let keys = store(directory.path(), "p-256");
     let root = root(directory.path(), 10);
@@ -283,11 +390,25 @@ fn archives_one_after_the_other_and_what_follows_them_stay() {
     let read = |path: &Path| fs::read(path).unwrap();
     let foreign = [b'?'; 700];
     fs::write(&both, [read(&one), read(&two), foreign.to_vec()].concat()).unwrap();
-    let told = sign(&keys, &both, &signed, &[]).exits(0);
+    for args in [
+        args!["sign", "--keys", keys, both, "-o", signed].to_vec(),
+        args!["verify", "--keys", keys, both].to_vec(),
+    ] {
+        let refused = run(args).exits(2);
+        let offset = format!("data after the end of the archive at offset {}", read(&one).len());
+        assert!(refused.stderr.contains(&offset), "{}", refused.stderr);
+        assert!(refused.stderr.contains("hint: tar and bsdtar stop"), "{}", refused.stderr);
+    }
+    assert!(!signed.exists());
+    let told = sign(&keys, &both, &signed, &["--ignore-zeros"]).exits(0);
     assert_eq!(told.json().pop().unwrap()["signed"], 2 * FILES);
     assert!(told.stderr.contains("700 bytes after the archive's end"), "{}", told.stderr);
     run(args!["sign", "--keys", keys, one, two]).exits(0);
     assert!(read(&signed) == [read(&one), read(&two), foreign.to_vec()].concat());
+    let verified = run(args!["verify", "--concatenated", "--json", "--keys", keys, signed]);
+    assert_eq!(verified.exits(0).json().pop().unwrap()["valid"], 2 * FILES);
+    let refused = run(args!["verify", "--concatenated", "--keys", keys, directory.path()]);
+    assert!(refused.exits(2).stderr.contains("--concatenated means nothing"));
 }
 
 #[test]
@@ -396,82 +517,4 @@ fn nothing_bears_the_name_of_a_result_that_is_not_whole() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(!result.exists());
-}
-
-/// The most memory that a process had, in bytes; `None` when it is gone.
-fn peak_memory(process: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
-}
-
-/// Runs imactl on what GNU tar packs of a tree with a file of this size; tells the most
-/// memory that it took, and how much it wrote.
-fn run_on_stream(
-    directory: &Path,
-    size: u64,
-    options: &[&str],
-    args: &[OsString],
-) -> Option<(u64, u64)> {
-    let root = directory.join("root");
-    write_tree(&root, &[("a", b"a"), ("huge", b""), ("z", b"z")]);
-    File::options().write(true).open(root.join("huge")).unwrap().set_len(size).unwrap();
-    let mut tar = tool("tar")?;
-    tar.args(options).arg("-C").arg(&root).args(["-cf", "-", "."]).stdout(Stdio::piped());
-    let mut tar = tar.spawn().unwrap();
-    let mut program = imactl();
-    program.args(args).stdin(tar.stdout.take().unwrap());
-    program.env("TMPDIR", directory).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = program.spawn().unwrap();
-    let mut stdout = child.stdout.take().unwrap();
-    let reader = thread::spawn(move || io::copy(&mut stdout, &mut io::sink()).unwrap());
-    let mut peak = 0;
-    while child.try_wait().unwrap().is_none() {
-        peak = peak.max(peak_memory(child.id()).unwrap_or_default());
-        thread::sleep(Duration::from_millis(2));
-    }
-    assert!(tar.wait().unwrap().success());
-    Some((peak, reader.join().unwrap()))
-}
-
-#[test]
-fn memory_does_not_grow_with_a_member() {
-    const HUGE: u64 = 300 << 20;
-    let directory = directory();
-    let keys = store(directory.path(), "p-256");
-    for (options, args, passes) in [
-        (&[][..], args!["sign", "--keys", keys, "-", "-o", "-"].to_vec(), true),
-        (&["-S"], args!["sign", "--keys", keys, "-", "-o", "-"].to_vec(), false),
-        (&[], args!["clear", "-", "-o", "-"].to_vec(), true),
-        (&[], args!["verify", "--keys", keys, "-"].to_vec(), false),
-    ] {
-        let run = run_on_stream(directory.path(), HUGE, options, &args);
-        let Some((peak, written)) = run else { return };
-        assert_eq!(written > HUGE, passes, "{args:?} {options:?}");
-        assert!(peak > 0 && peak < 64 << 20, "{args:?} {options:?}: {} MiB", peak >> 20);
-    }
-}
-
-#[test]
-fn zeros_of_sparse_files_are_read_within_bounds() {
-    let directory = directory();
-    let keys = store(directory.path(), "p-256");
-    let root = directory.path().join("root");
-    fs::create_dir(&root).unwrap();
-    for name in ["a", "b"] {
-        let sparse = File::create(root.join(name)).unwrap();
-        sparse.set_len(10 << 30).unwrap();
-    }
-    let archive = directory.path().join("archive.tar");
-    let Some(()) = pack(&root, &archive, &["-S", "--format=pax"]) else { return };
-    let signed = directory.path().join("signed.tar");
-    let refused =
-        sign(&keys, &archive, &signed, &["--exclude", "a", "--max-sparse", "9G"]).exits(2);
-    assert!(refused.stderr.contains("./b: with it sparse files have 10737418240"), "{refused:?}");
-    assert!(refused.stderr.contains("hint: --max-sparse"), "{}", refused.stderr);
-    assert!(!signed.exists());
-    // what is not read does not count
-    let options = ["--exclude", "?", "--max-sparse", "1k"];
-    sign(&keys, &archive, &signed, &options).exits(0);
-    run(args!["clear", archive]).exits(0);
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 use ima_format::tar::Member;
 
 use super::content::Data;
-use super::run::{self, Operation, Wants};
+use super::run::{self, Operation, Target, Wants};
 use super::{Archive, Extent, MemberError, Sink, TarError};
 use crate::target::tree::Cleared;
 use crate::target::Progress;
@@ -41,7 +41,10 @@ impl Operation for Clear {
         Ok(if had_one { Cleared::Cleared } else { Cleared::Bare })
     }
 
-    fn link(&self, member: &mut Member, _: bool) -> Result<Option<Cleared>, MemberError> {
+    fn link(&self, member: &mut Member, _: Target) -> Result<Option<Cleared>, MemberError> {
+        if !member.mentions_label() {
+            return Ok(None);
+        }
         // the reader saw that its records can be read
         member.set_label(None).ok();
         Ok(Some(Cleared::Cleared))

@@ -4,8 +4,8 @@ use ima_format::tar::Member;
 use ima_format::xattr::Attribute;
 
 use super::content::Data;
-use super::run::{self, Operation, Wants};
-use super::verify::link_label;
+use super::run::{self, Operation, Target, Wants};
+use super::verify::link_error;
 use super::{Archive, Extent, MemberError, Sink, TarError};
 use crate::digest::FileHasher;
 use crate::target::tree::{Fit, Inspection};
@@ -67,10 +67,7 @@ impl Operation for Inspect<'_> {
         Ok(Inspection { value, attribute, fit })
     }
 
-    fn link(&self, member: &mut Member, same: bool) -> Result<Option<Inspection>, MemberError> {
-        match same {
-            true => Ok(None),
-            false => Err(link_label(member)),
-        }
+    fn link(&self, member: &mut Member, target: Target) -> Result<Option<Inspection>, MemberError> {
+        link_error(member, target).map_or(Ok(None), Err)
     }
 }

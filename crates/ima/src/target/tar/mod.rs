@@ -18,6 +18,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use ima_format::kind::{Compression, Content, HEAD_SIZE};
+use ima_format::tar::{AfterEnd, Fault};
 use ima_format::ErrorKind;
 
 use super::tree::Selection;
@@ -42,6 +43,8 @@ pub struct Archive<'a> {
     pub jobs: NonZeroUsize,
     /// How many zeros in the holes of sparse files are digested.
     pub max_sparse: u64,
+    /// What becomes of bytes after the archive's end.
+    pub after_end: AfterEnd,
     content: Option<Content>,
 }
 
@@ -73,7 +76,8 @@ impl<'a> Archive<'a> {
             None => Box::new(source),
         };
         let content = Content::of(&head);
-        Ok(Self { source, compression, selection, jobs, max_sparse: MAX_SPARSE, content })
+        let (max_sparse, after_end) = (MAX_SPARSE, AfterEnd::Refuse);
+        Ok(Self { source, compression, selection, jobs, max_sparse, after_end, content })
     }
 
     /// What its first bytes say it is, still packed.
@@ -157,6 +161,9 @@ impl TarError {
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
             Self::Sparse { .. } => "--max-sparse SIZE allows more",
+            Self::Malformed { kind: ErrorKind::Tar(Fault::AfterEnd), .. } => {
+                "tar and bsdtar stop before it; --concatenated reads archives that follow one another"
+            }
             Self::Spool { .. } => "set TMPDIR to a directory with room for the largest member",
             _ => return None,
         })
@@ -170,6 +177,18 @@ pub enum MemberError {
     /// A hard link carries a label that its file does not have.
     #[error("a hard link to {} with another label, which unpacking would set", target.display())]
     LinkLabel {
+        /// The file.
+        target: PathBuf,
+    },
+    /// A hard link to a file that the archive does not contain, up to the link.
+    #[error("a hard link to {}, which the archive does not contain before it", target.display())]
+    LinkTarget {
+        /// The file.
+        target: PathBuf,
+    },
+    /// A selected hard link to a file that is not selected.
+    #[error("a hard link to {}, which is not selected", target.display())]
+    LinkSelection {
         /// The file.
         target: PathBuf,
     },

@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use ima_format::hash::HashAlgorithm;
-use ima_format::tar::{padding, Input as _, Item, Member, MemberKind, Parser, BLOCK_SIZE};
+use ima_format::tar::{
+    padding, AfterEnd, Input as _, Item, Member, MemberKind, Parser, BLOCK_SIZE,
+};
 
 use super::content::{Budget, Data, Expander, Permit, HELD, IN_MEMORY};
 use super::input::Stream;
@@ -52,13 +54,26 @@ pub(super) trait Operation: Sync {
         member: &mut Member,
         data: &Data,
     ) -> Result<Self::Outcome, TarError>;
-    /// Deals with a selected hard link that says something of a label. `is_the_same` tells
-    /// whether that is what its file has.
+    /// Deals with a selected hard link that says something of a label, or whose file was not
+    /// dealt with.
     fn link(
         &self,
         member: &mut Member,
-        is_the_same: bool,
+        target: Target,
     ) -> Result<Option<Self::Outcome>, MemberError>;
+}
+
+/// What a hard link leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target {
+    /// A file with the label that the link gives, too.
+    SameLabel,
+    /// A file with another label.
+    OtherLabel,
+    /// A file that is not selected.
+    NotSelected,
+    /// Nothing that came before.
+    Missing,
 }
 
 /// What goes from the reader to a worker.
@@ -66,7 +81,7 @@ enum Piece {
     /// Bytes that pass.
     Bytes(Vec<u8>),
     File(Box<Member>, Data, Option<Permit>),
-    Link(Box<Member>, bool),
+    Link(Box<Member>, Target),
     Failed(TarError),
 }
 
@@ -89,7 +104,7 @@ pub(super) fn run<O: Operation>(
     sink: &mut Sink<'_, O::Outcome>,
 ) -> Result<Extent, TarError> {
     let stop = AtomicBool::new(false);
-    let Archive { source, selection, jobs, max_sparse, .. } = archive;
+    let Archive { source, selection, jobs, max_sparse, after_end, .. } = archive;
     let (memory, spools) = (Budget::new(HELD), Budget::new(jobs.get().max(2) as u64));
     let writes = output.is_some();
     let mut extent = Extent::default();
@@ -110,7 +125,7 @@ pub(super) fn run<O: Operation>(
             // in the order of the archive: each is as large as any other
             queue: &mut |piece, permit| queue((piece, permit), 0),
         };
-        if let Err(error) = reader.read() {
+        if let Err(error) = reader.read(after_end) {
             (reader.queue)(Piece::Failed(error), memory.take(0));
         }
         extent = Extent { size: reader.stream.offset(), foreign: reader.foreign };
@@ -149,8 +164,8 @@ fn deal_with<O: Operation>(
             done.report = Some(Report { path: path_of(&member), size: member.size(), outcome });
             (done.data, done._permits.1) = (Some(data), spool);
         }
-        Piece::Link(mut member, is_the_same) => {
-            let outcome = operation.link(&mut member, is_the_same).transpose();
+        Piece::Link(mut member, target) => {
+            let outcome = operation.link(&mut member, target).transpose();
             member.encode_into(&mut done.bytes);
             let path = path_of(&member);
             done.report = outcome.map(|outcome| Report { path, size: 0, outcome });
@@ -180,6 +195,12 @@ fn write<T>(
     }
 }
 
+/// How much memory a member takes on its way, without its data: it is there as it was read,
+/// changed, and encoded.
+fn held(member: &Member) -> u64 {
+    2048 + 3 * member.memory()
+}
+
 pub(super) fn path_of(member: &Member) -> PathBuf {
     PathBuf::from(OsString::from_vec(member.path.clone()))
 }
@@ -191,17 +212,36 @@ struct Labels {
     known: HashMap<u64, u64>,
 }
 
+/// In place of a label's hash: the file is not selected.
+const NOT_SELECTED: u64 = 0;
+/// In place of a label's hash: a device or a symbolic link, which no label is needed for.
+const NO_FILE: u64 = 1;
+
 impl Labels {
     fn name(&self, name: &[u8]) -> u64 {
         self.key.hash_one(below_root(Path::new(&OsString::from_vec(name.to_vec()))))
     }
 
-    fn insert(&mut self, name: &[u8], label: Option<&[u8]>) {
-        self.known.insert(self.name(name), self.key.hash_one(label));
+    fn label(&self, label: Option<&[u8]>) -> u64 {
+        self.key.hash_one(label).max(NO_FILE + 1)
     }
 
-    fn is(&self, name: &[u8], label: Option<&[u8]>) -> bool {
-        self.known.get(&self.name(name)) == Some(&self.key.hash_one(label))
+    fn insert(&mut self, name: &[u8], known: u64) {
+        self.known.insert(self.name(name), known);
+    }
+
+    /// Enters another name of `target`; `None` where that leads to something without content.
+    fn link(&mut self, name: &[u8], target: &[u8], label: Option<&[u8]>) -> Option<Target> {
+        let Some(known) = self.known.get(&self.name(target)).copied() else {
+            return Some(Target::Missing);
+        };
+        self.insert(name, known);
+        match known {
+            NO_FILE => None,
+            NOT_SELECTED => Some(Target::NotSelected),
+            known if known == self.label(label) => Some(Target::SameLabel),
+            _ => Some(Target::OtherLabel),
+        }
     }
 }
 
@@ -226,8 +266,8 @@ struct Reader<'a, O> {
 }
 
 impl<O: Operation> Reader<'_, O> {
-    fn read(&mut self) -> Result<(), TarError> {
-        let mut parser = Parser::new();
+    fn read(&mut self, after_end: AfterEnd) -> Result<(), TarError> {
+        let mut parser = Parser::new(after_end);
         while !self.stop.load(Ordering::Relaxed) {
             let Some(item) = parser.next(&mut self.stream)? else {
                 break;
@@ -305,15 +345,24 @@ impl<O: Operation> Reader<'_, O> {
     fn member(&mut self, mut member: Member) -> Result<(), TarError> {
         let label = member.label();
         let label = label.map_err(|(offset, kind)| TarError::Malformed { offset, kind })?;
+        let path = below_root(&path_of(&member));
+        let is_selected = self.selection.selects(&path);
         match member.kind {
-            MemberKind::Other => return self.pass_member(&member, Vec::new()),
-            MemberKind::HardLink => return self.link(member, label.as_deref()),
-            MemberKind::File => self.labels.insert(&member.path, label.as_deref()),
+            MemberKind::Other => {
+                self.labels.insert(&member.path, NO_FILE);
+                return self.pass_member(&member, Vec::new());
+            }
+            MemberKind::HardLink => return self.link(member, is_selected, label.as_deref()),
+            MemberKind::File if !is_selected => self.labels.insert(&member.path, NOT_SELECTED),
+            MemberKind::File => {
+                let label = self.labels.label(label.as_deref());
+                self.labels.insert(&member.path, label);
+            }
         }
         let all = member.stored + padding(member.stored) as u64;
         // with this member: what it holds, and what the rest of the queue is told to wait for
         let in_memory = all.min(IN_MEMORY);
-        let permit = self.memory.take(in_memory + 2048);
+        let permit = self.memory.take(in_memory + held(&member));
         let mut begun = Vec::new();
         self.stream.bytes(in_memory as usize, &mut begun)?;
         let stored = begun.len().min(usize::try_from(member.stored).unwrap_or(usize::MAX));
@@ -324,8 +373,7 @@ impl<O: Operation> Reader<'_, O> {
             true => &[],
             false => &begun[..stored.min(4)],
         };
-        let path = below_root(&path_of(&member));
-        if !self.selection.selects(&path) || !self.selection.wants_head(&path, head) {
+        if !is_selected || !self.selection.wants_head(&path, head) {
             drop(permit);
             return self.pass_member(&member, begun);
         }
@@ -373,7 +421,7 @@ impl<O: Operation> Reader<'_, O> {
 
     /// Has a member dealt with whose data is not looked at, and passes that on.
     fn edit(&mut self, member: Member, begun: Vec<u8>, left: u64) -> Result<(), TarError> {
-        let permit = self.memory.take(begun.len() as u64 + 2048);
+        let permit = self.memory.take(begun.len() as u64 + held(&member));
         (self.queue)(Piece::File(Box::new(member), Data::Memory(begun), None), permit);
         self.chunks(left, |reader, chunk| {
             reader.pass(chunk);
@@ -381,17 +429,25 @@ impl<O: Operation> Reader<'_, O> {
         })
     }
 
-    fn link(&mut self, member: Member, label: Option<&[u8]>) -> Result<(), TarError> {
-        let is_the_same = self.labels.is(&member.link, label);
-        self.labels.insert(&member.path, label.filter(|_| is_the_same));
-        let is_selected = self.selection.selects(&below_root(&path_of(&member)));
-        if member.mentions_label() && member.stored == 0 && is_selected {
-            self.progress.found(0);
-            let permit = self.memory.take(2048);
-            (self.queue)(Piece::Link(Box::new(member), is_the_same), permit);
-            return Ok(());
+    fn link(
+        &mut self,
+        member: Member,
+        is_selected: bool,
+        label: Option<&[u8]>,
+    ) -> Result<(), TarError> {
+        let target = self.labels.link(&member.path, &member.link, label);
+        let target = match target {
+            Some(target @ (Target::NotSelected | Target::Missing)) => target,
+            Some(target) if member.mentions_label() => target,
+            _ => return self.pass_member(&member, Vec::new()),
+        };
+        if !is_selected {
+            return self.pass_member(&member, Vec::new());
         }
-        self.pass_member(&member, Vec::new())
+        self.progress.found(0);
+        let permit = self.memory.take(held(&member));
+        (self.queue)(Piece::Link(Box::new(member), target), permit);
+        Ok(())
     }
 
     /// Puts a large member's data aside.

@@ -7,7 +7,8 @@ use ima_format::hash::HashAlgorithm;
 use ima_format::tar::Member;
 
 use super::content::Data;
-use super::run::{self, path_of, Operation, Wants};
+use super::run::{self, path_of, Operation, Target, Wants};
+use super::verify::link_error;
 use super::{Archive, Extent, MemberError, Sink, TarError};
 use crate::digest::FileHasher;
 use crate::sign::{LabelSession, Labeler};
@@ -43,7 +44,8 @@ impl std::fmt::Debug for Spool<'_> {
 }
 
 /// Signs the selected files of an archive and writes the archive that has their labels.
-/// A hard link that says something else of its file's label loses it.
+/// A hard link that says something else of its file's label loses it; one whose file is not
+/// signed here is reported.
 ///
 /// # Errors
 /// Any defect of the archive; what was written then is of no use.
@@ -108,9 +110,12 @@ impl<'a> Operation for Sign<'a> {
         Ok(Signed::Signed { key_id: labeler.key_id() })
     }
 
-    fn link(&self, member: &mut Member, _: bool) -> Result<Option<Signed>, MemberError> {
+    fn link(&self, member: &mut Member, target: Target) -> Result<Option<Signed>, MemberError> {
         // its file has the label; the reader saw that the records can be read
         member.set_label(None).ok();
-        Ok(None)
+        match link_error(member, target) {
+            Some(error) if target != Target::OtherLabel => Err(error),
+            _ => Ok(None),
+        }
     }
 }

@@ -8,7 +8,7 @@ use ima_format::tar::Member;
 use ima_format::xattr::Attribute;
 
 use super::content::Data;
-use super::run::{self, path_of, Operation, Wants};
+use super::run::{self, path_of, Operation, Target, Wants};
 use super::{Archive, Extent, MemberError, Sink, TarError};
 use crate::digest::FileHasher;
 use crate::target::Progress;
@@ -78,15 +78,18 @@ impl Operation for Verify<'_> {
         verifier.verdict(self.options.requirement, label.as_deref(), digest_of)
     }
 
-    fn link(&self, member: &mut Member, same: bool) -> Result<Option<Verdict>, MemberError> {
-        match same {
-            true => Ok(None),
-            false => Err(link_label(member)),
-        }
+    fn link(&self, member: &mut Member, target: Target) -> Result<Option<Verdict>, MemberError> {
+        link_error(member, target).map_or(Ok(None), Err)
     }
 }
 
-/// A hard link says something else of a label than its file.
-pub(super) fn link_label(member: &Member) -> MemberError {
-    MemberError::LinkLabel { target: OsString::from_vec(member.link.clone()).into() }
+/// Why what is found of its file does not hold for a hard link.
+pub(super) fn link_error(member: &Member, target: Target) -> Option<MemberError> {
+    let path = OsString::from_vec(member.link.clone()).into();
+    match target {
+        Target::SameLabel => None,
+        Target::OtherLabel => Some(MemberError::LinkLabel { target: path }),
+        Target::NotSelected => Some(MemberError::LinkSelection { target: path }),
+        Target::Missing => Some(MemberError::LinkTarget { target: path }),
+    }
 }

@@ -202,18 +202,19 @@ unsafe fn syscall(number: u32, [a, b, c, d, e]: [usize; 5]) -> isize {
     result
 }
 
-/// A system call of up to five arguments; ebx is exchanged by hand: LLVM reserves it.
+/// A system call of up to five arguments; ebx and esi are loaded by hand: LLVM reserves them.
 ///
 /// # Safety
 /// The arguments must be what the call numbered `number` expects.
 #[cfg(target_arch = "x86")]
 unsafe fn syscall(number: u32, [a, b, c, d, e]: [usize; 5]) -> isize {
+    let by_hand = [number as usize, a, d];
     let result: isize;
-    // SAFETY: as for x86_64; ebx is put back.
+    // SAFETY: as for x86_64; the first instructions read `by_hand`, ebx and esi are put back.
     unsafe {
-        core::arch::asm!("xchg ebx, {first}", "int 0x80", "xchg ebx, {first}",
-            first = inout(reg) a => _, inlateout("eax") number as usize => result,
-            in("ecx") b, in("edx") c, in("esi") d, in("edi") e, options(nostack));
+        core::arch::asm!("push ebx", "push esi", "mov ebx, [eax + 4]", "mov esi, [eax + 8]",
+            "mov eax, [eax]", "int 0x80", "pop esi", "pop ebx",
+            inlateout("eax") by_hand.as_ptr() => result, in("ecx") b, in("edx") c, in("edi") e);
     }
     result
 }

@@ -85,3 +85,13 @@ extern "C" fn rust_eh_personality() {}
 extern "C" fn _Unwind_Resume() -> ! {
     super::exit(imactl_init::EXIT_UNABLE)
 }
+
+/// The tables that ARM unwinds by name these; nothing reads the tables either.
+#[cfg(target_arch = "arm")]
+mod arm {
+    #[no_mangle]
+    extern "C" fn __aeabi_unwind_cpp_pr0() {}
+
+    #[no_mangle]
+    extern "C" fn __aeabi_unwind_cpp_pr1() {}
+}

@@ -6,6 +6,7 @@ mod boot_debian;
 mod boot_dracut;
 mod boot_failures;
 mod boot_framework;
+mod boot_handover;
 mod boot_initramfs;
 mod boot_policies;
 mod boot_roots;

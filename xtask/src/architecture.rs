@@ -4,7 +4,7 @@ use anyhow::{bail, Context, Result};
 
 use crate::cargo;
 
-/// imactl -> ima -> ima-format; imactl-init -> none of ours. A dependency that is not here
+/// imactl -> ima -> ima-format; imactl-init -> ima-format. A dependency that is not here
 /// has to earn its place in review, not slip in.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("ima-format", &[]),
@@ -44,7 +44,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "zeroize",
         ],
     ),
-    ("imactl-init", &["linux-raw-sys", "rustix"]),
+    ("imactl-init", &["ima-format", "linux-raw-sys", "rustix"]),
 ];
 
 pub(crate) fn check() -> Result<()> {

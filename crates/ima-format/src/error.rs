@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::{audit, elf, erofs, ext4, loader_cache, measure, pkcs11, policy, rpm, tar, xattr};
+use crate::{audit, der, elf, erofs, ext4, loader_cache, measure, pkcs11, policy, rpm, tar, xattr};
 
 /// A defect in input bytes: what, and at which offset from the start of the input.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub enum ErrorKind {
     Audit(audit::Fault),
     /// A measurement list is malformed.
     Measure(measure::Fault),
+    /// DER, such as a certificate's, is malformed.
+    Der(der::Fault),
 }
 
 impl Error {
@@ -90,6 +92,7 @@ impl fmt::Display for ErrorKind {
             Self::Pkcs11(fault) => fault.fmt(f),
             Self::Audit(fault) => fault.fmt(f),
             Self::Measure(fault) => fault.fmt(f),
+            Self::Der(fault) => fault.fmt(f),
         }
     }
 }

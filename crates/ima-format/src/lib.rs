@@ -19,6 +19,10 @@
 //! | [`ext4`] | ext2, ext3 and ext4 images: files and attributes | `fs/ext4/ext4.h`, `xattr.h` |
 //! | [`erofs`] | EROFS images: files, content, attributes | `fs/erofs/erofs_fs.h`, `zmap.c`, `xattr.c` |
 //! | [`measure`] | measurement lists, binary and ASCII | `security/integrity/ima/ima_fs.c`, `ima_template.c` |
+//! | [`der`], [`x509`] | the few fields of certificates that keyrings look at | `crypto/asymmetric_keys/x509_cert_parser.c` |
+//! | [`keyring`] | `/proc/keys`, descriptions of keys | `security/keys/proc.c` |
+//! | [`boot`] | the command line; what of `ima_appraise=` the kernel obeys | `lib/cmdline.c`, `ima_appraise.c` |
+//! | [`printable`] | foreign text for terminals and logs | |
 //! | [`kind`] | what a file holds, by its first bytes | |
 //! | [`reader`] | a cursor over bytes | |
 
@@ -39,22 +43,27 @@ extern crate alloc;
 extern crate std;
 
 pub mod audit;
+pub mod boot;
 pub mod cpio;
 mod crc32c;
+pub mod der;
 pub mod elf;
 pub mod erofs;
 pub mod error;
 pub mod ext4;
 pub mod hash;
 pub mod hex;
+pub mod keyring;
 pub mod kind;
 pub mod loader_cache;
 pub mod measure;
 pub mod pkcs11;
 pub mod policy;
+pub mod printable;
 pub mod reader;
 pub mod rpm;
 pub mod tar;
+pub mod x509;
 pub mod xattr;
 
 pub use error::{Error, ErrorKind};

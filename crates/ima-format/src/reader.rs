@@ -12,7 +12,12 @@ pub struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// A reader at the start of `bytes`.
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, offset: 0 }
+        Self::at(bytes, 0)
+    }
+
+    /// A reader of a part of the input, which begins at `offset`.
+    pub fn at(bytes: &'a [u8], offset: usize) -> Self {
+        Self { bytes, offset }
     }
 
     /// Offset of the next byte from the start of the input.

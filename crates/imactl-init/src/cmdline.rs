@@ -1,23 +1,28 @@
 //! The kernel command line: what of it concerns the boot from the initramfs.
 //!
-//! Words are split as `next_arg()` in the kernel's `lib/cmdline.c` does: double quotes keep
-//! spaces, `-` and `_` in a name are the same, and what follows `--` is for init alone.
+//! What follows `--` is for init alone.
+//!
+//! `/etc/imactl/cmdline` of the initramfs holds words that are read before those of the kernel's
+//! command line: only `imactl.*`, because the kernel must see the others itself. Lines that begin
+//! with `#` are comments.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use rustix::io::Errno;
+use ima_format::boot::{AppraiseMode, Words};
+use ima_format::printable::Printable;
 
 use crate::root::Root;
-use crate::text::Printable;
 
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandLine {
     /// `ima_appraise=`.
-    pub appraise: Appraise,
+    pub appraise: AppraiseMode,
     /// `imactl.mode=`.
     pub mode: Mode,
+    /// `imactl.root-certificates=`.
+    pub root_certificates: RootCertificates,
     /// `imactl.timeout=`: seconds from a stop to a reboot; without it the machine halts.
     pub timeout: Option<u32>,
     /// `root=`.
@@ -38,19 +43,6 @@ pub struct CommandLine {
     pub complaints: Vec<String>,
 }
 
-/// `ima_appraise=`, as `ima_appraise_parse_cmdline()` reads it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Appraise {
-    /// Nothing is appraised.
-    Off,
-    /// Refusals are logged, not carried out.
-    Log,
-    /// Missing attributes are written.
-    Fix,
-    /// Refusals are carried out: the kernel's default.
-    Enforce,
-}
-
 /// `imactl.mode=`: what a failure to secure the kernel does to the boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -58,6 +50,18 @@ pub enum Mode {
     Enforce,
     /// The boot goes on, with a warning.
     Permissive,
+}
+
+/// `imactl.root-certificates=`: whether certificates of the real root are loaded.
+///
+/// Whoever can write to the root can put a certificate there that a trusted key once signed, such
+/// as that of a key replaced since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RootCertificates {
+    /// They are offered to the kernel.
+    Load,
+    /// Only those of the initramfs are. Once this is set, `load` does not change it.
+    Skip,
 }
 
 /// How the root file system is mounted.
@@ -84,8 +88,9 @@ const DEFAULT_WAIT: Wait = Wait::Seconds(10);
 impl Default for CommandLine {
     fn default() -> Self {
         Self {
-            appraise: Appraise::Enforce,
+            appraise: AppraiseMode::Enforce,
             mode: Mode::Enforce,
+            root_certificates: RootCertificates::Load,
             timeout: None,
             root: None,
             root_types: Vec::new(),
@@ -99,45 +104,42 @@ impl Default for CommandLine {
     }
 }
 
-impl Appraise {
-    /// As the command line spells it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Log => "log",
-            Self::Fix => "fix",
-            Self::Enforce => "enforce",
-        }
-    }
-
-    /// The kernel compares beginnings, and leaves its default where none fits.
-    fn parse(value: &[u8]) -> Self {
-        [Self::Off, Self::Log, Self::Fix]
-            .into_iter()
-            .find(|mode| value.starts_with(mode.name().as_bytes()))
-            .unwrap_or(Self::Enforce)
-    }
-}
-
 impl CommandLine {
     /// Reads `/proc/cmdline`. Of a parameter given twice the last one counts.
     pub fn parse(line: &[u8]) -> Self {
+        Self::configured(b"", line)
+    }
+
+    /// Reads `/etc/imactl/cmdline`, then `/proc/cmdline`.
+    pub fn configured(configuration: &[u8], line: &[u8]) -> Self {
         let mut this = Self::default();
-        for (name, value) in Words(line) {
+        let lines = configuration.split(|&byte| byte == b'\n');
+        for (name, value) in lines.filter(|line| !line.starts_with(b"#")).flat_map(Words::new) {
+            if name.starts_with(b"imactl.") {
+                this.take(&underscored(name), value);
+            } else {
+                let name = Printable(name);
+                this.complaints.push(alloc::format!(
+                    "/etc/imactl/cmdline: {name} is not an imactl.* word: ignored"
+                ));
+            }
+        }
+        for (name, value) in Words::new(line) {
             if name == b"--" && value.is_none() {
                 break;
             }
-            let name: Vec<u8> =
-                name.iter().map(|&byte| if byte == b'-' { b'_' } else { byte }).collect();
-            this.take(&name, value);
+            this.take(&underscored(name), value);
         }
         this
     }
 
     fn take(&mut self, name: &[u8], value: Option<&[u8]>) {
         match (name, value) {
-            (b"ima_appraise", Some(value)) => self.appraise = Appraise::parse(value),
+            (b"ima_appraise", Some(value)) => self.appraise = AppraiseMode::parse(value),
             (b"imactl.mode", value) => self.take_mode(value.unwrap_or_default()),
+            (b"imactl.root_certificates", value) => {
+                self.take_root_certificates(value.unwrap_or_default());
+            }
             (b"imactl.timeout", Some(value)) => {
                 self.timeout = self.number("imactl.timeout", value).or(self.timeout);
             }
@@ -176,6 +178,19 @@ impl CommandLine {
         };
     }
 
+    /// Fails closed: any value but `load` skips them.
+    fn take_root_certificates(&mut self, value: &[u8]) {
+        match value {
+            b"load" => return,
+            b"skip" => {}
+            other => self.complaints.push(alloc::format!(
+                "imactl.root-certificates={} is neither load nor skip: skipping",
+                Printable(other)
+            )),
+        }
+        self.root_certificates = RootCertificates::Skip;
+    }
+
     fn number(&mut self, name: &str, value: &[u8]) -> Option<u32> {
         let number = core::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
         if number.is_none() {
@@ -188,141 +203,28 @@ impl CommandLine {
     }
 }
 
-/// Whether the kernel obeys an `ima_appraise=` that asks for less than enforcing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum InForce {
-    /// It does.
-    Obeyed(Appraise),
-    /// It does not, and enforces: why.
-    Ignored(&'static str),
-    /// That cannot be told.
-    Unknown,
-}
-
-/// Whether the kernel obeys the command line, as far as user space can tell.
-///
-/// Where the kernel is built without `CONFIG_IMA_APPRAISE_BOOTPARAM` it does not know the
-/// parameter, and hands it to the first process as an environment variable; under Secure
-/// Boot it refuses any weaker mode than enforcing (`ima_appraise_parse_cmdline()`). In both
-/// cases the word on the command line must not talk anybody out of loading the policy.
-pub fn appraise_in_force(
-    command_line: &CommandLine,
-    environment: &[u8],
-    boot: SecureBoot,
-) -> InForce {
-    if environment.split(|&byte| byte == 0).any(|entry| entry.starts_with(b"ima_appraise=")) {
-        let reason = "the kernel does not know it (no CONFIG_IMA_APPRAISE_BOOTPARAM)";
-        return InForce::Ignored(reason);
-    }
-    match boot {
-        SecureBoot::On => InForce::Ignored("Secure Boot is on, where the kernel ignores it"),
-        SecureBoot::Off => InForce::Obeyed(command_line.appraise),
-        SecureBoot::Unknown => InForce::Unknown,
-    }
-}
-
-/// Whether the firmware checked what it started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SecureBoot {
-    /// The `SecureBoot` variable says so.
-    On,
-    /// It says otherwise, or there is none.
-    Off,
-    /// There is EFI, and the variable cannot be read.
-    Unknown,
-}
-
-impl SecureBoot {
-    /// By what efivarfs has of the variable: four bytes of attributes, one of value. Only a
-    /// definite no is one.
-    pub fn of_variable(variable: Result<&[u8], &Errno>) -> Self {
-        match variable {
-            Ok([_, _, _, _, 1]) => Self::On,
-            Ok([_, _, _, _, 0]) | Err(&Errno::NOENT) => Self::Off,
-            Ok(_) | Err(_) => Self::Unknown,
-        }
-    }
-}
-
-/// The words of a command line: name, and value behind `=`.
-struct Words<'a>(&'a [u8]);
-
-impl<'a> Iterator for Words<'a> {
-    type Item = (&'a [u8], Option<&'a [u8]>);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let start = self.0.iter().position(|byte| !is_space(*byte))?;
-        let (_, rest) = self.0.split_at(start);
-        let mut quoted = false;
-        let end = rest.iter().position(|&byte| {
-            quoted ^= byte == b'"';
-            is_space(byte) && !quoted
-        });
-        let (word, tail) = rest.split_at(end.unwrap_or(rest.len()));
-        self.0 = tail;
-        // A quoted word (`"name=value"`) or a quoted value (`name="value"`).
-        let word = unquote(word).unwrap_or(word);
-        Some(match word.iter().position(|&byte| byte == b'=') {
-            None | Some(0) => (word, None),
-            Some(equals) => {
-                let (name, value) = word.split_at(equals);
-                let value = value.get(1..).unwrap_or_default();
-                (name, Some(unquote(value).unwrap_or(value)))
-            }
-        })
-    }
-}
-
-fn unquote(word: &[u8]) -> Option<&[u8]> {
-    let inner = word.strip_prefix(b"\"")?;
-    Some(inner.strip_suffix(b"\"").unwrap_or(inner))
-}
-
-/// The kernel's `isspace()`; a newline ends `/proc/cmdline`.
-fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t'..=b'\r' | 0xa0)
+/// A parameter's name as the kernel compares it.
+fn underscored(name: &[u8]) -> Vec<u8> {
+    name.iter().map(|&byte| if byte == b'-' { b'_' } else { byte }).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn words(line: &str) -> Vec<(String, Option<String>)> {
-        let text = |bytes: &[u8]| String::from_utf8(bytes.into()).unwrap();
-        Words(line.as_bytes()).map(|(name, value)| (text(name), value.map(text))).collect()
-    }
-
-    fn pair(name: &str, value: Option<&str>) -> (String, Option<String>) {
-        (name.into(), value.map(String::from))
-    }
-
-    #[test]
-    fn words_split_as_the_kernel_splits_them() {
-        assert_eq!(
-            words("quiet  root=\"LABEL=my root\"\t\"rootflags=a b\" =x y=\"open\n"),
-            [
-                pair("quiet", None),
-                pair("root", Some("LABEL=my root")),
-                pair("rootflags", Some("a b")),
-                pair("=x", None),
-                pair("y", Some("open\n")),
-            ]
-        );
-    }
-
     #[test]
     fn defaults_enforce_and_mount_read_only() {
         let line = CommandLine::parse(b"console=ttyS0\n");
         assert_eq!(line, CommandLine::default());
         assert_eq!((line.mode, line.access), (Mode::Enforce, Access::ReadOnly));
-        assert_eq!(line.appraise, Appraise::Enforce);
+        assert_eq!(line.appraise, AppraiseMode::Enforce);
     }
 
     #[test]
     fn the_last_of_a_parameter_counts() {
         let line = CommandLine::parse(b"ro ima_appraise=off rw ima-appraise=log init=/a init=/b");
         assert_eq!(line.access, Access::ReadWrite);
-        assert_eq!(line.appraise, Appraise::Log);
+        assert_eq!(line.appraise, AppraiseMode::Log);
         assert_eq!(line.init.as_deref(), Some(&b"/b"[..]));
     }
 
@@ -337,6 +239,40 @@ mod tests {
     }
 
     #[test]
+    fn certificates_of_the_root_once_skipped_stay_so() {
+        let of = |configuration: &str, line: &str| {
+            let line = CommandLine::configured(configuration.as_bytes(), line.as_bytes());
+            (line.root_certificates, line.complaints.len())
+        };
+        let (load, skip) = (RootCertificates::Load, RootCertificates::Skip);
+        assert_eq!(of("", "quiet"), (load, 0));
+        assert_eq!(of("", "imactl.root-certificates=load"), (load, 0));
+        assert_eq!(of("", "imactl.root_certificates=skip"), (skip, 0));
+        assert_eq!(
+            of("", "imactl.root-certificates=skip imactl.root-certificates=load"),
+            (skip, 0)
+        );
+        assert_eq!(
+            of("imactl.root-certificates=skip\n", "imactl.root-certificates=load"),
+            (skip, 0)
+        );
+        for unknown in ["imactl.root-certificates", "imactl.root-certificates=no"] {
+            assert_eq!(of("", unknown), (skip, 1), "{unknown}");
+        }
+    }
+
+    #[test]
+    fn a_configuration_holds_only_words_that_the_kernel_need_not_see() {
+        let text =
+            b"# one per line\nimactl.mode=permissive  imactl.timeout=5\n\nima_appraise=off ro\n";
+        let line = CommandLine::configured(text, b"imactl.mode=enforce rw");
+        assert_eq!((line.mode, line.timeout), (Mode::Enforce, Some(5)), "the command line wins");
+        assert_eq!((line.appraise, line.access), (AppraiseMode::Enforce, Access::ReadWrite));
+        assert_eq!(line.complaints.len(), 2);
+        assert!(line.complaints[0].contains("ima_appraise is not an imactl.* word"));
+    }
+
+    #[test]
     fn numbers_that_are_none_are_told() {
         let line = CommandLine::parse(b"imactl.timeout=5 imactl.timeout=soon rootdelay=-1");
         assert_eq!((line.timeout, line.delay), (Some(5), 0));
@@ -346,7 +282,7 @@ mod tests {
     #[test]
     fn what_follows_two_dashes_is_for_init() {
         let line = CommandLine::parse(b"ro -- ima_appraise=off imactl.mode=permissive");
-        assert_eq!((line.appraise, line.mode), (Appraise::Enforce, Mode::Enforce));
+        assert_eq!((line.appraise, line.mode), (AppraiseMode::Enforce, Mode::Enforce));
     }
 
     #[test]
@@ -355,35 +291,5 @@ mod tests {
         assert_eq!(line.root_types, [b"squashfs".to_vec(), b"ext4".to_vec()]);
         assert_eq!(line.wait, Wait::Seconds(3));
         assert_eq!(CommandLine::parse(b"rootwait").wait, Wait::Forever);
-    }
-
-    #[test]
-    fn appraisal_is_off_only_if_the_kernel_obeys() {
-        let off = CommandLine::parse(b"ima_appraise=offline");
-        let in_force = |environment: &[u8], boot| appraise_in_force(&off, environment, boot);
-        let obeyed = InForce::Obeyed(Appraise::Off);
-        assert_eq!(in_force(b"HOME=/\0", SecureBoot::Off), obeyed);
-        assert!(matches!(in_force(b"HOME=/\0", SecureBoot::On), InForce::Ignored(_)));
-        assert_eq!(in_force(b"HOME=/\0", SecureBoot::Unknown), InForce::Unknown);
-        for boot in [SecureBoot::On, SecureBoot::Off, SecureBoot::Unknown] {
-            let handed_on = in_force(b"HOME=/\0ima_appraise=off\0", boot);
-            assert!(matches!(handed_on, InForce::Ignored(_)));
-        }
-    }
-
-    #[test]
-    fn secure_boot_is_off_only_where_that_is_certain() {
-        let of = |variable: Result<&[u8], Errno>| {
-            SecureBoot::of_variable(variable.as_ref().map(|it| *it))
-        };
-        assert_eq!(of(Ok(b"\x06\0\0\0\x01")), SecureBoot::On);
-        assert_eq!(of(Ok(b"\x06\0\0\0\0")), SecureBoot::Off);
-        assert_eq!(of(Err(Errno::NOENT)), SecureBoot::Off);
-        for unread in [Errno::IO, Errno::ACCESS, Errno::NODEV, Errno::INTR] {
-            assert_eq!(of(Err(unread)), SecureBoot::Unknown);
-        }
-        for odd in [&b""[..], b"\x06\0\0\0", b"\x06\0\0\0\x02", b"\x06\0\0\0\0\0"] {
-            assert_eq!(of(Ok(odd)), SecureBoot::Unknown);
-        }
     }
 }

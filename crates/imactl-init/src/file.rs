@@ -3,11 +3,11 @@
 use alloc::vec::Vec;
 use core::mem::MaybeUninit;
 
+use ima_format::printable::Printable;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{self, FileType, Mode, OFlags, RawDir, ResolveFlags, CWD};
 use rustix::io::{self, Errno};
-
-use crate::text::Printable;
+use rustix::process;
 
 /// A directory tree, such as the mounted real root: names are looked up inside it, absolute
 /// symbolic links and `..` included, as they would be once it is the root.
@@ -41,6 +41,22 @@ impl Tree {
             (Ok(a), Ok(b)) => (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino),
             _ => false,
         }
+    }
+
+    /// The file system that its top directory is on.
+    pub fn device(&self) -> Result<u64, Errno> {
+        Ok(fs::fstat(&self.directory)?.st_dev)
+    }
+
+    /// Makes its top directory the working directory.
+    pub fn enter(&self) -> Result<(), Errno> {
+        process::fchdir(&self.directory)
+    }
+
+    /// Makes a directory in it the working directory. A system call that has no descriptor for
+    /// its target then takes `.`, so that the kernel looks up no link of the tree again.
+    pub fn enter_directory(&self, name: &[u8]) -> Result<(), Errno> {
+        process::fchdir(self.lookup(name, OFlags::PATH | OFlags::DIRECTORY)?)
     }
 
     /// Looks `name` up without opening what it leads to.

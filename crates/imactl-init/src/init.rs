@@ -4,6 +4,7 @@ use alloc::ffi::CString;
 use alloc::vec::Vec;
 use core::ffi::CStr;
 
+use ima_format::printable::Printable;
 use rustix::fd::OwnedFd;
 use rustix::fs::{self, Mode};
 use rustix::io::Errno;
@@ -16,7 +17,7 @@ use crate::root::{self, Root, Source};
 use crate::say;
 use crate::stop;
 use crate::switch_root::{self, Init};
-use crate::text::{Printable, Reason};
+use crate::text::Reason;
 
 /// Where the real root is mounted while the initramfs is the root.
 const SYSROOT: &str = "/sysroot";

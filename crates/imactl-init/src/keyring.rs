@@ -2,10 +2,12 @@
 
 use alloc::vec::Vec;
 
+use ima_format::hex::Hex;
+use ima_format::keyring::{listed, Description};
+use ima_format::x509::{Certificate, Purpose};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
-use crate::certificate::{Certificate, Usage};
 use crate::file;
 use crate::syscall::{self, KeySerial};
 
@@ -49,12 +51,11 @@ const PROC_KEYS_LIMIT: usize = 4 << 20;
 /// asked again what each find is.
 pub fn find(proc: &OwnedFd, keyring: Keyring) -> Result<KeySerial, Errno> {
     let list = file::read_at(proc, b"keys", PROC_KEYS_LIMIT)?;
-    let end = [b";", keyring.name().as_bytes(), b"\0"].concat();
-    let found = listed(&list, keyring.name()).find(|&serial| {
-        syscall::key_description(serial)
-            .is_ok_and(|found| found.starts_with(b"keyring;0;0;") && found.ends_with(&end))
+    let found = listed(&list).filter(|found| found.name == keyring.name()).find(|found| {
+        let description = syscall::key_description(found.serial).unwrap_or_default();
+        Description::parse(&description).is_some_and(|it| it.is_keyring(keyring.name()))
     });
-    found.ok_or(Errno::NOKEY)
+    Ok(found.ok_or(Errno::NOKEY)?.serial)
 }
 
 /// Whether `.ima` holds a key that is not the kernel's own: with `CONFIG_IMA_APPRAISE_MODSIG`
@@ -71,24 +72,32 @@ pub fn load(keyring: KeySerial, der: &[u8]) -> Result<(), Errno> {
     syscall::add_key(asymmetric.map_err(|_| Errno::INVAL)?, der, keyring).map(drop)
 }
 
-/// Whether the keyring holds a key with a certificate's id and subject. Another certificate of
-/// the same key is not held: it is for the kernel to judge.
-pub fn holds_certificate(keyring: KeySerial, certificate: &Certificate) -> Result<bool, Errno> {
-    let end = [&certificate.subject, &b": "[..], certificate.key_id.as_bytes(), b"\0"].concat();
-    Ok(descriptions(keyring)?.iter().any(|key| key.ends_with(&end)))
+/// Whether the keyring holds a key with a certificate's identifier and subject. Another certificate
+/// of the same key is not held: it is for the kernel to judge.
+pub fn holds_certificate(keyring: KeySerial, certificate: &Certificate<'_>) -> Result<bool, Errno> {
+    // the kernel may put another of the subject's names before this one
+    holds(keyring, certificate.key_identifier(), |names| names.ends_with(certificate.subject))
 }
 
-/// Whether the keyring holds the key with this id (see [`Certificate::key_id`]).
-pub fn holds(keyring: KeySerial, key_id: &str) -> Result<bool, Errno> {
-    let end = [b": ", key_id.as_bytes(), b"\0"].concat();
-    Ok(descriptions(keyring)?.iter().any(|key| key.ends_with(&end)))
+/// Whether the keyring holds a key with this identifier (see [`Certificate::key_identifier`]) and
+/// fitting names.
+fn holds(
+    keyring: KeySerial,
+    identifier: &[u8],
+    names_fit: impl Fn(&[u8]) -> bool,
+) -> Result<bool, Errno> {
+    let digits = alloc::format!("{}", Hex(identifier));
+    Ok(descriptions(keyring)?.iter().any(|key| {
+        let key = Description::parse(key).and_then(|key| key.key_identifier());
+        key.is_some_and(|(names, found)| found == digits.as_bytes() && names_fit(names))
+    }))
 }
 
 /// Whether the key that signed a certificate is a built-in or secondary trusted one; `None`
 /// if the certificate does not name it.
-pub fn is_signer_trusted(proc: &OwnedFd, certificate: &Certificate) -> Option<bool> {
-    let signer = certificate.signer_key_id.as_ref()?;
-    let holds_it = |keyring| find(proc, keyring).and_then(|serial| holds(serial, signer));
+pub fn is_signer_trusted(proc: &OwnedFd, certificate: &Certificate<'_>) -> Option<bool> {
+    let signer = certificate.authority_key_identifier?;
+    let holds_it = |keyring| find(proc, keyring).and_then(|serial| holds(serial, signer, |_| true));
     Some([Keyring::BuiltinTrusted, Keyring::SecondaryTrusted].map(holds_it).contains(&Ok(true)))
 }
 
@@ -98,30 +107,18 @@ fn descriptions(keyring: KeySerial) -> Result<Vec<Vec<u8>>, Errno> {
     Ok(keys.filter_map(|key| syscall::key_description(key).ok()).collect())
 }
 
-/// The keyrings of this name in the text of `/proc/keys`, whose lines (`proc_keys_show()`)
-/// are `serial flags usage timeout perm uid gid type description`, where a keyring's
-/// description ends with `: N` or `: empty`.
-fn listed<'a>(list: &'a [u8], name: &'a str) -> impl Iterator<Item = KeySerial> + 'a {
-    list.split(|&byte| byte == b'\n').filter_map(move |line| {
-        let mut fields = core::str::from_utf8(line).ok()?.split_ascii_whitespace();
-        let serial = KeySerial::from_str_radix(fields.next()?, 16).ok()?;
-        let is_it = fields.nth(6)? == "keyring" && fields.next()?.strip_suffix(':')? == name;
-        is_it.then_some(serial)
-    })
-}
-
 /// The likely cause of the kernel's refusal of a certificate.
 pub fn refusal(
     keyring: Keyring,
     errno: Errno,
-    usage: Option<Usage>,
+    purpose: Option<Purpose>,
     signer_is_trusted: Option<bool>,
 ) -> &'static str {
-    match (errno, keyring, signer_is_trusted, usage) {
-        (Errno::NOKEY, Keyring::Ima, Some(true), Some(Usage::Authority)) => {
+    match (errno, keyring, signer_is_trusted, purpose) {
+        (Errno::NOKEY, Keyring::Ima, Some(true), Some(Purpose::Authority)) => {
             "it is an authority's: .ima takes none since Linux 6.4"
         }
-        (Errno::NOKEY, Keyring::Ima, Some(true), Some(Usage::Other)) => {
+        (Errno::NOKEY, Keyring::Ima, Some(true), Some(Purpose::Other)) => {
             "its key usage lacks digitalSignature, which .ima wants since Linux 6.4"
         }
         (Errno::NOKEY, Keyring::Ima, Some(true), _) => {
@@ -148,36 +145,13 @@ pub fn refusal(
 mod tests {
     use super::*;
 
-    const LIST: &str = "\
-022dca02 I------     1 perm 1f0b0000     0     0 keyring   .secondary_trusted_keys: 1
-14a0ad22 I------     1 perm 1f030000     0     0 asymmetri imactl test CA: 0123: X509.rsa 01 []
-1a2b3c4d I--Q---     3 perm 3f010000     0     0 keyring   .ima
-0cf0a1b2 I------     1 perm 1f0f0000     0     0 keyring   .ima: empty
-7fffffff I------     2 perm 1f0b0000     0 65534 keyring   _uid.0: 12
-";
-
-    #[test]
-    fn keyrings_are_found_by_their_whole_name() {
-        let find = |name| listed(LIST.as_bytes(), name).collect::<Vec<_>>();
-        assert_eq!(find(".ima"), [0x0cf0_a1b2]);
-        assert_eq!(find(Keyring::SecondaryTrusted.name()), [0x022d_ca02]);
-        assert_eq!(find("_uid.0"), [0x7fff_ffff]);
-        assert!(find(".secondary").is_empty());
-        assert!(find("imactl").is_empty(), "a key is no keyring");
-    }
-
-    #[test]
-    fn broken_lines_are_passed_over() {
-        assert_eq!(listed(b"\xff\xfe\nzz\n\n12 keyring .ima: 1\n", ".ima").count(), 0);
-    }
-
     #[test]
     fn a_signer_that_is_trusted_leaves_the_usage_to_blame() {
-        let cause = |trusted, usage| refusal(Keyring::Ima, Errno::NOKEY, Some(usage), trusted);
-        assert!(cause(Some(true), Usage::Authority).contains("authority"));
-        assert!(cause(Some(true), Usage::Other).contains("digitalSignature"));
-        assert!(cause(Some(true), Usage::Signer).contains("SECONDARY"));
-        assert!(cause(Some(false), Usage::Authority).contains("signed by no key"));
-        assert!(cause(None, Usage::Signer).contains("signed by no key"));
+        let cause = |trusted, purpose| refusal(Keyring::Ima, Errno::NOKEY, Some(purpose), trusted);
+        assert!(cause(Some(true), Purpose::Authority).contains("authority"));
+        assert!(cause(Some(true), Purpose::Other).contains("digitalSignature"));
+        assert!(cause(Some(true), Purpose::Signer).contains("SECONDARY"));
+        assert!(cause(Some(false), Purpose::Authority).contains("signed by no key"));
+        assert!(cause(None, Purpose::Signer).contains("signed by no key"));
     }
 }

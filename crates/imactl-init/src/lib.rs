@@ -3,7 +3,7 @@
 //!
 //! One static program without a C library, in three roles ([`Role`]):
 //!
-//! - a step of somebody else's initramfs: `imactl-init [--enforce] [ROOT]`;
+//! - a step of somebody else's initramfs: `imactl-init [--enforce] [ROOT]`, and `/init.ima ROOT`;
 //! - the first process of an initramfs of its own, as `/init`;
 //! - the last step of somebody else's: `imactl-init switch-root [--secure] NEWROOT INIT [ARG...]`,
 //!   or `--systemd NEWROOT` where systemd is its first process.
@@ -16,7 +16,7 @@
 //! | [`switch_root`] | moves the mounts, frees the initramfs, executes the real init |
 //! | [`systemd`] | has systemd do so |
 //! | [`cmdline`], [`root`] | `/proc/cmdline`; finding and mounting `root=` |
-//! | [`keyring`], [`certificate`], [`policy`], [`demand`] | what the kernel takes, and why it does not |
+//! | [`keyring`], [`policy`], [`demand`] | what the kernel takes, and why it does not |
 //! | [`console`], [`text`] | messages |
 //! | [`file`], [`pseudo`], [`syscall`], [`stop`] | the system underneath |
 
@@ -35,7 +35,6 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
-pub mod certificate;
 pub mod cmdline;
 pub mod console;
 pub mod demand;
@@ -56,16 +55,22 @@ pub mod text;
 use alloc::vec::Vec;
 use core::ffi::CStr;
 
+use ima_format::printable::Printable;
 use rustix::fd::OwnedFd;
+use rustix::io::Errno;
 use rustix::process;
 
-use cmdline::{CommandLine, Mode};
+use cmdline::{CommandLine, Mode, RootCertificates};
 use console::Console;
+use file::Tree;
 use switch_root::Init;
-use text::{Printable, Reason};
+use text::Reason;
 
 /// Exit code where the work could not even begin: wrong usage, no ROOT, no /proc.
 pub const EXIT_UNABLE: i32 = 6;
+
+/// Words of the initramfs's own, read before the kernel's command line.
+const CONFIGURATION: &str = "etc/imactl/cmdline";
 
 const USAGE: &str = "usage: imactl-init [--enforce] [ROOT]
        imactl-init switch-root [--secure] NEWROOT INIT [ARG...]
@@ -143,14 +148,16 @@ impl<'a> Role<'a> {
             (_, Some(b"switch-root")) => Self::switch_root(arguments.get(1..).unwrap_or_default()),
             _ if pid == 1 => Self::Init,
             (_, Some(b"--version" | b"-V")) => Self::Version,
-            _ => Self::step(arguments),
+            // The script that calls it continues without a policy where it fails.
+            (b"init.ima", _) => Self::step(OnFailure::Stop, arguments),
+            _ => Self::step(OnFailure::Return, arguments),
         }
     }
 
-    fn step(arguments: &[&'a CStr]) -> Self {
+    fn step(failure: OnFailure, arguments: &[&'a CStr]) -> Self {
         let (failure, rest) = match arguments.split_first() {
             Some((first, rest)) if first.to_bytes() == b"--enforce" => (OnFailure::Stop, rest),
-            _ => (OnFailure::Return, arguments),
+            _ => (failure, arguments),
         };
         match rest {
             [] => Self::Step { root: b"/", failure },
@@ -321,19 +328,34 @@ impl Session {
     }
 }
 
-/// The command line, with its complaints told; without one everything is at its default.
+/// The command line after the configuration of the initramfs, with its complaints told; without
+/// one everything is at its default.
 fn command_line(console: &Console, proc: &OwnedFd) -> CommandLine {
-    let command_line = match file::read_at(proc, b"cmdline", 1 << 16) {
-        Ok(line) => CommandLine::parse(&line),
-        Err(errno) => {
-            say!(console, Error, "cannot read /proc/cmdline: {}", Reason(errno));
-            CommandLine::default()
-        }
+    let (configuration, unreadable) = match configuration() {
+        Ok(text) => (text, None),
+        Err(errno) => (Vec::new(), Some(errno)),
     };
+    let line = file::read_at(proc, b"cmdline", 1 << 16).unwrap_or_else(|errno| {
+        say!(console, Error, "cannot read /proc/cmdline: {}", Reason(errno));
+        Vec::new()
+    });
+    let mut command_line = CommandLine::configured(&configuration, &line);
+    if let Some(errno) = unreadable {
+        say!(console, Error, "cannot read /{CONFIGURATION}: {}", Reason(errno));
+        command_line.root_certificates = RootCertificates::Skip; // it may ask for that
+    }
     for complaint in &command_line.complaints {
         say!(console, Warning, "{complaint}");
     }
     command_line
+}
+
+fn configuration() -> Result<Vec<u8>, Errno> {
+    match Tree::open(b"/")?.open_file(CONFIGURATION.as_bytes()) {
+        Ok(opened) => file::read(&opened, 1 << 16),
+        Err(Errno::NOENT) => Ok(Vec::new()),
+        Err(errno) => Err(errno),
+    }
 }
 
 #[cfg(test)]
@@ -361,6 +383,8 @@ mod tests {
         is_step("imactl-init /sysroot", "/sysroot", OnFailure::Return);
         is_step("imactl-init --enforce /sysroot", "/sysroot", OnFailure::Stop);
         is_step("init", "/", OnFailure::Return);
+        is_step("/init.ima /rootfs", "/rootfs", OnFailure::Stop);
+        is_step("/init.ima", "/", OnFailure::Stop);
         for usage in ["imactl-init a b", "imactl-init --enforced", "imactl-init --help /"] {
             with_role(usage, 100, |role| assert_eq!(role, Role::Usage, "{usage}"));
         }

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use crate::cmdline::RootCertificates;
 use crate::keyring::Keyring;
 use crate::policy::Policy;
 
@@ -51,6 +52,11 @@ pub enum Step {
         /// Its name there.
         name: Vec<u8>,
     },
+    /// Say that the real root's certificates are not loaded.
+    SkipRootCertificates {
+        /// How many there are.
+        count: usize,
+    },
     /// Go on only if `.ima` holds a key.
     RequireCertificate,
     /// Load the policy that secures the boot; go on only if the kernel takes it.
@@ -81,21 +87,32 @@ pub enum Step {
 /// The order is fixed: certificates of trusted keys before those that they vouch for, the
 /// initramfs before the real root, names by their bytes; then the policy of the initramfs;
 /// then those of the real root, which can only add to it.
-pub fn plan(initramfs: &Files, root: Option<&Files>) -> Vec<Step> {
+pub fn plan(
+    initramfs: &Files,
+    root: Option<&Files>,
+    root_certificates: RootCertificates,
+) -> Vec<Step> {
     let trees = [(Origin::Initramfs, Some(initramfs)), (Origin::Root, root)];
     let trees = trees.into_iter().filter_map(|(origin, files)| Some((origin, files?)));
     let mut steps = Vec::new();
-    for (origin, files) in trees.clone() {
-        for name in &files.secondary_certificates {
-            let (keyring, name) = (Keyring::SecondaryTrusted, name.clone());
-            steps.push(Step::LoadCertificate { keyring, origin, name });
+    let mut skipped = 0;
+    for keyring in [Keyring::SecondaryTrusted, Keyring::Ima] {
+        for (origin, files) in trees.clone() {
+            let names = match keyring {
+                Keyring::Ima => &files.ima_certificates,
+                _ => &files.secondary_certificates,
+            };
+            if origin == Origin::Root && root_certificates == RootCertificates::Skip {
+                skipped += names.len();
+                continue;
+            }
+            let load =
+                |name: &Vec<u8>| Step::LoadCertificate { keyring, origin, name: name.clone() };
+            steps.extend(names.iter().map(load));
         }
     }
-    for (origin, files) in trees.clone() {
-        for name in &files.ima_certificates {
-            let (keyring, name) = (Keyring::Ima, name.clone());
-            steps.push(Step::LoadCertificate { keyring, origin, name });
-        }
+    if skipped > 0 {
+        steps.push(Step::SkipRootCertificates { count: skipped });
     }
     steps.push(Step::RequireCertificate);
     first_policy(initramfs, &mut steps);
@@ -133,6 +150,8 @@ fn first_policy(initramfs: &Files, steps: &mut Vec<Step>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LOAD: RootCertificates = RootCertificates::Load;
 
     fn policy(name: &str, rules: usize) -> PolicyFile {
         let content = Some(Policy { rules, ..Policy::default() });
@@ -172,7 +191,7 @@ mod tests {
         };
         let name = b"etc/ima/ima_policy.empty".to_vec();
         assert_eq!(
-            plan(&initramfs(), Some(&root)),
+            plan(&initramfs(), Some(&root), LOAD),
             [
                 certificate(
                     Keyring::SecondaryTrusted,
@@ -191,10 +210,29 @@ mod tests {
     }
 
     #[test]
+    fn certificates_of_the_root_can_be_left_alone_but_not_its_policies() {
+        let root = Files {
+            secondary_certificates: alloc::vec![b"etc/keys/x509_secondary_a.der".to_vec()],
+            ima_certificates: alloc::vec![b"etc/keys/x509_ima_b.der".to_vec()],
+            policies: alloc::vec![policy("etc/ima/ima_policy", 1)],
+        };
+        assert_eq!(
+            plan(&initramfs(), Some(&root), RootCertificates::Skip),
+            [
+                certificate(Keyring::Ima, Origin::Initramfs, "etc/keys/x509_ima.der"),
+                Step::SkipRootCertificates { count: 2 },
+                Step::RequireCertificate,
+                load("etc/ima/ima_policy.default"),
+                offer("etc/ima/ima_policy"),
+            ]
+        );
+    }
+
+    #[test]
     fn a_custom_policy_replaces_the_default() {
         let mut files = initramfs();
         files.policies.insert(0, policy("etc/ima/ima_policy", 3));
-        let steps = plan(&files, Some(&Files::default()));
+        let steps = plan(&files, Some(&Files::default()), LOAD);
         assert_eq!(steps[2..], [load("etc/ima/ima_policy")]);
     }
 
@@ -202,7 +240,7 @@ mod tests {
     fn a_custom_policy_without_a_rule_gives_way() {
         let mut files = initramfs();
         files.policies.insert(0, policy("etc/ima/ima_policy", 0));
-        let steps = plan(&files, Some(&Files::default()));
+        let steps = plan(&files, Some(&Files::default()), LOAD);
         let name = CUSTOM_POLICY.to_vec();
         let passed = Step::PassOver { origin: Origin::Initramfs, name };
         assert_eq!(steps[2..], [passed, load("etc/ima/ima_policy.default")]);
@@ -213,7 +251,7 @@ mod tests {
         let name = CUSTOM_POLICY.to_vec();
         let files =
             Files { policies: alloc::vec![PolicyFile { name, content: None }], ..Files::default() };
-        let steps = plan(&files, Some(&files));
+        let steps = plan(&files, Some(&files), LOAD);
         let rest = [load("etc/ima/ima_policy"), offer("etc/ima/ima_policy")];
         assert_eq!(steps[1..], rest);
     }
@@ -222,7 +260,7 @@ mod tests {
     fn no_policy_in_the_initramfs_is_told_whatever_the_root_has() {
         let root =
             Files { policies: alloc::vec![policy("etc/ima/ima_policy", 1)], ..Files::default() };
-        let steps = plan(&Files::default(), Some(&root));
+        let steps = plan(&Files::default(), Some(&root), LOAD);
         assert_eq!(steps[..2], [Step::RequireCertificate, Step::MissPolicy]);
     }
 
@@ -231,7 +269,7 @@ mod tests {
         let mut files = initramfs();
         files.policies.insert(0, policy("etc/ima/ima_policy", 3));
         files.policies.push(policy("etc/ima/ima_policy.site", 1));
-        let steps = plan(&files, None);
+        let steps = plan(&files, None, LOAD);
         let name = b"etc/ima/ima_policy.site".to_vec();
         let site = Step::OfferPolicy { origin: Origin::Initramfs, name };
         assert_eq!(steps[2..], [load("etc/ima/ima_policy"), site]);

@@ -16,13 +16,14 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use ima_format::printable::Printable;
 use rustix::fd::OwnedFd;
 use rustix::fs::{self, Mode, OFlags};
 use rustix::io::{self, Errno};
 
 use crate::demand::Demand;
 use crate::file;
-use crate::text::{Printable, Reason};
+use crate::text::Reason;
 
 /// Larger policies are left to the kernel unread.
 pub const READ_LIMIT: usize = 16 << 20;

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use core::ffi::CStr;
 use core::fmt;
 
+use ima_format::printable::Printable;
 use rustix::fd::OwnedFd;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, CWD};
 use rustix::io::Errno;
@@ -18,7 +19,7 @@ use crate::console::{self, Console};
 use crate::file::{self, Tree};
 use crate::say;
 use crate::syscall;
-use crate::text::{Printable, Reason};
+use crate::text::Reason;
 
 /// What is to be executed in the new root.
 #[derive(Debug)]
@@ -73,7 +74,7 @@ const IN_MEMORY: [u32; 2] = [0x8584_58f6, 0x0102_1994];
 
 /// Makes the mount at `new_root` the root and executes init there; returns only to fail.
 pub fn switch(console: &Console, new_root: &[u8], init: &Init<'_>) -> Failure {
-    match prepare(console, new_root, &init.path).and_then(|()| enter(console, new_root)) {
+    match prepare(console, new_root, &init.path).and_then(|tree| enter(console, &tree)) {
         Err(failure) => failure,
         Ok(()) => {
             // What init inherits would else hold on to the initramfs.
@@ -86,9 +87,10 @@ pub fn switch(console: &Console, new_root: &[u8], init: &Init<'_>) -> Failure {
 }
 
 /// Checks what can be checked while there is a way back, and moves the other mounts.
-fn prepare(console: &Console, new_root: &[u8], init: &CStr) -> Result<(), Failure> {
-    let tree = Tree::open(new_root).map_err(|errno| Failure::NewRoot("open it", errno))?;
-    if device(b"/") == device(new_root) {
+fn prepare(console: &Console, new_root: &[u8], init: &CStr) -> Result<Tree, Failure> {
+    let unusable = |errno| Failure::NewRoot("open it", errno);
+    let tree = Tree::open(new_root).map_err(unusable)?;
+    if device(b"/") == Some(tree.device().map_err(unusable)?) {
         return Err(Failure::NoMountPoint);
     }
     let found = tree.find(init.to_bytes()).map_err(Failure::NoInit)?;
@@ -103,23 +105,19 @@ fn prepare(console: &Console, new_root: &[u8], init: &CStr) -> Result<(), Failur
             move_mount(console, &tree, &old);
         }
     }
-    Ok(())
+    Ok(tree)
 }
 
 /// Moves the mount at `old` to the same place in the new root; one that has no place there
 /// is detached, so that the initramfs can go.
+///
+/// The place is looked up once, inside the new root. By its path the kernel would look it up
+/// from the initramfs, where a link of the new root such as `/proc -> /etc` leads out of it.
 fn move_mount(console: &Console, new_root: &Tree, old: &str) {
     let name = old.as_bytes().strip_prefix(b"/").unwrap_or_default();
-    let new = new_root.path_of(name);
-    let is_directory = new_root
-        .find(name)
-        .and_then(|found| fs::fstat(&found))
-        .is_ok_and(|status| FileType::from_raw_mode(status.st_mode) == FileType::Directory);
-    let moved = match is_directory {
-        true => mount::mount_move(old, &new),
-        false => Err(Errno::NOTDIR),
-    };
+    let moved = new_root.enter_directory(name).and_then(|()| mount::mount_move(old, "."));
     if let Err(errno) = moved {
+        let new = new_root.path_of(name);
         let (new, reason) = (Printable(&new), Reason(errno));
         say!(console, Warning, "{old} not moved to {new}, so detached: {reason}");
         if let Err(errno) = mount::unmount(old, UnmountFlags::DETACH) {
@@ -129,12 +127,12 @@ fn move_mount(console: &Console, new_root: &Tree, old: &str) {
 }
 
 /// The point of no return.
-fn enter(console: &Console, new_root: &[u8]) -> Result<(), Failure> {
+fn enter(console: &Console, new_root: &Tree) -> Result<(), Failure> {
     let step = |what, result: Result<(), Errno>| result.map_err(|e| Failure::NewRoot(what, e));
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let old = fs::openat(CWD, "/", flags, Mode::empty())
         .map_err(|errno| Failure::NewRoot("open the old root", errno))?;
-    step("change to it", process::chdir(new_root))?;
+    step("change to it", new_root.enter())?;
     mount::mount_move(".", "/").map_err(Failure::Move)?;
     step("make it the root", process::chroot("."))?;
     step("change to it", process::chdir("/"))?;

@@ -14,13 +14,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use ima_format::printable::Printable;
 use rustix::fd::OwnedFd;
 use rustix::fs;
 use rustix::io::{self, Errno};
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::file::{self, Tree};
-use crate::text::{Printable, Reason};
+use crate::text::Reason;
 
 const SOCKET: &str = "/run/systemd/private";
 const PROGRAMS: [&[u8]; 2] = [b"usr/lib/systemd/systemd", b"lib/systemd/systemd"];

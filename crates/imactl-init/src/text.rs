@@ -1,4 +1,4 @@
-//! How error numbers and names of files appear in messages.
+//! How error numbers and numbers of things appear in messages.
 
 use core::fmt;
 
@@ -72,45 +72,6 @@ impl fmt::Display for Counted {
     }
 }
 
-/// Shows bytes that nobody vouches for (names of files, subjects, rules) so that they cannot
-/// write to a terminal or a log what was not said: control characters and bytes that are not
-/// UTF-8 as `\xNN`.
-#[derive(Debug, Clone, Copy)]
-pub struct Printable<'a>(pub &'a [u8]);
-
-impl fmt::Display for Printable<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rest = self.0;
-        while !rest.is_empty() {
-            let (text, invalid) = match core::str::from_utf8(rest) {
-                Ok(text) => (text, 0),
-                Err(error) => {
-                    let valid = rest.get(..error.valid_up_to()).unwrap_or_default();
-                    (
-                        core::str::from_utf8(valid).unwrap_or_default(),
-                        error.error_len().unwrap_or(1),
-                    )
-                }
-            };
-            for character in text.chars() {
-                match character {
-                    control if control.is_control() => {
-                        let mut buffer = [0; 4];
-                        let bytes = control.encode_utf8(&mut buffer).bytes();
-                        bytes.into_iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))?;
-                    }
-                    character => fmt::Write::write_char(f, character)?,
-                }
-            }
-            let after = rest.get(text.len()..).unwrap_or_default();
-            let (bad, left) = after.split_at(invalid.min(after.len()));
-            bad.iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))?;
-            rest = left;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use alloc::string::ToString;
@@ -121,11 +82,5 @@ mod tests {
     fn names_what_the_kernel_said() {
         assert_eq!(Reason(Errno::NOKEY).to_string(), "ENOKEY: required key not available");
         assert_eq!(Reason(Errno::from_raw_os_error(4000)).to_string(), "error number 4000");
-    }
-
-    #[test]
-    fn control_characters_and_broken_utf8_are_escaped() {
-        let shown = Printable(b"a\x1b[31m\n\xff\xc3\xa9 \xc2\x9b\xe2\x82").to_string();
-        assert_eq!(shown, "a\\x1b[31m\\x0a\\xff\u{e9} \\xc2\\x9b\\xe2\\x82");
     }
 }

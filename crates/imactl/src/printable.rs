@@ -5,6 +5,8 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use ima_format::printable::{is_unsafe, show};
+
 /// Whether what is painted by [`Output`](crate::output::Output) stays as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Colors {
@@ -50,27 +52,10 @@ impl fmt::Display for Printable<'_> {
                 continue;
             }
             let mut characters = tail.chars();
-            if let Some(character) = characters.next() {
-                let mut buffer = [0; 4];
-                for byte in character.encode_utf8(&mut buffer).bytes() {
-                    write!(f, "\\x{byte:02x}")?;
-                }
-            }
+            characters.next().map_or(Ok(()), |character| show(f, character))?;
             rest = characters.as_str();
         }
         f.write_str(rest)
-    }
-}
-
-/// Whether a terminal obeys a character, or an editor turns the direction of writing for it.
-pub(crate) fn is_unsafe(character: char) -> bool {
-    match character {
-        '\t' => false,
-        // marks, embeddings, overrides and isolates of direction; line and paragraph separators
-        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-            true
-        }
-        other => other.is_control(),
     }
 }
 

@@ -9,6 +9,8 @@ use std::{fmt, io};
 
 use ima_format::hash::HashAlgorithm;
 use ima_format::hex::Hex;
+use ima_format::x509;
+pub use ima_format::x509::Usage;
 use ima_format::xattr::KeyId;
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::error::ErrorStack;
@@ -16,7 +18,7 @@ use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::x509::{X509NameRef, X509};
 
-use super::{der, PublicKey};
+use super::PublicKey;
 use crate::input::{self, KEY_MAX};
 
 /// Why a certificate could not be read.
@@ -57,78 +59,6 @@ pub struct Certificate {
     key_id: KeyId,
 }
 
-/// The extensions that say what a certificate may be used for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Basic constraints: `None` without the extension.
-    pub ca: Option<bool>,
-    /// Key usage: `None` without the extension, else its first octet (RFC 5280, 4.2.1.3).
-    pub key_usage: Option<u8>,
-    /// Extended key usage has code signing.
-    pub code_signing: bool,
-}
-
-impl Usage {
-    /// `digitalSignature`: may sign files.
-    pub const DIGITAL_SIGNATURE: u8 = 0x80;
-    /// `keyCertSign`: may sign certificates.
-    pub const KEY_CERT_SIGN: u8 = 0x04;
-    /// `cRLSign`.
-    pub const CRL_SIGN: u8 = 0x02;
-
-    /// Whether the key usage extension is there and has this bit.
-    pub fn has(self, bit: u8) -> bool {
-        self.key_usage.is_some_and(|usage| usage & bit != 0)
-    }
-
-    fn of(certificate: &[u8]) -> Self {
-        let mut usage = Self::default();
-        for extension in der::extensions(certificate) {
-            match extension.oid {
-                // 2.5.29.19: SEQUENCE { BOOLEAN DEFAULT FALSE, pathLen OPTIONAL }
-                [0x55, 0x1d, 0x13] => {
-                    let content = der::value(extension.content).map(|(_, content, _)| content);
-                    let ca = content.and_then(der::value);
-                    usage.ca = Some(matches!(ca, Some((0x01, [0xff], _))));
-                }
-                // 2.5.29.15: BIT STRING, the first octet counts unused bits
-                [0x55, 0x1d, 0x0f] => {
-                    if let Some((0x03, [_, rest @ ..], _)) = der::value(extension.content) {
-                        usage.key_usage = Some(rest.first().copied().unwrap_or_default());
-                    }
-                }
-                // 2.5.29.37: SEQUENCE OF OBJECT IDENTIFIER; 1.3.6.1.5.5.7.3.3 is code signing
-                [0x55, 0x1d, 0x25] => {
-                    const CODE_SIGNING: &[u8] = &[0x06, 8, 0x2b, 6, 1, 5, 5, 7, 3, 3];
-                    usage.code_signing = extension
-                        .content
-                        .windows(CODE_SIGNING.len())
-                        .any(|window| window == CODE_SIGNING);
-                }
-                _ => {}
-            }
-        }
-        usage
-    }
-}
-
-impl fmt::Display for Usage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = [
-            (self.ca == Some(true), "CA"),
-            (self.has(Self::DIGITAL_SIGNATURE), "digitalSignature"),
-            (self.has(Self::KEY_CERT_SIGN), "keyCertSign"),
-            (self.has(Self::CRL_SIGN), "cRLSign"),
-            (self.code_signing, "codeSigning"),
-        ];
-        let names: Vec<_> = names.iter().filter(|(has, _)| *has).map(|(_, name)| *name).collect();
-        match names.is_empty() {
-            true => f.write_str("none stated"),
-            false => f.write_str(&names.join(", ")),
-        }
-    }
-}
-
 impl Certificate {
     /// Every certificate in a file: one in DER, or any number in PEM, beside keys too.
     pub fn read_all(path: &Path) -> Result<Vec<Self>, CertificateError> {
@@ -162,7 +92,9 @@ impl Certificate {
             _ => public.default_key_id()?,
         };
         let der = x509.to_der()?;
-        Ok(Self { usage: Usage::of(&der), x509, der, public, key_id })
+        // OpenSSL read it; an extension that does not parse says nothing about its use
+        let usage = x509::Certificate::parse(&der).map(|found| found.usage).unwrap_or_default();
+        Ok(Self { usage, x509, der, public, key_id })
     }
 
     /// The certificate in DER: what the kernel's keyrings take.

@@ -1,77 +1,18 @@
 //! The few DER structures (ITU-T X.690) that OpenSSL's binding does not reach.
 
+use ima_format::der::{Values, BIT_STRING, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE};
 use ima_format::hash::HashAlgorithm;
 
-/// One value: its tag, its content, and what follows it.
-pub(super) fn value(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&tag, rest) = bytes.split_first()?;
-    let (&first, rest) = rest.split_first()?;
-    let (length, rest) = if first < 0x80 {
-        (usize::from(first), rest)
-    } else {
-        let octets = usize::from(first & 0x7f);
-        if octets == 0 || octets > 4 {
-            return None;
-        }
-        let length =
-            rest.get(..octets)?.iter().fold(0, |sum, &octet| sum << 8 | usize::from(octet));
-        (length, rest.get(octets..)?)
-    };
-    Some((tag, rest.get(..length)?, rest.get(length..)?))
-}
-
-const BOOLEAN: u8 = 0x01;
-const INTEGER: u8 = 0x02;
-const BIT_STRING: u8 = 0x03;
-const OCTET_STRING: u8 = 0x04;
 const NULL: u8 = 0x05;
-const OBJECT_IDENTIFIER: u8 = 0x06;
-const SEQUENCE: u8 = 0x30;
 
 /// The BIT STRING's content in a SubjectPublicKeyInfo (RFC 5280, 4.1), without the octet
 /// that counts unused bits.
 pub(super) fn subject_public_key(info: &[u8]) -> Option<&[u8]> {
-    let (SEQUENCE, content, []) = value(info)? else { return None };
-    let (SEQUENCE, _algorithm, rest) = value(content)? else { return None };
-    let (BIT_STRING, bits, []) = value(rest)? else { return None };
-    bits.strip_prefix(&[0])
-}
-
-/// An extension of a certificate (RFC 5280, 4.2).
-pub(super) struct Extension<'a> {
-    /// The encoded object identifier.
-    pub(super) oid: &'a [u8],
-    /// What its OCTET STRING holds.
-    pub(super) content: &'a [u8],
-}
-
-/// The extensions of a certificate; where its DER ends early, those before.
-pub(super) fn extensions(certificate: &[u8]) -> Vec<Extension<'_>> {
-    const EXTENSIONS: u8 = 0xa3;
-    let list = || {
-        let (SEQUENCE, content, _) = value(certificate)? else { return None };
-        let (SEQUENCE, mut fields, _) = value(content)? else { return None };
-        loop {
-            let (tag, content, rest) = value(fields)?;
-            if tag == EXTENSIONS {
-                let (SEQUENCE, list, _) = value(content)? else { return None };
-                return Some(list);
-            }
-            fields = rest;
-        }
-    };
-    let mut list = list().unwrap_or_default();
-    std::iter::from_fn(|| {
-        let (SEQUENCE, fields, rest) = value(list)? else { return None };
-        list = rest;
-        let (OBJECT_IDENTIFIER, oid, mut rest) = value(fields)? else { return None };
-        if let (BOOLEAN, _, after) = value(rest)? {
-            rest = after;
-        }
-        let (OCTET_STRING, content, _) = value(rest)? else { return None };
-        Some(Extension { oid, content })
-    })
-    .collect()
+    let mut outer = Values::new(info);
+    let mut fields = outer.take(SEQUENCE).ok()?.values();
+    fields.take(SEQUENCE).ok()?;
+    let bits = fields.take(BIT_STRING).ok()?.content;
+    (outer.is_empty() && fields.is_empty()).then(|| bits.strip_prefix(&[0]))?
 }
 
 /// Encodes one value.
@@ -101,17 +42,15 @@ pub(super) fn ec_public_key_info(parameters: &[u8], point: &[u8]) -> Vec<u8> {
     /// 1.2.840.10045.2.1
     const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
     let of_a_point = |length: usize| [24, 32, 48, 66].contains(&length);
-    let point = match value(point) {
-        Some((OCTET_STRING, inner @ [0x04, numbers @ ..], []))
+    let mut values = Values::new(point);
+    let wrapped = values.take(OCTET_STRING).ok().filter(|_| values.is_empty());
+    let point = match wrapped.map(|value| value.content) {
+        Some(inner @ [0x04, numbers @ ..])
             if numbers.len() % 2 == 0 && of_a_point(numbers.len() / 2) =>
         {
             inner
         }
-        Some((OCTET_STRING, inner @ [0x02 | 0x03, number @ ..], []))
-            if of_a_point(number.len()) =>
-        {
-            inner
-        }
+        Some(inner @ [0x02 | 0x03, number @ ..]) if of_a_point(number.len()) => inner,
         _ => point,
     };
     let algorithm = sequence(&[&encode(OBJECT_IDENTIFIER, EC_PUBLIC_KEY), parameters]);
@@ -217,14 +156,9 @@ mod tests {
         for length in [0, 1, 0x7f, 0x80, 0xff, 0x100, 0x1_0000] {
             let content = vec![0x5a; length];
             let bytes = [encode(OCTET_STRING, &content), vec![1, 2]].concat();
-            assert_eq!(value(&bytes), Some((OCTET_STRING, &content[..], &[1, 2][..])));
+            let mut values = Values::new(&bytes);
+            assert_eq!(values.take(OCTET_STRING).unwrap().content, content);
+            assert_eq!(values.any().unwrap_err().offset, bytes.len());
         }
-    }
-
-    #[test]
-    fn rejects_lengths_past_the_end() {
-        assert_eq!(value(&[0x30, 3, 1, 2]), None);
-        assert_eq!(value(&[0x30, 0x80]), None, "indefinite");
-        assert_eq!(value(&[0x30, 0x85, 1, 1, 1, 1, 1]), None, "five octets of length");
     }
 }

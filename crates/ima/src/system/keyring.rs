@@ -1,13 +1,12 @@
 //! The kernel's keyrings: which there are, and what is in them.
 //!
-//! `/proc/keys` lists what the reader may view (`proc_keys_show` in `security/keys/proc.c`):
-//! `serial flags usage timeout permissions uid gid type description`. Which key is in which
-//! keyring, `keyctl(KEYCTL_READ)` tells.
+//! `/proc/keys` lists what the reader may view; `keyctl(KEYCTL_READ)` returns the keys in a keyring.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::path::Path;
 use std::{fs, io};
 
+use ima_format::keyring::{listed, Description};
 use ima_format::xattr::KeyId;
 
 use super::Sight;
@@ -80,9 +79,17 @@ pub enum KeyringError {
 /// Finds a keyring by name.
 pub(super) fn find(proc: &Path, name: &str) -> Result<i32, KeyringError> {
     let list = fs::read(proc.join("keys")).map_err(KeyringError::List)?;
-    let list = String::from_utf8_lossy(&list);
-    let found = keyrings(&list).find(|(_, found)| *found == name).map(|(serial, _)| serial);
-    found.ok_or_else(|| KeyringError::Unknown(name.to_owned()))
+    serial(&list, name).ok_or_else(|| KeyringError::Unknown(name.to_owned()))
+}
+
+/// The serial number of a keyring in `/proc/keys`. The kernel is asked again what it is: a user's
+/// key may have a description that looks like a line of the list.
+fn serial(list: &[u8], name: &str) -> Option<i32> {
+    let mut serials = listed(list).filter(|found| found.name == name).map(|found| found.serial);
+    serials.find(|&serial| {
+        let description = syscall::describe(serial).unwrap_or_default();
+        Description::parse(&description).is_some_and(|it| it.is_keyring(name))
+    })
 }
 
 /// What is seen of the keyrings of [`KEYRINGS`].
@@ -94,8 +101,7 @@ pub(super) fn read(proc: &Path, sight: &mut Sight<'_>) -> Vec<Keyring> {
     };
     let list = list.unwrap_or_default();
     let keyring = |name: &str| {
-        let serial = keyrings(&list).find(|(_, keyring)| *keyring == name);
-        let members = match serial.map(|(serial, _)| syscall::members(serial)) {
+        let members = match serial(list.as_bytes(), name).map(syscall::members) {
             None => unlisted.clone(),
             Some(Ok(members)) => Members::Keys(members.into_iter().map(describe).collect()),
             Some(Err(error)) => {
@@ -117,38 +123,19 @@ fn sees_all(proc: &Path) -> bool {
     is_initial && rustix::process::geteuid().is_root()
 }
 
-/// The keyrings in the text of `/proc/keys`: serial numbers and names. The kernel's own
-/// belong to root; a user's keyring of the same name is not meant.
-fn keyrings(list: &str) -> impl Iterator<Item = (i32, &str)> {
-    list.lines().filter_map(|line| {
-        let mut fields = line.split_whitespace();
-        let serial = i32::from_str_radix(fields.next()?, 16).ok()?;
-        let (uid, gid) = (fields.nth(4)?, fields.next()?);
-        if (uid, gid, fields.next()?) != ("0", "0", "keyring") {
-            return None;
-        }
-        // the description ends with a count: `: 2`, `: empty`
-        Some((serial, fields.next()?.strip_suffix(':')?))
-    })
-}
-
 fn describe(serial: i32) -> Key {
-    match syscall::describe(serial) {
-        // type;uid;gid;permissions;description
-        Ok(text) => {
-            let description = text.splitn(5, ';').last().unwrap_or_default().to_owned();
-            let key_id = key_id(&description);
-            Key { description, key_id }
+    let bytes = match syscall::describe(serial) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            return Key { description: format!("key {serial:#x}: {error}"), key_id: None };
         }
-        Err(error) => Key { description: format!("key {serial:#x}: {error}"), key_id: None },
-    }
-}
-
-/// A certificate's description ends with its identifier in hexadecimal
-/// (`x509_key_preparse`).
-fn key_id(description: &str) -> Option<KeyId> {
-    let identifier = description.rsplit(": ").next()?;
-    identifier.get(identifier.len().checked_sub(8)?..)?.parse().ok()
+    };
+    let Some(found) = Description::parse(&bytes) else {
+        return Key { description: String::from_utf8_lossy(&bytes).into_owned(), key_id: None };
+    };
+    let digits = found.key_identifier().and_then(|(_, digits)| std::str::from_utf8(digits).ok());
+    let key_id = digits.and_then(|it| it.get(it.len().checked_sub(8)?..)?.parse().ok());
+    Key { description: String::from_utf8_lossy(found.text).into_owned(), key_id }
 }
 
 /// Adds a certificate in DER to a keyring; the kernel decides.
@@ -162,7 +149,7 @@ fn c_string(text: &str) -> io::Result<CString> {
 
 /// The key system calls, which neither libc nor rustix wraps.
 mod syscall {
-    use super::{c_string, io, CStr};
+    use super::{c_string, io};
 
     const KEYCTL_DESCRIBE: libc::c_int = 6;
     const KEYCTL_READ: libc::c_int = 11;
@@ -175,10 +162,8 @@ mod syscall {
     }
 
     /// A key's description.
-    pub(super) fn describe(key: i32) -> io::Result<String> {
-        let bytes = read(KEYCTL_DESCRIBE, key)?;
-        let text = CStr::from_bytes_until_nul(&bytes).map_or(&bytes[..], CStr::to_bytes);
-        Ok(String::from_utf8_lossy(text).into_owned())
+    pub(super) fn describe(key: i32) -> io::Result<Vec<u8>> {
+        read(KEYCTL_DESCRIBE, key)
     }
 
     /// Reads what an operation gives, with room enough.
@@ -219,31 +204,5 @@ mod syscall {
         } else {
             Ok(())
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keyrings_are_found_by_name_and_owner() {
-        let list = "\
-02a1b2c3 I------     1 perm 1f0b0000     0     0 keyring   .ima: 2
-0badf00d I--Q---     1 perm 3f010000  1000  1000 keyring   .ima: 1
-1a2b3c4d I------     1 perm 1f030000     0     0 asymmetri .ima: an impostor: X509.rsa 01020304 []
-7fffffff I------     1 perm 1f0b0000     0     0 keyring   .builtin_trusted_keys: empty
-not a line at all
-";
-        let found: Vec<_> = keyrings(list).collect();
-        assert_eq!(found, [(0x02a1_b2c3, ".ima"), (0x7fff_ffff, ".builtin_trusted_keys")]);
-    }
-
-    #[test]
-    fn key_ids_end_descriptions() {
-        let description =
-            "imactl: Integrity IMA signing key: 8d0c3afe4b1e5b7e5f9b6d2f1f2e3d4ca14104d9";
-        assert_eq!(key_id(description).unwrap().to_string(), "a14104d9");
-        assert_eq!(key_id("no identifier"), None);
     }
 }

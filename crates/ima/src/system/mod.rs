@@ -135,7 +135,7 @@ impl Machine {
     pub fn status(&self) -> Status {
         let mut unseen = Vec::new();
         let mut sight = Sight { unseen: &mut unseen };
-        let arguments = self.arguments(&mut sight);
+        let line = sight.text(&self.proc.join("cmdline")).unwrap_or_default();
         let ima = self.ima();
         let securityfs = self.sys.join("kernel/security");
         let present = ima == Ima::Present;
@@ -159,8 +159,8 @@ impl Machine {
                 .text(&self.proc.join("sys/kernel/osrelease"))
                 .map(|s| s.trim().to_owned()),
             ima,
-            appraisal: appraise::appraisal(&arguments, &self.proc, &self.sys, &mut sight),
-            arguments,
+            appraisal: appraise::appraisal(&line, &self.proc, &self.sys, &mut sight),
+            arguments: Self::arguments(&line),
             policy,
             keyrings,
             measurements,
@@ -204,10 +204,9 @@ impl Machine {
         number.map_or(EvmState::Unknown, |number| EvmState::Present(Evm(number as u32)))
     }
 
-    fn arguments(&self, sight: &mut Sight<'_>) -> Vec<String> {
+    fn arguments(line: &str) -> Vec<String> {
         const PREFIXES: [&str; 7] =
             ["ima_", "ima-", "ima=", "evm", "lockdown=", "integrity_", "lsm="];
-        let line = sight.text(&self.proc.join("cmdline")).unwrap_or_default();
         let concerns = |word: &&str| PREFIXES.iter().any(|prefix| word.starts_with(prefix));
         line.split_whitespace().filter(concerns).map(str::to_owned).collect()
     }

@@ -2,19 +2,19 @@
 
 mod mount;
 mod name;
-mod partition;
-mod superblock;
+pub mod partition;
+pub mod superblock;
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use ima_format::printable::Printable;
 use rustix::fd::OwnedFd;
 use rustix::fs::{self, Mode, OFlags, CWD};
 use rustix::io::{self, Errno};
 
 use crate::file;
 use crate::pseudo;
-use crate::text::Printable;
 pub use mount::{mount, Mounted};
 pub use name::Root;
 use superblock::Superblock;

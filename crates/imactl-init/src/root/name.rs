@@ -13,7 +13,7 @@
 use alloc::vec::Vec;
 
 use super::{Device, Place};
-use crate::text::Printable;
+use ima_format::printable::Printable;
 
 /// `root=`.
 #[derive(Debug, Clone, PartialEq, Eq)]

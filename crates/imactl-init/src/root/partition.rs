@@ -18,10 +18,10 @@ use alloc::string::String;
 use super::superblock::hyphenated;
 
 /// Bytes of a disk by offset, as many as asked for or none.
-pub(super) type ReadAt<'a> = &'a dyn Fn(u64, &mut [u8]) -> Option<()>;
+pub type ReadAt<'a> = &'a dyn Fn(u64, &mut [u8]) -> Option<()>;
 
 /// The PARTUUID of partition `number` (from 1) of a disk with blocks of `block_size` bytes.
-pub(super) fn partuuid(read: ReadAt<'_>, block_size: u64, number: u32) -> Option<String> {
+pub fn partuuid(read: ReadAt<'_>, block_size: u64, number: u32) -> Option<String> {
     let mut mbr = [0; 512];
     read(0, &mut mbr)?;
     if mbr.get(510..) != Some(b"\x55\xaa") {

@@ -15,24 +15,24 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 /// How much of a device's beginning [`identify`] looks at.
-pub(super) const HEAD_SIZE: usize = 0x1000;
+pub const HEAD_SIZE: usize = 0x1000;
 /// Where btrfs has its superblock, and how much of that is looked at.
-pub(super) const BTRFS_OFFSET: u64 = 0x10000;
+pub const BTRFS_OFFSET: u64 = 0x10000;
 
 /// A recognized file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Superblock {
+pub struct Superblock {
     /// Names under which the kernel may mount it, the best first.
-    pub(super) types: &'static [&'static str],
+    pub types: &'static [&'static str],
     /// The UUID in its usual spelling; `XXXX-XXXX` for FAT.
-    pub(super) uuid: Option<String>,
+    pub uuid: Option<String>,
     /// The label, without padding.
-    pub(super) label: Option<Vec<u8>>,
+    pub label: Option<Vec<u8>>,
 }
 
 /// Recognizes a file system by the device's first [`HEAD_SIZE`] bytes and as many at
 /// [`BTRFS_OFFSET`]; either may be shorter.
-pub(super) fn identify(head: &[u8], at_btrfs: &[u8]) -> Option<Superblock> {
+pub fn identify(head: &[u8], at_btrfs: &[u8]) -> Option<Superblock> {
     let is = |offset: usize, magic: &[u8]| field(head, offset, magic.len()) == Some(magic);
     if is(0x438, b"\x53\xef") {
         return Some(Superblock {
@@ -76,7 +76,7 @@ fn field(bytes: &[u8], offset: usize, size: usize) -> Option<&[u8]> {
 }
 
 /// `00112233-4455-6677-8899-aabbccddeeff` of 16 bytes in this order; none if all are zero.
-pub(super) fn hyphenated(bytes: &[u8; 16]) -> Option<String> {
+pub fn hyphenated(bytes: &[u8; 16]) -> Option<String> {
     if bytes.iter().all(|&byte| byte == 0) {
         return None;
     }

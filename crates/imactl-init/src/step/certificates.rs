@@ -1,14 +1,15 @@
 //! Certificates into keyrings.
 
+use ima_format::printable::Printable;
+use ima_format::x509::Certificate;
 use rustix::io::Errno;
 
 use super::{Failure, Work};
-use crate::certificate::Certificate;
 use crate::file;
 use crate::keyring::{self, Keyring};
 use crate::plan::Origin;
 use crate::say;
-use crate::text::{Printable, Reason};
+use crate::text::Reason;
 
 /// No certificate is as large; it must fit `add_key`.
 const SIZE_LIMIT: usize = 256 << 10;
@@ -46,9 +47,9 @@ impl Work<'_> {
                 return;
             }
         };
-        let certificate = Certificate::parse(&der);
-        let subject = certificate.as_ref().map_or(&b"?"[..], |found| &found.subject);
-        let subject = Printable(subject);
+        // an error here is for the kernel to report
+        let certificate = Certificate::parse(&der).ok();
+        let subject = Printable(certificate.map_or(b"?", |found| found.subject));
         let serial = match keyring::find(self.proc, keyring) {
             Ok(serial) => serial,
             Err(errno) => {
@@ -62,7 +63,8 @@ impl Work<'_> {
                 return;
             }
         };
-        let is_there = |found: &Certificate| keyring::holds_certificate(serial, found) == Ok(true);
+        let is_there =
+            |found: &Certificate<'_>| keyring::holds_certificate(serial, found) == Ok(true);
         if certificate.as_ref().is_some_and(is_there) {
             let what = "a key of this id and name is there already";
             say!(
@@ -87,16 +89,16 @@ impl Work<'_> {
     fn certificate_refused(
         &self,
         keyring: Keyring,
-        certificate: Option<&Certificate>,
+        certificate: Option<&Certificate<'_>>,
         path: Printable<'_>,
         errno: Errno,
     ) {
         let signer_is_trusted =
             certificate.and_then(|found| keyring::is_signer_trusted(self.proc, found));
-        let usage = certificate.map(|found| found.usage);
-        let cause = keyring::refusal(keyring, errno, usage, signer_is_trusted);
-        let subject = Printable(certificate.map_or(&b"?"[..], |found| &found.subject));
-        let issuer = Printable(certificate.map_or(&b"?"[..], |found| &found.issuer));
+        let purpose = certificate.map(|found| found.usage.purpose());
+        let cause = keyring::refusal(keyring, errno, purpose, signer_is_trusted);
+        let subject = Printable(certificate.map_or(b"?", |found| found.subject));
+        let issuer = Printable(certificate.map_or(b"?", |found| found.issuer));
         let (ring, reason) = (keyring.name(), Reason(errno));
         say!(
             self.console,

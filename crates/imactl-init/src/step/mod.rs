@@ -6,11 +6,13 @@ mod policies;
 use alloc::vec::Vec;
 use core::fmt;
 
+use ima_format::boot::{AppraiseMode, InForce, SecureBoot};
+use ima_format::printable::Printable;
 use rustix::fd::OwnedFd;
 use rustix::fs::{self, Access, AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::cmdline::{self, Appraise, CommandLine, InForce, SecureBoot};
+use crate::cmdline::{self, CommandLine};
 use crate::console::{Console, Severity};
 use crate::file::{self, Tree};
 use crate::plan::{self, Files, Origin, PolicyFile, Step};
@@ -18,7 +20,7 @@ use crate::policy::{self, Policy};
 use crate::pseudo;
 use crate::say;
 use crate::syscall;
-use crate::text::{Counted, Printable, Reason};
+use crate::text::{Counted, Reason};
 use certificates::Certificates;
 use policies::Policies;
 
@@ -83,7 +85,7 @@ pub fn secure(
 ) -> Result<(), Failure> {
     let start = syscall::monotonic_milliseconds();
     let appraise = appraise_in_force(console, proc, command_line);
-    if appraise == Some(Appraise::Off) {
+    if appraise == Some(AppraiseMode::Off) {
         say!(console, Warning, "ima_appraise=off: nothing is loaded, and nothing is appraised");
         return Ok(());
     }
@@ -107,7 +109,7 @@ pub fn secure(
     let files = work.files(Origin::Initramfs);
     let root_files = (!work.root.is(&work.initramfs)).then(|| work.files(Origin::Root));
     let _hurry = pseudo::Hurry::begin();
-    for step in plan::plan(&files, root_files.as_ref()) {
+    for step in plan::plan(&files, root_files.as_ref(), command_line.root_certificates) {
         work.carry_out(&step)?;
     }
     work.summary(appraise, syscall::monotonic_milliseconds().wrapping_sub(start));
@@ -120,25 +122,21 @@ fn appraise_in_force(
     console: &Console,
     proc: &OwnedFd,
     command_line: &CommandLine,
-) -> Option<Appraise> {
-    if command_line.appraise == Appraise::Enforce {
-        return Some(Appraise::Enforce);
+) -> Option<AppraiseMode> {
+    let asked = command_line.appraise;
+    if asked == AppraiseMode::Enforce {
+        return Some(asked);
     }
-    let environment = file::read_at(proc, b"1/environ", 1 << 20).unwrap_or_default();
-    let name = command_line.appraise.name();
-    match cmdline::appraise_in_force(command_line, &environment, secure_boot()) {
+    let environment = file::read_at(proc, b"1/environ", 1 << 20).ok();
+    let name = asked.name();
+    match InForce::of(asked, environment.as_deref(), secure_boot()) {
         InForce::Obeyed(appraise) => Some(appraise),
         InForce::Ignored(reason) => {
             say!(console, Warning, "ima_appraise={name} has no effect: {reason}; going on");
-            Some(Appraise::Enforce)
+            Some(AppraiseMode::Enforce)
         }
-        InForce::Unknown => {
-            say!(
-                console,
-                Warning,
-                "ima_appraise={name} may have no effect: whether Secure Boot is on, where the \
-                 kernel ignores it, cannot be read; going on"
-            );
+        InForce::Unknown(reason) => {
+            say!(console, Warning, "ima_appraise={name} may have no effect: {reason}; going on");
             None
         }
     }
@@ -146,7 +144,6 @@ fn appraise_in_force(
 
 /// What the firmware says, by way of efivarfs.
 fn secure_boot() -> SecureBoot {
-    const NAME: &[u8] = b"SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
     let efi = pseudo::SYS
         .open()
         .and_then(|sys| fs::accessat(sys, "firmware/efi", Access::EXISTS, AtFlags::empty()));
@@ -157,7 +154,11 @@ fn secure_boot() -> SecureBoot {
         Err(_) => return SecureBoot::Unknown,
     }
     let Ok(variables) = pseudo::EFI_VARIABLES.open() else { return SecureBoot::Unknown };
-    SecureBoot::of_variable(file::read_at(variables, NAME, 64).as_deref())
+    match file::read_at(variables, SecureBoot::VARIABLE.as_bytes(), 64) {
+        Ok(content) => SecureBoot::of_variable(&content),
+        Err(Errno::NOENT) => SecureBoot::Off,
+        Err(_) => SecureBoot::Unknown,
+    }
 }
 
 /// The step under way.
@@ -184,6 +185,14 @@ impl Work<'_> {
         match step {
             Step::LoadCertificate { keyring, origin, name } => {
                 self.load_certificate(*keyring, *origin, name);
+            }
+            Step::SkipRootCertificates { count } => {
+                let certificates = Counted(*count, "certificate", "certificates");
+                say!(
+                    self.console,
+                    Notice,
+                    "{certificates} of the real root not loaded (imactl.root-certificates=skip)"
+                );
             }
             Step::RequireCertificate => self.require_certificate()?,
             Step::LoadPolicy { name } => self.load_policy(name)?,
@@ -224,8 +233,8 @@ impl Work<'_> {
         }
     }
 
-    fn summary(&self, appraise: Option<Appraise>, milliseconds: u64) {
-        let mode = appraise.map_or("unknown", Appraise::name);
+    fn summary(&self, appraise: Option<AppraiseMode>, milliseconds: u64) {
+        let mode = appraise.map_or("unknown", AppraiseMode::name);
         let in_force = policy::in_force(&self.securityfs);
         let in_force = in_force.map(|text| Policy::parse(&text).rules);
         let rules = match in_force.or(self.policies.rules) {
@@ -240,7 +249,7 @@ impl Work<'_> {
             "secured in {milliseconds} ms: {certificates}, {policies}, {rules} in force, \
              appraisal mode {mode}"
         );
-        if matches!(appraise, Some(Appraise::Log | Appraise::Fix)) {
+        if matches!(appraise, Some(AppraiseMode::Log | AppraiseMode::Fix)) {
             say!(self.console, Warning, "ima_appraise={mode}: the kernel refuses no file");
         }
     }

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use ima_format::printable::Printable;
 use rustix::fd::AsRawFd;
 use rustix::fs::{self, FileType};
 use rustix::io::Errno;
@@ -13,7 +14,7 @@ use crate::file;
 use crate::plan::Origin;
 use crate::policy::{self, Policy, Refusal};
 use crate::say;
-use crate::text::{Counted, Printable, Reason};
+use crate::text::{Counted, Reason};
 
 /// The policies that the kernel took.
 #[derive(Debug)]

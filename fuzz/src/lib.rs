@@ -1,16 +1,23 @@
 //! The properties that every input must have: no panic, and a round trip where the form is
-//! canonical. libFuzzer looks for inputs that break them (`cargo fuzz run xattr`); seeded
-//! tests try some in CI.
+//! canonical. libFuzzer looks for inputs that break them (`cargo xtask fuzz`); seeded tests try
+//! some in CI.
+
+mod boot;
 
 use std::convert::Infallible;
 
+use ima_format::audit::{Kind, MissingKey, Record};
 use ima_format::elf::Elf;
 use ima_format::hash::HashAlgorithm;
+use ima_format::kind::{Content, Foreign, Named};
 use ima_format::loader_cache::Cache;
 use ima_format::measure::{AsciiRecord, Entry, Layout, Step};
 use ima_format::pkcs11::Uri;
 use ima_format::policy::{explain, read, Fault, Kernel, Loading};
-use ima_format::rpm::{read_lead, tag, FileList, Header, Intro, ReservedSpace, Section, LEAD_SIZE};
+use ima_format::reader::Reader;
+use ima_format::rpm::{
+    cpio, read_lead, tag, FileList, Header, Intro, ReservedSpace, Section, LEAD_SIZE,
+};
 use ima_format::tar::{self, Input};
 use ima_format::xattr::Attribute;
 use ima_format::Error;
@@ -20,17 +27,43 @@ pub type Property = fn(&[u8]);
 
 /// Every property, by the name of its libFuzzer target.
 pub const PROPERTIES: &[(&str, Property)] = &[
+    ("audit", audit),
+    ("command_line", boot::command_line),
     ("elf", elf),
     ("erofs", erofs),
     ("ext4", ext4),
+    ("keyring", boot::keyring),
+    ("kind", kind),
     ("loader_cache", loader_cache),
     ("measure", measure),
+    ("partition", boot::partition),
+    ("payload", payload),
     ("pkcs11", pkcs11),
     ("policy", policy),
+    ("printable", boot::printable),
     ("rpm", rpm),
+    ("superblock", boot::superblock),
     ("tar", tar),
+    ("x509", boot::x509),
     ("xattr", xattr),
 ];
+
+/// A line is a record, none, or an error that points into it; a record has fields with names.
+pub fn audit(line: &[u8]) {
+    match Record::parse(line) {
+        Err(error) => assert!(error.offset <= line.len(), "{error}"),
+        Ok(None) => {}
+        Ok(Some(record)) => {
+            assert!(!record.fields.is_empty());
+            for (name, value) in &record.fields {
+                assert!(!name.is_empty() && !name.contains(&b' '), "{record:?}");
+                assert!(value.len() <= line.len(), "{record:?}");
+            }
+            assert_eq!(record.rule().is_some(), record.kind == Kind::PolicyRule);
+        }
+    }
+    MissingKey::parse(line);
+}
 
 /// Any bytes are read as an ELF file or are none, without a read past what it asks for.
 pub fn elf(bytes: &[u8]) {
@@ -172,6 +205,33 @@ fn rpm_signatures(bytes: &[u8]) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// The fields of a payload's entry are read, or the error points into them.
+pub fn payload(bytes: &[u8]) {
+    let mut rest = Reader::new(bytes);
+    let mut read = || match cpio::Form::of(rest.array()?, 0)? {
+        cpio::Form::Named => {
+            let named = cpio::read_named(&rest.array()?, cpio::MAGIC_SIZE)?;
+            assert!((1..=4096).contains(&named.name_size));
+            Ok::<(), Error>(())
+        }
+        cpio::Form::Numbered => cpio::read_numbered(&rest.array()?, cpio::MAGIC_SIZE).map(drop),
+    };
+    if let Err(error) = read() {
+        assert!(error.offset <= bytes.len(), "{error}");
+    }
+}
+
+/// What the first bytes of a file or the end of its name say; a file that is recognized stays so
+/// with more behind it.
+pub fn kind(bytes: &[u8]) {
+    let content = Content::of(bytes);
+    if content.is_some() {
+        assert_eq!(Content::of(&[bytes, &[0; 64]].concat()), content);
+    }
+    Foreign::of(bytes);
+    Named::of(bytes);
 }
 
 /// An archive that is read is written again byte for byte; to set a label, or to take it

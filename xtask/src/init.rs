@@ -1,10 +1,10 @@
 //! Builds imactl-init, and checks what an initramfs counts on.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{bail, ensure, Context, Result};
 
+use crate::cross::{host, Architecture, Toolchain, ARCHITECTURES};
 use crate::{cargo, root};
 
 /// What the program may weigh, in bytes.
@@ -20,15 +20,52 @@ const PROFILE: [(&str, &str); 5] = [
     ("CARGO_PROFILE_RELEASE_STRIP", "symbols"),
 ];
 
-/// `cargo xtask init [--target TRIPLE]`: the program is then in
-/// `target/TRIPLE/release/imactl-init`, also where the target is this machine.
+const USAGE: &str = "usage: cargo xtask init [--target TRIPLE | --all]";
+
+/// `cargo xtask init [--target TRIPLE | --all]`: the program is then in
+/// `target/TRIPLE/release/imactl-init`, also where the target is this machine. With `--all` it is
+/// built for each architecture that the layer supports, run, and its tests are run.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    let target = match arguments {
-        [] => host()?,
-        [flag, target] if flag == "--target" => target.clone(),
-        _ => bail!("usage: cargo xtask init [--target TRIPLE]"),
-    };
-    build(&target).map(drop)
+    match arguments {
+        [] => build(&host()?).map(drop),
+        [flag, target] if flag == "--target" => build(target).map(drop),
+        [flag] if flag == "--all" => all(),
+        _ => bail!(USAGE),
+    }
+}
+
+/// Builds it for every architecture and tests it there, as far as that needs no kernel of its own.
+fn all() -> Result<()> {
+    let host = host()?;
+    for architecture in ARCHITECTURES {
+        let target = architecture.target;
+        if target == host {
+            build(target)?;
+            continue; // its tests are run with all others
+        }
+        if architecture.is_available()? {
+            let program = build(target)?;
+            starts(architecture, &program).with_context(|| target.to_owned())?;
+            let test = ["test", "--locked", "--quiet", "--package", "imactl-init", "--lib"];
+            crate::run(Toolchain::of(target)?.cargo(&test, target, "std,panic_unwind"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Its start code, its allocator and its system calls work: it prints its version, and opens
+/// /proc to find that it is not the first process.
+fn starts(architecture: &Architecture, program: &Path) -> Result<()> {
+    let version = architecture.run(program).arg("--version").output().context("qemu")?;
+    let text = String::from_utf8_lossy(&version.stderr);
+    ensure!(version.status.success() && text.starts_with("imactl-init "), "--version: {text}");
+    let switch = architecture.run(program).args(["switch-root", "/nowhere", "/init"]).output()?;
+    let text = String::from_utf8_lossy(&switch.stderr);
+    ensure!(
+        switch.status.code() == Some(6) && text.contains("for the first process"),
+        "switch-root: {text}"
+    );
+    Ok(())
 }
 
 /// `cargo xtask install`: imactl and imactl-init, where `cargo install` puts programs.
@@ -47,8 +84,10 @@ pub(crate) fn install(arguments: &[String]) -> Result<()> {
 
 /// Builds it for a target, and checks it.
 fn build(target: &str) -> Result<PathBuf> {
-    let mut build = cargo(&["build", "--locked", "--release", "--package", "imactl-init"]);
-    build.args(["--features", "start", "--target", target]).envs(PROFILE);
+    let arguments =
+        ["build", "--locked", "--release", "--package", "imactl-init", "--features", "start"];
+    let mut build = Toolchain::of(target)?.cargo(&arguments, target, "core,alloc");
+    build.envs(PROFILE);
     crate::run(build)?;
     let program = target_directory().join(target).join("release/imactl-init");
     let size = check(&program).with_context(|| format!("{}", program.display()))?;
@@ -59,14 +98,6 @@ fn build(target: &str) -> Result<PathBuf> {
 fn target_directory() -> PathBuf {
     let set = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     root().join(set.unwrap_or_else(|| "target".into()))
-}
-
-fn host() -> Result<String> {
-    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let output = Command::new(rustc).arg("-vV").output().context("cannot run rustc")?;
-    let text = String::from_utf8(output.stdout).context("rustc -vV")?;
-    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
-    host.map(String::from).context("rustc -vV names no host")
 }
 
 /// Checks that the program needs no interpreter, and its size, which is the result.

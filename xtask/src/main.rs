@@ -3,6 +3,8 @@
 mod architecture;
 mod bench;
 mod crates;
+mod cross;
+mod fuzz;
 mod init;
 mod layer;
 mod oe;
@@ -21,8 +23,13 @@ const TASKS: &[Task] = &[
     ("bench", "speed, side by side with evmctl; names of parts run those alone", bench::bench),
     ("crates", "writes the layer's list of crates from Cargo.lock; --check compares", crates::run),
     ("demo", "keys, a signed Debian, a kernel that refuses", demo),
+    (
+        "fuzz",
+        "libFuzzer on the parsers: [TARGET...] [--seconds N]; keeps findings as seeds",
+        fuzz::run,
+    ),
     ("install", "installs imactl and imactl-init where cargo install does", init::install),
-    ("init", "builds imactl-init [--target TRIPLE]; checks that it is static and small", init::run),
+    ("init", "builds imactl-init [--target TRIPLE | --all]; checks it", init::run),
     ("lint", "rustfmt, clippy with warnings denied, the crates' direction and list", lint),
     ("kernels", "builds the lab's kernels, or finds them in its cache", kernels),
     ("oe", "the layer in a real BitBake, its image booted; needs IMACTL_OE_DIR", oe::run),

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{bail, Context, Result};
 
-use crate::{cargo, init, kernels, layer, lint, varied};
+use crate::{cargo, fuzz, init, kernels, layer, lint, varied};
 
 /// A part of the test run: its name, and what it does.
 type Part = (&'static str, fn(&mut Counts) -> Result<()>);
@@ -16,10 +16,11 @@ const PARTS: &[Part] = &[
     ("crates", |counts| cargo_test(&["--workspace", "--exclude", "lab", "--no-fail-fast"], counts)),
     ("varied", varied::run),
     ("fuzz", |counts| {
-        // a workspace of its own; without libFuzzer, which needs a nightly compiler
-        cargo_test(&["--manifest-path", "fuzz/Cargo.toml", "--no-default-features"], counts)
+        // a workspace of its own
+        cargo_test(&["--manifest-path", "fuzz/Cargo.toml", "--no-default-features"], counts)?;
+        fuzz::run(&["--seconds".into(), "3".into()])
     }),
-    ("init", |_| init::run(&[])),
+    ("init", |_| init::run(&["--all".into()])),
     ("layer", |_| layer::check()),
     ("lab", |counts| {
         kernels(&[])?;

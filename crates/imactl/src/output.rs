@@ -6,10 +6,11 @@ use std::path::Path;
 
 use clap::{Args, ValueEnum};
 use ima_format::hex::Hex;
+use ima_format::printable::is_unsafe;
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
-use crate::printable::{is_unsafe, Colors, Printable};
+use crate::printable::{Colors, Printable};
 
 /// Output
 #[derive(Debug, Args)]

@@ -1,0 +1,148 @@
+//! Building and running for other architectures than this machine's.
+//!
+//! rustup's toolchain has no libraries for them unless `rustup target add` brought them. Debian's
+//! has their source (rust-web-src), of which Cargo builds what a program needs (`-Zbuild-std`).
+//! Debian's cross compilers link, and QEMU runs one program of another architecture.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{bail, ensure, Context, Result};
+
+use crate::{output, root};
+
+/// An architecture: what Rust, GNU and QEMU call it.
+#[derive(Debug)]
+pub(crate) struct Architecture {
+    /// Rust's name.
+    pub(crate) target: &'static str,
+    /// GNU's name: the prefix of its compiler, and where its C library is below `/usr`.
+    pub(crate) gnu: &'static str,
+    /// Of `qemu-NAME-static`.
+    pub(crate) qemu: &'static str,
+}
+
+/// Those of the layer's `COMPATIBLE_HOST`.
+pub(crate) const ARCHITECTURES: &[Architecture] = &[
+    Architecture { target: "x86_64-unknown-linux-gnu", gnu: "x86_64-linux-gnu", qemu: "x86_64" },
+    Architecture { target: "i686-unknown-linux-gnu", gnu: "i686-linux-gnu", qemu: "i386" },
+    Architecture { target: "aarch64-unknown-linux-gnu", gnu: "aarch64-linux-gnu", qemu: "aarch64" },
+    Architecture {
+        target: "armv7-unknown-linux-gnueabihf",
+        gnu: "arm-linux-gnueabihf",
+        qemu: "arm",
+    },
+    Architecture {
+        target: "riscv64gc-unknown-linux-gnu",
+        gnu: "riscv64-linux-gnu",
+        qemu: "riscv64",
+    },
+];
+
+impl Architecture {
+    /// The one with Rust's name for it.
+    pub(crate) fn of(target: &str) -> Option<&'static Self> {
+        ARCHITECTURES.iter().find(|architecture| architecture.target == target)
+    }
+
+    /// QEMU, which runs a program of this architecture and finds its C library.
+    fn runner(&self) -> [String; 3] {
+        [format!("qemu-{}-static", self.qemu), "-L".into(), format!("/usr/{}", self.gnu)]
+    }
+
+    /// A program of this architecture, run by QEMU.
+    pub(crate) fn run(&self, program: &Path) -> Command {
+        let [qemu, arguments @ ..] = self.runner();
+        let mut command = Command::new(qemu);
+        command.args(arguments).arg(program);
+        command
+    }
+
+    /// Whether its programs can be linked and run here; says so where not, which fails in CI.
+    pub(crate) fn is_available(&self) -> Result<bool> {
+        let [qemu, ..] = self.runner();
+        let missing = [format!("{}-gcc", self.gnu), qemu].into_iter().find(|program| {
+            !Command::new(program).arg("--version").output().is_ok_and(|it| it.status.success())
+        });
+        let Some(missing) = missing else { return Ok(true) };
+        eprintln!("SKIPPED: {}: no {missing} (Debian: tools/packages cross)", self.target);
+        ensure!(std::env::var_os("CI").is_none(), "no {missing}, and CI must not skip");
+        Ok(false)
+    }
+}
+
+/// A Cargo that builds for a target.
+#[derive(Debug)]
+pub(crate) struct Toolchain {
+    cargo: PathBuf,
+    rustc: PathBuf,
+    host: String,
+    libraries: Libraries,
+}
+
+/// How Rust's own libraries for the target are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Libraries {
+    Installed,
+    Source,
+}
+
+impl Toolchain {
+    /// The toolchain at hand if it has the target's libraries or their source, else Debian's.
+    pub(crate) fn of(target: &str) -> Result<Self> {
+        let named = |variable, name| std::env::var_os(variable).unwrap_or(name).into();
+        let at_hand: (PathBuf, PathBuf) =
+            (named("CARGO", "cargo".into()), named("RUSTC", "rustc".into()));
+        for (cargo, rustc) in [at_hand, ("/usr/bin/cargo".into(), "/usr/bin/rustc".into())] {
+            let Ok(sysroot) = output(Command::new(&rustc).args(["--print", "sysroot"])) else {
+                continue;
+            };
+            let sysroot = String::from_utf8(sysroot).context("rustc --print sysroot")?;
+            let rustlib = Path::new(sysroot.trim()).join("lib/rustlib");
+            let libraries = if rustlib.join(target).join("lib").is_dir() {
+                Libraries::Installed
+            } else if rustlib.join("src/rust/library/core").is_dir() {
+                Libraries::Source
+            } else {
+                continue;
+            };
+            return Ok(Self { cargo, rustc, host: host()?, libraries });
+        }
+        bail!(
+            "no Rust for {target}: neither its libraries (rustup target add {target}) nor their \
+             source (Debian: tools/packages cross)"
+        )
+    }
+
+    /// Cargo with `arguments`, in the workspace's root; `libraries` are the crates of Rust's own
+    /// that the program is linked with.
+    pub(crate) fn cargo(&self, arguments: &[&str], target: &str, libraries: &str) -> Command {
+        let mut cargo = Command::new(&self.cargo);
+        cargo.args(arguments).args(["--target", target]).current_dir(root());
+        cargo.env("RUSTC", &self.rustc);
+        if self.libraries == Libraries::Source {
+            // a stable compiler takes -Z only so; Debian's own packages are built like that
+            cargo.arg(format!("-Zbuild-std={libraries}")).env("RUSTC_BOOTSTRAP", "1");
+        }
+        if let Some(architecture) = Architecture::of(target).filter(|_| self.host != target) {
+            let runner = architecture.runner().join(" ");
+            let linker = format!("{}-gcc", architecture.gnu);
+            for (setting, value) in [("LINKER", linker), ("RUNNER", runner)] {
+                let name = format!("CARGO_TARGET_{}_{setting}", target.to_uppercase());
+                let name = name.replace('-', "_");
+                if std::env::var_os(&name).is_none() {
+                    cargo.env(name, value);
+                }
+            }
+        }
+        cargo
+    }
+}
+
+/// Rust's name for this machine.
+pub(crate) fn host() -> Result<String> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let text = String::from_utf8(output(Command::new(rustc).arg("-vV"))?).context("rustc -vV")?;
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(String::from).context("rustc -vV names no host")
+}

@@ -10,7 +10,7 @@
 //! | [`digest`] | digests of bytes and files |
 //! | [`sign`] | a digest to the bytes of an attribute |
 //! | [`verify`] | an attribute and a file to a verdict in the kernel's words |
-//! | [`target`] | where signatures live: trees of files, RPM packages, tar archives |
+//! | [`container`] | where signatures live: trees of files, RPM packages, tar archives |
 //! | [`preflight`] | a root file system and a policy to what the kernel will do |
 //! | [`why`] | why this machine refuses a file |
 //! | [`staging`] | files that are there whole, or not at all |
@@ -25,6 +25,7 @@
 #![warn(missing_docs)]
 
 pub mod compression;
+pub mod container;
 pub mod digest;
 pub mod initramfs;
 pub mod input;
@@ -33,7 +34,6 @@ pub mod preflight;
 pub mod sign;
 pub mod staging;
 pub mod system;
-pub mod target;
 pub mod verify;
 pub mod why;
 

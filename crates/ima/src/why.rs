@@ -16,11 +16,11 @@ use ima_format::policy::kernel::Kernel;
 use ima_format::xattr::{Attribute, KeyId, XATTR_NAME_EVM, XATTR_NAME_IMA};
 use rustix::io::Errno;
 
+use crate::container::tree::Directory;
 use crate::digest::{DigestError, FileHasher};
 use crate::key::certificate::Certificate;
 use crate::preflight::{
-    purpose_of, Answer, Attributes, Bench, Directory, Judge, Mount, Nature, Owners, Source,
-    SourceFile, Use,
+    purpose_of, Answer, Attributes, Bench, Judge, Mount, Nature, Owners, Source, SourceFile, Use,
 };
 use crate::verify::{Keyring, Requirement, Verdict, Verifier};
 

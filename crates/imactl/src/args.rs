@@ -10,12 +10,13 @@ use std::thread;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
+use ima::container::tree::{Place, Tree};
+use ima::container::{Only, Selection};
 use ima::input::{self, LIST_MAX};
 use ima::key::certificate::Certificate;
 use ima::key::private::PrivateKey;
 use ima::key::store::{certificate_files, is_sample_directory, KeyStore};
 use ima::key::Signer;
-use ima::target::tree::{Only, Place, Selection, Tree};
 use ima::verify::Keyring;
 use ima::KeyId;
 use ima_format::pkcs11::Uri;

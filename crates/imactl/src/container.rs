@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use ima::compression::Encoder;
+use ima::container::tar::{Archive, Extent};
+use ima::container::tree;
 use ima::staging::{left_over, Location, Staged};
-use ima::target::tar::{Archive, Extent};
-use ima::target::tree;
 use ima_format::kind::{Compression, Content, Kind};
 
 use crate::hint::hinted;
@@ -237,7 +237,7 @@ impl Destination {
         let source = input::open(original).with_context(|| original.display().to_string())?;
         let Self::File(place) = self else { return edit(source) };
         let staged = place.stage()?;
-        ima::target::image::copy(&source, staged.as_file())
+        ima::container::image::copy(&source, staged.as_file())
             .with_context(|| format!("{}: cannot copy", original.display()))?;
         let copy = staged.as_file().try_clone().with_context(|| place.name())?;
         let edited = edit(copy)?;

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::io;
 
+use ima::container::image::ImageError;
+use ima::container::tar::TarError;
 use ima::key::private::PrivateKeyError;
 use ima::key::store::StoreError;
 use ima::key::token::TokenError;
 use ima::key::SignError;
 use ima::system::LoadError;
-use ima::target::image::ImageError;
-use ima::target::tar::TarError;
 use ima_format::ErrorKind;
 
 /// An error of the command line's own, with its hint.

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use ima::target::rpm::{Directories, Packages};
-use ima::target::tree::{Only, Tree};
-use ima::target::{kind_of, mismatch, Mismatch, MAX_SPARSE};
+use ima::container::rpm::{Directories, Packages};
+use ima::container::tree::Tree;
+use ima::container::{kind_of, mismatch, Mismatch, Only, MAX_SPARSE};
 use ima_format::kind::{Foreign, Kind, Named};
 use ima_format::tar::AfterEnd;
 

@@ -13,8 +13,8 @@ use ima_format::policy::kernel::Kernel;
 use ima_format::xattr::{Attribute, KeyId, Signature};
 
 use super::trial::Trial;
+use crate::container::source::{part, Entry, SourceFile};
 use crate::digest::{DigestError, FileHasher};
-use crate::target::source::{part, Entry, SourceFile};
 use crate::verify::{Keyring, Verifier};
 
 /// Which file system a part of the root will be on.

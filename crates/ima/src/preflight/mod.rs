@@ -6,7 +6,6 @@
 //!
 //! | module | what it knows | mirrors |
 //! |---|---|---|
-//! | `directory`, `archive` | roots that can be listed and read: a directory, a tar archive | |
 //! | `open` | which of them, or which image, a path is; squashfs is read as an archive | |
 //! | `paths` | paths and symbolic links within it | `fs/namei.c` |
 //! | `certificates` | which of them the kernel takes | `crypto/asymmetric_keys/restrict.c` |
@@ -20,9 +19,8 @@
 //! Nothing is known of: EVM (it is taken to have no key), labels of security modules, file
 //! systems that are mounted later, what programs open or execute in the end.
 
-mod archive;
 mod certificates;
-mod directory;
+
 mod judge;
 mod libraries;
 mod open;
@@ -40,9 +38,8 @@ use std::path::PathBuf;
 use ima_format::policy::ast::Policy;
 use ima_format::policy::kernel::{Feature, Kernel};
 
-pub use archive::Archive;
 pub use certificates::{Authorities, CertificateFault};
-pub use directory::Directory;
+
 pub use judge::{Answer, Attributes, Mount, Owners, Refusal, Unknown};
 pub(crate) use judge::{Bench, Judge};
 pub use open::{open, OpenError};
@@ -51,9 +48,9 @@ pub(crate) use purpose::{of as purpose_of, Nature};
 pub use start::{Attempt, AttemptEnd, Obstacle, Problem, Step, Why};
 pub use trial::{Subject, Trial, TrialError};
 
+pub use crate::container::source::{Entry, EntryKind, Source, SourceFile, Unread};
+use crate::container::Progress;
 use crate::key::{Curve, KeyType};
-pub use crate::target::source::{Entry, EntryKind, Source, SourceFile, Unread};
-use crate::target::Progress;
 use crate::verify::Keyring;
 use libraries::Libraries;
 pub use libraries::{CacheFault, Cpus, UnknownCpu};

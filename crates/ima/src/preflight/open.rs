@@ -5,11 +5,12 @@ use std::path::Path;
 
 use ima_format::kind::{Content, HEAD_SIZE};
 
-use super::{Archive, Directory, Source};
+use super::Source;
+use crate::container::image::{self, ImageError};
+use crate::container::tar::{Index, TarError};
+use crate::container::tree::Directory;
+use crate::container::MAX_SPARSE;
 use crate::input;
-use crate::target::image::{self, ImageError};
-use crate::target::tar::TarError;
-use crate::target::MAX_SPARSE;
 
 /// Why a root was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -42,11 +43,11 @@ pub fn open(path: &Path) -> Result<Box<dyn Source>, OpenError> {
     input::open(path)?.take(HEAD_SIZE as u64).read_to_end(&mut head)?;
     match Content::of(&head) {
         // what is compressed is an archive, or it is nothing that is read here
-        Some(Content::Tar | Content::Compressed(_)) => Ok(Box::new(Archive::open(path)?)),
+        Some(Content::Tar | Content::Compressed(_)) => Ok(Box::new(Index::open(path)?)),
         Some(Content::Ext | Content::Erofs) => Ok(image::source(path)?),
         Some(Content::Squashfs) => {
             let archive = image::squashfs_as_tar(path, MAX_SPARSE)?;
-            Ok(Box::new(Archive::unpacked(archive)?))
+            Ok(Box::new(Index::unpacked(archive)?))
         }
         Some(Content::Rpm) | None => Err(OpenError::NoRoot),
     }

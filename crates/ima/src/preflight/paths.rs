@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
-use crate::target::source::{Entry, EntryKind};
+use crate::container::source::{Entry, EntryKind};
 
 /// `MAXSYMLINKS`
 const MOST_LINKS: usize = 40;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use ima_format::elf::{Elf, Kind, MAGIC};
 use ima_format::policy::decide::{AccessSet, Operation};
 
-use crate::target::source::{part, Entry, SourceFile};
+use crate::container::source::{part, Entry, SourceFile};
 
 /// What the kernel is asked to do with a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -15,9 +15,9 @@ use super::certificates::CertificateFault;
 use super::judge::{Answer, Bench, Judge};
 use super::paths::Paths;
 use super::purpose::{self, Nature, Use};
+use crate::container::source::{whole, Entry, Source, Unread};
+use crate::container::Progress;
 use crate::digest::DigestError;
-use crate::target::source::{whole, Entry, Source, Unread};
-use crate::target::Progress;
 
 /// What is known of a file after it was looked at.
 #[derive(Debug, Clone)]

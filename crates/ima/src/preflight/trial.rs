@@ -10,7 +10,8 @@ use ima_format::policy::decide::{Event, Mode, Outcome};
 use ima_format::policy::kernel::Kernel;
 use ima_format::xattr::KeyId;
 
-use super::{Bench, Directory, Entry, EntryKind, Judge, Owners, Source, SourceFile};
+use super::{Bench, Entry, EntryKind, Judge, Owners, Source, SourceFile};
+use crate::container::tree::Directory;
 use crate::digest::{DigestError, FileHasher};
 use crate::verify::Keyring;
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use ima::target::rpm::{Destination, Directories, OutputDirectory, Packages};
+use ima::container::rpm::{Destination, Directories, OutputDirectory, Packages};
 
 use crate::hint::hinted;
 use crate::output::Name;

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io;
 use std::path::Path;
 
-use ima::target::tree::{FileError, TreeError, WalkError};
+use ima::container::tree::{FileError, TreeError, WalkError};
 use serde::Serialize;
 
 use crate::output::{JsonPath, Name, Output, Style};

@@ -35,7 +35,7 @@ use ima_format::elf::{Elf, Machine};
 
 use super::paths::Paths;
 use super::purpose::path_of;
-use crate::target::source::{Entry, EntryKind};
+use crate::container::source::{Entry, EntryKind};
 use cpu::Cpu;
 pub use cpu::{Cpus, UnknownCpu};
 pub use places::CacheFault;

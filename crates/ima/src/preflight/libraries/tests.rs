@@ -3,7 +3,7 @@
 use ima_format::elf::{ByteOrder, Class, Kind};
 
 use super::*;
-use crate::target::source::{Entry, EntryKind};
+use crate::container::source::{Entry, EntryKind};
 
 const X86_64: Machine = machine(Class::Bits64, 62);
 const I386: Machine = machine(Class::Bits32, 3);

@@ -1,7 +1,7 @@
 //! `imactl clear` for images of file systems
 
 use anyhow::{Context, Result};
-use ima::target::image::{self, Image};
+use ima::container::image::{self, Image};
 
 use super::report::Reporter;
 use super::ClearArgs;

@@ -1,7 +1,7 @@
 //! Tells what was cleared.
 
 use anyhow::Result;
-use ima::target::tree::Cleared;
+use ima::container::tree::Cleared;
 use serde::Serialize;
 
 use crate::cmd::tally::{Failures, Tally};

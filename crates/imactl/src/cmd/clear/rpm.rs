@@ -1,7 +1,7 @@
 //! `imactl clear` for RPM packages
 
 use anyhow::Result;
-use ima::target::rpm::{self, ClearOptions, Cleared};
+use ima::container::rpm::{self, ClearOptions, Cleared};
 use serde::Serialize;
 
 use super::ClearArgs;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use ima::target::tar;
+use ima::container::tar;
 
 use super::report::Reporter;
 use super::ClearArgs;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use ima::target::tree;
+use ima::container::tree;
 
 use super::report::Reporter;
 use crate::args::{PlaceArgs, TreeArgs};

@@ -1,8 +1,8 @@
 //! `imactl inspect` for images of file systems
 
 use anyhow::{Context, Result};
-use ima::target::image::{self, Image};
-use ima::target::tar::{self, Archive, TarError};
+use ima::container::image::{self, Image};
+use ima::container::tar::{self, Archive, TarError};
 
 use super::report::Reporter;
 use super::InspectArgs;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use ima::target::tree::{Fit, Inspection};
+use ima::container::tree::{Fit, Inspection};
 use ima_format::hex::Hex;
 use ima_format::xattr::{Attribute, Signature};
 use ima_format::Error as FormatError;

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use anyhow::Result;
-use ima::target::rpm::{self, FileInspection, Inspection};
+use ima::container::rpm::{self, FileInspection, Inspection};
 use ima_format::hex::Hex;
 use ima_format::rpm::PackageType;
 use ima_format::xattr::Attribute;

@@ -1,7 +1,7 @@
 //! `imactl inspect` for tar archives
 
 use anyhow::{Context, Result};
-use ima::target::tar;
+use ima::container::tar;
 
 use super::report::Reporter;
 use super::InspectArgs;

@@ -11,10 +11,10 @@ use std::thread;
 use anyhow::{Context, Result};
 use clap::builder::PossibleValuesParser;
 use clap::Args;
+use ima::container::image::ImageError;
 use ima::preflight::{
     open, preflight, Authorities, Cpus, Init, Mount, OpenError, Options, Owners, Report, Source,
 };
-use ima::target::image::ImageError;
 use ima::verify::Keyring;
 use ima_format::policy::ast::Uuid;
 use ima_format::policy::filesystem::{self, FileSystem};

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use ima::container::image::{self, Image, SignOptions};
 use ima::sign::Labeler;
-use ima::target::image::{self, Image, SignOptions};
 
 use super::SignArgs;
 use crate::container::{check_place, Destination};

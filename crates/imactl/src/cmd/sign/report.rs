@@ -1,7 +1,7 @@
 //! Tells what was signed.
 
 use anyhow::Result;
-use ima::target::tree::{SignMode, Signed};
+use ima::container::tree::{SignMode, Signed};
 use ima::HashAlgorithm;
 use serde::Serialize;
 

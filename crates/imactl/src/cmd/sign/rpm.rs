@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use ima::target::rpm::{self, Payload, ReservedSpace, SignOptions, WeakDigests};
+use ima::container::rpm::{self, Payload, ReservedSpace, SignOptions, WeakDigests};
 use serde::Serialize;
 
 use super::SignArgs;

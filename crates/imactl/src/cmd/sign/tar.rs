@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
+use ima::container::tar::{self, SignOptions, Spool};
 use ima::sign::Labeler;
-use ima::target::tar::{self, SignOptions, Spool};
 
 use super::SignArgs;
 use crate::container::{check_place, open_archive, tell_foreign, Destination};

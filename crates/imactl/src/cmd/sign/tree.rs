@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 use clap::Args;
+use ima::container::tree::{self, SignMode, SignOptions};
 use ima::key::caveat::{self, Caveat};
 use ima::key::check::Severity;
 use ima::sign::Labeler;
-use ima::target::tree::{self, SignMode, SignOptions};
 use ima::HashAlgorithm;
 
 use super::report::Reporter;

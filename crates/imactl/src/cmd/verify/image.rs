@@ -1,8 +1,8 @@
 //! `imactl verify` for images of file systems
 
 use anyhow::{Context, Result};
-use ima::target::image::{self, Image};
-use ima::target::tar::{self, Archive, TarError, VerifyOptions};
+use ima::container::image::{self, Image};
+use ima::container::tar::{self, Archive, TarError, VerifyOptions};
 
 use super::VerifyArgs;
 use crate::container::check_place;

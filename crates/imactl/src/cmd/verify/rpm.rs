@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use anyhow::Result;
-use ima::target::rpm::{
+use ima::container::rpm::{
     self, DigestCheck, FileContent, FileVerdict, FileVerification, Payload, Verification,
     VerifyOptions,
 };

@@ -1,7 +1,7 @@
 //! `imactl verify` for tar archives
 
 use anyhow::{Context, Result};
-use ima::target::tar::{self, VerifyOptions};
+use ima::container::tar::{self, VerifyOptions};
 
 use super::VerifyArgs;
 use crate::container::{check_place, open_archive, tell_foreign};

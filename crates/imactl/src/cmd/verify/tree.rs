@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use ima::target::tree::{self, VerifyOptions};
+use ima::container::tree::{self, VerifyOptions};
 use ima::verify::{Keyring, Requirement};
 
 use super::report::Reporter;

@@ -1,0 +1,88 @@
+//! ext2, ext3 and ext4.
+
+use std::cell::RefCell;
+use std::ffi::OsString;
+use std::io;
+use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use ima_format::ext4::{Content, FileKind, Inode, Volume};
+use ima_format::xattr::XATTR_NAME_IMA;
+
+use super::{path_of, Bytes, ImageError};
+use crate::container::source::{changed, Entry, EntryKind, Source, SourceFile, Unread, Visit};
+
+/// A file system in an image, which is read without being mounted.
+#[derive(Debug)]
+pub(super) struct Ext {
+    pub(super) volume: Volume<Bytes>,
+}
+
+impl Ext {
+    fn entry(&self, path: PathBuf, inode: &Inode) -> Result<Entry, ImageError> {
+        let kind = match inode.kind() {
+            Some(FileKind::File) => EntryKind::File { size: inode.size() },
+            Some(FileKind::Directory) => EntryKind::Directory,
+            _ if inode.is_link() => {
+                let target = self.volume.link_target(inode)?;
+                EntryKind::Link(OsString::from_vec(target).into())
+            }
+            _ => EntryKind::Other,
+        };
+        Ok(Entry {
+            path,
+            kind,
+            mode: inode.mode(),
+            uid: inode.uid(),
+            gid: inode.gid(),
+            identity: (0, u64::from(inode.number())),
+        })
+    }
+
+    /// The number of the inode that an entry is for.
+    pub(super) fn number(entry: &Entry) -> io::Result<u32> {
+        u32::try_from(entry.identity.1).map_err(|_| changed())
+    }
+}
+
+impl Source for Ext {
+    fn list(&self, visit: &mut dyn Visit) {
+        let visit = RefCell::new(visit);
+        let mut descends = |path: &[u8]| visit.borrow().descends(&path_of(path));
+        let walked = self.volume.walk(&mut descends, &mut |path, inode| {
+            let path = path_of(&path);
+            let unread = |error| Unread { path: path.clone(), error: io::Error::other(error) };
+            let entry = self.entry(path.clone(), &inode).map_err(unread);
+            visit.borrow_mut().found(entry) == ControlFlow::Continue(())
+        });
+        if let Err(error) = walked {
+            let (path, error) = ("/".into(), io::Error::other(error));
+            // it is the last one
+            let _ = visit.borrow_mut().found(Err(Unread { path, error }));
+        }
+    }
+
+    fn open<'a>(&'a self, entry: &Entry) -> io::Result<Box<dyn SourceFile + 'a>> {
+        let inode = self.volume.inode(Self::number(entry)?, 0).map_err(io::Error::other)?;
+        let content = RefCell::new(self.volume.content(&inode).map_err(io::Error::other)?);
+        Ok(Box::new(Open { volume: &self.volume, inode, content }))
+    }
+}
+
+struct Open<'a> {
+    volume: &'a Volume<Bytes>,
+    inode: Inode,
+    content: RefCell<Content>,
+}
+
+impl SourceFile for Open<'_> {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let content = &mut self.content.borrow_mut();
+        self.volume.read_at(content, offset, buffer).map_err(io::Error::other)
+    }
+
+    fn attribute(&self) -> io::Result<Option<Vec<u8>>> {
+        self.volume.attribute(&self.inode, XATTR_NAME_IMA).map_err(io::Error::other)
+    }
+}

@@ -1,0 +1,365 @@
+//! Images of file systems, read without mounting them: no privilege is needed, and no kernel
+//! has to trust what is in them.
+//!
+//! ext2, ext3 and ext4 are read by [`ima_format::ext4`], EROFS by [`ima_format::erofs`]; both are
+//! a [`Source`]. Attributes are written to ext4 alone, by e2fsprogs' debugfs, which keeps every
+//! checksum and bitmap right, and then read again and compared. An image is opened once: everything
+//! that is read or written later goes through that file descriptor, whatever its name leads to
+//! meanwhile.
+
+mod copy;
+mod debugfs;
+mod erofs;
+mod ext;
+mod run;
+mod squashfs;
+mod unpack;
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
+use std::num::NonZeroUsize;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+
+use ima_format::ext4::{Disk, Volume};
+use ima_format::hash::HashAlgorithm;
+use ima_format::kind::{Content, HEAD_SIZE};
+use ima_format::ErrorKind;
+
+use self::erofs::Erofs;
+use self::ext::Ext;
+use super::source::Source;
+use super::tar::TarError;
+use super::tree::SignMode;
+use super::{Selection, MAX_SPARSE};
+use crate::digest::DigestError;
+use crate::input;
+use crate::key::SignError;
+use crate::sign::Labeler;
+
+pub use copy::copy;
+pub use run::{clear, inspect, sign, verify};
+pub use squashfs::{squashfs_as_tar, squashfs_error};
+
+/// An image, and which of its files are selected.
+#[derive(Debug)]
+pub struct Image {
+    bytes: Bytes,
+    file_system: FileSystem,
+    /// Which of the files.
+    pub selection: Selection,
+    /// Worker threads.
+    pub jobs: NonZeroUsize,
+}
+
+#[derive(Debug)]
+enum FileSystem {
+    Ext(Ext),
+    Erofs(Erofs),
+}
+
+impl FileSystem {
+    fn open(bytes: Bytes) -> Result<Self, ImageError> {
+        let mut head = vec![0; bytes.size().min(HEAD_SIZE as u64) as usize];
+        bytes.read(0, &mut head)?;
+        match Content::of(&head) {
+            Some(Content::Squashfs) => Err(ImageError::ReadOnly("a squashfs image")),
+            Some(Content::Erofs) => Erofs::open(bytes).map(Self::Erofs),
+            _ => Ok(Self::Ext(Ext { volume: Volume::open(bytes)? })),
+        }
+    }
+}
+
+/// An image's files.
+///
+/// # Errors
+/// A file that is not an image of ext2, ext3, ext4 or EROFS, or has unknown features.
+pub fn source(path: &Path) -> Result<Box<dyn Source>, ImageError> {
+    let file = input::open(path).map_err(|source| ImageError::Read { offset: 0, source })?;
+    Ok(match FileSystem::open(Bytes::new(file)?)? {
+        FileSystem::Ext(ext) => Box::new(ext),
+        FileSystem::Erofs(erofs) => Box::new(erofs),
+    })
+}
+
+/// What a file holds, by its first bytes.
+fn content_of(path: &Path) -> io::Result<Option<Content>> {
+    let mut head = Vec::new();
+    input::open(path)?.take(HEAD_SIZE as u64).read_to_end(&mut head)?;
+    Ok(Content::of(&head))
+}
+
+/// Whether a file is an image of squashfs, which is read as an archive.
+///
+/// # Errors
+/// Those of reading it.
+pub fn is_squashfs(path: &Path) -> io::Result<bool> {
+    Ok(matches!(content_of(path)?, Some(Content::Squashfs)))
+}
+
+/// Whether a file is an image of a read-only file system.
+///
+/// # Errors
+/// Those of reading it.
+pub fn is_read_only(path: &Path) -> io::Result<bool> {
+    Ok(matches!(content_of(path)?, Some(Content::Squashfs | Content::Erofs)))
+}
+
+/// A path in an image, from its root.
+fn path_of(below_root: &[u8]) -> PathBuf {
+    Path::new("/").join(OsStr::from_bytes(below_root))
+}
+
+/// How files are signed.
+#[derive(Debug, Clone, Copy)]
+pub struct SignOptions<'a> {
+    /// With what.
+    pub labeler: Labeler<'a>,
+    /// Over which digest.
+    pub algorithm: HashAlgorithm,
+    /// Which files need it.
+    pub mode: SignMode,
+    /// Whether to change anything.
+    pub dry_run: bool,
+}
+
+/// Why an image was not dealt with.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImageError {
+    /// It cannot be read.
+    #[error("cannot read at offset {offset}")]
+    Read {
+        /// Where.
+        offset: u64,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is malformed.
+    #[error("{kind} at offset {offset}")]
+    Malformed {
+        /// Where.
+        offset: u64,
+        /// What is wrong there.
+        kind: ErrorKind,
+    },
+    /// Sparse files with more zeros than are digested.
+    #[error("a file with {holes} bytes of zeros in holes, of which {left} more are read, at offset {offset}")]
+    Sparse {
+        /// Where its size stands.
+        offset: u64,
+        /// How many it has.
+        holes: u64,
+        /// How many would have been read.
+        left: u64,
+    },
+    /// An image of a file system that is read-only.
+    #[error("{0}, which is read-only")]
+    ReadOnly(&'static str),
+    /// No image that is read here.
+    #[error("{0}")]
+    Unsupported(&'static str),
+    /// No digest of a file could be made.
+    #[error("{}", path.display())]
+    Digest {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: DigestError,
+    },
+    /// A file could not be signed.
+    #[error("{}", path.display())]
+    Sign {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: SignError,
+    },
+    /// debugfs is not there, or cannot be run.
+    #[error("cannot run debugfs: {0}")]
+    Debugfs(io::Error),
+    /// e2fsck is not there, or cannot be run.
+    #[error("cannot run e2fsck: {0}")]
+    E2fsck(io::Error),
+    /// e2fsck could not count the quotas.
+    #[error("its quotas cannot be counted: e2fsck says: {0}")]
+    Quotas(String),
+    /// sqfs2tar is not there, or cannot be run.
+    #[error("cannot run sqfs2tar: {0}")]
+    Sqfs2tar(io::Error),
+    /// What debugfs is told cannot be written.
+    #[error("cannot write what debugfs is told: {0}")]
+    Batch(io::Error),
+    /// debugfs did not do what it was told.
+    #[error("{}: the attribute was not written: debugfs says: {said}", path.display())]
+    NotWritten {
+        /// The first file without its label.
+        path: PathBuf,
+        /// What debugfs said.
+        said: String,
+    },
+    /// A read-only image, read as an archive, could not be dealt with.
+    #[error(transparent)]
+    Archive(TarError),
+    /// Who is told of the results cannot be told.
+    #[error(transparent)]
+    Report(io::Error),
+}
+
+impl ImageError {
+    /// The error of an image in one of the system.
+    ///
+    /// # Errors
+    /// The error itself, if there is no other one in it.
+    fn within(error: io::Error) -> Result<Self, io::Error> {
+        if !error.get_ref().is_some_and(|inner| inner.is::<Self>()) {
+            return Err(error);
+        }
+        match error.into_inner().map(|inner| inner.downcast::<Self>()) {
+            Some(Ok(error)) => Ok(*error),
+            Some(Err(other)) => Err(io::Error::other(other)),
+            None => Err(io::ErrorKind::Other.into()),
+        }
+    }
+
+    /// The error of an image that a [`Source`] gave.
+    fn of(error: io::Error) -> Self {
+        Self::within(error).unwrap_or_else(|source| Self::Read { offset: 0, source })
+    }
+
+    /// What to do about it, where there is something to say.
+    pub fn hint(&self) -> Option<&'static str> {
+        use ima_format::ext4::Fault;
+        Some(match self {
+            Self::Debugfs(_) | Self::E2fsck(_) => {
+                "install e2fsprogs, or sign the tar archive that the image is made of"
+            }
+            Self::Quotas(_) => "mend it with e2fsck -f, or make it without the feature quota",
+            Self::Sqfs2tar(_) => "install squashfs-tools-ng",
+            Self::Sparse { .. } => "--max-sparse SIZE allows more",
+            Self::NotWritten { said, .. } if said.contains("Insufficient space") => {
+                "a file has one block for all its attributes: make the image with -O ea_inode or \
+                 -I 1024, or use a key with shorter signatures (p-256)"
+            }
+            Self::NotWritten { .. } => {
+                "is there room? resize2fs makes the image larger; make it with -I 512, or use a \
+                 key with shorter signatures (p-256)"
+            }
+            Self::ReadOnly(_) => {
+                "read-only images are made anew: sign the tar archive, then sqfstar or \
+                 mkfs.erofs --tar"
+            }
+            Self::Malformed { kind: ErrorKind::Erofs(fault), .. } if fault.is_unknown() => {
+                "mount it, and give the directory"
+            }
+            Self::Archive(error) => return error.hint(),
+            Self::Malformed { kind: ErrorKind::Ext4(Fault::Journal), .. } => "e2fsck -p replays it",
+            Self::Malformed { kind: ErrorKind::Ext4(fault), .. } if fault.is_repairable() => {
+                "e2fsck -fn may say more, and e2fsck -f repairs a copy"
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// An image's file.
+#[derive(Debug, Clone)]
+struct Bytes(Arc<Opened>);
+
+#[derive(Debug)]
+struct Opened {
+    file: File,
+    size: u64,
+    /// How many zeros of sparse files may still be read.
+    zeros: AtomicU64,
+}
+
+impl Bytes {
+    fn new(file: File) -> Result<Self, ImageError> {
+        let metadata = file.metadata();
+        let size = metadata.map_err(|source| ImageError::Read { offset: 0, source })?.len();
+        Ok(Self(Arc::new(Opened { file, size, zeros: AtomicU64::new(MAX_SPARSE) })))
+    }
+}
+
+impl Disk for Bytes {
+    type Error = ImageError;
+
+    fn size(&self) -> u64 {
+        self.0.size
+    }
+
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ImageError> {
+        use std::os::unix::fs::FileExt;
+        let read = self.0.file.read_exact_at(buffer, offset);
+        read.map_err(|source| ImageError::Read { offset, source })
+    }
+
+    fn zeros(&self, count: u64, at: u64) -> Result<(), ImageError> {
+        let less = |left: u64| left.checked_sub(count);
+        let taken = self.0.zeros.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        taken.map(drop).map_err(|left| ImageError::Sparse { offset: at, holes: count, left })
+    }
+
+    fn malformed(&self, offset: u64, kind: ErrorKind) -> ImageError {
+        ImageError::Malformed { offset, kind }
+    }
+}
+
+impl Image {
+    /// Opens an image.
+    ///
+    /// # Errors
+    /// A file that is not an image of ext2, ext3, ext4 or EROFS, or has unknown features.
+    pub fn open(path: &Path, selection: Selection, jobs: NonZeroUsize) -> Result<Self, ImageError> {
+        let file = input::open(path).map_err(|source| ImageError::Read { offset: 0, source })?;
+        Self::new(file, selection, jobs)
+    }
+
+    /// The image in an open file.
+    ///
+    /// # Errors
+    /// As [`Image::open`].
+    pub fn new(file: File, selection: Selection, jobs: NonZeroUsize) -> Result<Self, ImageError> {
+        let bytes = Bytes::new(file)?;
+        let file_system = FileSystem::open(bytes.clone())?;
+        Ok(Self { bytes, file_system, selection, jobs })
+    }
+
+    /// Limits how many zeros of sparse files are read.
+    pub fn limit_zeros(&self, max_sparse: u64) {
+        self.bytes.0.zeros.store(max_sparse, Ordering::Relaxed);
+    }
+
+    fn source(&self) -> &dyn Source {
+        match &self.file_system {
+            FileSystem::Ext(ext) => ext,
+            FileSystem::Erofs(erofs) => erofs,
+        }
+    }
+
+    /// The file system, if it can be written.
+    fn writable(&self) -> Result<&Ext, ImageError> {
+        match &self.file_system {
+            FileSystem::Ext(ext) => Ok(ext),
+            FileSystem::Erofs(_) => Err(ImageError::ReadOnly("an EROFS image")),
+        }
+    }
+}
+
+/// What became of a file.
+#[derive(Debug)]
+pub struct Report<T> {
+    /// Its path below the image's root.
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The outcome.
+    pub outcome: T,
+}
+
+/// Takes reports one by one; an error ends the run.
+pub type Sink<'a, T> = dyn FnMut(Report<T>) -> io::Result<()> + 'a;

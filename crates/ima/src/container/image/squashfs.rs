@@ -1,0 +1,104 @@
+//! squashfs images, as the tar archives that `sqfs2tar` (squashfs-tools-ng) makes of them: it
+//! runs next to this program, and nothing is unpacked.
+//!
+//! `sqfs2tar` writes holes as zeros, and a few bytes of an image can ask for any number of them:
+//! blocks of zeros are counted.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use super::ImageError;
+use crate::container::tar::TarError;
+
+/// A squashfs image as a tar archive with attributes. It ends with an error where the program
+/// did, and after `max_sparse` bytes in blocks of zeros.
+///
+/// # Errors
+/// [`ImageError::Sqfs2tar`] where the program is not there.
+pub fn squashfs_as_tar(path: &Path, max_sparse: u64) -> Result<impl Read + Send, ImageError> {
+    // a path that begins with a dash is none of its options then
+    let path = fs::canonicalize(path).map_err(|source| ImageError::Read { offset: 0, source })?;
+    let mut command = Command::new("sqfs2tar");
+    command.arg(path).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.spawn().map_err(ImageError::Sqfs2tar)?;
+    let stdout = child.stdout.take();
+    Ok(Unpacked { child, stdout, offset: 0, zeros: 0, left: max_sparse })
+}
+
+/// The smallest block of a squashfs image: a hole has no fewer zeros, except at a file's end.
+const BLOCK: u64 = 4096;
+
+struct Unpacked {
+    child: Child,
+    /// Until its end.
+    stdout: Option<ChildStdout>,
+    offset: u64,
+    /// How many zeros were read last, without a break.
+    zeros: u64,
+    /// How many more of them, in blocks, may be read.
+    left: u64,
+}
+
+impl Unpacked {
+    /// Counts zeros in whole blocks' worth of them.
+    fn count(&mut self, mut bytes: &[u8]) -> Result<(), ImageError> {
+        while !bytes.is_empty() {
+            let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+            let before = self.zeros / BLOCK;
+            self.zeros += zeros as u64;
+            let holes = (self.zeros / BLOCK - before) * BLOCK;
+            self.offset += zeros as u64;
+            let (offset, left) = (self.offset, self.left);
+            let sparse = || ImageError::Sparse { offset, holes, left };
+            self.left = left.checked_sub(holes).ok_or_else(sparse)?;
+            bytes = &bytes[zeros..];
+            let data = bytes.iter().take_while(|byte| **byte != 0).count();
+            if data > 0 {
+                self.zeros = 0;
+            }
+            self.offset += data as u64;
+            bytes = &bytes[data..];
+        }
+        Ok(())
+    }
+}
+
+impl Read for Unpacked {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(stdout) = &mut self.stdout else { return Ok(0) };
+        match stdout.read(buffer)? {
+            0 if !buffer.is_empty() => {
+                self.stdout = None;
+                let status = self.child.wait()?;
+                match status.success() {
+                    true => Ok(0),
+                    false => Err(io::Error::other(format!("sqfs2tar failed: {status}"))),
+                }
+            }
+            read => {
+                self.count(&buffer[..read]).map_err(io::Error::other)?;
+                Ok(read)
+            }
+        }
+    }
+}
+
+impl Drop for Unpacked {
+    fn drop(&mut self) {
+        // without a reader it cannot write, and ends
+        if self.stdout.take().is_some() {
+            self.child.wait().ok();
+        }
+    }
+}
+
+/// The error of the image that ended the reading of its archive, where there is one.
+pub fn squashfs_error(error: TarError) -> ImageError {
+    match error {
+        TarError::Read { offset, source } => ImageError::within(source)
+            .unwrap_or_else(|source| ImageError::Archive(TarError::Read { offset, source })),
+        error => ImageError::Archive(error),
+    }
+}

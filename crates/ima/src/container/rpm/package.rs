@@ -1,0 +1,215 @@
+//! One open package: its headers read, its main header held against its digests.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use ima_format::hash::HashAlgorithm;
+use ima_format::hex::Hex;
+use ima_format::kind;
+use ima_format::rpm::{
+    self, read_lead, tag, FileList, Header, Intro, PackageType, Section, INTRO_SIZE, LEAD_SIZE,
+};
+use ima_format::{Error as FormatError, ErrorKind};
+
+use super::PackageError;
+use crate::container::tree::{Candidate, FileError, Folders, OpenFile};
+use crate::container::Selection;
+use crate::digest::{DigestError, Hasher};
+
+/// What a package is, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Name, version, release and architecture, as rpm prints them.
+    pub name: String,
+    /// The format: 4 or 6.
+    pub format: u64,
+    /// Binary or source.
+    pub package_type: PackageType,
+}
+
+/// An open package.
+pub(super) struct Content<'a> {
+    pub(super) candidate: &'a Candidate,
+    /// What it is called below the directory that was named, or by itself.
+    pub(super) below: &'a Path,
+    /// Which of its files are meant, where that is not all of them.
+    selection: Option<&'a Selection>,
+    pub(super) open: &'a OpenFile<'a>,
+    pub(super) lead: &'a [u8],
+    pub(super) identity: Identity,
+    pub(super) signature: Header<'a>,
+    pub(super) main: Header<'a>,
+    pub(super) files: FileList<'a>,
+    /// Where the main header begins.
+    pub(super) main_offset: u64,
+    /// Where the payload begins.
+    pub(super) payload_offset: u64,
+}
+
+/// Opens a package, which bears the name `below` where it goes, and has `work` done on it. Of
+/// one that was named, `selection` selects files. `None` where it is no package, has not the
+/// name of one, and was not named.
+pub(super) fn with_content<T>(
+    candidate: &Candidate,
+    folders: &mut Folders,
+    below: &Path,
+    selection: &Selection,
+    work: impl FnOnce(&Content<'_>) -> Result<T, PackageError>,
+) -> Result<Option<T>, PackageError> {
+    let open = OpenFile::open(candidate, folders)?;
+    let file = &open.file;
+    let called_so = candidate.path.extension().is_some_and(|extension| extension == "rpm");
+    if !candidate.named && !called_so && !is_package(file)? {
+        return Ok(None);
+    }
+    let lead = read_at(file, 0, LEAD_SIZE)?;
+    let package_type = read_lead(&lead)?;
+    let signature_bytes = read_header(file, LEAD_SIZE, Section::Signature)?;
+    let signature = Header::read(&signature_bytes, LEAD_SIZE, Section::Signature)?;
+    let main_offset = LEAD_SIZE + signature_bytes.len();
+    let main_bytes = read_header(file, main_offset, Section::Main)?;
+    let main = Header::read(&main_bytes, main_offset, Section::Main)?;
+    let files = FileList::read(&main)?;
+    let identity = Identity::read(&main, package_type)?;
+    work(&Content {
+        candidate,
+        below,
+        selection: Some(selection).filter(|_| candidate.named),
+        open: &open,
+        lead: &lead,
+        identity,
+        signature,
+        main,
+        files,
+        main_offset: main_offset as u64,
+        payload_offset: (main_offset + main_bytes.len()) as u64,
+    })
+    .map(Some)
+}
+
+/// Whether a file's first bytes are a package's.
+fn is_package(file: &File) -> Result<bool, FileError> {
+    let mut magic = [0; 4];
+    let read = file.read_at(&mut magic, 0).map_err(FileError::Read)?;
+    Ok(kind::Content::of(&magic[..read]) == Some(kind::Content::Rpm))
+}
+
+impl Identity {
+    fn read(main: &Header<'_>, lead_type: PackageType) -> Result<Self, FormatError> {
+        let text = |tag| -> Result<String, FormatError> {
+            let text = String::from_utf8_lossy(main.string(tag)?.unwrap_or(b"?"));
+            // what a package says of itself is shown on terminals
+            Ok(text.replace(char::is_control, "\u{fffd}"))
+        };
+        // as `headerIsSource`
+        let package_type = match main.find(tag::SOURCERPM) {
+            Some(_) => lead_type,
+            None => PackageType::Source,
+        };
+        let arch = match package_type {
+            PackageType::Binary => text(tag::ARCH)?,
+            PackageType::Source => "src".to_owned(),
+        };
+        let epoch = match main.number(tag::EPOCH)? {
+            Some(epoch) => format!("{epoch}:"),
+            None => String::new(),
+        };
+        let (name, version, release) = (text(tag::NAME)?, text(tag::VERSION)?, text(tag::RELEASE)?);
+        Ok(Self {
+            name: format!("{name}-{epoch}{version}-{release}.{arch}"),
+            format: main.number(tag::RPMFORMAT)?.unwrap_or(4),
+            package_type,
+        })
+    }
+}
+
+/// A digest that a package has of a part of itself.
+#[derive(Debug, Clone)]
+pub(super) struct OwnDigest {
+    pub(super) algorithm: HashAlgorithm,
+    pub(super) matches: bool,
+}
+
+impl Content<'_> {
+    /// Whether a file is meant.
+    pub(super) fn selects(&self, file: &rpm::File) -> bool {
+        self.selection.map_or(true, |selection| {
+            let path = self.files.path(file);
+            let below_root = path.strip_prefix(b"/").unwrap_or(&path);
+            selection.selects(Path::new(OsStr::from_bytes(below_root)))
+        })
+    }
+
+    /// Whether all of its files are meant.
+    pub(super) fn selects_all(&self) -> bool {
+        self.selection.map_or(true, Selection::is_all)
+    }
+
+    /// Compares the main header with the digests of it in the signature header.
+    pub(super) fn header_digests(&self) -> Result<Vec<OwnDigest>, PackageError> {
+        let mut found = Vec::new();
+        for (tag, algorithm) in [
+            (tag::SIG_SHA1, HashAlgorithm::Sha1),
+            (tag::SIG_SHA256, HashAlgorithm::Sha256),
+            (tag::SIG_SHA3_256, HashAlgorithm::Sha3_256),
+        ] {
+            let Some(expected) = self.signature.string(tag)? else { continue };
+            let digest = match Hasher::new(algorithm) {
+                Ok(mut hasher) => hasher.digest(self.main.bytes())?,
+                // a provider without SHA-1: the others have to do
+                Err(DigestError::Unavailable(_)) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let matches = Hex(digest.as_bytes()).to_string().as_bytes() == expected;
+            found.push(OwnDigest { algorithm, matches });
+        }
+        Ok(found)
+    }
+
+    /// Refuses a package whose main header is not the one that was built.
+    pub(super) fn check_header(&self) -> Result<(), PackageError> {
+        match self.header_digests()?.iter().find(|digest| !digest.matches) {
+            Some(digest) => Err(PackageError::HeaderDigest(digest.algorithm)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn read_header(file: &File, offset: usize, section: Section) -> Result<Vec<u8>, PackageError> {
+    let intro = read_at(file, offset, INTRO_SIZE)?;
+    let size = Intro::read(&intro, offset, section)?.size(section);
+    read_at(file, offset, size)
+}
+
+/// Reads so many bytes; memory grows with what is there, not with what is asked for.
+fn read_at(file: &File, offset: usize, size: usize) -> Result<Vec<u8>, PackageError> {
+    let mut bytes = Vec::new();
+    let mut section = FileSection { file, offset: offset as u64 }.take(size as u64);
+    section.read_to_end(&mut bytes).map_err(FileError::Read)?;
+    match bytes.len() == size {
+        true => Ok(bytes),
+        false => {
+            let kind = ErrorKind::Truncated { needed: size, available: bytes.len() };
+            Err(FormatError::new(kind, offset).into())
+        }
+    }
+}
+
+/// A file from an offset on, read without moving the file's own position.
+#[derive(Debug)]
+pub(super) struct FileSection<'a> {
+    pub(super) file: &'a File,
+    pub(super) offset: u64,
+}
+
+impl Read for FileSection<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.offset)?;
+        self.offset += read as u64;
+        Ok(read)
+    }
+}

@@ -1,0 +1,301 @@
+//! A root that is in a tar archive, compressed or not.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Component, Path, PathBuf};
+
+use ima_format::kind::{Content as Kind, HEAD_SIZE};
+use ima_format::tar::{
+    padding, AfterEnd, FileType, Input, Item, Member, MemberKind, Parser, SparseMap, BLOCK_SIZE,
+};
+use ima_format::ErrorKind;
+
+use super::TarError;
+use crate::compression;
+use crate::container::source::{Entry, EntryKind, Source, SourceFile, Visit};
+use crate::input;
+
+/// A tar archive that will be unpacked as the root of a machine. One that is compressed, or
+/// that a program writes, is kept in an unnamed temporary file meanwhile.
+#[derive(Debug)]
+pub struct Index {
+    file: File,
+    entries: BTreeMap<PathBuf, Entry>,
+    /// The contents, by the second part of an entry's identity.
+    contents: Vec<Stored>,
+}
+
+/// Where a file's content is.
+#[derive(Debug)]
+struct Stored {
+    offset: u64,
+    length: u64,
+    sparse: Option<SparseMap>,
+    label: Option<Vec<u8>>,
+}
+
+/// Whose temporary file or archive cannot be read.
+fn read_error(offset: u64) -> impl Fn(io::Error) -> TarError {
+    move |source| TarError::Read { offset, source }
+}
+
+impl Index {
+    /// Reads what the archive at `path` holds.
+    ///
+    /// # Errors
+    /// An archive that cannot be read, or is malformed.
+    pub fn open(path: &Path) -> Result<Self, TarError> {
+        let mut file = input::open(path).map_err(read_error(0))?;
+        let mut head = Vec::new();
+        Read::by_ref(&mut file)
+            .take(HEAD_SIZE as u64)
+            .read_to_end(&mut head)
+            .map_err(read_error(0))?;
+        file.rewind().map_err(read_error(0))?;
+        match Kind::of(&head) {
+            Some(Kind::Compressed(form)) => {
+                Self::unpacked(compression::decoder(form, file).map_err(read_error(0))?)
+            }
+            _ => Self::of(file),
+        }
+    }
+
+    /// Reads an archive that comes as a stream, and is not compressed.
+    ///
+    /// # Errors
+    /// As those of [`Index::open`].
+    pub fn unpacked(mut archive: impl Read) -> Result<Self, TarError> {
+        let spool = |source| TarError::Spool { directory: std::env::temp_dir(), source };
+        let mut file = tempfile::tempfile().map_err(spool)?;
+        let (mut buffer, mut offset) = (vec![0; 256 << 10], 0);
+        loop {
+            match archive.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(read) => {
+                    file.write_all(&buffer[..read]).map_err(spool)?;
+                    offset += read as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(read_error(offset)(error)),
+            }
+        }
+        Self::of(file)
+    }
+
+    fn of(file: File) -> Result<Self, TarError> {
+        let mut archive = Self { file, entries: BTreeMap::new(), contents: Vec::new() };
+        archive.read()?;
+        archive.add_directories();
+        Ok(archive)
+    }
+
+    fn read(&mut self) -> Result<(), TarError> {
+        let size = self.file.metadata().map_err(read_error(0))?.len();
+        let file = self.file.try_clone().map_err(read_error(0))?;
+        let mut input = Blocks { file, offset: 0 };
+        let mut parser = Parser::new(AfterEnd::Refuse);
+        let mut files: HashMap<PathBuf, (u64, u64)> = HashMap::new();
+        while let Some(item) = parser.next(&mut input)? {
+            let member = match item {
+                Item::Member(member) => member,
+                Item::Global(_) | Item::Zeros | Item::Foreign(_) => continue,
+            };
+            let offset = input.offset;
+            let length = member.stored;
+            if size.saturating_sub(offset) < length {
+                let needed = usize::try_from(length).unwrap_or(usize::MAX);
+                let available = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX);
+                let kind = ErrorKind::Truncated { needed, available };
+                return Err(TarError::Malformed { offset, kind });
+            }
+            input.offset = offset + length + padding(length) as u64;
+            self.add(&member, offset, &mut files)?;
+        }
+        match (self.entries.is_empty(), size) {
+            (true, 0) => Err(TarError::Empty),
+            _ => Ok(()),
+        }
+    }
+
+    /// Enters a member; of two with one name the later stays, as when they are unpacked.
+    fn add(
+        &mut self,
+        member: &Member,
+        offset: u64,
+        files: &mut HashMap<PathBuf, (u64, u64)>,
+    ) -> Result<(), TarError> {
+        let path = inside(&member.path);
+        let target = || PathBuf::from(OsString::from_vec(member.link.clone()));
+        let mut identity = (0, u64::MAX);
+        let kind = match member.file_type() {
+            FileType::File => {
+                let label = member
+                    .label()
+                    .map_err(|(offset, kind)| TarError::Malformed { offset, kind })?;
+                identity.1 = self.contents.len() as u64;
+                let (length, sparse) = (member.stored, member.sparse.clone());
+                self.contents.push(Stored { offset, length, sparse, label });
+                files.insert(path.clone(), (identity.1, member.size()));
+                EntryKind::File { size: member.size() }
+            }
+            FileType::HardLink => match files.get(&inside(&member.link)).copied() {
+                Some((number, size)) => {
+                    identity.1 = number;
+                    files.insert(path.clone(), (number, size));
+                    EntryKind::File { size }
+                }
+                // of something without content
+                None => EntryKind::Other,
+            },
+            FileType::SymbolicLink => EntryKind::Link(target()),
+            FileType::Directory => EntryKind::Directory,
+            FileType::Other => EntryKind::Other,
+        };
+        let (mode, uid, gid) = match (member.kind, files.get(&inside(&member.link))) {
+            // the header of a link may say nothing of the file
+            (MemberKind::HardLink, Some(_)) => {
+                let first = self.entries.get(&inside(&member.link));
+                first.map_or((0, 0, 0), |first| (first.mode, first.uid, first.gid))
+            }
+            _ => member.access().map_err(|(offset, kind)| TarError::Malformed { offset, kind })?,
+        };
+        self.entries.insert(path.clone(), Entry { path, kind, mode, uid, gid, identity });
+        Ok(())
+    }
+
+    /// Directories that no member names.
+    fn add_directories(&mut self) {
+        let paths: Vec<PathBuf> = self.entries.keys().cloned().collect();
+        for parent in paths.iter().flat_map(|path| path.ancestors().skip(1)) {
+            if !self.entries.contains_key(parent) {
+                let (path, kind) = (parent.to_owned(), EntryKind::Directory);
+                let identity = (0, u64::MAX);
+                let entry = Entry { path, kind, mode: 0o755, uid: 0, gid: 0, identity };
+                self.entries.insert(parent.to_owned(), entry);
+            }
+        }
+    }
+}
+
+/// A member's name as the booted machine sees it.
+fn inside(name: &[u8]) -> PathBuf {
+    let name = PathBuf::from(OsString::from_vec(name.to_vec()));
+    let normal = |component: &Component<'_>| matches!(component, Component::Normal(_));
+    let below: PathBuf = name.components().filter(normal).collect();
+    Path::new("/").join(below)
+}
+
+impl Source for Index {
+    fn list(&self, visit: &mut dyn Visit) {
+        for entry in self.entries.values() {
+            if visit.found(Ok(entry.clone())).is_break() {
+                return;
+            }
+        }
+    }
+
+    fn open<'a>(&'a self, entry: &Entry) -> io::Result<Box<dyn SourceFile + 'a>> {
+        let number = usize::try_from(entry.identity.1).unwrap_or(usize::MAX);
+        let stored = self.contents.get(number).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Box::new(Open { file: &self.file, stored }))
+    }
+}
+
+struct Open<'a> {
+    file: &'a File,
+    stored: &'a Stored,
+}
+
+impl SourceFile for Open<'_> {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let Stored { offset: start, length, sparse, .. } = self.stored;
+        let Some(map) = sparse else {
+            let left = length.saturating_sub(offset);
+            let count = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            return self.file.read_at(&mut buffer[..count], start + offset);
+        };
+        let left = map.size().saturating_sub(offset);
+        let count = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let buffer = &mut buffer[..count];
+        let mut data = *start;
+        for segment in map.segments() {
+            if offset < segment.offset {
+                // a hole, up to the segment
+                let hole = usize::try_from(segment.offset - offset).unwrap_or(usize::MAX);
+                let count = count.min(hole);
+                buffer[..count].fill(0);
+                return Ok(count);
+            }
+            let within = offset - segment.offset;
+            if within < segment.length {
+                let rest = usize::try_from(segment.length - within).unwrap_or(usize::MAX);
+                let count = count.min(rest);
+                return self.file.read_at(&mut buffer[..count], data + within);
+            }
+            data += segment.length;
+        }
+        buffer.fill(0);
+        Ok(count)
+    }
+
+    fn attribute(&self) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.stored.label.clone())
+    }
+}
+
+/// The blocks of a file, read where they stand.
+struct Blocks {
+    file: File,
+    offset: u64,
+}
+
+impl Blocks {
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, TarError> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            let offset = self.offset + filled as u64;
+            match self.file.read_at(&mut buffer[filled..], offset).map_err(read_error(offset))? {
+                0 => break,
+                read => filled += read,
+            }
+        }
+        self.offset += filled as u64;
+        Ok(filled)
+    }
+}
+
+impl Input for Blocks {
+    type Error = TarError;
+
+    fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    fn block(&mut self, block: &mut [u8; BLOCK_SIZE]) -> Result<usize, TarError> {
+        self.fill(block)
+    }
+
+    fn bytes(&mut self, count: usize, bytes: &mut Vec<u8>) -> Result<(), TarError> {
+        let (offset, mut left) = (self.offset, count);
+        let mut chunk = [0; 1 << 12];
+        while left > 0 {
+            let wanted = left.min(chunk.len());
+            let read = self.fill(&mut chunk[..wanted])?;
+            bytes.extend_from_slice(&chunk[..read]);
+            left -= read;
+            if read == 0 {
+                let kind = ErrorKind::Truncated { needed: count, available: count - left };
+                return Err(TarError::Malformed { offset, kind });
+            }
+        }
+        Ok(())
+    }
+
+    fn malformed(&self, offset: u64, kind: ErrorKind) -> TarError {
+        TarError::Malformed { offset, kind }
+    }
+}

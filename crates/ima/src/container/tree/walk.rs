@@ -1,0 +1,328 @@
+//! Finds the files below a root.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::vec;
+
+use rustix::fs::{statat, AtFlags, Dir, FileType, Stat};
+use rustix::io::Errno;
+
+use super::folder::{is_replaced, names_directory, Folder, Folders, Links};
+use crate::container::Selection;
+use crate::staging::{is_store_temporary, is_temporary};
+
+/// The longest path that is walked: what waits in the queue is bounded.
+const LONGEST: usize = 1 << 15;
+
+/// A regular file that the walk found.
+#[derive(Debug)]
+pub struct Candidate {
+    /// Its path: the root, and what follows below it.
+    pub path: PathBuf,
+    /// The device of its file system.
+    pub dev: u64,
+    /// Its inode.
+    pub ino: u64,
+    /// Its size in bytes.
+    pub size: u64,
+    /// It is a root itself: its path was named.
+    pub named: bool,
+    /// The directory that it is in.
+    pub(in crate::container) folder: Arc<Folder>,
+}
+
+/// Why something that was asked for is not among the files.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WalkError {
+    /// It cannot be looked at.
+    #[error("{0}")]
+    Read(io::Error),
+    /// A path that was named is a symbolic link.
+    #[error("a symbolic link, which is not followed")]
+    SymbolicLink,
+    /// A path that was named is neither a file nor a directory.
+    #[error("a {0}, not a regular file")]
+    NotRegular(&'static str),
+    /// A file or directory was replaced by something else during the walk.
+    #[error("replaced by something else during the run")]
+    Replaced,
+    /// A path is longer than any that is used.
+    #[error("path longer than {LONGEST} bytes")]
+    TooLong,
+}
+
+impl From<Errno> for WalkError {
+    fn from(errno: Errno) -> Self {
+        Self::Read(errno.into())
+    }
+}
+
+/// What the walk comes upon.
+pub(in crate::container) enum Found {
+    File(Candidate),
+    Failed(PathBuf, WalkError),
+    /// A temporary file or directory of a run that was cut short.
+    LeftOut(PathBuf),
+}
+
+/// What becomes of temporary files that interrupted runs left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::container) enum LeftOver {
+    /// They are files like others: whoever judges a tree looks at all of it.
+    Found,
+    /// They are left out, and reported.
+    LeftOut,
+}
+
+/// Walks roots one after the other.
+pub(in crate::container) struct Walk<'a> {
+    selection: &'a Selection,
+    left_over: LeftOver,
+    /// Where the same files may be found again, below another root, all of them are remembered.
+    again: bool,
+    /// What was found before, by device and inode.
+    seen: HashSet<(u64, u64)>,
+    folders: Folders,
+    /// The directory of the file that was named last.
+    parent: Option<(PathBuf, Arc<Folder>)>,
+}
+
+/// A directory in which the walk is.
+struct Level {
+    folder: Arc<Folder>,
+    path: PathBuf,
+    entries: vec::IntoIter<Entry>,
+}
+
+/// An entry of a directory that is meant.
+struct Entry {
+    name: PathBuf,
+    kind: EntryKind,
+}
+
+enum EntryKind {
+    Directory,
+    File(Stat),
+    LeftOver,
+    Failed(WalkError),
+}
+
+/// Takes what was found, and returns whether to go on.
+type Sink<'a> = dyn FnMut(Found) -> bool + 'a;
+
+impl<'a> Walk<'a> {
+    /// A walk that has found nothing yet. Files that are found `again`, below another root, are
+    /// found once.
+    pub(in crate::container) fn new(
+        selection: &'a Selection,
+        left_over: LeftOver,
+        again: bool,
+    ) -> Self {
+        let (seen, folders, parent) = Default::default();
+        Self { selection, left_over, again, seen, folders, parent }
+    }
+
+    /// Walks `root` depth first, directories sorted by name; symbolic links are not followed. A
+    /// file with several names, or below several roots, is found once.
+    pub(in crate::container) fn root(&mut self, root: &Path, found: &mut Sink<'_>) {
+        let walked = match Folder::named(root, Links::Refused) {
+            Ok((folder, descriptor)) => {
+                self.walk(root, folder, descriptor, found);
+                return;
+            }
+            Err(error) if is_replaced(&error) && !names_directory(root) => self.file(root),
+            Err(error) => Err(WalkError::Read(error)),
+        };
+        match walked {
+            Ok(None) => {}
+            Ok(Some(candidate)) => drop(found(Found::File(candidate))),
+            Err(error) => drop(found(Found::Failed(root.to_owned(), error))),
+        }
+    }
+
+    /// A root that is not a directory.
+    fn file(&mut self, root: &Path) -> Result<Option<Candidate>, WalkError> {
+        let directory = root.parent().unwrap_or(Path::new(""));
+        let folder = match &self.parent {
+            Some((path, folder)) if path == directory => Arc::clone(folder),
+            _ => {
+                let named = Folder::named(directory, Links::Followed);
+                let (folder, descriptor) = named.map_err(WalkError::Read)?;
+                let folder = Arc::new(folder);
+                self.folders.keep(&folder, descriptor);
+                self.parent = Some((directory.to_owned(), Arc::clone(&folder)));
+                folder
+            }
+        };
+        let descriptor = self.folders.open(&folder).map_err(WalkError::Read)?;
+        let name = root.file_name().unwrap_or_default();
+        let stat = statat(&*descriptor, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if let Some(refused) = refusal(FileType::from_raw_mode(stat.st_mode)) {
+            return Err(refused);
+        }
+        let is_first = self.seen.insert((stat.st_dev as _, stat.st_ino as _));
+        Ok(is_first.then(|| Candidate::new(root.to_owned(), &stat, &folder, true)))
+    }
+
+    /// Walks a directory.
+    fn walk(&mut self, root: &Path, folder: Folder, descriptor: OwnedFd, found: &mut Sink<'_>) {
+        if !self.seen.insert((folder.dev, folder.ino)) {
+            return;
+        }
+        let mut levels = Vec::new();
+        let dev = folder.dev;
+        match self.enter(Arc::new(folder), descriptor, root, Path::new("")) {
+            Ok(level) => levels.push(level),
+            Err(error) => drop(found(Found::Failed(root.to_owned(), error))),
+        }
+        while let Some(level) = levels.last_mut() {
+            let Some(Entry { name, kind }) = level.entries.next() else {
+                levels.pop();
+                continue;
+            };
+            let path = level.path.join(&name);
+            let found_one = match kind {
+                _ if path.as_os_str().len() > LONGEST => {
+                    Some(Found::Failed(path, WalkError::TooLong))
+                }
+                EntryKind::File(stat) => self
+                    .is_first(&stat)
+                    .then(|| Found::File(Candidate::new(path, &stat, &level.folder, false))),
+                EntryKind::LeftOver => Some(Found::LeftOut(path)),
+                EntryKind::Failed(error) => Some(Found::Failed(path, error)),
+                EntryKind::Directory => match self.descend(level, &name) {
+                    Ok((below, _)) if self.selection.one_file_system && below.dev != dev => None,
+                    Ok((below, descriptor)) => {
+                        let within = path.strip_prefix(root).unwrap_or(&path);
+                        match self.enter(Arc::new(below), descriptor, &path, within) {
+                            Ok(level) => {
+                                levels.push(level);
+                                None
+                            }
+                            Err(error) => Some(Found::Failed(path, error)),
+                        }
+                    }
+                    Err(error) => Some(Found::Failed(path, error)),
+                },
+            };
+            if found_one.is_some_and(|found_one| !found(found_one)) {
+                return;
+            }
+        }
+    }
+
+    /// Opens a directory below another one.
+    fn descend(&mut self, level: &Level, name: &Path) -> Result<(Folder, OwnedFd), WalkError> {
+        let opened = self
+            .folders
+            .open(&level.folder)
+            .and_then(|parent| Folder::below(&level.folder, parent.as_fd(), name));
+        opened.map_err(|error| match is_replaced(&error) {
+            true => WalkError::Replaced,
+            false => WalkError::Read(error),
+        })
+    }
+
+    /// Reads a directory, which is `within` below its root.
+    fn enter(
+        &mut self,
+        folder: Arc<Folder>,
+        descriptor: OwnedFd,
+        path: &Path,
+        within: &Path,
+    ) -> Result<Level, WalkError> {
+        let mut entries = Vec::new();
+        for entry in Dir::read_from(&descriptor)? {
+            let entry = entry?;
+            let name = Path::new(OsStr::from_bytes(entry.file_name().to_bytes()));
+            if name == Path::new(".") || name == Path::new("..") {
+                continue;
+            }
+            if let Some(kind) = self.kind(&descriptor, within, name, entry.file_type()) {
+                entries.push(Entry { name: name.to_owned(), kind });
+            }
+        }
+        entries.sort_unstable_by(|a, b| a.name.as_os_str().cmp(b.name.as_os_str()));
+        self.folders.keep(&folder, descriptor);
+        Ok(Level { folder, path: path.to_owned(), entries: entries.into_iter() })
+    }
+
+    /// What an entry is, if it is meant.
+    fn kind(
+        &self,
+        directory: &OwnedFd,
+        within: &Path,
+        name: &Path,
+        listed: FileType,
+    ) -> Option<EntryKind> {
+        let below = || within.join(name);
+        let is_all = self.selection.is_all();
+        if !is_all && self.selection.excludes(&below()) {
+            return None;
+        }
+        let included = is_all || self.selection.includes(&below());
+        if listed == FileType::RegularFile && !included {
+            return None;
+        }
+        let stat = match listed {
+            FileType::RegularFile | FileType::Unknown => {
+                match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(stat) => Some(stat),
+                    Err(error) => return Some(EntryKind::Failed(error.into())),
+                }
+            }
+            _ => None,
+        };
+        let left_out = self.left_over == LeftOver::LeftOut;
+        let kind = stat.as_ref().map_or(listed, |stat| FileType::from_raw_mode(stat.st_mode));
+        match (kind, stat) {
+            (FileType::Directory, _) if left_out && is_store_temporary(name) => {
+                Some(EntryKind::LeftOver)
+            }
+            (FileType::Directory, _) => Some(EntryKind::Directory),
+            (FileType::RegularFile, _) if left_out && is_temporary(name) => {
+                Some(EntryKind::LeftOver)
+            }
+            (FileType::RegularFile, Some(stat)) => included.then_some(EntryKind::File(stat)),
+            _ if listed == FileType::RegularFile => Some(EntryKind::Failed(WalkError::Replaced)),
+            // other kinds are passed over
+            _ => None,
+        }
+    }
+
+    /// Whether a file below a root was not found before.
+    fn is_first(&mut self, file: &Stat) -> bool {
+        let inode = (file.st_dev as _, file.st_ino as _);
+        match self.again || file.st_nlink > 1 {
+            true => self.seen.insert(inode),
+            false => !self.seen.contains(&inode),
+        }
+    }
+}
+
+impl Candidate {
+    fn new(path: PathBuf, stat: &Stat, folder: &Arc<Folder>, named: bool) -> Self {
+        let (dev, ino, size) = (stat.st_dev as _, stat.st_ino as _, stat.st_size as _);
+        Self { path, dev, ino, size, named, folder: Arc::clone(folder) }
+    }
+}
+
+/// Why something that was named is not for signing.
+fn refusal(file_type: FileType) -> Option<WalkError> {
+    Some(match file_type {
+        FileType::RegularFile => return None,
+        FileType::Symlink => WalkError::SymbolicLink,
+        // a directory was not one when it was opened as one
+        FileType::Directory => WalkError::Replaced,
+        FileType::Fifo => WalkError::NotRegular("FIFO"),
+        FileType::Socket => WalkError::NotRegular("socket"),
+        FileType::BlockDevice | FileType::CharacterDevice => WalkError::NotRegular("device"),
+        FileType::Unknown => WalkError::NotRegular("file of another kind"),
+    })
+}

@@ -49,19 +49,34 @@ def make_sample_keys(d):
 
 def check_user_keys(d):
     """Has imactl check the chain, and that each key goes with its certificate and its passphrase."""
-    certificates = ['SYSTEM_TRUSTED_CERT', 'SECONDARY_TRUSTED_CERT', 'MODSIGN_CERT', 'IMA_SIGNING_CERT']
-    check_files(d, [d.getVar(name) for name in certificates], [])
+    check_certificates(d)
     for role, feature in {'IMA': 'ima', 'MODSIGN': 'modsign'}.items():
         if bb.utils.contains('DISTRO_FEATURES', feature, True, False, d):
             key, passphrase = integrity_key_arguments(d, role)[1], integrity_key_arguments(d, role)[4:]
             if not key.startswith('pkcs11:'):
-                check_files(d, [key], passphrase, role)
+                check_files(d, [*passphrase, key], {}, role)
             try_key(d, role)
 
-def check_files(d, files, passphrase, role='IMA'):
+def check_certificates(d):
+    """imactl judges each by its keyring, which its place in a key store says: in user configurations
+    the files may have any name."""
+    import shutil
+    store = d.expand('${WORKDIR}/key-store')
+    bb.utils.remove(store, recurse=True)
+    places = {}
+    for role in ['system_trusted', 'secondary_trusted', 'modsign', 'ima']:
+        certificate = d.getVar('IMA_SIGNING_CERT' if role == 'ima' else role.upper() + '_CERT')
+        if certificate and (role != 'secondary_trusted' or os.path.exists(certificate)):
+            _, directory, stem = d.getVar('INTEGRITY_ROLE_' + role).split()
+            place = os.path.join(store, directory, stem + '.crt')
+            bb.utils.mkdirhier(os.path.dirname(place))
+            shutil.copyfile(certificate, place)
+            places[place] = certificate
+    check_files(d, [store], places)
+
+def check_files(d, arguments, places, role='IMA'):
     import json
-    arguments = ['--json', 'keys', 'check', *passphrase, *[file for file in files if file]]
-    status, output = integrity_imactl(d, arguments, role)
+    status, output = integrity_imactl(d, ['--json', 'keys', 'check', *arguments], role)
     findings = []
     for line in output.splitlines():
         try:
@@ -69,7 +84,8 @@ def check_files(d, files, passphrase, role='IMA'):
         except ValueError:
             bb.fatal('the keys cannot be checked:\n%s' % output)
     for finding in findings:
-        text = '%(path)s: %(message)s [%(name)s]' % finding
+        path = places.get(finding['path'], finding['path'])
+        text = '%s: %s [%s]' % (path, finding['message'], finding['name'])
         if finding['name'] == 'sample-key':
             bb.fatal('%s\nSIGNING_MODEL is "user": sample keys are refused' % text)
         report = {'error': bb.error, 'warning': bb.warn}.get(finding['severity'], bb.note)

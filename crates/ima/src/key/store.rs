@@ -54,6 +54,16 @@ impl Role {
         }
     }
 
+    /// What a file is for, where its name says so: it is named as in a store, or as imactl-init
+    /// looks for it (`x509_secondary_*.der`).
+    pub fn of_file(path: &Path) -> Option<Self> {
+        let stem = path.file_stem()?.to_str()?;
+        if stem.starts_with("x509_secondary_") {
+            return Some(Self::SecondaryTrusted);
+        }
+        Self::ALL.into_iter().find(|role| role.stem() == stem)
+    }
+
     /// The path of one of the files below a store.
     pub fn path(self, store: &Path, extension: &str) -> PathBuf {
         store.join(self.directory()).join(self.stem()).with_extension(extension)

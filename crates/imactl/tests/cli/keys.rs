@@ -380,6 +380,40 @@ fn check_finds_what_is_wrong_with_certificates() {
     assert!(findings(&[&certificate, &impostor], 1).contains(&"bad-chain".to_owned()));
 }
 
+/// Each certificate is judged by the keyring that it is for, which its name says.
+#[test]
+fn check_accepts_the_stores_of_other_layers() {
+    let stores = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/key-stores");
+    for (name, code, wanted) in [
+        // its x509_ima.der has no key usage, and .ima of Linux 6.12 wants one
+        ("meta-signing-key-kirkstone", 1, &["signer-usage"][..]),
+        ("meta-signing-key-scarthgap", 0, &[]),
+        ("meta-signing-key-wrynose", 0, &[]),
+        ("meta-security-kirkstone", 1, &["weak-hash", "weak-key"]),
+        ("meta-security-scarthgap", 0, &[]),
+        ("meta-security-wrynose", 0, &[]),
+    ] {
+        assert_eq!(findings(&[&stores.join(name)], code), wanted, "{name}");
+    }
+    // each by itself, as a build names them
+    let store = stores.join("meta-signing-key-wrynose");
+    let [system, secondary, modsign] = [
+        "system_trusted_keys/system_trusted_key.crt",
+        "secondary_trusted_keys/secondary_trusted_key.crt",
+        "modsign_keys/modsign_key.crt",
+    ]
+    .map(|name| store.join(name));
+    let ima = store.join("ima_keys/x509_ima.der");
+    assert_eq!(findings(&[&system, &secondary, &modsign, &ima], 0), [""; 0]);
+    // the same certificate in another place is for another keyring
+    let directory = directory();
+    let moved = directory.path().join("x509_ima.crt");
+    fs::copy(&secondary, &moved).unwrap();
+    assert_eq!(findings(&[&system, &moved], 1), ["signer-usage"]);
+    fs::copy(&modsign, &moved).unwrap();
+    assert_eq!(findings(&[&moved], 1), ["signer-usage"]);
+}
+
 #[test]
 fn check_finds_what_is_wrong_with_keys() {
     let directory = directory();

@@ -178,6 +178,12 @@ fn check_certificate(certificate: &Certificate, report: &mut Report<'_>) -> Resu
     Ok(())
 }
 
+/// Whether a certificate may be meant for `.ima`, whose kernels look at its usage. The keyrings of
+/// the other roles take whatever a trusted key signed, or what is compiled into the kernel.
+fn is_for_ima(path: &Path) -> bool {
+    matches!(Role::of_file(path), None | Some(Role::Ima))
+}
+
 fn check_usage(certificate: &Certificate, report: &mut Report<'_>) {
     let usage = certificate.usage();
     let is_ca = usage.ca == Some(true);
@@ -186,7 +192,12 @@ fn check_usage(certificate: &Certificate, report: &mut Report<'_>) {
         let hint = "issue it anew with keyUsage=critical,keyCertSign,cRLSign";
         report.say(Severity::Error, "ca-usage", message, hint);
     }
-    if is_ca {
+    if is_ca && Role::of_file(report.path) == Some(Role::Ima) {
+        let message = "a CA: .ima of newer kernels (6.12) takes no such certificate".to_owned();
+        let hint = "issue it again with basicConstraints=critical,CA:FALSE";
+        report.say(Severity::Error, "signer-usage", message, hint);
+    }
+    if is_ca || !is_for_ima(report.path) {
         return;
     }
     if usage.has(Usage::KEY_CERT_SIGN) {
@@ -208,12 +219,12 @@ fn check_chain(
     report: &mut Report<'_>,
 ) {
     let is_ca = certificate.usage().ca == Some(true);
-    if report.path.file_stem() == Some(Role::Modsign.stem().as_ref()) {
+    if Role::of_file(report.path) == Some(Role::Modsign) {
         check_module_chain(certificate, authorities.unwrap_or_default(), report);
         return;
     }
     if certificate.is_self_signed() {
-        if !is_ca {
+        if !is_ca && is_for_ima(report.path) {
             let message = "self-signed: .ima takes only what a trusted key signed".to_owned();
             let hint = "have it signed by the system trusted key";
             report.say(Severity::Error, "self-signed", message, hint);

@@ -1,1 +1,0 @@
-require ${@bb.utils.contains_any('DISTRO_FEATURES', 'ima modsign', 'linux-yocto-integrity.inc', '', d)}

@@ -30,6 +30,9 @@ pub enum Missing {
     /// A Debian package whose files are taken.
     #[error("{0} is not installed (apt-get install {0})")]
     Package(String),
+    /// Sources that are fetched.
+    #[error("cannot fetch {0}")]
+    Source(String),
     /// The rights of root: only root can write `security.*` attributes.
     #[error("only root can set security.* attributes: run the lab as root")]
     Root,

@@ -9,6 +9,7 @@
 //! | [`audit`] | reads what the kernel says about refusals |
 //! | [`boot`] | boots them with imactl-init |
 //! | [`random`] | generated cases |
+//! | [`rpm`] | builds rpm as the layer does |
 //! | [`scenario`] | what the scenarios in `tests/` share |
 //!
 //! The README tells how to run it and where it keeps things.
@@ -25,6 +26,7 @@ pub mod keys;
 pub mod machine;
 pub mod programs;
 pub mod random;
+pub mod rpm;
 pub mod scenario;
 
 pub use lab_agent as protocol;

@@ -23,6 +23,7 @@ mod policies;
 mod policy_decisions;
 mod policy_texts;
 mod preflight;
+mod rpm_of_the_layer;
 mod rpm_packages;
 mod scripts;
 mod self_signed_certificate;

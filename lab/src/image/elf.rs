@@ -11,9 +11,9 @@ use object::Endianness;
 use super::library_directories;
 
 /// The loader and the libraries of `path`, and theirs; none for a static program and for
-/// what is not ELF. Paths are as the loader would open them.
-pub(crate) fn dependencies(path: &Path) -> Result<Vec<PathBuf>> {
-    let directories = library_directories();
+/// what is not ELF. Paths are as the loader would open them; it looks into `more` first.
+pub(crate) fn dependencies(path: &Path, more: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let directories = [more, &library_directories()].concat();
     let mut found: Vec<PathBuf> = Vec::new();
     let mut waiting = vec![path.to_owned()];
     while let Some(path) = waiting.pop() {
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn finds_loader_and_libraries() {
         let own = std::env::current_exe().unwrap();
-        let found = dependencies(&own).unwrap();
+        let found = dependencies(&own, &[]).unwrap();
         let named = |name: &str| found.iter().any(|path| path.to_string_lossy().contains(name));
         assert!(named("/ld-") && named("/libc.so.6"), "{found:?}");
         assert!(found.iter().all(|path| path.is_file()));
@@ -98,6 +98,6 @@ mod tests {
     fn asks_nothing_for_a_script() {
         let script = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(script.path(), "#!/bin/sh\n").unwrap();
-        assert_eq!(dependencies(script.path()).unwrap(), [""; 0].map(PathBuf::from));
+        assert_eq!(dependencies(script.path(), &[]).unwrap(), [""; 0].map(PathBuf::from));
     }
 }

@@ -129,8 +129,23 @@ impl Tree {
         self.take_program(Path::new(program.get_program()), "/usr/bin/imactl")
     }
 
+    /// Takes a file that was installed below `from` to the same path, with the libraries that it needs:
+    /// those that were installed there, and the host's.
+    pub fn take_installed(&self, from: &Path, path: &str) -> Result<()> {
+        let file = from.join(path.trim_start_matches('/'));
+        for library in elf::dependencies(&file, &[from.join("usr/lib")])? {
+            let inside =
+                library.strip_prefix(from).map_or(library.clone(), |it| Path::new("/").join(it));
+            let inside = inside.to_string_lossy();
+            if !self.path(&inside).exists() {
+                self.take(&library, &inside)?;
+            }
+        }
+        self.take(&file, path)
+    }
+
     fn take_program(&self, program: &Path, to: &str) -> Result<()> {
-        for path in elf::dependencies(program)? {
+        for path in elf::dependencies(program, &[])? {
             let inside = path.to_string_lossy();
             if !self.path(&inside).exists() {
                 self.take(&path, &inside)?;

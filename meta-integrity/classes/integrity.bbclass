@@ -33,7 +33,7 @@ python integrity_check_model() {
     model = d.getVar('SIGNING_MODEL')
     directories = ['IMA_KEYS_DIR', 'SYSTEM_TRUSTED_KEYS_DIR', 'SECONDARY_TRUSTED_KEYS_DIR',
         'MODSIGN_KEYS_DIR']
-    given = [name for name in directories if d.getVar(name)]
+    given = [name for name in directories if integrity_keys_dir(d, name)]
     if model == 'sample':
         if given:
             bb.fatal('SIGNING_MODEL is "sample", and yet %s is set: for your own keys '
@@ -54,7 +54,12 @@ python integrity_check_model() {
                         'keys; `imactl keys create DIR` makes them' % (directory, name))
     else:
         bb.fatal('SIGNING_MODEL is "%s": say whose keys sign this build. SIGNING_MODEL = "sample" '
-            'has keys made, for development; SIGNING_MODEL = "user" takes yours' % model)
+            'has keys made, for development; SIGNING_MODEL = "user" takes yours' % (model or ''))
+    classes = (d.getVar('PACKAGE_CLASSES') or '').split()
+    if bb.utils.contains('DISTRO_FEATURES', 'ima', True, False, d) and classes[:1] != ['package_rpm']:
+        bb.warn('PACKAGE_CLASSES begins with %s, whose packages carry no signatures of their files: '
+            'images are signed, but the kernel would deny what is installed or updated later. '
+            'PACKAGE_CLASSES = "package_rpm" has packages signed' % ''.join(classes[:1]))
     names = {}
     for policy in d.getVar('IMA_POLICY_ROOT').split():
         name = os.path.basename(policy)
@@ -92,13 +97,13 @@ python integrity_refuse_passphrase_variable() {
                 'by itself' % (name, variable))
 }
 
-# What is in the kernel and what is loaded into it are signed with one key: recipes of out-of-tree
-# modules need what the kernel's recipe is given. (inherit_defer is for recipes: of a configuration,
-# one recipe would take away what is for all.)
-addhandler integrity_sign_modules
-integrity_sign_modules[eventmask] = "bb.event.RecipePreFinalise"
-python integrity_sign_modules() {
+# Every kernel needs the options and the keys, whatever its recipe is called; and what is loaded into it
+# is signed with the same key. (inherit_defer is for recipes: of a configuration, one recipe would take
+# away what is for all.)
+addhandler integrity_prepare_kernels
+integrity_prepare_kernels[eventmask] = "bb.event.RecipePreFinalise"
+python integrity_prepare_kernels() {
     signs = bb.utils.contains('DISTRO_FEATURES', 'modsign', True, False, d)
-    if signs and bb.data.inherits_class('module', d):
+    if bb.data.inherits_class('kernel', d) or (signs and bb.data.inherits_class('module', d)):
         bb.parse.BBHandler.inherit('kernel-integrity', d.getVar('FILE'), 0, d)
 }

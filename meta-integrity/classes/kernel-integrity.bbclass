@@ -1,11 +1,23 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# Gives a kernel recipe, or one of kernel modules, the CA's certificate and the module signing key.
-# linux-yocto has it from this layer, and every recipe of modules (integrity.bbclass); other kernels
-# inherit it.
+# Gives a kernel recipe its options, the CA's certificate and the module signing key; and a recipe of
+# kernel modules the key. integrity.bbclass has every such recipe inherit it.
 #
 # The options CONFIG_SYSTEM_TRUSTED_KEYS and CONFIG_MODULE_SIG_KEY are paths on the build machine.
 # They are given to make and not to the configuration, which goes into packages.
+#
+# IMA_KERNEL_CHECK  "error": a kernel whose final configuration lacks a line of the fragments, or what
+#                   the file systems of IMAGE_FSTYPES need for signatures, fails the build; "warn"; "off"
+# IMA_APPRAISE_BOOTPARAM  "0": ima_appraise= on the kernel's command line has no effect, for products
+
+IMA_KERNEL_CHECK ??= "error"
+IMA_APPRAISE_BOOTPARAM ??= "1"
+
+INTEGRITY_FRAGMENTS_DIR = "${INTEGRITY_LAYERDIR}/recipes-kernel/linux/linux-yocto"
+INTEGRITY_KERNEL_FEATURES = "integrity ${@bb.utils.filter('DISTRO_FEATURES', 'ima modsign', d)} \
+    ${@'no-bootparam' if d.getVar('IMA_APPRAISE_BOOTPARAM') == '0' else ''}"
+INTEGRITY_FRAGMENTS = "${@' '.join('%s/%s.cfg' % (d.getVar('INTEGRITY_FRAGMENTS_DIR'), name) for name in d.getVar('INTEGRITY_KERNEL_FEATURES').split())}"
+BB_BASEHASH_IGNORE_VARS:append = " INTEGRITY_FRAGMENTS_DIR INTEGRITY_FRAGMENTS"
 
 inherit ima-keys
 
@@ -33,6 +45,47 @@ def integrity_kernel_options(d):
         options += " CONFIG_MODULE_SIG_KEY='${INTEGRITY_MODSIGN_KEY}'"
     return options
 
+python () {
+    if not bb.data.inherits_class('kernel', d):
+        return
+    if bb.data.inherits_class('kernel-yocto', d):
+        # its own tasks merge them
+        d.prependVar('FILESEXTRAPATHS', d.getVar('INTEGRITY_FRAGMENTS_DIR') + ':')
+        for name in d.getVar('INTEGRITY_KERNEL_FEATURES').split():
+            d.appendVar('SRC_URI', ' file://%s.scc file://%s.cfg' % (name, name))
+    else:
+        d.appendVarFlag('do_configure', 'postfuncs', ' integrity_merge_fragments')
+    d.appendVarFlag('do_configure', 'postfuncs', ' integrity_check_kernel')
+    d.appendVarFlag('do_configure', 'vardeps', ' INTEGRITY_KERNEL_FEATURES integrity_check_kernel')
+    fragments = d.getVar('INTEGRITY_FRAGMENTS').split()
+    d.appendVarFlag('do_configure', 'file-checksums', ''.join(' %s:True' % file for file in fragments))
+}
+
+integrity_merge_fragments() {
+    ${S}/scripts/kconfig/merge_config.sh -m -O ${B} ${B}/.config ${INTEGRITY_FRAGMENTS}
+    ${KERNEL_CONFIG_COMMAND}
+}
+
+python integrity_check_kernel() {
+    level = d.getVar('IMA_KERNEL_CHECK')
+    if level not in ('error', 'warn', 'off'):
+        bb.fatal('IMA_KERNEL_CHECK is "%s": it is "error", "warn" or "off"' % level)
+    def text(path):
+        with open(path) as file:
+            return file.read()
+    fragments = [text(path) for path in d.getVar('INTEGRITY_FRAGMENTS').split()]
+    lacking = integrity.kconfig.missing(text(d.expand('${B}/.config')), fragments,
+        (d.getVar('IMAGE_FSTYPES') or '').split())
+    if level == 'off' or not lacking:
+        return
+    report = '%s lacks options, without which signatures are not seen or not demanded (a dependency is off, ' \
+        'or this kernel has another name for the option):\n  %s' % (d.expand('${B}/.config'), '\n  '.join(lacking))
+    if level == 'warn':
+        bb.warn(report)
+    else:
+        bb.fatal(report + '\nIMA_KERNEL_CHECK = "warn" builds the kernel anyway')
+}
+
 # The tasks that call the kernel's sign-file or build what it needs.
 INTEGRITY_SIGNING_TASKS = "do_compile do_compile_kernelmodules do_bundle_initramfs do_install"
 
@@ -58,20 +111,25 @@ python integrity_modsign_environment() {
 # For modules outside the kernel's tree its makefiles ignore that sign-file fails; and such a module
 # would not load.
 python integrity_check_modules() {
-    import gzip, lzma
-    openers = {'.ko': open, '.gz': gzip.open, '.xz': lzma.open}
     unsigned = []
     for directory, _, files in os.walk(d.getVar('D')):
-        for file in files:
-            stem, extension = os.path.splitext(file)
-            if extension not in openers or not (extension == '.ko' or stem.endswith('.ko')):
-                continue
-            path = os.path.join(directory, file)
-            with openers[extension](path, 'rb') as module:
-                if not module.read().endswith(b'~Module signature appended~\n'):
+        for path in (os.path.join(directory, file) for file in files):
+            _, module, compression = os.path.basename(path).rpartition('.ko')
+            if module and (not compression or compression[0] == '.'):
+                if not integrity_is_signed_module(path, compression[1:]):
                     unsigned.append(path[len(d.getVar('D')):])
     if unsigned:
         bb.fatal('modules without a signature, which a kernel of this build does not load: %s\n'
             'do the kernel and this recipe have MODSIGN_KEY, and sign-file what it needs?'
             % ' '.join(sorted(unsigned)))
 }
+
+def integrity_is_signed_module(path, compression):
+    if not compression:
+        with open(path, 'rb') as module:
+            content = module.read()
+    elif compression in integrity.unpack.PROGRAMS:
+        content = integrity.unpack.decompress(path, compression)
+    else:
+        bb.fatal('%s: this compression is unknown: the signature cannot be checked' % path)
+    return content.endswith(b'~Module signature appended~\n')

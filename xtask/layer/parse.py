@@ -92,7 +92,13 @@ def check_awake(config, recipes):
     kernel = recipes['linux-yocto']
     for option in ['integrity', 'ima', 'modsign']:
         assert 'file://%s.scc file://%s.cfg' % (option, option) in kernel.getVar('SRC_URI')
-    assert 'CONFIG_MODULE_SIG_KEY=' in kernel.getVar('EXTRA_OEMAKE')
+    for kernel in kernel, recipes['linux-vendor']:
+        assert 'CONFIG_MODULE_SIG_KEY=' in kernel.getVar('EXTRA_OEMAKE')
+        assert 'integrity_check_kernel' in kernel.getVarFlag('do_configure', 'postfuncs')
+    # another kernel's own configuration has them merged in
+    functions = kernel.getVarFlag('do_configure', 'postfuncs').split()
+    assert functions == ['integrity_merge_fragments', 'integrity_check_kernel'], functions
+    assert not kernel.getVar('SRC_URI'), kernel.getVar('SRC_URI')
     assert 'plugins' in recipes['rpm'].getVar('PACKAGECONFIG')
     image, initramfs = recipes['integrity-image-minimal'], recipes['integrity-initramfs']
     assert 'ima_sign_rootfs' in image.getVarFlag('do_image', 'postfuncs')

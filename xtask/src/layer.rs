@@ -15,6 +15,12 @@ const LINTED: [&str; 4] = ["bb", "bbappend", "bbclass", "conf"];
 
 pub(crate) fn check() -> Result<()> {
     let tools = tools()?;
+    let mut kconfig = Command::new(tools.join("bin/python"));
+    kconfig.arg("-B").arg(root().join("xtask/layer/kconfig.py"));
+    run({
+        kconfig.arg(root().join("meta-integrity"));
+        kconfig
+    })?;
     shell_and_parser(&tools)?;
     lint(&tools)
 }

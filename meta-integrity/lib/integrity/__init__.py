@@ -1,3 +1,3 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 
-BBIMPORTS = ["cookerlog"]
+BBIMPORTS = ["cookerlog", "kconfig", "unpack"]

@@ -1,1 +1,3 @@
 LICENSE = "MIT"
+
+inherit kernel kernel-yocto

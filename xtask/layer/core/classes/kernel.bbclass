@@ -1,0 +1,3 @@
+# nothing that parsing needs
+
+KERNEL_CONFIG_COMMAND = "make olddefconfig"

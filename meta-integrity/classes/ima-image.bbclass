@@ -23,10 +23,15 @@
 #                         a system extension)
 # IMA_ROOT_FS             the file system that the root will be on, where IMAGE_FSTYPES does not tell
 #
-# In the end imactl looks into the images that it can read (tar, ext4, erofs; squashfs where
-# sqfs2tar is in HOSTTOOLS): each file that was signed must be signed there.
+# In the end imactl looks into the images as they ship, compressed or on a disk with partitions (tar,
+# ext2 to ext4, erofs, squashfs, wic): each file that was signed must be signed there. A warning names
+# the images that cannot be read, such as ubifs.
+
+# IMA_PACKAGE_CHECK  "error": an image with a package manager that does not write signatures fails the
+#                    build: the kernel denies what such a manager installs; "warn"; "off"
 
 IMA_SIGN_ROOTFS ??= "all"
+IMA_PACKAGE_CHECK ??= "error"
 IMA_SIGN_EXCLUDE ??= ""
 IMA_PREFLIGHT ??= "error"
 IMA_PREFLIGHT_POLICY ??= "${@ima_policies(d)}"
@@ -62,6 +67,8 @@ def ima_root_fs(d):
     return found.pop() if len(found) == 1 else ''
 
 python () {
+    d.appendVarFlag('do_image', 'postfuncs', ' ima_check_initramfs')
+    d.appendVarFlag('do_image', 'vardeps', ' ima_check_initramfs')
     if d.getVar('IMA_SIGN_ROOTFS') == 'none' or not ima_image_types(d):
         return
     depends = ' imactl-native:do_populate_sysroot key-store:do_prepare_keys'
@@ -73,8 +80,11 @@ python () {
     signing = ' IMA_IDENTITY IMA_SIGN_ROOTFS IMA_SIGN_EXCLUDE'
     d.appendVarFlag('do_rootfs', 'vardeps', signing)
     integrity_let_sign(d, 'do_image', 'IMA_SIGNING_KEY')
+    d.appendVarFlag('do_image', 'postfuncs', ' ima_check_package_management')
+    d.appendVarFlag('do_image', 'vardeps', ' ima_check_package_management')
     d.appendVarFlag('do_image_complete', 'depends', depends)
-    d.appendVarFlag('do_image_complete', 'prefuncs', ' ima_check_images')
+    # before sstate's own function publishes them
+    d.prependVarFlag('do_image_complete', 'postfuncs', 'ima_check_images ')
     d.appendVarFlag('do_image_complete', 'vardeps', ' ima_check_images')
     if d.getVar('IMA_PREFLIGHT') != 'off':
         d.appendVarFlag('do_image', 'postfuncs', ' ima_preflight')
@@ -108,6 +118,72 @@ fakeroot python ima_sign_rootfs() {
         list.write(''.join(name + '\n' for name in sorted(valid)))
 }
 
+# An initramfs that brings a policy has to load it, and nothing may start the root's init before.
+python ima_check_initramfs() {
+    import glob, re
+    root = d.getVar('IMAGE_ROOTFS')
+    policies = [root + d.expand('${sysconfdir}/ima/') + name for name in ('ima_policy', 'ima_policy.default')]
+    if ima_image_types(d) or not any(os.path.exists(policy) for policy in policies):
+        return
+    module = root + '/init.d/98-imactl'
+    def text(path):
+        with open(path, errors='replace') as file:
+            return file.read()
+    def is_ours(path):
+        return os.path.basename(os.path.realpath(path)) == 'imactl-init'
+    if os.path.exists(module):
+        # initramfs-framework sources them by their names
+        for path in sorted(glob.glob(root + '/init.d/[0-9][0-9]-*')):
+            if path >= module:
+                break
+            if re.search(r'^\s*exec\s+(chroot|switch_root|run-init|pivot_root)\b', text(path), re.M):
+                bb.fatal('%s starts the init of the root, and 98-imactl, which loads the policy, comes '
+                    'after it: the machine would boot without a policy. Take this module out of the '
+                    'initramfs' % path[len(root):])
+        return
+    init = root + '/init'
+    if is_ours(init):
+        return
+    if os.path.exists(init) and os.path.lexists(root + '/init.ima') and 'init.ima' in text(init):
+        return
+    if os.path.exists(root + d.expand('${systemd_system_unitdir}/initrd-switch-root.service.d/imactl.conf')):
+        return
+    bb.fatal('this initramfs brings a policy, but nothing in it loads the policy: the machine would '
+        'boot without one. Install imactl-init-initramfs (as /init), initramfs-module-imactl (for '
+        'initramfs-framework), or have /init call /init.ima (initrdscripts-ima)')
+}
+
+def ima_unsigned_management(d):
+    """Why what is installed on the target would not be signed, or None."""
+    root = d.getVar('IMAGE_ROOTFS')
+    there = lambda path: os.path.lexists(root + path)
+    for name in ['dpkg', 'opkg']:
+        if there(d.expand('${bindir}/') + name):
+            return '%s does not write signatures, and runs maintainer scripts, which it unpacks' % name
+    if 'package-management' in d.getVar('IMAGE_FEATURES').split() and d.getVar('IMAGE_PKGTYPE') != 'rpm':
+        return 'packages of the kind %s carry no signatures' % d.getVar('IMAGE_PKGTYPE')
+    if there(d.expand('${bindir}/rpm')):
+        if d.getVar('IMA_SIGN_RPM') != '1':
+            return 'IMA_SIGN_RPM is not "1": the packages carry no signatures'
+        if not there(d.expand('${libdir}/rpm-plugins/ima.so')):
+            return 'its rpm has no ima plugin, and does not write the signatures of packages'
+    return None
+
+python ima_check_package_management() {
+    level = d.getVar('IMA_PACKAGE_CHECK')
+    if level not in ('error', 'warn', 'off'):
+        bb.fatal('IMA_PACKAGE_CHECK is "%s": it is "error", "warn" or "off"' % level)
+    reason = level != 'off' and ima_unsigned_management(d)
+    if reason:
+        text = ('this image manages packages, and the kernel would deny what is installed later: %s. '
+            'PACKAGE_CLASSES = "package_rpm" has packages signed; or take package-management out of '
+            'IMAGE_FEATURES' % reason)
+        if level == 'warn':
+            bb.warn(text)
+        else:
+            bb.fatal(text + '. IMA_PACKAGE_CHECK = "warn" builds the image anyway')
+}
+
 def ima_verify(d, what):
     """The names, below the root, of files in a tree or an image: the valid, and the others."""
     import json
@@ -126,25 +202,75 @@ def ima_verify(d, what):
         bb.fatal('%s cannot be verified:\n%s' % (what, output))
     return found[True], found[False]
 
+# What is made from an image and holds none of its files.
+IMA_ABOUT_IMAGES = "bmap gzsync md5sum sha1sum sha224sum sha256sum sha384sum sha512sum zsync"
+
 python ima_check_images() {
-    import re, shutil
     with open(d.expand('${WORKDIR}/ima-signed')) as list:
         signed = set(list.read().splitlines())
-    kinds = r'ext[234]|erofs(-[a-z0-9]+)?|tar(\.(gz|bz2|xz|zst))?'
-    if shutil.which('sqfs2tar'):
-        kinds += r'|squashfs(-[a-z0-9]+)?'
-    readable = re.compile(r'%s\.(%s)' % (re.escape(d.getVar('IMAGE_NAME')), kinds))
-    for name in sorted(os.listdir(d.getVar('IMGDEPLOYDIR'))):
-        path = os.path.join(d.getVar('IMGDEPLOYDIR'), name)
-        if os.path.islink(path) or not readable.fullmatch(name):
+    unverified = []
+    for kind in ima_image_types(d):
+        if kind.split('.')[-1] in d.getVar('IMA_ABOUT_IMAGES').split():
             continue
-        valid, others = ima_verify(d, path)
-        lost = signed & others
-        if lost or (signed and not valid):
+        name = d.expand('${IMAGE_NAME}.') + kind
+        scratch = d.expand('${WORKDIR}/ima-verify')
+        bb.utils.remove(scratch, recurse=True)
+        bb.utils.mkdirhier(scratch)
+        parts = ima_readable(os.path.join(d.getVar('IMGDEPLOYDIR'), name), kind, scratch)
+        valid, others = set(), set()
+        for part in parts:
+            found = ima_verify(d, part)
+            valid |= signed & found[0]
+            others |= signed & found[1]
+        bb.utils.remove(scratch, recurse=True)
+        if kind.startswith('wic') and 'etc/fstab' in others:
+            others.remove('etc/fstab')
+            bb.warn('%s: wic has changed etc/fstab, whose signature is void. Where a policy wants it, '
+                'WIC_CREATE_EXTRA_ARGS = "--no-fstab-update" leaves the file alone' % name)
+        if others or (parts and signed and not valid):
             bb.fatal('%s: %d of the %d files that were signed are not signed there: %s'
-                % (path, len(lost), len(signed), ' '.join(sorted(lost)[:5])))
-        bb.note('%s: %d files are signed' % (path, len(valid)))
+                % (name, len(others), len(signed), ' '.join(sorted(others)[:5])))
+        if parts:
+            bb.note('%s: %d files are signed' % (name, len(valid)))
+        else:
+            unverified.append(name)
+    if unverified:
+        bb.warn('the signatures in these images were not verified, since there is no tool that reads '
+            'them: %s' % ' '.join(unverified))
 }
+
+def ima_readable(path, kind, scratch):
+    """The parts of an image with files, in forms that imactl reads; none where it cannot be read."""
+    import shutil, subprocess
+    base, *conversions = kind.split('.')
+    if not os.path.isfile(path):
+        return []
+    if base == 'tar' and conversions in ([], ['bz2'], ['gz'], ['xz'], ['zst']):
+        return [path]
+    while conversions:
+        extension = conversions.pop()
+        if extension not in integrity.unpack.PROGRAMS:
+            return []
+        plain = os.path.join(scratch, 'image.%d' % len(conversions))
+        with open(plain, 'wb') as output:
+            integrity.unpack.decompress(path, extension, output)
+        path = plain
+    if base == 'tar':
+        return [path]
+    systems = integrity.unpack.file_systems(path)
+    if not systems and shutil.which('parted'):
+        systems = integrity.unpack.partitions(path, scratch)
+    parts = []
+    for system, path in systems:
+        if system == 'squashfs':
+            if not shutil.which('unsquashfs'):
+                continue
+            tree = os.path.join(scratch, 'tree.%d' % len(parts))
+            command = ['unsquashfs', '-no-progress', '-d', tree, path]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            path = tree
+        parts.append(path)
+    return parts
 
 fakeroot python ima_preflight() {
     level = d.getVar('IMA_PREFLIGHT')

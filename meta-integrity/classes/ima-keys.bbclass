@@ -23,12 +23,9 @@
 # of BitBake nor an argument. Tasks depend on the certificates' content, not on where they are:
 # other keys have the signed things built again, a moved directory does not.
 
-SIGNING_MODEL ??= ""
+# SIGNING_MODEL and the four directories have no default here: they are variables of meta-signing-key,
+# too, and a default of this class would replace the one of that layer.
 SAMPLE_KEYS_DIR ??= "${TOPDIR}/sample-keys"
-IMA_KEYS_DIR ??= ""
-SYSTEM_TRUSTED_KEYS_DIR ??= ""
-SECONDARY_TRUSTED_KEYS_DIR ??= ""
-MODSIGN_KEYS_DIR ??= ""
 
 IMA_SIGNING_KEY ??= "${@integrity_key_file(d, 'ima', ['key'])}"
 IMA_SIGNING_CERT ??= "${@integrity_key_file(d, 'ima', ['der', 'crt', 'pem'])}"
@@ -81,6 +78,11 @@ INTEGRITY_ROLE_system_trusted = "SYSTEM_TRUSTED_KEYS_DIR system_trusted_keys sys
 INTEGRITY_ROLE_secondary_trusted = "SECONDARY_TRUSTED_KEYS_DIR secondary_trusted_keys secondary_trusted_key"
 INTEGRITY_ROLE_modsign = "MODSIGN_KEYS_DIR modsign_keys modsign_key"
 
+def integrity_keys_dir(d, variable):
+    """A directory of keys, or None: not the public sample keys that meta-signing-key defaults to."""
+    directory = d.getVar(variable)
+    return directory if directory != d.getVar('SAMPLE_' + variable) else None
+
 def integrity_key_file(d, role, extensions):
     """A file of a role: the first of the extensions that is there, else the first."""
     variable, subdirectory, stem = d.getVar('INTEGRITY_ROLE_' + role).split()
@@ -88,7 +90,7 @@ def integrity_key_file(d, role, extensions):
         # made in the middle of a build, all of them: what is there must not matter
         directory = os.path.join(d.getVar('SAMPLE_KEYS_DIR'), 'store', subdirectory)
         return os.path.join(directory, stem + '.' + extensions[0])
-    directory = d.getVar(variable)
+    directory = integrity_keys_dir(d, variable)
     if not directory:
         return ''
     files = [os.path.join(directory, stem + '.' + extension) for extension in extensions]

@@ -61,6 +61,7 @@ impl Checkout {
 /// A build directory.
 #[derive(Debug, Clone)]
 pub(super) struct Build {
+    series: String,
     core: PathBuf,
     directory: PathBuf,
     fixed: String,
@@ -72,7 +73,7 @@ impl Build {
     /// nothing else.
     pub(super) fn parsing(checkout: &Checkout, builds: &Path) -> Result<Self> {
         let directory = builds.join(format!("{}-parse", checkout.series));
-        let keep = "(?!.*/(base-files|linux-yocto|linux-yocto-rt|linux-yocto-tiny|rpm|systemd)(_[^/]*)?[.]bb)";
+        let keep = "(?!.*/(base-files|linux-yocto|linux-yocto-dev|linux-yocto-rt|rpm|systemd)(_[^/]*)?[.]bb)";
         let fixed = format!(
             "require conf/distro/include/integrity.inc\n\
              MACHINE = \"qemux86-64\"\nDISTRO = \"nodistro\"\nCONF_VERSION = \"2\"\n\
@@ -148,7 +149,12 @@ impl Build {
         fs::write(conf.join("bblayers.conf"), text)?;
         // Debian's rpm keeps its database in the home directory
         fs::write(home.join(".rpmmacros"), "%_dbpath /var/lib/rpm\n")?;
-        Ok(Self { core: checkout.core(), directory, fixed, environment: Vec::new() })
+        let series = checkout.series.clone();
+        Ok(Self { series, core: checkout.core(), directory, fixed, environment: Vec::new() })
+    }
+
+    pub(super) fn series(&self) -> &str {
+        &self.series
     }
 
     pub(super) fn directory(&self) -> &Path {
@@ -230,6 +236,13 @@ impl Build {
     /// The value of a recipe's variable.
     pub(super) fn variable(&self, recipe: &str, name: &str) -> Result<String> {
         self.tool("bitbake-getvar", &["--value", "-r", recipe, name])
+    }
+
+    /// What a recipe's task logged when it last ran.
+    pub(super) fn task_log(&self, recipe: &str, task: &str) -> Result<String> {
+        let directory = self.variable(recipe, "T")?;
+        let log = Path::new(directory.trim()).join(format!("log.{task}"));
+        fs::read_to_string(&log).with_context(|| log.display().to_string())
     }
 
     pub(super) fn tool(&self, name: &str, arguments: &[&str]) -> Result<String> {

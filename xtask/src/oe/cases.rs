@@ -44,6 +44,84 @@ pub(super) fn refusals(build: &Build) -> Result<()> {
     Ok(())
 }
 
+/// An rpm that does not write signatures is not packaged, and an image that manages packages without
+/// signatures is not built.
+pub(super) fn package_management(build: &Build) -> Result<()> {
+    const RPM: &str = "IMAGE_INSTALL:append:pn-lab-image = \" rpm\"\n";
+    for (text, target, wanted) in [
+        ("LAB_RPM_WITHOUT = \"plugin\"\n", "rpm", "lacks rpm-plugins/ima.so:"),
+        ("LAB_RPM_WITHOUT = \"macro\"\n", "rpm", "lacks the macro %__transaction_ima:"),
+        ("IMA_SIGN_RPM = \"0\"\n", "lab-image", "IMA_SIGN_RPM is not"),
+        ("LAB_ROOT_EXTRA = \"opkg\"\n", "lab-image", "opkg does not write signatures"),
+    ] {
+        build.configure(&format!("{SAMPLE}{RPM}{text}"))?;
+        let said = build.bitbake_fails(&[target])?;
+        ensure!(said.contains(wanted), "{text}: nothing of {wanted:?} in: {said}");
+    }
+    let warned = format!("{SAMPLE}{RPM}IMA_SIGN_RPM = \"0\"\nIMA_PACKAGE_CHECK = \"warn\"\n");
+    build.configure(&warned)?;
+    let said = build.bitbake(&["lab-image"])?;
+    ensure!(said.contains("IMA_SIGN_RPM is not"), "no warning: {said}");
+    build.configure(&format!("{SAMPLE}{RPM}"))?;
+    build.bitbake(&["lab-image"])?;
+
+    build.configure(&format!("{SAMPLE}PACKAGE_CLASSES = \"package_ipk\"\n"))?;
+    let said = build.bitbake(&["-n", "ima-policy"])?;
+    ensure!(said.contains("PACKAGE_CLASSES begins with package_ipk"), "no warning: {said}");
+    build.configure(SAMPLE)
+}
+
+/// An initramfs that would start the root without a policy is not built.
+pub(super) fn initramfs(build: &Build) -> Result<()> {
+    const WITHOUT: &str =
+        "PACKAGE_INSTALL:remove:pn-integrity-initramfs = \"imactl-init-initramfs\"\n";
+    let modules = |names: &str| {
+        format!(
+            "{WITHOUT}PACKAGE_INSTALL:append:pn-integrity-initramfs = \" lab-framework\"\n\
+             LAB_MODULES = \"{names}\"\n"
+        )
+    };
+    for (text, wanted) in [
+        (WITHOUT.to_owned(), "nothing in it loads the policy"),
+        (modules("90-rootfs 99-finish"), "nothing in it loads the policy"),
+        (modules("90-rootfs 91-overlayroot 98-imactl"), "/init.d/91-overlayroot starts the init"),
+    ] {
+        build.configure(&format!("{SAMPLE}{text}"))?;
+        let said = build.bitbake_fails(&["integrity-initramfs"])?;
+        ensure!(said.contains(wanted), "{text}: nothing of {wanted:?} in: {said}");
+    }
+    build.configure(&format!("{SAMPLE}{}", modules("90-rootfs 98-imactl 99-finish")))?;
+    build.bitbake(&["integrity-initramfs"])?;
+    build.configure(SAMPLE)?;
+    build.bitbake(&["integrity-initramfs"])?;
+    Ok(())
+}
+
+/// Images are verified as they ship, compressed or not, and where that cannot be, it is said.
+pub(super) fn shipped(build: &Build) -> Result<()> {
+    let types = |types: &str| format!("{SAMPLE}IMAGE_FSTYPES:pn-lab-image = \"{types}\"\n");
+    let odd = "IMAGE_CMD:odd = \"echo > ${IMGDEPLOYDIR}/${IMAGE_NAME}.odd\"\n\
+               IMAGE_TYPES:append = \" odd\"\n";
+    let configuration = types("ext4.zst wic.zst squashfs tar.zst odd") + odd;
+    build.configure(&configuration)?;
+    let said = build.bitbake(&["lab-image"])?;
+    ensure!(said.contains(".odd") && said.contains("were not verified"), "no warning: {said}");
+    ensure!(!said.contains(".zst"), "it is not verified: {said}");
+    let log = build.task_log("lab-image", "do_image_complete")?;
+    for kind in ["ext4.zst", "wic.zst", "squashfs", "tar.zst"] {
+        ensure!(log.contains(&format!(".{kind}: 6 files are signed")), "{kind} in: {log}");
+    }
+    for (kind, bare) in [
+        ("squashfs", "EXTRA_IMAGECMD:squashfs = \"-no-xattrs\"\n"),
+        ("tar.zst", "IMAGE_CMD_TAR:pn-lab-image = \"tar\"\n"),
+    ] {
+        build.configure(&(types(kind) + bare))?;
+        let said = build.bitbake_fails(&["lab-image"])?;
+        ensure!(said.contains("are not signed there"), "{kind}: {said}");
+    }
+    build.configure(SAMPLE)
+}
+
 /// What is left unsigned is as in a clean build, whatever was signed before.
 pub(super) fn exclude(build: &Build) -> Result<()> {
     build.configure(&format!("{SAMPLE}IMA_SIGN_EXCLUDE = \"etc/hostname\"\n"))?;

@@ -29,8 +29,18 @@ use leaks::Secret;
 
 const SERIES: [&str; 2] = ["scarthgap", "wrynose"];
 /// The recipes that the layer appends to, whose appends must not dangle.
-const APPENDED: [&str; 6] =
-    ["base-files", "linux-yocto", "linux-yocto-rt", "linux-yocto-tiny", "rpm", "systemd"];
+const APPENDED: [&str; 3] = ["base-files", "rpm", "systemd"];
+/// Kernel recipes, which have what they need from the layer's class. (linux-yocto-tiny is a kernel of
+/// oe-core only where it is the preferred one.)
+const KERNELS: [&str; 3] = ["linux-yocto", "linux-yocto-dev", "linux-yocto-rt"];
+/// Variables of another layer, whose defaults must stay.
+const THEIRS: [&str; 5] = [
+    "SIGNING_MODEL",
+    "IMA_KEYS_DIR",
+    "SYSTEM_TRUSTED_KEYS_DIR",
+    "SECONDARY_TRUSTED_KEYS_DIR",
+    "MODSIGN_KEYS_DIR",
+];
 const PASSPHRASE: &str = "Zwei-Huehner-auf-dem-Weg-nach-vorgestern";
 
 /// `cargo xtask oe [SERIES...]`: the series named, else all.
@@ -127,6 +137,15 @@ fn with_sample_keys(series: &str, build: &Build) -> Result<Vec<Secret>> {
     step(series, "what must not be built");
     cases::refusals(build)?;
 
+    step(series, "package management");
+    cases::package_management(build)?;
+
+    step(series, "an initramfs that loads no policy");
+    cases::initramfs(build)?;
+
+    step(series, "images as they ship");
+    cases::shipped(build)?;
+
     step(series, "build again: the same bytes");
     build.configure("SIGNING_MODEL = \"sample\"\n")?;
     build.bitbake(&["-c", "cleansstate", "lab-image"])?;
@@ -200,16 +219,37 @@ fn parse(build: &Build) -> Result<()> {
         });
         ensure!(shown, "nothing appends to {recipe}:\n{appends}");
     }
-    let sources = build.variable("linux-yocto", "SRC_URI")?;
-    for wanted in ["file://integrity.scc", "file://ima.scc", "file://modsign.scc"] {
-        ensure!(sources.contains(wanted), "the kernel has no {wanted}: {sources}");
+    for kernel in KERNELS {
+        let preferred = format!(
+            "SIGNING_MODEL = \"sample\"\nIMA_APPRAISE_BOOTPARAM = \"0\"\n\
+             PREFERRED_PROVIDER_virtual/kernel = \"{kernel}\"\n"
+        );
+        build.configure(&preferred)?;
+        let sources = build.variable(kernel, "SRC_URI")?;
+        for name in ["integrity", "ima", "modsign", "no-bootparam"] {
+            let wanted = format!("file://{name}.scc file://{name}.cfg");
+            ensure!(sources.contains(&wanted), "{kernel} has no {wanted}: {sources}");
+        }
+        let make = build.variable(kernel, "EXTRA_OEMAKE")?;
+        for wanted in ["CONFIG_SYSTEM_TRUSTED_KEYS=", "CONFIG_MODULE_SIG_KEY="] {
+            ensure!(make.contains(wanted), "make of {kernel} has no {wanted}: {make}");
+        }
     }
-    let make = build.variable("linux-yocto", "EXTRA_OEMAKE")?;
-    for wanted in ["CONFIG_SYSTEM_TRUSTED_KEYS=", "CONFIG_MODULE_SIG_KEY="] {
-        ensure!(make.contains(wanted), "make has no {wanted}: {make}");
+    build.configure("SIGNING_MODEL = \"sample\"\n")?;
+    // the lab builds rpm with these words
+    let words = root().join(format!("lab/rpm/{}.words", build.series()));
+    let words = fs::read_to_string(&words).with_context(|| words.display().to_string())?;
+    let printed = build.variable("rpm", "EXTRA_OECMAKE")?;
+    let printed: Vec<_> = printed.split_whitespace().collect();
+    ensure!(printed == words.lines().collect::<Vec<_>>(), "rpm is configured with {printed:?}");
+
+    // meta-signing-key sets these defaults, before any class is read
+    let defaults: String = THEIRS.iter().map(|name| format!("{name} ??= \"/{name}\"\n")).collect();
+    build.configure(&defaults)?;
+    for name in THEIRS {
+        let value = build.variable("linux-yocto", name)?;
+        ensure!(value.trim() == format!("/{name}"), "the layer changes {name} to {value}");
     }
-    let rpm = build.variable("rpm", "PACKAGECONFIG")?;
-    ensure!(rpm.contains("plugins"), "rpm has no plugins: {rpm}");
 
     // asleep: the same recipes, and nothing of the layer in them
     build.configure("DISTRO_FEATURES:remove = \"ima modsign\"\n")?;

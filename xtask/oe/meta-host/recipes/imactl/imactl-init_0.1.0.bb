@@ -6,9 +6,6 @@ PROGRAMS = "imactl-init"
 
 do_install() {
     install -D -m 0755 ${IMACTL_PROGRAMS}/imactl-init ${D}${bindir}/imactl-init
-    ln -s ${bindir}/imactl-init ${D}/init
 }
 
-PACKAGES =+ "imactl-init-initramfs"
-FILES:imactl-init-initramfs = "/init"
-RDEPENDS:imactl-init-initramfs = "${PN}"
+require recipes-support/imactl/imactl-init-roles.inc

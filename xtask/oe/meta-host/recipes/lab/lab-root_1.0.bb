@@ -5,7 +5,11 @@ require ../programs.inc
 
 PROGRAMS = "lab-agent busybox"
 
+# names of programs that an image is not to have
+LAB_ROOT_EXTRA ?= ""
+
 do_install() {
+    install -d ${D}${bindir}
     for directory in dev mnt opt proc run sys tmp var; do
         install -d ${D}/$directory
     done
@@ -14,6 +18,9 @@ do_install() {
     ln -s busybox ${D}${base_bindir}/sh
     printf '#!/bin/sh\nexit 0\n' > ${D}${base_bindir}/script
     chmod 0755 ${D}${base_bindir}/script
+    for name in ${LAB_ROOT_EXTRA}; do
+        ln -s ${base_bindir}/busybox ${D}${bindir}/$name
+    done
     install -d ${D}${sysconfdir}
     echo lab > ${D}${sysconfdir}/hostname
 }

@@ -1,0 +1,10 @@
+SUMMARY = "Stands in for what init scripts depend on"
+LICENSE = "MIT"
+
+PROVIDES += "update-rc.d"
+INHIBIT_DEFAULT_DEPS = "1"
+PACKAGES =+ "update-rc.d initd-functions ${PN}-functions"
+ALLOW_EMPTY:${PN} = "1"
+ALLOW_EMPTY:update-rc.d = "1"
+ALLOW_EMPTY:initd-functions = "1"
+ALLOW_EMPTY:${PN}-functions = "1"

@@ -57,6 +57,13 @@ const ROOTFS: &str = r#"rootfs_enabled() { test -n "$bootparam_root"; }
 rootfs_run() { mount -t ext4 -o ro "$bootparam_root" "$ROOTFS_DIR"; }
 "#;
 
+/// A module that starts the root's init itself, as OpenEmbedded's overlayroot does.
+const OVERLAYROOT: &str = r#"for directory in proc sys dev; do
+	mount --move /$directory $ROOTFS_DIR/$directory
+done
+exec chroot $ROOTFS_DIR ${bootparam_init:-/sbin/init}
+"#;
+
 /// A machine with the framework and our module in its initramfs.
 fn framework(boot: &Boot) -> anyhow::Result<()> {
     let initramfs = &boot.initramfs;
@@ -87,6 +94,20 @@ on_each_kernel! {
         assert!(guest.read("/proc/mounts")?.text().contains("/dev/vda / ext4 ro"));
         guest.execute(&["/usr/bin/true"])?.is_allowed();
         guest.execute(&["/opt/unsigned"])?.is_refused(Errno::EACCES, "IMA-signature-required");
+        Ok(())
+    }
+
+    fn a_module_that_starts_init_before_ours_leaves_no_policy_and_status_says_so(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let boot = Boot::step(kernel, &store)?;
+        framework(&boot)?;
+        boot.initramfs.write("/init.d/91-overlayroot", OVERLAYROOT, 0o644)?;
+        boot.root.install_imactl()?;
+        boot.root.sign_all(&store)?;
+        boot.root.copy("/usr/bin/true", "/opt/unsigned")?;
+        let mut guest = boot.append("root=/dev/vda").up()?;
+        guest.execute(&["/opt/unsigned"])?.is_allowed();
+        guest.execute(&["/usr/bin/imactl", "status", "--require", "enforced"])?.exits(1);
         Ok(())
     }
 

@@ -93,6 +93,7 @@ on_each_kernel! {
         let status = guest.execute(&["/usr/bin/imactl", "status", "--json"])?;
         status.is_allowed();
         let status: serde_json::Value = serde_json::from_slice(status.content())?;
+        guest.execute(&["/usr/bin/imactl", "status", "--require", "enforced"])?.exits(0);
         assert_eq!(status["ima"], "present", "{status}");
         assert_eq!(status["appraise"], "enforce");
         assert_eq!(status["policy"]["actions"]["appraise"], 7, "{status}");

@@ -8,6 +8,7 @@ REQUIRED_DISTRO_FEATURES = "ima"
 RDEPENDS:${PN} = "\
     ima-policy \
     imactl-init \
+    initrdscripts-ima \
     key-store-ima-cert \
     key-store-secondary-trusted-cert \
 "

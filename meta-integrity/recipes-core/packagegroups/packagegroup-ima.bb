@@ -5,13 +5,15 @@ inherit packagegroup features_check
 
 REQUIRED_DISTRO_FEATURES = "ima"
 
-# imactl-init is here for initramfs images that end with a switch_root on the real root: it is
+# switch_root.static is here for an initramfs that ends with a switch_root of the real root: it is
 # static, and signed as all of the root is.
 RDEPENDS:${PN} = "\
+    ima-enforced \
     ima-policy-root \
     imactl \
     imactl-init \
     key-store-ima-cert \
     key-store-secondary-trusted-cert \
     key-store-system-trusted-cert \
+    util-linux-switch-root.static \
 "

@@ -15,16 +15,13 @@ export CARGO_PROFILE_RELEASE_OPT_LEVEL = "z"
 export CARGO_PROFILE_RELEASE_LTO = "fat"
 export CARGO_PROFILE_RELEASE_DEBUG = "0"
 
+require imactl-init-roles.inc
+
 do_install:append() {
-    ln -s ${bindir}/imactl-init ${D}/init
     install -D -m 0755 ${S}/contrib/initramfs-framework/imactl ${D}/init.d/98-imactl
 }
 
-PACKAGES =+ "imactl-init-initramfs initramfs-module-imactl"
-
-SUMMARY:imactl-init-initramfs = "imactl-init as the first process of an initramfs"
-FILES:imactl-init-initramfs = "/init"
-RDEPENDS:imactl-init-initramfs = "${PN}"
+PACKAGES =+ "initramfs-module-imactl"
 
 SUMMARY:initramfs-module-imactl = "imactl-init as the last step of an initramfs-framework image"
 FILES:initramfs-module-imactl = "/init.d/98-imactl"

@@ -1,8 +1,11 @@
 //! `imactl status`
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use ima::system::{Appraisal, AppraiseMode, EvmState, Ima, Machine, Members, Status};
+use ima_format::policy::ast::Func;
+use ima_format::policy::decide::{AccessSet, Credentials, Decider, Event, FileFacts, Mode};
+use ima_format::policy::{read, Loading};
 use serde::Serialize;
 
 use crate::output::{count, Level, Output, Style};
@@ -11,9 +14,21 @@ use crate::Outcome;
 /// Show what this machine's kernel measures, appraises and trusts
 ///
 /// Works without root as far as it can, and says what it could not see. Exit status 1 where
-/// the kernel has no IMA, or securityfs is not mounted.
+/// the kernel has no IMA, or securityfs is not mounted, or --require is not met.
 #[derive(Debug, Args)]
-pub(crate) struct StatusArgs {}
+pub(crate) struct StatusArgs {
+    /// Exit with status 1 unless the kernel is in this state
+    #[arg(long, value_name = "STATE")]
+    require: Option<Required>,
+}
+
+/// A state that a boot script or a service asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Required {
+    /// Appraisal is enforced, and a rule demands signatures of what is executed. What cannot be seen
+    /// counts as missing: run it as root
+    Enforced,
+}
 
 #[derive(Serialize)]
 struct JsonStatus<'a> {
@@ -36,6 +51,7 @@ struct JsonStatus<'a> {
     evm: Option<u32>,
     evm_state: &'static str,
     unseen: Vec<JsonUnseen<'a>>,
+    not_enforced: Vec<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -77,8 +93,47 @@ impl StatusArgs {
         for (field, value) in lines(&status, output) {
             output.line(Level::Normal, format_args!("{field:<14} {value}"))?;
         }
+        let missing = not_enforced(&status);
+        if self.require == Some(Required::Enforced) && !missing.is_empty() {
+            let word = output.paint(Style::Bad, "not enforced");
+            output.line(Level::Quiet, format_args!("{word}: {}", missing.join("; ")))?;
+            return Ok(Outcome::Finding);
+        }
         Ok(if status.ima == Ima::Present { Outcome::Good } else { Outcome::Finding })
     }
+}
+
+/// Why this kernel does not demand signatures of what is executed; empty where it does.
+fn not_enforced(status: &Status) -> Vec<&'static str> {
+    if status.ima != Ima::Present {
+        return vec!["the kernel has no IMA, or securityfs is not mounted"];
+    }
+    let mut missing = Vec::new();
+    match status.appraisal.in_force {
+        Some(AppraiseMode::Enforce) => {}
+        Some(_) => missing.push("the appraisal mode is not enforce (ima_appraise=)"),
+        None => missing.push("the appraisal mode is not known"),
+    }
+    match status.policy.as_deref() {
+        None => missing.push("the policy is not readable (root, and CONFIG_IMA_READ_POLICY)"),
+        Some(policy) if !demands_signatures(policy) => {
+            missing.push("no rule in force demands signatures of what is executed");
+        }
+        Some(_) => {}
+    }
+    missing
+}
+
+/// Whether a policy, as the kernel shows it, wants a signature of a program of root's that root
+/// executes; the first rule that matches decides.
+fn demands_signatures(policy: &str) -> bool {
+    let kernel = super::policy::running();
+    let reading = read(policy.as_bytes(), &kernel, Loading::ReadBack);
+    let decider = Decider::new(&reading.policy, &kernel, Mode::Enforce);
+    let execution =
+        Event::on_file(Func::BprmCheck, AccessSet::EXEC, Credentials::ROOT, FileFacts::on_ext4());
+    let decision = decider.decide(&execution);
+    reading.refusals.is_empty() && decision.appraise.does() && decision.demands.signature
 }
 
 const fn word(ima: Ima) -> &'static str {
@@ -152,6 +207,7 @@ fn json(status: &Status) -> JsonStatus<'_> {
             .iter()
             .map(|unseen| JsonUnseen { what: &unseen.what, why: &unseen.why })
             .collect(),
+        not_enforced: not_enforced(status),
     }
 }
 
@@ -255,6 +311,29 @@ fn keyrings(status: &Status, output: &Output, lines: &mut Vec<(&'static str, Str
         for key in keyring.keys().into_iter().flatten() {
             let key_id = key.key_id.map_or_else(|| "?".to_owned(), |key_id| key_id.to_string());
             lines.push(("", format!("  {key_id:<8} {}", key.description)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_the_policies_that_demand_signatures() {
+        const RULE: &str = "appraise func=BPRM_CHECK euid=0 appraise_type=imasig \n";
+        for (policy, demands) in [
+            (RULE.to_owned(), true),
+            ("appraise fowner=0 appraise_type=imasig\n".to_owned(), true),
+            (format!("dont_appraise fsmagic=0x1021994 \n{RULE}"), true),
+            (format!("dont_appraise func=BPRM_CHECK \n{RULE}"), false),
+            (format!("{RULE}what is this\n"), false),
+            ("appraise func=BPRM_CHECK \n".to_owned(), false),
+            ("measure func=BPRM_CHECK\n".to_owned(), false),
+            ("appraise func=MODULE_CHECK appraise_type=imasig\n".to_owned(), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(demands_signatures(&policy), demands, "{policy}");
         }
     }
 }

@@ -120,7 +120,8 @@ fn print_certificate(path: &Path, certificate: &Certificate, output: &mut Output
 /// Check keys and certificates: chain, identifiers, strength, permissions, expiry
 ///
 /// In a key store (a directory with its layout) each certificate must be issued by a CA of the
-/// store, if these are there, and be the key's in each file beside it. Without a passphrase
+/// store, if these are there, and be the key's in each file beside it. A file named as in a store, or
+/// x509_secondary_*, is judged by the keyring that it is for, any other by .ima. Without a passphrase
 /// encrypted keys are left closed, and all else is checked. Exit status 1 if a finding is an error,
 /// 2 if a path cannot be looked at.
 #[derive(Debug, Args)]

@@ -105,7 +105,7 @@ on_each_kernel! {
         boot.root.install_imactl()?;
         boot.root.sign_all(&store)?;
         boot.root.copy("/usr/bin/true", "/opt/unsigned")?;
-        let mut guest = boot.append("root=/dev/vda").up()?;
+        let mut guest = boot.append("root=/dev/vda").up_large()?;
         guest.execute(&["/opt/unsigned"])?.is_allowed();
         guest.execute(&["/usr/bin/imactl", "status", "--require", "enforced"])?.exits(1);
         Ok(())

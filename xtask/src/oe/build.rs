@@ -90,7 +90,10 @@ impl Build {
         let directory = builds.join(format!("{}-check", checkout.series));
         let layers = [checkout.meta(), stand_in()];
         let text = fs::read_to_string(root().join("xtask/oe/local.conf"))?;
-        let fixed = format!("{}BBMASK += \"/recipes/lab/\"\n{text}", given(checkout, &directory));
+        let fixed = format!(
+            "{}CHECKING = \"1\"\nBBMASK += \"/recipes/(lab|rpm)/\"\n{text}",
+            given(checkout, &directory)
+        );
         Self::make(checkout, directory, &layers, fixed)
     }
 

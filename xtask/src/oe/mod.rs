@@ -33,6 +33,8 @@ const APPENDED: [&str; 3] = ["base-files", "rpm", "systemd"];
 /// Kernel recipes, which have what they need from the layer's class. (linux-yocto-tiny is a kernel of
 /// oe-core only where it is the preferred one.)
 const KERNELS: [&str; 3] = ["linux-yocto", "linux-yocto-dev", "linux-yocto-rt"];
+/// For linux-yocto-dev, which asks the network for the newest commit.
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 /// Variables of another layer, whose defaults must stay.
 const THEIRS: [&str; 5] = [
     "SIGNING_MODEL",
@@ -222,7 +224,9 @@ fn parse(build: &Build) -> Result<()> {
     for kernel in KERNELS {
         let preferred = format!(
             "SIGNING_MODEL = \"sample\"\nIMA_APPRAISE_BOOTPARAM = \"0\"\n\
-             PREFERRED_PROVIDER_virtual/kernel = \"{kernel}\"\n"
+             PREFERRED_PROVIDER_virtual/kernel = \"{kernel}\"\n\
+             SRCREV_machine:pn-linux-yocto-dev = \"{COMMIT}\"\n\
+             SRCREV_meta:pn-linux-yocto-dev = \"{COMMIT}\"\n"
         );
         build.configure(&preferred)?;
         let sources = build.variable(kernel, "SRC_URI")?;

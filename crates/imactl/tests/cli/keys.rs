@@ -385,10 +385,11 @@ fn check_finds_what_is_wrong_with_certificates() {
 fn check_accepts_the_stores_of_other_layers() {
     let stores = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/key-stores");
     for (name, code, wanted) in [
-        // its x509_ima.der has no key usage, and .ima of Linux 6.12 wants one
-        ("meta-signing-key-kirkstone", 1, &["signer-usage"][..]),
-        ("meta-signing-key-scarthgap", 0, &[]),
-        ("meta-signing-key-wrynose", 0, &[]),
+        // its x509_ima.der has no key usage, and .ima of Linux 6.12 wants one; the module key's
+        // certificate is issued by itself
+        ("meta-signing-key-kirkstone", 1, &["signer-usage", "module-key-signs-files"][..]),
+        ("meta-signing-key-scarthgap", 0, &["module-key-signs-files"]),
+        ("meta-signing-key-wrynose", 0, &["module-key-signs-files"]),
         ("meta-security-kirkstone", 1, &["weak-hash", "weak-key"]),
         ("meta-security-scarthgap", 0, &[]),
         ("meta-security-wrynose", 0, &[]),
@@ -404,7 +405,7 @@ fn check_accepts_the_stores_of_other_layers() {
     ]
     .map(|name| store.join(name));
     let ima = store.join("ima_keys/x509_ima.der");
-    assert_eq!(findings(&[&system, &secondary, &modsign, &ima], 0), [""; 0]);
+    assert_eq!(findings(&[&system, &secondary, &modsign, &ima], 0), ["module-key-signs-files"]);
     // the same certificate in another place is for another keyring
     let directory = directory();
     let moved = directory.path().join("x509_ima.crt");

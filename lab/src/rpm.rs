@@ -208,8 +208,8 @@ fn fetch(suite: &str, version: &str, directory: &Path) -> Result<()> {
     }
     let shown = host::run(apt("apt-cache")?.args(["showsrc", "--only-source", "rpm"]))?;
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
-    let versions = shown.lines().filter_map(|line| line.strip_prefix("Version: "));
-    let Some(found) = versions.filter(|found| found.starts_with(version)).next_back() else {
+    let mut versions = shown.lines().filter_map(|line| line.strip_prefix("Version: "));
+    let Some(found) = versions.rfind(|found| found.starts_with(version)) else {
         return Err(missing().into());
     };
     host::run(apt("apt-get")?.args(["source", "--download-only", &format!("rpm={found}")]))?;

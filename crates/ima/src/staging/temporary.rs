@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{
-    flock, linkat, openat, renameat_with, AtFlags, FlockOperation, Mode, OFlags, RenameFlags,
+    flock, fstat, linkat, openat, renameat_with, statat, AtFlags, FlockOperation, Mode, OFlags,
+    RenameFlags,
 };
 use rustix::io::Errno;
 use tempfile::TempDir;
@@ -143,11 +144,23 @@ impl Temporary {
         &self.file
     }
 
+    /// Whether its name still leads to it: others may write to the directory, too.
+    fn check(&self) -> io::Result<()> {
+        let Location { directory, name } = &self.location;
+        let there = statat(&**directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let ours = fstat(&self.file)?;
+        match (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino) {
+            true => Ok(()),
+            false => Err(io::Error::other("the temporary file was exchanged for another one")),
+        }
+    }
+
     /// Gives it another name in its directory, in place of what has it.
     pub(super) fn rename(mut self, name: &OsStr) -> io::Result<()> {
         let remembered = self.remembered.take();
         let named = named();
-        let renamed = self.location.rename(&self.location.beside(name.to_owned()));
+        let place = self.location.beside(name.to_owned());
+        let renamed = self.check().and_then(|()| self.location.rename(&place));
         if renamed.is_err() {
             self.location.remove().ok();
         }
@@ -159,6 +172,7 @@ impl Temporary {
 
     /// Gives it another name in its directory, if nothing has it.
     pub(super) fn rename_to_free(self, name: &OsStr) -> io::Result<()> {
+        self.check()?;
         let Location { directory, name: temporary } = &self.location;
         let (from, to) = (&**directory, &**directory);
         // dropped afterwards, it loses its temporary name

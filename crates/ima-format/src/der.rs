@@ -93,6 +93,14 @@ impl<'a> Values<'a> {
         self.0.remaining() == 0
     }
 
+    /// Checks that there is none left.
+    pub fn end(&self) -> Result<(), Error> {
+        match self.0.remaining() {
+            0 => Ok(()),
+            count => Err(Error::new(ErrorKind::TrailingBytes { count }, self.0.offset())),
+        }
+    }
+
     /// The next one, whatever its type.
     pub fn any(&mut self) -> Result<Value<'a>, Error> {
         let tag = self.0.u8()?;
@@ -107,6 +115,14 @@ impl<'a> Values<'a> {
         };
         let offset = self.0.offset();
         Ok(Value { tag, content: self.0.take(length)?, offset })
+    }
+
+    /// The octets of the next one, its tag and length among them; it stays.
+    pub fn peek(&self) -> Result<&'a [u8], Error> {
+        let mut ahead = self.clone();
+        ahead.any()?;
+        let length = self.0.remaining().saturating_sub(ahead.0.remaining());
+        self.0.clone().take(length)
     }
 
     /// The next one, which must be of this type.

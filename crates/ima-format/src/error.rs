@@ -2,7 +2,9 @@
 
 use core::fmt;
 
-use crate::{audit, der, elf, erofs, ext4, loader_cache, measure, pkcs11, policy, rpm, tar, xattr};
+use crate::{
+    audit, der, elf, erofs, ext4, loader_cache, measure, pkcs11, policy, rpm, tar, x509, xattr,
+};
 
 /// A defect in input bytes: what, and at which offset from the start of the input.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +55,8 @@ pub enum ErrorKind {
     Measure(measure::Fault),
     /// DER, such as a certificate's, is malformed.
     Der(der::Fault),
+    /// A certificate is one that the kernel rejects.
+    X509(x509::Fault),
 }
 
 impl Error {
@@ -93,6 +97,7 @@ impl fmt::Display for ErrorKind {
             Self::Audit(fault) => fault.fmt(f),
             Self::Measure(fault) => fault.fmt(f),
             Self::Der(fault) => fault.fmt(f),
+            Self::X509(fault) => fault.fmt(f),
         }
     }
 }

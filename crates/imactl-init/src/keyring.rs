@@ -116,10 +116,10 @@ pub fn refusal(
 ) -> &'static str {
     match (errno, keyring, signer_is_trusted, purpose) {
         (Errno::NOKEY, Keyring::Ima, Some(true), Some(Purpose::Authority)) => {
-            "it is an authority's: .ima takes none since Linux 6.4"
+            "it is an authority's: .ima takes none since Linux 6.6"
         }
         (Errno::NOKEY, Keyring::Ima, Some(true), Some(Purpose::Other)) => {
-            "its key usage lacks digitalSignature, which .ima wants since Linux 6.4"
+            "its key usage lacks digitalSignature, which .ima wants since Linux 6.6"
         }
         (Errno::NOKEY, Keyring::Ima, Some(true), _) => {
             "a secondary trusted key signed it, and the kernel lacks \

@@ -130,6 +130,8 @@ macro_rules! features {
 features! {
     /// `func=CRITICAL_DATA` and `label=`.
     CriticalData = 5, 12;
+    /// Keys and signatures of ECDSA in certificates.
+    Ecdsa = 5, 13;
     /// A change of owner or mode no longer removes `security.ima` where no rule appraises.
     SetattrKeepsAttribute = 5, 14;
     /// `template=evm-sig`.
@@ -138,10 +140,16 @@ features! {
     AppraiseAlgos = 5, 15;
     /// `gid`, `egid` and `fgroup`.
     Groups = 5, 16;
+    /// The issuer of a certificate without an authority key identifier is found by its name.
+    IssuerByName = 5, 17;
     /// `digest_type=verity`, `appraise_type=sigv3`, the templates `ima-ngv2` and `ima-sigv2`.
     Verity = 5, 19;
     /// `func=MMAP_CHECK_REQPROT`.
     MmapCheckReqprot = 6, 3;
+    /// The key usage and basic constraints of a certificate are read.
+    CertificateUsage = 6, 4;
+    /// `.ima` and `.evm` take only keys whose certificates say digitalSignature, and no authority's.
+    DigitalSignature = 6, 6;
     /// Every rule that asks for a signature looks into the blacklist, and
     /// `appraise_flag=` means nothing; before, the flag had to ask for it.
     BlacklistByDefault = 6, 6;

@@ -35,10 +35,15 @@ fn in_words(bits: u32) -> u32 {
     bits.div_ceil(64) * 64
 }
 
+/// Whether the kernel verifies with RSA keys of this size.
+pub(super) fn is_rsa_size(bits: u32) -> bool {
+    RSA_SIZES.contains(&in_words(bits))
+}
+
 /// What is to be known of keys of this type.
 pub fn of_key(key_type: KeyType) -> Option<Caveat> {
     let (severity, name, message, hint) = match key_type {
-        KeyType::Rsa(bits) if !RSA_SIZES.contains(&in_words(bits)) => {
+        KeyType::Rsa(bits) if !is_rsa_size(bits) => {
             let message = format!("RSA with {bits} bits: the kernel takes 2048, 3072 and 4096");
             (
                 Severity::Error,

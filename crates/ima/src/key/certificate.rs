@@ -224,7 +224,8 @@ impl fmt::Debug for Certificate {
     }
 }
 
-fn is_pem(content: &[u8]) -> bool {
+/// Whether there is PEM in it.
+pub(super) fn is_pem(content: &[u8]) -> bool {
     const MARK: &[u8] = b"-----BEGIN";
     content.windows(MARK.len()).any(|window| window == MARK)
 }

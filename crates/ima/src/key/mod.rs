@@ -7,11 +7,13 @@
 //! | [`store`] | the directory layout of a key store |
 //! | [`create`] | a new chain of keys and certificates |
 //! | [`issue`] | certificates, by a CA that the kernel trusts |
+//! | [`acceptance`] | which certificates the kernel's keyrings accept |
 //! | [`caveat`] | which kernels verify with a key, and whether it is strong enough |
 //! | [`check`] | what is wrong with keys and certificates |
 //! | [`token`] | private keys in smart cards and HSMs |
 //! | [`passphrase`] | secrets, wiped after use |
 
+pub mod acceptance;
 pub mod caveat;
 pub mod certificate;
 pub mod check;

@@ -171,15 +171,13 @@ impl Header {
 
     /// The sum of all bytes, and of all bytes with a sign, as some programs had it.
     fn sums(&self) -> (u64, i64) {
-        let mut sums = (0_u64, 0_i64);
-        for (offset, byte) in self.block.iter().enumerate() {
-            let byte = match offset.checked_sub(CHECKSUM.0) {
-                Some(0..=7) => b' ',
-                _ => *byte,
-            };
-            sums = (sums.0 + u64::from(byte), sums.1 + i64::from(byte as i8));
-        }
-        sums
+        let (before, rest) = self.block.split_at(CHECKSUM.0);
+        let after = rest.get(CHECKSUM.1..).unwrap_or_default();
+        let of = |bytes: &[u8]| bytes.iter().map(|byte| u32::from(*byte)).sum::<u32>();
+        let negative = |bytes: &[u8]| bytes.iter().filter(|byte| **byte >= 0x80).count() as i64;
+        let spaces = CHECKSUM.1 as u32 * u32::from(b' ');
+        let sum = u64::from(of(before) + of(after) + spaces);
+        (sum, sum as i64 - 256 * (negative(before) + negative(after)))
     }
 
     pub(super) fn byte(&self, offset: usize) -> u8 {

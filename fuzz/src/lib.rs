@@ -11,7 +11,7 @@ use ima_format::elf::Elf;
 use ima_format::hash::HashAlgorithm;
 use ima_format::kind::{Content, Foreign, Named};
 use ima_format::loader_cache::Cache;
-use ima_format::measure::{AsciiRecord, Entry, Layout, Step};
+use ima_format::measure::{self, AsciiRecord, Entry, Layout, PcrValues, Step};
 use ima_format::pkcs11::Uri;
 use ima_format::policy::{explain, read, Fault, Kernel, Loading};
 use ima_format::reader::Reader;
@@ -96,8 +96,13 @@ pub fn loader_cache(bytes: &[u8]) {
 }
 
 /// Any record that is read is written back as the same bytes, and the line that is printed of it
-/// is read as a record; errors point into it.
+/// is read as a record; errors point into it. Values of PCRs have the size of their bank.
 pub fn measure(bytes: &[u8]) {
+    if let Ok(values) = PcrValues::parse(bytes, Some(HashAlgorithm::Sha1)) {
+        assert!(values
+            .iter()
+            .all(|value| values.get(value.value.algorithm(), value.pcr).is_some()));
+    }
     let Ok(layout) = Layout::detect(bytes) else { return };
     let mut rest = bytes;
     while let Ok(Step::Record(record, size)) = layout.step(rest) {
@@ -108,16 +113,19 @@ pub fn measure(bytes: &[u8]) {
         if let Err(error) = Entry::decode(&record) {
             assert!(error.offset <= size, "{error}");
         } else {
+            let data = record.data_in_other_order().expect("it was decoded");
+            let other = measure::Record { data: &data, endian: record.endian.other(), ..record };
+            assert_eq!(other.data_in_other_order().as_deref(), Ok(record.data));
             let mut line = Vec::new();
             record.print_into(&mut line).expect("it was decoded");
             line.pop();
             // a field that is printed as a string ends at a NUL; whatever comes of it is read
-            drop(AsciiRecord::parse(&line));
+            drop(AsciiRecord::parse(&line, layout.endian));
         }
         rest = left;
     }
     for line in bytes.split(|byte| *byte == b'\n') {
-        match AsciiRecord::parse(line) {
+        match AsciiRecord::parse(line, layout.endian) {
             Err(error) => assert!(error.offset <= line.len(), "{error}"),
             Ok(record) => assert!(AsciiRecord::begins(line) && record.record().pcr < u32::MAX),
         }

@@ -7,18 +7,20 @@
 
 use alloc::vec::Vec;
 
+use super::binary::PCRS;
 use super::template::{Field, FieldId, IMA_DIGEST_SIZE};
 use super::{Endian, Fault, Record, Template};
 use crate::hex;
 use crate::Error;
 
-/// A record read from a line; its data are as in a little-endian binary list.
+/// A record read from a line; its data are as in a binary list of the byte order that was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AsciiRecord<'a> {
     pcr: u32,
     digest: Vec<u8>,
     template: Template<'a>,
     data: Vec<u8>,
+    endian: Endian,
 }
 
 impl<'a> AsciiRecord<'a> {
@@ -27,11 +29,12 @@ impl<'a> AsciiRecord<'a> {
         Words::new(line).header().is_ok()
     }
 
-    /// Reads a record without the newline at its end.
+    /// Reads a record without the newline at its end. Lengths and numbers, which are part of what was
+    /// hashed, are written in the byte order of the machine that made it, which no line shows.
     ///
     /// # Errors
     /// A line that the kernel does not print; the offset counts from its start.
-    pub fn parse(line: &'a [u8]) -> Result<Self, Error> {
+    pub fn parse(line: &'a [u8], endian: Endian) -> Result<Self, Error> {
         let mut words = Words::new(line);
         let (pcr, digest, template) = words.header()?;
         let mut data = Vec::new();
@@ -42,7 +45,7 @@ impl<'a> AsciiRecord<'a> {
                 true => words.rest(),
                 false => words.next()?,
             };
-            let bytes = bytes_of(*id, text).map_err(|fault| Error::new(fault, at))?;
+            let bytes = bytes_of(*id, text, endian).map_err(|fault| Error::new(fault, at))?;
             // in template `ima` the digest has no length, and the name no NUL
             let bytes = match (template.is_ima(), *id) {
                 (true, FieldId::Digest) if bytes.len() == IMA_DIGEST_SIZE => {
@@ -56,18 +59,17 @@ impl<'a> AsciiRecord<'a> {
                 (false, _) => &bytes,
             };
             let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-            data.extend_from_slice(&length.to_le_bytes());
+            data.extend_from_slice(&endian.bytes(length));
             data.extend_from_slice(bytes);
         }
         words.finish()?;
-        Ok(Self { pcr, digest, template, data })
+        Ok(Self { pcr, digest, template, data, endian })
     }
 
-    /// The record, as in a little-endian binary list.
+    /// The record, as in a binary list.
     pub fn record(&self) -> Record<'_> {
-        let Self { pcr, digest, template, data } = self;
-        let endian = Endian::Little;
-        Record { pcr: *pcr, digest, template: *template, data, data_offset: 0, endian }
+        let Self { pcr, digest, template, data, endian } = self;
+        Record { pcr: *pcr, digest, template: *template, data, data_offset: 0, endian: *endian }
     }
 }
 
@@ -110,6 +112,9 @@ impl<'a> Words<'a> {
         self.next = usize::from(self.line.first() == Some(&b' '));
         let (pcr, at) = self.next()?;
         let pcr = number(pcr).ok_or(Error::new(Fault::Line, at))?;
+        if pcr >= PCRS {
+            return Err(Error::new(Fault::Pcr(pcr), at));
+        }
         let (digest, at) = self.next()?;
         let digest = hex::decode(digest).map_err(|within| Error::new(Fault::Hex, at + within))?;
         if !matches!(digest.len(), 20 | 32 | 48 | 64) {
@@ -127,7 +132,7 @@ fn number(text: &[u8]) -> Option<u32> {
 }
 
 /// The bytes of a field that is printed so.
-fn bytes_of(id: FieldId, text: &[u8]) -> Result<Vec<u8>, Fault> {
+fn bytes_of(id: FieldId, text: &[u8], endian: Endian) -> Result<Vec<u8>, Fault> {
     let from_hex = |text| hex::decode(text).map_err(|_| Fault::Hex);
     if text.is_empty() && !matches!(id, FieldId::Name | FieldId::NameNg) {
         return Ok(Vec::new());
@@ -147,10 +152,15 @@ fn bytes_of(id: FieldId, text: &[u8]) -> Result<Vec<u8>, Fault> {
             bytes.push(0);
             bytes
         }
-        FieldId::Uid | FieldId::Gid => number(text).ok_or(Fault::Line)?.to_le_bytes().to_vec(),
+        FieldId::Uid | FieldId::Gid => endian.bytes(number(text).ok_or(Fault::Line)?).to_vec(),
         FieldId::Mode => {
             let mode = number(text).and_then(|mode| u16::try_from(mode).ok());
-            mode.ok_or(Fault::Line)?.to_le_bytes().to_vec()
+            let mode = mode.ok_or(Fault::Line)?;
+            match endian {
+                Endian::Little => mode.to_le_bytes(),
+                Endian::Big => mode.to_be_bytes(),
+            }
+            .to_vec()
         }
         FieldId::Digest
         | FieldId::Signature

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::template::{Fields, Template, IMA_DIGEST_SIZE, MAX_FIELDS};
+use super::template::{FieldId, Fields, Template, IMA_DIGEST_SIZE, MAX_FIELDS};
 use super::{Endian, Fault};
 use crate::reader::Reader;
 use crate::{Error, ErrorKind};
@@ -13,8 +13,9 @@ pub const MAX_NAME: usize = MAX_FIELDS * 17 - 1;
 /// The longest template data that are read: far more than a policy or a key, and little enough to
 /// be held in memory.
 pub const MAX_DATA: usize = 16 << 20;
-/// PCRs of a TPM 2.0 (`TPM2_PLATFORM_PCR`).
-const PCRS: u32 = 24;
+/// PCRs that a policy can name (`INVALID_PCR`, `ima_policy.c`): more than a TPM has, which refuses to
+/// extend the others, but the record is in the list.
+pub const PCRS: u32 = 64;
 /// In template `ima` a name is padded to this size before it is hashed.
 const IMA_NAME_SIZE: usize = 256;
 
@@ -157,6 +158,33 @@ impl<'a> Record<'a> {
         update(digest)?;
         update(name)?;
         update([0; IMA_NAME_SIZE].get(name.len()..).unwrap_or_default())
+    }
+
+    /// Its data as a machine of the other byte order would have written them.
+    ///
+    /// # Errors
+    /// Template data that do not have the form of the template.
+    pub fn data_in_other_order(&self) -> Result<Vec<u8>, Error> {
+        let mut data = Vec::with_capacity(self.data.len());
+        for field in self.fields() {
+            let field = field?;
+            if !(self.template.is_ima() && field.id == FieldId::Digest) {
+                let length = u32::try_from(field.bytes.len()).unwrap_or(u32::MAX);
+                data.extend_from_slice(&self.endian.other().bytes(length));
+            }
+            // numbers are in that order, too
+            match field.id {
+                FieldId::Uid | FieldId::Gid | FieldId::Mode => {
+                    data.extend(field.bytes.iter().rev())
+                }
+                FieldId::XattrLengths => {
+                    let numbers = field.bytes.chunks(4);
+                    data.extend(numbers.flat_map(|number| number.iter().rev()));
+                }
+                _ => data.extend_from_slice(field.bytes),
+            }
+        }
+        Ok(data)
     }
 
     /// Appends the record as it is in a list.

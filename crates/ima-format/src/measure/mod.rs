@@ -19,17 +19,21 @@
 //! (`ima_calc_field_array_hash_tfm`, `ima_crypto.c`). A violation has a digest of zeros in the
 //! list and extends the PCR by ones.
 //!
+//! The record has not changed from Linux 4.3 to 7.3; the sources of 5.10, 6.12 and 7.3 were compared.
+//!
 //! Nothing in a record says how long its digest is or which byte order it has: [`Layout::detect`]
 //! looks for the one under which the first record has the name of a template.
 
 mod ascii;
 mod binary;
 mod entry;
+mod pcr;
 mod template;
 
 pub use ascii::AsciiRecord;
-pub use binary::{KexecHeader, Layout, Record, Step, KEXEC_HEADER_SIZE, MAX_DATA, MAX_NAME};
+pub use binary::{KexecHeader, Layout, Record, Step, KEXEC_HEADER_SIZE, MAX_DATA, MAX_NAME, PCRS};
 pub use entry::{DigestType, Entry, FileDigest};
+pub use pcr::{PcrFault, PcrFaultKind, PcrValue, PcrValues};
 pub use template::{Field, FieldId, Fields, Template, MAX_FIELDS};
 
 use core::fmt;
@@ -44,6 +48,14 @@ pub enum Endian {
 }
 
 impl Endian {
+    /// The other one.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Little => Self::Big,
+            Self::Big => Self::Little,
+        }
+    }
+
     /// Reads 32 bits.
     pub(crate) fn u32(self, bytes: [u8; 4]) -> u32 {
         match self {
@@ -105,6 +117,8 @@ pub enum Fault {
     Line,
     /// A field of an ASCII list is not hexadecimal.
     Hex,
+    /// The list ends before so many records that its kexec header counts.
+    KexecCount(u64),
 }
 
 impl fmt::Display for Fault {
@@ -114,7 +128,7 @@ impl fmt::Display for Fault {
                 "not a measurement list: no template name after the first digest, in any byte \
                  order and for any digest size",
             ),
-            Self::Pcr(pcr) => write!(f, "PCR {pcr}: expected 0 to 23"),
+            Self::Pcr(pcr) => write!(f, "PCR {pcr}: expected 0 to 63"),
             Self::NameLength(length) => {
                 write!(f, "template name of {length} bytes: expected 1 to {MAX_NAME}")
             }
@@ -141,6 +155,9 @@ impl fmt::Display for Fault {
                  single spaces",
             ),
             Self::Hex => f.write_str("expected hexadecimal digits in pairs"),
+            Self::KexecCount(count) => {
+                write!(f, "expected {count} more records, which the kexec header counts")
+            }
         }
     }
 }

@@ -63,25 +63,31 @@ pub struct Template<'a> {
     count: usize,
 }
 
+use FieldId::*;
 /// The templates with names of their own.
-const NAMED: &[(&[u8], &[u8])] = &[
-    (b"ima", b"d|n"),
-    (b"ima-ng", b"d-ng|n-ng"),
-    (b"ima-sig", b"d-ng|n-ng|sig"),
-    (b"ima-ngv2", b"d-ngv2|n-ng"),
-    (b"ima-sigv2", b"d-ngv2|n-ng|sig"),
-    (b"ima-buf", b"d-ng|n-ng|buf"),
-    (b"ima-modsig", b"d-ng|n-ng|sig|d-modsig|modsig"),
-    (b"evm-sig", b"d-ng|n-ng|evmsig|xattrnames|xattrlengths|xattrvalues|iuid|igid|imode"),
+const NAMED: &[(&[u8], &[FieldId])] = &[
+    (b"ima", &[Digest, Name]),
+    (b"ima-ng", &[DigestNg, NameNg]),
+    (b"ima-sig", &[DigestNg, NameNg, Signature]),
+    (b"ima-ngv2", &[DigestNgV2, NameNg]),
+    (b"ima-sigv2", &[DigestNgV2, NameNg, Signature]),
+    (b"ima-buf", &[DigestNg, NameNg, Buffer]),
+    (b"ima-modsig", &[DigestNg, NameNg, Signature, ModsigDigest, Modsig]),
+    (
+        b"evm-sig",
+        &[DigestNg, NameNg, EvmSignature, XattrNames, XattrLengths, XattrValues, Uid, Gid, Mode],
+    ),
 ];
 
 impl<'a> Template<'a> {
     /// The template of this name; a name that is not known is a list of fields.
     pub fn of(name: &'a [u8]) -> Option<Self> {
-        let named = NAMED.iter().find(|(known, _)| *known == name);
-        let list = named.map_or(name, |(_, fields)| fields);
         let (mut fields, mut count) = ([FieldId::Digest; MAX_FIELDS], 0);
-        for id in list.split(|byte| *byte == b'|') {
+        if let Some((_, named)) = NAMED.iter().find(|(known, _)| *known == name) {
+            fields.iter_mut().zip(*named).for_each(|(field, id)| *field = *id);
+            return Some(Self { name, fields, count: named.len() });
+        }
+        for id in name.split(|byte| *byte == b'|') {
             *fields.get_mut(count)? = FieldId::from_name(id)?;
             count += 1;
         }

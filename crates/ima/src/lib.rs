@@ -12,6 +12,7 @@
 //! | [`verify`] | an attribute and a file to a verdict in the kernel's words |
 //! | [`container`] | where signatures live: trees of files, RPM packages, tar archives |
 //! | [`preflight`] | a root file system and a policy to what the kernel will do |
+//! | [`attest`] | measurement lists: read, replayed against PCRs, explained |
 //! | [`why`] | why this machine refuses a file |
 //! | [`staging`] | files that are there whole, or not at all |
 //! | [`input`] | files that are read whole, within bounds |
@@ -24,6 +25,7 @@
 
 #![warn(missing_docs)]
 
+pub mod attest;
 pub mod compression;
 pub mod container;
 pub mod digest;

@@ -261,6 +261,11 @@ impl Verifier {
         })
     }
 
+    /// Whether there is a key with this id.
+    pub(crate) fn knows(&self, key_id: KeyId) -> bool {
+        self.keyring.knows(key_id)
+    }
+
     /// Whether one of the keys made this signature over this digest.
     pub(crate) fn accepts(&mut self, signature: &Signature, digest: &Digest) -> bool {
         let Self { keyring, contexts } = self;

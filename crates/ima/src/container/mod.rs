@@ -2,7 +2,7 @@
 
 mod detect;
 pub mod image;
-mod pool;
+pub(crate) mod pool;
 pub mod rpm;
 mod selection;
 pub mod source;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 const LARGE: u64 = 1 << 20;
 /// A batch for jobs that are small files: handing them over one by one costs more than the
 /// work on them.
-pub(super) const FILES: usize = 64;
+pub(crate) const FILES: usize = 64;
 /// The walk waits when so many jobs are queued: memory does not grow with the tree.
 const QUEUED: usize = 1 << 14;
 /// Results are not kept back for longer, be the batch done or not.
@@ -24,11 +24,11 @@ type Numbered<J> = (u64, J);
 
 /// Who does the work.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Workers {
+pub(crate) struct Workers {
     /// Threads.
-    pub(super) jobs: NonZeroUsize,
+    pub(crate) jobs: NonZeroUsize,
     /// How many jobs change hands at once, at most: 1 where the walk waits for what a job holds.
-    pub(super) batch: usize,
+    pub(crate) batch: usize,
 }
 
 struct Queue<J> {
@@ -110,7 +110,7 @@ impl<J> Queue<J> {
 /// Runs `produce` in one thread and workers beside it. Results reach `consume`, in the
 /// caller's thread, in the order in which their jobs were produced. An error of `consume`
 /// sets `stop`, and is returned when the workers have ended.
-pub(super) fn run<J: Send, R: Send, E, W: FnMut(J) -> R>(
+pub(crate) fn run<J: Send, R: Send, E, W: FnMut(J) -> R>(
     workers: Workers,
     stop: &AtomicBool,
     produce: impl FnOnce(&mut dyn FnMut(J, u64)) + Send,

@@ -77,7 +77,7 @@ impl Selection {
     }
 
     /// Whether a file in a container is meant by its path below the root.
-    pub(crate) fn selects(&self, below_root: &Path) -> bool {
+    pub fn selects(&self, below_root: &Path) -> bool {
         // both are asked, to see which globs match anything
         let excluded = below_root.ancestors().any(|path| self.excludes(path));
         self.includes(below_root) && !excluded

@@ -193,6 +193,25 @@ impl Machine {
         self.sys.join("kernel/security/ima/policy")
     }
 
+    /// The files that are this machine's measurement list, in order: staged records (Linux 7.2)
+    /// stand before the others.
+    pub fn measurement_list(&self) -> Vec<PathBuf> {
+        let folder = self.sys.join("kernel/security/ima");
+        let staged = folder.join("binary_runtime_measurements_staged");
+        let staged = staged.exists().then_some(staged);
+        staged.into_iter().chain([folder.join("binary_runtime_measurements")]).collect()
+    }
+
+    /// The directory of the TPM that IMA extends, if it shows its PCRs (Linux 5.12).
+    pub fn tpm_with_pcrs(&self) -> Option<PathBuf> {
+        let tpm = self.sys.join("class/tpm/tpm0");
+        let mut entries = fs::read_dir(&tpm).ok()?.flatten();
+        let is_bank = |entry: fs::DirEntry| {
+            entry.file_name().to_str().is_some_and(|name| name.starts_with("pcr-"))
+        };
+        entries.any(is_bank).then_some(tpm)
+    }
+
     fn evm(&self, ima: Ima, sight: &mut Sight<'_>) -> EvmState {
         let path = self.sys.join("kernel/security/evm");
         match ima {

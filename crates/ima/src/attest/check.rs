@@ -1,0 +1,358 @@
+//! A batch to template digests and findings: what a worker does.
+
+use ima_format::hash::{Digest, HashAlgorithm};
+use ima_format::measure::{DigestType, Entry, FileDigest, Record};
+use ima_format::xattr::{Attribute, KeyId, Signature, SignatureKind, SignatureVersion};
+use ima_format::Error as FormatError;
+
+use super::reader::{Batch, Item};
+use super::{hash, ListError};
+use crate::digest::{DigestError, Hasher};
+use crate::verify::{Keyring, Verifier};
+
+/// Something about a record that people should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The number of the record.
+    pub index: u64,
+    /// Where it begins in its segment.
+    pub offset: u64,
+    /// The file's name, or the event's.
+    pub name: Vec<u8>,
+    /// What it is.
+    pub kind: FindingKind,
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FindingKind {
+    /// The template data do not make the template digest that is listed.
+    TemplateDigest,
+    /// The template data are malformed; the offset counts from the start of the record.
+    Malformed(FormatError),
+    /// A file was read while it was written, or the reverse.
+    Violation,
+    /// A signature that is wrong, or that cannot be verified.
+    Signature(SignatureState),
+}
+
+/// What is known of the signature in a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SignatureState {
+    /// It is that of a known key over the digest in the record.
+    Valid(KeyId),
+    /// It is not.
+    Invalid(KeyId),
+    /// No certificate has this key ID.
+    UnknownKey(KeyId),
+    /// It is over something that the record does not have.
+    Unverifiable(Unverifiable),
+    /// It is malformed.
+    Malformed(FormatError),
+}
+
+/// Why a signature cannot be verified by the record alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unverifiable {
+    /// Version 1: no certificate belongs to such a key.
+    Version1,
+    /// It is over a digest of another algorithm than the one that was measured.
+    OtherDigest {
+        /// The signature's algorithm.
+        signed: HashAlgorithm,
+        /// That of the digest in the record.
+        measured: Option<HashAlgorithm>,
+    },
+    /// It is over the fs-verity digest, and the content was measured, or the reverse.
+    OtherType,
+    /// It is over the file's metadata, which the template does not have.
+    Metadata,
+    /// The record is a violation: it has no digest.
+    Violation,
+    /// Not a signature.
+    NotASignature,
+}
+
+/// What a batch came to.
+#[derive(Debug)]
+pub struct Checked {
+    /// The batch.
+    pub batch: Batch,
+    /// For each algorithm that was asked for, the template digests of all records in a row.
+    pub digests: Vec<Vec<u8>>,
+    /// What each record does to a PCR.
+    pub extensions: Vec<Extension>,
+    /// Records that say how the machine was booted.
+    pub landmarks: Vec<Landmark>,
+    /// Findings, in the list's order.
+    pub findings: Vec<Finding>,
+    /// How many records are what.
+    pub counts: Counts,
+}
+
+/// What a record does to a PCR.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extension {
+    /// The PCR.
+    pub pcr: u32,
+    /// Whether it extends it by ones, not by its digest.
+    pub by_ones: bool,
+}
+
+/// A record that says how the machine was booted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Landmark {
+    /// The number of the record.
+    pub index: u64,
+    /// What it says.
+    pub event: BootEvent,
+}
+
+/// What a record says of a boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BootEvent {
+    /// A kernel started: the digest of the PCRs before it, of zeros if there was no TPM.
+    BootAggregate(Option<Digest>),
+    /// The next kernel was loaded.
+    KexecLoad,
+    /// The next kernel was about to be started.
+    KexecExecute,
+}
+
+impl BootEvent {
+    /// The event that a record tells of.
+    pub fn of(entry: &Entry<'_>) -> Option<Self> {
+        Some(match (entry.name, entry.buffer) {
+            (b"boot_aggregate" | b"boot_aggregate_late", None) => {
+                Self::BootAggregate(entry.digest.and_then(|digest| digest.digest))
+            }
+            (b"kexec_load", Some(_)) => Self::KexecLoad,
+            (b"kexec_execute", Some(_)) => Self::KexecExecute,
+            _ => return None,
+        })
+    }
+}
+
+/// How many records are what.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// All records.
+    pub records: u64,
+    /// Violations.
+    pub violations: u64,
+    /// Records whose digest is not that of their data, or whose data are malformed.
+    pub malformed: u64,
+    /// Records with a signature.
+    pub signed: u64,
+    /// Signatures that are valid.
+    pub valid: u64,
+    /// Signatures that are not, or malformed.
+    pub invalid: u64,
+    /// Signatures of unknown keys.
+    pub unknown: u64,
+    /// Signatures that cannot be verified.
+    pub unverifiable: u64,
+}
+
+impl Counts {
+    /// Adds those of another part of the list.
+    pub fn add(&mut self, other: &Self) {
+        self.records += other.records;
+        self.violations += other.violations;
+        self.malformed += other.malformed;
+        self.signed += other.signed;
+        self.valid += other.valid;
+        self.invalid += other.invalid;
+        self.unknown += other.unknown;
+        self.unverifiable += other.unverifiable;
+    }
+}
+
+/// A worker.
+#[allow(missing_debug_implementations)] // OpenSSL's contexts have nothing to show
+pub struct Checker {
+    banks: Vec<Hasher>,
+    /// Hashers for listed digests of other algorithms, and for signatures of version 3.
+    others: Vec<Hasher>,
+    verifier: Option<Verifier>,
+}
+
+impl Checker {
+    /// A worker that makes digests of these algorithms, and verifies signatures by these keys.
+    ///
+    /// # Errors
+    /// An algorithm that is not available.
+    pub fn new(banks: &[HashAlgorithm], keyring: Option<&Keyring>) -> Result<Self, DigestError> {
+        Ok(Self {
+            banks: banks.iter().map(|bank| Hasher::new(*bank)).collect::<Result<_, _>>()?,
+            others: Vec::new(),
+            verifier: keyring.cloned().map(Verifier::new),
+        })
+    }
+
+    /// Checks a batch.
+    ///
+    /// # Errors
+    /// Digests that cannot be made.
+    pub fn check(&mut self, batch: Batch) -> Result<Checked, ListError> {
+        let space =
+            |bank: &Hasher| Vec::with_capacity(batch.len() * bank.algorithm().digest_size());
+        let mut digests: Vec<_> = self.banks.iter().map(space).collect();
+        let (mut extensions, mut landmarks) = (Vec::with_capacity(batch.len()), Vec::new());
+        let (mut findings, mut counts) = (Vec::new(), Counts::default());
+        for item in batch.items() {
+            let Record { pcr, .. } = item.record;
+            extensions.push(Extension { pcr, by_ones: item.record.is_violation() });
+            let mut listed = None;
+            for (bank, digests) in self.banks.iter_mut().zip(&mut digests) {
+                let digest = hash(bank, &item.record)?;
+                digests.extend_from_slice(digest.as_bytes());
+                if bank.algorithm() == batch.algorithm() {
+                    listed = Some(digest);
+                }
+            }
+            let listed = match listed {
+                Some(digest) => digest,
+                None => hash(other(&mut self.others, batch.algorithm())?, &item.record)?,
+            };
+            let event = self.look_at(&item, &listed, &mut counts, &mut findings)?;
+            landmarks.extend(event.map(|event| Landmark { index: item.index, event }));
+        }
+        Ok(Checked { batch, digests, extensions, landmarks, findings, counts })
+    }
+
+    fn look_at(
+        &mut self,
+        item: &Item<'_>,
+        digest: &Digest,
+        counts: &mut Counts,
+        findings: &mut Vec<Finding>,
+    ) -> Result<Option<BootEvent>, ListError> {
+        let record = &item.record;
+        let decoded = Entry::decode(record);
+        let name = decoded.as_ref().map_or(&[][..], |entry| entry.name);
+        let mut find = |kind| {
+            let (index, offset, name) = (item.index, item.offset, name.to_vec());
+            findings.push(Finding { index, offset, name, kind });
+        };
+        counts.records += 1;
+        if record.is_violation() {
+            counts.violations += 1;
+            find(FindingKind::Violation);
+        } else if digest.as_bytes() != record.digest {
+            counts.malformed += 1;
+            find(FindingKind::TemplateDigest);
+        }
+        let entry = match &decoded {
+            Ok(entry) => entry,
+            Err(error) => {
+                counts.malformed += 1;
+                find(FindingKind::Malformed(error.clone()));
+                return Ok(None);
+            }
+        };
+        counts.signed += u64::from(is_signed(entry));
+        let event = BootEvent::of(entry);
+        let Some(verifier) = &mut self.verifier else { return Ok(event) };
+        for value in [entry.signature, entry.evm_signature].into_iter().flatten() {
+            let state = signature_state(verifier, &mut self.others, value, entry, record)?;
+            *match &state {
+                SignatureState::Valid(_) => &mut counts.valid,
+                SignatureState::Invalid(_) | SignatureState::Malformed(_) => &mut counts.invalid,
+                SignatureState::UnknownKey(_) => &mut counts.unknown,
+                SignatureState::Unverifiable(_) => &mut counts.unverifiable,
+            } += 1;
+            if !matches!(state, SignatureState::Valid(_)) {
+                find(FindingKind::Signature(state));
+            }
+        }
+        Ok(event)
+    }
+}
+
+/// Whether a record has a signature of any kind.
+pub fn is_signed(entry: &Entry<'_>) -> bool {
+    entry.signature.or(entry.evm_signature).or(entry.modsig).is_some()
+}
+
+fn other(hashers: &mut Vec<Hasher>, algorithm: HashAlgorithm) -> Result<&mut Hasher, DigestError> {
+    let known = hashers.iter().position(|hasher| hasher.algorithm() == algorithm);
+    let position = match known {
+        Some(position) => position,
+        None => {
+            hashers.push(Hasher::new(algorithm)?);
+            hashers.len() - 1
+        }
+    };
+    Ok(&mut hashers[position])
+}
+
+/// Verifies the signature of a record over the digest that the record has.
+fn signature_state(
+    verifier: &mut Verifier,
+    hashers: &mut Vec<Hasher>,
+    value: &[u8],
+    entry: &Entry<'_>,
+    record: &Record<'_>,
+) -> Result<SignatureState, DigestError> {
+    let signature = match Attribute::decode(value) {
+        Ok(Attribute::Signature(signature)) => signature,
+        Ok(Attribute::SignatureV1(_)) => {
+            return Ok(SignatureState::Unverifiable(Unverifiable::Version1))
+        }
+        Ok(_) => return Ok(SignatureState::Unverifiable(Unverifiable::NotASignature)),
+        Err(error) => return Ok(SignatureState::Malformed(error)),
+    };
+    let digest = match measured(&signature, entry, record) {
+        Ok(digest) => digest,
+        Err(why) => return Ok(SignatureState::Unverifiable(why)),
+    };
+    let digest = match signature.version {
+        SignatureVersion::V2 => digest,
+        SignatureVersion::V3 => {
+            let file_id = Signature::file_id(signature.kind, &digest);
+            other(hashers, signature.algorithm)?.digest(&file_id)?
+        }
+    };
+    let key_id = signature.key_id;
+    Ok(match (verifier.knows(key_id), verifier.accepts(&signature, &digest)) {
+        (false, _) => SignatureState::UnknownKey(key_id),
+        (true, true) => SignatureState::Valid(key_id),
+        (true, false) => SignatureState::Invalid(key_id),
+    })
+}
+
+/// The digest in a record that a signature is over.
+fn measured(
+    signature: &Signature,
+    entry: &Entry<'_>,
+    record: &Record<'_>,
+) -> Result<Digest, Unverifiable> {
+    let wanted = match signature.kind {
+        SignatureKind::EvmPortable => return Err(Unverifiable::Metadata),
+        SignatureKind::Ima => DigestType::Ima,
+        SignatureKind::Verity => DigestType::Verity,
+    };
+    if record.is_violation() {
+        return Err(Unverifiable::Violation);
+    }
+    let signed = signature.algorithm;
+    match entry.digest {
+        Some(FileDigest { digest: Some(digest), digest_type, .. }) => {
+            if digest.algorithm() != signed {
+                let measured = Some(digest.algorithm());
+                return Err(Unverifiable::OtherDigest { signed, measured });
+            }
+            // d-ng does not say of which type its digest is: the signature does
+            let names_type =
+                record.template.fields().contains(&ima_format::measure::FieldId::DigestNgV2);
+            match names_type && digest_type != wanted {
+                true => Err(Unverifiable::OtherType),
+                false => Ok(digest),
+            }
+        }
+        _ => Err(Unverifiable::OtherDigest { signed, measured: None }),
+    }
+}

@@ -1,0 +1,389 @@
+//! Why a list and a PCR differ: the list is replayed again under every hypothesis at once.
+//!
+//! A hypothesis under which the replay reaches the PCR's value is proven. Those that no replay can
+//! prove are given where the list speaks for them.
+
+use std::collections::BTreeMap;
+
+use ima_format::hash::{Digest, HashAlgorithm, MAX_DIGEST_SIZE};
+use ima_format::measure::{PcrValues, Record};
+
+use super::check::{BootEvent, Landmark};
+use super::reader::{Batch, ListReader};
+use super::replay::{extend, zeros, Reached, Register, ONES};
+use super::source::Source;
+use super::verify::Report;
+use super::{hash, ListError};
+use crate::digest::Hasher;
+
+/// A PCR whose value no part of the list makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mismatch {
+    /// The bank.
+    pub bank: HashAlgorithm,
+    /// The PCR that the records name.
+    pub pcr: u32,
+    /// Its value, if it is known.
+    pub expected: Option<Digest>,
+}
+
+/// A PCR next to what the list makes of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judged {
+    /// The bank.
+    pub bank: HashAlgorithm,
+    /// The PCR, as it was replayed.
+    pub register: Register,
+    /// What came of it.
+    pub verdict: Verdict,
+}
+
+/// What came of a PCR.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The list, or its first records, make its value.
+    Match {
+        /// The last record that it covers.
+        reached: Reached,
+        /// How its bank was extended.
+        extended_by: ExtendedBy,
+    },
+    /// No part of the list makes its value.
+    Mismatch(Explanation),
+    /// Its value is not known. If it is that of another PCR, the explanation says so.
+    NoValue(Option<Explanation>),
+}
+
+/// By what the bank of a PCR is extended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExtendedBy {
+    /// By digests of its own algorithm.
+    OwnDigests,
+    /// By SHA-1 digests that are padded with zeros: no more than SHA-1 protects it.
+    PaddedSha1,
+}
+
+/// Judges each PCR that the list extends, and explains those that differ.
+///
+/// # Errors
+/// A list that can no longer be read as it was before.
+pub fn judge(
+    sources: &[Source],
+    report: &Report,
+    values: &PcrValues,
+) -> Result<Vec<Judged>, ListError> {
+    let registers = report.banks.iter().flat_map(|bank| {
+        let extended = bank.registers().iter().filter(|register| register.records > 0);
+        extended.map(|register| (bank.algorithm(), register.clone()))
+    });
+    let registers: Vec<_> = registers.collect();
+    let is_open = |register: &Register| register.reached.is_none() && !values.is_empty();
+    let differing = registers.iter().filter(|(_, register)| is_open(register));
+    let mismatches: Vec<_> = differing
+        .map(|(bank, register)| Mismatch {
+            bank: *bank,
+            pcr: register.pcr,
+            expected: register.expected,
+        })
+        .collect();
+    let mut explanations = match mismatches.is_empty() {
+        true => Vec::new(),
+        false => explain(sources, report, values, &mismatches)?,
+    }
+    .into_iter();
+    let judged = registers.into_iter().map(|(bank, register)| {
+        let extended_by = ExtendedBy::OwnDigests;
+        let explained = is_open(&register).then(|| explanations.next()).flatten();
+        let verdict = match (register.reached, register.expected, explained) {
+            (Some(reached), _, _) => Verdict::Match { reached, extended_by },
+            (None, None, explained) => {
+                Verdict::NoValue(explained.filter(|explained| explained.reached.is_some()))
+            }
+            (
+                None,
+                Some(_),
+                Some(Explanation { hypothesis: Hypothesis::PaddedSha1, reached: Some(reached) }),
+            ) => Verdict::Match { reached, extended_by: ExtendedBy::PaddedSha1 },
+            (None, Some(_), explained) => Verdict::Mismatch(
+                explained.unwrap_or(Explanation { hypothesis: Hypothesis::Unknown, reached: None }),
+            ),
+        };
+        Judged { bank, register, verdict }
+    });
+    Ok(judged.collect())
+}
+
+/// What explains a mismatch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Explanation {
+    /// The hypothesis.
+    pub hypothesis: Hypothesis,
+    /// Where the replay under it reaches the PCR's value: then it is proven.
+    pub reached: Option<Reached>,
+}
+
+/// How a list and a PCR can differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Hypothesis {
+    /// The bank was extended by SHA-1 digests that were padded with zeros, as kernels before 5.8 do.
+    /// Nothing is wrong.
+    PaddedSha1,
+    /// The data of a record, the first of them, were changed after it was measured.
+    Changed {
+        /// The record.
+        index: u64,
+    },
+    /// The list was rewritten in the other byte order.
+    OtherByteOrder,
+    /// Records before this one belong to an earlier boot, and the PCR was reset since.
+    EarlierBoot {
+        /// The first record of this boot.
+        index: u64,
+    },
+    /// The value is that of another PCR.
+    OtherPcr {
+        /// The PCR that has it.
+        pcr: u32,
+    },
+    /// The records of all PCRs extended this one.
+    AllPcrs,
+    /// Violations extended it by zeros, which no kernel does.
+    ZeroViolations,
+    /// The PCR was never extended since it was reset.
+    NeverExtended,
+    /// The list does not begin with a boot_aggregate: records before it were trimmed or staged.
+    HeadMissing,
+    /// Records between loading a kernel and starting it were lost.
+    LostInKexec {
+        /// The first record of the kernel that was started.
+        index: u64,
+    },
+    /// The list could not be read beyond this number of records.
+    Unread {
+        /// The first record that could not be read.
+        index: u64,
+    },
+    /// Nothing else explains it: records at the end are missing, or some were removed, added or
+    /// replaced.
+    Unknown,
+}
+
+impl Hypothesis {
+    /// The record to look at first, if it points at one.
+    pub fn first(&self) -> Option<u64> {
+        match *self {
+            Self::Changed { index }
+            | Self::EarlierBoot { index }
+            | Self::LostInKexec { index }
+            | Self::Unread { index } => Some(index),
+            Self::HeadMissing => Some(0),
+            _ => None,
+        }
+    }
+}
+
+/// Boots that are tried as the first of the list.
+const BOOTS: usize = 64;
+
+/// Explains mismatches.
+///
+/// # Errors
+/// A list that can no longer be read as it was before.
+pub fn explain(
+    sources: &[Source],
+    report: &Report,
+    values: &PcrValues,
+    mismatches: &[Mismatch],
+) -> Result<Vec<Explanation>, ListError> {
+    let mut cases = Vec::new();
+    for mismatch in mismatches {
+        cases.push(Case::new(mismatch, report, values)?);
+    }
+    let mut hashers = BTreeMap::from([(HashAlgorithm::Sha1, Hasher::new(HashAlgorithm::Sha1)?)]);
+    for mismatch in mismatches {
+        hashers.insert(mismatch.bank, Hasher::new(mismatch.bank)?);
+    }
+    let mut reader = ListReader::new(sources.iter().cloned());
+    let mut batch = Batch::default();
+    loop {
+        match reader.next(&mut batch) {
+            // the report has it
+            Err(ListError::Malformed(_)) => break,
+            result => result?,
+        }
+        // this machine's list grows meanwhile
+        let items = batch.items().take_while(|item| item.index < report.counts.records);
+        let mut count = 0;
+        for item in items {
+            count += 1;
+            for case in &mut cases {
+                case.take(&item.record, item.index, &mut hashers)?;
+            }
+        }
+        if count == 0 {
+            break;
+        }
+    }
+    Ok(cases.iter().map(|case| case.explanation(report)).collect())
+}
+
+/// A mismatch, and a replay under each hypothesis.
+struct Case {
+    mismatch: Mismatch,
+    trials: Vec<Trial>,
+}
+
+struct Trial {
+    hypothesis: Hypothesis,
+    /// What the replay should reach.
+    target: Digest,
+    value: Digest,
+    records: u64,
+    reached: Option<Reached>,
+}
+
+impl Case {
+    fn new(mismatch: &Mismatch, report: &Report, values: &PcrValues) -> Result<Self, ListError> {
+        let Mismatch { bank, pcr, expected } = *mismatch;
+        let mut hypotheses = vec![
+            Hypothesis::Changed { index: report.first_changed.unwrap_or_default() },
+            Hypothesis::OtherByteOrder,
+        ];
+        if bank != HashAlgorithm::Sha1 {
+            hypotheses.insert(0, Hypothesis::PaddedSha1);
+        }
+        let boots =
+            report.landmarks.iter().filter(|landmark| is_boot(landmark) && landmark.index > 0);
+        hypotheses
+            .extend(boots.take(BOOTS).map(|boot| Hypothesis::EarlierBoot { index: boot.index }));
+        hypotheses.extend([Hypothesis::AllPcrs, Hypothesis::ZeroViolations]);
+        let start = zeros(bank)?;
+        let trial = |hypothesis, target| Trial {
+            hypothesis,
+            target,
+            value: start,
+            records: 0,
+            reached: None,
+        };
+        let mut trials: Vec<_> = hypotheses
+            .into_iter()
+            .filter_map(|hypothesis| Some(trial(hypothesis, expected?)))
+            .collect();
+        let others = values.iter().filter(|other| {
+            other.value.algorithm() == bank && other.pcr != pcr && other.value != start
+        });
+        trials.extend(
+            others.map(|other| trial(Hypothesis::OtherPcr { pcr: other.pcr }, other.value)),
+        );
+        Ok(Self { mismatch: *mismatch, trials })
+    }
+
+    fn take(
+        &mut self,
+        record: &Record<'_>,
+        index: u64,
+        hashers: &mut BTreeMap<HashAlgorithm, Hasher>,
+    ) -> Result<(), ListError> {
+        let Mismatch { bank, pcr, .. } = self.mismatch;
+        for trial in &mut self.trials {
+            let concerns = record.pcr == pcr || trial.hypothesis == Hypothesis::AllPcrs;
+            if !concerns || trial.reached.is_some() {
+                continue;
+            }
+            let Some(digest) = trial.extension(record, index, bank, hashers)? else { continue };
+            let Some(hasher) = hashers.get_mut(&bank) else { continue };
+            extend(hasher, &mut trial.value, &digest[..bank.digest_size()])?;
+            trial.records += 1;
+            if trial.value == trial.target {
+                trial.reached = Some(Reached { index, records: trial.records });
+            }
+        }
+        Ok(())
+    }
+
+    /// The first hypothesis that is proven, or the likeliest.
+    fn explanation(&self, report: &Report) -> Explanation {
+        if let Some(trial) = self.trials.iter().find(|trial| trial.reached.is_some()) {
+            return Explanation { hypothesis: trial.hypothesis, reached: trial.reached };
+        }
+        let is_fresh = |value: Digest| {
+            let bytes = value.as_bytes();
+            bytes.iter().all(|byte| *byte == 0) || bytes.iter().all(|byte| *byte == 0xff)
+        };
+        let hypothesis = if self.mismatch.expected.is_some_and(is_fresh) {
+            Hypothesis::NeverExtended
+        } else if let Some(index) = report.first_changed {
+            Hypothesis::Changed { index }
+        } else if !report.landmarks.first().is_some_and(|first| is_boot(first) && first.index == 0)
+        {
+            Hypothesis::HeadMissing
+        } else if let Some(index) = lost_in_kexec(&report.landmarks) {
+            Hypothesis::LostInKexec { index }
+        } else if report.fault.is_some() {
+            Hypothesis::Unread { index: report.counts.records }
+        } else {
+            Hypothesis::Unknown
+        };
+        Explanation { hypothesis, reached: None }
+    }
+}
+
+impl Trial {
+    /// What a record extends the PCR by under the hypothesis; `None`: it does not.
+    fn extension(
+        &self,
+        record: &Record<'_>,
+        index: u64,
+        bank: HashAlgorithm,
+        hashers: &mut BTreeMap<HashAlgorithm, Hasher>,
+    ) -> Result<Option<[u8; MAX_DIGEST_SIZE]>, ListError> {
+        let mut bytes = [0; MAX_DIGEST_SIZE];
+        let mut hashed = |algorithm, record: &Record<'_>| {
+            let hasher = hashers.get_mut(&algorithm);
+            hasher.map(|hasher| hash(hasher, record)).transpose()
+        };
+        let is_violation = record.is_violation();
+        let digest = match self.hypothesis {
+            Hypothesis::EarlierBoot { index: first } if index < first => return Ok(None),
+            Hypothesis::ZeroViolations if is_violation => return Ok(Some(bytes)),
+            Hypothesis::PaddedSha1 if is_violation => {
+                bytes[..20].fill(0xff);
+                return Ok(Some(bytes));
+            }
+            _ if is_violation => return Ok(Some(ONES)),
+            Hypothesis::PaddedSha1 => hashed(HashAlgorithm::Sha1, record)?,
+            Hypothesis::Changed { .. } => Digest::new(bank, record.digest),
+            Hypothesis::OtherByteOrder => match record.data_in_other_order() {
+                Ok(data) => {
+                    let record = Record { data: &data, endian: record.endian.other(), ..*record };
+                    hashed(bank, &record)?
+                }
+                Err(_) => None,
+            },
+            _ => hashed(bank, record)?,
+        };
+        let Some(digest) = digest else { return Ok(None) };
+        let digest = digest.as_bytes();
+        bytes[..digest.len()].copy_from_slice(digest);
+        Ok(Some(bytes))
+    }
+}
+
+fn is_boot(landmark: &Landmark) -> bool {
+    matches!(landmark.event, BootEvent::BootAggregate(_))
+}
+
+/// The first boot_aggregate after a kexec_load without a kexec_execute between them.
+fn lost_in_kexec(landmarks: &[Landmark]) -> Option<u64> {
+    let mut loaded = false;
+    for landmark in landmarks {
+        match landmark.event {
+            BootEvent::KexecLoad => loaded = true,
+            BootEvent::KexecExecute => loaded = false,
+            BootEvent::BootAggregate(_) if loaded => return Some(landmark.index),
+            BootEvent::BootAggregate(_) => {}
+        }
+    }
+    None
+}

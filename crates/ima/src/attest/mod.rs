@@ -1,0 +1,123 @@
+//! Measurement lists: read, replayed against PCRs, and explained where the two differ.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`source`] | files, standard input, this machine's securityfs |
+//! | [`reader`] | segments to batches of records, in constant memory |
+//! | [`check`] | a batch to template digests and findings, on all processors |
+//! | [`replay`] | template digests to the values that PCRs should have |
+//! | [`pcr`] | the values that they have |
+//! | [`verify`] | all of it in one pass |
+//! | [`explain`] | a second pass: why a list and a PCR differ |
+//!
+//! A pass has one thread that reads, workers that hash and verify, and the caller's thread, which
+//! extends in the list's order: that part cannot be parallel. Batches go around, so that memory
+//! does not grow with the list.
+
+pub mod check;
+pub mod explain;
+pub mod pcr;
+pub mod reader;
+pub mod replay;
+pub mod source;
+pub mod verify;
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use ima_format::hash::HashAlgorithm;
+use ima_format::measure::Record;
+use ima_format::ErrorKind;
+
+use crate::digest::{DigestError, Hasher};
+
+/// Why a list could not be read to its end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ListError {
+    /// The input cannot be read.
+    #[error("{name}: {source}")]
+    Read {
+        /// The input.
+        name: Arc<str>,
+        /// Why.
+        source: io::Error,
+    },
+    /// The input is not a list, or not from some offset on.
+    #[error("{0}")]
+    Malformed(Box<Malformed>),
+    /// Digests cannot be made.
+    #[error(transparent)]
+    Digest(#[from] DigestError),
+}
+
+/// Where a list stops being one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Malformed {
+    /// The input.
+    pub name: Arc<str>,
+    /// The offset of the field that is wrong.
+    pub offset: u64,
+    /// The number of the record, from 0 over all segments.
+    pub index: u64,
+    /// What was expected.
+    pub kind: ErrorKind,
+    /// What follows.
+    pub rest: Rest,
+}
+
+/// How much after a malformed record can be read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rest {
+    /// Bytes from the start of the malformed record to the end of the input.
+    pub bytes: u64,
+    /// The offset of the first record that can be read again.
+    pub resumes: Option<u64>,
+    /// Records that can be read.
+    pub records: u64,
+    /// Their bytes.
+    pub readable: u64,
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, offset, index, kind, rest } = self;
+        write!(f, "{name}: record {index} is malformed at offset {offset}: {kind}; ")?;
+        match rest.resumes {
+            None => write!(f, "nothing in the last {} bytes can be read", rest.bytes),
+            Some(resumes) => write!(
+                f,
+                "{} records ({} of the last {} bytes) can be read, from offset {resumes} on",
+                rest.records, rest.readable, rest.bytes
+            ),
+        }
+    }
+}
+
+/// The algorithms whose digests have this size, the likeliest first.
+fn algorithms_of(digest_size: usize) -> &'static [HashAlgorithm] {
+    use HashAlgorithm::{Sha1, Sha256, Sha384, Sha3_256, Sha3_384, Sha3_512, Sha512, Sm3};
+    match digest_size {
+        20 => &[Sha1],
+        32 => &[Sha256, Sm3, Sha3_256],
+        48 => &[Sha384, Sha3_384],
+        64 => &[Sha512, Sha3_512],
+        _ => &[],
+    }
+}
+
+/// The algorithm that made a record's template digest; `None` if none did.
+fn algorithm_of(record: &Record<'_>) -> Option<HashAlgorithm> {
+    let mut algorithms = algorithms_of(record.digest.len()).iter().copied();
+    algorithms.find(|algorithm| {
+        let digest = Hasher::new(*algorithm).and_then(|mut hasher| hash(&mut hasher, record));
+        digest.is_ok_and(|digest| digest.as_bytes() == record.digest)
+    })
+}
+
+/// The template digest of a record.
+fn hash(hasher: &mut Hasher, record: &Record<'_>) -> Result<crate::Digest, DigestError> {
+    record.hashed(|part| hasher.update(part))?;
+    hasher.finish()
+}

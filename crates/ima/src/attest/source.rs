@@ -1,0 +1,99 @@
+//! Where a list is read from.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::ListError;
+use crate::input;
+
+/// An input, open.
+#[derive(Debug, Clone)]
+pub struct Source {
+    name: Arc<str>,
+    file: Arc<File>,
+    access: Access,
+}
+
+/// How often an input is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// Once: a pipe is read as it comes.
+    Once,
+    /// Several times: the content of a pipe is kept in a temporary file.
+    Again,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Access {
+    /// From offset 0, however often.
+    Positioned,
+    /// As it comes.
+    Sequential,
+}
+
+impl Source {
+    /// Opens an input; `-` is standard input.
+    ///
+    /// # Errors
+    /// Those of opening it, and of copying a pipe.
+    pub fn open(path: &Path, reading: Reading) -> Result<Self, ListError> {
+        let (name, opened) = match path.to_str() {
+            Some("-") => ("standard input".into(), standard_input()),
+            _ => (path.to_string_lossy().into_owned(), input::open(path)),
+        };
+        let name: Arc<str> = name.into();
+        Self::of(opened, &name, reading).map_err(|source| ListError::Read { name, source })
+    }
+
+    fn of(opened: io::Result<File>, name: &Arc<str>, reading: Reading) -> io::Result<Self> {
+        let file = opened?;
+        let source = |file, access| Self { name: Arc::clone(name), file: Arc::new(file), access };
+        let is_positioned = file.metadata()?.is_file() && &**name != "standard input";
+        Ok(match (is_positioned, reading) {
+            (true, _) => source(file, Access::Positioned),
+            (false, Reading::Once) => source(file, Access::Sequential),
+            (false, Reading::Again) => {
+                let mut copy = tempfile::tempfile()?;
+                io::copy(&mut &file, &mut copy)?;
+                source(copy, Access::Positioned)
+            }
+        })
+    }
+
+    /// Its path, or `standard input`.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Its content from the start.
+    pub(super) fn stream(&self) -> Stream {
+        Stream { file: Arc::clone(&self.file), access: self.access, offset: 0 }
+    }
+}
+
+fn standard_input() -> io::Result<File> {
+    Ok(File::from(io::stdin().as_fd().try_clone_to_owned()?))
+}
+
+/// The content of a source.
+#[derive(Debug)]
+pub(super) struct Stream {
+    file: Arc<File>,
+    access: Access,
+    offset: u64,
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = match self.access {
+            Access::Positioned => self.file.read_at(buffer, self.offset)?,
+            Access::Sequential => (&*self.file).read(buffer)?,
+        };
+        self.offset += read as u64;
+        Ok(read)
+    }
+}

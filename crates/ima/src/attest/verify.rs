@@ -1,0 +1,222 @@
+//! A list, in one pass: replayed, its template digests made again, its signatures verified.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
+
+use ima_format::hash::{Digest, HashAlgorithm};
+use ima_format::measure::PcrValues;
+
+use super::check::{BootEvent, Checked, Checker, Counts, Finding, FindingKind, Landmark};
+use super::reader::{Batch, ListReader};
+use super::replay::{Bank, ONES};
+use super::source::Source;
+use super::ListError;
+use crate::container::pool::{self, Workers};
+use crate::digest::{DigestError, Hasher};
+use crate::verify::Keyring;
+
+/// What a list is verified against.
+#[derive(Debug, Clone)]
+pub struct Options<'a> {
+    /// The banks to replay.
+    pub banks: BTreeSet<HashAlgorithm>,
+    /// The values of PCRs.
+    pub values: &'a PcrValues,
+    /// The keys that sign files; without them signatures are not looked at.
+    pub keyring: Option<&'a Keyring>,
+    /// Threads that hash and verify.
+    pub jobs: NonZeroUsize,
+}
+
+/// What a list came to.
+#[derive(Debug)]
+pub struct Report {
+    /// How many records are what.
+    pub counts: Counts,
+    /// The banks as they were replayed.
+    pub banks: Vec<Bank>,
+    /// The boots that the list tells of; of very many the first.
+    pub landmarks: Vec<Landmark>,
+    /// The first record whose data do not make its template digest.
+    pub first_changed: Option<u64>,
+    /// Why the list could not be read to its end.
+    pub fault: Option<ListError>,
+}
+
+/// No machine is booted by kexec so often.
+const LANDMARKS: usize = 1 << 10;
+
+/// Batches that go around for each worker: one in its hands, one that waits.
+const BATCHES: usize = 2;
+
+/// Verifies a list; `sink` is given findings in the list's order.
+///
+/// # Errors
+/// Digests that cannot be made. A list that cannot be read to its end is no error: the report has
+/// what was read, and the fault.
+pub fn verify(
+    sources: &[Source],
+    options: &Options<'_>,
+    sink: &mut dyn FnMut(Finding),
+) -> Result<Report, ListError> {
+    let banks: Vec<_> = options.banks.iter().copied().collect();
+    // the algorithms and the keys are found to be usable before any thread starts
+    let mut pass = Pass::new(&banks, options.values)?;
+    Checker::new(&banks, options.keyring)?;
+
+    let workers = Workers { jobs: options.jobs, batch: 1 };
+    let around = BATCHES * options.jobs.get() + 1;
+    let (give_back, empty) = sync_channel(around);
+    for _ in 0..around {
+        // the channel holds them all
+        drop(give_back.try_send(Batch::default()));
+    }
+    let stop = AtomicBool::new(false);
+    let mut reader = ListReader::new(sources.iter().cloned());
+    let stopped = &stop;
+    let produce = move |push: &mut dyn FnMut(Result<Batch, ListError>, u64)| {
+        while let Ok(mut batch) = empty.recv() {
+            match reader.next(&mut batch) {
+                Ok(()) if batch.is_empty() => return,
+                Ok(()) => push(Ok(batch), 0),
+                Err(error) => return push(Err(error), 0),
+            }
+            if stopped.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+    };
+    let start = || {
+        let mut checker = Checker::new(&banks, options.keyring);
+        move |read: Result<Batch, ListError>| match (read, &mut checker) {
+            (Ok(batch), Ok(checker)) => checker.check(batch),
+            (Ok(_), Err(_)) => Err(DigestError::Unavailable(HashAlgorithm::Sha1).into()),
+            (Err(error), _) => Err(error),
+        }
+    };
+    let consume = &mut |checked: Result<Checked, ListError>| {
+        // whatever happens, the reader waits for batches until it has seen `stop`
+        let batch = match checked.and_then(|checked| pass.take(checked, sink)) {
+            Ok(batch) => batch,
+            Err(error) => {
+                stop.store(true, Ordering::Relaxed);
+                pass.report.fault.get_or_insert(error);
+                Batch::default()
+            }
+        };
+        drop(give_back.try_send(batch));
+        Result::<(), ListError>::Ok(())
+    };
+    pool::run(workers, &AtomicBool::new(false), produce, start, consume)?;
+    match pass.report.fault {
+        // not of the list's making
+        Some(error @ (ListError::Digest(_) | ListError::Read { .. })) => Err(error),
+        _ => Ok(pass.report),
+    }
+}
+
+struct Pass {
+    report: Report,
+}
+
+impl Pass {
+    fn new(banks: &[HashAlgorithm], values: &PcrValues) -> Result<Self, DigestError> {
+        let banks = banks.iter().map(|bank| Bank::new(*bank, values)).collect::<Result<_, _>>()?;
+        let report = Report {
+            counts: Counts::default(),
+            banks,
+            landmarks: Vec::new(),
+            first_changed: None,
+            fault: None,
+        };
+        Ok(Self { report })
+    }
+
+    /// Extends the banks by the records of a batch, and gives the batch back.
+    fn take(
+        &mut self,
+        checked: Checked,
+        sink: &mut dyn FnMut(Finding),
+    ) -> Result<Batch, ListError> {
+        let report = &mut self.report;
+        if report.fault.is_some() {
+            return Ok(checked.batch);
+        }
+        for (bank, digests) in report.banks.iter_mut().zip(&checked.digests) {
+            let size = bank.algorithm().digest_size();
+            let ones = &ONES[..size];
+            let records = checked.extensions.iter().zip(digests.chunks(size));
+            for ((extension, digest), index) in records.zip(report.counts.records..) {
+                let by = if extension.by_ones { ones } else { digest };
+                bank.extend(extension.pcr, index, by)?;
+            }
+        }
+        let room = LANDMARKS.saturating_sub(report.landmarks.len());
+        report.landmarks.extend(checked.landmarks.into_iter().take(room));
+        report.counts.add(&checked.counts);
+        for finding in checked.findings {
+            if finding.kind == FindingKind::TemplateDigest {
+                report.first_changed.get_or_insert(finding.index);
+            }
+            sink(finding);
+        }
+        Ok(checked.batch)
+    }
+}
+
+/// A boot_aggregate, next to the PCRs that it is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootAggregate {
+    /// The number of the record.
+    pub index: u64,
+    /// The digest that is listed; `None` if it is zeros: the kernel had no TPM.
+    pub listed: Option<Digest>,
+    /// What the values of PCRs 0 to 7, and 0 to 9 (Linux 5.8, banks other than SHA-1), make;
+    /// without those values none.
+    pub expected: Vec<Digest>,
+}
+
+impl BootAggregate {
+    /// Whether it is what the PCRs make; `None` if that is not known.
+    pub fn matches(&self) -> Option<bool> {
+        let listed = self.listed?;
+        (!self.expected.is_empty()).then(|| self.expected.contains(&listed))
+    }
+}
+
+/// Compares each boot_aggregate with the values of PCRs: kexec does not reset them.
+///
+/// # Errors
+/// Those of the hash.
+pub fn boot_aggregates(
+    report: &Report,
+    values: &PcrValues,
+) -> Result<Vec<BootAggregate>, DigestError> {
+    let mut aggregates = Vec::new();
+    for Landmark { index, event } in &report.landmarks {
+        if let BootEvent::BootAggregate(listed) = event {
+            let expected = match listed {
+                Some(listed) => aggregate(listed.algorithm(), values)?,
+                None => Vec::new(),
+            };
+            aggregates.push(BootAggregate { index: *index, listed: *listed, expected });
+        }
+    }
+    Ok(aggregates)
+}
+
+/// What PCRs 0 to 9 and 0 to 7 of a bank make (`ima_calc_boot_aggregate_tfm`, `ima_crypto.c`).
+fn aggregate(bank: HashAlgorithm, values: &PcrValues) -> Result<Vec<Digest>, DigestError> {
+    let counts: &[u32] = if bank == HashAlgorithm::Sha1 { &[8] } else { &[10, 8] };
+    let mut expected = Vec::new();
+    for count in counts {
+        let pcrs: Option<Vec<_>> = (0..*count).map(|pcr| values.get(bank, pcr)).collect();
+        let Some(pcrs) = pcrs else { continue };
+        let mut hasher = Hasher::new(bank)?;
+        pcrs.iter().try_for_each(|value| hasher.update(value.as_bytes()))?;
+        expected.push(hasher.finish()?);
+    }
+    Ok(expected)
+}

@@ -71,6 +71,12 @@ const MOST_JOBS: NonZeroUsize = match NonZeroUsize::new(1024) {
     None => NonZeroUsize::MIN,
 };
 
+/// The number of worker threads.
+pub(crate) fn jobs(given: Option<NonZeroUsize>) -> NonZeroUsize {
+    let jobs = given.or_else(|| thread::available_parallelism().ok());
+    jobs.unwrap_or(NonZeroUsize::MIN).min(MOST_JOBS)
+}
+
 impl TreeArgs {
     /// What was named.
     pub(crate) fn paths(&self) -> &[PathBuf] {
@@ -88,9 +94,7 @@ impl TreeArgs {
             roots.extend(self.read_list(list)?);
         }
         let selection = self.selection()?;
-        let jobs =
-            self.jobs.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
-        Ok(Tree { roots, selection, jobs: jobs.min(MOST_JOBS) })
+        Ok(Tree { roots, selection, jobs: jobs(self.jobs) })
     }
 
     fn selection(&self) -> Result<Selection> {

@@ -4,6 +4,7 @@ mod clear;
 mod initramfs;
 mod inspect;
 mod keys;
+mod log;
 mod packages;
 mod policy;
 mod preflight;
@@ -31,6 +32,8 @@ pub(crate) enum Command {
     Initramfs(initramfs::InitramfsArgs),
     Status(status::StatusArgs),
     Why(Box<why::WhyArgs>),
+    #[command(subcommand)]
+    Log(log::LogCommand),
 }
 
 impl Command {
@@ -46,6 +49,7 @@ impl Command {
             Self::Initramfs(args) => args.run(output),
             Self::Status(args) => args.run(output),
             Self::Why(args) => args.run(output),
+            Self::Log(command) => command.run(output),
         }
     }
 }

@@ -17,6 +17,7 @@ mod keys;
 mod keys_check;
 mod kind_names;
 mod kinds;
+mod log;
 mod named_paths;
 mod names;
 mod no_room;

@@ -11,13 +11,6 @@ use std::time::Duration;
 use crate::support::*;
 use crate::tar::{pack, sign};
 
-/// The most memory that a process had, in bytes; `None` when it is gone.
-fn peak_memory(process: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
-}
-
 /// Runs imactl on what GNU tar packs of a tree with a file of this size; tells the most
 /// memory that it took, and how much it wrote.
 fn run_on_stream(

@@ -91,6 +91,13 @@ pub fn killed(command: &mut Command, signal: rustix::process::Signal, after: Dur
     status.code().is_none()
 }
 
+/// The most memory that a process had, in bytes; `None` when it is gone.
+pub fn peak_memory(process: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
+}
+
 /// The names in a directory, sorted.
 pub fn names(directory: &Path) -> Vec<String> {
     let names = fs::read_dir(directory).unwrap();

@@ -1,0 +1,90 @@
+//! `imactl log`
+
+mod entry;
+mod show;
+mod verify;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use ima::attest::source::{Reading, Source};
+use ima::attest::{ListError, Malformed};
+use ima::system::Machine;
+use serde::Serialize;
+
+use crate::output::{Output, Style};
+use crate::Outcome;
+
+/// Read and verify measurement lists
+#[derive(Debug, Subcommand)]
+pub(crate) enum LogCommand {
+    Show(show::ShowArgs),
+    Verify(Box<verify::VerifyArgs>),
+}
+
+impl LogCommand {
+    pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
+        match self {
+            Self::Show(args) => args.run(output),
+            Self::Verify(args) => args.run(output),
+        }
+    }
+}
+
+/// A list
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    /// A measurement list, or its segments in order: binary (of any bank and byte order) or ASCII;
+    /// - is standard input [default: the list of this machine]
+    #[arg(value_name = "LIST")]
+    lists: Vec<PathBuf>,
+}
+
+impl ListArgs {
+    /// Whether the list is that of this machine.
+    fn is_here(&self) -> bool {
+        self.lists.is_empty()
+    }
+
+    fn open(&self, reading: Reading) -> Result<Vec<Source>, ListError> {
+        let paths = match self.is_here() {
+            true => Machine::here().measurement_list(),
+            false => self.lists.clone(),
+        };
+        paths.iter().map(|path| Source::open(path, reading)).collect()
+    }
+}
+
+#[derive(Serialize)]
+struct JsonMalformed<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    path: &'a str,
+    index: u64,
+    offset: u64,
+    error: String,
+    /// From the start of the record to the end of the input.
+    rest_bytes: u64,
+    readable_records: u64,
+    readable_bytes: u64,
+    readable_from: Option<u64>,
+}
+
+/// Reports that a list could not be read to its end.
+fn report_fault(malformed: &Malformed, output: &mut Output) -> Result<Outcome> {
+    let Malformed { name, offset, index, kind, rest } = malformed;
+    output.json(&JsonMalformed {
+        kind: "error",
+        path: name,
+        index: *index,
+        offset: *offset,
+        error: kind.to_string(),
+        rest_bytes: rest.bytes,
+        readable_records: rest.records,
+        readable_bytes: rest.readable,
+        readable_from: rest.resumes,
+    })?;
+    output.complain(Style::Bad, "error:", &malformed.to_string());
+    Ok(Outcome::Failed)
+}

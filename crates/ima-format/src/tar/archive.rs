@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::sparse::{Segment, SparseMap};
-use super::{padding, pax, records, Fault, Field, Header, BLOCK_SIZE};
+use super::{padding, pax, records, Fault, Field, Header, BLOCK_SIZE, EXTENSION_MAX};
 use crate::{Error, ErrorKind};
 
 /// Where an archive comes from.
@@ -199,6 +199,9 @@ impl Member {
 
     /// Sets the file's `security.ima`, or takes it out. Every other byte stays; an extension
     /// that holds nothing any more goes with it.
+    ///
+    /// # Errors
+    /// Records that would be larger than [`EXTENSION_MAX`] with it.
     pub fn set_label(&mut self, label: Option<&[u8]>) -> Result<(), Error> {
         let position = self.extensions.iter().position(Extension::is_pax);
         let Some(extension) = position.and_then(|position| self.extensions.get_mut(position))
@@ -213,6 +216,9 @@ impl Member {
             return Ok(());
         };
         let body = pax::with_label(extension.content(), label)?;
+        if body.len() as u64 > EXTENSION_MAX {
+            return Err(Error::new(Fault::ExtensionTooLarge(body.len() as u64), 0));
+        }
         if body != extension.content() {
             extension.replace(body);
         }

@@ -2,7 +2,9 @@
 
 use core::fmt;
 
-use super::{BLOCK_SIZE, EXTENSIONS_MAX, EXTENSION_MAX, HOLES_MAX, MAP_MAX};
+use super::{
+    BLOCK_SIZE, COMPONENT_MAX, EXTENSIONS_MAX, EXTENSION_MAX, HOLES_MAX, MAP_MAX, NAME_MAX,
+};
 
 /// A field that holds a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +83,8 @@ pub enum Fault {
     NameWithZero,
     /// A name that is empty, or one of a file that ends as those of directories do.
     EmptyName,
+    /// A name or a component that Linux cannot open.
+    NameTooLong,
     /// A GNU long name with bytes after its end.
     LongName,
     /// A name both in a GNU extension and in a pax record: the order decides, and not for all.
@@ -155,6 +159,10 @@ impl fmt::Display for Fault {
             Self::Escapes => f.write_str("name with .., which leads out of the archive"),
             Self::NameWithZero => f.write_str("name with a zero byte"),
             Self::EmptyName => f.write_str("name without a last component"),
+            Self::NameTooLong => write!(
+                f,
+                "name of more than {NAME_MAX} bytes, or of more than {COMPONENT_MAX} in a component"
+            ),
             Self::LongName => f.write_str("long name with bytes after its end"),
             Self::TwoNames => f.write_str("name both in a GNU long name and in a pax record"),
             Self::UnknownType(typeflag) => {

@@ -65,8 +65,14 @@ pub const EXTENSION_MAX: u64 = 999_999;
 /// The largest map of a sparse file between its header and its data: some 200,000 segments.
 pub const MAP_MAX: u64 = 4 << 20;
 
-/// How many extensions may follow one another: libarchive reads no more.
-pub const EXTENSIONS_MAX: usize = 31;
+/// How many extensions may follow one another: libarchive reads one more, which a label can need.
+pub const EXTENSIONS_MAX: usize = 30;
+
+/// The longest component of a name, as Linux has it (`NAME_MAX`).
+pub const COMPONENT_MAX: usize = 255;
+
+/// The longest name, without its end (`PATH_MAX`).
+pub const NAME_MAX: usize = 4095;
 
 /// The bytes after so many of content, up to the next block.
 pub fn padding(size: u64) -> usize {

@@ -11,7 +11,7 @@ use super::sparse::{self, Pax, SparseMap};
 use super::{padding, pax};
 use super::{
     records, Extension, Fault, Field, Header, Input, Item, Member, MemberKind, Record, BLOCK_SIZE,
-    EXTENSIONS_MAX, EXTENSION_MAX, MAP_MAX,
+    COMPONENT_MAX, EXTENSIONS_MAX, EXTENSION_MAX, MAP_MAX, NAME_MAX,
 };
 use crate::{Error, ErrorKind};
 
@@ -272,6 +272,9 @@ fn check(
     if !is_directory && !names_file(path) || typeflag == b'2' && link.is_empty() {
         return Err(Fault::EmptyName);
     }
+    if typeflag == b'2' && link.len() > NAME_MAX {
+        return Err(Fault::NameTooLong);
+    }
     if *kind == MemberKind::HardLink {
         check_name(link)?;
         if !names_file(link) {
@@ -377,7 +380,11 @@ fn check_name(name: &[u8]) -> Result<(), Fault> {
     if name.contains(&0) {
         return Err(Fault::NameWithZero);
     }
-    match name.split(|byte| *byte == b'/').any(|component| component == b"..") {
+    let mut components = name.split(|byte| *byte == b'/');
+    if name.len() > NAME_MAX || components.clone().any(|it| it.len() > COMPONENT_MAX) {
+        return Err(Fault::NameTooLong);
+    }
+    match components.any(|component| component == b"..") {
         true => Err(Fault::Escapes),
         false => Ok(()),
     }

@@ -299,6 +299,32 @@ fn rejects_extensions_without_a_member() {
 }
 
 #[test]
+fn what_is_signed_is_within_the_bounds_too() {
+    let globals = |count| member(POSIX, b'g', b"g", b"").repeat(count);
+    let archive = |count| [globals(count), member(POSIX, b'0', b"a", b"")].concat();
+    let mut member = first(items(&archive(EXTENSIONS_MAX)).unwrap());
+    member.set_label(Some(b"label")).unwrap();
+    assert_eq!(fault(&archive(EXTENSIONS_MAX + 1)).0, Fault::TooManyExtensions.into());
+    let value = std::vec![b'v'; EXTENSION_MAX as usize - 100];
+    let body = [std::format!("{} comment=", value.len() + 16).as_bytes(), &value, b"\n"].concat();
+    let archive = [self::member(POSIX, b'x', b"x", &body), archive(0)].concat();
+    let mut member = first(items(&archive).unwrap());
+    let error = member.set_label(Some(&[3; 100])).unwrap_err();
+    assert!(matches!(error.kind, ErrorKind::Tar(Fault::ExtensionTooLarge(_))));
+    member.set_label(Some(&[3; 10])).unwrap();
+}
+
+#[test]
+fn rejects_names_that_linux_cannot_open() {
+    let long =
+        |name: &[u8]| [member(GNU, b'L', b"long", name), member(GNU, b'0', b"", b"")].concat();
+    assert!(items(&long(&[b'n'; COMPONENT_MAX])).is_ok());
+    assert_eq!(fault(&long(&[b'n'; COMPONENT_MAX + 1])).0, Fault::NameTooLong.into());
+    assert!(items(&long(&b"ab/".repeat(1365)[..NAME_MAX - 1])).is_ok());
+    assert_eq!(fault(&long(&b"ab/".repeat(1366))).0, Fault::NameTooLong.into());
+}
+
+#[test]
 fn rejects_what_it_cannot_know() {
     assert_eq!(fault(&member(GNU, b'Q', b"a", b"")).0, Fault::UnknownType(b'Q').into());
     assert_eq!(fault(&member(GNU, b'M', b"a", b"")).0, Fault::MultiVolume.into());

@@ -21,7 +21,7 @@ use serde_json::Value;
 use crate::support::*;
 
 /// Archives of one run, unless the environment says otherwise.
-const CASES: u64 = 300;
+const CASES: u64 = 150;
 
 /// What an archive is unpacked to.
 #[derive(Debug, PartialEq, Eq)]
@@ -228,5 +228,5 @@ fn what_is_accepted_is_unpacked_alike_by_all() {
     println!("{tried} archives, {accepted} of them accepted");
     assert!(failures.is_empty(), "{}", failures.join("\n"));
     // the generator must not be so odd that nothing is compared
-    assert!(accepted * 4 > tried, "{accepted} of {tried} accepted");
+    assert!(tried < 100 || accepted * 4 > tried, "{accepted} of {tried} accepted");
 }

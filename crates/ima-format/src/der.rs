@@ -127,10 +127,11 @@ impl<'a> Values<'a> {
 
     /// The next one, which must be of this type.
     pub fn take(&mut self, expected: u8) -> Result<Value<'a>, Error> {
-        let offset = self.0.offset();
-        match self.any()? {
-            value if value.tag == expected => Ok(value),
-            Value { tag: found, .. } => Err(Error::new(Fault::Tag { expected, found }, offset)),
+        match self.0.clone().u8() {
+            Ok(found) if found != expected => {
+                Err(Error::new(Fault::Tag { expected, found }, self.0.offset()))
+            }
+            _ => self.any(),
         }
     }
 

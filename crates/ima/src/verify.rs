@@ -133,22 +133,19 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// A keyring of certificates.
+    /// A keyring of certificates, each under the ids by which the kernel finds it.
     pub fn of_certificates<'a>(certificates: impl IntoIterator<Item = &'a Certificate>) -> Self {
-        let keys = certificates.into_iter();
-        Self { keys: keys.map(|cert| (cert.key_id(), cert.public_key().clone())).collect() }
+        let mut keys = Vec::new();
+        for certificate in certificates {
+            let ids = certificate.kernel_key_ids().into_iter();
+            keys.extend(ids.map(|id| (id, certificate.public_key().clone())));
+        }
+        Self { keys }
     }
 
     /// A keyring of one key.
     pub fn of_public_key(key_id: KeyId, key: PublicKey) -> Self {
         Self { keys: vec![(key_id, key)] }
-    }
-
-    /// The keys of some kinds, without the others.
-    #[must_use]
-    pub fn only(mut self, wanted: impl Fn(KeyType) -> bool) -> Self {
-        self.keys.retain(|(_, key)| wanted(key.key_type()));
-        self
     }
 
     /// Whether it holds no key.

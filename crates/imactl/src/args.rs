@@ -13,11 +13,12 @@ use clap::{Args, ValueEnum};
 use ima::container::tree::{Place, Tree};
 use ima::container::{Only, Selection};
 use ima::input::{self, LIST_MAX};
-use ima::key::certificate::Certificate;
+use ima::key::acceptance::{refused_for_itself, Keyring};
+use ima::key::certificate::{Certificate, Usage};
 use ima::key::private::PrivateKey;
 use ima::key::store::{certificate_files, is_sample_directory, KeyStore};
 use ima::key::Signer;
-use ima::verify::Keyring;
+use ima::verify;
 use ima::KeyId;
 use ima_format::pkcs11::Uri;
 
@@ -212,11 +213,12 @@ impl SignerArgs {
             {
                 warn_of_sample(output, path);
             }
-            let key_id = match (self.keyid, certificate) {
+            let key_id = match (self.keyid, &certificate) {
                 (Some(key_id), _) => key_id,
                 (None, Some(certificate)) => certificate.key_id(),
                 (None, None) => key.public_key().default_key_id()?,
             };
+            warn_of_refusal(output, certificate.iter());
             return Ok(Box::new(key.into_signer(key_id)?));
         }
         let Some(keys) = &self.keys.clone().or_else(default_store) else {
@@ -229,7 +231,11 @@ impl SignerArgs {
         if store.is_sample() {
             warn_of_sample(output, keys);
         }
-        Ok(Box::new(store.ima_signer(&mut ask)?))
+        let signer = store.ima_signer(&mut ask)?;
+        let certificates = store.ima_certificates()?;
+        let own = certificates.iter().filter(|it| it.public_key().is(signer.public_key()));
+        warn_of_refusal(output, own);
+        Ok(Box::new(signer))
     }
 
     /// The first certificate in --cert.
@@ -254,6 +260,7 @@ impl SignerArgs {
         if certificate.is_some_and(Certificate::is_sample) {
             warn_of_sample(output, Path::new(&key.uri().to_string()));
         }
+        warn_of_refusal(output, certificate.into_iter());
         let key_id = match (self.keyid, certificate) {
             (Some(key_id), _) => key_id,
             (None, Some(certificate)) => certificate.key_id(),
@@ -272,6 +279,26 @@ pub(crate) fn warn_of_sample(output: &mut Output, path: &Path) {
     output.warn(&format!("{}: sample keys, for development only: do not ship", path.display()));
 }
 
+/// Warns of certificates that no kernel accepts into `.ima`, whoever issued them, and of those
+/// whose key the kernel does not find.
+pub(crate) fn warn_of_refusal<'a>(
+    output: &mut Output,
+    certificates: impl Iterator<Item = &'a Certificate>,
+) {
+    for certificate in certificates {
+        let subject = certificate.subject();
+        if let Some(refused) = refused_for_itself(Keyring::Ima, certificate.der()) {
+            output.warn(&format!("{subject}: {refused}"));
+        }
+        if !certificate.is_found_by_key_id() {
+            output.warn(&format!(
+                "{subject}: no Subject Key Identifier of 4 bytes or more: the kernel does not find \
+                 the key by the key id of a signature"
+            ));
+        }
+    }
+}
+
 /// The trusted certificates
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Key")]
@@ -285,8 +312,15 @@ pub(crate) struct KeyringArgs {
 }
 
 impl KeyringArgs {
-    pub(crate) fn resolve(&self, output: &mut Output) -> Result<Keyring> {
-        Ok(Keyring::of_certificates(&self.needed(output)?))
+    pub(crate) fn resolve(&self, output: &mut Output) -> Result<verify::Keyring> {
+        let certificates = self.needed(output)?;
+        // CAs are often given along with what they issued
+        let is_signer = |it: &&Certificate| {
+            let usage = it.usage();
+            usage.ca != Some(true) || usage.has(Usage::DIGITAL_SIGNATURE)
+        };
+        warn_of_refusal(output, certificates.iter().filter(is_signer));
+        Ok(verify::Keyring::of_certificates(&certificates))
     }
 
     /// The certificates that are given, at least one.

@@ -18,7 +18,7 @@ use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::x509::{X509NameRef, X509};
 
-use super::PublicKey;
+use super::{acceptance, PublicKey};
 use crate::input::{self, KEY_MAX};
 
 /// Why a certificate could not be read.
@@ -116,6 +116,17 @@ impl Certificate {
     /// the public key's SHA-1, under which evmctl and imactl look, but the kernel does not.
     pub fn key_id(&self) -> KeyId {
         self.key_id
+    }
+
+    /// The key ids under which the kernel finds it: none that evmctl makes up.
+    pub fn kernel_key_ids(&self) -> Vec<KeyId> {
+        let fields = x509::Certificate::parse(&self.der);
+        fields.map(|fields| acceptance::key_ids(&fields).collect()).unwrap_or_default()
+    }
+
+    /// Whether a signature that names its [`key_id`](Self::key_id) is found by the kernel.
+    pub fn is_found_by_key_id(&self) -> bool {
+        self.kernel_key_ids().contains(&self.key_id)
     }
 
     /// The Subject Key Identifier.

@@ -1,19 +1,24 @@
-//! Certificates in `/etc/keys`: whether the kernel takes them into a keyring.
+//! Certificates of a root: whether the kernel accepts them into a keyring.
 //!
-//! | file | keyring | taken if |
+//! | file | keyring | loaded by |
 //! |---|---|---|
-//! | `x509_ima*.der` | `.ima` | a CA in `.builtin_trusted_keys` or `.secondary_trusted_keys` signed it |
-//! | `x509_secondary*.der` | `.secondary_trusted_keys` | a key in one of the two signed it |
-//! | others | | it is a certificate |
+//! | `/etc/keys/x509_secondary*.der` | `.secondary_trusted_keys` | imactl-init |
+//! | `/etc/keys/x509_ima*.der` | `.ima` | the kernel (`CONFIG_IMA_X509_PATH`), imactl-init |
+//! | `/etc/keys/x509_evm*.der` | `.evm` | the kernel (`CONFIG_EVM_X509_PATH`) |
+//! | `/etc/keys/ima/*` | `.ima` | dracut, systemd |
+//! | others | | it must be a certificate |
 //!
-//! Mirrors `restrict_link_by_signature` in `crypto/asymmetric_keys/restrict.c`, and
-//! `x509_cert_parse`, which reads DER alone.
+//! [`acceptance`](crate::key::acceptance) decides.
 
 use std::path::Path;
 
+use ima_format::policy::kernel::Kernel;
+
 use super::paths::Paths;
-use super::purpose::Use;
+use super::purpose::{Use, DRACUT_KEYS};
 use super::scan::Scanned;
+use crate::container::source::Entry;
+use crate::key::acceptance::{Keyring, Keyrings, Refusal, Rules};
 use crate::key::certificate::Certificate;
 
 /// Certificates that are known beforehand.
@@ -22,88 +27,90 @@ pub struct Authorities<'a> {
     /// The CAs whose keys the kernel has: compiled in, or loaded by the initramfs. None: they
     /// are not known.
     pub trusted: &'a [Certificate],
-    /// What is in `.ima`.
+    /// What is meant to be in `.ima`.
     pub ima: &'a [Certificate],
 }
 
-/// Why the kernel does not take a certificate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CertificateFault {
-    /// It is none, or not in DER.
-    NotDer,
-    /// There is more in the file.
-    Several,
-    /// No key that the kernel has signed it.
-    Unvouched {
-        /// Who is said to have.
-        issuer: String,
-        /// The keyring that it is for.
-        keyring: &'static str,
-    },
+impl<'a> Authorities<'a> {
+    /// A kernel that trusts them.
+    fn keyrings(self, kernel: &Kernel) -> Keyrings {
+        let mut keyrings = Keyrings::new(Rules::of(kernel));
+        for certificate in self.trusted {
+            // one that the kernel cannot read vouches for nothing
+            keyrings.build_in(Keyring::BuiltinTrusted, certificate.der()).unwrap_or_default();
+        }
+        keyrings
+    }
+
+    /// Whether it bears on the answer: about issuers nothing is known without trusted ones.
+    fn counts(self, refusal: &Refusal) -> bool {
+        !self.trusted.is_empty() || !refusal.is_about_issuer()
+    }
+
+    /// What is meant to be in `.ima`, and why this kernel refuses it, if it does.
+    pub fn judged(
+        self,
+        kernel: &Kernel,
+    ) -> impl Iterator<Item = (&'a Certificate, Option<Refusal>)> {
+        let keyrings = self.keyrings(kernel);
+        self.ima.iter().map(move |certificate| {
+            let refusal = keyrings.accept(Keyring::Ima, certificate.der()).err();
+            (certificate, refusal.filter(|refusal| self.counts(refusal)))
+        })
+    }
 }
 
-const IMA: &str = ".ima";
-const SECONDARY: &str = ".secondary_trusted_keys";
+/// Why the kernel does not accept a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFault {
+    /// The keyring that it is for, where its name says so.
+    pub keyring: Option<Keyring>,
+    /// Why.
+    pub refusal: Refusal,
+}
 
 /// The keyring that a certificate is for, by its file's name.
-fn keyring(name: &[u8]) -> Option<&'static str> {
-    if name.starts_with(b"x509_ima") {
-        Some(IMA)
+fn keyring(entry: &Entry) -> Option<Keyring> {
+    let name = entry.name();
+    if entry.path.parent() == Some(Path::new(DRACUT_KEYS)) || name.starts_with(b"x509_ima") {
+        Some(Keyring::Ima)
+    } else if name.starts_with(b"x509_evm") {
+        Some(Keyring::Evm)
     } else if name.starts_with(b"x509_secondary") {
-        Some(SECONDARY)
+        Some(Keyring::SecondaryTrusted)
     } else {
         None
     }
 }
 
-/// Judges the certificates among the files that were looked at.
+/// Judges the certificates among the files that were looked at: in the order of imactl-init, by
+/// name, those that vouch before those that they vouch for.
 pub(super) fn judge(
     paths: &Paths,
     scanned: &mut [Option<Scanned>],
+    kernel: &Kernel,
     authorities: Authorities<'_>,
     content: &mut dyn FnMut(&Path) -> Option<Vec<u8>>,
 ) {
+    let mut keyrings = authorities.keyrings(kernel);
     let mut found = Vec::new();
-    for (number, scanned) in scanned.iter_mut().enumerate() {
-        let Some(scanned) = scanned.as_mut().filter(|it| it.purpose == Use::Certificate) else {
-            continue;
+    for (number, scanned) in scanned.iter().enumerate() {
+        if scanned.as_ref().is_some_and(|it| it.purpose == Use::Certificate) {
+            let entry = paths.get(number);
+            let Some(bytes) = content(&entry.path) else { continue };
+            found.push((keyring(entry), number, bytes));
+        }
+    }
+    found.sort_by_key(|(keyring, ..)| *keyring != Some(Keyring::SecondaryTrusted));
+    for (keyring, number, bytes) in found {
+        let accepted = match keyring {
+            Some(keyring) => keyrings.add(keyring, &bytes),
+            None => keyrings.check_readable(&bytes),
         };
-        let entry = paths.get(number);
-        let Some(bytes) = content(&entry.path) else { continue };
-        match read(&bytes) {
-            Ok(certificate) => found.push((number, keyring(entry.name()), certificate)),
-            Err(fault) => scanned.certificate_fault = Some(fault),
+        let refusal = accepted.err().filter(|refusal| authorities.counts(refusal));
+        if let Some(Some(scanned)) = scanned.get_mut(number) {
+            scanned.certificate_fault =
+                refusal.map(|refusal| CertificateFault { keyring, refusal });
         }
-    }
-    let mut vouching: Vec<Certificate> = authorities.trusted.to_vec();
-    if vouching.is_empty() {
-        return;
-    }
-    // in the order of imactl-init: by name, those that vouch before those that they vouch for
-    for keyring in [SECONDARY, IMA] {
-        for (number, _, certificate) in found.iter().filter(|(_, it, _)| *it == Some(keyring)) {
-            let known =
-                keyring == IMA && authorities.ima.iter().any(|it| it.der() == certificate.der());
-            if known || vouching.iter().any(|issuer| certificate.is_signed_by(issuer)) {
-                if keyring == SECONDARY {
-                    vouching.push(certificate.clone());
-                }
-            } else if let Some(Some(scanned)) = scanned.get_mut(*number) {
-                let issuer = certificate.issuer();
-                scanned.certificate_fault = Some(CertificateFault::Unvouched { issuer, keyring });
-            }
-        }
-    }
-}
-
-/// The one certificate in DER that a file has to be.
-fn read(bytes: &[u8]) -> Result<Certificate, CertificateFault> {
-    let is_der = bytes.first() == Some(&0x30);
-    let certificates = Certificate::parse_all(bytes).ok().filter(|_| is_der);
-    let mut certificates = certificates.ok_or(CertificateFault::NotDer)?.into_iter();
-    match (certificates.next(), certificates.next()) {
-        (Some(one), None) if one.der().len() == bytes.len() => Ok(one),
-        (Some(_), _) => Err(CertificateFault::Several),
-        (None, _) => Err(CertificateFault::NotDer),
     }
 }

@@ -36,7 +36,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use ima_format::policy::ast::Policy;
-use ima_format::policy::kernel::{Feature, Kernel};
+use ima_format::policy::kernel::Kernel;
 
 pub use certificates::{Authorities, CertificateFault};
 
@@ -50,7 +50,6 @@ pub use trial::{Subject, Trial, TrialError};
 
 pub use crate::container::source::{Entry, EntryKind, Source, SourceFile, Unread};
 use crate::container::Progress;
-use crate::key::{Curve, KeyType};
 use crate::verify::Keyring;
 use libraries::Libraries;
 pub use libraries::{CacheFault, Cpus, UnknownCpu};
@@ -178,17 +177,17 @@ pub fn preflight(root: &dyn Source, options: &Options<'_>, progress: &dyn Progre
         Err(error) => unread.push(error),
     });
     let paths = Paths::new(entries);
-    let version = options.kernel.version;
-    // a certificate whose key the kernel does not know does not get into the keyring
-    let usable =
-        |key: KeyType| key != KeyType::Ecdsa(Curve::P521) || version.has(Feature::EcdsaP521);
-    let keyring = options.keyring.clone().only(usable);
-    let bench =
-        Bench::new(options.policy, options.kernel, &keyring, &options.mounts, options.owners);
+    let bench = Bench::new(
+        options.policy,
+        options.kernel,
+        options.keyring,
+        &options.mounts,
+        options.owners,
+    );
     let (mut scanned, failed) = scan::scan(root, &paths, &bench, options.jobs, progress);
     unread.extend(failed);
     let mut text = |path: &std::path::Path| scan::text(root, &paths, path);
-    certificates::judge(&paths, &mut scanned, options.authorities, &mut text);
+    certificates::judge(&paths, &mut scanned, options.kernel, options.authorities, &mut text);
 
     let mut elves = HashMap::new();
     for (number, scanned) in scanned.iter().enumerate() {

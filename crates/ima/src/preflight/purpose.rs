@@ -23,9 +23,9 @@ pub enum Use {
     Module,
     /// Firmware, loaded from the file as it stands, compressed or not.
     Firmware,
-    /// A policy in `/etc/ima`.
+    /// A policy in `/etc/ima`, or dracut's `/etc/sysconfig/ima-policy`.
     Policy,
-    /// A certificate in `/etc/keys`, read.
+    /// A certificate in `/etc/keys` or `/etc/keys/ima`, read.
     Certificate,
     /// Anything else, read by root. Listed where the policy appraises that.
     Data,
@@ -148,10 +148,12 @@ pub(crate) fn of(entry: &Entry, nature: &Nature) -> Use {
         return Use::Firmware;
     }
     let in_directory = |directory: &str| entry.path.parent() == Some(Path::new(directory));
-    if in_directory("/etc/ima") && is_policy_name(entry.name()) {
+    if in_directory("/etc/ima") && is_policy_name(entry.name())
+        || entry.path == Path::new(DRACUT_POLICY)
+    {
         return Use::Policy;
     }
-    if in_directory("/etc/keys") && entry.name().ends_with(b".der") {
+    if in_directory("/etc/keys") && entry.name().ends_with(b".der") || in_directory(DRACUT_KEYS) {
         return Use::Certificate;
     }
     match nature {
@@ -181,6 +183,11 @@ pub(super) fn is_compressed_module(entry: &Entry) -> bool {
 fn is_policy_name(name: &[u8]) -> bool {
     name.starts_with(b"ima_policy") || name.starts_with(b"ima-policy")
 }
+
+/// Where dracut looks for certificates of `.ima`, whatever their names.
+pub(super) const DRACUT_KEYS: &str = "/etc/keys/ima";
+/// Where dracut looks for a policy, whose path it gives to the kernel.
+const DRACUT_POLICY: &str = "/etc/sysconfig/ima-policy";
 
 /// Bytes as a path.
 pub(super) fn path_of(bytes: &[u8]) -> PathBuf {

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use ima::initramfs::{self, Compression, Contents};
 use ima::key::certificate::Certificate;
 use ima::key::store::KeyStore;
+use ima::preflight::Authorities;
 use ima::staging;
 use ima_format::policy::builtin::Preset;
 use serde::Serialize;
@@ -92,7 +93,7 @@ struct JsonInitramfs {
 impl CreateArgs {
     fn run(&self, output: &mut Output) -> Result<Outcome> {
         let init = self.init()?;
-        let certificate = self.certificate(output)?;
+        let Some(certificate) = self.certificate(output)? else { return Ok(Outcome::Finding) };
         let policy = match &self.policy {
             Some(path) => match accepted(path, &self.kernel.resolve(), output)? {
                 Some(text) => Some(text),
@@ -157,24 +158,25 @@ impl CreateArgs {
         }
     }
 
-    /// The one that the kernel itself will load.
-    fn certificate(&self, output: &mut Output) -> Result<Certificate> {
-        let (path, certificates) = match (&self.cert, self.keys.clone().or_else(default_store)) {
-            (Some(path), _) => (path.clone(), Certificate::read_all(path)?),
-            (None, Some(keys)) => {
-                let certificates = KeyStore::open(&keys)?.ima_certificates()?;
-                (keys, certificates)
-            }
-            (None, None) => {
-                return Err(hinted(
-                    "no certificate for the initramfs",
-                    "give --keys DIR or --cert FILE, or set IMACTL_KEYS",
-                ));
-            }
-        };
+    /// The one that the kernel itself will load, if it accepts it.
+    fn certificate(&self, output: &mut Output) -> Result<Option<Certificate>> {
+        let (path, certificates, authorities) =
+            match (&self.cert, self.keys.clone().or_else(default_store)) {
+                (Some(path), _) => (path.clone(), Certificate::read_all(path)?, Vec::new()),
+                (None, Some(keys)) => {
+                    let store = KeyStore::open(&keys)?;
+                    (keys, store.ima_certificates()?, store.authorities()?)
+                }
+                (None, None) => {
+                    return Err(hinted(
+                        "no certificate for the initramfs",
+                        "give --keys DIR or --cert FILE, or set IMACTL_KEYS",
+                    ));
+                }
+            };
         let place = path.display();
-        let mut certificates = certificates.into_iter();
-        let (Some(certificate), None) = (certificates.next(), certificates.next()) else {
+        let mut others = certificates.iter();
+        let (Some(certificate), None) = (others.next(), others.next()) else {
             return Err(hinted(
                 format!("{place}: not one certificate: the kernel loads one"),
                 "name it with --cert; the others belong into /etc/keys of the real root",
@@ -183,18 +185,21 @@ impl CreateArgs {
         if certificate.is_sample() {
             warn_of_sample(output, &path);
         }
-        if certificate.usage().ca == Some(true) {
-            output.warn(&format!(
-                "{place}: an authority's certificate (CA:TRUE): since Linux 6.4 .ima takes none, \
-                 with the usual options; give the IMA certificate that the authority signed"
-            ));
+        let kernel = self.kernel.resolve();
+        let known = Authorities { trusted: &authorities, ima: &certificates };
+        if let Some(refusal) = known.judged(&kernel).find_map(|(_, refusal)| refusal) {
+            let version = kernel.version;
+            let text = format!("{place}: not made: .ima of Linux {version} refuses it: {refusal}");
+            output.complain(Style::Bad, "error:", &text);
+            output.complain(Style::Dim, "hint:", refusal.hint());
+            return Ok(None);
         }
-        if certificate.is_self_signed() {
+        if authorities.is_empty() && certificate.is_self_signed() {
             output.warn(&format!(
                 "{place}: self-signed: .ima takes what a trusted key of the kernel has signed"
             ));
         }
-        Ok(certificate)
+        Ok(Some(certificate.clone()))
     }
 }
 

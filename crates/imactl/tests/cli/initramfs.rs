@@ -131,10 +131,42 @@ fn wants_one_certificate_and_a_program() {
     let ran =
         run(args!["initramfs", "create", "-o", image, "--keys", keys, "--init", missing]).exits(2);
     assert!(ran.stderr.contains("name it with --cert"), "{}", ran.stderr);
-    let ran = run(args!["initramfs", "create", "-o", image, "--cert", system, "--init", missing])
-        .exits(0);
+    // what .ima of this kernel refuses is not put in
+    let create = |kernel: &str, certificate: &Path| {
+        let args = args!["initramfs", "create", "-o", image, "--init", missing, "--kernel", kernel];
+        run(args.into_iter().chain(args!["--cert", certificate]))
+    };
+    let ran = create("6.12", &system).exits(1);
+    assert!(ran.stderr.contains(".ima of Linux 6.12 refuses it: a CA (CA:TRUE)"), "{}", ran.stderr);
+    assert!(!image.exists());
+    let ran = create("6.1", &system).exits(0);
     assert!(ran.stderr.contains("self-signed"), "{}", ran.stderr);
-    assert!(ran.stderr.contains("an authority's certificate (CA:TRUE)"), "{}", ran.stderr);
+}
+
+/// A store's certificate is held against the store's CAs, one by itself against nothing.
+#[test]
+fn wants_a_certificate_that_the_kernel_accepts() {
+    let directory = directory();
+    let (ours, theirs) = (store(directory.path(), "p-256"), store(directory.path(), "p-384"));
+    let (image, init) = (directory.path().join("img"), directory.path().join("init"));
+    fs::write(&init, elf(62, None)).unwrap();
+    let create = |option: &str, value: &Path| {
+        let args = args!["initramfs", "create", "-o", image, "--init", init];
+        run(args.into_iter().chain(args![option, value]))
+    };
+    let certificate = ours.join("ima_keys/x509_ima.der");
+    for extension in ["der", "crt"] {
+        let name = Path::new("ima_keys/x509_ima").with_extension(extension);
+        fs::copy(theirs.join(&name), ours.join(&name)).unwrap();
+    }
+    create("--cert", &certificate).exits(0);
+    fs::remove_file(&image).unwrap();
+    let ran = create("--keys", &ours).exits(1);
+    assert!(ran.stderr.contains("no trusted key has the name or identifier"), "{}", ran.stderr);
+    assert!(!image.exists());
+    let issued = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/certificate/issued");
+    let ran = create("--cert", &issued.join("no-usage.der")).exits(1);
+    assert!(ran.stderr.contains("key usage lacks digitalSignature"), "{}", ran.stderr);
 }
 
 #[test]

@@ -245,3 +245,67 @@ fn a_module_key_that_could_sign_programs_is_a_warning() {
         assert!(warnings.contains(&"module-key-signs-files"), "{warnings:?}");
     }
 }
+
+/// Certificates as people have them, and what their keyring says to them.
+#[test]
+fn check_says_what_the_keyrings_say() {
+    let issued = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/certificate/issued");
+    let path = |name: &str| issued.join(name).with_extension("der");
+    let authority = path("authority");
+    for (name, errors) in [
+        ("good", &[][..]),
+        ("no-authority-key-identifier", &[]),
+        ("serial-and-issuer", &[]),
+        ("no-usage", &["signer-usage"]),
+        ("authority-and-signer", &["signer-usage"]),
+        ("no-subject-key-identifier", &["no-subject-key-identifier"]),
+        ("short-identifier", &["no-subject-key-identifier"]),
+        ("self-signed", &["self-signed"]),
+    ] {
+        let found = check(&[&path(name), &authority], i32::from(!errors.is_empty()));
+        assert_eq!(named(&found, "error"), errors, "{name}");
+    }
+    // same key and name, another serial number
+    let renewed = path("authority-renewed");
+    let found = check(&[&path("serial-and-issuer"), &renewed], 0);
+    assert_eq!(named(&found, "note"), ["issuer-missing"]);
+    assert!(check(&[&path("good"), &renewed], 0).is_empty());
+    // for another keyring
+    let directory = directory();
+    let secondary = directory.path().join("x509_secondary_a.der");
+    fs::copy(path("no-usage"), &secondary).unwrap();
+    assert!(check(&[&secondary, &authority], 0).is_empty());
+    // PEM where the kernel wants DER
+    let pem = directory.path().join("x509_ima.der");
+    openssl(args!["x509", "-inform", "DER", "-in", path("good"), "-out", pem]);
+    assert_eq!(named(&check(&[&pem, &authority], 1), "error"), ["not-der"]);
+}
+
+/// A key that the kernel does not find is known to evmctl alone.
+#[test]
+fn a_key_without_an_identifier_is_not_found() {
+    let directory = directory();
+    let path = |name: &str| directory.path().join(name);
+    let (key, certificate, file) = (path("key"), path("crt"), path("file"));
+    fs::write(&file, b"content").unwrap();
+    let usage = ["basicConstraints=critical,CA:FALSE", "keyUsage=digitalSignature"];
+    let identifier = |value: &str| {
+        let args = args!["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x"];
+        let mut args = args.to_vec();
+        let value = format!("subjectKeyIdentifier={value}");
+        for extension in usage.into_iter().chain([&value[..]]) {
+            args.extend(args!["-addext", extension]);
+        }
+        args.extend(args!["-keyout", key, "-out", certificate]);
+        openssl(args);
+        chmod(&key, 0o600);
+    };
+    for (value, code) in [("hash", 0), ("none", 1), ("010203", 1)] {
+        identifier(value);
+        let args = args!["sign", "--detached", "--key", key, "--cert", certificate, file];
+        let signed = run(args).exits(0).stderr;
+        assert_eq!(signed.contains("does not find the key"), code == 1, "{signed}");
+        let verified = run(args!["verify", "--detached", "--cert", certificate, file]).exits(code);
+        assert_eq!(verified.stdout.contains("unknown key"), code == 1, "{}", verified.stdout);
+    }
+}

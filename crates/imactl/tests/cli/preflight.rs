@@ -275,8 +275,8 @@ fn certificates_are_held_against_the_keys() {
     root.sign();
     let lines = root.lines(POLICY, 1);
     for (name, message) in [
-        ("x509_ima_theirs.der", Some(".ima does not take it")),
-        ("x509_evm.der", Some("no certificate in DER")),
+        ("x509_ima_theirs.der", Some(".ima refuses it: no trusted key has the name or identifier")),
+        ("x509_evm.der", Some(".evm refuses it: DER: tag 0x6a instead of 0x30 at offset 0")),
         ("x509_ima.der", None),
         ("x509_secondary_ours.der", None),
     ] {
@@ -291,10 +291,51 @@ fn certificates_are_held_against_the_keys() {
     }
     let ran = root.preflight(POLICY, &[]).exits(1);
     assert!(ran.stdout.contains("refused: no keyring takes it (2)"), "{}", ran.stdout);
-    // without a CA to hold it against, only what is no certificate is told
+    // without a CA to hold it against, only its own faults are found
     fs::remove_file(root.at("/etc/keys/x509_evm.der")).unwrap();
     let certificate = root.keys.join("ima_keys/x509_ima.der");
     run(args!["preflight", root.path(), "--policy", POLICY, "--cert", certificate]).exits(0);
+}
+
+/// What dracut loads is judged, too; and what `.ima` refuses cannot verify a file.
+#[test]
+fn certificates_that_ima_refuses_verify_nothing() {
+    let Some(root) = Root::new() else { return };
+    let issued = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/certificate/issued");
+    root.take(&issued.join("good.der"), Path::new("/etc/keys/ima/vendor"));
+    root.take(&issued.join("no-usage.der"), Path::new("/etc/keys/ima/other.der"));
+    root.write("/etc/keys/ima/text.pem", "-----BEGIN CERTIFICATE-----\n", 0o644);
+    root.write("/etc/sysconfig/ima-policy", "apraise\n", 0o644);
+    root.sign();
+    let message = |lines: &[Value], path: &str| {
+        let found = lines.iter().find(|line| line["path"] == path);
+        found.and_then(|line| line["message"].as_str().map(str::to_owned))
+    };
+    let given = |certificates: &[&str], kernel: &str| {
+        let mut args = args!["preflight", "--json", root.path(), "--policy", POLICY].to_vec();
+        args.extend(args!["--kernel", kernel]);
+        for name in certificates {
+            args.extend(args!["--cert", issued.join(name)]);
+        }
+        run(args)
+    };
+    let ran = given(&["good.der", "authority.der"], "6.12").exits(1);
+    assert_eq!(ran.stderr, "");
+    let lines = ran.json();
+    assert_eq!(message(&lines, "/etc/keys/ima/vendor"), None);
+    let said = message(&lines, "/etc/keys/ima/other.der").unwrap();
+    assert_eq!(said, ".ima refuses it: key usage lacks digitalSignature");
+    let said = message(&lines, "/etc/keys/ima/text.pem").unwrap();
+    assert_eq!(said, ".ima refuses it: PEM, but the kernel reads DER only");
+    assert!(message(&lines, "/etc/sysconfig/ima-policy").is_some(), "a policy");
+    // Linux 6.1 asks for no usage; with the renewed authority its serial number differs
+    let lines = given(&["good.der", "authority.der"], "6.1").exits(1).json();
+    assert_eq!(message(&lines, "/etc/keys/ima/other.der"), None);
+    let refused = |certificates: &[&str]| given(certificates, "6.12").exits(1).stderr;
+    let said = refused(&["no-usage.der", "authority.der"]);
+    assert!(said.contains("refuses it: key usage lacks digitalSignature: files signed"), "{said}");
+    let said = refused(&["serial-and-issuer.der", "authority-renewed.der"]);
+    assert!(said.contains("refuses it: no trusted key has the name or identifier"), "{said}");
 }
 
 #[test]

@@ -25,6 +25,7 @@
 mod refusal;
 mod rules;
 mod signature;
+mod versions;
 
 use std::fmt;
 
@@ -34,9 +35,10 @@ use ima_format::x509::{Certificate as Fields, KeyAlgorithm};
 use ima_format::xattr::KeyId;
 use openssl::pkey::{PKey, Public};
 
-use super::certificate;
+use super::certificate::is_pem;
 pub use refusal::Refusal;
 pub use rules::{ImaIssuers, MachineRule, Rules, Secondary};
+pub use versions::{refused, refused_for_itself, Refused};
 
 /// A keyring of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -193,6 +195,14 @@ impl Keyrings {
         self.judge(keyring, der).map(drop)
     }
 
+    /// Whether the kernel can read a certificate at all.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub fn check_readable(&self, der: &[u8]) -> Result<(), Refusal> {
+        self.read(der).map(drop)
+    }
+
     fn judge(&self, keyring: Keyring, der: &[u8]) -> Result<Key, Refusal> {
         let rules = &self.rules;
         if !rules.has(keyring) {
@@ -231,11 +241,11 @@ impl Keyrings {
         if der.len() > 0xffff {
             return Err(Refusal::TooLarge);
         }
-        if is_pem(der) {
-            return Err(Refusal::Pem);
-        }
         let version = self.rules.version;
-        let fields = Fields::parse(der).map_err(Refusal::Malformed)?;
+        let fields = Fields::parse(der).map_err(|error| match is_pem(der) {
+            true => Refusal::Pem,
+            false => Refusal::Malformed(error),
+        })?;
         if version.has(Feature::CertificateUsage) {
             if let Err(fault) = fields.kernel_usage {
                 return Err(Refusal::Usage(fault));
@@ -371,11 +381,11 @@ impl<'a> Lookup<'a> {
     }
 }
 
-/// `restrict_link_by_digsig()`
+/// `restrict_link_by_digsig()`, which gives one error for all three.
 fn check_signer(fields: &Fields<'_>) -> Result<(), Refusal> {
     match fields.kernel_usage.map_err(Refusal::Usage)? {
-        usage if !usage.digital_signature => Err(Refusal::NoDigitalSignature),
         usage if usage.ca => Err(Refusal::Authority),
+        usage if !usage.digital_signature => Err(Refusal::NoDigitalSignature),
         usage if usage.key_cert_sign => Err(Refusal::KeyCertSign),
         _ => Ok(()),
     }
@@ -400,10 +410,6 @@ fn is_said_to_be_self_signed(fields: &Fields<'_>) -> Result<bool, Refusal> {
         _ if identifier.is_some() && serial.is_some() => Err(Refusal::SelfContradicting),
         _ => Ok(true),
     }
-}
-
-fn is_pem(bytes: &[u8]) -> bool {
-    bytes.first() != Some(&0x30) && certificate::is_pem(bytes)
 }
 
 #[cfg(test)]

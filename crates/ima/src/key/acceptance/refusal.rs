@@ -117,14 +117,17 @@ impl Refusal {
             | Self::NewerSignatureAlgorithm(_)
             | Self::MissingHash(_) => "unsuitable-signature",
             Self::Blacklisted => "blacklisted",
-            Self::BadSelfSignature | Self::SelfContradicting | Self::BadSignature => "bad-chain",
+            Self::BadSelfSignature
+            | Self::SelfContradicting
+            | Self::BadSignature
+            | Self::IssuerOfAnotherAlgorithm => "bad-chain",
             Self::NoDigitalSignature | Self::Authority | Self::KeyCertSign => "signer-usage",
             Self::NoAuthority | Self::NoKeyCertSign | Self::AuthorityThatSigns => "ca-usage",
             Self::NoAuthorityKeyIdentifier => "no-authority-key-identifier",
             Self::UnknownIssuer => "issuer-missing",
             Self::IssuerDiffers => "issuer-differs",
             Self::IssuerNotBuiltin => "issuer-not-built-in",
-            Self::IssuerOfAnotherAlgorithm | Self::RsaSize(_) => "issuer-key",
+            Self::RsaSize(_) => "issuer-key",
             Self::SeveralIssuers => "issuer-ambiguous",
             Self::NotVerifiableHere => "not-verifiable",
         }

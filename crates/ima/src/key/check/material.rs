@@ -2,7 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use ima_format::x509::Certificate as Fields;
+
 use super::{Finding, Severity};
+use crate::input::{self, KEY_MAX};
+use crate::key::acceptance::Refusal;
 use crate::key::certificate::{Certificate, CertificateError};
 use crate::key::private::{AskPassphrase, PrivateKey, PrivateKeyError};
 use crate::key::store::{certificate_files, Role};
@@ -124,6 +128,13 @@ fn read_file(
     if key.is_none() && certificates.is_empty() {
         findings.push(unreadable(path, "neither a key nor a certificate".to_owned()));
         return None;
+    }
+    if path.extension().is_some_and(|extension| extension == "der")
+        && !certificates.is_empty()
+        && input::read_path(path, KEY_MAX).is_ok_and(|content| Fields::parse(&content).is_err())
+    {
+        let refusal = Refusal::Pem;
+        findings.push(finding(path, refusal.name(), refusal.to_string(), refusal.hint()));
     }
     Some(Material { path: path.to_owned(), store: None, certificates, key })
 }

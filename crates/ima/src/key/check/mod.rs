@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use openssl::error::ErrorStack;
 
+use super::acceptance::{self, Keyring, Refusal};
 use super::caveat::{self, Caveat};
 use super::certificate::{Certificate, Usage};
 use super::store::{is_sample_directory, Role};
@@ -67,7 +68,7 @@ pub fn check(materials: &[Material]) -> Result<Vec<Finding>, ErrorStack> {
             material.store.as_deref().and_then(|root| store::authorities(root, materials));
         for certificate in &material.certificates {
             check_certificate(certificate, &mut report)?;
-            check_chain(certificate, &all, authorities.as_deref(), &mut report);
+            check_keyring(certificate, &all, authorities.as_deref(), &mut report);
         }
     }
     store::check_directories(materials, &mut findings);
@@ -147,15 +148,14 @@ fn check_certificate(certificate: &Certificate, report: &mut Report<'_>) -> Resu
             let message = format!("signed over {hash}, for which collisions can be made");
             report.say(Severity::Error, "weak-hash", message, "have it signed over sha256");
         }
-        None => {
-            let message = "signed by an algorithm that the kernel does not know".to_owned();
-            report.say(Severity::Error, "unknown-signature", message, "have it signed over sha256");
-        }
-        Some(_) => {}
+        _ => {}
     }
-    if certificate.subject_key_identifier().is_none() {
-        let message = "no Subject Key Identifier: the kernel finds keys by it".to_owned();
-        let hint = "issue it anew with subjectKeyIdentifier=hash";
+    if !certificate.is_found_by_key_id() {
+        let message = match certificate.subject_key_identifier() {
+            None => "no Subject Key Identifier: the kernel finds keys by it".to_owned(),
+            Some(_) => "the Subject Key Identifier is shorter than a key id".to_owned(),
+        };
+        let hint = "issue it again with subjectKeyIdentifier=hash";
         report.say(Severity::Error, "no-subject-key-identifier", message, hint);
     }
     if certificate.is_sample() {
@@ -178,93 +178,85 @@ fn check_certificate(certificate: &Certificate, report: &mut Report<'_>) -> Resu
     Ok(())
 }
 
-/// Whether a certificate may be meant for `.ima`, whose kernels look at its usage. The keyrings of
-/// the other roles take whatever a trusted key signed, or what is compiled into the kernel.
-fn is_for_ima(path: &Path) -> bool {
-    matches!(Role::of_file(path), None | Some(Role::Ima))
-}
-
+/// What other tools ask of an authority; the kernel does not.
 fn check_usage(certificate: &Certificate, report: &mut Report<'_>) {
     let usage = certificate.usage();
-    let is_ca = usage.ca == Some(true);
-    if is_ca && usage.key_usage.is_some() && !usage.has(Usage::KEY_CERT_SIGN) {
+    if is_authority(certificate) && usage.key_usage.is_some() && !usage.has(Usage::KEY_CERT_SIGN) {
         let message = "a CA whose key usage lacks keyCertSign".to_owned();
-        let hint = "issue it anew with keyUsage=critical,keyCertSign,cRLSign";
+        let hint = "issue it again with keyUsage=critical,keyCertSign,cRLSign";
         report.say(Severity::Error, "ca-usage", message, hint);
-    }
-    if is_ca && Role::of_file(report.path) == Some(Role::Ima) {
-        let message = "a CA: .ima of newer kernels (6.12) takes no such certificate".to_owned();
-        let hint = "issue it again with basicConstraints=critical,CA:FALSE";
-        report.say(Severity::Error, "signer-usage", message, hint);
-    }
-    if is_ca || !is_for_ima(report.path) {
-        return;
-    }
-    if usage.has(Usage::KEY_CERT_SIGN) {
-        let message = "keyCertSign without CA:TRUE: .ima takes no such certificate".to_owned();
-        let hint = "issue it anew with keyUsage=critical,digitalSignature";
-        report.say(Severity::Error, "signer-usage", message, hint);
-    } else if !usage.has(Usage::DIGITAL_SIGNATURE) {
-        let message =
-            "key usage lacks digitalSignature: .ima of newer kernels (6.12) takes no such certificate";
-        let hint = "issue it anew with keyUsage=critical,digitalSignature";
-        report.say(Severity::Error, "signer-usage", message.to_owned(), hint);
     }
 }
 
-fn check_chain(
+fn is_authority(certificate: &Certificate) -> bool {
+    certificate.usage().ca == Some(true)
+}
+
+/// The keyring that a certificate is for: by its file's name, else by what it is.
+pub fn keyring_of(path: &Path, certificate: &Certificate) -> Keyring {
+    let is_evm = || {
+        let stem = path.file_stem().and_then(|stem| stem.to_str());
+        stem.is_some_and(|stem| stem.starts_with("x509_evm"))
+    };
+    match Role::of_file(path) {
+        Some(Role::SystemTrusted | Role::Modsign) => Keyring::BuiltinTrusted,
+        Some(Role::SecondaryTrusted) => Keyring::SecondaryTrusted,
+        Some(Role::Ima) => Keyring::Ima,
+        None if is_evm() => Keyring::Evm,
+        None if is_authority(certificate) && certificate.is_self_signed() => {
+            Keyring::BuiltinTrusted
+        }
+        None => Keyring::Ima,
+    }
+}
+
+/// What the keyring that a certificate is for says to it, in kernels that trust the authorities of
+/// its store; without these, all other certificates.
+fn check_keyring(
     certificate: &Certificate,
     all: &[&Certificate],
     authorities: Option<&[&Certificate]>,
     report: &mut Report<'_>,
 ) {
-    let is_ca = certificate.usage().ca == Some(true);
     if Role::of_file(report.path) == Some(Role::Modsign) {
         check_module_chain(certificate, authorities.unwrap_or_default(), report);
-        return;
     }
-    if certificate.is_self_signed() {
-        if !is_ca && is_for_ima(report.path) {
-            let message = "self-signed: .ima takes only what a trusted key signed".to_owned();
-            let hint = "have it signed by the system trusted key";
-            report.say(Severity::Error, "self-signed", message, hint);
-        }
-        return;
+    let others = |issuer: &&&Certificate| issuer.der() != certificate.der();
+    let trusted = authorities.unwrap_or(all).iter().filter(others);
+    let issuer = trusted.clone().find(|issuer| certificate.is_signed_by(issuer));
+    if let Some(issuer) = issuer.filter(|issuer| !is_authority(issuer)) {
+        let message = format!(
+            "signed by {}, which is not a CA: the kernel accepts that, other tools do not",
+            issuer.subject()
+        );
+        let hint = "sign it with a certificate that has CA:TRUE and keyCertSign";
+        report.say(Severity::Warning, "issuer-is-no-ca", message, hint);
     }
-    let Some(wanted) = certificate.authority_key_identifier() else {
-        let message = "no Authority Key Identifier: the kernel finds the issuer by it".to_owned();
-        let hint = "issue it anew with authorityKeyIdentifier=keyid";
-        report.say(Severity::Error, "no-authority-key-identifier", message, hint);
-        return;
-    };
-    let named = |issuer: &&&Certificate| issuer.subject_key_identifier() == Some(wanted);
-    let issuers = authorities.unwrap_or(all);
-    let signed = issuers.iter().filter(named).find(|issuer| certificate.is_signed_by(issuer));
-    match signed.or_else(|| issuers.iter().find(named)) {
-        None if authorities.is_some() => {
-            let issuer = certificate.issuer();
-            let message = format!("issued by {issuer}, whose certificate is no CA of this store");
-            let hint =
-                "a kernel that trusts the store's CAs will refuse it: have one of them issue it";
-            report.say(Severity::Error, "issuer-missing", message, hint);
-        }
-        None => {
+    let keyring = keyring_of(report.path, certificate);
+    let trusted = trusted.map(|issuer| issuer.der());
+    let Some(refused) = acceptance::refused(keyring, certificate.der(), trusted) else { return };
+    let (severity, name) = match &refused.refusal {
+        // said by check_key_type()
+        Refusal::UnknownKeyAlgorithm | Refusal::NewerKeyAlgorithm(_) => return,
+        Refusal::UnknownIssuer if certificate.is_self_signed() => (Severity::Error, "self-signed"),
+        Refusal::UnknownIssuer if authorities.is_none() => {
             let message = format!("issued by {}, which is not here", certificate.issuer());
             let hint = "give the issuer's certificate too, to have the chain checked";
             report.say(Severity::Note, "issuer-missing", message, hint);
+            return;
         }
-        Some(issuer) if !certificate.is_signed_by(issuer) => {
-            let message = format!("not signed by {}, which it names", issuer.subject());
-            let hint = "the kernel will refuse it: have it issued anew";
-            report.say(Severity::Error, "bad-chain", message, hint);
+        Refusal::NotVerifiableHere => (Severity::Note, refused.refusal.name()),
+        refusal if refused.by_newest() => (Severity::Error, refusal.name()),
+        refusal => (Severity::Note, refusal.name()),
+    };
+    let message = match &refused.refusal {
+        Refusal::UnknownIssuer if !certificate.is_self_signed() => {
+            let issuer = certificate.issuer();
+            format!("{refused}; issued by {issuer}, whose certificate is no CA of this store")
         }
-        Some(issuer) if issuer.usage().ca != Some(true) => {
-            let message = format!("signed by {}, which is no CA", issuer.subject());
-            let hint = "sign it with a certificate that has CA:TRUE and keyCertSign";
-            report.say(Severity::Warning, "issuer-is-no-ca", message, hint);
-        }
-        Some(_) => {}
-    }
+        _ => refused.to_string(),
+    };
+    report.say(severity, name, message, refused.refusal.hint());
 }
 
 /// The module key's certificate is built into the kernel, which asks for no issuer. One that `.ima`

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use ima::key::acceptance::{refused_for_itself, Keyring};
 use ima::key::certificate::Certificate;
 use ima::key::check::{self, Finding, Severity};
 use ima::system::{load_certificate, Machine};
@@ -66,6 +67,8 @@ struct JsonCertificate {
     fingerprint_sha256: String,
     self_signed: bool,
     sample: bool,
+    keyring: &'static str,
+    refused: Option<String>,
 }
 
 fn print_certificate(path: &Path, certificate: &Certificate, output: &mut Output) -> Result<()> {
@@ -76,6 +79,8 @@ fn print_certificate(path: &Path, certificate: &Certificate, output: &mut Output
         .subject_key_identifier()
         .map(|identifier| ima_format::hex::Hex(identifier).to_string());
     let fingerprint = certificate.fingerprint()?;
+    let keyring = check::keyring_of(path, certificate);
+    let refused = refused_for_itself(keyring, certificate.der());
     if output.is_json() {
         return Ok(output.json(&JsonCertificate {
             kind: "certificate",
@@ -93,11 +98,18 @@ fn print_certificate(path: &Path, certificate: &Certificate, output: &mut Output
             fingerprint_sha256: fingerprint,
             self_signed: certificate.is_self_signed(),
             sample: certificate.is_sample(),
+            keyring: keyring.name(),
+            refused: refused.map(|refused| refused.to_string()),
         })?);
     }
     let issuer = match certificate.is_self_signed() {
         true => "itself".to_owned(),
         false => certificate.issuer(),
+    };
+    let accepted = match (refused, keyring.takes_keys_from_programs()) {
+        (Some(refused), _) => refused.to_string(),
+        (None, true) => format!("{keyring} accepts it, if a trusted key issued it"),
+        (None, false) => format!("{keyring} accepts it, compiled in"),
     };
     let signed_over = certificate.signature_hash().map_or("?", |hash| hash.name());
     let path = output.paint(Style::Bold, &path.display().to_string());
@@ -108,9 +120,10 @@ fn print_certificate(path: &Path, certificate: &Certificate, output: &mut Output
         ("key id", certificate.key_id().to_string()),
         ("key", algorithm),
         ("usage", certificate.usage().to_string()),
-        ("validity", format!("{not_before} to {not_after}")),
+        ("validity", format!("{not_before} to {not_after} (the kernel ignores it)")),
         ("serial", certificate.serial()),
         ("SHA-256", fingerprint),
+        ("kernel", accepted),
     ] {
         output.line(Level::Normal, format_args!("    {field:<14} {value}"))?;
     }
@@ -228,6 +241,7 @@ impl LoadArgs {
     fn run(&self, output: &mut Output) -> Result<Outcome> {
         let machine = Machine::here();
         let mut outcome = Outcome::Good;
+        let keyring = Keyring::named(&self.keyring);
         for path in &self.paths {
             for certificate in Certificate::read_all(path)? {
                 match load_certificate(&machine, &self.keyring, &certificate) {
@@ -239,7 +253,10 @@ impl LoadArgs {
                     Err(error) => {
                         outcome = Outcome::Failed;
                         output.complain(Style::Bad, "error:", &error.to_string());
-                        if let Some(hint) = error.hint() {
+                        let refused = keyring
+                            .and_then(|keyring| refused_for_itself(keyring, certificate.der()));
+                        let reason = refused.map(|refused| refused.to_string());
+                        if let Some(hint) = reason.as_deref().or(error.hint()) {
                             output.complain(Style::Dim, "hint:", hint);
                         }
                     }

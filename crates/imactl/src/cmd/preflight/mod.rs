@@ -18,6 +18,7 @@ use ima::preflight::{
 use ima::verify::Keyring;
 use ima_format::policy::ast::Uuid;
 use ima_format::policy::filesystem::{self, FileSystem};
+use ima_format::policy::kernel::Kernel;
 
 use super::policy::{warn_of_hearsay, KernelArgs, Loaded};
 use crate::args::KeyringArgs;
@@ -100,8 +101,9 @@ impl PreflightArgs {
         warn_of_hearsay(kernel.version, output);
         let loaded = Loaded::of(&self.policy, &kernel)?;
         let certificates = self.keyring.needed(output)?;
-        let keyring = Keyring::of_certificates(&certificates);
         let trusted = self.keyring.authorities(&certificates)?;
+        let authorities = Authorities { trusted: &trusted, ima: &certificates };
+        let keyring = in_ima(authorities, &kernel, output);
         let cpus = Cpus::named(&self.cpu)?;
         let name = self.root.display();
         let root = self.open()?;
@@ -110,7 +112,7 @@ impl PreflightArgs {
             policy: &loaded.policy,
             kernel: &kernel,
             keyring: &keyring,
-            authorities: Authorities { trusted: &trusted, ima: &certificates },
+            authorities,
             mounts: self.mounts()?,
             owners: if self.all_root { Owners::Root } else { Owners::Kept },
             cpus,
@@ -178,6 +180,24 @@ impl PreflightArgs {
         }
         Ok(mounts)
     }
+}
+
+/// The keys of those certificates that the kernel accepts into `.ima`; of the others a warning
+/// says why not, unless they are the CAs that were given with them.
+fn in_ima(authorities: Authorities<'_>, kernel: &Kernel, output: &mut Output) -> Keyring {
+    let mut accepted = Vec::new();
+    for (certificate, refusal) in authorities.judged(kernel) {
+        match refusal {
+            None => accepted.push(certificate),
+            Some(_) if authorities.trusted.iter().any(|it| it.der() == certificate.der()) => {}
+            Some(refusal) => output.warn(&format!(
+                "{}: .ima of Linux {} refuses it: {refusal}: files signed with its key are denied",
+                certificate.subject(),
+                kernel.version
+            )),
+        }
+    }
+    Keyring::of_certificates(accepted)
 }
 
 /// What is to be told.

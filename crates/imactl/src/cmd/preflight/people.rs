@@ -311,12 +311,10 @@ pub(super) fn cache_fault(fault: &CacheFault) -> String {
 }
 
 pub(super) fn certificate_fault(fault: &CertificateFault) -> String {
-    match fault {
-        CertificateFault::NotDer => "no certificate in DER".to_owned(),
-        CertificateFault::Several => "more than one certificate in DER".to_owned(),
-        CertificateFault::Unvouched { issuer, keyring } => {
-            format!("{keyring} does not take it: its issuer ({issuer}) is no CA that is known")
-        }
+    let CertificateFault { keyring, refusal } = fault;
+    match keyring {
+        Some(keyring) => format!("{keyring} refuses it: {refusal}"),
+        None => refusal.to_string(),
     }
 }
 

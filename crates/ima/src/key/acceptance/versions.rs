@@ -1,0 +1,71 @@
+//! One answer for all kernels that are looked at.
+
+use std::fmt;
+
+use ima_format::policy::kernel::KernelVersion;
+
+use super::{Keyring, Keyrings, Refusal, Rules};
+
+/// The versions that are looked at, oldest first.
+const VERSIONS: [KernelVersion; 4] =
+    [KernelVersion::V6_1, KernelVersion::V6_12, KernelVersion::V7_2, KernelVersion::V7_3];
+
+/// A certificate that kernels refuse.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The keyring.
+    pub keyring: Keyring,
+    /// Why the newest of them refuses it.
+    pub refusal: Refusal,
+    by: Vec<KernelVersion>,
+}
+
+/// Whether kernels with the layer's options refuse a certificate, if they have these trusted ones
+/// built in. `None`: they accept it.
+pub fn refused<'a>(
+    keyring: Keyring,
+    der: &[u8],
+    trusted: impl Iterator<Item = &'a [u8]> + Clone,
+) -> Option<Refused> {
+    let mut refused: Option<Refused> = None;
+    for version in VERSIONS {
+        let mut kernel = Keyrings::new(Rules::new(version));
+        for issuer in trusted.clone() {
+            // one that the kernel cannot read vouches for nothing
+            kernel.build_in(Keyring::BuiltinTrusted, issuer).unwrap_or_default();
+        }
+        let Err(refusal) = kernel.accept(keyring, der) else { continue };
+        let mut by = refused.take().map(|refused| refused.by).unwrap_or_default();
+        by.push(version);
+        refused = Some(Refused { keyring, refusal, by });
+    }
+    refused
+}
+
+/// The same without a look at the issuer.
+pub fn refused_for_itself(keyring: Keyring, der: &[u8]) -> Option<Refused> {
+    let refused = refused(keyring, der, std::iter::empty())?;
+    (!refused.refusal.is_about_issuer()).then_some(refused)
+}
+
+impl Refused {
+    /// Whether the newest version refuses it, rather than older ones alone.
+    pub fn by_newest(&self) -> bool {
+        self.by.last() == VERSIONS.last()
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { keyring, refusal, by } = self;
+        match (by.as_slice(), self.by_newest()) {
+            ([oldest, ..], true) if by.len() < VERSIONS.len() => {
+                write!(f, "{keyring} of Linux {oldest} and newer refuses it: {refusal}")
+            }
+            ([.., newest], false) => {
+                write!(f, "{keyring} of Linux {newest} and older refuses it: {refusal}")
+            }
+            _ => write!(f, "{keyring} refuses it: {refusal}"),
+        }
+    }
+}

@@ -102,31 +102,55 @@ impl Tree {
                 // A rename elsewhere in the tree raced with `..`.
                 Err(Errno::AGAIN) => {}
                 // Before Linux 5.6.
-                Err(Errno::NOSYS) => return self.lookup_without_links(name, flags),
+                Err(Errno::NOSYS) => return self.lookup_in_steps(name, flags),
                 result => return result,
             }
         }
     }
 
-    /// The lookup for kernels without `openat2`: no symbolic link is followed at all.
-    fn lookup_without_links(&self, name: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-        let mut parts: Vec<&[u8]> =
-            name.split(|&byte| byte == b'/').filter(|part| !part.is_empty()).collect();
-        if parts.iter().any(|part| part == b"..") {
-            return Err(Errno::XDEV);
+    /// The lookup for kernels without `openat2`: step by step, links by their text.
+    fn lookup_in_steps(&self, name: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        const LINKS: usize = 40; // MAXSYMLINKS
+        let step = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // From the top to where the lookup is, for `..`; and what is left of the name, reversed.
+        let mut above = alloc::vec![fs::openat(&self.directory, ".", step, Mode::empty())?];
+        let mut left = Vec::new();
+        push_parts(&mut left, name);
+        let mut links = 0;
+        while let (Some(part), Some(here)) = (left.pop(), above.last()) {
+            if part == b".." {
+                above.truncate((above.len() - 1).max(1));
+                continue;
+            }
+            let found = fs::openat(here, &part, step, Mode::empty())?;
+            match FileType::from_raw_mode(fs::fstat(&found)?.st_mode) {
+                FileType::Symlink => {
+                    links += 1;
+                    let target = fs::readlinkat(&found, "", Vec::new())?.into_bytes();
+                    if links > LINKS {
+                        return Err(Errno::LOOP);
+                    }
+                    if target.starts_with(b"/") {
+                        above.truncate(1);
+                    }
+                    push_parts(&mut left, &target);
+                }
+                FileType::Directory => above.push(found),
+                _ if !left.is_empty() => return Err(Errno::NOTDIR),
+                _ if flags.contains(OFlags::DIRECTORY) => return Err(Errno::NOTDIR),
+                _ if flags.contains(OFlags::PATH) => return Ok(found),
+                _ => return fs::openat(here, &part, flags | OFlags::NOFOLLOW, Mode::empty()),
+            }
         }
-        let last = parts.pop().unwrap_or(b".");
-        let step = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut parent = fs::openat(&self.directory, ".", step, Mode::empty())?;
-        for part in parts {
-            parent = fs::openat(&parent, part, step, Mode::empty())?;
-        }
-        let found = fs::openat(&parent, last, flags | OFlags::NOFOLLOW, Mode::empty())?;
-        match FileType::from_raw_mode(fs::fstat(&found)?.st_mode) {
-            FileType::Symlink => Err(Errno::LOOP),
-            _ => Ok(found),
-        }
+        let here = above.last().ok_or(Errno::NOENT)?;
+        fs::openat(here, ".", flags, Mode::empty())
     }
+}
+
+/// Adds the parts of a path to a reversed list.
+fn push_parts(left: &mut Vec<Vec<u8>>, path: &[u8]) {
+    let parts = path.split(|&byte| byte == b'/').rev();
+    left.extend(parts.filter(|part| !part.is_empty() && *part != b".").map(Vec::from));
 }
 
 /// The names in an open directory, without `.` and `..`, in no order.
@@ -210,22 +234,45 @@ mod tests {
         std::fs::write(path.join("etc/policy"), "inside").unwrap();
         std::os::unix::fs::symlink("/etc/policy", path.join("etc/ima/absolute")).unwrap();
         std::os::unix::fs::symlink("../../../../etc/policy", path.join("etc/ima/up")).unwrap();
-        for name in [&b"etc/ima/absolute"[..], b"etc/ima/up"] {
-            let file = tree.open_file(name).unwrap();
-            assert_eq!(read(&file, 100).unwrap(), b"inside");
-            let refused = tree.lookup_without_links(name, OFlags::RDONLY);
-            assert_eq!(refused.err(), Some(Errno::LOOP));
+        std::os::unix::fs::symlink("/etc", path.join("usr")).unwrap();
+        for name in [&b"etc/ima/absolute"[..], b"/etc/ima/up", b"usr/ima/./../policy"] {
+            let in_steps = tree.lookup_in_steps(name, OFlags::RDONLY).unwrap();
+            for file in [tree.open_file(name).unwrap(), in_steps] {
+                assert_eq!(read(&file, 100).unwrap(), b"inside");
+            }
         }
         std::fs::remove_dir_all(path).unwrap();
     }
 
     #[test]
-    fn without_openat2_plain_names_are_found() {
+    fn without_openat2_the_answers_are_the_same() {
         let (path, tree) = tree();
         std::fs::write(path.join("etc/ima/ima_policy"), "x").unwrap();
-        let find = |name: &[u8]| tree.lookup_without_links(name, OFlags::PATH | OFlags::CLOEXEC);
-        assert!(find(b"etc/ima/ima_policy").is_ok());
-        assert_eq!(find(b"etc/../etc/ima").err(), Some(Errno::XDEV));
+        for (name, target) in [("loop", "loop"), ("dangling", "/etc/none"), ("up", "../../..")] {
+            std::os::unix::fs::symlink(target, path.join(name)).unwrap();
+        }
+        let identity = |found: Result<OwnedFd, Errno>| {
+            let status = fs::fstat(found?)?;
+            Ok::<_, Errno>((status.st_dev, status.st_ino))
+        };
+        for name in [
+            &b"etc/ima/ima_policy"[..],
+            b"etc/../etc/ima",
+            b"../../etc",
+            b"up/etc/ima/",
+            b"up",
+            b"loop",
+            b"dangling",
+            b"etc/ima/ima_policy/x",
+            b"none/x",
+        ] {
+            for flags in [OFlags::PATH, OFlags::RDONLY, OFlags::PATH | OFlags::DIRECTORY] {
+                let flags = flags | OFlags::CLOEXEC;
+                let in_steps = identity(tree.lookup_in_steps(name, flags));
+                let shown = std::string::String::from_utf8_lossy(name);
+                assert_eq!(in_steps, identity(tree.lookup(name, flags)), "{shown} {flags:?}");
+            }
+        }
         std::fs::remove_dir_all(path).unwrap();
     }
 

@@ -27,12 +27,14 @@
 mod ascii;
 mod binary;
 mod entry;
+mod event_log;
 mod pcr;
 mod template;
 
 pub use ascii::AsciiRecord;
 pub use binary::{KexecHeader, Layout, Record, Step, KEXEC_HEADER_SIZE, MAX_DATA, MAX_NAME, PCRS};
 pub use entry::{DigestType, Entry, FileDigest};
+pub use event_log::{EventLog, FirmwareEvent};
 pub use pcr::{PcrFault, PcrFaultKind, PcrValue, PcrValues};
 pub use template::{Field, FieldId, Fields, Template, MAX_FIELDS};
 
@@ -119,6 +121,10 @@ pub enum Fault {
     Hex,
     /// The list ends before so many records that its kexec header counts.
     KexecCount(u64),
+    /// An event of the firmware's log has a digest of an algorithm that its first event does not name.
+    EventBank(u16),
+    /// An event of the firmware's log has more digests than a TPM has banks.
+    EventBanks(u32),
 }
 
 impl fmt::Display for Fault {
@@ -158,6 +164,11 @@ impl fmt::Display for Fault {
             Self::KexecCount(count) => {
                 write!(f, "expected {count} more records, which the kexec header counts")
             }
+            Self::EventBank(algorithm) => write!(
+                f,
+                "digest of algorithm {algorithm:#x}, which the log's first event does not name"
+            ),
+            Self::EventBanks(count) => write!(f, "{count} digests: expected at most 16"),
         }
     }
 }

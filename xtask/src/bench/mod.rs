@@ -1,6 +1,7 @@
 //! Speed, side by side with what others wrote, in one run: ratios, not claims.
 
 mod images;
+mod measurements;
 mod packages;
 mod preflight;
 mod token;
@@ -25,6 +26,7 @@ const BENCHMARKS: &[Benchmark] = &[
     ("preflight", preflight::large_root),
     ("packages", packages::packages),
     ("images", images::images),
+    ("measurements", measurements::measurements),
     ("boot", boot),
     ("token", token::token),
 ];
@@ -42,7 +44,8 @@ pub(crate) struct Bench {
 /// Runs all benchmarks, or those named.
 pub(crate) fn bench(names: &[String]) -> Result<()> {
     run(cargo(&["build", "--release", "--package", "imactl"]))?;
-    run(cargo(&["build", "--release", "--package", "ima", "--example", "floor"]))?;
+    let examples = ["--example", "floor", "--example", "measurement_list"];
+    run(cargo(&[&["build", "--release", "--package", "ima"], &examples[..]].concat()))?;
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
     let directory = cache.or_else(home).context("neither XDG_CACHE_HOME nor HOME is set")?;

@@ -1,0 +1,65 @@
+//! Writes a measurement list for benchmarks, and the values of PCR 10 after it as evmctl reads them.
+//!
+//! `measurement_list COUNT LIST` writes `LIST`, `LIST.sha1` and `LIST.sha256`: `ima-ng` entries with
+//! names and digests as a Debian system has them.
+
+use std::error::Error;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+
+use ima::attest::replay::{extend, zeros};
+use ima::digest::Hasher;
+use ima::HashAlgorithm;
+use ima_format::hex::Hex;
+use ima_format::measure::{Endian, Record, Template};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    let [count, list] = &args[..] else {
+        return Err("usage: measurement_list COUNT LIST".into());
+    };
+    let template = Template::of(b"ima-ng").ok_or("ima-ng")?;
+    let mut banks = Vec::new();
+    for bank in [HashAlgorithm::Sha1, HashAlgorithm::Sha256] {
+        banks.push((Hasher::new(bank)?, zeros(bank)?));
+    }
+    let mut files = Hasher::new(HashAlgorithm::Sha256)?;
+    let mut output = BufWriter::new(File::create(list)?);
+    let (mut data, mut bytes) = (Vec::new(), Vec::new());
+    for number in 0..count.parse::<u32>()? {
+        let name = match number {
+            0 => "boot_aggregate\0".to_owned(),
+            _ => format!("/usr/lib/x86_64-linux-gnu/libsample{number}.so.{}\0", number % 7),
+        };
+        let digest = files.digest(&number.to_le_bytes())?;
+        let digest = [b"sha256:\0", digest.as_bytes()].concat();
+        data.clear();
+        for field in [&digest[..], name.as_bytes()] {
+            data.extend_from_slice(&u32::try_from(field.len())?.to_le_bytes());
+            data.extend_from_slice(field);
+        }
+        let mut listed = None;
+        for (hasher, value) in &mut banks {
+            let digest = hasher.digest(&data)?;
+            extend(hasher, value, digest.as_bytes())?;
+            listed.get_or_insert(digest);
+        }
+        let listed = listed.ok_or("no bank")?;
+        let (digest, endian) = (listed.as_bytes(), Endian::Little);
+        bytes.clear();
+        Record { pcr: 10, digest, template, data: &data, data_offset: 0, endian }
+            .encode_into(&mut bytes);
+        output.write_all(&bytes)?;
+    }
+    output.flush()?;
+    for (hasher, value) in &banks {
+        let bank = hasher.algorithm();
+        let zeros = zeros(bank)?;
+        let line = |pcr| {
+            let value = if pcr == 10 { value } else { &zeros };
+            format!("PCR-{pcr:02}:{}\n", Hex(value.as_bytes()))
+        };
+        fs::write(format!("{list}.{bank}"), (0..24).map(line).collect::<String>())?;
+    }
+    Ok(())
+}

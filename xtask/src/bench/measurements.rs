@@ -1,0 +1,46 @@
+//! Measurement lists, against `evmctl ima_measurement`.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use super::trees::make_once;
+use super::{line, timed, Bench, Goal};
+use crate::{root, run};
+
+const ENTRIES: u32 = 1_000_000;
+
+/// A million `ima-ng` entries, replayed in SHA-1 and SHA-256.
+pub(super) fn measurements(bench: &Bench) -> Result<()> {
+    println!("Measurement list: {ENTRIES} ima-ng entries, SHA-1 and SHA-256");
+    let directory = bench.directory.join("measurements");
+    let generator = root().join("target/release/examples/measurement_list");
+    make_once(&directory, |directory| {
+        let mut command = Command::new(&generator);
+        command.arg(ENTRIES.to_string()).arg(directory.join("list"));
+        run(command)
+    })?;
+    let list = directory.join("list");
+    let text = |path: &Path| path.to_str().map(str::to_owned).context("a path that is text");
+    let pcrs = ["sha1", "sha256"].map(|bank| format!("{bank},{}.{bank}", list.display()));
+    let list = text(&list)?;
+
+    let mut evmctl = Command::new("evmctl");
+    evmctl.args(["ima_measurement", "--pcrs", &pcrs[0], "--pcrs", &pcrs[1], &list]);
+    let theirs = timed(&mut evmctl)?;
+    // evmctl does not compare boot_aggregate, which the zeros of the other PCRs do not make: values of
+    // PCR 10 alone
+    let only = directory.join("pcrs");
+    let mut values = String::new();
+    for bank in ["sha1", "sha256"] {
+        let file = std::fs::read_to_string(format!("{list}.{bank}"))?;
+        let value = file.lines().find_map(|line| line.strip_prefix("PCR-10:")).context("PCR 10")?;
+        values += &format!("{bank}:\n  10: 0x{value}\n");
+    }
+    std::fs::write(&only, values)?;
+    let args = ["log", "verify", "--quiet", "--pcrs", &text(&only)?, &list];
+    let ours = bench.imactl(&args, || Ok(()))?;
+    line("verify", ours, "evmctl", theirs, Goal::Faster(4.0), "");
+    Ok(())
+}

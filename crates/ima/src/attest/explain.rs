@@ -13,7 +13,7 @@ use super::reader::{Batch, ListReader};
 use super::replay::{extend, zeros, Reached, Register, ONES};
 use super::source::Source;
 use super::verify::Report;
-use super::{hash, ListError};
+use super::{edit, hash, ListError};
 use crate::digest::Hasher;
 
 /// A PCR whose value no part of the list makes.
@@ -134,6 +134,21 @@ pub enum Hypothesis {
         /// The record.
         index: u64,
     },
+    /// Without this record the list results in the value.
+    Added {
+        /// The record.
+        index: u64,
+    },
+    /// With this record and the next exchanged, the list results in the value.
+    Swapped {
+        /// The first of them.
+        index: u64,
+    },
+    /// This record is a violation in the list alone: the digest of its data extended the PCR.
+    ForgedViolation {
+        /// The record.
+        index: u64,
+    },
     /// The list was rewritten in the other byte order.
     OtherByteOrder,
     /// Records before this one belong to an earlier boot, and the PCR was reset since.
@@ -174,6 +189,9 @@ impl Hypothesis {
     pub fn first(&self) -> Option<u64> {
         match *self {
             Self::Changed { index }
+            | Self::Added { index }
+            | Self::Swapped { index }
+            | Self::ForgedViolation { index }
             | Self::EarlierBoot { index }
             | Self::LostInKexec { index }
             | Self::Unread { index } => Some(index),
@@ -225,13 +243,15 @@ pub fn explain(
             break;
         }
     }
-    Ok(cases.iter().map(|case| case.explanation(report)).collect())
+    cases.iter().map(|case| case.explanation(report)).collect()
 }
 
 /// A mismatch, and a replay under each hypothesis.
 struct Case {
     mismatch: Mismatch,
     trials: Vec<Trial>,
+    /// The records of the PCR, as long as they are few enough to try every edit of them.
+    steps: Option<Vec<edit::Step>>,
 }
 
 struct Trial {
@@ -276,7 +296,8 @@ impl Case {
         trials.extend(
             others.map(|other| trial(Hypothesis::OtherPcr { pcr: other.pcr }, other.value)),
         );
-        Ok(Self { mismatch: *mismatch, trials })
+        let steps = expected.map(|_| Vec::new());
+        Ok(Self { mismatch: *mismatch, trials, steps })
     }
 
     fn take(
@@ -286,6 +307,7 @@ impl Case {
         hashers: &mut BTreeMap<HashAlgorithm, Hasher>,
     ) -> Result<(), ListError> {
         let Mismatch { bank, pcr, .. } = self.mismatch;
+        self.keep(record, index, hashers)?;
         for trial in &mut self.trials {
             let concerns = record.pcr == pcr || trial.hypothesis == Hypothesis::AllPcrs;
             if !concerns || trial.reached.is_some() {
@@ -302,10 +324,45 @@ impl Case {
         Ok(())
     }
 
+    /// Keeps what a record does to the PCR.
+    fn keep(
+        &mut self,
+        record: &Record<'_>,
+        index: u64,
+        hashers: &mut BTreeMap<HashAlgorithm, Hasher>,
+    ) -> Result<(), ListError> {
+        let Mismatch { bank, pcr, .. } = self.mismatch;
+        let (Some(steps), Some(hasher)) = (&mut self.steps, hashers.get_mut(&bank)) else {
+            return Ok(());
+        };
+        if record.pcr != pcr {
+            return Ok(());
+        }
+        if steps.len() == edit::MOST {
+            self.steps = None;
+            return Ok(());
+        }
+        let digest = hash(hasher, record)?;
+        let ones = Digest::new(bank, &ONES[..bank.digest_size()]);
+        steps.push(match ones.filter(|_| record.is_violation()) {
+            Some(by) => edit::Step { index, by, hidden: Some(digest) },
+            None => edit::Step { index, by: digest, hidden: None },
+        });
+        Ok(())
+    }
+
     /// The first hypothesis that is proven, or the likeliest.
-    fn explanation(&self, report: &Report) -> Explanation {
+    fn explanation(&self, report: &Report) -> Result<Explanation, ListError> {
         if let Some(trial) = self.trials.iter().find(|trial| trial.reached.is_some()) {
-            return Explanation { hypothesis: trial.hypothesis, reached: trial.reached };
+            return Ok(Explanation { hypothesis: trial.hypothesis, reached: trial.reached });
+        }
+        if let (Some(steps), Some(target)) = (&self.steps, &self.mismatch.expected) {
+            if let Some(hypothesis) = edit::find(self.mismatch.bank, steps, target)? {
+                let records = steps.len() as u64;
+                let index = steps.last().map_or(0, |step| step.index);
+                let reached = Some(Reached { index, records });
+                return Ok(Explanation { hypothesis, reached });
+            }
         }
         let is_fresh = |value: Digest| {
             let bytes = value.as_bytes();
@@ -325,7 +382,7 @@ impl Case {
         } else {
             Hypothesis::Unknown
         };
-        Explanation { hypothesis, reached: None }
+        Ok(Explanation { hypothesis, reached: None })
     }
 }
 

@@ -7,6 +7,7 @@
 //! | [`check`] | a batch to template digests and findings, on all processors |
 //! | [`replay`] | template digests to the values that PCRs should have |
 //! | [`pcr`] | the values that they have |
+//! | [`firmware`] | the firmware's event log to the values that they had when the kernel started |
 //! | [`verify`] | all of it in one pass |
 //! | [`explain`] | a second pass: why a list and a PCR differ |
 //!
@@ -15,7 +16,9 @@
 //! does not grow with the list.
 
 pub mod check;
+mod edit;
 pub mod explain;
+pub mod firmware;
 pub mod pcr;
 pub mod reader;
 pub mod replay;

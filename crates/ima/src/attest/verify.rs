@@ -166,6 +166,15 @@ impl Pass {
     }
 }
 
+/// Where the values of the first PCRs are from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The TPM.
+    Pcrs,
+    /// The firmware's event log.
+    EventLog,
+}
+
 /// A boot_aggregate, next to the PCRs that it is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootAggregate {
@@ -176,6 +185,8 @@ pub struct BootAggregate {
     /// What the values of PCRs 0 to 7, and 0 to 9 (Linux 5.8, banks other than SHA-1), make;
     /// without those values none.
     pub expected: Vec<Digest>,
+    /// Where these values are from.
+    pub origin: Origin,
 }
 
 impl BootAggregate {
@@ -186,23 +197,28 @@ impl BootAggregate {
     }
 }
 
-/// Compares each boot_aggregate with the values of PCRs: kexec does not reset them.
+/// Compares each boot_aggregate with the values of PCRs, which kexec does not reset, or where they are
+/// not known with those of an event log.
 ///
 /// # Errors
 /// Those of the hash.
 pub fn boot_aggregates(
     report: &Report,
     values: &PcrValues,
+    event_log: &PcrValues,
 ) -> Result<Vec<BootAggregate>, DigestError> {
     let mut aggregates = Vec::new();
     for Landmark { index, event } in &report.landmarks {
-        if let BootEvent::BootAggregate(listed) = event {
-            let expected = match listed {
-                Some(listed) => aggregate(listed.algorithm(), values)?,
-                None => Vec::new(),
-            };
-            aggregates.push(BootAggregate { index: *index, listed: *listed, expected });
+        let BootEvent::BootAggregate(listed) = *event else { continue };
+        let (mut expected, mut origin) = (Vec::new(), Origin::Pcrs);
+        if let Some(listed) = listed {
+            expected = aggregate(listed.algorithm(), values)?;
+            if expected.is_empty() {
+                origin = Origin::EventLog;
+                expected = aggregate(listed.algorithm(), event_log)?;
+            }
         }
+        aggregates.push(BootAggregate { index: *index, listed, expected, origin });
     }
     Ok(aggregates)
 }

@@ -202,6 +202,12 @@ impl Machine {
         staged.into_iter().chain([folder.join("binary_runtime_measurements")]).collect()
     }
 
+    /// The firmware's event log, if the kernel has one.
+    pub fn event_log(&self) -> Option<PathBuf> {
+        let log = self.sys.join("kernel/security/tpm0/binary_bios_measurements");
+        log.exists().then_some(log)
+    }
+
     /// The directory of the TPM that IMA extends, if it shows its PCRs (Linux 5.12).
     pub fn tpm_with_pcrs(&self) -> Option<PathBuf> {
         let tpm = self.sys.join("class/tpm/tpm0");

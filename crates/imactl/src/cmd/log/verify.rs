@@ -10,15 +10,16 @@ use anyhow::Result;
 use clap::Args;
 use ima::attest::check::{Counts, Finding, FindingKind, SignatureState, Unverifiable};
 use ima::attest::explain::{judge, Explanation, ExtendedBy, Hypothesis, Judged, Verdict};
+use ima::attest::firmware;
 use ima::attest::pcr::{self, PcrInput};
 use ima::attest::source::Reading;
-use ima::attest::verify::{boot_aggregates, verify, BootAggregate, Options};
+use ima::attest::verify::{boot_aggregates, verify, BootAggregate, Options, Origin};
 use ima::attest::ListError;
 use ima::system::Machine;
 use ima::verify::Keyring;
 use ima::HashAlgorithm;
 use ima_format::hex::Hex;
-use ima_format::measure::PcrValues;
+use ima_format::measure::{PcrValue, PcrValues};
 use ima_format::printable::Printable;
 use serde::Serialize;
 
@@ -44,6 +45,10 @@ pub(crate) struct VerifyArgs {
     /// them, or a directory with pcr-sha256/10 [default for this machine: its TPM]
     #[arg(long, value_name = "FILE")]
     pcrs: Vec<PathBuf>,
+    /// The firmware's event log (/sys/kernel/security/tpm0/binary_bios_measurements): replayed, compared
+    /// with the PCR values and with boot_aggregate [default for this machine: its log]
+    #[arg(long, value_name = "FILE")]
+    event_log: Option<PathBuf>,
     /// Verify template digests and signatures only; print the PCR values that the list results in
     #[arg(long, conflicts_with = "pcrs")]
     no_pcrs: bool,
@@ -95,7 +100,18 @@ impl VerifyArgs {
             }
             print_pcr(judged, output)?;
         }
-        for aggregate in boot_aggregates(&report, &values)? {
+        let event_log = self.event_log()?;
+        for PcrValue { pcr, value } in event_log.iter() {
+            if let Some(expected) =
+                values.get(value.algorithm(), pcr).filter(|_| pcr < IMA_MAY_EXTEND)
+            {
+                if *expected != value {
+                    outcome = outcome.max(Outcome::Finding);
+                }
+                print_firmware(pcr, expected, &value, output)?;
+            }
+        }
+        for aggregate in boot_aggregates(&report, &values, &event_log)? {
             if aggregate.matches() == Some(false) {
                 outcome = outcome.max(Outcome::Finding);
             }
@@ -128,6 +144,14 @@ impl VerifyArgs {
             ));
         }
         Ok(pcr::read(&inputs)?)
+    }
+
+    fn event_log(&self) -> Result<PcrValues> {
+        let here = || self.list.is_here().then(|| Machine::here().event_log()).flatten();
+        match self.event_log.clone().or_else(here) {
+            Some(path) => Ok(firmware::replay(&path)?),
+            None => Ok(PcrValues::default()),
+        }
     }
 
     fn banks(&self, values: &PcrValues) -> Result<BTreeSet<HashAlgorithm>> {
@@ -335,6 +359,9 @@ fn word_of(hypothesis: &Hypothesis) -> &'static str {
     match hypothesis {
         Hypothesis::PaddedSha1 => "padded-sha1",
         Hypothesis::Changed { .. } => "changed-entry",
+        Hypothesis::Added { .. } => "added-entry",
+        Hypothesis::Swapped { .. } => "swapped-entries",
+        Hypothesis::ForgedViolation { .. } => "forged-violation",
         Hypothesis::OtherByteOrder => "other-byte-order",
         Hypothesis::EarlierBoot { .. } => "earlier-boot",
         Hypothesis::OtherPcr { .. } => "other-pcr",
@@ -360,6 +387,16 @@ fn sentence(explanation: &Explanation) -> String {
         Hypothesis::Changed { index } => {
             format!("entry {index} was changed: its data do not result in its template digest")
         }
+        Hypothesis::Added { index } => {
+            format!("entry {index} was added: without it the list results in the value")
+        }
+        Hypothesis::Swapped { index } => format!(
+            "entries {index} and the next were exchanged: in the other order the list results in the \
+             value"
+        ),
+        Hypothesis::ForgedViolation { index } => format!(
+            "entry {index} is not a violation: its own digest extended the PCR"
+        ),
         Hypothesis::OtherByteOrder => "the list was converted to the other byte order".into(),
         Hypothesis::EarlierBoot { index } => {
             format!("entries before {index} are from an earlier boot; the PCR was reset since")
@@ -391,6 +428,46 @@ fn sentence(explanation: &Explanation) -> String {
     }
 }
 
+/// PCRs from here on may be extended after the firmware's log was written: by the kernel, by systemd.
+const IMA_MAY_EXTEND: u32 = 8;
+
+#[derive(Serialize)]
+struct JsonFirmware {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    bank: &'static str,
+    pcr: u32,
+    verdict: &'static str,
+    expected: String,
+    replayed: String,
+}
+
+/// A PCR next to what the firmware's event log makes of it.
+fn print_firmware(
+    pcr: u32,
+    expected: &ima::Digest,
+    replayed: &ima::Digest,
+    output: &mut Output,
+) -> std::io::Result<()> {
+    let bank = expected.algorithm();
+    let (verdict, level, said) = match expected == replayed {
+        true => ("match", Level::Verbose, output.paint(Style::Good, "matches the event log")),
+        false => {
+            ("mismatch", Level::Quiet, output.paint(Style::Bad, "does not match the event log"))
+        }
+    };
+    output.json(&JsonFirmware {
+        kind: "firmware-pcr",
+        bank: bank.name(),
+        pcr,
+        verdict,
+        expected: Hex(expected.as_bytes()).to_string(),
+        replayed: Hex(replayed.as_bytes()).to_string(),
+    })?;
+    let head = output.paint(Style::Bold, &format!("{bank} PCR {pcr}"));
+    output.line(level, format_args!("{head}: {said}"))
+}
+
 #[derive(Serialize)]
 struct JsonBootAggregate {
     #[serde(rename = "type")]
@@ -399,6 +476,7 @@ struct JsonBootAggregate {
     hash: Option<&'static str>,
     digest: Option<String>,
     expected: Vec<String>,
+    origin: &'static str,
     matches: Option<bool>,
 }
 
@@ -410,13 +488,25 @@ fn print_boot_aggregate(aggregate: &BootAggregate, output: &mut Output) -> std::
         hash: aggregate.listed.map(|listed| listed.algorithm().name()),
         digest: aggregate.listed.as_ref().map(hex),
         expected: aggregate.expected.iter().map(hex).collect(),
+        origin: match aggregate.origin {
+            Origin::Pcrs => "pcrs",
+            Origin::EventLog => "event-log",
+        },
         matches: aggregate.matches(),
     })?;
+    let with = match aggregate.origin {
+        Origin::Pcrs => "the PCRs",
+        Origin::EventLog => "the event log",
+    };
     let (level, said) = match (aggregate.listed, aggregate.matches()) {
         (None, _) => (Level::Normal, "zeros: the kernel found no TPM when it started".into()),
-        (Some(_), None) => (Level::Normal, "not compared: needs the values of PCRs 0 to 9".into()),
-        (_, Some(true)) => (Level::Normal, output.paint(Style::Good, "matches the PCRs")),
-        (_, Some(false)) => (Level::Quiet, output.paint(Style::Bad, "does not match the PCRs")),
+        (Some(_), None) => {
+            (Level::Normal, "not compared: needs the values of PCRs 0 to 9, or --event-log".into())
+        }
+        (_, Some(true)) => (Level::Normal, output.paint(Style::Good, &format!("matches {with}"))),
+        (_, Some(false)) => {
+            (Level::Quiet, output.paint(Style::Bad, &format!("does not match {with}")))
+        }
     };
     output.line(level, format_args!("boot_aggregate (entry {}): {said}", aggregate.index))
 }

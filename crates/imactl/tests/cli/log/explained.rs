@@ -139,6 +139,23 @@ fn the_value_of_another_pcr_is_recognised() {
 }
 
 #[test]
+fn a_single_edit_is_found() {
+    let entries = usual();
+    let pcrs = Pcrs::after(&entries);
+    let mut edited = entries.clone();
+    edited.insert(9, file(LE, "/usr/bin/alibi", b""));
+    explained(&binary(USUAL, &edited), &pcrs, "added-entry", true, Some(9));
+    let mut edited = entries.clone();
+    edited.swap(20, 21);
+    explained(&binary(USUAL, &edited), &pcrs, "swapped-entries", true, Some(20));
+    let mut edited = entries.clone();
+    edited[17].violation = true;
+    explained(&binary(USUAL, &edited), &pcrs, "forged-violation", true, Some(17));
+    edited.remove(4);
+    explained(&binary(USUAL, &edited), &pcrs, "unknown", false, None);
+}
+
+#[test]
 fn violations_extend_by_ones() {
     let mut entries = usual();
     entries[7].violation = true;

@@ -2,6 +2,7 @@
 //! evmctl says of those that it reads.
 
 mod explained;
+mod firmware;
 mod generate;
 mod signatures;
 

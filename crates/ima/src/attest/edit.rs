@@ -1,0 +1,60 @@
+//! Which single edit of a list explains a PCR: every one is tried.
+//!
+//! A hash cannot be undone, so that the rest of the list is replayed for each edit: the square of its
+//! length, which bounds the lists for which it is done.
+
+use ima_format::hash::{Digest, HashAlgorithm};
+
+use super::explain::Hypothesis;
+use super::replay::{extend, zeros};
+use crate::digest::{DigestError, Hasher};
+
+/// The most records of a PCR.
+pub(super) const MOST: usize = 1 << 11;
+
+/// What a record does to a PCR, and what it would do if it were no violation.
+#[derive(Debug, Clone)]
+pub(super) struct Step {
+    /// The number of the record.
+    pub(super) index: u64,
+    /// What extends the PCR.
+    pub(super) by: Digest,
+    /// The digest of its data, if it is a violation.
+    pub(super) hidden: Option<Digest>,
+}
+
+/// The first edit after which the list results in `target`.
+pub(super) fn find(
+    bank: HashAlgorithm,
+    steps: &[Step],
+    target: &Digest,
+) -> Result<Option<Hypothesis>, DigestError> {
+    let mut hasher = Hasher::new(bank)?;
+    let mut before = zeros(bank)?;
+    for (number, step) in steps.iter().enumerate() {
+        let (index, rest) = (step.index, &steps[number + 1..]);
+        let mut replay = |by: &[&Digest], rest: &[Step]| {
+            let mut value = before;
+            let rest = rest.iter().map(|step| &step.by);
+            for by in by.iter().copied().chain(rest) {
+                extend(&mut hasher, &mut value, by.as_bytes())?;
+            }
+            Ok::<_, DigestError>(value == *target)
+        };
+        if replay(&[], rest)? {
+            return Ok(Some(Hypothesis::Added { index }));
+        }
+        if let Some((next, rest)) = rest.split_first() {
+            if replay(&[&next.by, &step.by], rest)? {
+                return Ok(Some(Hypothesis::Swapped { index }));
+            }
+        }
+        if let Some(hidden) = &step.hidden {
+            if replay(&[hidden], rest)? {
+                return Ok(Some(Hypothesis::ForgedViolation { index }));
+            }
+        }
+        extend(&mut hasher, &mut before, step.by.as_bytes())?;
+    }
+    Ok(None)
+}

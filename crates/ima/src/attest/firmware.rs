@@ -1,0 +1,91 @@
+//! The firmware's event log to the values that PCRs have when the kernel starts.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ima_format::hash::{Digest, HashAlgorithm};
+use ima_format::measure::{EventLog, PcrValue, PcrValues};
+use ima_format::Error as FormatError;
+
+use super::replay::{extend, zeros};
+use crate::digest::{DigestError, Hasher};
+use crate::input::{self, TEXT_MAX};
+
+/// Why an event log could not be replayed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EventLogError {
+    /// The file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not an event log.
+    #[error("{}: malformed event log: {error}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Where, and what is wrong.
+        error: FormatError,
+    },
+    /// A digest cannot be made.
+    #[error(transparent)]
+    Digest(#[from] DigestError),
+}
+
+/// PCRs that locality 4 resets to ones (`TPM2_PT_PCR_RESET_L4`): a dynamic launch, which is not in this log.
+const DYNAMIC: std::ops::Range<u32> = 17..23;
+
+/// Replays an event log: the values of every PCR from 0 to 16 in every bank that it has digests of,
+/// also of PCRs that no event extends.
+///
+/// # Errors
+/// A log that cannot be read or is malformed.
+pub fn replay(path: &Path) -> Result<PcrValues, EventLogError> {
+    let log = input::read_path(path, TEXT_MAX)
+        .map_err(|source| EventLogError::Read { path: path.to_owned(), source })?;
+    let malformed = |error| EventLogError::Malformed { path: path.to_owned(), error };
+    let mut locality = 0;
+    let mut banks: BTreeMap<HashAlgorithm, (Hasher, BTreeMap<u32, Digest>)> = BTreeMap::new();
+    for event in EventLog::new(&log).map_err(malformed)? {
+        let event = event.map_err(malformed)?;
+        locality = event.startup_locality().unwrap_or(locality);
+        if !event.extends() || DYNAMIC.contains(&event.pcr) {
+            continue;
+        }
+        for digest in &event.digests {
+            let bank = digest.algorithm();
+            let (hasher, registers) = match banks.entry(bank) {
+                std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
+                std::collections::btree_map::Entry::Vacant(new) => {
+                    new.insert((Hasher::new(bank)?, fresh(bank, locality)?))
+                }
+            };
+            if let Some(value) = registers.get_mut(&event.pcr) {
+                extend(hasher, value, digest.as_bytes())?;
+            }
+        }
+    }
+    let mut values = PcrValues::default();
+    for (pcr, value) in banks.into_values().flat_map(|(_, registers)| registers) {
+        // each is there once
+        let _: Result<(), Digest> = values.add(PcrValue { pcr, value });
+    }
+    Ok(values)
+}
+
+/// PCRs 0 to 16 after a reset.
+fn fresh(bank: HashAlgorithm, locality: u8) -> Result<BTreeMap<u32, Digest>, DigestError> {
+    let zeros = zeros(bank)?;
+    let mut registers: BTreeMap<_, _> = (0..DYNAMIC.start).map(|pcr| (pcr, zeros)).collect();
+    let mut first = zeros.as_bytes().to_vec();
+    if let Some(last) = first.last_mut() {
+        *last = locality;
+    }
+    registers.extend(Digest::new(bank, &first).map(|value| (0, value)));
+    Ok(registers)
+}

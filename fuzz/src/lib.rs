@@ -19,7 +19,7 @@ use ima_format::rpm::{
     cpio, read_lead, tag, FileList, Header, Intro, ReservedSpace, Section, LEAD_SIZE,
 };
 use ima_format::tar::{self, Input};
-use ima_format::xattr::Attribute;
+use ima_format::xattr::{Attribute, XATTR_NAME_IMA};
 use ima_format::Error;
 
 /// A property of all bytes; it panics where they break it.
@@ -268,10 +268,10 @@ fn tar_items(bytes: &[u8], label: Option<Option<&[u8]>>) -> Result<Vec<u8>, usiz
         match item {
             tar::Item::Member(mut member) => {
                 assert!(member.size() >= member.stored);
-                drop(member.label());
+                drop(member.attribute(XATTR_NAME_IMA));
                 if let Some(label) = label {
-                    member.set_label(label).expect("its records were read");
-                    assert_eq!(member.label().expect("one form is left").as_deref(), label);
+                    member.set_attribute(XATTR_NAME_IMA, label).expect("its records were read");
+                    assert_eq!(member.attribute(XATTR_NAME_IMA).expect("one form is left").as_deref(), label);
                 }
                 member.encode_into(&mut written);
                 let size = usize::try_from(member.stored).map_err(|_| 0_usize)?;

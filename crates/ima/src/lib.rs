@@ -10,7 +10,9 @@
 //! | [`digest`] | digests of bytes and files |
 //! | [`sign`] | a digest to the bytes of an attribute |
 //! | [`verify`] | an attribute and a file to a verdict in the kernel's words |
-//! | [`container`] | where signatures live: trees of files, RPM packages, tar archives |
+//! | [`container`] | where files and their attributes are: trees, packages, archives, images |
+//! | [`operation`] | signing, verifying, inspecting and clearing, in any container |
+//! | [`advice`] | errors, and what to do about them |
 //! | [`preflight`] | a root file system and a policy to what the kernel will do |
 //! | [`attest`] | measurement lists: read, replayed against PCRs, explained |
 //! | [`why`] | why this machine refuses a file |
@@ -25,6 +27,7 @@
 
 #![warn(missing_docs)]
 
+pub mod advice;
 pub mod attest;
 pub mod compression;
 pub mod container;
@@ -32,6 +35,7 @@ pub mod digest;
 pub mod initramfs;
 pub mod input;
 pub mod key;
+pub mod operation;
 pub mod preflight;
 pub mod sign;
 pub mod staging;

@@ -17,6 +17,7 @@ use ima_format::xattr::{Attribute, KeyId, XATTR_NAME_EVM, XATTR_NAME_IMA};
 use rustix::io::Errno;
 
 use crate::container::tree::Directory;
+use crate::container::AttributeName;
 use crate::digest::{DigestError, FileHasher};
 use crate::key::certificate::Certificate;
 use crate::preflight::{
@@ -168,7 +169,7 @@ fn label(
     keyring: &Keyring,
     grounds: &Grounds<'_>,
 ) -> Result<(Verdict, Option<Certificate>), DigestError> {
-    let value = content.attribute()?;
+    let value = content.attribute(AttributeName::Ima)?;
     let value = value.as_deref();
     let mut hasher = FileHasher::default();
     let mut digest_of = |algorithm| content.digest(&mut hasher, size, algorithm, &|_| {});

@@ -1,18 +1,12 @@
 //! Arguments that several commands share: as typed, and resolved.
 
-use std::cell::OnceCell;
-use std::ffi::OsString;
-use std::io;
 use std::num::NonZeroUsize;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use ima::container::tree::{Place, Tree};
-use ima::container::{Only, Selection};
-use ima::input::{self, LIST_MAX};
+use ima::container::tree::Place;
 use ima::key::acceptance::{refused_for_itself, Keyring};
 use ima::key::certificate::{Certificate, Usage};
 use ima::key::private::PrivateKey;
@@ -27,45 +21,6 @@ use crate::output::Output;
 use crate::passphrase::PassphraseArgs;
 use crate::token;
 
-/// Which files
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Selection")]
-pub(crate) struct TreeArgs {
-    /// Files and directories; directories with all that is below them
-    #[arg(value_name = "PATH", required_unless_present = "files_from", help_heading = None)]
-    paths: Vec<PathBuf>,
-    /// Take more paths from a file, one a line; - is standard input
-    #[arg(long, value_name = "FILE")]
-    files_from: Option<PathBuf>,
-    /// Paths in --files-from end with a zero byte, not with a line end
-    #[arg(short = '0', long, requires = "files_from")]
-    null: bool,
-    /// Only files that match a glob (on the path below PATH; without a / on the name)
-    #[arg(long, value_name = "GLOB")]
-    include: Vec<String>,
-    /// Leave out files and directories that match a glob
-    #[arg(long, value_name = "GLOB")]
-    exclude: Vec<String>,
-    /// Do not go into directories on other file systems
-    #[arg(long)]
-    one_file_system: bool,
-    /// Only what the kernel runs, maps or loads: ELF files, #! scripts, modules, firmware,
-    /// IMA policies
-    #[arg(long, value_name = "KIND")]
-    only: Option<OnlyArg>,
-    /// Worker threads, at most 1024 [default: one a core]
-    #[arg(short, long, value_name = "N")]
-    jobs: Option<NonZeroUsize>,
-    /// Resolved once, so that all of a run tells which globs match.
-    #[arg(skip)]
-    selection: OnceCell<Selection>,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum OnlyArg {
-    Executable,
-}
-
 /// More threads than any machine has work for.
 const MOST_JOBS: NonZeroUsize = match NonZeroUsize::new(1024) {
     Some(jobs) => jobs,
@@ -76,64 +31,6 @@ const MOST_JOBS: NonZeroUsize = match NonZeroUsize::new(1024) {
 pub(crate) fn jobs(given: Option<NonZeroUsize>) -> NonZeroUsize {
     let jobs = given.or_else(|| thread::available_parallelism().ok());
     jobs.unwrap_or(NonZeroUsize::MIN).min(MOST_JOBS)
-}
-
-impl TreeArgs {
-    /// What was named.
-    pub(crate) fn paths(&self) -> &[PathBuf] {
-        &self.paths
-    }
-
-    /// The list of further paths.
-    pub(crate) fn files_from(&self) -> Option<&Path> {
-        self.files_from.as_deref()
-    }
-
-    pub(crate) fn resolve(&self) -> Result<Tree> {
-        let mut roots = self.paths.clone();
-        if let Some(list) = &self.files_from {
-            roots.extend(self.read_list(list)?);
-        }
-        let selection = self.selection()?;
-        Ok(Tree { roots, selection, jobs: jobs(self.jobs) })
-    }
-
-    fn selection(&self) -> Result<Selection> {
-        if let Some(selection) = self.selection.get() {
-            return Ok(selection.clone());
-        }
-        let mut selection = Selection::new(&self.include, &self.exclude)?;
-        selection.one_file_system = self.one_file_system;
-        selection.only = match self.only {
-            Some(OnlyArg::Executable) => Only::Executable,
-            None => Only::All,
-        };
-        Ok(self.selection.get_or_init(|| selection).clone())
-    }
-
-    /// Warns of globs that matched nothing in the run, which is over.
-    pub(crate) fn warn_of_unmatched(&self, output: &mut Output) {
-        let unmatched = self.selection.get().map(Selection::unmatched).unwrap_or_default();
-        for (option, globs) in ["--include", "--exclude"].into_iter().zip(unmatched) {
-            for glob in globs {
-                output.warn(&format!("{option} '{glob}' matches nothing"));
-            }
-        }
-    }
-
-    fn read_list(&self, list: &Path) -> Result<Vec<PathBuf>> {
-        let content = match list.as_os_str().as_bytes() {
-            b"-" => input::read_stream(io::stdin(), LIST_MAX).context("standard input")?,
-            _ => input::read_path(list, LIST_MAX).with_context(|| list.display().to_string())?,
-        };
-        if !self.null && content.contains(&b'\0') {
-            let message = format!("{}: paths that end with zero bytes", list.display());
-            return Err(hinted(message, "give -0, too"));
-        }
-        let end = if self.null { b'\0' } else { b'\n' };
-        let paths = content.split(|&byte| byte == end).filter(|path| !path.is_empty());
-        Ok(paths.map(|path| PathBuf::from(OsString::from_vec(path.to_vec()))).collect())
-    }
 }
 
 /// Where labels are kept
@@ -161,11 +58,6 @@ impl PlaceArgs {
             (false, None | Some(Namespace::Security)) => Place::Security,
             (false, Some(Namespace::User)) => Place::User,
         }
-    }
-
-    /// The options, and whether they were given.
-    pub(crate) fn given(&self) -> [(bool, &'static str); 2] {
-        [(self.xattr_namespace.is_some(), "--xattr-namespace"), (self.detached, "--detached")]
     }
 }
 

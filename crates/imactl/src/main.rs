@@ -1,22 +1,24 @@
 //! imactl: Linux file integrity (IMA/EVM), from keys to a kernel that refuses.
 
+mod applies;
 mod args;
 mod cmd;
-mod container;
 mod hint;
+mod inputs;
 mod interrupt;
-mod kind;
 mod output;
+mod outputs;
 mod passphrase;
 mod printable;
 mod progress;
+mod report;
 mod terminal;
 mod token;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser};
 use serde::Serialize;
 
 use cmd::Command;
@@ -58,7 +60,9 @@ impl From<Outcome> for ExitCode {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = applies::annotate(Cli::command()).get_matches();
+    let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    cli.command.take_given(&matches);
     interrupt::install();
     let mut output = Output::new(&cli.output);
     let result = cli.command.run(&mut output).and_then(|outcome| {
@@ -68,7 +72,7 @@ fn main() -> ExitCode {
     match result {
         Ok(outcome) => outcome.into(),
         Err(error) => {
-            report(&error, &mut output);
+            print_error(&error, &mut output);
             Outcome::Failed.into()
         }
     }
@@ -84,7 +88,7 @@ struct JsonError<'a> {
 }
 
 /// Tells people, and programs that read JSON, why the work could not be done, and what to do.
-fn report(error: &anyhow::Error, output: &mut Output) {
+fn print_error(error: &anyhow::Error, output: &mut Output) {
     if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) {
         return;
     }
@@ -92,7 +96,7 @@ fn report(error: &anyhow::Error, output: &mut Output) {
         true => ("\x1b[1;31m", "\x1b[36m", "\x1b[0m"),
         false => ("", "", ""),
     };
-    let (line, hint) = (hint::with_causes(error), hint::of(error));
+    let (line, hint) = (hint::with_causes(error.as_ref()), hint::of(error.as_ref()));
     let json = JsonError { kind: "error", error: &line, hint };
     // with stdout gone, stderr tells
     drop(output.json(&json).and_then(|()| output.flush()));

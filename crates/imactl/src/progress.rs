@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use ima::container::Progress;
 use indicatif::{DecimalBytes, HumanCount, HumanDuration};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use crate::output::Output;
+use crate::output::{Level, Output};
 
 /// What a file costs beside its bytes, in bytes: a signature, some system calls.
 const FILE_COST: u64 = 1 << 16;
@@ -22,6 +22,15 @@ use crate::printable::Printable;
 pub(crate) struct Bar {
     bar: ProgressBar,
     counts: Arc<Counts>,
+    notes: Notes,
+}
+
+/// Which files that wait in temporary files are reported.
+enum Notes {
+    None,
+    /// The first, until it was.
+    First(AtomicBool),
+    All,
 }
 
 #[derive(Default)]
@@ -98,17 +107,17 @@ impl Bar {
         if visible {
             bar.enable_steady_tick(Duration::from_millis(200));
         }
-        Self { bar, counts }
+        let notes = match (output.shows(Level::Normal), output.shows(Level::Verbose)) {
+            (false, _) => Notes::None,
+            (true, false) => Notes::First(AtomicBool::new(false)),
+            (true, true) => Notes::All,
+        };
+        Self { bar, counts, notes }
     }
 
     /// Takes the bar off the screen to print something above it.
     pub(crate) fn suspend<R>(&self, print: impl FnOnce() -> R) -> R {
         self.bar.suspend(print)
-    }
-
-    /// Prints a note on standard error, from any thread.
-    pub(crate) fn note(&self, text: &str) {
-        self.say("note", text);
     }
 
     fn say(&self, word: &str, text: &str) {
@@ -150,6 +159,19 @@ impl Progress for Bar {
         self.counts.finished.fetch_add(1, Ordering::Relaxed);
         self.counts.finished_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.advance();
+    }
+
+    fn spooled(&self, path: &Path, bytes: u64, directory: &Path) {
+        let wanted = match &self.notes {
+            Notes::None => false,
+            Notes::First(done) => !done.swap(true, Ordering::Relaxed),
+            Notes::All => true,
+        };
+        if wanted {
+            let (path, size, directory) =
+                (path.display(), DecimalBytes(bytes), directory.display());
+            self.say("note", &format!("{path} ({size}) passes through {directory}"));
+        }
     }
 
     fn left_out(&self, path: &Path) {

@@ -176,20 +176,20 @@ impl Member {
         Ok((mode, id(uid, Field::Owner)?, id(gid, Field::Group)?))
     }
 
-    /// The file's `security.ima`.
+    /// The value of an attribute of the file.
     ///
     /// # Errors
     /// An attribute that is not Base64 where it should be, or two that differ. The offset is
     /// the archive's.
-    pub fn label(&self) -> Result<Option<Vec<u8>>, (u64, ErrorKind)> {
+    pub fn attribute(&self, name: &str) -> Result<Option<Vec<u8>>, (u64, ErrorKind)> {
         let Some(extension) = self.pax() else { return Ok(None) };
-        pax::label(extension.content())
+        pax::attribute(extension.content(), name)
             .map_err(|error| (extension.offset + error.offset as u64, error.kind))
     }
 
-    /// Whether anything is said of the file's `security.ima`.
-    pub fn mentions_label(&self) -> bool {
-        self.pax().is_some_and(|extension| pax::mention_label(extension.content()))
+    /// Whether anything is said of an attribute of the file.
+    pub fn mentions_attribute(&self, name: &str) -> bool {
+        self.pax().is_some_and(|extension| pax::mention_attribute(extension.content(), name))
     }
 
     /// Its pax extension: there is one at most.
@@ -197,16 +197,16 @@ impl Member {
         self.extensions.iter().find(|extension| extension.is_pax())
     }
 
-    /// Sets the file's `security.ima`, or takes it out. Every other byte stays; an extension
+    /// Sets an attribute of the file, or removes it. Every other byte stays; an extension
     /// that holds nothing any more goes with it.
     ///
     /// # Errors
     /// Records that would be larger than [`EXTENSION_MAX`] with it.
-    pub fn set_label(&mut self, label: Option<&[u8]>) -> Result<(), Error> {
+    pub fn set_attribute(&mut self, name: &str, value: Option<&[u8]>) -> Result<(), Error> {
         let position = self.extensions.iter().position(Extension::is_pax);
         let Some(extension) = position.and_then(|position| self.extensions.get_mut(position))
         else {
-            let body = pax::with_label(&[], label)?;
+            let body = pax::with_attribute(&[], name, value)?;
             if !body.is_empty() {
                 let header = Header::pax_for(&self.path, &self.header, body.len());
                 let mut extension = Extension { header, body: Vec::new(), offset: self.offset };
@@ -215,7 +215,7 @@ impl Member {
             }
             return Ok(());
         };
-        let body = pax::with_label(extension.content(), label)?;
+        let body = pax::with_attribute(extension.content(), name, value)?;
         if body.len() as u64 > EXTENSION_MAX {
             return Err(Error::new(Fault::ExtensionTooLarge(body.len() as u64), 0));
         }

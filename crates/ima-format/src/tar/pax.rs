@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::Fault;
-use crate::{hex, xattr, Error};
+use crate::{hex, Error};
 
 /// Attributes as star and GNU tar write them: the value as it is.
 const SCHILY: &[u8] = b"SCHILY.xattr.";
@@ -94,9 +94,9 @@ enum Form {
     Libarchive,
 }
 
-/// Whether a record gives `security.ima`, and how.
-fn label_form(keyword: &[u8]) -> Option<Form> {
-    let name = xattr::XATTR_NAME_IMA.as_bytes();
+/// Whether a record gives an attribute, and how.
+fn attribute_form(keyword: &[u8], name: &str) -> Option<Form> {
+    let name = name.as_bytes();
     if let Some(schily) = keyword.strip_prefix(SCHILY) {
         return (schily == name).then_some(Form::Schily);
     }
@@ -106,12 +106,12 @@ fn label_form(keyword: &[u8]) -> Option<Form> {
     (decoded == Some(name)).then_some(Form::Libarchive)
 }
 
-/// The label that records give: later ones override, an empty value takes back.
-pub(super) fn label(body: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+/// The attribute that records give: later ones override, an empty value takes back.
+pub(super) fn attribute(body: &[u8], name: &str) -> Result<Option<Vec<u8>>, Error> {
     let (mut schily, mut libarchive) = (None, None);
     for record in records(body) {
         let record = record?;
-        match label_form(record.keyword) {
+        match attribute_form(record.keyword, name) {
             Some(Form::Schily) => schily = Some(record),
             Some(Form::Libarchive) => libarchive = Some(record),
             None => {}
@@ -124,32 +124,33 @@ pub(super) fn label(body: &[u8]) -> Result<Option<Vec<u8>>, Error> {
             return Err(fail(Fault::Contradiction));
         }
     }
-    let label = schily.map(|record| record.value).filter(|value| !value.is_empty());
-    Ok(label.map(<[u8]>::to_vec))
+    let value = schily.map(|record| record.value).filter(|value| !value.is_empty());
+    Ok(value.map(<[u8]>::to_vec))
 }
 
-/// The records with `security.ima` set, or without it, every other byte as it was.
-pub(super) fn with_label(body: &[u8], label: Option<&[u8]>) -> Result<Vec<u8>, Error> {
-    let mut label = label.map(|label| {
-        let keyword = [SCHILY, xattr::XATTR_NAME_IMA.as_bytes()].concat();
-        encode(&keyword, label)
-    });
+/// The records with an attribute set, or without it, every other byte as it was.
+pub(super) fn with_attribute(
+    body: &[u8],
+    name: &str,
+    value: Option<&[u8]>,
+) -> Result<Vec<u8>, Error> {
+    let mut set = value.map(|value| encode(&[SCHILY, name.as_bytes()].concat(), value));
     let mut changed = Vec::new();
     for record in records(body) {
         let record = record?;
-        match label_form(record.keyword) {
+        match attribute_form(record.keyword, name) {
             None => changed.extend_from_slice(record.bytes),
             // where the first one stood; what else says something of it goes
-            Some(_) => changed.extend(label.take().unwrap_or_default()),
+            Some(_) => changed.extend(set.take().unwrap_or_default()),
         }
     }
-    changed.extend(label.unwrap_or_default());
+    changed.extend(set.unwrap_or_default());
     Ok(changed)
 }
 
-/// Whether records say something of `security.ima`.
-pub(super) fn mention_label(body: &[u8]) -> bool {
-    records(body).flatten().any(|record| label_form(record.keyword).is_some())
+/// Whether records say something of an attribute.
+pub(super) fn mention_attribute(body: &[u8], name: &str) -> bool {
+    records(body).flatten().any(|record| attribute_form(record.keyword, name).is_some())
 }
 
 /// A record with the right length.
@@ -224,6 +225,8 @@ fn base64_decode(text: &[u8]) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const IMA: &str = crate::xattr::XATTR_NAME_IMA;
     use crate::ErrorKind;
 
     fn fault(body: &[u8]) -> (ErrorKind, usize) {
@@ -271,13 +274,13 @@ mod tests {
             &encode(b"SCHILY.xattr.security.selinux", b"u:r:t"),
         ]
         .concat();
-        assert_eq!(label(&before).unwrap().unwrap(), b"old");
-        let after = with_label(&before, Some(b"new\n")).unwrap();
+        assert_eq!(attribute(&before, IMA).unwrap().unwrap(), b"old");
+        let after = with_attribute(&before, IMA, Some(b"new\n")).unwrap();
         assert_eq!(after, expected);
-        assert_eq!(label(&after).unwrap().unwrap(), b"new\n");
-        let bare = with_label(&after, None).unwrap();
-        assert_eq!(label(&bare), Ok(None));
-        assert_eq!(with_label(&bare, None).unwrap(), bare);
+        assert_eq!(attribute(&after, IMA).unwrap().unwrap(), b"new\n");
+        let bare = with_attribute(&after, IMA, None).unwrap();
+        assert_eq!(attribute(&bare, IMA), Ok(None));
+        assert_eq!(with_attribute(&bare, IMA, None).unwrap(), bare);
     }
 
     #[test]
@@ -295,11 +298,11 @@ mod tests {
             [&b"LIBARCHIVE.xattr.security%2Eima"[..], b"LIBARCHIVE.xattr.security.ima%00"]
         {
             let alone = encode(keyword, b"AwIE");
-            assert_eq!(label(&alone).unwrap_err().kind, Fault::Contradiction.into());
+            assert_eq!(attribute(&alone, IMA).unwrap_err().kind, Fault::Contradiction.into());
             let both = [&alone[..], &schily].concat();
-            assert_eq!(label(&both).unwrap().unwrap(), b"\x03\x02\x04");
+            assert_eq!(attribute(&both, IMA).unwrap().unwrap(), b"\x03\x02\x04");
             let other = [alone, encode(b"SCHILY.xattr.security.ima", b"other")].concat();
-            assert_eq!(label(&other).unwrap_err().kind, Fault::Contradiction.into());
+            assert_eq!(attribute(&other, IMA).unwrap_err().kind, Fault::Contradiction.into());
         }
     }
 

@@ -1,6 +1,7 @@
 use alloc::vec::Vec;
 
 use super::*;
+use crate::xattr::XATTR_NAME_IMA;
 use crate::ErrorKind;
 
 /// A header in a dialect, with the right checksum.
@@ -111,17 +112,17 @@ fn a_label_is_inserted_and_taken_out_again() {
         let archive = member(magic, b'0', &name, b"content");
         let mut read = items(&archive).unwrap();
         let Item::Member(member) = &mut read[0].0 else { panic!("a member") };
-        assert_eq!(member.label(), Ok(None));
-        member.set_label(Some(b"label\n\0")).unwrap();
+        assert_eq!(member.attribute(XATTR_NAME_IMA), Ok(None));
+        member.set_attribute(XATTR_NAME_IMA, Some(b"label\n\0")).unwrap();
         let signed = encoded(&read);
         let mut read = items(&signed).unwrap();
         let Item::Member(member) = &mut read[0].0 else { panic!("a member") };
-        assert_eq!(member.label().unwrap().unwrap(), b"label\n\0");
+        assert_eq!(member.attribute(XATTR_NAME_IMA).unwrap().unwrap(), b"label\n\0");
         assert_eq!(member.path, name);
-        member.set_label(Some(b"label\n\0")).unwrap();
+        member.set_attribute(XATTR_NAME_IMA, Some(b"label\n\0")).unwrap();
         assert_eq!(encoded(&read), signed, "the same label again");
         let Item::Member(member) = &mut read[0].0 else { panic!("a member") };
-        member.set_label(None).unwrap();
+        member.set_attribute(XATTR_NAME_IMA, None).unwrap();
         assert_eq!(encoded(&read), archive);
     }
 }
@@ -303,15 +304,15 @@ fn what_is_signed_is_within_the_bounds_too() {
     let globals = |count| member(POSIX, b'g', b"g", b"").repeat(count);
     let archive = |count| [globals(count), member(POSIX, b'0', b"a", b"")].concat();
     let mut member = first(items(&archive(EXTENSIONS_MAX)).unwrap());
-    member.set_label(Some(b"label")).unwrap();
+    member.set_attribute(XATTR_NAME_IMA, Some(b"label")).unwrap();
     assert_eq!(fault(&archive(EXTENSIONS_MAX + 1)).0, Fault::TooManyExtensions.into());
     let value = std::vec![b'v'; EXTENSION_MAX as usize - 100];
     let body = [std::format!("{} comment=", value.len() + 16).as_bytes(), &value, b"\n"].concat();
     let archive = [self::member(POSIX, b'x', b"x", &body), archive(0)].concat();
     let mut member = first(items(&archive).unwrap());
-    let error = member.set_label(Some(&[3; 100])).unwrap_err();
+    let error = member.set_attribute(XATTR_NAME_IMA, Some(&[3; 100])).unwrap_err();
     assert!(matches!(error.kind, ErrorKind::Tar(Fault::ExtensionTooLarge(_))));
-    member.set_label(Some(&[3; 10])).unwrap();
+    member.set_attribute(XATTR_NAME_IMA, Some(&[3; 10])).unwrap();
 }
 
 #[test]

@@ -1,6 +1,18 @@
-//! Where signatures live: what is signed, verified, inspected and cleared.
+//! Where files and their attributes are: trees of files, packages, archives, images.
+//!
+//! A [`Container`] gives each of its files, as an [`Item`], to an [`Operation`], and carries out the
+//! [`Change`] that comes of it. Neither knows the other's cases: an operation is written once for
+//! all containers, and a container once for all operations.
+//!
+//! Operations are called from several threads. Reports reach the caller's thread in the order in
+//! which the files were found. An error of one file or of one container is a report, too, and does
+//! not end the run.
 
+mod any;
+mod change;
+mod destination;
 mod detect;
+mod error;
 pub mod image;
 pub(crate) mod pool;
 pub mod rpm;
@@ -9,14 +21,225 @@ pub mod source;
 pub mod tar;
 pub mod tree;
 
-use std::path::Path;
+use std::borrow::Cow;
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 
+use ima_format::hash::{Digest, HashAlgorithm};
+use ima_format::kind::Compression;
+use ima_format::tar::AfterEnd;
+
+pub use any::AnyContainer;
+pub use change::{AttributeName, Change, Edit};
+pub use destination::Destination;
 pub use detect::{kind_of, mismatch, Mismatch};
+pub use error::{Anomaly, ContainerError, ItemError, WalkError};
 pub use selection::{Only, Selection, SelectionError};
 
 /// How many zeros of sparse files are digested in an archive or an image, unless more are
 /// allowed. They take time and no room: a few KiB can ask for any number of them.
 pub const MAX_SPARSE: u64 = 16 << 30;
+
+/// A file in a container, as an operation sees it.
+pub trait Item {
+    /// The value of an attribute, if the file has it.
+    ///
+    /// # Errors
+    /// Those of reading it.
+    fn attribute(&self, name: AttributeName) -> Result<Option<Cow<'_, [u8]>>, ItemError>;
+
+    /// Whether the file has an attribute, whatever it is.
+    ///
+    /// # Errors
+    /// Those of looking for it.
+    fn has_attribute(&self, name: AttributeName) -> Result<bool, ItemError> {
+        Ok(self.attribute(name)?.is_some())
+    }
+
+    /// The digest of its content; a package gives the one that its header lists.
+    ///
+    /// # Errors
+    /// Those of reading and of the hash; a file that changed.
+    fn digest(&mut self, algorithm: HashAlgorithm) -> Result<Digest, ItemError>;
+}
+
+/// Work on the files of containers.
+pub trait Operation: Sync {
+    /// The result for one file.
+    type Outcome: Send;
+    /// The state of one thread: a signing session, a verifier.
+    type Worker;
+
+    /// Whether it changes attributes.
+    const ACCESS: Access;
+    /// What becomes of temporary files that interrupted runs left in a tree.
+    const LEFT_OVER: LeftOver = LeftOver::Found;
+
+    /// Makes the state of a thread.
+    fn worker(&self) -> Self::Worker;
+
+    /// The digest that it will ask for, of a file with this `security.ima`. A stream makes it while
+    /// it reads, and keeps only what it must.
+    fn digest_for(&self, attribute: Option<&[u8]>) -> Option<HashAlgorithm>;
+
+    /// Processes a file.
+    ///
+    /// # Errors
+    /// Those of the item, and of the work itself.
+    fn item(
+        &self,
+        worker: &mut Self::Worker,
+        item: &mut dyn Item,
+    ) -> Result<(Self::Outcome, Change), ItemError>;
+
+    /// Processes a further name of a file, in a container that gives attributes to names. What it
+    /// has of attributes itself is removed by an operation that writes.
+    fn further_name(&self, name: FurtherName) -> Option<Result<Self::Outcome, Anomaly>> {
+        name.anomaly.map(Err)
+    }
+}
+
+/// A further name of a file: a hard link in an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FurtherName {
+    /// It has attributes itself.
+    pub has_attribute: bool,
+    /// Why the result for its file does not hold for it.
+    pub anomaly: Option<Anomaly>,
+}
+
+/// Whether an operation changes attributes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// It reads.
+    Reads,
+    /// It changes them.
+    Writes,
+}
+
+/// What becomes of temporary files that interrupted runs left in a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeftOver {
+    /// They are files like others: whoever judges a tree looks at all of it.
+    Found,
+    /// They are left out, and reported.
+    LeftOut,
+}
+
+/// How a run is done, on any container.
+#[allow(missing_debug_implementations)] // progress is reported to anyone
+#[derive(Clone)]
+pub struct Run<'a> {
+    /// Which of the files.
+    pub selection: Selection,
+    /// Worker threads.
+    pub jobs: NonZeroUsize,
+    /// Where the result is written, by an operation that writes.
+    pub destination: Destination,
+    /// How an archive is compressed; as it was, where this is `None`.
+    pub compression: Option<Option<Compression>>,
+    /// How many zeros in the holes of sparse files are digested.
+    pub max_sparse: u64,
+    /// What becomes of bytes after an archive's end.
+    pub after_end: AfterEnd,
+    /// A directory with room for some of the largest files.
+    pub spool: PathBuf,
+    /// Where progress is reported.
+    pub progress: &'a dyn Progress,
+}
+
+/// Files and their attributes.
+pub trait Container: Sized {
+    /// Runs an operation on each selected file, and gives the results to `sink`.
+    ///
+    /// # Errors
+    /// Those of `sink`. All others are events.
+    fn run<O: Operation>(
+        self,
+        operation: &O,
+        run: &Run<'_>,
+        sink: &mut Sink<'_, O::Outcome>,
+    ) -> io::Result<()>;
+}
+
+/// Takes events one by one; an error ends the run.
+pub type Sink<'a, T> = dyn FnMut(Event<'_, T>) -> io::Result<()> + 'a;
+
+/// What happens in a run.
+#[derive(Debug)]
+pub enum Event<'a, T> {
+    /// A file was processed, or not.
+    Item {
+        /// The container that it is in; `None` in a tree.
+        container: Option<&'a Path>,
+        /// The result.
+        report: Report<T>,
+    },
+    /// A container is done: what was reported of its files holds, or nothing was written.
+    Container {
+        /// Its path.
+        path: &'a Path,
+        /// The result.
+        outcome: Result<Summary, ContainerError>,
+    },
+}
+
+/// What became of one file.
+#[derive(Debug)]
+pub struct Report<T> {
+    /// Its path: in its container, or the root as given and the path below it.
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The outcome, or why there is none.
+    pub outcome: Result<T, ItemError>,
+}
+
+/// What is known of a container that was processed, besides the reports.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Summary {
+    /// An archive.
+    Archive(tar::Extent),
+    /// An image.
+    Image,
+}
+
+/// Gives the results of one container to a sink: its reports, then its summary.
+fn one<T>(
+    path: &Path,
+    process: impl FnOnce(&mut Reports<'_, T>) -> Result<Summary, ContainerError>,
+    sink: &mut Sink<'_, T>,
+) -> io::Result<()> {
+    let processed = process(&mut |report| {
+        sink(Event::Item { container: Some(path), report }).map_err(ContainerError::Report)
+    });
+    match processed {
+        Err(ContainerError::Report(error)) => Err(error),
+        outcome => sink(Event::Container { path, outcome }),
+    }
+}
+
+/// Takes the reports of one container.
+type Reports<'a, T> = dyn FnMut(Report<T>) -> Result<(), ContainerError> + 'a;
+
+/// What becomes of a file in a container that is written whole or not at all: one that fails ends
+/// the writing. Where nothing is written, it is reported like others.
+fn settle<O: Operation>(
+    path: &Path,
+    processed: Result<(O::Outcome, Change), ItemError>,
+) -> Result<(Result<O::Outcome, ItemError>, Change), ContainerError> {
+    let item = |source| ContainerError::Item { path: path.to_owned(), source };
+    match (processed, O::ACCESS) {
+        (Ok((outcome, change)), _) => Ok((Ok(outcome), change)),
+        (Err(ItemError::Container(error)), _) => Err(*error),
+        // another thread found it, and may report it later
+        (Err(ItemError::KeyLost(reason)), Access::Writes) => Err(item(ItemError::Sign(reason))),
+        (Err(error), Access::Writes) => Err(item(error)),
+        (Err(error), Access::Reads) => Ok((Err(error), Change::none())),
+    }
+}
 
 /// Is told how far a run has come, from any thread.
 pub trait Progress: Sync {
@@ -28,9 +251,11 @@ pub trait Progress: Sync {
     fn finished(&self, bytes: u64);
     /// A temporary file or directory of a run that was cut short is left out.
     fn left_out(&self, _path: &Path) {}
+    /// A file of so many bytes waits in a temporary file in this directory.
+    fn spooled(&self, _path: &Path, _bytes: u64, _directory: &Path) {}
 }
 
-/// Tells nobody.
+/// Reports nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Silent;
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use ima_format::hash::{Digest, HashAlgorithm};
 
+use super::change::AttributeName;
 use crate::digest::{DigestError, FileHasher};
 
 /// A tree of files.
@@ -93,11 +94,11 @@ pub trait SourceFile {
     /// Those of reading.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
 
-    /// `security.ima`, if there is one.
+    /// The value of an attribute, if there is one.
     ///
     /// # Errors
     /// Those of reading it.
-    fn attribute(&self) -> io::Result<Option<Vec<u8>>>;
+    fn attribute(&self, name: AttributeName) -> io::Result<Option<Vec<u8>>>;
 
     /// The digest of the whole; an error if it is not `size` bytes (any more).
     ///

@@ -36,6 +36,7 @@ use openssl::nid::Nid;
 use openssl::pkey::{HasPublic, Id, PKey, PKeyRef, Public};
 use openssl::x509::X509Req;
 
+use crate::advice::Advice;
 use crate::input::{self, KEY_MAX};
 
 /// A signing key, in a file or in hardware. Shared between threads; each opens a session.
@@ -106,11 +107,12 @@ impl SignError {
     pub fn is_lasting(&self) -> bool {
         matches!(self, Self::Token(_))
     }
+}
 
-    /// What to do about it, where there is something to say.
-    pub fn hint(&self) -> Option<&'static str> {
+impl Advice for SignError {
+    fn advice(&self) -> Option<&'static str> {
         match self {
-            Self::Token(error) => error.hint().or(Some(
+            Self::Token(error) => error.advice().or(Some(
                 "what was signed so far is good; when the token is back, sign again (files: \
                  with --changed)",
             )),

@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 use super::certificate::Certificate;
 use super::passphrase::{keep_out_of_dumps, Passphrase};
 use super::{KeyType, PublicKey, Session, SignError, Signer};
+use crate::advice::Advice;
 use crate::digest::{openssl_digest, DigestError};
 use crate::input::{self, KEY_MAX};
 
@@ -76,6 +77,21 @@ pub enum PrivateKeyError {
         /// OpenSSL's reasons.
         source: ErrorStack,
     },
+}
+
+impl Advice for PrivateKeyError {
+    fn advice(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::PassphraseNeeded { .. } => {
+                "give it with --passphrase-file, --passphrase-env or --passphrase-fd"
+            }
+            Self::NotAKey { .. } => {
+                "PEM (PKCS#8, traditional RSA or EC) and DER are read; is it a certificate?"
+            }
+            Self::Unsuitable { .. } => "use an RSA key, or ECDSA on P-256 or P-384",
+            _ => return None,
+        })
+    }
 }
 
 /// Where a passphrase comes from when a key turns out to be encrypted: asked at most once,

@@ -15,6 +15,7 @@ use std::{fs, io};
 use super::certificate::{Certificate, CertificateError};
 use super::create::SAMPLE_FILE;
 use super::private::{AskPassphrase, KeySigner, PrivateKey, PrivateKeyError};
+use crate::advice::Advice;
 
 /// What a key of the store is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +110,22 @@ pub enum StoreError {
         /// The certificate's file.
         certificate: PathBuf,
     },
+}
+
+impl Advice for StoreError {
+    fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::PrivateKey(error) => error.advice(),
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some("key stores are open to their owner alone: run as the owner")
+            }
+            Self::Read { source, .. } if source.kind() != io::ErrorKind::NotFound => None,
+            Self::Read { .. } | Self::NotAStore { .. } => {
+                Some("make one with: imactl keys create DIR")
+            }
+            _ => None,
+        }
+    }
 }
 
 impl KeyStore {

@@ -14,6 +14,7 @@ use ima_format::xattr::{Attribute, KeyId, Signature};
 
 use super::trial::Trial;
 use crate::container::source::{part, Entry, SourceFile};
+use crate::container::AttributeName;
 use crate::digest::{DigestError, FileHasher};
 use crate::verify::{Keyring, Verifier};
 
@@ -171,7 +172,7 @@ impl<'a> Judge<'a> {
     ) -> std::io::Result<Case<'f>> {
         let mount = self.bench.mount(entry);
         let keeps = mount.map_or(true, |mount| mount.attributes == Attributes::Kept);
-        let attribute = if keeps { content.attribute()? } else { None };
+        let attribute = if keeps { content.attribute(AttributeName::Ima)? } else { None };
         let (owner, group) = match self.bench.owners {
             Owners::Kept => (entry.uid, entry.gid),
             Owners::Root => (0, 0),

@@ -12,6 +12,7 @@ use ima_format::xattr::KeyId;
 
 use super::{Bench, Entry, EntryKind, Judge, Owners, Source, SourceFile};
 use crate::container::tree::Directory;
+use crate::container::AttributeName;
 use crate::digest::{DigestError, FileHasher};
 use crate::verify::Keyring;
 
@@ -150,8 +151,8 @@ impl SourceFile for Stated<'_> {
         Ok(0)
     }
 
-    fn attribute(&self) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.attribute.clone())
+    fn attribute(&self, name: AttributeName) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.attribute.clone().filter(|_| name == AttributeName::Ima))
     }
 
     fn digest(

@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::{keyring, Ima, KeyringError, Machine};
+use crate::advice::Advice;
 use crate::key::certificate::Certificate;
 
 /// Why the kernel does not have what it was given.
@@ -56,9 +57,9 @@ pub enum LoadError {
     },
 }
 
-impl LoadError {
+impl Advice for LoadError {
     /// What the kernel's answer usually means, and what to do.
-    pub fn hint(&self) -> Option<&'static str> {
+    fn advice(&self) -> Option<&'static str> {
         let code = match self {
             Self::Certificate { source, .. }
             | Self::Open { source, .. }

@@ -10,13 +10,13 @@ mod policy;
 mod preflight;
 mod sign;
 mod status;
-mod tally;
 mod verify;
 mod why;
 
 use anyhow::Result;
-use clap::Subcommand;
+use clap::{ArgMatches, Subcommand};
 
+use crate::applies::Given;
 use crate::output::Output;
 use crate::Outcome;
 
@@ -37,6 +37,20 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Keeps which options of the command were given.
+    pub(crate) fn take_given(&mut self, matches: &ArgMatches) {
+        let inputs = match self {
+            Self::Sign(args) => &mut args.inputs,
+            Self::Verify(args) => &mut args.inputs,
+            Self::Inspect(args) => &mut args.inputs,
+            Self::Clear(args) => &mut args.inputs,
+            _ => return,
+        };
+        if let Some((_, matches)) = matches.subcommand() {
+            inputs.given = Given::of(matches);
+        }
+    }
+
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
         match self {
             Self::Keys(args) => args.run(output),

@@ -38,11 +38,6 @@ impl DestinationArgs {
         }
         Ok(Destination::Directory(OutputDirectory::new(directory.clone())))
     }
-
-    /// The options, and whether they were given.
-    pub(crate) fn given(&self) -> [(bool, &'static str); 1] {
-        [(self.output_dir.is_some(), "--output-dir")]
-    }
 }
 
 /// How a file in a package is called.

@@ -30,6 +30,7 @@ mod races;
 mod rpm;
 mod rpm_differential;
 mod rpm_forms;
+mod several;
 mod sign;
 mod status;
 mod tar;

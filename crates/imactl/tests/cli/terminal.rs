@@ -118,3 +118,13 @@ fn one_large_file_moves_the_bar() {
     assert!(!frames.iter().any(|frame| filled(frame) > 0 && frame.contains("0/0")), "{frames:?}");
     assert!(frames.iter().any(|frame| frame.contains("0/1 files") && frame.contains("s left")));
 }
+
+#[test]
+fn an_archive_is_not_written_to_a_terminal() {
+    if tool("setsid").is_none() {
+        return;
+    }
+    let mut terminal = OnTerminal::run(&command(args!["sign", "--hash-only", "-"]));
+    terminal.waits_for("give -o FILE, or redirect standard output");
+    assert_eq!(terminal.child.wait().unwrap().code(), Some(2));
+}

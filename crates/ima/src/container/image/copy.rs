@@ -10,7 +10,7 @@ use rustix::io::Errno;
 ///
 /// # Errors
 /// Those of reading and writing.
-pub fn copy(original: &File, copy: &File) -> io::Result<()> {
+pub(crate) fn copy(original: &File, copy: &File) -> io::Result<()> {
     if rustix::fs::ioctl_ficlone(copy, original).is_ok() {
         return Ok(());
     }

@@ -11,33 +11,34 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use super::ImageError;
+use crate::container::{AttributeName, Change, Edit};
 use crate::staging::Scratch;
 
 /// The image as a child process opens it.
 const STANDARD_INPUT: &str = "/proc/self/fd/0";
 
-/// What is to become of a file's label.
+/// The changes of a file's attributes.
 #[derive(Debug)]
-pub(super) struct Change {
+pub(super) struct FileChange {
     pub(super) path: PathBuf,
     pub(super) inode: u32,
-    pub(super) label: Option<Vec<u8>>,
+    pub(super) change: Change,
 }
 
 /// Makes the changes in an image; `time` is what it shall bear as the time of its last
 /// write. Returns what debugfs said; whether it did it all, only the image tells.
-pub(super) fn apply(image: &File, changes: &[Change], time: u32) -> Result<String, ImageError> {
+pub(super) fn apply(image: &File, changes: &[FileChange], time: u32) -> Result<String, ImageError> {
     let directory = Scratch::new().map_err(ImageError::Batch)?;
     let mut batch = format!("set_current_time @{time}\n");
-    for Change { inode, label, .. } in changes {
+    for (number, (inode, name, edit)) in edits(changes).enumerate() {
         // writing to a string does not fail
-        match label {
-            Some(label) => {
-                fs::write(directory.path().join(inode.to_string()), label)
-                    .map_err(ImageError::Batch)?;
-                writeln!(batch, "ea_set -f {inode} <{inode}> security.ima").ok();
+        match edit {
+            Edit::Set(value) => {
+                let file = directory.path().join(number.to_string());
+                fs::write(file, value).map_err(ImageError::Batch)?;
+                writeln!(batch, "ea_set -f {number} <{inode}> {name}").ok();
             }
-            None => drop(writeln!(batch, "ea_rm <{inode}> security.ima")),
+            Edit::Remove => drop(writeln!(batch, "ea_rm <{inode}> {name}")),
         }
     }
     fs::write(directory.path().join("batch"), batch).map_err(ImageError::Batch)?;
@@ -47,6 +48,12 @@ pub(super) fn apply(image: &File, changes: &[Change], time: u32) -> Result<Strin
     })
     .map_err(ImageError::Debugfs)?;
     Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn edits(changes: &[FileChange]) -> impl Iterator<Item = (u32, AttributeName, &Edit)> {
+    changes.iter().flat_map(|FileChange { inode, change, .. }| {
+        change.edits().map(|(name, edit)| (*inode, name, edit))
+    })
 }
 
 /// Has e2fsck count an image's quotas anew, of which debugfs keeps no account; `time` is as

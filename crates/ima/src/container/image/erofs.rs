@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use ima_format::erofs::{self, Content, FileKind, Found, Inode};
-use ima_format::xattr::XATTR_NAME_IMA;
 
 use super::unpack::Libraries;
 use super::{path_of, Bytes, ImageError};
 use crate::container::source::{Entry, EntryKind, Source, SourceFile, Unread, Visit};
+use crate::container::AttributeName;
 
 type Volume = erofs::Volume<Bytes, Libraries>;
 
@@ -136,7 +136,7 @@ impl SourceFile for Open<'_> {
         })
     }
 
-    fn attribute(&self) -> io::Result<Option<Vec<u8>>> {
-        self.with(|volume| volume.attribute_named(&self.inode, XATTR_NAME_IMA.as_bytes()))
+    fn attribute(&self, name: AttributeName) -> io::Result<Option<Vec<u8>>> {
+        self.with(|volume| volume.attribute_named(&self.inode, name.as_str().as_bytes()))
     }
 }

@@ -8,10 +8,10 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use ima_format::ext4::{Content, FileKind, Inode, Volume};
-use ima_format::xattr::XATTR_NAME_IMA;
 
 use super::{path_of, Bytes, ImageError};
 use crate::container::source::{changed, Entry, EntryKind, Source, SourceFile, Unread, Visit};
+use crate::container::AttributeName;
 
 /// A file system in an image, which is read without being mounted.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ impl SourceFile for Open<'_> {
         self.volume.read_at(content, offset, buffer).map_err(io::Error::other)
     }
 
-    fn attribute(&self) -> io::Result<Option<Vec<u8>>> {
-        self.volume.attribute(&self.inode, XATTR_NAME_IMA).map_err(io::Error::other)
+    fn attribute(&self, name: AttributeName) -> io::Result<Option<Vec<u8>>> {
+        self.volume.attribute(&self.inode, name.as_str()).map_err(io::Error::other)
     }
 }

@@ -17,42 +17,39 @@ mod unpack;
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read};
-use std::num::NonZeroUsize;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 use ima_format::ext4::{Disk, Volume};
-use ima_format::hash::HashAlgorithm;
 use ima_format::kind::{Content, HEAD_SIZE};
 use ima_format::ErrorKind;
 
 use self::erofs::Erofs;
 use self::ext::Ext;
+use super::error::{ContainerError, ItemError};
 use super::source::Source;
-use super::tar::TarError;
-use super::tree::SignMode;
-use super::{Selection, MAX_SPARSE};
-use crate::digest::DigestError;
+use super::MAX_SPARSE;
+use crate::advice::{Advice, Failure};
 use crate::input;
-use crate::key::SignError;
-use crate::sign::Labeler;
 
-pub use copy::copy;
-pub use run::{clear, inspect, sign, verify};
-pub use squashfs::{squashfs_as_tar, squashfs_error};
+pub(super) use copy::copy;
+pub use squashfs::squashfs_as_tar;
 
-/// An image, and which of its files are selected.
+/// An image in a file.
 #[derive(Debug)]
 pub struct Image {
+    /// The file.
+    pub path: PathBuf,
+}
+
+/// An open image.
+#[derive(Debug)]
+struct Volumes {
     bytes: Bytes,
     file_system: FileSystem,
-    /// Which of the files.
-    pub selection: Selection,
-    /// Worker threads.
-    pub jobs: NonZeroUsize,
 }
 
 #[derive(Debug)]
@@ -79,51 +76,15 @@ impl FileSystem {
 /// A file that is not an image of ext2, ext3, ext4 or EROFS, or has unknown features.
 pub fn source(path: &Path) -> Result<Box<dyn Source>, ImageError> {
     let file = input::open(path).map_err(|source| ImageError::Read { offset: 0, source })?;
-    Ok(match FileSystem::open(Bytes::new(file)?)? {
+    Ok(match FileSystem::open(Bytes::new(file, MAX_SPARSE)?)? {
         FileSystem::Ext(ext) => Box::new(ext),
         FileSystem::Erofs(erofs) => Box::new(erofs),
     })
 }
 
-/// What a file holds, by its first bytes.
-fn content_of(path: &Path) -> io::Result<Option<Content>> {
-    let mut head = Vec::new();
-    input::open(path)?.take(HEAD_SIZE as u64).read_to_end(&mut head)?;
-    Ok(Content::of(&head))
-}
-
-/// Whether a file is an image of squashfs, which is read as an archive.
-///
-/// # Errors
-/// Those of reading it.
-pub fn is_squashfs(path: &Path) -> io::Result<bool> {
-    Ok(matches!(content_of(path)?, Some(Content::Squashfs)))
-}
-
-/// Whether a file is an image of a read-only file system.
-///
-/// # Errors
-/// Those of reading it.
-pub fn is_read_only(path: &Path) -> io::Result<bool> {
-    Ok(matches!(content_of(path)?, Some(Content::Squashfs | Content::Erofs)))
-}
-
 /// A path in an image, from its root.
 fn path_of(below_root: &[u8]) -> PathBuf {
     Path::new("/").join(OsStr::from_bytes(below_root))
-}
-
-/// How files are signed.
-#[derive(Debug, Clone, Copy)]
-pub struct SignOptions<'a> {
-    /// With what.
-    pub labeler: Labeler<'a>,
-    /// Over which digest.
-    pub algorithm: HashAlgorithm,
-    /// Which files need it.
-    pub mode: SignMode,
-    /// Whether to change anything.
-    pub dry_run: bool,
 }
 
 /// Why an image was not dealt with.
@@ -162,22 +123,6 @@ pub enum ImageError {
     /// No image that is read here.
     #[error("{0}")]
     Unsupported(&'static str),
-    /// No digest of a file could be made.
-    #[error("{}", path.display())]
-    Digest {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: DigestError,
-    },
-    /// A file could not be signed.
-    #[error("{}", path.display())]
-    Sign {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: SignError,
-    },
     /// debugfs is not there, or cannot be run.
     #[error("cannot run debugfs: {0}")]
     Debugfs(io::Error),
@@ -201,12 +146,6 @@ pub enum ImageError {
         /// What debugfs said.
         said: String,
     },
-    /// A read-only image, read as an archive, could not be dealt with.
-    #[error(transparent)]
-    Archive(TarError),
-    /// Who is told of the results cannot be told.
-    #[error(transparent)]
-    Report(io::Error),
 }
 
 impl ImageError {
@@ -229,9 +168,10 @@ impl ImageError {
     fn of(error: io::Error) -> Self {
         Self::within(error).unwrap_or_else(|source| Self::Read { offset: 0, source })
     }
+}
 
-    /// What to do about it, where there is something to say.
-    pub fn hint(&self) -> Option<&'static str> {
+impl Advice for ImageError {
+    fn advice(&self) -> Option<&'static str> {
         use ima_format::ext4::Fault;
         Some(match self {
             Self::Debugfs(_) | Self::E2fsck(_) => {
@@ -249,13 +189,12 @@ impl ImageError {
                  key with shorter signatures (p-256)"
             }
             Self::ReadOnly(_) => {
-                "read-only images are made anew: sign the tar archive, then sqfstar or \
-                 mkfs.erofs --tar"
+                "read-only images are not changed: sign or clear the tar archive that it is made of, \
+                 then make it again (sqfstar, mkfs.erofs --tar)"
             }
             Self::Malformed { kind: ErrorKind::Erofs(fault), .. } if fault.is_unknown() => {
                 "mount it, and give the directory"
             }
-            Self::Archive(error) => return error.hint(),
             Self::Malformed { kind: ErrorKind::Ext4(Fault::Journal), .. } => "e2fsck -p replays it",
             Self::Malformed { kind: ErrorKind::Ext4(fault), .. } if fault.is_repairable() => {
                 "e2fsck -fn may say more, and e2fsck -f repairs a copy"
@@ -278,10 +217,10 @@ struct Opened {
 }
 
 impl Bytes {
-    fn new(file: File) -> Result<Self, ImageError> {
+    fn new(file: File, max_sparse: u64) -> Result<Self, ImageError> {
         let metadata = file.metadata();
         let size = metadata.map_err(|source| ImageError::Read { offset: 0, source })?.len();
-        Ok(Self(Arc::new(Opened { file, size, zeros: AtomicU64::new(MAX_SPARSE) })))
+        Ok(Self(Arc::new(Opened { file, size, zeros: AtomicU64::new(max_sparse) })))
     }
 }
 
@@ -309,29 +248,12 @@ impl Disk for Bytes {
     }
 }
 
-impl Image {
-    /// Opens an image.
-    ///
-    /// # Errors
-    /// A file that is not an image of ext2, ext3, ext4 or EROFS, or has unknown features.
-    pub fn open(path: &Path, selection: Selection, jobs: NonZeroUsize) -> Result<Self, ImageError> {
-        let file = input::open(path).map_err(|source| ImageError::Read { offset: 0, source })?;
-        Self::new(file, selection, jobs)
-    }
-
+impl Volumes {
     /// The image in an open file.
-    ///
-    /// # Errors
-    /// As [`Image::open`].
-    pub fn new(file: File, selection: Selection, jobs: NonZeroUsize) -> Result<Self, ImageError> {
-        let bytes = Bytes::new(file)?;
+    fn open(file: File, max_sparse: u64) -> Result<Self, ImageError> {
+        let bytes = Bytes::new(file, max_sparse)?;
         let file_system = FileSystem::open(bytes.clone())?;
-        Ok(Self { bytes, file_system, selection, jobs })
-    }
-
-    /// Limits how many zeros of sparse files are read.
-    pub fn limit_zeros(&self, max_sparse: u64) {
-        self.bytes.0.zeros.store(max_sparse, Ordering::Relaxed);
+        Ok(Self { bytes, file_system })
     }
 
     fn source(&self) -> &dyn Source {
@@ -340,26 +262,16 @@ impl Image {
             FileSystem::Erofs(erofs) => erofs,
         }
     }
+}
 
-    /// The file system, if it can be written.
-    fn writable(&self) -> Result<&Ext, ImageError> {
-        match &self.file_system {
-            FileSystem::Ext(ext) => Ok(ext),
-            FileSystem::Erofs(_) => Err(ImageError::ReadOnly("an EROFS image")),
-        }
+impl From<ImageError> for ContainerError {
+    fn from(error: ImageError) -> Self {
+        Failure::new(error).into()
     }
 }
 
-/// What became of a file.
-#[derive(Debug)]
-pub struct Report<T> {
-    /// Its path below the image's root.
-    pub path: PathBuf,
-    /// Its size in bytes.
-    pub size: u64,
-    /// The outcome.
-    pub outcome: T,
+impl From<ImageError> for ItemError {
+    fn from(error: ImageError) -> Self {
+        Self::Container(Box::new(error.into()))
+    }
 }
-
-/// Takes reports one by one; an error ends the run.
-pub type Sink<'a, T> = dyn FnMut(Report<T>) -> io::Result<()> + 'a;

@@ -1,23 +1,91 @@
-//! The walk, the workers, the reports.
+//! The walk, the workers, the changes.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ima_format::ext4::Volume;
 use ima_format::hash::{Digest, HashAlgorithm};
-use ima_format::xattr::{Attribute, XATTR_NAME_IMA};
+use ima_format::kind::{Content, HEAD_SIZE};
 
-use super::debugfs::{self, Change};
-use super::{Ext, Image, ImageError, Report, SignOptions, Sink};
+use super::debugfs::{self, FileChange};
+use super::{squashfs_as_tar, Ext, FileSystem, Image, ImageError, Volumes};
+use crate::container::error::{ContainerError, ItemError};
 use crate::container::source::{Entry, SourceFile, Unread, Visit};
-use crate::container::tree::{Cleared, Fit, Inspection, SignMode, Signed};
-use crate::container::{pool, Progress, Selection};
+use crate::container::{
+    one, pool, settle, tar, Access, AttributeName, Change, Container, Item, Operation, Progress,
+    Report, Reports, Run, Selection, Sink, Summary,
+};
 use crate::digest::{DigestError, FileHasher};
-use crate::sign::LabelSession;
-use crate::verify::{Keyring, Requirement, Verdict, Verifier};
+use crate::input;
+
+impl Container for Image {
+    fn run<O: Operation>(
+        self,
+        operation: &O,
+        run: &Run<'_>,
+        sink: &mut Sink<'_, O::Outcome>,
+    ) -> io::Result<()> {
+        one(&self.path, |reports| self.process(operation, run, reports), sink)
+    }
+}
+
+impl Image {
+    fn process<O: Operation>(
+        &self,
+        operation: &O,
+        run: &Run<'_>,
+        reports: &mut Reports<'_, O::Outcome>,
+    ) -> Result<Summary, ContainerError> {
+        let read = |source| ImageError::Read { offset: 0, source };
+        let file = input::open(&self.path).map_err(read)?;
+        match (O::ACCESS, content_of(&file).map_err(read)?) {
+            (Access::Reads, Some(Content::Squashfs)) => {
+                let archive = squashfs_as_tar(&self.path, run.max_sparse)?;
+                tar::run::run(Box::new(archive), operation, run, None, reports)?;
+            }
+            (Access::Reads, _) => {
+                let image = Volumes::open(file, run.max_sparse)?;
+                image.run(operation, run, &mut |_, _| Ok(()), reports)?;
+            }
+            (Access::Writes, Some(Content::Squashfs)) => {
+                return Err(ImageError::ReadOnly("a squashfs image").into());
+            }
+            (Access::Writes, Some(Content::Erofs)) => {
+                return Err(ImageError::ReadOnly("an EROFS image").into());
+            }
+            (Access::Writes, _) => run.destination.edit(&self.path, file, |copy| {
+                let image = Volumes::open(copy, run.max_sparse)?;
+                let mut changes = Vec::new();
+                let mut keep = |found: &Found, change: Change| {
+                    if change.edits().next().is_some() {
+                        let inode = Ext::number(&found.entry).map_err(ImageError::of)?;
+                        changes.push(FileChange { path: found.path.clone(), inode, change });
+                    }
+                    Ok(())
+                };
+                image.run(operation, run, &mut keep, reports)?;
+                match run.destination.is_nowhere() {
+                    true => Ok(()),
+                    false => Ok(image.change(&changes)?),
+                }
+            })?,
+        }
+        Ok(Summary::Image)
+    }
+}
+
+/// What a file holds, by its first bytes.
+fn content_of(mut file: &File) -> io::Result<Option<Content>> {
+    let mut head = Vec::new();
+    file.take(HEAD_SIZE as u64).read_to_end(&mut head)?;
+    io::Seek::rewind(&mut file)?;
+    Ok(Content::of(&head))
+}
 
 /// A regular file that the walk found.
 struct Found {
@@ -25,12 +93,6 @@ struct Found {
     path: PathBuf,
     size: u64,
     entry: Entry,
-}
-
-impl Found {
-    fn sign_error(&self, source: crate::key::SignError) -> ImageError {
-        ImageError::Sign { path: self.path.clone(), source }
-    }
 }
 
 /// The walk: queues each selected file once, with the first of its names.
@@ -71,235 +133,106 @@ impl Visit for Walk<'_> {
     }
 }
 
-/// An open file, and one thread's means to read it.
-struct Reader<'a> {
+/// An open file, as an operation sees it.
+struct ImageItem<'a> {
     found: &'a Found,
     file: Box<dyn SourceFile + 'a>,
     hasher: &'a mut FileHasher,
     progress: &'a dyn Progress,
 }
 
-impl Reader<'_> {
-    fn label(&self) -> Result<Option<Vec<u8>>, ImageError> {
-        self.file.attribute().map_err(ImageError::of)
+impl Item for ImageItem<'_> {
+    fn attribute(&self, name: AttributeName) -> Result<Option<Cow<'_, [u8]>>, ItemError> {
+        let value = self.file.attribute(name).map_err(ImageError::of)?;
+        Ok(value.map(Cow::Owned))
     }
 
-    fn digest(&mut self, algorithm: HashAlgorithm) -> Result<Digest, ImageError> {
+    fn digest(&mut self, algorithm: HashAlgorithm) -> Result<Digest, ItemError> {
         let progress = |bytes| self.progress.read(bytes);
         let digest = self.file.digest(self.hasher, self.found.size, algorithm, &progress);
         digest.map_err(|error| match error {
-            DigestError::Read(error) => ImageError::of(error),
-            source => ImageError::Digest { path: self.found.path.clone(), source },
+            DigestError::Read(error) => ImageError::of(error).into(),
+            error => error.into(),
         })
-    }
-
-    /// Whether the file is of a selected kind.
-    fn wants(&self, selection: &Selection) -> io::Result<bool> {
-        if selection.wants_head(&self.found.path, &[]) {
-            return Ok(true);
-        }
-        let mut head = [0; 4];
-        let read = self.file.read_at(0, &mut head)?;
-        Ok(selection.wants_head(&self.found.path, &head[..read]))
     }
 }
 
-impl Image {
-    /// Has each selected file dealt with by a worker, and gives the reports to `sink` in the
-    /// order of the walk. `start` makes a worker, once a thread.
-    fn run<T: Send, W>(
+/// Whether a file is of a selected kind.
+fn wants(selection: &Selection, path: &Path, file: &dyn SourceFile) -> io::Result<bool> {
+    if selection.wants_head(path, &[]) {
+        return Ok(true);
+    }
+    let mut head = [0; 4];
+    let read = file.read_at(0, &mut head)?;
+    Ok(selection.wants_head(path, &head[..read]))
+}
+
+impl Volumes {
+    /// Processes each selected file, and gives the reports to `reports` and the changes to `keep`,
+    /// in the order of the walk.
+    fn run<O: Operation>(
         &self,
-        progress: &dyn Progress,
-        start: impl Fn() -> W + Sync,
-        sink: &mut dyn FnMut(Found, T) -> Result<(), ImageError>,
-    ) -> Result<(), ImageError>
-    where
-        W: FnMut(&mut Reader<'_>) -> Result<T, ImageError>,
-    {
+        operation: &O,
+        run: &Run<'_>,
+        keep: &mut dyn FnMut(&Found, Change) -> Result<(), ContainerError>,
+        reports: &mut Reports<'_, O::Outcome>,
+    ) -> Result<(), ContainerError> {
         let stop = AtomicBool::new(false);
+        let (selection, progress) = (&run.selection, run.progress);
         let produce = |queue: &mut dyn FnMut(Result<Found, ImageError>, u64)| {
-            let (selection, seen) = (&self.selection, HashSet::new());
+            let seen = HashSet::new();
             self.source().list(&mut Walk { selection, progress, seen, stop: &stop, queue });
         };
         let start = || {
             let mut hasher = FileHasher::default();
-            let mut worker = start();
+            let mut worker = operation.worker();
             move |found: Result<Found, ImageError>| {
                 let found = found?;
                 let file = self.source().open(&found.entry).map_err(ImageError::of)?;
-                let mut reader = Reader { found: &found, file, hasher: &mut hasher, progress };
-                let outcome = match reader.wants(&self.selection).map_err(ImageError::of)? {
-                    true => Some(worker(&mut reader)?),
+                let settled = match wants(selection, &found.path, &*file).map_err(ImageError::of)? {
+                    true => {
+                        let hasher = &mut hasher;
+                        let mut item = ImageItem { found: &found, file, hasher, progress };
+                        let processed = operation.item(&mut worker, &mut item);
+                        drop(item);
+                        Some(settle::<O>(&found.path, processed)?)
+                    }
                     false => None,
                 };
-                drop(reader);
                 progress.finished(found.size);
-                Ok(outcome.map(|outcome| (found, outcome)))
+                Ok(settled.map(|settled| (found, settled)))
             }
         };
-        let workers = pool::Workers { jobs: self.jobs, batch: pool::FILES };
-        let mut consume = |result: Result<_, ImageError>| match result? {
-            Some((found, outcome)) => sink(found, outcome),
-            None => Ok(()),
-        };
-        pool::run(workers, &stop, produce, start, &mut consume)
+        let workers = pool::Workers { jobs: run.jobs, batch: pool::FILES };
+        pool::run(workers, &stop, produce, start, &mut |result: Result<_, ContainerError>| {
+            let Some((found, (outcome, change))) = result? else { return Ok(()) };
+            keep(&found, change)?;
+            let Found { path, size, .. } = found;
+            reports(Report { path, size, outcome })
+        })
     }
-}
 
-fn report<T>(found: Found, outcome: T, sink: &mut Sink<'_, T>) -> Result<(), ImageError> {
-    let Found { path, size, .. } = found;
-    sink(Report { path, size, outcome }).map_err(ImageError::Report)
-}
-
-/// Gives the verdict on each selected file of an image.
-///
-/// # Errors
-/// Any defect of the image.
-pub fn verify(
-    image: &Image,
-    (keyring, requirement): (&Keyring, Requirement),
-    progress: &dyn Progress,
-    sink: &mut Sink<'_, Verdict>,
-) -> Result<(), ImageError> {
-    let start = || {
-        let mut verifier = Verifier::new(keyring.clone());
-        move |file: &mut Reader<'_>| {
-            let label = file.label()?;
-            let digest_of = |algorithm| file.digest(algorithm);
-            verifier.verdict(requirement, label.as_deref(), digest_of)
+    /// Makes the changes, and reads them back.
+    fn change(&self, changes: &[FileChange]) -> Result<(), ImageError> {
+        let FileSystem::Ext(ext) = &self.file_system else { return Ok(()) };
+        if changes.is_empty() {
+            return Ok(());
         }
-    };
-    image.run(progress, start, &mut |found, verdict| report(found, verdict, sink))
-}
-
-/// Reads the label of each selected file of an image.
-///
-/// # Errors
-/// Any defect of the image.
-pub fn inspect(
-    image: &Image,
-    progress: &dyn Progress,
-    sink: &mut Sink<'_, Inspection>,
-) -> Result<(), ImageError> {
-    let start = || {
-        |file: &mut Reader<'_>| {
-            let value = file.label()?;
-            let attribute = value.as_deref().map(Attribute::decode);
-            let fit = match &attribute {
-                Some(Ok(Attribute::Digest(expected) | Attribute::DigestNg(expected))) => {
-                    match file.digest(expected.algorithm()) {
-                        Ok(digest) if digest == *expected => Some(Fit::Matches),
-                        Ok(_) => Some(Fit::Differs),
-                        Err(ImageError::Digest { .. }) => Some(Fit::Unknown),
-                        Err(error) => return Err(error),
-                    }
-                }
-                _ => None,
-            };
-            Ok(Inspection { value, attribute, fit })
+        let (file, time) = (&self.bytes.0.file, ext.volume.written());
+        let said = debugfs::apply(file, changes, time)?;
+        if ext.volume.keeps_quotas() {
+            debugfs::count_quotas(file, time)?;
         }
-    };
-    image.run(progress, start, &mut |found, inspection| report(found, inspection, sink))
-}
-
-/// Signs the selected files of an image, in that image: give a copy.
-///
-/// # Errors
-/// Any defect of the image, and labels that were not written. The image is of no use then.
-pub fn sign(
-    image: &Image,
-    options: &SignOptions<'_>,
-    progress: &dyn Progress,
-    sink: &mut Sink<'_, Signed>,
-) -> Result<(), ImageError> {
-    let SignOptions { labeler, algorithm, mode, dry_run } = *options;
-    let key_id = labeler.key_id();
-    let ext = image.writable()?;
-    let start = || {
-        let mut session: Option<LabelSession<'_>> = None;
-        move |file: &mut Reader<'_>| {
-            let digest = file.digest(algorithm)?;
-            let sign_error = |error| file.found.sign_error(error);
-            let session = match &mut session {
-                Some(session) => session,
-                none => none.insert(labeler.session().map_err(sign_error)?),
-            };
-            if mode == SignMode::Changed {
-                if let Some(existing) = file.label()? {
-                    let keeps = session.keeps(&existing, &digest);
-                    if keeps.map_err(sign_error)? {
-                        return Ok(None);
-                    }
+        let volume = Volume::open(self.bytes.clone())?;
+        for FileChange { path, inode, change } in changes {
+            let inode = volume.inode(*inode, 0)?;
+            for (name, edit) in change.edits() {
+                if volume.attribute(&inode, name.as_str())?.as_deref() != edit.value() {
+                    let (path, said) = (path.clone(), debugfs::complaint(&said));
+                    return Err(ImageError::NotWritten { path, said });
                 }
             }
-            let mut value = Vec::new();
-            session.label(&digest, &mut value).map_err(sign_error)?;
-            Ok(Some(value))
         }
-    };
-    let mut changes = Vec::new();
-    image.run(progress, start, &mut |found, value: Option<Vec<u8>>| {
-        let signed = match value {
-            Some(value) => {
-                changes.push(change_of(&found, Some(value))?);
-                Signed::Signed { key_id }
-            }
-            None => Signed::Unchanged { key_id },
-        };
-        report(found, signed, sink)
-    })?;
-    match dry_run {
-        true => Ok(()),
-        false => change(image, ext, &changes),
+        Ok(())
     }
-}
-
-/// Takes the labels out of the selected files of an image, in that image: give a copy.
-///
-/// # Errors
-/// Any defect of the image, and labels that were not removed.
-pub fn clear(
-    image: &Image,
-    dry_run: bool,
-    progress: &dyn Progress,
-    sink: &mut Sink<'_, Cleared>,
-) -> Result<(), ImageError> {
-    let ext = image.writable()?;
-    let start = || |file: &mut Reader<'_>| Ok(file.label()?.is_some());
-    let mut changes = Vec::new();
-    image.run(progress, start, &mut |found, had_one| {
-        if had_one {
-            changes.push(change_of(&found, None)?);
-        }
-        report(found, if had_one { Cleared::Cleared } else { Cleared::Bare }, sink)
-    })?;
-    match dry_run {
-        true => Ok(()),
-        false => change(image, ext, &changes),
-    }
-}
-
-fn change_of(found: &Found, label: Option<Vec<u8>>) -> Result<Change, ImageError> {
-    let inode = Ext::number(&found.entry).map_err(ImageError::of)?;
-    Ok(Change { path: found.path.clone(), inode, label })
-}
-
-/// Makes the changes, and reads them back.
-fn change(image: &Image, ext: &Ext, changes: &[Change]) -> Result<(), ImageError> {
-    if changes.is_empty() {
-        return Ok(());
-    }
-    let (file, time) = (&image.bytes.0.file, ext.volume.written());
-    let said = debugfs::apply(file, changes, time)?;
-    if ext.volume.keeps_quotas() {
-        debugfs::count_quotas(file, time)?;
-    }
-    let volume = Volume::open(image.bytes.clone())?;
-    for Change { path, inode, label } in changes {
-        if volume.attribute(&volume.inode(*inode, 0)?, XATTR_NAME_IMA)? != *label {
-            let (path, said) = (path.clone(), debugfs::complaint(&said));
-            return Err(ImageError::NotWritten { path, said });
-        }
-    }
-    Ok(())
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use super::ImageError;
-use crate::container::tar::TarError;
+use crate::advice::Failure;
 
 /// A squashfs image as a tar archive with attributes. It ends with an error where the program
 /// did, and after `max_sparse` bytes in blocks of zeros.
@@ -78,7 +78,8 @@ impl Read for Unpacked {
                 }
             }
             read => {
-                self.count(&buffer[..read]).map_err(io::Error::other)?;
+                self.count(&buffer[..read])
+                    .map_err(|error| io::Error::other(Failure::new(error)))?;
                 Ok(read)
             }
         }
@@ -91,14 +92,5 @@ impl Drop for Unpacked {
         if self.stdout.take().is_some() {
             self.child.wait().ok();
         }
-    }
-}
-
-/// The error of the image that ended the reading of its archive, where there is one.
-pub fn squashfs_error(error: TarError) -> ImageError {
-    match error {
-        TarError::Read { offset, source } => ImageError::within(source)
-            .unwrap_or_else(|source| ImageError::Archive(TarError::Read { offset, source })),
-        error => ImageError::Archive(error),
     }
 }

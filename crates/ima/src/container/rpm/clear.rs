@@ -6,7 +6,7 @@ use ima_format::rpm::{tag, ReservedSpace};
 
 use super::write::{write, Destination};
 use super::{Content, Crew, PackageError, Packages, Sink};
-use crate::container::tree::LeftOver;
+use crate::container::LeftOver;
 use crate::container::Progress;
 
 /// How packages are cleared.

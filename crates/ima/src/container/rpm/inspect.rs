@@ -8,7 +8,7 @@ use ima_format::xattr::Attribute;
 use ima_format::Error as FormatError;
 
 use super::{Content, Crew, Identity, Packages, Sink};
-use crate::container::tree::LeftOver;
+use crate::container::LeftOver;
 use crate::container::Progress;
 
 /// What a package carries.

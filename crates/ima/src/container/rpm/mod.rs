@@ -36,8 +36,10 @@ pub use verify::{
 };
 pub use write::{Destination, OutputDirectory};
 
-use super::tree::{Candidate, FileError, Found, LeftOver, WalkError};
+use super::tree::{Candidate, Found};
 use super::{pool, tree, Progress, Selection};
+use super::{ItemError, LeftOver, WalkError};
+use crate::advice::Advice;
 use crate::digest::DigestError;
 use crate::key::SignError;
 
@@ -85,7 +87,7 @@ pub enum PackageError {
     Directory,
     /// It cannot be read, signed or kept still.
     #[error(transparent)]
-    File(#[from] FileError),
+    File(#[from] ItemError),
     /// It is malformed.
     #[error("{0}")]
     Malformed(#[from] FormatError),
@@ -123,13 +125,12 @@ pub enum PackageError {
     },
 }
 
-impl PackageError {
-    /// What to do about it, where there is something to say.
-    pub fn hint(&self) -> Option<&'static str> {
+impl Advice for PackageError {
+    fn advice(&self) -> Option<&'static str> {
         Some(match self {
             Self::Walk(WalkError::SymbolicLink) => "name the package that it points to",
             Self::Directory => "-r deals with the packages in it",
-            Self::File(error) => return error.hint(),
+            Self::File(error) => return error.advice(),
             Self::Payload(PayloadFinding::Unknown(_)) => {
                 "verify its OpenPGP signature, then sign what the header lists with --trust-header"
             }

@@ -16,7 +16,8 @@ use ima_format::rpm::{
 use ima_format::{Error as FormatError, ErrorKind};
 
 use super::PackageError;
-use crate::container::tree::{Candidate, FileError, Folders, OpenFile};
+use crate::container::tree::{Candidate, Folders, OpenFile};
+use crate::container::ItemError;
 use crate::container::Selection;
 use crate::digest::{DigestError, Hasher};
 
@@ -92,9 +93,9 @@ pub(super) fn with_content<T>(
 }
 
 /// Whether a file's first bytes are a package's.
-fn is_package(file: &File) -> Result<bool, FileError> {
+fn is_package(file: &File) -> Result<bool, ItemError> {
     let mut magic = [0; 4];
-    let read = file.read_at(&mut magic, 0).map_err(FileError::Read)?;
+    let read = file.read_at(&mut magic, 0).map_err(ItemError::Read)?;
     Ok(kind::Content::of(&magic[..read]) == Some(kind::Content::Rpm))
 }
 
@@ -189,7 +190,7 @@ fn read_header(file: &File, offset: usize, section: Section) -> Result<Vec<u8>, 
 fn read_at(file: &File, offset: usize, size: usize) -> Result<Vec<u8>, PackageError> {
     let mut bytes = Vec::new();
     let mut section = FileSection { file, offset: offset as u64 }.take(size as u64);
-    section.read_to_end(&mut bytes).map_err(FileError::Read)?;
+    section.read_to_end(&mut bytes).map_err(ItemError::Read)?;
     match bytes.len() == size {
         true => Ok(bytes),
         false => {

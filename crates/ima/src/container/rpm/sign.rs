@@ -1,7 +1,7 @@
 //! Signs the files of packages.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use ima_format::hash::{Digest, HashAlgorithm};
 use ima_format::rpm::{File, PackageType, ReservedSpace};
@@ -9,9 +9,10 @@ use ima_format::xattr::KeyId;
 
 use super::write::{write, Destination};
 use super::{payload, Content, Crew, PackageError, Packages, Payload, Sink};
-use crate::container::tree::{FileError, LeftOver, SignMode};
 use crate::container::Progress;
+use crate::container::{ItemError, LeftOver};
 use crate::key::Signer;
+use crate::operation::SignMode;
 use crate::sign::Labeler;
 
 /// How packages are signed.
@@ -69,16 +70,16 @@ pub fn sign(
 ) -> io::Result<()> {
     let crew = Crew::new(packages.jobs.get());
     // set by the first package at which the key was lost
-    let key_lost = AtomicBool::new(false);
+    let key_lost = OnceLock::new();
     let start = || {
         |content: &Content<'_>| {
-            if key_lost.load(Ordering::Relaxed) {
-                return Err(FileError::KeyLost.into());
+            if let Some(error) = key_lost.get() {
+                return Err(ItemError::KeyLost(Arc::clone(error)).into());
             }
             let signed = sign_one(content, options, &crew);
-            if let Err(PackageError::File(FileError::Sign(error))) = &signed {
+            if let Err(PackageError::File(ItemError::Sign(error))) = &signed {
                 if error.is_lasting() {
-                    key_lost.store(true, Ordering::Relaxed);
+                    key_lost.get_or_init(|| Arc::clone(error));
                 }
             }
             signed

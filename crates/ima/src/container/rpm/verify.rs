@@ -8,7 +8,7 @@ use ima_format::rpm::File;
 
 use super::payload::{self, PayloadFinding};
 use super::{Content, Crew, Identity, PackageError, Packages, Sink};
-use crate::container::tree::LeftOver;
+use crate::container::LeftOver;
 use crate::container::Progress;
 use crate::verify::{Keyring, Requirement, Verdict, Verifier};
 

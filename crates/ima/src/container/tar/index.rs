@@ -17,6 +17,7 @@ use ima_format::ErrorKind;
 use super::TarError;
 use crate::compression;
 use crate::container::source::{Entry, EntryKind, Source, SourceFile, Visit};
+use crate::container::AttributeName;
 use crate::input;
 
 /// A tar archive that will be unpacked as the root of a machine. One that is compressed, or
@@ -35,7 +36,8 @@ struct Stored {
     offset: u64,
     length: u64,
     sparse: Option<SparseMap>,
-    label: Option<Vec<u8>>,
+    /// `security.ima` and `security.evm`.
+    attributes: [Option<Vec<u8>>; 2],
 }
 
 /// Whose temporary file or archive cannot be read.
@@ -133,12 +135,14 @@ impl Index {
         let mut identity = (0, u64::MAX);
         let kind = match member.file_type() {
             FileType::File => {
-                let label = member
-                    .label()
-                    .map_err(|(offset, kind)| TarError::Malformed { offset, kind })?;
+                let read = |name: AttributeName| {
+                    let value = member.attribute(name.as_str());
+                    value.map_err(|(offset, kind)| TarError::Malformed { offset, kind })
+                };
+                let attributes = [read(AttributeName::Ima)?, read(AttributeName::Evm)?];
                 identity.1 = self.contents.len() as u64;
                 let (length, sparse) = (member.stored, member.sparse.clone());
-                self.contents.push(Stored { offset, length, sparse, label });
+                self.contents.push(Stored { offset, length, sparse, attributes });
                 files.insert(path.clone(), (identity.1, member.size()));
                 EntryKind::File { size: member.size() }
             }
@@ -242,8 +246,12 @@ impl SourceFile for Open<'_> {
         Ok(count)
     }
 
-    fn attribute(&self) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.stored.label.clone())
+    fn attribute(&self, name: AttributeName) -> io::Result<Option<Vec<u8>>> {
+        let [ima, evm] = &self.stored.attributes;
+        Ok(match name {
+            AttributeName::Ima => ima.clone(),
+            AttributeName::Evm => evm.clone(),
+        })
     }
 }
 

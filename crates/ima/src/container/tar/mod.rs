@@ -5,91 +5,84 @@
 //! is known: in memory up to [`IN_MEMORY`] a member and [`HELD`] in all, else in an unnamed
 //! temporary file. Nothing is unpacked; names only select.
 
-mod clear;
 mod content;
 mod index;
 mod input;
-mod inspect;
-mod run;
-mod sign;
-mod verify;
+pub(super) mod run;
 
 use std::io::{self, Read};
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use ima_format::kind::{Compression, Content, HEAD_SIZE};
-use ima_format::tar::{AfterEnd, Fault};
+use ima_format::kind::{Compression, Content, Kind, HEAD_SIZE};
+use ima_format::tar::Fault;
 use ima_format::ErrorKind;
 
-use super::Selection;
-use super::MAX_SPARSE;
-use crate::compression;
-use crate::digest::DigestError;
-use crate::key::SignError;
+use super::error::ContainerError;
+use super::{one, Access, Container, Operation, Reports, Run, Sink, Summary};
+use crate::advice::{Advice, Failure};
+use crate::{compression, input as files};
 
-pub use clear::clear;
 pub use content::{HELD, IN_MEMORY};
 pub use index::Index;
-pub use inspect::inspect;
-pub use sign::{sign, SignOptions, Spool};
-pub use verify::{verify, VerifyOptions};
 
-/// An archive, and what of it is meant.
-pub struct Archive<'a> {
-    source: Box<dyn Read + Send + 'a>,
-    compression: Option<Compression>,
-    /// Which of the members.
-    pub selection: Selection,
-    /// Worker threads.
-    pub jobs: NonZeroUsize,
-    /// How many zeros in the holes of sparse files are digested.
-    pub max_sparse: u64,
-    /// What becomes of bytes after the archive's end.
-    pub after_end: AfterEnd,
-    content: Option<Content>,
+/// An archive in a file, or on standard input.
+#[derive(Debug)]
+pub struct Archive {
+    /// The file; `-` is standard input.
+    pub path: PathBuf,
 }
 
-impl std::fmt::Debug for Archive<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Archive({:?})", self.compression)
+impl Container for Archive {
+    fn run<O: Operation>(
+        self,
+        operation: &O,
+        run: &Run<'_>,
+        sink: &mut Sink<'_, O::Outcome>,
+    ) -> io::Result<()> {
+        let process = |reports: &mut Reports<'_, O::Outcome>| {
+            let (archive, compression) = self.open()?;
+            let extent = match O::ACCESS {
+                Access::Reads => run::run(archive, operation, run, None, reports),
+                Access::Writes => {
+                    let compression = run.compression.unwrap_or(compression);
+                    run.destination.write(&self.path, compression, run.jobs, |output| {
+                        run::run(archive, operation, run, Some(output), reports)
+                    })
+                }
+            };
+            Ok(Summary::Archive(extent?))
+        };
+        one(&self.path, process, sink)
     }
 }
 
-impl<'a> Archive<'a> {
-    /// An archive that is read from `source`; its first bytes tell how it is compressed.
-    ///
-    /// # Errors
-    /// Those of reading.
-    pub fn open(
-        mut source: impl Read + Send + 'a,
-        selection: Selection,
-        jobs: NonZeroUsize,
-    ) -> io::Result<Self> {
+impl Archive {
+    /// Whether it comes on standard input.
+    pub fn is_stdin(path: &Path) -> bool {
+        path == Path::new("-")
+    }
+
+    /// The archive, decompressed, and how it is compressed.
+    fn open(&self) -> Result<(Box<dyn Read + Send>, Option<Compression>), TarError> {
+        let read = |source| TarError::Read { offset: 0, source };
+        let mut source: Box<dyn Read + Send> = match Self::is_stdin(&self.path) {
+            true => Box::new(io::stdin()),
+            false => Box::new(files::open(&self.path).map_err(read)?),
+        };
         let mut head = Vec::with_capacity(HEAD_SIZE);
-        source.by_ref().take(HEAD_SIZE as u64).read_to_end(&mut head)?;
-        let compression = match Content::of(&head) {
-            Some(Content::Compressed(compression)) => Some(compression),
-            _ => None,
-        };
-        let source = io::Cursor::new(head.clone()).chain(source);
-        let source: Box<dyn Read + Send + 'a> = match compression {
-            Some(compression) => compression::decoder(compression, source)?,
-            None => Box::new(source),
-        };
+        source.by_ref().take(HEAD_SIZE as u64).read_to_end(&mut head).map_err(read)?;
         let content = Content::of(&head);
-        let (max_sparse, after_end) = (MAX_SPARSE, AfterEnd::Refuse);
-        Ok(Self { source, compression, selection, jobs, max_sparse, after_end, content })
-    }
-
-    /// What its first bytes say it is, still packed.
-    pub fn content(&self) -> Option<Content> {
-        self.content
-    }
-
-    /// How it is compressed.
-    pub fn compression(&self) -> Option<Compression> {
-        self.compression
+        let source = io::Cursor::new(head).chain(source);
+        match content {
+            Some(Content::Compressed(compression)) => {
+                let decoder = compression::decoder(compression, source).map_err(read)?;
+                Ok((decoder, Some(compression)))
+            }
+            Some(Content::Rpm | Content::Ext | Content::Squashfs | Content::Erofs) => {
+                Err(TarError::OtherKind(content.map_or(Kind::Tree, Content::kind)))
+            }
+            Some(Content::Tar) | None => Ok((Box::new(source), None)),
+        }
     }
 }
 
@@ -116,21 +109,16 @@ pub enum TarError {
     /// It holds nothing at all.
     #[error("empty: not a tar archive")]
     Empty,
-    /// No digest of a member could be made.
-    #[error("{}", path.display())]
+    /// Something else, which cannot be read as a stream.
+    #[error("{0}, not a tar archive")]
+    OtherKind(Kind),
+    /// No digest could be made of a member while it was read.
+    #[error("{}: {source}", path.display())]
     Digest {
         /// The member.
         path: PathBuf,
         /// Why.
-        source: DigestError,
-    },
-    /// A member could not be signed.
-    #[error("{}", path.display())]
-    Sign {
-        /// The member.
-        path: PathBuf,
-        /// Why.
-        source: SignError,
+        source: crate::digest::DigestError,
     },
     /// Sparse files with more zeros than are digested.
     #[error("{}: with it sparse files have {holes} bytes of zeros, of which {limit} are read", path.display())]
@@ -153,15 +141,25 @@ pub enum TarError {
     /// The result cannot be written.
     #[error("cannot write: {0}")]
     Write(io::Error),
-    /// Who is told of the results cannot be told.
-    #[error(transparent)]
-    Report(io::Error),
 }
 
-impl TarError {
-    /// What to do about it, where there is something to say.
-    pub fn hint(&self) -> Option<&'static str> {
+impl From<TarError> for ContainerError {
+    fn from(error: TarError) -> Self {
+        Failure::new(error).into()
+    }
+}
+
+impl Advice for TarError {
+    fn advice(&self) -> Option<&'static str> {
         Some(match self {
+            // of a program that makes an archive from an image
+            Self::Read { source, .. } => {
+                let failure = source.get_ref().and_then(|inner| inner.downcast_ref::<Failure>());
+                return failure.and_then(Advice::advice);
+            }
+            Self::OtherKind(_) => {
+                "packages and images cannot be streamed: give the name of a file"
+            }
             Self::Sparse { .. } => "--max-sparse SIZE allows more",
             Self::Malformed { kind: ErrorKind::Tar(Fault::AfterEnd), .. } => {
                 "tar and bsdtar stop before it; --concatenated reads archives that follow one another"
@@ -171,44 +169,6 @@ impl TarError {
         })
     }
 }
-
-/// Why a member has no verdict.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum MemberError {
-    /// A hard link carries a label that its file does not have.
-    #[error("a hard link to {} with another label, which unpacking would set", target.display())]
-    LinkLabel {
-        /// The file.
-        target: PathBuf,
-    },
-    /// A hard link to a file that the archive does not contain, up to the link.
-    #[error("a hard link to {}, which the archive does not contain before it", target.display())]
-    LinkTarget {
-        /// The file.
-        target: PathBuf,
-    },
-    /// A selected hard link to a file that is not selected.
-    #[error("a hard link to {}, which is not selected", target.display())]
-    LinkSelection {
-        /// The file.
-        target: PathBuf,
-    },
-}
-
-/// What became of a member.
-#[derive(Debug)]
-pub struct Report<T> {
-    /// Its name.
-    pub path: PathBuf,
-    /// The size of the file in bytes.
-    pub size: u64,
-    /// The outcome, or why there is none.
-    pub outcome: Result<T, MemberError>,
-}
-
-/// Takes reports one by one; an error ends the run.
-pub type Sink<'a, T> = dyn FnMut(Report<T>) -> io::Result<()> + 'a;
 
 /// What an archive held besides the reports.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -224,10 +184,4 @@ fn below_root(path: &Path) -> PathBuf {
     use std::path::Component;
     let normal = |component: &Component<'_>| matches!(component, Component::Normal(_));
     path.components().filter(normal).collect()
-}
-
-/// Sets a member's label, or takes it out.
-fn set_label(member: &mut ima_format::tar::Member, label: Option<&[u8]>) -> Result<(), TarError> {
-    let offset = member.offset;
-    member.set_label(label).map_err(|error| TarError::Malformed { offset, kind: error.kind })
 }

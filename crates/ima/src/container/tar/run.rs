@@ -1,71 +1,40 @@
 //! The reader, the workers, the writer.
 
+use std::borrow::Cow;
 use std::collections::hash_map::RandomState;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::hash::BuildHasher;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
-use ima_format::hash::HashAlgorithm;
+use ima_format::hash::{Digest, HashAlgorithm};
 use ima_format::tar::{
-    padding, AfterEnd, Input as _, Item, Member, MemberKind, Parser, BLOCK_SIZE,
+    padding, Input as _, Item as Parsed, Member, MemberKind, Parser, BLOCK_SIZE,
 };
+
+use ima_format::ErrorKind;
 
 use super::content::{Budget, Data, Expander, Permit, HELD, IN_MEMORY};
 use super::input::Stream;
-use super::{below_root, Archive, Extent, MemberError, Report, Sink, Spool, TarError};
+use super::{below_root, Extent, TarError};
+use crate::container::error::{Anomaly, ContainerError, ItemError};
+use crate::container::{
+    pool, settle, Access, AttributeName, Change, FurtherName, Item, Operation, Progress, Report,
+    Reports, Run,
+};
 use crate::digest::{FileHasher, Hasher};
-
-use crate::container::{pool, Progress, Selection};
 
 /// A chunk of data that passes.
 const CHUNK: usize = 256 << 10;
 
-/// What an operation wants of a selected file's data.
-pub(super) enum Wants<'a> {
-    /// All of it, before the header is written.
-    Held(Spool<'a>),
-    /// A digest of it.
-    Digest(HashAlgorithm),
-    /// Nothing.
-    Nothing,
-}
-
-/// What is done with an archive.
-pub(super) trait Operation: Sync {
-    /// What becomes of a member.
-    type Outcome: Send;
-    /// What a thread has for it.
-    type Worker;
-
-    /// What it wants of a selected file's data.
-    fn wants(&self, member: &Member) -> Wants<'_>;
-    /// A thread's means.
-    fn worker(&self) -> Self::Worker;
-    /// Deals with a selected file.
-    fn file(
-        &self,
-        worker: &mut Self::Worker,
-        member: &mut Member,
-        data: &Data,
-    ) -> Result<Self::Outcome, TarError>;
-    /// Deals with a selected hard link that says something of a label, or whose file was not
-    /// dealt with.
-    fn link(
-        &self,
-        member: &mut Member,
-        target: Target,
-    ) -> Result<Option<Self::Outcome>, MemberError>;
-}
-
 /// What a hard link leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Target {
+enum Target {
     /// A file with the label that the link gives, too.
     SameLabel,
     /// A file with another label.
@@ -85,6 +54,36 @@ enum Piece {
     Failed(TarError),
 }
 
+/// A member, as an operation sees it.
+struct TarItem<'a> {
+    member: &'a Member,
+    data: &'a Data,
+    hasher: &'a mut FileHasher,
+    progress: &'a dyn Progress,
+}
+
+impl Item for TarItem<'_> {
+    fn attribute(&self, name: AttributeName) -> Result<Option<Cow<'_, [u8]>>, ItemError> {
+        let value = self.member.attribute(name.as_str()).map_err(malformed)?;
+        Ok(value.map(Cow::Owned))
+    }
+
+    fn has_attribute(&self, name: AttributeName) -> Result<bool, ItemError> {
+        Ok(self.member.mentions_attribute(name.as_str()))
+    }
+
+    fn digest(&mut self, algorithm: HashAlgorithm) -> Result<Digest, ItemError> {
+        let progress = |bytes| self.progress.read(bytes);
+        Ok(self.data.digest(self.member, self.hasher, algorithm, &progress)?)
+    }
+}
+
+fn malformed((offset, kind): (u64, ErrorKind)) -> ItemError {
+    ItemError::Container(Box::new(TarError::Malformed { offset, kind }.into()))
+}
+
+const IMA: &str = AttributeName::Ima.as_str();
+
 /// What goes from a worker to the writer.
 struct Done<T> {
     bytes: Vec<u8>,
@@ -94,50 +93,47 @@ struct Done<T> {
     _permits: (Permit, Option<Permit>),
 }
 
-/// Reads an archive, has its members dealt with and writes what comes of it to `output`, if
-/// there is one.
-pub(super) fn run<O: Operation>(
-    archive: Archive<'_>,
+/// Reads an archive, has its members processed, and writes the result to `output`, if there is
+/// one.
+pub(in crate::container) fn run<O: Operation>(
+    archive: Box<dyn Read + Send + '_>,
     operation: &O,
+    run: &Run<'_>,
     mut output: Option<&mut dyn Write>,
-    progress: &dyn Progress,
-    sink: &mut Sink<'_, O::Outcome>,
-) -> Result<Extent, TarError> {
+    reports: &mut Reports<'_, O::Outcome>,
+) -> Result<Extent, ContainerError> {
     let stop = AtomicBool::new(false);
-    let Archive { source, selection, jobs, max_sparse, after_end, .. } = archive;
-    let (memory, spools) = (Budget::new(HELD), Budget::new(jobs.get().max(2) as u64));
+    let (memory, spools) = (Budget::new(HELD), Budget::new(run.jobs.get().max(2) as u64));
     let writes = output.is_some();
     let mut extent = Extent::default();
     let produce = |queue: &mut dyn FnMut((Piece, Permit), u64)| {
         let mut reader = Reader {
-            stream: Stream::new(source),
+            stream: Stream::new(archive),
             operation,
             writes,
-            selection: &selection,
-            progress,
+            run,
             stop: &stop,
             memory: &memory,
             spools: &spools,
             labels: Labels::default(),
             foreign: 0,
             zeros: 0,
-            max_sparse,
             // in the order of the archive: each is as large as any other
             queue: &mut |piece, permit| queue((piece, permit), 0),
         };
-        if let Err(error) = reader.read(after_end) {
+        if let Err(error) = reader.read() {
             (reader.queue)(Piece::Failed(error), memory.take(0));
         }
         extent = Extent { size: reader.stream.offset(), foreign: reader.foreign };
     };
     let start = || {
-        let mut worker = operation.worker();
-        move |(piece, permit)| deal_with(operation, &mut worker, piece, permit)
+        let mut worker = (operation.worker(), FileHasher::default());
+        move |(piece, permit)| process(operation, &mut worker, piece, permit, run.progress)
     };
     // what a piece holds is given back when it is written
-    let workers = pool::Workers { jobs, batch: 1 };
+    let workers = pool::Workers { jobs: run.jobs, batch: 1 };
     pool::run(workers, &stop, produce, start, &mut |done| {
-        let written = done.and_then(|done| write(done, &mut output, progress, sink));
+        let written = done.and_then(|done| write(done, &mut output, run.progress, reports));
         if written.is_err() {
             stop.store(true, Ordering::Relaxed);
             memory.close();
@@ -148,38 +144,71 @@ pub(super) fn run<O: Operation>(
     Ok(extent)
 }
 
-fn deal_with<O: Operation>(
+fn process<O: Operation>(
     operation: &O,
-    worker: &mut O::Worker,
+    (worker, hasher): &mut (O::Worker, FileHasher),
     piece: Piece,
     permit: Permit,
-) -> Result<Done<O::Outcome>, TarError> {
+    progress: &dyn Progress,
+) -> Result<Done<O::Outcome>, ContainerError> {
     let mut done = Done { bytes: Vec::new(), data: None, report: None, _permits: (permit, None) };
     match piece {
-        Piece::Failed(error) => return Err(error),
+        Piece::Failed(error) => return Err(error.into()),
         Piece::Bytes(bytes) => done.bytes = bytes,
         Piece::File(mut member, data, spool) => {
-            let outcome = Ok(operation.file(worker, &mut member, &data)?);
+            let path = path_of(&member);
+            let mut item = TarItem { member: &member, data: &data, hasher, progress };
+            let processed = operation.item(worker, &mut item);
+            let (outcome, change) = settle::<O>(&path, processed)?;
+            edit(&mut member, &change)?;
             member.encode_into(&mut done.bytes);
-            done.report = Some(Report { path: path_of(&member), size: member.size(), outcome });
+            done.report = Some(Report { path, size: member.size(), outcome });
             (done.data, done._permits.1) = (Some(data), spool);
         }
         Piece::Link(mut member, target) => {
-            let outcome = operation.link(&mut member, target).transpose();
+            let has_attribute = member.mentions_attribute(IMA);
+            let anomaly = anomaly(&member, target);
+            let outcome = operation.further_name(FurtherName { has_attribute, anomaly });
+            if O::ACCESS == Access::Writes {
+                edit(&mut member, &Change::remove(AttributeName::Ima))?;
+            }
             member.encode_into(&mut done.bytes);
             let path = path_of(&member);
-            done.report = outcome.map(|outcome| Report { path, size: 0, outcome });
+            done.report = outcome.map(|outcome| {
+                let outcome = outcome.map_err(ItemError::Anomaly);
+                Report { path, size: 0, outcome }
+            });
         }
     }
     Ok(done)
+}
+
+/// Changes the attributes of a member.
+fn edit(member: &mut Member, change: &Change) -> Result<(), TarError> {
+    let offset = member.offset;
+    change.edits().try_for_each(|(name, edit)| {
+        let edited = member.set_attribute(name.as_str(), edit.value());
+        edited.map_err(|error| TarError::Malformed { offset, kind: error.kind })
+    })
+}
+
+/// Why what is found of its file does not hold for a hard link.
+fn anomaly(member: &Member, target: Target) -> Option<Anomaly> {
+    let path = OsString::from_vec(member.link.clone()).into();
+    match target {
+        Target::SameLabel => None,
+        Target::OtherLabel => Some(Anomaly::LinkAttribute(path)),
+        Target::NotSelected => Some(Anomaly::LinkNotSelected(path)),
+        Target::Missing => Some(Anomaly::LinkMissing(path)),
+    }
 }
 
 fn write<T>(
     done: Done<T>,
     output: &mut Option<&mut dyn Write>,
     progress: &dyn Progress,
-    sink: &mut Sink<'_, T>,
-) -> Result<(), TarError> {
+    reports: &mut Reports<'_, T>,
+) -> Result<(), ContainerError> {
     if let Some(output) = output {
         output.write_all(&done.bytes).map_err(TarError::Write)?;
         if let Some(data) = done.data {
@@ -189,7 +218,7 @@ fn write<T>(
     match done.report {
         Some(report) => {
             progress.finished(report.size);
-            sink(report).map_err(TarError::Report)
+            reports(report)
         }
         None => Ok(()),
     }
@@ -201,7 +230,7 @@ fn held(member: &Member) -> u64 {
     2048 + 3 * member.memory()
 }
 
-pub(super) fn path_of(member: &Member) -> PathBuf {
+fn path_of(member: &Member) -> PathBuf {
     PathBuf::from(OsString::from_vec(member.path.clone()))
 }
 
@@ -250,8 +279,7 @@ struct Reader<'a, O> {
     operation: &'a O,
     /// Whether what is read will be written.
     writes: bool,
-    selection: &'a Selection,
-    progress: &'a dyn Progress,
+    run: &'a Run<'a>,
     stop: &'a AtomicBool,
     memory: &'a Arc<Budget>,
     /// How many temporary files there may be.
@@ -261,26 +289,25 @@ struct Reader<'a, O> {
     foreign: u64,
     /// How many zeros of sparse files are digested, so far and at most.
     zeros: u64,
-    max_sparse: u64,
     queue: &'a mut dyn FnMut(Piece, Permit),
 }
 
 impl<O: Operation> Reader<'_, O> {
-    fn read(&mut self, after_end: AfterEnd) -> Result<(), TarError> {
-        let mut parser = Parser::new(after_end);
+    fn read(&mut self) -> Result<(), TarError> {
+        let mut parser = Parser::new(self.run.after_end);
         while !self.stop.load(Ordering::Relaxed) {
             let Some(item) = parser.next(&mut self.stream)? else {
                 break;
             };
             match item {
-                Item::Member(member) => self.member(member)?,
-                Item::Zeros => self.pass(vec![0; BLOCK_SIZE]),
-                Item::Global(extension) => {
+                Parsed::Member(member) => self.member(member)?,
+                Parsed::Zeros => self.pass(vec![0; BLOCK_SIZE]),
+                Parsed::Global(extension) => {
                     let mut bytes = Vec::new();
                     extension.encode_into(&mut bytes);
                     self.pass(bytes);
                 }
-                Item::Foreign(bytes) => self.foreign(bytes)?,
+                Parsed::Foreign(bytes) => self.foreign(bytes)?,
             }
         }
         match self.stream.offset() {
@@ -343,10 +370,10 @@ impl<O: Operation> Reader<'_, O> {
     }
 
     fn member(&mut self, mut member: Member) -> Result<(), TarError> {
-        let label = member.label();
+        let label = member.attribute(IMA);
         let label = label.map_err(|(offset, kind)| TarError::Malformed { offset, kind })?;
         let path = below_root(&path_of(&member));
-        let is_selected = self.selection.selects(&path);
+        let is_selected = self.run.selection.selects(&path);
         match member.kind {
             MemberKind::Other => {
                 self.labels.insert(&member.path, NO_FILE);
@@ -373,31 +400,32 @@ impl<O: Operation> Reader<'_, O> {
             true => &[],
             false => &begun[..stored.min(4)],
         };
-        if !is_selected || !self.selection.wants_head(&path, head) {
+        if !is_selected || !self.run.selection.wants_head(&path, head) {
             drop(permit);
             return self.pass_member(&member, begun);
         }
-        self.progress.found(member.stored);
+        self.run.progress.found(member.stored);
         let left = all - in_memory;
-        let wants = self.operation.wants(&member);
-        if !matches!(wants, Wants::Nothing) {
+        let digest = self.operation.digest_for(label.as_deref());
+        if digest.is_some() {
             self.count_zeros(&member)?;
         }
-        let (data, spool) = match wants {
+        let (data, spool) = match digest {
             _ if left == 0 => (Data::Memory(begun), None),
-            Wants::Held(spool) => {
+            // the header is written first, and depends on it
+            Some(_) if self.writes => {
                 let turn = self.spools.take(1);
-                (Data::Spooled(self.spool(&spool, &member, begun, left)?), Some(turn))
+                (Data::Spooled(self.spool(&member, begun, left)?), Some(turn))
             }
-            Wants::Digest(algorithm) => {
+            Some(algorithm) => {
                 let digest = self.digest(&mut member, algorithm, &begun[..stored], left);
                 (digest?, None)
             }
-            Wants::Nothing if self.writes => {
+            None if self.writes => {
                 drop(permit);
                 return self.edit(member, begun, left);
             }
-            Wants::Nothing => {
+            None => {
                 self.chunks(left, |_, _| Ok(()))?;
                 (Data::Digested(None), None)
             }
@@ -409,12 +437,12 @@ impl<O: Operation> Reader<'_, O> {
     /// Counts the holes of a member that is going to be digested.
     fn count_zeros(&mut self, member: &Member) -> Result<(), TarError> {
         self.zeros = self.zeros.saturating_add(member.size().saturating_sub(member.stored));
-        match self.zeros <= self.max_sparse {
+        match self.zeros <= self.run.max_sparse {
             true => Ok(()),
             false => Err(TarError::Sparse {
                 path: path_of(member),
                 holes: self.zeros,
-                limit: self.max_sparse,
+                limit: self.run.max_sparse,
             }),
         }
     }
@@ -438,29 +466,24 @@ impl<O: Operation> Reader<'_, O> {
         let target = self.labels.link(&member.path, &member.link, label);
         let target = match target {
             Some(target @ (Target::NotSelected | Target::Missing)) => target,
-            Some(target) if member.mentions_label() => target,
+            Some(target) if member.mentions_attribute(IMA) => target,
             _ => return self.pass_member(&member, Vec::new()),
         };
         if !is_selected {
             return self.pass_member(&member, Vec::new());
         }
-        self.progress.found(0);
+        self.run.progress.found(0);
         let permit = self.memory.take(held(&member));
         (self.queue)(Piece::Link(Box::new(member), target), permit);
         Ok(())
     }
 
     /// Puts a large member's data aside.
-    fn spool(
-        &mut self,
-        spool: &Spool<'_>,
-        member: &Member,
-        begun: Vec<u8>,
-        left: u64,
-    ) -> Result<File, TarError> {
-        let fail = |source| TarError::Spool { directory: spool.directory.to_owned(), source };
-        (spool.announce)(&path_of(member), begun.len() as u64 + left);
-        let mut file = tempfile::tempfile_in(spool.directory).map_err(fail)?;
+    fn spool(&mut self, member: &Member, begun: Vec<u8>, left: u64) -> Result<File, TarError> {
+        let directory = &self.run.spool;
+        let fail = |source| TarError::Spool { directory: directory.clone(), source };
+        self.run.progress.spooled(&path_of(member), begun.len() as u64 + left, directory);
+        let mut file = tempfile::tempfile_in(directory).map_err(fail)?;
         file.write_all(&begun).map_err(fail)?;
         self.chunks(left, |_, chunk| file.write_all(&chunk).map_err(fail))?;
         Ok(file)
@@ -487,22 +510,11 @@ impl<O: Operation> Reader<'_, O> {
         self.chunks(left, |reader, chunk| {
             let data = chunk.len().min(usize::try_from(stored).unwrap_or(usize::MAX));
             stored -= data as u64;
-            reader.progress.read(data as u64);
+            reader.run.progress.read(data as u64);
             expander.update(&chunk[..data], &mut hasher).map_err(fail)
         })?;
         expander.finish(&mut hasher).map_err(fail)?;
         let digest = hasher.finish().map_err(fail)?;
         Ok(Data::Digested(Some(digest)))
     }
-}
-
-/// A worker that digests.
-pub(super) fn digest(
-    hasher: &mut FileHasher,
-    member: &Member,
-    data: &Data,
-    algorithm: HashAlgorithm,
-    progress: &dyn Progress,
-) -> Result<ima_format::hash::Digest, crate::digest::DigestError> {
-    data.digest(member, hasher, algorithm, &|bytes| progress.read(bytes))
 }

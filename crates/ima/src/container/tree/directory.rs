@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 
 use ima_format::hash::{Digest, HashAlgorithm};
 use ima_format::policy::filesystem::{with_magic, Purpose};
-use ima_format::xattr::XATTR_NAME_IMA;
 use rustix::fs::{fgetxattr, OFlags};
 use rustix::io::Errno;
 use walkdir::{DirEntry, WalkDir};
 
 use crate::container::source::{changed, Entry, EntryKind, Source, SourceFile, Unread, Visit};
+use crate::container::AttributeName;
 use crate::digest::{DigestError, FileHasher};
 
 /// A directory that will be the root of a machine. File systems of the kernel's own that are
@@ -143,11 +143,11 @@ impl SourceFile for Open {
         self.file.read_at(buffer, offset)
     }
 
-    fn attribute(&self) -> io::Result<Option<Vec<u8>>> {
+    fn attribute(&self, name: AttributeName) -> io::Result<Option<Vec<u8>>> {
         // larger than any signature but the largest post-quantum ones
         let mut value = vec![0; 1024];
         loop {
-            match fgetxattr(&self.file, XATTR_NAME_IMA, &mut value[..]) {
+            match fgetxattr(&self.file, name.as_str(), &mut value[..]) {
                 Ok(length) => {
                     value.truncate(length);
                     return Ok(Some(value));

@@ -17,10 +17,11 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::folder::{is_replaced, Folders};
-use super::Candidate;
-use crate::digest::{DigestError, FileHasher};
+use super::walk::Candidate;
+use crate::container::error::ItemError;
+use crate::container::{AttributeName, Edit};
+use crate::digest::FileHasher;
 use crate::input;
-use crate::key::SignError;
 use crate::staging::{self, Location};
 
 /// No attribute is larger (`XATTR_SIZE_MAX`).
@@ -35,122 +36,6 @@ pub enum Place {
     User,
     /// A file beside it, its name followed by `.sig`, holding the attribute's value.
     Detached,
-}
-
-/// Why a file was not dealt with.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum FileError {
-    /// It cannot be opened.
-    #[error("cannot open: {0}")]
-    Open(io::Error),
-    /// It cannot be read.
-    #[error("cannot read: {0}")]
-    Read(io::Error),
-    /// It was changed, replaced or cut while it was read.
-    #[error("changed while it was read; not signed")]
-    Changed,
-    /// No digest could be made.
-    #[error(transparent)]
-    Digest(DigestError),
-    /// No signature could be made.
-    #[error(transparent)]
-    Sign(#[from] SignError),
-    /// The signing key was lost at another file: this one was not tried.
-    #[error("not signed: the key was lost before")]
-    KeyLost,
-    /// It was named, and is the signature of a file, which has none itself.
-    #[error("a detached signature, which is not signed itself")]
-    IsSignature,
-    /// The attribute cannot be read.
-    #[error("cannot read the attribute: {0}")]
-    ReadAttribute(io::Error),
-    /// No permission to set the attribute.
-    #[error("no permission to change the attribute: {0}")]
-    AttributeDenied(io::Error),
-    /// The file system has no such attributes.
-    #[error("the file system does not keep this attribute: {0}")]
-    AttributeUnsupported(io::Error),
-    /// The file system takes no changes.
-    #[error("cannot change the attribute: {0}")]
-    ReadOnly(io::Error),
-    /// There is no room for the attribute.
-    #[error("no room for an attribute of {size} bytes: {source}")]
-    NoRoom {
-        /// The attribute's size.
-        size: usize,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The attribute cannot be set for another reason.
-    #[error("cannot change the attribute: {0}")]
-    Attribute(io::Error),
-    /// The signature's file cannot be written, read or removed.
-    #[error("{}: {source}", path.display())]
-    Detached {
-        /// The signature's file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-impl FileError {
-    /// What to do about it, where there is something to say.
-    pub fn hint(&self) -> Option<&'static str> {
-        Some(match self {
-            Self::Sign(error) => return error.hint(),
-            Self::Changed => "sign it again when nothing writes to it",
-            Self::AttributeDenied(_) => {
-                "security.ima needs root (CAP_SYS_ADMIN) and a file that is not immutable \
-                 (lsattr); without root: pseudo, --detached, or --xattr-namespace user"
-            }
-            Self::AttributeUnsupported(_) => {
-                "sign on a file system with security attributes (ext4, xfs, btrfs), or \
-                 --detached"
-            }
-            Self::IsSignature => "name the file that it belongs to",
-            Self::ReadOnly(_) => READ_ONLY_HINT,
-            Self::Detached { source, .. } => return hint_of_writing(source),
-            Self::NoRoom { source, .. } if is(source, Errno::NOSPC) => {
-                "make room; on ext4 a long signature needs a block of its own, unless inodes \
-                 are larger (mkfs.ext4 -I 512) or keys make shorter signatures (p-256)"
-            }
-            Self::NoRoom { .. } => {
-                "make ext4 with -I 512 or -O ea_inode, or use a key with shorter signatures \
-                 (p-256)"
-            }
-            _ => return None,
-        })
-    }
-}
-
-const READ_ONLY_HINT: &str = "the file system is mounted read-only: remount it writable, or sign \
-                              a copy or what it is made of; images of ext4 are signed as files";
-
-fn is(error: &io::Error, errno: Errno) -> bool {
-    error.raw_os_error() == Some(errno.raw_os_error())
-}
-
-/// What to do about a file that cannot be written or removed.
-fn hint_of_writing(error: &io::Error) -> Option<&'static str> {
-    match Errno::from_io_error(error)? {
-        Errno::ROFS => Some(READ_ONLY_HINT),
-        Errno::NOSPC | Errno::DQUOT => Some("make room on the file system"),
-        Errno::PERM | Errno::ACCESS => {
-            Some("the directory must be writable for you, and not immutable (lsattr -d)")
-        }
-        _ => None,
-    }
-}
-
-impl From<DigestError> for FileError {
-    fn from(error: DigestError) -> Self {
-        match error {
-            DigestError::Read(error) => Self::Read(error),
-            other => Self::Digest(other),
-        }
-    }
 }
 
 /// Two states of a file with the same stamp hold the same bytes, if the change time is not
@@ -205,14 +90,14 @@ pub(in crate::container) struct OpenFile<'a> {
 pub(super) fn directory(
     candidate: &Candidate,
     folders: &mut Folders,
-) -> Result<Arc<OwnedFd>, FileError> {
+) -> Result<Arc<OwnedFd>, ItemError> {
     folders.open(&candidate.folder).map_err(replaced_or_unopened)
 }
 
-fn replaced_or_unopened(error: io::Error) -> FileError {
+fn replaced_or_unopened(error: io::Error) -> ItemError {
     match is_replaced(&error) {
-        true => FileError::Changed,
-        false => FileError::Open(error),
+        true => ItemError::Changed,
+        false => ItemError::Open(error),
     }
 }
 
@@ -222,7 +107,7 @@ impl<'a> OpenFile<'a> {
     pub(in crate::container) fn open(
         candidate: &'a Candidate,
         folders: &mut Folders,
-    ) -> Result<Self, FileError> {
+    ) -> Result<Self, ItemError> {
         Self::open_in(directory(candidate, folders)?, candidate)
     }
 
@@ -230,16 +115,16 @@ impl<'a> OpenFile<'a> {
     pub(super) fn open_in(
         directory: Arc<OwnedFd>,
         candidate: &'a Candidate,
-    ) -> Result<Self, FileError> {
+    ) -> Result<Self, ItemError> {
         let file = open_file(&directory, candidate.path.file_name().unwrap_or_default())
             .map_err(replaced_or_unopened)?;
-        let mut stamp = Stamp::of(&file).map_err(FileError::Read)?;
+        let mut stamp = Stamp::of(&file).map_err(ItemError::Read)?;
         if (stamp.dev, stamp.ino) != (candidate.dev, candidate.ino) {
-            return Err(FileError::Changed);
+            return Err(ItemError::Changed);
         }
         if let Some(wait) = stamp.freshness() {
             std::thread::sleep(wait);
-            stamp = Stamp::of(&file).map_err(FileError::Read)?;
+            stamp = Stamp::of(&file).map_err(ItemError::Read)?;
         }
         Ok(Self { file, path: &candidate.path, directory, stamp })
     }
@@ -256,25 +141,29 @@ impl<'a> OpenFile<'a> {
         hasher: &mut FileHasher,
         algorithm: HashAlgorithm,
         progress: &dyn Fn(u64),
-    ) -> Result<Digest, FileError> {
+    ) -> Result<Digest, ItemError> {
         let (digest, read) = hasher.digest(&self.file, self.stamp.size, algorithm, progress)?;
         match read == self.stamp.size {
             true => Ok(digest),
-            false => Err(FileError::Changed),
+            false => Err(ItemError::Changed),
         }
     }
 
     /// Sees that it is as it was when it was opened.
-    pub(in crate::container) fn check_unchanged(&self) -> Result<(), FileError> {
-        match Stamp::of(&self.file).map_err(FileError::Read)? == self.stamp {
+    pub(in crate::container) fn check_unchanged(&self) -> Result<(), ItemError> {
+        match Stamp::of(&self.file).map_err(ItemError::Read)? == self.stamp {
             true => Ok(()),
-            false => Err(FileError::Changed),
+            false => Err(ItemError::Changed),
         }
     }
 
-    /// The label in `place`, if there is one.
-    pub(super) fn label(&self, place: Place) -> Result<Option<Vec<u8>>, FileError> {
-        let Some(name) = attribute_name(place) else { return self.detached() };
+    /// The value of an attribute, if there is one.
+    pub(super) fn attribute(
+        &self,
+        name: AttributeName,
+        place: Place,
+    ) -> Result<Option<Vec<u8>>, ItemError> {
+        let Some(name) = place.name_of(name) else { return self.detached() };
         // larger than any signature but the largest post-quantum ones
         let mut value = vec![0; 1024];
         loop {
@@ -288,7 +177,7 @@ impl<'a> OpenFile<'a> {
                 Err(Errno::RANGE) if value.len() <= 1 << 16 => {
                     value.resize(value.len() * 8, 0);
                 }
-                Err(error) => return Err(FileError::ReadAttribute(error.into())),
+                Err(error) => return Err(ItemError::ReadAttribute(error.into())),
             }
         }
     }
@@ -300,7 +189,7 @@ impl<'a> OpenFile<'a> {
         location
     }
 
-    fn detached(&self) -> Result<Option<Vec<u8>>, FileError> {
+    fn detached(&self) -> Result<Option<Vec<u8>>, ItemError> {
         let Location { directory, name, .. } = self.signature();
         let read = open_file(&directory, &name).and_then(|file| input::read(&file, SIGNATURE_MAX));
         match read {
@@ -313,58 +202,82 @@ impl<'a> OpenFile<'a> {
         }
     }
 
-    fn detached_error(&self, source: io::Error) -> FileError {
-        FileError::Detached { path: detached_path(self.path), source }
+    fn detached_error(&self, source: io::Error) -> ItemError {
+        ItemError::Detached { path: detached_path(self.path), source }
     }
 
-    /// Sets the label in `place`: whole, or not at all.
-    pub(super) fn set_label(&self, place: Place, value: &[u8]) -> Result<(), FileError> {
-        let Some(name) = attribute_name(place) else { return self.set_detached(value) };
-        fsetxattr(&self.file, name, value, XattrFlags::empty()).map_err(|errno| {
-            let error = errno.into();
-            match errno {
-                Errno::PERM | Errno::ACCESS => FileError::AttributeDenied(error),
-                Errno::OPNOTSUPP => FileError::AttributeUnsupported(error),
-                Errno::ROFS => FileError::ReadOnly(error),
-                Errno::NOSPC | Errno::DQUOT | Errno::TOOBIG | Errno::RANGE => {
-                    FileError::NoRoom { size: value.len(), source: error }
-                }
-                _ => FileError::Attribute(error),
-            }
-        })
-    }
-
-    fn set_detached(&self, value: &[u8]) -> Result<(), FileError> {
-        staging::write(&self.signature(), 0o644, value).map_err(|error| self.detached_error(error))
-    }
-
-    /// Removes the label from `place`; tells whether there was one.
-    pub(super) fn remove_label(&self, place: Place) -> Result<bool, FileError> {
-        let Some(name) = attribute_name(place) else {
-            let Location { directory, name, .. } = self.signature();
-            return match unlinkat(&*directory, &name, AtFlags::empty()) {
-                Ok(()) => Ok(true),
-                Err(Errno::NOENT) => Ok(false),
-                Err(error) => Err(self.detached_error(error.into())),
-            };
-        };
-        match fremovexattr(&self.file, name) {
-            Ok(()) => Ok(true),
-            Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(false),
-            Err(errno @ (Errno::PERM | Errno::ACCESS)) => {
-                Err(FileError::AttributeDenied(errno.into()))
-            }
-            Err(errno @ Errno::ROFS) => Err(FileError::ReadOnly(errno.into())),
-            Err(errno) => Err(FileError::Attribute(errno.into())),
+    /// Whether there is an attribute, whatever its value.
+    pub(super) fn has_attribute(
+        &self,
+        name: AttributeName,
+        place: Place,
+    ) -> Result<bool, ItemError> {
+        if place.name_of(name).is_some() {
+            return Ok(self.attribute(name, place)?.is_some());
         }
+        let Location { directory, name, .. } = self.signature();
+        match statat(&*directory, &name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(self.detached_error(error.into())),
+        }
+    }
+
+    /// Changes an attribute: completely, or not at all.
+    pub(super) fn edit(
+        &self,
+        name: AttributeName,
+        place: Place,
+        edit: &Edit,
+    ) -> Result<(), ItemError> {
+        match (place.name_of(name), edit) {
+            (Some(name), Edit::Set(value)) => {
+                fsetxattr(&self.file, name, value, XattrFlags::empty())
+                    .map_err(|errno| attribute_error(errno, value.len()))
+            }
+            (Some(name), Edit::Remove) => match fremovexattr(&self.file, name) {
+                Ok(()) | Err(Errno::NODATA) => Ok(()),
+                Err(errno) => Err(attribute_error(errno, 0)),
+            },
+            (None, Edit::Set(value)) => self.set_detached(value),
+            (None, Edit::Remove) => {
+                let Location { directory, name, .. } = self.signature();
+                match unlinkat(&*directory, &name, AtFlags::empty()) {
+                    Ok(()) | Err(Errno::NOENT) => Ok(()),
+                    Err(error) => Err(self.detached_error(error.into())),
+                }
+            }
+        }
+    }
+
+    fn set_detached(&self, value: &[u8]) -> Result<(), ItemError> {
+        staging::write(&self.signature(), 0o644, value).map_err(|error| self.detached_error(error))
     }
 }
 
-fn attribute_name(place: Place) -> Option<&'static str> {
-    match place {
-        Place::Security => Some(ima_format::xattr::XATTR_NAME_IMA),
-        Place::User => Some("user.ima"),
-        Place::Detached => None,
+/// Why an attribute of so many bytes was not changed.
+fn attribute_error(errno: Errno, size: usize) -> ItemError {
+    let error = errno.into();
+    match errno {
+        Errno::PERM | Errno::ACCESS => ItemError::AttributeDenied(error),
+        Errno::OPNOTSUPP => ItemError::AttributeUnsupported(error),
+        Errno::ROFS => ItemError::ReadOnly(error),
+        Errno::NOSPC | Errno::DQUOT | Errno::TOOBIG | Errno::RANGE => {
+            ItemError::NoRoom { size, source: error }
+        }
+        _ => ItemError::Attribute(error),
+    }
+}
+
+impl Place {
+    /// The name under which an attribute is kept; `None` in a file of its own.
+    fn name_of(self, name: AttributeName) -> Option<&'static str> {
+        match (self, name) {
+            (Self::Security, name) => Some(name.as_str()),
+            (Self::User, AttributeName::Ima) => Some("user.ima"),
+            (Self::User, AttributeName::Evm) => Some("user.evm"),
+            (Self::Detached, _) => None,
+        }
     }
 }
 

@@ -1,147 +1,170 @@
 //! Trees of files on a mounted file system.
 //!
-//! A walk finds files, workers take them, results come back in the walk's order. A file is
-//! opened once, without following a symbolic link, and what is read, checked and labelled
-//! is that open file.
+//! A walk finds files, workers process them, results come back in the walk's order. A file is
+//! opened once, without following a symbolic link, and what is read, checked and changed is that
+//! open file.
 
-mod clear;
 mod directory;
 mod file;
 mod folder;
-mod inspect;
-mod sign;
-mod verify;
 mod walk;
 
+use std::borrow::Cow;
 use std::io;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub use clear::{clear, Cleared};
+use ima_format::hash::{Digest, HashAlgorithm};
+
 pub use directory::Directory;
 pub(in crate::container) use file::OpenFile;
-pub use file::{FileError, Place};
+pub use file::Place;
 pub(in crate::container) use folder::Folders;
-pub use inspect::{inspect, Fit, Inspection};
+pub use walk::Candidate;
+pub(in crate::container) use walk::{Found, Walk};
 
-pub use sign::{sign, SignMode, SignOptions, Signed};
-pub use verify::{verify, VerifyOptions};
-pub use walk::{Candidate, WalkError};
-pub(in crate::container) use walk::{Found, LeftOver, Walk};
+use super::error::ItemError;
+use super::{
+    pool, AttributeName, Container, Event, Item, Operation, Progress, Report, Run, Selection, Sink,
+};
+use crate::digest::FileHasher;
 
-use super::{pool, Progress, Selection};
-
-/// Which files, and how many at a time.
+/// Files and directories.
 #[derive(Debug)]
 pub struct Tree {
-    /// Files and directories, walked in this order, directories sorted by name.
+    /// Walked in this order, directories sorted by name.
     pub roots: Vec<PathBuf>,
-    /// Which of what is found there.
-    pub selection: Selection,
-    /// Worker threads.
-    pub jobs: NonZeroUsize,
+    /// Where attributes are kept.
+    pub place: Place,
 }
 
-/// What became of one file.
-#[derive(Debug)]
-pub struct Report<T> {
-    /// The file's path: the root as given, and what follows below it.
-    pub path: PathBuf,
-    /// Its size in bytes.
-    pub size: u64,
-    /// The outcome, or why there is none.
-    pub outcome: Result<T, TreeError>,
+/// The state of one thread.
+struct Worker<W> {
+    operation: W,
+    hasher: FileHasher,
+    folders: Folders,
 }
 
-/// Why a file was not dealt with.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TreeError {
-    /// It was not found, or what was found is not for signing.
-    #[error(transparent)]
-    Walk(#[from] WalkError),
-    /// It was found and something failed.
-    #[error(transparent)]
-    File(#[from] FileError),
+/// An open file, as an operation sees it.
+struct TreeItem<'a> {
+    file: &'a OpenFile<'a>,
+    place: Place,
+    hasher: &'a mut FileHasher,
+    progress: &'a dyn Progress,
+    /// Something depends on its content.
+    digested: bool,
 }
 
-/// Takes reports one by one; an error ends the run.
-pub type Sink<'a, T> = dyn FnMut(Report<T>) -> io::Result<()> + 'a;
+impl Item for TreeItem<'_> {
+    fn attribute(&self, name: AttributeName) -> Result<Option<Cow<'_, [u8]>>, ItemError> {
+        Ok(self.file.attribute(name, self.place)?.map(Cow::Owned))
+    }
 
-/// A worker's answer: `None` where the file turned out not to be selected.
-type Answer<T> = Result<Option<T>, FileError>;
+    fn has_attribute(&self, name: AttributeName) -> Result<bool, ItemError> {
+        self.file.has_attribute(name, self.place)
+    }
+
+    fn digest(&mut self, algorithm: HashAlgorithm) -> Result<Digest, ItemError> {
+        self.digested = true;
+        self.file.digest(self.hasher, algorithm, &|bytes| self.progress.read(bytes))
+    }
+}
 
 impl Tree {
-    /// Opens a candidate whose label is in `place`, if it is of a kind that is meant.
+    /// Opens a candidate, if it is of a selected kind.
     fn open<'c>(
         &self,
         candidate: &'c Candidate,
-        place: Place,
+        selection: &Selection,
         folders: &mut Folders,
-    ) -> Result<Option<OpenFile<'c>>, FileError> {
+    ) -> Result<Option<OpenFile<'c>>, ItemError> {
         let directory = file::directory(candidate, folders)?;
-        if place == Place::Detached {
+        if self.place == Place::Detached {
             if let Some(signed) = file::signed_by(&candidate.path, &directory) {
-                // with `dir/*` its file is named, too, and both are dealt with
-                let is_told = !candidate.named || self.roots.contains(&signed);
-                return if is_told { Ok(None) } else { Err(FileError::IsSignature) };
+                // with `dir/*` its file is named, too, and both are processed
+                let is_expected = !candidate.named || self.roots.contains(&signed);
+                return if is_expected { Ok(None) } else { Err(ItemError::IsSignature) };
             }
         }
         let file = OpenFile::open_in(directory, candidate)?;
-        let wanted = self.selection.wants(&candidate.path, &file.file).map_err(FileError::Read)?;
+        let wanted = selection.wants(&candidate.path, &file.file).map_err(ItemError::Read)?;
         Ok(wanted.then_some(file))
     }
 
-    /// Walks, has each file dealt with by a worker, and gives the reports to `sink`.
-    /// `start` makes a worker, once a thread.
-    fn run<T: Send, W: FnMut(&Candidate, &mut Folders) -> Answer<T>>(
+    /// Processes one file; `None` if it is not of a selected kind.
+    fn process<O: Operation>(
         &self,
-        left_over: LeftOver,
-        progress: &dyn Progress,
-        start: impl Fn() -> W + Sync,
-        sink: &mut Sink<'_, T>,
+        candidate: &Candidate,
+        operation: &O,
+        run: &Run<'_>,
+        worker: &mut Worker<O::Worker>,
+    ) -> Result<Option<O::Outcome>, ItemError> {
+        let Worker { operation: state, hasher, folders } = worker;
+        let Some(file) = self.open(candidate, &run.selection, folders)? else { return Ok(None) };
+        let (place, progress) = (self.place, run.progress);
+        let mut item = TreeItem { file: &file, place, hasher, progress, digested: false };
+        let (outcome, change) = operation.item(state, &mut item)?;
+        if item.digested {
+            file.check_unchanged()?;
+        }
+        if !run.destination.is_nowhere() {
+            for (name, edit) in change.edits() {
+                file.edit(name, place, edit)?;
+            }
+        }
+        Ok(Some(outcome))
+    }
+}
+
+impl Container for Tree {
+    fn run<O: Operation>(
+        self,
+        operation: &O,
+        run: &Run<'_>,
+        sink: &mut Sink<'_, O::Outcome>,
     ) -> io::Result<()> {
         let stop = AtomicBool::new(false);
+        let progress = run.progress;
         let produce = |queue: &mut dyn FnMut(Found, u64)| {
-            let mut walk = Walk::new(&self.selection, left_over, self.roots.len() > 1);
+            let mut walk = Walk::new(&run.selection, O::LEFT_OVER, self.roots.len() > 1);
             for root in &self.roots {
                 walk.root(root, &mut |found| {
-                    let size = match &found {
-                        Found::File(candidate) => candidate.size,
-                        Found::Failed(..) => 0,
-                        Found::LeftOut(path) => {
-                            progress.left_out(path);
-                            return !stop.load(Ordering::Relaxed);
-                        }
-                    };
-                    progress.found(size);
-                    queue(found, size);
+                    if let Found::LeftOut(path) = &found {
+                        progress.left_out(path);
+                    } else {
+                        let size = found.size();
+                        progress.found(size);
+                        queue(found, size);
+                    }
                     !stop.load(Ordering::Relaxed)
                 });
             }
         };
         let start = || {
-            let mut worker = start();
-            let mut folders = Folders::default();
-            move |found| {
-                let (report, size) = match found {
+            let (hasher, folders) = Default::default();
+            let mut worker = Worker { operation: operation.worker(), hasher, folders };
+            let tree = &self;
+            move |found: Found| {
+                let size = found.size();
+                let report = match found {
                     Found::File(candidate) => {
-                        let outcome =
-                            worker(&candidate, &mut folders).map_err(TreeError::File).transpose();
+                        let outcome = tree.process(&candidate, operation, run, &mut worker);
                         let Candidate { path, size, .. } = candidate;
-                        (outcome.map(|outcome| Report { path, size, outcome }), size)
+                        outcome.transpose().map(|outcome| Report { path, size, outcome })
                     }
                     Found::Failed(path, error) => {
-                        (Some(Report { path, size: 0, outcome: Err(error.into()) }), 0)
+                        Some(Report { path, size: 0, outcome: Err(error.into()) })
                     }
-                    Found::LeftOut(_) => (None, 0),
+                    Found::LeftOut(_) => None,
                 };
                 progress.finished(size);
                 report
             }
         };
-        let workers = pool::Workers { jobs: self.jobs, batch: pool::FILES };
-        pool::run(workers, &stop, produce, start, &mut |report| report.map_or(Ok(()), &mut *sink))
+        let workers = pool::Workers { jobs: run.jobs, batch: pool::FILES };
+        pool::run(workers, &stop, produce, start, &mut |report| match report {
+            Some(report) => sink(Event::Item { container: None, report }),
+            None => Ok(()),
+        })
     }
 }

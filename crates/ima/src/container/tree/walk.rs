@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -10,14 +9,11 @@ use std::sync::Arc;
 use std::vec;
 
 use rustix::fs::{statat, AtFlags, Dir, FileType, Stat};
-use rustix::io::Errno;
 
 use super::folder::{is_replaced, names_directory, Folder, Folders, Links};
-use crate::container::Selection;
+use crate::container::error::{WalkError, LONGEST_PATH};
+use crate::container::{LeftOver, Selection};
 use crate::staging::{is_store_temporary, is_temporary};
-
-/// The longest path that is walked: what waits in the queue is bounded.
-const LONGEST: usize = 1 << 15;
 
 /// A regular file that the walk found.
 #[derive(Debug)]
@@ -36,48 +32,12 @@ pub struct Candidate {
     pub(in crate::container) folder: Arc<Folder>,
 }
 
-/// Why something that was asked for is not among the files.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum WalkError {
-    /// It cannot be looked at.
-    #[error("{0}")]
-    Read(io::Error),
-    /// A path that was named is a symbolic link.
-    #[error("a symbolic link, which is not followed")]
-    SymbolicLink,
-    /// A path that was named is neither a file nor a directory.
-    #[error("a {0}, not a regular file")]
-    NotRegular(&'static str),
-    /// A file or directory was replaced by something else during the walk.
-    #[error("replaced by something else during the run")]
-    Replaced,
-    /// A path is longer than any that is used.
-    #[error("path longer than {LONGEST} bytes")]
-    TooLong,
-}
-
-impl From<Errno> for WalkError {
-    fn from(errno: Errno) -> Self {
-        Self::Read(errno.into())
-    }
-}
-
 /// What the walk comes upon.
 pub(in crate::container) enum Found {
     File(Candidate),
     Failed(PathBuf, WalkError),
     /// A temporary file or directory of a run that was cut short.
     LeftOut(PathBuf),
-}
-
-/// What becomes of temporary files that interrupted runs left behind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::container) enum LeftOver {
-    /// They are files like others: whoever judges a tree looks at all of it.
-    Found,
-    /// They are left out, and reported.
-    LeftOut,
 }
 
 /// Walks roots one after the other.
@@ -115,6 +75,16 @@ enum EntryKind {
 
 /// Takes what was found, and returns whether to go on.
 type Sink<'a> = dyn FnMut(Found) -> bool + 'a;
+
+impl Found {
+    /// The size of a file.
+    pub(in crate::container) fn size(&self) -> u64 {
+        match self {
+            Self::File(candidate) => candidate.size,
+            Self::Failed(..) | Self::LeftOut(_) => 0,
+        }
+    }
+}
 
 impl<'a> Walk<'a> {
     /// A walk that has found nothing yet. Files that are found `again`, below another root, are
@@ -188,7 +158,7 @@ impl<'a> Walk<'a> {
             };
             let path = level.path.join(&name);
             let found_one = match kind {
-                _ if path.as_os_str().len() > LONGEST => {
+                _ if path.as_os_str().len() > LONGEST_PATH => {
                     Some(Found::Failed(path, WalkError::TooLong))
                 }
                 EntryKind::File(stat) => self

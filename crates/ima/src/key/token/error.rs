@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use openssl::error::ErrorStack;
 
 use super::{LoadFailure, Refusal, TokenInfo};
+use crate::advice::Advice;
 use crate::key::KeyType;
 
 /// Why a token, or a key on it, cannot be used.
@@ -155,9 +156,8 @@ pub(super) fn refused(token: &TokenInfo, source: Refusal) -> TokenError {
     TokenError::Refused { token: token.to_string(), source }
 }
 
-impl TokenError {
-    /// What to do about it, where there is something to say.
-    pub fn hint(&self) -> Option<&'static str> {
+impl Advice for TokenError {
+    fn advice(&self) -> Option<&'static str> {
         Some(match self {
             Self::NoModule { .. } => {
                 "name the token's module in the URI (?module-path=/usr/lib/.../libsofthsm2.so), \

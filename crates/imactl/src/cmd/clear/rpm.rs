@@ -5,9 +5,9 @@ use ima::container::rpm::{self, ClearOptions, Cleared};
 use serde::Serialize;
 
 use super::ClearArgs;
-use crate::cmd::tally::{Failures, Tally};
 use crate::output::{count, JsonPath, Level, Output, Style};
 use crate::progress::Bar;
+use crate::report::{Failures, Tally};
 use crate::Outcome;
 
 #[derive(Serialize)]
@@ -37,8 +37,8 @@ impl ClearArgs {
 }
 
 fn run(args: &ClearArgs, output: &mut Output) -> Result<Outcome> {
-    let packages = args.kind.packages(&args.files.tree)?;
-    let dry_run = args.files.dry_run;
+    let packages = args.inputs.packages()?;
+    let dry_run = args.dry_run;
     let options = ClearOptions { destination: args.packages.resolve(&packages, dry_run)?, dry_run };
     let bar = Bar::of("packages", "clearing", output);
     let (mut tally, mut failures) = (Tally::default(), Failures::default());
@@ -52,7 +52,7 @@ fn run(args: &ClearArgs, output: &mut Output) -> Result<Outcome> {
             }
             Err(error) => {
                 return bar.suspend(|| {
-                    failures.tell(report.path.as_path().into(), &error, error.hint(), output)
+                    failures.container(report.path.as_path().into(), "package", &error, output)
                 })
             }
         };

@@ -11,12 +11,11 @@ use ima_format::rpm::PackageType;
 use ima_format::xattr::Attribute;
 use serde::Serialize;
 
-use super::report::{describe_attribute, fields, JsonAttribute};
-use super::InspectArgs;
+use super::{describe_attribute, fields, InspectArgs, JsonAttribute};
 use crate::cmd::packages::inside;
-use crate::cmd::tally::Failures;
 use crate::output::{count, JsonPath, Level, Output, Style};
 use crate::progress::Bar;
+use crate::report::Failures;
 use crate::Outcome;
 
 #[derive(Serialize)]
@@ -57,7 +56,7 @@ impl InspectArgs {
 }
 
 fn run(args: &InspectArgs, output: &mut Output) -> Result<Outcome> {
-    let packages = args.kind.packages(&args.files.tree)?;
+    let packages = args.inputs.packages()?;
     let bar = Bar::of("packages", "inspecting", output);
     let mut failures = Failures::default();
     let mut outcome = Outcome::Good;
@@ -67,13 +66,14 @@ fn run(args: &InspectArgs, output: &mut Output) -> Result<Outcome> {
                 outcome = Outcome::Finding;
             }
             bar.suspend(|| match output.is_json() {
-                true => print_json(&report.path, &found, args.files.raw, output),
-                false => print(&report.path, &found, args.files.raw, output),
+                true => print_json(&report.path, &found, args.raw, output),
+                false => print(&report.path, &found, args.raw, output),
             })
         }
         Ok(None) => Ok(()),
-        Err(error) => bar
-            .suspend(|| failures.tell(report.path.as_path().into(), &error, error.hint(), output)),
+        Err(error) => bar.suspend(|| {
+            failures.container(report.path.as_path().into(), "package", &error, output)
+        }),
     })?;
     bar.finish();
     Ok(if failures.count() > 0 { Outcome::Failed } else { outcome })

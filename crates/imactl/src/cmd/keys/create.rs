@@ -10,9 +10,9 @@ use ima::key::passphrase::Passphrase;
 use ima::HashAlgorithm;
 
 use super::print_certificate;
-use crate::container::tell_left_over;
 use crate::hint::hinted;
 use crate::output::Output;
+use crate::outputs::tell_left_over;
 use crate::passphrase::PassphraseArgs;
 use crate::Outcome;
 

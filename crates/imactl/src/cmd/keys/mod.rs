@@ -9,15 +9,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use ima::advice::Advice;
 use ima::key::acceptance::{refused_for_itself, Keyring};
 use ima::key::certificate::Certificate;
 use ima::key::check::{self, Finding, Severity};
 use ima::system::{load_certificate, Machine};
 use serde::Serialize;
 
-use crate::cmd::tally::Failures;
 use crate::output::{JsonPath, Level, Output, Style};
 use crate::passphrase::PassphraseArgs;
+use crate::report::Failures;
 use crate::Outcome;
 
 /// Make, show, check and load keys and certificates
@@ -196,7 +197,7 @@ fn readable(paths: &[PathBuf], output: &mut Output) -> Result<(Vec<PathBuf>, Fai
         });
         match looked {
             Ok(()) => found.push(path.clone()),
-            Err(error) => failures.tell(path.as_path().into(), &error, None, output)?,
+            Err(error) => failures.container(path.as_path().into(), "key", &error, output)?,
         }
     }
     Ok((found, failures))
@@ -256,7 +257,7 @@ impl LoadArgs {
                         let refused = keyring
                             .and_then(|keyring| refused_for_itself(keyring, certificate.der()));
                         let reason = refused.map(|refused| refused.to_string());
-                        if let Some(hint) = reason.as_deref().or(error.hint()) {
+                        if let Some(hint) = reason.as_deref().or(error.advice()) {
                             output.complain(Style::Dim, "hint:", hint);
                         }
                     }

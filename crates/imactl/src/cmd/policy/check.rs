@@ -89,7 +89,7 @@ impl CheckArgs {
                 Ok(text) => text,
                 Err(error) => {
                     let (kind, path, text) =
-                        ("error", file.as_path().into(), crate::hint::with_causes(&error));
+                        ("error", file.as_path().into(), crate::hint::with_causes(error.as_ref()));
                     output.json(&JsonError { kind, path, error: text.clone() })?;
                     if !output.is_json() {
                         output.complain(Style::Bad, "error:", &text);

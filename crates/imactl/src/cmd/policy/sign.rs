@@ -4,8 +4,10 @@ use anyhow::Result;
 use clap::Args;
 
 use super::{accepted, KernelArgs};
-use crate::cmd::sign::tree::SignTreeArgs;
+use crate::cmd::sign::SignFilesArgs;
+use crate::inputs::TreeArgs;
 use crate::output::{Output, Style};
+use crate::report::Results;
 use crate::Outcome;
 
 /// Check policies, then sign them
@@ -15,7 +17,9 @@ use crate::Outcome;
 #[derive(Debug, Args)]
 pub(super) struct PolicySignArgs {
     #[command(flatten)]
-    sign: SignTreeArgs,
+    tree: TreeArgs,
+    #[command(flatten)]
+    sign: SignFilesArgs,
     #[command(flatten)]
     kernel: KernelArgs,
     /// Sign whatever it is
@@ -25,11 +29,11 @@ pub(super) struct PolicySignArgs {
 
 impl PolicySignArgs {
     pub(super) fn run(&self, output: &mut Output) -> Result<Outcome> {
-        let tree = self.sign.tree()?;
+        let roots = self.tree.roots()?;
         if !self.no_check {
             let kernel = self.kernel.resolve();
             let mut refused = false;
-            for path in &tree.roots {
+            for path in &roots {
                 refused |= accepted(path, &kernel, output)?.is_none();
             }
             if refused {
@@ -41,6 +45,7 @@ impl PolicySignArgs {
                 return Ok(Outcome::Finding);
             }
         }
-        self.sign.run_on(&tree, output)
+        let inputs = self.tree.as_tree(roots, self.sign.place.resolve())?;
+        self.sign.run(inputs, Results::InPlace, output)
     }
 }

@@ -8,9 +8,9 @@ use serde::Serialize;
 use super::SignArgs;
 use crate::args::describe;
 use crate::cmd::packages::DestinationArgs;
-use crate::cmd::tally::{Failures, Tally};
 use crate::output::{count, JsonPath, Level, Output, Style};
 use crate::progress::Bar;
+use crate::report::{Failures, Tally};
 use crate::Outcome;
 
 /// How packages are signed
@@ -60,19 +60,6 @@ struct JsonSummary {
     seconds: f64,
 }
 
-impl SignRpmArgs {
-    /// The options, and whether they were given.
-    pub(super) fn given(&self) -> Vec<(bool, &'static str)> {
-        let ours = [
-            (self.reserved_space, "--reserved-space"),
-            (self.allow_weak_digests, "--allow-weak-digests"),
-            (self.trust_header, "--trust-header"),
-            (self.force, "--force"),
-        ];
-        self.destination.given().into_iter().chain(ours).collect()
-    }
-}
-
 impl SignArgs {
     /// Signs the files in packages.
     pub(super) fn rpm(&self, output: &mut Output) -> Result<Outcome> {
@@ -81,7 +68,7 @@ impl SignArgs {
 }
 
 fn run(args: &SignArgs, output: &mut Output) -> Result<Outcome> {
-    let packages = args.kind.packages(&args.files.tree)?;
+    let packages = args.inputs.packages()?;
     let signer = args.files.signer.resolve(output)?;
     output.line(Level::Verbose, format_args!("signing with {}", describe(&signer)))?;
     let dry_run = args.files.dry_run;
@@ -116,7 +103,7 @@ fn run(args: &SignArgs, output: &mut Output) -> Result<Outcome> {
             }
             Err(error) => {
                 return bar.suspend(|| {
-                    failures.tell(report.path.as_path().into(), &error, error.hint(), output)
+                    failures.container(report.path.as_path().into(), "package", &error, output)
                 })
             }
         };

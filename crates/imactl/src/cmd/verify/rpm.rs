@@ -12,12 +12,11 @@ use ima::verify::Verdict;
 use ima_format::rpm::PackageType;
 use serde::Serialize;
 
-use super::report::{line, nothing_verified};
-use super::VerifyArgs;
+use super::{conclude, line, nothing_verified, VerifyArgs};
 use crate::cmd::packages::inside;
-use crate::cmd::tally::{Failures, Tally};
-use crate::output::{count, JsonPath, Level, Output, Style};
+use crate::output::{count, JsonPath, Level, Output};
 use crate::progress::Bar;
+use crate::report::{Failures, Tally};
 use crate::Outcome;
 
 #[derive(Serialize)]
@@ -80,8 +79,8 @@ impl VerifyArgs {
 }
 
 fn run(args: &VerifyArgs, output: &mut Output) -> Result<Outcome> {
-    let packages = args.kind.packages(&args.files.tree)?;
-    let keyring = args.files.trust(output)?.0;
+    let packages = args.inputs.packages()?;
+    let keyring = args.keyring.resolve(output)?;
     let payload = if args.payload { Payload::Unpacked } else { Payload::Left };
     let options = VerifyOptions { keyring: &keyring, payload };
     let bar = Bar::of("packages", "verifying", output);
@@ -100,8 +99,9 @@ fn run(args: &VerifyArgs, output: &mut Output) -> Result<Outcome> {
             passed_over += 1;
             Ok(())
         }
-        Err(error) => bar
-            .suspend(|| failures.tell(report.path.as_path().into(), &error, error.hint(), output)),
+        Err(error) => bar.suspend(|| {
+            failures.container(report.path.as_path().into(), "package", &error, output)
+        }),
     })?;
     let (bytes, seconds) = bar.finish();
     let Tally { matched: valid, other: invalid } = tally;
@@ -109,21 +109,9 @@ fn run(args: &VerifyArgs, output: &mut Output) -> Result<Outcome> {
     let kind = "summary";
     output.json(&JsonSummary { kind, valid, invalid, passed_over, failed, bytes, seconds })?;
     if files + invalid + failed == 0 {
-        return nothing_verified(args.files.nothing(), output);
+        return nothing_verified(args.nothing(), output);
     }
-    let mut line = format!("{} valid", count(valid, "package"));
-    if invalid > 0 {
-        line += &format!(", {}", output.paint(Style::Bad, &format!("{invalid} not valid")));
-    }
-    if failed > 0 {
-        line += &format!(", {}", output.paint(Style::Bad, &format!("{failed} not verified")));
-    }
-    output.line(Level::Normal, &line)?;
-    Ok(match (failed, invalid) {
-        (1.., _) => Outcome::Failed,
-        (_, 1..) => Outcome::Finding,
-        _ => Outcome::Good,
-    })
+    conclude("package", tally, &failures, output)
 }
 
 /// How many files of a package have a verdict.

@@ -13,6 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ima::container::AttributeName;
 use ima::preflight::{self, EntryKind, Source};
 
 use self::generate::{Kind, Making};
@@ -71,7 +72,7 @@ fn file(source: &dyn Source, entry: &preflight::Entry, size: u64) -> Result<Entr
         }
     }
     content.truncate(LARGE);
-    let attribute = open.attribute().map_err(|error| error.to_string())?;
+    let attribute = open.attribute(AttributeName::Ima).map_err(|error| error.to_string())?;
     Ok(Entry::File { content, attribute })
 }
 

@@ -133,7 +133,7 @@ fn judge(archive: &Path, place: &Path) -> Result<Verdict, String> {
             fs::remove_file(&signed).unwrap();
             return Ok(Verdict::Refused);
         }
-        Some(2) if run.stderr.contains(" at offset ") => return Ok(Verdict::Refused),
+        Some(2) if run.stdout.contains(" at offset ") => return Ok(Verdict::Refused),
         _ => return Err(format!("sign: {run:?}")),
     }
     let said = inspected("tar", archive)?;

@@ -1,82 +1,70 @@
-//! Tells what files carry.
+//! `imactl inspect`
+
+mod rpm;
 
 use std::io;
 
-use ima::container::tree::{Fit, Inspection};
+use anyhow::Result;
+use clap::Args;
+use ima::operation::{Fit, Inspect, Inspection};
 use ima_format::hex::Hex;
+use ima_format::kind::Kind;
 use ima_format::xattr::{Attribute, Signature};
 use ima_format::Error as FormatError;
 use serde::Serialize;
 
-use crate::cmd::tally::Failures;
+use crate::args::PlaceArgs;
+use crate::inputs::InputArgs;
 use crate::output::{JsonPath, Level, Name, Output, Style};
+use crate::report::{self, Results};
 use crate::Outcome;
 
-#[derive(Serialize)]
-struct JsonFile {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    #[serde(flatten)]
-    path: JsonPath,
-    size: u64,
-    #[serde(flatten)]
-    attribute: JsonAttribute,
-}
-
-/// One attribute: the fields that its form has.
-#[derive(Default, Serialize)]
-pub(super) struct JsonAttribute {
-    attribute: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<u8>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hash: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    digest: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    digest_matches: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    signature_length: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    malformed: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    offset: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    raw: Option<String>,
-}
-
-/// Tells of each file, and remembers whether all was well.
-pub(super) struct Reporter {
-    pub(super) failures: Failures,
+/// Show what files carry: the attribute decoded
+///
+/// Tells whether a digest fits its file; signatures are shown, not verified. Exit status 1
+/// if an attribute is malformed or a digest does not fit.
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    #[command(flatten)]
+    pub(super) inputs: InputArgs,
+    /// Show the attribute's bytes too
+    #[arg(long)]
     raw: bool,
-    outcome: Outcome,
+    #[command(flatten, next_help_heading = "Place")]
+    place: PlaceArgs,
 }
 
-impl Reporter {
-    pub(super) fn new(raw: bool) -> Self {
-        Self { failures: Failures::default(), raw, outcome: Outcome::Good }
+impl InspectArgs {
+    pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
+        let outcome = match self.inputs.kind()? {
+            Kind::Rpm => self.rpm(output),
+            kind => self.files(kind, output),
+        }?;
+        self.inputs.tree.warn_of_unmatched(output);
+        Ok(outcome)
     }
 
-    pub(super) fn conclude(self) -> Outcome {
-        match self.failures.count() {
-            0 => self.outcome,
-            _ => Outcome::Failed,
-        }
+    fn files(&self, kind: Kind, output: &mut Output) -> Result<Outcome> {
+        let inputs = self.inputs.resolve(kind, self.place.resolve())?;
+        let mut print = |name: Name<'_>, size, inspection: &Inspection, output: &mut Output| {
+            (is_finding(inspection), self.print(name, size, inspection, output))
+        };
+        let totals =
+            report::run(&Inspect, inputs, Results::None, "inspecting", output, &mut print)?;
+        Ok(match (totals.failures.count(), totals.tally.matched) {
+            (1.., _) => Outcome::Failed,
+            (_, 1..) => Outcome::Finding,
+            _ => Outcome::Good,
+        })
     }
 
-    /// Tells of a file.
-    pub(super) fn inspection(
-        &mut self,
+    fn print(
+        &self,
         name: Name<'_>,
         size: u64,
         inspection: &Inspection,
         output: &mut Output,
     ) -> io::Result<()> {
-        if is_finding(inspection) {
-            self.outcome = Outcome::Finding;
-        }
         let raw = inspection.value.as_deref().filter(|_| self.raw).map(Hex);
         if output.is_json() {
             let raw = raw.map(|raw| raw.to_string());
@@ -103,6 +91,41 @@ impl Reporter {
     }
 }
 
+#[derive(Serialize)]
+struct JsonFile {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(flatten)]
+    path: JsonPath,
+    size: u64,
+    #[serde(flatten)]
+    attribute: JsonAttribute,
+}
+
+/// One attribute: the fields that its form has.
+#[derive(Default, Serialize)]
+struct JsonAttribute {
+    attribute: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hash: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest_matches: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signature_length: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    malformed: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raw: Option<String>,
+}
+
 fn is_finding(inspection: &Inspection) -> bool {
     matches!(inspection.attribute, Some(Err(_))) || inspection.fit == Some(Fit::Differs)
 }
@@ -127,7 +150,7 @@ fn describe(inspection: &Inspection) -> String {
 }
 
 /// An attribute for people.
-pub(super) fn describe_attribute(attribute: &Attribute) -> String {
+fn describe_attribute(attribute: &Attribute) -> String {
     let name = attribute.attribute_type().name();
     match attribute {
         Attribute::Digest(digest) | Attribute::DigestNg(digest) => format!("{name}, {digest}"),
@@ -146,7 +169,7 @@ pub(super) fn describe_attribute(attribute: &Attribute) -> String {
 }
 
 /// The fields of an attribute, if there is one, and its bytes if they are wanted.
-pub(super) fn fields(
+fn fields(
     attribute: Option<&Result<Attribute, FormatError>>,
     raw: Option<String>,
 ) -> JsonAttribute {

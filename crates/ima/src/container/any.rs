@@ -1,0 +1,51 @@
+//! Any of the containers.
+
+use std::io;
+use std::path::Path;
+
+use super::image::Image;
+use super::tar::Archive;
+use super::tree::Tree;
+use super::{Container, Operation, Run, Sink};
+
+/// A container of any format.
+#[derive(Debug)]
+#[allow(missing_docs)] // each is described where it is defined
+pub enum AnyContainer {
+    Tree(Tree),
+    Archive(Archive),
+    Image(Image),
+}
+
+/// Does the same with whichever it is.
+macro_rules! with {
+    ($container:expr, $inner:ident => $body:expr) => {
+        match $container {
+            AnyContainer::Tree($inner) => $body,
+            AnyContainer::Archive($inner) => $body,
+            AnyContainer::Image($inner) => $body,
+        }
+    };
+}
+
+impl Container for AnyContainer {
+    fn run<O: Operation>(
+        self,
+        operation: &O,
+        run: &Run<'_>,
+        sink: &mut Sink<'_, O::Outcome>,
+    ) -> io::Result<()> {
+        with!(self, container => container.run(operation, run, sink))
+    }
+}
+
+impl AnyContainer {
+    /// The file that it is in; `None` for a tree.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Tree(_) => None,
+            Self::Archive(archive) => Some(&archive.path),
+            Self::Image(image) => Some(&image.path),
+        }
+    }
+}

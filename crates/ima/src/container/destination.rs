@@ -1,0 +1,129 @@
+//! Where the result of changing a container goes: a file is there whole, or not at all.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::num::NonZeroUsize;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use ima_format::kind::Compression;
+
+use super::error::ContainerError;
+use super::image::copy;
+use crate::compression::Encoder;
+use crate::staging::{Location, Staged};
+
+/// Where a result goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// To the place of the original.
+    InPlace,
+    /// To a file.
+    File(PathBuf),
+    /// To standard output.
+    Stdout,
+    /// Nowhere: everything is done but writing.
+    Nowhere,
+}
+
+/// A file's place.
+struct Place {
+    path: PathBuf,
+    staged: Staged,
+}
+
+impl Place {
+    /// Begins to write a file, in place of what has that name; a new one takes its permissions from
+    /// the original. Through a link, the file that it points to is replaced, and the link stays.
+    fn begin(path: &Path, original: &Path) -> Result<Self, ContainerError> {
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        if fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
+            return Err(ContainerError::NotRegular(path));
+        }
+        let metadata = fs::metadata(original).ok().filter(|metadata| metadata.is_file());
+        let permissions = metadata.map_or(0o644, |metadata| metadata.permissions().mode() & 0o777);
+        match Location::of(&path).and_then(|place| Staged::replacing(place, permissions)) {
+            Ok(staged) => Ok(Self { path, staged }),
+            Err(source) => Err(ContainerError::Write { path, source }),
+        }
+    }
+
+    /// Puts what was written in its place.
+    fn finish(self) -> Result<(), ContainerError> {
+        let Self { path, staged } = self;
+        let finished = staged.complete().and_then(|()| staged.persist());
+        finished.map_err(|source| ContainerError::Write { path, source })
+    }
+}
+
+impl Destination {
+    /// The file that is written, of a container at `original`.
+    fn file<'a>(&'a self, original: &'a Path) -> Option<&'a Path> {
+        match self {
+            Self::InPlace => Some(original),
+            Self::File(path) => Some(path),
+            Self::Stdout | Self::Nowhere => None,
+        }
+    }
+
+    /// Whether nothing is written.
+    pub(super) fn is_nowhere(&self) -> bool {
+        *self == Self::Nowhere
+    }
+
+    /// Has `edit` change a copy of a file, and puts that in its place; where nothing is written, the
+    /// original is given, which `edit` must not change. The copy is an open file: no one can
+    /// exchange it for another one by its name.
+    pub(super) fn edit<T>(
+        &self,
+        original: &Path,
+        source: File,
+        edit: impl FnOnce(File) -> Result<T, ContainerError>,
+    ) -> Result<T, ContainerError> {
+        let Some(path) = self.file(original) else { return edit(source) };
+        let place = Place::begin(path, original)?;
+        let failed = |source| ContainerError::Write { path: place.path.clone(), source };
+        copy(&source, place.staged.as_file()).map_err(failed)?;
+        let edited = edit(place.staged.as_file().try_clone().map_err(failed)?)?;
+        place.finish()?;
+        Ok(edited)
+    }
+
+    /// Has `write` write a stream, compressed, and puts the result in its place.
+    pub(super) fn write<T>(
+        &self,
+        original: &Path,
+        compression: Option<Compression>,
+        jobs: NonZeroUsize,
+        write: impl FnOnce(&mut dyn Write) -> Result<T, ContainerError>,
+    ) -> Result<T, ContainerError> {
+        if let Some(path) = self.file(original) {
+            let place = Place::begin(path, original)?;
+            let written = packed(&place.path, place.staged.as_file(), compression, jobs, write)?;
+            place.finish()?;
+            return Ok(written);
+        }
+        match self {
+            Self::Stdout => {
+                let name = Path::new("standard output");
+                packed(name, io::stdout().lock(), compression, jobs, write)
+            }
+            _ => write(&mut io::sink()),
+        }
+    }
+}
+
+fn packed<T>(
+    path: &Path,
+    sink: impl Write,
+    compression: Option<Compression>,
+    jobs: NonZeroUsize,
+    write: impl FnOnce(&mut dyn Write) -> Result<T, ContainerError>,
+) -> Result<T, ContainerError> {
+    let failed = |source| ContainerError::Write { path: path.to_owned(), source };
+    let sink = BufWriter::with_capacity(1 << 18, sink);
+    let mut encoder = Encoder::new(compression, sink, jobs).map_err(failed)?;
+    let written = write(&mut encoder)?;
+    encoder.finish().and_then(|mut sink| sink.flush()).map_err(failed)?;
+    Ok(written)
+}

@@ -1,0 +1,233 @@
+//! Why an item or a container was not processed.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ima_format::hash::HashAlgorithm;
+use rustix::io::Errno;
+
+use crate::advice::{Advice, Failure};
+use crate::digest::DigestError;
+use crate::key::SignError;
+
+/// The longest path that is walked: what waits in a queue is bounded.
+pub(super) const LONGEST_PATH: usize = 1 << 15;
+
+/// Why a file was not processed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ItemError {
+    /// It was not found, or is not a file to be processed.
+    #[error(transparent)]
+    Walk(#[from] WalkError),
+    /// It cannot be opened.
+    #[error("cannot open: {0}")]
+    Open(io::Error),
+    /// It cannot be read.
+    #[error("cannot read: {0}")]
+    Read(io::Error),
+    /// It was changed, replaced or cut while it was read.
+    #[error("changed while it was read; not signed")]
+    Changed,
+    /// No digest could be made.
+    #[error(transparent)]
+    Digest(DigestError),
+    /// No signature could be made.
+    #[error(transparent)]
+    Sign(Arc<SignError>),
+    /// The signing key was lost at another file: this one was not tried.
+    #[error("not signed: the key was lost before")]
+    KeyLost(Arc<SignError>),
+    /// It was named, and is the signature of a file, which has none itself.
+    #[error("a detached signature, which is not signed itself")]
+    IsSignature,
+    /// Its container does not let it be signed or judged.
+    #[error(transparent)]
+    Anomaly(#[from] Anomaly),
+    /// The attribute cannot be read.
+    #[error("cannot read the attribute: {0}")]
+    ReadAttribute(io::Error),
+    /// No permission to set the attribute.
+    #[error("no permission to change the attribute: {0}")]
+    AttributeDenied(io::Error),
+    /// The file system has no such attributes.
+    #[error("the file system does not keep this attribute: {0}")]
+    AttributeUnsupported(io::Error),
+    /// The file system takes no changes.
+    #[error("cannot change the attribute: {0}")]
+    ReadOnly(io::Error),
+    /// There is no room for the attribute.
+    #[error("no room for an attribute of {size} bytes: {source}")]
+    NoRoom {
+        /// The attribute's size.
+        size: usize,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The attribute cannot be set for another reason.
+    #[error("cannot change the attribute: {0}")]
+    Attribute(io::Error),
+    /// The signature's file cannot be written, read or removed.
+    #[error("{}: {source}", path.display())]
+    Detached {
+        /// The signature's file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The container that it is in cannot be read any further.
+    #[error(transparent)]
+    Container(Box<ContainerError>),
+}
+
+impl From<SignError> for ItemError {
+    fn from(error: SignError) -> Self {
+        Self::Sign(Arc::new(error))
+    }
+}
+
+impl From<DigestError> for ItemError {
+    fn from(error: DigestError) -> Self {
+        match error {
+            DigestError::Read(error) => Self::Read(error),
+            other => Self::Digest(other),
+        }
+    }
+}
+
+impl Advice for ItemError {
+    fn advice(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Walk(WalkError::SymbolicLink) => "name the file that it points to",
+            Self::Sign(error) => return error.advice(),
+            Self::Container(error) => return error.advice(),
+            Self::Changed => "sign it again when nothing writes to it",
+            Self::AttributeDenied(_) => {
+                "security.ima needs root (CAP_SYS_ADMIN) and a file that is not immutable \
+                 (lsattr); without root: pseudo, --detached, or --xattr-namespace user"
+            }
+            Self::AttributeUnsupported(_) => {
+                "sign on a file system with security attributes (ext4, xfs, btrfs), or \
+                 --detached"
+            }
+            Self::IsSignature => "name the file that it belongs to",
+            Self::ReadOnly(_) => READ_ONLY,
+            Self::Detached { source, .. } => return of_writing(source),
+            Self::NoRoom { source, .. } if Errno::from_io_error(source) == Some(Errno::NOSPC) => {
+                "make room; on ext4 a long signature needs a block of its own, unless inodes \
+                 are larger (mkfs.ext4 -I 512) or keys make shorter signatures (p-256)"
+            }
+            Self::NoRoom { .. } => {
+                "make ext4 with -I 512 or -O ea_inode, or use a key with shorter signatures \
+                 (p-256)"
+            }
+            _ => return None,
+        })
+    }
+}
+
+const READ_ONLY: &str = "the file system is mounted read-only: remount it writable, or sign \
+                         a copy or what it is made of; images of ext4 are signed as files";
+
+/// What to do about a file that cannot be written or removed.
+fn of_writing(error: &io::Error) -> Option<&'static str> {
+    match Errno::from_io_error(error)? {
+        Errno::ROFS => Some(READ_ONLY),
+        Errno::NOSPC | Errno::DQUOT => Some("make room on the file system"),
+        Errno::PERM | Errno::ACCESS => {
+            Some("the directory must be writable for you, and not immutable (lsattr -d)")
+        }
+        _ => None,
+    }
+}
+
+/// Why something that was asked for is not among the files.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WalkError {
+    /// It cannot be looked at.
+    #[error("{0}")]
+    Read(io::Error),
+    /// A path that was named is a symbolic link.
+    #[error("a symbolic link, which is not followed")]
+    SymbolicLink,
+    /// A path that was named is neither a file nor a directory.
+    #[error("a {0}, not a regular file")]
+    NotRegular(&'static str),
+    /// A file or directory was replaced by something else during the walk.
+    #[error("replaced by something else during the run")]
+    Replaced,
+    /// A path is longer than any that is used.
+    #[error("path longer than {LONGEST_PATH} bytes")]
+    TooLong,
+}
+
+impl From<Errno> for WalkError {
+    fn from(errno: Errno) -> Self {
+        Self::Read(errno.into())
+    }
+}
+
+/// A property of a file in its container that no signature can be right with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Anomaly {
+    /// A hard link has an attribute that its file does not have.
+    #[error("a hard link to {} with another label, which unpacking would set", .0.display())]
+    LinkAttribute(PathBuf),
+    /// A hard link to a file that the container does not contain, up to the link.
+    #[error("a hard link to {}, which the archive does not contain before it", .0.display())]
+    LinkMissing(PathBuf),
+    /// A selected hard link to a file that is not selected.
+    #[error("a hard link to {}, which is not selected", .0.display())]
+    LinkNotSelected(PathBuf),
+    /// There is no digest by this algorithm, and none can be made.
+    #[error("over a {0} digest, which the package lacks")]
+    OtherAlgorithm(HashAlgorithm),
+}
+
+/// Why a container was not processed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ContainerError {
+    /// It cannot be read, or not be written: an error of its format.
+    #[error(transparent)]
+    Format(#[from] Failure),
+    /// It cannot be opened.
+    #[error("{0}")]
+    Open(io::Error),
+    /// A file in it was not processed, and it is written whole or not at all.
+    #[error("{}", path.display())]
+    Item {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: ItemError,
+    },
+    /// The result cannot be written.
+    #[error("{}", path.display())]
+    Write {
+        /// Where it was to be written.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The result would replace something that is not a file.
+    #[error("{}: not a regular file", .0.display())]
+    NotRegular(PathBuf),
+    /// A report was not taken.
+    #[error(transparent)]
+    Report(io::Error),
+}
+
+impl Advice for ContainerError {
+    fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Format(error) => error.advice(),
+            Self::Item { source, .. } => source.advice(),
+            Self::NotRegular(_) => Some("give -o FILE, or -o - for standard output"),
+            Self::Open(_) | Self::Write { .. } | Self::Report(_) => None,
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Shows the attributes of files, without judging them.
+
+use ima_format::hash::HashAlgorithm;
+use ima_format::xattr::Attribute;
+use ima_format::Error as FormatError;
+
+use crate::container::{Access, AttributeName, Change, Item, ItemError, Operation};
+
+/// Reads and decodes the attribute of each file.
+#[derive(Debug, Clone, Copy)]
+pub struct Inspect;
+
+/// The attribute of a file.
+#[derive(Debug)]
+pub struct Inspection {
+    /// The attribute's value, if there is one.
+    pub value: Option<Vec<u8>>,
+    /// The value decoded, or what is malformed in it.
+    pub attribute: Option<Result<Attribute, FormatError>>,
+    /// Whether a digest in it fits the file.
+    pub fit: Option<Fit>,
+}
+
+/// Whether a digest in an attribute fits the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// It does.
+    Matches,
+    /// It does not.
+    Differs,
+    /// Its algorithm is not at hand.
+    Unknown,
+}
+
+impl Operation for Inspect {
+    type Outcome = Inspection;
+    type Worker = ();
+
+    const ACCESS: Access = Access::Reads;
+
+    fn worker(&self) {}
+
+    fn digest_for(&self, attribute: Option<&[u8]>) -> Option<HashAlgorithm> {
+        match Attribute::decode(attribute?).ok()? {
+            Attribute::Digest(digest) | Attribute::DigestNg(digest) => Some(digest.algorithm()),
+            _ => None,
+        }
+    }
+
+    fn item(&self, (): &mut (), item: &mut dyn Item) -> Result<(Inspection, Change), ItemError> {
+        let value = item.attribute(AttributeName::Ima)?.map(|value| value.into_owned());
+        let attribute = value.as_deref().map(Attribute::decode);
+        let fit = match &attribute {
+            Some(Ok(Attribute::Digest(expected) | Attribute::DigestNg(expected))) => {
+                match item.digest(expected.algorithm()) {
+                    Ok(digest) if digest == *expected => Some(Fit::Matches),
+                    Ok(_) => Some(Fit::Differs),
+                    Err(ItemError::Digest(_)) => Some(Fit::Unknown),
+                    Err(error) => return Err(error),
+                }
+            }
+            _ => None,
+        };
+        Ok((Inspection { value, attribute, fit }, Change::none()))
+    }
+}

@@ -1,0 +1,224 @@
+//! `imactl sign`
+
+mod rpm;
+
+use anyhow::Result;
+use clap::Args;
+use ima::key::caveat::{self, Caveat};
+use ima::key::check::Severity;
+use ima::operation::{Sign, SignMode, Signed};
+use ima::sign::Labeler;
+use ima::HashAlgorithm;
+use ima_format::kind::Kind;
+use serde::Serialize;
+
+use crate::args::{describe, PlaceArgs, SignerArgs};
+use crate::hint::hinted;
+use crate::inputs::{InputArgs, Inputs};
+use crate::output::{count, JsonPath, Level, Name, Output, Style};
+use crate::outputs::ResultArgs;
+use crate::report::{self, Results, Totals};
+use crate::Outcome;
+
+/// Sign files, trees of files, packages, archives and images
+///
+/// Regular files are signed, in directories recursively; symbolic links are not followed;
+/// devices, FIFOs and sockets are not opened; a file with several names is signed once. What a
+/// file holds is told by its content: in an RPM package, a tar archive or an image of ext4 that is
+/// named, the files inside are signed, and `-` is a tar archive on standard input. Archives and
+/// images are written whole or not at all; members of more than 1 MiB wait in a temporary file
+/// (TMPDIR, else /var/tmp) until their signature is known. All files are tried; exit status 2 if
+/// one that was asked for was not signed, be it a link, a device, or with --detached a signature.
+/// A directory without files is no error, and said. A run that was cut short is finished by running
+/// again: its temporary files (.imactl-XXXXXX) are left out, which -v tells.
+#[derive(Debug, Args)]
+pub(crate) struct SignArgs {
+    #[command(flatten)]
+    pub(super) inputs: InputArgs,
+    #[command(flatten)]
+    files: SignFilesArgs,
+    #[command(flatten)]
+    result: ResultArgs,
+    #[command(flatten)]
+    rpm: rpm::SignRpmArgs,
+}
+
+/// How files are signed
+#[derive(Debug, Args)]
+pub(super) struct SignFilesArgs {
+    #[command(flatten)]
+    signer: SignerArgs,
+    /// Hash algorithm of the signed digest (sha1 only for very old kernels) [default: sha256]
+    #[arg(long, value_name = "NAME", help_heading = "Signature")]
+    hash: Option<HashAlgorithm>,
+    /// Write the digest alone, which protects from accidents, not from root
+    #[arg(long, conflicts_with_all = ["key", "keys", "cert", "keyid"], help_heading = "Signature")]
+    hash_only: bool,
+    /// Leave alone what already carries a valid signature by this key and hash
+    #[arg(long, help_heading = "Selection")]
+    changed: bool,
+    /// Do everything but write
+    #[arg(long, short = 'n', help_heading = None)]
+    dry_run: bool,
+    #[command(flatten, next_help_heading = "Place")]
+    pub(super) place: PlaceArgs,
+}
+
+impl SignArgs {
+    pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
+        let outcome = match self.inputs.kind()? {
+            Kind::Rpm => self.rpm(output),
+            kind => {
+                let inputs = self.inputs.resolve(kind, self.files.place.resolve())?;
+                self.files.run(inputs, Results::At(&self.result), output)
+            }
+        }?;
+        self.inputs.tree.warn_of_unmatched(output);
+        Ok(outcome)
+    }
+}
+
+impl SignFilesArgs {
+    /// Signs files.
+    pub(super) fn run(
+        &self,
+        inputs: Inputs,
+        results: Results<'_>,
+        output: &mut Output,
+    ) -> Result<Outcome> {
+        let results = if self.dry_run { Results::DryRun } else { results };
+        self.with_labeler(output, |labeler, output| {
+            let operation = Sign::new(labeler, self.hash(), self.mode());
+            let totals = report::run(
+                &operation,
+                inputs,
+                results,
+                "signing",
+                output,
+                &mut |name, size, signed, output| {
+                    let unchanged = matches!(signed, Signed::Unchanged { .. });
+                    (unchanged, self.print(name, size, signed, output))
+                },
+            )?;
+            self.conclude(&totals, output)
+        })
+    }
+
+    fn hash(&self) -> HashAlgorithm {
+        self.hash.unwrap_or(HashAlgorithm::Sha256)
+    }
+
+    fn mode(&self) -> SignMode {
+        match self.changed {
+            true => SignMode::Changed,
+            false => SignMode::Always,
+        }
+    }
+
+    /// Runs `sign` with what makes attributes.
+    fn with_labeler<T>(
+        &self,
+        output: &mut Output,
+        sign: impl FnOnce(Labeler<'_>, &mut Output) -> Result<T>,
+    ) -> Result<T> {
+        if self.hash_only {
+            // before the first file, not at each
+            Labeler::Digest.check(self.hash())?;
+            tell(caveat::of_hash(self.hash()), output);
+            return sign(Labeler::Digest, output);
+        }
+        if self.hash().is_weak() {
+            match self.hash() {
+                HashAlgorithm::Sha1 => output.warn("sha1 is weak: collisions can be made"),
+                weak => {
+                    let message = format!("no signatures over {weak}: collisions can be made");
+                    return Err(hinted(message, "use sha256, sha384 or sha512"));
+                }
+            }
+        }
+        let signer = self.signer.resolve(output)?;
+        let what = format!("{} over {}", describe(&signer), self.hash());
+        output.line(Level::Verbose, format_args!("signing with {what}"))?;
+        let labeler = Labeler::Signature(&signer);
+        labeler.check(self.hash())?;
+        tell(caveat::of_key(signer.public_key().key_type()), output);
+        tell(caveat::of_hash(self.hash()), output);
+        sign(labeler, output)
+    }
+
+    fn print(
+        &self,
+        name: Name<'_>,
+        size: u64,
+        signed: &Signed,
+        output: &mut Output,
+    ) -> std::io::Result<()> {
+        let (result, key_id) = match signed {
+            Signed::Signed { key_id } if self.dry_run => ("would-sign", key_id),
+            Signed::Signed { key_id } => ("signed", key_id),
+            Signed::Unchanged { key_id } => ("unchanged", key_id),
+        };
+        if output.is_json() {
+            let key_id = key_id.map(|key_id| key_id.to_string());
+            let (kind, path, hash) = ("file", name.into(), self.hash().name());
+            return output.json(&JsonFile { kind, path, size, result, hash, key_id });
+        }
+        let level = if self.dry_run { Level::Normal } else { Level::Verbose };
+        output.line(level, format_args!("{result:<10} {name}"))
+    }
+
+    fn conclude(&self, totals: &Totals, output: &mut Output) -> Result<Outcome> {
+        let Totals { tally, failures, bytes, seconds } = totals;
+        let (signed, unchanged, failed) = (tally.other, tally.matched, failures.count());
+        let (kind, bytes, seconds) = ("summary", *bytes, *seconds);
+        output.json(&JsonSummary { kind, signed, unchanged, failed, bytes, seconds })?;
+        let done = if self.dry_run { "would sign" } else { "signed" };
+        let mut line = format!("{done} {}", count(signed, "file"));
+        if self.changed {
+            line += &format!(", left {} unchanged", count(unchanged, "file"));
+        }
+        line += &format!(" ({}) in {seconds:.2} s", indicatif::DecimalBytes(bytes));
+        if let Some(failures) = failures.describe() {
+            line += &format!("; {}", output.paint(Style::Bad, &format!("{failures} not signed")));
+        }
+        if totals.is_empty() {
+            line = "no files".to_owned();
+        }
+        output.line(Level::Normal, &line)?;
+        Ok(if failed > 0 { Outcome::Failed } else { Outcome::Good })
+    }
+}
+
+#[derive(Serialize)]
+struct JsonFile<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(flatten)]
+    path: JsonPath,
+    size: u64,
+    result: &'static str,
+    hash: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_id: Option<String>,
+}
+
+#[derive(Serialize)]
+struct JsonSummary {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    signed: u64,
+    unchanged: u64,
+    failed: u64,
+    bytes: u64,
+    seconds: f64,
+}
+
+/// Says what is to be known before anything is signed.
+fn tell(caveat: Option<Caveat>, output: &mut Output) {
+    let Some(Caveat { severity, message, hint, .. }) = caveat else { return };
+    let text = format!("{message}; {hint}");
+    match severity {
+        Severity::Note => output.note(&text),
+        Severity::Warning | Severity::Error => output.warn(&text),
+    }
+}

@@ -1,0 +1,322 @@
+//! What is processed: paths, and the kind of what they hold, which is detected from content
+//! unless `--kind` says it.
+
+use std::cell::OnceCell;
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use ima::container::image::Image;
+use ima::container::rpm::{Directories, Packages};
+use ima::container::tar::Archive;
+use ima::container::tree::{Place, Tree};
+use ima::container::{kind_of, mismatch, AnyContainer, Mismatch, Only, Selection, MAX_SPARSE};
+use ima::input::{self, LIST_MAX};
+use ima_format::kind::{Foreign, Kind, Named};
+use ima_format::tar::AfterEnd;
+
+use crate::applies::Given;
+use crate::args::jobs;
+use crate::hint::hinted;
+use crate::output::Output;
+use crate::outputs::is_stdio;
+
+/// What is processed, resolved.
+#[derive(Debug)]
+pub(crate) struct Inputs {
+    pub(crate) containers: Vec<AnyContainer>,
+    pub(crate) selection: Selection,
+    pub(crate) jobs: NonZeroUsize,
+    pub(crate) max_sparse: u64,
+    pub(crate) after_end: AfterEnd,
+}
+
+/// What is processed
+#[derive(Debug, Args)]
+pub(crate) struct InputArgs {
+    #[command(flatten)]
+    pub(crate) tree: TreeArgs,
+    #[command(flatten)]
+    kind: KindArgs,
+    /// The options of the command that were given.
+    #[arg(skip)]
+    pub(crate) given: Given,
+}
+
+impl InputArgs {
+    /// What the paths hold: one kind, since a run processes one. All options that were given apply
+    /// to it.
+    pub(crate) fn kind(&self) -> Result<Kind> {
+        let kind = self.kind.told(&self.tree)?;
+        self.given.check(kind)?;
+        Ok(kind)
+    }
+
+    /// The containers of a kind; attributes of files in trees are in `place`.
+    pub(crate) fn resolve(&self, kind: Kind, place: Place) -> Result<Inputs> {
+        let roots = self.tree.roots()?;
+        let each = |container: fn(PathBuf) -> AnyContainer| roots.iter().cloned().map(container);
+        let containers = match kind {
+            Kind::Tree | Kind::Rpm => vec![AnyContainer::Tree(Tree { roots, place })],
+            Kind::Tar => each(|path| AnyContainer::Archive(Archive { path })).collect(),
+            Kind::Image => each(|path| AnyContainer::Image(Image { path })).collect(),
+        };
+        Ok(Inputs {
+            containers,
+            selection: self.tree.selection()?,
+            jobs: jobs(self.tree.jobs),
+            max_sparse: self.kind.max_sparse.unwrap_or(MAX_SPARSE),
+            after_end: match self.kind.concatenated {
+                true => AfterEnd::Read,
+                false => AfterEnd::Refuse,
+            },
+        })
+    }
+
+    /// The packages that are meant.
+    pub(crate) fn packages(&self) -> Result<Packages> {
+        let mut roots = self.tree.roots()?;
+        for root in &mut roots {
+            // a link stands for the package that it leads to, which is what is replaced
+            let is_link = fs::symlink_metadata(&*root).is_ok_and(|metadata| metadata.is_symlink());
+            if is_link && fs::metadata(&*root).is_ok_and(|metadata| metadata.is_file()) {
+                *root = fs::canonicalize(&*root).with_context(|| root.display().to_string())?;
+            }
+        }
+        let directories = match self.kind.recursive {
+            true => Directories::Packages,
+            false => Directories::Refused,
+        };
+        let (selection, jobs) = (self.tree.selection()?, jobs(self.tree.jobs));
+        Ok(Packages { roots, selection, directories, jobs })
+    }
+}
+
+/// Which files
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Selection")]
+pub(crate) struct TreeArgs {
+    /// Files and directories; directories with all that is below them
+    #[arg(value_name = "PATH", required_unless_present = "files_from", help_heading = None)]
+    paths: Vec<PathBuf>,
+    /// Take more paths from a file, one a line; - is standard input
+    #[arg(long, value_name = "FILE")]
+    files_from: Option<PathBuf>,
+    /// Paths in --files-from end with a zero byte, not with a line end
+    #[arg(short = '0', long, requires = "files_from")]
+    null: bool,
+    /// Only files that match a glob (on the path below PATH; without a / on the name)
+    #[arg(long, value_name = "GLOB")]
+    include: Vec<String>,
+    /// Leave out files and directories that match a glob
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// Do not go into directories on other file systems
+    #[arg(long)]
+    one_file_system: bool,
+    /// Only what the kernel runs, maps or loads: ELF files, #! scripts, modules, firmware,
+    /// IMA policies
+    #[arg(long, value_name = "KIND")]
+    only: Option<OnlyArg>,
+    /// Worker threads, at most 1024 [default: one a core]
+    #[arg(short, long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+    /// Resolved once, so that all of a run tells which globs match.
+    #[arg(skip)]
+    selection: OnceCell<Selection>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum OnlyArg {
+    Executable,
+}
+
+impl TreeArgs {
+    /// All paths that are named.
+    pub(crate) fn roots(&self) -> Result<Vec<PathBuf>> {
+        let mut roots = self.paths.clone();
+        if let Some(list) = &self.files_from {
+            roots.extend(self.read_list(list)?);
+        }
+        Ok(roots)
+    }
+
+    /// Files of trees, whatever they hold.
+    pub(crate) fn as_tree(&self, roots: Vec<PathBuf>, place: Place) -> Result<Inputs> {
+        Ok(Inputs {
+            containers: vec![AnyContainer::Tree(Tree { roots, place })],
+            selection: self.selection()?,
+            jobs: jobs(self.jobs),
+            max_sparse: MAX_SPARSE,
+            after_end: AfterEnd::Refuse,
+        })
+    }
+
+    fn selection(&self) -> Result<Selection> {
+        if let Some(selection) = self.selection.get() {
+            return Ok(selection.clone());
+        }
+        let mut selection = Selection::new(&self.include, &self.exclude)?;
+        selection.one_file_system = self.one_file_system;
+        selection.only = match self.only {
+            Some(OnlyArg::Executable) => Only::Executable,
+            None => Only::All,
+        };
+        Ok(self.selection.get_or_init(|| selection).clone())
+    }
+
+    /// Warns of globs that matched nothing in the run, which is over.
+    pub(crate) fn warn_of_unmatched(&self, output: &mut Output) {
+        let unmatched = self.selection.get().map(Selection::unmatched).unwrap_or_default();
+        for (option, globs) in ["--include", "--exclude"].into_iter().zip(unmatched) {
+            for glob in globs {
+                output.warn(&format!("{option} '{glob}' matches nothing"));
+            }
+        }
+    }
+
+    fn read_list(&self, list: &Path) -> Result<Vec<PathBuf>> {
+        let content = match list.as_os_str().as_bytes() {
+            b"-" => input::read_stream(io::stdin(), LIST_MAX).context("standard input")?,
+            _ => input::read_path(list, LIST_MAX).with_context(|| list.display().to_string())?,
+        };
+        if !self.null && content.contains(&b'\0') {
+            let message = format!("{}: paths that end with zero bytes", list.display());
+            return Err(hinted(message, "give -0, too"));
+        }
+        let end = if self.null { b'\0' } else { b'\n' };
+        let paths = content.split(|&byte| byte == end).filter(|path| !path.is_empty());
+        Ok(paths.map(|path| PathBuf::from(OsString::from_vec(path.to_vec()))).collect())
+    }
+}
+
+/// What the paths hold
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Selection")]
+pub(crate) struct KindArgs {
+    /// What the paths hold; tree takes packages, archives and images for plain files [default:
+    /// told by the content of each file that is named; what --files-from lists is for tree]
+    #[arg(long, value_name = "KIND")]
+    kind: Option<KindArg>,
+    /// In directories, deal with the RPM packages that are there, not with the files
+    #[arg(short, long)]
+    recursive: bool,
+    /// How many zeros in the holes of sparse files are read in an archive or image (k, M, G, T:
+    /// powers of 1024) [default: 16G]
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Archives and images")]
+    max_sparse: Option<u64>,
+    /// Read tar archives that follow one another in a file, as tar does with --ignore-zeros
+    /// [default: data after the end of an archive is an error]
+    #[arg(long, visible_alias = "ignore-zeros", help_heading = "Archives and images")]
+    concatenated: bool,
+}
+
+/// Reads a size in bytes: `4096`, `64k`, `16G`.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|last: char| last.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].trim_end_matches("iB") {
+        "" => 0,
+        "k" | "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        unit => return Err(format!("no unit {unit:?}: k, M, G, T")),
+    };
+    let number: u64 = digits.parse().map_err(|error| format!("{error}"))?;
+    number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum KindArg {
+    Tree,
+    Rpm,
+    Tar,
+    Image,
+}
+
+impl KindArgs {
+    fn told(&self, tree: &TreeArgs) -> Result<Kind> {
+        match self.kind {
+            Some(KindArg::Tree) => Ok(Kind::Tree),
+            Some(KindArg::Rpm) => Ok(Kind::Rpm),
+            Some(KindArg::Tar) => Ok(Kind::Tar),
+            Some(KindArg::Image) => Ok(Kind::Image),
+            None if self.recursive => Ok(Kind::Rpm),
+            None => told_by_content(tree),
+        }
+    }
+}
+
+fn told_by_content(tree: &TreeArgs) -> Result<Kind> {
+    // a list of files comes from a tree, and to write into those that happen to be packages
+    // is not what is meant
+    let mut found = tree.files_from.as_deref().map(|list| (list, Kind::Tree));
+    for path in &tree.paths {
+        let kind = match kind_of(path) {
+            // what comes on standard input is an archive: nothing else is a stream
+            _ if is_stdio(path) => Kind::Tar,
+            Ok(kind) => kind,
+            // what cannot be read is told in its turn, with the others
+            Err(_) => continue,
+        };
+        // not through a link, which is refused in its turn
+        let is_file = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file());
+        let kind = match kind {
+            Kind::Tree if is_file => check_name(path)?,
+            kind => kind,
+        };
+        match found {
+            None => found = Some((path, kind)),
+            Some((_, first)) if first == kind => {}
+            Some((other, first)) => {
+                let (other, path) = (other.display(), path.display());
+                let message = format!("{other} is {first}, {path} is {kind}");
+                return Err(hinted(message, "name them in runs of their own, or give --kind"));
+            }
+        }
+    }
+    Ok(found.map_or(Kind::Tree, |(_, kind)| kind))
+}
+
+/// What a file is that is no container by its content. Refuses one that is called a container:
+/// it is broken, cut short, or of a kind that is not dealt with, and to sign it as a plain file
+/// is not what is meant.
+fn check_name(path: &Path) -> Result<Kind> {
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    let Some(named) = Named::of(name) else { return Ok(Kind::Tree) };
+    let found = mismatch(path).with_context(|| path.display().to_string())?;
+    let (what, hint) = match found {
+        Mismatch::Zeros if named == Named::Tar => return Ok(Kind::Tar),
+        Mismatch::Foreign(Foreign::Partitions) => (
+            "a disc with partitions, which is not taken apart".to_owned(),
+            "sign each partition's own image before wic or genimage puts them together, or the \
+             partition as a device (losetup --partscan); --kind tree takes the disc for a plain \
+             file",
+        ),
+        Mismatch::Foreign(Foreign::Lz4) => (
+            "compressed by lz4, which is not read".to_owned(),
+            "unpack it first (lz4 -d); --kind tree takes it for a plain file",
+        ),
+        Mismatch::Foreign(Foreign::Cpio) => (
+            "a cpio archive, which holds no attributes".to_owned(),
+            "--kind tree takes it for a plain file, as for an initramfs that kexec loads",
+        ),
+        Mismatch::Packed(compression, content) => (
+            format!("{}, compressed by {compression}", content.kind()),
+            "unpack it first; --kind tree takes it for a plain file",
+        ),
+        Mismatch::NotUnpacked(compression) => (
+            format!("compressed by {compression}, and does not unpack"),
+            "is it whole? --kind tree takes it for a plain file",
+        ),
+        Mismatch::Zeros | Mismatch::Unknown => (
+            format!("called {named}, but its content is none"),
+            "is it whole? --kind tree takes it for a plain file",
+        ),
+    };
+    Err(hinted(format!("{}: {what}", path.display()), hint))
+}

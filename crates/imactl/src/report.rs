@@ -1,0 +1,275 @@
+//! One run of an operation on all inputs: what happens is reported as it happens, and counted.
+
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use ima::container::{
+    Access, AnyContainer, Container, Destination, Event, ItemError, Operation, Report, Run, Summary,
+};
+use serde::Serialize;
+
+use crate::hint;
+use crate::inputs::Inputs;
+use crate::output::{count, JsonPath, Name, Output, Style};
+use crate::outputs::{spool_directory, tell_left_over, ResultArgs};
+use crate::progress::Bar;
+
+/// Two counts of files or packages.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Tally {
+    pub(crate) matched: u64,
+    pub(crate) other: u64,
+}
+
+impl Tally {
+    pub(crate) fn count(&mut self, matched: bool) {
+        *(if matched { &mut self.matched } else { &mut self.other }) += 1;
+    }
+
+    fn add(&mut self, other: Self) {
+        self.matched += other.matched;
+        self.other += other.other;
+    }
+}
+
+/// The counts of a run.
+#[derive(Debug, Default)]
+pub(crate) struct Totals {
+    /// What `print` counted.
+    pub(crate) tally: Tally,
+    /// Files and containers that were not processed.
+    pub(crate) failures: Failures,
+    /// Bytes that were read.
+    pub(crate) bytes: u64,
+    /// How long it took.
+    pub(crate) seconds: f64,
+}
+
+impl Totals {
+    /// Whether there was nothing to process.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tally.matched + self.tally.other + self.failures.count() == 0
+    }
+}
+
+/// Prints the result for one file, and returns on which side of the tally it counts.
+pub(crate) type Print<'a, T> =
+    dyn FnMut(Name<'_>, u64, &T, &mut Output) -> (bool, io::Result<()>) + 'a;
+
+/// Where results go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Results<'a> {
+    /// There are none: the operation reads.
+    None,
+    /// Nothing is written.
+    DryRun,
+    /// In the place of the inputs, where nothing else can be said.
+    InPlace,
+    /// Where the options say.
+    At(&'a ResultArgs),
+}
+
+impl Results<'_> {
+    fn of(self, container: &AnyContainer, count: usize) -> Result<Destination> {
+        match (self, container) {
+            (Results::None | Results::DryRun, _) => Ok(Destination::Nowhere),
+            (Results::InPlace, _) | (_, AnyContainer::Tree(_)) => Ok(Destination::InPlace),
+            (Results::At(results), container) => results.destination(container, count),
+        }
+    }
+}
+
+/// Runs an operation on all inputs; `verb` says what is being done.
+pub(crate) fn run<O: Operation>(
+    operation: &O,
+    inputs: Inputs,
+    results: Results<'_>,
+    verb: &'static str,
+    output: &mut Output,
+    print: &mut Print<'_, O::Outcome>,
+) -> Result<Totals> {
+    let Inputs { containers, selection, jobs, max_sparse, after_end } = inputs;
+    let destinations = containers.iter().map(|it| results.of(it, containers.len()));
+    let destinations = destinations.collect::<Result<Vec<_>>>()?;
+    if destinations.contains(&Destination::Stdout) {
+        output.give_way();
+    }
+    let bar = Bar::new(verb, output);
+    let mut run = Run {
+        selection,
+        jobs,
+        destination: Destination::Nowhere,
+        compression: match results {
+            Results::At(results) => results.compression(),
+            _ => None,
+        },
+        max_sparse,
+        after_end,
+        spool: spool_directory(),
+        progress: &bar,
+    };
+    let mut totals = Totals::default();
+    for (container, destination) in containers.into_iter().zip(destinations) {
+        warn_of_left_over(&container, &destination, output);
+        run.destination = destination;
+        run_one(operation, container, &run, &mut totals, &bar, output, print)?;
+    }
+    (totals.bytes, totals.seconds) = bar.finish();
+    Ok(totals)
+}
+
+fn run_one<O: Operation>(
+    operation: &O,
+    container: AnyContainer,
+    run: &Run<'_>,
+    totals: &mut Totals,
+    bar: &Bar,
+    output: &mut Output,
+    print: &mut Print<'_, O::Outcome>,
+) -> Result<()> {
+    let noun = noun(&container);
+    let Totals { tally, failures, .. } = totals;
+    // until the container is written
+    let mut pending = Tally::default();
+    container.run(operation, run, &mut |event| match event {
+        Event::Item { container, report: Report { path, size, outcome } } => {
+            let name = Name { container, path: &path };
+            let outcome = match outcome {
+                Ok(outcome) => outcome,
+                Err(error) => return bar.suspend(|| failures.item(name, &error, output)),
+            };
+            let mut print = || print(name, size, &outcome, output);
+            let (matched, printed) = match O::ACCESS {
+                Access::Reads => bar.suspend(print),
+                // writing continues when no one listens any more
+                Access::Writes => (print().0, Ok(())),
+            };
+            pending.count(matched);
+            printed
+        }
+        Event::Container { path, outcome } => {
+            let counted = std::mem::take(&mut pending);
+            match outcome {
+                Ok(summary) => {
+                    tally.add(counted);
+                    if let Summary::Archive(extent) = summary {
+                        if extent.foreign > 0 {
+                            let (path, bytes) = (path.display(), extent.foreign);
+                            output.warn(&format!(
+                                "{path}: {bytes} bytes after the archive's end are no archive"
+                            ));
+                        }
+                    }
+                    Ok(())
+                }
+                Err(error) => {
+                    if O::ACCESS == Access::Reads {
+                        tally.add(counted);
+                    }
+                    bar.suspend(|| failures.container(path.into(), noun, &error, output))
+                }
+            }
+        }
+    })?;
+    tally.add(pending);
+    Ok(())
+}
+
+fn noun(container: &AnyContainer) -> &'static str {
+    match container {
+        AnyContainer::Tree(_) => "file",
+        AnyContainer::Archive(_) => "archive",
+        AnyContainer::Image(_) => "image",
+    }
+}
+
+/// Warns of files that earlier runs left next to a result when they were killed.
+fn warn_of_left_over(container: &AnyContainer, destination: &Destination, output: &mut Output) {
+    let path = match (destination, container.path()) {
+        (Destination::File(path), _) => path.clone(),
+        (Destination::InPlace, Some(path)) => path.to_owned(),
+        _ => return,
+    };
+    let path = path.canonicalize().unwrap_or(path);
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    tell_left_over(&directory.map_or_else(|| PathBuf::from("."), PathBuf::from), output);
+    tell_left_over(&std::env::temp_dir(), output);
+}
+
+/// Files and containers that were not processed; each hint is given once.
+#[derive(Debug, Default)]
+pub(crate) struct Failures {
+    files: u64,
+    containers: u64,
+    noun: &'static str,
+    hints: Vec<&'static str>,
+}
+
+#[derive(Serialize)]
+struct JsonError<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(flatten)]
+    path: JsonPath,
+    error: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+}
+
+impl Failures {
+    pub(crate) fn count(&self) -> u64 {
+        self.files + self.containers
+    }
+
+    /// How many of them there are, for people: `2 files`, `1 archive`.
+    pub(crate) fn describe(&self) -> Option<String> {
+        let counts = [(self.files, "file"), (self.containers, self.noun)];
+        let counts = counts.iter().filter(|(number, _)| *number > 0);
+        let counts: Vec<_> = counts.map(|(number, noun)| count(*number, noun)).collect();
+        (!counts.is_empty()).then(|| counts.join(" and "))
+    }
+
+    /// Reports a file that was not processed.
+    fn item(&mut self, name: Name<'_>, error: &ItemError, output: &mut Output) -> io::Result<()> {
+        self.files += 1;
+        match error {
+            // reported for the file where it happened; the summary counts the others
+            ItemError::KeyLost(_) if !output.is_json() => Ok(()),
+            _ => self.print(name, error, output),
+        }
+    }
+
+    /// Reports a container that was not processed.
+    pub(crate) fn container(
+        &mut self,
+        name: Name<'_>,
+        noun: &'static str,
+        error: &(dyn Error + 'static),
+        output: &mut Output,
+    ) -> io::Result<()> {
+        self.containers += 1;
+        self.noun = noun;
+        self.print(name, error, output)
+    }
+
+    fn print(
+        &mut self,
+        name: Name<'_>,
+        error: &(dyn Error + 'static),
+        output: &mut Output,
+    ) -> io::Result<()> {
+        let (text, hint) = (hint::with_causes(error), hint::of(error));
+        if output.is_json() {
+            let (kind, path) = ("error", name.into());
+            return output.json(&JsonError { kind, path, error: text, hint });
+        }
+        output.complain(Style::Bad, "error:", &format!("{name}: {text}"));
+        if let Some(hint) = hint.filter(|hint| !self.hints.contains(hint)) {
+            output.complain(Style::Dim, "hint:", hint);
+            self.hints.push(hint);
+        }
+        Ok(())
+    }
+}

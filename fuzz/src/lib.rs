@@ -11,7 +11,7 @@ use ima_format::elf::Elf;
 use ima_format::hash::HashAlgorithm;
 use ima_format::kind::{Content, Foreign, Named};
 use ima_format::loader_cache::Cache;
-use ima_format::measure::{self, AsciiRecord, Entry, Layout, PcrValues, Step};
+use ima_format::measure::{self, AsciiRecord, Entry, EventLog, Layout, PcrValues, Step};
 use ima_format::pkcs11::Uri;
 use ima_format::policy::{explain, read, Fault, Kernel, Loading};
 use ima_format::reader::Reader;
@@ -31,6 +31,7 @@ pub const PROPERTIES: &[(&str, Property)] = &[
     ("command_line", boot::command_line),
     ("elf", elf),
     ("erofs", erofs),
+    ("event_log", event_log),
     ("ext4", ext4),
     ("keyring", boot::keyring),
     ("kind", kind),
@@ -91,6 +92,17 @@ pub fn loader_cache(bytes: &[u8]) {
             assert!(cache.entries.len() <= bytes.len() / 24);
             let strings = cache.entries.iter().flat_map(|entry| [entry.name, entry.path]);
             strings.for_each(|string| assert!(!string.contains(&0) && string.len() < 4096));
+        }
+    }
+}
+
+/// Any bytes are a firmware's event log up to some event; data and digests are within it.
+pub fn event_log(bytes: &[u8]) {
+    let Ok(log) = EventLog::new(bytes) else { return };
+    for event in log {
+        match event {
+            Err(error) => assert!(error.offset <= bytes.len(), "{error}"),
+            Ok(event) => assert!(event.data.len() < bytes.len() && event.digests.len() <= 16),
         }
     }
 }

@@ -59,7 +59,7 @@ impl Endian {
     }
 
     /// Reads 32 bits.
-    pub(crate) fn u32(self, bytes: [u8; 4]) -> u32 {
+    pub fn u32(self, bytes: [u8; 4]) -> u32 {
         match self {
             Self::Little => u32::from_le_bytes(bytes),
             Self::Big => u32::from_be_bytes(bytes),
@@ -67,7 +67,7 @@ impl Endian {
     }
 
     /// Writes 32 bits.
-    pub(crate) fn bytes(self, value: u32) -> [u8; 4] {
+    pub fn bytes(self, value: u32) -> [u8; 4] {
         match self {
             Self::Little => value.to_le_bytes(),
             Self::Big => value.to_be_bytes(),

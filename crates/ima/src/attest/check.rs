@@ -1,13 +1,13 @@
 //! A batch to template digests and findings: what a worker does.
 
 use ima_format::hash::{Digest, HashAlgorithm};
-use ima_format::measure::{DigestType, Entry, FileDigest, Record};
-use ima_format::xattr::{Attribute, KeyId, Signature, SignatureKind, SignatureVersion};
+use ima_format::measure::{Entry, Record};
 use ima_format::Error as FormatError;
 
 use super::reader::{Batch, Item};
+use super::signature::{RecordVerifier, SignatureState};
 use super::{hash, ListError};
-use crate::digest::{DigestError, Hasher};
+use crate::digest::{DigestError, FileHasher, Hasher};
 use crate::verify::{Keyring, Verifier};
 
 /// Something about a record that people should know.
@@ -35,44 +35,6 @@ pub enum FindingKind {
     Violation,
     /// A signature that is wrong, or that cannot be verified.
     Signature(SignatureState),
-}
-
-/// What is known of the signature in a record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SignatureState {
-    /// It is that of a known key over the digest in the record.
-    Valid(KeyId),
-    /// It is not.
-    Invalid(KeyId),
-    /// No certificate has this key ID.
-    UnknownKey(KeyId),
-    /// It is over something that the record does not have.
-    Unverifiable(Unverifiable),
-    /// It is malformed.
-    Malformed(FormatError),
-}
-
-/// Why a signature cannot be verified by the record alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unverifiable {
-    /// Version 1: no certificate belongs to such a key.
-    Version1,
-    /// It is over a digest of another algorithm than the one that was measured.
-    OtherDigest {
-        /// The signature's algorithm.
-        signed: HashAlgorithm,
-        /// That of the digest in the record.
-        measured: Option<HashAlgorithm>,
-    },
-    /// It is over the fs-verity digest, and the content was measured, or the reverse.
-    OtherType,
-    /// It is over the file's metadata, which the template does not have.
-    Metadata,
-    /// The record is a violation: it has no digest.
-    Violation,
-    /// Not a signature.
-    NotASignature,
 }
 
 /// What a batch came to.
@@ -174,9 +136,9 @@ impl Counts {
 #[allow(missing_debug_implementations)] // OpenSSL's contexts have nothing to show
 pub struct Checker {
     banks: Vec<Hasher>,
-    /// Hashers for listed digests of other algorithms, and for signatures of version 3.
-    others: Vec<Hasher>,
-    verifier: Option<Verifier>,
+    /// For listed digests of other algorithms.
+    others: FileHasher,
+    verifier: Option<RecordVerifier>,
 }
 
 impl Checker {
@@ -187,8 +149,8 @@ impl Checker {
     pub fn new(banks: &[HashAlgorithm], keyring: Option<&Keyring>) -> Result<Self, DigestError> {
         Ok(Self {
             banks: banks.iter().map(|bank| Hasher::new(*bank)).collect::<Result<_, _>>()?,
-            others: Vec::new(),
-            verifier: keyring.cloned().map(Verifier::new),
+            others: FileHasher::default(),
+            verifier: keyring.cloned().map(Verifier::new).map(RecordVerifier::new),
         })
     }
 
@@ -215,7 +177,7 @@ impl Checker {
             }
             let listed = match listed {
                 Some(digest) => digest,
-                None => hash(other(&mut self.others, batch.algorithm())?, &item.record)?,
+                None => hash(self.others.hasher(batch.algorithm())?, &item.record)?,
             };
             let event = self.look_at(&item, &listed, &mut counts, &mut findings)?;
             landmarks.extend(event.map(|event| Landmark { index: item.index, event }));
@@ -256,8 +218,7 @@ impl Checker {
         counts.signed += u64::from(is_signed(entry));
         let event = BootEvent::of(entry);
         let Some(verifier) = &mut self.verifier else { return Ok(event) };
-        for value in [entry.signature, entry.evm_signature].into_iter().flatten() {
-            let state = signature_state(verifier, &mut self.others, value, entry, record)?;
+        for state in verifier.states(entry, record)? {
             *match &state {
                 SignatureState::Valid(_) => &mut counts.valid,
                 SignatureState::Invalid(_) | SignatureState::Malformed(_) => &mut counts.invalid,
@@ -275,84 +236,4 @@ impl Checker {
 /// Whether a record has a signature of any kind.
 pub fn is_signed(entry: &Entry<'_>) -> bool {
     entry.signature.or(entry.evm_signature).or(entry.modsig).is_some()
-}
-
-fn other(hashers: &mut Vec<Hasher>, algorithm: HashAlgorithm) -> Result<&mut Hasher, DigestError> {
-    let known = hashers.iter().position(|hasher| hasher.algorithm() == algorithm);
-    let position = match known {
-        Some(position) => position,
-        None => {
-            hashers.push(Hasher::new(algorithm)?);
-            hashers.len() - 1
-        }
-    };
-    Ok(&mut hashers[position])
-}
-
-/// Verifies the signature of a record over the digest that the record has.
-fn signature_state(
-    verifier: &mut Verifier,
-    hashers: &mut Vec<Hasher>,
-    value: &[u8],
-    entry: &Entry<'_>,
-    record: &Record<'_>,
-) -> Result<SignatureState, DigestError> {
-    let signature = match Attribute::decode(value) {
-        Ok(Attribute::Signature(signature)) => signature,
-        Ok(Attribute::SignatureV1(_)) => {
-            return Ok(SignatureState::Unverifiable(Unverifiable::Version1))
-        }
-        Ok(_) => return Ok(SignatureState::Unverifiable(Unverifiable::NotASignature)),
-        Err(error) => return Ok(SignatureState::Malformed(error)),
-    };
-    let digest = match measured(&signature, entry, record) {
-        Ok(digest) => digest,
-        Err(why) => return Ok(SignatureState::Unverifiable(why)),
-    };
-    let digest = match signature.version {
-        SignatureVersion::V2 => digest,
-        SignatureVersion::V3 => {
-            let file_id = Signature::file_id(signature.kind, &digest);
-            other(hashers, signature.algorithm)?.digest(&file_id)?
-        }
-    };
-    let key_id = signature.key_id;
-    Ok(match (verifier.knows(key_id), verifier.accepts(&signature, &digest)) {
-        (false, _) => SignatureState::UnknownKey(key_id),
-        (true, true) => SignatureState::Valid(key_id),
-        (true, false) => SignatureState::Invalid(key_id),
-    })
-}
-
-/// The digest in a record that a signature is over.
-fn measured(
-    signature: &Signature,
-    entry: &Entry<'_>,
-    record: &Record<'_>,
-) -> Result<Digest, Unverifiable> {
-    let wanted = match signature.kind {
-        SignatureKind::EvmPortable => return Err(Unverifiable::Metadata),
-        SignatureKind::Ima => DigestType::Ima,
-        SignatureKind::Verity => DigestType::Verity,
-    };
-    if record.is_violation() {
-        return Err(Unverifiable::Violation);
-    }
-    let signed = signature.algorithm;
-    match entry.digest {
-        Some(FileDigest { digest: Some(digest), digest_type, .. }) => {
-            if digest.algorithm() != signed {
-                let measured = Some(digest.algorithm());
-                return Err(Unverifiable::OtherDigest { signed, measured });
-            }
-            // d-ng does not say of which type its digest is: the signature does
-            let names_type =
-                record.template.fields().contains(&ima_format::measure::FieldId::DigestNgV2);
-            match names_type && digest_type != wanted {
-                true => Err(Unverifiable::OtherType),
-                false => Ok(digest),
-            }
-        }
-        _ => Err(Unverifiable::OtherDigest { signed, measured: None }),
-    }
 }

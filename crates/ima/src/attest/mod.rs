@@ -5,6 +5,7 @@
 //! | [`source`] | files, standard input, this machine's securityfs |
 //! | [`reader`] | segments to batches of records, in constant memory |
 //! | [`check`] | a batch to template digests and findings, on all processors |
+//! | [`signature`] | the signatures in records, verified by what the record has |
 //! | [`replay`] | template digests to the values that PCRs should have |
 //! | [`pcr`] | the values that they have |
 //! | [`firmware`] | the firmware's event log to the values that they had when the kernel started |
@@ -22,6 +23,7 @@ pub mod firmware;
 pub mod pcr;
 pub mod reader;
 pub mod replay;
+pub mod signature;
 pub mod source;
 pub mod verify;
 

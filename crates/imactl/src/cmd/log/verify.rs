@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use ima::attest::check::{Counts, Finding, FindingKind, SignatureState, Unverifiable};
+use ima::attest::check::{Counts, Finding, FindingKind};
 use ima::attest::explain::{judge, Explanation, ExtendedBy, Hypothesis, Judged, Verdict};
 use ima::attest::firmware;
 use ima::attest::pcr::{self, PcrInput};
+use ima::attest::signature::{SignatureState, Unverifiable};
 use ima::attest::source::Reading;
 use ima::attest::verify::{boot_aggregates, verify, BootAggregate, Options, Origin};
 use ima::attest::ListError;
@@ -236,6 +237,7 @@ fn reason(why: &Unverifiable) -> String {
         }
         Unverifiable::OtherType => "it is over another type of digest than was measured".into(),
         Unverifiable::Metadata => "it is over metadata, which the list does not have".into(),
+        Unverifiable::Appended => "appended signatures are not supported".into(),
         Unverifiable::Violation => "a violation has no digest".into(),
         Unverifiable::NotASignature => "not a signature".into(),
     }

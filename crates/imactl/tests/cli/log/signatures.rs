@@ -90,3 +90,66 @@ fn evmctl_finds_the_same_signatures_good() {
     assert!(text.contains("/good: verification is OK"), "{text}");
     assert!(!text.contains("/bad: verification is OK"), "{text}");
 }
+
+/// The value of an attribute of a file.
+fn attribute(path: &Path, name: &str) -> Vec<u8> {
+    let mut value = vec![0; 1 << 12];
+    let length = rustix::fs::getxattr(path, name, &mut value[..]).unwrap();
+    value.truncate(length);
+    value
+}
+
+/// evmctl makes the EVM signature, over what the record has of the file.
+#[test]
+fn portable_signatures_are_verified_over_the_listed_metadata() {
+    let Some(_) = tool("evmctl") else { return };
+    let directory = directory();
+    let directory = directory.path();
+    if !security_attributes(directory) {
+        return;
+    }
+    let keys = store(directory, "rsa-2048");
+    let (key, certificate) =
+        (keys.join("ima_keys/x509_ima.key"), keys.join("ima_keys/x509_ima.der"));
+    for (ima, word) in [("--imahash", "--m64"), ("--imasig", "--m64"), ("--imahash", "--m32")] {
+        let path = write(directory, "signed", b"content");
+        let mut evmctl = tool("evmctl").unwrap();
+        evmctl.args(["sign", "--portable", "-a", "sha256", ima, word]);
+        evmctl.arg(format!("--keyid-from-cert={}", certificate.display())).arg("--key").arg(&key);
+        finish(evmctl.arg(&path)).exits(0);
+        let (label, evm) = (attribute(&path, "security.ima"), attribute(&path, "security.evm"));
+        let status = rustix::fs::stat(&path).unwrap();
+        let mode = (status.st_mode as u16).to_le_bytes();
+        let record = |content: &[u8], uid: u32, label: &[u8]| {
+            let fields = fields(
+                USUAL.endian,
+                &[
+                    &digest_of(content),
+                    b"/signed\0",
+                    &evm,
+                    b"security.ima\0",
+                    &(label.len() as u32).to_le_bytes(),
+                    label,
+                    &uid.to_le_bytes(),
+                    &status.st_gid.to_le_bytes(),
+                    &mode,
+                ],
+            );
+            entry("evm-sig", fields)
+        };
+        let mut other = label.clone();
+        *other.last_mut().unwrap() ^= 1;
+        for (record, valid) in [
+            (record(b"content", status.st_uid, &label), 1),
+            (record(b"other", status.st_uid, &label), 0),
+            (record(b"content", status.st_uid + 1, &label), 0),
+            (record(b"content", status.st_uid, &other), 0),
+        ] {
+            let list = write(directory, "list", &binary(USUAL, &[record]));
+            let options =
+                args!["log", "verify", "--json", "--no-pcrs", "--cert", certificate, list];
+            let lines = run(options).exits(if valid == 1 { 0 } else { 1 }).json();
+            assert_eq!(of_type(&lines, "summary")[0]["valid"], valid, "{ima} {word}");
+        }
+    }
+}

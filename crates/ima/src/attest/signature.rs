@@ -1,0 +1,256 @@
+//! The signature in a record, verified by what else the record has.
+//!
+//! `ima-sig` has the file's digest and the signature over it. An EVM portable signature is over the
+//! file's attributes, owner and mode, which only `evm-sig` has; that they hold the digest that was
+//! measured is checked, too.
+
+use ima_format::hash::{Digest, HashAlgorithm};
+use ima_format::measure::{DigestType, Endian, Entry, FieldId, FileDigest, Record};
+use ima_format::xattr::{Attribute, KeyId, Signature, SignatureKind, SignatureVersion};
+use ima_format::Error as FormatError;
+
+use crate::digest::{DigestError, FileHasher};
+use crate::verify::Verifier;
+
+/// What is known of the signature in a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SignatureState {
+    /// It is that of a known key over what was measured.
+    Valid(KeyId),
+    /// It is not.
+    Invalid(KeyId),
+    /// No certificate has this key ID.
+    UnknownKey(KeyId),
+    /// It is over something that the record does not have.
+    Unverifiable(Unverifiable),
+    /// It is malformed.
+    Malformed(FormatError),
+}
+
+/// Why a signature cannot be verified by the record alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unverifiable {
+    /// Version 1: no certificate belongs to such a key.
+    Version1,
+    /// It is over a digest of another algorithm than the one that was measured.
+    OtherDigest {
+        /// The signature's algorithm.
+        signed: HashAlgorithm,
+        /// That of the digest in the record.
+        measured: Option<HashAlgorithm>,
+    },
+    /// It is over the fs-verity digest, and the content was measured, or the reverse.
+    OtherType,
+    /// It is over the file's metadata, which the template does not have.
+    Metadata,
+    /// It is appended to the file.
+    Appended,
+    /// The record is a violation: it has no digest.
+    Violation,
+    /// Not a signature.
+    NotASignature,
+}
+
+/// Verifies signatures in records.
+pub(super) struct RecordVerifier {
+    verifier: Verifier,
+    hashers: FileHasher,
+}
+
+impl RecordVerifier {
+    pub(super) fn new(verifier: Verifier) -> Self {
+        Self { verifier, hashers: FileHasher::default() }
+    }
+
+    /// The states of all signatures in a record.
+    pub(super) fn states(
+        &mut self,
+        entry: &Entry<'_>,
+        record: &Record<'_>,
+    ) -> Result<Vec<SignatureState>, DigestError> {
+        let mut states = Vec::new();
+        for value in [entry.signature, entry.evm_signature].into_iter().flatten() {
+            states.push(self.state(value, entry, record)?);
+        }
+        if entry.modsig.is_some() {
+            states.push(SignatureState::Unverifiable(Unverifiable::Appended));
+        }
+        Ok(states)
+    }
+
+    fn state(
+        &mut self,
+        value: &[u8],
+        entry: &Entry<'_>,
+        record: &Record<'_>,
+    ) -> Result<SignatureState, DigestError> {
+        let unverifiable = |why| Ok(SignatureState::Unverifiable(why));
+        let signature = match Attribute::decode(value) {
+            Ok(Attribute::Signature(signature)) => signature,
+            Ok(Attribute::SignatureV1(_)) => return unverifiable(Unverifiable::Version1),
+            Ok(_) => return unverifiable(Unverifiable::NotASignature),
+            Err(error) => return Ok(SignatureState::Malformed(error)),
+        };
+        if record.is_violation() {
+            return unverifiable(Unverifiable::Violation);
+        }
+        match signature.kind {
+            SignatureKind::EvmPortable => self.portable(&signature, entry, record),
+            SignatureKind::Ima | SignatureKind::Verity => {
+                match measured(&signature, entry, record) {
+                    Ok(digest) => self.over(&signature, &digest),
+                    Err(why) => unverifiable(why),
+                }
+            }
+        }
+    }
+
+    /// Whether a signature is over a digest.
+    fn over(
+        &mut self,
+        signature: &Signature,
+        digest: &Digest,
+    ) -> Result<SignatureState, DigestError> {
+        let digest = match signature.version {
+            SignatureVersion::V2 => *digest,
+            SignatureVersion::V3 => {
+                let file_id = Signature::file_id(signature.kind, digest);
+                self.hashers.hasher(signature.algorithm)?.digest(&file_id)?
+            }
+        };
+        let key_id = signature.key_id;
+        Ok(match (self.verifier.knows(key_id), self.verifier.accepts(signature, &digest)) {
+            (false, _) => SignatureState::UnknownKey(key_id),
+            (true, true) => SignatureState::Valid(key_id),
+            (true, false) => SignatureState::Invalid(key_id),
+        })
+    }
+
+    /// Verifies a signature over metadata (`evm_calc_hmac_or_hash`, `evm_crypto.c`).
+    fn portable(
+        &mut self,
+        signature: &Signature,
+        entry: &Entry<'_>,
+        record: &Record<'_>,
+    ) -> Result<SignatureState, DigestError> {
+        let Some(metadata) = Metadata::of(entry) else {
+            return Ok(SignatureState::Unverifiable(Unverifiable::Metadata));
+        };
+        let invalid = SignatureState::Invalid(signature.key_id);
+        // the signature covers security.ima, and that has to be about what was measured
+        let label = metadata.attribute(b"security.ima", record.endian).map(Attribute::decode);
+        match label {
+            Some(Ok(Attribute::Digest(digest) | Attribute::DigestNg(digest))) => {
+                if entry.digest.and_then(|measured| measured.digest) != Some(digest) {
+                    return Ok(invalid);
+                }
+            }
+            Some(Ok(Attribute::Signature(label))) if label.kind != SignatureKind::EvmPortable => {
+                let digest = match measured(&label, entry, record) {
+                    Ok(digest) => digest,
+                    Err(why) => return Ok(SignatureState::Unverifiable(why)),
+                };
+                let state = self.over(&label, &digest)?;
+                if !matches!(state, SignatureState::Valid(_)) {
+                    return Ok(state);
+                }
+            }
+            _ => return Ok(invalid),
+        }
+        let mut state = invalid;
+        // the machine's word size and byte order are in no record
+        for (endian, size) in [record.endian, record.endian.other()]
+            .into_iter()
+            .flat_map(|endian| [(endian, 24), (endian, 20)])
+        {
+            let hasher = self.hashers.hasher(signature.algorithm)?;
+            hasher.update(metadata.values)?;
+            let digest = hasher.digest(&metadata.misc(endian)[24 - size..])?;
+            state = self.over(signature, &digest)?;
+            if !matches!(state, SignatureState::Invalid(_)) {
+                break;
+            }
+        }
+        Ok(state)
+    }
+}
+
+/// What an EVM portable signature is over.
+struct Metadata<'a> {
+    names: &'a [u8],
+    lengths: &'a [u8],
+    values: &'a [u8],
+    uid: u32,
+    gid: u32,
+    mode: u16,
+}
+
+impl<'a> Metadata<'a> {
+    fn of(entry: &Entry<'a>) -> Option<Self> {
+        Some(Self {
+            names: entry.xattr_names?,
+            lengths: entry.xattr_lengths?,
+            values: entry.xattr_values?,
+            uid: entry.uid?,
+            gid: entry.gid?,
+            mode: u16::try_from(entry.mode?).ok()?,
+        })
+    }
+
+    /// The value of an attribute.
+    fn attribute(&self, wanted: &[u8], endian: Endian) -> Option<&'a [u8]> {
+        let names = self.names.strip_suffix(b"\0").unwrap_or(self.names);
+        let mut start = 0_usize;
+        for (name, length) in names.split(|byte| *byte == b'|').zip(self.lengths.chunks_exact(4)) {
+            let length = endian.u32(length.try_into().ok()?) as usize;
+            let value = self.values.get(start..start.checked_add(length)?)?;
+            if name == wanted {
+                return Some(value);
+            }
+            start += length;
+        }
+        None
+    }
+
+    /// `struct h_misc` of a 64-bit machine without inode and generation; that of a 32-bit machine is
+    /// its last 20 bytes.
+    fn misc(&self, endian: Endian) -> [u8; 24] {
+        let mut misc = [0; 24];
+        misc[12..16].copy_from_slice(&endian.bytes(self.uid));
+        misc[16..20].copy_from_slice(&endian.bytes(self.gid));
+        let mode = match endian {
+            Endian::Little => self.mode.to_le_bytes(),
+            Endian::Big => self.mode.to_be_bytes(),
+        };
+        misc[20..22].copy_from_slice(&mode);
+        misc
+    }
+}
+
+/// The digest in a record that a signature of content is over.
+fn measured(
+    signature: &Signature,
+    entry: &Entry<'_>,
+    record: &Record<'_>,
+) -> Result<Digest, Unverifiable> {
+    let signed = signature.algorithm;
+    let Some(FileDigest { digest: Some(digest), digest_type, .. }) = entry.digest else {
+        return Err(Unverifiable::OtherDigest { signed, measured: None });
+    };
+    let wanted = match signature.kind {
+        SignatureKind::Verity => DigestType::Verity,
+        SignatureKind::Ima | SignatureKind::EvmPortable => DigestType::Ima,
+    };
+    // d-ng does not say of which type its digest is: the signature does
+    if record.template.fields().contains(&FieldId::DigestNgV2) && digest_type != wanted {
+        return Err(Unverifiable::OtherType);
+    }
+    match digest.algorithm() == signed {
+        true => Ok(digest),
+        false => {
+            let measured = Some(digest.algorithm());
+            Err(Unverifiable::OtherDigest { signed, measured })
+        }
+    }
+}

@@ -11,6 +11,7 @@ mod boot_initramfs;
 mod boot_policies;
 mod boot_roots;
 mod boot_step;
+mod certificate_acceptance;
 mod hash_algorithms;
 mod kexec;
 mod key_algorithms;

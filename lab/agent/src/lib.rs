@@ -200,6 +200,11 @@ pub enum Action {
         /// A DER certificate.
         certificate: Bytes,
     },
+    /// `add_key` of many certificates, one after the other. Answers [`Output::Taken`].
+    AddKeys {
+        /// The keyring and the certificate of each.
+        offers: Vec<(String, Bytes)>,
+    },
     /// Moves the mounts below `root`, makes it the root and executes `argv[0]` in the
     /// agent's place. If all goes well the answer is another [`Message::Hello`].
     SwitchRoot {
@@ -357,7 +362,7 @@ pub enum Output {
     },
     /// Bytes that were read.
     Content(Bytes),
-    /// For each offer the error of the write that the kernel refused, if it refused one.
+    /// For each offer the error of the system call that the kernel refused, if it refused one.
     Taken(Vec<Option<Errno>>),
 }
 

@@ -160,6 +160,9 @@ features! {
     /// The same violation of the same file is not told again. It came with 6.15 and was carried
     /// back to the stable releases of 6.12.
     LimitedViolations = 6, 12;
+    /// Authority key identifiers are read that name the issuer otherwise than by a directory name,
+    /// too. In 6.12, not in 6.1; the version between is not known.
+    AuthorityNames = 6, 12;
     /// A comment after a rule is ignored.
     TrailingComments = 6, 14;
     /// `execveat(AT_EXECVE_CHECK)`: an interpreter asks whether a script may run.

@@ -88,6 +88,9 @@ pub struct Certificate<'a> {
     /// The serial number and the content of the name of the certificate of the issuer's key, which
     /// the authority key identifier may give.
     pub authority_serial_and_issuer: Option<(&'a [u8], &'a [u8])>,
+    /// Whether the authority key identifier has names other than directory names, which older
+    /// kernels cannot read.
+    pub authority_has_other_names: bool,
     /// What it may be used for.
     pub usage: Usage,
     /// The same, as the kernel has read it since Linux 6.4, which rejects some certificates for it.
@@ -153,6 +156,7 @@ impl<'a> Certificate<'a> {
             subject_key_identifier: None,
             authority_key_identifier: None,
             authority_serial_and_issuer: None,
+            authority_has_other_names: false,
             usage: Usage { ca: None, key_usage: None, code_signing: false },
             kernel_usage: Ok(KernelUsage::NONE),
         }
@@ -215,32 +219,40 @@ impl<'a> Certificate<'a> {
         extension.end()?;
         let mut value = octets.values();
         match id {
-            SUBJECT_KEY_IDENTIFIER => {
-                let found = value.take(OCTET_STRING)?.content;
-                let is_good = matches!(found.len(), 1..=0x7f) && value.is_empty();
-                if !is_good || self.subject_key_identifier.is_some() {
-                    return Err(Error::new(Fault::SubjectKeyIdentifier, octets.offset));
+            // read by its octets: one of 128 begins with the second octet of its length
+            SUBJECT_KEY_IDENTIFIER => match octets.content {
+                [OCTET_STRING, length, found @ ..]
+                    if usize::from(*length) == found.len()
+                        && !found.is_empty()
+                        && self.subject_key_identifier.is_none() =>
+                {
+                    self.subject_key_identifier = Some(found);
                 }
-                self.subject_key_identifier = Some(found);
-            }
+                _ => return Err(Error::new(Fault::SubjectKeyIdentifier, octets.offset)),
+            },
             AUTHORITY_KEY_IDENTIFIER => self.authority(value.take(SEQUENCE)?.values())?,
             KEY_USAGE => {
                 self.kernel_usage =
                     self.kernel_usage.and_then(|usage| usage.with_key_usage(octets.content));
                 // how many bits of the last octet are unused, then the octets
-                let bits = value.take(BIT_STRING)?.content;
-                self.usage.key_usage = Some(bits.get(1).copied().unwrap_or_default());
+                if let Ok(bits) = value.take(BIT_STRING) {
+                    self.usage.key_usage = Some(bits.content.get(1).copied().unwrap_or_default());
+                }
             }
             BASIC_CONSTRAINTS => {
                 self.kernel_usage =
                     self.kernel_usage.and_then(|usage| usage.with_constraints(octets.content));
-                let authority = value.take(SEQUENCE)?.values().optional(BOOLEAN)?;
-                self.usage.ca = Some(authority.is_some_and(|value| value.content == [0xff]));
+                if let Ok(constraints) = value.take(SEQUENCE) {
+                    let authority = constraints.values().take(BOOLEAN);
+                    self.usage.ca = Some(authority.is_ok_and(|value| value.content == [0xff]));
+                }
             }
             EXTENDED_KEY_USAGE => {
-                let mut purposes = value.take(SEQUENCE)?.values();
-                while !purposes.is_empty() {
-                    self.usage.code_signing |= purposes.any()?.content == CODE_SIGNING;
+                if let Ok(purposes) = value.take(SEQUENCE) {
+                    let mut purposes = purposes.values();
+                    while let Ok(purpose) = purposes.any() {
+                        self.usage.code_signing |= purpose.content == CODE_SIGNING;
+                    }
                 }
             }
             _ => {}
@@ -256,8 +268,9 @@ impl<'a> Certificate<'a> {
             let mut names = names.values();
             while !names.is_empty() {
                 let general = names.any()?;
-                if general.tag == DIRECTORY_NAME {
-                    issuer = Some(name(general.values().take(SEQUENCE)?)?.0);
+                match general.tag {
+                    DIRECTORY_NAME => issuer = Some(name(general.values().take(SEQUENCE)?)?.0),
+                    _ => self.authority_has_other_names = true,
                 }
             }
         }

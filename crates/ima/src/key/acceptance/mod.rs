@@ -251,6 +251,9 @@ impl Keyrings {
                 return Err(Refusal::Usage(fault));
             }
         }
+        if fields.authority_has_other_names && !version.has(Feature::AuthorityNames) {
+            return Err(Refusal::AuthorityNames);
+        }
         self.rules.check_key(fields.key_algorithm)?;
         self.rules.check_signature(fields.signature_algorithm)?;
         if self.is_blacklisted(&fields) {

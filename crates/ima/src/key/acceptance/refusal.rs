@@ -28,6 +28,9 @@ pub enum Refusal {
     /// An extension that the kernel does not accept.
     #[error("{0}")]
     Usage(x509::Fault),
+    /// An authority key identifier that the kernel cannot read.
+    #[error("authority key identifier with a name that is not a directory name")]
+    AuthorityNames,
     /// A key whose algorithm or curve no kernel knows.
     #[error("key of an algorithm or curve that the kernel does not know")]
     UnknownKeyAlgorithm,
@@ -109,7 +112,7 @@ impl Refusal {
             Self::NoKeyring(_) => "no-keyring",
             Self::Pem => "not-der",
             Self::TooLarge | Self::TooShortToBuildIn => "certificate-size",
-            Self::Malformed(_) | Self::Usage(_) => "malformed-certificate",
+            Self::Malformed(_) | Self::Usage(_) | Self::AuthorityNames => "malformed-certificate",
             Self::UnknownKeyAlgorithm | Self::UnnamedCurve | Self::NewerKeyAlgorithm(_) => {
                 "unsuitable-key"
             }
@@ -156,7 +159,11 @@ impl Refusal {
             Self::Malformed(Error { kind: ErrorKind::X509(x509::Fault::Algorithms), .. }) => {
                 &[EINVAL]
             }
-            Self::Pem | Self::Malformed(_) | Self::Usage(_) | Self::UnnamedCurve => &[EBADMSG],
+            Self::Pem
+            | Self::Malformed(_)
+            | Self::Usage(_)
+            | Self::AuthorityNames
+            | Self::UnnamedCurve => &[EBADMSG],
             Self::TooLarge => &[EMSGSIZE],
             Self::UnknownKeyAlgorithm
             | Self::NewerKeyAlgorithm(_)
@@ -211,7 +218,9 @@ impl Refusal {
             Self::BadSelfSignature => {
                 "give it a subject other than the issuer's, and authorityKeyIdentifier=keyid"
             }
-            Self::SelfContradicting => "issue it again with authorityKeyIdentifier=keyid",
+            Self::SelfContradicting | Self::AuthorityNames => {
+                "issue it again with authorityKeyIdentifier=keyid"
+            }
             Self::NoAuthority | Self::NoKeyCertSign | Self::AuthorityThatSigns => {
                 "issue it again with basicConstraints=critical,CA:TRUE and \
                  keyUsage=critical,keyCertSign,cRLSign"

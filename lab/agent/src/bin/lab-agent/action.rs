@@ -75,6 +75,13 @@ pub(crate) fn perform(action: &Action, credentials: Option<&Credentials>) -> Out
         Action::AddKey { keyring, certificate } => {
             done("add_key", keyring, add_key(keyring, &certificate.0))
         }
+        Action::AddKeys { offers } => {
+            let added = offers.iter().map(|(keyring, certificate)| {
+                let error = add_key(keyring, &certificate.0).err()?;
+                Some(failure(String::new(), &error).errno)
+            });
+            Ok(Output::Taken(added.collect()))
+        }
         Action::SwitchRoot { root, argv } => {
             let (name, error) = machine::switch_root(root, argv);
             Err(failure(name, &error))

@@ -106,16 +106,6 @@ impl Content {
             _ => return None,
         })
     }
-
-    /// How a file with this content is dealt with, if nobody says otherwise.
-    pub fn kind(self) -> Kind {
-        match self {
-            Self::Rpm => Kind::Rpm,
-            Self::Tar => Kind::Tar,
-            Self::Compressed(_) => Kind::Tree,
-            Self::Ext | Self::Squashfs | Self::Erofs => Kind::Image,
-        }
-    }
 }
 
 /// What a name says of a file's content.

@@ -305,8 +305,8 @@ fn check_name(path: &Path) -> Result<Kind> {
             "a cpio archive, which holds no attributes".to_owned(),
             "--kind tree takes it for a plain file, as for an initramfs that kexec loads",
         ),
-        Mismatch::Packed(compression, content) => (
-            format!("{}, compressed by {compression}", content.kind()),
+        Mismatch::Packed(compression, format) => (
+            format!("{}, compressed by {compression}", format.kind),
             "unpack it first; --kind tree takes it for a plain file",
         ),
         Mismatch::NotUnpacked(compression) => (

@@ -8,6 +8,7 @@ use std::path::Path;
 use ima_format::kind::{Compression, Content, Foreign, Kind, HEAD_SIZE};
 use rustix::fs::OFlags;
 
+use super::formats::{Changes, Format};
 use crate::compression;
 
 /// What is at `path`: a container if its first bytes say so, else a file or a directory for
@@ -29,13 +30,11 @@ pub fn kind_of(path: &Path) -> io::Result<Kind> {
             let inside = compression::decoder(compression, head.chain(file))
                 .and_then(|mut decoder| read_head(&mut decoder))
                 .unwrap_or_default();
-            match Content::of(&inside) {
-                Some(Content::Tar) => Kind::Tar,
-                _ => Kind::Tree,
-            }
+            // what is not a stream is read at any offset, which a decoder cannot do
+            let stream = Format::of_head(&inside).filter(|it| it.changes == Changes::Stream);
+            stream.map_or(Kind::Tree, |format| format.kind)
         }
-        Some(content) => content.kind(),
-        None => Kind::Tree,
+        content => content.and_then(Format::of).map_or(Kind::Tree, |format| format.kind),
     })
 }
 
@@ -46,14 +45,14 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 /// Why a file with the name of a container is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub enum Mismatch {
     /// Nothing but zeros, which is an empty tar archive.
     Zeros,
     /// Compressed, and does not unpack: cut short, or damaged.
     NotUnpacked(Compression),
     /// An image or a package, compressed.
-    Packed(Compression, Content),
+    Packed(Compression, &'static Format),
     /// Something that is known, and not dealt with.
     Foreign(Foreign),
     /// Anything else.
@@ -79,8 +78,8 @@ pub fn mismatch(path: &Path) -> io::Result<Mismatch> {
     };
     let unpacked = compression::decoder(compression, head.chain(file)).and_then(|mut decoder| {
         let inside = read_head(&mut decoder)?;
-        Ok(match (Content::of(&inside), Foreign::of(&inside)) {
-            (Some(content), _) => Mismatch::Packed(compression, content),
+        Ok(match (Format::of_head(&inside), Foreign::of(&inside)) {
+            (Some(format), _) => Mismatch::Packed(compression, format),
             (None, Some(foreign)) => Mismatch::Foreign(foreign),
             (None, None) => zero_or(is_zeros(inside.chain(decoder))?, Mismatch::Unknown),
         })

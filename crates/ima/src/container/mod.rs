@@ -13,6 +13,7 @@ mod change;
 mod destination;
 mod detect;
 mod error;
+mod formats;
 pub mod image;
 pub(crate) mod pool;
 pub mod rpm;
@@ -35,6 +36,7 @@ pub use change::{AttributeName, Change, Edit};
 pub use destination::Destination;
 pub use detect::{kind_of, mismatch, Mismatch};
 pub use error::{Anomaly, ContainerError, ItemError, WalkError};
+pub use formats::{Changes, Format, FORMATS};
 pub use selection::{Only, Selection, SelectionError};
 
 /// How many zeros of sparse files are digested in an archive or an image, unless more are

@@ -1,11 +1,11 @@
 //! Every file looked at once, by all workers.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::{io, thread};
+use std::sync::atomic::AtomicBool;
 
 use ima_format::policy::decide::{Credentials, Operation};
 use ima_format::policy::kernel::InForce;
@@ -16,7 +16,7 @@ use super::judge::{Answer, Bench, Judge};
 use super::paths::Paths;
 use super::purpose::{self, Nature, Use};
 use crate::container::source::{whole, Entry, Source, Unread};
-use crate::container::Progress;
+use crate::container::{pool, Progress};
 use crate::digest::DigestError;
 
 /// What is known of a file after it was looked at.
@@ -64,31 +64,33 @@ pub(super) fn scan(
         }
     }
     let scanner = Scanner { root, bench, progress, data: reads_appraised(bench) };
-    let next = AtomicUsize::new(0);
-    let results = Mutex::new((vec![None; paths.entries.len()], Vec::new()));
-    let worker = || {
-        let mut judge = Judge::new(bench);
-        let mut done = Vec::new();
-        while let Some(number) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let entry = paths.get(*number);
-            done.push((*number, scanner.look(entry, &mut judge)));
-            progress.finished(entry.size().unwrap_or_default());
-        }
-        let (scanned, unread) = &mut *results.lock().unwrap_or_else(PoisonError::into_inner);
-        for (number, result) in done {
-            match result {
-                Ok(found) => scanned[number] = Some(found),
-                Err(error) => {
-                    unread.push(Unread { path: paths.get(number).path.clone(), error });
-                }
-            }
+    let (mut scanned, mut unread) = (vec![None; paths.entries.len()], Vec::new());
+    let produce = |queue: &mut dyn FnMut(usize, u64)| {
+        for number in work {
+            queue(number, paths.get(number).size().unwrap_or_default());
         }
     };
-    thread::scope(|scope| {
-        (1..jobs.get()).for_each(|_| drop(scope.spawn(worker)));
-        worker();
-    });
-    let (mut scanned, mut unread) = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let start = || {
+        let mut judge = Judge::new(bench);
+        let scanner = &scanner;
+        move |number| {
+            let entry = paths.get(number);
+            let looked = scanner.look(entry, &mut judge);
+            progress.finished(entry.size().unwrap_or_default());
+            (number, looked)
+        }
+    };
+    let mut keep = |(number, looked): (usize, io::Result<Scanned>)| {
+        match looked {
+            Ok(found) => scanned[number] = Some(found),
+            Err(error) => unread.push(Unread { path: paths.get(number).path.clone(), error }),
+        }
+        Ok::<(), Infallible>(())
+    };
+    let workers = pool::Workers { jobs, batch: pool::FILES };
+    if let Err(never) = pool::run(workers, &AtomicBool::new(false), produce, start, &mut keep) {
+        match never {}
+    }
     // further names of the same files
     let mut judge = Judge::new(bench);
     for (number, other) in links {

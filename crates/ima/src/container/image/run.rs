@@ -15,6 +15,7 @@ use ima_format::kind::{Content, HEAD_SIZE};
 use super::debugfs::{self, FileChange};
 use super::{squashfs_as_tar, Ext, FileSystem, Image, ImageError, Volumes};
 use crate::container::error::{ContainerError, ItemError};
+use crate::container::formats::{Changes, Format};
 use crate::container::source::{Entry, SourceFile, Unread, Visit};
 use crate::container::{
     one, pool, settle, tar, Access, AttributeName, Change, Container, Item, Operation, Progress,
@@ -43,20 +44,18 @@ impl Image {
     ) -> Result<Summary, ContainerError> {
         let read = |source| ImageError::Read { offset: 0, source };
         let file = input::open(&self.path).map_err(read)?;
-        match (O::ACCESS, content_of(&file).map_err(read)?) {
-            (Access::Reads, Some(Content::Squashfs)) => {
+        let content = content_of(&file).map_err(read)?;
+        match (O::ACCESS, content.and_then(Format::of)) {
+            (Access::Writes, Some(format)) if format.changes == Changes::None => {
+                return Err(ImageError::ReadOnly(format.name).into());
+            }
+            (Access::Reads, Some(Format { content: Content::Squashfs, .. })) => {
                 let archive = squashfs_as_tar(&self.path, run.max_sparse)?;
                 tar::run::run(Box::new(archive), operation, run, None, reports)?;
             }
             (Access::Reads, _) => {
                 let image = Volumes::open(file, run.max_sparse)?;
                 image.run(operation, run, &mut |_, _| Ok(()), reports)?;
-            }
-            (Access::Writes, Some(Content::Squashfs)) => {
-                return Err(ImageError::ReadOnly("a squashfs image").into());
-            }
-            (Access::Writes, Some(Content::Erofs)) => {
-                return Err(ImageError::ReadOnly("an EROFS image").into());
             }
             (Access::Writes, _) => run.destination.edit(&self.path, file, |copy| {
                 let image = Volumes::open(copy, run.max_sparse)?;

@@ -18,6 +18,7 @@ use ima_format::tar::Fault;
 use ima_format::ErrorKind;
 
 use super::error::ContainerError;
+use super::formats::Format;
 use super::{one, Access, Container, Operation, Reports, Run, Sink, Summary};
 use crate::advice::{Advice, Failure};
 use crate::{compression, input as files};
@@ -78,10 +79,10 @@ impl Archive {
                 let decoder = compression::decoder(compression, source).map_err(read)?;
                 Ok((decoder, Some(compression)))
             }
-            Some(Content::Rpm | Content::Ext | Content::Squashfs | Content::Erofs) => {
-                Err(TarError::OtherKind(content.map_or(Kind::Tree, Content::kind)))
-            }
-            Some(Content::Tar) | None => Ok((Box::new(source), None)),
+            content => match content.and_then(Format::of) {
+                Some(format) if format.kind != Kind::Tar => Err(TarError::OtherKind(format.name)),
+                _ => Ok((Box::new(source), None)),
+            },
         }
     }
 }
@@ -111,7 +112,7 @@ pub enum TarError {
     Empty,
     /// Something else, which cannot be read as a stream.
     #[error("{0}, not a tar archive")]
-    OtherKind(Kind),
+    OtherKind(&'static str),
     /// No digest could be made of a member while it was read.
     #[error("{}: {source}", path.display())]
     Digest {

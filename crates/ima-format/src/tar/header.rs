@@ -157,16 +157,25 @@ impl Header {
         &self.block
     }
 
-    /// Sets the size, and the checksum; what ended the fields stays what it was.
+    /// Sets the size, and the checksum. The bytes after their digits stay, unless they were digits
+    /// or part of another form of number.
     pub(super) fn set_size(&mut self, size: usize) {
         self.size = size as u64;
         let mut digits = [b'0'; 11];
         octal(&mut digits, size);
         self.put(SIZE, &digits);
+        self.end_number(SIZE, digits.len());
         let sum = self.sums().0;
         let mut digits = [b'0'; 6];
         octal(&mut digits, usize::try_from(sum).unwrap_or(0));
         self.put(CHECKSUM, &digits);
+        self.end_number(CHECKSUM, digits.len());
+    }
+
+    /// Makes zero bytes of all but spaces after the digits of a field.
+    fn end_number(&mut self, (offset, length): (usize, usize), digits: usize) {
+        let field = self.block.iter_mut().skip(offset).take(length);
+        field.skip(digits).filter(|byte| **byte != b' ').for_each(|byte| *byte = 0);
     }
 
     /// The sum of all bytes, and of all bytes with a sign, as some programs had it.

@@ -263,11 +263,9 @@ fn check(
     check_name(path)?;
     let is_directory = match typeflag {
         b'5' | b'D' | b'V' => true,
-        _ => {
-            *kind == MemberKind::Other
-                && path.ends_with(b"/")
-                && matches!(typeflag, 0 | b'0' | b'7')
-        }
+        // of slashes alone GNU tar makes a file
+        0 | b'0' | b'7' => path.ends_with(b"/") && path.iter().any(|byte| *byte != b'/'),
+        _ => false,
     };
     if !is_directory && !names_file(path) || typeflag == b'2' && link.is_empty() {
         return Err(Fault::EmptyName);

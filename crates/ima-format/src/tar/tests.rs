@@ -280,6 +280,7 @@ fn rejects_names_that_lead_out() {
     link[157..167].copy_from_slice(b"../../etc/");
     assert_eq!(fault(&with_checksum(link)).0, Fault::Escapes.into());
     assert!(items(&member(GNU, b'0', b"a..b/...", b"")).is_ok());
+    assert_eq!(fault(&member(GNU, b'0', b"//", b"")).0, Fault::EmptyName.into());
 }
 
 #[test]
@@ -313,6 +314,26 @@ fn what_is_signed_is_within_the_bounds_too() {
     let error = member.set_attribute(XATTR_NAME_IMA, Some(&[3; 100])).unwrap_err();
     assert!(matches!(error.kind, ErrorKind::Tar(Fault::ExtensionTooLarge(_))));
     member.set_attribute(XATTR_NAME_IMA, Some(&[3; 10])).unwrap();
+}
+
+#[test]
+fn the_size_of_records_can_be_in_any_form() {
+    let body = b"18 comment=hello!\n";
+    for size in [&b"000000000022"[..], b"          22", b"\x80\0\0\0\0\0\0\0\0\0\0\x12"] {
+        let mut header = header(POSIX, b'x', b"x", 0);
+        header[124..136].copy_from_slice(size);
+        let mut header = with_checksum(header);
+        // the same sum, with all digits
+        header.copy_within(148..154, 150);
+        header[148..150].fill(b'0');
+        let archive = [&header[..], &padded(body), &member(POSIX, b'0', b"a", b"")].concat();
+        let mut member = first(items(&archive).unwrap());
+        member.set_attribute(XATTR_NAME_IMA, Some(b"label")).unwrap();
+        let mut signed = Vec::new();
+        member.encode_into(&mut signed);
+        let again = first(items(&signed).unwrap());
+        assert_eq!(again.attribute(XATTR_NAME_IMA).unwrap().unwrap(), b"label", "{size:?}");
+    }
 }
 
 #[test]

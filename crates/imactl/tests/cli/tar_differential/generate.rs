@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-const BLOCK: usize = 512;
-const POSIX: &[u8] = b"ustar\x0000";
-const GNU: &[u8] = b"ustar  \0";
-const V7: &[u8] = b"";
+use super::blocks::{octal, padded, parse, plain_header, plain_value, record, seal, BLOCK, POSIX};
+
+pub(super) const GNU: &[u8] = b"ustar  \0";
+pub(super) const V7: &[u8] = b"";
 
 /// An archive, and what is odd in it.
 pub(super) struct Case {
@@ -34,11 +34,11 @@ pub(super) fn archive(seed: u64) -> Case {
     Case { bytes: generator.bytes, odd: generator.odd }
 }
 
-struct Generator {
+pub(super) struct Generator {
     state: u64,
     /// One decision in so many is odd; 0: none.
     odd_one_in: usize,
-    magic: &'static [u8],
+    pub(super) magic: &'static [u8],
     bytes: Vec<u8>,
     odd: BTreeSet<&'static str>,
     names: Vec<String>,
@@ -46,24 +46,24 @@ struct Generator {
 }
 
 /// A member that is being made.
-struct Member {
-    magic: &'static [u8],
-    typeflag: u8,
-    name: String,
-    link: String,
+pub(super) struct Member {
+    pub(super) magic: &'static [u8],
+    pub(super) typeflag: u8,
+    pub(super) name: String,
+    pub(super) link: String,
     /// What the header says follows.
-    size: Vec<u8>,
-    data: Vec<u8>,
-    records: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) size: Vec<u8>,
+    pub(super) data: Vec<u8>,
+    pub(super) records: Vec<(Vec<u8>, Vec<u8>)>,
     /// Written over the header before its sum is made.
-    patches: Vec<(usize, Vec<u8>)>,
+    pub(super) patches: Vec<(usize, Vec<u8>)>,
     /// What stands between header and data.
-    map: Vec<u8>,
+    pub(super) map: Vec<u8>,
 }
 
 impl Generator {
     /// SplitMix64.
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -71,20 +71,20 @@ impl Generator {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, bound: usize) -> usize {
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound.max(1) as u64) as usize
     }
 
-    fn one_in(&mut self, count: usize) -> bool {
+    pub(super) fn one_in(&mut self, count: usize) -> bool {
         self.below(count) == 0
     }
 
-    fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+    pub(super) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len())]
     }
 
     /// Whether this is odd for once.
-    fn odd(&mut self, what: &'static str) -> bool {
+    pub(super) fn odd(&mut self, what: &'static str) -> bool {
         let is_odd = self.odd_one_in > 0 && self.one_in(self.odd_one_in);
         if is_odd {
             self.odd.insert(what);
@@ -318,7 +318,7 @@ impl Generator {
     fn fields(&mut self, member: &mut Member) {
         for (at, length) in [(100, 8), (108, 8), (116, 8), (136, 12)] {
             if self.odd("an odd number") {
-                let value = self.odd_number(self_value(at), length);
+                let value = self.odd_number(plain_value(at), length);
                 member.patches.push((at, value));
             }
         }
@@ -394,147 +394,6 @@ impl Generator {
         .into_bytes();
         field.resize(length, 0);
         field
-    }
-
-    fn sparse(&mut self, member: &mut Member) {
-        let mut segments = Vec::new();
-        let (mut end, mut data) = (0, Vec::new());
-        let count = match self.odd("a sparse file without segments") {
-            true => 0,
-            false => 1 + self.below(7),
-        };
-        for index in 0..count {
-            let mut length = 512 * (1 + self.below(3));
-            if index + 1 == count && self.one_in(2) || self.odd("a segment that is not aligned") {
-                length -= 1 + self.below(511);
-            }
-            if self.odd("an empty segment") {
-                length = 0;
-            }
-            let mut offset = end + 512 * self.below(4);
-            if self.odd("an odd offset") {
-                offset = self.below(4000);
-            }
-            segments.push((offset, length));
-            data.extend((0..length).map(|_| self.next() as u8));
-            end = offset + length;
-        }
-        let mut size = end;
-        if self.one_in(2) {
-            size += 512 * self.below(10) + self.below(2);
-            if !self.odd("a map without its end") {
-                segments.push((size, 0));
-            }
-        }
-        if self.odd("an odd size of a sparse file") {
-            size = self.below(10_000);
-        }
-        if self.odd("more or less data than segments") {
-            data.resize(self.below(4096), 1);
-        }
-        if self.magic == GNU || self.odd("an old sparse file") {
-            return self.old_sparse(member, &segments, size, data);
-        }
-        if self.magic == V7 && !self.odd("a sparse file in version 7") {
-            return;
-        }
-        let mut records = self.sparse_records(&segments, size, &mut data);
-        if self.odd("sparse records in another order") {
-            let (one, other) = (self.below(records.len()), self.below(records.len()));
-            records.swap(one, other);
-        }
-        if self.odd("a sparse record too few") {
-            records.remove(self.below(records.len()));
-        }
-        let records = records.into_iter().map(|(keyword, value)| {
-            ([b"GNU.sparse.", keyword.as_bytes()].concat(), value.into_bytes())
-        });
-        member.records.extend(records);
-        (member.typeflag, member.size, member.data) = (b'0', octal(data.len() as u64), data);
-    }
-
-    fn sparse_records(
-        &mut self,
-        segments: &[(usize, usize)],
-        size: usize,
-        data: &mut Vec<u8>,
-    ) -> Vec<(&'static str, String)> {
-        let mut records = Vec::new();
-        let form = self.below(3);
-        match form {
-            0 | 1 => {
-                records.push(("size", size.to_string()));
-                records.push(("numblocks", segments.len().to_string()));
-                if form == 0 {
-                    for (offset, length) in segments {
-                        records.push(("offset", offset.to_string()));
-                        records.push(("numbytes", length.to_string()));
-                    }
-                } else {
-                    let numbers: Vec<_> = segments
-                        .iter()
-                        .map(|(offset, length)| format!("{offset},{length}"))
-                        .collect();
-                    records.push(("map", numbers.join(",")));
-                }
-            }
-            _ => {
-                records.push(("major", "1".to_owned()));
-                records.push(("minor", "0".to_owned()));
-                records.push(("realsize", size.to_string()));
-                let mut map = format!("{}\n", segments.len());
-                if self.odd("a comment in a map") {
-                    map.insert_str(0, "# map\n");
-                }
-                for (offset, length) in segments {
-                    map += &format!("{offset}\n{length}\n");
-                }
-                *data = [padded(map.as_bytes()), data.clone()].concat();
-            }
-        }
-        if self.odd("two sparse forms") {
-            let more = self.pick(&[
-                "major",
-                "minor",
-                "realsize",
-                "size",
-                "numblocks",
-                "offset",
-                "map",
-                "other",
-            ]);
-            records.push((more, "1".to_owned()));
-        }
-        records
-    }
-
-    fn old_sparse(
-        &mut self,
-        member: &mut Member,
-        segments: &[(usize, usize)],
-        size: usize,
-        data: Vec<u8>,
-    ) {
-        let entry = |(offset, length): &(usize, usize)| {
-            [octal(*offset as u64), octal(*length as u64)].concat()
-        };
-        let (first, rest) = segments.split_at(segments.len().min(4));
-        let mut table: Vec<u8> = first.iter().flat_map(entry).collect();
-        if self.odd("garbage in a table") {
-            let at = self.below(4) * 24 + self.pick(&[0, 12]);
-            table.resize(96, 0);
-            table[at..at + 12].copy_from_slice(&self.pick(&[[0; 12], *b"00000000001\0"]));
-        }
-        member.patches.push((386, table));
-        let is_extended = !rest.is_empty() || self.odd("a table that goes on without reason");
-        member.patches.push((482, vec![u8::from(is_extended)]));
-        member.patches.push((483, octal(size as u64)));
-        if is_extended {
-            let mut block: Vec<u8> = rest.iter().flat_map(entry).collect();
-            block.resize(BLOCK, 0);
-            member.map = block;
-        }
-        (member.typeflag, member.size, member.data) = (b'S', octal(data.len() as u64), data);
     }
 
     /// Appends a member with its extensions.
@@ -688,55 +547,4 @@ impl Generator {
             }
         }
     }
-}
-
-/// What a number in the header is, where nothing is odd.
-fn self_value(at: usize) -> u64 {
-    match at {
-        100 => 0o644,
-        136 => 0o14_000_000_000,
-        _ => 0,
-    }
-}
-
-fn octal(value: u64) -> Vec<u8> {
-    format!("{value:011o}\0").into_bytes()
-}
-
-fn parse(field: &[u8]) -> u64 {
-    let digits = field.iter().filter(|byte| byte.is_ascii_digit());
-    digits.fold(0, |value, byte| value.wrapping_mul(8) + u64::from(byte - b'0'))
-}
-
-fn padded(bytes: &[u8]) -> Vec<u8> {
-    let mut padded = bytes.to_vec();
-    padded.resize(bytes.len().next_multiple_of(BLOCK), 0);
-    padded
-}
-
-fn plain_header(name: &[u8], size: usize, typeflag: u8) -> [u8; BLOCK] {
-    let mut header = [0; BLOCK];
-    header[..name.len()].copy_from_slice(name);
-    header[100..124].copy_from_slice(b"0000644\x000000000\x000000000\0");
-    header[124..136].copy_from_slice(&octal(size as u64));
-    header[136..148].copy_from_slice(b"14000000000\0");
-    header[156] = typeflag;
-    header[257..265].copy_from_slice(POSIX);
-    seal(&mut header);
-    header
-}
-
-fn seal(header: &mut [u8; BLOCK]) {
-    header[148..156].fill(b' ');
-    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
-    header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
-}
-
-fn record(keyword: &[u8], value: &[u8]) -> Vec<u8> {
-    let text = keyword.len() + value.len() + 3;
-    let mut length = text + 1;
-    while length != text + length.to_string().len() {
-        length = text + length.to_string().len();
-    }
-    [format!("{length} ").as_bytes(), keyword, b"=", value, b"\n"].concat()
 }

@@ -5,7 +5,9 @@
 //! `IMACTL_DIFF_SEED` where the series begins: a failure prints the seed of its archive, which
 //! with one case is made again. `IMACTL_DIFF_KEEP` is a directory for the archives of failures.
 
+mod blocks;
 mod generate;
+mod sparse;
 
 use std::collections::BTreeMap;
 use std::fs;

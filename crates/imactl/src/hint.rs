@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 
 use ima::advice::{Advice, Failure};
+use ima::attest::ListError;
 use ima::container::image::ImageError;
 use ima::container::rpm::PackageError;
 use ima::container::tar::TarError;
@@ -72,6 +73,7 @@ pub(crate) fn of(error: &(dyn Error + 'static)) -> Option<&'static str> {
             PackageError,
             Failure,
             ImageError,
+            ListError,
             TarError,
             SignError,
             TokenError,

@@ -35,6 +35,7 @@ use ima_format::hash::HashAlgorithm;
 use ima_format::measure::Record;
 use ima_format::ErrorKind;
 
+use crate::advice::Advice;
 use crate::digest::{DigestError, Hasher};
 
 /// Why a list could not be read to its end.
@@ -55,6 +56,24 @@ pub enum ListError {
     /// Digests cannot be made.
     #[error(transparent)]
     Digest(#[from] DigestError),
+}
+
+impl Advice for ListError {
+    fn advice(&self) -> Option<&'static str> {
+        let Self::Read { name, source } = self else { return None };
+        let is_here = name.starts_with("/sys/kernel/security/ima/");
+        match (is_here, source.kind()) {
+            (true, io::ErrorKind::NotFound) => {
+                Some("mount securityfs; is the kernel built with CONFIG_IMA?")
+            }
+            (true, io::ErrorKind::PermissionDenied) => Some("only root can read it"),
+            // staging has one writer, or readers (Linux 7.2)
+            (true, _) if source.raw_os_error() == Some(libc::EBUSY) => {
+                Some("another program is staging or deleting entries; try again")
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Where a list stops being one.

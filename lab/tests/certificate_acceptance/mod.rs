@@ -18,6 +18,10 @@ use lab::scenario::DEFAULT_POLICY;
 
 const AT_A_TIME: usize = 64;
 
+/// The room that the kernels reserve for certificates, and what the largest of these takes.
+const AREA: usize = 8192;
+const LARGEST: usize = 1024;
+
 /// The keyrings that programs may add keys to. The secondary one is the last: what it accepts
 /// vouches for what comes after.
 const OFFERED: [Keyring; 4] =
@@ -59,6 +63,23 @@ fn difference(
     (!agree).then(|| format!("{}: {predicted:?}, the kernel: {answer:?}", case.name))
 }
 
+/// What a kernel did with its compiled-in certificates, in their order.
+fn built_in(guest: &Guest) -> Vec<Option<Errno>> {
+    let messages = guest.boot_messages().iter().map(|message| message.text.as_str());
+    messages
+        .skip_while(|text| !text.contains("Loading compiled-in X.509 certificates"))
+        .take_while(|text| !text.contains("Loading compiled-in module X.509 certificates"))
+        .filter_map(|text| {
+            let problem = text.strip_prefix("Problem loading in-kernel X.509 certificate (-");
+            let errno = problem.and_then(|rest| rest.strip_suffix(')')?.parse().ok());
+            match errno {
+                Some(errno) => Some(Some(Errno(errno))),
+                None => text.starts_with("Loaded X.509 cert").then_some(None),
+            }
+        })
+        .collect()
+}
+
 fn machine(kernel: &Kernel, world: &World) -> Result<(Guest, Keyrings)> {
     let store = KeyStore::create(Algorithm::Rsa2048)?;
     let image = Tree::small_initramfs(&store, DEFAULT_POLICY)?.initramfs()?;
@@ -94,6 +115,37 @@ on_each_kernel! {
         }
         println!("{} certificates, {accepted} accepted, {refused} refused", cases.len());
         ensure!(accepted > 100 && refused > 100, "{accepted} accepted, {refused} refused");
+        ensure!(wrong.is_empty(), "{} answers differ:\n{}", wrong.len(), wrong.join("\n"));
+        Ok(())
+    }
+    fn certificates_are_built_in_as_predicted(kernel) {
+        let mut world = World::new(seed(14));
+        let keyrings = Keyrings::new(rules(kernel)?);
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let image = Tree::small_initramfs(&store, DEFAULT_POLICY)?.initramfs()?;
+        // what follows a certificate of another length than it says is not found
+        let is_whole = |case: &Case| {
+            let length = |high: u8, low: u8| 4 + usize::from(high) * 0x100 + usize::from(low);
+            matches!(case.der[..], [0x30, 0x82, high, low, ..] if length(high, low) == case.der.len())
+        };
+        let cases: Vec<_> = world.cases(0).into_iter().filter(is_whole).collect();
+        let (mut wrong, mut refused) = (Vec::new(), 0);
+        for batch in cases.chunks(AREA / LARGEST) {
+            let mut machine = Machine::new(kernel).append("loglevel=4").initramfs(&image);
+            for case in batch {
+                machine = machine.trusting(&case.der);
+            }
+            let guest = machine.boot()?;
+            let answers = built_in(&guest);
+            let ours = answers.len().checked_sub(batch.len()).context("answers are missing")?;
+            for (case, answer) in batch.iter().zip(&answers[ours..]) {
+                let predicted = keyrings.accept(Keyring::BuiltinTrusted, &case.der);
+                wrong.extend(difference(case, &predicted, *answer));
+                refused += usize::from(answer.is_some());
+            }
+        }
+        println!("{} certificates, {refused} refused", cases.len());
+        ensure!(refused > 10 && refused < cases.len(), "{refused} refused");
         ensure!(wrong.is_empty(), "{} answers differ:\n{}", wrong.len(), wrong.join("\n"));
         Ok(())
     }

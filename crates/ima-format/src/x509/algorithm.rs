@@ -83,6 +83,8 @@ impl SignatureAlgorithm {
     pub(super) fn of(id: &[u8]) -> Self {
         use HashAlgorithm::*;
         match family(id) {
+            // MD2 to MD5: the kernel takes all for MD4
+            (PKCS_1, [2..=4]) => Self::Rsa(Md4),
             (PKCS_1, [5]) => Self::Rsa(Sha1),
             (PKCS_1, [11]) => Self::Rsa(Sha256),
             (PKCS_1, [12]) => Self::Rsa(Sha384),

@@ -135,13 +135,17 @@ impl Rules {
 
     pub(super) fn computes(&self, hash: HashAlgorithm) -> bool {
         match self.hashes {
-            Available::AtLeast(_) => true,
+            Available::AtLeast(_) => hash != HashAlgorithm::Md4,
             Available::Exactly(hashes) => hashes.contains(hash),
         }
     }
 
     pub(super) fn check_signature(&self, algorithm: SignatureAlgorithm) -> Result<(), Refusal> {
         let since = match algorithm {
+            // removed when SHA-3 came
+            SignatureAlgorithm::Rsa(HashAlgorithm::Md4) if self.version.has(Feature::Sha3) => {
+                return Err(Refusal::UnknownSignatureAlgorithm)
+            }
             SignatureAlgorithm::Unknown => return Err(Refusal::UnknownSignatureAlgorithm),
             SignatureAlgorithm::MlDsa(_) => Some(Feature::MlDsa),
             SignatureAlgorithm::Rsa(hash) => Feature::of_algorithm(hash),

@@ -11,7 +11,9 @@ use std::{fs, io};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use ima::container::image::Image;
-use ima::container::rpm::{Directories, Packages};
+use ima::container::rpm::{
+    Directories, Packages, Payload, ReservedSpace, SourcePackages, WeakDigests,
+};
 use ima::container::tar::Archive;
 use ima::container::tree::{Place, Tree};
 use ima::container::{kind_of, mismatch, AnyContainer, Mismatch, Only, Selection, MAX_SPARSE};
@@ -28,11 +30,22 @@ use crate::outputs::is_stdio;
 /// What is processed, resolved.
 #[derive(Debug)]
 pub(crate) struct Inputs {
+    pub(crate) kind: Kind,
     pub(crate) containers: Vec<AnyContainer>,
     pub(crate) selection: Selection,
     pub(crate) jobs: NonZeroUsize,
     pub(crate) max_sparse: u64,
     pub(crate) after_end: AfterEnd,
+}
+
+impl Inputs {
+    /// The packages, where these are what is processed.
+    pub(crate) fn packages(&mut self) -> Option<&mut Packages> {
+        self.containers.iter_mut().find_map(|container| match container {
+            AnyContainer::Packages(packages) => Some(packages),
+            _ => None,
+        })
+    }
 }
 
 /// What is processed
@@ -59,13 +72,20 @@ impl InputArgs {
     /// The containers of a kind; attributes of files in trees are in `place`.
     pub(crate) fn resolve(&self, kind: Kind, place: Place) -> Result<Inputs> {
         let roots = self.tree.roots()?;
-        let each = |container: fn(PathBuf) -> AnyContainer| roots.iter().cloned().map(container);
         let containers = match kind {
-            Kind::Tree | Kind::Rpm => vec![AnyContainer::Tree(Tree { roots, place })],
-            Kind::Tar => each(|path| AnyContainer::Archive(Archive { path })).collect(),
-            Kind::Image => each(|path| AnyContainer::Image(Image { path })).collect(),
+            Kind::Tree => vec![AnyContainer::Tree(Tree { roots, place })],
+            Kind::Rpm => vec![AnyContainer::Packages(self.packages(roots)?)],
+            Kind::Tar => {
+                let archive = |path| AnyContainer::Archive(Archive { path });
+                roots.into_iter().map(archive).collect()
+            }
+            Kind::Image => {
+                let image = |path| AnyContainer::Image(Image { path });
+                roots.into_iter().map(image).collect()
+            }
         };
         Ok(Inputs {
+            kind,
             containers,
             selection: self.tree.selection()?,
             jobs: jobs(self.tree.jobs),
@@ -78,8 +98,7 @@ impl InputArgs {
     }
 
     /// The packages that are meant.
-    pub(crate) fn packages(&self) -> Result<Packages> {
-        let mut roots = self.tree.roots()?;
+    fn packages(&self, mut roots: Vec<PathBuf>) -> Result<Packages> {
         for root in &mut roots {
             // a link stands for the package that it leads to, which is what is replaced
             let is_link = fs::symlink_metadata(&*root).is_ok_and(|metadata| metadata.is_symlink());
@@ -87,12 +106,18 @@ impl InputArgs {
                 *root = fs::canonicalize(&*root).with_context(|| root.display().to_string())?;
             }
         }
-        let directories = match self.kind.recursive {
-            true => Directories::Packages,
-            false => Directories::Refused,
-        };
-        let (selection, jobs) = (self.tree.selection()?, jobs(self.tree.jobs));
-        Ok(Packages { roots, selection, directories, jobs })
+        Ok(Packages {
+            roots,
+            directories: match self.kind.recursive {
+                true => Directories::Packages,
+                false => Directories::Refused,
+            },
+            output: None,
+            reserved: ReservedSpace::Keep,
+            weak_digests: WeakDigests::Refused,
+            payload: Payload::Left,
+            source_packages: SourcePackages::Refused,
+        })
     }
 }
 
@@ -148,6 +173,7 @@ impl TreeArgs {
     /// Files of trees, whatever they hold.
     pub(crate) fn as_tree(&self, roots: Vec<PathBuf>, place: Place) -> Result<Inputs> {
         Ok(Inputs {
+            kind: Kind::Tree,
             containers: vec![AnyContainer::Tree(Tree { roots, place })],
             selection: self.selection()?,
             jobs: jobs(self.jobs),

@@ -2,12 +2,14 @@
 
 use std::error::Error;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use ima::container::rpm::PackageSummary;
 use ima::container::{
     Access, AnyContainer, Container, Destination, Event, ItemError, Operation, Report, Run, Summary,
 };
+use ima_format::kind::Kind;
 use serde::Serialize;
 
 use crate::hint;
@@ -24,7 +26,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    pub(crate) fn count(&mut self, matched: bool) {
+    fn count(&mut self, matched: bool) {
         *(if matched { &mut self.matched } else { &mut self.other }) += 1;
     }
 
@@ -41,6 +43,8 @@ pub(crate) struct Totals {
     pub(crate) tally: Tally,
     /// Files and containers that were not processed.
     pub(crate) failures: Failures,
+    /// Files among packages that are none.
+    pub(crate) passed_over: u64,
     /// Bytes that were read.
     pub(crate) bytes: u64,
     /// How long it took.
@@ -54,9 +58,26 @@ impl Totals {
     }
 }
 
-/// Prints the result for one file, and returns on which side of the tally it counts.
-pub(crate) type Print<'a, T> =
-    dyn FnMut(Name<'_>, u64, &T, &mut Output) -> (bool, io::Result<()>) + 'a;
+/// Prints results, and says on which side of the tally each counts.
+pub(crate) trait Printer<T> {
+    /// The result for a file.
+    fn file(
+        &mut self,
+        name: Name<'_>,
+        size: u64,
+        outcome: &T,
+        output: &mut Output,
+    ) -> (bool, io::Result<()>);
+
+    /// The results for a package and its files.
+    fn package(
+        &mut self,
+        path: &Path,
+        package: &PackageSummary,
+        files: &[Report<T>],
+        output: &mut Output,
+    ) -> (bool, io::Result<()>);
+}
 
 /// Where results go.
 #[derive(Debug, Clone, Copy)]
@@ -75,7 +96,9 @@ impl Results<'_> {
     fn of(self, container: &AnyContainer, count: usize) -> Result<Destination> {
         match (self, container) {
             (Results::None | Results::DryRun, _) => Ok(Destination::Nowhere),
-            (Results::InPlace, _) | (_, AnyContainer::Tree(_)) => Ok(Destination::InPlace),
+            (Results::InPlace, _) | (_, AnyContainer::Tree(_) | AnyContainer::Packages(_)) => {
+                Ok(Destination::InPlace)
+            }
             (Results::At(results), container) => results.destination(container, count),
         }
     }
@@ -88,15 +111,18 @@ pub(crate) fn run<O: Operation>(
     results: Results<'_>,
     verb: &'static str,
     output: &mut Output,
-    print: &mut Print<'_, O::Outcome>,
+    printer: &mut dyn Printer<O::Outcome>,
 ) -> Result<Totals> {
-    let Inputs { containers, selection, jobs, max_sparse, after_end } = inputs;
+    let Inputs { kind, containers, selection, jobs, max_sparse, after_end } = inputs;
     let destinations = containers.iter().map(|it| results.of(it, containers.len()));
     let destinations = destinations.collect::<Result<Vec<_>>>()?;
     if destinations.contains(&Destination::Stdout) {
         output.give_way();
     }
-    let bar = Bar::new(verb, output);
+    let bar = match kind {
+        Kind::Rpm => Bar::of("packages", verb, output),
+        _ => Bar::new(verb, output),
+    };
     let mut run = Run {
         selection,
         jobs,
@@ -114,7 +140,7 @@ pub(crate) fn run<O: Operation>(
     for (container, destination) in containers.into_iter().zip(destinations) {
         warn_of_left_over(&container, &destination, output);
         run.destination = destination;
-        run_one(operation, container, &run, &mut totals, &bar, output, print)?;
+        run_one(operation, container, &run, &mut totals, &bar, output, printer)?;
     }
     (totals.bytes, totals.seconds) = bar.finish();
     Ok(totals)
@@ -127,31 +153,52 @@ fn run_one<O: Operation>(
     totals: &mut Totals,
     bar: &Bar,
     output: &mut Output,
-    print: &mut Print<'_, O::Outcome>,
+    printer: &mut dyn Printer<O::Outcome>,
 ) -> Result<()> {
     let noun = noun(&container);
-    let Totals { tally, failures, .. } = totals;
+    let packages = matches!(container, AnyContainer::Packages(_));
+    let Totals { tally, failures, passed_over, .. } = totals;
+    let mut files = Vec::new();
     // until the container is written
     let mut pending = Tally::default();
     container.run(operation, run, &mut |event| match event {
-        Event::Item { container, report: Report { path, size, outcome } } => {
+        // printed with its package
+        Event::Item { report, .. } if packages => {
+            files.push(report);
+            Ok(())
+        }
+        Event::Item { container, report: Report { path, size, outcome, .. } } => {
             let name = Name { container, path: &path };
             let outcome = match outcome {
                 Ok(outcome) => outcome,
                 Err(error) => return bar.suspend(|| failures.item(name, &error, output)),
             };
-            let mut print = || print(name, size, &outcome, output);
+            let mut print = || printer.file(name, size, &outcome, output);
             let (matched, printed) = match O::ACCESS {
                 Access::Reads => bar.suspend(print),
                 // writing continues when no one listens any more
-                Access::Writes => (print().0, Ok(())),
+                Access::Removes | Access::Sets => (print().0, Ok(())),
             };
             pending.count(matched);
             printed
         }
         Event::Container { path, outcome } => {
             let counted = std::mem::take(&mut pending);
+            let files = std::mem::take(&mut files);
             match outcome {
+                Ok(Summary::NotAPackage) => {
+                    *passed_over += 1;
+                    Ok(())
+                }
+                Ok(Summary::Package(package)) => {
+                    let mut print = || printer.package(path, &package, &files, output);
+                    let (matched, printed) = match O::ACCESS {
+                        Access::Reads => bar.suspend(print),
+                        Access::Removes | Access::Sets => (print().0, Ok(())),
+                    };
+                    tally.count(matched);
+                    printed
+                }
                 Ok(summary) => {
                     tally.add(counted);
                     if let Summary::Archive(extent) = summary {
@@ -180,6 +227,7 @@ fn run_one<O: Operation>(
 fn noun(container: &AnyContainer) -> &'static str {
     match container {
         AnyContainer::Tree(_) => "file",
+        AnyContainer::Packages(_) => "package",
         AnyContainer::Archive(_) => "archive",
         AnyContainer::Image(_) => "image",
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::image::Image;
+use super::rpm::Packages;
 use super::tar::Archive;
 use super::tree::Tree;
 use super::{Container, Operation, Run, Sink};
@@ -13,6 +14,7 @@ use super::{Container, Operation, Run, Sink};
 #[allow(missing_docs)] // each is described where it is defined
 pub enum AnyContainer {
     Tree(Tree),
+    Packages(Packages),
     Archive(Archive),
     Image(Image),
 }
@@ -22,6 +24,7 @@ macro_rules! with {
     ($container:expr, $inner:ident => $body:expr) => {
         match $container {
             AnyContainer::Tree($inner) => $body,
+            AnyContainer::Packages($inner) => $body,
             AnyContainer::Archive($inner) => $body,
             AnyContainer::Image($inner) => $body,
         }
@@ -40,10 +43,10 @@ impl Container for AnyContainer {
 }
 
 impl AnyContainer {
-    /// The file that it is in; `None` for a tree.
+    /// The file that it is in; `None` where there are many.
     pub fn path(&self) -> Option<&Path> {
         match self {
-            Self::Tree(_) => None,
+            Self::Tree(_) | Self::Packages(_) => None,
             Self::Archive(archive) => Some(&archive.path),
             Self::Image(image) => Some(&image.path),
         }

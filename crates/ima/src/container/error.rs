@@ -182,6 +182,15 @@ pub enum Anomaly {
     /// A selected hard link to a file that is not selected.
     #[error("a hard link to {}, which is not selected", .0.display())]
     LinkNotSelected(PathBuf),
+    /// A regular file of which a package has no digest: rpm does not install it.
+    #[error("a regular file of which the header has no digest")]
+    NoDigest,
+    /// A package says another digest or size than of the name of this hard link that has the content.
+    #[error("the header has another digest or size for another name of this file")]
+    NameDisagrees,
+    /// It has a signature, and no content: a directory, a link, a device or a ghost.
+    #[error("has a signature, but is not a regular file of the payload")]
+    NoContent,
     /// There is no digest by this algorithm, and none can be made.
     #[error("over a {0} digest, which the package lacks")]
     OtherAlgorithm(HashAlgorithm),

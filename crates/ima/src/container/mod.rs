@@ -64,6 +64,24 @@ pub trait Item {
     /// # Errors
     /// Those of reading and of the hash; a file that changed.
     fn digest(&mut self, algorithm: HashAlgorithm) -> Result<Digest, ItemError>;
+
+    /// The algorithm of the only digest that there is; `None` where any can be made.
+    fn algorithm(&self) -> Option<HashAlgorithm> {
+        None
+    }
+
+    /// A property with which no signature can be right.
+    fn anomaly(&self) -> Option<Anomaly> {
+        None
+    }
+
+    /// Checks that the container has the content that its digest stands for, before that is signed.
+    ///
+    /// # Errors
+    /// Content that differs, or cannot be read.
+    fn check_content(&self) -> Result<(), ItemError> {
+        Ok(())
+    }
 }
 
 /// Work on the files of containers.
@@ -95,6 +113,14 @@ pub trait Operation: Sync {
         item: &mut dyn Item,
     ) -> Result<(Self::Outcome, Change), ItemError>;
 
+    /// Processes a file without content: a directory, a link or a device that a package lists.
+    ///
+    /// # Errors
+    /// Those of the item.
+    fn without_content(&self, _: &dyn Item) -> Result<Option<Self::Outcome>, ItemError> {
+        Ok(None)
+    }
+
     /// Processes a further name of a file, in a container that gives attributes to names. What it
     /// has of attributes itself is removed by an operation that writes.
     fn further_name(&self, name: FurtherName) -> Option<Result<Self::Outcome, Anomaly>> {
@@ -116,8 +142,17 @@ pub struct FurtherName {
 pub enum Access {
     /// It reads.
     Reads,
-    /// It changes them.
-    Writes,
+    /// It removes them.
+    Removes,
+    /// It sets them: they vouch for the content.
+    Sets,
+}
+
+impl Access {
+    /// Whether it changes them.
+    pub fn writes(self) -> bool {
+        self != Self::Reads
+    }
 }
 
 /// What becomes of temporary files that interrupted runs left in a tree.
@@ -196,6 +231,8 @@ pub struct Report<T> {
     pub size: u64,
     /// The outcome, or why there is none.
     pub outcome: Result<T, ItemError>,
+    /// What a package lists of it.
+    pub listed: Option<rpm::Listed>,
 }
 
 /// What is known of a container that was processed, besides the reports.
@@ -206,6 +243,10 @@ pub enum Summary {
     Archive(tar::Extent),
     /// An image.
     Image,
+    /// A package.
+    Package(Box<rpm::PackageSummary>),
+    /// A file among packages that is none.
+    NotAPackage,
 }
 
 /// Gives the results of one container to a sink: its reports, then its summary.
@@ -233,13 +274,13 @@ fn settle<O: Operation>(
     processed: Result<(O::Outcome, Change), ItemError>,
 ) -> Result<(Result<O::Outcome, ItemError>, Change), ContainerError> {
     let item = |source| ContainerError::Item { path: path.to_owned(), source };
-    match (processed, O::ACCESS) {
-        (Ok((outcome, change)), _) => Ok((Ok(outcome), change)),
-        (Err(ItemError::Container(error)), _) => Err(*error),
+    match processed {
+        Ok((outcome, change)) => Ok((Ok(outcome), change)),
+        Err(ItemError::Container(error)) => Err(*error),
         // another thread found it, and may report it later
-        (Err(ItemError::KeyLost(reason)), Access::Writes) => Err(item(ItemError::Sign(reason))),
-        (Err(error), Access::Writes) => Err(item(error)),
-        (Err(error), Access::Reads) => Ok((Err(error), Change::none())),
+        Err(ItemError::KeyLost(reason)) => Err(item(ItemError::Sign(reason))),
+        Err(error) if O::ACCESS.writes() => Err(item(error)),
+        Err(error) => Ok((Err(error), Change::none())),
     }
 }
 

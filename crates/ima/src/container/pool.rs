@@ -41,15 +41,21 @@ struct Queue<J> {
 }
 
 struct State<J> {
+    /// Further jobs of jobs that were taken: they come first.
+    follow_ups: VecDeque<Numbered<J>>,
     small: VecDeque<Numbered<J>>,
     /// By size; the number makes the key unique.
     large: BTreeMap<(u64, u64), J>,
     done: bool,
+    /// Workers that have jobs, which may be followed by further ones.
+    busy: usize,
 }
 
 impl<J> Queue<J> {
     fn new(workers: Workers) -> Self {
-        let state = State { small: VecDeque::new(), large: BTreeMap::new(), done: false };
+        let (follow_ups, small, large) = Default::default();
+        let busy = workers.jobs.get();
+        let state = State { follow_ups, small, large, done: false, busy };
         Self { workers, state: Mutex::new(state), ready: Condvar::new(), taken: Condvar::new() }
     }
 
@@ -78,6 +84,21 @@ impl<J> Queue<J> {
         }
     }
 
+    /// Queues a further job of one that was taken; it bears the same number.
+    fn follow(&self, job: Numbered<J>) {
+        self.lock().follow_ups.push_back(job);
+        self.ready.notify_one();
+    }
+
+    /// A worker ends.
+    fn leave(&self) {
+        let mut state = self.lock();
+        state.busy -= 1;
+        if state.busy == 0 {
+            self.ready.notify_all();
+        }
+    }
+
     fn finish(&self) {
         self.lock().done = true;
         self.ready.notify_all();
@@ -85,11 +106,15 @@ impl<J> Queue<J> {
     }
 
     /// Takes the largest job, or some of the oldest small ones: fewer as the queue runs dry,
-    /// so that the workers end together. None when the walk is over.
+    /// so that the workers end together. None when the walk is over, and no job is left that may
+    /// be followed by others.
     fn take(&self, jobs: &mut Vec<Numbered<J>>) {
         let mut state = self.lock();
+        state.busy -= 1;
         loop {
-            if let Some(((_, number), job)) = state.large.pop_last() {
+            if let Some(job) = state.follow_ups.pop_front() {
+                jobs.push(job);
+            } else if let Some(((_, number), job)) = state.large.pop_last() {
                 jobs.push((number, job));
             } else {
                 let Workers { jobs: threads, batch } = self.workers;
@@ -97,19 +122,19 @@ impl<J> Queue<J> {
                 let share = share.min(state.small.len());
                 jobs.extend(state.small.drain(..share));
             }
-            if !jobs.is_empty() || state.done {
+            if !jobs.is_empty() || (state.done && state.busy == 0) {
                 break;
             }
             state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        // who takes nothing is counted until it leaves
+        state.busy += 1;
         drop(state);
         self.taken.notify_one();
     }
 }
 
-/// Runs `produce` in one thread and workers beside it. Results reach `consume`, in the
-/// caller's thread, in the order in which their jobs were produced. An error of `consume`
-/// sets `stop`, and is returned when the workers have ended.
+/// As [`run_following`], with jobs that are not followed by others.
 pub(crate) fn run<J: Send, R: Send, E, W: FnMut(J) -> R>(
     workers: Workers,
     stop: &AtomicBool,
@@ -117,6 +142,29 @@ pub(crate) fn run<J: Send, R: Send, E, W: FnMut(J) -> R>(
     start: impl Fn() -> W + Sync,
     consume: &mut dyn FnMut(R) -> Result<(), E>,
 ) -> Result<(), E> {
+    let start = || {
+        let mut worker = start();
+        move |job, _: &mut dyn FnMut(J)| Some(worker(job))
+    };
+    run_following(workers, stop, produce, start, consume)
+}
+
+/// Runs `produce` in one thread and workers beside it. Results reach `consume`, in the caller's
+/// thread, in the order in which their jobs were produced. A worker is given a function that queues
+/// further jobs, and one of these gives the result in place of the job that they follow. An error of
+/// `consume` sets `stop`, and is returned when the workers have ended.
+pub(crate) fn run_following<J, R, E, W>(
+    workers: Workers,
+    stop: &AtomicBool,
+    produce: impl FnOnce(&mut dyn FnMut(J, u64)) + Send,
+    start: impl Fn() -> W + Sync,
+    consume: &mut dyn FnMut(R) -> Result<(), E>,
+) -> Result<(), E>
+where
+    J: Send,
+    R: Send,
+    W: FnMut(J, &mut dyn FnMut(J)) -> Option<R>,
+{
     let queue = Queue::new(workers);
     let (queue, start) = (&queue, &start);
     thread::scope(|scope| {
@@ -137,7 +185,10 @@ pub(crate) fn run<J: Send, R: Send, E, W: FnMut(J) -> R>(
         for _ in 0..workers.jobs.get() {
             let sender = sender.clone();
             // the channel closes when nobody wants results any more
-            scope.spawn(move || drop(work(queue, start(), stop, &sender)));
+            scope.spawn(move || {
+                let _leaves = Leaves(queue);
+                drop(work(queue, start(), stop, &sender));
+            });
         }
         drop(sender);
         let mut waiting = BTreeMap::new();
@@ -157,10 +208,19 @@ pub(crate) fn run<J: Send, R: Send, E, W: FnMut(J) -> R>(
     })
 }
 
+/// A worker, until it ends, be it by a panic.
+struct Leaves<'a, J>(&'a Queue<J>);
+
+impl<J> Drop for Leaves<'_, J> {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
 /// Works until there is nothing left to do, and sends what came of it in batches.
 fn work<J, R>(
     queue: &Queue<J>,
-    mut worker: impl FnMut(J) -> R,
+    mut worker: impl FnMut(J, &mut dyn FnMut(J)) -> Option<R>,
     stop: &AtomicBool,
     results: &SyncSender<Vec<Numbered<R>>>,
 ) -> Result<(), SendError<Vec<Numbered<R>>>> {
@@ -176,7 +236,8 @@ fn work<J, R>(
             if stop.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            done.push((number, worker(job)));
+            let mut follow = |further| queue.follow((number, further));
+            done.extend(worker(job, &mut follow).map(|result| (number, result)));
             if since.elapsed() > PATIENCE {
                 results.send(std::mem::take(&mut done))?;
                 since = Instant::now();
@@ -189,6 +250,8 @@ fn work<J, R>(
 #[cfg(test)]
 mod tests {
     use std::io;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::Arc;
 
     use super::*;
 
@@ -221,6 +284,44 @@ mod tests {
                 numbers(workers(jobs, batch), count),
                 (0..count).map(|n| n * 2).collect::<Vec<_>>()
             );
+        }
+    }
+
+    #[test]
+    fn the_last_of_the_jobs_that_follow_one_gives_its_result() {
+        enum Job {
+            Whole(u64),
+            Part(Arc<(u64, AtomicUsize)>),
+        }
+        const PARTS: usize = 10;
+        for jobs in [1, 4] {
+            let mut results = Vec::new();
+            let start = || {
+                |job: Job, follow: &mut dyn FnMut(Job)| match job {
+                    Job::Whole(n) if n % 3 == 0 => Some(n),
+                    Job::Whole(n) => {
+                        let shared = Arc::new((n, AtomicUsize::new(PARTS)));
+                        (0..PARTS).for_each(|_| follow(Job::Part(Arc::clone(&shared))));
+                        None
+                    }
+                    Job::Part(shared) => {
+                        let left = shared.1.fetch_sub(1, Ordering::Relaxed);
+                        (left == 1).then_some(shared.0)
+                    }
+                }
+            };
+            run_following(
+                workers(jobs, 1),
+                &AtomicBool::new(false),
+                |push| (0..500).for_each(|n| push(Job::Whole(n), n)),
+                start,
+                &mut |result| {
+                    results.push(result);
+                    io::Result::Ok(())
+                },
+            )
+            .unwrap();
+            assert_eq!(results, (0..500).collect::<Vec<_>>());
         }
     }
 

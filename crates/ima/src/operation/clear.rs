@@ -23,7 +23,7 @@ impl Operation for Clear {
     type Outcome = Cleared;
     type Worker = ();
 
-    const ACCESS: Access = Access::Writes;
+    const ACCESS: Access = Access::Removes;
 
     fn worker(&self) {}
 

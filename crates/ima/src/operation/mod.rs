@@ -8,4 +8,4 @@ mod verify;
 pub use clear::{Clear, Cleared};
 pub use inspect::{Fit, Inspect, Inspection};
 pub use sign::{Sign, SignMode, Signed};
-pub use verify::Verify;
+pub use verify::{Judgement, Verify};

@@ -75,7 +75,7 @@ impl<'a> Sign<'a> {
         if existing.is_none() {
             self.check_key()?;
         }
-        let digest = item.digest(self.algorithm)?;
+        let digest = item.digest(item.algorithm().unwrap_or(self.algorithm))?;
         let session = match session {
             Some(session) => session,
             none => none.insert(self.labeler.session()?),
@@ -86,6 +86,10 @@ impl<'a> Sign<'a> {
             }
             self.check_key()?;
         }
+        if let Some(anomaly) = item.anomaly() {
+            return Err(anomaly.into());
+        }
+        item.check_content()?;
         let mut value = Vec::new();
         session.label(&digest, &mut value)?;
         Ok((Signed::Signed { key_id }, Change::set(AttributeName::Ima, value)))
@@ -97,7 +101,7 @@ impl<'a> Operation for Sign<'a> {
     /// Opened at the first file.
     type Worker = Option<LabelSession<'a>>;
 
-    const ACCESS: Access = Access::Writes;
+    const ACCESS: Access = Access::Sets;
     const LEFT_OVER: LeftOver = LeftOver::LeftOut;
 
     fn worker(&self) -> Self::Worker {

@@ -3,7 +3,7 @@
 use ima_format::hash::HashAlgorithm;
 use ima_format::xattr::Attribute;
 
-use crate::container::{Access, AttributeName, Change, Item, ItemError, Operation};
+use crate::container::{Access, Anomaly, AttributeName, Change, Item, ItemError, Operation};
 use crate::verify::{Keyring, Requirement, Verdict, Verifier};
 
 /// Gives the kernel's verdict on each file.
@@ -20,8 +20,30 @@ impl<'a> Verify<'a> {
     }
 }
 
+/// What is found of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Judgement {
+    /// The kernel's verdict, of a package: once it is installed.
+    Kernel(Verdict),
+    /// A property of the file in its container, with which no signature can be right.
+    Anomaly(Anomaly),
+    /// It has no content, and no signature.
+    NotSigned,
+}
+
+impl Judgement {
+    /// Whether there is nothing to complain of.
+    pub fn is_good(&self) -> bool {
+        match self {
+            Self::Kernel(verdict) => verdict.is_valid(),
+            Self::Anomaly(_) => false,
+            Self::NotSigned => true,
+        }
+    }
+}
+
 impl Operation for Verify<'_> {
-    type Outcome = Verdict;
+    type Outcome = Judgement;
     type Worker = Verifier;
 
     const ACCESS: Access = Access::Reads;
@@ -42,10 +64,24 @@ impl Operation for Verify<'_> {
         &self,
         verifier: &mut Verifier,
         item: &mut dyn Item,
-    ) -> Result<(Verdict, Change), ItemError> {
+    ) -> Result<(Judgement, Change), ItemError> {
+        if let Some(anomaly) = item.anomaly() {
+            return Ok((Judgement::Anomaly(anomaly), Change::none()));
+        }
         let value = item.attribute(AttributeName::Ima)?.map(|value| value.into_owned());
         let digest_of = |algorithm| item.digest(algorithm);
-        let verdict = verifier.verdict(self.requirement, value.as_deref(), digest_of)?;
-        Ok((verdict, Change::none()))
+        let judgement = match verifier.verdict(self.requirement, value.as_deref(), digest_of) {
+            Ok(verdict) => Judgement::Kernel(verdict),
+            Err(ItemError::Anomaly(anomaly)) => Judgement::Anomaly(anomaly),
+            Err(error) => return Err(error),
+        };
+        Ok((judgement, Change::none()))
+    }
+
+    fn without_content(&self, item: &dyn Item) -> Result<Option<Judgement>, ItemError> {
+        Ok(Some(match item.has_attribute(AttributeName::Ima)? {
+            true => Judgement::Anomaly(Anomaly::NoContent),
+            false => Judgement::NotSigned,
+        }))
     }
 }

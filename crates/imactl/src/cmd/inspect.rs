@@ -3,9 +3,12 @@
 mod rpm;
 
 use std::io;
+use std::path::Path;
 
 use anyhow::Result;
 use clap::Args;
+use ima::container::rpm::PackageSummary;
+use ima::container::Report;
 use ima::operation::{Fit, Inspect, Inspection};
 use ima_format::hex::Hex;
 use ima_format::kind::Kind;
@@ -16,7 +19,7 @@ use serde::Serialize;
 use crate::args::PlaceArgs;
 use crate::inputs::InputArgs;
 use crate::output::{JsonPath, Level, Name, Output, Style};
-use crate::report::{self, Results};
+use crate::report::{self, Printer, Results};
 use crate::Outcome;
 
 /// Show what files carry: the attribute decoded
@@ -36,21 +39,16 @@ pub(crate) struct InspectArgs {
 
 impl InspectArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
-        let outcome = match self.inputs.kind()? {
-            Kind::Rpm => self.rpm(output),
-            kind => self.files(kind, output),
-        }?;
+        let outcome = self.containers(self.inputs.kind()?, output)?;
         self.inputs.tree.warn_of_unmatched(output);
         Ok(outcome)
     }
 
-    fn files(&self, kind: Kind, output: &mut Output) -> Result<Outcome> {
+    fn containers(&self, kind: Kind, output: &mut Output) -> Result<Outcome> {
         let inputs = self.inputs.resolve(kind, self.place.resolve())?;
-        let mut print = |name: Name<'_>, size, inspection: &Inspection, output: &mut Output| {
-            (is_finding(inspection), self.print(name, size, inspection, output))
-        };
+        let mut printer = self;
         let totals =
-            report::run(&Inspect, inputs, Results::None, "inspecting", output, &mut print)?;
+            report::run(&Inspect, inputs, Results::None, "inspecting", output, &mut printer)?;
         Ok(match (totals.failures.count(), totals.tally.matched) {
             (1.., _) => Outcome::Failed,
             (_, 1..) => Outcome::Finding,
@@ -88,6 +86,33 @@ impl InspectArgs {
             Some(raw) => output.line(level, format_args!("    {raw}")),
             None => Ok(()),
         }
+    }
+}
+
+impl Printer<Inspection> for &InspectArgs {
+    fn file(
+        &mut self,
+        name: Name<'_>,
+        size: u64,
+        inspection: &Inspection,
+        output: &mut Output,
+    ) -> (bool, io::Result<()>) {
+        (is_finding(inspection), self.print(name, size, inspection, output))
+    }
+
+    fn package(
+        &mut self,
+        path: &Path,
+        package: &PackageSummary,
+        files: &[Report<Inspection>],
+        output: &mut Output,
+    ) -> (bool, io::Result<()>) {
+        let package = rpm::Package { path, package, files, raw: self.raw };
+        let printed = match output.is_json() {
+            true => package.print_json(output),
+            false => package.print(output),
+        };
+        (package.is_finding(), printed)
     }
 }
 

@@ -1,13 +1,11 @@
 //! What the commands share where they deal with packages.
 
-use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use ima::container::rpm::{Destination, Directories, OutputDirectory, Packages};
+use ima::container::rpm::{Directories, OutputDirectory, Packages};
 
 use crate::hint::hinted;
 use crate::output::Name;
@@ -24,8 +22,12 @@ pub(crate) struct DestinationArgs {
 }
 
 impl DestinationArgs {
-    pub(crate) fn resolve(&self, packages: &Packages, dry_run: bool) -> Result<Destination> {
-        let Some(directory) = &self.output_dir else { return Ok(Destination::Replace) };
+    pub(crate) fn resolve(
+        &self,
+        packages: &Packages,
+        dry_run: bool,
+    ) -> Result<Option<OutputDirectory>> {
+        let Some(directory) = &self.output_dir else { return Ok(None) };
         let within = fs::canonicalize(directory).unwrap_or_else(|_| directory.clone());
         for root in packages.roots.iter().filter_map(|root| fs::canonicalize(root).ok()) {
             if packages.directories == Directories::Packages && within.starts_with(root) {
@@ -36,11 +38,11 @@ impl DestinationArgs {
         if !dry_run {
             fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
         }
-        Ok(Destination::Directory(OutputDirectory::new(directory.clone())))
+        Ok(Some(OutputDirectory::new(directory.clone())))
     }
 }
 
 /// How a file in a package is called.
-pub(crate) fn inside<'a>(package: &'a Path, path: &'a [u8]) -> Name<'a> {
-    Name { container: Some(package), path: Path::new(OsStr::from_bytes(path)) }
+pub(crate) fn inside<'a>(package: &'a Path, path: &'a Path) -> Name<'a> {
+    Name { container: Some(package), path }
 }

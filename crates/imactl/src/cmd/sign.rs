@@ -2,13 +2,18 @@
 
 mod rpm;
 
+use std::io;
+use std::path::Path;
+
 use anyhow::Result;
 use clap::Args;
+use ima::container::rpm::PackageSummary;
+use ima::container::Report;
 use ima::key::caveat::{self, Caveat};
 use ima::key::check::Severity;
 use ima::operation::{Sign, SignMode, Signed};
 use ima::sign::Labeler;
-use ima::HashAlgorithm;
+use ima::{HashAlgorithm, KeyId};
 use ima_format::kind::Kind;
 use serde::Serialize;
 
@@ -17,7 +22,7 @@ use crate::hint::hinted;
 use crate::inputs::{InputArgs, Inputs};
 use crate::output::{count, JsonPath, Level, Name, Output, Style};
 use crate::outputs::ResultArgs;
-use crate::report::{self, Results, Totals};
+use crate::report::{self, Printer, Results, Totals};
 use crate::Outcome;
 
 /// Sign files, trees of files, packages, archives and images
@@ -66,13 +71,12 @@ pub(super) struct SignFilesArgs {
 
 impl SignArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
-        let outcome = match self.inputs.kind()? {
-            Kind::Rpm => self.rpm(output),
-            kind => {
-                let inputs = self.inputs.resolve(kind, self.files.place.resolve())?;
-                self.files.run(inputs, Results::At(&self.result), output)
-            }
-        }?;
+        let kind = self.inputs.kind()?;
+        let mut inputs = self.inputs.resolve(kind, self.files.place.resolve())?;
+        if let Some(packages) = inputs.packages() {
+            self.rpm.set(packages, self.files.dry_run)?;
+        }
+        let outcome = self.files.run(inputs, Results::At(&self.result), output)?;
         self.inputs.tree.warn_of_unmatched(output);
         Ok(outcome)
     }
@@ -87,20 +91,15 @@ impl SignFilesArgs {
         output: &mut Output,
     ) -> Result<Outcome> {
         let results = if self.dry_run { Results::DryRun } else { results };
-        self.with_labeler(output, |labeler, output| {
+        let kind = inputs.kind;
+        self.with_labeler(kind, output, |labeler, output| {
             let operation = Sign::new(labeler, self.hash(), self.mode());
-            let totals = report::run(
-                &operation,
-                inputs,
-                results,
-                "signing",
-                output,
-                &mut |name, size, signed, output| {
-                    let unchanged = matches!(signed, Signed::Unchanged { .. });
-                    (unchanged, self.print(name, size, signed, output))
-                },
-            )?;
-            self.conclude(&totals, output)
+            let mut printer = Signer { args: self, key_id: labeler.key_id(), files: 0 };
+            let totals = report::run(&operation, inputs, results, "signing", output, &mut printer)?;
+            match kind {
+                Kind::Rpm => printer.conclude_packages(&totals, output),
+                _ => self.conclude(&totals, output),
+            }
         })
     }
 
@@ -118,6 +117,7 @@ impl SignFilesArgs {
     /// Runs `sign` with what makes attributes.
     fn with_labeler<T>(
         &self,
+        kind: Kind,
         output: &mut Output,
         sign: impl FnOnce(Labeler<'_>, &mut Output) -> Result<T>,
     ) -> Result<T> {
@@ -137,6 +137,10 @@ impl SignFilesArgs {
             }
         }
         let signer = self.signer.resolve(output)?;
+        if kind == Kind::Rpm {
+            output.line(Level::Verbose, format_args!("signing with {}", describe(&signer)))?;
+            return sign(Labeler::Signature(&signer), output);
+        }
         let what = format!("{} over {}", describe(&signer), self.hash());
         output.line(Level::Verbose, format_args!("signing with {what}"))?;
         let labeler = Labeler::Signature(&signer);
@@ -152,7 +156,7 @@ impl SignFilesArgs {
         size: u64,
         signed: &Signed,
         output: &mut Output,
-    ) -> std::io::Result<()> {
+    ) -> io::Result<()> {
         let (result, key_id) = match signed {
             Signed::Signed { key_id } if self.dry_run => ("would-sign", key_id),
             Signed::Signed { key_id } => ("signed", key_id),
@@ -168,7 +172,7 @@ impl SignFilesArgs {
     }
 
     fn conclude(&self, totals: &Totals, output: &mut Output) -> Result<Outcome> {
-        let Totals { tally, failures, bytes, seconds } = totals;
+        let Totals { tally, failures, bytes, seconds, .. } = totals;
         let (signed, unchanged, failed) = (tally.other, tally.matched, failures.count());
         let (kind, bytes, seconds) = ("summary", *bytes, *seconds);
         output.json(&JsonSummary { kind, signed, unchanged, failed, bytes, seconds })?;
@@ -186,6 +190,38 @@ impl SignFilesArgs {
         }
         output.line(Level::Normal, &line)?;
         Ok(if failed > 0 { Outcome::Failed } else { Outcome::Good })
+    }
+}
+
+/// Prints what was signed.
+struct Signer<'a> {
+    args: &'a SignFilesArgs,
+    key_id: Option<KeyId>,
+    /// Files of packages.
+    files: u64,
+}
+
+impl Printer<Signed> for Signer<'_> {
+    fn file(
+        &mut self,
+        name: Name<'_>,
+        size: u64,
+        signed: &Signed,
+        output: &mut Output,
+    ) -> (bool, io::Result<()>) {
+        let unchanged = matches!(signed, Signed::Unchanged { .. });
+        (unchanged, self.args.print(name, size, signed, output))
+    }
+
+    fn package(
+        &mut self,
+        path: &Path,
+        package: &PackageSummary,
+        files: &[Report<Signed>],
+        output: &mut Output,
+    ) -> (bool, io::Result<()>) {
+        self.files += files.len() as u64;
+        (package.changed, self.print_package(path, package, files.len() as u64, output))
     }
 }
 

@@ -4,10 +4,13 @@ mod rpm;
 
 use std::fmt::Display;
 use std::io;
+use std::path::Path;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use ima::operation::Verify;
+use ima::container::rpm::{PackageSummary, Payload};
+use ima::container::{Anomaly, Report};
+use ima::operation::{Judgement, Verify};
 use ima::verify::{Requirement, Verdict};
 use ima_format::kind::Kind;
 use serde::Serialize;
@@ -15,7 +18,7 @@ use serde::Serialize;
 use crate::args::{KeyringArgs, PlaceArgs};
 use crate::inputs::InputArgs;
 use crate::output::{count, JsonPath, Level, Name, Output, Style};
-use crate::report::{self, Failures, Results, Tally};
+use crate::report::{self, Printer, Results, Totals};
 use crate::Outcome;
 
 /// Verify files: a verdict for each, in the kernel's words
@@ -52,34 +55,36 @@ enum Require {
 
 impl VerifyArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
-        let outcome = match self.inputs.kind()? {
-            Kind::Rpm => self.rpm(output),
-            kind => self.files(kind, output),
-        }?;
+        let outcome = self.containers(self.inputs.kind()?, output)?;
         self.inputs.tree.warn_of_unmatched(output);
         Ok(outcome)
     }
 
-    fn files(&self, kind: Kind, output: &mut Output) -> Result<Outcome> {
-        let inputs = self.inputs.resolve(kind, self.place.resolve())?;
+    fn containers(&self, kind: Kind, output: &mut Output) -> Result<Outcome> {
+        let mut inputs = self.inputs.resolve(kind, self.place.resolve())?;
+        if let Some(packages) = inputs.packages() {
+            packages.payload = if self.payload { Payload::Unpacked } else { Payload::Left };
+        }
         let requirement = match self.require {
             None | Some(Require::Signature) => Requirement::Signature,
             Some(Require::Digest) => Requirement::Digest,
         };
         let keyring = self.keyring.resolve(output)?;
         let operation = Verify::new(&keyring, requirement);
-        let mut print = |name: Name<'_>, size, verdict: &Verdict, output: &mut Output| {
-            (verdict.is_valid(), print(name, size, verdict, output))
-        };
+        let mut printer = Verdicts::default();
         let totals =
-            report::run(&operation, inputs, Results::None, "verifying", output, &mut print)?;
+            report::run(&operation, inputs, Results::None, "verifying", output, &mut printer)?;
         let (valid, invalid) = (totals.tally.matched, totals.tally.other);
-        let failed = totals.failures.count();
-        let (kind, bytes, seconds) = ("summary", totals.bytes, totals.seconds);
-        output.json(&JsonSummary { kind, valid, invalid, failed, bytes, seconds })?;
-        match totals.is_empty() {
-            true => nothing_verified(self.nothing(), output),
-            false => conclude("file", totals.tally, &totals.failures, output),
+        let (failed, passed_over) = (totals.failures.count(), totals.passed_over);
+        let (bytes, seconds) = (totals.bytes, totals.seconds);
+        let is_packages = kind == Kind::Rpm;
+        let passed_over = is_packages.then_some(passed_over);
+        let kind = "summary";
+        output.json(&JsonSummary { kind, valid, invalid, passed_over, failed, bytes, seconds })?;
+        // a package without files is good, and nothing of it was verified
+        match invalid + failed + printer.files {
+            0 => nothing_verified(self.nothing(), output),
+            _ => conclude(if is_packages { "package" } else { "file" }, &totals, output),
         }
     }
 
@@ -93,13 +98,9 @@ impl VerifyArgs {
 }
 
 /// Sums up.
-fn conclude(
-    noun: &str,
-    Tally { matched: valid, other: invalid }: Tally,
-    failures: &Failures,
-    output: &mut Output,
-) -> Result<Outcome> {
-    let failed = failures.count();
+fn conclude(noun: &str, totals: &Totals, output: &mut Output) -> Result<Outcome> {
+    let (valid, invalid) = (totals.tally.matched, totals.tally.other);
+    let failed = totals.failures.count();
     let mut line = format!("{} valid", count(valid, noun));
     if invalid > 0 {
         line += &format!(", {}", output.paint(Style::Bad, &format!("{invalid} not valid")));
@@ -137,6 +138,8 @@ struct JsonSummary {
     kind: &'static str,
     valid: u64,
     invalid: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    passed_over: Option<u64>,
     failed: u64,
     bytes: u64,
     seconds: f64,
@@ -152,30 +155,94 @@ fn nothing_verified(outcome: Outcome, output: &mut Output) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn print(name: Name<'_>, size: u64, verdict: &Verdict, output: &mut Output) -> io::Result<()> {
-    let word = verdict.cause().unwrap_or("valid");
+/// Prints verdicts.
+#[derive(Default)]
+struct Verdicts {
+    /// Files that have one.
+    files: u64,
+}
+
+impl Printer<Judgement> for Verdicts {
+    fn file(
+        &mut self,
+        name: Name<'_>,
+        size: u64,
+        judgement: &Judgement,
+        output: &mut Output,
+    ) -> (bool, io::Result<()>) {
+        self.files += 1;
+        (judgement.is_good(), print(name, size, judgement, output))
+    }
+
+    fn package(
+        &mut self,
+        path: &Path,
+        package: &PackageSummary,
+        files: &[Report<Judgement>],
+        output: &mut Output,
+    ) -> (bool, io::Result<()>) {
+        let package = rpm::Package { path, package, files };
+        self.files += package.verified();
+        let printed = match output.is_json() {
+            true => package.print_json(output),
+            false => package.print(output),
+        };
+        (package.is_good(), printed)
+    }
+}
+
+/// The word for a judgement, and the reason for it.
+fn words(judgement: &Judgement) -> (&'static str, String) {
+    match judgement {
+        Judgement::Kernel(verdict) => (verdict.cause().unwrap_or("valid"), verdict.to_string()),
+        Judgement::NotSigned => ("valid", "not signed".to_owned()),
+        Judgement::Anomaly(anomaly) => {
+            let word = match anomaly {
+                Anomaly::OtherAlgorithm(_) => "invalid-signature",
+                Anomaly::NoDigest => "no-digest",
+                Anomaly::NameDisagrees => "hard-link-differs",
+                Anomaly::NoContent => "no-content",
+                _ => "invalid",
+            };
+            (word, anomaly.to_string())
+        }
+    }
+}
+
+/// The key of a signature.
+fn key_id(judgement: &Judgement) -> Option<String> {
+    match judgement {
+        Judgement::Kernel(
+            Verdict::ValidSignature { key_id, .. }
+            | Verdict::UnknownKey(key_id)
+            | Verdict::InvalidSignature(key_id),
+        ) => Some(key_id.to_string()),
+        _ => None,
+    }
+}
+
+fn print(name: Name<'_>, size: u64, judgement: &Judgement, output: &mut Output) -> io::Result<()> {
+    let (verdict, detail) = words(judgement);
     if output.is_json() {
-        let (key_id, hash) = match verdict {
-            Verdict::ValidSignature { key_id, algorithm } => (Some(*key_id), Some(*algorithm)),
-            Verdict::ValidDigest { algorithm } => (None, Some(*algorithm)),
-            Verdict::UnknownKey(key_id) | Verdict::InvalidSignature(key_id) => {
-                (Some(*key_id), None)
-            }
-            _ => (None, None),
+        let hash = match judgement {
+            Judgement::Kernel(
+                Verdict::ValidSignature { algorithm, .. } | Verdict::ValidDigest { algorithm },
+            ) => Some(algorithm.name()),
+            _ => None,
         };
         return output.json(&JsonFile {
             kind: "file",
             path: name.into(),
             size,
-            valid: verdict.is_valid(),
-            verdict: word,
-            detail: verdict.to_string(),
-            key_id: key_id.map(|key_id| key_id.to_string()),
-            hash: hash.map(|hash| hash.name()),
+            valid: judgement.is_good(),
+            verdict,
+            detail,
+            key_id: key_id(judgement),
+            hash,
         });
     }
-    let level = if verdict.is_valid() { Level::Normal } else { Level::Quiet };
-    line(output, level, word, name, verdict)
+    let level = if judgement.is_good() { Level::Normal } else { Level::Quiet };
+    line(output, level, verdict, name, detail)
 }
 
 /// Prints a verdict's word, on what, and what is behind it.

@@ -46,7 +46,7 @@ impl Image {
         let file = input::open(&self.path).map_err(read)?;
         let content = content_of(&file).map_err(read)?;
         match (O::ACCESS, content.and_then(Format::of)) {
-            (Access::Writes, Some(format)) if format.changes == Changes::None => {
+            (Access::Sets | Access::Removes, Some(format)) if format.changes == Changes::None => {
                 return Err(ImageError::ReadOnly(format.name).into());
             }
             (Access::Reads, Some(Format { content: Content::Squashfs, .. })) => {
@@ -57,22 +57,24 @@ impl Image {
                 let image = Volumes::open(file, run.max_sparse)?;
                 image.run(operation, run, &mut |_, _| Ok(()), reports)?;
             }
-            (Access::Writes, _) => run.destination.edit(&self.path, file, |copy| {
-                let image = Volumes::open(copy, run.max_sparse)?;
-                let mut changes = Vec::new();
-                let mut keep = |found: &Found, change: Change| {
-                    if change.edits().next().is_some() {
-                        let inode = Ext::number(&found.entry).map_err(ImageError::of)?;
-                        changes.push(FileChange { path: found.path.clone(), inode, change });
+            (Access::Sets | Access::Removes, _) => {
+                run.destination.edit(&self.path, file, |copy| {
+                    let image = Volumes::open(copy, run.max_sparse)?;
+                    let mut changes = Vec::new();
+                    let mut keep = |found: &Found, change: Change| {
+                        if change.edits().next().is_some() {
+                            let inode = Ext::number(&found.entry).map_err(ImageError::of)?;
+                            changes.push(FileChange { path: found.path.clone(), inode, change });
+                        }
+                        Ok(())
+                    };
+                    image.run(operation, run, &mut keep, reports)?;
+                    match run.destination.is_nowhere() {
+                        true => Ok(()),
+                        false => Ok(image.change(&changes)?),
                     }
-                    Ok(())
-                };
-                image.run(operation, run, &mut keep, reports)?;
-                match run.destination.is_nowhere() {
-                    true => Ok(()),
-                    false => Ok(image.change(&changes)?),
-                }
-            })?,
+                })?
+            }
         }
         Ok(Summary::Image)
     }
@@ -207,7 +209,7 @@ impl Volumes {
             let Some((found, (outcome, change))) = result? else { return Ok(()) };
             keep(&found, change)?;
             let Found { path, size, .. } = found;
-            reports(Report { path, size, outcome })
+            reports(Report { path, size, outcome, listed: None })
         })
     }
 

@@ -2,58 +2,141 @@
 //!
 //! The digests that the main header lists are signed, of files that the payload brings: regular
 //! ones, no ghosts. The payload is not changed; before signing it is unpacked and compared with
-//! the digests, unless the header is trusted. Workers take packages; within one, whoever is idle
-//! helps with its files.
+//! the digests, unless the header is trusted. A worker opens a package; its files are processed in
+//! chunks, by all workers.
 
-mod clear;
-mod crew;
-mod inspect;
 mod package;
 mod payload;
-mod sign;
-mod verify;
+mod run;
 mod write;
 
 use std::io;
-use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::PathBuf;
 
-use ima_format::hash::HashAlgorithm;
+use ima_format::hash::{Digest, HashAlgorithm};
 use ima_format::Error as FormatError;
 
-pub use clear::{clear, ClearOptions, Cleared};
-use crew::Crew;
 pub use ima_format::rpm::ReservedSpace;
-pub use inspect::{inspect, FileInspection, Inspection};
-use package::Content;
 pub use package::Identity;
 pub use payload::PayloadFinding;
-pub use sign::{sign, SignOptions, Signed, WeakDigests};
-pub use verify::{
-    verify, DigestCheck, FileContent, FileVerdict, FileVerification, Payload, Verification,
-    VerifyOptions,
-};
-pub use write::{Destination, OutputDirectory};
+pub use write::OutputDirectory;
 
-use super::tree::{Candidate, Found};
-use super::{pool, tree, Progress, Selection};
-use super::{ItemError, LeftOver, WalkError};
-use crate::advice::Advice;
+use super::error::{ContainerError, ItemError, WalkError};
+use crate::advice::{Advice, Failure};
 use crate::digest::DigestError;
 use crate::key::SignError;
 
-/// Which packages, and how many at a time.
+/// Packages, and how they are processed.
 #[derive(Debug)]
 pub struct Packages {
     /// Packages, and directories of them.
     pub roots: Vec<PathBuf>,
-    /// Which of the packages in directories, and of the files in a package that is named.
-    pub selection: Selection,
     /// What directories stand for.
     pub directories: Directories,
-    /// Worker threads.
-    pub jobs: NonZeroUsize,
+    /// Where changed packages go; each is replaced where this is `None`.
+    pub output: Option<OutputDirectory>,
+    /// What becomes of the filler when signatures are set.
+    pub reserved: ReservedSpace,
+    /// Whether digests that collisions can be made of are signed.
+    pub weak_digests: WeakDigests,
+    /// Whether the payload is read and compared with the digests.
+    pub payload: Payload,
+    /// Whether source packages are signed.
+    pub source_packages: SourcePackages,
+}
+
+/// What is done with digests that collisions can be made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WeakDigests {
+    /// They are not signed.
+    Refused,
+    /// They are.
+    Signed,
+}
+
+/// What is done with source packages, whose files no kernel will see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourcePackages {
+    /// They are not signed.
+    Refused,
+    /// They are.
+    Signed,
+}
+
+/// Whether the payload is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Payload {
+    /// Only the headers are.
+    Left,
+    /// It is unpacked, and each file's content compared with its digest.
+    Unpacked,
+}
+
+/// What is known of a package that was processed, besides the reports on its files.
+#[derive(Debug)]
+pub struct PackageSummary {
+    /// Which package it is.
+    pub identity: Identity,
+    /// The algorithm of its file digests.
+    pub algorithm: HashAlgorithm,
+    /// The digests that it has of itself, where nothing is written.
+    pub digests: Vec<DigestCheck>,
+    /// What is wrong with the payload as a whole.
+    pub payload: Vec<String>,
+    /// Whether it was written; in a dry run, whether it would have been.
+    pub changed: bool,
+    /// Size of the signature header, its pad included, in bytes.
+    pub signature_header_size: usize,
+    /// Bytes of it that are filler.
+    pub reserved_space: usize,
+}
+
+/// A digest that a package has of a part of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DigestCheck {
+    /// Of which part: `header`, `payload`, `header+payload`.
+    pub part: &'static str,
+    /// Its algorithm.
+    pub algorithm: HashAlgorithm,
+    /// Whether it fits.
+    pub matches: bool,
+}
+
+/// What a package lists of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listed {
+    /// The digest of its content.
+    pub digest: Option<Digest>,
+    /// Whether the administrator may change it.
+    pub is_config: bool,
+    /// Whether the package only lays claim to it.
+    pub is_ghost: bool,
+    /// Of its content, where the payload was unpacked.
+    pub content: Option<FileContent>,
+}
+
+/// Whether a file's content is what the header says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileContent {
+    /// It is.
+    Matches,
+    /// It is not.
+    Differs,
+    /// The payload does not have it.
+    Missing,
+    /// The header has no digest to compare it with.
+    NoDigest,
+}
+
+impl std::fmt::Display for FileContent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Matches => "the content matches",
+            Self::Differs => "the payload has another content than the header says",
+            Self::Missing => "the payload does not have it",
+            Self::NoDigest => "the header has no digest of it",
+        })
+    }
 }
 
 /// What a directory that is named stands for.
@@ -63,16 +146,6 @@ pub enum Directories {
     Packages,
     /// A mistake.
     Refused,
-}
-
-/// What became of one package.
-#[derive(Debug)]
-pub struct Report<T> {
-    /// The package's path.
-    pub path: PathBuf,
-    /// The outcome, `None` for a file that is no package and was not called one, or why
-    /// there is none.
-    pub outcome: Result<Option<T>, PackageError>,
 }
 
 /// Why a package was not dealt with.
@@ -160,86 +233,14 @@ impl From<DigestError> for PackageError {
     }
 }
 
-/// Takes reports one by one; an error ends the run.
-pub type Sink<'a, T> = dyn FnMut(Report<T>) -> io::Result<()> + 'a;
-
-impl Packages {
-    /// Finds packages, has each dealt with by a worker, and gives the reports to `sink`, in
-    /// the order in which they were found. `start` makes a worker, once a thread.
-    fn run<T: Send, W: FnMut(&Content<'_>) -> Result<T, PackageError>>(
-        &self,
-        left_over: LeftOver,
-        progress: &dyn Progress,
-        crew: &Crew,
-        start: impl Fn() -> W + Sync,
-        sink: &mut Sink<'_, T>,
-    ) -> io::Result<()> {
-        let stop = AtomicBool::new(false);
-        let produce = |queue: &mut dyn FnMut(Job, u64)| {
-            // what is named has to be a package, whatever it is found below besides
-            let mut walk = tree::Walk::new(&self.selection, left_over, false);
-            for root in &self.roots {
-                let is_directory =
-                    std::fs::symlink_metadata(root).is_ok_and(|found| found.is_dir());
-                if is_directory && self.directories == Directories::Refused {
-                    progress.found(0);
-                    queue(Job::Failed(root.clone(), PackageError::Directory), 0);
-                    continue;
-                }
-                walk.root(root, &mut |found| {
-                    let (job, size) = match found {
-                        Found::File(candidate) => {
-                            let size = candidate.size;
-                            let below = candidate.path.strip_prefix(root).ok();
-                            let below = below.filter(|_| !candidate.named);
-                            let name = || candidate.path.file_name().unwrap_or_default().into();
-                            let below = below.map_or_else(name, Path::to_owned);
-                            (Job::Candidate { candidate, below }, size)
-                        }
-                        Found::Failed(path, error) => {
-                            (Job::Failed(path, PackageError::Walk(error)), 0)
-                        }
-                        Found::LeftOut(path) => {
-                            progress.left_out(&path);
-                            return !stop.load(Ordering::Relaxed);
-                        }
-                    };
-                    progress.found(size);
-                    queue(job, size);
-                    !stop.load(Ordering::Relaxed)
-                });
-            }
-        };
-        let start = || {
-            let mut worker = start();
-            let mut folders = tree::Folders::default();
-            move |job| {
-                let (report, size) = match job {
-                    Job::Candidate { candidate, below } => crew.work(|| {
-                        let selection = &self.selection;
-                        let outcome = package::with_content(
-                            &candidate,
-                            &mut folders,
-                            &below,
-                            selection,
-                            &mut worker,
-                        );
-                        progress.read(candidate.size);
-                        (Report { path: candidate.path.clone(), outcome }, candidate.size)
-                    }),
-                    Job::Failed(path, error) => (Report { path, outcome: Err(error) }, 0),
-                };
-                progress.finished(size);
-                report
-            }
-        };
-        let workers = pool::Workers { jobs: self.jobs, batch: 1 };
-        pool::run(workers, &stop, produce, start, sink)
+impl From<PackageError> for ContainerError {
+    fn from(error: PackageError) -> Self {
+        Failure::new(error).into()
     }
 }
 
-/// What a worker takes.
-enum Job {
-    Candidate { candidate: Candidate, below: PathBuf },
-    Failed(PathBuf, PackageError),
+impl From<PackageError> for ItemError {
+    fn from(error: PackageError) -> Self {
+        Self::Container(Box::new(error.into()))
+    }
 }

@@ -1,24 +1,21 @@
 //! One open package: its headers read, its main header held against its digests.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::PathBuf;
 
 use ima_format::hash::HashAlgorithm;
 use ima_format::hex::Hex;
 use ima_format::kind;
 use ima_format::rpm::{
-    self, read_lead, tag, FileList, Header, Intro, PackageType, Section, INTRO_SIZE, LEAD_SIZE,
+    read_lead, tag, FileList, Header, Intro, PackageType, Section, INTRO_SIZE, LEAD_SIZE,
 };
 use ima_format::{Error as FormatError, ErrorKind};
 
-use super::PackageError;
+use super::{DigestCheck, PackageError};
 use crate::container::tree::{Candidate, Folders, OpenFile};
 use crate::container::ItemError;
-use crate::container::Selection;
 use crate::digest::{DigestError, Hasher};
 
 /// What a package is, for people.
@@ -33,14 +30,19 @@ pub struct Identity {
 }
 
 /// An open package.
+pub(super) struct Package {
+    pub(super) candidate: Candidate,
+    /// Its name below the directory that was named, or its own.
+    pub(super) below: PathBuf,
+    pub(super) open: OpenFile<'static>,
+    pub(super) lead: Vec<u8>,
+    signature: Vec<u8>,
+    main: Vec<u8>,
+}
+
+/// An open package, its headers read.
 pub(super) struct Content<'a> {
-    pub(super) candidate: &'a Candidate,
-    /// What it is called below the directory that was named, or by itself.
-    pub(super) below: &'a Path,
-    /// Which of its files are meant, where that is not all of them.
-    selection: Option<&'a Selection>,
-    pub(super) open: &'a OpenFile<'a>,
-    pub(super) lead: &'a [u8],
+    pub(super) package: &'a Package,
     pub(super) identity: Identity,
     pub(super) signature: Header<'a>,
     pub(super) main: Header<'a>,
@@ -51,45 +53,41 @@ pub(super) struct Content<'a> {
     pub(super) payload_offset: u64,
 }
 
-/// Opens a package, which bears the name `below` where it goes, and has `work` done on it. Of
-/// one that was named, `selection` selects files. `None` where it is no package, has not the
-/// name of one, and was not named.
-pub(super) fn with_content<T>(
-    candidate: &Candidate,
-    folders: &mut Folders,
-    below: &Path,
-    selection: &Selection,
-    work: impl FnOnce(&Content<'_>) -> Result<T, PackageError>,
-) -> Result<Option<T>, PackageError> {
-    let open = OpenFile::open(candidate, folders)?;
-    let file = &open.file;
-    let called_so = candidate.path.extension().is_some_and(|extension| extension == "rpm");
-    if !candidate.named && !called_so && !is_package(file)? {
-        return Ok(None);
+impl Package {
+    /// Opens a package. `None` where it is no package, has not the name of one, and was not named.
+    pub(super) fn open(
+        candidate: Candidate,
+        below: PathBuf,
+        folders: &mut Folders,
+    ) -> Result<Option<Self>, PackageError> {
+        let open = OpenFile::open(&candidate, folders)?.into_owned();
+        let called_so = candidate.path.extension().is_some_and(|extension| extension == "rpm");
+        if !candidate.named && !called_so && !is_package(&open.file)? {
+            return Ok(None);
+        }
+        let lead = read_at(&open.file, 0, LEAD_SIZE)?;
+        read_lead(&lead)?;
+        let signature = read_header(&open.file, LEAD_SIZE, Section::Signature)?;
+        // before the bytes after it are taken for a header
+        Header::read(&signature, LEAD_SIZE, Section::Signature)?;
+        let main = read_header(&open.file, LEAD_SIZE + signature.len(), Section::Main)?;
+        Ok(Some(Self { candidate, below, open, lead, signature, main }))
     }
-    let lead = read_at(file, 0, LEAD_SIZE)?;
-    let package_type = read_lead(&lead)?;
-    let signature_bytes = read_header(file, LEAD_SIZE, Section::Signature)?;
-    let signature = Header::read(&signature_bytes, LEAD_SIZE, Section::Signature)?;
-    let main_offset = LEAD_SIZE + signature_bytes.len();
-    let main_bytes = read_header(file, main_offset, Section::Main)?;
-    let main = Header::read(&main_bytes, main_offset, Section::Main)?;
-    let files = FileList::read(&main)?;
-    let identity = Identity::read(&main, package_type)?;
-    work(&Content {
-        candidate,
-        below,
-        selection: Some(selection).filter(|_| candidate.named),
-        open: &open,
-        lead: &lead,
-        identity,
-        signature,
-        main,
-        files,
-        main_offset: main_offset as u64,
-        payload_offset: (main_offset + main_bytes.len()) as u64,
-    })
-    .map(Some)
+
+    /// Reads its headers.
+    pub(super) fn content(&self) -> Result<Content<'_>, PackageError> {
+        let main_offset = LEAD_SIZE + self.signature.len();
+        let main = Header::read(&self.main, main_offset, Section::Main)?;
+        Ok(Content {
+            package: self,
+            identity: Identity::read(&main, read_lead(&self.lead)?)?,
+            signature: Header::read(&self.signature, LEAD_SIZE, Section::Signature)?,
+            files: FileList::read(&main)?,
+            main,
+            main_offset: main_offset as u64,
+            payload_offset: (main_offset + self.main.len()) as u64,
+        })
+    }
 }
 
 /// Whether a file's first bytes are a package's.
@@ -128,30 +126,9 @@ impl Identity {
     }
 }
 
-/// A digest that a package has of a part of itself.
-#[derive(Debug, Clone)]
-pub(super) struct OwnDigest {
-    pub(super) algorithm: HashAlgorithm,
-    pub(super) matches: bool,
-}
-
 impl Content<'_> {
-    /// Whether a file is meant.
-    pub(super) fn selects(&self, file: &rpm::File) -> bool {
-        self.selection.map_or(true, |selection| {
-            let path = self.files.path(file);
-            let below_root = path.strip_prefix(b"/").unwrap_or(&path);
-            selection.selects(Path::new(OsStr::from_bytes(below_root)))
-        })
-    }
-
-    /// Whether all of its files are meant.
-    pub(super) fn selects_all(&self) -> bool {
-        self.selection.map_or(true, Selection::is_all)
-    }
-
     /// Compares the main header with the digests of it in the signature header.
-    pub(super) fn header_digests(&self) -> Result<Vec<OwnDigest>, PackageError> {
+    pub(super) fn header_digests(&self) -> Result<Vec<DigestCheck>, PackageError> {
         let mut found = Vec::new();
         for (tag, algorithm) in [
             (tag::SIG_SHA1, HashAlgorithm::Sha1),
@@ -166,7 +143,7 @@ impl Content<'_> {
                 Err(error) => return Err(error.into()),
             };
             let matches = Hex(digest.as_bytes()).to_string().as_bytes() == expected;
-            found.push(OwnDigest { algorithm, matches });
+            found.push(DigestCheck { part: "header", algorithm, matches });
         }
         Ok(found)
     }

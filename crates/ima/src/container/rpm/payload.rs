@@ -12,9 +12,8 @@ use ima_format::rpm::cpio::{self, Form};
 use ima_format::rpm::{tag, Fault, File, FileList};
 use ima_format::Error as FormatError;
 
-use super::package::FileSection;
-use super::verify::{DigestCheck, FileContent};
-use super::{Content, PackageError};
+use super::package::{Content, FileSection};
+use super::{DigestCheck, FileContent, PackageError};
 use crate::compression;
 use crate::digest::{DigestError, Hasher};
 
@@ -109,7 +108,7 @@ fn payload_form(
         None | Some(b"gzip") => {
             let mut magic = [0; 2];
             let mut payload =
-                FileSection { file: &content.open.file, offset: content.payload_offset };
+                FileSection { file: &content.package.open.file, offset: content.payload_offset };
             match payload.read_exact(&mut magic) {
                 Ok(()) if magic == [0x1f, 0x8b] => Compression::Gzip,
                 _ => return Ok(Ok(None)),
@@ -147,7 +146,7 @@ fn unpack_archive(
     compression: Option<Compression>,
     entries: &mut Entries<'_>,
 ) -> Result<(), Trouble> {
-    let raw = FileSection { file: &content.open.file, offset: content.payload_offset };
+    let raw = FileSection { file: &content.package.open.file, offset: content.payload_offset };
     let unpacked: Box<dyn Read + '_> = match compression {
         None => Box::new(raw),
         Some(compression) => compression::decoder(compression, raw).map_err(|error| {
@@ -381,7 +380,7 @@ fn digest_from(
     algorithm: HashAlgorithm,
 ) -> Result<Digest, DigestError> {
     let mut hasher = Hasher::new(algorithm)?;
-    let mut section = FileSection { file: &content.open.file, offset };
+    let mut section = FileSection { file: &content.package.open.file, offset };
     let mut buffer = vec![0; 1 << 17];
     loop {
         match section.read(&mut buffer)? {

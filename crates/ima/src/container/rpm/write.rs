@@ -11,17 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::fs::{mkdirat, openat, Mode, OFlags, CWD};
 use rustix::io::Errno;
 
-use super::{Content, PackageError};
+use super::package::Content;
+use super::PackageError;
+use crate::container::Destination;
 use crate::staging::{Location, Staged};
-
-/// Where a new package goes.
-#[derive(Debug)]
-pub enum Destination {
-    /// In the place of the old one.
-    Replace,
-    /// Into a directory.
-    Directory(OutputDirectory),
-}
 
 /// A directory to which packages go under their own names, and in their own directories where
 /// they were found in one that was named.
@@ -86,43 +79,43 @@ impl OutputDirectory {
 pub(super) fn write(
     content: &Content<'_>,
     header: &[u8],
+    output: Option<&OutputDirectory>,
     destination: &Destination,
-    dry_run: bool,
 ) -> Result<(), PackageError> {
-    content.open.check_unchanged()?;
-    let path = match destination {
-        Destination::Replace if header == content.signature.bytes() => return Ok(()),
-        Destination::Replace => content.candidate.path.clone(),
-        Destination::Directory(directory) => directory.take(content.below)?,
+    content.package.open.check_unchanged()?;
+    let path = match output {
+        None if header == content.signature.bytes() => return Ok(()),
+        None => content.package.candidate.path.clone(),
+        Some(directory) => directory.take(&content.package.below)?,
     };
-    if dry_run {
+    if destination.is_nowhere() {
         return Ok(());
     }
     let failed = |source| PackageError::Write { path: path.clone(), source };
-    let location = match destination {
-        Destination::Replace => content.open.location(),
-        Destination::Directory(directory) => directory.location(content.below).map_err(failed)?,
+    let location = match output {
+        None => content.package.open.location(),
+        Some(directory) => directory.location(&content.package.below).map_err(failed)?,
     };
     let staged = stage(content, header, location).map_err(failed)?;
     // what was copied is what was read and signed
-    content.open.check_unchanged()?;
+    content.package.open.check_unchanged()?;
     staged.persist().map_err(failed)
 }
 
 /// The new package, on the disc.
 fn stage(content: &Content<'_>, header: &[u8], location: Location) -> io::Result<Staged> {
-    let mode = content.open.file.metadata()?.mode() & 0o777;
+    let mode = content.package.open.file.metadata()?.mode() & 0o777;
     let staged = Staged::replacing(location, mode)?;
     let mut file = staged.as_file();
     if header.len() == content.signature.bytes().len() {
         // nothing moves: on file systems that share blocks the copy is one of references
-        copy_from(&content.open.file, 0, file)?;
-        file.seek(SeekFrom::Start(content.lead.len() as u64))?;
+        copy_from(&content.package.open.file, 0, file)?;
+        file.seek(SeekFrom::Start(content.package.lead.len() as u64))?;
         file.write_all(header)?;
     } else {
-        file.write_all(content.lead)?;
+        file.write_all(&content.package.lead)?;
         file.write_all(header)?;
-        copy_from(&content.open.file, content.main_offset, file)?;
+        copy_from(&content.package.open.file, content.main_offset, file)?;
     }
     staged.complete()?;
     Ok(staged)

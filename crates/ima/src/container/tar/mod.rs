@@ -44,7 +44,7 @@ impl Container for Archive {
             let (archive, compression) = self.open()?;
             let extent = match O::ACCESS {
                 Access::Reads => run::run(archive, operation, run, None, reports),
-                Access::Writes => {
+                Access::Removes | Access::Sets => {
                     let compression = run.compression.unwrap_or(compression);
                     run.destination.write(&self.path, compression, run.jobs, |output| {
                         run::run(archive, operation, run, Some(output), reports)

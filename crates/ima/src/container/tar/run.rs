@@ -24,8 +24,8 @@ use super::input::Stream;
 use super::{below_root, Extent, TarError};
 use crate::container::error::{Anomaly, ContainerError, ItemError};
 use crate::container::{
-    pool, settle, Access, AttributeName, Change, FurtherName, Item, Operation, Progress, Report,
-    Reports, Run,
+    pool, settle, AttributeName, Change, FurtherName, Item, Operation, Progress, Report, Reports,
+    Run,
 };
 use crate::digest::{FileHasher, Hasher};
 
@@ -162,21 +162,21 @@ fn process<O: Operation>(
             let (outcome, change) = settle::<O>(&path, processed)?;
             edit(&mut member, &change)?;
             member.encode_into(&mut done.bytes);
-            done.report = Some(Report { path, size: member.size(), outcome });
+            done.report = Some(Report { path, size: member.size(), outcome, listed: None });
             (done.data, done._permits.1) = (Some(data), spool);
         }
         Piece::Link(mut member, target) => {
             let has_attribute = member.mentions_attribute(IMA);
             let anomaly = anomaly(&member, target);
             let outcome = operation.further_name(FurtherName { has_attribute, anomaly });
-            if O::ACCESS == Access::Writes {
+            if O::ACCESS.writes() {
                 edit(&mut member, &Change::remove(AttributeName::Ima))?;
             }
             member.encode_into(&mut done.bytes);
             let path = path_of(&member);
             done.report = outcome.map(|outcome| {
                 let outcome = outcome.map_err(ItemError::Anomaly);
-                Report { path, size: 0, outcome }
+                Report { path, size: 0, outcome, listed: None }
             });
         }
     }

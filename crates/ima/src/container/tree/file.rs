@@ -1,5 +1,6 @@
 //! One open file: read, watched for changes, its attribute read and set.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
@@ -80,7 +81,7 @@ impl Stamp {
 #[derive(Debug)]
 pub(in crate::container) struct OpenFile<'a> {
     pub(in crate::container) file: File,
-    path: &'a Path,
+    path: Cow<'a, Path>,
     /// The directory that it is in.
     directory: Arc<OwnedFd>,
     stamp: Stamp,
@@ -126,7 +127,13 @@ impl<'a> OpenFile<'a> {
             std::thread::sleep(wait);
             stamp = Stamp::of(&file).map_err(ItemError::Read)?;
         }
-        Ok(Self { file, path: &candidate.path, directory, stamp })
+        Ok(Self { file, path: Cow::Borrowed(&candidate.path), directory, stamp })
+    }
+
+    /// It, whatever becomes of the candidate.
+    pub(in crate::container) fn into_owned(self) -> OpenFile<'static> {
+        let Self { file, path, directory, stamp } = self;
+        OpenFile { file, path: Cow::Owned(path.into_owned()), directory, stamp }
     }
 
     /// Where it is.
@@ -203,7 +210,7 @@ impl<'a> OpenFile<'a> {
     }
 
     fn detached_error(&self, source: io::Error) -> ItemError {
-        ItemError::Detached { path: detached_path(self.path), source }
+        ItemError::Detached { path: detached_path(&self.path), source }
     }
 
     /// Whether there is an attribute, whatever its value.

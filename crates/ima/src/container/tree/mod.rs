@@ -150,10 +150,15 @@ impl Container for Tree {
                     Found::File(candidate) => {
                         let outcome = tree.process(&candidate, operation, run, &mut worker);
                         let Candidate { path, size, .. } = candidate;
-                        outcome.transpose().map(|outcome| Report { path, size, outcome })
+                        outcome.transpose().map(|outcome| Report {
+                            path,
+                            size,
+                            outcome,
+                            listed: None,
+                        })
                     }
                     Found::Failed(path, error) => {
-                        Some(Report { path, size: 0, outcome: Err(error.into()) })
+                        Some(Report { path, size: 0, outcome: Err(error.into()), listed: None })
                     }
                     Found::LeftOut(_) => None,
                 };

@@ -1,16 +1,19 @@
 //! `imactl sign` for RPM packages
 
+use std::io;
+use std::path::Path;
+
 use anyhow::Result;
 use clap::Args;
-use ima::container::rpm::{self, Payload, ReservedSpace, SignOptions, WeakDigests};
+use ima::container::rpm::{
+    PackageSummary, Packages, Payload, ReservedSpace, SourcePackages, WeakDigests,
+};
 use serde::Serialize;
 
-use super::SignArgs;
-use crate::args::describe;
+use super::Signer;
 use crate::cmd::packages::DestinationArgs;
 use crate::output::{count, JsonPath, Level, Output, Style};
-use crate::progress::Bar;
-use crate::report::{Failures, Tally};
+use crate::report::Totals;
 use crate::Outcome;
 
 /// How packages are signed
@@ -44,7 +47,7 @@ struct JsonPackage {
     result: &'static str,
     files: u64,
     hash: &'static str,
-    key_id: String,
+    key_id: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -60,111 +63,92 @@ struct JsonSummary {
     seconds: f64,
 }
 
-impl SignArgs {
-    /// Signs the files in packages.
-    pub(super) fn rpm(&self, output: &mut Output) -> Result<Outcome> {
-        run(self, output)
+impl SignRpmArgs {
+    /// How packages are signed.
+    pub(super) fn set(&self, packages: &mut Packages, dry_run: bool) -> Result<()> {
+        packages.output = self.destination.resolve(packages, dry_run)?;
+        packages.reserved = match self.reserved_space {
+            true => ReservedSpace::Use,
+            false => ReservedSpace::Keep,
+        };
+        packages.weak_digests = match self.allow_weak_digests {
+            true => WeakDigests::Signed,
+            false => WeakDigests::Refused,
+        };
+        packages.payload = match self.trust_header {
+            true => Payload::Left,
+            false => Payload::Unpacked,
+        };
+        packages.source_packages = match self.force {
+            true => SourcePackages::Signed,
+            false => SourcePackages::Refused,
+        };
+        Ok(())
     }
 }
 
-fn run(args: &SignArgs, output: &mut Output) -> Result<Outcome> {
-    let packages = args.inputs.packages()?;
-    let signer = args.files.signer.resolve(output)?;
-    output.line(Level::Verbose, format_args!("signing with {}", describe(&signer)))?;
-    let dry_run = args.files.dry_run;
-    let options = SignOptions {
-        signer: &signer,
-        destination: args.rpm.destination.resolve(&packages, dry_run)?,
-        reserved: match args.rpm.reserved_space {
-            true => ReservedSpace::Use,
-            false => ReservedSpace::Keep,
-        },
-        mode: args.files.mode(),
-        weak_digests: match args.rpm.allow_weak_digests {
-            true => WeakDigests::Signed,
-            false => WeakDigests::Refused,
-        },
-        payload: match args.rpm.trust_header {
-            true => Payload::Left,
-            false => Payload::Unpacked,
-        },
-        source_packages: args.rpm.force,
-        dry_run,
-    };
-    let bar = Bar::of("packages", "signing", output);
-    let (mut tally, mut failures) = (Tally::default(), Failures::default());
-    let (mut files, mut passed_over) = (0, 0);
-    rpm::sign(&packages, &options, &bar, &mut |report| {
-        let signed = match report.outcome {
-            Ok(Some(signed)) => signed,
-            Ok(None) => {
-                passed_over += 1;
-                return Ok(());
-            }
-            Err(error) => {
-                return bar.suspend(|| {
-                    failures.container(report.path.as_path().into(), "package", &error, output)
-                })
-            }
-        };
-        tally.count(signed.changed);
-        files += signed.files;
-        let result = match (signed.changed, dry_run) {
+impl Signer<'_> {
+    pub(super) fn print_package(
+        &self,
+        path: &Path,
+        package: &PackageSummary,
+        files: u64,
+        output: &mut Output,
+    ) -> io::Result<()> {
+        let result = match (package.changed, self.args.dry_run) {
             (false, _) => "unchanged",
             (true, true) => "would-sign",
             (true, false) => "signed",
         };
-        // signing goes on when nobody listens any more
-        drop(match output.is_json() {
-            true => output.json(&JsonPackage {
+        if output.is_json() {
+            return output.json(&JsonPackage {
                 kind: "package",
-                path: report.path.as_path().into(),
+                path: path.into(),
                 result,
-                files: signed.files,
-                hash: signed.algorithm.name(),
-                key_id: signed.key_id.to_string(),
-            }),
-            false => {
-                let level = if dry_run { Level::Normal } else { Level::Verbose };
-                let files = count(signed.files, "file");
-                let path = report.path.display();
-                output.line(
-                    level,
-                    format_args!("{result:<10} {path} ({files}, {})", signed.algorithm),
-                )
-            }
-        });
-        Ok(())
-    })?;
-    let (bytes, seconds) = bar.finish();
-    let Tally { matched: signed, other: unchanged } = tally;
-    let failed = failures.count();
-    output.json(&JsonSummary {
-        kind: "summary",
-        signed,
-        unchanged,
-        passed_over,
-        failed,
-        files,
-        bytes,
-        seconds,
-    })?;
-    let done = if dry_run { "would sign" } else { "signed" };
-    let mut line = match signed + unchanged + failed {
-        0 => "no packages".to_owned(),
-        _ => format!("{done} {} ({})", count(signed, "package"), count(files, "file")),
-    };
-    if unchanged > 0 {
-        line += &format!(", left {unchanged} unchanged");
+                files,
+                hash: package.algorithm.name(),
+                key_id: self.key_id.map(|key_id| key_id.to_string()),
+            });
+        }
+        let level = if self.args.dry_run { Level::Normal } else { Level::Verbose };
+        let (path, files) = (path.display(), count(files, "file"));
+        output.line(level, format_args!("{result:<10} {path} ({files}, {})", package.algorithm))
     }
-    if passed_over > 0 {
-        line += &format!(", passed over {}", count(passed_over, "other file"));
+
+    pub(super) fn conclude_packages(
+        &self,
+        totals: &Totals,
+        output: &mut Output,
+    ) -> Result<Outcome> {
+        let Totals { passed_over, bytes, seconds, .. } = *totals;
+        let (signed, unchanged) = (totals.tally.matched, totals.tally.other);
+        let (failed, files) = (totals.failures.count(), self.files);
+        output.json(&JsonSummary {
+            kind: "summary",
+            signed,
+            unchanged,
+            passed_over,
+            failed,
+            files,
+            bytes,
+            seconds,
+        })?;
+        let done = if self.args.dry_run { "would sign" } else { "signed" };
+        let mut line = match totals.is_empty() {
+            true => "no packages".to_owned(),
+            false => format!("{done} {} ({})", count(signed, "package"), count(files, "file")),
+        };
+        if unchanged > 0 {
+            line += &format!(", left {unchanged} unchanged");
+        }
+        if passed_over > 0 {
+            line += &format!(", passed over {}", count(passed_over, "other file"));
+        }
+        line += &format!(" in {seconds:.2} s");
+        if let Some(failures) = totals.failures.describe() {
+            line += &format!("; {}", output.paint(Style::Bad, &format!("{failures} not signed")));
+        }
+        output.line(Level::Normal, &line)?;
+        Ok(if failed > 0 { Outcome::Failed } else { Outcome::Good })
     }
-    line += &format!(" in {seconds:.2} s");
-    if failed > 0 {
-        let word = format!("{} not signed", count(failed, "package"));
-        line += &format!("; {}", output.paint(Style::Bad, &word));
-    }
-    output.line(Level::Normal, &line)?;
-    Ok(if failed > 0 { Outcome::Failed } else { Outcome::Good })
 }

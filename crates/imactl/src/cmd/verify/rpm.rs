@@ -3,21 +3,16 @@
 use std::io;
 use std::path::Path;
 
-use anyhow::Result;
-use ima::container::rpm::{
-    self, DigestCheck, FileContent, FileVerdict, FileVerification, Payload, Verification,
-    VerifyOptions,
-};
+use ima::container::rpm::{DigestCheck, FileContent, PackageSummary};
+use ima::container::Report;
+use ima::operation::Judgement;
 use ima::verify::Verdict;
 use ima_format::rpm::PackageType;
 use serde::Serialize;
 
-use super::{conclude, line, nothing_verified, VerifyArgs};
+use super::{key_id, line, words};
 use crate::cmd::packages::inside;
 use crate::output::{count, JsonPath, Level, Output};
-use crate::progress::Bar;
-use crate::report::{Failures, Tally};
-use crate::Outcome;
 
 #[derive(Serialize)]
 struct JsonPackage<'a> {
@@ -59,201 +54,143 @@ struct JsonFile {
     content: Option<&'static str>,
 }
 
-#[derive(Serialize)]
-struct JsonSummary {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    valid: u64,
-    invalid: u64,
-    passed_over: u64,
-    failed: u64,
-    bytes: u64,
-    seconds: f64,
+/// What was found of a package and its files.
+pub(super) struct Package<'a> {
+    pub(super) path: &'a Path,
+    pub(super) package: &'a PackageSummary,
+    pub(super) files: &'a [Report<Judgement>],
 }
 
-impl VerifyArgs {
-    /// Verifies packages.
-    pub(super) fn rpm(&self, output: &mut Output) -> Result<Outcome> {
-        run(self, output)
+/// What was found of a file.
+struct File<'a> {
+    path: &'a Path,
+    size: u64,
+    judgement: &'a Judgement,
+    content: Option<FileContent>,
+}
+
+impl File<'_> {
+    fn content_is_good(&self) -> bool {
+        matches!(self.content, None | Some(FileContent::Matches))
     }
-}
 
-fn run(args: &VerifyArgs, output: &mut Output) -> Result<Outcome> {
-    let packages = args.inputs.packages()?;
-    let keyring = args.keyring.resolve(output)?;
-    let payload = if args.payload { Payload::Unpacked } else { Payload::Left };
-    let options = VerifyOptions { keyring: &keyring, payload };
-    let bar = Bar::of("packages", "verifying", output);
-    let (mut tally, mut failures) = (Tally::default(), Failures::default());
-    let (mut passed_over, mut files) = (0, 0);
-    rpm::verify(&packages, &options, &bar, &mut |report| match report.outcome {
-        Ok(Some(found)) => {
-            tally.count(found.is_good());
-            files += verified(&found);
-            bar.suspend(|| match output.is_json() {
-                true => print_json(&report.path, &found, output),
-                false => print(&report.path, &found, output),
-            })
-        }
-        Ok(None) => {
-            passed_over += 1;
-            Ok(())
-        }
-        Err(error) => bar.suspend(|| {
-            failures.container(report.path.as_path().into(), "package", &error, output)
-        }),
-    })?;
-    let (bytes, seconds) = bar.finish();
-    let Tally { matched: valid, other: invalid } = tally;
-    let failed = failures.count();
-    let kind = "summary";
-    output.json(&JsonSummary { kind, valid, invalid, passed_over, failed, bytes, seconds })?;
-    if files + invalid + failed == 0 {
-        return nothing_verified(args.nothing(), output);
+    fn is_good(&self) -> bool {
+        self.judgement.is_good() && self.content_is_good()
     }
-    conclude("package", tally, &failures, output)
-}
 
-/// How many files of a package have a verdict.
-fn verified(found: &Verification) -> u64 {
-    found.files.iter().filter(|file| file.verdict.is_some()).count() as u64
-}
+    /// Whether there is a verdict on its signature.
+    fn is_verified(&self) -> bool {
+        *self.judgement != Judgement::NotSigned
+    }
 
-fn print(path: &Path, found: &Verification, output: &mut Output) -> io::Result<()> {
-    for DigestCheck { part, algorithm, matches } in &found.digests {
-        if !matches {
-            let text = format!("{}: its {algorithm} digest of the {part}", path.display());
-            line(output, Level::Quiet, "digest-mismatch", &text, "does not match")?;
+    fn is_unsigned(&self) -> bool {
+        matches!(self.judgement, Judgement::Kernel(Verdict::Missing(_)))
+    }
+
+    fn words(&self) -> (&'static str, String) {
+        let (word, detail) = words(self.judgement);
+        match self.content {
+            Some(FileContent::Differs) => ("content-differs", detail),
+            Some(FileContent::Missing) => ("content-missing", detail),
+            Some(FileContent::Matches | FileContent::NoDigest) | None => (word, detail),
         }
     }
-    for finding in &found.payload {
-        line(output, Level::Quiet, "payload-malformed", path.display(), finding)?;
+}
+
+impl<'a> Package<'a> {
+    fn files(&self) -> impl Iterator<Item = File<'a>> {
+        self.files.iter().filter_map(|Report { path, size, outcome, listed }| {
+            let content = listed.and_then(|listed| listed.content);
+            Some(File { path, size: *size, judgement: outcome.as_ref().ok()?, content })
+        })
     }
-    let expected = verified(found) as usize;
-    let unsigned = |file: &FileVerification| {
-        matches!(file.verdict, Some(FileVerdict::Kernel(Verdict::Missing(_))))
-    };
-    let files = count(verified(found), "file");
-    if expected > 0 && found.files.iter().filter(|file| unsigned(file)).count() == expected {
-        let text = path.display().to_string();
-        let source = match found.identity.package_type {
-            PackageType::Binary => "",
-            PackageType::Source => "; a source package, whose files no kernel sees",
-        };
-        let detail = format!("no file signatures, {files}{source}");
-        line(output, Level::Quiet, "IMA-signature-required", &text, &detail)?;
+
+    pub(super) fn is_good(&self) -> bool {
+        self.package.digests.iter().all(|digest| digest.matches)
+            && self.package.payload.is_empty()
+            && self.files().all(|file| file.is_good())
     }
-    for file in &found.files {
-        let level = match file.is_good() {
-            true => Level::Verbose,
-            // told for all of them, unless there is more to tell
-            false
-                if unsigned(file) && matches!(file.content, None | Some(FileContent::Matches)) =>
-            {
-                Level::Verbose
+
+    /// How many files of it have a verdict.
+    pub(super) fn verified(&self) -> u64 {
+        self.files().filter(File::is_verified).count() as u64
+    }
+
+    pub(super) fn print(&self, output: &mut Output) -> io::Result<()> {
+        let path = self.path.display();
+        for DigestCheck { part, algorithm, matches } in &self.package.digests {
+            if !matches {
+                let text = format!("{path}: its {algorithm} digest of the {part}");
+                line(output, Level::Quiet, "digest-mismatch", &text, "does not match")?;
             }
-            false => Level::Quiet,
+        }
+        for finding in &self.package.payload {
+            line(output, Level::Quiet, "payload-malformed", &path, finding)?;
+        }
+        let expected = self.verified();
+        let files = count(expected, "file");
+        if expected > 0 && self.files().filter(File::is_unsigned).count() as u64 == expected {
+            let source = match self.package.identity.package_type {
+                PackageType::Binary => "",
+                PackageType::Source => "; a source package, whose files no kernel sees",
+            };
+            let detail = format!("no file signatures, {files}{source}");
+            line(output, Level::Quiet, "IMA-signature-required", &path, &detail)?;
+        }
+        for file in self.files().filter(|file| file.is_verified() || file.content.is_some()) {
+            // said for all of them, unless there is more to say
+            let is_told = file.is_unsigned() && file.content_is_good();
+            let level = if file.is_good() || is_told { Level::Verbose } else { Level::Quiet };
+            let (word, detail) = file.words();
+            line(output, level, word, inside(self.path, file.path), detail)?;
+        }
+        if self.is_good() {
+            let detail = format!("{files}, {}", self.package.identity.name);
+            let word = if expected > 0 { "valid" } else { "empty" };
+            line(output, Level::Normal, word, &path, detail)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn print_json(&self, output: &mut Output) -> io::Result<()> {
+        let PackageSummary { identity, algorithm, digests, payload, .. } = self.package;
+        let is_signed = |file: &File<'_>| file.is_verified() && !file.is_unsigned();
+        let digest = |check: &DigestCheck| JsonDigest {
+            part: check.part,
+            hash: check.algorithm.name(),
+            matches: check.matches,
         };
-        let (word, detail) = words(file);
-        if !word.is_empty() {
-            line(output, level, word, inside(path, &file.path), detail)?;
-        }
-    }
-    if found.is_good() {
-        let detail = format!("{files}, {}", found.identity.name);
-        let word = if expected > 0 { "valid" } else { "empty" };
-        line(output, Level::Normal, word, path.display(), detail)?;
-    }
-    Ok(())
-}
-
-/// A verdict's word, and what is behind it; nothing for files that are not signed.
-fn words(file: &FileVerification) -> (&'static str, String) {
-    let (word, detail) = match &file.verdict {
-        None if file.content.is_none() => return ("", String::new()),
-        None => ("valid", "not signed".to_owned()),
-        Some(FileVerdict::Kernel(verdict)) => {
-            (verdict.cause().unwrap_or("valid"), verdict.to_string())
-        }
-        Some(FileVerdict::OtherAlgorithm(algorithm)) => {
-            ("invalid-signature", format!("over a {algorithm} digest, which the package lacks"))
-        }
-        Some(FileVerdict::NoDigest) => {
-            ("no-digest", "a regular file of which the header has no digest".to_owned())
-        }
-        Some(FileVerdict::NameDisagrees) => (
-            "hard-link-differs",
-            "the header has another digest or size for another name of this file".to_owned(),
-        ),
-        Some(FileVerdict::NoContent) => {
-            ("no-content", "has a signature, but is not a regular file of the payload".to_owned())
-        }
-    };
-    match file.content {
-        Some(FileContent::Differs) => ("content-differs", detail),
-        Some(FileContent::Missing) => ("content-missing", detail),
-        Some(FileContent::Matches | FileContent::NoDigest) | None => (word, detail),
-    }
-}
-
-fn print_json(path: &Path, found: &Verification, output: &mut Output) -> io::Result<()> {
-    output.json(&JsonPackage {
-        kind: "package",
-        path: path.into(),
-        name: &found.identity.name,
-        format: found.identity.format,
-        source: found.identity.package_type == PackageType::Source,
-        valid: found.is_good(),
-        hash: found.algorithm.name(),
-        files: found.files.len(),
-        signed: found.files.iter().filter(|file| is_signed(file)).count(),
-        digests: found
-            .digests
-            .iter()
-            .map(|digest| JsonDigest {
-                part: digest.part,
-                hash: digest.algorithm.name(),
-                matches: digest.matches,
-            })
-            .collect(),
-        payload: found.payload.iter().map(ToString::to_string).collect(),
-    })?;
-    for file in found.files.iter().filter(|file| file.verdict.is_some() || !file.is_good()) {
-        let (verdict, detail) = words(file);
-        output.json(&JsonFile {
-            kind: "file",
-            path: inside(path, &file.path).into(),
-            size: file.size,
-            valid: file.is_good(),
-            verdict,
-            detail,
-            key_id: key_id(file),
-            content: file.content.map(|content| match content {
-                FileContent::Matches => "matches",
-                FileContent::Differs => "differs",
-                FileContent::Missing => "missing",
-                FileContent::NoDigest => "no-digest",
-            }),
+        output.json(&JsonPackage {
+            kind: "package",
+            path: self.path.into(),
+            name: &identity.name,
+            format: identity.format,
+            source: identity.package_type == PackageType::Source,
+            valid: self.is_good(),
+            hash: algorithm.name(),
+            files: self.files.len(),
+            signed: self.files().filter(is_signed).count(),
+            digests: digests.iter().map(digest).collect(),
+            payload: payload.clone(),
         })?;
-    }
-    Ok(())
-}
-
-fn is_signed(file: &FileVerification) -> bool {
-    match &file.verdict {
-        Some(FileVerdict::Kernel(verdict)) => !matches!(verdict, Verdict::Missing(_)),
-        Some(FileVerdict::OtherAlgorithm(_) | FileVerdict::NoContent) => true,
-        Some(FileVerdict::NoDigest | FileVerdict::NameDisagrees) | None => false,
-    }
-}
-
-fn key_id(file: &FileVerification) -> Option<String> {
-    match &file.verdict {
-        Some(FileVerdict::Kernel(
-            Verdict::ValidSignature { key_id, .. }
-            | Verdict::UnknownKey(key_id)
-            | Verdict::InvalidSignature(key_id),
-        )) => Some(key_id.to_string()),
-        _ => None,
+        for file in self.files().filter(|file| file.is_verified() || !file.is_good()) {
+            let (verdict, detail) = file.words();
+            output.json(&JsonFile {
+                kind: "file",
+                path: inside(self.path, file.path).into(),
+                size: file.size,
+                valid: file.is_good(),
+                verdict,
+                detail,
+                key_id: key_id(file.judgement),
+                content: file.content.map(|content| match content {
+                    FileContent::Matches => "matches",
+                    FileContent::Differs => "differs",
+                    FileContent::Missing => "missing",
+                    FileContent::NoDigest => "no-digest",
+                }),
+            })?;
+        }
+        Ok(())
     }
 }

@@ -297,7 +297,7 @@ impl Generator {
             let value = self.pick(&[
                 &b""[..],
                 b"1",
-                b"n0",
+                b"m0",
                 b"0",
                 b" 0 512 1024",
                 b"5000",
@@ -438,7 +438,7 @@ impl Generator {
         }
         if self.odd("another extension") {
             let body = self.pick(&[
-                &b"n1\0"[..],
+                &b"m1\0"[..],
                 b"9 path=n\n",
                 b"",
                 b"16 comment=hello\n",

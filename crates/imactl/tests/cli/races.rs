@@ -109,6 +109,8 @@ fn nothing_outside_is_signed_or_cleared() {
         scene.run(&args!["clear", tree]);
         assert_eq!(scene.signed_outside(), FILES);
     }
+    // a run may have met the link each time: what it left is cleared now
+    run(args!["clear", tree]).exits(0);
     // the files outside are signed, those in the tree are not: nothing is valid
     for _ in 0..rounds() {
         let verified = scene.run(&args!["verify", "--keys", keys, tree]);

@@ -8,7 +8,7 @@
 use alloc::vec::Vec;
 
 use super::binary::PCRS;
-use super::template::{Field, FieldId, IMA_DIGEST_SIZE};
+use super::template::{Field, FieldId};
 use super::{Endian, Fault, Record, Template};
 use crate::hex;
 use crate::Error;
@@ -48,7 +48,7 @@ impl<'a> AsciiRecord<'a> {
             let bytes = bytes_of(*id, text, endian).map_err(|fault| Error::new(fault, at))?;
             // in template `ima` the digest has no length, and the name no NUL
             let bytes = match (template.is_ima(), *id) {
-                (true, FieldId::Digest) if bytes.len() == IMA_DIGEST_SIZE => {
+                (true, FieldId::Digest) if matches!(bytes.len(), 16 | 20) => {
                     data.extend_from_slice(&bytes);
                     continue;
                 }

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::template::{FieldId, Fields, Template, IMA_DIGEST_SIZE, MAX_FIELDS};
+use super::template::{ima_digest_size, FieldId, Fields, Template, MAX_FIELDS};
 use super::{Endian, Fault};
 use crate::reader::Reader;
 use crate::{Error, ErrorKind};
@@ -114,9 +114,10 @@ impl Layout {
             true => {
                 // looked at in a copy: the digest, and a name that has a length
                 let mut ahead = reader.clone();
-                ahead.take(IMA_DIGEST_SIZE)?;
+                let digest = ima_digest_size(ahead.clone().rest(), self.endian);
+                ahead.take(digest)?;
                 let length = self.endian.u32(ahead.array()?);
-                (at, u64::from(length) + IMA_DIGEST_SIZE as u64 + 4)
+                (at, u64::from(length) + digest as u64 + 4)
             }
             false => {
                 let length = self.endian.u32(reader.array()?);
@@ -153,8 +154,9 @@ impl<'a> Record<'a> {
         if !self.template.is_ima() {
             return update(self.data);
         }
-        let digest = self.data.get(..IMA_DIGEST_SIZE).unwrap_or_default();
-        let name = self.data.get(IMA_DIGEST_SIZE + 4..).unwrap_or_default();
+        let size = ima_digest_size(self.data, self.endian);
+        let digest = self.data.get(..size).unwrap_or_default();
+        let name = self.data.get(size + 4..).unwrap_or_default();
         update(digest)?;
         update(name)?;
         update([0; IMA_NAME_SIZE].get(name.len()..).unwrap_or_default())

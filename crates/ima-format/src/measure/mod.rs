@@ -12,7 +12,8 @@
 //! | 4 | length of the template data; absent in template `ima` |
 //! | n | template data: for each field a length (4) and its bytes |
 //!
-//! Template `ima` differs: its digest has 20 bytes and no length, and its name no final NUL.
+//! Template `ima` differs: its digest has 20 bytes (16 with `ima_hash=md5`) and no length, and its name no
+//! final NUL.
 //!
 //! The template digest is the hash of the template data as they are in the record; in template
 //! `ima`, of the digest and the name padded with zeros to 256 bytes

@@ -139,7 +139,7 @@ impl<'a> Fields<'a> {
     fn read(&mut self, id: FieldId) -> Result<Field<'a>, Error> {
         let at = self.data.offset();
         let length = match (self.template.is_ima(), id) {
-            (true, FieldId::Digest) => IMA_DIGEST_SIZE,
+            (true, FieldId::Digest) => ima_digest_size(self.data.clone().rest(), self.endian),
             _ => self.endian.u32(self.data.array()?) as usize,
         };
         let (offset, left) = (self.data.offset(), self.data.remaining());
@@ -151,8 +151,29 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The digest of template `ima` (`IMA_DIGEST_SIZE`).
-pub(super) const IMA_DIGEST_SIZE: usize = 20;
+/// SHA-1, or zeros in a violation (`IMA_DIGEST_SIZE`).
+const IMA_DIGEST_SIZE: usize = 20;
+/// With `ima_hash=md5`.
+const IMA_MD5_SIZE: usize = 16;
+/// The longest name in template `ima` (`IMA_EVENT_NAME_LEN_MAX`).
+pub(super) const IMA_NAME_MAX: usize = 255;
+
+/// The size of the digest that the data of template `ima` begin with. It has no length of its own, but
+/// the length of a name must follow it: a name has no NUL, so that what follows an MD5 digest is no
+/// length for a SHA-1 digest, and the last bytes of a SHA-1 digest are one in 2^24.
+pub(super) fn ima_digest_size(data: &[u8], endian: Endian) -> usize {
+    let name = |size| {
+        let mut reader = Reader::new(data.get(size..)?);
+        let length = endian.u32(reader.array().ok()?) as usize;
+        ((1..=IMA_NAME_MAX).contains(&length)).then_some((length, reader.remaining()))
+    };
+    match (name(IMA_DIGEST_SIZE), name(IMA_MD5_SIZE)) {
+        (Some(_), _) | (None, None) => IMA_DIGEST_SIZE,
+        // a name of less than four bytes at the end of a list
+        (None, Some((length, left))) if left >= length.min(4) => IMA_MD5_SIZE,
+        (None, Some(_)) => IMA_DIGEST_SIZE,
+    }
+}
 
 impl<'a> Iterator for Fields<'a> {
     type Item = Result<Field<'a>, Error>;

@@ -63,11 +63,16 @@ pub fn event(endian: Endian, name: &str, buffer: &[u8]) -> Entry {
     entry("ima-buf", fields(endian, &[&digest_of(buffer), &name, buffer]))
 }
 
+/// An entry of template `ima`, with a SHA-1 or an MD5 digest.
+pub fn old(endian: Endian, digest: &[u8], name: &str) -> Entry {
+    let length = number(endian, name.len() as u32);
+    entry("ima", [digest, &length, name.as_bytes()].concat())
+}
+
 /// An entry of every template.
 pub fn templates(endian: Endian) -> Vec<Entry> {
     let (digest, name) = (digest_of(b"x"), b"/usr/bin/odd\xff\nname\0");
     let verity = [&b"verity:sha512:\0"[..], &[7; 64]].concat();
-    let old = [&[0xcd; 20][..], &number(endian, 12), b"/an old name"].concat();
     let uid = number(endian, 1000);
     let mode = match endian {
         Endian::Little => 0o100755_u16.to_le_bytes(),
@@ -77,7 +82,7 @@ pub fn templates(endian: Endian) -> Vec<Entry> {
     let appended = [&b"sha1:\0"[..], &[0xee; 20]].concat();
     vec![
         file(endian, "boot_aggregate", b"boot"),
-        entry("ima", old),
+        old(endian, &[0xcd; 20], "/an old name"),
         entry("ima-ng", fields(endian, &[&digest, name])),
         entry("ima-sig", fields(endian, &[&digest, name, &signature])),
         entry("ima-ngv2", fields(endian, &[&verity, name])),
@@ -124,8 +129,10 @@ impl Entry {
     pub fn template_digest(&self, bank: HashAlgorithm) -> Vec<u8> {
         match self.template {
             "ima" => {
-                let mut padded = [&self.data[..20], &self.data[24..]].concat();
-                padded.resize(20 + 256, 0);
+                // the names here begin with a slash
+                let size = if self.data[20] == b'/' { 16 } else { 20 };
+                let mut padded = [&self.data[..size], &self.data[size + 4..]].concat();
+                padded.resize(size + 256, 0);
                 hash(bank, &padded)
             }
             _ => hash(bank, &self.data),

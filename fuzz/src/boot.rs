@@ -2,11 +2,11 @@
 
 use ima_format::boot::{AppraiseMode, Words};
 use ima_format::keyring::{listed, Description};
+use ima_format::partition::partuuid;
 use ima_format::printable::{is_unsafe, Printable};
+use ima_format::superblock::{identify, HEAD_SIZE};
 use ima_format::x509::Certificate;
 use imactl_init::cmdline::{CommandLine, Mode, RootCertificates};
-use imactl_init::root::partition::partuuid;
-use imactl_init::root::superblock::{identify, HEAD_SIZE};
 
 fn holds(bytes: &[u8], wanted: &str) -> bool {
     bytes.windows(wanted.len()).any(|window| window == wanted.as_bytes())

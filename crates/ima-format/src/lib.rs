@@ -18,6 +18,8 @@
 //! | [`pkcs11`] | URIs of keys in tokens | RFC 7512 |
 //! | [`ext4`] | ext2, ext3 and ext4 images: files and attributes | `fs/ext4/ext4.h`, `xattr.h` |
 //! | [`erofs`] | EROFS images: files, content, attributes | `fs/erofs/erofs_fs.h`, `zmap.c`, `xattr.c` |
+//! | [`partition`] | GPT and MBR | `block/partitions/efi.c`, `msdos.c` |
+//! | [`superblock`] | what a device or partition holds: type, UUID, label | the superblocks of `fs/` |
 //! | [`measure`] | measurement lists, binary and ASCII | `security/integrity/ima/ima_fs.c`, `ima_template.c` |
 //! | [`der`], [`x509`] | the few fields of certificates that keyrings look at | `crypto/asymmetric_keys/x509_cert_parser.c` |
 //! | [`keyring`] | `/proc/keys`, descriptions of keys | `security/keys/proc.c` |
@@ -57,11 +59,13 @@ pub mod keyring;
 pub mod kind;
 pub mod loader_cache;
 pub mod measure;
+pub mod partition;
 pub mod pkcs11;
 pub mod policy;
 pub mod printable;
 pub mod reader;
 pub mod rpm;
+pub mod superblock;
 pub mod tar;
 pub mod x509;
 pub mod xattr;

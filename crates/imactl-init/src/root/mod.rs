@@ -2,13 +2,13 @@
 
 mod mount;
 mod name;
-pub mod partition;
-pub mod superblock;
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use ima_format::partition;
 use ima_format::printable::Printable;
+use ima_format::superblock::{self, Superblock};
 use rustix::fd::OwnedFd;
 use rustix::fs::{self, Mode, OFlags, CWD};
 use rustix::io::{self, Errno};
@@ -17,7 +17,6 @@ use crate::file;
 use crate::pseudo;
 pub use mount::{mount, Mounted};
 pub use name::Root;
-use superblock::Superblock;
 
 /// What to mount: a source for `mount(2)`, and the types to try.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,7 +15,7 @@
 
 use alloc::string::String;
 
-use super::superblock::hyphenated;
+use crate::superblock::hyphenated;
 
 /// Bytes of a disk by offset, as many as asked for or none.
 pub type ReadAt<'a> = &'a dyn Fn(u64, &mut [u8]) -> Option<()>;

@@ -10,6 +10,7 @@
 //! | [`elf`] | what programs need before they run | `include/uapi/linux/elf.h`, `fs/binfmt_elf.c` |
 //! | [`hash`] | algorithm ids, names, sizes | `include/uapi/linux/hash_info.h`, `crypto/hash_info.c` |
 //! | [`xattr`] | `security.ima`, `security.evm` | `security/integrity/integrity.h` |
+//! | [`evm`] | the bytes that `security.evm` is over | `security/integrity/evm/evm_crypto.c` |
 //! | [`audit`] | the kernel's records of what it refused | `security/integrity/integrity_audit.c` |
 //! | [`cpio`] | the archive of an initramfs | `init/initramfs.c` |
 //! | [`policy`] | IMA policies; what they decide | `security/integrity/ima/ima_policy.c`, `ima_appraise.c`, `ima_main.c` |
@@ -52,6 +53,7 @@ pub mod der;
 pub mod elf;
 pub mod erofs;
 pub mod error;
+pub mod evm;
 pub mod ext4;
 pub mod hash;
 pub mod hex;

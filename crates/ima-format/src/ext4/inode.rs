@@ -114,6 +114,11 @@ impl Inode {
         u32::from(self.half(0x7a)) << 16 | u32::from(self.half(0x18))
     }
 
+    /// Its generation (`i_generation`), which tells it from one that had the number before.
+    pub fn generation(&self) -> u32 {
+        self.word(0x64)
+    }
+
     /// Whether it is a symbolic link.
     pub fn is_link(&self) -> bool {
         self.half(0) & 0xf000 == 0xa000

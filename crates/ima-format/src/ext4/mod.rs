@@ -144,6 +144,7 @@ pub struct Volume<D> {
     seed: u32,
     is_hurd: bool,
     written: u32,
+    uuid: [u8; 16],
 }
 
 impl<D: Disk> Volume<D> {
@@ -207,6 +208,7 @@ impl<D: Disk> Volume<D> {
             },
             is_hurd: word(0x48) != 0,
             written: word(0x30),
+            uuid: uuid.try_into().unwrap_or_default(),
             disk,
         };
         volume.check_superblock(log)?;
@@ -255,6 +257,11 @@ impl<D: Disk> Volume<D> {
     /// When it was written last, in seconds since 1970.
     pub fn written(&self) -> u32 {
         self.written
+    }
+
+    /// Its UUID (`s_uuid`).
+    pub fn uuid(&self) -> [u8; 16] {
+        self.uuid
     }
 
     /// Whether it counts the blocks of each owner, in files of its own (`quota`).

@@ -67,6 +67,22 @@ impl Endian {
         }
     }
 
+    /// Writes 16 bits.
+    pub fn u16_bytes(self, value: u16) -> [u8; 2] {
+        match self {
+            Self::Little => value.to_le_bytes(),
+            Self::Big => value.to_be_bytes(),
+        }
+    }
+
+    /// Writes 64 bits.
+    pub fn u64_bytes(self, value: u64) -> [u8; 8] {
+        match self {
+            Self::Little => value.to_le_bytes(),
+            Self::Big => value.to_be_bytes(),
+        }
+    }
+
     /// Writes 32 bits.
     pub fn bytes(self, value: u32) -> [u8; 4] {
         match self {

@@ -192,6 +192,12 @@ impl Member {
         self.pax().is_some_and(|extension| pax::mention_attribute(extension.content(), name))
     }
 
+    /// Whether it has a pax record with this keyword.
+    pub fn mentions_keyword(&self, keyword: &[u8]) -> bool {
+        let content = self.pax().map(Extension::content).unwrap_or_default();
+        records(content).flatten().any(|record| record.keyword == keyword)
+    }
+
     /// Its pax extension: there is one at most.
     pub(super) fn pax(&self) -> Option<&Extension> {
         self.extensions.iter().find(|extension| extension.is_pax())

@@ -44,6 +44,57 @@ pub const XATTR_NAME_IMA: &str = "security.ima";
 /// `security.evm`: the attribute that protects a file's other security attributes.
 pub const XATTR_NAME_EVM: &str = "security.evm";
 
+/// An attribute of a file that IMA or EVM looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // their names are below
+pub enum AttributeName {
+    Ima,
+    Evm,
+    Selinux,
+    Smack,
+    SmackExec,
+    SmackTransmute,
+    SmackMmap,
+    AppArmor,
+    Capability,
+}
+
+impl AttributeName {
+    /// Each of them.
+    pub const ALL: [Self; 9] = [
+        Self::Ima,
+        Self::Evm,
+        Self::Selinux,
+        Self::Smack,
+        Self::SmackExec,
+        Self::SmackTransmute,
+        Self::SmackMmap,
+        Self::AppArmor,
+        Self::Capability,
+    ];
+
+    /// Its name in the kernel (`include/uapi/linux/xattr.h`).
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ima => XATTR_NAME_IMA,
+            Self::Evm => XATTR_NAME_EVM,
+            Self::Selinux => "security.selinux",
+            Self::Smack => "security.SMACK64",
+            Self::SmackExec => "security.SMACK64EXEC",
+            Self::SmackTransmute => "security.SMACK64TRANSMUTE",
+            Self::SmackMmap => "security.SMACK64MMAP",
+            Self::AppArmor => "security.apparmor",
+            Self::Capability => "security.capability",
+        }
+    }
+}
+
+impl fmt::Display for AttributeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// `enum evm_ima_xattr_type`: the first byte of the attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]

@@ -4,6 +4,7 @@
 //! file's attributes, owner and mode, which only `evm-sig` has; that they hold the digest that was
 //! measured is checked, too.
 
+use ima_format::evm::{Machine, Metadata};
 use ima_format::hash::{Digest, HashAlgorithm};
 use ima_format::measure::{DigestType, Endian, Entry, FieldId, FileDigest, Record};
 use ima_format::xattr::{Attribute, KeyId, Signature, SignatureKind, SignatureVersion};
@@ -134,7 +135,7 @@ impl RecordVerifier {
         entry: &Entry<'_>,
         record: &Record<'_>,
     ) -> Result<SignatureState, DigestError> {
-        let Some(metadata) = Metadata::of(entry) else {
+        let Some(metadata) = Covered::of(entry) else {
             return Ok(SignatureState::Unverifiable(Unverifiable::Metadata));
         };
         let invalid = SignatureState::Invalid(signature.key_id);
@@ -160,13 +161,10 @@ impl RecordVerifier {
         }
         let mut state = invalid;
         // the machine's word size and byte order are in no record
-        for (endian, size) in [record.endian, record.endian.other()]
-            .into_iter()
-            .flat_map(|endian| [(endian, 24), (endian, 20)])
-        {
-            let hasher = self.hashers.hasher(signature.algorithm)?;
-            hasher.update(metadata.values)?;
-            let digest = hasher.digest(&metadata.misc(endian)[24 - size..])?;
+        for machine in (Machine { endian: record.endian, ..Machine::DEFAULT }).all() {
+            let mut message = metadata.values.to_vec();
+            metadata.owner.append_to(&mut message, None, machine);
+            let digest = self.hashers.hasher(signature.algorithm)?.digest(&message)?;
             state = self.over(signature, &digest)?;
             if !matches!(state, SignatureState::Invalid(_)) {
                 break;
@@ -177,24 +175,24 @@ impl RecordVerifier {
 }
 
 /// What an EVM portable signature is over.
-struct Metadata<'a> {
+struct Covered<'a> {
     names: &'a [u8],
     lengths: &'a [u8],
     values: &'a [u8],
-    uid: u32,
-    gid: u32,
-    mode: u16,
+    owner: Metadata,
 }
 
-impl<'a> Metadata<'a> {
+impl<'a> Covered<'a> {
     fn of(entry: &Entry<'a>) -> Option<Self> {
         Some(Self {
             names: entry.xattr_names?,
             lengths: entry.xattr_lengths?,
             values: entry.xattr_values?,
-            uid: entry.uid?,
-            gid: entry.gid?,
-            mode: u16::try_from(entry.mode?).ok()?,
+            owner: Metadata {
+                uid: entry.uid?,
+                gid: entry.gid?,
+                mode: u16::try_from(entry.mode?).ok()?,
+            },
         })
     }
 
@@ -211,20 +209,6 @@ impl<'a> Metadata<'a> {
             start += length;
         }
         None
-    }
-
-    /// `struct h_misc` of a 64-bit machine without inode and generation; that of a 32-bit machine is
-    /// its last 20 bytes.
-    fn misc(&self, endian: Endian) -> [u8; 24] {
-        let mut misc = [0; 24];
-        misc[12..16].copy_from_slice(&endian.bytes(self.uid));
-        misc[16..20].copy_from_slice(&endian.bytes(self.gid));
-        let mode = match endian {
-            Endian::Little => self.mode.to_le_bytes(),
-            Endian::Big => self.mode.to_be_bytes(),
-        };
-        misc[20..22].copy_from_slice(&mode);
-        misc
     }
 }
 

@@ -1,33 +1,6 @@
 //! Attributes of files, and changes of them.
 
-use std::fmt;
-
-use ima_format::xattr::{XATTR_NAME_EVM, XATTR_NAME_IMA};
-
-/// An attribute of a file that operations read and change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AttributeName {
-    /// `security.ima`.
-    Ima,
-    /// `security.evm`.
-    Evm,
-}
-
-impl AttributeName {
-    /// Its name in the kernel.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ima => XATTR_NAME_IMA,
-            Self::Evm => XATTR_NAME_EVM,
-        }
-    }
-}
-
-impl fmt::Display for AttributeName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+use ima_format::xattr::AttributeName;
 
 /// What becomes of a file's attributes: those that it does not mention stay.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -58,7 +31,19 @@ impl Change {
         Self(vec![(name, Edit::Remove)])
     }
 
-    /// The attributes that change.
+    /// The same, and another attribute gets a value.
+    pub fn and_set(mut self, name: AttributeName, value: Vec<u8>) -> Self {
+        self.0.push((name, Edit::Set(value)));
+        self
+    }
+
+    /// The same, and another attribute is removed.
+    pub fn and_remove(mut self, name: AttributeName) -> Self {
+        self.0.push((name, Edit::Remove));
+        self
+    }
+
+    /// The attributes that change, in this order.
     pub fn edits(&self) -> impl Iterator<Item = (AttributeName, &Edit)> {
         self.0.iter().map(|(name, edit)| (*name, edit))
     }

@@ -45,6 +45,12 @@ pub enum ItemError {
     /// Its container does not let it be signed or judged.
     #[error(transparent)]
     Anomaly(#[from] Anomaly),
+    /// Its container does not have what EVM covers.
+    #[error("{0}")]
+    NoMetadata(&'static str),
+    /// The generation of its inode cannot be read.
+    #[error("cannot read the inode's generation: {0}")]
+    Inode(io::Error),
     /// The attribute cannot be read.
     #[error("cannot read the attribute: {0}")]
     ReadAttribute(io::Error),

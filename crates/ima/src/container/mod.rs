@@ -27,16 +27,18 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use ima_format::evm::{InodeId, Metadata};
 use ima_format::hash::{Digest, HashAlgorithm};
 use ima_format::kind::Compression;
 use ima_format::tar::AfterEnd;
 
 pub use any::AnyContainer;
-pub use change::{AttributeName, Change, Edit};
+pub use change::{Change, Edit};
 pub use destination::Destination;
 pub use detect::{kind_of, mismatch, Mismatch};
 pub use error::{Anomaly, ContainerError, ItemError, WalkError};
 pub use formats::{Changes, Format, FORMATS};
+pub use ima_format::xattr::AttributeName;
 pub use selection::{Only, Selection, SelectionError};
 
 /// How many zeros of sparse files are digested in an archive or an image, unless more are
@@ -64,6 +66,20 @@ pub trait Item {
     /// # Errors
     /// Those of reading and of the hash; a file that changed.
     fn digest(&mut self, algorithm: HashAlgorithm) -> Result<Digest, ItemError>;
+
+    /// Its owner and mode, as they will be where the container is used.
+    ///
+    /// # Errors
+    /// Those of reading them; a container that does not have them.
+    fn metadata(&self) -> Result<Metadata, ItemError>;
+
+    /// Its inode; `None` where the container's files get one when they are unpacked.
+    ///
+    /// # Errors
+    /// Those of reading it.
+    fn inode(&self) -> Result<Option<InodeId>, ItemError> {
+        Ok(None)
+    }
 
     /// The algorithm of the only digest that there is; `None` where any can be made.
     fn algorithm(&self) -> Option<HashAlgorithm> {
@@ -96,6 +112,11 @@ pub trait Operation: Sync {
     /// What becomes of temporary files that interrupted runs left in a tree.
     const LEFT_OVER: LeftOver = LeftOver::Found;
 
+    /// The attributes that it judges or changes.
+    fn attributes(&self) -> &'static [AttributeName] {
+        &[AttributeName::Ima]
+    }
+
     /// Makes the state of a thread.
     fn worker(&self) -> Self::Worker;
 
@@ -121,8 +142,8 @@ pub trait Operation: Sync {
         Ok(None)
     }
 
-    /// Processes a further name of a file, in a container that gives attributes to names. What it
-    /// has of attributes itself is removed by an operation that writes.
+    /// Processes a further name of a file, in a container that gives attributes to names. Those of
+    /// [`Operation::attributes`] that it has itself are removed by an operation that writes.
     fn further_name(&self, name: FurtherName) -> Option<Result<Self::Outcome, Anomaly>> {
         name.anomaly.map(Err)
     }

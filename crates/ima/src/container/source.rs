@@ -8,9 +8,10 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use ima_format::evm::{self, InodeId, Metadata};
 use ima_format::hash::{Digest, HashAlgorithm};
 
-use super::change::AttributeName;
+use super::AttributeName;
 use crate::digest::{DigestError, FileHasher};
 
 /// A tree of files.
@@ -100,6 +101,14 @@ pub trait SourceFile {
     /// Those of reading it.
     fn attribute(&self, name: AttributeName) -> io::Result<Option<Vec<u8>>>;
 
+    /// Its inode; `None` where it gets one when it is unpacked.
+    ///
+    /// # Errors
+    /// Those of reading it.
+    fn inode(&self) -> io::Result<Option<InodeId>> {
+        Ok(None)
+    }
+
     /// The digest of the whole; an error if it is not `size` bytes (any more).
     ///
     /// # Errors
@@ -156,6 +165,13 @@ impl Entry {
     /// Whether anybody may execute it; root needs that much, too.
     pub fn is_executable(&self) -> bool {
         self.mode & 0o111 != 0
+    }
+
+    /// What EVM covers of a regular file, besides attributes.
+    pub fn metadata(&self) -> Metadata {
+        // no permission is lost: there are 12 bits
+        let mode = evm::REGULAR | (self.mode & 0o7777) as u16;
+        Metadata { uid: self.uid, gid: self.gid, mode }
     }
 
     /// The name's bytes.

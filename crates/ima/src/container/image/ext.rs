@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
+use ima_format::evm::InodeId;
 use ima_format::ext4::{Content, FileKind, Inode, Volume};
 
 use super::{path_of, Bytes, ImageError};
@@ -80,6 +81,11 @@ impl SourceFile for Open<'_> {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let content = &mut self.content.borrow_mut();
         self.volume.read_at(content, offset, buffer).map_err(io::Error::other)
+    }
+
+    fn inode(&self) -> io::Result<Option<InodeId>> {
+        let (number, generation) = (u64::from(self.inode.number()), self.inode.generation());
+        Ok(Some(InodeId { number, generation, fsuuid: Some(self.volume.uuid()) }))
     }
 
     fn attribute(&self, name: AttributeName) -> io::Result<Option<Vec<u8>>> {

@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ima_format::evm::{InodeId, Metadata};
 use ima_format::ext4::Volume;
 use ima_format::hash::{Digest, HashAlgorithm};
 use ima_format::kind::{Content, HEAD_SIZE};
@@ -146,6 +147,14 @@ impl Item for ImageItem<'_> {
     fn attribute(&self, name: AttributeName) -> Result<Option<Cow<'_, [u8]>>, ItemError> {
         let value = self.file.attribute(name).map_err(ImageError::of)?;
         Ok(value.map(Cow::Owned))
+    }
+
+    fn metadata(&self) -> Result<Metadata, ItemError> {
+        Ok(self.found.entry.metadata())
+    }
+
+    fn inode(&self) -> Result<Option<InodeId>, ItemError> {
+        Ok(self.file.inode().map_err(ImageError::of)?)
     }
 
     fn digest(&mut self, algorithm: HashAlgorithm) -> Result<Digest, ItemError> {

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use ima_format::evm::Metadata;
 use ima_format::hash::{Digest, HashAlgorithm};
 use ima_format::rpm::{tag, PackageType, ReservedSpace, FILE_CONFIG, FILE_GHOST};
 
@@ -100,6 +101,11 @@ impl<T> Item for PackageItem<'_, T> {
     fn digest(&mut self, algorithm: HashAlgorithm) -> Result<Digest, ItemError> {
         let digest = self.file.listed.digest.filter(|digest| digest.algorithm() == algorithm);
         digest.ok_or(ItemError::Anomaly(Anomaly::OtherAlgorithm(algorithm)))
+    }
+
+    /// A header has names of owners, whose IDs are those of the target, and no place for the result.
+    fn metadata(&self) -> Result<Metadata, ItemError> {
+        Err(ItemError::NoMetadata("RPM headers have no place for security.evm"))
     }
 
     fn algorithm(&self) -> Option<HashAlgorithm> {

@@ -36,8 +36,7 @@ struct Stored {
     offset: u64,
     length: u64,
     sparse: Option<SparseMap>,
-    /// `security.ima` and `security.evm`.
-    attributes: [Option<Vec<u8>>; 2],
+    attributes: Vec<(AttributeName, Vec<u8>)>,
 }
 
 /// Whose temporary file or archive cannot be read.
@@ -137,9 +136,12 @@ impl Index {
             FileType::File => {
                 let read = |name: AttributeName| {
                     let value = member.attribute(name.as_str());
-                    value.map_err(|(offset, kind)| TarError::Malformed { offset, kind })
+                    value.map(|value| value.map(|value| (name, value))).transpose()
                 };
-                let attributes = [read(AttributeName::Ima)?, read(AttributeName::Evm)?];
+                let attributes = AttributeName::ALL.into_iter().filter_map(read);
+                let attributes = attributes.collect::<Result<_, _>>();
+                let attributes =
+                    attributes.map_err(|(offset, kind)| TarError::Malformed { offset, kind })?;
                 identity.1 = self.contents.len() as u64;
                 let (length, sparse) = (member.stored, member.sparse.clone());
                 self.contents.push(Stored { offset, length, sparse, attributes });
@@ -247,11 +249,8 @@ impl SourceFile for Open<'_> {
     }
 
     fn attribute(&self, name: AttributeName) -> io::Result<Option<Vec<u8>>> {
-        let [ima, evm] = &self.stored.attributes;
-        Ok(match name {
-            AttributeName::Ima => ima.clone(),
-            AttributeName::Evm => evm.clone(),
-        })
+        let mut attributes = self.stored.attributes.iter();
+        Ok(attributes.find(|(stored, _)| *stored == name).map(|(_, value)| value.clone()))
     }
 }
 

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
+use ima_format::evm::{self, Metadata};
 use ima_format::hash::{Digest, HashAlgorithm};
 use ima_format::tar::{
     padding, Input as _, Item as Parsed, Member, MemberKind, Parser, BLOCK_SIZE,
@@ -72,6 +73,17 @@ impl Item for TarItem<'_> {
         Ok(self.member.mentions_attribute(name.as_str()))
     }
 
+    fn metadata(&self) -> Result<Metadata, ItemError> {
+        let (mode, uid, gid) = self.member.access().map_err(malformed)?;
+        if self.member.mentions_keyword(b"RHT.security.selinux") {
+            let reason = "an SELinux label that only GNU tar with --selinux unpacks \
+                          (RHT.security.selinux)";
+            return Err(ItemError::NoMetadata(reason));
+        }
+        // no permission is lost: there are 12 bits
+        Ok(Metadata { uid, gid, mode: evm::REGULAR | mode as u16 })
+    }
+
     fn digest(&mut self, algorithm: HashAlgorithm) -> Result<Digest, ItemError> {
         let progress = |bytes| self.progress.read(bytes);
         Ok(self.data.digest(self.member, self.hasher, algorithm, &progress)?)
@@ -81,8 +93,6 @@ impl Item for TarItem<'_> {
 fn malformed((offset, kind): (u64, ErrorKind)) -> ItemError {
     ItemError::Container(Box::new(TarError::Malformed { offset, kind }.into()))
 }
-
-const IMA: &str = AttributeName::Ima.as_str();
 
 /// What goes from a worker to the writer.
 struct Done<T> {
@@ -166,11 +176,13 @@ fn process<O: Operation>(
             (done.data, done._permits.1) = (Some(data), spool);
         }
         Piece::Link(mut member, target) => {
-            let has_attribute = member.mentions_attribute(IMA);
+            let attributes = operation.attributes();
+            let has_attribute = mentions(&member, attributes);
             let anomaly = anomaly(&member, target);
             let outcome = operation.further_name(FurtherName { has_attribute, anomaly });
             if O::ACCESS.writes() {
-                edit(&mut member, &Change::remove(AttributeName::Ima))?;
+                let removed = |change: Change, name: &_| change.and_remove(*name);
+                edit(&mut member, &attributes.iter().fold(Change::none(), removed))?;
             }
             member.encode_into(&mut done.bytes);
             let path = path_of(&member);
@@ -181,6 +193,11 @@ fn process<O: Operation>(
         }
     }
     Ok(done)
+}
+
+/// Whether anything is said of one of these attributes of a member.
+fn mentions(member: &Member, attributes: &[AttributeName]) -> bool {
+    attributes.iter().any(|name| member.mentions_attribute(name.as_str()))
 }
 
 /// Changes the attributes of a member.
@@ -234,7 +251,8 @@ fn path_of(member: &Member) -> PathBuf {
     PathBuf::from(OsString::from_vec(member.path.clone()))
 }
 
-/// Which label each file has: hashes, under a key that nobody knows, of names and labels.
+/// Which attributes each file has: hashes, under a key that nobody knows, of names and of the values
+/// of [`Operation::attributes`].
 #[derive(Default)]
 struct Labels {
     key: RandomState,
@@ -251,7 +269,7 @@ impl Labels {
         self.key.hash_one(below_root(Path::new(&OsString::from_vec(name.to_vec()))))
     }
 
-    fn label(&self, label: Option<&[u8]>) -> u64 {
+    fn label(&self, label: &[Option<Vec<u8>>]) -> u64 {
         self.key.hash_one(label).max(NO_FILE + 1)
     }
 
@@ -260,7 +278,7 @@ impl Labels {
     }
 
     /// Enters another name of `target`; `None` where that leads to something without content.
-    fn link(&mut self, name: &[u8], target: &[u8], label: Option<&[u8]>) -> Option<Target> {
+    fn link(&mut self, name: &[u8], target: &[u8], label: &[Option<Vec<u8>>]) -> Option<Target> {
         let Some(known) = self.known.get(&self.name(target)).copied() else {
             return Some(Target::Missing);
         };
@@ -370,8 +388,13 @@ impl<O: Operation> Reader<'_, O> {
     }
 
     fn member(&mut self, mut member: Member) -> Result<(), TarError> {
-        let label = member.attribute(IMA);
-        let label = label.map_err(|(offset, kind)| TarError::Malformed { offset, kind })?;
+        let read = |name: AttributeName| {
+            let value = member.attribute(name.as_str());
+            value.map_err(|(offset, kind)| TarError::Malformed { offset, kind })
+        };
+        let label = read(AttributeName::Ima)?;
+        let attributes = self.operation.attributes().iter().map(|name| read(*name));
+        let attributes = attributes.collect::<Result<Vec<_>, _>>()?;
         let path = below_root(&path_of(&member));
         let is_selected = self.run.selection.selects(&path);
         match member.kind {
@@ -379,10 +402,10 @@ impl<O: Operation> Reader<'_, O> {
                 self.labels.insert(&member.path, NO_FILE);
                 return self.pass_member(&member, Vec::new());
             }
-            MemberKind::HardLink => return self.link(member, is_selected, label.as_deref()),
+            MemberKind::HardLink => return self.link(member, is_selected, &attributes),
             MemberKind::File if !is_selected => self.labels.insert(&member.path, NOT_SELECTED),
             MemberKind::File => {
-                let label = self.labels.label(label.as_deref());
+                let label = self.labels.label(&attributes);
                 self.labels.insert(&member.path, label);
             }
         }
@@ -461,12 +484,12 @@ impl<O: Operation> Reader<'_, O> {
         &mut self,
         member: Member,
         is_selected: bool,
-        label: Option<&[u8]>,
+        label: &[Option<Vec<u8>>],
     ) -> Result<(), TarError> {
         let target = self.labels.link(&member.path, &member.link, label);
         let target = match target {
             Some(target @ (Target::NotSelected | Target::Missing)) => target,
-            Some(target) if member.mentions_attribute(IMA) => target,
+            Some(target) if mentions(&member, self.operation.attributes()) => target,
             _ => return self.pass_member(&member, Vec::new()),
         };
         if !is_selected {

@@ -4,12 +4,13 @@ use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ima_format::evm::{InodeId, Metadata};
 use ima_format::hash::{Digest, HashAlgorithm};
 use rustix::fs::{
     fgetxattr, fremovexattr, fsetxattr, openat, statat, unlinkat, AtFlags, FileType, Mode, OFlags,
@@ -18,6 +19,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::folder::{is_replaced, Folders};
+use super::inode;
 use super::walk::Candidate;
 use crate::container::error::ItemError;
 use crate::container::{AttributeName, Edit};
@@ -189,6 +191,17 @@ impl<'a> OpenFile<'a> {
         }
     }
 
+    /// What EVM covers besides attributes.
+    pub(super) fn metadata(&self) -> Result<Metadata, ItemError> {
+        let metadata = self.file.metadata().map_err(ItemError::Read)?;
+        Ok(Metadata { uid: metadata.uid(), gid: metadata.gid(), mode: metadata.mode() as u16 })
+    }
+
+    /// Its inode.
+    pub(super) fn inode(&self) -> Result<InodeId, ItemError> {
+        inode::id_of(self.file.as_fd(), self.stamp.ino).map_err(ItemError::Inode)
+    }
+
     /// The location of its detached signature.
     fn signature(&self) -> Location {
         let mut location = self.location();
@@ -280,10 +293,10 @@ impl Place {
     /// The name under which an attribute is kept; `None` in a file of its own.
     fn name_of(self, name: AttributeName) -> Option<&'static str> {
         match (self, name) {
-            (Self::Security, name) => Some(name.as_str()),
             (Self::User, AttributeName::Ima) => Some("user.ima"),
             (Self::User, AttributeName::Evm) => Some("user.evm"),
-            (Self::Detached, _) => None,
+            (Self::Detached, AttributeName::Ima) => None,
+            (_, name) => Some(name.as_str()),
         }
     }
 }

@@ -7,6 +7,7 @@
 mod directory;
 mod file;
 mod folder;
+mod inode;
 mod walk;
 
 use std::borrow::Cow;
@@ -14,6 +15,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ima_format::evm::{InodeId, Metadata};
 use ima_format::hash::{Digest, HashAlgorithm};
 
 pub use directory::Directory;
@@ -62,6 +64,14 @@ impl Item for TreeItem<'_> {
 
     fn has_attribute(&self, name: AttributeName) -> Result<bool, ItemError> {
         self.file.has_attribute(name, self.place)
+    }
+
+    fn metadata(&self) -> Result<Metadata, ItemError> {
+        self.file.metadata()
+    }
+
+    fn inode(&self) -> Result<Option<InodeId>, ItemError> {
+        self.file.inode().map(Some)
     }
 
     fn digest(&mut self, algorithm: HashAlgorithm) -> Result<Digest, ItemError> {

@@ -81,9 +81,14 @@ fn fuzz(program: &Path, target: &str, seconds: u32) -> Result<bool> {
     let text = String::from_utf8_lossy(&ran.stderr);
     let executed =
         text.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
-    println!("{target}: {} inputs", executed.unwrap_or("no").trim());
-    if !ran.status.success() {
-        eprintln!("{text}");
+    let (holds, result) = match ran.status.success() {
+        true => (true, "ok"),
+        false => (false, "FAILED"),
+    };
+    // as cargo writes its own results, so that who reads them finds these, too
+    println!("test fuzz::{target} ... {result} ({} inputs)", executed.unwrap_or("no").trim());
+    if !holds {
+        println!("{target}: {}\n{text}", ran.status);
     }
-    Ok(ran.status.success())
+    Ok(holds)
 }

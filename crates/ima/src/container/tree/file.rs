@@ -67,15 +67,17 @@ impl Stamp {
         })
     }
 
-    /// How long ago the file changed, where that is less than the grain of file systems'
-    /// clocks: two changes within it can bear the same time.
-    fn freshness(&self) -> Option<Duration> {
-        const GRAIN: Duration = Duration::from_millis(20);
+    /// How long to wait until a further change cannot bear the same change time as the last one.
+    fn freshness(&self, now: SystemTime) -> Option<Duration> {
+        // Linux stamps changes with the tick of its clock, 10 ms at most; file systems with 32-bit
+        // times (ext4 with inodes of 128 bytes, ext3) keep whole seconds, FAT even ones.
+        const TICK: Duration = Duration::from_millis(20);
+        const WHOLE_SECONDS: Duration = Duration::from_secs(2);
         let (seconds, nanoseconds) = self.changed;
+        let grain = if nanoseconds == 0 { WHOLE_SECONDS } else { TICK };
         let changed = Duration::new(seconds.try_into().ok()?, nanoseconds.try_into().ok()?);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
-        let age = now.checked_sub(changed)?;
-        GRAIN.checked_sub(age)
+        let age = now.duration_since(UNIX_EPOCH).ok()?.checked_sub(changed)?;
+        grain.checked_sub(age).filter(|wait| !wait.is_zero())
     }
 }
 
@@ -125,7 +127,7 @@ impl<'a> OpenFile<'a> {
         if (stamp.dev, stamp.ino) != (candidate.dev, candidate.ino) {
             return Err(ItemError::Changed);
         }
-        if let Some(wait) = stamp.freshness() {
+        if let Some(wait) = stamp.freshness(SystemTime::now()) {
             std::thread::sleep(wait);
             stamp = Stamp::of(&file).map_err(ItemError::Read)?;
         }
@@ -323,4 +325,23 @@ pub(super) fn signed_by(path: &Path, directory: &OwnedFd) -> Option<PathBuf> {
 fn open_file(directory: &OwnedFd, name: &OsStr) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     Ok(openat(directory, name, flags, Mode::empty())?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fresh_file_is_waited_for_by_the_grain_of_its_clock() {
+        let at = |changed, milliseconds| {
+            let stamp = Stamp { dev: 1, ino: 1, size: 0, modified: changed, changed };
+            let now = UNIX_EPOCH + Duration::from_millis(milliseconds);
+            stamp.freshness(now).map(|wait| wait.as_millis())
+        };
+        assert_eq!(at((100, 5_000_000), 100_010), Some(15));
+        assert_eq!(at((100, 5_000_000), 100_025), None);
+        assert_eq!(at((100, 0), 100_700), Some(1_300), "a file system that keeps whole seconds");
+        assert_eq!(at((100, 0), 102_000), None);
+        assert_eq!(at((200, 0), 100_000), None, "changed in the future: a clock that was set back");
+    }
 }

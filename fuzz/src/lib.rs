@@ -19,6 +19,7 @@ use ima_format::rpm::{
     cpio, read_lead, tag, FileList, Header, Intro, ReservedSpace, Section, LEAD_SIZE,
 };
 use ima_format::tar::{self, Input};
+use ima_format::tpm::{PublicArea, Quote, Signature};
 use ima_format::xattr::{Attribute, XATTR_NAME_IMA};
 use ima_format::Error;
 
@@ -45,6 +46,7 @@ pub const PROPERTIES: &[(&str, Property)] = &[
     ("rpm", rpm),
     ("superblock", boot::superblock),
     ("tar", tar),
+    ("tpm", tpm),
     ("x509", boot::x509),
     ("xattr", xattr),
 ];
@@ -104,6 +106,19 @@ pub fn event_log(bytes: &[u8]) {
             Err(error) => assert!(error.offset <= bytes.len(), "{error}"),
             Ok(event) => assert!(event.data.len() < bytes.len() && event.digests.len() <= 16),
         }
+    }
+}
+
+/// Any bytes are a structure of a TPM or are none; errors point into them.
+pub fn tpm(bytes: &[u8]) {
+    let errors = [
+        Quote::parse(bytes).map(|quote| assert!(quote.selection.len() <= 8 * bytes.len())).err(),
+        Signature::parse(bytes).err(),
+        PublicArea::parse(bytes).err(),
+    ];
+    errors.iter().flatten().for_each(|error| assert!(error.offset <= bytes.len(), "{error}"));
+    if let Some(values) = PcrValues::parse_serialized(bytes) {
+        assert!(values.iter().count() <= bytes.len() / 20);
     }
 }
 

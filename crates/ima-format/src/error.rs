@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::{
-    audit, der, elf, erofs, ext4, loader_cache, measure, pkcs11, policy, rpm, tar, x509, xattr,
+    audit, der, elf, erofs, ext4, loader_cache, measure, pkcs11, policy, rpm, tar, tpm, x509, xattr,
 };
 
 /// A defect in input bytes: what, and at which offset from the start of the input.
@@ -53,6 +53,8 @@ pub enum ErrorKind {
     Audit(audit::Fault),
     /// A measurement list is malformed.
     Measure(measure::Fault),
+    /// A structure of a TPM is malformed.
+    Tpm(tpm::Fault),
     /// DER, such as a certificate's, is malformed.
     Der(der::Fault),
     /// A certificate is one that the kernel rejects.
@@ -96,6 +98,7 @@ impl fmt::Display for ErrorKind {
             Self::Pkcs11(fault) => fault.fmt(f),
             Self::Audit(fault) => fault.fmt(f),
             Self::Measure(fault) => fault.fmt(f),
+            Self::Tpm(fault) => fault.fmt(f),
             Self::Der(fault) => fault.fmt(f),
             Self::X509(fault) => fault.fmt(f),
         }

@@ -78,6 +78,36 @@ impl HashAlgorithm {
         self as u8
     }
 
+    /// The algorithm with this `TPM_ALG` number.
+    pub const fn from_tpm_id(id: u16) -> Option<Self> {
+        Some(match id {
+            0x04 => Self::Sha1,
+            0x0b => Self::Sha256,
+            0x0c => Self::Sha384,
+            0x0d => Self::Sha512,
+            0x12 => Self::Sm3,
+            0x27 => Self::Sha3_256,
+            0x28 => Self::Sha3_384,
+            0x29 => Self::Sha3_512,
+            _ => return None,
+        })
+    }
+
+    /// The `TPM_ALG` number, where the TCG gave one.
+    pub const fn tpm_id(self) -> Option<u16> {
+        Some(match self {
+            Self::Sha1 => 0x04,
+            Self::Sha256 => 0x0b,
+            Self::Sha384 => 0x0c,
+            Self::Sha512 => 0x0d,
+            Self::Sm3 => 0x12,
+            Self::Sha3_256 => 0x27,
+            Self::Sha3_384 => 0x28,
+            Self::Sha3_512 => 0x29,
+            _ => return None,
+        })
+    }
+
     /// Whether collisions can be made in practice: no basis for a new signature.
     pub const fn is_weak(self) -> bool {
         matches!(self, Self::Md4 | Self::Md5 | Self::Sha1 | Self::Rmd128 | Self::Tgr128)
@@ -172,6 +202,10 @@ mod tests {
             assert!(algorithm.digest_size() <= MAX_DIGEST_SIZE);
         }
         assert_eq!(HashAlgorithm::from_id(23), None);
+        for id in 0..0x100 {
+            let known = HashAlgorithm::from_tpm_id(id);
+            assert!(known.map_or(true, |algorithm| algorithm.tpm_id() == Some(id)), "{id:#x}");
+        }
         assert_eq!("SHA256".parse::<HashAlgorithm>(), Err(UnknownAlgorithm));
     }
 

@@ -22,6 +22,7 @@
 //! | [`partition`] | GPT and MBR | `block/partitions/efi.c`, `msdos.c` |
 //! | [`superblock`] | what a device or partition holds: type, UUID, label | the superblocks of `fs/` |
 //! | [`measure`] | measurement lists, binary and ASCII | `security/integrity/ima/ima_fs.c`, `ima_template.c` |
+//! | [`tpm`] | quotes, their signatures and keys | TCG TPM 2.0 Library, Part 2 |
 //! | [`der`], [`x509`] | the few fields of certificates that keyrings look at | `crypto/asymmetric_keys/x509_cert_parser.c` |
 //! | [`keyring`] | `/proc/keys`, descriptions of keys | `security/keys/proc.c` |
 //! | [`boot`] | the command line; what of `ima_appraise=` the kernel obeys | `lib/cmdline.c`, `ima_appraise.c` |
@@ -69,6 +70,7 @@ pub mod reader;
 pub mod rpm;
 pub mod superblock;
 pub mod tar;
+pub mod tpm;
 pub mod x509;
 pub mod xattr;
 

@@ -63,21 +63,6 @@ impl FirmwareEvent<'_> {
     }
 }
 
-/// The bank with this `TPM_ALG` number.
-fn bank_of(algorithm: u16) -> Option<HashAlgorithm> {
-    Some(match algorithm {
-        0x04 => HashAlgorithm::Sha1,
-        0x0b => HashAlgorithm::Sha256,
-        0x0c => HashAlgorithm::Sha384,
-        0x0d => HashAlgorithm::Sha512,
-        0x12 => HashAlgorithm::Sm3,
-        0x27 => HashAlgorithm::Sha3_256,
-        0x28 => HashAlgorithm::Sha3_384,
-        0x29 => HashAlgorithm::Sha3_512,
-        _ => return None,
-    })
-}
-
 /// The events of a log, in order; an error ends them.
 #[derive(Debug, Clone)]
 pub struct EventLog<'a> {
@@ -135,7 +120,10 @@ impl<'a> EventLog<'a> {
                     let bank = banks.iter().find(|(known, _)| *known == algorithm);
                     let (_, size) = bank.ok_or(Error::new(Fault::EventBank(algorithm), at))?;
                     let bytes = reader.take(usize::from(*size))?;
-                    digests.extend(bank_of(algorithm).and_then(|bank| Digest::new(bank, bytes)));
+                    digests.extend(
+                        HashAlgorithm::from_tpm_id(algorithm)
+                            .and_then(|bank| Digest::new(bank, bytes)),
+                    );
                 }
             }
         }

@@ -5,6 +5,7 @@
 //! | `tpm2_pcrread` (YAML) | `sha256:`, then lines `  10: 0x00AA...` |
 //! | evmctl's `--pcrs sha256,FILE`, and `/sys/class/tpm/tpm0/device/pcrs` of a TPM 1.2 | lines `PCR-10: 00 AA ...` |
 //! | `/sys/class/tpm/tpm0/pcr-sha256/10` | `00AA...` |
+//! | `tpm2_quote --pcr` | binary, little-endian: number of banks (4); 16 banks: algorithm (2), size (1), a bit for each PCR (4), 0; number of lists (4); each: number of values (4), 8 values: size (2), value (64) |
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -13,6 +14,14 @@ use core::fmt;
 use super::binary::PCRS;
 use crate::hash::{Digest, HashAlgorithm};
 use crate::hex;
+use crate::reader::Reader;
+
+/// Room for banks in the binary form (`TPML_PCR_SELECTION`).
+const SERIALIZED_BANKS: u32 = 16;
+/// Room for values in one of its lists (`TPML_DIGEST`).
+const SERIALIZED_VALUES: u32 = 8;
+/// Room for a value.
+const SERIALIZED_VALUE: usize = 64;
 
 /// The value of a PCR in a bank; the bank is the digest's algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +124,42 @@ impl PcrValues {
         self.add(PcrValue { pcr, value }).map_err(|_| PcrFaultKind::Twice)
     }
 
+    /// Whether a file is in the binary form: a text has no NUL.
+    pub fn is_serialized(bytes: &[u8]) -> bool {
+        matches!(bytes, [_, 0, 0, 0, ..])
+    }
+
+    /// Reads the binary form; `None` if it is another.
+    pub fn parse_serialized(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(bytes);
+        let banks = reader.u32_le().ok()?;
+        let mut selected = Vec::new();
+        for number in 0..SERIALIZED_BANKS {
+            let [low, high, _, bits @ .., _] = reader.array::<8>().ok()?;
+            if number < banks {
+                let bank = HashAlgorithm::from_tpm_id(u16::from_le_bytes([low, high]))?;
+                let bits = u32::from_le_bytes(bits);
+                let pcrs = (0..32).filter(|pcr| bits >> pcr & 1 == 1);
+                selected.extend(pcrs.map(|pcr| (bank, pcr)));
+            }
+        }
+        let mut digests = Vec::new();
+        for _ in 0..reader.u32_le().ok()? {
+            let count = reader.u32_le().ok()?;
+            for number in 0..SERIALIZED_VALUES {
+                let size = u16::from_le_bytes(reader.array().ok()?);
+                let digest = reader.take(SERIALIZED_VALUE).ok()?.get(..size.into())?;
+                digests.extend((number < count).then_some(digest));
+            }
+        }
+        reader.finish().ok()?;
+        let mut values = Self::default();
+        for ((bank, pcr), digest) in selected.iter().zip(&digests) {
+            values.add(PcrValue { pcr: *pcr, value: Digest::new(*bank, digest)? }).ok()?;
+        }
+        (selected.len() == digests.len() && banks <= SERIALIZED_BANKS).then_some(values)
+    }
+
     /// Adds a value.
     ///
     /// # Errors
@@ -161,6 +206,25 @@ mod tests {
         let pcrs = format!("PCR-10: {}\nPCR-11:{sha1}\n", spaced.collect::<Vec<_>>().join(" "));
         let values = PcrValues::parse(pcrs.as_bytes(), Some(HashAlgorithm::Sha1)).unwrap();
         assert_eq!(values.iter().map(|value| value.pcr).collect::<Vec<_>>(), [10, 11]);
+    }
+
+    #[test]
+    fn the_binary_form_is_read_whole_or_not_at_all() {
+        let bank = [[4, 0, 3, 0, 0xc, 0, 0, 0], [0xb, 0, 3, 0, 4, 0, 0, 0]].concat();
+        let value = |size: u8, byte| [&[size, 0][..], &[byte; 64]].concat();
+        let values = [value(20, 1), value(20, 2), value(32, 3), value(0, 0).repeat(5)].concat();
+        let form = [&[2, 0, 0, 0][..], &bank, &[0; 14 * 8], &[1, 0, 0, 0, 3, 0, 0, 0], &values];
+        let form = form.concat();
+        assert!(PcrValues::is_serialized(&form) && !PcrValues::is_serialized(b"sha1:"));
+        let read = PcrValues::parse_serialized(&form).unwrap();
+        assert_eq!(read.get(HashAlgorithm::Sha1, 11).unwrap().as_bytes(), [2; 20]);
+        assert_eq!(read.get(HashAlgorithm::Sha256, 10).unwrap().as_bytes(), [3; 32]);
+        for length in 0..form.len() {
+            assert_eq!(PcrValues::parse_serialized(&form[..length]), None, "{length}");
+        }
+        let mut fewer = form;
+        fewer[136] = 2;
+        assert_eq!(PcrValues::parse_serialized(&fewer), None);
     }
 
     #[test]

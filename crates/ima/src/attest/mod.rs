@@ -8,6 +8,7 @@
 //! | [`signature`] | the signatures in records, verified by what the record has |
 //! | [`replay`] | template digests to the values that PCRs should have |
 //! | [`pcr`] | the values that they have |
+//! | [`quote`] | those values, signed by a TPM |
 //! | [`firmware`] | the firmware's event log to the values that they had when the kernel started |
 //! | [`verify`] | all of it in one pass |
 //! | [`explain`] | a second pass: why a list and a PCR differ |
@@ -21,6 +22,7 @@ mod edit;
 pub mod explain;
 pub mod firmware;
 pub mod pcr;
+pub mod quote;
 pub mod reader;
 pub mod replay;
 pub mod signature;

@@ -31,6 +31,12 @@ pub enum PcrError {
         /// Where, and what is wrong.
         fault: PcrFault,
     },
+    /// A binary file that is not in the form of tpm2-tools.
+    #[error("{}: expected the PCR values that tpm2_quote --pcr writes", path.display())]
+    NotSerialized {
+        /// The file.
+        path: PathBuf,
+    },
     /// A directory without `pcr-ALGORITHM/NUMBER`.
     #[error("{}: no PCR banks (expected pcr-sha256/10 and the like)", path.display())]
     NoBanks {
@@ -105,7 +111,12 @@ fn read_file(path: &Path, bank: Option<HashAlgorithm>) -> Result<PcrValues, PcrE
         Some("-") => input::read_stream(io::stdin(), TEXT_MAX),
         _ => input::read_path(path, TEXT_MAX),
     };
-    PcrValues::parse(&text.map_err(fail)?, bank)
+    let text = text.map_err(fail)?;
+    if PcrValues::is_serialized(&text) {
+        let values = PcrValues::parse_serialized(&text);
+        return values.ok_or(PcrError::NotSerialized { path: path.to_owned() });
+    }
+    PcrValues::parse(&text, bank)
         .map_err(|fault| PcrError::Malformed { path: path.to_owned(), fault })
 }
 

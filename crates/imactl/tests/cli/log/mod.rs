@@ -4,6 +4,7 @@
 mod explained;
 mod firmware;
 mod generate;
+mod quote;
 mod signatures;
 
 use std::fs;

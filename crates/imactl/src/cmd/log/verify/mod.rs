@@ -2,6 +2,7 @@
 
 mod boot;
 mod finding;
+mod quote;
 mod register;
 
 use std::collections::BTreeSet;
@@ -38,23 +39,27 @@ use register::print_pcr;
 /// Template digests are computed again and every bank with a known PCR value is replayed. A list that
 /// is newer than the value matches up to some entry; the entries after it are reported as unverified.
 /// If a list does not match, imactl tries what could explain it and names the first entry to look at.
-/// With certificates, the signatures in the list are verified over the digests in the list. The exit
-/// status is 1 on a mismatch, a changed or malformed entry, a violation, or a signature that is bad or
-/// by an unknown key; 2 if the list cannot be read to its end.
+/// With a quote, only values that the TPM signed are compared. With certificates, the signatures in the
+/// list are verified over the digests in the list. The exit status is 1 on a mismatch, a quote that proves
+/// nothing, a changed or malformed entry, a violation, or a signature that is bad or by an unknown key; 2
+/// if the list cannot be read to its end.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
     #[command(flatten)]
     list: ListArgs,
     /// PCR values: output of tpm2_pcrread, ALGORITHM,FILE with lines "PCR-10: HEX" as evmctl reads
-    /// them, or a directory with pcr-sha256/10 [default for this machine: its TPM]
+    /// them, a directory with pcr-sha256/10, or the file that tpm2_quote --pcr writes [default for this
+    /// machine: its TPM]
     #[arg(long, value_name = "FILE")]
     pcrs: Vec<PathBuf>,
     /// The firmware's event log (/sys/kernel/security/tpm0/binary_bios_measurements): replayed, compared
     /// with the PCR values and with boot_aggregate [default for this machine: its log]
     #[arg(long, value_name = "FILE")]
     event_log: Option<PathBuf>,
+    #[command(flatten)]
+    quote: quote::QuoteArgs,
     /// Verify template digests and signatures only; print the PCR values that the list results in
-    #[arg(long, conflicts_with = "pcrs")]
+    #[arg(long, conflicts_with_all = ["pcrs", "quote"])]
     no_pcrs: bool,
     /// Only these banks [default: every bank with a value; with --no-pcrs sha1 and sha256]
     #[arg(long, value_name = "ALGORITHM")]
@@ -73,6 +78,7 @@ impl VerifyArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
         // before the list: then it has all that extended them
         let values = self.values()?;
+        let (values, mut outcome) = self.quote.check(values, output)?;
         let certificates = self.keyring.given(output)?;
         let keyring = Keyring::of_certificates(&certificates);
         let options = Options {
@@ -84,7 +90,7 @@ impl VerifyArgs {
         let reading = if self.no_pcrs { Reading::Once } else { Reading::Again };
         let sources = self.list.open(reading)?;
 
-        let (mut outcome, mut written) = (Outcome::Good, Ok(()));
+        let mut written = Ok(());
         let report = verify(&sources, &options, &mut |finding| {
             if self.is_bad(&finding) {
                 outcome = Outcome::Finding;

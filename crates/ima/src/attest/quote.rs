@@ -1,0 +1,255 @@
+//! Quotes: values of PCRs, signed by a TPM.
+//!
+//! As `tpm2_checkquote` does: the signature is by the attestation key over `TPMS_ATTEST`, which has the
+//! nonce of whoever asked, and a digest of the values.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ima_format::hash::{Digest, HashAlgorithm};
+use ima_format::measure::{PcrValue, PcrValues};
+use ima_format::tpm::{self, Curve, PublicArea, Scheme, Signature};
+use ima_format::Error as FormatError;
+use openssl::bn::BigNum;
+use openssl::ec::{EcGroup, EcKey};
+use openssl::ecdsa::EcdsaSig;
+use openssl::error::ErrorStack;
+use openssl::nid::Nid;
+use openssl::pkey::{Id, PKey, Public};
+use openssl::pkey_ctx::PkeyCtx;
+use openssl::rsa::{Padding, Rsa};
+
+use crate::digest::{openssl_digest, DigestError, Hasher};
+use crate::input::{self, KEY_MAX};
+use crate::key::{PublicKey, PublicKeyError};
+
+/// Why a quote could not be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QuoteError {
+    /// A file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file is not the structure that it should be.
+    #[error("{}: {error}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Where, and what is wrong.
+        error: FormatError,
+    },
+    /// The file is not a public key.
+    #[error(transparent)]
+    Key(#[from] PublicKeyError),
+    /// OpenSSL does not take the key: a point that is not on its curve.
+    #[error("{}: invalid public key: {source}", path.display())]
+    InvalidKey {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: ErrorStack,
+    },
+    /// A digest cannot be made.
+    #[error(transparent)]
+    Digest(#[from] DigestError),
+}
+
+/// A quote with its signature, as `tpm2_quote` writes them.
+#[derive(Debug)]
+pub struct SignedQuote {
+    attested: Vec<u8>,
+    attested_path: PathBuf,
+    signature: Vec<u8>,
+    signature_path: PathBuf,
+}
+
+/// An attestation key.
+#[derive(Debug)]
+pub struct AttestationKey {
+    key: PKey<Public>,
+    /// Whether the TPM signs only its own structures with it; a PEM file does not say so.
+    restricted: Option<bool>,
+}
+
+/// What came of a quote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// Why it proves nothing; empty if all is well.
+    pub faults: Vec<QuoteFault>,
+    /// The values that it is over. All others are not proven by it.
+    pub values: PcrValues,
+    /// The algorithm of the signature and of the digest over the values.
+    pub algorithm: HashAlgorithm,
+    /// How often the TPM was reset: another number than in an earlier quote is another boot. A TPM adds a
+    /// secret number for keys outside the endorsement hierarchy.
+    pub resets: u32,
+    /// How often it was resumed since.
+    pub restarts: u32,
+    /// Its clock in milliseconds.
+    pub clock: u64,
+}
+
+/// Why a quote proves nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum QuoteFault {
+    /// It is not signed by the key.
+    Signature,
+    /// The key also signs what the TPM did not make.
+    NotRestricted,
+    /// It has another nonce: it may be an old one.
+    Nonce(Vec<u8>),
+    /// A value that it is over is not given.
+    NotGiven {
+        /// The bank.
+        bank: HashAlgorithm,
+        /// The PCR.
+        pcr: u32,
+    },
+    /// It is over other values.
+    Values,
+}
+
+impl AttestationKey {
+    /// Reads a public key: PEM or DER, or `TPM2B_PUBLIC` as `tpm2_createak -u` writes it.
+    ///
+    /// # Errors
+    /// Files that are none of these.
+    pub fn read(path: &Path) -> Result<Self, QuoteError> {
+        let content = input::read_path(path, KEY_MAX)
+            .map_err(|source| QuoteError::Read { path: path.to_owned(), source })?;
+        match PublicArea::parse(&content) {
+            Ok(area) => {
+                let key = from_area(&area)
+                    .map_err(|source| QuoteError::InvalidKey { path: path.to_owned(), source })?;
+                Ok(Self { key, restricted: Some(area.is_restricted_signing_key()) })
+            }
+            Err(error) => match PublicKey::read(path) {
+                Ok(key) => Ok(Self { key: key.pkey().to_owned(), restricted: None }),
+                // the size that a structure begins with says that it is one
+                Err(_) if content.first() == Some(&0) || content.first() == Some(&1) => {
+                    Err(QuoteError::Malformed { path: path.to_owned(), error })
+                }
+                Err(error) => Err(error.into()),
+            },
+        }
+    }
+
+    fn verifies(&self, signature: &Signature<'_>, message: &[u8]) -> Result<bool, QuoteError> {
+        let digest = Hasher::new(signature.algorithm)?.digest(message)?;
+        let hash = openssl_digest(signature.algorithm)?;
+        let verify = |padding: Option<Padding>, bytes: &[u8]| {
+            let mut context = PkeyCtx::new(&self.key)?;
+            context.verify_init()?;
+            padding.map(|padding| context.set_rsa_padding(padding)).transpose()?;
+            context.set_signature_md(&hash)?;
+            context.verify(digest.as_bytes(), bytes)
+        };
+        let verified: Result<bool, ErrorStack> = match (signature.scheme, self.key.id()) {
+            (Scheme::RsaSsa(bytes), Id::RSA) => verify(Some(Padding::PKCS1), bytes),
+            (Scheme::RsaPss(bytes), Id::RSA) => verify(Some(Padding::PKCS1_PSS), bytes),
+            (Scheme::EcDsa { r, s }, Id::EC) => {
+                der_signature(r, s).and_then(|bytes| verify(None, &bytes))
+            }
+            _ => Ok(false),
+        };
+        // OpenSSL has an error for a signature that has not even the form of one
+        Ok(verified.unwrap_or(false))
+    }
+}
+
+fn der_signature(r: &[u8], s: &[u8]) -> Result<Vec<u8>, ErrorStack> {
+    let (r, s) = (BigNum::from_slice(r)?, BigNum::from_slice(s)?);
+    EcdsaSig::from_private_components(r, s)?.to_der()
+}
+
+fn from_area(area: &PublicArea<'_>) -> Result<PKey<Public>, ErrorStack> {
+    match area.key {
+        tpm::PublicKey::Rsa { modulus, exponent } => {
+            let modulus = BigNum::from_slice(modulus)?;
+            PKey::from_rsa(Rsa::from_public_components(modulus, BigNum::from_u32(exponent)?)?)
+        }
+        tpm::PublicKey::Ecc { curve, x, y } => {
+            let curve = match curve {
+                Curve::P256 => Nid::X9_62_PRIME256V1,
+                Curve::P384 => Nid::SECP384R1,
+                Curve::P521 => Nid::SECP521R1,
+            };
+            let group = EcGroup::from_curve_name(curve)?;
+            let (x, y) = (BigNum::from_slice(x)?, BigNum::from_slice(y)?);
+            PKey::from_ec_key(EcKey::from_public_key_affine_coordinates(&group, &x, &y)?)
+        }
+    }
+}
+
+impl SignedQuote {
+    /// Reads a quote and its signature (`tpm2_quote --message --signature`).
+    ///
+    /// # Errors
+    /// Files that cannot be read.
+    pub fn read(quote: &Path, signature: &Path) -> Result<Self, QuoteError> {
+        let read = |path: &Path| {
+            input::read_path(path, KEY_MAX)
+                .map_err(|source| QuoteError::Read { path: path.to_owned(), source })
+        };
+        Ok(Self {
+            attested: read(quote)?,
+            attested_path: quote.to_owned(),
+            signature: read(signature)?,
+            signature_path: signature.to_owned(),
+        })
+    }
+
+    /// Verifies it. Without a nonce it must have none.
+    ///
+    /// # Errors
+    /// Files that are not a quote or a signature.
+    pub fn check(
+        &self,
+        key: &AttestationKey,
+        nonce: &[u8],
+        given: &PcrValues,
+    ) -> Result<Checked, QuoteError> {
+        let malformed = |path: &Path| {
+            let path = path.to_owned();
+            move |error| QuoteError::Malformed { path, error }
+        };
+        let signature =
+            Signature::parse(&self.signature).map_err(malformed(&self.signature_path))?;
+        let quote = tpm::Quote::parse(&self.attested).map_err(malformed(&self.attested_path))?;
+
+        let mut faults = Vec::new();
+        if !key.verifies(&signature, &self.attested)? {
+            faults.push(QuoteFault::Signature);
+        }
+        if key.restricted == Some(false) {
+            faults.push(QuoteFault::NotRestricted);
+        }
+        if quote.nonce != nonce {
+            faults.push(QuoteFault::Nonce(quote.nonce.to_vec()));
+        }
+        let mut hasher = Hasher::new(signature.algorithm)?;
+        let mut values = PcrValues::default();
+        for (bank, pcr) in &quote.selection {
+            match given.get(*bank, *pcr) {
+                Some(value) => {
+                    hasher.update(value.as_bytes())?;
+                    // the same PCR twice has the same value
+                    let _: Result<(), Digest> = values.add(PcrValue { pcr: *pcr, value: *value });
+                }
+                None => faults.push(QuoteFault::NotGiven { bank: *bank, pcr: *pcr }),
+            }
+        }
+        let is_given = !faults.iter().any(|fault| matches!(fault, QuoteFault::NotGiven { .. }));
+        if is_given && hasher.finish()?.as_bytes() != quote.digest {
+            faults.push(QuoteFault::Values);
+        }
+        let tpm::Quote { resets, restarts, clock, .. } = quote;
+        Ok(Checked { faults, values, algorithm: signature.algorithm, resets, restarts, clock })
+    }
+}

@@ -1,0 +1,123 @@
+//! A quote: its options, and what is printed of it.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use ima::attest::quote::{AttestationKey, Checked, QuoteFault, SignedQuote};
+use ima_format::hex::{self, Hex};
+use ima_format::measure::PcrValues;
+use serde::Serialize;
+
+use crate::output::{Level, Output, Style};
+use crate::Outcome;
+
+/// A quote
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Quote")]
+pub(super) struct QuoteArgs {
+    /// A TPM's quote over the PCR values (tpm2_quote --message)
+    #[arg(long, value_name = "FILE", requires_all = ["signature", "ak"])]
+    quote: Option<PathBuf>,
+    /// The quote's signature (tpm2_quote --signature; RSASSA, RSAPSS or ECDSA)
+    #[arg(long, value_name = "FILE", requires = "quote")]
+    signature: Option<PathBuf>,
+    /// The attestation key that signed it: PEM, DER or TPM2B_PUBLIC (tpm2_createak --public)
+    #[arg(long, value_name = "FILE", requires = "quote")]
+    ak: Option<PathBuf>,
+    /// The nonce that the quote was asked with (tpm2_quote --qualification), in hexadecimal
+    /// [default: the quote must have none]
+    #[arg(long, value_name = "HEX", requires = "quote", value_parser = nonce)]
+    nonce: Option<Nonce>,
+}
+
+#[derive(Debug, Clone)]
+struct Nonce(Vec<u8>);
+
+fn nonce(text: &str) -> Result<Nonce, String> {
+    hex::decode(text.as_bytes())
+        .map(Nonce)
+        .map_err(|_| "expected hexadecimal digits in pairs".into())
+}
+
+#[derive(Serialize)]
+struct JsonQuote<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    good: bool,
+    faults: Vec<&'a str>,
+    hash: &'static str,
+    resets: u32,
+    restarts: u32,
+    clock: u64,
+}
+
+impl QuoteArgs {
+    /// Verifies the quote, if there is one, and returns the values that it proves.
+    pub(super) fn check(
+        &self,
+        given: PcrValues,
+        output: &mut Output,
+    ) -> Result<(PcrValues, Outcome)> {
+        let (Some(quote), Some(signature), Some(ak)) = (&self.quote, &self.signature, &self.ak)
+        else {
+            return Ok((given, Outcome::Good));
+        };
+        let key = AttestationKey::read(ak).context("--ak")?;
+        let nonce = self.nonce.as_ref().map_or(&[][..], |nonce| &nonce.0);
+        let checked = SignedQuote::read(quote, signature)?.check(&key, nonce, &given)?;
+        print(&checked, output)?;
+        let outcome = match checked.faults.is_empty() {
+            true => Outcome::Good,
+            false => Outcome::Finding,
+        };
+        Ok((checked.values, outcome))
+    }
+}
+
+fn print(checked: &Checked, output: &mut Output) -> std::io::Result<()> {
+    let described: Vec<_> = checked.faults.iter().map(describe).collect();
+    let Checked { algorithm, resets, restarts, clock, .. } = *checked;
+    output.json(&JsonQuote {
+        kind: "quote",
+        good: described.is_empty(),
+        faults: described.iter().map(|(word, _)| *word).collect(),
+        hash: algorithm.name(),
+        resets,
+        restarts,
+        clock,
+    })?;
+    let head = output.paint(Style::Bold, "quote");
+    for (_, text) in &described {
+        let text = output.paint(Style::Bad, text);
+        output.line(Level::Quiet, format_args!("{head}: {text}"))?;
+    }
+    if !described.is_empty() {
+        return Ok(());
+    }
+    let good = output.paint(Style::Good, "signed by the key over the given values");
+    output.line(Level::Normal, format_args!("{head}: {good}"))
+}
+
+/// A fault in a word and in a sentence.
+fn describe(fault: &QuoteFault) -> (&'static str, String) {
+    match fault {
+        QuoteFault::Signature => ("signature", "not signed by the key".into()),
+        QuoteFault::NotRestricted => (
+            "not-restricted",
+            "the key is not a restricted signing key: it also signs a forged quote".into(),
+        ),
+        QuoteFault::Nonce(found) => (
+            "nonce",
+            match found.is_empty() {
+                true => "no nonce in it: it may be an old one".into(),
+                false => format!("its nonce is {}: it may be an old one", Hex(found)),
+            },
+        ),
+        QuoteFault::NotGiven { bank, pcr } => {
+            ("not-given", format!("it is over {bank} PCR {pcr}, whose value is not given (--pcrs)"))
+        }
+        QuoteFault::Values => ("values", "it is over other PCR values than those given".into()),
+        _ => ("other", "unknown fault".into()),
+    }
+}

@@ -6,15 +6,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{ensure, Result};
 
-use crate::{root, run};
+use crate::{python, root, run};
 
 /// What oelint-adv looks at.
 const LINTED: [&str; 4] = ["bb", "bbappend", "bbclass", "conf"];
 
 pub(crate) fn check() -> Result<()> {
-    let tools = tools()?;
+    let tools = python::environment("layer", "xtask/layer/requirements.txt")?;
     let mut kconfig = Command::new(tools.join("bin/python"));
     kconfig.arg("-B").arg(root().join("xtask/layer/kconfig.py"));
     run({
@@ -23,38 +23,6 @@ pub(crate) fn check() -> Result<()> {
     })?;
     shell_and_parser(&tools)?;
     lint(&tools)
-}
-
-/// The Python environment with what `requirements.txt` names, made when that has changed.
-fn tools() -> Result<PathBuf> {
-    let wanted = root().join("xtask/layer/requirements.txt");
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
-    let cache = cache.or_else(home).context("neither XDG_CACHE_HOME nor HOME is set")?;
-    let cache = cache.join("imactl");
-    let (tools, new) = (cache.join("layer"), cache.join(format!("layer.{}", std::process::id())));
-    if fs::read(tools.join("requirements.txt")).ok() == Some(fs::read(&wanted)?) {
-        return Ok(tools);
-    }
-    fs::create_dir_all(&cache)?;
-    run({
-        let mut python = Command::new("python3");
-        python.args(["-m", "venv"]).arg(&new);
-        python
-    })
-    .context("Debian: apt-get install python3-venv")?;
-    run({
-        let mut pip = Command::new(new.join("bin/python"));
-        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]);
-        pip.arg("--requirement").arg(&wanted);
-        pip
-    })?;
-    fs::copy(&wanted, new.join("requirements.txt"))?;
-    if tools.exists() {
-        fs::remove_dir_all(&tools)?;
-    }
-    fs::rename(&new, &tools)?;
-    Ok(tools)
 }
 
 fn shell_and_parser(tools: &Path) -> Result<()> {

@@ -8,6 +8,7 @@ mod fuzz;
 mod init;
 mod layer;
 mod oe;
+mod python;
 mod test;
 mod varied;
 

@@ -6,14 +6,17 @@ use std::time::Instant;
 
 use anyhow::{bail, Context, Result};
 
-use crate::{cargo, fuzz, init, kernels, layer, lint, varied};
+use crate::{cargo, fuzz, init, kernels, layer, lint, python, varied};
 
 /// A part of the test run: its name, and what it does.
 type Part = (&'static str, fn(&mut Counts) -> Result<()>);
 
 const PARTS: &[Part] = &[
     ("lint", |_| lint(&[])),
-    ("crates", |counts| cargo_test(&["--workspace", "--exclude", "lab", "--no-fail-fast"], counts)),
+    ("crates", |counts| {
+        python::environment("python", "xtask/python-requirements.txt")?;
+        cargo_test(&["--workspace", "--exclude", "lab", "--no-fail-fast"], counts)
+    }),
     ("varied", varied::run),
     ("fuzz", |counts| {
         // a workspace of its own

@@ -16,8 +16,9 @@ use ima::digest::{DigestError, Hasher};
 use ima::key::store::KeyStore;
 use ima::key::Signer;
 use ima::sign::Labeler;
-use ima::verify::{Keyring, Requirement, Verifier};
+use ima::verify::{Keyring, Requirement, Rule, Verifier};
 use ima::HashAlgorithm;
+use ima_format::policy::kernel::KernelVersion;
 use rustix::fs::{fgetxattr, fremovexattr, fsetxattr, XattrFlags};
 use rustix::io::Errno;
 
@@ -55,26 +56,28 @@ fn main() -> Result<(), Box<dyn Error>> {
         Ok(())
     })?;
     let digest = Hasher::new(HashAlgorithm::Sha256)?.digest(b"abc")?;
+    let labeler = Labeler::of(&signer);
     let mut value = Vec::new();
-    Labeler::Signature(&signer).session()?.label(&digest, &mut value)?;
+    labeler.session()?.label(&digest, &mut value)?;
     let sign = timed(&shares, |share| {
-        let mut session = Labeler::Signature(&signer).session()?;
+        let mut session = labeler.session()?;
         let mut value = Vec::new();
         share.iter().try_for_each(|_| Ok(session.label(&digest, &mut value)?))
     })?;
     let keyring = Keyring::of_public_key(signer.key_id(), signer.public_key().clone());
     let verify = timed(&shares, |share| {
         let mut verifier = Verifier::new(keyring.clone());
+        let rule = Rule { requirement: Requirement::Signature, kernel: KernelVersion::V6_12 };
         share.iter().try_for_each(|_| {
             let given = |_| Ok::<_, DigestError>(digest);
-            match verifier.verdict(Requirement::Signature, Some(&value), given)?.is_valid() {
+            match verifier.verdict(rule, Some(&value), given)?.is_valid() {
                 true => Ok(()),
                 false => Err("not a valid signature".into()),
             }
         })
     })?;
     let keep = timed(&shares, |share| {
-        let mut session = Labeler::Signature(&signer).session()?;
+        let mut session = labeler.session()?;
         share.iter().try_for_each(|_| match session.keeps(&value, &digest)? {
             true => Ok(()),
             false => Err("not this key's signature".into()),

@@ -1,18 +1,23 @@
 //! Labels: a file's digest to the bytes of its `security.ima`.
 
 use ima_format::hash::{Digest, HashAlgorithm, MAX_DIGEST_SIZE};
-use ima_format::xattr::{
-    Attribute, AttributeType, KeyId, Signature, SignatureKind, SignatureVersion,
-};
+use ima_format::xattr::{Attribute, KeyId, Signature, SignatureKind, SignatureVersion};
 
-use crate::key::{Session, SignError, Signer};
+use crate::key::{Form, KeyType, Message, Session, SignError, Signer};
 use crate::verify::{Keyring, Verifier};
 
 /// What files are labelled with.
 #[derive(Clone, Copy)]
 pub enum Labeler<'a> {
-    /// Version 2 signatures by this key.
-    Signature(&'a dyn Signer),
+    /// Signatures.
+    Signature {
+        /// The key.
+        signer: &'a dyn Signer,
+        /// What they vouch for.
+        kind: SignatureKind,
+        /// How the signed bytes are made.
+        version: SignatureVersion,
+    },
     /// The digest alone, which anybody who is root can make (type 4; type 1 for SHA-1).
     Digest,
 }
@@ -20,17 +25,26 @@ pub enum Labeler<'a> {
 impl std::fmt::Debug for Labeler<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Signature(signer) => write!(f, "Labeler::Signature({})", signer.key_id()),
+            Self::Signature { signer, kind, version } => {
+                write!(f, "Labeler::Signature({}, {kind:?}, {version})", signer.key_id())
+            }
             Self::Digest => f.write_str("Labeler::Digest"),
         }
     }
 }
 
 impl<'a> Labeler<'a> {
+    /// Signatures of files by this key, in the version that most kernels verify.
+    pub fn of(signer: &'a dyn Signer) -> Self {
+        let kind = SignatureKind::Ima;
+        let version = default_version(signer.public_key().key_type(), kind);
+        Self::Signature { signer, kind, version }
+    }
+
     /// The signing key's id; none where only digests are written.
     pub fn key_id(self) -> Option<KeyId> {
         match self {
-            Self::Signature(signer) => Some(signer.key_id()),
+            Self::Signature { signer, .. } => Some(signer.key_id()),
             Self::Digest => None,
         }
     }
@@ -38,9 +52,11 @@ impl<'a> Labeler<'a> {
     /// Begins a series of labels, made by one thread.
     pub fn session(self) -> Result<LabelSession<'a>, SignError> {
         Ok(match self {
-            Self::Signature(signer) => LabelSession::Signature {
+            Self::Signature { signer, kind, version } => LabelSession::Signature {
                 session: signer.session()?,
                 signer,
+                kind,
+                version,
                 verifier: Verifier::new(Keyring::of_public_key(
                     signer.key_id(),
                     signer.public_key().clone(),
@@ -64,7 +80,13 @@ impl<'a> Labeler<'a> {
 #[allow(missing_debug_implementations)] // a session may hold a device
 pub enum LabelSession<'a> {
     #[doc(hidden)]
-    Signature { session: Box<dyn Session + 'a>, signer: &'a dyn Signer, verifier: Verifier },
+    Signature {
+        session: Box<dyn Session + 'a>,
+        signer: &'a dyn Signer,
+        kind: SignatureKind,
+        version: SignatureVersion,
+        verifier: Verifier,
+    },
     #[doc(hidden)]
     Digest,
 }
@@ -75,12 +97,13 @@ impl LabelSession<'_> {
     pub fn label(&mut self, digest: &Digest, value: &mut Vec<u8>) -> Result<(), SignError> {
         value.clear();
         match self {
-            Self::Signature { session, signer, .. } => {
+            Self::Signature { session, signer, kind, version, .. } => {
                 let mut bytes = Vec::with_capacity(512);
-                session.sign(digest, &mut bytes)?;
+                let message = message(*kind, *version, *signer, digest)?;
+                session.sign(&message, &mut bytes)?;
                 let signature = Signature {
-                    kind: SignatureKind::Ima,
-                    version: SignatureVersion::V2,
+                    kind: *kind,
+                    version: *version,
                     algorithm: digest.algorithm(),
                     key_id: signer.key_id(),
                     bytes,
@@ -101,17 +124,18 @@ impl LabelSession<'_> {
     /// Whether `existing` is a good label already: by this key, over this digest.
     pub fn keeps(&mut self, existing: &[u8], digest: &Digest) -> Result<bool, SignError> {
         let mut made = Vec::new();
-        let Self::Signature { session, signer, verifier } = self else {
+        let Self::Signature { session, signer, kind, version, verifier } = self else {
             self.label(digest, &mut made)?;
             return Ok(made == existing);
         };
         // the header tells most strangers, without decoding what may be malformed
-        let header = [AttributeType::ImaSignature as u8, 2, digest.algorithm().id()];
+        let header = [kind.attribute_type() as u8, *version as u8, digest.algorithm().id()];
         if existing.get(..3) != Some(&header) || existing.get(3..7) != Some(&signer.key_id().0) {
             return Ok(false);
         }
         if session.repeats_itself() {
-            session.sign(digest, &mut made)?;
+            let message = message(*kind, *version, *signer, digest)?;
+            session.sign(&message, &mut made)?;
             if existing.get(9..) == Some(&made) {
                 return Ok(true);
             }
@@ -121,4 +145,28 @@ impl LabelSession<'_> {
             _ => false,
         })
     }
+}
+
+/// The version that a key makes unless another is asked for: the one that most kernels verify.
+pub fn default_version(key: KeyType, kind: SignatureKind) -> SignatureVersion {
+    match (key, kind) {
+        (KeyType::MlDsa(_), _) | (_, SignatureKind::Verity) => SignatureVersion::V3,
+        _ => SignatureVersion::V2,
+    }
+}
+
+/// What a signature of this form is over.
+fn message(
+    kind: SignatureKind,
+    version: SignatureVersion,
+    signer: &dyn Signer,
+    digest: &Digest,
+) -> Result<Message, SignError> {
+    let key = signer.public_key().key_type();
+    let algorithm = digest.algorithm();
+    if !key.verifiable_over(algorithm) {
+        return Err(SignError::Unverifiable { key_type: key, algorithm });
+    }
+    let form = Form { kind, version, key, algorithm };
+    Message::of(kind, version, key, digest)?.ok_or(SignError::Form(form))
 }

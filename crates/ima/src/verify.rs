@@ -1,29 +1,44 @@
 //! An attribute and a file's digest to a verdict, in the kernel's words.
 //!
 //! Mirrors `ima_appraise_measurement` and `xattr_verify` in
-//! `security/integrity/ima/ima_appraise.c` (Linux 6.1 and 6.12), for a rule with
-//! `appraise_type=imasig` or without, and `asymmetric_verify` in `digsig_asymmetric.c`.
+//! `security/integrity/ima/ima_appraise.c` (Linux 5.10 to 7.3), for a rule with
+//! `appraise_type=imasig`, `appraise_type=sigv3` or without, and `asymmetric_verify` and
+//! `asymmetric_verify_v3` in `digsig_asymmetric.c`.
 
 use std::fmt;
 
 use ima_format::hash::{Digest, HashAlgorithm};
+use ima_format::policy::kernel::{Feature, KernelVersion};
 use ima_format::xattr::{Attribute, KeyId, Signature, SignatureKind, SignatureVersion};
 use ima_format::Error as FormatError;
+use openssl::error::ErrorStack;
+use openssl::md_ctx::MdCtx;
 use openssl::pkey::Public;
 use openssl::pkey_ctx::PkeyCtx;
 use openssl::rsa::Padding;
 
 use crate::digest::openssl_digest;
 use crate::key::certificate::Certificate;
-use crate::key::{KeyType, PublicKey};
+use crate::key::{Form, KeyType, Message, PublicKey};
 
 /// What a policy rule asks of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Requirement {
     /// `appraise_type=imasig`: a signature.
     Signature,
+    /// `appraise_type=sigv3`: a signature of version 3.
+    SignatureV3,
     /// A digest is enough; a signature is as good.
     Digest,
+}
+
+/// What a file is judged by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rule {
+    /// What the policy asks for.
+    pub requirement: Requirement,
+    /// The kernel.
+    pub kernel: KernelVersion,
 }
 
 /// What the kernel would say of a file.
@@ -61,8 +76,13 @@ pub enum Verdict {
     ObsoleteSignature,
     /// An fs-verity signature under a rule that does not ask for one.
     InvalidVeritySignature,
-    /// A version 3 signature of a regular file, which Linux 6.x refuses.
+    /// A version 3 signature of a file, which kernels before 7.1 refuse.
     InvalidSignatureVersion,
+    /// A version 2 signature where version 3 is required.
+    OldSignatureVersion,
+    /// The key made the signature, but a kernel of this version has no such keys, or cannot verify
+    /// it.
+    NewerForm(Form),
     /// The attribute is of a type that belongs into `security.evm`.
     UnknownImaData,
     /// The attribute is malformed.
@@ -85,13 +105,15 @@ impl Verdict {
         Some(match self {
             Self::ValidSignature { .. } | Self::ValidDigest { .. } => return None,
             Self::Missing(Requirement::Digest) => "missing-hash",
-            Self::Missing(Requirement::Signature)
+            Self::Missing(Requirement::Signature | Requirement::SignatureV3)
             | Self::DigestOnly { .. }
             | Self::VeritySignature => "IMA-signature-required",
             Self::InvalidHash => "invalid-hash",
-            Self::UnknownKey(_) | Self::InvalidSignature(_) | Self::ObsoleteSignature => {
-                "invalid-signature"
-            }
+            Self::UnknownKey(_)
+            | Self::InvalidSignature(_)
+            | Self::NewerForm(_)
+            | Self::ObsoleteSignature => "invalid-signature",
+            Self::OldSignatureVersion => "IMA-sigv3-required",
             Self::InvalidVeritySignature => "invalid-verity-signature",
             Self::InvalidSignatureVersion => "invalid-signature-version",
             Self::UnknownImaData => "unknown-ima-data",
@@ -119,7 +141,15 @@ impl fmt::Display for Verdict {
             }
             Self::ObsoleteSignature => f.write_str("obsolete signature version 1"),
             Self::InvalidVeritySignature => f.write_str("an fs-verity signature"),
-            Self::InvalidSignatureVersion => f.write_str("signature version 3 of a regular file"),
+            Self::InvalidSignatureVersion => {
+                let since = Feature::FileSigv3.since();
+                write!(f, "signature version 3 of a file: only Linux {since} and newer verify it")
+            }
+            Self::OldSignatureVersion => f.write_str("signature version 2"),
+            Self::NewerForm(form) => match form.since() {
+                Some(since) => write!(f, "{form}: only Linux {since} and newer verify it"),
+                None => write!(f, "{form}: no kernel verifies it"),
+            },
             Self::UnknownImaData => f.write_str("an EVM attribute"),
             Self::Malformed { error, .. } => write!(f, "malformed: {error}"),
         }
@@ -194,10 +224,11 @@ impl Verifier {
     /// Those of `digest_of`.
     pub fn verdict<E>(
         &mut self,
-        requirement: Requirement,
+        rule: Rule,
         value: Option<&[u8]>,
         digest_of: impl FnOnce(HashAlgorithm) -> Result<Digest, E>,
     ) -> Result<Verdict, E> {
+        let Rule { requirement, kernel } = rule;
         // the kernel takes an empty value for none
         let Some(value) = value.filter(|value| !value.is_empty()) else {
             return Ok(Verdict::Missing(requirement));
@@ -205,7 +236,7 @@ impl Verifier {
         let attribute = match Attribute::decode(value) {
             Ok(attribute) => attribute,
             Err(error) => {
-                let cause = cause_of_malformed(value, requirement);
+                let cause = cause_of_malformed(value, rule);
                 return Ok(Verdict::Malformed { error, cause });
             }
         };
@@ -213,7 +244,9 @@ impl Verifier {
             Attribute::Digest(expected) | Attribute::DigestNg(expected) => {
                 let matches = digest_of(expected.algorithm())? == expected;
                 Ok(match (requirement, matches) {
-                    (Requirement::Signature, matches) => Verdict::DigestOnly { matches },
+                    (Requirement::Signature | Requirement::SignatureV3, matches) => {
+                        Verdict::DigestOnly { matches }
+                    }
                     (Requirement::Digest, false) => Verdict::InvalidHash,
                     (Requirement::Digest, true) => {
                         Verdict::ValidDigest { algorithm: expected.algorithm() }
@@ -221,12 +254,17 @@ impl Verifier {
                 })
             }
             Attribute::Signature(signature) => match (signature.kind, signature.version) {
-                (SignatureKind::Ima, SignatureVersion::V2) => {
-                    self.signature_verdict(&signature, digest_of)
+                (SignatureKind::Ima, SignatureVersion::V3) if !kernel.has(Feature::FileSigv3) => {
+                    Ok(Verdict::InvalidSignatureVersion)
                 }
-                (SignatureKind::Ima, SignatureVersion::V3) => Ok(Verdict::InvalidSignatureVersion),
+                (SignatureKind::Ima, SignatureVersion::V2)
+                    if requirement == Requirement::SignatureV3 =>
+                {
+                    Ok(Verdict::OldSignatureVersion)
+                }
+                (SignatureKind::Ima, _) => self.signature_verdict(&signature, kernel, digest_of),
                 (SignatureKind::Verity, _) => Ok(match requirement {
-                    Requirement::Signature => Verdict::VeritySignature,
+                    Requirement::Signature | Requirement::SignatureV3 => Verdict::VeritySignature,
                     Requirement::Digest => Verdict::InvalidVeritySignature,
                 }),
                 (SignatureKind::EvmPortable, _) => Ok(Verdict::UnknownImaData),
@@ -241,15 +279,22 @@ impl Verifier {
     fn signature_verdict<E>(
         &mut self,
         signature: &Signature,
+        kernel: KernelVersion,
         digest_of: impl FnOnce(HashAlgorithm) -> Result<Digest, E>,
     ) -> Result<Verdict, E> {
-        let Signature { key_id, algorithm, .. } = *signature;
-        if !self.keyring.knows(key_id) {
+        let Signature { kind, version, key_id, algorithm, .. } = *signature;
+        let keys = self.keyring.find(key_id);
+        let forms = keys.map(|(_, key)| Form { kind, version, key: key.key_type(), algorithm });
+        let forms: Vec<Form> = forms.collect();
+        if forms.is_empty() {
             return Ok(Verdict::UnknownKey(key_id));
         }
         // not worth a digest, which there may be no way to make
-        if !self.keyring.find(key_id).any(|(_, key)| key.key_type().verifiable_over(algorithm)) {
+        if forms.iter().all(|form| form.since().is_none()) {
             return Ok(Verdict::InvalidSignature(key_id));
+        }
+        if !forms.iter().any(|form| form.is_verified_by(kernel)) {
+            return Ok(Verdict::NewerForm(forms[0]));
         }
         let digest = digest_of(algorithm)?;
         Ok(match self.accepts(signature, &digest) {
@@ -259,20 +304,34 @@ impl Verifier {
     }
 
     /// Whether there is a key with this id.
-    pub(crate) fn knows(&self, key_id: KeyId) -> bool {
+    pub fn knows(&self, key_id: KeyId) -> bool {
         self.keyring.knows(key_id)
     }
 
-    /// Whether one of the keys made this signature over this digest.
-    pub(crate) fn accepts(&mut self, signature: &Signature, digest: &Digest) -> bool {
+    /// Whether one of the keys made this signature for a file (or its metadata) with this digest.
+    pub fn accepts(&mut self, signature: &Signature, digest: &Digest) -> bool {
         let Self { keyring, contexts } = self;
-        keyring.find(signature.key_id).any(|(number, key)| {
+        let Signature { kind, version, key_id, ref bytes, .. } = *signature;
+        keyring.find(key_id).any(|(number, key)| {
             // an error of OpenSSL's here is a signature that it cannot make sense of
-            context(contexts, number, key, digest.algorithm())
-                .and_then(|context| context.verify(digest.as_bytes(), &signature.bytes).ok())
-                .unwrap_or(false)
+            let accepted = match Message::of(kind, version, key.key_type(), digest) {
+                Ok(Some(Message::Digest(digest))) => {
+                    context(contexts, number, key, digest.algorithm())
+                        .and_then(|context| context.verify(digest.as_bytes(), bytes).ok())
+                }
+                Ok(Some(Message::Bytes(message))) => verify_bytes(key, &message, bytes).ok(),
+                Ok(None) | Err(_) => None,
+            };
+            accepted.unwrap_or(false)
         })
     }
+}
+
+/// Verifies a signature of bytes that are not hashed before.
+fn verify_bytes(key: &PublicKey, message: &[u8], signature: &[u8]) -> Result<bool, ErrorStack> {
+    let mut context = MdCtx::new()?;
+    context.digest_verify_init(None, key.pkey())?;
+    context.digest_verify(message, signature)
 }
 
 /// The context for a key and an algorithm, where the kernel could verify with them.
@@ -304,14 +363,17 @@ fn context<'a>(
 }
 
 /// What `xattr_verify` says of a value that is too short, too long or of an unknown kind.
-fn cause_of_malformed(value: &[u8], requirement: Requirement) -> &'static str {
-    match (value, requirement) {
-        ([0x01 | 0x04, ..], Requirement::Signature) => "IMA-signature-required",
-        ([0x01 | 0x04, ..], Requirement::Digest) => "invalid-hash",
+fn cause_of_malformed(value: &[u8], rule: Rule) -> &'static str {
+    use Requirement::{Digest, Signature, SignatureV3};
+    let newest = if rule.kernel.has(Feature::FileSigv3) { 3 } else { 2 };
+    match (value, rule.requirement) {
+        ([0x01 | 0x04, ..], Signature | SignatureV3) => "IMA-signature-required",
+        ([0x01 | 0x04, ..], Digest) => "invalid-hash",
+        ([0x03, version, ..], _) if *version > newest => "invalid-signature-version",
+        ([0x03] | [0x03, 0..=2, ..], SignatureV3) => "IMA-sigv3-required",
         ([0x03, 0, ..], _) => "unknown",
-        ([0x03] | [0x03, 1 | 2, ..], _) => "invalid-signature",
-        ([0x03, ..], _) => "invalid-signature-version",
-        ([0x06, ..], Requirement::Signature) => "IMA-signature-required",
+        ([0x03, ..], _) => "invalid-signature",
+        ([0x06, ..], Signature | SignatureV3) => "IMA-signature-required",
         ([0x06, 3, ..], _) => "invalid-verity-signature",
         ([0x06, ..], _) => "invalid-signature-version",
         _ => "unknown-ima-data",
@@ -326,9 +388,10 @@ mod tests {
     const NO_KEYS: Keyring = Keyring { keys: Vec::new() };
 
     /// The verdict on a file with the content "abc", by a verifier without keys.
-    fn verdict(requirement: Requirement, value: &[u8]) -> Verdict {
+    fn verdict(kernel: KernelVersion, requirement: Requirement, value: &[u8]) -> Verdict {
         let digest_of = |algorithm| Hasher::new(algorithm)?.digest(b"abc");
-        Verifier::new(NO_KEYS).verdict(requirement, Some(value), digest_of).unwrap()
+        let rule = Rule { requirement, kernel };
+        Verifier::new(NO_KEYS).verdict(rule, Some(value), digest_of).unwrap()
     }
 
     fn digest_attribute(content: &[u8]) -> Vec<u8> {
@@ -361,9 +424,30 @@ mod tests {
             (Signature, &[5, 2, 4, 1, 2, 3, 4, 0, 1, 9], Some("unknown-ima-data")),
             (Signature, &[0x7f], Some("unknown-ima-data")),
         ] {
-            let verdict = verdict(requirement, value);
+            let verdict = verdict(KernelVersion::V6_12, requirement, value);
             assert_eq!(verdict.cause(), cause, "{requirement:?} {value:02x?}: {verdict}");
             assert_eq!(verdict.is_valid(), cause.is_none());
+        }
+    }
+
+    #[test]
+    fn causes_of_linux_7_1_know_version_3() {
+        use Requirement::{Digest, Signature, SignatureV3};
+        let [v2, v3] = [2, 3].map(|version| [3, version, 4, 1, 2, 3, 4, 0, 1, 9]);
+        let matching = digest_attribute(b"abc");
+        for (requirement, value, cause) in [
+            (Signature, &v3[..], "invalid-signature"),
+            (Digest, &v3, "invalid-signature"),
+            (SignatureV3, &v3, "invalid-signature"),
+            (SignatureV3, &v2, "IMA-sigv3-required"),
+            (SignatureV3, &[3, 2], "IMA-sigv3-required"),
+            (SignatureV3, &[3, 3], "invalid-signature"),
+            (Signature, &[3, 4], "invalid-signature-version"),
+            (SignatureV3, &matching, "IMA-signature-required"),
+            (SignatureV3, &[], "IMA-signature-required"),
+        ] {
+            let verdict = verdict(KernelVersion::V7_3, requirement, value);
+            assert_eq!(verdict.cause(), Some(cause), "{requirement:?} {value:02x?}: {verdict}");
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::key::certificate::Certificate;
 use crate::preflight::{
     purpose_of, Answer, Attributes, Bench, Judge, Mount, Nature, Owners, Source, SourceFile, Use,
 };
-use crate::verify::{Keyring, Requirement, Verdict, Verifier};
+use crate::verify::{Keyring, Requirement, Rule, Verdict, Verifier};
 
 /// What a file is held against.
 #[derive(Debug)]
@@ -174,7 +174,8 @@ fn label(
     let mut hasher = FileHasher::default();
     let mut digest_of = |algorithm| content.digest(&mut hasher, size, algorithm, &|_| {});
     let mut verifier = Verifier::new(keyring.clone());
-    let verdict = verifier.verdict(Requirement::Signature, value, &mut digest_of)?;
+    let rule = Rule { requirement: Requirement::Signature, kernel: grounds.kernel.version };
+    let verdict = verifier.verdict(rule, value, &mut digest_of)?;
     let unexplained = matches!(verdict, Verdict::UnknownKey(_) | Verdict::InvalidSignature(_));
     let attribute = value.map(Attribute::decode);
     let Some(Ok(Attribute::Signature(mut signature))) = attribute.filter(|_| unexplained) else {

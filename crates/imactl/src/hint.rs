@@ -9,10 +9,11 @@ use ima::container::image::ImageError;
 use ima::container::rpm::PackageError;
 use ima::container::tar::TarError;
 use ima::container::{ContainerError, ItemError};
+use ima::key::create::CreateError;
 use ima::key::private::PrivateKeyError;
 use ima::key::store::StoreError;
 use ima::key::token::TokenError;
-use ima::key::SignError;
+use ima::key::{NoForm, SignError};
 use ima::system::LoadError;
 
 /// An error of the command line's own, with its hint.
@@ -76,6 +77,8 @@ pub(crate) fn of(error: &(dyn Error + 'static)) -> Option<&'static str> {
             ListError,
             TarError,
             SignError,
+            NoForm,
+            CreateError,
             TokenError,
             PrivateKeyError,
             StoreError,

@@ -3,12 +3,13 @@
 use std::convert::Infallible;
 
 use ima::digest::Hasher;
-use ima::verify::{Requirement, Verdict, Verifier};
+use ima::verify::Verifier;
 use ima_format::hash::{Digest, HashAlgorithm};
 use ima_format::policy::decide::{
     attribute_algorithm, AttributeRead, Evidence, SignatureCheck, Signed,
 };
 use ima_format::policy::kernel::Kernel;
+use ima_format::xattr::Attribute;
 
 use super::files::{FileSpec, Files, System};
 
@@ -73,18 +74,16 @@ impl Evidence for Known<'_> {
         signed: Signed<'_>,
     ) -> Result<SignatureCheck, Infallible> {
         let (Signed::Digest(digest) | Signed::FileId(digest)) = signed;
-        let verdict =
-            self.verifier.verdict::<()>(Requirement::Signature, Some(attribute), |algorithm| {
-                if algorithm == digest.algorithm() {
-                    Ok(*digest)
-                } else {
-                    Err(())
-                }
-            });
-        Ok(match verdict {
-            Ok(Verdict::ValidSignature { .. }) => SignatureCheck::Good,
-            Ok(Verdict::UnknownKey(_) | Verdict::ObsoleteSignature) => SignatureCheck::UnknownKey,
-            _ => SignatureCheck::Bad,
+        let signature = match Attribute::decode(attribute) {
+            Ok(Attribute::Signature(signature)) => signature,
+            Ok(Attribute::SignatureV1(_)) => return Ok(SignatureCheck::UnknownKey),
+            _ => return Ok(SignatureCheck::Bad),
+        };
+        let verifier = &mut self.verifier;
+        Ok(match (verifier.knows(signature.key_id), verifier.accepts(&signature, digest)) {
+            (false, _) => SignatureCheck::UnknownKey,
+            (true, true) => SignatureCheck::Good,
+            (true, false) => SignatureCheck::Bad,
         })
     }
 }

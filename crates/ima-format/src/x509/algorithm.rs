@@ -3,7 +3,7 @@
 //! Mirrors `x509_note_sig_algo()` and `x509_extract_key_data()` of
 //! `crypto/asymmetric_keys/x509_cert_parser.c`. For anything else they return `-ENOPKG`.
 
-use crate::der::{Value, OBJECT_IDENTIFIER};
+use crate::der::{Value, Values, OBJECT_IDENTIFIER, SEQUENCE};
 use crate::hash::HashAlgorithm;
 use crate::Error;
 
@@ -118,6 +118,15 @@ impl SignatureAlgorithm {
 }
 
 impl KeyAlgorithm {
+    /// That of a SubjectPublicKeyInfo.
+    ///
+    /// # Errors
+    /// It is malformed.
+    pub fn of_public_key_info(info: &[u8]) -> Result<Self, Error> {
+        let mut fields = Values::new(info).take(SEQUENCE)?.values();
+        Self::of(fields.take(SEQUENCE)?)
+    }
+
     /// Reads an AlgorithmIdentifier.
     pub(super) fn of(identifier: Value<'_>) -> Result<Self, Error> {
         let mut fields = identifier.values();
@@ -140,12 +149,33 @@ impl KeyAlgorithm {
 }
 
 impl MlDsa {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::MlDsa44, Self::MlDsa65, Self::MlDsa87];
+
     fn of(number: u8) -> Option<Self> {
         match number {
             17 => Some(Self::MlDsa44),
             18 => Some(Self::MlDsa65),
             19 => Some(Self::MlDsa87),
             _ => None,
+        }
+    }
+
+    /// Its name in small letters.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::MlDsa44 => "ml-dsa-44",
+            Self::MlDsa65 => "ml-dsa-65",
+            Self::MlDsa87 => "ml-dsa-87",
+        }
+    }
+
+    /// Its object identifier in dots.
+    pub const fn object_identifier(self) -> &'static str {
+        match self {
+            Self::MlDsa44 => "2.16.840.1.101.3.4.3.17",
+            Self::MlDsa65 => "2.16.840.1.101.3.4.3.18",
+            Self::MlDsa87 => "2.16.840.1.101.3.4.3.19",
         }
     }
 }

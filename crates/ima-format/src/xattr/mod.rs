@@ -21,7 +21,18 @@
 //! | 2 | 1 | hash algorithm id |
 //! | 3 | 4 | key id, big-endian |
 //! | 7 | 2 | length of the signature, big-endian |
-//! | 9 | length | the signature: RSA PKCS#1 v1.5, or ECDSA as DER |
+//! | 9 | length | the signature: RSA PKCS#1 v1.5, ECDSA as DER, or ML-DSA |
+//!
+//! Version 2 is over the digest. Version 3 is over `struct ima_file_id`, cut to its digest:
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 1 | type of the attribute: 3, 5 or 6 |
+//! | 1 | 1 | hash algorithm id |
+//! | 2 | by algorithm | digest |
+//!
+//! RSA and ECDSA sign the hash of these bytes, by the same algorithm (`calc_file_id_hash`); ML-DSA
+//! signs the bytes themselves, in pure mode with an empty context (`asymmetric_verify_v3_hashless`).
 //!
 //! The kernel refuses (`asymmetric_verify`) a length that is not exactly what is left
 //! (`EBADMSG`), an unknown algorithm (`ENOPKG`) and an unknown version; it accepts digests
@@ -37,7 +48,10 @@ use crate::hash::{Digest, HashAlgorithm};
 use crate::reader::Reader;
 use crate::{Error, ErrorKind};
 
-pub use signature::{KeyId, KeyIdError, Signature, SignatureKind, SignatureV1, SignatureVersion};
+pub use signature::{
+    KeyId, KeyIdError, Signature, SignatureKind, SignatureV1, SignatureVersion,
+    SignatureVersionError,
+};
 
 /// `security.ima`: the attribute that IMA appraises.
 pub const XATTR_NAME_IMA: &str = "security.ima";

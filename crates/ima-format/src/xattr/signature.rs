@@ -42,6 +42,37 @@ pub enum SignatureVersion {
     V3 = 3,
 }
 
+impl fmt::Display for SignatureVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (*self as u8).fmt(f)
+    }
+}
+
+impl FromStr for SignatureVersion {
+    type Err = SignatureVersionError;
+
+    fn from_str(text: &str) -> Result<Self, SignatureVersionError> {
+        match text {
+            "2" => Ok(Self::V2),
+            "3" => Ok(Self::V3),
+            _ => Err(SignatureVersionError),
+        }
+    }
+}
+
+/// A text that is not a signature version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SignatureVersionError;
+
+impl fmt::Display for SignatureVersionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a signature version is 2 or 3")
+    }
+}
+
+#[cfg(feature = "std")]
+impl std::error::Error for SignatureVersionError {}
+
 /// The last four bytes of the signer's Subject Key Identifier: how the kernel finds the
 /// key in `.ima`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -87,7 +118,7 @@ pub struct Signature {
     pub algorithm: HashAlgorithm,
     /// The key that made it.
     pub key_id: KeyId,
-    /// RSA: PKCS#1 v1.5; ECDSA: DER. At most 65,535 bytes.
+    /// RSA: PKCS#1 v1.5; ECDSA: DER; ML-DSA as FIPS 204 has it. At most 65,535 bytes.
     pub bytes: Vec<u8>,
 }
 
@@ -108,7 +139,7 @@ impl Signature {
         value.extend_from_slice(&self.bytes);
     }
 
-    /// The bytes whose digest a version 3 signature signs (`struct ima_file_id`): the
+    /// The bytes that a version 3 signature is over, or their digest (`struct ima_file_id`): the
     /// attribute's type, the algorithm id, the digest.
     pub fn file_id(kind: SignatureKind, digest: &Digest) -> Vec<u8> {
         let mut file_id = Vec::with_capacity(2 + digest.as_bytes().len());

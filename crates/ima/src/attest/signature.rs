@@ -7,7 +7,7 @@
 use ima_format::evm::{Machine, Metadata};
 use ima_format::hash::{Digest, HashAlgorithm};
 use ima_format::measure::{DigestType, Endian, Entry, FieldId, FileDigest, Record};
-use ima_format::xattr::{Attribute, KeyId, Signature, SignatureKind, SignatureVersion};
+use ima_format::xattr::{Attribute, KeyId, Signature, SignatureKind};
 use ima_format::Error as FormatError;
 
 use crate::digest::{DigestError, FileHasher};
@@ -100,7 +100,7 @@ impl RecordVerifier {
             SignatureKind::EvmPortable => self.portable(&signature, entry, record),
             SignatureKind::Ima | SignatureKind::Verity => {
                 match measured(&signature, entry, record) {
-                    Ok(digest) => self.over(&signature, &digest),
+                    Ok(digest) => Ok(self.over(&signature, &digest)),
                     Err(why) => unverifiable(why),
                 }
             }
@@ -108,24 +108,13 @@ impl RecordVerifier {
     }
 
     /// Whether a signature is over a digest.
-    fn over(
-        &mut self,
-        signature: &Signature,
-        digest: &Digest,
-    ) -> Result<SignatureState, DigestError> {
-        let digest = match signature.version {
-            SignatureVersion::V2 => *digest,
-            SignatureVersion::V3 => {
-                let file_id = Signature::file_id(signature.kind, digest);
-                self.hashers.hasher(signature.algorithm)?.digest(&file_id)?
-            }
-        };
+    fn over(&mut self, signature: &Signature, digest: &Digest) -> SignatureState {
         let key_id = signature.key_id;
-        Ok(match (self.verifier.knows(key_id), self.verifier.accepts(signature, &digest)) {
+        match (self.verifier.knows(key_id), self.verifier.accepts(signature, digest)) {
             (false, _) => SignatureState::UnknownKey(key_id),
             (true, true) => SignatureState::Valid(key_id),
             (true, false) => SignatureState::Invalid(key_id),
-        })
+        }
     }
 
     /// Verifies a signature over metadata (`evm_calc_hmac_or_hash`, `evm_crypto.c`).
@@ -152,7 +141,7 @@ impl RecordVerifier {
                     Ok(digest) => digest,
                     Err(why) => return Ok(SignatureState::Unverifiable(why)),
                 };
-                let state = self.over(&label, &digest)?;
+                let state = self.over(&label, &digest);
                 if !matches!(state, SignatureState::Valid(_)) {
                     return Ok(state);
                 }
@@ -165,7 +154,7 @@ impl RecordVerifier {
             let mut message = metadata.values.to_vec();
             metadata.owner.append_to(&mut message, None, machine);
             let digest = self.hashers.hasher(signature.algorithm)?.digest(&message)?;
-            state = self.over(signature, &digest)?;
+            state = self.over(signature, &digest);
             if !matches!(state, SignatureState::Invalid(_)) {
                 break;
             }

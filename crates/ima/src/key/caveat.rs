@@ -8,8 +8,11 @@
 //! | `crypto/asymmetric_keys/public_key.c`, `software_key_determine_akcipher` | those of ECDSA: SHA-3 came with Linux 6.7 |
 //! | `include/uapi/linux/hash_info.h` | those that an attribute can name: SHA-3 came with Linux 6.7 |
 //! | `crypto/ecdsa.c` | the curves: P-521 came with Linux 6.10 |
+//!
+//! Which versions of signatures they verify is in [`form`](super::form).
 
 use ima_format::hash::HashAlgorithm;
+use ima_format::xattr::SignatureVersion;
 
 use super::check::Severity;
 use super::{Curve, KeyType};
@@ -64,14 +67,28 @@ pub fn of_key(key_type: KeyType) -> Option<Caveat> {
             let message = "P-521: only Linux 6.10 and newer verify with it".to_owned();
             (Severity::Note, "newer-kernel", message, "use P-384 for older kernels")
         }
+        KeyType::MlDsa(set) => {
+            let message = format!("{}: only Linux 7.2 and newer verify with it", set.name());
+            (Severity::Note, "newer-kernel", message, "use RSA or P-256 for older kernels")
+        }
         _ if !key_type.verifiable_over(HashAlgorithm::Sha256) => {
             let message = format!("{key_type}: the kernel cannot verify files with it");
-            let hint = "use RSA, P-256 or P-384 (P-521 from Linux 6.10 on)";
+            let hint = "use RSA, P-256 or P-384 (P-521 from Linux 6.10 on, ML-DSA from 7.2 on)";
             (Severity::Error, "unsuitable-key", message, hint)
         }
         _ => return None,
     };
     Some(Caveat { severity, name, message, hint })
+}
+
+/// What is to be known of signatures of files of this version.
+pub fn of_version(version: SignatureVersion) -> Option<Caveat> {
+    (version == SignatureVersion::V3).then(|| Caveat {
+        severity: Severity::Note,
+        name: "newer-kernel",
+        message: "signatures of version 3: only Linux 7.1 and newer verify them".to_owned(),
+        hint: "use version 2 for older kernels; --for-kernel chooses",
+    })
 }
 
 /// What is to be known of labels over this hash algorithm, signatures or digests.

@@ -11,12 +11,15 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use ima_format::x509::MlDsa;
+use openssl::asn1::Asn1Object;
 use openssl::ec::{Asn1Flag, EcGroup, EcKey};
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkcs5::pbkdf2_hmac;
-use openssl::pkey::{PKey, Private};
+use openssl::pkey::{Id, PKey, Private};
+use openssl::pkey_ctx::PkeyCtx;
 use openssl::rsa::Rsa;
 use openssl::symm::{encrypt, Cipher};
 use zeroize::Zeroizing;
@@ -26,6 +29,7 @@ use super::der;
 use super::issue::{issue, Authority, Holder, IssueError, Issuer, Profile, Purpose};
 use super::passphrase::{keep_out_of_dumps, Passphrase};
 use super::store::Role;
+use crate::advice::Advice;
 use crate::staging::{Location, Staged, StoreDirectory};
 
 /// The file that marks a store as a sample.
@@ -45,12 +49,22 @@ pub enum KeyAlgorithm {
     P256,
     P384,
     P521,
+    MlDsa(MlDsa),
 }
 
 impl KeyAlgorithm {
     /// Every algorithm that keys can be made for.
-    pub const ALL: [Self; 6] =
-        [Self::Rsa2048, Self::Rsa3072, Self::Rsa4096, Self::P256, Self::P384, Self::P521];
+    pub const ALL: [Self; 9] = [
+        Self::Rsa2048,
+        Self::Rsa3072,
+        Self::Rsa4096,
+        Self::P256,
+        Self::P384,
+        Self::P521,
+        Self::MlDsa(MlDsa::MlDsa44),
+        Self::MlDsa(MlDsa::MlDsa65),
+        Self::MlDsa(MlDsa::MlDsa87),
+    ];
 
     /// Its name on the command line.
     pub const fn name(self) -> &'static str {
@@ -61,10 +75,11 @@ impl KeyAlgorithm {
             Self::P256 => "p-256",
             Self::P384 => "p-384",
             Self::P521 => "p-521",
+            Self::MlDsa(set) => set.name(),
         }
     }
 
-    fn generate(self) -> Result<PKey<Private>, ErrorStack> {
+    fn generate(self) -> Result<PKey<Private>, CreateError> {
         let rsa = |bits| PKey::from_rsa(Rsa::generate(bits)?);
         let ec = |nid| {
             let mut group = EcGroup::from_curve_name(nid)?;
@@ -72,15 +87,26 @@ impl KeyAlgorithm {
             group.set_asn1_flag(Asn1Flag::NAMED_CURVE);
             PKey::from_ec_key(EcKey::generate(&group)?)
         };
-        match self {
-            Self::Rsa2048 => rsa(2048),
-            Self::Rsa3072 => rsa(3072),
-            Self::Rsa4096 => rsa(4096),
-            Self::P256 => ec(Nid::X9_62_PRIME256V1),
-            Self::P384 => ec(Nid::SECP384R1),
-            Self::P521 => ec(Nid::SECP521R1),
-        }
+        Ok(match self {
+            Self::Rsa2048 => rsa(2048)?,
+            Self::Rsa3072 => rsa(3072)?,
+            Self::Rsa4096 => rsa(4096)?,
+            Self::P256 => ec(Nid::X9_62_PRIME256V1)?,
+            Self::P384 => ec(Nid::SECP384R1)?,
+            Self::P521 => ec(Nid::SECP521R1)?,
+            Self::MlDsa(set) => generate_ml_dsa(set)?,
+        })
     }
+}
+
+/// OpenSSL has ML-DSA since 3.5, under a number that it gives to the object identifier.
+fn generate_ml_dsa(set: MlDsa) -> Result<PKey<Private>, CreateError> {
+    let unavailable = |_| CreateError::Unavailable(set);
+    let object = Asn1Object::from_str(set.object_identifier()).map_err(unavailable)?;
+    let id = Id::from_raw(object.nid().as_raw());
+    let mut context = PkeyCtx::new_id(id).map_err(unavailable)?;
+    context.keygen_init()?;
+    Ok(context.keygen()?)
 }
 
 impl FromStr for KeyAlgorithm {
@@ -97,8 +123,10 @@ impl FromStr for KeyAlgorithm {
 /// What a new store is to be.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// The algorithm of all four keys.
+    /// The algorithm of the keys.
     pub algorithm: KeyAlgorithm,
+    /// That of the key that signs files.
+    pub ima_algorithm: KeyAlgorithm,
     /// What the certificates say.
     pub profile: Profile,
     /// Encrypts the private keys; `None` leaves them plain.
@@ -126,9 +154,24 @@ pub enum CreateError {
     /// A certificate cannot be issued.
     #[error(transparent)]
     Issue(#[from] IssueError),
+    /// The linked OpenSSL has no such keys.
+    #[error("{}: the linked OpenSSL has no ML-DSA ({})", .0.name(), openssl::version::version())]
+    Unavailable(MlDsa),
     /// OpenSSL failed.
     #[error("OpenSSL: {0}")]
     OpenSsl(#[from] ErrorStack),
+}
+
+impl Advice for CreateError {
+    fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Unavailable(_) => Some(
+                "ML-DSA needs OpenSSL 3.5 or newer: build imactl with its default features, which \
+                 bring their own",
+            ),
+            _ => None,
+        }
+    }
 }
 
 /// Makes a store: all of it, or nothing. `directory` is made if it is not there; nothing
@@ -185,7 +228,11 @@ fn generate(plan: &Plan) -> Result<Vec<Pair>, CreateError> {
     let mut authority: Option<Authority> = None;
     let modules = module_authority(plan)?;
     for role in Role::ALL {
-        let key = plan.algorithm.generate()?;
+        let algorithm = match role {
+            Role::Ima => plan.ima_algorithm,
+            _ => plan.algorithm,
+        };
+        let key = algorithm.generate()?;
         let issuer = match (role, &authority) {
             (Role::Modsign, _) => Issuer::Authority(&modules),
             (_, Some(authority)) => Issuer::Authority(authority),

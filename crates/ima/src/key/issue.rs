@@ -63,7 +63,7 @@ pub enum IssueError {
         /// OpenSSL's reasons.
         source: ErrorStack,
     },
-    /// The key is neither RSA nor ECDSA on a curve of the kernel's.
+    /// The key is neither RSA, nor ECDSA on a curve of the kernel's, nor ML-DSA.
     #[error("the kernel cannot verify files with a {0} key")]
     Unsuitable(KeyType),
     /// OpenSSL failed.
@@ -171,6 +171,11 @@ pub(super) fn issue<T: HasPublic>(
     builder.set_not_after(&*Asn1Time::days_from_now(profile.days)?)?;
     builder.set_pubkey(key)?;
     extend(&mut builder, holder, authority)?;
+    let digest = match KeyType::of(signing_key) {
+        // it signs the certificate itself
+        KeyType::MlDsa(_) => MessageDigest::null(),
+        _ => digest,
+    };
     builder.sign(signing_key, digest)?;
     Ok(Certificate::new(builder.build())?)
 }

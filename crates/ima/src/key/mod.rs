@@ -8,6 +8,7 @@
 //! | [`create`] | a new chain of keys and certificates |
 //! | [`issue`] | certificates, by a CA that the kernel trusts |
 //! | [`acceptance`] | which certificates the kernel's keyrings accept |
+//! | [`form`] | which kernels verify which form of signature |
 //! | [`caveat`] | which kernels verify with a key, and whether it is strong enough |
 //! | [`check`] | what is wrong with keys and certificates |
 //! | [`token`] | private keys in smart cards and HSMs |
@@ -19,6 +20,7 @@ pub mod certificate;
 pub mod check;
 pub mod create;
 mod der;
+pub mod form;
 pub mod issue;
 pub mod passphrase;
 pub mod private;
@@ -28,7 +30,8 @@ pub mod token;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
-use ima_format::hash::{Digest, HashAlgorithm};
+use ima_format::hash::HashAlgorithm;
+use ima_format::x509::{KeyAlgorithm, MlDsa};
 use ima_format::xattr::KeyId;
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
@@ -36,7 +39,10 @@ use openssl::nid::Nid;
 use openssl::pkey::{HasPublic, Id, PKey, PKeyRef, Public};
 use openssl::x509::X509Req;
 
+pub use form::{Form, Message, NoForm};
+
 use crate::advice::Advice;
+use crate::digest::DigestError;
 use crate::input::{self, KEY_MAX};
 
 /// A signing key, in a file or in hardware. Shared between threads; each opens a session.
@@ -56,15 +62,16 @@ pub trait Signer: Send + Sync {
 
 /// A series of signatures by one key, made by one thread.
 pub trait Session {
-    /// Appends the signature of `digest` to `signature`: RSA, PKCS#1 v1.5 with the
-    /// algorithm's DigestInfo; ECDSA, the DER of r and s over the digest's bytes.
+    /// Appends the signature of `message` to `signature`: RSA, PKCS#1 v1.5 with the
+    /// algorithm's DigestInfo; ECDSA, the DER of r and s over the digest's bytes; ML-DSA, that
+    /// of the bytes.
     ///
     /// # Errors
     /// The key or its device failed, or the kernel could not verify a signature of this
-    /// key type over this algorithm ([`SignError::Unverifiable`]).
-    fn sign(&mut self, digest: &Digest, signature: &mut Vec<u8>) -> Result<(), SignError>;
+    /// key type over this message ([`SignError::Unverifiable`], [`SignError::Message`]).
+    fn sign(&mut self, message: &Message, signature: &mut Vec<u8>) -> Result<(), SignError>;
 
-    /// Whether the same digest gives the same signature, at a cost below verifying one.
+    /// Whether the same message gives the same signature, at a cost below verifying one.
     fn repeats_itself(&self) -> bool;
 }
 
@@ -94,6 +101,18 @@ pub enum SignError {
         /// The hash algorithm asked for.
         algorithm: HashAlgorithm,
     },
+    /// There is no such form of signature, or no kernel verifies it.
+    #[error("no kernel verifies a signature of {0}")]
+    Form(Form),
+    /// The key signs digests alone, or bytes alone.
+    #[error("{key_type} keys do not sign this kind of message")]
+    Message {
+        /// The key's type.
+        key_type: KeyType,
+    },
+    /// The digest that a signature is over cannot be made.
+    #[error(transparent)]
+    Digest(#[from] DigestError),
     /// The token failed, or is gone; so it will be for what is still to be signed.
     #[error(transparent)]
     Token(Box<token::TokenError>),
@@ -116,6 +135,9 @@ impl Advice for SignError {
                 "what was signed so far is good; when the token is back, sign again (files: \
                  with --changed)",
             )),
+            Self::Form(Form { key: KeyType::MlDsa(_), .. }) => {
+                Some("ML-DSA keys make signatures of version 3: leave out --signature-version 2")
+            }
             _ => None,
         }
     }
@@ -128,6 +150,8 @@ pub enum KeyType {
     Rsa(u32),
     /// ECDSA on a curve: its name as the kernel's policy and RFC 5480 know it.
     Ecdsa(Curve),
+    /// ML-DSA.
+    MlDsa(MlDsa),
     /// Something that cannot sign files.
     Other(Id),
 }
@@ -155,6 +179,7 @@ impl fmt::Display for KeyType {
             Self::Ecdsa(Curve::Unknown(nid)) => {
                 write!(f, "ec-{}", nid.short_name().unwrap_or("unknown"))
             }
+            Self::MlDsa(set) => f.write_str(set.name()),
             Self::Other(id) => f.write_str(match *id {
                 Id::RSA_PSS => "rsa-pss",
                 Id::DSA => "dsa",
@@ -180,7 +205,11 @@ impl KeyType {
                     other => Curve::Unknown(other),
                 })
             }
-            other => Self::Other(other),
+            other => match key.public_key_to_der().as_deref().map(KeyAlgorithm::of_public_key_info)
+            {
+                Ok(Ok(KeyAlgorithm::MlDsa(set))) => Self::MlDsa(set),
+                _ => Self::Other(other),
+            },
         }
     }
 
@@ -188,7 +217,8 @@ impl KeyType {
     ///
     /// RSA: `rsa_asn1_templates` in `crypto/rsa-pkcs1pad.c`. ECDSA:
     /// `software_key_determine_akcipher` in `crypto/asymmetric_keys/public_key.c`, which
-    /// names the SHA-1, SHA-2 and SHA-3 families alone.
+    /// names the SHA-1, SHA-2 and SHA-3 families alone. ML-DSA signs the digest with its
+    /// algorithm's number, whichever that is.
     pub fn verifiable_over(self, algorithm: HashAlgorithm) -> bool {
         use HashAlgorithm::*;
         match self {
@@ -205,6 +235,7 @@ impl KeyType {
                     | Sha3_512
             ),
             Self::Ecdsa(Curve::Unknown(_)) | Self::Other(_) => false,
+            Self::MlDsa(_) => true,
             Self::Ecdsa(_) => matches!(
                 algorithm,
                 Sha1 | Sha224 | Sha256 | Sha384 | Sha512 | Sha3_256 | Sha3_384 | Sha3_512

@@ -6,9 +6,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ima_format::hash::{Digest, HashAlgorithm};
+use ima_format::hash::HashAlgorithm;
 use ima_format::xattr::KeyId;
 use openssl::error::ErrorStack;
+use openssl::md_ctx::MdCtx;
 use openssl::pkey::{PKey, Private};
 #[cfg(ossl320)]
 use openssl::pkey_ctx::NonceType;
@@ -18,7 +19,7 @@ use zeroize::Zeroizing;
 
 use super::certificate::Certificate;
 use super::passphrase::{keep_out_of_dumps, Passphrase};
-use super::{KeyType, PublicKey, Session, SignError, Signer};
+use super::{KeyType, Message, PublicKey, Session, SignError, Signer};
 use crate::advice::Advice;
 use crate::digest::{openssl_digest, DigestError};
 use crate::input::{self, KEY_MAX};
@@ -61,7 +62,7 @@ pub enum PrivateKeyError {
         /// What the system said.
         source: io::Error,
     },
-    /// The key is neither RSA nor ECDSA on a curve of the kernel's.
+    /// The key is neither RSA, nor ECDSA on a curve of the kernel's, nor ML-DSA.
     #[error("{}: a {key_type} key cannot sign files for the kernel", path.display())]
     Unsuitable {
         /// The file.
@@ -248,7 +249,19 @@ impl KeySession<'_> {
 }
 
 impl Session for KeySession<'_> {
-    fn sign(&mut self, digest: &Digest, signature: &mut Vec<u8>) -> Result<(), SignError> {
+    fn sign(&mut self, message: &Message, signature: &mut Vec<u8>) -> Result<(), SignError> {
+        let key_type = self.signer.public.key_type();
+        let digest = match (message, key_type) {
+            (Message::Bytes(bytes), KeyType::MlDsa(_)) => {
+                // such a context makes one signature
+                let mut context = MdCtx::new()?;
+                context.digest_sign_init(None, &self.signer.key)?;
+                context.digest_sign_to_vec(bytes, signature)?;
+                return Ok(());
+            }
+            (Message::Digest(digest), KeyType::Rsa(_) | KeyType::Ecdsa(_)) => digest,
+            _ => return Err(SignError::Message { key_type }),
+        };
         let algorithm = digest.algorithm();
         if self.prepared.as_ref().map(|prepared| prepared.algorithm) != Some(algorithm) {
             self.prepared = Some(self.prepare(algorithm)?);

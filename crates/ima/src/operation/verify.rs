@@ -4,19 +4,19 @@ use ima_format::hash::HashAlgorithm;
 use ima_format::xattr::Attribute;
 
 use crate::container::{Access, Anomaly, AttributeName, Change, Item, ItemError, Operation};
-use crate::verify::{Keyring, Requirement, Verdict, Verifier};
+use crate::verify::{Keyring, Rule, Verdict, Verifier};
 
 /// Gives the kernel's verdict on each file.
 #[derive(Debug)]
 pub struct Verify<'a> {
     keyring: &'a Keyring,
-    requirement: Requirement,
+    rule: Rule,
 }
 
 impl<'a> Verify<'a> {
-    /// Verifies with these keys, under a rule with this requirement.
-    pub fn new(keyring: &'a Keyring, requirement: Requirement) -> Self {
-        Self { keyring, requirement }
+    /// Verifies with these keys, under this rule.
+    pub fn new(keyring: &'a Keyring, rule: Rule) -> Self {
+        Self { keyring, rule }
     }
 }
 
@@ -70,7 +70,7 @@ impl Operation for Verify<'_> {
         }
         let value = item.attribute(AttributeName::Ima)?.map(|value| value.into_owned());
         let digest_of = |algorithm| item.digest(algorithm);
-        let judgement = match verifier.verdict(self.requirement, value.as_deref(), digest_of) {
+        let judgement = match verifier.verdict(self.rule, value.as_deref(), digest_of) {
             Ok(verdict) => Judgement::Kernel(verdict),
             Err(ItemError::Anomaly(anomaly)) => Judgement::Anomaly(anomaly),
             Err(error) => return Err(error),

@@ -425,14 +425,9 @@ impl Evidence for Proof<'_> {
             Ok(Attribute::SignatureV1(_)) => return Ok(SignatureCheck::UnknownKey),
             _ => return Ok(SignatureCheck::Bad),
         };
-        Ok(match signed {
-            Signed::Digest(digest) => self.check(&signature, digest),
-            Signed::FileId(digest) => {
-                let file_id = Signature::file_id(signature.kind, digest);
-                let signed = self.hasher.hasher(signature.algorithm)?.digest(&file_id)?;
-                self.check(&signature, &signed)
-            }
-        })
+        // the signature's own version says what is made of the digest
+        let (Signed::Digest(digest) | Signed::FileId(digest)) = signed;
+        Ok(self.check(&signature, digest))
     }
 }
 

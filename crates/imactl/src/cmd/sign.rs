@@ -11,13 +11,17 @@ use ima::container::rpm::PackageSummary;
 use ima::container::Report;
 use ima::key::caveat::{self, Caveat};
 use ima::key::check::Severity;
+use ima::key::{Form, KeyType};
 use ima::operation::{Sign, SignMode, Signed};
-use ima::sign::Labeler;
+use ima::sign::{default_version, Labeler};
 use ima::{HashAlgorithm, KeyId};
 use ima_format::kind::Kind;
+use ima_format::policy::kernel::KernelVersion;
+use ima_format::xattr::{SignatureKind, SignatureVersion};
 use serde::Serialize;
 
 use crate::args::{describe, PlaceArgs, SignerArgs};
+use crate::cmd::policy::warn_of_hearsay;
 use crate::hint::hinted;
 use crate::inputs::{InputArgs, Inputs};
 use crate::output::{count, JsonPath, Level, Name, Output, Style};
@@ -56,6 +60,15 @@ pub(super) struct SignFilesArgs {
     /// Hash algorithm of the signed digest (sha1 only for very old kernels) [default: sha256]
     #[arg(long, value_name = "NAME", help_heading = "Signature")]
     hash: Option<HashAlgorithm>,
+    /// Version of the signature: 2 is over the file's digest, 3 over its type, algorithm and digest
+    /// (Linux 7.1 and newer) [default: 2, for ML-DSA keys 3]
+    #[arg(long, value_name = "2|3", conflicts_with = "hash_only", help_heading = "Signature")]
+    signature_version: Option<SignatureVersion>,
+    /// Choose the newest signature version that all these kernels verify, or fail and explain why
+    /// there is none
+    #[arg(long, value_name = "VERSION,...", value_delimiter = ',', help_heading = "Signature")]
+    #[arg(conflicts_with = "hash_only")]
+    for_kernel: Vec<KernelVersion>,
     /// Write the digest alone, which protects from accidents, not from root
     #[arg(long, conflicts_with_all = ["key", "keys", "cert", "keyid"], help_heading = "Signature")]
     hash_only: bool,
@@ -137,17 +150,49 @@ impl SignFilesArgs {
             }
         }
         let signer = self.signer.resolve(output)?;
+        let key = signer.public_key().key_type();
+        let version = self.version(key, output)?;
+        let labeler = Labeler::Signature { signer: &signer, kind: SignatureKind::Ima, version };
         if kind == Kind::Rpm {
             output.line(Level::Verbose, format_args!("signing with {}", describe(&signer)))?;
-            return sign(Labeler::Signature(&signer), output);
+            labeler.check(HashAlgorithm::Sha256)?;
+            return sign(labeler, output);
         }
-        let what = format!("{} over {}", describe(&signer), self.hash());
+        let mut what = format!("{} over {}", describe(&signer), self.hash());
+        if version != SignatureVersion::V2 {
+            what += &format!(", version {version}");
+        }
         output.line(Level::Verbose, format_args!("signing with {what}"))?;
-        let labeler = Labeler::Signature(&signer);
         labeler.check(self.hash())?;
-        tell(caveat::of_key(signer.public_key().key_type()), output);
-        tell(caveat::of_hash(self.hash()), output);
+        if self.for_kernel.is_empty() {
+            tell(caveat::of_key(key), output);
+            if default_version(key, SignatureKind::Ima) != version {
+                tell(caveat::of_version(version), output);
+            }
+            tell(caveat::of_hash(self.hash()), output);
+        }
         sign(labeler, output)
+    }
+
+    /// The version of the signatures, which all of the kernels asked for verify.
+    fn version(&self, key: KeyType, output: &mut Output) -> Result<SignatureVersion> {
+        let default = default_version(key, SignatureKind::Ima);
+        let version = self.signature_version.unwrap_or(default);
+        let form = Form { kind: SignatureKind::Ima, version, key, algorithm: self.hash() };
+        for kernel in &self.for_kernel {
+            warn_of_hearsay(*kernel, output);
+        }
+        match (self.for_kernel.as_slice(), self.signature_version) {
+            ([], _) => Ok(version),
+            (kernels, None) => Ok(form.for_kernels(kernels)?.version),
+            (kernels, Some(_)) => match kernels.iter().find(|it| !form.is_verified_by(**it)) {
+                None => Ok(version),
+                Some(kernel) => {
+                    let message = format!("Linux {kernel} does not verify {form}");
+                    Err(hinted(message, "leave out --signature-version to have one chosen"))
+                }
+            },
+        }
     }
 
     fn print(

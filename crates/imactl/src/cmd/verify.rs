@@ -11,11 +11,12 @@ use clap::{Args, ValueEnum};
 use ima::container::rpm::{PackageSummary, Payload};
 use ima::container::{Anomaly, Report};
 use ima::operation::{Judgement, Verify};
-use ima::verify::{Requirement, Verdict};
+use ima::verify::{Requirement, Rule, Verdict};
 use ima_format::kind::Kind;
 use serde::Serialize;
 
 use crate::args::{KeyringArgs, PlaceArgs};
+use crate::cmd::policy::{warn_of_hearsay, KernelArgs};
 use crate::inputs::InputArgs;
 use crate::output::{count, JsonPath, Level, Name, Output, Style};
 use crate::report::{self, Printer, Results, Totals};
@@ -33,10 +34,12 @@ pub(crate) struct VerifyArgs {
     pub(super) inputs: InputArgs,
     #[command(flatten)]
     keyring: KeyringArgs,
-    /// What the policy asks for: with digest, a matching digest is valid too
-    /// [default: signature]
+    /// What the policy asks for: sigv3 is a signature of version 3; with digest, a matching digest
+    /// is valid too [default: signature]
     #[arg(long, value_name = "WHAT", help_heading = "Verdict")]
     require: Option<Require>,
+    #[command(flatten)]
+    kernel: KernelArgs,
     /// Exit with 0 if there was nothing to verify [default: 1]
     #[arg(long, help_heading = "Verdict")]
     allow_empty: bool,
@@ -50,6 +53,7 @@ pub(crate) struct VerifyArgs {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Require {
     Signature,
+    Sigv3,
     Digest,
 }
 
@@ -67,10 +71,13 @@ impl VerifyArgs {
         }
         let requirement = match self.require {
             None | Some(Require::Signature) => Requirement::Signature,
+            Some(Require::Sigv3) => Requirement::SignatureV3,
             Some(Require::Digest) => Requirement::Digest,
         };
         let keyring = self.keyring.resolve(output)?;
-        let operation = Verify::new(&keyring, requirement);
+        let kernel = self.kernel.resolve().version;
+        warn_of_hearsay(kernel, output);
+        let operation = Verify::new(&keyring, Rule { requirement, kernel });
         let mut printer = Verdicts::default();
         let totals =
             report::run(&operation, inputs, Results::None, "verifying", output, &mut printer)?;

@@ -32,6 +32,7 @@ mod rpm_differential;
 mod rpm_forms;
 mod several;
 mod sign;
+mod signature_forms;
 mod status;
 mod tar;
 mod tar_differential;

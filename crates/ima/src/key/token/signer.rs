@@ -19,7 +19,7 @@ use super::module::{self, Threading, User};
 use super::{Refusal, Token, TokenError, TokenKey};
 use crate::digest::openssl_digest;
 use crate::key::passphrase::Passphrase;
-use crate::key::{der, Curve, KeyType, PublicKey, Session, SignError, Signer};
+use crate::key::{der, Curve, KeyType, Message, PublicKey, Session, SignError, Signer};
 
 /// A signer whose key is on a token.
 pub struct TokenSigner {
@@ -60,7 +60,9 @@ impl Form {
             KeyType::Ecdsa(Curve::P256) => 32,
             KeyType::Ecdsa(Curve::P384) => 48,
             KeyType::Ecdsa(Curve::P521) => 66,
-            KeyType::Ecdsa(Curve::Unknown(_)) | KeyType::Other(_) => return None,
+            KeyType::Ecdsa(Curve::Unknown(_)) | KeyType::MlDsa(_) | KeyType::Other(_) => {
+                return None
+            }
         };
         Some(Self::Ecdsa { number })
     }
@@ -211,9 +213,13 @@ struct TokenSession<'a> {
 }
 
 impl Session for TokenSession<'_> {
-    fn sign(&mut self, digest: &Digest, signature: &mut Vec<u8>) -> Result<(), SignError> {
+    fn sign(&mut self, message: &Message, signature: &mut Vec<u8>) -> Result<(), SignError> {
         let signer = self.signer;
-        let (key_type, algorithm) = (signer.public.key_type(), digest.algorithm());
+        let key_type = signer.public.key_type();
+        let Message::Digest(digest) = message else {
+            return Err(SignError::Message { key_type });
+        };
+        let algorithm = digest.algorithm();
         let unverifiable = SignError::Unverifiable { key_type, algorithm };
         if !key_type.verifiable_over(algorithm) {
             return Err(unverifiable);

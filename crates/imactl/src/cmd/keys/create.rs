@@ -59,9 +59,13 @@ pub(super) struct CreateArgs {
     /// The store's directory; it is made
     #[arg(value_name = "DIR")]
     directory: PathBuf,
-    /// rsa-2048, rsa-3072, rsa-4096, p-256, p-384, or p-521 (Linux 6.10 and newer)
+    /// rsa-2048, rsa-3072, rsa-4096, p-256, p-384, p-521 (Linux 6.10 and newer), or ml-dsa-44,
+    /// ml-dsa-65, ml-dsa-87 (Linux 7.2 and newer)
     #[arg(long, value_name = "NAME", default_value = "rsa-2048")]
     algorithm: KeyAlgorithm,
+    /// Algorithm of the key that signs files, where it is to differ: an ML-DSA key under an RSA CA
+    #[arg(long, value_name = "NAME")]
+    ima_algorithm: Option<KeyAlgorithm>,
     #[command(flatten)]
     profile: ProfileArgs,
     #[command(flatten)]
@@ -83,6 +87,7 @@ impl CreateArgs {
         };
         let plan = Plan {
             algorithm: self.algorithm,
+            ima_algorithm: self.ima_algorithm.unwrap_or(self.algorithm),
             profile: self.profile.resolve(match self.sample {
                 true => Purpose::Sample,
                 false => Purpose::Production,

@@ -112,12 +112,15 @@ fn print_certificate(path: &Path, certificate: &Certificate, output: &mut Output
         (None, true) => format!("{keyring} accepts it, if a trusted key issued it"),
         (None, false) => format!("{keyring} accepts it, compiled in"),
     };
-    let signed_over = certificate.signature_hash().map_or("?", |hash| hash.name());
+    let signed_over = match certificate.signature_hash() {
+        Some(hash) => format!(" (over {hash})"),
+        None => String::new(),
+    };
     let path = output.paint(Style::Bold, &path.display().to_string());
     output.line(Level::Normal, &path)?;
     for (field, value) in [
         ("subject", certificate.subject()),
-        ("issuer", format!("{issuer} (over {signed_over})")),
+        ("issuer", format!("{issuer}{signed_over}")),
         ("key id", certificate.key_id().to_string()),
         ("key", algorithm),
         ("usage", certificate.usage().to_string()),

@@ -52,8 +52,12 @@ const MEANINGS: &[(Operations, &str, Meaning)] = &[
         "see why it was changed; then reinstall it or sign it: imactl sign --keys DIR FILE",
     )),
     (APPRAISAL, "invalid-signature-version", meaning(
-        "the signature is of a version that this kernel does not take for regular files",
-        "sign it again: imactl sign --keys DIR FILE writes version 2",
+        "the signature is of a version that this kernel does not verify on files: version 3 needs Linux 7.1 or newer",
+        "sign it again: imactl sign --for-kernel VERSION --keys DIR FILE chooses the version",
+    )),
+    (APPRAISAL, "IMA-sigv3-required", meaning(
+        "the rule asks for a signature of version 3 (appraise_type=sigv3), and the file's is of version 2",
+        "sign it again: imactl sign --signature-version 3 --keys DIR FILE",
     )),
     (APPRAISAL, "verity-signature-required", meaning(
         "the rule asks for an fs-verity signature (appraise_type=sigv3)",
@@ -229,6 +233,7 @@ mod tests {
         use Cause::*;
         for cause in [
             ImaSignatureRequired,
+            ImaSigv3Required,
             VeritySignatureRequired,
             MissingHash,
             InvalidHash,

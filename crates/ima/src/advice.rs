@@ -1,7 +1,7 @@
 //! Errors, and what to do about them.
 
 use std::error::Error;
-use std::fmt;
+use std::{fmt, io};
 
 /// An error that may say what to do about it.
 pub trait Advice: Error + Send + Sync + 'static {
@@ -48,3 +48,9 @@ impl Advice for ima_format::Error {
         }
     }
 }
+
+impl Advice for io::Error {}
+
+impl Advice for std::num::ParseIntError {}
+
+impl Advice for openssl::error::ErrorStack {}

@@ -11,6 +11,8 @@ use streebog::{Streebog256, Streebog512};
 
 use ima_format::hash::{Digest, HashAlgorithm, MAX_DIGEST_SIZE};
 
+use crate::advice::Advice;
+
 /// Why a digest could not be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -25,6 +27,8 @@ pub enum DigestError {
     #[error("cannot read: {0}")]
     Read(#[from] io::Error),
 }
+
+impl Advice for DigestError {}
 
 /// Computes digests of one algorithm, one after the other, with one context.
 pub struct Hasher {
@@ -196,12 +200,12 @@ impl FileHasher {
 
     /// The digest of what `read_at` gives from offset 0 on until it gives nothing, and the
     /// number of bytes. `progress` is called with the size of each chunk.
-    pub(crate) fn digest_with(
+    pub(crate) fn digest_with<E: From<DigestError>>(
         &mut self,
-        read_at: &mut dyn FnMut(u64, &mut [u8]) -> io::Result<usize>,
+        mut read_at: impl FnMut(u64, &mut [u8]) -> Result<usize, E>,
         algorithm: HashAlgorithm,
         progress: &dyn Fn(u64),
-    ) -> Result<(Digest, u64), DigestError> {
+    ) -> Result<(Digest, u64), E> {
         let index = self.index_of(algorithm)?;
         let hasher = &mut self.hashers[index];
         hasher.reset()?;

@@ -20,6 +20,7 @@ use flate2::{Compression as Level, GzBuilder};
 use ima_format::cpio::{TooLarge, Writer};
 use ima_format::elf::{Elf, Kind};
 
+use crate::advice::Advice;
 use crate::key::certificate::Certificate;
 
 /// What goes into an initramfs.
@@ -57,6 +58,8 @@ pub enum InitramfsError {
     #[error("compress the initramfs: {0}")]
     Compress(#[from] io::Error),
 }
+
+impl Advice for InitramfsError {}
 
 /// Why a program cannot be the init of an initramfs that holds nothing else.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

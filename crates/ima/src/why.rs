@@ -16,12 +16,14 @@ use ima_format::policy::kernel::Kernel;
 use ima_format::xattr::{Attribute, KeyId, XATTR_NAME_EVM, XATTR_NAME_IMA};
 use rustix::io::Errno;
 
+use crate::advice::Advice;
 use crate::container::tree::Directory;
 use crate::container::AttributeName;
-use crate::digest::{DigestError, FileHasher};
+use crate::digest::FileHasher;
 use crate::key::certificate::Certificate;
 use crate::preflight::{
-    purpose_of, Answer, Attributes, Bench, Judge, Mount, Nature, Owners, Source, SourceFile, Use,
+    purpose_of, Answer, Attributes, Bench, Judge, Mount, Nature, Owners, Source, SourceError,
+    SourceFile, Use,
 };
 use crate::verify::{Keyring, Requirement, Rule, Verdict, Verifier};
 
@@ -83,15 +85,7 @@ pub enum WhyError {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
-    },
-    /// Its digest cannot be computed.
-    #[error("{}: {source}", path.display())]
-    Digest {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: DigestError,
+        source: SourceError,
     },
     /// It is a directory, a device, a socket.
     #[error("{}: not a regular file", path.display())]
@@ -101,34 +95,36 @@ pub enum WhyError {
     },
 }
 
+impl Advice for WhyError {}
+
 /// Tells what the kernel says to root about a file of this machine.
 ///
 /// # Errors
 /// The file cannot be read.
 pub fn ask(file: &Path, grounds: &Grounds<'_>) -> Result<Account, WhyError> {
     let read = |source| WhyError::Read { path: file.to_owned(), source };
-    let path = fs::canonicalize(file).map_err(read)?;
-    let here = Directory::open(Path::new("/")).map_err(read)?;
-    let entry = here.look_up(&path).map_err(read)?;
+    let looked = |error: io::Error| read(error.into());
+    let path = fs::canonicalize(file).map_err(looked)?;
+    let here = Directory::open(Path::new("/")).map_err(looked)?;
+    let entry = here.look_up(&path).map_err(looked)?;
     let Some(size) = entry.size() else { return Err(WhyError::NotAFile { path }) };
     let content = here.open(&entry).map_err(read)?;
     let nature = Nature::of(&*content).map_err(read)?;
     let purpose = purpose_of(&entry, &nature);
-    let (mount, noexec) = mount_of(&path).map_err(read)?;
+    let (mount, noexec) = mount_of(&path).map_err(looked)?;
 
     let keyring = Keyring::of_certificates(grounds.trusted);
     let mounts = [mount];
     let bench = Bench::new(grounds.policy, grounds.kernel, &keyring, &mounts, Owners::Kept);
     let mut judge = Judge::new(&bench);
     let mut case = judge.open(&entry, size, &*content, &|_| {}).map_err(read)?;
-    let digest = |source| WhyError::Digest { path: path.clone(), source };
     let mut answers = Vec::new();
     let is_script = matches!(nature, Nature::Script(_));
     for operation in operations(purpose, is_script) {
-        answers.push((operation, case.answer(operation, Credentials::ROOT).map_err(digest)?));
+        answers.push((operation, case.answer(operation, Credentials::ROOT).map_err(read)?));
     }
     drop(case);
-    let (label, signer) = label(size, &*content, &keyring, grounds).map_err(digest)?;
+    let (label, signer) = label(size, &*content, &keyring, grounds).map_err(read)?;
     let [mount] = mounts;
     Ok(Account {
         purpose,
@@ -168,7 +164,7 @@ fn label(
     content: &dyn SourceFile,
     keyring: &Keyring,
     grounds: &Grounds<'_>,
-) -> Result<(Verdict, Option<Certificate>), DigestError> {
+) -> Result<(Verdict, Option<Certificate>), SourceError> {
     let value = content.attribute(AttributeName::Ima)?;
     let value = value.as_deref();
     let mut hasher = FileHasher::default();

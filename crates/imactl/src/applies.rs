@@ -4,7 +4,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 use ima_format::kind::Kind;
 
-use crate::hint::hinted;
+use crate::error::hinted;
 
 /// The commands whose options depend on the kind.
 const COMMANDS: [&str; 4] = ["sign", "verify", "inspect", "clear"];
@@ -105,7 +105,7 @@ impl Given {
     }
 
     /// Refuses the first one that does not apply to a kind.
-    pub(crate) fn check(&self, kind: Kind) -> anyhow::Result<()> {
+    pub(crate) fn check(&self, kind: Kind) -> crate::error::Result<()> {
         match self.0.iter().find(|(Row(_, kinds, _), _)| !kinds.contains(&kind)) {
             Some((Row(_, kinds, hint), name)) => {
                 let message = format!("{name} applies only to {}, not to {kind}", listed(kinds));

@@ -4,7 +4,6 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use ima::container::tree::Place;
 use ima::key::acceptance::{refused_for_itself, Keyring};
@@ -16,7 +15,7 @@ use ima::verify;
 use ima::KeyId;
 use ima_format::pkcs11::Uri;
 
-use crate::hint::hinted;
+use crate::error::{hinted, Context, Result};
 use crate::output::Output;
 use crate::passphrase::PassphraseArgs;
 use crate::token;

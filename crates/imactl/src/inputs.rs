@@ -1,14 +1,12 @@
 //! What is processed: paths, and the kind of what they hold, which is detected from content
 //! unless `--kind` says it.
 
-use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use ima::container::image::Image;
 use ima::container::rpm::{
@@ -22,9 +20,8 @@ use ima_format::kind::{Foreign, Kind, Named};
 use ima_format::tar::AfterEnd;
 
 use crate::applies::Given;
-use crate::args::jobs;
-use crate::hint::hinted;
-use crate::output::Output;
+use crate::args::{jobs, PlaceArgs};
+use crate::error::{hinted, Context, Result};
 use crate::outputs::is_stdio;
 
 /// What is processed, resolved.
@@ -39,6 +36,14 @@ pub(crate) struct Inputs {
 }
 
 impl Inputs {
+    /// One of them.
+    pub(crate) fn noun(&self) -> &'static str {
+        match self.kind {
+            Kind::Rpm => "package",
+            Kind::Tree | Kind::Tar | Kind::Image => "file",
+        }
+    }
+
     /// The packages, where these are what is processed.
     pub(crate) fn packages(&mut self) -> Option<&mut Packages> {
         self.containers.iter_mut().find_map(|container| match container {
@@ -55,22 +60,19 @@ pub(crate) struct InputArgs {
     pub(crate) tree: TreeArgs,
     #[command(flatten)]
     kind: KindArgs,
+    #[command(flatten, next_help_heading = "Place")]
+    place: PlaceArgs,
     /// The options of the command that were given.
     #[arg(skip)]
     pub(crate) given: Given,
 }
 
 impl InputArgs {
-    /// What the paths hold: one kind, since a run processes one. All options that were given apply
-    /// to it.
-    pub(crate) fn kind(&self) -> Result<Kind> {
+    /// The containers, all of one kind, to which all options that were given apply.
+    pub(crate) fn resolve(&self) -> Result<Inputs> {
         let kind = self.kind.told(&self.tree)?;
         self.given.check(kind)?;
-        Ok(kind)
-    }
-
-    /// The containers of a kind; attributes of files in trees are in `place`.
-    pub(crate) fn resolve(&self, kind: Kind, place: Place) -> Result<Inputs> {
+        let place = self.place.resolve();
         let roots = self.tree.roots()?;
         let containers = match kind {
             Kind::Tree => vec![AnyContainer::Tree(Tree { roots, place })],
@@ -112,7 +114,6 @@ impl InputArgs {
                 true => Directories::Packages,
                 false => Directories::Refused,
             },
-            output: None,
             reserved: ReservedSpace::Keep,
             weak_digests: WeakDigests::Refused,
             payload: Payload::Left,
@@ -150,9 +151,6 @@ pub(crate) struct TreeArgs {
     /// Worker threads, at most 1024 [default: one a core]
     #[arg(short, long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
-    /// Resolved once, so that all of a run tells which globs match.
-    #[arg(skip)]
-    selection: OnceCell<Selection>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -183,26 +181,13 @@ impl TreeArgs {
     }
 
     fn selection(&self) -> Result<Selection> {
-        if let Some(selection) = self.selection.get() {
-            return Ok(selection.clone());
-        }
         let mut selection = Selection::new(&self.include, &self.exclude)?;
         selection.one_file_system = self.one_file_system;
         selection.only = match self.only {
             Some(OnlyArg::Executable) => Only::Executable,
             None => Only::All,
         };
-        Ok(self.selection.get_or_init(|| selection).clone())
-    }
-
-    /// Warns of globs that matched nothing in the run, which is over.
-    pub(crate) fn warn_of_unmatched(&self, output: &mut Output) {
-        let unmatched = self.selection.get().map(Selection::unmatched).unwrap_or_default();
-        for (option, globs) in ["--include", "--exclude"].into_iter().zip(unmatched) {
-            for glob in globs {
-                output.warn(&format!("{option} '{glob}' matches nothing"));
-            }
-        }
+        Ok(selection)
     }
 
     fn read_list(&self, list: &Path) -> Result<Vec<PathBuf>> {

@@ -3,7 +3,8 @@
 mod applies;
 mod args;
 mod cmd;
-mod hint;
+mod error;
+
 mod inputs;
 mod interrupt;
 mod output;
@@ -49,6 +50,17 @@ pub(crate) enum Outcome {
     Failed,
 }
 
+impl Outcome {
+    /// The outcome of a run with so many failures and findings.
+    fn of(failures: u64, findings: u64) -> Self {
+        match (failures, findings) {
+            (1.., _) => Self::Failed,
+            (0, 1..) => Self::Finding,
+            (0, 0) => Self::Good,
+        }
+    }
+}
+
 impl From<Outcome> for ExitCode {
     fn from(outcome: Outcome) -> Self {
         Self::from(match outcome {
@@ -88,15 +100,15 @@ struct JsonError<'a> {
 }
 
 /// Tells people, and programs that read JSON, why the work could not be done, and what to do.
-fn print_error(error: &anyhow::Error, output: &mut Output) {
-    if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) {
+fn print_error(error: &error::Error, output: &mut Output) {
+    if error.is_broken_pipe {
         return;
     }
     let (red, cyan, reset) = match io::stderr().is_terminal() {
         true => ("\x1b[1;31m", "\x1b[36m", "\x1b[0m"),
         false => ("", "", ""),
     };
-    let (line, hint) = (hint::with_causes(error.as_ref()), hint::of(error.as_ref()));
+    let (line, hint) = (error.to_string(), error.hint());
     let json = JsonError { kind: "error", error: &line, hint };
     // with stdout gone, stderr tells
     drop(output.json(&json).and_then(|()| output.flush()));

@@ -64,6 +64,20 @@ pub(crate) enum Style {
     Bold,
 }
 
+/// A result: its fields for programs, and a line for people that is made of them.
+pub(crate) trait Entry: Serialize {
+    /// From which level on people see it.
+    fn level(&self) -> Level;
+
+    /// The line for people.
+    fn text(&self, output: &Output) -> String;
+
+    /// Another line below it.
+    fn below(&self) -> Option<String> {
+        None
+    }
+}
+
 /// Standard output, and standard error for what is not the answer.
 pub(crate) struct Output {
     answer: BufWriter<Box<dyn Write>>,
@@ -122,6 +136,21 @@ impl Output {
     /// Prints a document that is the answer, as it is, however much is asked for.
     pub(crate) fn text(&mut self, document: &[u8]) -> io::Result<()> {
         self.answer.write_all(document)
+    }
+
+    /// Prints a result, in the form that is wanted.
+    pub(crate) fn show(&mut self, entry: &impl Entry) -> io::Result<()> {
+        let level = entry.level();
+        match self.json {
+            true => self.json(entry),
+            // most runs show the findings alone: the others need not be painted
+            false if self.shows(level) => {
+                let text = entry.text(self);
+                self.line(level, text)?;
+                entry.below().map_or(Ok(()), |below| self.line(level, below))
+            }
+            false => Ok(()),
+        }
     }
 
     /// Prints a JSON line; nothing where text is wanted.
@@ -232,6 +261,12 @@ impl fmt::Display for Name<'_> {
             write!(f, "{}: ", Printable::new(&container.to_string_lossy()))?;
         }
         Printable::new(&self.path.to_string_lossy()).fmt(f)
+    }
+}
+
+impl Serialize for Name<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        JsonPath::from(*self).serialize(serializer)
     }
 }
 

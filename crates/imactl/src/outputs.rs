@@ -1,15 +1,16 @@
 //! Where the results of changing containers are written.
 
+use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
 use clap::{Args, ValueEnum};
-use ima::container::{AnyContainer, Destination};
+use ima::container::rpm::{Directories, Packages};
+use ima::container::{AnyContainer, Destination, DirectoryMode, OutputDirectory};
 use ima::staging::left_over;
 use ima_format::kind::Compression;
 
-use crate::hint::hinted;
+use crate::error::{hinted, Context, Result};
 use crate::output::Output;
 
 /// Where the result is written
@@ -23,6 +24,11 @@ pub(crate) struct ResultArgs {
     /// How a tar archive is compressed [default: by the name of -o, else as it was]
     #[arg(long, value_name = "NAME")]
     compress: Option<CompressArg>,
+    /// Write packages into a directory, which is made, and leave the originals alone; those that -r
+    /// finds, in the same directories below it [default: each is replaced, when the new one is
+    /// whole]
+    #[arg(long, value_name = "DIR", help_heading = "Packages")]
+    output_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -68,6 +74,26 @@ impl ResultArgs {
             None if from_stdin => Ok(Destination::Stdout),
             None => Ok(Destination::InPlace),
         }
+    }
+
+    /// The directory that packages go to, if one is given.
+    pub(crate) fn directory(
+        &self,
+        packages: &Packages,
+        mode: DirectoryMode,
+    ) -> Result<Option<Destination>> {
+        let Some(directory) = &self.output_dir else { return Ok(None) };
+        let within = fs::canonicalize(directory).unwrap_or_else(|_| directory.clone());
+        for root in packages.roots.iter().filter_map(|root| fs::canonicalize(root).ok()) {
+            if packages.directories == Directories::Packages && within.starts_with(root) {
+                let message = format!("{}: within what is read", directory.display());
+                return Err(hinted(message, "give a directory beside it"));
+            }
+        }
+        if mode == DirectoryMode::Write {
+            fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+        }
+        Ok(Some(Destination::Directory(OutputDirectory::new(directory.clone(), mode))))
     }
 
     /// How the result is compressed; `None` where it stays as it was.

@@ -1,22 +1,24 @@
 //! One run of an operation on all inputs: what happens is reported as it happens, and counted.
 
-use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use ima::advice::Advice;
 use ima::container::rpm::PackageSummary;
 use ima::container::{
-    Access, AnyContainer, Container, Destination, Event, ItemError, Operation, Report, Run, Summary,
+    self, Access, AnyContainer, Container, Destination, DirectoryMode, Event, ItemError, Operation,
+    Report, Run,
 };
 use ima_format::kind::Kind;
-use serde::Serialize;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 
-use crate::hint;
+use crate::error::{with_causes, Result};
 use crate::inputs::Inputs;
-use crate::output::{count, JsonPath, Name, Output, Style};
+use crate::output::{count, Entry, Level, Name, Output, Style};
 use crate::outputs::{spool_directory, tell_left_over, ResultArgs};
 use crate::progress::Bar;
+use crate::Outcome;
 
 /// Two counts of files or packages.
 #[derive(Debug, Default, Clone, Copy)]
@@ -39,7 +41,9 @@ impl Tally {
 /// The counts of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Totals {
-    /// What `print` counted.
+    /// Files, or packages.
+    pub(crate) noun: &'static str,
+    /// What the printer counted.
     pub(crate) tally: Tally,
     /// Files and containers that were not processed.
     pub(crate) failures: Failures,
@@ -52,13 +56,51 @@ pub(crate) struct Totals {
 }
 
 impl Totals {
+    /// The numbers, with names for the two counts of the tally.
+    pub(crate) fn summary(&self, matched: &'static str, other: &'static str) -> Summary {
+        Summary {
+            counts: [(matched, self.tally.matched), (other, self.tally.other)],
+            passed_over: (self.noun == "package").then_some(self.passed_over),
+            failed: self.failures.count(),
+            files: None,
+            bytes: self.bytes,
+            seconds: self.seconds,
+        }
+    }
+
+    /// Prints the last line of an operation that changes containers: what was `done`, and how many
+    /// files and containers were not.
+    pub(crate) fn conclude(
+        &self,
+        done: String,
+        time: &str,
+        not_done: &str,
+        output: &mut Output,
+    ) -> Result<Outcome> {
+        let mut line = match self.is_empty() {
+            true => format!("no {}s", self.noun),
+            false => done,
+        };
+        if self.passed_over > 0 {
+            line += &format!(", passed over {}", count(self.passed_over, "other file"));
+        }
+        if !self.is_empty() {
+            line += time;
+        }
+        if let Some(failures) = self.failures.describe() {
+            line += &format!("; {}", output.paint(Style::Bad, &format!("{failures} {not_done}")));
+        }
+        output.line(Level::Normal, &line)?;
+        Ok(Outcome::of(self.failures.count(), 0))
+    }
+
     /// Whether there was nothing to process.
     pub(crate) fn is_empty(&self) -> bool {
         self.tally.matched + self.tally.other + self.failures.count() == 0
     }
 }
 
-/// Prints results, and says on which side of the tally each counts.
+/// Prints results, and says which of the two counts of the tally each is for.
 pub(crate) trait Printer<T> {
     /// The result for a file.
     fn file(
@@ -79,27 +121,108 @@ pub(crate) trait Printer<T> {
     ) -> (bool, io::Result<()>);
 }
 
+/// What became of a file or a package that an operation changes.
+#[derive(Serialize)]
+pub(crate) struct Changed<'a> {
+    #[serde(rename = "type")]
+    pub(crate) kind: &'static str,
+    #[serde(flatten)]
+    pub(crate) name: Name<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) size: Option<u64>,
+    pub(crate) result: &'static str,
+    /// How many files of a package.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) files: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) hash: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) key_id: Option<String>,
+    /// Where nothing is written, the results are what is asked for.
+    #[serde(skip)]
+    pub(crate) dry_run: bool,
+}
+
+impl Entry for Changed<'_> {
+    fn level(&self) -> Level {
+        match self.dry_run {
+            true => Level::Normal,
+            false => Level::Verbose,
+        }
+    }
+
+    fn text(&self, _: &Output) -> String {
+        let Self { result, name, .. } = self;
+        match (self.files, self.hash) {
+            (Some(files), Some(hash)) => {
+                format!("{result:<11} {name} ({}, {hash})", count(files, "file"))
+            }
+            _ => format!("{result:<11} {name}"),
+        }
+    }
+}
+
+/// The numbers of a run.
+pub(crate) struct Summary {
+    /// The names of the tally's two counts, and these.
+    pub(crate) counts: [(&'static str, u64); 2],
+    /// Files among packages that are not packages.
+    passed_over: Option<u64>,
+    failed: u64,
+    /// Files in packages.
+    pub(crate) files: Option<u64>,
+    bytes: u64,
+    seconds: f64,
+}
+
+impl Serialize for Summary {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("type", "summary")?;
+        for (name, count) in self.counts {
+            map.serialize_entry(name, &count)?;
+        }
+        let more = [
+            ("passed_over", self.passed_over),
+            ("failed", Some(self.failed)),
+            ("files", self.files),
+            ("bytes", Some(self.bytes)),
+        ];
+        for (name, count) in more {
+            if let Some(count) = count {
+                map.serialize_entry(name, &count)?;
+            }
+        }
+        map.serialize_entry("seconds", &self.seconds)?;
+        map.end()
+    }
+}
+
 /// Where results go.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Results<'a> {
     /// There are none: the operation reads.
     None,
     /// Nothing is written.
-    DryRun,
-    /// In the place of the inputs, where nothing else can be said.
-    InPlace,
-    /// Where the options say.
-    At(&'a ResultArgs),
+    DryRun(Option<&'a ResultArgs>),
+    /// Where the options say; without options in the place of the inputs.
+    At(Option<&'a ResultArgs>),
 }
 
 impl Results<'_> {
     fn of(self, container: &AnyContainer, count: usize) -> Result<Destination> {
         match (self, container) {
-            (Results::None | Results::DryRun, _) => Ok(Destination::Nowhere),
-            (Results::InPlace, _) | (_, AnyContainer::Tree(_) | AnyContainer::Packages(_)) => {
-                Ok(Destination::InPlace)
+            (Results::DryRun(Some(results)), AnyContainer::Packages(packages)) => {
+                let directory = results.directory(packages, DirectoryMode::Check)?;
+                Ok(directory.unwrap_or(Destination::Nowhere))
             }
-            (Results::At(results), container) => results.destination(container, count),
+            (Results::None | Results::DryRun(_), _) => Ok(Destination::Nowhere),
+            (Results::At(Some(results)), AnyContainer::Packages(packages)) => {
+                let directory = results.directory(packages, DirectoryMode::Write)?;
+                Ok(directory.unwrap_or(Destination::InPlace))
+            }
+            (Results::At(None), _) | (_, AnyContainer::Tree(_)) => Ok(Destination::InPlace),
+            (Results::At(Some(results)), container) => results.destination(container, count),
         }
     }
 }
@@ -113,10 +236,11 @@ pub(crate) fn run<O: Operation>(
     output: &mut Output,
     printer: &mut dyn Printer<O::Outcome>,
 ) -> Result<Totals> {
+    let noun = inputs.noun();
     let Inputs { kind, containers, selection, jobs, max_sparse, after_end } = inputs;
     let destinations = containers.iter().map(|it| results.of(it, containers.len()));
     let destinations = destinations.collect::<Result<Vec<_>>>()?;
-    if destinations.contains(&Destination::Stdout) {
+    if destinations.iter().any(|it| matches!(it, Destination::Stdout)) {
         output.give_way();
     }
     let bar = match kind {
@@ -128,7 +252,7 @@ pub(crate) fn run<O: Operation>(
         jobs,
         destination: Destination::Nowhere,
         compression: match results {
-            Results::At(results) => results.compression(),
+            Results::At(Some(results)) => results.compression(),
             _ => None,
         },
         max_sparse,
@@ -136,13 +260,18 @@ pub(crate) fn run<O: Operation>(
         spool: spool_directory(),
         progress: &bar,
     };
-    let mut totals = Totals::default();
+    let mut totals = Totals { noun, ..Totals::default() };
     for (container, destination) in containers.into_iter().zip(destinations) {
         warn_of_left_over(&container, &destination, output);
         run.destination = destination;
         run_one(operation, container, &run, &mut totals, &bar, output, printer)?;
     }
     (totals.bytes, totals.seconds) = bar.finish();
+    for (option, globs) in ["--include", "--exclude"].into_iter().zip(run.selection.unmatched()) {
+        for glob in globs {
+            output.warn(&format!("{option} '{glob}' matches nothing"));
+        }
+    }
     Ok(totals)
 }
 
@@ -186,11 +315,11 @@ fn run_one<O: Operation>(
             let counted = std::mem::take(&mut pending);
             let files = std::mem::take(&mut files);
             match outcome {
-                Ok(Summary::NotAPackage) => {
+                Ok(container::Summary::NotAPackage) => {
                     *passed_over += 1;
                     Ok(())
                 }
-                Ok(Summary::Package(package)) => {
+                Ok(container::Summary::Package(package)) => {
                     let mut print = || printer.package(path, &package, &files, output);
                     let (matched, printed) = match O::ACCESS {
                         Access::Reads => bar.suspend(print),
@@ -201,7 +330,7 @@ fn run_one<O: Operation>(
                 }
                 Ok(summary) => {
                     tally.add(counted);
-                    if let Summary::Archive(extent) = summary {
+                    if let container::Summary::Archive(extent) = summary {
                         if extent.foreign > 0 {
                             let (path, bytes) = (path.display(), extent.foreign);
                             output.warn(&format!(
@@ -260,7 +389,7 @@ struct JsonError<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     #[serde(flatten)]
-    path: JsonPath,
+    name: Name<'a>,
     error: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<&'a str>,
@@ -294,7 +423,7 @@ impl Failures {
         &mut self,
         name: Name<'_>,
         noun: &'static str,
-        error: &(dyn Error + 'static),
+        error: &impl Advice,
         output: &mut Output,
     ) -> io::Result<()> {
         self.containers += 1;
@@ -305,13 +434,12 @@ impl Failures {
     fn print(
         &mut self,
         name: Name<'_>,
-        error: &(dyn Error + 'static),
+        error: &impl Advice,
         output: &mut Output,
     ) -> io::Result<()> {
-        let (text, hint) = (hint::with_causes(error), hint::of(error));
+        let (text, hint) = (with_causes(error), error.advice());
         if output.is_json() {
-            let (kind, path) = ("error", name.into());
-            return output.json(&JsonError { kind, path, error: text, hint });
+            return output.json(&JsonError { kind: "error", name, error: text, hint });
         }
         output.complain(Style::Bad, "error:", &format!("{name}: {text}"));
         if let Some(hint) = hint.filter(|hint| !self.hints.contains(hint)) {

@@ -4,10 +4,10 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
 use ima::key::token::Token;
 use ima_format::pkcs11::{is_uri, Uri};
 
+use crate::error::{Context, Result};
 use crate::passphrase::PassphraseArgs;
 
 /// Names the PKCS#11 module for URIs that do not; OpenSSL's engine looks there too.

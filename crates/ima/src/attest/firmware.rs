@@ -9,6 +9,7 @@ use ima_format::measure::{EventLog, PcrValue, PcrValues};
 use ima_format::Error as FormatError;
 
 use super::replay::{extend, zeros};
+use crate::advice::Advice;
 use crate::digest::{DigestError, Hasher};
 use crate::input::{self, TEXT_MAX};
 
@@ -36,6 +37,8 @@ pub enum EventLogError {
     #[error(transparent)]
     Digest(#[from] DigestError),
 }
+
+impl Advice for EventLogError {}
 
 /// PCRs that locality 4 resets to ones (`TPM2_PT_PCR_RESET_L4`): a dynamic launch, which is not in this log.
 const DYNAMIC: std::ops::Range<u32> = 17..23;

@@ -9,6 +9,7 @@ use ima_format::hash::{Digest, HashAlgorithm};
 use ima_format::hex;
 use ima_format::measure::{PcrFault, PcrValue, PcrValues};
 
+use crate::advice::Advice;
 use crate::input::{self, TEXT_MAX};
 
 /// Why values of PCRs could not be read.
@@ -60,6 +61,8 @@ pub enum PcrError {
         pcr: u32,
     },
 }
+
+impl Advice for PcrError {}
 
 /// An input of values: `FILE`, `ALGORITHM,FILE`, or a TPM's directory in sysfs.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -19,6 +19,7 @@ use openssl::pkey::{Id, PKey, Public};
 use openssl::pkey_ctx::PkeyCtx;
 use openssl::rsa::{Padding, Rsa};
 
+use crate::advice::Advice;
 use crate::digest::{openssl_digest, DigestError, Hasher};
 use crate::input::{self, KEY_MAX};
 use crate::key::{PublicKey, PublicKeyError};
@@ -58,6 +59,8 @@ pub enum QuoteError {
     #[error(transparent)]
     Digest(#[from] DigestError),
 }
+
+impl Advice for QuoteError {}
 
 /// A quote with its signature, as `tpm2_quote` writes them.
 #[derive(Debug)]

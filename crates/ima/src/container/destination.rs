@@ -1,12 +1,17 @@
 //! Where the result of changing a container goes: a file is there whole, or not at all.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ima_format::kind::Compression;
+use rustix::fs::{mkdirat, openat, Mode, OFlags, CWD};
+use rustix::io::Errno;
 
 use super::error::ContainerError;
 use super::image::copy;
@@ -14,16 +19,96 @@ use crate::compression::Encoder;
 use crate::staging::{Location, Staged};
 
 /// Where a result goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Destination {
     /// To the place of the original.
     InPlace,
     /// To a file.
     File(PathBuf),
+    /// To a directory, under its own name.
+    Directory(OutputDirectory),
     /// To standard output.
     Stdout,
     /// Nowhere: everything is done but writing.
     Nowhere,
+}
+
+/// A directory to which results go under their own names, and in their own directories where
+/// they were found in one that was named.
+#[derive(Debug)]
+pub struct OutputDirectory {
+    path: PathBuf,
+    mode: DirectoryMode,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The names of the results of this run.
+    taken: HashSet<PathBuf>,
+    /// The directory, opened for the first of them.
+    open: Option<Arc<OwnedFd>>,
+}
+
+impl OutputDirectory {
+    /// A directory that is there. A file with the name of a result is replaced, but not a result of
+    /// the same run.
+    pub fn new(path: PathBuf, mode: DirectoryMode) -> Self {
+        Self { path, mode, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // it is whole even if a thread panicked beside it
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a name for a result, and gives its place; `None` where nothing is written.
+    ///
+    /// # Errors
+    /// A name that is taken; those of making directories.
+    pub(super) fn place(&self, name: &Path) -> Result<Option<(PathBuf, Location)>, ContainerError> {
+        let path = self.path.join(name);
+        if !self.state().taken.insert(name.to_owned()) {
+            return Err(ContainerError::NameTaken(path));
+        }
+        if self.mode == DirectoryMode::Check {
+            return Ok(None);
+        }
+        match self.location(name) {
+            Ok(location) => Ok(Some((path, location))),
+            Err(source) => Err(ContainerError::Write { path, source }),
+        }
+    }
+
+    /// The place of a result, in directories that are made where they are not there.
+    fn location(&self, name: &Path) -> io::Result<Location> {
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let mut directory = match &mut self.state().open {
+            Some(open) => Arc::clone(open),
+            none => {
+                let open = Arc::new(openat(CWD, &self.path, flags, Mode::empty())?);
+                Arc::clone(none.insert(open))
+            }
+        };
+        for below in name.parent().into_iter().flat_map(Path::components) {
+            match mkdirat(&*directory, below.as_os_str(), Mode::from_raw_mode(0o777)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let flags = flags | OFlags::NOFOLLOW;
+            directory = Arc::new(openat(&*directory, below.as_os_str(), flags, Mode::empty())?);
+        }
+        Ok(Location::new(directory, name.file_name().unwrap_or_default().to_owned()))
+    }
+}
+
+/// What is done with a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DirectoryMode {
+    /// Results are written.
+    Write,
+    /// Their names are compared, and nothing is written.
+    Check,
 }
 
 /// A file's place.
@@ -62,13 +147,17 @@ impl Destination {
         match self {
             Self::InPlace => Some(original),
             Self::File(path) => Some(path),
-            Self::Stdout | Self::Nowhere => None,
+            Self::Directory(_) | Self::Stdout | Self::Nowhere => None,
         }
     }
 
     /// Whether nothing is written.
     pub(super) fn is_nowhere(&self) -> bool {
-        *self == Self::Nowhere
+        match self {
+            Self::Nowhere => true,
+            Self::Directory(directory) => directory.mode == DirectoryMode::Check,
+            Self::InPlace | Self::File(_) | Self::Stdout => false,
+        }
     }
 
     /// Has `edit` change a copy of a file, and puts that in its place; where nothing is written, the

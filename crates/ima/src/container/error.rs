@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ima_format::hash::HashAlgorithm;
 use rustix::io::Errno;
 
+use super::source::SourceError;
 use crate::advice::{Advice, Failure};
 use crate::digest::DigestError;
 use crate::key::SignError;
@@ -102,6 +103,16 @@ impl From<DigestError> for ItemError {
     }
 }
 
+impl From<SourceError> for ItemError {
+    fn from(error: SourceError) -> Self {
+        match error {
+            SourceError::Read(error) => Self::Read(error),
+            SourceError::Digest(error) => Self::Digest(error),
+            SourceError::Format(error) => Self::Container(Box::new(error.into())),
+        }
+    }
+}
+
 impl Advice for ItemError {
     fn advice(&self) -> Option<&'static str> {
         Some(match self {
@@ -169,6 +180,8 @@ pub enum WalkError {
     TooLong,
 }
 
+impl Advice for WalkError {}
+
 impl From<Errno> for WalkError {
     fn from(errno: Errno) -> Self {
         Self::Read(errno.into())
@@ -231,9 +244,21 @@ pub enum ContainerError {
     /// The result would replace something that is not a file.
     #[error("{}: not a regular file", .0.display())]
     NotRegular(PathBuf),
+    /// Another container of the run went there under the same name.
+    #[error("{} is another package of this run", .0.display())]
+    NameTaken(PathBuf),
     /// A report was not taken.
     #[error(transparent)]
     Report(io::Error),
+}
+
+impl From<SourceError> for ContainerError {
+    fn from(error: SourceError) -> Self {
+        match error {
+            SourceError::Format(error) => Self::Format(error),
+            other => Self::Format(Failure::new(other)),
+        }
+    }
 }
 
 impl Advice for ContainerError {
@@ -242,7 +267,7 @@ impl Advice for ContainerError {
             Self::Format(error) => error.advice(),
             Self::Item { source, .. } => source.advice(),
             Self::NotRegular(_) => Some("give -o FILE, or -o - for standard output"),
-            Self::Open(_) | Self::Write { .. } | Self::Report(_) => None,
+            Self::Open(_) | Self::Write { .. } | Self::NameTaken(_) | Self::Report(_) => None,
         }
     }
 }

@@ -34,7 +34,7 @@ use ima_format::tar::AfterEnd;
 
 pub use any::AnyContainer;
 pub use change::{Change, Edit};
-pub use destination::Destination;
+pub use destination::{Destination, DirectoryMode, OutputDirectory};
 pub use detect::{kind_of, mismatch, Mismatch};
 pub use error::{Anomaly, ContainerError, ItemError, WalkError};
 pub use formats::{Changes, Format, FORMATS};
@@ -187,7 +187,6 @@ pub enum LeftOver {
 
 /// How a run is done, on any container.
 #[allow(missing_debug_implementations)] // progress is reported to anyone
-#[derive(Clone)]
 pub struct Run<'a> {
     /// Which of the files.
     pub selection: Selection,

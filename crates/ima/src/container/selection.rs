@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
+use crate::advice::Advice;
 use crate::digest::FileHasher;
 
 /// Kinds of files that a run can be held to.
@@ -39,6 +40,8 @@ pub struct SelectionError {
     glob: String,
     reason: String,
 }
+
+impl Advice for SelectionError {}
 
 impl Selection {
     /// A selection by globs (`*`, `?`, `**`, `[a-z]`, `{a,b}`; `*` does not match `/`). A

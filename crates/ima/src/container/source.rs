@@ -1,8 +1,5 @@
 //! A tree of files that can be listed and read, wherever it is kept: in a directory, an archive,
 //! an image. Verbs and preflight read containers through it.
-//!
-//! Errors are those of the system. An error of the container is inside one: `ImageError` for an
-//! image.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -12,6 +9,7 @@ use ima_format::evm::{self, InodeId, Metadata};
 use ima_format::hash::{Digest, HashAlgorithm};
 
 use super::AttributeName;
+use crate::advice::{Advice, Failure};
 use crate::digest::{DigestError, FileHasher};
 
 /// A tree of files.
@@ -23,7 +21,7 @@ pub trait Source: Sync {
     ///
     /// # Errors
     /// Those of opening; a file that is no longer the one that was listed.
-    fn open<'a>(&'a self, entry: &Entry) -> io::Result<Box<dyn SourceFile + 'a>>;
+    fn open<'a>(&'a self, entry: &Entry) -> Result<Box<dyn SourceFile + 'a>, SourceError>;
 }
 
 /// Is given what a source lists.
@@ -84,7 +82,40 @@ pub struct Unread {
     /// Its path from the root of the source.
     pub path: PathBuf,
     /// Why.
-    pub error: io::Error,
+    pub error: SourceError,
+}
+
+/// Why something of a source cannot be listed or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// The system's error.
+    #[error(transparent)]
+    Read(#[from] io::Error),
+    /// No digest could be made.
+    #[error(transparent)]
+    Digest(DigestError),
+    /// The container cannot be read: an error of its format.
+    #[error(transparent)]
+    Format(#[from] Failure),
+}
+
+impl Advice for SourceError {
+    fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Format(error) => error.advice(),
+            Self::Read(_) | Self::Digest(_) => None,
+        }
+    }
+}
+
+impl From<DigestError> for SourceError {
+    fn from(error: DigestError) -> Self {
+        match error {
+            DigestError::Read(error) => Self::Read(error),
+            other => Self::Digest(other),
+        }
+    }
 }
 
 /// An open file of a source.
@@ -93,19 +124,19 @@ pub trait SourceFile {
     ///
     /// # Errors
     /// Those of reading.
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, SourceError>;
 
     /// The value of an attribute, if there is one.
     ///
     /// # Errors
     /// Those of reading it.
-    fn attribute(&self, name: AttributeName) -> io::Result<Option<Vec<u8>>>;
+    fn attribute(&self, name: AttributeName) -> Result<Option<Vec<u8>>, SourceError>;
 
     /// Its inode; `None` where it gets one when it is unpacked.
     ///
     /// # Errors
     /// Those of reading it.
-    fn inode(&self) -> io::Result<Option<InodeId>> {
+    fn inode(&self) -> Result<Option<InodeId>, SourceError> {
         Ok(None)
     }
 
@@ -119,9 +150,9 @@ pub trait SourceFile {
         size: u64,
         algorithm: HashAlgorithm,
         progress: &dyn Fn(u64),
-    ) -> Result<Digest, DigestError> {
-        let mut read_at = |offset, buffer: &mut [u8]| self.read_at(offset, buffer);
-        match hasher.digest_with(&mut read_at, algorithm, progress)? {
+    ) -> Result<Digest, SourceError> {
+        let read_at = |offset, buffer: &mut [u8]| self.read_at(offset, buffer);
+        match hasher.digest_with(read_at, algorithm, progress)? {
             (digest, read) if read == size => Ok(digest),
             _ => Err(changed().into()),
         }
@@ -134,13 +165,17 @@ pub(crate) fn changed() -> io::Error {
 }
 
 /// The whole of a small file; `None` if it is larger than `most`.
-pub(crate) fn whole(file: &dyn SourceFile, most: usize) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn whole(file: &dyn SourceFile, most: usize) -> Result<Option<Vec<u8>>, SourceError> {
     let bytes = part(file, 0, most + 1)?;
     Ok((bytes.len() <= most).then_some(bytes))
 }
 
 /// Up to `length` bytes at an offset.
-pub(crate) fn part(file: &dyn SourceFile, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+pub(crate) fn part(
+    file: &dyn SourceFile,
+    offset: u64,
+    length: usize,
+) -> Result<Vec<u8>, SourceError> {
     let mut bytes = vec![0; length];
     let mut filled = 0;
     while filled < length {

@@ -19,6 +19,7 @@ use openssl::nid::Nid;
 use openssl::x509::{X509NameRef, X509};
 
 use super::{acceptance, PublicKey};
+use crate::advice::Advice;
 use crate::input::{self, KEY_MAX};
 
 /// Why a certificate could not be read.
@@ -48,6 +49,8 @@ pub enum CertificateError {
         source: ErrorStack,
     },
 }
+
+impl Advice for CertificateError {}
 
 /// A certificate and what the kernel reads from it.
 #[derive(Clone)]

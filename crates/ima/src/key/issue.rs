@@ -19,6 +19,8 @@ use super::private::{AskPassphrase, PrivateKey};
 use super::store::{Role, StoreError};
 use super::{KeyType, PublicKey};
 
+use crate::advice::Advice;
+
 /// Ends the organization of a sample certificate's subject.
 pub const SAMPLE_MARK: &str = "SAMPLE, DO NOT SHIP";
 
@@ -70,6 +72,8 @@ pub enum IssueError {
     #[error("OpenSSL: {0}")]
     OpenSsl(#[from] ErrorStack),
 }
+
+impl Advice for IssueError {}
 
 /// A CA: its key and its certificate.
 #[derive(Debug)]

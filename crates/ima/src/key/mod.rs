@@ -270,6 +270,8 @@ pub enum PublicKeyError {
     },
 }
 
+impl Advice for PublicKeyError {}
+
 /// A public key and what is derived from it.
 #[derive(Debug, Clone)]
 pub struct PublicKey {

@@ -13,7 +13,7 @@ use ima_format::policy::kernel::Kernel;
 use ima_format::xattr::{Attribute, KeyId, Signature};
 
 use super::trial::Trial;
-use crate::container::source::{part, Entry, SourceFile};
+use crate::container::source::{part, Entry, SourceError, SourceFile};
 use crate::container::AttributeName;
 use crate::digest::{DigestError, FileHasher};
 use crate::verify::{Keyring, Verifier};
@@ -169,7 +169,7 @@ impl<'a> Judge<'a> {
         size: u64,
         content: &'f dyn SourceFile,
         progress: &'f dyn Fn(u64),
-    ) -> std::io::Result<Case<'f>> {
+    ) -> Result<Case<'f>, SourceError> {
         let mount = self.bench.mount(entry);
         let keeps = mount.map_or(true, |mount| mount.attributes == Attributes::Kept);
         let attribute = if keeps { content.attribute(AttributeName::Ima)? } else { None };
@@ -247,7 +247,7 @@ impl Case<'_> {
         &mut self,
         operation: Operation,
         caller: Credentials,
-    ) -> Result<Answer, DigestError> {
+    ) -> Result<Answer, SourceError> {
         let answer = self.run(operation, caller, AppendedSignature::Ignored)?;
         // would it do if the appended signature were good?
         if answer.is_refused() && self.has_appended_signature(operation) {
@@ -263,7 +263,7 @@ impl Case<'_> {
     ///
     /// # Errors
     /// The digest was needed, and could not be computed.
-    pub(crate) fn try_event(&mut self, event: &Event) -> Result<Trial, DigestError> {
+    pub(crate) fn try_event(&mut self, event: &Event) -> Result<Trial, SourceError> {
         let decider = &self.bench.decider;
         let file = OpenFile {
             writable: event.access.contains(Access::Write),
@@ -283,7 +283,7 @@ impl Case<'_> {
         operation: Operation,
         caller: Credentials,
         appended: AppendedSignature,
-    ) -> Result<Answer, DigestError> {
+    ) -> Result<Answer, SourceError> {
         let decider = &self.bench.decider;
         let executed = caller.executing(self.setuid, self.setgid);
         let file = OpenFile::at_rest(self.size, attribute_read(self.keeps, &self.attribute));
@@ -396,9 +396,9 @@ impl Proof<'_> {
 }
 
 impl Evidence for Proof<'_> {
-    type Error = DigestError;
+    type Error = SourceError;
 
-    fn digest(&mut self, algorithm: HashAlgorithm) -> Result<Option<Digest>, DigestError> {
+    fn digest(&mut self, algorithm: HashAlgorithm) -> Result<Option<Digest>, SourceError> {
         let of = |digest: &&Digest| digest.algorithm() == algorithm;
         if let Some(digest) = self.digests.iter().find(of) {
             return Ok(Some(*digest));
@@ -409,7 +409,7 @@ impl Evidence for Proof<'_> {
                 Ok(Some(digest))
             }
             // a kernel without the algorithm: "failed"
-            Err(DigestError::Unavailable(_)) => Ok(None),
+            Err(SourceError::Digest(DigestError::Unavailable(_))) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -418,7 +418,7 @@ impl Evidence for Proof<'_> {
         &mut self,
         attribute: &[u8],
         signed: Signed<'_>,
-    ) -> Result<SignatureCheck, DigestError> {
+    ) -> Result<SignatureCheck, SourceError> {
         let signature = match Attribute::decode(attribute) {
             Ok(Attribute::Signature(signature)) => signature,
             // its keys are not certificates
@@ -435,9 +435,9 @@ impl Evidence for Proof<'_> {
 struct Appended<'a, 'f>(&'a mut Proof<'f>);
 
 impl Evidence for Appended<'_, '_> {
-    type Error = DigestError;
+    type Error = SourceError;
 
-    fn digest(&mut self, algorithm: HashAlgorithm) -> Result<Option<Digest>, DigestError> {
+    fn digest(&mut self, algorithm: HashAlgorithm) -> Result<Option<Digest>, SourceError> {
         self.0.digest(algorithm)
     }
 
@@ -445,11 +445,11 @@ impl Evidence for Appended<'_, '_> {
         &mut self,
         attribute: &[u8],
         signed: Signed<'_>,
-    ) -> Result<SignatureCheck, DigestError> {
+    ) -> Result<SignatureCheck, SourceError> {
         self.0.verify(attribute, signed)
     }
 
-    fn modsig(&mut self) -> Result<Option<Modsig>, DigestError> {
+    fn modsig(&mut self) -> Result<Option<Modsig>, SourceError> {
         let digest = self.digest(HashAlgorithm::Sha256)?;
         Ok(digest.map(|digest| Modsig { check: SignatureCheck::Good, digest }))
     }

@@ -48,7 +48,7 @@ pub(crate) use purpose::{of as purpose_of, Nature};
 pub use start::{Attempt, AttemptEnd, Obstacle, Problem, Step, Why};
 pub use trial::{Subject, Trial, TrialError};
 
-pub use crate::container::source::{Entry, EntryKind, Source, SourceFile, Unread};
+pub use crate::container::source::{Entry, EntryKind, Source, SourceError, SourceFile, Unread};
 use crate::container::Progress;
 use crate::verify::Keyring;
 use libraries::Libraries;

@@ -6,6 +6,7 @@ use std::path::Path;
 use ima_format::kind::{Content, HEAD_SIZE};
 
 use super::Source;
+use crate::advice::Advice;
 use crate::container::image::{self, ImageError};
 use crate::container::tar::{Index, TarError};
 use crate::container::tree::Directory;
@@ -28,6 +29,19 @@ pub enum OpenError {
     /// It is none.
     #[error("neither a directory nor a tar archive nor an image that can be read")]
     NoRoot,
+}
+
+impl Advice for OpenError {
+    fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Archive(error) => error.advice(),
+            Self::Read(_) | Self::NoRoot => Some(
+                "ROOT is a directory, a tar archive (compressed or not), or an image of ext4, \
+                 squashfs or EROFS; mount anything else, and give the directory",
+            ),
+            Self::Image(error) => error.advice(),
+        }
+    }
 }
 
 /// Opens a root: a directory, a tar archive, compressed or not, or an image of a file system

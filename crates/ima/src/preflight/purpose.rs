@@ -1,14 +1,13 @@
 //! What a file is for: what the kernel will do with it, and what it needs for that.
 
 use std::ffi::OsStr;
-use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use ima_format::elf::{Elf, Kind, MAGIC};
 use ima_format::policy::decide::{AccessSet, Operation};
 
-use crate::container::source::{part, Entry, SourceFile};
+use crate::container::source::{part, Entry, SourceError, SourceFile};
 
 /// What the kernel is asked to do with a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -89,7 +88,7 @@ pub(crate) struct Shebang {
 }
 
 impl Nature {
-    pub(crate) fn of(content: &dyn SourceFile) -> io::Result<Self> {
+    pub(crate) fn of(content: &dyn SourceFile) -> Result<Self, SourceError> {
         let head = part(content, 0, BINPRM_BUF_SIZE)?;
         if head.starts_with(MAGIC) {
             let mut read = |offset: u64, length: usize| match head.get(offset as usize..) {

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::io;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -15,9 +14,8 @@ use super::certificates::CertificateFault;
 use super::judge::{Answer, Bench, Judge};
 use super::paths::Paths;
 use super::purpose::{self, Nature, Use};
-use crate::container::source::{whole, Entry, Source, Unread};
+use crate::container::source::{whole, Entry, Source, SourceError, Unread};
 use crate::container::{pool, Progress};
-use crate::digest::DigestError;
 
 /// What is known of a file after it was looked at.
 #[derive(Debug, Clone)]
@@ -80,7 +78,7 @@ pub(super) fn scan(
             (number, looked)
         }
     };
-    let mut keep = |(number, looked): (usize, io::Result<Scanned>)| {
+    let mut keep = |(number, looked): (usize, Result<Scanned, SourceError>)| {
         match looked {
             Ok(found) => scanned[number] = Some(found),
             Err(error) => unread.push(Unread { path: paths.get(number).path.clone(), error }),
@@ -122,7 +120,7 @@ struct Scanner<'a> {
 }
 
 impl Scanner<'_> {
-    fn look(&self, entry: &Entry, judge: &mut Judge<'_>) -> io::Result<Scanned> {
+    fn look(&self, entry: &Entry, judge: &mut Judge<'_>) -> Result<Scanned, SourceError> {
         let size = entry.size().unwrap_or_default();
         let content = self.root.open(entry)?;
         let nature = Nature::of(&*content)?;
@@ -142,7 +140,7 @@ impl Scanner<'_> {
         }
         let progress = |bytes| self.progress.read(bytes);
         let mut case = judge.open(entry, size, &*content, &progress)?;
-        let mut ask = |operation, caller| case.answer(operation, caller).map_err(into_io);
+        let mut ask = |operation, caller| case.answer(operation, caller);
         let operation = purpose.operation();
         scanned.answer = ask(operation, Credentials::ROOT)?;
         if matches!(purpose, Use::Program | Use::Script | Use::Library) {
@@ -158,13 +156,6 @@ impl Scanner<'_> {
             scanned.policy_fault = policy_fault(&text, self.bench.decider.kernel());
         }
         Ok(scanned)
-    }
-}
-
-fn into_io(error: DigestError) -> io::Error {
-    match error {
-        DigestError::Read(error) => error,
-        other => io::Error::other(other),
     }
 }
 

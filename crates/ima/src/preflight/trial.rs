@@ -10,7 +10,8 @@ use ima_format::policy::decide::{Event, Mode, Outcome};
 use ima_format::policy::kernel::Kernel;
 use ima_format::xattr::KeyId;
 
-use super::{Bench, Entry, EntryKind, Judge, Owners, Source, SourceFile};
+use super::{Bench, Entry, EntryKind, Judge, Owners, Source, SourceError, SourceFile};
+use crate::advice::Advice;
 use crate::container::tree::Directory;
 use crate::container::AttributeName;
 use crate::digest::{DigestError, FileHasher};
@@ -55,13 +56,18 @@ pub enum TrialError {
     NotAFile,
     /// It cannot be read.
     #[error(transparent)]
-    Read(#[from] io::Error),
-    /// Its digest cannot be computed.
-    #[error(transparent)]
-    Digest(#[from] DigestError),
+    Read(#[from] SourceError),
     /// The kernel goes by a digest that was not stated.
     #[error("the kernel asks for the file's {0} digest")]
     DigestWanted(HashAlgorithm),
+}
+
+impl Advice for TrialError {}
+
+impl From<io::Error> for TrialError {
+    fn from(error: io::Error) -> Self {
+        Self::Read(error.into())
+    }
 }
 
 impl Subject {
@@ -147,11 +153,11 @@ struct Stated<'a> {
 }
 
 impl SourceFile for Stated<'_> {
-    fn read_at(&self, _: u64, _: &mut [u8]) -> io::Result<usize> {
+    fn read_at(&self, _: u64, _: &mut [u8]) -> Result<usize, SourceError> {
         Ok(0)
     }
 
-    fn attribute(&self, name: AttributeName) -> io::Result<Option<Vec<u8>>> {
+    fn attribute(&self, name: AttributeName) -> Result<Option<Vec<u8>>, SourceError> {
         Ok(self.attribute.clone().filter(|_| name == AttributeName::Ima))
     }
 
@@ -161,7 +167,7 @@ impl SourceFile for Stated<'_> {
         _: u64,
         algorithm: HashAlgorithm,
         _: &dyn Fn(u64),
-    ) -> Result<Digest, DigestError> {
+    ) -> Result<Digest, SourceError> {
         let of = |digest: &&Digest| digest.algorithm() == algorithm;
         let stated = self.digests.iter().find(of).copied();
         // with no attribute to compare it with, any will do
@@ -169,7 +175,7 @@ impl SourceFile for Stated<'_> {
         let stated = stated.or_else(|| self.attribute.is_none().then(any).flatten());
         stated.ok_or_else(|| {
             self.wanted.set(Some(algorithm));
-            DigestError::Unavailable(algorithm)
+            DigestError::Unavailable(algorithm).into()
         })
     }
 }

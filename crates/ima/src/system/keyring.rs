@@ -11,6 +11,8 @@ use ima_format::xattr::KeyId;
 
 use super::Sight;
 
+use crate::advice::Advice;
+
 /// The keyrings that IMA looks at, and the ones behind them.
 pub const KEYRINGS: [&str; 7] = [
     ".ima",
@@ -75,6 +77,8 @@ pub enum KeyringError {
     #[error("the kernel shows no keyring {0}")]
     Unknown(String),
 }
+
+impl Advice for KeyringError {}
 
 /// Finds a keyring by name.
 pub(super) fn find(proc: &Path, name: &str) -> Result<i32, KeyringError> {

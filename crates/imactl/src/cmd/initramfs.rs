@@ -3,7 +3,6 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
 use ima::initramfs::{self, Compression, Contents};
 use ima::key::certificate::Certificate;
@@ -15,7 +14,7 @@ use serde::Serialize;
 
 use super::policy::{accepted, KernelArgs};
 use crate::args::{default_store, warn_of_sample};
-use crate::hint::hinted;
+use crate::error::{hinted, Context, Result};
 use crate::output::{JsonPath, Level, Output, Style};
 use crate::Outcome;
 use ima::input::{self, LIST_MAX};

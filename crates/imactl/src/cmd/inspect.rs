@@ -5,20 +5,17 @@ mod rpm;
 use std::io;
 use std::path::Path;
 
-use anyhow::Result;
 use clap::Args;
-use ima::container::rpm::PackageSummary;
+use ima::container::rpm::{Listed, PackageSummary};
 use ima::container::Report;
 use ima::operation::{Fit, Inspect, Inspection};
 use ima_format::hex::Hex;
-use ima_format::kind::Kind;
-use ima_format::xattr::{Attribute, Signature};
-use ima_format::Error as FormatError;
+use ima_format::xattr::Attribute;
 use serde::Serialize;
 
-use crate::args::PlaceArgs;
+use crate::error::Result;
 use crate::inputs::InputArgs;
-use crate::output::{JsonPath, Level, Name, Output, Style};
+use crate::output::{Entry, Level, Name, Output, Style};
 use crate::report::{self, Printer, Results};
 use crate::Outcome;
 
@@ -33,58 +30,25 @@ pub(crate) struct InspectArgs {
     /// Show the attribute's bytes too
     #[arg(long)]
     raw: bool,
-    #[command(flatten, next_help_heading = "Place")]
-    place: PlaceArgs,
 }
 
 impl InspectArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
-        let outcome = self.containers(self.inputs.kind()?, output)?;
-        self.inputs.tree.warn_of_unmatched(output);
-        Ok(outcome)
-    }
-
-    fn containers(&self, kind: Kind, output: &mut Output) -> Result<Outcome> {
-        let inputs = self.inputs.resolve(kind, self.place.resolve())?;
+        let inputs = self.inputs.resolve()?;
         let mut printer = self;
         let totals =
             report::run(&Inspect, inputs, Results::None, "inspecting", output, &mut printer)?;
-        Ok(match (totals.failures.count(), totals.tally.matched) {
-            (1.., _) => Outcome::Failed,
-            (_, 1..) => Outcome::Finding,
-            _ => Outcome::Good,
-        })
+        Ok(Outcome::of(totals.failures.count(), totals.tally.other))
     }
 
-    fn print(
-        &self,
-        name: Name<'_>,
-        size: u64,
-        inspection: &Inspection,
-        output: &mut Output,
-    ) -> io::Result<()> {
-        let raw = inspection.value.as_deref().filter(|_| self.raw).map(Hex);
-        if output.is_json() {
-            let raw = raw.map(|raw| raw.to_string());
-            let mut attribute = fields(inspection.attribute.as_ref(), raw);
-            attribute.digest_matches = match inspection.fit {
-                Some(Fit::Matches) => Some(true),
-                Some(Fit::Differs) => Some(false),
-                Some(Fit::Unknown) | None => None,
-            };
-            return output.json(&JsonFile { kind: "file", path: name.into(), size, attribute });
-        }
-        let style = match (is_finding(inspection), &inspection.attribute) {
-            (true, _) => Style::Bad,
-            (false, None) => Style::Dim,
-            (false, Some(_)) => Style::Plain,
-        };
-        let level = if is_finding(inspection) { Level::Quiet } else { Level::Normal };
-        let text = output.paint(style, &describe(inspection));
-        output.line(level, format_args!("{name}: {text}"))?;
-        match raw {
-            Some(raw) => output.line(level, format_args!("    {raw}")),
-            None => Ok(()),
+    fn describe<'a>(&self, name: Name<'a>, size: u64, found: &Inspection) -> FileAttribute<'a> {
+        let raw = found.value.as_deref().filter(|_| self.raw);
+        FileAttribute {
+            kind: "file",
+            name,
+            size,
+            listed: None,
+            attribute: Fields::of(found, raw.map(|raw| Hex(raw).to_string())),
         }
     }
 }
@@ -97,7 +61,8 @@ impl Printer<Inspection> for &InspectArgs {
         inspection: &Inspection,
         output: &mut Output,
     ) -> (bool, io::Result<()>) {
-        (is_finding(inspection), self.print(name, size, inspection, output))
+        let file = self.describe(name, size, inspection);
+        (!file.attribute.is_finding(), output.show(&file))
     }
 
     fn package(
@@ -107,29 +72,52 @@ impl Printer<Inspection> for &InspectArgs {
         files: &[Report<Inspection>],
         output: &mut Output,
     ) -> (bool, io::Result<()>) {
-        let package = rpm::Package { path, package, files, raw: self.raw };
-        let printed = match output.is_json() {
-            true => package.print_json(output),
-            false => package.print(output),
-        };
-        (package.is_finding(), printed)
+        let files = files.iter().filter_map(|Report { path: file, size, outcome, listed }| {
+            let name = Name { container: Some(path), path: file };
+            let described = self.describe(name, *size, outcome.as_ref().ok()?);
+            Some(FileAttribute { listed: Some(ListedFields::of(&(*listed)?)), ..described })
+        });
+        let files: Vec<_> = files.collect();
+        let is_good = !files.iter().any(|file| file.attribute.is_finding());
+        (is_good, rpm::print(path, package, &files, output))
     }
 }
 
+/// A file and its attribute.
 #[derive(Serialize)]
-struct JsonFile {
+struct FileAttribute<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     #[serde(flatten)]
-    path: JsonPath,
+    name: Name<'a>,
     size: u64,
     #[serde(flatten)]
-    attribute: JsonAttribute,
+    listed: Option<ListedFields>,
+    #[serde(flatten)]
+    attribute: Fields,
+}
+
+/// Properties of a file that a package lists.
+#[derive(Serialize)]
+struct ListedFields {
+    config: bool,
+    ghost: bool,
+    file_digest: Option<String>,
+}
+
+impl ListedFields {
+    fn of(listed: &Listed) -> Self {
+        Self {
+            config: listed.is_config,
+            ghost: listed.is_ghost,
+            file_digest: listed.digest.map(|digest| Hex(digest.as_bytes()).to_string()),
+        }
+    }
 }
 
 /// One attribute: the fields that its form has.
 #[derive(Default, Serialize)]
-struct JsonAttribute {
+struct Fields {
     attribute: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<u8>,
@@ -149,83 +137,116 @@ struct JsonAttribute {
     offset: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     raw: Option<String>,
+    #[serde(skip)]
+    fit: Option<Fit>,
 }
 
-fn is_finding(inspection: &Inspection) -> bool {
-    matches!(inspection.attribute, Some(Err(_))) || inspection.fit == Some(Fit::Differs)
-}
+impl Fields {
+    fn of(inspection: &Inspection, raw: Option<String>) -> Self {
+        let fit = inspection.fit;
+        let digest_matches = match fit {
+            Some(Fit::Matches) => Some(true),
+            Some(Fit::Differs) => Some(false),
+            Some(Fit::Unknown) | None => None,
+        };
+        let mut fields = Self { digest_matches, raw, fit, ..Self::default() };
+        let attribute = match &inspection.attribute {
+            None => return fields,
+            Some(Err(error)) => {
+                fields.malformed = Some(error.kind.to_string());
+                fields.offset = Some(error.offset);
+                return fields;
+            }
+            Some(Ok(attribute)) => attribute,
+        };
+        fields.attribute = Some(attribute.attribute_type().name());
+        match attribute {
+            Attribute::Digest(digest) | Attribute::DigestNg(digest) => {
+                fields.hash = Some(digest.algorithm().name());
+                fields.digest = Some(Hex(digest.as_bytes()).to_string());
+            }
+            Attribute::EvmHmac(hmac) => fields.digest = Some(Hex(hmac).to_string()),
+            Attribute::SignatureV1(signature) => {
+                fields.version = Some(1);
+                fields.key_id = Some(Hex(&signature.key_id).to_string());
+                fields.signature_length = Some(signature.mpis.len());
+            }
+            Attribute::Signature(signature) => {
+                fields.version = Some(signature.version as u8);
+                fields.hash = Some(signature.algorithm.name());
+                fields.key_id = Some(signature.key_id.to_string());
+                fields.signature_length = Some(signature.bytes.len());
+            }
+        }
+        fields
+    }
 
-fn describe(inspection: &Inspection) -> String {
-    let attribute = match &inspection.attribute {
-        None => return "no attribute".to_owned(),
-        Some(Err(error)) => return format!("malformed: {error}"),
-        Some(Ok(attribute)) => attribute,
-    };
-    match attribute {
-        Attribute::Digest(_) | Attribute::DigestNg(_) => {
-            let fit = match inspection.fit {
-                Some(Fit::Matches) => "matches the file",
-                Some(Fit::Differs) => "does not match the file",
-                Some(Fit::Unknown) | None => "cannot be compared: algorithm not at hand",
+    fn is_finding(&self) -> bool {
+        self.malformed.is_some() || self.fit == Some(Fit::Differs)
+    }
+
+    /// The attribute for people.
+    fn text(&self) -> String {
+        if let (Some(malformed), Some(offset)) = (&self.malformed, self.offset) {
+            return format!("malformed: {malformed} at offset {offset}");
+        }
+        let mut text = self.attribute.unwrap_or("no attribute").to_owned();
+        if let Some(version) = self.version {
+            text += &format!(", version {version}");
+        }
+        match (self.hash, &self.digest) {
+            (Some(hash), Some(digest)) => text += &format!(", {hash}:{digest}"),
+            (Some(either), None) => text += &format!(", {either}"),
+            (None, Some(either)) => text += &format!(", {either}"),
+            (None, None) => {}
+        }
+        if let (Some(key_id), Some(length)) = (&self.key_id, self.signature_length) {
+            text += &match self.version {
+                Some(1) => format!(", key id {key_id}, {length} bytes of MPIs"),
+                _ => format!(", key id {key_id}, signature of {length} bytes"),
             };
-            format!("{}, {fit}", describe_attribute(attribute))
         }
-        _ => describe_attribute(attribute),
+        text + match self.fit {
+            Some(Fit::Matches) => ", matches the file",
+            Some(Fit::Differs) => ", does not match the file",
+            Some(Fit::Unknown) => ", cannot be compared: algorithm not at hand",
+            None => "",
+        }
     }
 }
 
-/// An attribute for people.
-fn describe_attribute(attribute: &Attribute) -> String {
-    let name = attribute.attribute_type().name();
-    match attribute {
-        Attribute::Digest(digest) | Attribute::DigestNg(digest) => format!("{name}, {digest}"),
-        Attribute::EvmHmac(hmac) => format!("{name}, {}", Hex(hmac)),
-        Attribute::SignatureV1(signature) => format!(
-            "{name}, version 1, key id {}, {} bytes of MPIs",
-            Hex(&signature.key_id),
-            signature.mpis.len()
-        ),
-        Attribute::Signature(Signature { version, algorithm, key_id, bytes, .. }) => format!(
-            "{name}, version {}, {algorithm}, key id {key_id}, signature of {} bytes",
-            *version as u8,
-            bytes.len()
-        ),
+impl Entry for FileAttribute<'_> {
+    fn level(&self) -> Level {
+        match self.attribute.is_finding() {
+            true => Level::Quiet,
+            false => Level::Normal,
+        }
     }
-}
 
-/// The fields of an attribute, if there is one, and its bytes if they are wanted.
-fn fields(
-    attribute: Option<&Result<Attribute, FormatError>>,
-    raw: Option<String>,
-) -> JsonAttribute {
-    let mut fields = JsonAttribute { raw, ..JsonAttribute::default() };
-    let attribute = match attribute {
-        None => return fields,
-        Some(Err(error)) => {
-            fields.malformed = Some(error.kind.to_string());
-            fields.offset = Some(error.offset);
-            return fields;
+    fn text(&self, output: &Output) -> String {
+        let is_bare = self.attribute.attribute.is_none();
+        let style = match (self.attribute.is_finding(), is_bare) {
+            (true, _) => Style::Bad,
+            (false, true) => Style::Dim,
+            (false, false) => Style::Plain,
+        };
+        let mut text = match &self.listed {
+            Some(listed) if is_bare && self.attribute.malformed.is_none() => {
+                match listed.file_digest {
+                    Some(_) => "no signature".to_owned(),
+                    None => "no digest, not to be signed".to_owned(),
+                }
+            }
+            _ => self.attribute.text(),
+        };
+        if let Some(ListedFields { config, ghost, .. }) = self.listed {
+            text += if config { " (config)" } else { "" };
+            text += if ghost { " (ghost)" } else { "" };
         }
-        Some(Ok(attribute)) => attribute,
-    };
-    fields.attribute = Some(attribute.attribute_type().name());
-    match attribute {
-        Attribute::Digest(digest) | Attribute::DigestNg(digest) => {
-            fields.hash = Some(digest.algorithm().name());
-            fields.digest = Some(Hex(digest.as_bytes()).to_string());
-        }
-        Attribute::EvmHmac(hmac) => fields.digest = Some(Hex(hmac).to_string()),
-        Attribute::SignatureV1(signature) => {
-            fields.version = Some(1);
-            fields.key_id = Some(Hex(&signature.key_id).to_string());
-            fields.signature_length = Some(signature.mpis.len());
-        }
-        Attribute::Signature(signature) => {
-            fields.version = Some(signature.version as u8);
-            fields.hash = Some(signature.algorithm.name());
-            fields.key_id = Some(signature.key_id.to_string());
-            fields.signature_length = Some(signature.bytes.len());
-        }
+        format!("{}: {}", self.name, output.paint(style, &text))
     }
-    fields
+
+    fn below(&self) -> Option<String> {
+        self.attribute.raw.as_ref().map(|raw| format!("    {raw}"))
+    }
 }

@@ -5,7 +5,6 @@ mod initramfs;
 mod inspect;
 mod keys;
 mod log;
-mod packages;
 mod policy;
 mod preflight;
 mod sign;
@@ -13,10 +12,10 @@ mod status;
 mod verify;
 mod why;
 
-use anyhow::Result;
 use clap::{ArgMatches, Subcommand};
 
 use crate::applies::Given;
+use crate::error::Result;
 use crate::output::Output;
 use crate::Outcome;
 

@@ -5,7 +5,6 @@ mod rpm;
 use std::io;
 use std::path::Path;
 
-use anyhow::Result;
 use clap::Args;
 use ima::container::rpm::PackageSummary;
 use ima::container::Report;
@@ -18,15 +17,14 @@ use ima::{HashAlgorithm, KeyId};
 use ima_format::kind::Kind;
 use ima_format::policy::kernel::KernelVersion;
 use ima_format::xattr::{SignatureKind, SignatureVersion};
-use serde::Serialize;
 
-use crate::args::{describe, PlaceArgs, SignerArgs};
+use crate::args::{describe, SignerArgs};
 use crate::cmd::policy::warn_of_hearsay;
-use crate::hint::hinted;
+use crate::error::{hinted, Result};
 use crate::inputs::{InputArgs, Inputs};
-use crate::output::{count, JsonPath, Level, Name, Output, Style};
+use crate::output::{count, Level, Name, Output};
 use crate::outputs::ResultArgs;
-use crate::report::{self, Printer, Results, Totals};
+use crate::report::{self, Changed, Printer, Results, Totals};
 use crate::Outcome;
 
 /// Sign files, trees of files, packages, archives and images
@@ -78,20 +76,15 @@ pub(super) struct SignFilesArgs {
     /// Do everything but write
     #[arg(long, short = 'n', help_heading = None)]
     dry_run: bool,
-    #[command(flatten, next_help_heading = "Place")]
-    pub(super) place: PlaceArgs,
 }
 
 impl SignArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
-        let kind = self.inputs.kind()?;
-        let mut inputs = self.inputs.resolve(kind, self.files.place.resolve())?;
+        let mut inputs = self.inputs.resolve()?;
         if let Some(packages) = inputs.packages() {
-            self.rpm.set(packages, self.files.dry_run)?;
+            self.rpm.set(packages);
         }
-        let outcome = self.files.run(inputs, Results::At(&self.result), output)?;
-        self.inputs.tree.warn_of_unmatched(output);
-        Ok(outcome)
+        self.files.run(inputs, Some(&self.result), output)
     }
 }
 
@@ -100,19 +93,18 @@ impl SignFilesArgs {
     pub(super) fn run(
         &self,
         inputs: Inputs,
-        results: Results<'_>,
+        results: Option<&ResultArgs>,
         output: &mut Output,
     ) -> Result<Outcome> {
-        let results = if self.dry_run { Results::DryRun } else { results };
-        let kind = inputs.kind;
-        self.with_labeler(kind, output, |labeler, output| {
+        let results = match self.dry_run {
+            true => Results::DryRun(results),
+            false => Results::At(results),
+        };
+        self.with_labeler(inputs.kind, output, |labeler, output| {
             let operation = Sign::new(labeler, self.hash(), self.mode());
             let mut printer = Signer { args: self, key_id: labeler.key_id(), files: 0 };
             let totals = report::run(&operation, inputs, results, "signing", output, &mut printer)?;
-            match kind {
-                Kind::Rpm => printer.conclude_packages(&totals, output),
-                _ => self.conclude(&totals, output),
-            }
+            printer.conclude(&totals, output)
         })
     }
 
@@ -194,48 +186,6 @@ impl SignFilesArgs {
             },
         }
     }
-
-    fn print(
-        &self,
-        name: Name<'_>,
-        size: u64,
-        signed: &Signed,
-        output: &mut Output,
-    ) -> io::Result<()> {
-        let (result, key_id) = match signed {
-            Signed::Signed { key_id } if self.dry_run => ("would-sign", key_id),
-            Signed::Signed { key_id } => ("signed", key_id),
-            Signed::Unchanged { key_id } => ("unchanged", key_id),
-        };
-        if output.is_json() {
-            let key_id = key_id.map(|key_id| key_id.to_string());
-            let (kind, path, hash) = ("file", name.into(), self.hash().name());
-            return output.json(&JsonFile { kind, path, size, result, hash, key_id });
-        }
-        let level = if self.dry_run { Level::Normal } else { Level::Verbose };
-        output.line(level, format_args!("{result:<10} {name}"))
-    }
-
-    fn conclude(&self, totals: &Totals, output: &mut Output) -> Result<Outcome> {
-        let Totals { tally, failures, bytes, seconds, .. } = totals;
-        let (signed, unchanged, failed) = (tally.other, tally.matched, failures.count());
-        let (kind, bytes, seconds) = ("summary", *bytes, *seconds);
-        output.json(&JsonSummary { kind, signed, unchanged, failed, bytes, seconds })?;
-        let done = if self.dry_run { "would sign" } else { "signed" };
-        let mut line = format!("{done} {}", count(signed, "file"));
-        if self.changed {
-            line += &format!(", left {} unchanged", count(unchanged, "file"));
-        }
-        line += &format!(" ({}) in {seconds:.2} s", indicatif::DecimalBytes(bytes));
-        if let Some(failures) = failures.describe() {
-            line += &format!("; {}", output.paint(Style::Bad, &format!("{failures} not signed")));
-        }
-        if totals.is_empty() {
-            line = "no files".to_owned();
-        }
-        output.line(Level::Normal, &line)?;
-        Ok(if failed > 0 { Outcome::Failed } else { Outcome::Good })
-    }
 }
 
 /// Prints what was signed.
@@ -246,6 +196,37 @@ struct Signer<'a> {
     files: u64,
 }
 
+impl Signer<'_> {
+    fn result(&self, signed: bool) -> &'static str {
+        match (signed, self.args.dry_run) {
+            (false, _) => "unchanged",
+            (true, true) => "would-sign",
+            (true, false) => "signed",
+        }
+    }
+
+    fn conclude(&self, totals: &Totals, output: &mut Output) -> Result<Outcome> {
+        let (signed, unchanged) = (totals.tally.matched, totals.tally.other);
+        let is_packages = totals.noun == "package";
+        let mut summary = totals.summary("signed", "unchanged");
+        summary.files = is_packages.then_some(self.files);
+        output.json(&summary)?;
+        let done = if self.args.dry_run { "would sign" } else { "signed" };
+        let mut line = format!("{done} {}", count(signed, totals.noun));
+        if is_packages {
+            line += &format!(" ({})", count(self.files, "file"));
+        }
+        if unchanged > 0 || (self.args.changed && !is_packages) {
+            line += &format!(", left {} unchanged", count(unchanged, totals.noun));
+        }
+        let mut time = format!(" in {:.2} s", totals.seconds);
+        if !is_packages {
+            time = format!(" ({}){time}", indicatif::DecimalBytes(totals.bytes));
+        }
+        totals.conclude(line, &time, "not signed", output)
+    }
+}
+
 impl Printer<Signed> for Signer<'_> {
     fn file(
         &mut self,
@@ -254,8 +235,18 @@ impl Printer<Signed> for Signer<'_> {
         signed: &Signed,
         output: &mut Output,
     ) -> (bool, io::Result<()>) {
-        let unchanged = matches!(signed, Signed::Unchanged { .. });
-        (unchanged, self.args.print(name, size, signed, output))
+        let is_signed = matches!(signed, Signed::Signed { .. });
+        let changed = Changed {
+            kind: "file",
+            name,
+            size: Some(size),
+            result: self.result(is_signed),
+            files: None,
+            hash: Some(self.args.hash().name()),
+            key_id: self.key_id.map(|key_id| key_id.to_string()),
+            dry_run: self.args.dry_run,
+        };
+        (is_signed, output.show(&changed))
     }
 
     fn package(
@@ -265,33 +256,20 @@ impl Printer<Signed> for Signer<'_> {
         files: &[Report<Signed>],
         output: &mut Output,
     ) -> (bool, io::Result<()>) {
-        self.files += files.len() as u64;
-        (package.changed, self.print_package(path, package, files.len() as u64, output))
+        let files = files.len() as u64;
+        self.files += files;
+        let changed = Changed {
+            kind: "package",
+            name: path.into(),
+            size: None,
+            result: self.result(package.changed),
+            files: Some(files),
+            hash: Some(package.algorithm.name()),
+            key_id: self.key_id.map(|key_id| key_id.to_string()),
+            dry_run: self.args.dry_run,
+        };
+        (package.changed, output.show(&changed))
     }
-}
-
-#[derive(Serialize)]
-struct JsonFile<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    #[serde(flatten)]
-    path: JsonPath,
-    size: u64,
-    result: &'static str,
-    hash: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key_id: Option<String>,
-}
-
-#[derive(Serialize)]
-struct JsonSummary {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    signed: u64,
-    unchanged: u64,
-    failed: u64,
-    bytes: u64,
-    seconds: f64,
 }
 
 /// Says what is to be known before anything is signed.

@@ -1,6 +1,5 @@
 //! `imactl status`
 
-use anyhow::Result;
 use clap::{Args, ValueEnum};
 use ima::system::{Appraisal, AppraiseMode, EvmState, Ima, Machine, Members, Status};
 use ima_format::policy::ast::Func;
@@ -8,6 +7,7 @@ use ima_format::policy::decide::{AccessSet, Credentials, Decider, Event, FileFac
 use ima_format::policy::{read, Loading};
 use serde::Serialize;
 
+use crate::error::Result;
 use crate::output::{count, Level, Output, Style};
 use crate::Outcome;
 

@@ -6,20 +6,19 @@ use std::fmt::Display;
 use std::io;
 use std::path::Path;
 
-use anyhow::Result;
 use clap::{Args, ValueEnum};
-use ima::container::rpm::{PackageSummary, Payload};
+use ima::container::rpm::{FileContent, PackageSummary, Payload};
 use ima::container::{Anomaly, Report};
 use ima::operation::{Judgement, Verify};
 use ima::verify::{Requirement, Rule, Verdict};
-use ima_format::kind::Kind;
 use serde::Serialize;
 
-use crate::args::{KeyringArgs, PlaceArgs};
+use crate::args::KeyringArgs;
 use crate::cmd::policy::{warn_of_hearsay, KernelArgs};
+use crate::error::Result;
 use crate::inputs::InputArgs;
-use crate::output::{count, JsonPath, Level, Name, Output, Style};
-use crate::report::{self, Printer, Results, Totals};
+use crate::output::{count, Entry, Level, Name, Output, Style};
+use crate::report::{self, Printer, Results};
 use crate::Outcome;
 
 /// Verify files: a verdict for each, in the kernel's words
@@ -43,8 +42,6 @@ pub(crate) struct VerifyArgs {
     /// Exit with 0 if there was nothing to verify [default: 1]
     #[arg(long, help_heading = "Verdict")]
     allow_empty: bool,
-    #[command(flatten, next_help_heading = "Place")]
-    place: PlaceArgs,
     /// Of RPM packages, unpack the payload, too, and compare each file with its digest
     #[arg(long, help_heading = "Packages")]
     payload: bool,
@@ -59,13 +56,7 @@ enum Require {
 
 impl VerifyArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
-        let outcome = self.containers(self.inputs.kind()?, output)?;
-        self.inputs.tree.warn_of_unmatched(output);
-        Ok(outcome)
-    }
-
-    fn containers(&self, kind: Kind, output: &mut Output) -> Result<Outcome> {
-        let mut inputs = self.inputs.resolve(kind, self.place.resolve())?;
+        let mut inputs = self.inputs.resolve()?;
         if let Some(packages) = inputs.packages() {
             packages.payload = if self.payload { Payload::Unpacked } else { Payload::Left };
         }
@@ -82,53 +73,44 @@ impl VerifyArgs {
         let totals =
             report::run(&operation, inputs, Results::None, "verifying", output, &mut printer)?;
         let (valid, invalid) = (totals.tally.matched, totals.tally.other);
-        let (failed, passed_over) = (totals.failures.count(), totals.passed_over);
-        let (bytes, seconds) = (totals.bytes, totals.seconds);
-        let is_packages = kind == Kind::Rpm;
-        let passed_over = is_packages.then_some(passed_over);
-        let kind = "summary";
-        output.json(&JsonSummary { kind, valid, invalid, passed_over, failed, bytes, seconds })?;
+        let failed = totals.failures.count();
+        output.json(&totals.summary("valid", "invalid"))?;
         // a package without files is good, and nothing of it was verified
-        match invalid + failed + printer.files {
-            0 => nothing_verified(self.nothing(), output),
-            _ => conclude(if is_packages { "package" } else { "file" }, &totals, output),
+        if invalid + failed + printer.files == 0 {
+            return self.nothing_verified(output);
         }
+        let mut line = format!("{} valid", count(valid, totals.noun));
+        for (number, text) in [(invalid, "not valid"), (failed, "not verified")] {
+            if number > 0 {
+                line += &format!(", {}", output.paint(Style::Bad, &format!("{number} {text}")));
+            }
+        }
+        output.line(Level::Normal, &line)?;
+        Ok(Outcome::of(failed, invalid))
     }
 
-    /// How a run is judged that verified nothing.
-    fn nothing(&self) -> Outcome {
-        match self.allow_empty {
-            true => Outcome::Good,
-            false => Outcome::Finding,
-        }
+    /// Says that there was nothing to verify: a mistyped path or glob must not look like success.
+    fn nothing_verified(&self, output: &mut Output) -> Result<Outcome> {
+        let (outcome, level, line) = match self.allow_empty {
+            true => (Outcome::Good, Level::Normal, "no files"),
+            false => (
+                Outcome::Finding,
+                Level::Quiet,
+                "no files: nothing was verified (--allow-empty accepts that)",
+            ),
+        };
+        output.line(level, line)?;
+        Ok(outcome)
     }
 }
 
-/// Sums up.
-fn conclude(noun: &str, totals: &Totals, output: &mut Output) -> Result<Outcome> {
-    let (valid, invalid) = (totals.tally.matched, totals.tally.other);
-    let failed = totals.failures.count();
-    let mut line = format!("{} valid", count(valid, noun));
-    if invalid > 0 {
-        line += &format!(", {}", output.paint(Style::Bad, &format!("{invalid} not valid")));
-    }
-    if failed > 0 {
-        line += &format!(", {}", output.paint(Style::Bad, &format!("{failed} not verified")));
-    }
-    output.line(Level::Normal, &line)?;
-    Ok(match (failed, invalid) {
-        (1.., _) => Outcome::Failed,
-        (_, 1..) => Outcome::Finding,
-        _ => Outcome::Good,
-    })
-}
-
+/// The verdict on a file.
 #[derive(Serialize)]
-struct JsonFile {
+struct FileVerdict<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     #[serde(flatten)]
-    path: JsonPath,
+    name: Name<'a>,
     size: u64,
     valid: bool,
     verdict: &'static str,
@@ -137,29 +119,67 @@ struct JsonFile {
     key_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hash: Option<&'static str>,
-}
-
-#[derive(Serialize)]
-struct JsonSummary {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    valid: u64,
-    invalid: u64,
+    /// In a package, whose payload was unpacked.
     #[serde(skip_serializing_if = "Option::is_none")]
-    passed_over: Option<u64>,
-    failed: u64,
-    bytes: u64,
-    seconds: f64,
+    content: Option<&'static str>,
+    #[serde(skip)]
+    level: Level,
 }
 
-/// Tells that there was nothing to verify: a mistyped path or glob must not look like success.
-fn nothing_verified(outcome: Outcome, output: &mut Output) -> Result<Outcome> {
-    let (level, line) = match outcome {
-        Outcome::Good => (Level::Normal, "no files"),
-        _ => (Level::Quiet, "no files: nothing was verified (--allow-empty accepts that)"),
-    };
-    output.line(level, line)?;
-    Ok(outcome)
+impl<'a> FileVerdict<'a> {
+    fn new(name: Name<'a>, size: u64, judgement: &Judgement) -> Self {
+        let (verdict, detail) = words(judgement);
+        let (hash, key_id) = match judgement {
+            Judgement::Kernel(Verdict::ValidSignature { key_id, algorithm }) => {
+                (Some(algorithm), Some(key_id))
+            }
+            Judgement::Kernel(Verdict::ValidDigest { algorithm }) => (Some(algorithm), None),
+            Judgement::Kernel(Verdict::UnknownKey(key_id) | Verdict::InvalidSignature(key_id)) => {
+                (None, Some(key_id))
+            }
+            _ => (None, None),
+        };
+        Self {
+            kind: "file",
+            name,
+            size,
+            valid: judgement.is_good(),
+            verdict,
+            detail,
+            key_id: key_id.map(ToString::to_string),
+            hash: hash.map(|algorithm| algorithm.name()),
+            content: None,
+            level: if judgement.is_good() { Level::Normal } else { Level::Quiet },
+        }
+    }
+
+    /// With what was found of its content in the payload.
+    fn with_content(mut self, content: Option<FileContent>) -> Self {
+        // one digest for all files: the package says it
+        self.hash = None;
+        let Some(content) = content else { return self };
+        let (word, bad) = match content {
+            FileContent::Matches => ("matches", None),
+            FileContent::NoDigest => ("no-digest", Some(self.verdict)),
+            FileContent::Differs => ("differs", Some("content-differs")),
+            FileContent::Missing => ("missing", Some("content-missing")),
+        };
+        self.content = Some(word);
+        if let Some(verdict) = bad {
+            (self.valid, self.verdict) = (false, verdict);
+        }
+        self
+    }
+}
+
+impl Entry for FileVerdict<'_> {
+    fn level(&self) -> Level {
+        self.level
+    }
+
+    fn text(&self, output: &Output) -> String {
+        line(self.verdict, self.name, &self.detail, output)
+    }
 }
 
 /// Prints verdicts.
@@ -178,7 +198,7 @@ impl Printer<Judgement> for Verdicts {
         output: &mut Output,
     ) -> (bool, io::Result<()>) {
         self.files += 1;
-        (judgement.is_good(), print(name, size, judgement, output))
+        (judgement.is_good(), output.show(&FileVerdict::new(name, size, judgement)))
     }
 
     fn package(
@@ -188,13 +208,9 @@ impl Printer<Judgement> for Verdicts {
         files: &[Report<Judgement>],
         output: &mut Output,
     ) -> (bool, io::Result<()>) {
-        let package = rpm::Package { path, package, files };
-        self.files += package.verified();
-        let printed = match output.is_json() {
-            true => package.print_json(output),
-            false => package.print(output),
-        };
-        (package.is_good(), printed)
+        let package = rpm::Package::new(path, package, files);
+        self.files += package.verified;
+        (package.is_good(), package.print(output))
     }
 }
 
@@ -216,54 +232,8 @@ fn words(judgement: &Judgement) -> (&'static str, String) {
     }
 }
 
-/// The key of a signature.
-fn key_id(judgement: &Judgement) -> Option<String> {
-    match judgement {
-        Judgement::Kernel(
-            Verdict::ValidSignature { key_id, .. }
-            | Verdict::UnknownKey(key_id)
-            | Verdict::InvalidSignature(key_id),
-        ) => Some(key_id.to_string()),
-        _ => None,
-    }
-}
-
-fn print(name: Name<'_>, size: u64, judgement: &Judgement, output: &mut Output) -> io::Result<()> {
-    let (verdict, detail) = words(judgement);
-    if output.is_json() {
-        let hash = match judgement {
-            Judgement::Kernel(
-                Verdict::ValidSignature { algorithm, .. } | Verdict::ValidDigest { algorithm },
-            ) => Some(algorithm.name()),
-            _ => None,
-        };
-        return output.json(&JsonFile {
-            kind: "file",
-            path: name.into(),
-            size,
-            valid: judgement.is_good(),
-            verdict,
-            detail,
-            key_id: key_id(judgement),
-            hash,
-        });
-    }
-    let level = if judgement.is_good() { Level::Normal } else { Level::Quiet };
-    line(output, level, verdict, name, detail)
-}
-
-/// Prints a verdict's word, on what, and what is behind it.
-fn line(
-    output: &mut Output,
-    level: Level,
-    word: &str,
-    name: impl Display,
-    detail: impl Display,
-) -> io::Result<()> {
-    // most runs show the findings alone: the others need not be painted
-    if !output.shows(level) {
-        return Ok(());
-    }
+/// A verdict's word, its file or package, and the reason.
+fn line(word: &str, name: impl Display, detail: impl Display, output: &Output) -> String {
     let style = match word {
         "valid" => Style::Good,
         "empty" => Style::Warning,
@@ -271,5 +241,5 @@ fn line(
     };
     let word = output.paint(style, &format!("{word:<22}"));
     let detail = output.paint(Style::Dim, &format!("({detail})"));
-    output.line(level, format_args!("{word} {name} {detail}"))
+    format!("{word} {name} {detail}")
 }

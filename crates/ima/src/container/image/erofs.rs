@@ -11,7 +11,7 @@ use ima_format::erofs::{self, Content, FileKind, Found, Inode};
 
 use super::unpack::Libraries;
 use super::{path_of, Bytes, ImageError};
-use crate::container::source::{Entry, EntryKind, Source, SourceFile, Unread, Visit};
+use crate::container::source::{Entry, EntryKind, Source, SourceError, SourceFile, Unread, Visit};
 use crate::container::AttributeName;
 
 type Volume = erofs::Volume<Bytes, Libraries>;
@@ -60,20 +60,20 @@ impl Source for Erofs {
     fn list(&self, visit: &mut dyn Visit) {
         let volume = self.take();
         if let Err(error) = list(&volume, visit) {
-            let (path, error) = ("/".into(), io::Error::other(error));
+            let (path, error) = ("/".into(), error.into());
             // it is the last one
             let _ = visit.found(Err(Unread { path, error }));
         }
         self.give_back(volume);
     }
 
-    fn open<'a>(&'a self, entry: &Entry) -> io::Result<Box<dyn SourceFile + 'a>> {
+    fn open<'a>(&'a self, entry: &Entry) -> Result<Box<dyn SourceFile + 'a>, SourceError> {
         let volume = self.take();
         let opened = volume.inode(entry.identity.1, 0).and_then(|inode| {
             let content = RefCell::new(volume.content(&inode)?);
             Ok((inode, content))
         });
-        let (inode, content) = opened.map_err(io::Error::other)?;
+        let (inode, content) = opened?;
         Ok(Box::new(Open { home: self, volume: Some(volume), inode, content }))
     }
 }
@@ -88,7 +88,7 @@ fn list(volume: &Volume, visit: &mut dyn Visit) -> Result<(), ImageError> {
         let next = volume.next(&mut walk, &mut |path| visit.descends(&path_of(path)))?;
         let Some(Found { path, inode }) = next else { return Ok(()) };
         let path = path_of(&path);
-        let unread = |error| Unread { path: path.clone(), error: io::Error::other(error) };
+        let unread = |error: ImageError| Unread { path: path.clone(), error: error.into() };
         if visit.found(entry(volume, path.clone(), &inode).map_err(unread)).is_break() {
             return Ok(());
         }
@@ -104,9 +104,12 @@ struct Open<'a> {
 }
 
 impl Open<'_> {
-    fn with<T>(&self, read: impl FnOnce(&Volume) -> Result<T, ImageError>) -> io::Result<T> {
-        let volume = self.volume.as_ref().ok_or(io::ErrorKind::NotFound)?;
-        read(volume).map_err(io::Error::other)
+    fn with<T>(
+        &self,
+        read: impl FnOnce(&Volume) -> Result<T, ImageError>,
+    ) -> Result<T, SourceError> {
+        let volume = self.volume.as_ref().ok_or(io::Error::from(io::ErrorKind::NotFound))?;
+        Ok(read(volume)?)
     }
 }
 
@@ -119,7 +122,7 @@ impl Drop for Open<'_> {
 }
 
 impl SourceFile for Open<'_> {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, SourceError> {
         self.with(|volume| {
             let content = &mut *self.content.borrow_mut();
             let mut filled = 0;
@@ -136,7 +139,7 @@ impl SourceFile for Open<'_> {
         })
     }
 
-    fn attribute(&self, name: AttributeName) -> io::Result<Option<Vec<u8>>> {
+    fn attribute(&self, name: AttributeName) -> Result<Option<Vec<u8>>, SourceError> {
         self.with(|volume| volume.attribute_named(&self.inode, name.as_str().as_bytes()))
     }
 }

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::ffi::OsString;
-use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -11,7 +10,9 @@ use ima_format::evm::InodeId;
 use ima_format::ext4::{Content, FileKind, Inode, Volume};
 
 use super::{path_of, Bytes, ImageError};
-use crate::container::source::{changed, Entry, EntryKind, Source, SourceFile, Unread, Visit};
+use crate::container::source::{
+    changed, Entry, EntryKind, Source, SourceError, SourceFile, Unread, Visit,
+};
 use crate::container::AttributeName;
 
 /// A file system in an image, which is read without being mounted.
@@ -42,8 +43,8 @@ impl Ext {
     }
 
     /// The number of the inode that an entry is for.
-    pub(super) fn number(entry: &Entry) -> io::Result<u32> {
-        u32::try_from(entry.identity.1).map_err(|_| changed())
+    pub(super) fn number(entry: &Entry) -> Result<u32, SourceError> {
+        u32::try_from(entry.identity.1).map_err(|_| changed().into())
     }
 }
 
@@ -53,20 +54,20 @@ impl Source for Ext {
         let mut descends = |path: &[u8]| visit.borrow().descends(&path_of(path));
         let walked = self.volume.walk(&mut descends, &mut |path, inode| {
             let path = path_of(&path);
-            let unread = |error| Unread { path: path.clone(), error: io::Error::other(error) };
+            let unread = |error: ImageError| Unread { path: path.clone(), error: error.into() };
             let entry = self.entry(path.clone(), &inode).map_err(unread);
             visit.borrow_mut().found(entry) == ControlFlow::Continue(())
         });
         if let Err(error) = walked {
-            let (path, error) = ("/".into(), io::Error::other(error));
+            let (path, error) = ("/".into(), error.into());
             // it is the last one
             let _ = visit.borrow_mut().found(Err(Unread { path, error }));
         }
     }
 
-    fn open<'a>(&'a self, entry: &Entry) -> io::Result<Box<dyn SourceFile + 'a>> {
-        let inode = self.volume.inode(Self::number(entry)?, 0).map_err(io::Error::other)?;
-        let content = RefCell::new(self.volume.content(&inode).map_err(io::Error::other)?);
+    fn open<'a>(&'a self, entry: &Entry) -> Result<Box<dyn SourceFile + 'a>, SourceError> {
+        let inode = self.volume.inode(Self::number(entry)?, 0)?;
+        let content = RefCell::new(self.volume.content(&inode)?);
         Ok(Box::new(Open { volume: &self.volume, inode, content }))
     }
 }
@@ -78,17 +79,17 @@ struct Open<'a> {
 }
 
 impl SourceFile for Open<'_> {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, SourceError> {
         let content = &mut self.content.borrow_mut();
-        self.volume.read_at(content, offset, buffer).map_err(io::Error::other)
+        Ok(self.volume.read_at(content, offset, buffer)?)
     }
 
-    fn inode(&self) -> io::Result<Option<InodeId>> {
+    fn inode(&self) -> Result<Option<InodeId>, SourceError> {
         let (number, generation) = (u64::from(self.inode.number()), self.inode.generation());
         Ok(Some(InodeId { number, generation, fsuuid: Some(self.volume.uuid()) }))
     }
 
-    fn attribute(&self, name: AttributeName) -> io::Result<Option<Vec<u8>>> {
-        self.volume.attribute(&self.inode, name.as_str()).map_err(io::Error::other)
+    fn attribute(&self, name: AttributeName) -> Result<Option<Vec<u8>>, SourceError> {
+        Ok(self.volume.attribute(&self.inode, name.as_str())?)
     }
 }

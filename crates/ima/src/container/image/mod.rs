@@ -29,8 +29,8 @@ use ima_format::ErrorKind;
 
 use self::erofs::Erofs;
 use self::ext::Ext;
-use super::error::{ContainerError, ItemError};
-use super::source::Source;
+use super::error::ContainerError;
+use super::source::{Source, SourceError};
 use super::MAX_SPARSE;
 use crate::advice::{Advice, Failure};
 use crate::input;
@@ -120,9 +120,6 @@ pub enum ImageError {
     /// An image of a file system that is read-only.
     #[error("{0}, which is read-only")]
     ReadOnly(&'static str),
-    /// No image that is read here.
-    #[error("{0}")]
-    Unsupported(&'static str),
     /// debugfs is not there, or cannot be run.
     #[error("cannot run debugfs: {0}")]
     Debugfs(io::Error),
@@ -146,28 +143,6 @@ pub enum ImageError {
         /// What debugfs said.
         said: String,
     },
-}
-
-impl ImageError {
-    /// The error of an image in one of the system.
-    ///
-    /// # Errors
-    /// The error itself, if there is no other one in it.
-    fn within(error: io::Error) -> Result<Self, io::Error> {
-        if !error.get_ref().is_some_and(|inner| inner.is::<Self>()) {
-            return Err(error);
-        }
-        match error.into_inner().map(|inner| inner.downcast::<Self>()) {
-            Some(Ok(error)) => Ok(*error),
-            Some(Err(other)) => Err(io::Error::other(other)),
-            None => Err(io::ErrorKind::Other.into()),
-        }
-    }
-
-    /// The error of an image that a [`Source`] gave.
-    fn of(error: io::Error) -> Self {
-        Self::within(error).unwrap_or_else(|source| Self::Read { offset: 0, source })
-    }
 }
 
 impl Advice for ImageError {
@@ -270,8 +245,8 @@ impl From<ImageError> for ContainerError {
     }
 }
 
-impl From<ImageError> for ItemError {
+impl From<ImageError> for SourceError {
     fn from(error: ImageError) -> Self {
-        Self::Container(Box::new(error.into()))
+        Failure::new(error).into()
     }
 }

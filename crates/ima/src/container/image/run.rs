@@ -17,12 +17,12 @@ use super::debugfs::{self, FileChange};
 use super::{squashfs_as_tar, Ext, FileSystem, Image, ImageError, Volumes};
 use crate::container::error::{ContainerError, ItemError};
 use crate::container::formats::{Changes, Format};
-use crate::container::source::{Entry, SourceFile, Unread, Visit};
+use crate::container::source::{Entry, SourceError, SourceFile, Unread, Visit};
 use crate::container::{
     one, pool, settle, tar, Access, AttributeName, Change, Container, Item, Operation, Progress,
     Report, Reports, Run, Selection, Sink, Summary,
 };
-use crate::digest::{DigestError, FileHasher};
+use crate::digest::FileHasher;
 use crate::input;
 
 impl Container for Image {
@@ -64,7 +64,7 @@ impl Image {
                     let mut changes = Vec::new();
                     let mut keep = |found: &Found, change: Change| {
                         if change.edits().next().is_some() {
-                            let inode = Ext::number(&found.entry).map_err(ImageError::of)?;
+                            let inode = Ext::number(&found.entry)?;
                             changes.push(FileChange { path: found.path.clone(), inode, change });
                         }
                         Ok(())
@@ -103,7 +103,7 @@ struct Walk<'a> {
     progress: &'a dyn Progress,
     seen: HashSet<(u64, u64)>,
     stop: &'a AtomicBool,
-    queue: &'a mut dyn FnMut(Result<Found, ImageError>, u64),
+    queue: &'a mut dyn FnMut(Result<Found, SourceError>, u64),
 }
 
 fn below_root(path: &Path) -> &Path {
@@ -122,7 +122,7 @@ impl Visit for Walk<'_> {
                     }
                 }
             }
-            Err(unread) => (self.queue)(Err(ImageError::of(unread.error)), 0),
+            Err(unread) => (self.queue)(Err(unread.error), 0),
         }
         match self.stop.load(Ordering::Relaxed) {
             true => ControlFlow::Break(()),
@@ -145,8 +145,7 @@ struct ImageItem<'a> {
 
 impl Item for ImageItem<'_> {
     fn attribute(&self, name: AttributeName) -> Result<Option<Cow<'_, [u8]>>, ItemError> {
-        let value = self.file.attribute(name).map_err(ImageError::of)?;
-        Ok(value.map(Cow::Owned))
+        Ok(self.file.attribute(name)?.map(Cow::Owned))
     }
 
     fn metadata(&self) -> Result<Metadata, ItemError> {
@@ -154,21 +153,17 @@ impl Item for ImageItem<'_> {
     }
 
     fn inode(&self) -> Result<Option<InodeId>, ItemError> {
-        Ok(self.file.inode().map_err(ImageError::of)?)
+        Ok(self.file.inode()?)
     }
 
     fn digest(&mut self, algorithm: HashAlgorithm) -> Result<Digest, ItemError> {
         let progress = |bytes| self.progress.read(bytes);
-        let digest = self.file.digest(self.hasher, self.found.size, algorithm, &progress);
-        digest.map_err(|error| match error {
-            DigestError::Read(error) => ImageError::of(error).into(),
-            error => error.into(),
-        })
+        Ok(self.file.digest(self.hasher, self.found.size, algorithm, &progress)?)
     }
 }
 
 /// Whether a file is of a selected kind.
-fn wants(selection: &Selection, path: &Path, file: &dyn SourceFile) -> io::Result<bool> {
+fn wants(selection: &Selection, path: &Path, file: &dyn SourceFile) -> Result<bool, SourceError> {
     if selection.wants_head(path, &[]) {
         return Ok(true);
     }
@@ -189,17 +184,17 @@ impl Volumes {
     ) -> Result<(), ContainerError> {
         let stop = AtomicBool::new(false);
         let (selection, progress) = (&run.selection, run.progress);
-        let produce = |queue: &mut dyn FnMut(Result<Found, ImageError>, u64)| {
+        let produce = |queue: &mut dyn FnMut(Result<Found, SourceError>, u64)| {
             let seen = HashSet::new();
             self.source().list(&mut Walk { selection, progress, seen, stop: &stop, queue });
         };
         let start = || {
             let mut hasher = FileHasher::default();
             let mut worker = operation.worker();
-            move |found: Result<Found, ImageError>| {
+            move |found: Result<Found, SourceError>| {
                 let found = found?;
-                let file = self.source().open(&found.entry).map_err(ImageError::of)?;
-                let settled = match wants(selection, &found.path, &*file).map_err(ImageError::of)? {
+                let file = self.source().open(&found.entry)?;
+                let settled = match wants(selection, &found.path, &*file)? {
                     true => {
                         let hasher = &mut hasher;
                         let mut item = ImageItem { found: &found, file, hasher, progress };

@@ -10,7 +10,6 @@ mod payload;
 mod run;
 mod write;
 
-use std::io;
 use std::path::PathBuf;
 
 use ima_format::hash::{Digest, HashAlgorithm};
@@ -19,7 +18,6 @@ use ima_format::Error as FormatError;
 pub use ima_format::rpm::ReservedSpace;
 pub use package::Identity;
 pub use payload::PayloadFinding;
-pub use write::OutputDirectory;
 
 use super::error::{ContainerError, ItemError, WalkError};
 use crate::advice::{Advice, Failure};
@@ -33,8 +31,6 @@ pub struct Packages {
     pub roots: Vec<PathBuf>,
     /// What directories stand for.
     pub directories: Directories,
-    /// Where changed packages go; each is replaced where this is `None`.
-    pub output: Option<OutputDirectory>,
     /// What becomes of the filler when signatures are set.
     pub reserved: ReservedSpace,
     /// Whether digests that collisions can be made of are signed.
@@ -185,17 +181,6 @@ pub enum PackageError {
     /// A file in the payload is not what the header says.
     #[error("{0}: {1}")]
     FileContent(String, FileContent),
-    /// Another package of the run went there under the same name.
-    #[error("{} is another package of this run", .0.display())]
-    NameTaken(PathBuf),
-    /// The new package cannot be written.
-    #[error("cannot write {}: {source}", path.display())]
-    Write {
-        /// What was to be written.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
 }
 
 impl Advice for PackageError {

@@ -337,8 +337,7 @@ impl<O: Operation> Worker<'_, O> {
                     }
                 }
                 let header = header.as_deref().unwrap_or(content.signature.bytes());
-                let output = self.packages.output.as_ref();
-                write(&content, header, output, &self.run.destination)?;
+                write(&content, header, &self.run.destination)?;
                 header != content.signature.bytes()
             }
         };

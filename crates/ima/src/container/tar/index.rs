@@ -16,7 +16,7 @@ use ima_format::ErrorKind;
 
 use super::TarError;
 use crate::compression;
-use crate::container::source::{Entry, EntryKind, Source, SourceFile, Visit};
+use crate::container::source::{Entry, EntryKind, Source, SourceError, SourceFile, Visit};
 use crate::container::AttributeName;
 use crate::input;
 
@@ -204,9 +204,9 @@ impl Source for Index {
         }
     }
 
-    fn open<'a>(&'a self, entry: &Entry) -> io::Result<Box<dyn SourceFile + 'a>> {
+    fn open<'a>(&'a self, entry: &Entry) -> Result<Box<dyn SourceFile + 'a>, SourceError> {
         let number = usize::try_from(entry.identity.1).unwrap_or(usize::MAX);
-        let stored = self.contents.get(number).ok_or(io::ErrorKind::NotFound)?;
+        let stored = self.contents.get(number).ok_or(io::Error::from(io::ErrorKind::NotFound))?;
         Ok(Box::new(Open { file: &self.file, stored }))
     }
 }
@@ -217,12 +217,12 @@ struct Open<'a> {
 }
 
 impl SourceFile for Open<'_> {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, SourceError> {
         let Stored { offset: start, length, sparse, .. } = self.stored;
         let Some(map) = sparse else {
             let left = length.saturating_sub(offset);
             let count = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            return self.file.read_at(&mut buffer[..count], start + offset);
+            return Ok(self.file.read_at(&mut buffer[..count], start + offset)?);
         };
         let left = map.size().saturating_sub(offset);
         let count = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -240,7 +240,7 @@ impl SourceFile for Open<'_> {
             if within < segment.length {
                 let rest = usize::try_from(segment.length - within).unwrap_or(usize::MAX);
                 let count = count.min(rest);
-                return self.file.read_at(&mut buffer[..count], data + within);
+                return Ok(self.file.read_at(&mut buffer[..count], data + within)?);
             }
             data += segment.length;
         }
@@ -248,7 +248,7 @@ impl SourceFile for Open<'_> {
         Ok(count)
     }
 
-    fn attribute(&self, name: AttributeName) -> io::Result<Option<Vec<u8>>> {
+    fn attribute(&self, name: AttributeName) -> Result<Option<Vec<u8>>, SourceError> {
         let mut attributes = self.stored.attributes.iter();
         Ok(attributes.find(|(stored, _)| *stored == name).map(|(_, value)| value.clone()))
     }

@@ -12,9 +12,11 @@ use rustix::fs::{fgetxattr, OFlags};
 use rustix::io::Errno;
 use walkdir::{DirEntry, WalkDir};
 
-use crate::container::source::{changed, Entry, EntryKind, Source, SourceFile, Unread, Visit};
+use crate::container::source::{
+    changed, Entry, EntryKind, Source, SourceError, SourceFile, Unread, Visit,
+};
 use crate::container::AttributeName;
-use crate::digest::{DigestError, FileHasher};
+use crate::digest::FileHasher;
 
 /// A directory that will be the root of a machine. File systems of the kernel's own that are
 /// mounted in it are passed over. Through libc alone, so that pseudo sees every call.
@@ -87,7 +89,7 @@ impl Source for Directory {
                     let path = self.inside(error.path().unwrap_or(&self.path));
                     let other = || io::Error::other("cannot be walked");
                     let error = error.into_io_error().unwrap_or_else(other);
-                    match visit.found(Err(Unread { path, error })) {
+                    match visit.found(Err(Unread { path, error: error.into() })) {
                         ControlFlow::Continue(()) => continue,
                         ControlFlow::Break(()) => return,
                     }
@@ -103,13 +105,16 @@ impl Source for Directory {
             }
             let listed = entry.metadata().map_err(io::Error::from);
             let listed = listed.and_then(|metadata| self.entry(entry.path(), &metadata));
-            if visit.found(listed.map_err(|error| Unread { path: path(), error })).is_break() {
+            if visit
+                .found(listed.map_err(|error| Unread { path: path(), error: error.into() }))
+                .is_break()
+            {
                 return;
             }
         }
     }
 
-    fn open<'a>(&'a self, entry: &Entry) -> io::Result<Box<dyn SourceFile + 'a>> {
+    fn open<'a>(&'a self, entry: &Entry) -> Result<Box<dyn SourceFile + 'a>, SourceError> {
         // NONBLOCK: should it have become a FIFO by now, opening does not wait for a writer
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
         let path = self.outside(&entry.path);
@@ -117,7 +122,7 @@ impl Source for Directory {
         let file = options.read(true).custom_flags(flags.bits() as i32).open(path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() || (metadata.dev(), metadata.ino()) != entry.identity {
-            return Err(changed());
+            return Err(changed().into());
         }
         Ok(Box::new(Open { file, metadata }))
     }
@@ -139,11 +144,11 @@ struct Open {
 }
 
 impl SourceFile for Open {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        self.file.read_at(buffer, offset)
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, SourceError> {
+        Ok(self.file.read_at(buffer, offset)?)
     }
 
-    fn attribute(&self, name: AttributeName) -> io::Result<Option<Vec<u8>>> {
+    fn attribute(&self, name: AttributeName) -> Result<Option<Vec<u8>>, SourceError> {
         // larger than any signature but the largest post-quantum ones
         let mut value = vec![0; 1024];
         loop {
@@ -155,7 +160,7 @@ impl SourceFile for Open {
                 Err(Errno::NODATA | Errno::OPNOTSUPP) => return Ok(None),
                 // XATTR_SIZE_MAX is 64 KiB, so that this ends
                 Err(Errno::RANGE) if value.len() <= 1 << 16 => value.resize(value.len() * 8, 0),
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(io::Error::from(error).into()),
             }
         }
     }
@@ -166,7 +171,7 @@ impl SourceFile for Open {
         size: u64,
         algorithm: HashAlgorithm,
         progress: &dyn Fn(u64),
-    ) -> Result<Digest, DigestError> {
+    ) -> Result<Digest, SourceError> {
         let (digest, read) = hasher.digest(&self.file, size, algorithm, progress)?;
         let now = self.file.metadata()?;
         let stamp = |metadata: &Metadata| {

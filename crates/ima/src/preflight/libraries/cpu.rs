@@ -244,6 +244,8 @@ impl fmt::Display for UnknownCpu {
 
 impl std::error::Error for UnknownCpu {}
 
+impl crate::advice::Advice for UnknownCpu {}
+
 impl Cpus {
     /// Those with one of these names, of a CPU or a level; all CPUs without names.
     ///

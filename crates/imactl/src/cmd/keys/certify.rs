@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
 use clap::Args;
 use ima::key::issue::{Authority, Purpose};
 use ima::key::PublicKey;
@@ -12,7 +11,7 @@ use ima::staging::{Location, Staged};
 use super::create::ProfileArgs;
 use super::print_certificate;
 use crate::args::default_store;
-use crate::hint::hinted;
+use crate::error::{hinted, Context, Result};
 use crate::output::Output;
 use crate::passphrase::PassphraseArgs;
 use crate::{token, Outcome};

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
 use clap::Args;
 use ima::key::create::{create, KeyAlgorithm, Plan};
 use ima::key::issue::{Profile, Purpose};
@@ -10,7 +9,7 @@ use ima::key::passphrase::Passphrase;
 use ima::HashAlgorithm;
 
 use super::print_certificate;
-use crate::hint::hinted;
+use crate::error::{hinted, Result};
 use crate::output::Output;
 use crate::outputs::tell_left_over;
 use crate::passphrase::PassphraseArgs;

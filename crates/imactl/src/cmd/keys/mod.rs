@@ -7,7 +7,6 @@ mod show;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
 use clap::{Args, Subcommand};
 use ima::advice::Advice;
 use ima::key::acceptance::{refused_for_itself, Keyring};
@@ -16,6 +15,7 @@ use ima::key::check::{self, Finding, Severity};
 use ima::system::{load_certificate, Machine};
 use serde::Serialize;
 
+use crate::error::Result;
 use crate::output::{JsonPath, Level, Output, Style};
 use crate::passphrase::PassphraseArgs;
 use crate::report::Failures;

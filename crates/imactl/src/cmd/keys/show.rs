@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
 use clap::Args;
 use ima::key::check::{self, KeyFile, Material};
 use ima::key::token::TokenCertificate;
@@ -12,6 +11,7 @@ use ima_format::pkcs11::Uri;
 use serde::Serialize;
 
 use super::{has_error, print_certificate, print_finding, readable};
+use crate::error::Result;
 use crate::output::{JsonPath, Level, Output, Style};
 use crate::passphrase::PassphraseArgs;
 use crate::{token, Outcome};

@@ -6,13 +6,13 @@ mod verify;
 
 use std::path::PathBuf;
 
-use anyhow::Result;
 use clap::{Args, Subcommand};
 use ima::attest::source::{Reading, Source};
 use ima::attest::{ListError, Malformed};
 use ima::system::Machine;
 use serde::Serialize;
 
+use crate::error::Result;
 use crate::output::{Output, Style};
 use crate::Outcome;
 

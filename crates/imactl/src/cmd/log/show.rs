@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
 use clap::Args;
 use ima::attest::check::{is_signed, BootEvent};
 use ima::attest::reader::{Batch, Item, ListReader};
@@ -12,6 +11,7 @@ use ima::container::Selection;
 use ima_format::measure::Entry;
 
 use super::{entry, report_fault, ListArgs};
+use crate::error::{Context, Result};
 use crate::output::{Level, Output};
 use crate::Outcome;
 

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
 use clap::Args;
 use ima_format::policy::diagnostic::{Diagnostic, Severity};
 use ima_format::policy::{check, lint, Kernel, KernelVersion};
@@ -10,6 +9,7 @@ use serde::Serialize;
 
 use super::source::PolicyText;
 use super::{snippet, KernelArgs};
+use crate::error::Result;
 use crate::output::{count, JsonPath, Level, Output, Style};
 use crate::Outcome;
 
@@ -88,8 +88,7 @@ impl CheckArgs {
             let text = match PolicyText::of(file, &kernel) {
                 Ok(text) => text,
                 Err(error) => {
-                    let (kind, path, text) =
-                        ("error", file.as_path().into(), crate::hint::with_causes(error.as_ref()));
+                    let (kind, path, text) = ("error", file.as_path().into(), error.to_string());
                     output.json(&JsonError { kind, path, error: text.clone() })?;
                     if !output.is_json() {
                         output.complain(Style::Bad, "error:", &text);

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
 use clap::Args;
 use ima_format::policy::ast::{AlgorithmSet, Func};
 use ima_format::policy::decide::Demands;
@@ -14,6 +13,7 @@ use super::check::warn_of_hearsay;
 use super::event::describe;
 use super::source::Loaded;
 use super::KernelArgs;
+use crate::error::Result;
 use crate::output::{Level, Output, Style};
 use crate::Outcome;
 

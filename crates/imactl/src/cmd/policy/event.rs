@@ -2,14 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::{anyhow, bail, Context, Result};
 use clap::Args;
 use ima_format::policy::ast::{Access, Func, Key, LsmConditions, Name, Uuid};
 use ima_format::policy::decide::{AccessSet, Capability, Credentials, Event, FileFacts, Labels};
 use ima_format::policy::filesystem;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::hint::hinted;
+use crate::error::{hinted, Context, Error, Result};
 
 /// The event: what is left out is root, and a file of root's on ext4
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
@@ -137,7 +136,7 @@ impl EventArgs {
         let alias = Func::ALIASES.iter().find(|(alias, _)| *alias == name).map(|(_, func)| *func);
         Func::from_name(name.as_bytes()).or(alias).ok_or_else(|| {
             let known: Vec<_> = Func::ALL.iter().map(|func| func.name()).collect();
-            anyhow!("unknown hook {name:?}; known: {}", known.join(", "))
+            Error::new(format!("unknown hook {name:?}; known: {}", known.join(", ")))
         })
     }
 
@@ -232,7 +231,9 @@ fn access(text: &str) -> Result<AccessSet> {
     let mut set = AccessSet::NONE;
     for word in text.split(['|', ',']) {
         let Some(access) = Access::from_name(word.as_bytes()) else {
-            bail!("unknown access {word:?}; known: MAY_EXEC, MAY_WRITE, MAY_READ, MAY_APPEND");
+            return Err(Error::new(format!(
+                "unknown access {word:?}; known: MAY_EXEC, MAY_WRITE, MAY_READ, MAY_APPEND"
+            )));
         };
         set = set.with(access);
     }

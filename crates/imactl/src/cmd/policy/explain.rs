@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
 use clap::Args;
 use ima_format::policy::explain;
 use serde::Serialize;
@@ -10,6 +9,7 @@ use serde::Serialize;
 use super::check::warn_of_hearsay;
 use super::source::Loaded;
 use super::KernelArgs;
+use crate::error::Result;
 use crate::output::{Level, Output, Style};
 use crate::Outcome;
 

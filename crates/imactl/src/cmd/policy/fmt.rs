@@ -4,7 +4,6 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{bail, Context, Result};
 use clap::Args;
 use ima::staging::{Location, Staged};
 use ima_format::policy::diagnostic::Diagnostic;
@@ -13,7 +12,7 @@ use ima_format::policy::{read, Fault, Kernel};
 
 use super::snippet;
 use super::source::PolicyText;
-use crate::hint::hinted;
+use crate::error::{hinted, Context, Error, Result};
 use crate::output::{Level, Output};
 use crate::Outcome;
 
@@ -90,7 +89,7 @@ fn newest() -> Kernel {
 /// symbolic link, the file that it leads to is replaced, not the link.
 fn replace(file: &Path, content: &[u8]) -> Result<()> {
     if !fs::metadata(file)?.is_file() {
-        bail!("not a regular file");
+        return Err(Error::new("not a regular file"));
     }
     let staged = Staged::replacing(Location::at_end_of(file)?, 0o644)?;
     staged.as_file().write_all(content)?;

@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::Result;
 use clap::Args;
 use ima::system::{load_policy, Machine};
 use ima_format::policy::kernel::KernelVersion;
@@ -11,6 +10,7 @@ use ima_format::policy::{check, Kernel};
 
 use super::check::tell;
 use super::source::PolicyText;
+use crate::error::Result;
 use crate::output::{Level, Output};
 use crate::Outcome;
 

@@ -16,10 +16,10 @@ mod verdict;
 pub(super) use check::accepted;
 pub(super) use load::running;
 
-use anyhow::Result;
 use clap::{Args, Subcommand};
 use ima_format::policy::{Kernel, KernelVersion};
 
+use crate::error::Result;
 use crate::output::Output;
 use crate::Outcome;
 

@@ -1,11 +1,11 @@
 //! `imactl policy default` and `imactl policy builtin`: policies that need not be written.
 
-use anyhow::Result;
 use clap::{Args, ValueEnum};
 use ima_format::policy::builtin::{Builtin, Preset};
 
 use super::source::builtin;
 use super::KernelArgs;
+use crate::error::Result;
 use crate::output::{Level, Output};
 use crate::Outcome;
 

@@ -1,13 +1,13 @@
 //! `imactl policy sign`
 
-use anyhow::Result;
 use clap::Args;
 
 use super::{accepted, KernelArgs};
+use crate::args::PlaceArgs;
 use crate::cmd::sign::SignFilesArgs;
+use crate::error::Result;
 use crate::inputs::TreeArgs;
 use crate::output::{Output, Style};
-use crate::report::Results;
 use crate::Outcome;
 
 /// Check policies, then sign them
@@ -20,6 +20,8 @@ pub(super) struct PolicySignArgs {
     tree: TreeArgs,
     #[command(flatten)]
     sign: SignFilesArgs,
+    #[command(flatten, next_help_heading = "Place")]
+    place: PlaceArgs,
     #[command(flatten)]
     kernel: KernelArgs,
     /// Sign whatever it is
@@ -45,7 +47,7 @@ impl PolicySignArgs {
                 return Ok(Outcome::Finding);
             }
         }
-        let inputs = self.tree.as_tree(roots, self.sign.place.resolve())?;
-        self.sign.run(inputs, Results::InPlace, output)
+        let inputs = self.tree.as_tree(roots, self.place.resolve())?;
+        self.sign.run(inputs, None, output)
     }
 }

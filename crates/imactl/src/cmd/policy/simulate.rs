@@ -3,7 +3,6 @@
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use anyhow::{bail, Context, Result};
 use clap::{Args, ValueEnum};
 use ima::verify::Keyring;
 use ima_format::policy::decide::{Cause, Choice, Decider, Decision, Event, Kind, Mode};
@@ -16,6 +15,7 @@ use super::source::Loaded;
 use super::verdict::{self, Told};
 use super::KernelArgs;
 use crate::args::KeyringArgs;
+use crate::error::{Context, Error, Result};
 use crate::output::{Level, Output, Style};
 use crate::Outcome;
 use ima::input::{self, Line, LINE_MAX};
@@ -146,12 +146,15 @@ fn read_events(list: &Path, take: &mut dyn FnMut(&EventArgs) -> Result<()>) -> R
         match input::read_line(&mut reader, &mut line, LINE_MAX).with_context(place)? {
             Line::Read => {}
             Line::None => break,
-            Line::TooLong => bail!("{}: longer than {LINE_MAX} bytes", place()),
+            Line::TooLong => {
+                return Err(Error::new(format!("{}: longer than {LINE_MAX} bytes", place())));
+            }
         }
         if line.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        let event: EventArgs = serde_json::from_slice(&line).with_context(place)?;
+        let event: EventArgs =
+            serde_json::from_slice(&line).map_err(io::Error::from).with_context(place)?;
         take(&event).with_context(place)?;
     }
     Ok(())

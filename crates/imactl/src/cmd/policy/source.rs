@@ -4,15 +4,15 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use anyhow::{Context, Result};
 use ima_format::policy::ast::Policy;
 use ima_format::policy::builtin::{Builtin, Preset};
 use ima_format::policy::diagnostic::Diagnostic;
 use ima_format::policy::kernel::InForce;
 use ima_format::policy::{read, Kernel, Loading};
 
-use crate::hint::hinted;
 use ima::input::{self, TEXT_MAX};
+
+use crate::error::{hinted, Context, Result};
 
 /// Where the kernel shows the policy in force.
 const SECURITYFS: &str = "/sys/kernel/security";

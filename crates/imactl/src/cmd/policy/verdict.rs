@@ -1,6 +1,5 @@
 //! What the kernel makes of the file that an event is about.
 
-use anyhow::{Context, Result};
 use ima::preflight::{Subject, Trial, TrialError};
 use ima::verify::Keyring;
 use ima_format::hash::Digest;
@@ -10,7 +9,7 @@ use ima_format::policy::decide::{Cause, Event, Verdict};
 
 use super::event::EventArgs;
 use super::source::Loaded;
-use crate::hint::hinted;
+use crate::error::{hinted, Context, Result};
 use crate::output::Style;
 
 impl EventArgs {

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::people::{cache_fault, certificate_fault, unknown_reason, Fate, CACHE};
 use super::Told;
 use crate::cmd::policy::Loaded;
+use crate::error::with_causes;
 use crate::output::{JsonPath, Output};
 
 #[derive(Default, Serialize)]
@@ -188,7 +189,7 @@ pub(super) fn tell(told: &Told<'_>, details: bool, output: &mut Output) -> io::R
         output.json(&JsonWarning { kind: "warning", path: Path::new(CACHE).into(), message })?;
     }
     for unread in &report.unread {
-        let (path, error) = (unread.path.as_path().into(), unread.error.to_string());
+        let (path, error) = (unread.path.as_path().into(), with_causes(&unread.error));
         output.json(&JsonUnread { kind: "error", path, error })?;
     }
     let count = |fate: Fate| counts[fate as usize];

@@ -8,12 +8,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::thread;
 
-use anyhow::{Context, Result};
 use clap::builder::PossibleValuesParser;
 use clap::Args;
-use ima::container::image::ImageError;
 use ima::preflight::{
-    open, preflight, Authorities, Cpus, Init, Mount, OpenError, Options, Owners, Report, Source,
+    open, preflight, Authorities, Cpus, Init, Mount, Options, Owners, Report, Source,
 };
 use ima::verify::Keyring;
 use ima_format::policy::ast::Uuid;
@@ -22,7 +20,7 @@ use ima_format::policy::kernel::Kernel;
 
 use super::policy::{warn_of_hearsay, KernelArgs, Loaded};
 use crate::args::KeyringArgs;
-use crate::hint::hinted;
+use crate::error::{with_causes, Context, Result};
 use crate::output::{Output, Style};
 use crate::progress::Bar;
 use crate::Outcome;
@@ -137,7 +135,7 @@ impl PreflightArgs {
             ));
         }
         for unread in &report.unread {
-            let (path, error) = (unread.path.display(), &unread.error);
+            let (path, error) = (unread.path.display(), with_causes(&unread.error));
             output.complain(Style::Bad, "error:", &format!("{path}: {error}"));
         }
         Ok(match (report.unread.is_empty(), report.is_good()) {
@@ -148,19 +146,7 @@ impl PreflightArgs {
     }
 
     fn open(&self) -> Result<Box<dyn Source>> {
-        const WHAT: &str =
-            "ROOT is a directory, a tar archive (compressed or not), or an image of \
-                            ext4, squashfs or EROFS; what else can be mounted is given as a directory";
-        let name = self.root.display();
-        open(&self.root).map_err(|error| match error {
-            OpenError::Read(_) | OpenError::NoRoot => hinted(format!("{name}: {error}"), WHAT),
-            OpenError::Image(ImageError::Unsupported(what)) => {
-                hinted(format!("{name}: {what}"), WHAT)
-            }
-            OpenError::Archive(error) => anyhow::Error::from(error).context(name.to_string()),
-            OpenError::Image(error) => anyhow::Error::from(error).context(name.to_string()),
-            error => anyhow::Error::from(error).context(name.to_string()),
-        })
+        open(&self.root).with_context(|| self.root.display().to_string())
     }
 
     fn mounts(&self) -> Result<Vec<Mount>> {

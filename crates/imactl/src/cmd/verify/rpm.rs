@@ -3,32 +3,32 @@
 use std::io;
 use std::path::Path;
 
-use ima::container::rpm::{DigestCheck, FileContent, PackageSummary};
+use ima::container::rpm::{DigestCheck, PackageSummary};
 use ima::container::Report;
 use ima::operation::Judgement;
 use ima::verify::Verdict;
 use ima_format::rpm::PackageType;
 use serde::Serialize;
 
-use super::{key_id, line, words};
-use crate::cmd::packages::inside;
-use crate::output::{count, JsonPath, Level, Output};
+use super::{line, FileVerdict};
+use crate::output::{count, Level, Name, Output};
 
 #[derive(Serialize)]
 struct JsonPackage<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     #[serde(flatten)]
-    path: JsonPath,
-    name: &'a str,
+    name: Name<'a>,
+    #[serde(rename = "name")]
+    package: &'a str,
     format: u64,
     source: bool,
     valid: bool,
     hash: &'static str,
     files: usize,
-    signed: usize,
+    signed: u64,
     digests: Vec<JsonDigest>,
-    payload: Vec<String>,
+    payload: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -38,123 +38,55 @@ struct JsonDigest {
     matches: bool,
 }
 
-#[derive(Serialize)]
-struct JsonFile {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    #[serde(flatten)]
-    path: JsonPath,
-    size: u64,
-    valid: bool,
-    verdict: &'static str,
-    detail: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    content: Option<&'static str>,
-}
-
-/// What was found of a package and its files.
+/// The verdict on a package and its files.
 pub(super) struct Package<'a> {
-    pub(super) path: &'a Path,
-    pub(super) package: &'a PackageSummary,
-    pub(super) files: &'a [Report<Judgement>],
-}
-
-/// What was found of a file.
-struct File<'a> {
     path: &'a Path,
-    size: u64,
-    judgement: &'a Judgement,
-    content: Option<FileContent>,
-}
-
-impl File<'_> {
-    fn content_is_good(&self) -> bool {
-        matches!(self.content, None | Some(FileContent::Matches))
-    }
-
-    fn is_good(&self) -> bool {
-        self.judgement.is_good() && self.content_is_good()
-    }
-
-    /// Whether there is a verdict on its signature.
-    fn is_verified(&self) -> bool {
-        *self.judgement != Judgement::NotSigned
-    }
-
-    fn is_unsigned(&self) -> bool {
-        matches!(self.judgement, Judgement::Kernel(Verdict::Missing(_)))
-    }
-
-    fn words(&self) -> (&'static str, String) {
-        let (word, detail) = words(self.judgement);
-        match self.content {
-            Some(FileContent::Differs) => ("content-differs", detail),
-            Some(FileContent::Missing) => ("content-missing", detail),
-            Some(FileContent::Matches | FileContent::NoDigest) | None => (word, detail),
-        }
-    }
+    package: &'a PackageSummary,
+    /// How many files it lists.
+    listed: usize,
+    /// Files with a verdict, and findings.
+    files: Vec<FileVerdict<'a>>,
+    /// How many files have a verdict.
+    pub(super) verified: u64,
+    /// How many of these have no signature.
+    unsigned: u64,
 }
 
 impl<'a> Package<'a> {
-    fn files(&self) -> impl Iterator<Item = File<'a>> {
-        self.files.iter().filter_map(|Report { path, size, outcome, listed }| {
+    pub(super) fn new(
+        path: &'a Path,
+        package: &'a PackageSummary,
+        reports: &'a [Report<Judgement>],
+    ) -> Self {
+        let (mut files, mut verified, mut unsigned) = (Vec::new(), 0, 0);
+        for Report { path: file, size, outcome, listed } in reports {
+            let Ok(judgement) = outcome else { continue };
+            let is_verified = *judgement != Judgement::NotSigned;
+            let is_unsigned = matches!(judgement, Judgement::Kernel(Verdict::Missing(_)));
+            verified += u64::from(is_verified);
+            unsigned += u64::from(is_unsigned);
+            let name = Name { container: Some(path), path: file };
             let content = listed.and_then(|listed| listed.content);
-            Some(File { path, size: *size, judgement: outcome.as_ref().ok()?, content })
-        })
+            let mut verdict = FileVerdict::new(name, *size, judgement).with_content(content);
+            // one line for the package says it of all of them
+            let is_said = is_unsigned && matches!(verdict.content, None | Some("matches"));
+            verdict.level = if verdict.valid || is_said { Level::Verbose } else { Level::Quiet };
+            if is_verified || !verdict.valid {
+                files.push(verdict);
+            }
+        }
+        Self { path, package, listed: reports.len(), files, verified, unsigned }
     }
 
     pub(super) fn is_good(&self) -> bool {
         self.package.digests.iter().all(|digest| digest.matches)
             && self.package.payload.is_empty()
-            && self.files().all(|file| file.is_good())
+            && self.files.iter().all(|file| file.valid)
     }
 
-    /// How many files of it have a verdict.
-    pub(super) fn verified(&self) -> u64 {
-        self.files().filter(File::is_verified).count() as u64
-    }
-
+    /// Prints the package, then its files.
     pub(super) fn print(&self, output: &mut Output) -> io::Result<()> {
-        let path = self.path.display();
-        for DigestCheck { part, algorithm, matches } in &self.package.digests {
-            if !matches {
-                let text = format!("{path}: its {algorithm} digest of the {part}");
-                line(output, Level::Quiet, "digest-mismatch", &text, "does not match")?;
-            }
-        }
-        for finding in &self.package.payload {
-            line(output, Level::Quiet, "payload-malformed", &path, finding)?;
-        }
-        let expected = self.verified();
-        let files = count(expected, "file");
-        if expected > 0 && self.files().filter(File::is_unsigned).count() as u64 == expected {
-            let source = match self.package.identity.package_type {
-                PackageType::Binary => "",
-                PackageType::Source => "; a source package, whose files no kernel sees",
-            };
-            let detail = format!("no file signatures, {files}{source}");
-            line(output, Level::Quiet, "IMA-signature-required", &path, &detail)?;
-        }
-        for file in self.files().filter(|file| file.is_verified() || file.content.is_some()) {
-            // said for all of them, unless there is more to say
-            let is_told = file.is_unsigned() && file.content_is_good();
-            let level = if file.is_good() || is_told { Level::Verbose } else { Level::Quiet };
-            let (word, detail) = file.words();
-            line(output, level, word, inside(self.path, file.path), detail)?;
-        }
-        if self.is_good() {
-            let detail = format!("{files}, {}", self.package.identity.name);
-            let word = if expected > 0 { "valid" } else { "empty" };
-            line(output, Level::Normal, word, &path, detail)?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn print_json(&self, output: &mut Output) -> io::Result<()> {
         let PackageSummary { identity, algorithm, digests, payload, .. } = self.package;
-        let is_signed = |file: &File<'_>| file.is_verified() && !file.is_unsigned();
         let digest = |check: &DigestCheck| JsonDigest {
             part: check.part,
             hash: check.algorithm.name(),
@@ -162,34 +94,45 @@ impl<'a> Package<'a> {
         };
         output.json(&JsonPackage {
             kind: "package",
-            path: self.path.into(),
-            name: &identity.name,
+            name: self.path.into(),
+            package: &identity.name,
             format: identity.format,
             source: identity.package_type == PackageType::Source,
             valid: self.is_good(),
             hash: algorithm.name(),
-            files: self.files.len(),
-            signed: self.files().filter(is_signed).count(),
+            files: self.listed,
+            signed: self.verified - self.unsigned,
             digests: digests.iter().map(digest).collect(),
-            payload: payload.clone(),
+            payload,
         })?;
-        for file in self.files().filter(|file| file.is_verified() || !file.is_good()) {
-            let (verdict, detail) = file.words();
-            output.json(&JsonFile {
-                kind: "file",
-                path: inside(self.path, file.path).into(),
-                size: file.size,
-                valid: file.is_good(),
-                verdict,
-                detail,
-                key_id: key_id(file.judgement),
-                content: file.content.map(|content| match content {
-                    FileContent::Matches => "matches",
-                    FileContent::Differs => "differs",
-                    FileContent::Missing => "missing",
-                    FileContent::NoDigest => "no-digest",
-                }),
-            })?;
+        let path = self.path.display();
+        let finding = |word, name: &str, detail: &str, output: &mut Output| {
+            let text = line(word, name, detail, output);
+            output.line(Level::Quiet, text)
+        };
+        for DigestCheck { part, algorithm, .. } in digests.iter().filter(|it| !it.matches) {
+            let name = format!("{path}: its {algorithm} digest of the {part}");
+            finding("digest-mismatch", &name, "does not match", output)?;
+        }
+        for detail in payload {
+            finding("payload-malformed", &path.to_string(), detail, output)?;
+        }
+        let files = count(self.verified, "file");
+        if self.verified > 0 && self.unsigned == self.verified {
+            let source = match identity.package_type {
+                PackageType::Binary => "",
+                PackageType::Source => "; a source package, whose files no kernel sees",
+            };
+            let detail = format!("no file signatures, {files}{source}");
+            finding("IMA-signature-required", &path.to_string(), &detail, output)?;
+        }
+        for file in &self.files {
+            output.show(file)?;
+        }
+        if self.is_good() {
+            let word = if self.verified > 0 { "valid" } else { "empty" };
+            let text = line(word, &path, format!("{files}, {}", identity.name), output);
+            output.line(Level::Normal, text)?;
         }
         Ok(())
     }

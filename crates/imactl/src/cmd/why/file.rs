@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use anyhow::Result;
 use ima::preflight::{Answer, Attributes, Refusal, Unknown};
 use ima::system::{Appraisal, AppraiseMode, EvmState};
 use ima::verify::Verdict;
@@ -13,6 +12,7 @@ use serde::Serialize;
 
 use super::{cause, Held, Trust};
 use crate::cmd::policy::Loaded;
+use crate::error::Result;
 use crate::output::{JsonPath, Level, Output, Style};
 use crate::printable::shell_word;
 use crate::Outcome;

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
-use anyhow::{Context, Result};
 use ima::key::certificate::Certificate;
 use ima_format::audit::{Kind, MissingKey, Record};
 use ima_format::policy::diagnostic::{Diagnostic, Severity};
@@ -13,7 +12,7 @@ use ima_format::policy::{check, Loading};
 use serde::Serialize;
 
 use super::cause;
-use crate::hint::hinted;
+use crate::error::{hinted, Context, Result};
 use crate::output::{count, Level, Output, Style};
 use crate::Outcome;
 use ima::input::{self, Line, LINE_MAX};

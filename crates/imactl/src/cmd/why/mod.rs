@@ -6,14 +6,13 @@ mod log;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
 use clap::Args;
 use ima::key::certificate::Certificate;
 use ima::system::{Machine, Members};
 
 use super::policy::Loaded;
 use crate::args::KeyringArgs;
-use crate::hint::hinted;
+use crate::error::{hinted, Result};
 use crate::output::Output;
 use crate::Outcome;
 

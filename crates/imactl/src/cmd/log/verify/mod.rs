@@ -9,7 +9,6 @@ use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use anyhow::Result;
 use clap::Args;
 use ima::attest::check::{Counts, Finding, FindingKind};
 use ima::attest::explain::{judge, Judged, Verdict};
@@ -27,7 +26,7 @@ use serde::Serialize;
 
 use super::{report_fault, ListArgs};
 use crate::args::{jobs, KeyringArgs};
-use crate::hint::hinted;
+use crate::error::{hinted, Result};
 use crate::output::{count, Level, Output};
 use crate::Outcome;
 use boot::{print_boot_aggregate, print_firmware};

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
 use clap::Args;
 use ima::attest::quote::{AttestationKey, Checked, QuoteFault, SignedQuote};
 use ima_format::hex::{self, Hex};
 use ima_format::measure::PcrValues;
 use serde::Serialize;
 
+use crate::error::{Context, Result};
 use crate::output::{Level, Output, Style};
 use crate::Outcome;
 

@@ -1,0 +1,88 @@
+//! Errors of the program: one line, and one more that says what to do.
+
+use std::fmt;
+use std::io;
+
+use ima::advice::Advice;
+
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a command could not do its work. Every error that carries [`Advice`] becomes one.
+#[derive(Debug)]
+pub(crate) struct Error {
+    message: String,
+    hint: Option<&'static str>,
+    /// No one reads standard output any more.
+    pub(crate) is_broken_pipe: bool,
+}
+
+impl Error {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, is_broken_pipe: false }
+    }
+
+    /// What to do about it.
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        self.hint
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl<E: Advice> From<E> for Error {
+    fn from(error: E) -> Self {
+        let is = (&error as &(dyn std::error::Error + 'static)).downcast_ref::<io::Error>();
+        let is_broken_pipe = is.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
+        Self { message: with_causes(&error), hint: error.advice(), is_broken_pipe }
+    }
+}
+
+/// An error that says what to do.
+pub(crate) fn hinted(message: impl Into<String>, hint: &'static str) -> Error {
+    Error { hint: Some(hint), ..Error::new(message) }
+}
+
+/// An error with its causes. Many print their cause themselves: then it is not said again.
+pub(crate) fn with_causes(error: &impl Advice) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        let cause = error.to_string();
+        if !text.ends_with(&cause) {
+            text += &format!(": {cause}");
+        }
+        next = error.source();
+    }
+    text
+}
+
+/// Says before an error where it happened.
+pub(crate) trait Context<T> {
+    fn with_context<C: fmt::Display>(self, context: impl FnOnce() -> C) -> Result<T>;
+
+    fn context(self, context: &str) -> Result<T>
+    where
+        Self: Sized,
+    {
+        self.with_context(|| context)
+    }
+}
+
+impl<T, E: Into<Error>> Context<T> for std::result::Result<T, E> {
+    fn with_context<C: fmt::Display>(self, context: impl FnOnce() -> C) -> Result<T> {
+        self.map_err(|error| {
+            let error: Error = error.into();
+            Error { message: format!("{}: {}", context(), error.message), ..error }
+        })
+    }
+}
+
+impl<T> Context<T> for Option<T> {
+    fn with_context<C: fmt::Display>(self, context: impl FnOnce() -> C) -> Result<T> {
+        self.ok_or_else(|| Error::new(context().to_string()))
+    }
+}

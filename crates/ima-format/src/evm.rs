@@ -24,7 +24,9 @@
 //! The kernel rejects a portable signature of a file without `security.ima` (`EPERM`).
 
 use alloc::vec::Vec;
+use core::fmt;
 
+use crate::elf::Class;
 use crate::measure::Endian;
 use crate::xattr::AttributeName;
 
@@ -62,7 +64,7 @@ pub struct InodeId {
     pub number: u64,
     /// Its generation.
     pub generation: u32,
-    /// The UUID of its file system, for a kernel that includes it.
+    /// The UUID of its file system, for a kernel that includes it; `None` if it is not known.
     pub fsuuid: Option<[u8; 16]>,
 }
 
@@ -70,27 +72,42 @@ pub struct InodeId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Machine {
     /// The size of `unsigned long`.
-    pub word_size: WordSize,
+    pub word_size: Class,
     /// The order of bytes in integers.
     pub endian: Endian,
 }
 
-/// The size of `unsigned long` in a kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)] // the names are the documentation
-pub enum WordSize {
-    Bits32,
-    Bits64,
-}
-
 impl Machine {
     /// Most machines: 64 bits, little-endian.
-    pub const DEFAULT: Self = Self { word_size: WordSize::Bits64, endian: Endian::Little };
+    pub const DEFAULT: Self = Self { word_size: Class::Bits64, endian: Endian::Little };
+
+    /// The machine that an ELF file is for, by its first bytes.
+    pub fn of_elf(head: &[u8]) -> Option<Self> {
+        let (class, order) = match head.strip_prefix(b"\x7fELF")? {
+            [class, order, ..] => (*class, *order),
+            _ => return None,
+        };
+        let word_size = match class {
+            1 => Class::Bits32,
+            2 => Class::Bits64,
+            _ => return None,
+        };
+        let endian = match order {
+            1 => Endian::Little,
+            2 => Endian::Big,
+            _ => return None,
+        };
+        Some(Self { word_size, endian })
+    }
 
     /// All layouts, this one first: nothing in a signature says which one it is over.
     pub fn all(self) -> [Self; 4] {
         let Self { word_size, endian } = self;
-        let (other_size, other_endian) = (word_size.other(), endian.other());
+        let other_endian = endian.other();
+        let other_size = match word_size {
+            Class::Bits32 => Class::Bits64,
+            Class::Bits64 => Class::Bits32,
+        };
         [
             self,
             Self { word_size: other_size, endian },
@@ -100,13 +117,13 @@ impl Machine {
     }
 }
 
-impl WordSize {
-    /// The other one.
-    pub fn other(self) -> Self {
-        match self {
-            Self::Bits32 => Self::Bits64,
-            Self::Bits64 => Self::Bits32,
-        }
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bits = match self.word_size {
+            Class::Bits32 => 32,
+            Class::Bits64 => 64,
+        };
+        write!(f, "{bits}-bit {}", self.endian)
     }
 }
 
@@ -117,9 +134,9 @@ impl Metadata {
         let endian = machine.endian;
         let (number, generation) = inode.map_or((0, 0), |inode| (inode.number, inode.generation));
         match machine.word_size {
-            WordSize::Bits64 => message.extend_from_slice(&endian.u64_bytes(number)),
+            Class::Bits64 => message.extend_from_slice(&endian.u64_bytes(number)),
             // as the assignment to an `unsigned long` of 32 bits
-            WordSize::Bits32 => message.extend_from_slice(&endian.bytes(number as u32)),
+            Class::Bits32 => message.extend_from_slice(&endian.bytes(number as u32)),
         }
         for word in [generation, self.uid, self.gid] {
             message.extend_from_slice(&endian.bytes(word));
@@ -141,7 +158,7 @@ mod tests {
 
     const FILE: Metadata = Metadata { uid: 1000, gid: 1001, mode: 0o100_755 };
 
-    fn misc(inode: Option<InodeId>, word_size: WordSize, endian: Endian) -> String {
+    fn misc(inode: Option<InodeId>, word_size: Class, endian: Endian) -> String {
         let mut message = Vec::new();
         FILE.append_to(&mut message, inode, Machine { word_size, endian });
         std::format!("{}", Hex(&message))
@@ -150,8 +167,8 @@ mod tests {
     /// What `evmctl sign -v` of ima-evm-utils 1.6.2 prints as `hmac_misc`, and as `uuid`.
     #[test]
     fn bytes_are_evmctls() {
+        use Class::{Bits32, Bits64};
         use Endian::Little;
-        use WordSize::{Bits32, Bits64};
         let fsuuid = [
             0x12, 0x34, 0x56, 0x78, 0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde, 0xf0, 0x12, 0x34,
             0x56, 0x78,
@@ -181,9 +198,9 @@ mod tests {
     fn a_big_endian_machine_has_other_bytes() {
         let inode = Some(InodeId { number: 1234, generation: 99, fsuuid: None });
         let expected = "00000000000004d200000063000003e8000003e981ed0000";
-        assert_eq!(misc(inode, WordSize::Bits64, Endian::Big), expected);
+        assert_eq!(misc(inode, Class::Bits64, Endian::Big), expected);
         let expected = "000004d200000063000003e8000003e981ed0000";
-        assert_eq!(misc(inode, WordSize::Bits32, Endian::Big), expected);
+        assert_eq!(misc(inode, Class::Bits32, Endian::Big), expected);
     }
 
     #[test]

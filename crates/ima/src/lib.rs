@@ -9,6 +9,7 @@
 //! | [`key`] | signers, certificates, key stores: made, read, checked |
 //! | [`digest`] | digests of bytes and files |
 //! | [`sign`] | a digest to the bytes of an attribute |
+//! | [`evm`] | what `security.evm` covers, and the verdict on it |
 //! | [`verify`] | an attribute and a file to a verdict in the kernel's words |
 //! | [`container`] | where files and their attributes are: trees, packages, archives, images |
 //! | [`operation`] | signing, verifying, inspecting and clearing, in any container |
@@ -32,6 +33,7 @@ pub mod attest;
 pub mod compression;
 pub mod container;
 pub mod digest;
+pub mod evm;
 pub mod initramfs;
 pub mod input;
 pub mod key;

@@ -282,10 +282,8 @@ impl Verifier {
         kernel: KernelVersion,
         digest_of: impl FnOnce(HashAlgorithm) -> Result<Digest, E>,
     ) -> Result<Verdict, E> {
-        let Signature { kind, version, key_id, algorithm, .. } = *signature;
-        let keys = self.keyring.find(key_id);
-        let forms = keys.map(|(_, key)| Form { kind, version, key: key.key_type(), algorithm });
-        let forms: Vec<Form> = forms.collect();
+        let Signature { key_id, algorithm, .. } = *signature;
+        let forms = self.forms(signature);
         if forms.is_empty() {
             return Ok(Verdict::UnknownKey(key_id));
         }
@@ -306,6 +304,13 @@ impl Verifier {
     /// Whether there is a key with this id.
     pub fn knows(&self, key_id: KeyId) -> bool {
         self.keyring.knows(key_id)
+    }
+
+    /// The forms that a signature would have, were it made by the keys with its id.
+    pub(crate) fn forms(&self, signature: &Signature) -> Vec<Form> {
+        let Signature { kind, version, key_id, algorithm, .. } = *signature;
+        let keys = self.keyring.find(key_id);
+        keys.map(|(_, key)| Form { kind, version, key: key.key_type(), algorithm }).collect()
     }
 
     /// Whether one of the keys made this signature for a file (or its metadata) with this digest.

@@ -22,6 +22,9 @@ struct Row(&'static str, &'static [Kind], &'static str);
 const LEAVE_OUT: &str = "leave it out";
 const SECURITY: &str = "leave it out: there the attribute is security.ima";
 
+const RPM_EVM: &str =
+    "RPM headers have no place for security.evm: sign the image or the tree that is made of them";
+
 const ROWS: &[Row] = &[
     Row("include", ALL, LEAVE_OUT),
     Row("exclude", ALL, LEAVE_OUT),
@@ -45,6 +48,15 @@ const ROWS: &[Row] = &[
     Row("signature_version", ALL, LEAVE_OUT),
     Row("for_kernel", ALL, LEAVE_OUT),
     Row("hash_only", NOT_PACKAGES, LEAVE_OUT),
+    Row("evm", NOT_PACKAGES, RPM_EVM),
+    Row("evm_only", NOT_PACKAGES, RPM_EVM),
+    Row("evm_type", NOT_PACKAGES, RPM_EVM),
+    Row("evm_key", NOT_PACKAGES, RPM_EVM),
+    Row("evm_cert", NOT_PACKAGES, RPM_EVM),
+    Row("hmac_key", NOT_PACKAGES, RPM_EVM),
+    Row("owner", NOT_PACKAGES, RPM_EVM),
+    Row("fsuuid", NOT_PACKAGES, RPM_EVM),
+    Row("word_size", NOT_PACKAGES, RPM_EVM),
     Row("changed", ALL, LEAVE_OUT),
     Row("dry_run", ALL, LEAVE_OUT),
     Row("xattr_namespace", TREE, SECURITY),

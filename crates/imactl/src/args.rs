@@ -82,36 +82,76 @@ pub(crate) struct SignerArgs {
 }
 
 impl SignerArgs {
+    /// The key that signs files.
     pub(crate) fn resolve(&self, output: &mut Output) -> Result<Box<dyn Signer>> {
-        let mut ask = |path: &Path| self.passphrase.ask(path);
-        if let Some(uri) = self.key.as_deref().and_then(token::uri) {
-            return self.token_signer(uri?, output);
+        if let Some(key) = &self.key {
+            let (certificate, key_id) = (self.cert.as_deref(), self.keyid);
+            return self.given(GivenKey { key, certificate, key_id }, Keyring::Ima, output);
         }
-        if let Some(path) = &self.key {
-            let key = PrivateKey::read(path, &mut ask)?;
-            let certificate = match self.given_certificate()? {
-                None => key.certificate().cloned(),
-                given => given,
-            };
-            if let Some(certificate) = &certificate {
-                if !certificate.public_key().is(key.public_key()) {
-                    let message = format!("{}: not the certificate's key", path.display());
-                    return Err(hinted(message, "--cert must certify --key"));
-                }
-            }
-            if is_sample_directory(path.parent().unwrap_or(Path::new(".")))
-                || certificate.as_ref().is_some_and(Certificate::is_sample)
-            {
-                warn_of_sample(output, path);
-            }
-            let key_id = match (self.keyid, &certificate) {
-                (Some(key_id), _) => key_id,
-                (None, Some(certificate)) => certificate.key_id(),
-                (None, None) => key.public_key().default_key_id()?,
-            };
-            warn_of_refusal(output, certificate.iter());
-            return Ok(Box::new(key.into_signer(key_id)?));
+        let store = self.store(output)?;
+        let signer = store.ima_signer(&mut |path| self.passphrase.ask(path))?;
+        warn_of_own(output, Keyring::Ima, &store.ima_certificates()?, &signer);
+        Ok(Box::new(signer))
+    }
+
+    /// The key that signs metadata: one of its own, that of --key, or the store's.
+    pub(crate) fn resolve_evm(
+        &self,
+        evm: &EvmKeyArgs,
+        output: &mut Output,
+    ) -> Result<Box<dyn Signer>> {
+        let given = match (&evm.evm_key, &self.key) {
+            (Some(key), _) => Some((key, evm.evm_cert.as_deref(), None)),
+            (None, Some(key)) => Some((key, self.cert.as_deref(), self.keyid)),
+            (None, None) => None,
+        };
+        if let Some((key, certificate, key_id)) = given {
+            return self.given(GivenKey { key, certificate, key_id }, Keyring::Evm, output);
         }
+        let store = self.store(output)?;
+        let signer = store.evm_signer(&mut |path| self.passphrase.ask(path))?;
+        warn_of_own(output, Keyring::Evm, &store.evm_certificates()?, &signer);
+        Ok(Box::new(signer))
+    }
+
+    /// A key in a file or a token.
+    fn given(
+        &self,
+        given: GivenKey<'_>,
+        keyring: Keyring,
+        output: &mut Output,
+    ) -> Result<Box<dyn Signer>> {
+        let path = given.key;
+        if let Some(uri) = token::uri(path) {
+            return self.token_signer(uri?, &given, keyring, output);
+        }
+        let key = PrivateKey::read(path, &mut |path| self.passphrase.ask(path))?;
+        let certificate = match given.certificate()? {
+            None => key.certificate().cloned(),
+            given => given,
+        };
+        if let Some(certificate) = &certificate {
+            if !certificate.public_key().is(key.public_key()) {
+                let message = format!("{}: not the certificate's key", path.display());
+                return Err(hinted(message, "--cert must certify --key"));
+            }
+        }
+        if is_sample_directory(path.parent().unwrap_or(Path::new(".")))
+            || certificate.as_ref().is_some_and(Certificate::is_sample)
+        {
+            warn_of_sample(output, path);
+        }
+        let key_id = match (given.key_id, &certificate) {
+            (Some(key_id), _) => key_id,
+            (None, Some(certificate)) => certificate.key_id(),
+            (None, None) => key.public_key().default_key_id()?,
+        };
+        warn_of_refusal(output, keyring, certificate.iter());
+        Ok(Box::new(key.into_signer(key_id)?))
+    }
+
+    /// The store that is given.
+    fn store(&self, output: &mut Output) -> Result<KeyStore> {
         let Some(keys) = &self.keys.clone().or_else(default_store) else {
             return Err(hinted(
                 "no key to sign with",
@@ -122,43 +162,66 @@ impl SignerArgs {
         if store.is_sample() {
             warn_of_sample(output, keys);
         }
-        let signer = store.ima_signer(&mut ask)?;
-        let certificates = store.ima_certificates()?;
-        let own = certificates.iter().filter(|it| it.public_key().is(signer.public_key()));
-        warn_of_refusal(output, own);
-        Ok(Box::new(signer))
+        Ok(store)
     }
 
-    /// The first certificate in --cert.
-    fn given_certificate(&self) -> Result<Option<Certificate>> {
-        Ok(match &self.cert {
-            Some(cert) => Certificate::read_all(cert)?.into_iter().next(),
-            None => None,
-        })
-    }
-
-    fn token_signer(&self, uri: Uri, output: &mut Output) -> Result<Box<dyn Signer>> {
-        let given = self.given_certificate()?;
+    fn token_signer(
+        &self,
+        uri: Uri,
+        args: &GivenKey<'_>,
+        keyring: Keyring,
+        output: &mut Output,
+    ) -> Result<Box<dyn Signer>> {
+        let given = args.certificate()?;
         let token = token::open(&uri, &self.passphrase)?;
         let mut key = token.key(&uri)?;
         if let Some(certificate) = &given {
             key = key.certified_by(certificate)?;
         }
-        let certificate = match (&given, self.keyid) {
+        let certificate = match (&given, args.key_id) {
             (None, None) => key.certificate()?,
             _ => given.as_ref(),
         };
         if certificate.is_some_and(Certificate::is_sample) {
             warn_of_sample(output, Path::new(&key.uri().to_string()));
         }
-        warn_of_refusal(output, certificate.into_iter());
-        let key_id = match (self.keyid, certificate) {
+        warn_of_refusal(output, keyring, certificate.into_iter());
+        let key_id = match (args.key_id, certificate) {
             (Some(key_id), _) => key_id,
             (None, Some(certificate)) => certificate.key_id(),
             (None, None) => key.public_key()?.default_key_id()?,
         };
         Ok(Box::new(token.into_signer(key, key_id)?))
     }
+}
+
+/// A key that was given in place of a store's.
+struct GivenKey<'a> {
+    key: &'a Path,
+    certificate: Option<&'a Path>,
+    key_id: Option<KeyId>,
+}
+
+impl GivenKey<'_> {
+    /// The first certificate in its file.
+    fn certificate(&self) -> Result<Option<Certificate>> {
+        Ok(match self.certificate {
+            Some(path) => Certificate::read_all(path)?.into_iter().next(),
+            None => None,
+        })
+    }
+}
+
+/// The key that signs metadata
+#[derive(Debug, Args)]
+#[command(next_help_heading = "EVM")]
+pub(crate) struct EvmKeyArgs {
+    /// The private key for security.evm [default: that of --key, else the store's EVM key]
+    #[arg(long, value_name = "FILE|URI", requires = "evm")]
+    evm_key: Option<PathBuf>,
+    /// The certificate of --evm-key, which gives the key ID
+    #[arg(long, value_name = "FILE", requires = "evm_key")]
+    evm_cert: Option<PathBuf>,
 }
 
 /// The store that the environment names.
@@ -170,15 +233,27 @@ pub(crate) fn warn_of_sample(output: &mut Output, path: &Path) {
     output.warn(&format!("{}: sample keys, for development only: do not ship", path.display()));
 }
 
-/// Warns of certificates that no kernel accepts into `.ima`, whoever issued them, and of those
-/// whose key the kernel does not find.
-pub(crate) fn warn_of_refusal<'a>(
+/// Warns of the certificates of a store's key.
+fn warn_of_own(
     output: &mut Output,
+    keyring: Keyring,
+    certificates: &[Certificate],
+    signer: &dyn Signer,
+) {
+    let own = certificates.iter().filter(|it| it.public_key().is(signer.public_key()));
+    warn_of_refusal(output, keyring, own);
+}
+
+/// Warns of certificates that no kernel accepts into a keyring, whoever issued them, and of those
+/// whose key the kernel does not find.
+fn warn_of_refusal<'a>(
+    output: &mut Output,
+    keyring: Keyring,
     certificates: impl Iterator<Item = &'a Certificate>,
 ) {
     for certificate in certificates {
         let subject = certificate.subject();
-        if let Some(refused) = refused_for_itself(Keyring::Ima, certificate.der()) {
+        if let Some(refused) = refused_for_itself(keyring, certificate.der()) {
             output.warn(&format!("{subject}: {refused}"));
         }
         if !certificate.is_found_by_key_id() {
@@ -210,7 +285,29 @@ impl KeyringArgs {
             let usage = it.usage();
             usage.ca != Some(true) || usage.has(Usage::DIGITAL_SIGNATURE)
         };
-        warn_of_refusal(output, certificates.iter().filter(is_signer));
+        warn_of_refusal(output, Keyring::Ima, certificates.iter().filter(is_signer));
+        Ok(verify::Keyring::of_certificates(&certificates))
+    }
+
+    /// The certificates that metadata is verified with: these, or a store's.
+    pub(crate) fn resolve_evm(
+        &self,
+        given: &[PathBuf],
+        output: &mut Output,
+    ) -> Result<verify::Keyring> {
+        let mut certificates = Vec::new();
+        for path in given {
+            certificates.extend(Certificate::read_all(path)?);
+        }
+        let store = self.keys.clone().or_else(default_store);
+        if let Some(keys) = store.filter(|_| given.is_empty()) {
+            certificates = KeyStore::open(&keys)?.evm_certificates()?;
+        }
+        if certificates.is_empty() {
+            let hint = "give --keys DIR or --evm-cert FILE, or set IMACTL_KEYS";
+            return Err(hinted("no certificate to verify security.evm with", hint));
+        }
+        warn_of_refusal(output, Keyring::Evm, certificates.iter());
         Ok(verify::Keyring::of_certificates(&certificates))
     }
 

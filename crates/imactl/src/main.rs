@@ -4,6 +4,7 @@ mod applies;
 mod args;
 mod cmd;
 mod error;
+mod evm;
 
 mod inputs;
 mod interrupt;

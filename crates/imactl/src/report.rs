@@ -138,6 +138,11 @@ pub(crate) struct Changed<'a> {
     pub(crate) hash: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) key_id: Option<String>,
+    /// What became of `security.evm`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) evm: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) evm_key_id: Option<String>,
     /// Where nothing is written, the results are what is asked for.
     #[serde(skip)]
     pub(crate) dry_run: bool,

@@ -26,11 +26,6 @@ impl Change {
         Self(vec![(name, Edit::Set(value))])
     }
 
-    /// One attribute is removed.
-    pub fn remove(name: AttributeName) -> Self {
-        Self(vec![(name, Edit::Remove)])
-    }
-
     /// The same, and another attribute gets a value.
     pub fn and_set(mut self, name: AttributeName, value: Vec<u8>) -> Self {
         self.0.push((name, Edit::Set(value)));
@@ -41,6 +36,16 @@ impl Change {
     pub fn and_remove(mut self, name: AttributeName) -> Self {
         self.0.push((name, Edit::Remove));
         self
+    }
+
+    /// Whether nothing changes.
+    pub fn is_none(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The value that an attribute gets.
+    pub fn value(&self, name: AttributeName) -> Option<&[u8]> {
+        self.0.iter().find(|(changed, _)| *changed == name).and_then(|(_, edit)| edit.value())
     }
 
     /// The attributes that change, in this order.

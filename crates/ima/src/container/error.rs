@@ -49,6 +49,20 @@ pub enum ItemError {
     /// Its container does not have what EVM covers.
     #[error("{0}")]
     NoMetadata(&'static str),
+    /// There is no `security.ima` that a portable EVM signature could cover.
+    #[error("no security.ima for the EVM signature to cover")]
+    NothingToCover,
+    /// Its container's files have no inodes yet.
+    #[error(
+        "no inode that security.evm could be bound to: the container's files are not unpacked"
+    )]
+    NoInode,
+    /// The UUID of the file system is not known.
+    #[error("the UUID of the file system is not known")]
+    NoFsUuid,
+    /// No HMAC could be made.
+    #[error("HMAC: {0}")]
+    Hmac(openssl::error::ErrorStack),
     /// The generation of its inode cannot be read.
     #[error("cannot read the inode's generation: {0}")]
     Inode(io::Error),
@@ -127,6 +141,19 @@ impl Advice for ItemError {
             Self::AttributeUnsupported(_) => {
                 "sign on a file system with security attributes (ext4, xfs, btrfs), or \
                  --detached"
+            }
+            Self::NoMetadata(_) => {
+                "sign the image or the tree that is made of them, or leave --evm out"
+            }
+            Self::NothingToCover => "sign the content, too: the kernel rejects the one without it",
+            Self::NoInode => "a portable signature (imactl sign --evm) needs none",
+            Self::NoFsUuid => {
+                "give --fsuuid UUID (blkid prints it), or --fsuuid none for a kernel without \
+                 CONFIG_EVM_ATTR_FSUUID"
+            }
+            Self::Inode(_) => {
+                "not every file system has generations (tmpfs and overlayfs do not): \
+                 a portable signature needs none"
             }
             Self::IsSignature => "name the file that it belongs to",
             Self::ReadOnly(_) => READ_ONLY,

@@ -128,12 +128,13 @@ impl Holder {
             Self::Role(Role::SecondaryTrusted) => "secondary trusted key",
             Self::Role(Role::Modsign) => "module signing key",
             Self::Role(Role::Ima) => "IMA signing key",
+            Self::Role(Role::Evm) => "EVM signing key",
             Self::ModuleAuthority => "module CA",
         }
     }
 
     fn is_authority(self) -> bool {
-        !matches!(self, Self::Role(Role::Modsign | Role::Ima))
+        !matches!(self, Self::Role(Role::Modsign | Role::Ima | Role::Evm))
     }
 }
 

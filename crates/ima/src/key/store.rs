@@ -5,6 +5,7 @@
 //! secondary_trusted_keys/secondary_trusted_key.{key,crt,der}    a CA that it signed
 //! modsign_keys/modsign_key.{key,crt,der}                        signs kernel modules
 //! ima_keys/x509_ima.{key,crt,der}                               signs files
+//! evm_keys/x509_evm.{key,crt,der}                               signs their metadata
 //! ```
 //!
 //! `.key` is PEM, `.crt` a certificate in PEM, `.der` the same certificate in DER.
@@ -28,12 +29,14 @@ pub enum Role {
     Modsign,
     /// Signs files: `.ima`.
     Ima,
+    /// Signs the metadata of files: `.evm`.
+    Evm,
 }
 
 impl Role {
     /// All roles, issuers before what they sign.
-    pub const ALL: [Self; 4] =
-        [Self::SystemTrusted, Self::SecondaryTrusted, Self::Modsign, Self::Ima];
+    pub const ALL: [Self; 5] =
+        [Self::SystemTrusted, Self::SecondaryTrusted, Self::Modsign, Self::Ima, Self::Evm];
 
     /// The store's directory for it.
     pub const fn directory(self) -> &'static str {
@@ -42,6 +45,7 @@ impl Role {
             Self::SecondaryTrusted => "secondary_trusted_keys",
             Self::Modsign => "modsign_keys",
             Self::Ima => "ima_keys",
+            Self::Evm => "evm_keys",
         }
     }
 
@@ -52,6 +56,7 @@ impl Role {
             Self::SecondaryTrusted => "secondary_trusted_key",
             Self::Modsign => "modsign_key",
             Self::Ima => "x509_ima",
+            Self::Evm => "x509_evm",
         }
     }
 
@@ -88,6 +93,12 @@ pub enum StoreError {
         /// The directory.
         path: PathBuf,
     },
+    /// The store has no key for this.
+    #[error("{}: no such key in the store", path.display())]
+    NoKey {
+        /// The directory that it would be in.
+        path: PathBuf,
+    },
     /// The directory cannot be read.
     #[error("{}: {source}", path.display())]
     Read {
@@ -118,6 +129,9 @@ impl Advice for StoreError {
             Self::PrivateKey(error) => error.advice(),
             Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("key stores are open to their owner alone: run as the owner")
+            }
+            Self::NoKey { .. } => {
+                Some("stores of earlier versions have none: imactl keys create DIR makes all keys")
             }
             Self::Read { source, .. } if source.kind() != io::ErrorKind::NotFound => None,
             Self::Read { .. } | Self::NotAStore { .. } => {
@@ -151,10 +165,28 @@ impl KeyStore {
 
     /// The IMA certificates: every certificate in `ima_keys`.
     pub fn ima_certificates(&self) -> Result<Vec<Certificate>, StoreError> {
+        Self::certificates(&self.ima_keys)
+    }
+
+    /// The EVM certificates: every certificate in `evm_keys`.
+    pub fn evm_certificates(&self) -> Result<Vec<Certificate>, StoreError> {
+        Self::certificates(&self.evm_keys()?)
+    }
+
+    /// The directory of the EVM key: in the store, or next to its `ima_keys`.
+    fn evm_keys(&self) -> Result<PathBuf, StoreError> {
+        let store = self.ima_keys.parent().unwrap_or(&self.root);
+        let path = store.join(Role::Evm.directory());
+        match path.is_dir() {
+            true => Ok(path),
+            false => Err(StoreError::NoKey { path }),
+        }
+    }
+
+    fn certificates(directory: &Path) -> Result<Vec<Certificate>, StoreError> {
         let mut certificates: Vec<Certificate> = Vec::new();
-        for path in certificate_files(&self.ima_keys)
-            .map_err(|source| StoreError::Read { path: self.ima_keys.clone(), source })?
-        {
+        let unreadable = |source| StoreError::Read { path: directory.to_owned(), source };
+        for path in certificate_files(directory).map_err(unreadable)? {
             for certificate in Certificate::read_all(&path)? {
                 if !certificates.iter().any(|known| known.der() == certificate.der()) {
                     certificates.push(certificate);
@@ -182,7 +214,15 @@ impl KeyStore {
 
     /// The IMA signer: the private key with its certificate's key id.
     pub fn ima_signer(&self, ask: &mut AskPassphrase<'_>) -> Result<KeySigner, StoreError> {
-        let path = self.ima_keys.join("x509_ima.key");
+        Self::signer(self.ima_keys.join("x509_ima.key"), ask)
+    }
+
+    /// The EVM signer.
+    pub fn evm_signer(&self, ask: &mut AskPassphrase<'_>) -> Result<KeySigner, StoreError> {
+        Self::signer(self.evm_keys()?.join("x509_evm.key"), ask)
+    }
+
+    fn signer(path: PathBuf, ask: &mut AskPassphrase<'_>) -> Result<KeySigner, StoreError> {
         let key = PrivateKey::read(&path, ask)?;
         let beside = CERTIFICATE_EXTENSIONS
             .iter()

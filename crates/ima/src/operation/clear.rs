@@ -2,20 +2,28 @@
 
 use ima_format::hash::HashAlgorithm;
 
+use super::sign::EvmEffect;
 use crate::container::{
     Access, Anomaly, AttributeName, Change, FurtherName, Item, ItemError, Operation,
 };
 
-/// Removes `security.ima` from each file.
+/// Removes attributes from each file.
 #[derive(Debug, Clone, Copy)]
-pub struct Clear;
+pub enum Clear {
+    /// `security.ima`.
+    Ima,
+    /// `security.ima` and `security.evm`.
+    Both,
+    /// `security.evm`.
+    Evm,
+}
 
 /// What became of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cleared {
-    /// Its attribute is gone; in a dry run, it would be.
-    Cleared,
-    /// It had none.
+    /// Its attributes are gone; in a dry run, they would be.
+    Cleared(EvmEffect),
+    /// It had none of them.
     Bare,
 }
 
@@ -25,6 +33,14 @@ impl Operation for Clear {
 
     const ACCESS: Access = Access::Removes;
 
+    fn attributes(&self) -> &'static [AttributeName] {
+        match self {
+            Self::Ima => &[AttributeName::Ima],
+            Self::Both => &[AttributeName::Evm, AttributeName::Ima],
+            Self::Evm => &[AttributeName::Evm],
+        }
+    }
+
     fn worker(&self) {}
 
     fn digest_for(&self, _: Option<&[u8]>) -> Option<HashAlgorithm> {
@@ -32,13 +48,24 @@ impl Operation for Clear {
     }
 
     fn item(&self, (): &mut (), item: &mut dyn Item) -> Result<(Cleared, Change), ItemError> {
-        Ok(match item.has_attribute(AttributeName::Ima)? {
-            true => (Cleared::Cleared, Change::remove(AttributeName::Ima)),
-            false => (Cleared::Bare, Change::none()),
+        let mut change = Change::none();
+        for name in self.attributes() {
+            if item.has_attribute(*name)? {
+                change = change.and_remove(*name);
+            }
+        }
+        Ok(match change.is_none() {
+            true => (Cleared::Bare, change),
+            false => {
+                let outdated =
+                    matches!(self, Self::Ima) && item.has_attribute(AttributeName::Evm)?;
+                let effect = if outdated { EvmEffect::Outdated } else { EvmEffect::Absent };
+                (Cleared::Cleared(effect), change)
+            }
         })
     }
 
     fn further_name(&self, name: FurtherName) -> Option<Result<Cleared, Anomaly>> {
-        name.has_attribute.then_some(Ok(Cleared::Cleared))
+        name.has_attribute.then_some(Ok(Cleared::Cleared(EvmEffect::Absent)))
     }
 }

@@ -19,6 +19,22 @@ pub struct Inspection {
     pub attribute: Option<Result<Attribute, FormatError>>,
     /// Whether a digest in it fits the file.
     pub fit: Option<Fit>,
+    /// `security.evm`, if there is one.
+    pub evm: Option<EvmInspection>,
+}
+
+/// The `security.evm` of a file.
+#[derive(Debug)]
+pub struct EvmInspection {
+    /// Its value.
+    pub value: Vec<u8>,
+    /// The value decoded, or what is malformed in it.
+    pub attribute: Result<Attribute, FormatError>,
+}
+
+fn evm(item: &dyn Item) -> Result<Option<EvmInspection>, ItemError> {
+    let value = item.attribute(AttributeName::Evm)?.map(|value| value.into_owned());
+    Ok(value.map(|value| EvmInspection { attribute: Attribute::decode(&value), value }))
 }
 
 /// Whether a digest in an attribute fits the file.
@@ -61,13 +77,13 @@ impl Operation for Inspect {
             }
             _ => None,
         };
-        Ok((Inspection { value, attribute, fit }, Change::none()))
+        Ok((Inspection { value, attribute, fit, evm: evm(item)? }, Change::none()))
     }
 
     /// A digest in the attribute cannot be compared with anything.
     fn without_content(&self, item: &dyn Item) -> Result<Option<Inspection>, ItemError> {
         let value = item.attribute(AttributeName::Ima)?.map(|value| value.into_owned());
         let attribute = value.as_deref().map(Attribute::decode);
-        Ok(Some(Inspection { value, attribute, fit: None }))
+        Ok(Some(Inspection { value, attribute, fit: None, evm: evm(item)? }))
     }
 }

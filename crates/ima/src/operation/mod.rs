@@ -6,6 +6,6 @@ mod sign;
 mod verify;
 
 pub use clear::{Clear, Cleared};
-pub use inspect::{Fit, Inspect, Inspection};
-pub use sign::{Sign, SignMode, Signed};
-pub use verify::{Judgement, Verify};
+pub use inspect::{EvmInspection, Fit, Inspect, Inspection};
+pub use sign::{EvmEffect, EvmMaker, EvmSign, Sign, SignMode, Signed};
+pub use verify::{EvmVerify, Judgement, Verify};

@@ -1,5 +1,7 @@
 //! Signs files.
 
+mod evm;
+
 use std::sync::{Arc, OnceLock};
 
 use ima_format::hash::HashAlgorithm;
@@ -11,13 +13,18 @@ use crate::container::{
 use crate::key::SignError;
 use crate::sign::{LabelSession, Labeler};
 
+pub use evm::{EvmMaker, EvmSign};
+
 /// Signs each file on its own. One that fails does not stop the others, unless the key is lost:
 /// then those that need it are not tried.
 #[derive(Debug)]
 pub struct Sign<'a> {
-    labeler: Labeler<'a>,
+    /// Makes `security.ima`; without it, that stays as it is.
+    labeler: Option<Labeler<'a>>,
     algorithm: HashAlgorithm,
     mode: SignMode,
+    /// Makes `security.evm`.
+    evm: Option<EvmSign<'a>>,
     /// How the first thread that noticed lost the key.
     lost: OnceLock<Arc<SignError>>,
 }
@@ -36,8 +43,10 @@ pub enum SignMode {
 pub enum Signed {
     /// It was signed; in a dry run, it would have been.
     Signed {
-        /// The signing key, unless only the digest was asked for.
+        /// The signing key of its content, unless only the digest was asked for.
         key_id: Option<KeyId>,
+        /// What this does to `security.evm`.
+        evm: EvmEffect,
     },
     /// It was signed already.
     Unchanged {
@@ -46,10 +55,40 @@ pub enum Signed {
     },
 }
 
+/// What signing does to a file's `security.evm`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EvmEffect {
+    /// The file has none, and gets none.
+    Absent,
+    /// It is made.
+    Made,
+    /// It covered another `security.ima`: it is no longer valid.
+    Outdated,
+}
+
+/// What a thread keeps from file to file; opened at the first one.
+#[derive(Default)]
+#[allow(missing_debug_implementations)] // a session may hold a device
+pub struct Sessions<'a> {
+    content: Option<LabelSession<'a>>,
+    evm: Option<LabelSession<'a>>,
+}
+
 impl<'a> Sign<'a> {
     /// Signs with this key, over a digest by this algorithm.
     pub fn new(labeler: Labeler<'a>, algorithm: HashAlgorithm, mode: SignMode) -> Self {
-        Self { labeler, algorithm, mode, lost: OnceLock::new() }
+        Self { labeler: Some(labeler), algorithm, mode, evm: None, lost: OnceLock::new() }
+    }
+
+    /// Makes `security.evm` over what is there, and leaves `security.ima`.
+    pub fn metadata(evm: EvmSign<'a>, mode: SignMode) -> Self {
+        let algorithm = evm.algorithm;
+        Self { labeler: None, algorithm, mode, evm: Some(evm), lost: OnceLock::new() }
+    }
+
+    /// Makes `security.evm`, too.
+    pub fn with_evm(self, evm: EvmSign<'a>) -> Self {
+        Self { evm: Some(evm), ..self }
     }
 
     fn check_key(&self) -> Result<(), ItemError> {
@@ -59,12 +98,13 @@ impl<'a> Sign<'a> {
         }
     }
 
-    fn sign(
+    /// The change of `security.ima`; none if it is good already.
+    fn content(
         &self,
+        labeler: Labeler<'a>,
         session: &mut Option<LabelSession<'a>>,
         item: &mut dyn Item,
-    ) -> Result<(Signed, Change), ItemError> {
-        let key_id = self.labeler.key_id();
+    ) -> Result<Change, ItemError> {
         let existing = match self.mode {
             SignMode::Always => None,
             SignMode::Changed => {
@@ -78,11 +118,11 @@ impl<'a> Sign<'a> {
         let digest = item.digest(item.algorithm().unwrap_or(self.algorithm))?;
         let session = match session {
             Some(session) => session,
-            none => none.insert(self.labeler.session()?),
+            none => none.insert(labeler.session()?),
         };
         if let Some(existing) = existing {
             if session.keeps(&existing, &digest)? {
-                return Ok((Signed::Unchanged { key_id }, Change::none()));
+                return Ok(Change::none());
             }
             self.check_key()?;
         }
@@ -92,32 +132,72 @@ impl<'a> Sign<'a> {
         item.check_content()?;
         let mut value = Vec::new();
         session.label(&digest, &mut value)?;
-        Ok((Signed::Signed { key_id }, Change::set(AttributeName::Ima, value)))
+        Ok(Change::set(AttributeName::Ima, value))
+    }
+
+    /// What a change of `security.ima` does to a `security.evm` that is not made again.
+    fn effect(item: &dyn Item, change: &Change) -> Result<EvmEffect, ItemError> {
+        let is_covered = item.has_attribute(AttributeName::Evm)?
+            && item.attribute(AttributeName::Ima)?.as_deref() != change.value(AttributeName::Ima);
+        Ok(if is_covered { EvmEffect::Outdated } else { EvmEffect::Absent })
+    }
+
+    fn sign(
+        &self,
+        sessions: &mut Sessions<'a>,
+        item: &mut dyn Item,
+    ) -> Result<(Signed, Change), ItemError> {
+        let key_id = self.labeler.and_then(Labeler::key_id);
+        let mut change = match self.labeler {
+            Some(labeler) => self.content(labeler, &mut sessions.content, item)?,
+            None => Change::none(),
+        };
+        let evm = match &self.evm {
+            Some(evm) => match evm.renewed(self.mode, &mut sessions.evm, item, &change)? {
+                Some(value) => {
+                    change = change.and_set(AttributeName::Evm, value);
+                    EvmEffect::Made
+                }
+                None => EvmEffect::Absent,
+            },
+            None if change.is_none() => EvmEffect::Absent,
+            None => Self::effect(item, &change)?,
+        };
+        Ok(match change.is_none() {
+            true => (Signed::Unchanged { key_id }, change),
+            false => (Signed::Signed { key_id, evm }, change),
+        })
     }
 }
 
 impl<'a> Operation for Sign<'a> {
     type Outcome = Signed;
-    /// Opened at the first file.
-    type Worker = Option<LabelSession<'a>>;
+    type Worker = Sessions<'a>;
 
     const ACCESS: Access = Access::Sets;
     const LEFT_OVER: LeftOver = LeftOver::LeftOut;
 
+    fn attributes(&self) -> &'static [AttributeName] {
+        match self.evm {
+            Some(_) => &[AttributeName::Ima, AttributeName::Evm],
+            None => &[AttributeName::Ima],
+        }
+    }
+
     fn worker(&self) -> Self::Worker {
-        None
+        Sessions::default()
     }
 
     fn digest_for(&self, _: Option<&[u8]>) -> Option<HashAlgorithm> {
-        Some(self.algorithm)
+        self.labeler.map(|_| self.algorithm)
     }
 
     fn item(
         &self,
-        session: &mut Self::Worker,
+        sessions: &mut Self::Worker,
         item: &mut dyn Item,
     ) -> Result<(Signed, Change), ItemError> {
-        let signed = self.sign(session, item);
+        let signed = self.sign(sessions, item);
         if let Err(ItemError::Sign(error)) = &signed {
             if error.is_lasting() {
                 self.lost.get_or_init(|| Arc::clone(error));

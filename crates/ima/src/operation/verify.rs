@@ -4,6 +4,7 @@ use ima_format::hash::HashAlgorithm;
 use ima_format::xattr::Attribute;
 
 use crate::container::{Access, Anomaly, AttributeName, Change, Item, ItemError, Operation};
+use crate::evm::{Coverage, EvmVerifier, HmacKey, Verdict as EvmVerdict};
 use crate::verify::{Keyring, Rule, Verdict, Verifier};
 
 /// Gives the kernel's verdict on each file.
@@ -11,12 +12,36 @@ use crate::verify::{Keyring, Rule, Verdict, Verifier};
 pub struct Verify<'a> {
     keyring: &'a Keyring,
     rule: Rule,
+    evm: Option<EvmVerify<'a>>,
+}
+
+/// How `security.evm` is verified.
+#[derive(Debug)]
+pub struct EvmVerify<'a> {
+    /// The keys of `.evm`.
+    pub keyring: &'a Keyring,
+    /// What it covers; each attribute says what it is bound to.
+    pub coverage: Coverage,
+    /// The key of HMACs.
+    pub hmac: Option<&'a HmacKey>,
+}
+
+/// What a thread keeps from file to file.
+#[allow(missing_debug_implementations)] // OpenSSL's contexts have nothing to show
+pub struct Verifiers<'a> {
+    content: Verifier,
+    evm: Option<EvmVerifier<'a>>,
 }
 
 impl<'a> Verify<'a> {
     /// Verifies with these keys, under this rule.
     pub fn new(keyring: &'a Keyring, rule: Rule) -> Self {
-        Self { keyring, rule }
+        Self { keyring, rule, evm: None }
+    }
+
+    /// Verifies `security.evm`, too.
+    pub fn with_evm(self, evm: EvmVerify<'a>) -> Self {
+        Self { evm: Some(evm), ..self }
     }
 }
 
@@ -25,6 +50,13 @@ impl<'a> Verify<'a> {
 pub enum Judgement {
     /// The kernel's verdict, of a package: once it is installed.
     Kernel(Verdict),
+    /// The same, for a kernel on which EVM is active.
+    WithEvm {
+        /// The verdict on the content.
+        content: Verdict,
+        /// The verdict on the metadata, which the kernel comes to first.
+        evm: EvmVerdict,
+    },
     /// A property of the file in its container, with which no signature can be right.
     Anomaly(Anomaly),
     /// It has no content, and no signature.
@@ -36,20 +68,32 @@ impl Judgement {
     pub fn is_good(&self) -> bool {
         match self {
             Self::Kernel(verdict) => verdict.is_valid(),
+            Self::WithEvm { content, evm } => content.is_valid() && evm.is_valid(),
             Self::Anomaly(_) => false,
             Self::NotSigned => true,
         }
     }
 }
 
-impl Operation for Verify<'_> {
+impl<'a> Operation for Verify<'a> {
     type Outcome = Judgement;
-    type Worker = Verifier;
+    type Worker = Verifiers<'a>;
 
     const ACCESS: Access = Access::Reads;
 
-    fn worker(&self) -> Verifier {
-        Verifier::new(self.keyring.clone())
+    fn attributes(&self) -> &'static [AttributeName] {
+        match self.evm {
+            Some(_) => &[AttributeName::Ima, AttributeName::Evm],
+            None => &[AttributeName::Ima],
+        }
+    }
+
+    fn worker(&self) -> Verifiers<'a> {
+        let evm = self.evm.as_ref().map(|evm| {
+            let verifier = Verifier::new(evm.keyring.clone());
+            EvmVerifier::new(verifier, self.rule.kernel, evm.coverage.clone(), evm.hmac)
+        });
+        Verifiers { content: Verifier::new(self.keyring.clone()), evm }
     }
 
     fn digest_for(&self, attribute: Option<&[u8]>) -> Option<HashAlgorithm> {
@@ -62,7 +106,7 @@ impl Operation for Verify<'_> {
 
     fn item(
         &self,
-        verifier: &mut Verifier,
+        verifiers: &mut Verifiers<'a>,
         item: &mut dyn Item,
     ) -> Result<(Judgement, Change), ItemError> {
         if let Some(anomaly) = item.anomaly() {
@@ -70,10 +114,16 @@ impl Operation for Verify<'_> {
         }
         let value = item.attribute(AttributeName::Ima)?.map(|value| value.into_owned());
         let digest_of = |algorithm| item.digest(algorithm);
-        let judgement = match verifier.verdict(self.rule, value.as_deref(), digest_of) {
-            Ok(verdict) => Judgement::Kernel(verdict),
-            Err(ItemError::Anomaly(anomaly)) => Judgement::Anomaly(anomaly),
+        let verdict = match verifiers.content.verdict(self.rule, value.as_deref(), digest_of) {
+            Ok(verdict) => verdict,
+            Err(ItemError::Anomaly(anomaly)) => {
+                return Ok((Judgement::Anomaly(anomaly), Change::none()))
+            }
             Err(error) => return Err(error),
+        };
+        let judgement = match &mut verifiers.evm {
+            Some(evm) => Judgement::WithEvm { content: verdict, evm: evm.verdict(item)? },
+            None => Judgement::Kernel(verdict),
         };
         Ok((judgement, Change::none()))
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::Args;
 use ima::container::rpm::PackageSummary;
 use ima::container::Report;
-use ima::operation::{Clear, Cleared};
+use ima::operation::{Clear, Cleared, EvmEffect};
 
 use crate::error::Result;
 use crate::inputs::InputArgs;
@@ -20,6 +20,12 @@ use crate::Outcome;
 pub(crate) struct ClearArgs {
     #[command(flatten)]
     pub(super) inputs: InputArgs,
+    /// Remove security.evm, too
+    #[arg(long, help_heading = "EVM")]
+    evm: bool,
+    /// Remove security.evm alone, and leave security.ima
+    #[arg(long, requires = "evm", help_heading = "EVM")]
+    evm_only: bool,
     /// Do everything but remove
     #[arg(long, short = 'n', help_heading = None)]
     dry_run: bool,
@@ -34,8 +40,20 @@ impl ClearArgs {
             true => Results::DryRun(Some(&self.result)),
             false => Results::At(Some(&self.result)),
         };
-        let mut printer = self;
-        let totals = report::run(&Clear, inputs, results, "clearing", output, &mut printer)?;
+        let operation = match (self.evm, self.evm_only) {
+            (_, true) => Clear::Evm,
+            (true, false) => Clear::Both,
+            (false, false) => Clear::Ima,
+        };
+        let mut printer = Clearer { args: self, outdated: 0 };
+        let totals = report::run(&operation, inputs, results, "clearing", output, &mut printer)?;
+        if printer.outdated > 0 {
+            let files = count(printer.outdated, "file");
+            output.warn(&format!(
+                "{files}: security.evm without the security.ima that it covers is not valid; \
+                 --evm removes both"
+            ));
+        }
         output.json(&totals.summary("cleared", "bare"))?;
         let (cleared, bare) = (totals.tally.matched, totals.tally.other);
         let done = if self.dry_run { "would clear" } else { "cleared" };
@@ -60,13 +78,21 @@ impl ClearArgs {
             (true, true) => "would-clear",
             (false, _) => "bare",
         };
-        let (size, files, hash, key_id) = Default::default();
-        let changed = Changed { kind, name, size, result, files, hash, key_id, dry_run };
+        let (size, files, hash, key_id, evm, evm_key_id) = Default::default();
+        let changed =
+            Changed { kind, name, size, result, files, hash, key_id, evm, evm_key_id, dry_run };
         (cleared, output.show(&changed))
     }
 }
 
-impl Printer<Cleared> for &ClearArgs {
+/// Prints what was removed.
+struct Clearer<'a> {
+    args: &'a ClearArgs,
+    /// Files whose security.evm is no longer valid.
+    outdated: u64,
+}
+
+impl Printer<Cleared> for Clearer<'_> {
     fn file(
         &mut self,
         name: Name<'_>,
@@ -74,7 +100,8 @@ impl Printer<Cleared> for &ClearArgs {
         cleared: &Cleared,
         output: &mut Output,
     ) -> (bool, io::Result<()>) {
-        self.print("file", name, *cleared == Cleared::Cleared, output)
+        self.outdated += u64::from(*cleared == Cleared::Cleared(EvmEffect::Outdated));
+        self.args.print("file", name, *cleared != Cleared::Bare, output)
     }
 
     fn package(
@@ -84,6 +111,6 @@ impl Printer<Cleared> for &ClearArgs {
         _: &[Report<Cleared>],
         output: &mut Output,
     ) -> (bool, io::Result<()>) {
-        self.print("package", path.into(), package.changed, output)
+        self.args.print("package", path.into(), package.changed, output)
     }
 }

@@ -8,9 +8,10 @@ use std::path::Path;
 use clap::Args;
 use ima::container::rpm::{Listed, PackageSummary};
 use ima::container::Report;
-use ima::operation::{Fit, Inspect, Inspection};
+use ima::operation::{EvmInspection, Fit, Inspect, Inspection};
 use ima_format::hex::Hex;
 use ima_format::xattr::Attribute;
+use ima_format::Error as FormatError;
 use serde::Serialize;
 
 use crate::error::Result;
@@ -49,6 +50,12 @@ impl InspectArgs {
             size,
             listed: None,
             attribute: Fields::of(found, raw.map(|raw| Hex(raw).to_string())),
+            evm: found.evm.as_ref().map(|EvmInspection { value, attribute }| {
+                let mut fields = Fields::default();
+                fields.set(attribute);
+                fields.raw = self.raw.then(|| Hex(value).to_string());
+                fields
+            }),
         }
     }
 }
@@ -62,7 +69,7 @@ impl Printer<Inspection> for &InspectArgs {
         output: &mut Output,
     ) -> (bool, io::Result<()>) {
         let file = self.describe(name, size, inspection);
-        (!file.attribute.is_finding(), output.show(&file))
+        (!file.is_finding(), output.show(&file))
     }
 
     fn package(
@@ -78,7 +85,7 @@ impl Printer<Inspection> for &InspectArgs {
             Some(FileAttribute { listed: Some(ListedFields::of(&(*listed)?)), ..described })
         });
         let files: Vec<_> = files.collect();
-        let is_good = !files.iter().any(|file| file.attribute.is_finding());
+        let is_good = !files.iter().any(FileAttribute::is_finding);
         (is_good, rpm::print(path, package, &files, output))
     }
 }
@@ -95,6 +102,15 @@ struct FileAttribute<'a> {
     listed: Option<ListedFields>,
     #[serde(flatten)]
     attribute: Fields,
+    /// `security.evm`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evm: Option<Fields>,
+}
+
+impl FileAttribute<'_> {
+    fn is_finding(&self) -> bool {
+        self.attribute.is_finding() || self.evm.as_ref().is_some_and(Fields::is_finding)
+    }
 }
 
 /// Properties of a file that a package lists.
@@ -150,14 +166,22 @@ impl Fields {
             Some(Fit::Unknown) | None => None,
         };
         let mut fields = Self { digest_matches, raw, fit, ..Self::default() };
-        let attribute = match &inspection.attribute {
-            None => return fields,
-            Some(Err(error)) => {
+        if let Some(attribute) = &inspection.attribute {
+            fields.set(attribute);
+        }
+        fields
+    }
+
+    /// Sets those of an attribute.
+    fn set(&mut self, attribute: &Result<Attribute, FormatError>) {
+        let fields = self;
+        let attribute = match attribute {
+            Err(error) => {
                 fields.malformed = Some(error.kind.to_string());
                 fields.offset = Some(error.offset);
-                return fields;
+                return;
             }
-            Some(Ok(attribute)) => attribute,
+            Ok(attribute) => attribute,
         };
         fields.attribute = Some(attribute.attribute_type().name());
         match attribute {
@@ -178,7 +202,6 @@ impl Fields {
                 fields.signature_length = Some(signature.bytes.len());
             }
         }
-        fields
     }
 
     fn is_finding(&self) -> bool {
@@ -217,7 +240,7 @@ impl Fields {
 
 impl Entry for FileAttribute<'_> {
     fn level(&self) -> Level {
-        match self.attribute.is_finding() {
+        match self.is_finding() {
             true => Level::Quiet,
             false => Level::Normal,
         }
@@ -247,6 +270,14 @@ impl Entry for FileAttribute<'_> {
     }
 
     fn below(&self) -> Option<String> {
-        self.attribute.raw.as_ref().map(|raw| format!("    {raw}"))
+        let raw = self.attribute.raw.as_ref().map(|raw| format!("    {raw}"));
+        let evm = self.evm.as_ref().map(|evm| {
+            let text = format!("{}: security.evm: {}", self.name, evm.text());
+            evm.raw.iter().fold(text, |text, raw| format!("{text}\n    {raw}"))
+        });
+        match (raw, evm) {
+            (Some(raw), Some(evm)) => Some(format!("{raw}\n{evm}")),
+            (raw, evm) => raw.or(evm),
+        }
     }
 }

@@ -22,7 +22,7 @@ use crate::Outcome;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Keys(keys::KeysArgs),
-    Sign(sign::SignArgs),
+    Sign(Box<sign::SignArgs>),
     Verify(verify::VerifyArgs),
     Inspect(inspect::InspectArgs),
     Clear(clear::ClearArgs),

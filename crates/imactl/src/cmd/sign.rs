@@ -1,9 +1,10 @@
 //! `imactl sign`
 
+mod evm;
 mod rpm;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ima::container::rpm::PackageSummary;
@@ -11,16 +12,18 @@ use ima::container::Report;
 use ima::key::caveat::{self, Caveat};
 use ima::key::check::Severity;
 use ima::key::{Form, KeyType};
-use ima::operation::{Sign, SignMode, Signed};
+use ima::operation::{EvmEffect, Sign, SignMode, Signed};
 use ima::sign::{default_version, Labeler};
 use ima::{HashAlgorithm, KeyId};
 use ima_format::kind::Kind;
 use ima_format::policy::kernel::KernelVersion;
 use ima_format::xattr::{SignatureKind, SignatureVersion};
 
-use crate::args::{describe, SignerArgs};
+use self::evm::Maker;
+use crate::args::{describe, EvmKeyArgs, SignerArgs};
 use crate::cmd::policy::warn_of_hearsay;
 use crate::error::{hinted, Result};
+use crate::evm::{CoverageArgs, EvmType};
 use crate::inputs::{InputArgs, Inputs};
 use crate::output::{count, Level, Name, Output};
 use crate::outputs::ResultArgs;
@@ -70,12 +73,36 @@ pub(super) struct SignFilesArgs {
     /// Write the digest alone, which protects from accidents, not from root
     #[arg(long, conflicts_with_all = ["key", "keys", "cert", "keyid"], help_heading = "Signature")]
     hash_only: bool,
+    #[command(flatten)]
+    evm: SignEvmArgs,
     /// Leave alone what already carries a valid signature by this key and hash
     #[arg(long, help_heading = "Selection")]
     changed: bool,
     /// Do everything but write
     #[arg(long, short = 'n', help_heading = None)]
     dry_run: bool,
+}
+
+/// Whether metadata is signed, too
+#[derive(Debug, Args)]
+#[command(next_help_heading = "EVM")]
+struct SignEvmArgs {
+    /// Sign owner, mode, capabilities and labels, too: write security.evm
+    #[arg(long)]
+    evm: bool,
+    /// Leave security.ima as it is, and make security.evm over it
+    #[arg(long, requires = "evm", conflicts_with_all = ["hash_only", "hash"])]
+    evm_only: bool,
+    /// What to make security.evm as [default: portable]
+    #[arg(long, value_name = "TYPE", requires = "evm")]
+    evm_type: Option<EvmType>,
+    /// The key of --evm-type hmac: the bytes of the encrypted key "evm-key"
+    #[arg(long, value_name = "FILE", requires = "evm")]
+    hmac_key: Option<PathBuf>,
+    #[command(flatten)]
+    key: EvmKeyArgs,
+    #[command(flatten)]
+    coverage: CoverageArgs,
 }
 
 impl SignArgs {
@@ -100,12 +127,47 @@ impl SignFilesArgs {
             true => Results::DryRun(results),
             false => Results::At(results),
         };
-        self.with_labeler(inputs.kind, output, |labeler, output| {
-            let operation = Sign::new(labeler, self.hash(), self.mode());
-            let mut printer = Signer { args: self, key_id: labeler.key_id(), files: 0 };
-            let totals = report::run(&operation, inputs, results, "signing", output, &mut printer)?;
+        for kernel in &self.for_kernel {
+            warn_of_hearsay(*kernel, output);
+        }
+        let maker = self.evm.maker(&self.signer, output)?;
+        let evm = match &maker {
+            Some(maker) => {
+                let coverage = self.evm.coverage.resolve(maker.binding(), &inputs)?;
+                let version = |kind, key| self.version(kind, key);
+                let evm = maker.sign(coverage, self.evm_hash(), &version)?;
+                evm.check()?;
+                Some(evm)
+            }
+            None => None,
+        };
+        let evm_key_id = maker.as_ref().and_then(Maker::key_id);
+        let kind = inputs.kind;
+        let run = |operation: &Sign<'_>, key_id, output: &mut Output| {
+            let mut printer = Signer { args: self, key_id, evm_key_id, files: 0, outdated: 0 };
+            let totals = report::run(operation, inputs, results, "signing", output, &mut printer)?;
+            printer.warn_of_outdated(output);
             printer.conclude(&totals, output)
-        })
+        };
+        match evm {
+            Some(evm) if self.evm.evm_only => run(&Sign::metadata(evm, self.mode()), None, output),
+            evm => self.with_labeler(kind, output, |labeler, output| {
+                let operation = Sign::new(labeler, self.hash(), self.mode());
+                let operation = match evm {
+                    Some(evm) => operation.with_evm(evm),
+                    None => operation,
+                };
+                run(&operation, labeler.key_id(), output)
+            }),
+        }
+    }
+
+    /// The hash of metadata; collisions are no less harmful there.
+    fn evm_hash(&self) -> HashAlgorithm {
+        match self.hash() {
+            weak if weak.is_weak() => HashAlgorithm::Sha256,
+            hash => hash,
+        }
     }
 
     fn hash(&self) -> HashAlgorithm {
@@ -143,7 +205,7 @@ impl SignFilesArgs {
         }
         let signer = self.signer.resolve(output)?;
         let key = signer.public_key().key_type();
-        let version = self.version(key, output)?;
+        let version = self.version(SignatureKind::Ima, key)?;
         let labeler = Labeler::Signature { signer: &signer, kind: SignatureKind::Ima, version };
         if kind == Kind::Rpm {
             output.line(Level::Verbose, format_args!("signing with {}", describe(&signer)))?;
@@ -167,13 +229,9 @@ impl SignFilesArgs {
     }
 
     /// The version of the signatures, which all of the kernels asked for verify.
-    fn version(&self, key: KeyType, output: &mut Output) -> Result<SignatureVersion> {
-        let default = default_version(key, SignatureKind::Ima);
-        let version = self.signature_version.unwrap_or(default);
-        let form = Form { kind: SignatureKind::Ima, version, key, algorithm: self.hash() };
-        for kernel in &self.for_kernel {
-            warn_of_hearsay(*kernel, output);
-        }
+    fn version(&self, kind: SignatureKind, key: KeyType) -> Result<SignatureVersion> {
+        let version = self.signature_version.unwrap_or(default_version(key, kind));
+        let form = Form { kind, version, key, algorithm: self.hash() };
         match (self.for_kernel.as_slice(), self.signature_version) {
             ([], _) => Ok(version),
             (kernels, None) => Ok(form.for_kernels(kernels)?.version),
@@ -192,8 +250,11 @@ impl SignFilesArgs {
 struct Signer<'a> {
     args: &'a SignFilesArgs,
     key_id: Option<KeyId>,
+    evm_key_id: Option<KeyId>,
     /// Files of packages.
     files: u64,
+    /// Files whose security.evm is no longer valid.
+    outdated: u64,
 }
 
 impl Signer<'_> {
@@ -202,6 +263,17 @@ impl Signer<'_> {
             (false, _) => "unchanged",
             (true, true) => "would-sign",
             (true, false) => "signed",
+        }
+    }
+
+    /// Files that a kernel on which EVM is active refuses now.
+    fn warn_of_outdated(&self, output: &mut Output) {
+        if self.outdated > 0 {
+            let files = count(self.outdated, "file");
+            output.warn(&format!(
+                "{files}: security.evm covers the old security.ima and is no longer valid; \
+                 --evm renews it"
+            ));
         }
     }
 
@@ -235,7 +307,11 @@ impl Printer<Signed> for Signer<'_> {
         signed: &Signed,
         output: &mut Output,
     ) -> (bool, io::Result<()>) {
-        let is_signed = matches!(signed, Signed::Signed { .. });
+        let (is_signed, evm) = match signed {
+            Signed::Signed { evm, .. } => (true, *evm),
+            Signed::Unchanged { .. } => (false, EvmEffect::Absent),
+        };
+        self.outdated += u64::from(evm == EvmEffect::Outdated);
         let changed = Changed {
             kind: "file",
             name,
@@ -244,6 +320,12 @@ impl Printer<Signed> for Signer<'_> {
             files: None,
             hash: Some(self.args.hash().name()),
             key_id: self.key_id.map(|key_id| key_id.to_string()),
+            evm: match evm {
+                EvmEffect::Absent => None,
+                EvmEffect::Made => Some("signed"),
+                EvmEffect::Outdated => Some("outdated"),
+            },
+            evm_key_id: self.evm_key_id.map(|key_id| key_id.to_string()),
             dry_run: self.args.dry_run,
         };
         (is_signed, output.show(&changed))
@@ -266,6 +348,8 @@ impl Printer<Signed> for Signer<'_> {
             files: Some(files),
             hash: Some(package.algorithm.name()),
             key_id: self.key_id.map(|key_id| key_id.to_string()),
+            evm: None,
+            evm_key_id: None,
             dry_run: self.args.dry_run,
         };
         (package.changed, output.show(&changed))

@@ -4,18 +4,20 @@ mod rpm;
 
 use std::fmt::Display;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use ima::container::rpm::{FileContent, PackageSummary, Payload};
 use ima::container::{Anomaly, Report};
-use ima::operation::{Judgement, Verify};
-use ima::verify::{Requirement, Rule, Verdict};
+use ima::evm::{Binding, HmacKey};
+use ima::operation::{EvmVerify, Judgement, Verify};
+use ima::verify::{Keyring, Requirement, Rule, Verdict};
 use serde::Serialize;
 
 use crate::args::KeyringArgs;
 use crate::cmd::policy::{warn_of_hearsay, KernelArgs};
 use crate::error::Result;
+use crate::evm::{hmac_key, CoverageArgs};
 use crate::inputs::InputArgs;
 use crate::output::{count, Entry, Level, Name, Output, Style};
 use crate::report::{self, Printer, Results};
@@ -39,12 +41,52 @@ pub(crate) struct VerifyArgs {
     require: Option<Require>,
     #[command(flatten)]
     kernel: KernelArgs,
+    #[command(flatten)]
+    evm: VerifyEvmArgs,
     /// Exit with 0 if there was nothing to verify [default: 1]
     #[arg(long, help_heading = "Verdict")]
     allow_empty: bool,
     /// Of RPM packages, unpack the payload, too, and compare each file with its digest
     #[arg(long, help_heading = "Packages")]
     payload: bool,
+}
+
+/// Whether metadata is verified, too
+#[derive(Debug, Args)]
+#[command(next_help_heading = "EVM")]
+struct VerifyEvmArgs {
+    /// Verify security.evm, too, as a kernel on which EVM is active
+    #[arg(long)]
+    evm: bool,
+    /// A certificate of .evm; may be repeated [default: the EVM certificates of --keys]
+    #[arg(long, value_name = "CERT", requires = "evm")]
+    evm_cert: Vec<PathBuf>,
+    /// The key of HMACs: the bytes of the encrypted key "evm-key"
+    #[arg(long, value_name = "FILE", requires = "evm")]
+    hmac_key: Option<PathBuf>,
+    #[command(flatten)]
+    coverage: CoverageArgs,
+}
+
+/// The keys of EVM.
+struct EvmKeys {
+    keyring: Keyring,
+    hmac: Option<HmacKey>,
+}
+
+impl VerifyEvmArgs {
+    /// The keys, if metadata is verified. An HMAC needs no certificate.
+    fn keys(&self, keyring: &KeyringArgs, output: &mut Output) -> Result<Option<EvmKeys>> {
+        if !self.evm {
+            return Ok(None);
+        }
+        let hmac = self.hmac_key.as_deref().map(hmac_key).transpose()?;
+        let keyring = match keyring.resolve_evm(&self.evm_cert, output) {
+            Err(_) if hmac.is_some() && self.evm_cert.is_empty() => Keyring::default(),
+            keyring => keyring?,
+        };
+        Ok(Some(EvmKeys { keyring, hmac }))
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -68,7 +110,16 @@ impl VerifyArgs {
         let keyring = self.keyring.resolve(output)?;
         let kernel = self.kernel.resolve().version;
         warn_of_hearsay(kernel, output);
+        let evm = self.evm.keys(&self.keyring, output)?;
         let operation = Verify::new(&keyring, Rule { requirement, kernel });
+        let operation = match &evm {
+            Some(EvmKeys { keyring, hmac }) => operation.with_evm(EvmVerify {
+                keyring,
+                coverage: self.evm.coverage.resolve(Binding::Portable, &inputs)?,
+                hmac: hmac.as_ref(),
+            }),
+            None => operation,
+        };
         let mut printer = Verdicts::default();
         let totals =
             report::run(&operation, inputs, Results::None, "verifying", output, &mut printer)?;
@@ -119,6 +170,12 @@ struct FileVerdict<'a> {
     key_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hash: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evm: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evm_detail: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evm_key_id: Option<String>,
     /// In a package, whose payload was unpacked.
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<&'static str>,
@@ -129,12 +186,15 @@ struct FileVerdict<'a> {
 impl<'a> FileVerdict<'a> {
     fn new(name: Name<'a>, size: u64, judgement: &Judgement) -> Self {
         let (verdict, detail) = words(judgement);
-        let (hash, key_id) = match judgement {
-            Judgement::Kernel(Verdict::ValidSignature { key_id, algorithm }) => {
-                (Some(algorithm), Some(key_id))
-            }
-            Judgement::Kernel(Verdict::ValidDigest { algorithm }) => (Some(algorithm), None),
-            Judgement::Kernel(Verdict::UnknownKey(key_id) | Verdict::InvalidSignature(key_id)) => {
+        let (content, evm) = match judgement {
+            Judgement::Kernel(content) => (Some(content), None),
+            Judgement::WithEvm { content, evm } => (Some(content), Some(evm)),
+            Judgement::Anomaly(_) | Judgement::NotSigned => (None, None),
+        };
+        let (hash, key_id) = match content {
+            Some(Verdict::ValidSignature { key_id, algorithm }) => (Some(algorithm), Some(key_id)),
+            Some(Verdict::ValidDigest { algorithm }) => (Some(algorithm), None),
+            Some(Verdict::UnknownKey(key_id) | Verdict::InvalidSignature(key_id)) => {
                 (None, Some(key_id))
             }
             _ => (None, None),
@@ -148,6 +208,9 @@ impl<'a> FileVerdict<'a> {
             detail,
             key_id: key_id.map(ToString::to_string),
             hash: hash.map(|algorithm| algorithm.name()),
+            evm: evm.map(|evm| evm.cause().unwrap_or("valid")),
+            evm_detail: evm.map(ToString::to_string),
+            evm_key_id: evm.and_then(|evm| evm.key_id()).map(|key_id| key_id.to_string()),
             content: None,
             level: if judgement.is_good() { Level::Normal } else { Level::Quiet },
         }
@@ -218,6 +281,12 @@ impl Printer<Judgement> for Verdicts {
 fn words(judgement: &Judgement) -> (&'static str, String) {
     match judgement {
         Judgement::Kernel(verdict) => (verdict.cause().unwrap_or("valid"), verdict.to_string()),
+        Judgement::WithEvm { content, evm } => match (content, evm) {
+            // before EVM comes a file without security.ima
+            (Verdict::Missing(_), _) => (content.cause().unwrap_or("valid"), content.to_string()),
+            (_, evm) if !evm.is_valid() => (evm.cause().unwrap_or("valid"), evm.to_string()),
+            _ => (content.cause().unwrap_or("valid"), format!("{content}; {evm}")),
+        },
         Judgement::NotSigned => ("valid", "not signed".to_owned()),
         Judgement::Anomaly(anomaly) => {
             let word = match anomaly {

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use crate::support::*;
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "system_trusted_keys/system_trusted_key",
     "secondary_trusted_keys/secondary_trusted_key",
     "modsign_keys/modsign_key",
     "ima_keys/x509_ima",
+    "evm_keys/x509_evm",
 ];
 
 /// Runs openssl, which must succeed.
@@ -35,7 +36,7 @@ fn a_store_has_the_layout_and_the_permissions() {
             openssl(args!["x509", "-in", der, "-inform", "DER", "-fingerprint", "-noout"]).stdout;
         assert_eq!(from_pem, from_der);
     }
-    assert_eq!(fs::read_dir(&store).unwrap().count(), 4);
+    assert_eq!(fs::read_dir(&store).unwrap().count(), FILES.len());
     assert_eq!(store.metadata().unwrap().permissions().mode() & 0o777, 0o700);
 }
 
@@ -43,9 +44,9 @@ fn a_store_has_the_layout_and_the_permissions() {
 fn the_chain_is_what_openssl_and_the_kernel_want() {
     let directory = directory();
     let store = store(directory.path(), "rsa-2048");
-    let [system, secondary, modsign, ima] =
+    let [system, secondary, modsign, ima, evm] =
         FILES.map(|file| store.join(file).with_extension("crt"));
-    for certificate in [&secondary, &ima] {
+    for certificate in [&secondary, &ima, &evm] {
         openssl(args!["verify", "-x509_strict", "-CAfile", system, certificate]);
     }
     openssl(args!["verify", "-x509_strict", "-CAfile", system, system]);
@@ -60,7 +61,7 @@ fn the_chain_is_what_openssl_and_the_kernel_want() {
             assert!(text.contains(expected), "{expected}:\n{text}");
         }
     }
-    for certificate in [&modsign, &ima] {
+    for certificate in [&modsign, &ima, &evm] {
         let text = text(certificate);
         for expected in ["CA:FALSE", "Digital Signature", "Code Signing", "Authority Key Id"] {
             assert!(text.contains(expected), "{expected}:\n{text}");
@@ -123,7 +124,7 @@ fn nothing_is_overwritten_and_nothing_half_made() {
     assert!(again.stderr.contains("is there already"), "{}", again.stderr);
     assert_eq!(fs::read(store.join("ima_keys/x509_ima.key")).unwrap(), before);
 
-    // one of the four is there: the others are not made
+    // one of the directories is there: the others are not made
     let partial = directory.path().join("partial");
     fs::create_dir_all(partial.join("modsign_keys")).unwrap();
     run(args!["keys", "create", "--no-passphrase", partial]).exits(2);
@@ -133,7 +134,7 @@ fn nothing_is_overwritten_and_nothing_half_made() {
     let beside = directory.path().join("beside");
     write_tree(&beside, &[("README", b"mine")]);
     run(args!["keys", "create", "--no-passphrase", beside]).exits(0);
-    assert_eq!(fs::read_dir(&beside).unwrap().count(), 5);
+    assert_eq!(fs::read_dir(&beside).unwrap().count(), 1 + FILES.len());
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 3, "no staging is left");
 }
 

@@ -127,10 +127,10 @@ fn keys_that_are_not_opened_are_a_note() {
     let directory = directory();
     let (store, secret) = encrypted(directory.path());
     let checked = without_terminal(args!["keys", "check", "--json", store]).exits(0).json();
-    assert_eq!(named(&checked, "note"), ["not-opened"; 4]);
-    assert_eq!(checked.len(), 4, "{checked:?}");
+    assert_eq!(named(&checked, "note"), ["not-opened"; 5]);
+    assert_eq!(checked.len(), 5, "{checked:?}");
     let shown = without_terminal(args!["keys", "show", store]).exits(0);
-    assert_eq!(shown.stdout.matches("encrypted, not opened").count(), 4, "{}", shown.stdout);
+    assert_eq!(shown.stdout.matches("encrypted, not opened").count(), 5, "{}", shown.stdout);
     // what needs no passphrase is checked
     chmod(&store.join("ima_keys/x509_ima.key"), 0o644);
     let checked = without_terminal(args!["keys", "check", "--json", store]).exits(1).json();
@@ -144,7 +144,7 @@ fn keys_that_are_not_opened_are_a_note() {
     assert!(with(&args!["--passphrase-file", secret]).exits(0).stdout.is_empty());
     fs::write(&secret, "wrong\n").unwrap();
     let wrong = with(&args!["--passphrase-file", secret]).exits(1).json();
-    assert_eq!(named(&wrong, "error"), ["wrong-passphrase"; 4]);
+    assert_eq!(named(&wrong, "error"), ["wrong-passphrase"; 5]);
     let unset = with(&args!["--passphrase-env", "UNSET_VARIABLE"]).exits(2);
     assert!(unset.stderr.contains("the variable is not set"), "{}", unset.stderr);
     let script = "\"$@\" 3<<END\nsecret\nEND\n";
@@ -224,7 +224,7 @@ fn a_store_that_is_closed_to_us_is_not_taken_for_none() {
 fn a_module_key_that_could_sign_programs_is_a_warning() {
     let directory = directory();
     let store = store(directory.path(), "p-256");
-    assert_eq!(named(&check(&[&store], 0), "warning"), ["key-not-encrypted"; 4]);
+    assert_eq!(named(&check(&[&store], 0), "warning"), ["key-not-encrypted"; 5]);
     let [key, crt, der] =
         ["key", "crt", "der"].map(|it| store.join("modsign_keys/modsign_key").with_extension(it));
     let authority = store.join("system_trusted_keys/system_trusted_key");

@@ -6,6 +6,7 @@ mod support;
 
 mod container_pages;
 mod erofs;
+mod evm;
 mod golden;
 mod image;
 mod image_differential;

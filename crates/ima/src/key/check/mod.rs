@@ -202,6 +202,7 @@ pub fn keyring_of(path: &Path, certificate: &Certificate) -> Keyring {
         Some(Role::SystemTrusted | Role::Modsign) => Keyring::BuiltinTrusted,
         Some(Role::SecondaryTrusted) => Keyring::SecondaryTrusted,
         Some(Role::Ima) => Keyring::Ima,
+        Some(Role::Evm) => Keyring::Evm,
         None if is_evm() => Keyring::Evm,
         None if is_authority(certificate) && certificate.is_self_signed() => {
             Keyring::BuiltinTrusted

@@ -48,8 +48,8 @@ impl ProfileArgs {
 /// Make a key store: a chain of keys and certificates
 ///
 /// system_trusted_keys (the CA that goes into the kernel), secondary_trusted_keys (a CA that
-/// it signed), modsign_keys (signs modules) and ima_keys (signs files). The passphrase
-/// encrypts all private keys; for the one for modules, the kernel's build takes it from
+/// it signed), modsign_keys (signs modules), ima_keys (signs files) and evm_keys (signs their
+/// metadata). The passphrase encrypts all private keys; for the one for modules, the kernel's build takes it from
 /// KBUILD_SIGN_PIN. The certificate for modules has an issuer of its own, whose key is not
 /// kept, so that .ima does not take it.
 /// Nothing that is there is overwritten; all is made, or nothing.

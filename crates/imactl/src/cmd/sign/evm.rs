@@ -1,0 +1,78 @@
+//! `imactl sign --evm`: what `security.evm` is made with.
+
+use ima::evm::{Binding, Coverage, HmacKey};
+use ima::key::{KeyType, Signer};
+use ima::operation::{EvmMaker, EvmSign};
+use ima::sign::Labeler;
+use ima::{HashAlgorithm, KeyId};
+use ima_format::xattr::{SignatureKind, SignatureVersion};
+
+use super::SignEvmArgs;
+use crate::args::SignerArgs;
+use crate::error::{hinted, Result};
+use crate::evm::{hmac_key, EvmType};
+use crate::output::Output;
+
+/// A key for `security.evm`.
+pub(super) enum Maker {
+    /// For signatures of this type.
+    Signature(Box<dyn Signer>, Binding),
+    /// For HMACs.
+    Hmac(HmacKey),
+}
+
+impl SignEvmArgs {
+    /// What `security.evm` is made with, if it is.
+    pub(super) fn maker(&self, keys: &SignerArgs, output: &mut Output) -> Result<Option<Maker>> {
+        if !self.evm {
+            return Ok(None);
+        }
+        let binding = match (self.evm_type, &self.hmac_key) {
+            (Some(EvmType::Hmac), Some(path)) => return Ok(Some(Maker::Hmac(hmac_key(path)?))),
+            (Some(EvmType::Hmac), None) => {
+                return Err(hinted("no key for the HMAC", "give --hmac-key FILE"));
+            }
+            (_, Some(_)) => {
+                return Err(hinted("--hmac-key makes no signatures", "give --evm-type hmac"));
+            }
+            (None | Some(EvmType::Portable), None) => Binding::Portable,
+            (Some(EvmType::Inode), None) => Binding::Inode,
+        };
+        Ok(Some(Maker::Signature(keys.resolve_evm(&self.key, output)?, binding)))
+    }
+}
+
+impl Maker {
+    pub(super) fn binding(&self) -> Binding {
+        match self {
+            Self::Signature(_, binding) => *binding,
+            Self::Hmac(_) => Binding::Inode,
+        }
+    }
+
+    pub(super) fn key_id(&self) -> Option<KeyId> {
+        match self {
+            Self::Signature(signer, _) => Some(signer.key_id()),
+            Self::Hmac(_) => None,
+        }
+    }
+
+    /// How it is made; `version` chooses the version of signatures.
+    pub(super) fn sign(
+        &self,
+        coverage: Coverage,
+        algorithm: HashAlgorithm,
+        version: &dyn Fn(SignatureKind, KeyType) -> Result<SignatureVersion>,
+    ) -> Result<EvmSign<'_>> {
+        let maker = match self {
+            Self::Signature(signer, binding) => {
+                let signer: &dyn Signer = &**signer;
+                let kind = binding.signature_kind();
+                let version = version(kind, signer.public_key().key_type())?;
+                EvmMaker::Signature(Labeler::Signature { signer, kind, version })
+            }
+            Self::Hmac(key) => EvmMaker::Hmac(key),
+        };
+        Ok(EvmSign { maker, coverage, algorithm })
+    }
+}

@@ -1,0 +1,162 @@
+//! Arguments about `security.evm`: as typed, and resolved.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+use ima::container::{image, AnyContainer};
+use ima::evm::{machine_of, Binding, Coverage, Given, HmacKey};
+use ima::input::{self, KEY_MAX};
+use ima_format::elf::Class;
+use ima_format::evm::Machine;
+use ima_format::hex;
+use ima_format::measure::Endian;
+
+use crate::error::{hinted, Context, Result};
+use crate::inputs::Inputs;
+use ima::container::tree::Directory;
+
+/// What EVM covers
+#[derive(Debug, Args)]
+#[command(next_help_heading = "EVM")]
+pub(crate) struct CoverageArgs {
+    /// Owner and group that the files will have, where that differs from the input
+    #[arg(long, value_name = "UID:GID")]
+    owner: Option<Owner>,
+    /// Word size and byte order of the target's kernel: 64, 32, 64be or 32be [default: as the
+    /// programs in the root, else 64]
+    #[arg(long, value_name = "SIZE")]
+    word_size: Option<WordSize>,
+    /// The UUID of the file system, which HMACs and signatures for one inode cover; none for a
+    /// kernel without CONFIG_EVM_ATTR_FSUUID [default: that of the file system]
+    #[arg(long, value_name = "UUID|none")]
+    fsuuid: Option<FsUuid>,
+}
+
+/// What security.evm is made as
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EvmType {
+    /// A signature that is valid on any machine; the file is immutable there
+    Portable,
+    /// A signature for this inode of this file system
+    Inode,
+    /// An HMAC for this inode, as the kernel makes it
+    Hmac,
+}
+
+/// Two numbers.
+#[derive(Debug, Clone, Copy)]
+struct Owner {
+    uid: u32,
+    gid: u32,
+}
+
+impl FromStr for Owner {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str| text.parse::<u32>();
+        let both = text.split_once(':').map(|(uid, gid)| (number(uid), number(gid)));
+        match both {
+            Some((Ok(uid), Ok(gid))) => Ok(Self { uid, gid }),
+            _ => Err("not two numbers, as in 0:0".to_owned()),
+        }
+    }
+}
+
+/// A UUID, or none.
+#[derive(Debug, Clone, Copy)]
+struct FsUuid(Option<[u8; 16]>);
+
+impl FromStr for FsUuid {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Self(None));
+        }
+        let uuid = hex::decode(text.replace('-', "").as_bytes()).ok();
+        let uuid = uuid.and_then(|uuid| uuid.try_into().ok());
+        uuid.map(|uuid| Self(Some(uuid))).ok_or_else(|| "not a UUID".to_owned())
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct WordSize(Machine);
+
+impl FromStr for WordSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (word_size, endian) = match text {
+            "64" => (Class::Bits64, Endian::Little),
+            "32" => (Class::Bits32, Endian::Little),
+            "64be" => (Class::Bits64, Endian::Big),
+            "32be" => (Class::Bits32, Endian::Big),
+            _ => return Err("not 64, 32, 64be or 32be".to_owned()),
+        };
+        Ok(Self(Machine { word_size, endian }))
+    }
+}
+
+impl CoverageArgs {
+    /// What is covered of the files in these inputs.
+    pub(crate) fn resolve(&self, binding: Binding, inputs: &Inputs) -> Result<Coverage> {
+        let machine = match self.word_size {
+            Some(WordSize(machine)) => machine,
+            None => machine_of_all(&inputs.containers)?,
+        };
+        let owner = self.owner;
+        let given = Given {
+            uid: owner.map(|owner| owner.uid),
+            gid: owner.map(|owner| owner.gid),
+            fsuuid: self.fsuuid.map(|FsUuid(uuid)| uuid),
+            ..Given::default()
+        };
+        Ok(Coverage { binding, machine, given })
+    }
+}
+
+/// The machine that all roots are for.
+fn machine_of_all(containers: &[AnyContainer]) -> Result<Machine> {
+    let mut found: Option<(&Path, Machine)> = None;
+    for (path, machine) in containers.iter().flat_map(machines) {
+        match found {
+            Some((first, other)) if other != machine => {
+                let (first, path) = (first.display(), path.display());
+                let message =
+                    format!("{first} is for a {other} machine, {path} for a {machine} one");
+                return Err(hinted(message, "sign them in runs of their own, or give --word-size"));
+            }
+            _ => found = Some((path, machine)),
+        }
+    }
+    Ok(found.map_or(Machine::DEFAULT, |(_, machine)| machine))
+}
+
+/// The machines of a container's roots, as far as they have programs. An archive is read once, and
+/// says nothing before.
+fn machines(container: &AnyContainer) -> Vec<(&Path, Machine)> {
+    let of = |path: &Path| -> Option<Machine> {
+        match container {
+            // what cannot be read is reported in its turn
+            AnyContainer::Tree(_) => machine_of(&Directory::open(path).ok()?),
+            AnyContainer::Image(_) => machine_of(&*image::source(path).ok()?),
+            AnyContainer::Packages(_) | AnyContainer::Archive(_) => None,
+        }
+    };
+    let paths: Vec<&Path> = match container {
+        AnyContainer::Tree(tree) => tree.roots.iter().map(PathBuf::as_path).collect(),
+        other => other.path().into_iter().collect(),
+    };
+    paths.into_iter().filter_map(|path| of(path).map(|machine| (path, machine))).collect()
+}
+
+/// Reads the key of an HMAC: at most 128 bytes, as an encrypted key of the kernel's holds them.
+pub(crate) fn hmac_key(path: &Path) -> Result<HmacKey> {
+    let bytes = input::read_path(path, KEY_MAX).with_context(|| path.display().to_string())?;
+    HmacKey::new(&bytes).ok_or_else(|| {
+        let message = format!("{}: {} bytes, and an EVM key has 128", path.display(), bytes.len());
+        hinted(message, "give the bytes of the key, neither encrypted nor in hexadecimal")
+    })
+}

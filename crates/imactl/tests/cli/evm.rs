@@ -1,0 +1,264 @@
+//! `security.evm`: what imactl makes, evmctl accepts; what evmctl makes, imactl accepts.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{chown, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::*;
+use rustix::fs::XattrFlags;
+
+const CONTEXT: &[u8] = b"system_u:object_r:bin_t:s0\0";
+/// `cap_net_raw+ep` (`struct vfs_cap_data`).
+const CAPABILITY: &[u8] = &[1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+fn set(path: &Path, name: &str, value: &[u8]) {
+    rustix::fs::setxattr(path, name, value, XattrFlags::empty()).unwrap();
+}
+
+fn get(path: &Path, name: &str) -> Option<Vec<u8>> {
+    let mut value = vec![0; 1 << 16];
+    let length = rustix::fs::getxattr(path, name, &mut value[..]).ok()?;
+    value.truncate(length);
+    Some(value)
+}
+
+/// A tree with owners, modes and attributes; `None` where they cannot be set.
+fn root(directory: &Path) -> Option<PathBuf> {
+    if !security_attributes(directory) {
+        return None;
+    }
+    let root = directory.join("root");
+    write_tree(
+        &root,
+        &[("bin/tool", b"\x7fELF\x02\x01 program"), ("etc/owned", b"a"), ("plain", b"b")],
+    );
+    let (tool, owned) = (root.join("bin/tool"), root.join("etc/owned"));
+    fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
+    chown(&owned, Some(1234), Some(70_000)).unwrap();
+    fs::set_permissions(&owned, fs::Permissions::from_mode(0o2640)).unwrap();
+    set(&tool, "security.capability", CAPABILITY);
+    set(&owned, "security.selinux", CONTEXT);
+    Some(root)
+}
+
+const FILES: [&str; 3] = ["bin/tool", "etc/owned", "plain"];
+
+/// The store's EVM key and certificate.
+fn evm_key(store: &Path) -> [PathBuf; 2] {
+    [store.join("evm_keys/x509_evm.key"), store.join("evm_keys/x509_evm.der")]
+}
+
+fn evmctl_accepts(store: &Path, file: &Path) -> bool {
+    let [_, certificate] = evm_key(store);
+    let mut evmctl = tool("evmctl").unwrap();
+    let verified = finish(evmctl.args(["verify", "-k"]).arg(certificate).arg(file));
+    // its exit status does not tell
+    (verified.stdout + &verified.stderr).contains("verification is OK")
+}
+
+#[test]
+fn evmctl_accepts_portable_signatures_of_a_tree() {
+    let directory = directory();
+    let Some(root) = root(directory.path()) else { return };
+    let Some(_) = tool("evmctl") else { return };
+    for (algorithm, hash) in [("rsa-2048", "sha256"), ("p-256", "sha512")] {
+        let store = store(directory.path(), algorithm);
+        run(args!["sign", "--evm", "--hash", hash, "--keys", store, root]).exits(0);
+        for file in FILES.map(|file| root.join(file)) {
+            assert_eq!(get(&file, "security.evm").unwrap()[..2], [5, 2]);
+            assert!(evmctl_accepts(&store, &file), "{}", file.display());
+        }
+        let verified = run(args!["verify", "--evm", "--json", "--keys", store, root]).exits(0);
+        let line = verified.json_for(&root.join("etc/owned"));
+        assert_eq!((&line["verdict"], &line["evm"]), (&"valid".into(), &"valid".into()));
+    }
+}
+
+#[test]
+fn each_change_of_metadata_is_found_as_evmctl_finds_it() {
+    let directory = directory();
+    let Some(root) = root(directory.path()) else { return };
+    let Some(_) = tool("evmctl") else { return };
+    let store = store(directory.path(), "p-256");
+    let (owned, other) = (root.join("etc/owned"), root.join("plain"));
+    let mode = |mode| fs::set_permissions(&owned, fs::Permissions::from_mode(mode)).unwrap();
+    let changes: [(&str, &dyn Fn()); 7] = [
+        ("owner", &|| chown(&owned, Some(1235), None).unwrap()),
+        ("group", &|| chown(&owned, None, Some(1)).unwrap()),
+        ("mode", &|| mode(0o640)),
+        ("label", &|| set(&owned, "security.selinux", b"system_u:object_r:etc_t:s0\0")),
+        ("capability", &|| set(&owned, "security.capability", CAPABILITY)),
+        ("content", &|| set(&owned, "security.ima", &get(&other, "security.ima").unwrap())),
+        ("other file", &|| set(&owned, "security.evm", &get(&other, "security.evm").unwrap())),
+    ];
+    for (what, change) in changes {
+        chown(&owned, Some(1234), Some(70_000)).unwrap();
+        mode(0o2640);
+        set(&owned, "security.selinux", CONTEXT);
+        rustix::fs::removexattr(&owned, "security.capability").ok();
+        run(args!["sign", "--evm", "--keys", store, root]).exits(0);
+        assert!(evmctl_accepts(&store, &owned), "{what}");
+        change();
+        let verified = run(args!["verify", "--evm", "--json", "--keys", store, root]).exits(1);
+        assert_eq!(verified.json_for(&owned)["verdict"], "invalid-fail-immutable", "{what}");
+        assert_eq!(verified.json_for(&other)["verdict"], "valid", "{what}");
+        assert!(!evmctl_accepts(&store, &owned), "{what}");
+    }
+}
+
+#[test]
+fn imactl_accepts_what_evmctl_makes() {
+    let directory = directory();
+    let Some(root) = root(directory.path()) else { return };
+    let store = store(directory.path(), "rsa-2048");
+    run(args!["sign", "--keys", store, root]).exits(0);
+    let [key, _] = evm_key(&store);
+    let sign = |options: &[&str], file: &Path| {
+        let mut evmctl = tool("evmctl")?;
+        evmctl.args(["sign", "-a", "sha256", "-k"]).arg(&key).args(options).arg(file);
+        Some(finish(&mut evmctl).exits(0))
+    };
+    for file in FILES.map(|file| root.join(file)) {
+        let Some(_) = sign(&["--portable"], &file) else { return };
+        run(args!["verify", "--evm", "--keys", store, file]).exits(0);
+        // PKCS#1 v1.5 has one signature for a digest: theirs and ours are the same bytes
+        let theirs = get(&file, "security.evm");
+        run(args!["sign", "--evm", "--evm-only", "--keys", store, file]).exits(0);
+        assert_eq!(get(&file, "security.evm"), theirs);
+
+        sign(&["--portable", "--m32"], &file);
+        let verified = run(args!["verify", "--evm", "--keys", store, file]).exits(1);
+        assert!(verified.stdout.contains("for a 32-bit little-endian machine"), "{verified:?}");
+        run(args!["verify", "--evm", "--word-size", "32", "--keys", store, file]).exits(0);
+        let theirs = get(&file, "security.evm");
+        run(args!["sign", "--evm", "--evm-only", "--word-size", "32", "--keys", store, file])
+            .exits(0);
+        assert_eq!(get(&file, "security.evm"), theirs);
+
+        let uuid = "12345678-1234-5678-9abc-def012345678";
+        sign(&[&format!("--uuid={uuid}")], &file);
+        run(args!["verify", "--evm", "--fsuuid", uuid, "--keys", store, file]).exits(0);
+        let other = run(args!["verify", "--evm", "--fsuuid", "none", "--keys", store, file]);
+        assert!(other.exits(1).stdout.contains("invalid-HMAC"));
+        sign(&["--uuid"], &file);
+        run(args!["verify", "--evm", "--fsuuid", "none", "--keys", store, file]).exits(0);
+    }
+}
+
+#[test]
+fn only_changed_metadata_is_signed_again() {
+    let directory = directory();
+    let Some(root) = root(directory.path()) else { return };
+    let store = store(directory.path(), "p-256");
+    let changed = || {
+        let signed =
+            run(args!["sign", "--evm", "--changed", "--json", "--keys", store, root]).exits(0);
+        let lines = signed.json().into_iter().filter(|line| line["result"] == "signed");
+        lines.map(|line| line["path"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(changed().len(), FILES.len());
+    assert!(changed().is_empty());
+    let ima = security_ima(&root.join("plain"));
+    fs::set_permissions(root.join("plain"), fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(changed(), [root.join("plain").to_str().unwrap()]);
+    assert_eq!(security_ima(&root.join("plain")), ima, "its content did not change");
+
+    // the same signature again: what EVM covers did not change
+    let signed = run(args!["sign", "--keys", store, root.join("plain")]).exits(0);
+    assert!(!signed.stderr.contains("security.evm"), "{signed:?}");
+    let plain = root.join("plain");
+    let signed = run(args!["sign", "--hash", "sha512", "--keys", store, plain]).exits(0);
+    assert!(signed.stderr.contains("1 file: security.evm covers the old security.ima"));
+    run(args!["verify", "--evm", "--keys", store, root.join("plain")]).exits(1);
+    let cleared = run(args!["clear", root.join("plain")]).exits(0);
+    assert!(cleared.stderr.contains("--evm removes both"), "{cleared:?}");
+    run(args!["clear", "--evm", root]).exits(0);
+    assert!(FILES.iter().all(|file| get(&root.join(file), "security.evm").is_none()));
+    let refused = run(args!["sign", "--evm", "--evm-only", "--keys", store, root]).exits(2);
+    assert!(refused.stderr.contains("no security.ima for the EVM signature to cover"));
+}
+
+/// Archives say what their files will have; the machine that signs them has none of it.
+#[test]
+fn archives_are_signed_by_what_they_say() {
+    let directory = directory();
+    let Some(root) = root(directory.path()) else { return };
+    let (Some(_), Some(mut tar)) = (tool("evmctl"), tool("tar")) else { return };
+    fs::hard_link(root.join("plain"), root.join("second")).unwrap();
+    let store = store(directory.path(), "p-256");
+    let [plain, signed] = ["plain.tar", "signed.tar"].map(|name| directory.path().join(name));
+    tar.args(["--xattrs", "--xattrs-include=*", "-C"]).arg(&root).arg("-cf").arg(&plain).arg(".");
+    finish(&mut tar).exits(0);
+    run(args!["sign", "--evm", "--keys", store, "-o", signed, plain]).exits(0);
+    run(args!["verify", "--evm", "--keys", store, signed]).exits(0);
+    let unpacked = directory.path().join("unpacked");
+    fs::create_dir(&unpacked).unwrap();
+    let mut tar = tool("tar").unwrap();
+    tar.args(["--xattrs", "--xattrs-include=*", "--numeric-owner", "-p", "-C"]).arg(&unpacked);
+    finish(tar.arg("-xf").arg(&signed)).exits(0);
+    for file in FILES.map(|file| unpacked.join(file)) {
+        assert!(evmctl_accepts(&store, &file), "{}", file.display());
+    }
+
+    let other = directory.path().join("other.tar");
+    run(args!["sign", "--evm", "--owner", "7:8", "--keys", store, "-o", other, plain]).exits(0);
+    run(args!["verify", "--evm", "--keys", store, other]).exits(1);
+    run(args!["verify", "--evm", "--owner", "7:8", "--keys", store, other]).exits(0);
+    let cleared = directory.path().join("cleared.tar");
+    run(args!["clear", "--evm", "-o", cleared, signed]).exits(0);
+    assert_eq!(fs::read(&cleared).unwrap(), fs::read(&plain).unwrap());
+    let inode =
+        run(args!["sign", "--evm", "--evm-type", "inode", "--keys", store, "-o", other, plain])
+            .exits(2);
+    assert!(inode.stderr.contains("not unpacked"), "{inode:?}");
+}
+
+#[test]
+fn images_are_signed_by_their_inodes() {
+    let directory = directory();
+    let Some(root) = root(directory.path()) else { return };
+    let (Some(_), Some(mut mke2fs)) = (tool("evmctl"), tool("mke2fs")) else { return };
+    let store = store(directory.path(), "p-256");
+    let image = directory.path().join("root.ext4");
+    mke2fs.args(["-q", "-F", "-t", "ext4", "-I", "512", "-d"]).arg(&root).arg(&image).arg("8M");
+    finish(&mut mke2fs).exits(0);
+    run(args!["sign", "--evm", "--keys", store, image]).exits(0);
+    run(args!["verify", "--evm", "--keys", store, image]).exits(0);
+    let mut e2fsck = Command::new("e2fsck");
+    finish(e2fsck.arg("-fn").arg(&image)).exits(0);
+    // the tree has the same metadata: with the image's attributes, evmctl accepts it
+    for file in FILES {
+        for name in ["security.ima", "security.evm"] {
+            let value = directory.path().join("value");
+            File::create(&value).unwrap();
+            let request = format!("ea_get -f {} {file} {name}", value.display());
+            finish(Command::new("debugfs").args(["-R", &request]).arg(&image)).exits(0);
+            set(&root.join(file), name, &fs::read(&value).unwrap());
+        }
+        assert!(evmctl_accepts(&store, &root.join(file)), "{file}");
+    }
+    // bound to the inodes that the image has
+    run(args!["sign", "--evm", "--evm-type", "inode", "--keys", store, image]).exits(0);
+    run(args!["verify", "--evm", "--keys", store, image]).exits(0);
+    let key = directory.path().join("evm-key");
+    fs::write(&key, [7; 32]).unwrap();
+    run(args!["sign", "--evm", "--evm-type", "hmac", "--hmac-key", key, "--keys", store, image])
+        .exits(0);
+    run(args!["verify", "--evm", "--hmac-key", key, "--keys", store, image]).exits(0);
+    fs::write(&key, [8; 32]).unwrap();
+    let other = run(args!["verify", "--evm", "--hmac-key", key, "--keys", store, image]).exits(1);
+    assert!(other.stdout.contains("invalid-HMAC"), "{other:?}");
+}
+
+#[test]
+fn a_root_of_32_bits_is_recognized_by_its_programs() {
+    let directory = directory();
+    let Some(root) = root(directory.path()) else { return };
+    let store = store(directory.path(), "p-256");
+    fs::write(root.join("bin/tool"), b"\x7fELF\x01\x02 program").unwrap();
+    run(args!["sign", "--evm", "--keys", store, root]).exits(0);
+    run(args!["verify", "--evm", "--word-size", "32be", "--keys", store, root]).exits(0);
+    let verified = run(args!["verify", "--evm", "--word-size", "64", "--keys", store, root]);
+    assert!(verified.exits(1).stdout.contains("for a 32-bit big-endian machine"));
+}

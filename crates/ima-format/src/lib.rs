@@ -71,6 +71,7 @@ pub mod rpm;
 pub mod superblock;
 pub mod tar;
 pub mod tpm;
+pub mod verity;
 pub mod x509;
 pub mod xattr;
 

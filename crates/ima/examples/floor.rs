@@ -67,7 +67,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let keyring = Keyring::of_public_key(signer.key_id(), signer.public_key().clone());
     let verify = timed(&shares, |share| {
         let mut verifier = Verifier::new(keyring.clone());
-        let rule = Rule { requirement: Requirement::Signature, kernel: KernelVersion::V6_12 };
+        let rule = Rule::new(Requirement::Signature, KernelVersion::V6_12);
         share.iter().try_for_each(|_| {
             let given = |_| Ok::<_, DigestError>(digest);
             match verifier.verdict(rule, Some(&value), given)?.is_valid() {

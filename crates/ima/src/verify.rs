@@ -9,6 +9,7 @@ use std::fmt;
 
 use ima_format::hash::{Digest, HashAlgorithm};
 use ima_format::policy::kernel::{Feature, KernelVersion};
+use ima_format::verity::{Parameters, Salt};
 use ima_format::xattr::{Attribute, KeyId, Signature, SignatureKind, SignatureVersion};
 use ima_format::Error as FormatError;
 use openssl::error::ErrorStack;
@@ -17,7 +18,7 @@ use openssl::pkey::Public;
 use openssl::pkey_ctx::PkeyCtx;
 use openssl::rsa::Padding;
 
-use crate::digest::openssl_digest;
+use crate::digest::{openssl_digest, DigestKind};
 use crate::key::certificate::Certificate;
 use crate::key::{Form, KeyType, Message, PublicKey};
 
@@ -28,6 +29,8 @@ pub enum Requirement {
     Signature,
     /// `appraise_type=sigv3`: a signature of version 3.
     SignatureV3,
+    /// `digest_type=verity appraise_type=sigv3`: a signature over the fs-verity digest.
+    Verity,
     /// A digest is enough; a signature is as good.
     Digest,
 }
@@ -39,6 +42,25 @@ pub struct Rule {
     pub requirement: Requirement,
     /// The kernel.
     pub kernel: KernelVersion,
+    /// The salt with which fs-verity is enabled on files.
+    pub salt: Salt,
+}
+
+impl Rule {
+    /// For files whose fs-verity trees have no salt.
+    pub fn new(requirement: Requirement, kernel: KernelVersion) -> Self {
+        Self { requirement, kernel, salt: Salt::default() }
+    }
+
+    /// The digest of a file that a signature is over; `None` if fs-verity makes no such digest.
+    pub fn digest_of(self, signature: &Signature) -> Option<DigestKind> {
+        match signature.kind {
+            SignatureKind::Verity => {
+                Parameters::new(signature.algorithm, self.salt).map(DigestKind::Verity)
+            }
+            SignatureKind::Ima | SignatureKind::EvmPortable => Some(signature.algorithm.into()),
+        }
+    }
 }
 
 /// What the kernel would say of a file.
@@ -74,8 +96,11 @@ pub enum Verdict {
     InvalidSignature(KeyId),
     /// A version 1 signature, for which no certificate can be given.
     ObsoleteSignature,
-    /// An fs-verity signature under a rule that does not ask for one.
-    InvalidVeritySignature,
+    /// An fs-verity signature under a rule that does not ask for one, or why it does not hold under
+    /// one that does.
+    InvalidVeritySignature(Option<Box<Verdict>>),
+    /// A digest, or a signature over the content, where one over the fs-verity digest is required.
+    VerityRequired,
     /// A version 3 signature of a file, which kernels before 7.1 refuse.
     InvalidSignatureVersion,
     /// A version 2 signature where version 3 is required.
@@ -100,6 +125,14 @@ impl Verdict {
         matches!(self, Self::ValidSignature { .. } | Self::ValidDigest { .. })
     }
 
+    /// The key of a signature that does not hold.
+    pub fn key_id(&self) -> Option<&KeyId> {
+        match self {
+            Self::UnknownKey(key_id) | Self::InvalidSignature(key_id) => Some(key_id),
+            _ => None,
+        }
+    }
+
     /// The `cause=` of the kernel's audit record, where it refuses.
     pub fn cause(&self) -> Option<&'static str> {
         Some(match self {
@@ -114,7 +147,10 @@ impl Verdict {
             | Self::NewerForm(_)
             | Self::ObsoleteSignature => "invalid-signature",
             Self::OldSignatureVersion => "IMA-sigv3-required",
-            Self::InvalidVeritySignature => "invalid-verity-signature",
+            Self::Missing(Requirement::Verity) | Self::VerityRequired => {
+                "verity-signature-required"
+            }
+            Self::InvalidVeritySignature(_) => "invalid-verity-signature",
             Self::InvalidSignatureVersion => "invalid-signature-version",
             Self::UnknownImaData => "unknown-ima-data",
             Self::Malformed { cause, .. } => cause,
@@ -140,7 +176,9 @@ impl fmt::Display for Verdict {
                 write!(f, "not a signature by key {key_id} over this content")
             }
             Self::ObsoleteSignature => f.write_str("obsolete signature version 1"),
-            Self::InvalidVeritySignature => f.write_str("an fs-verity signature"),
+            Self::InvalidVeritySignature(None) => f.write_str("an fs-verity signature"),
+            Self::InvalidVeritySignature(Some(verdict)) => verdict.fmt(f),
+            Self::VerityRequired => f.write_str("about the content, not the fs-verity digest"),
             Self::InvalidSignatureVersion => {
                 let since = Feature::FileSigv3.since();
                 write!(f, "signature version 3 of a file: only Linux {since} and newer verify it")
@@ -226,9 +264,9 @@ impl Verifier {
         &mut self,
         rule: Rule,
         value: Option<&[u8]>,
-        digest_of: impl FnOnce(HashAlgorithm) -> Result<Digest, E>,
+        digest_of: impl FnOnce(DigestKind) -> Result<Digest, E>,
     ) -> Result<Verdict, E> {
-        let Rule { requirement, kernel } = rule;
+        let Rule { requirement, kernel, .. } = rule;
         // the kernel takes an empty value for none
         let Some(value) = value.filter(|value| !value.is_empty()) else {
             return Ok(Verdict::Missing(requirement));
@@ -241,19 +279,23 @@ impl Verifier {
             }
         };
         match attribute {
+            Attribute::Digest(_) | Attribute::DigestNg(_) if requirement == Requirement::Verity => {
+                Ok(Verdict::VerityRequired)
+            }
             Attribute::Digest(expected) | Attribute::DigestNg(expected) => {
-                let matches = digest_of(expected.algorithm())? == expected;
+                let matches = digest_of(expected.algorithm().into())? == expected;
                 Ok(match (requirement, matches) {
-                    (Requirement::Signature | Requirement::SignatureV3, matches) => {
-                        Verdict::DigestOnly { matches }
-                    }
                     (Requirement::Digest, false) => Verdict::InvalidHash,
                     (Requirement::Digest, true) => {
                         Verdict::ValidDigest { algorithm: expected.algorithm() }
                     }
+                    (_, matches) => Verdict::DigestOnly { matches },
                 })
             }
             Attribute::Signature(signature) => match (signature.kind, signature.version) {
+                (SignatureKind::Ima, _) if requirement == Requirement::Verity => {
+                    Ok(Verdict::VerityRequired)
+                }
                 (SignatureKind::Ima, SignatureVersion::V3) if !kernel.has(Feature::FileSigv3) => {
                     Ok(Verdict::InvalidSignatureVersion)
                 }
@@ -262,10 +304,23 @@ impl Verifier {
                 {
                     Ok(Verdict::OldSignatureVersion)
                 }
-                (SignatureKind::Ima, _) => self.signature_verdict(&signature, kernel, digest_of),
-                (SignatureKind::Verity, _) => Ok(match requirement {
-                    Requirement::Signature | Requirement::SignatureV3 => Verdict::VeritySignature,
-                    Requirement::Digest => Verdict::InvalidVeritySignature,
+                (SignatureKind::Ima, _) => self.signature_verdict(&signature, rule, digest_of),
+                (SignatureKind::Verity, _) if !kernel.has(Feature::Verity) => {
+                    Ok(Verdict::UnknownImaData)
+                }
+                (SignatureKind::Verity, version) => Ok(match (requirement, version) {
+                    (Requirement::Signature | Requirement::SignatureV3, _) => {
+                        Verdict::VeritySignature
+                    }
+                    (_, SignatureVersion::V2) => Verdict::InvalidSignatureVersion,
+                    (Requirement::Digest, _) => Verdict::InvalidVeritySignature(None),
+                    (Requirement::Verity, _) => {
+                        let verdict = self.signature_verdict(&signature, rule, digest_of)?;
+                        match verdict.is_valid() {
+                            true => verdict,
+                            false => Verdict::InvalidVeritySignature(Some(Box::new(verdict))),
+                        }
+                    }
                 }),
                 (SignatureKind::EvmPortable, _) => Ok(Verdict::UnknownImaData),
             },
@@ -279,8 +334,8 @@ impl Verifier {
     fn signature_verdict<E>(
         &mut self,
         signature: &Signature,
-        kernel: KernelVersion,
-        digest_of: impl FnOnce(HashAlgorithm) -> Result<Digest, E>,
+        rule: Rule,
+        digest_of: impl FnOnce(DigestKind) -> Result<Digest, E>,
     ) -> Result<Verdict, E> {
         let Signature { key_id, algorithm, .. } = *signature;
         let forms = self.forms(signature);
@@ -291,10 +346,13 @@ impl Verifier {
         if forms.iter().all(|form| form.since().is_none()) {
             return Ok(Verdict::InvalidSignature(key_id));
         }
-        if !forms.iter().any(|form| form.is_verified_by(kernel)) {
+        if !forms.iter().any(|form| form.is_verified_by(rule.kernel)) {
             return Ok(Verdict::NewerForm(forms[0]));
         }
-        let digest = digest_of(algorithm)?;
+        let Some(digest) = rule.digest_of(signature) else {
+            return Ok(Verdict::InvalidSignature(key_id));
+        };
+        let digest = digest_of(digest)?;
         Ok(match self.accepts(signature, &digest) {
             true => Verdict::ValidSignature { key_id, algorithm },
             false => Verdict::InvalidSignature(key_id),
@@ -369,9 +427,10 @@ fn context<'a>(
 
 /// What `xattr_verify` says of a value that is too short, too long or of an unknown kind.
 fn cause_of_malformed(value: &[u8], rule: Rule) -> &'static str {
-    use Requirement::{Digest, Signature, SignatureV3};
+    use Requirement::{Digest, Signature, SignatureV3, Verity};
     let newest = if rule.kernel.has(Feature::FileSigv3) { 3 } else { 2 };
     match (value, rule.requirement) {
+        ([0x01 | 0x03 | 0x04, ..], Verity) => "verity-signature-required",
         ([0x01 | 0x04, ..], Signature | SignatureV3) => "IMA-signature-required",
         ([0x01 | 0x04, ..], Digest) => "invalid-hash",
         ([0x03, version, ..], _) if *version > newest => "invalid-signature-version",
@@ -394,8 +453,8 @@ mod tests {
 
     /// The verdict on a file with the content "abc", by a verifier without keys.
     fn verdict(kernel: KernelVersion, requirement: Requirement, value: &[u8]) -> Verdict {
-        let digest_of = |algorithm| Hasher::new(algorithm)?.digest(b"abc");
-        let rule = Rule { requirement, kernel };
+        let digest_of = |kind: DigestKind| Hasher::new(kind)?.digest(b"abc");
+        let rule = Rule::new(requirement, kernel);
         Verifier::new(NO_KEYS).verdict(rule, Some(value), digest_of).unwrap()
     }
 
@@ -432,6 +491,28 @@ mod tests {
             let verdict = verdict(KernelVersion::V6_12, requirement, value);
             assert_eq!(verdict.cause(), cause, "{requirement:?} {value:02x?}: {verdict}");
             assert_eq!(verdict.is_valid(), cause.is_none());
+        }
+    }
+
+    #[test]
+    fn causes_of_fs_verity() {
+        use Requirement::{Digest, Signature, Verity};
+        let signature = |kind, version| vec![kind, version, 4, 1, 2, 3, 4, 0, 1, 9];
+        let matching = digest_attribute(b"abc");
+        for (kernel, requirement, value, cause) in [
+            (KernelVersion::V6_12, Verity, &signature(6, 3), "invalid-verity-signature"),
+            (KernelVersion::V7_3, Verity, &signature(6, 3), "invalid-verity-signature"),
+            (KernelVersion::V5_10, Verity, &signature(6, 3), "unknown-ima-data"),
+            (KernelVersion::V7_3, Verity, &signature(6, 2), "invalid-signature-version"),
+            (KernelVersion::V7_3, Verity, &signature(3, 3), "verity-signature-required"),
+            (KernelVersion::V6_12, Verity, &matching, "verity-signature-required"),
+            (KernelVersion::V6_12, Verity, &vec![], "verity-signature-required"),
+            (KernelVersion::V6_12, Verity, &vec![4, 4, 1], "verity-signature-required"),
+            (KernelVersion::V7_3, Signature, &signature(6, 3), "IMA-signature-required"),
+            (KernelVersion::V7_3, Digest, &signature(6, 3), "invalid-verity-signature"),
+        ] {
+            let verdict = verdict(kernel, requirement, value);
+            assert_eq!(verdict.cause(), Some(cause), "{requirement:?} {value:02x?}: {verdict}");
         }
     }
 

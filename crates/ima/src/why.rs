@@ -168,16 +168,17 @@ fn label(
     let value = content.attribute(AttributeName::Ima)?;
     let value = value.as_deref();
     let mut hasher = FileHasher::default();
-    let mut digest_of = |algorithm| content.digest(&mut hasher, size, algorithm, &|_| {});
+    let mut digest_of = |kind| content.digest(&mut hasher, size, kind, &|_| {});
     let mut verifier = Verifier::new(keyring.clone());
-    let rule = Rule { requirement: Requirement::Signature, kernel: grounds.kernel.version };
+    let rule = Rule::new(Requirement::Signature, grounds.kernel.version);
     let verdict = verifier.verdict(rule, value, &mut digest_of)?;
     let unexplained = matches!(verdict, Verdict::UnknownKey(_) | Verdict::InvalidSignature(_));
     let attribute = value.map(Attribute::decode);
     let Some(Ok(Attribute::Signature(mut signature))) = attribute.filter(|_| unexplained) else {
         return Ok((verdict, None));
     };
-    let digest = digest_of(signature.algorithm)?;
+    let Some(kind) = rule.digest_of(&signature) else { return Ok((verdict, None)) };
+    let digest = digest_of(kind)?;
     let mut candidates = grounds.others.iter().chain(grounds.trusted);
     let signer = candidates.find(|certificate| {
         // whatever the id: it may have been given by hand, or be another certificate's

@@ -18,6 +18,7 @@ use ima::container::{kind_of, mismatch, AnyContainer, Mismatch, Only, Selection,
 use ima::input::{self, LIST_MAX};
 use ima_format::kind::{Foreign, Kind, Named};
 use ima_format::tar::AfterEnd;
+use ima_format::verity::Parameters;
 
 use crate::applies::Given;
 use crate::args::{jobs, PlaceArgs};
@@ -36,6 +37,15 @@ pub(crate) struct Inputs {
 }
 
 impl Inputs {
+    /// Enables fs-verity on files of trees.
+    pub(crate) fn enable_verity(&mut self, parameters: Parameters) {
+        for container in &mut self.containers {
+            if let AnyContainer::Tree(tree) = container {
+                tree.verity = Some(parameters);
+            }
+        }
+    }
+
     /// One of them.
     pub(crate) fn noun(&self) -> &'static str {
         match self.kind {
@@ -75,7 +85,7 @@ impl InputArgs {
         let place = self.place.resolve();
         let roots = self.tree.roots()?;
         let containers = match kind {
-            Kind::Tree => vec![AnyContainer::Tree(Tree { roots, place })],
+            Kind::Tree => vec![AnyContainer::Tree(Tree { roots, place, verity: None })],
             Kind::Rpm => vec![AnyContainer::Packages(self.packages(roots)?)],
             Kind::Tar => {
                 let archive = |path| AnyContainer::Archive(Archive { path });
@@ -172,7 +182,7 @@ impl TreeArgs {
     pub(crate) fn as_tree(&self, roots: Vec<PathBuf>, place: Place) -> Result<Inputs> {
         Ok(Inputs {
             kind: Kind::Tree,
-            containers: vec![AnyContainer::Tree(Tree { roots, place })],
+            containers: vec![AnyContainer::Tree(Tree { roots, place, verity: None })],
             selection: self.selection()?,
             jobs: jobs(self.jobs),
             max_sparse: MAX_SPARSE,

@@ -16,6 +16,7 @@ mod progress;
 mod report;
 mod terminal;
 mod token;
+mod verity;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;

@@ -315,7 +315,7 @@ impl Files {
             bytes
         };
         let digest = |head: &[u8], name: &str| {
-            let algorithm = name.parse().expect("an algorithm");
+            let algorithm: ima::HashAlgorithm = name.parse().expect("an algorithm");
             let mut hasher = ima::digest::Hasher::new(algorithm).expect("OpenSSL has it");
             let digest = hasher.digest(&file.bytes()).expect("a digest");
             [head, digest.as_bytes()].concat()

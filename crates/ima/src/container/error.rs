@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ima_format::hash::HashAlgorithm;
+use ima_format::hash::{Digest, HashAlgorithm};
 use rustix::io::Errno;
 
 use super::source::SourceError;
@@ -66,6 +66,12 @@ pub enum ItemError {
     /// The generation of its inode cannot be read.
     #[error("cannot read the inode's generation: {0}")]
     Inode(io::Error),
+    /// fs-verity cannot be enabled.
+    #[error("fs-verity cannot be enabled: {0}")]
+    EnableVerity(io::Error),
+    /// fs-verity is enabled with another algorithm or salt.
+    #[error("fs-verity is enabled with another algorithm, salt or block size: {0}")]
+    OtherVerity(Digest),
     /// The attribute cannot be read.
     #[error("cannot read the attribute: {0}")]
     ReadAttribute(io::Error),
@@ -155,6 +161,8 @@ impl Advice for ItemError {
                 "not every file system has generations (tmpfs and overlayfs do not): \
                  a portable signature needs none"
             }
+            Self::EnableVerity(error) => return of_enabling(error),
+            Self::OtherVerity(_) => "copy the file: fs-verity cannot be disabled or changed",
             Self::IsSignature => "name the file that it belongs to",
             Self::ReadOnly(_) => READ_ONLY,
             Self::Detached { source, .. } => return of_writing(source),
@@ -173,6 +181,19 @@ impl Advice for ItemError {
 
 const READ_ONLY: &str = "the file system is mounted read-only: remount it writable, or sign \
                          a copy or what it is made of; images of ext4 are signed as files";
+
+/// What to do where fs-verity cannot be enabled.
+fn of_enabling(error: &io::Error) -> Option<&'static str> {
+    Some(match Errno::from_io_error(error)? {
+        Errno::NOTTY | Errno::OPNOTSUPP => {
+            "fs-verity needs CONFIG_FS_VERITY and a file system with it: ext4 (tune2fs -O verity), \
+             f2fs, btrfs"
+        }
+        Errno::TXTBSY => "close the file where it is open for writing",
+        Errno::ROFS => READ_ONLY,
+        _ => return None,
+    })
+}
 
 /// What to do about a file that cannot be written or removed.
 fn of_writing(error: &io::Error) -> Option<&'static str> {
@@ -237,6 +258,9 @@ pub enum Anomaly {
     /// It has a signature, and no content: a directory, a link, a device or a ghost.
     #[error("has a signature, but is not a regular file of the payload")]
     NoContent,
+    /// A package lists no digest of fs-verity.
+    #[error("packages list digests of the content, not of fs-verity")]
+    NoVerity,
     /// There is no digest by this algorithm, and none can be made.
     #[error("over a {0} digest, which the package lacks")]
     OtherAlgorithm(HashAlgorithm),

@@ -41,6 +41,8 @@ pub use formats::{Changes, Format, FORMATS};
 pub use ima_format::xattr::AttributeName;
 pub use selection::{Only, Selection, SelectionError};
 
+use crate::digest::DigestKind;
+
 /// How many zeros of sparse files are digested in an archive or an image, unless more are
 /// allowed. They take time and no room: a few KiB can ask for any number of them.
 pub const MAX_SPARSE: u64 = 16 << 30;
@@ -61,11 +63,12 @@ pub trait Item {
         Ok(self.attribute(name)?.is_some())
     }
 
-    /// The digest of its content; a package gives the one that its header lists.
+    /// The digest of its content, or that of fs-verity; a package gives the one that its header
+    /// lists.
     ///
     /// # Errors
     /// Those of reading and of the hash; a file that changed.
-    fn digest(&mut self, algorithm: HashAlgorithm) -> Result<Digest, ItemError>;
+    fn digest(&mut self, kind: DigestKind) -> Result<Digest, ItemError>;
 
     /// Its owner and mode, as they will be where the container is used.
     ///
@@ -122,7 +125,7 @@ pub trait Operation: Sync {
 
     /// The digest that it will ask for, of a file with this `security.ima`. A stream makes it while
     /// it reads, and keeps only what it must.
-    fn digest_for(&self, attribute: Option<&[u8]>) -> Option<HashAlgorithm>;
+    fn digest_for(&self, attribute: Option<&[u8]>) -> Option<DigestKind>;
 
     /// Processes a file.
     ///

@@ -6,11 +6,11 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use ima_format::evm::{self, InodeId, Metadata};
-use ima_format::hash::{Digest, HashAlgorithm};
+use ima_format::hash::Digest;
 
 use super::AttributeName;
 use crate::advice::{Advice, Failure};
-use crate::digest::{DigestError, FileHasher};
+use crate::digest::{DigestError, DigestKind, FileHasher};
 
 /// A tree of files.
 pub trait Source: Sync {
@@ -148,11 +148,11 @@ pub trait SourceFile {
         &self,
         hasher: &mut FileHasher,
         size: u64,
-        algorithm: HashAlgorithm,
+        kind: DigestKind,
         progress: &dyn Fn(u64),
     ) -> Result<Digest, SourceError> {
         let read_at = |offset, buffer: &mut [u8]| self.read_at(offset, buffer);
-        match hasher.digest_with(read_at, algorithm, progress)? {
+        match hasher.digest_with(read_at, kind, progress)? {
             (digest, read) if read == size => Ok(digest),
             _ => Err(changed().into()),
         }

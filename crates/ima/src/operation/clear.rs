@@ -1,11 +1,10 @@
 //! Removes the attributes of files.
 
-use ima_format::hash::HashAlgorithm;
-
 use super::sign::EvmEffect;
 use crate::container::{
     Access, Anomaly, AttributeName, Change, FurtherName, Item, ItemError, Operation,
 };
+use crate::digest::DigestKind;
 
 /// Removes attributes from each file.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +42,7 @@ impl Operation for Clear {
 
     fn worker(&self) {}
 
-    fn digest_for(&self, _: Option<&[u8]>) -> Option<HashAlgorithm> {
+    fn digest_for(&self, _: Option<&[u8]>) -> Option<DigestKind> {
         None
     }
 

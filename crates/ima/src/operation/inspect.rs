@@ -1,10 +1,10 @@
 //! Shows the attributes of files, without judging them.
 
-use ima_format::hash::HashAlgorithm;
 use ima_format::xattr::Attribute;
 use ima_format::Error as FormatError;
 
 use crate::container::{Access, AttributeName, Change, Item, ItemError, Operation};
+use crate::digest::DigestKind;
 
 /// Reads and decodes the attribute of each file.
 #[derive(Debug, Clone, Copy)]
@@ -56,9 +56,11 @@ impl Operation for Inspect {
 
     fn worker(&self) {}
 
-    fn digest_for(&self, attribute: Option<&[u8]>) -> Option<HashAlgorithm> {
+    fn digest_for(&self, attribute: Option<&[u8]>) -> Option<DigestKind> {
         match Attribute::decode(attribute?).ok()? {
-            Attribute::Digest(digest) | Attribute::DigestNg(digest) => Some(digest.algorithm()),
+            Attribute::Digest(digest) | Attribute::DigestNg(digest) => {
+                Some(digest.algorithm().into())
+            }
             _ => None,
         }
     }
@@ -68,7 +70,7 @@ impl Operation for Inspect {
         let attribute = value.as_deref().map(Attribute::decode);
         let fit = match &attribute {
             Some(Ok(Attribute::Digest(expected) | Attribute::DigestNg(expected))) => {
-                match item.digest(expected.algorithm()) {
+                match item.digest(expected.algorithm().into()) {
                     Ok(digest) if digest == *expected => Some(Fit::Matches),
                     Ok(_) => Some(Fit::Differs),
                     Err(ItemError::Digest(_) | ItemError::Anomaly(_)) => Some(Fit::Unknown),

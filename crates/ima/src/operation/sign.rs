@@ -4,12 +4,12 @@ mod evm;
 
 use std::sync::{Arc, OnceLock};
 
-use ima_format::hash::HashAlgorithm;
 use ima_format::xattr::KeyId;
 
 use crate::container::{
     Access, Anomaly, AttributeName, Change, FurtherName, Item, ItemError, LeftOver, Operation,
 };
+use crate::digest::DigestKind;
 use crate::key::SignError;
 use crate::sign::{LabelSession, Labeler};
 
@@ -21,7 +21,7 @@ pub use evm::{EvmMaker, EvmSign};
 pub struct Sign<'a> {
     /// Makes `security.ima`; without it, that stays as it is.
     labeler: Option<Labeler<'a>>,
-    algorithm: HashAlgorithm,
+    digest: DigestKind,
     mode: SignMode,
     /// Makes `security.evm`.
     evm: Option<EvmSign<'a>>,
@@ -75,15 +75,21 @@ pub struct Sessions<'a> {
 }
 
 impl<'a> Sign<'a> {
-    /// Signs with this key, over a digest by this algorithm.
-    pub fn new(labeler: Labeler<'a>, algorithm: HashAlgorithm, mode: SignMode) -> Self {
-        Self { labeler: Some(labeler), algorithm, mode, evm: None, lost: OnceLock::new() }
+    /// Signs with this key, over a digest of this kind.
+    pub fn new(labeler: Labeler<'a>, digest: impl Into<DigestKind>, mode: SignMode) -> Self {
+        Self {
+            labeler: Some(labeler),
+            digest: digest.into(),
+            mode,
+            evm: None,
+            lost: OnceLock::new(),
+        }
     }
 
     /// Makes `security.evm` over what is there, and leaves `security.ima`.
     pub fn metadata(evm: EvmSign<'a>, mode: SignMode) -> Self {
-        let algorithm = evm.algorithm;
-        Self { labeler: None, algorithm, mode, evm: Some(evm), lost: OnceLock::new() }
+        let digest = evm.algorithm.into();
+        Self { labeler: None, digest, mode, evm: Some(evm), lost: OnceLock::new() }
     }
 
     /// Makes `security.evm`, too.
@@ -115,7 +121,10 @@ impl<'a> Sign<'a> {
         if existing.is_none() {
             self.check_key()?;
         }
-        let digest = item.digest(item.algorithm().unwrap_or(self.algorithm))?;
+        let digest = match (self.digest, item.algorithm()) {
+            (DigestKind::Content(_), Some(listed)) => item.digest(listed.into())?,
+            (kind, _) => item.digest(kind)?,
+        };
         let session = match session {
             Some(session) => session,
             none => none.insert(labeler.session()?),
@@ -188,8 +197,8 @@ impl<'a> Operation for Sign<'a> {
         Sessions::default()
     }
 
-    fn digest_for(&self, _: Option<&[u8]>) -> Option<HashAlgorithm> {
-        self.labeler.map(|_| self.algorithm)
+    fn digest_for(&self, _: Option<&[u8]>) -> Option<DigestKind> {
+        self.labeler.map(|_| self.digest)
     }
 
     fn item(

@@ -1,9 +1,9 @@
 //! Verifies files.
 
-use ima_format::hash::HashAlgorithm;
 use ima_format::xattr::Attribute;
 
 use crate::container::{Access, Anomaly, AttributeName, Change, Item, ItemError, Operation};
+use crate::digest::DigestKind;
 use crate::evm::{Coverage, EvmVerifier, HmacKey, Verdict as EvmVerdict};
 use crate::verify::{Keyring, Rule, Verdict, Verifier};
 
@@ -96,10 +96,12 @@ impl<'a> Operation for Verify<'a> {
         Verifiers { content: Verifier::new(self.keyring.clone()), evm }
     }
 
-    fn digest_for(&self, attribute: Option<&[u8]>) -> Option<HashAlgorithm> {
+    fn digest_for(&self, attribute: Option<&[u8]>) -> Option<DigestKind> {
         match Attribute::decode(attribute?).ok()? {
-            Attribute::Digest(digest) | Attribute::DigestNg(digest) => Some(digest.algorithm()),
-            Attribute::Signature(signature) => Some(signature.algorithm),
+            Attribute::Digest(digest) | Attribute::DigestNg(digest) => {
+                Some(digest.algorithm().into())
+            }
+            Attribute::Signature(signature) => self.rule.digest_of(&signature),
             Attribute::EvmHmac(_) | Attribute::SignatureV1(_) => None,
         }
     }
@@ -113,7 +115,7 @@ impl<'a> Operation for Verify<'a> {
             return Ok((Judgement::Anomaly(anomaly), Change::none()));
         }
         let value = item.attribute(AttributeName::Ima)?.map(|value| value.into_owned());
-        let digest_of = |algorithm| item.digest(algorithm);
+        let digest_of = |kind| item.digest(kind);
         let verdict = match verifiers.content.verdict(self.rule, value.as_deref(), digest_of) {
             Ok(verdict) => verdict,
             Err(ItemError::Anomaly(anomaly)) => {

@@ -10,12 +10,13 @@ use ima_format::policy::decide::{
 };
 use ima_format::policy::filesystem::{FileSystem, Purpose};
 use ima_format::policy::kernel::Kernel;
-use ima_format::xattr::{Attribute, KeyId, Signature};
+use ima_format::verity::{Parameters, Salt};
+use ima_format::xattr::{Attribute, KeyId, Signature, SignatureKind};
 
 use super::trial::Trial;
 use crate::container::source::{part, Entry, SourceError, SourceFile};
 use crate::container::AttributeName;
-use crate::digest::{DigestError, FileHasher};
+use crate::digest::{DigestError, DigestKind, FileHasher};
 use crate::verify::{Keyring, Verifier};
 
 /// Which file system a part of the root will be on.
@@ -83,7 +84,8 @@ pub struct Refusal {
 /// Why it cannot be told what the kernel will say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Unknown {
-    /// The rule asks for the file's fs-verity digest, which it has only where it is enabled.
+    /// The rule asks for the file's fs-verity digest, which it has only where that is enabled. All
+    /// else is right, if it is enabled without a salt.
     Verity,
     /// The rule takes an appended signature, there is one, and it is not checked here.
     AppendedSignature,
@@ -177,6 +179,7 @@ impl<'a> Judge<'a> {
             Owners::Kept => (entry.uid, entry.gid),
             Owners::Root => (0, 0),
         };
+        let verity = verity_parameters(&attribute);
         let facts = match mount {
             None => FileFacts { owner, group, ..FileFacts::on_ext4() },
             Some(Mount { name, magic, uuid, .. }) => FileFacts {
@@ -207,6 +210,8 @@ impl<'a> Judge<'a> {
                 digests: Vec::new(),
                 checked: Vec::new(),
                 unknown_key: None,
+                verity,
+                verity_digest: None,
             },
         })
     }
@@ -236,6 +241,21 @@ struct Proof<'f> {
     digests: Vec<Digest>,
     checked: Vec<(Digest, SignatureCheck)>,
     unknown_key: Option<KeyId>,
+    /// How fs-verity is taken to be enabled.
+    verity: Option<Parameters>,
+    /// The digest, where a rule asked for it.
+    verity_digest: Option<Digest>,
+}
+
+/// fs-verity as a signature needs it: with its algorithm, without a salt.
+fn verity_parameters(attribute: &Option<Vec<u8>>) -> Option<Parameters> {
+    let algorithm = match Attribute::decode(attribute.as_deref().unwrap_or_default()) {
+        Ok(Attribute::Signature(signature)) if signature.kind == SignatureKind::Verity => {
+            signature.algorithm
+        }
+        _ => HashAlgorithm::Sha256,
+    };
+    Parameters::new(algorithm, Salt::default())
 }
 
 impl Case<'_> {
@@ -275,7 +295,8 @@ impl Case<'_> {
             _ => None,
         };
         let appended = outcome.decision.demands.modsig_allowed && self.ends_with_signature();
-        Ok(Trial { outcome, unknown_key, appended })
+        let verity = self.proof.verity_digest.is_some();
+        Ok(Trial { outcome, unknown_key, appended, verity })
     }
 
     fn run(
@@ -325,9 +346,10 @@ impl Case<'_> {
             let rule = outcome.decision.appraise.rule();
             return Ok(Answer::Refused(Refusal { func: asked.func, cause, unknown_key, rule }));
         }
-        Ok(match labels {
-            true => Answer::Unknown(Unknown::Labels),
-            false => Answer::Allowed { appraised },
+        Ok(match (labels, self.proof.verity_digest) {
+            (true, _) => Answer::Unknown(Unknown::Labels),
+            (false, Some(_)) if appraised => Answer::Unknown(Unknown::Verity),
+            (false, _) => Answer::Allowed { appraised },
         })
     }
 
@@ -403,7 +425,7 @@ impl Evidence for Proof<'_> {
         if let Some(digest) = self.digests.iter().find(of) {
             return Ok(Some(*digest));
         }
-        match self.content.digest(self.hasher, self.size, algorithm, self.progress) {
+        match self.content.digest(self.hasher, self.size, algorithm.into(), self.progress) {
             Ok(digest) => {
                 self.digests.push(digest);
                 Ok(Some(digest))
@@ -412,6 +434,19 @@ impl Evidence for Proof<'_> {
             Err(SourceError::Digest(DigestError::Unavailable(_))) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    fn verity_digest(&mut self) -> Result<Option<Digest>, SourceError> {
+        let Some(parameters) = self.verity else { return Ok(None) };
+        if self.verity_digest.is_none() {
+            let kind = DigestKind::Verity(parameters);
+            let digest = self.content.digest(self.hasher, self.size, kind, self.progress);
+            self.verity_digest = match digest {
+                Err(SourceError::Digest(DigestError::Unavailable(_))) => None,
+                digest => Some(digest?),
+            };
+        }
+        Ok(self.verity_digest)
     }
 
     fn verify(
@@ -439,6 +474,10 @@ impl Evidence for Appended<'_, '_> {
 
     fn digest(&mut self, algorithm: HashAlgorithm) -> Result<Option<Digest>, SourceError> {
         self.0.digest(algorithm)
+    }
+
+    fn verity_digest(&mut self) -> Result<Option<Digest>, SourceError> {
+        self.0.verity_digest()
     }
 
     fn verify(

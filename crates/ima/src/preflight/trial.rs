@@ -14,7 +14,7 @@ use super::{Bench, Entry, EntryKind, Judge, Owners, Source, SourceError, SourceF
 use crate::advice::Advice;
 use crate::container::tree::Directory;
 use crate::container::AttributeName;
-use crate::digest::{DigestError, FileHasher};
+use crate::digest::{DigestError, DigestKind, FileHasher};
 use crate::verify::Keyring;
 
 /// A file that an event is about.
@@ -45,6 +45,8 @@ pub struct Trial {
     pub unknown_key: Option<KeyId>,
     /// Whether an appended signature, which is not checked, may have been good.
     pub appended: bool,
+    /// Whether a rule asked for the fs-verity digest, which the file has only where that is enabled.
+    pub verity: bool,
 }
 
 /// Why it cannot be told.
@@ -165,9 +167,10 @@ impl SourceFile for Stated<'_> {
         &self,
         _: &mut FileHasher,
         _: u64,
-        algorithm: HashAlgorithm,
+        kind: DigestKind,
         _: &dyn Fn(u64),
     ) -> Result<Digest, SourceError> {
+        let algorithm = kind.algorithm();
         let of = |digest: &&Digest| digest.algorithm() == algorithm;
         let stated = self.digests.iter().find(of).copied();
         // with no attribute to compare it with, any will do

@@ -1,6 +1,7 @@
 //! The commands: arguments and what is printed. The work is the library's.
 
 mod clear;
+mod digest;
 mod initramfs;
 mod inspect;
 mod keys;
@@ -26,6 +27,7 @@ pub(crate) enum Command {
     Verify(verify::VerifyArgs),
     Inspect(inspect::InspectArgs),
     Clear(clear::ClearArgs),
+    Digest(digest::DigestArgs),
     Policy(policy::PolicyArgs),
     Preflight(Box<preflight::PreflightArgs>),
     Initramfs(initramfs::InitramfsArgs),
@@ -57,6 +59,7 @@ impl Command {
             Self::Verify(args) => args.run(output),
             Self::Inspect(args) => args.run(output),
             Self::Clear(args) => args.run(output),
+            Self::Digest(args) => args.run(output),
             Self::Policy(args) => args.run(output),
             Self::Preflight(args) => args.run(output),
             Self::Initramfs(args) => args.run(output),

@@ -28,6 +28,7 @@ use crate::inputs::{InputArgs, Inputs};
 use crate::output::{count, Level, Name, Output};
 use crate::outputs::ResultArgs;
 use crate::report::{self, Changed, Printer, Results, Totals};
+use crate::verity::SignedDigestArgs;
 use crate::Outcome;
 
 /// Sign files, trees of files, packages, archives and images
@@ -70,6 +71,8 @@ pub(super) struct SignFilesArgs {
     #[arg(long, value_name = "VERSION,...", value_delimiter = ',', help_heading = "Signature")]
     #[arg(conflicts_with = "hash_only")]
     for_kernel: Vec<KernelVersion>,
+    #[command(flatten)]
+    signed: SignedDigestArgs,
     /// Write the digest alone, which protects from accidents, not from root
     #[arg(long, conflicts_with_all = ["key", "keys", "cert", "keyid"], help_heading = "Signature")]
     hash_only: bool,
@@ -119,7 +122,7 @@ impl SignFilesArgs {
     /// Signs files.
     pub(super) fn run(
         &self,
-        inputs: Inputs,
+        mut inputs: Inputs,
         results: Option<&ResultArgs>,
         output: &mut Output,
     ) -> Result<Outcome> {
@@ -127,6 +130,9 @@ impl SignFilesArgs {
             true => Results::DryRun(results),
             false => Results::At(results),
         };
+        if let Some(parameters) = self.signed.enabled(self.hash())? {
+            inputs.enable_verity(parameters);
+        }
         for kernel in &self.for_kernel {
             warn_of_hearsay(*kernel, output);
         }
@@ -152,7 +158,8 @@ impl SignFilesArgs {
         match evm {
             Some(evm) if self.evm.evm_only => run(&Sign::metadata(evm, self.mode()), None, output),
             evm => self.with_labeler(kind, output, |labeler, output| {
-                let operation = Sign::new(labeler, self.hash(), self.mode());
+                let digest = self.signed.digest(self.hash())?;
+                let operation = Sign::new(labeler, digest, self.mode());
                 let operation = match evm {
                     Some(evm) => operation.with_evm(evm),
                     None => operation,
@@ -205,8 +212,8 @@ impl SignFilesArgs {
         }
         let signer = self.signer.resolve(output)?;
         let key = signer.public_key().key_type();
-        let version = self.version(SignatureKind::Ima, key)?;
-        let labeler = Labeler::Signature { signer: &signer, kind: SignatureKind::Ima, version };
+        let version = self.version(self.signed.kind(), key)?;
+        let labeler = Labeler::Signature { signer: &signer, kind: self.signed.kind(), version };
         if kind == Kind::Rpm {
             output.line(Level::Verbose, format_args!("signing with {}", describe(&signer)))?;
             labeler.check(HashAlgorithm::Sha256)?;
@@ -220,7 +227,7 @@ impl SignFilesArgs {
         labeler.check(self.hash())?;
         if self.for_kernel.is_empty() {
             tell(caveat::of_key(key), output);
-            if default_version(key, SignatureKind::Ima) != version {
+            if default_version(key, self.signed.kind()) != version {
                 tell(caveat::of_version(version), output);
             }
             tell(caveat::of_hash(self.hash()), output);

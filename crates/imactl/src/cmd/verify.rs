@@ -12,6 +12,7 @@ use ima::container::{Anomaly, Report};
 use ima::evm::{Binding, HmacKey};
 use ima::operation::{EvmVerify, Judgement, Verify};
 use ima::verify::{Keyring, Requirement, Rule, Verdict};
+use ima_format::verity::Salt;
 use serde::Serialize;
 
 use crate::args::KeyringArgs;
@@ -35,10 +36,13 @@ pub(crate) struct VerifyArgs {
     pub(super) inputs: InputArgs,
     #[command(flatten)]
     keyring: KeyringArgs,
-    /// What the policy asks for: sigv3 is a signature of version 3; with digest, a matching digest
-    /// is valid too [default: signature]
+    /// What the policy asks for: sigv3 is a signature of version 3, verity one over the fs-verity
+    /// digest; with digest, a matching digest is valid too [default: signature]
     #[arg(long, value_name = "WHAT", help_heading = "Verdict")]
     require: Option<Require>,
+    /// Salt of fs-verity, at most 32 bytes in hexadecimal digits [default: none]
+    #[arg(long, value_name = "HEX", help_heading = "Verdict")]
+    verity_salt: Option<Salt>,
     #[command(flatten)]
     kernel: KernelArgs,
     #[command(flatten)]
@@ -93,6 +97,7 @@ impl VerifyEvmArgs {
 enum Require {
     Signature,
     Sigv3,
+    Verity,
     Digest,
 }
 
@@ -105,13 +110,15 @@ impl VerifyArgs {
         let requirement = match self.require {
             None | Some(Require::Signature) => Requirement::Signature,
             Some(Require::Sigv3) => Requirement::SignatureV3,
+            Some(Require::Verity) => Requirement::Verity,
             Some(Require::Digest) => Requirement::Digest,
         };
         let keyring = self.keyring.resolve(output)?;
         let kernel = self.kernel.resolve().version;
         warn_of_hearsay(kernel, output);
         let evm = self.evm.keys(&self.keyring, output)?;
-        let operation = Verify::new(&keyring, Rule { requirement, kernel });
+        let salt = self.verity_salt.unwrap_or_default();
+        let operation = Verify::new(&keyring, Rule { requirement, kernel, salt });
         let operation = match &evm {
             Some(EvmKeys { keyring, hmac }) => operation.with_evm(EvmVerify {
                 keyring,
@@ -194,10 +201,9 @@ impl<'a> FileVerdict<'a> {
         let (hash, key_id) = match content {
             Some(Verdict::ValidSignature { key_id, algorithm }) => (Some(algorithm), Some(key_id)),
             Some(Verdict::ValidDigest { algorithm }) => (Some(algorithm), None),
-            Some(Verdict::UnknownKey(key_id) | Verdict::InvalidSignature(key_id)) => {
-                (None, Some(key_id))
-            }
-            _ => (None, None),
+            Some(Verdict::InvalidVeritySignature(Some(verdict))) => (None, verdict.key_id()),
+            Some(verdict) => (None, verdict.key_id()),
+            None => (None, None),
         };
         Self {
             kind: "file",

@@ -40,5 +40,6 @@ mod tar_differential;
 mod tar_memory;
 mod terminal;
 mod token;
+mod verity;
 mod whole;
 mod why;

@@ -1,6 +1,6 @@
 """Signatures of version 3 by another library than imactl's: PyPI's cryptography.
 
-peer.py sign KEY HASH TYPE FILE     writes FILE.sig with KEY (PEM), over FILE's digest
+peer.py sign KEY HASH TYPE FILE     writes FILE.sig with KEY (PEM), over FILE's digest (type 6: that of fsverity)
 peer.py verify CERT HASH TYPE FILE  verifies FILE.sig with CERT (DER)
 peer.py issue CAKEY CACERT SET DIR  makes an ML-DSA key DIR/SET.key, and its certificate DIR/SET.der by that CA
 """
@@ -9,6 +9,7 @@ import base64
 import datetime
 import hashlib
 import pathlib
+import subprocess
 import sys
 
 from cryptography import x509
@@ -21,7 +22,11 @@ SETS = {"ml-dsa-44": mldsa.MLDSA44PrivateKey, "ml-dsa-65": mldsa.MLDSA65PrivateK
 
 
 def file_id(name, kind, path):
-    digest = hashlib.new(name, pathlib.Path(path).read_bytes()).digest()
+    if kind == 6:
+        command = ["fsverity", "digest", "--compact", "--hash-alg", name, path]
+        digest = bytes.fromhex(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    else:
+        digest = hashlib.new(name, pathlib.Path(path).read_bytes()).digest()
     return bytes([kind, NUMBERS[name]]) + digest
 
 

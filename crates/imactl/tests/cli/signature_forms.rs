@@ -11,7 +11,7 @@ const KEYS: [&str; 7] =
     ["rsa-2048", "p-256", "p-384", "p-521", "ml-dsa-44", "ml-dsa-65", "ml-dsa-87"];
 
 /// `peer.py` with its library, which `cargo xtask test crates` installs.
-fn peer() -> Option<Command> {
+pub(crate) fn peer() -> Option<Command> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(std::path::PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
     let python = cache.or_else(home).unwrap_or_default().join("imactl/python/bin/python");

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ima_format::evm::{InodeId, Metadata};
 use ima_format::ext4::Volume;
-use ima_format::hash::{Digest, HashAlgorithm};
+use ima_format::hash::Digest;
 use ima_format::kind::{Content, HEAD_SIZE};
 
 use super::debugfs::{self, FileChange};
@@ -22,7 +22,7 @@ use crate::container::{
     one, pool, settle, tar, Access, AttributeName, Change, Container, Item, Operation, Progress,
     Report, Reports, Run, Selection, Sink, Summary,
 };
-use crate::digest::FileHasher;
+use crate::digest::{DigestKind, FileHasher};
 use crate::input;
 
 impl Container for Image {
@@ -156,9 +156,9 @@ impl Item for ImageItem<'_> {
         Ok(self.file.inode()?)
     }
 
-    fn digest(&mut self, algorithm: HashAlgorithm) -> Result<Digest, ItemError> {
+    fn digest(&mut self, kind: DigestKind) -> Result<Digest, ItemError> {
         let progress = |bytes| self.progress.read(bytes);
-        Ok(self.file.digest(self.hasher, self.found.size, algorithm, &progress)?)
+        Ok(self.file.digest(self.hasher, self.found.size, kind, &progress)?)
     }
 }
 

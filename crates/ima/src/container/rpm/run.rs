@@ -29,6 +29,7 @@ use crate::container::{
     pool, Access, AttributeName, Change, Container, Event, Item, Operation, Report, Run, Selection,
     Sink, Summary,
 };
+use crate::digest::DigestKind;
 
 /// Files that are taken at a time: enough work to be worth handing over.
 const CHUNK: usize = 32;
@@ -98,7 +99,8 @@ impl<T> Item for PackageItem<'_, T> {
         Ok(value.filter(|_| name == AttributeName::Ima).map(Cow::Borrowed))
     }
 
-    fn digest(&mut self, algorithm: HashAlgorithm) -> Result<Digest, ItemError> {
+    fn digest(&mut self, kind: DigestKind) -> Result<Digest, ItemError> {
+        let DigestKind::Content(algorithm) = kind else { return Err(Anomaly::NoVerity.into()) };
         let digest = self.file.listed.digest.filter(|digest| digest.algorithm() == algorithm);
         digest.ok_or(ItemError::Anomaly(Anomaly::OtherAlgorithm(algorithm)))
     }

@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use ima_format::hash::{Digest, HashAlgorithm};
+use ima_format::hash::Digest;
 use ima_format::tar::{Member, SparseMap};
 
-use crate::digest::{DigestError, FileHasher, Hasher};
+use crate::digest::{DigestError, DigestKind, FileHasher, Hasher};
 
 /// Members up to this size are held in memory.
 pub const IN_MEMORY: u64 = 1 << 20;
@@ -21,7 +21,7 @@ pub(super) enum Data {
     /// In a temporary file.
     Spooled(File),
     /// Read already, and this digest made of it.
-    Digested(Option<Digest>),
+    Digested(Option<(DigestKind, Digest)>),
 }
 
 impl Data {
@@ -30,12 +30,12 @@ impl Data {
         &self,
         member: &Member,
         hasher: &mut FileHasher,
-        algorithm: HashAlgorithm,
+        kind: DigestKind,
         progress: &dyn Fn(u64),
     ) -> Result<Digest, DigestError> {
         let digest = match (self, &member.sparse) {
             (Self::Memory(bytes), sparse) => {
-                let hasher = hasher.hasher(algorithm)?;
+                let hasher = hasher.hasher(kind)?;
                 let mut expander = Expander::new(sparse.as_ref());
                 let stored = usize::try_from(member.stored).unwrap_or(usize::MAX);
                 expander.update(&bytes[..stored.min(bytes.len())], hasher)?;
@@ -43,10 +43,10 @@ impl Data {
                 hasher.finish()?
             }
             (Self::Spooled(file), None) => {
-                return Ok(hasher.digest(file, member.stored, algorithm, progress)?.0);
+                return Ok(hasher.digest(file, member.stored, kind, progress)?.0);
             }
             (Self::Spooled(file), sparse) => {
-                let hasher = hasher.hasher(algorithm)?;
+                let hasher = hasher.hasher(kind)?;
                 let mut expander = Expander::new(sparse.as_ref());
                 let mut file = file;
                 file.seek(SeekFrom::Start(0))?;
@@ -62,8 +62,8 @@ impl Data {
                 hasher.finish()?
             }
             (Self::Digested(digest), _) => {
-                let digest = digest.filter(|digest| digest.algorithm() == algorithm);
-                return digest.ok_or(DigestError::Unavailable(algorithm));
+                let digest = digest.filter(|(made, _)| *made == kind).map(|(_, digest)| digest);
+                return digest.ok_or(DigestError::Unavailable(kind.algorithm()));
             }
         };
         progress(member.stored);

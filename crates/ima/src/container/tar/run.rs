@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use ima_format::evm::{self, Metadata};
-use ima_format::hash::{Digest, HashAlgorithm};
+use ima_format::hash::Digest;
 use ima_format::tar::{
     padding, Input as _, Item as Parsed, Member, MemberKind, Parser, BLOCK_SIZE,
 };
@@ -28,7 +28,7 @@ use crate::container::{
     pool, settle, AttributeName, Change, FurtherName, Item, Operation, Progress, Report, Reports,
     Run,
 };
-use crate::digest::{FileHasher, Hasher};
+use crate::digest::{DigestKind, FileHasher, Hasher};
 
 /// A chunk of data that passes.
 const CHUNK: usize = 256 << 10;
@@ -84,9 +84,9 @@ impl Item for TarItem<'_> {
         Ok(Metadata { uid, gid, mode: evm::REGULAR | mode as u16 })
     }
 
-    fn digest(&mut self, algorithm: HashAlgorithm) -> Result<Digest, ItemError> {
+    fn digest(&mut self, kind: DigestKind) -> Result<Digest, ItemError> {
         let progress = |bytes| self.progress.read(bytes);
-        Ok(self.data.digest(self.member, self.hasher, algorithm, &progress)?)
+        Ok(self.data.digest(self.member, self.hasher, kind, &progress)?)
     }
 }
 
@@ -440,8 +440,8 @@ impl<O: Operation> Reader<'_, O> {
                 let turn = self.spools.take(1);
                 (Data::Spooled(self.spool(&member, begun, left)?), Some(turn))
             }
-            Some(algorithm) => {
-                let digest = self.digest(&mut member, algorithm, &begun[..stored], left);
+            Some(kind) => {
+                let digest = self.digest(&mut member, kind, &begun[..stored], left);
                 (digest?, None)
             }
             None if self.writes => {
@@ -516,14 +516,14 @@ impl<O: Operation> Reader<'_, O> {
     fn digest(
         &mut self,
         member: &mut Member,
-        algorithm: HashAlgorithm,
+        kind: DigestKind,
         begun: &[u8],
         left: u64,
     ) -> Result<Data, TarError> {
         let path = path_of(member);
         let fail = |source| TarError::Digest { path: path.clone(), source };
         // without an implementation, the worker tells
-        let Ok(mut hasher) = Hasher::new(algorithm) else {
+        let Ok(mut hasher) = Hasher::new(kind) else {
             self.chunks(left, |_, _| Ok(()))?;
             return Ok(Data::Digested(None));
         };
@@ -538,6 +538,6 @@ impl<O: Operation> Reader<'_, O> {
         })?;
         expander.finish(&mut hasher).map_err(fail)?;
         let digest = hasher.finish().map_err(fail)?;
-        Ok(Data::Digested(Some(digest)))
+        Ok(Data::Digested(Some((kind, digest))))
     }
 }

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use ima_format::hash::{Digest, HashAlgorithm};
+use ima_format::hash::Digest;
 use ima_format::policy::filesystem::{with_magic, Purpose};
 use rustix::fs::{fgetxattr, OFlags};
 use rustix::io::Errno;
@@ -16,7 +16,7 @@ use crate::container::source::{
     changed, Entry, EntryKind, Source, SourceError, SourceFile, Unread, Visit,
 };
 use crate::container::AttributeName;
-use crate::digest::FileHasher;
+use crate::digest::{DigestKind, FileHasher};
 
 /// A directory that will be the root of a machine. File systems of the kernel's own that are
 /// mounted in it are passed over. Through libc alone, so that pseudo sees every call.
@@ -169,10 +169,10 @@ impl SourceFile for Open {
         &self,
         hasher: &mut FileHasher,
         size: u64,
-        algorithm: HashAlgorithm,
+        kind: DigestKind,
         progress: &dyn Fn(u64),
     ) -> Result<Digest, SourceError> {
-        let (digest, read) = hasher.digest(&self.file, size, algorithm, progress)?;
+        let (digest, read) = hasher.digest(&self.file, size, kind, progress)?;
         let now = self.file.metadata()?;
         let stamp = |metadata: &Metadata| {
             let (changed, nanoseconds) = (metadata.ctime(), metadata.ctime_nsec());

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ima_format::evm::{InodeId, Metadata};
-use ima_format::hash::{Digest, HashAlgorithm};
+use ima_format::hash::Digest;
 use rustix::fs::{
     fgetxattr, fremovexattr, fsetxattr, openat, statat, unlinkat, AtFlags, FileType, Mode, OFlags,
     XattrFlags,
@@ -23,7 +23,7 @@ use super::inode;
 use super::walk::Candidate;
 use crate::container::error::ItemError;
 use crate::container::{AttributeName, Edit};
-use crate::digest::FileHasher;
+use crate::digest::{DigestKind, FileHasher};
 use crate::input;
 use crate::staging::{self, Location};
 
@@ -150,10 +150,10 @@ impl<'a> OpenFile<'a> {
     pub(super) fn digest(
         &self,
         hasher: &mut FileHasher,
-        algorithm: HashAlgorithm,
+        kind: DigestKind,
         progress: &dyn Fn(u64),
     ) -> Result<Digest, ItemError> {
-        let (digest, read) = hasher.digest(&self.file, self.stamp.size, algorithm, progress)?;
+        let (digest, read) = hasher.digest(&self.file, self.stamp.size, kind, progress)?;
         match read == self.stamp.size {
             true => Ok(digest),
             false => Err(ItemError::Changed),

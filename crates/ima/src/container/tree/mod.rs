@@ -8,15 +8,18 @@ mod directory;
 mod file;
 mod folder;
 mod inode;
+mod verity;
 mod walk;
 
 use std::borrow::Cow;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ima_format::evm::{InodeId, Metadata};
-use ima_format::hash::{Digest, HashAlgorithm};
+use ima_format::hash::Digest;
+use ima_format::verity::Parameters;
 
 pub use directory::Directory;
 pub(in crate::container) use file::OpenFile;
@@ -29,7 +32,7 @@ use super::error::ItemError;
 use super::{
     pool, AttributeName, Container, Event, Item, Operation, Progress, Report, Run, Selection, Sink,
 };
-use crate::digest::FileHasher;
+use crate::digest::{DigestKind, FileHasher};
 
 /// Files and directories.
 #[derive(Debug)]
@@ -38,6 +41,8 @@ pub struct Tree {
     pub roots: Vec<PathBuf>,
     /// Where attributes are kept.
     pub place: Place,
+    /// How fs-verity is enabled on files, by an operation that sets their attributes.
+    pub verity: Option<Parameters>,
 }
 
 /// The state of one thread.
@@ -53,8 +58,8 @@ struct TreeItem<'a> {
     place: Place,
     hasher: &'a mut FileHasher,
     progress: &'a dyn Progress,
-    /// Something depends on its content.
-    digested: bool,
+    /// The digest of its content that something depends on.
+    digest: Option<(DigestKind, Digest)>,
 }
 
 impl Item for TreeItem<'_> {
@@ -74,9 +79,10 @@ impl Item for TreeItem<'_> {
         self.file.inode().map(Some)
     }
 
-    fn digest(&mut self, algorithm: HashAlgorithm) -> Result<Digest, ItemError> {
-        self.digested = true;
-        self.file.digest(self.hasher, algorithm, &|bytes| self.progress.read(bytes))
+    fn digest(&mut self, kind: DigestKind) -> Result<Digest, ItemError> {
+        let digest = self.file.digest(self.hasher, kind, &|bytes| self.progress.read(bytes))?;
+        self.digest = Some((kind, digest));
+        Ok(digest)
     }
 }
 
@@ -112,14 +118,18 @@ impl Tree {
         let Worker { operation: state, hasher, folders } = worker;
         let Some(file) = self.open(candidate, &run.selection, folders)? else { return Ok(None) };
         let (place, progress) = (self.place, run.progress);
-        let mut item = TreeItem { file: &file, place, hasher, progress, digested: false };
+        let mut item = TreeItem { file: &file, place, hasher, progress, digest: None };
         let (outcome, change) = operation.item(state, &mut item)?;
-        if item.digested {
+        let digest = item.digest;
+        if digest.is_some() {
             file.check_unchanged()?;
         }
         if !run.destination.is_nowhere() {
             for (name, edit) in change.edits() {
                 file.edit(name, place, edit)?;
+            }
+            if let Some(parameters) = self.verity {
+                verity::enable(file.file.as_fd(), parameters, digest)?;
             }
         }
         Ok(Some(outcome))

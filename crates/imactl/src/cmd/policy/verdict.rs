@@ -102,7 +102,7 @@ pub(super) fn tell(
 
 impl Told {
     fn of(trial: &Trial) -> Self {
-        let Trial { outcome, unknown_key, appended } = trial;
+        let Trial { outcome, unknown_key, appended, verity } = trial;
         let cause = outcome.causes.last().copied();
         let because = match (cause, unknown_key) {
             (Some(cause), Some(key)) => format!("{cause}: no such key is known: {key}"),
@@ -134,6 +134,10 @@ impl Told {
             }
             Verdict::Allowed if !appraised => {
                 ("allowed", Style::Good, "no rule has it appraised".to_owned())
+            }
+            Verdict::Allowed if *verity => {
+                let words = "allowed if fs-verity is enabled on the file, without a salt";
+                ("unknown", Style::Warning, words.to_owned())
             }
             Verdict::Allowed => match outcome.fixed {
                 true => ("allowed", Style::Good, "a digest takes the attribute's place".to_owned()),

@@ -349,7 +349,7 @@ fn why(file: &FileReport, told: &Told<'_>) -> String {
 
 pub(super) const fn unknown_reason(unknown: Unknown) -> &'static str {
     match unknown {
-        Unknown::Verity => "the rule asks for the fs-verity digest",
+        Unknown::Verity => "allowed if fs-verity is enabled on it",
         Unknown::AppendedSignature => "an appended signature, which is not checked here",
         Unknown::Labels => "it depends on labels of a security module",
     }

@@ -1,4 +1,6 @@
-//! Digests of bytes and of open files.
+//! Digests of bytes and of open files: of their content, and of fs-verity.
+
+mod verity;
 
 use std::io;
 use std::os::fd::AsFd;
@@ -9,7 +11,10 @@ use openssl::md_ctx::MdCtx;
 use streebog::digest::Digest as _;
 use streebog::{Streebog256, Streebog512};
 
+use verity::Tree;
+
 use ima_format::hash::{Digest, HashAlgorithm, MAX_DIGEST_SIZE};
+use ima_format::verity::Parameters;
 
 use crate::advice::Advice;
 
@@ -30,9 +35,34 @@ pub enum DigestError {
 
 impl Advice for DigestError {}
 
-/// Computes digests of one algorithm, one after the other, with one context.
+/// What a digest is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DigestKind {
+    /// The content.
+    Content(HashAlgorithm),
+    /// The root of a Merkle tree over the content: what the kernel checks pages against.
+    Verity(Parameters),
+}
+
+impl DigestKind {
+    /// The hash algorithm.
+    pub fn algorithm(self) -> HashAlgorithm {
+        match self {
+            Self::Content(algorithm) => algorithm,
+            Self::Verity(parameters) => parameters.algorithm(),
+        }
+    }
+}
+
+impl From<HashAlgorithm> for DigestKind {
+    fn from(algorithm: HashAlgorithm) -> Self {
+        Self::Content(algorithm)
+    }
+}
+
+/// Computes digests of one kind, one after the other, with one context.
 pub struct Hasher {
-    algorithm: HashAlgorithm,
+    kind: DigestKind,
     state: State,
 }
 
@@ -40,11 +70,12 @@ enum State {
     OpenSsl { md: Md, context: MdCtx },
     Streebog256(Box<Streebog256>),
     Streebog512(Box<Streebog512>),
+    Verity(Box<Tree>),
 }
 
 impl std::fmt::Debug for Hasher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Hasher({})", self.algorithm)
+        write!(f, "Hasher({:?})", self.kind)
     }
 }
 
@@ -80,23 +111,25 @@ impl Hasher {
     /// # Errors
     /// [`DigestError::Unavailable`] where neither OpenSSL nor this library has the
     /// algorithm (MD4 and Whirlpool need OpenSSL's legacy provider).
-    pub fn new(algorithm: HashAlgorithm) -> Result<Self, DigestError> {
-        let state = match algorithm {
-            HashAlgorithm::Streebog256 => State::Streebog256(Box::default()),
-            HashAlgorithm::Streebog512 => State::Streebog512(Box::default()),
-            _ => {
+    pub fn new(kind: impl Into<DigestKind>) -> Result<Self, DigestError> {
+        let kind = kind.into();
+        let state = match kind {
+            DigestKind::Verity(parameters) => State::Verity(Box::new(Tree::new(parameters)?)),
+            DigestKind::Content(HashAlgorithm::Streebog256) => State::Streebog256(Box::default()),
+            DigestKind::Content(HashAlgorithm::Streebog512) => State::Streebog512(Box::default()),
+            DigestKind::Content(algorithm) => {
                 let md = openssl_digest(algorithm)?;
                 let mut context = MdCtx::new()?;
                 context.digest_init(&md)?;
                 State::OpenSsl { md, context }
             }
         };
-        Ok(Self { algorithm, state })
+        Ok(Self { kind, state })
     }
 
     /// The algorithm.
     pub fn algorithm(&self) -> HashAlgorithm {
-        self.algorithm
+        self.kind.algorithm()
     }
 
     /// Adds bytes to the message.
@@ -105,14 +138,16 @@ impl Hasher {
             State::OpenSsl { context, .. } => context.digest_update(bytes)?,
             State::Streebog256(hasher) => hasher.update(bytes),
             State::Streebog512(hasher) => hasher.update(bytes),
+            State::Verity(tree) => tree.update(bytes)?,
         }
         Ok(())
     }
 
     /// Ends the message and is ready for the next.
     pub fn finish(&mut self) -> Result<Digest, DigestError> {
+        let algorithm = self.algorithm();
         let mut bytes = [0; MAX_DIGEST_SIZE];
-        let bytes = &mut bytes[..self.algorithm.digest_size()];
+        let bytes = &mut bytes[..algorithm.digest_size()];
         match &mut self.state {
             State::OpenSsl { md, context } => {
                 context.digest_final(bytes)?;
@@ -120,8 +155,9 @@ impl Hasher {
             }
             State::Streebog256(hasher) => bytes.copy_from_slice(&hasher.finalize_reset()),
             State::Streebog512(hasher) => bytes.copy_from_slice(&hasher.finalize_reset()),
+            State::Verity(tree) => return tree.finish(),
         }
-        Digest::new(self.algorithm, bytes).ok_or(DigestError::Unavailable(self.algorithm))
+        Digest::new(algorithm, bytes).ok_or(DigestError::Unavailable(algorithm))
     }
 
     /// The digest of one message; what was added before and not finished is part of it.
@@ -156,17 +192,17 @@ impl Default for FileHasher {
 }
 
 impl FileHasher {
-    /// The hasher for an algorithm, made at its first use.
-    pub fn hasher(&mut self, algorithm: HashAlgorithm) -> Result<&mut Hasher, DigestError> {
-        let index = self.index_of(algorithm)?;
+    /// The hasher for a kind of digest, made at its first use.
+    pub fn hasher(&mut self, kind: impl Into<DigestKind>) -> Result<&mut Hasher, DigestError> {
+        let index = self.index_of(kind.into())?;
         Ok(&mut self.hashers[index])
     }
 
-    fn index_of(&mut self, algorithm: HashAlgorithm) -> Result<usize, DigestError> {
-        match self.hashers.iter().position(|hasher| hasher.algorithm == algorithm) {
+    fn index_of(&mut self, kind: DigestKind) -> Result<usize, DigestError> {
+        match self.hashers.iter().position(|hasher| hasher.kind == kind) {
             Some(index) => Ok(index),
             None => {
-                self.hashers.push(Hasher::new(algorithm)?);
+                self.hashers.push(Hasher::new(kind)?);
                 Ok(self.hashers.len() - 1)
             }
         }
@@ -179,15 +215,19 @@ impl FileHasher {
         &mut self,
         file: impl AsFd,
         size: u64,
-        algorithm: HashAlgorithm,
+        kind: impl Into<DigestKind>,
         progress: &dyn Fn(u64),
     ) -> Result<(Digest, u64), DigestError> {
-        let index = self.index_of(algorithm)?;
+        let index = self.index_of(kind.into())?;
         let hasher = &mut self.hashers[index];
-        let result = if size >= READ_AHEAD_FROM {
-            read_ahead::update(file.as_fd(), size, hasher, progress)
-        } else {
-            update(file.as_fd(), size, hasher, &mut self.buffer, progress)
+        let result = match &mut hasher.state {
+            State::Verity(tree) if size >= READ_AHEAD_FROM => {
+                tree.update_from(file.as_fd(), size, progress)
+            }
+            _ if size >= READ_AHEAD_FROM => {
+                read_ahead::update(file.as_fd(), size, hasher, progress)
+            }
+            _ => update(file.as_fd(), size, hasher, &mut self.buffer, progress),
         };
         match result {
             Ok(read) => Ok((hasher.finish()?, read)),
@@ -203,10 +243,10 @@ impl FileHasher {
     pub(crate) fn digest_with<E: From<DigestError>>(
         &mut self,
         mut read_at: impl FnMut(u64, &mut [u8]) -> Result<usize, E>,
-        algorithm: HashAlgorithm,
+        kind: impl Into<DigestKind>,
         progress: &dyn Fn(u64),
     ) -> Result<(Digest, u64), E> {
-        let index = self.index_of(algorithm)?;
+        let index = self.index_of(kind.into())?;
         let hasher = &mut self.hashers[index];
         hasher.reset()?;
         let mut offset = 0;

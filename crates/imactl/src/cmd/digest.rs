@@ -1,0 +1,109 @@
+//! `imactl digest`
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use ima::digest::{DigestKind, FileHasher};
+use ima::{Digest, HashAlgorithm};
+use ima_format::hex::Hex;
+use ima_format::verity::Salt;
+use serde::Serialize;
+
+use crate::error::{Context, Error, Result};
+use crate::output::{JsonPath, Level, Output, Style};
+use crate::verity::parameters;
+use crate::Outcome;
+
+/// Print digests of files, as sha256:DIGEST FILE
+///
+/// With --verity it is the digest of fs-verity, as `fsverity digest` prints it, computed without the
+/// kernel: the file system need not support fs-verity. Blocks have 4096 bytes.
+#[derive(Debug, Args)]
+pub(crate) struct DigestArgs {
+    /// The files
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Hash algorithm; fs-verity knows sha256 and sha512
+    #[arg(long, value_name = "NAME", default_value = "sha256")]
+    hash: HashAlgorithm,
+    /// The digest of fs-verity
+    #[arg(long)]
+    verity: bool,
+    /// Salt of fs-verity, at most 32 bytes in hexadecimal digits [default: none]
+    #[arg(long, value_name = "HEX", requires = "verity")]
+    salt: Option<Salt>,
+}
+
+#[derive(Serialize)]
+struct JsonDigest {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(flatten)]
+    path: JsonPath,
+    hash: &'static str,
+    verity: bool,
+    digest: String,
+}
+
+#[derive(Serialize)]
+struct JsonError {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(flatten)]
+    path: JsonPath,
+    error: String,
+}
+
+impl DigestArgs {
+    pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
+        let kind = match self.verity {
+            true => DigestKind::Verity(parameters(self.hash, self.salt)?),
+            false => DigestKind::Content(self.hash),
+        };
+        let mut hasher = FileHasher::default();
+        let mut outcome = Outcome::Good;
+        for path in &self.files {
+            match digest(&mut hasher, path, kind) {
+                Ok(digest) => self.print(path, &digest, output)?,
+                Err(error) => {
+                    outcome = Outcome::Failed;
+                    let (path, error) = (path.as_path().into(), error.to_string());
+                    if !output.is_json() {
+                        output.complain(Style::Bad, "error:", &error);
+                    }
+                    output.json(&JsonError { kind: "error", path, error })?;
+                }
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn print(&self, path: &Path, digest: &Digest, output: &mut Output) -> Result<()> {
+        if output.is_json() {
+            return Ok(output.json(&JsonDigest {
+                kind: "digest",
+                path: path.into(),
+                hash: digest.algorithm().name(),
+                verity: self.verity,
+                digest: Hex(digest.as_bytes()).to_string(),
+            })?);
+        }
+        Ok(output.line(Level::Quiet, format_args!("{digest} {}", path.display()))?)
+    }
+}
+
+/// The digest of a file that is not changed meanwhile.
+fn digest(hasher: &mut FileHasher, path: &Path, kind: DigestKind) -> Result<Digest> {
+    let named = || path.display().to_string();
+    let file = File::open(path).with_context(named)?;
+    let metadata = file.metadata().with_context(named)?;
+    if !metadata.is_file() {
+        return Err(Error::new(format!("{}: not a regular file", path.display())));
+    }
+    let (digest, read) = hasher.digest(&file, metadata.len(), kind, &|_| {}).with_context(named)?;
+    match read == metadata.len() && read == file.metadata().with_context(named)?.len() {
+        true => Ok(digest),
+        false => Err(Error::new(format!("{}: changed while it was read", path.display()))),
+    }
+}

@@ -6,5 +6,5 @@ demo:    ; tools/packages demo && cargo xtask demo
 test:    ; tools/packages test && cargo xtask test
 bench:   ; tools/packages bench && cargo xtask bench
 init:    ; tools/packages build && cargo xtask init
-lint:    ; cargo xtask lint
+lint:    ; tools/packages build lint && cargo xtask lint
 install: ; tools/packages build && cargo xtask install

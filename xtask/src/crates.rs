@@ -1,6 +1,7 @@
 //! The crates that the layer's recipes fetch: Cargo.lock, in the form that OpenEmbedded's class
-//! cargo-update-recipe-crates writes; and whether the oldest Rust that they are built with takes
-//! them.
+//! cargo-update-recipe-crates writes; whether the oldest Rust that they are built with takes them;
+//! and whether they are from crates.io, with licences that suit (cargo-deny checks the same, but
+//! takes longer to build than the workspace).
 
 use std::fmt::Write;
 use std::fs;
@@ -17,7 +18,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let path = root().join(LIST);
     let lock = fs::read_to_string(root().join("Cargo.lock")).context("Cargo.lock")?;
     let wanted = list(&lock).context("Cargo.lock")?;
-    check_rust(&metadata()?)?;
+    let metadata = metadata()?;
+    check_rust(&metadata)?;
+    check_origin(&metadata)?;
     match arguments {
         [] => fs::write(&path, wanted).context(LIST),
         [check] if check == "--check" => {
@@ -43,7 +46,32 @@ struct Package {
     version: String,
     edition: String,
     rust_version: Option<String>,
+    license: Option<String>,
+    /// `None`: this workspace's.
+    source: Option<String>,
+    dependencies: Vec<Dependency>,
 }
+
+#[derive(Debug, Deserialize)]
+struct Dependency {
+    name: String,
+    req: String,
+    path: Option<String>,
+}
+
+/// The only registry, and the licences of crates that are built with the workspace.
+const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
+const LICENCES: &[&str] = &[
+    "MIT",
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "ISC",
+    "Unicode-3.0",
+    "Unlicense",
+    "Zlib",
+];
 
 fn metadata() -> Result<Metadata> {
     let text = output(&mut cargo(&["metadata", "--format-version", "1", "--locked"]))?;
@@ -58,7 +86,7 @@ fn metadata() -> Result<Metadata> {
 fn check_rust(metadata: &Metadata) -> Result<()> {
     let oldest = env!("CARGO_PKG_RUST_VERSION");
     let mut refused = String::new();
-    for Package { name, version, edition, rust_version } in &metadata.packages {
+    for Package { name, version, edition, rust_version, .. } in &metadata.packages {
         if !["2015", "2018", "2021"].contains(&edition.as_str()) {
             write!(refused, "\n  {name} {version}: edition {edition}")?;
         } else if rust_version.as_deref().is_some_and(|wanted| minor(wanted) > minor(oldest)) {
@@ -71,6 +99,56 @@ fn check_rust(metadata: &Metadata) -> Result<()> {
         "Rust {oldest} does not take these of Cargo.lock; cargo update --precise:{refused}"
     );
     Ok(())
+}
+
+/// Refuses crates from elsewhere, of other licences, and dependencies on any version.
+fn check_origin(metadata: &Metadata) -> Result<()> {
+    for Package { name, version, license, source, dependencies, .. } in &metadata.packages {
+        let Some(source) = source else {
+            let any = dependencies.iter().find(|it| it.req == "*" && it.path.is_none());
+            if let Some(Dependency { name: any, .. }) = any {
+                bail!("{name} depends on any version of {any}");
+            }
+            continue;
+        };
+        ensure!(source == REGISTRY, "{name} {version} is from {source}, not from crates.io");
+        let license = license.as_deref().unwrap_or("unknown");
+        ensure!(
+            is_allowed(&license.replace('/', " OR ")),
+            "{name} {version}: licence {license} is not among those of xtask/src/crates.rs"
+        );
+    }
+    Ok(())
+}
+
+/// Whether an SPDX expression offers a choice of licences that are all allowed.
+fn is_allowed(expression: &str) -> bool {
+    let is_term = |term: &str| {
+        let term = term.trim();
+        match term.strip_prefix('(').and_then(|term| term.strip_suffix(')')) {
+            Some(inner) => is_allowed(inner),
+            None => LICENCES.contains(&term),
+        }
+    };
+    split(expression, " OR ").iter().any(|choice| split(choice, " AND ").into_iter().all(is_term))
+}
+
+/// The parts of an expression between operators that are not in parentheses.
+fn split<'a>(expression: &'a str, operator: &str) -> Vec<&'a str> {
+    let (mut parts, mut depth, mut start) = (Vec::new(), 0, 0);
+    for (at, character) in expression.char_indices() {
+        match character {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            _ if depth == 0 && at >= start && expression[at..].starts_with(operator) => {
+                parts.push(&expression[start..at]);
+                start = at + operator.len();
+            }
+            _ => {}
+        }
+    }
+    parts.push(&expression[start..]);
+    parts
 }
 
 /// The first two parts of a version of Rust.
@@ -127,7 +205,21 @@ fn read(package: &str) -> Crate<'_> {
 mod tests {
     use super::*;
 
-    const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
+    #[test]
+    fn a_licence_is_allowed_if_one_choice_is() {
+        for (expression, expected) in [
+            ("MIT", true),
+            ("GPL-3.0-only", false),
+            ("GPL-3.0-only OR MIT", true),
+            ("GPL-3.0-only AND MIT", false),
+            ("(MIT OR Apache-2.0) AND Unicode-3.0", true),
+            ("(MIT OR Apache-2.0) AND GPL-3.0-only", false),
+            ("Apache-2.0 WITH LLVM-exception OR GPL-3.0-only", true),
+            ("unknown", false),
+        ] {
+            assert_eq!(is_allowed(expression), expected, "{expression}");
+        }
+    }
 
     #[test]
     fn lists_what_is_fetched_and_nothing_of_the_workspace() {
@@ -152,6 +244,9 @@ mod tests {
                 version: "1.0.0".into(),
                 edition: edition.into(),
                 rust_version: rust_version.map(str::to_owned),
+                license: None,
+                source: None,
+                dependencies: Vec::new(),
             }],
         };
         let refusal = |metadata| check_rust(&metadata).err().map(|error| error.to_string());

@@ -31,7 +31,11 @@ const TASKS: &[Task] = &[
     ),
     ("install", "installs imactl and imactl-init where cargo install does", init::install),
     ("init", "builds imactl-init [--target TRIPLE | --all]; checks it", init::run),
-    ("lint", "rustfmt, clippy with warnings denied, the crates' direction and list", lint),
+    (
+        "lint",
+        "rustfmt, clippy with warnings denied, spelling, the crates' direction, licences and list",
+        lint,
+    ),
     ("kernels", "builds the lab's kernels, or finds them in its cache", kernels),
     ("oe", "the layer in a real BitBake, its image booted; needs IMACTL_OE_DIR", oe::run),
     ("test", "everything that CI checks; names of parts run those alone", test::run),
@@ -58,6 +62,7 @@ fn main() -> ExitCode {
 
 fn lint(_: &[String]) -> Result<()> {
     crates::run(&["--check".into()])?;
+    spelling()?;
     for tool in ["fmt", "clippy"] {
         let found =
             cargo(&[tool, "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
@@ -72,6 +77,22 @@ fn lint(_: &[String]) -> Result<()> {
     run(cargo(&["fmt", "--all", "--check"]))?;
     run(cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     architecture::check()
+}
+
+/// Looks for misspelled words.
+fn spelling() -> Result<()> {
+    match python::environment("lint", "xtask/lint/requirements.txt") {
+        Ok(tools) => {
+            let mut typos = Command::new(tools.join("bin/typos"));
+            typos.current_dir(root());
+            run(typos)
+        }
+        Err(error) if std::env::var_os("CI").is_none() => {
+            eprintln!("SKIPPED: typos cannot be installed: {error:#}");
+            Ok(())
+        }
+        Err(error) => Err(error.context("typos cannot be installed, and CI must not skip")),
+    }
 }
 
 fn kernels(args: &[String]) -> Result<()> {

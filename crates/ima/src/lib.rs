@@ -30,6 +30,7 @@
 
 pub mod advice;
 pub mod attest;
+pub mod cache;
 pub mod compression;
 pub mod container;
 pub mod digest;

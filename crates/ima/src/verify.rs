@@ -376,18 +376,37 @@ impl Verifier {
         let Self { keyring, contexts } = self;
         let Signature { kind, version, key_id, ref bytes, .. } = *signature;
         keyring.find(key_id).any(|(number, key)| {
-            // an error of OpenSSL's here is a signature that it cannot make sense of
-            let accepted = match Message::of(kind, version, key.key_type(), digest) {
-                Ok(Some(Message::Digest(digest))) => {
-                    context(contexts, number, key, digest.algorithm())
-                        .and_then(|context| context.verify(digest.as_bytes(), bytes).ok())
-                }
-                Ok(Some(Message::Bytes(message))) => verify_bytes(key, &message, bytes).ok(),
-                Ok(None) | Err(_) => None,
-            };
-            accepted.unwrap_or(false)
+            let message = Message::of(kind, version, key.key_type(), digest).ok().flatten();
+            message.is_some_and(|message| is_by((number, key), contexts, &message, bytes))
         })
     }
+
+    /// Whether a key with this id made this signature of a message.
+    pub(crate) fn accepts_message(
+        &mut self,
+        key_id: KeyId,
+        message: &Message,
+        signature: &[u8],
+    ) -> bool {
+        let Self { keyring, contexts } = self;
+        keyring.find(key_id).any(|key| is_by(key, contexts, message, signature))
+    }
+}
+
+/// Whether a key made a signature.
+fn is_by(
+    (number, key): (usize, &PublicKey),
+    contexts: &mut Vec<Context>,
+    message: &Message,
+    signature: &[u8],
+) -> bool {
+    // an error of OpenSSL's here is a signature that it cannot make sense of
+    let accepted = match message {
+        Message::Digest(digest) => context(contexts, number, key, digest.algorithm())
+            .and_then(|context| context.verify(digest.as_bytes(), signature).ok()),
+        Message::Bytes(bytes) => verify_bytes(key, bytes, signature).ok(),
+    };
+    accepted.unwrap_or(false)
 }
 
 /// Verifies a signature of bytes that are not hashed before.

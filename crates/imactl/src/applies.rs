@@ -60,6 +60,7 @@ const ROWS: &[Row] = &[
     Row("owner", NOT_PACKAGES, RPM_EVM),
     Row("fsuuid", NOT_PACKAGES, RPM_EVM),
     Row("word_size", NOT_PACKAGES, RPM_EVM),
+    Row("cache", ALL, LEAVE_OUT),
     Row("changed", ALL, LEAVE_OUT),
     Row("dry_run", ALL, LEAVE_OUT),
     Row("xattr_namespace", TREE, SECURITY),

@@ -299,6 +299,17 @@ impl<'a, N: Into<Name<'a>>> From<N> for JsonPath {
 
 /// A count with its noun: `1 file`, `12,345 files`.
 pub(crate) fn count(number: u64, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{} {noun}{plural}", indicatif::HumanCount(number))
+    let counted = indicatif::HumanCount(number);
+    match number {
+        1 => format!("{counted} {noun}"),
+        _ => format!("{counted} {}", plural(noun)),
+    }
+}
+
+/// Several of something: `files`, `entries`.
+pub(crate) fn plural(noun: &str) -> String {
+    match noun.strip_suffix('y') {
+        Some(stem) => format!("{stem}ies"),
+        None => format!("{noun}s"),
+    }
 }

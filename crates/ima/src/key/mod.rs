@@ -75,6 +75,20 @@ pub trait Session {
     fn repeats_itself(&self) -> bool;
 }
 
+impl<S: Signer + ?Sized> Signer for &S {
+    fn key_id(&self) -> KeyId {
+        (**self).key_id()
+    }
+
+    fn public_key(&self) -> &PublicKey {
+        (**self).public_key()
+    }
+
+    fn session(&self) -> Result<Box<dyn Session + '_>, SignError> {
+        (**self).session()
+    }
+}
+
 impl<S: Signer + ?Sized> Signer for Box<S> {
     fn key_id(&self) -> KeyId {
         (**self).key_id()

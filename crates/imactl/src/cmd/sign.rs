@@ -7,11 +7,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use ima::cache::Cached;
 use ima::container::rpm::PackageSummary;
 use ima::container::Report;
 use ima::key::caveat::{self, Caveat};
 use ima::key::check::Severity;
-use ima::key::{Form, KeyType};
+use ima::key::{Form, KeyType, Signer};
 use ima::operation::{EvmEffect, Sign, SignMode, Signed};
 use ima::sign::{default_version, Labeler};
 use ima::{HashAlgorithm, KeyId};
@@ -73,6 +74,11 @@ pub(super) struct SignFilesArgs {
     for_kernel: Vec<KernelVersion>,
     #[command(flatten)]
     signed: SignedDigestArgs,
+    /// Keep signatures in a directory, and take those that are there instead of making them again: for
+    /// files that are built again, with the same content, signing costs little more than hashing
+    /// [default: $IMACTL_SIGNATURE_CACHE]
+    #[arg(long, value_name = "DIR", conflicts_with = "hash_only", help_heading = "Signature")]
+    cache: Option<PathBuf>,
     /// Write the digest alone, which protects from accidents, not from root
     #[arg(long, conflicts_with_all = ["key", "keys", "cert", "keyid"], help_heading = "Signature")]
     hash_only: bool,
@@ -136,7 +142,7 @@ impl SignFilesArgs {
         for kernel in &self.for_kernel {
             warn_of_hearsay(*kernel, output);
         }
-        let maker = self.evm.maker(&self.signer, output)?;
+        let maker = self.evm.maker(&self.signer, self.cache().as_deref(), output)?;
         let evm = match &maker {
             Some(maker) => {
                 let coverage = self.evm.coverage.resolve(maker.binding(), &inputs)?;
@@ -150,7 +156,7 @@ impl SignFilesArgs {
         let evm_key_id = maker.as_ref().and_then(Maker::key_id);
         let kind = inputs.kind;
         let run = |operation: &Sign<'_>, key_id, output: &mut Output| {
-            let mut printer = Signer { args: self, key_id, evm_key_id, files: 0, outdated: 0 };
+            let mut printer = SignPrinter { args: self, key_id, evm_key_id, files: 0, outdated: 0 };
             let totals = report::run(operation, inputs, results, "signing", output, &mut printer)?;
             printer.warn_of_outdated(output);
             printer.conclude(&totals, output)
@@ -175,6 +181,12 @@ impl SignFilesArgs {
             weak if weak.is_weak() => HashAlgorithm::Sha256,
             hash => hash,
         }
+    }
+
+    /// Where signatures are kept.
+    fn cache(&self) -> Option<PathBuf> {
+        let named = || std::env::var_os("IMACTL_SIGNATURE_CACHE").map(PathBuf::from);
+        self.cache.clone().or_else(named).filter(|path| !path.as_os_str().is_empty())
     }
 
     fn hash(&self) -> HashAlgorithm {
@@ -211,15 +223,36 @@ impl SignFilesArgs {
             }
         }
         let signer = self.signer.resolve(output)?;
+        let Some(directory) = self.cache() else {
+            return self.with_signer(kind, &signer, output, sign);
+        };
+        let cached = Cached::new(signer, &directory)?;
+        let signed = self.with_signer(kind, &cached, output, sign);
+        let hits = count(cached.hits(), "signature");
+        output.line(Level::Verbose, format_args!("{hits} from the cache"))?;
+        if let Err(error) = cached.finish() {
+            output.warn(&format!("signatures are not kept: {error}"));
+        }
+        signed
+    }
+
+    /// Runs `sign` with a key.
+    fn with_signer<T>(
+        &self,
+        kind: Kind,
+        signer: &dyn Signer,
+        output: &mut Output,
+        sign: impl FnOnce(Labeler<'_>, &mut Output) -> Result<T>,
+    ) -> Result<T> {
         let key = signer.public_key().key_type();
         let version = self.version(self.signed.kind(), key)?;
-        let labeler = Labeler::Signature { signer: &signer, kind: self.signed.kind(), version };
+        let labeler = Labeler::Signature { signer, kind: self.signed.kind(), version };
         if kind == Kind::Rpm {
-            output.line(Level::Verbose, format_args!("signing with {}", describe(&signer)))?;
+            output.line(Level::Verbose, format_args!("signing with {}", describe(signer)))?;
             labeler.check(HashAlgorithm::Sha256)?;
             return sign(labeler, output);
         }
-        let mut what = format!("{} over {}", describe(&signer), self.hash());
+        let mut what = format!("{} over {}", describe(signer), self.hash());
         if version != SignatureVersion::V2 {
             what += &format!(", version {version}");
         }
@@ -254,7 +287,7 @@ impl SignFilesArgs {
 }
 
 /// Prints what was signed.
-struct Signer<'a> {
+struct SignPrinter<'a> {
     args: &'a SignFilesArgs,
     key_id: Option<KeyId>,
     evm_key_id: Option<KeyId>,
@@ -264,7 +297,7 @@ struct Signer<'a> {
     outdated: u64,
 }
 
-impl Signer<'_> {
+impl SignPrinter<'_> {
     fn result(&self, signed: bool) -> &'static str {
         match (signed, self.args.dry_run) {
             (false, _) => "unchanged",
@@ -306,7 +339,7 @@ impl Signer<'_> {
     }
 }
 
-impl Printer<Signed> for Signer<'_> {
+impl Printer<Signed> for SignPrinter<'_> {
     fn file(
         &mut self,
         name: Name<'_>,

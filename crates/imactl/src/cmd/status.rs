@@ -8,7 +8,7 @@ use ima_format::policy::{read, Loading};
 use serde::Serialize;
 
 use crate::error::Result;
-use crate::output::{count, Level, Output, Style};
+use crate::output::{count, plural, Level, Output, Style};
 use crate::Outcome;
 
 /// Show what this machine's kernel measures, appraises and trusts
@@ -242,9 +242,9 @@ fn lines(status: &Status, output: &Output) -> Vec<(&'static str, String)> {
         let list: Vec<_> = list.into_iter().flatten().collect();
         let number = |number: Option<u64>, noun| match number {
             Some(number) => count(number, noun),
-            None => format!("? {noun}s"),
+            None => format!("? {}", plural(noun)),
         };
-        let measured = number(status.measurements, "entry").replace("entrys", "entries");
+        let measured = number(status.measurements, "entry");
         let violated = number(status.violations, "violation");
         let list = if list.is_empty() { String::new() } else { format!(" ({})", list.join(", ")) };
         lines.push(("measured", format!("{measured}{list}, {violated}")));

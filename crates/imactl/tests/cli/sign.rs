@@ -394,3 +394,60 @@ fn an_unreadable_file_is_a_failure_with_its_reason() {
     let signed = finish(&mut setpriv).exits(2);
     assert!(signed.stderr.contains("cannot open: Permission denied"), "{}", signed.stderr);
 }
+
+#[test]
+fn signatures_in_a_cache_are_not_made_again() {
+    let directory = directory();
+    let keys = store(directory.path(), "rsa-2048");
+    let cache = directory.path().join("cache");
+    let make = |name: &str| {
+        let root = directory.path().join(name);
+        fs::create_dir(&root).unwrap();
+        for number in 0..40 {
+            fs::write(root.join(format!("{number:02}")), format!("content {number}")).unwrap();
+        }
+        root
+    };
+    let sign = |root: &Path| {
+        let place = ["sign", "-v", "--detached"];
+        let signed =
+            run(args![place[0], place[1], place[2], "--keys", keys, "--cache", cache, root]);
+        let root_only = run(args!["verify", "--detached", "--keys", keys, root]).exits(0);
+        assert!(root_only.stdout.contains("40 files valid"), "{}", root_only.stdout);
+        signed.exits(0).stdout
+    };
+    let (one, other) = (make("one"), make("other"));
+    assert!(sign(&one).contains("\n0 signatures from the cache"));
+    let again = sign(&other);
+    // the 41st was made to see whether the key signs with this hash
+    assert!(again.contains("\n41 signatures from the cache"), "{again}");
+    let signature = |root: &Path| fs::read(root.join("07.sig")).unwrap();
+    assert_eq!(signature(&one), signature(&other));
+
+    // another key
+    let foreign = store(directory.path(), "rsa-4096");
+    let command = args!["sign", "-v", "--detached", "--keys", foreign, "--cache", cache, other];
+    let signed = run(command).exits(0);
+    assert!(signed.stdout.contains("\n0 signatures from the cache"), "{}", signed.stdout);
+
+    // the cache is damaged: signatures are right
+    for entry in fs::read_dir(&cache).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.iter_mut().skip(70).for_each(|byte| *byte ^= 1);
+        fs::write(path, bytes).unwrap();
+    }
+    assert!(sign(&make("third")).contains("\n0 signatures from the cache"));
+
+    // several processes at a time
+    let roots: Vec<_> = (0..4).map(|number| make(&format!("root-{number}"))).collect();
+    std::thread::scope(|scope| {
+        roots.iter().for_each(|root| drop(scope.spawn(|| sign(root))));
+    });
+    assert!(sign(&make("last")).contains("\n41 signatures from the cache"));
+
+    // the directory is a file
+    let refused =
+        run(args!["sign", "--keys", keys, "--cache", keys.join("ima_keys/x509_ima.key"), one]);
+    assert!(refused.exits(2).stderr.contains("hint: give a directory of yours"));
+}

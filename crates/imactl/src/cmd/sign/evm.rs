@@ -1,5 +1,8 @@
 //! `imactl sign --evm`: what `security.evm` is made with.
 
+use std::path::Path;
+
+use ima::cache::Cached;
 use ima::evm::{Binding, Coverage, HmacKey};
 use ima::key::{KeyType, Signer};
 use ima::operation::{EvmMaker, EvmSign};
@@ -23,7 +26,12 @@ pub(super) enum Maker {
 
 impl SignEvmArgs {
     /// What `security.evm` is made with, if it is.
-    pub(super) fn maker(&self, keys: &SignerArgs, output: &mut Output) -> Result<Option<Maker>> {
+    pub(super) fn maker(
+        &self,
+        keys: &SignerArgs,
+        cache: Option<&Path>,
+        output: &mut Output,
+    ) -> Result<Option<Maker>> {
         if !self.evm {
             return Ok(None);
         }
@@ -38,7 +46,12 @@ impl SignEvmArgs {
             (None | Some(EvmType::Portable), None) => Binding::Portable,
             (Some(EvmType::Inode), None) => Binding::Inode,
         };
-        Ok(Some(Maker::Signature(keys.resolve_evm(&self.key, output)?, binding)))
+        let signer = keys.resolve_evm(&self.key, output)?;
+        let signer = match cache {
+            Some(directory) => Box::new(Cached::new(signer, directory)?),
+            None => signer,
+        };
+        Ok(Some(Maker::Signature(signer, binding)))
     }
 }
 

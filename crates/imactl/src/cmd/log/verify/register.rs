@@ -62,8 +62,7 @@ pub(super) fn print_pcr(judged: &Judged, output: &mut Output) -> std::io::Result
             (Level::Normal, output.paint(Style::Good, "matches"))
         }
         Verdict::Match { .. } => {
-            let newer =
-                count(register.records - matched, "newer entry").replace("entrys", "entries");
+            let newer = count(register.records - matched, "newer entry");
             let word = output.paint(Style::Good, "matches");
             (Level::Normal, format!("{word} up to entry {}; {newer} not verified", last(verdict)))
         }

@@ -9,6 +9,7 @@
 //! | `etc/keys/x509_ima.der` | the kernel's own: `CONFIG_IMA_X509_PATH` |
 //! | `etc/ima/ima_policy.default` | the default policy |
 //! | `etc/ima/ima_policy` | in its place, where there is one |
+//! | `etc/imactl/cmdline` | words that imactl-init reads before the kernel's command line |
 //!
 //! The same input gives the same bytes: no time, no names of the machine that made it.
 
@@ -17,6 +18,7 @@ use std::io::{self, Write};
 use std::convert::Infallible;
 
 use flate2::{Compression as Level, GzBuilder};
+use ima_format::boot::{is_parameter, Words};
 use ima_format::cpio::{TooLarge, Writer};
 use ima_format::elf::{Elf, Kind};
 
@@ -34,6 +36,8 @@ pub struct Contents<'a> {
     pub default_policy: &'a [u8],
     /// A policy in place of it.
     pub policy: Option<&'a [u8]>,
+    /// Words for imactl-init ([`check_words`]).
+    pub words: Option<&'a str>,
 }
 
 /// How an initramfs is compressed; the kernel tells by its first bytes.
@@ -130,6 +134,41 @@ pub fn machine_of_init(program: &[u8]) -> Result<&'static str, InitError> {
     known.map(|(_, name)| *name).ok_or(InitError::UnknownMachine(number))
 }
 
+/// A word that imactl-init does not know.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{word}: imactl-init does not know this word")]
+pub struct UnknownWord {
+    /// The word, with its value.
+    pub word: String,
+}
+
+/// Checks the words for `etc/imactl/cmdline`. imactl-init ignores names that it does not know, and
+/// takes values that it does not know as the safe ones.
+///
+/// # Errors
+/// The first word with an unknown name or value.
+pub fn check_words(words: &str) -> Result<(), UnknownWord> {
+    let known = |name: &[u8], value: &[u8]| match value {
+        b"enforce" | b"permissive" => is_parameter(name, b"imactl.mode"),
+        b"load" | b"skip" => is_parameter(name, b"imactl.root_certificates"),
+        seconds => {
+            let text = std::str::from_utf8(seconds).unwrap_or_default();
+            is_parameter(name, b"imactl.timeout") && text.parse::<u32>().is_ok()
+        }
+    };
+    let mut words = Words::new(words.as_bytes());
+    match words.find(|(name, value)| !known(name, value.unwrap_or_default())) {
+        None => Ok(()),
+        Some((name, value)) => {
+            let word = match value {
+                Some(value) => [name, b"=", value].concat(),
+                None => name.to_vec(),
+            };
+            Err(UnknownWord { word: String::from_utf8_lossy(&word).into_owned() })
+        }
+    }
+}
+
 /// Makes an initramfs.
 pub fn create(
     contents: &Contents<'_>,
@@ -143,6 +182,10 @@ pub fn create(
     archive.file(b"etc/ima/ima_policy.default", 0o400, contents.default_policy)?;
     if let Some(policy) = contents.policy {
         archive.file(b"etc/ima/ima_policy", 0o400, policy)?;
+    }
+    if let Some(words) = contents.words {
+        archive.directory(b"etc/imactl", 0o755)?;
+        archive.file(b"etc/imactl/cmdline", 0o444, format!("{words}\n").as_bytes())?;
     }
     archive.file(b"etc/keys/x509_ima.der", 0o444, contents.certificate.der())?;
     archive.file(b"init", 0o755, contents.init)?;

@@ -4,7 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
-use ima::initramfs::{self, Compression, Contents};
+use ima::initramfs::{self, Compression, Contents, UnknownWord};
 use ima::key::certificate::Certificate;
 use ima::key::store::KeyStore;
 use ima::preflight::Authorities;
@@ -64,6 +64,10 @@ struct CreateArgs {
     /// How it is compressed
     #[arg(long, value_name = "HOW", default_value = "zstd")]
     compress: CompressionArg,
+    /// Words that imactl-init reads before the kernel's command line, which overrides them:
+    /// imactl.mode=, imactl.root-certificates= and imactl.timeout= (written to /etc/imactl/cmdline)
+    #[arg(long, value_name = "WORDS", value_parser = words)]
+    cmdline: Option<String>,
     /// The program imactl-init [default: beside imactl, or on the path]
     #[arg(long, value_name = "FILE")]
     init: Option<PathBuf>,
@@ -109,6 +113,7 @@ impl CreateArgs {
             certificate: &certificate,
             default_policy: Preset::Appraise.text().as_bytes(),
             policy: policy.as_deref(),
+            words: self.cmdline.as_deref(),
         };
         let archive = initramfs::create(
             &contents,
@@ -200,6 +205,10 @@ impl CreateArgs {
         }
         Ok(Some(certificate.clone()))
     }
+}
+
+fn words(text: &str) -> Result<String, UnknownWord> {
+    initramfs::check_words(text).map(|()| text.to_owned())
 }
 
 /// Where installations keep imactl-init: beside this program, or on the path.

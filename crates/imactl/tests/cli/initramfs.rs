@@ -91,6 +91,35 @@ fn holds_init_certificate_and_policies() {
 }
 
 #[test]
+fn holds_words_that_its_init_knows() {
+    let directory = directory();
+    let keys = store(directory.path(), "p-256");
+    let init = directory.path().join("imactl-init");
+    fs::write(&init, elf(62, None)).unwrap();
+    let image = directory.path().join("initramfs.img");
+    let create = |words: &str| {
+        let args = args!["initramfs", "create", "-o", image, "--keys", keys, "--init", init];
+        run(args.into_iter().chain(args!["--compress", "gzip", "--cmdline", words]))
+    };
+    for wrong in [
+        "root=/dev/vda",
+        "imactl.root-certificates",
+        "imactl.root-certificates=no",
+        "imactl.timeout=soon",
+        "imactl.mode=enforce imactl.roots=skip",
+    ] {
+        let ran = create(wrong).exits(2);
+        assert!(ran.stderr.contains("does not know this word"), "{wrong}: {}", ran.stderr);
+        assert!(!image.exists());
+    }
+    let words = "imactl.root-certificates=skip imactl.timeout=30";
+    create(words).exits(0);
+    let Some(unpacked) = unpacked(&image, "gzip") else { return };
+    let file = unpacked.path().join("root/etc/imactl/cmdline");
+    assert_eq!(fs::read_to_string(file).unwrap(), format!("{words}\n"));
+}
+
+#[test]
 fn makes_nothing_with_a_policy_that_stops_the_boot() {
     let directory = directory();
     let keys = store(directory.path(), "p-256");

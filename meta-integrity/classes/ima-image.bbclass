@@ -21,6 +21,8 @@
 #                         those of the root by their names, as imactl-init does
 # IMA_PREFLIGHT_INIT      "0": no machine starts from this image, and it needs no init (a container,
 #                         a system extension)
+# IMA_PREFLIGHT_CPU       the CPUs that the machine may have, in the words of `imactl preflight --cpu`; the
+#                         tune's level where it has one, else all of the architecture
 # IMA_ROOT_FS             the file system that the root will be on, where IMAGE_FSTYPES does not tell
 #
 # In the end imactl looks into the images as they ship, compressed or on a disk with partitions (tar,
@@ -36,6 +38,7 @@ IMA_SIGN_EXCLUDE ??= ""
 IMA_PREFLIGHT ??= "error"
 IMA_PREFLIGHT_POLICY ??= "${@ima_policies(d)}"
 IMA_PREFLIGHT_INIT ??= "${@'0' if set(d.getVar('IMAGE_FSTYPES').split()) <= {'container', 'oci'} else '1'}"
+IMA_PREFLIGHT_CPU ??= "${@ima_cpus(d)}"
 IMA_UNSIGNED_TYPES ??= "cpio vfat"
 IMA_ROOT_FS ??= "${@ima_root_fs(d)}"
 
@@ -65,6 +68,12 @@ def ima_root_fs(d):
     names = {name.split('.')[0].split('-')[0] for name in ima_image_types(d)}
     found = {'ext4' if name == 'ext3' else name for name in names}.intersection(known)
     return found.pop() if len(found) == 1 else ''
+
+def ima_cpus(d):
+    """The CPUs on which the tune's programs run; '' for all of the architecture."""
+    levels = {'corei7': 'x86-64-v2 x86-64-v3 x86-64-v4', 'x86-64-v3': 'x86-64-v3 x86-64-v4'}
+    features = (d.getVar('TUNE_FEATURES') or '').split()
+    return next((names for tune, names in levels.items() if tune in features), '')
 
 python () {
     d.appendVarFlag('do_image', 'postfuncs', ' ima_check_initramfs')
@@ -281,6 +290,8 @@ fakeroot python ima_preflight() {
         arguments += ['--no-init']
     if d.getVar('IMA_ROOT_FS'):
         arguments += ['--fs', d.getVar('IMA_ROOT_FS')]
+    for cpu in d.getVar('IMA_PREFLIGHT_CPU').split():
+        arguments += ['--cpu', cpu]
     for policy in d.getVar('IMA_PREFLIGHT_POLICY').split():
         arguments += ['--policy', policy]
     status, output = integrity_imactl(d, arguments + ['--', d.getVar('IMAGE_ROOTFS')])

@@ -33,6 +33,7 @@ CONFIGURATIONS = {
         '%s_DIR = "/keys/%s"\n' % (name, name.lower()) for name in
         ['IMA_KEYS', 'SYSTEM_TRUSTED_KEYS', 'SECONDARY_TRUSTED_KEYS', 'MODSIGN_KEYS'])
         + 'MODSIGN_PASSPHRASE_FILE = "/keys/passphrase"\n'
+        + 'TUNE_FEATURES = "m64 corei7"\n'
         + 'IMA_POLICY_INITRAMFS = "/policies/first"\nIMA_POLICY_ROOT = "/policies/a /policies/b"\n',
 }
 SECRET = ['IMA_SIGNING_KEY', 'IMA_PASSPHRASE_FILE', 'IMA_PASSPHRASE_ENV', 'MODSIGN_KEY',
@@ -104,6 +105,8 @@ def check_awake(config, recipes):
     assert 'ima_sign_rootfs' in image.getVarFlag('do_image', 'postfuncs')
     assert 'ima_sign_rootfs' not in (initramfs.getVarFlag('do_image', 'postfuncs') or '')
     assert '--xattrs' in image.getVar('IMAGE_CMD_TAR')
+    levels = 'x86-64-v2 x86-64-v3 x86-64-v4' if config.getVar('TUNE_FEATURES') else ''
+    assert image.getVar('IMA_PREFLIGHT_CPU') == levels, image.getVar('IMA_PREFLIGHT_CPU')
     check_identity(image, 'do_rootfs')
     functions = recipes['ima-policy'].getVarFlag('do_package_write_rpm', 'postfuncs').split()
     assert functions[0] == 'ima_sign_packages', functions

@@ -36,6 +36,7 @@ pub(super) fn refusals(build: &Build) -> Result<()> {
         ("IMAGE_FSTYPES:append:pn-lab-image = \" f2fs\"\n".into(), "leave signatures behind"),
         ("IMAGE_INSTALL:pn-lab-image = \"imactl-init\"\n".into(), "will not reach init"),
         ("IMA_KERNEL_VERSION = \"5.9\"\n".into(), "5.9"),
+        ("IMA_PREFLIGHT_CPU = \"pentium\"\n".into(), "pentium"),
     ] {
         build.configure(&format!("{SAMPLE}{text}"))?;
         let said = build.bitbake_fails(&["lab-image"])?;

@@ -1,20 +1,24 @@
-SUMMARY = "Modules of initramfs-framework, as far as an image's check looks at them"
+SUMMARY = "OpenEmbedded's initramfs-framework: the scripts themselves, without what they run"
 LICENSE = "MIT"
 
 INHIBIT_DEFAULT_DEPS = "1"
 
+# NN-NAME, as the recipe of initramfs-framework installs them
 LAB_MODULES ?= ""
 
+FRAMEWORK = "${COREBASE}/meta/recipes-core/initrdscripts/initramfs-framework"
+OURS = "${INTEGRITY_LAYERDIR}/../contrib/initramfs-framework/imactl"
+
 do_install() {
+    install -D -m 0755 ${FRAMEWORK}/init ${D}/init
     install -d ${D}/init.d
-    printf '#!/bin/sh\nfor file in /init.d/*; do . $file; done\n' > ${D}/init
     for name in ${LAB_MODULES}; do
-        echo "# $name" > ${D}/init.d/$name
+        case $name in
+        98-imactl) source=${OURS} ;;
+        *) source=${FRAMEWORK}/$(echo $name | cut -d- -f2-) ;;
+        esac
+        install -m 0755 $source ${D}/init.d/$name
     done
-    cd ${D}/init.d
-    [ ! -e 91-overlayroot ] || echo 'exec chroot ${NEWROOT}/ ${bootparam_init:-/sbin/init}' >> 91-overlayroot
-    [ ! -e 99-finish ] || printf '\texec switch_root $ROOTFS_DIR /sbin/init "$@"\n' >> 99-finish
-    chmod 0755 ${D}/init ${D}/init.d/*
 }
 
 FILES:${PN} = "/init /init.d"

@@ -83,10 +83,10 @@ python () {
     depends = ' imactl-native:do_populate_sysroot key-store:do_prepare_keys'
     d.appendVarFlag('do_image', 'depends', depends)
     d.appendVarFlag('do_image', 'postfuncs', ' ima_sign_rootfs')
-    d.appendVarFlag('do_image', 'vardeps', ' IMA_IDENTITY ima_sign_rootfs')
+    d.appendVarFlag('do_image', 'vardeps', ' IMA_IDENTITY INTEGRITY_SIGNS ima_sign_rootfs')
     # The root file system is signed where it is. It is made anew where it would be signed
     # otherwise: signatures of before would stay in what is excluded now.
-    signing = ' IMA_IDENTITY IMA_SIGN_ROOTFS IMA_SIGN_EXCLUDE'
+    signing = ' IMA_IDENTITY IMA_SIGN_ROOTFS IMA_SIGN_EXCLUDE INTEGRITY_SIGNS'
     d.appendVarFlag('do_rootfs', 'vardeps', signing)
     integrity_let_sign(d, 'do_image', 'IMA_SIGNING_KEY')
     d.appendVarFlag('do_image', 'postfuncs', ' ima_check_package_management')
@@ -112,6 +112,9 @@ fakeroot python ima_sign_rootfs() {
         bb.fatal('images of type %s leave signatures behind, and a kernel would refuse what is in '
             'them. Take them out of IMAGE_FSTYPES, or name them in IMA_UNSIGNED_TYPES'
             % ', '.join(sorted(bare)))
+    if d.getVar('INTEGRITY_SIGNS') == '0':
+        ima_take_signatures(d)
+        return
     arguments = ['sign', *integrity_key_arguments(d)]
     if which == 'executable':
         arguments += ['--only', 'executable']
@@ -121,11 +124,43 @@ fakeroot python ima_sign_rootfs() {
     if status != 0:
         bb.fatal('the root file system was not signed:\n%s' % output)
     bb.note(output)
-    # for those who look at the images
-    valid, _ = ima_verify(d, d.getVar('IMAGE_ROOTFS'))
-    with open(d.expand('${WORKDIR}/ima-signed'), 'w') as list:
-        list.write(''.join(name + '\n' for name in sorted(valid)))
+    ima_list_signed(d)
 }
+
+def ima_list_signed(d):
+    """Verifies the root file system; the others are the result. Those who look at the images have a list
+    of the valid."""
+    valid, others = ima_verify(d, d.getVar('IMAGE_ROOTFS'))
+    with open(d.expand('${WORKDIR}/ima-signed'), 'w') as names:
+        names.write(''.join(name + '\n' for name in sorted(valid)))
+    return others
+
+def ima_take_signatures(d):
+    """Without the key: gives files the signatures that their packages carry, and reports the others."""
+    import subprocess
+    from itertools import islice
+    packages = iter(sorted(str(path) for path in oe.path.find(d.expand('${WORKDIR}/oe-rootfs-repo'))
+        if path.endswith('.rpm')))
+    signatures = {}
+    query = ['rpm', '-qp', '--nosignature', '--nodigest', '--qf', '[%{FILENAMES}\t%{FILEDIGESTS}\t%{FILESIGNATURES}\n]']
+    while batch := list(islice(packages, 500)):
+        for line in subprocess.run(query + batch, stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines():
+            name, digest, signature = line.split('\t')
+            if signature:
+                signatures[name, digest] = bytes.fromhex(signature)
+    root = d.getVar('IMAGE_ROOTFS')
+    for path in oe.path.find(root):
+        if os.path.isfile(path) and not os.path.islink(path):
+            signature = signatures.get((path[len(root):], bb.utils.sha256_file(path)))
+            if signature:
+                os.setxattr(path, 'security.ima', signature)
+    unsigned = sorted(ima_list_signed(d))
+    with open(d.expand('${WORKDIR}/ima-unsigned'), 'w') as names:
+        names.write(''.join(name + '\n' for name in unsigned))
+    if unsigned:
+        bb.warn('SIGNING_MODEL is "verify": %d files of the image would need the key, since no package has '
+            'a signature for them; all are listed in %s: %s'
+            % (len(unsigned), d.expand('${WORKDIR}/ima-unsigned'), ' '.join(unsigned[:10])))
 
 # An initramfs that brings a policy has to load it, and nothing may start the root's init before.
 python ima_check_initramfs() {

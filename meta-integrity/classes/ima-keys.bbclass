@@ -3,7 +3,8 @@
 # Where the keys are, what tasks depend on in their place, and how imactl is run with them.
 #
 # SIGNING_MODEL             "sample": keys that the build makes, once for a build directory, for
-#                           development; "user": those in the directories below
+#                           development; "user": those in the directories below; "verify": the
+#                           certificates of these, for those who have no private key
 # IMA_KEYS_DIR              x509_ima.{key,der}: signs files
 # SYSTEM_TRUSTED_KEYS_DIR   system_trusted_key.{crt,der}: compiled into the kernel; vouches for
 #                           the other certificates
@@ -16,6 +17,7 @@
 # IMA_PASSPHRASE_ENV        or the name of a variable in the environment that bitbake is started in
 # MODSIGN_KEY               the key of MODSIGN_KEYS_DIR; or a PKCS#11 URI
 # MODSIGN_PASSPHRASE_FILE, MODSIGN_PASSPHRASE_ENV   its passphrase, as above
+# IMA_EXTRA_CERTS           certificate files that go to /etc/keys, too, such as that of the next key
 # IMA_TOKEN_ENV             names of variables in the environment that bitbake is started in, which
 #                           are handed on to what signs: a PKCS#11 module's settings
 #
@@ -38,6 +40,7 @@ MODSIGN_CERT ??= "${@integrity_key_file(d, 'modsign', ['crt', 'pem', 'der'])}"
 MODSIGN_PASSPHRASE_FILE ??= ""
 MODSIGN_PASSPHRASE_ENV ??= ""
 IMA_TOKEN_ENV ??= ""
+IMA_EXTRA_CERTS ??= ""
 
 # What the kernel's build reads, in the forms that it wants; for the builder's eyes only. Its name
 # tells the keys: configurations of a multiconfig build may have others, and share a TMPDIR.
@@ -48,16 +51,22 @@ IMA_IDENTITY = "${@integrity_identity(d, 'IMA_SIGNING_CERT')}"
 SYSTEM_TRUSTED_IDENTITY = "${@integrity_identity(d, 'SYSTEM_TRUSTED_CERT')}"
 SECONDARY_TRUSTED_IDENTITY = "${@integrity_identity(d, 'SECONDARY_TRUSTED_CERT')}"
 MODSIGN_IDENTITY = "${@integrity_identity(d, 'MODSIGN_CERT')}"
+IMA_EXTRA_IDENTITY = "${@integrity_hash(d.getVar('IMA_EXTRA_CERTS').split())}"
+IMA_EXTRA_IDENTITY[vardepvalue] = "${IMA_EXTRA_IDENTITY}"
 IMA_IDENTITY[vardepvalue] = "${IMA_IDENTITY}"
 SYSTEM_TRUSTED_IDENTITY[vardepvalue] = "${SYSTEM_TRUSTED_IDENTITY}"
 SECONDARY_TRUSTED_IDENTITY[vardepvalue] = "${SECONDARY_TRUSTED_IDENTITY}"
 MODSIGN_IDENTITY[vardepvalue] = "${MODSIGN_IDENTITY}"
 
+# "user" and "verify" share what is signed. What differs depends on this one.
+INTEGRITY_SIGNS = "${@'0' if d.getVar('SIGNING_MODEL') == 'verify' else '1'}"
+INTEGRITY_SIGNS[vardepvalue] = "${INTEGRITY_SIGNS}"
+
 BB_BASEHASH_IGNORE_VARS:append = " \
-    SAMPLE_KEYS_DIR IMA_KEYS_DIR SYSTEM_TRUSTED_KEYS_DIR SECONDARY_TRUSTED_KEYS_DIR MODSIGN_KEYS_DIR \
+    SIGNING_MODEL SAMPLE_KEYS_DIR IMA_KEYS_DIR SYSTEM_TRUSTED_KEYS_DIR SECONDARY_TRUSTED_KEYS_DIR MODSIGN_KEYS_DIR \
     IMA_SIGNING_KEY IMA_SIGNING_CERT IMA_PASSPHRASE_FILE IMA_PASSPHRASE_ENV \
     SYSTEM_TRUSTED_CERT SECONDARY_TRUSTED_CERT MODSIGN_KEY MODSIGN_CERT MODSIGN_PASSPHRASE_FILE \
-    MODSIGN_PASSPHRASE_ENV IMA_TOKEN_ENV INTEGRITY_KERNEL_KEYS_DIR BB_ORIGENV"
+    MODSIGN_PASSPHRASE_ENV IMA_TOKEN_ENV IMA_EXTRA_CERTS INTEGRITY_KERNEL_KEYS_DIR BB_ORIGENV"
 
 # Recipes are parsed anew where a certificate has changed: the parser's cache knows files only.
 python () {
@@ -67,7 +76,7 @@ python () {
     else:
         names = ['IMA_SIGNING_CERT', 'SYSTEM_TRUSTED_CERT', 'SECONDARY_TRUSTED_CERT', 'MODSIGN_CERT']
         files = [d.getVar(name) for name in names]
-    for file in files:
+    for file in files + d.getVar('IMA_EXTRA_CERTS').split():
         if file:
             bb.parse.mark_dependency(d, file)
 }
@@ -101,15 +110,21 @@ def integrity_identity(d, variable):
 
     Sample keys do not exist when recipes are parsed for the first time, and a task's hash must
     not change in the middle of a build; so the build directory draws a number for them."""
-    import hashlib
     if d.getVar('SIGNING_MODEL') == 'sample':
         return 'sample-' + integrity_sample_identity(d)
-    path = d.getVar(variable)
-    try:
-        with open(path, 'rb') as certificate:
-            return hashlib.sha256(certificate.read()).hexdigest()
-    except OSError:
-        return 'none'
+    return integrity_hash([d.getVar(variable)])
+
+def integrity_hash(paths):
+    """A hash of each file's content; "none" for a file that is not there."""
+    import hashlib
+    found = []
+    for path in paths:
+        try:
+            with open(path, 'rb') as file:
+                found.append(hashlib.sha256(file.read()).hexdigest())
+        except OSError:
+            found.append('none')
+    return ' '.join(found) or 'none'
 
 def integrity_kernel_keys_name(d):
     import hashlib

@@ -36,6 +36,11 @@ python ima_sign_packages() {
                 packages.append(os.path.join(directory, file))
     if not packages:
         return
+    if d.getVar('INTEGRITY_SIGNS') == '0':
+        bb.fatal('SIGNING_MODEL is "verify", and these packages are not in shared state with their '
+            'signatures: %s\nBuild them where the key is. With bitbake -k all such recipes are listed; '
+            'SIGNING_MODEL = "sample" signs a build of your own'
+            % ' '.join(sorted(os.path.basename(package) for package in packages)))
     status, output = integrity_imactl(d, ['sign', *integrity_key_arguments(d), *sorted(packages)])
     if status != 0:
         bb.fatal('the files in the packages were not signed:\n%s' % output)

@@ -5,6 +5,8 @@
 # IMA_POLICY_INITRAMFS  a file with the policy that the initramfs loads, in place of the default one
 # IMA_POLICY_ROOT       files with policies that the root file system brings: the image signs them,
 #                       and the kernel adds their rules, in the order of the files' names
+# IMA_MEASURE           "none"; "policy": the initramfs's policy measures, too; "tcb": and the kernel does
+#                       from its start (docs/measuring.md)
 # IMA_KERNEL_VERSION    "6.12": the kernel that policies and images are checked for; else what
 #                       PREFERRED_VERSION says of the preferred kernel, else imactl's own choice
 
@@ -13,6 +15,7 @@ inherit ima-keys ima-rpm
 IMA_POLICY_DEFAULT = "${INTEGRITY_LAYERDIR}/recipes-support/ima-policy/files/ima_policy.default"
 IMA_POLICY_INITRAMFS ??= ""
 IMA_POLICY_ROOT ??= ""
+IMA_MEASURE ??= "none"
 IMA_KERNEL_VERSION ??= "${@integrity_kernel_version(d)}"
 BB_BASEHASH_IGNORE_VARS:append = " INTEGRITY_LAYERDIR"
 
@@ -31,6 +34,11 @@ addhandler integrity_check_model
 integrity_check_model[eventmask] = "bb.event.BuildStarted"
 python integrity_check_model() {
     model = d.getVar('SIGNING_MODEL')
+    if d.getVar('IMA_SAMPLE_KEY_ON_TARGET') == '1':
+        if model != 'sample':
+            bb.fatal('IMA_SAMPLE_KEY_ON_TARGET is "1", and SIGNING_MODEL is "%s": only sample keys may be '
+                'on the target' % model)
+        bb.warn('IMA_SAMPLE_KEY_ON_TARGET: images hold the private key, and root there can sign')
     directories = ['IMA_KEYS_DIR', 'SYSTEM_TRUSTED_KEYS_DIR', 'SECONDARY_TRUSTED_KEYS_DIR',
         'MODSIGN_KEYS_DIR']
     given = [name for name in directories if integrity_keys_dir(d, name)]
@@ -40,21 +48,31 @@ python integrity_check_model() {
                 'SIGNING_MODEL is "user"' % given[0])
         bb.warn('SAMPLE KEYS: whoever can read %s can sign for these images. They are for '
             'development; do not ship them.' % d.getVar('SAMPLE_KEYS_DIR'))
-    elif model == 'user':
+    elif model in ('user', 'verify'):
+        keys = ['IMA_SIGNING_KEY', 'MODSIGN_KEY'] if model == 'user' else []
         required = {}
         if bb.utils.contains('DISTRO_FEATURES', 'ima', True, False, d):
             required['SYSTEM_TRUSTED_KEYS_DIR'] = ['SYSTEM_TRUSTED_CERT']
-            required['IMA_KEYS_DIR'] = ['IMA_SIGNING_KEY', 'IMA_SIGNING_CERT']
+            required['IMA_KEYS_DIR'] = [*keys[:1], 'IMA_SIGNING_CERT']
         if bb.utils.contains('DISTRO_FEATURES', 'modsign', True, False, d):
-            required['MODSIGN_KEYS_DIR'] = ['MODSIGN_KEY', 'MODSIGN_CERT']
+            required['MODSIGN_KEYS_DIR'] = [*keys[1:], 'MODSIGN_CERT']
         for directory, files in required.items():
             for name in files:
                 if not d.getVar(name):
-                    bb.fatal('SIGNING_MODEL is "user", but neither %s nor %s is set: name your '
-                        'keys; `imactl keys create DIR` makes them' % (directory, name))
+                    bb.fatal('SIGNING_MODEL is "%s", but neither %s nor %s is set: name your '
+                        'keys; `imactl keys create DIR` makes them' % (model, directory, name))
     else:
         bb.fatal('SIGNING_MODEL is "%s": say whose keys sign this build. SIGNING_MODEL = "sample" '
-            'has keys made, for development; SIGNING_MODEL = "user" takes yours' % (model or ''))
+            'has keys made, for development; SIGNING_MODEL = "user" takes yours; "verify" needs their '
+            'certificates only' % (model or ''))
+    measure = d.getVar('IMA_MEASURE')
+    if measure not in ('none', 'policy', 'tcb'):
+        bb.fatal('IMA_MEASURE is "%s": it is "none", "policy" or "tcb"' % measure)
+    if measure == 'tcb' and bb.utils.contains('DISTRO_FEATURES', 'luks', True, False, d):
+        bb.fatal('IMA_MEASURE is "tcb", and DISTRO_FEATURES has luks: the kernel would extend PCR 10 with '
+            'each file of the initramfs before the root is unlocked, and a key that is sealed to this PCR '
+            'would be lost. IMA_MEASURE = "policy" measures from when the policy is loaded, which is '
+            'after unlocking')
     classes = (d.getVar('PACKAGE_CLASSES') or '').split()
     if bb.utils.contains('DISTRO_FEATURES', 'ima', True, False, d) and classes[:1] != ['package_rpm']:
         bb.warn('PACKAGE_CLASSES begins with %s, whose packages carry no signatures of their files: '

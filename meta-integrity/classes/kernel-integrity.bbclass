@@ -90,14 +90,53 @@ python integrity_check_kernel() {
 INTEGRITY_SIGNING_TASKS = "do_compile do_compile_kernelmodules do_bundle_initramfs do_install"
 
 python () {
-    if not bb.utils.contains('DISTRO_FEATURES', 'modsign', True, False, d):
-        return
+    signs = bb.utils.contains('DISTRO_FEATURES', 'modsign', True, False, d)
     for task in d.getVar('INTEGRITY_SIGNING_TASKS').split():
         if d.getVarFlag(task, 'task'):
-            d.prependVarFlag(task, 'prefuncs', 'integrity_modsign_environment ')
-            integrity_let_sign(d, task, 'MODSIGN_KEY')
-    d.appendVarFlag('do_install', 'postfuncs', ' integrity_check_modules')
+            if signs:
+                d.prependVarFlag(task, 'prefuncs', 'integrity_modsign_environment ')
+                integrity_let_sign(d, task, 'MODSIGN_KEY')
+            d.prependVarFlag(task, 'prefuncs', 'integrity_write_kernel_keys ')
+    if signs:
+        d.appendVarFlag('do_install', 'postfuncs', ' integrity_check_modules')
 }
+
+# The files that the kernel's makefiles read. They are written by each task that needs them: what
+# another task left may be gone, or was made without the private key.
+python integrity_write_kernel_keys() {
+    import ssl
+    pem = lambda path: ssl.DER_cert_to_PEM_cert(integrity_certificate(path)).encode()
+    trusted = d.getVar('SYSTEM_TRUSTED_CERT')
+    if trusted:  # not where only modules are signed
+        integrity_write_kernel_key(d, 'system_trusted.pem', pem(trusted))
+    if not bb.utils.contains('DISTRO_FEATURES', 'modsign', True, False, d):
+        return
+    if d.getVar('INTEGRITY_SIGNS') == '0':
+        bb.fatal('SIGNING_MODEL is "verify", and %s is not in shared state: its modules would have to be '
+            'signed. Build it where the key is; SIGNING_MODEL = "sample" signs a build of your own'
+            % d.getVar('PN'))
+    path = d.getVar('MODSIGN_KEY')
+    if not path.startswith('pkcs11:'):
+        # one file with the private key and its certificate
+        with open(path, 'rb') as file:
+            key = file.read()
+        if b'-----BEGIN CERTIFICATE-----' not in key:
+            key = key.rstrip() + b'\n' + pem(d.getVar('MODSIGN_CERT'))
+        integrity_write_kernel_key(d, 'modsign.pem', key)
+}
+
+def integrity_write_kernel_key(d, name, content):
+    directory = d.getVar('INTEGRITY_KERNEL_KEYS_DIR')
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    path = os.path.join(directory, name)
+    if os.path.exists(path):
+        with open(path, 'rb') as file:
+            if file.read() == content:
+                return  # with a new time make would link the kernel again
+    new = '%s.%d' % (path, os.getpid())
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), 'wb') as file:
+        file.write(content)
+    os.rename(new, path)
 
 # sign-file takes the passphrase from the environment. It goes there by no variable of BitBake: an
 # exported one would stand in the task's script.

@@ -1,5 +1,5 @@
 """Reads the layer with BitBake's own parser, over the core layer beside this file, and checks what
-it comes to: asleep, with sample keys, with a user's keys.
+it comes to: asleep, with sample keys, with a user's keys, with their certificates alone.
 
     parse.py LAYER SCRIPTS      shell functions are written to the directory SCRIPTS
 """
@@ -24,7 +24,7 @@ import bb.event
 import bb.parse
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-SERIES = ['scarthgap', 'wrynose']
+SERIES = ['scarthgap', 'wrynose', 'blacksail']
 AWAKE = 'DISTRO_FEATURES = "ima modsign"\n'
 CONFIGURATIONS = {
     'asleep': 'DISTRO_FEATURES = "systemd"\n',
@@ -36,6 +36,8 @@ CONFIGURATIONS = {
         + 'TUNE_FEATURES = "m64 corei7"\n'
         + 'IMA_POLICY_INITRAMFS = "/policies/first"\nIMA_POLICY_ROOT = "/policies/a /policies/b"\n',
 }
+CONFIGURATIONS['verify'] = CONFIGURATIONS['user'].replace('"user"', '"verify"') \
+    + 'IMACTL_SOURCE = "https://example.org/imactl.tar.gz;sha256sum=00"\n'
 SECRET = ['IMA_SIGNING_KEY', 'IMA_PASSPHRASE_FILE', 'IMA_PASSPHRASE_ENV', 'MODSIGN_KEY',
     'MODSIGN_PASSPHRASE_FILE', 'MODSIGN_PASSPHRASE_ENV', 'IMA_TOKEN_ENV', 'BB_ORIGENV']
 
@@ -114,6 +116,10 @@ def check_awake(config, recipes):
     check_identity(recipes['key-store'], 'do_install')
     check_identity(image, 'do_image')
     check_reparsed(recipes['key-store'])
+    for name in ['imactl', 'imactl-init']:
+        uri = recipes[name].getVar('SRC_URI')
+        archive = 'imactl.tar.gz;sha256sum=00;striplevel=1;subdir=%s-' % name
+        assert archive in uri or 'file://Cargo.lock;subdir=%s-' % name in uri, uri
 
 def check_identity(store, task):
     """A task sees the keys change."""
@@ -126,7 +132,7 @@ def check_identity(store, task):
 def check_reparsed(store):
     """The parser's cache is of no use where the certificates have changed."""
     files = [file for file, _ in store.getVar('__depends', False)]
-    wanted = '/x509_ima.der' if store.getVar('SIGNING_MODEL') == 'user' else '/identity'
+    wanted = '/identity' if store.getVar('SIGNING_MODEL') == 'sample' else '/x509_ima.der'
     assert any(file.endswith(wanted) for file in files), files
 
 def write_scripts(recipes, directory):

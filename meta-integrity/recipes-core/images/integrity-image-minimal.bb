@@ -7,5 +7,5 @@ inherit core-image features_check
 REQUIRED_DISTRO_FEATURES = "ima"
 
 IMAGE_FEATURES += "package-management"
-IMAGE_INSTALL = "packagegroup-core-boot packagegroup-ima ${CORE_IMAGE_EXTRA_INSTALL}"
+IMAGE_INSTALL = "packagegroup-core-boot packagegroup-ima packagegroup-ima-tools ${CORE_IMAGE_EXTRA_INSTALL}"
 IMAGE_LINGUAS = ""

@@ -3,11 +3,21 @@ DESCRIPTION = "The policy that secures the boot, and policies that add to it lat
 IMA_POLICY_INITRAMFS names a file to use in place of the default policy; IMA_POLICY_ROOT names \
 files that the root file system brings, which the kernel takes because the image signs them."
 SECTION = "security"
-LICENSE = "MIT | Apache-2.0"
+LICENSE = "${INTEGRITY_LICENSE}"
 LIC_FILES_CHKSUM = "file://${COMMON_LICENSE_DIR}/MIT;md5=0835ade698e0bcf8506ecda2f7b4f302 \
                     file://${COMMON_LICENSE_DIR}/Apache-2.0;md5=89aea4e17d99a7cacdbeed46a0096b10"
 
 inherit allarch features_check
+
+# Words that imactl-init reads before the kernel's command line: imactl.mode=, imactl.timeout=,
+# imactl.root-certificates=.
+IMACTL_INIT_CMDLINE ??= ""
+
+python () {
+    for word in d.getVar('IMACTL_INIT_CMDLINE').split():
+        if word.split('=')[0] not in ('imactl.mode', 'imactl.timeout', 'imactl.root-certificates'):
+            bb.fatal('IMACTL_INIT_CMDLINE: imactl-init does not know the word %s' % word)
+}
 
 REQUIRED_DISTRO_FEATURES = "ima"
 
@@ -16,7 +26,10 @@ SRC_URI = "file://ima_policy.default;subdir=${BP}"
 DEPENDS += "imactl-native"
 INHIBIT_DEFAULT_DEPS = "1"
 
+B = "${WORKDIR}/build"
+
 do_configure[noexec] = "1"
+do_compile[cleandirs] = "${B}"
 
 # What is packaged is the same for every kernel, and this recipe is for every machine.
 POLICY_KERNEL = "${@' '.join(integrity_kernel_arguments(d))}"
@@ -24,16 +37,28 @@ do_compile[vardepsexclude] += "POLICY_KERNEL"
 
 # A policy with a line that the kernel refuses is refused as a whole, and then nothing boots.
 do_compile() {
-    for policy in ${S}/ima_policy.default ${IMA_POLICY_INITRAMFS} ${IMA_POLICY_ROOT}; do
+    cp ${S}/ima_policy.default ${B}
+    if [ -n "${IMA_POLICY_INITRAMFS}" ]; then
+        cp ${IMA_POLICY_INITRAMFS} ${B}/ima_policy
+    fi
+    # the first policy that is loaded replaces the kernel's own, ima_policy=tcb among them
+    if [ "${IMA_MEASURE}" != none ]; then
+        for policy in ${B}/ima_policy*; do
+            imactl policy default --kind measure >> "$policy"
+        done
+    fi
+    for policy in ${B}/ima_policy* ${IMA_POLICY_ROOT}; do
         imactl --color never policy check ${POLICY_KERNEL} "$policy" || bbfatal "$policy: the kernel would refuse it"
     done
 }
 do_compile[file-checksums] += "${@' '.join(f + ':True' for f in d.expand('${IMA_POLICY_INITRAMFS} ${IMA_POLICY_ROOT}').split())}"
 
 do_install() {
-    install -D -m 0400 ${S}/ima_policy.default ${D}${sysconfdir}/ima/ima_policy.default
-    if [ -n "${IMA_POLICY_INITRAMFS}" ]; then
-        install -m 0400 ${IMA_POLICY_INITRAMFS} ${D}${sysconfdir}/ima/ima_policy
+    install -d ${D}${sysconfdir}/ima
+    install -m 0400 ${B}/ima_policy* ${D}${sysconfdir}/ima
+    if [ -n "${IMACTL_INIT_CMDLINE}" ]; then
+        install -d ${D}${sysconfdir}/imactl
+        echo "${IMACTL_INIT_CMDLINE}" > ${D}${sysconfdir}/imactl/cmdline
     fi
     for policy in ${IMA_POLICY_ROOT}; do
         install -m 0400 "$policy" "${D}${sysconfdir}/ima/ima_policy.$(basename "$policy")"
@@ -41,7 +66,7 @@ do_install() {
 }
 
 PACKAGES = "${PN} ${PN}-root"
-FILES:${PN} = "${sysconfdir}/ima/ima_policy ${sysconfdir}/ima/ima_policy.default"
+FILES:${PN} = "${sysconfdir}/ima/ima_policy ${sysconfdir}/ima/ima_policy.default ${sysconfdir}/imactl"
 FILES:${PN}-root = "${sysconfdir}/ima/ima_policy.*"
 SUMMARY:${PN}-root = "Policies of the root file system, which add to that of the initramfs"
 ALLOW_EMPTY:${PN}-root = "1"

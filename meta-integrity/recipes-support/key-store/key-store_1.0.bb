@@ -1,7 +1,7 @@
 SUMMARY = "Certificates that images are signed under"
 DESCRIPTION = "The certificates of the keys that sign an image, as packages. No private key is in \
-any of them. The task prepare_keys makes the sample keys, or checks the user's; all that signs \
-depends on it."
+any of them but, where IMA_SAMPLE_KEY_ON_TARGET asks for it, the sample key. The task prepare_keys \
+makes the sample keys, or checks the user's; all that signs depends on it."
 SECTION = "security"
 LICENSE = "MIT"
 LIC_FILES_CHKSUM = "file://${COMMON_LICENSE_DIR}/MIT;md5=0835ade698e0bcf8506ecda2f7b4f302"
@@ -19,13 +19,12 @@ python do_prepare_keys() {
     model = d.getVar('SIGNING_MODEL')
     if model == 'sample':
         make_sample_keys(d)
-    else:
+    elif model == 'user':
         check_user_keys(d)
-    if bb.utils.contains('DISTRO_FEATURES', 'modsign', True, False, d):
-        prepare_module_key(d)
-    prepare_trusted_certificate(d)
+    else:
+        check_certificates(d)
 }
-do_prepare_keys[vardeps] += "IMA_IDENTITY SYSTEM_TRUSTED_IDENTITY SECONDARY_TRUSTED_IDENTITY MODSIGN_IDENTITY"
+do_prepare_keys[vardeps] += "IMA_IDENTITY IMA_EXTRA_IDENTITY SYSTEM_TRUSTED_IDENTITY SECONDARY_TRUSTED_IDENTITY MODSIGN_IDENTITY"
 do_prepare_keys[depends] += "imactl-native:do_populate_sysroot"
 addtask prepare_keys after do_prepare_recipe_sysroot before do_install
 
@@ -72,7 +71,16 @@ def check_certificates(d):
             bb.utils.mkdirhier(os.path.dirname(place))
             shutil.copyfile(certificate, place)
             places[place] = certificate
+    for certificate in d.getVar('IMA_EXTRA_CERTS').split():
+        place = os.path.join(store, 'ima_keys', extra_name(certificate, 'crt'))
+        shutil.copyfile(certificate, place)
+        places[place] = certificate
     check_files(d, [store], places)
+
+def extra_name(certificate, extension):
+    """The name that a certificate in IMA_EXTRA_CERTS has in KEYS_DIR."""
+    stem = os.path.splitext(os.path.basename(certificate))[0]
+    return 'x509_ima_%s.%s' % (stem.replace('x509_ima_', ''), extension)
 
 def check_files(d, arguments, places, role='IMA'):
     import json
@@ -102,66 +110,67 @@ def try_key(d, role):
     if status != 0:
         bb.fatal('this key cannot sign:\n%s' % output)
 
-def prepare_trusted_certificate(d):
-    """What CONFIG_SYSTEM_TRUSTED_KEYS wants: certificates in PEM."""
-    import ssl
-    path = d.getVar('SYSTEM_TRUSTED_CERT')
-    if not path:  # only modules are signed
-        return
-    certificate = integrity_certificate(path)
-    write_kernel_key(d, 'system_trusted.pem', ssl.DER_cert_to_PEM_cert(certificate).encode())
-
-def prepare_module_key(d):
-    """What CONFIG_MODULE_SIG_KEY wants: a private key and its certificate in one file."""
-    import ssl
-    path = d.getVar('MODSIGN_KEY')
-    if path.startswith('pkcs11:'):
-        return
-    with open(path, 'rb') as file:
-        key = file.read()
-    if b'-----BEGIN CERTIFICATE-----' not in key:
-        certificate = integrity_certificate(d.getVar('MODSIGN_CERT'))
-        key = key.rstrip() + b'\n' + ssl.DER_cert_to_PEM_cert(certificate).encode()
-    write_kernel_key(d, 'modsign.pem', key)
-
-def write_kernel_key(d, name, content):
-    directory = d.getVar('INTEGRITY_KERNEL_KEYS_DIR')
-    os.makedirs(directory, mode=0o700, exist_ok=True)
-    path = os.path.join(directory, name)
-    descriptor = os.open(path + '.new', os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, 'wb') as file:
-        file.write(content)
-    os.rename(path + '.new', path)
-
 # Where imactl-init looks: x509_ima*.der for .ima, x509_secondary_*.der for .secondary_trusted_keys.
 KEYS_DIR = "${sysconfdir}/keys"
 
+RPM_KEYS_DIR ??= ""
+IMA_SAMPLE_KEY_ON_TARGET ??= "0"
+
 python do_install() {
-    directory = d.getVar('D') + d.getVar('KEYS_DIR')
+    import glob, shutil, ssl
+    keys = d.getVar('D') + d.getVar('KEYS_DIR')
+    def install(name, content, directory=keys, mode=0o644):
+        bb.utils.mkdirhier(directory)
+        path = os.path.join(directory, name)
+        if os.path.exists(path):
+            bb.fatal('two certificates of IMA_EXTRA_CERTS would be %s' % name)
+        with open(path, 'wb') as file:
+            file.write(content)
+        os.chmod(path, mode)
     certificates = {
         'x509_ima.der': 'IMA_SIGNING_CERT',
         'system_trusted_key.der': 'SYSTEM_TRUSTED_CERT',
         'x509_secondary_trusted.der': 'SECONDARY_TRUSTED_CERT',
+        'modsign_key.crt': 'MODSIGN_CERT',
     }
-    bb.utils.mkdirhier(directory)
     for name, variable in certificates.items():
         path = d.getVar(variable)
         if not path or (variable == 'SECONDARY_TRUSTED_CERT' and not os.path.exists(path)):
             continue
+        if variable == 'MODSIGN_CERT' and not bb.utils.contains('DISTRO_FEATURES', 'modsign', True, False, d):
+            continue
         certificate = integrity_certificate(path)
-        with open(os.path.join(directory, name), 'wb') as file:
-            file.write(certificate)
-        os.chmod(os.path.join(directory, name), 0o644)
+        install(name, certificate if name.endswith('.der') else ssl.DER_cert_to_PEM_cert(certificate).encode())
+    for path in d.getVar('IMA_EXTRA_CERTS').split():
+        install(extra_name(path, 'der'), integrity_certificate(path))
+    for path in glob.glob(d.expand('${RPM_KEYS_DIR}/RPM-GPG-KEY-*')) if d.getVar('RPM_KEYS_DIR') else []:
+        with open(path, 'rb') as key:
+            install(os.path.basename(path), key.read(), d.getVar('D') + d.getVar('RPM_GPG_DIR'))
+    if d.getVar('IMA_SAMPLE_KEY_ON_TARGET') == '1' and d.getVar('SIGNING_MODEL') == 'sample':
+        with open(d.getVar('IMA_SIGNING_KEY'), 'rb') as key:
+            install('x509_ima.key', key.read(), mode=0o600)
 }
-do_install[vardeps] += "IMA_IDENTITY SYSTEM_TRUSTED_IDENTITY SECONDARY_TRUSTED_IDENTITY"
+do_install[vardeps] += "IMA_IDENTITY IMA_EXTRA_IDENTITY SYSTEM_TRUSTED_IDENTITY SECONDARY_TRUSTED_IDENTITY MODSIGN_IDENTITY"
 do_install[cleandirs] = "${D}"
 
-PACKAGES = "${PN}-ima-cert ${PN}-system-trusted-cert ${PN}-secondary-trusted-cert"
-FILES:${PN}-ima-cert = "${KEYS_DIR}/x509_ima.der"
+# the places are those of meta-signing-key
+RPM_GPG_DIR = "${sysconfdir}/pki/rpm-gpg"
+
+PACKAGES = "${PN}-ima-cert ${PN}-system-trusted-cert ${PN}-secondary-trusted-cert ${PN}-modsign-cert \
+    ${PN}-rpm-pubkey ${PN}-sample-key"
+FILES:${PN}-ima-cert = "${KEYS_DIR}/x509_ima*.der"
 FILES:${PN}-system-trusted-cert = "${KEYS_DIR}/system_trusted_key.der"
 FILES:${PN}-secondary-trusted-cert = "${KEYS_DIR}/x509_secondary_trusted.der"
-SUMMARY:${PN}-ima-cert = "The certificate that files are verified with"
+FILES:${PN}-modsign-cert = "${KEYS_DIR}/modsign_key.crt"
+FILES:${PN}-rpm-pubkey = "${RPM_GPG_DIR}"
+FILES:${PN}-sample-key = "${KEYS_DIR}/x509_ima.key"
+SUMMARY:${PN}-ima-cert = "The certificate that files are verified with, and those of IMA_EXTRA_CERTS"
 SUMMARY:${PN}-system-trusted-cert = "The CA's certificate that is compiled into the kernel"
 SUMMARY:${PN}-secondary-trusted-cert = "A second CA's certificate, for .secondary_trusted_keys"
+SUMMARY:${PN}-modsign-cert = "The certificate that kernel modules are verified with"
+SUMMARY:${PN}-rpm-pubkey = "The OpenPGP keys of RPM_KEYS_DIR, which packages are verified with"
+SUMMARY:${PN}-sample-key = "The sample key itself, for development: IMA_SAMPLE_KEY_ON_TARGET"
 ALLOW_EMPTY:${PN}-ima-cert = "1"
+ALLOW_EMPTY:${PN}-system-trusted-cert = "1"
 ALLOW_EMPTY:${PN}-secondary-trusted-cert = "1"
+ALLOW_EMPTY:${PN}-modsign-cert = "1"

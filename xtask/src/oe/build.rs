@@ -25,9 +25,7 @@ pub(super) struct Checkout {
 impl Checkout {
     pub(super) fn find(all: &Path, series: &str) -> Result<Self> {
         let directory = all.join(series);
-        for part in
-            ["oe-core/meta/conf/layer.conf", "oe-core/bitbake/bin/bitbake", "meta-oe/meta-oe"]
-        {
+        for part in ["oe-core/meta/conf/layer.conf", "oe-core/bitbake/bin/bitbake"] {
             let path = directory.join(part);
             ensure!(path.exists(), "{} is not there", path.display());
         }
@@ -50,11 +48,7 @@ impl Checkout {
     }
 
     fn layers(&self) -> Vec<PathBuf> {
-        vec![self.meta(), self.meta_oe(), layer()]
-    }
-
-    fn meta_oe(&self) -> PathBuf {
-        self.directory.join("meta-oe/meta-oe")
+        vec![self.meta(), layer()]
     }
 }
 
@@ -69,8 +63,7 @@ pub(super) struct Build {
 }
 
 impl Build {
-    /// Parses only: the layer's own recipes and those that it appends to, of oe-core and meta-oe
-    /// nothing else.
+    /// Parses only: the layer's own recipes and those that it appends to, of oe-core nothing else.
     pub(super) fn parsing(checkout: &Checkout, builds: &Path) -> Result<Self> {
         let directory = builds.join(format!("{}-parse", checkout.series));
         let keep = "(?!.*/(base-files|linux-yocto|linux-yocto-dev|linux-yocto-rt|rpm|systemd)(_[^/]*)?[.]bb)";
@@ -79,7 +72,7 @@ impl Build {
              MACHINE = \"qemux86-64\"\nDISTRO = \"nodistro\"\nCONF_VERSION = \"2\"\n\
              INIT_MANAGER = \"systemd\"\nBB_NO_NETWORK = \"1\"\nCONNECTIVITY_CHECK_URIS = \"\"\n\
              INHERIT_DISTRO:remove = \"uninative\"\nPACKAGE_CLASSES = \"package_rpm\"\n\
-             BBMASK = \"/oe-core/meta/recipes-{keep} /meta-oe/meta-oe/\"\n\
+             BBMASK = \"/oe-core/meta/recipes-{keep}\"\n\
              require conf/task.conf\n"
         );
         Self::make(checkout, directory, &checkout.layers(), fixed)
@@ -98,11 +91,9 @@ impl Build {
     }
 
     /// Runs yocto-check-layer; every check must pass.
-    pub(super) fn yocto_check_layer(&self, checkout: &Checkout) -> Result<()> {
-        let (meta_oe, layer) = (checkout.meta_oe(), layer());
-        let paths = [meta_oe.to_str(), layer.to_str()].map(Option::unwrap_or_default);
-        let arguments = ["--no-auto-dependency", "--dependency", paths[0], "--", paths[1]];
-        let text = self.tool("yocto-check-layer", &arguments)?;
+    pub(super) fn yocto_check_layer(&self) -> Result<()> {
+        let layer = layer().display().to_string();
+        let text = self.tool("yocto-check-layer", &["--no-auto-dependency", &layer])?;
         ensure!(text.contains("meta-integrity ... PASS"), "yocto-check-layer: {text}");
         Ok(())
     }
@@ -299,7 +290,7 @@ fn stand_in() -> PathBuf {
 fn given(checkout: &Checkout, directory: &Path) -> String {
     format!(
         "IMACTL_PROGRAMS = \"{}\"\nHOST_WIC = \"{}\"\n\
-         BBMASK = \"/oe-core/meta/recipes-(?!.*/linux-dummy) /meta-oe/meta-oe/ \
+         BBMASK = \"/oe-core/meta/recipes-(?!.*/linux-dummy) \
          /meta-integrity/recipes-support/imactl/ /meta-integrity/.*[.]bbappend$\"\n",
         directory.join("programs").display(),
         checkout.wic.display()

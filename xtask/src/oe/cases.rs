@@ -36,6 +36,8 @@ pub(super) fn refusals(build: &Build) -> Result<()> {
         ("IMAGE_FSTYPES:append:pn-lab-image = \" f2fs\"\n".into(), "leave signatures behind"),
         ("IMAGE_INSTALL:pn-lab-image = \"imactl-init\"\n".into(), "will not reach init"),
         ("IMA_KERNEL_VERSION = \"5.9\"\n".into(), "5.9"),
+        ("IMA_MEASURE = \"tcb\"\nDISTRO_FEATURES:append = \" luks\"\n".into(), "after unlocking"),
+        ("IMACTL_INIT_CMDLINE = \"imactl.rots=skip\"\n".into(), "does not know the word"),
         ("IMA_PREFLIGHT_CPU = \"pentium\"\n".into(), "pentium"),
     ] {
         build.configure(&format!("{SAMPLE}{text}"))?;
@@ -95,6 +97,35 @@ pub(super) fn initramfs(build: &Build) -> Result<()> {
     build.bitbake(&["integrity-initramfs"])?;
     build.configure(SAMPLE)?;
     build.bitbake(&["integrity-initramfs"])?;
+    Ok(())
+}
+
+/// The sample key goes to the target where that is asked for, a user's never; and the certificate of
+/// another key goes to the others.
+pub(super) fn key_on_target(build: &Build) -> Result<()> {
+    let other = build.directory().join("conf/next.crt");
+    let store = build.directory().join("sample-keys/store");
+    fs::copy(store.join("ima_keys/x509_ima.crt"), &other)?;
+    let wanted = format!(
+        "{SAMPLE}IMA_SAMPLE_KEY_ON_TARGET = \"1\"\nIMA_EXTRA_CERTS = \"{}\"\n\
+         IMAGE_INSTALL:append:pn-lab-image = \" key-store-sample-key\"\n",
+        other.display()
+    );
+    build.configure(&wanted)?;
+    let said = build.bitbake(&["lab-image"])?;
+    ensure!(said.contains("images hold the private key"), "no warning: {said}");
+    let valid = image::valid_files(build, &store)?;
+    for name in ["x509_ima.key", "x509_ima_next.der"] {
+        ensure!(valid.iter().any(|valid| valid == name), "{name} is not among {valid:?}");
+    }
+    build.configure(&wanted.replace("\"sample\"", "\"user\""))?;
+    let said = build.bitbake_fails(&["lab-image"])?;
+    ensure!(said.contains("only sample keys may be on the target"), "{said}");
+    // nothing of the key is to be left when the build is searched for secrets
+    build.configure(&wanted)?;
+    build.bitbake(&["-c", "cleansstate", "lab-image", "key-store"])?;
+    build.configure(SAMPLE)?;
+    build.bitbake(&["lab-image"])?;
     Ok(())
 }
 
@@ -176,6 +207,41 @@ fn no_passphrase(build: &Build, printed: &str) -> Result<()> {
     }
     ensure!(logs > 0, "the server has logged no environment: there is nothing to see");
     Ok(())
+}
+
+/// Without private keys: packages come from shared state with their signatures, and so do the files of
+/// the image; what would have to be signed is refused, and nothing of it is left for those with the key.
+pub(super) fn certificates_alone(build: &Build, store: &Path, passphrase: &str) -> Result<()> {
+    let certificates = build.directory().with_extension("certificates");
+    if certificates.exists() {
+        fs::remove_dir_all(&certificates)?;
+    }
+    let mut copy = Command::new("cp");
+    output(copy.arg("-a").arg(store).arg(&certificates))?;
+    output(Command::new("find").arg(&certificates).args(["-name", "*.key", "-delete"]))?;
+    let configuration = own_keys(&certificates, "").replace("\"user\"", "\"verify\"");
+
+    build.configure(&configuration)?;
+    build.bitbake(&["-c", "clean", "lab-root", "ima-policy", "key-store"])?;
+    let said = build.bitbake(&["lab-image"])?;
+    ensure!(said.contains("files of the image would need the key"), "no list: {said}");
+    let valid = image::valid_files(build, store)?;
+    for name in ["init", "busybox", "script", "imactl-init", "hostname"] {
+        ensure!(valid.iter().any(|valid| valid == name), "{name} is not among {valid:?}");
+    }
+
+    let changed = "LAB_ROOT_EXTRA = \"another\"\n";
+    build.configure(&format!("{configuration}{changed}"))?;
+    let said = build.bitbake_fails(&["lab-image"])?;
+    ensure!(said.contains("not in shared state with their signatures: lab-root"), "{said}");
+    build.configure(&configuration)?;
+    let said = build.bitbake_fails(&["-C", "install", "lab-module"])?;
+    ensure!(said.contains("its modules would have to be signed"), "{said}");
+
+    build.configure(&own_keys(store, passphrase))?;
+    build.bitbake(&["lab-image"])?;
+    image::check(build, store)?;
+    image::check_packages(build, store)
 }
 
 /// A module outside the kernel's tree is signed with an encrypted key; without a signature, with

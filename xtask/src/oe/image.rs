@@ -78,6 +78,25 @@ pub(super) fn bare_files(build: &Build) -> Result<Vec<String>> {
     Ok(bare.into_inner())
 }
 
+/// Which of the image's files, by their names, are valid.
+pub(super) fn valid_files(build: &Build, store: &Path) -> Result<Vec<String>> {
+    let certificate = store.join("ima_keys/x509_ima.der");
+    let valid = RefCell::new(Vec::new());
+    mounted(build, &disc(build, "ext4")?, 0, |tree| {
+        let mut verify = build.imactl();
+        // exit status 1: there are others
+        let verified = verify.args(["verify", "-v", "--cert"]).arg(&certificate).arg(tree).output()?;
+        for line in String::from_utf8(verified.stdout)?.lines() {
+            if let Some(path) = line.strip_prefix("valid ") {
+                let name = path.split_whitespace().next().and_then(|path| path.rsplit('/').next());
+                valid.borrow_mut().extend(name.map(str::to_owned));
+            }
+        }
+        Ok(())
+    })?;
+    Ok(valid.into_inner())
+}
+
 /// Each package has a signature for each of its files; its other digests and signatures hold.
 pub(super) fn check_packages(build: &Build, store: &Path) -> Result<()> {
     let certificate = store.join("ima_keys/x509_ima.der");

@@ -8,10 +8,9 @@
 //! | [`image`] | what is in the images and packages that came of it |
 //! | [`leaks`] | looks for keys and passphrases in all that a build leaves behind |
 //!
-//! `IMACTL_OE_DIR` holds a directory for each series: `SERIES/oe-core` with bitbake in it, and
-//! `SERIES/meta-oe`. Builds go to `IMACTL_OE_BUILD`, else `IMACTL_OE_DIR/build`. What cannot be
-//! built without downloads (the kernel, imactl by the cargo classes) is not built: `xtask/oe`
-//! has the layer that stands in for it.
+//! `IMACTL_OE_DIR` holds a directory for each series: `SERIES/oe-core` with bitbake in it. Builds
+//! go to `IMACTL_OE_BUILD`, else `IMACTL_OE_DIR/build`. What cannot be built without downloads (the
+//! kernel, imactl by the cargo classes) is not built: `xtask/oe` has the layer that stands in for it.
 
 mod build;
 mod cases;
@@ -27,7 +26,7 @@ use crate::{cargo, init, root};
 use build::{Build, Checkout};
 use leaks::Secret;
 
-const SERIES: [&str; 2] = ["scarthgap", "wrynose"];
+const SERIES: [&str; 3] = ["scarthgap", "wrynose", "blacksail"];
 /// The recipes that the layer appends to, whose appends must not dangle.
 const APPENDED: [&str; 3] = ["base-files", "rpm", "systemd"];
 /// Kernel recipes, which have what they need from the layer's class. (linux-yocto-tiny is a kernel of
@@ -52,7 +51,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let build = std::env::var_os("IMACTL_OE_BUILD").map(PathBuf::from);
     let build = build.unwrap_or_else(|| directory.join("build"));
     if let Some(unknown) = arguments.iter().find(|name| !SERIES.contains(&name.as_str())) {
-        bail!("no series {unknown}; the layer is for {}", SERIES.join(" and "));
+        bail!("no series {unknown}; the layer is for {}", SERIES.join(", "));
     }
     let programs = programs()?;
     for series in SERIES {
@@ -106,7 +105,7 @@ fn check(checkout: &Checkout, builds: &Path, programs: &[PathBuf]) -> Result<()>
     step(series, "yocto-check-layer");
     let checking = Build::checking(checkout, builds)?;
     checking.configure("")?;
-    checking.yocto_check_layer(checkout)?;
+    checking.yocto_check_layer()?;
 
     let mut build = Build::building(checkout, builds, programs)?;
     let mut secrets = with_sample_keys(series, &build)?;
@@ -148,6 +147,9 @@ fn with_sample_keys(series: &str, build: &Build) -> Result<Vec<Secret>> {
     step(series, "images as they ship");
     cases::shipped(build)?;
 
+    step(series, "the sample key on the target, and certificates besides");
+    cases::key_on_target(build)?;
+
     step(series, "build again: the same bytes");
     build.configure("SIGNING_MODEL = \"sample\"\n")?;
     build.bitbake(&["-c", "cleansstate", "lab-image"])?;
@@ -179,6 +181,9 @@ fn with_own_keys(series: &str, build: &mut Build) -> Result<(PathBuf, Vec<Secret
     image::check(build, &own)?;
     image::check_packages(build, &own)?;
     secrets.extend(store_secrets(&own, Some(PASSPHRASE))?);
+
+    step(series, "their certificates alone");
+    cases::certificates_alone(build, &own, &passphrase)?;
 
     step(series, "what the server logs, however it ends");
     cases::server_log(build, &own_keys(&own, &passphrase))?;

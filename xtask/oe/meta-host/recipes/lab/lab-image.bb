@@ -2,7 +2,7 @@ require recipes-core/images/integrity-image-minimal.bb
 
 SUMMARY = "integrity-image-minimal with what the lab needs in place of what must be downloaded"
 
-IMAGE_INSTALL = "packagegroup-ima lab-root"
+IMAGE_INSTALL = "packagegroup-ima packagegroup-ima-tools lab-root"
 IMAGE_FSTYPES = "tar ext4 squashfs erofs wic"
 # by its path: series differ in where they look
 WKS_FILE = "${THISDIR}/../../files/wic/lab.wks"

@@ -27,3 +27,5 @@ do_install() {
 
 FILES:${PN} = "/"
 CONFFILES:${PN} = "${sysconfdir}/hostname"
+# the link to busybox; what a package needs is not looked at here
+RPROVIDES:${PN} = "/bin/sh"

@@ -9,12 +9,16 @@
 # IMA_KERNEL_CHECK  "error": a kernel whose final configuration lacks a line of the fragments, or what
 #                   the file systems of IMAGE_FSTYPES need for signatures, fails the build; "warn"; "off"
 # IMA_APPRAISE_BOOTPARAM  "0": ima_appraise= on the kernel's command line has no effect, for products
+# IMA_APPRAISE_MODSIG     "1": rules with appraise_type=imasig|modsig accept appended signatures. The kernel
+#                         then puts the module key into .ima: whoever has it can sign any file
 
 IMA_KERNEL_CHECK ??= "error"
 IMA_APPRAISE_BOOTPARAM ??= "1"
+IMA_APPRAISE_MODSIG ??= "0"
 
 INTEGRITY_FRAGMENTS_DIR = "${INTEGRITY_LAYERDIR}/recipes-kernel/linux/linux-yocto"
 INTEGRITY_KERNEL_FEATURES = "integrity ${@bb.utils.filter('DISTRO_FEATURES', 'ima modsign', d)} \
+    ${@'ima-modsig' if d.getVar('IMA_APPRAISE_MODSIG') == '1' else ''} \
     ${@'no-bootparam' if d.getVar('IMA_APPRAISE_BOOTPARAM') == '0' else ''}"
 INTEGRITY_FRAGMENTS = "${@' '.join('%s/%s.cfg' % (d.getVar('INTEGRITY_FRAGMENTS_DIR'), name) for name in d.getVar('INTEGRITY_KERNEL_FEATURES').split())}"
 BB_BASEHASH_IGNORE_VARS:append = " INTEGRITY_FRAGMENTS_DIR INTEGRITY_FRAGMENTS"

@@ -45,6 +45,9 @@ same(missing('squashfs-xz'), 'CONFIG_SQUASHFS=y', 'CONFIG_SQUASHFS_XZ=y')
 same(missing('squashfs-xz', SQUASHFS='y', SQUASHFS_XZ='y'), 'CONFIG_SQUASHFS_XATTR=y')
 same(missing('ubi', UBIFS_FS='m', UBIFS_FS_XATTR='y'), 'CONFIG_UBIFS_FS_SECURITY=y')
 same(missing(JFFS2_FS='y', JFFS2_FS_XATTR='y', JFFS2_FS_SECURITY='y'))
+# appended signatures are asked for where the feature is on
+same(missing(fragments=[*FRAGMENTS, fragment('ima-modsig')], IMA_APPRAISE_MODSIG=None),
+    'CONFIG_IMA_APPRAISE_MODSIG=y')
 # a later fragment decides
 fixed = [*FRAGMENTS, fragment('no-bootparam')]
 same(missing(fragments=fixed), '# CONFIG_IMA_APPRAISE_BOOTPARAM is not set')

@@ -32,7 +32,7 @@ CONFIGURATIONS = {
     'user': AWAKE + 'SIGNING_MODEL = "user"\n' + ''.join(
         '%s_DIR = "/keys/%s"\n' % (name, name.lower()) for name in
         ['IMA_KEYS', 'SYSTEM_TRUSTED_KEYS', 'SECONDARY_TRUSTED_KEYS', 'MODSIGN_KEYS'])
-        + 'MODSIGN_PASSPHRASE_FILE = "/keys/passphrase"\n'
+        + 'MODSIGN_PASSPHRASE_FILE = "/keys/passphrase"\nIMA_APPRAISE_MODSIG = "1"\n'
         + 'TUNE_FEATURES = "m64 corei7"\n'
         + 'IMA_POLICY_INITRAMFS = "/policies/first"\nIMA_POLICY_ROOT = "/policies/a /policies/b"\n',
 }
@@ -93,7 +93,11 @@ def check_awake(config, recipes):
     for name in SECRET:
         assert name in ignored, '%s is part of the hashes of tasks' % name
     kernel = recipes['linux-yocto']
-    for option in ['integrity', 'ima', 'modsign']:
+    wanted = ['integrity', 'ima', 'modsign']
+    if config.getVar('SIGNING_MODEL') != 'sample':
+        wanted.append('ima-modsig')
+    assert kernel.getVar('INTEGRITY_KERNEL_FEATURES').split() == wanted
+    for option in wanted:
         assert 'file://%s.scc file://%s.cfg' % (option, option) in kernel.getVar('SRC_URI')
     for kernel in kernel, recipes['linux-vendor']:
         assert 'CONFIG_MODULE_SIG_KEY=' in kernel.getVar('EXTRA_OEMAKE')

@@ -38,7 +38,7 @@ impl Checkout {
         &self.series
     }
 
-    fn core(&self) -> PathBuf {
+    pub(super) fn core(&self) -> PathBuf {
         self.directory.join("oe-core")
     }
 

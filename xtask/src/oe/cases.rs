@@ -13,7 +13,7 @@ use super::leaks::Secret;
 use super::{image, own_keys, PASSPHRASE};
 use crate::output;
 
-const SAMPLE: &str = "SIGNING_MODEL = \"sample\"\n";
+pub(super) const SAMPLE: &str = "SIGNING_MODEL = \"sample\"\n";
 /// The variable of the environment that the passphrase is in.
 pub(super) const VARIABLE: &str = "OUR_PASSPHRASE";
 
@@ -100,35 +100,6 @@ pub(super) fn initramfs(build: &Build) -> Result<()> {
     Ok(())
 }
 
-/// The sample key goes to the target where that is asked for, a user's never; and the certificate of
-/// another key goes to the others.
-pub(super) fn key_on_target(build: &Build) -> Result<()> {
-    let other = build.directory().join("conf/next.crt");
-    let store = build.directory().join("sample-keys/store");
-    fs::copy(store.join("ima_keys/x509_ima.crt"), &other)?;
-    let wanted = format!(
-        "{SAMPLE}IMA_SAMPLE_KEY_ON_TARGET = \"1\"\nIMA_EXTRA_CERTS = \"{}\"\n\
-         IMAGE_INSTALL:append:pn-lab-image = \" key-store-sample-key\"\n",
-        other.display()
-    );
-    build.configure(&wanted)?;
-    let said = build.bitbake(&["lab-image"])?;
-    ensure!(said.contains("images hold the private key"), "no warning: {said}");
-    let valid = image::valid_files(build, &store)?;
-    for name in ["x509_ima.key", "x509_ima_next.der"] {
-        ensure!(valid.iter().any(|valid| valid == name), "{name} is not among {valid:?}");
-    }
-    build.configure(&wanted.replace("\"sample\"", "\"user\""))?;
-    let said = build.bitbake_fails(&["lab-image"])?;
-    ensure!(said.contains("only sample keys may be on the target"), "{said}");
-    // nothing of the key is to be left when the build is searched for secrets
-    build.configure(&wanted)?;
-    build.bitbake(&["-c", "cleansstate", "lab-image", "key-store"])?;
-    build.configure(SAMPLE)?;
-    build.bitbake(&["lab-image"])?;
-    Ok(())
-}
-
 /// Images are verified as they ship, compressed or not, and where that cannot be, it is said.
 pub(super) fn shipped(build: &Build) -> Result<()> {
     let types = |types: &str| format!("{SAMPLE}IMAGE_FSTYPES:pn-lab-image = \"{types}\"\n");
@@ -207,41 +178,6 @@ fn no_passphrase(build: &Build, printed: &str) -> Result<()> {
     }
     ensure!(logs > 0, "the server has logged no environment: there is nothing to see");
     Ok(())
-}
-
-/// Without private keys: packages come from shared state with their signatures, and so do the files of
-/// the image; what would have to be signed is refused, and nothing of it is left for those with the key.
-pub(super) fn certificates_alone(build: &Build, store: &Path, passphrase: &str) -> Result<()> {
-    let certificates = build.directory().with_extension("certificates");
-    if certificates.exists() {
-        fs::remove_dir_all(&certificates)?;
-    }
-    let mut copy = Command::new("cp");
-    output(copy.arg("-a").arg(store).arg(&certificates))?;
-    output(Command::new("find").arg(&certificates).args(["-name", "*.key", "-delete"]))?;
-    let configuration = own_keys(&certificates, "").replace("\"user\"", "\"verify\"");
-
-    build.configure(&configuration)?;
-    build.bitbake(&["-c", "clean", "lab-root", "ima-policy", "key-store"])?;
-    let said = build.bitbake(&["lab-image"])?;
-    ensure!(said.contains("files of the image would need the key"), "no list: {said}");
-    let valid = image::valid_files(build, store)?;
-    for name in ["init", "busybox", "script", "imactl-init", "hostname"] {
-        ensure!(valid.iter().any(|valid| valid == name), "{name} is not among {valid:?}");
-    }
-
-    let changed = "LAB_ROOT_EXTRA = \"another\"\n";
-    build.configure(&format!("{configuration}{changed}"))?;
-    let said = build.bitbake_fails(&["lab-image"])?;
-    ensure!(said.contains("not in shared state with their signatures: lab-root"), "{said}");
-    build.configure(&configuration)?;
-    let said = build.bitbake_fails(&["-C", "install", "lab-module"])?;
-    ensure!(said.contains("its modules would have to be signed"), "{said}");
-
-    build.configure(&own_keys(store, passphrase))?;
-    build.bitbake(&["lab-image"])?;
-    image::check(build, store)?;
-    image::check_packages(build, store)
 }
 
 /// A module outside the kernel's tree is signed with an encrypted key; without a signature, with

@@ -85,7 +85,8 @@ pub(super) fn valid_files(build: &Build, store: &Path) -> Result<Vec<String>> {
     mounted(build, &disc(build, "ext4")?, 0, |tree| {
         let mut verify = build.imactl();
         // exit status 1: there are others
-        let verified = verify.args(["verify", "-v", "--cert"]).arg(&certificate).arg(tree).output()?;
+        let verified =
+            verify.args(["verify", "-v", "--cert"]).arg(&certificate).arg(tree).output()?;
         for line in String::from_utf8(verified.stdout)?.lines() {
             if let Some(path) = line.strip_prefix("valid ") {
                 let name = path.split_whitespace().next().and_then(|path| path.rsplit('/').next());

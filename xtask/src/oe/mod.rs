@@ -7,6 +7,7 @@
 //! | [`cases`] | what is refused, not left behind, and signed with |
 //! | [`image`] | what is in the images and packages that came of it |
 //! | [`leaks`] | looks for keys and passphrases in all that a build leaves behind |
+//! | [`models`] | whose keys sign |
 //!
 //! `IMACTL_OE_DIR` holds a directory for each series: `SERIES/oe-core` with bitbake in it. Builds
 //! go to `IMACTL_OE_BUILD`, else `IMACTL_OE_DIR/build`. What cannot be built without downloads (the
@@ -16,6 +17,7 @@ mod build;
 mod cases;
 mod image;
 mod leaks;
+mod models;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -108,7 +110,7 @@ fn check(checkout: &Checkout, builds: &Path, programs: &[PathBuf]) -> Result<()>
     checking.yocto_check_layer()?;
 
     let mut build = Build::building(checkout, builds, programs)?;
-    let mut secrets = with_sample_keys(series, &build)?;
+    let mut secrets = with_sample_keys(checkout, &build)?;
     let (own, more) = with_own_keys(series, &mut build)?;
     secrets.extend(more);
 
@@ -123,7 +125,8 @@ fn check(checkout: &Checkout, builds: &Path, programs: &[PathBuf]) -> Result<()>
 }
 
 /// The keys that the build made are the result.
-fn with_sample_keys(series: &str, build: &Build) -> Result<Vec<Secret>> {
+fn with_sample_keys(checkout: &Checkout, build: &Build) -> Result<Vec<Secret>> {
+    let series = checkout.series();
     step(series, "build with sample keys");
     build.configure("SIGNING_MODEL = \"sample\"\n")?;
     let log = build.bitbake(&["lab-image", "integrity-initramfs"])?;
@@ -148,7 +151,10 @@ fn with_sample_keys(series: &str, build: &Build) -> Result<Vec<Secret>> {
     cases::shipped(build)?;
 
     step(series, "the sample key on the target, and certificates besides");
-    cases::key_on_target(build)?;
+    models::key_on_target(build)?;
+
+    step(series, "devtool deploy-target");
+    models::deploy_target(build, &checkout.core())?;
 
     step(series, "build again: the same bytes");
     build.configure("SIGNING_MODEL = \"sample\"\n")?;
@@ -183,7 +189,10 @@ fn with_own_keys(series: &str, build: &mut Build) -> Result<(PathBuf, Vec<Secret
     secrets.extend(store_secrets(&own, Some(PASSPHRASE))?);
 
     step(series, "their certificates alone");
-    cases::certificates_alone(build, &own, &passphrase)?;
+    models::certificates_alone(build, &own, &passphrase)?;
+
+    step(series, "a key for packages and another for the image");
+    models::two_keys(build, &own, &passphrase)?;
 
     step(series, "what the server logs, however it ends");
     cases::server_log(build, &own_keys(&own, &passphrase))?;

@@ -1,0 +1,158 @@
+//! Whose keys sign: a user's certificates alone, two keys in one build, the sample key on the target.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{ensure, Context, Result};
+
+use super::build::Build;
+use super::cases::SAMPLE;
+use super::{image, own_keys, PASSPHRASE};
+use crate::{output, root};
+
+/// Without private keys: packages come from shared state with their signatures, and so do the files of
+/// the image; what would have to be signed is refused, and nothing of it is left for those with the key.
+pub(super) fn certificates_alone(build: &Build, store: &Path, passphrase: &str) -> Result<()> {
+    let certificates = build.directory().with_extension("certificates");
+    if certificates.exists() {
+        fs::remove_dir_all(&certificates)?;
+    }
+    let mut copy = Command::new("cp");
+    output(copy.arg("-a").arg(store).arg(&certificates))?;
+    output(Command::new("find").arg(&certificates).args(["-name", "*.key", "-delete"]))?;
+    let configuration = own_keys(&certificates, "").replace("\"user\"", "\"verify\"");
+
+    build.configure(&configuration)?;
+    build.bitbake(&["-c", "clean", "lab-root", "ima-policy", "key-store"])?;
+    let said = build.bitbake(&["lab-image"])?;
+    ensure!(said.contains("files of the image would need the key"), "no list: {said}");
+    let valid = image::valid_files(build, store)?;
+    for name in ["init", "busybox", "script", "imactl-init", "hostname"] {
+        ensure!(valid.iter().any(|valid| valid == name), "{name} is not among {valid:?}");
+    }
+
+    let changed = "LAB_ROOT_EXTRA = \"another\"\n";
+    build.configure(&format!("{configuration}{changed}"))?;
+    let said = build.bitbake_fails(&["lab-image"])?;
+    ensure!(said.contains("not in shared state with their signatures: lab-root"), "{said}");
+    build.configure(&configuration)?;
+    let said = build.bitbake_fails(&["-C", "install", "lab-module"])?;
+    ensure!(said.contains("its modules would have to be signed"), "{said}");
+
+    build.configure(&own_keys(store, passphrase))?;
+    build.bitbake(&["lab-image"])?;
+    image::check(build, store)?;
+    image::check_packages(build, store)
+}
+
+/// A key for packages and another for an image, both of one CA.
+pub(super) fn two_keys(build: &Build, store: &Path, passphrase: &str) -> Result<()> {
+    let other = build.directory().with_extension("other-key");
+    if other.exists() {
+        fs::remove_dir_all(&other)?;
+    }
+    let (key, certificate) = (other.join("root.key"), other.join("ima_keys/x509_ima.der"));
+    fs::create_dir_all(other.join("ima_keys"))?;
+    let mut generate = Command::new("openssl");
+    generate.args(["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out"]);
+    output(generate.arg(&key))?;
+    let public = other.join("root.pub");
+    output(
+        Command::new("openssl").args(["pkey", "-pubout", "-in"]).arg(&key).arg("-out").arg(&public),
+    )?;
+    let mut certify = build.imactl();
+    certify.args(["keys", "certify", "--passphrase-env", "PASSPHRASE", "--keys"]).arg(store);
+    output(certify.arg("-o").arg(&certificate).arg(&public).env("PASSPHRASE", PASSPHRASE))?;
+    build.give(&other)?;
+
+    let configuration = format!(
+        "IMA_SIGNING_KEY:pn-lab-image = \"{}\"\nIMA_SIGNING_CERT:pn-lab-image = \"{certificate}\"\n\
+         IMA_PASSPHRASE_ENV:pn-lab-image = \"\"\nIMA_EXTRA_CERTS = \"{certificate}\"\n",
+        key.display(),
+        certificate = certificate.display()
+    );
+    let own = own_keys(store, passphrase);
+    build.configure(&format!("{own}{configuration}"))?;
+    build.bitbake(&["lab-image"])?;
+    image::check(build, &other)?;
+    image::check_packages(build, store)?;
+    build.configure(&own)?;
+    build.bitbake(&["lab-image"])?;
+    image::check(build, store).map(drop)
+}
+
+/// The sample key goes to the target where that is asked for, a user's never; and the certificate of
+/// another key goes to the others.
+pub(super) fn key_on_target(build: &Build) -> Result<()> {
+    let other = build.directory().join("conf/next.crt");
+    let store = build.directory().join("sample-keys/store");
+    fs::copy(store.join("ima_keys/x509_ima.crt"), &other)?;
+    let wanted = format!(
+        "{SAMPLE}IMA_SAMPLE_KEY_ON_TARGET = \"1\"\nIMA_EXTRA_CERTS = \"{}\"\n\
+         IMAGE_INSTALL:append:pn-lab-image = \" key-store-sample-key\"\n",
+        other.display()
+    );
+    build.configure(&wanted)?;
+    let said = build.bitbake(&["lab-image"])?;
+    ensure!(said.contains("images hold the private key"), "no warning: {said}");
+    let valid = image::valid_files(build, &store)?;
+    for name in ["x509_ima.key", "x509_ima_next.der"] {
+        ensure!(valid.iter().any(|valid| valid == name), "{name} is not among {valid:?}");
+    }
+    build.configure(&wanted.replace("\"sample\"", "\"user\""))?;
+    let said = build.bitbake_fails(&["lab-image"])?;
+    ensure!(said.contains("only sample keys may be on the target"), "{said}");
+    // nothing of the key is to be left when the build is searched for secrets
+    build.configure(&wanted)?;
+    build.bitbake(&["-c", "cleansstate", "lab-image", "key-store"])?;
+    build.configure(SAMPLE)?;
+    build.bitbake(&["lab-image"])?;
+    Ok(())
+}
+
+/// devtool's archive is signed on its way, and its own script on the target writes the signatures.
+pub(super) fn deploy_target(build: &Build, core: &Path) -> Result<()> {
+    let place = build.directory().with_extension("deployed");
+    if place.exists() {
+        fs::remove_dir_all(&place)?;
+    }
+    let (files, target, bin) = (place.join("files"), place.join("target"), place.join("bin"));
+    for directory in [&files, &target, &bin] {
+        fs::create_dir_all(directory)?;
+    }
+    fs::write(files.join("program"), "#!/bin/sh\n")?;
+    // in place of the network: the command runs here, with the script where it is
+    let ssh = "#!/bin/sh\nfor word; do :; done\ncommand=$(echo \"$word\" | sed s:/tmp/devtool_deploy:$SCRIPT:)\n\
+               exec sh -c \"$command\"\n";
+    fs::write(bin.join("ssh"), ssh)?;
+    output(Command::new("chmod").arg("0755").arg(bin.join("ssh")))?;
+    let mut script = Command::new("python3");
+    script.args([
+        "-c",
+        "import sys; sys.path[:0] = sys.argv[1:]; import devtool.deploy as deploy; \
+                        print(deploy._prepare_remote_script(True, sys.argv[4], nocheckspace=True))",
+    ]);
+    for library in ["scripts/lib", "bitbake/lib", "meta/lib"] {
+        script.arg(core.join(library));
+    }
+    fs::write(place.join("script.sh"), output(script.arg(&target))?)?;
+    fs::write(place.join("script.list"), "0\n")?;
+    let store = build.directory().join("sample-keys/store");
+    let command = format!(
+        "sh /tmp/devtool_deploy.sh files {0}/ {1}.list",
+        target.display(),
+        place.join("script").display()
+    );
+    let send = "tar -C \"$1\" -cf - . | \"$2\" -q root@target \"$3\"";
+    let mut deploy = Command::new("bash");
+    deploy.args(["-o", "pipefail", "-c", send, "bash"]).arg(&files);
+    deploy.arg(root().join("meta-integrity/scripts/ima-ssh")).arg(command);
+    let path = std::env::var("PATH").context("no PATH")?;
+    deploy.env("PATH", format!("{}:{path}", bin.display())).env("SCRIPT", place.join("script"));
+    deploy.env("IMACTL", build.directory().join("programs/imactl")).env("IMACTL_KEYS", &store);
+    output(&mut deploy)?;
+    let certificate = store.join("ima_keys/x509_ima.der");
+    output(build.imactl().args(["verify", "--cert"]).arg(certificate).arg(target.join("program")))?;
+    Ok(())
+}

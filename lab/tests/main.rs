@@ -32,4 +32,5 @@ mod signed_programs;
 mod signed_without_root;
 mod tampered_programs;
 mod this_machine;
+mod unchanged_content;
 mod unsigned_programs;

@@ -8,6 +8,7 @@
 //! | [`image`] | what is in the images and packages that came of it |
 //! | [`leaks`] | looks for keys and passphrases in all that a build leaves behind |
 //! | [`models`] | whose keys sign |
+//! | [`recipe`] | the recipes of imactl and imactl-init, without OpenEmbedded's Rust |
 //!
 //! `IMACTL_OE_DIR` holds a directory for each series: `SERIES/oe-core` with bitbake in it. Builds
 //! go to `IMACTL_OE_BUILD`, else `IMACTL_OE_DIR/build`. What cannot be built without downloads (the
@@ -18,6 +19,7 @@ mod cases;
 mod image;
 mod leaks;
 mod models;
+mod recipe;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -102,7 +104,12 @@ fn sign_file() -> Result<PathBuf> {
 fn check(checkout: &Checkout, builds: &Path, programs: &[PathBuf]) -> Result<()> {
     let series = checkout.series();
     step(series, "parse, with all that it appends to");
-    parse(&Build::parsing(checkout, builds)?)?;
+    let parsing = Build::parsing(checkout, builds)?;
+    parse(&parsing)?;
+
+    step(series, "the sources of imactl's recipes");
+    parsing.configure("SIGNING_MODEL = \"sample\"\n")?;
+    recipe::check(&parsing)?;
 
     step(series, "yocto-check-layer");
     let checking = Build::checking(checkout, builds)?;

@@ -1,0 +1,61 @@
+//! The recipes of imactl and imactl-init: their sources and crates as BitBake fetches and unpacks them,
+//! compiled by cargo without a network. A file that the recipe forgets is missed here.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::build::{layer, Build};
+use crate::{cargo, root, run};
+
+/// A recipe, and what its `CARGO_BUILD_FLAGS` select.
+const RECIPES: [(&str, &[&str]); 2] = [
+    ("imactl", &["--package", "imactl", "--no-default-features"]),
+    ("imactl-init", &["--package", "imactl-init", "--features", "start"]),
+];
+
+pub(super) fn check(build: &Build) -> Result<()> {
+    offer_crates(&build.directory().join("downloads"))?;
+    for (name, options) in RECIPES {
+        let recipe = layer().join(format!("recipes-support/imactl/{name}_0.1.0.bb"));
+        let recipe = recipe.display().to_string();
+        build.bitbake(&["-b", &recipe, "-c", "unpack", "-f"])?;
+        let path =
+            |variable| build.variable(name, variable).map(|value| PathBuf::from(value.trim()));
+        let (source, home) = (path("S")?, path("CARGO_HOME")?);
+        // do_configure, as the class cargo_common has it
+        let vendored = home.join("bitbake");
+        let config = format!(
+            "[source.bitbake]\ndirectory = {vendored:?}\n\n[source.crates-io]\nreplace-with = \"bitbake\"\n"
+        );
+        fs::write(home.join("config.toml"), config)?;
+        for member in build.variable(name, "IMACTL_MEMBERS")?.split_whitespace() {
+            let sources = source.join(member).join("src");
+            fs::create_dir_all(&sources)?;
+            fs::write(sources.join("lib.rs"), "")?;
+        }
+        // do_compile, but for the code
+        let mut compile = cargo(&["check", "--quiet", "--frozen", "--offline", "--target-dir"]);
+        compile.arg(root().join("target/recipe")).args(options);
+        compile.current_dir(&source).env("CARGO_HOME", &home);
+        run(compile).with_context(|| format!("the sources of {name}"))?;
+    }
+    Ok(())
+}
+
+/// Has BitBake find the crates that cargo has downloaded for this workspace; it checks their hashes.
+fn offer_crates(downloads: &Path) -> Result<()> {
+    run(cargo(&["fetch", "--quiet", "--locked"]))?;
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cargo")));
+    let cache = home.context("neither CARGO_HOME nor HOME is set")?.join("registry/cache");
+    fs::create_dir_all(downloads)?;
+    for registry in fs::read_dir(&cache).with_context(|| cache.display().to_string())? {
+        for file in fs::read_dir(registry?.path())? {
+            let file = file?;
+            fs::copy(file.path(), downloads.join(file.file_name()))?;
+        }
+    }
+    Ok(())
+}

@@ -25,6 +25,7 @@ python () {
     integrity_let_sign(d, 'do_package_write_rpm', 'IMA_SIGNING_KEY')
 }
 
+ima_sign_packages[vardepsexclude] = "INTEGRITY_SIGNS"
 python ima_sign_packages() {
     from fnmatch import fnmatch
     excluded = d.getVar('IMA_SIGN_RPM_EXCLUDE').split()

@@ -107,6 +107,7 @@ python () {
 
 # The files that the kernel's makefiles read. They are written by each task that needs them: what
 # another task left may be gone, or was made without the private key.
+integrity_write_kernel_keys[vardepsexclude] = "INTEGRITY_SIGNS"
 python integrity_write_kernel_keys() {
     import ssl
     pem = lambda path: ssl.DER_cert_to_PEM_cert(integrity_certificate(path)).encode()
@@ -138,7 +139,7 @@ def integrity_write_kernel_key(d, name, content):
             if file.read() == content:
                 return  # with a new time make would link the kernel again
     new = '%s.%d' % (path, os.getpid())
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), 'wb') as file:
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 'wb') as file:
         file.write(content)
     os.rename(new, path)
 

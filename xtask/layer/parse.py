@@ -119,6 +119,10 @@ def check_awake(config, recipes):
     check_identity(recipes['ima-policy'], 'do_package_write_rpm')
     check_identity(recipes['key-store'], 'do_install')
     check_identity(image, 'do_image')
+    for name, task in {'ima-policy': 'do_package_write_rpm', 'key-store': 'do_prepare_keys',
+            'linux-yocto': 'do_compile'}.items():
+        check_shared(recipes[name], task)
+    check_shared(recipes['key-store'], 'do_install')
     check_reparsed(recipes['key-store'])
     for name in ['imactl', 'imactl-init']:
         uri = recipes[name].getVar('SRC_URI')
@@ -132,6 +136,20 @@ def check_identity(store, task):
     assert 'IMA_IDENTITY' in generated[task], sorted(generated[task])
     # what it comes to: an expression stays the same when the keys change
     assert values['IMA_IDENTITY'] == store.getVar('IMA_IDENTITY'), values['IMA_IDENTITY']
+
+def check_shared(store, task):
+    """Certificates alone take from shared state what was signed with the keys: nothing in the task's hash
+    tells which it is."""
+    ignored = set(store.getVar('BB_BASEHASH_IGNORE_VARS').split())
+    _, generated, _ = bb.data.generate_dependencies(store, ignored)[:3]
+    found, todo = set(), [task]
+    while todo:
+        more = set(generated.get(todo.pop(), ())) - found
+        found |= more
+        todo += more
+    assert 'IMA_IDENTITY' in found or task == 'do_compile', (task, found)
+    told = {'SIGNING_MODEL', 'INTEGRITY_SIGNS'}.intersection(found)
+    assert not told, (task, told)
 
 def check_reparsed(store):
     """The parser's cache is of no use where the certificates have changed."""

@@ -24,6 +24,7 @@ python do_prepare_keys() {
     else:
         check_certificates(d)
 }
+do_prepare_keys[vardepsexclude] += "SIGNING_MODEL"
 do_prepare_keys[vardeps] += "IMA_IDENTITY IMA_EXTRA_IDENTITY SYSTEM_TRUSTED_IDENTITY SECONDARY_TRUSTED_IDENTITY MODSIGN_IDENTITY"
 do_prepare_keys[depends] += "imactl-native:do_populate_sysroot"
 addtask prepare_keys after do_prepare_recipe_sysroot before do_install
@@ -151,6 +152,7 @@ python do_install() {
         with open(d.getVar('IMA_SIGNING_KEY'), 'rb') as key:
             install('x509_ima.key', key.read(), mode=0o600)
 }
+do_install[vardepsexclude] += "SIGNING_MODEL"
 do_install[vardeps] += "IMA_IDENTITY IMA_EXTRA_IDENTITY SYSTEM_TRUSTED_IDENTITY SECONDARY_TRUSTED_IDENTITY MODSIGN_IDENTITY"
 do_install[cleandirs] = "${D}"
 

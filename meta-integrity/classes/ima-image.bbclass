@@ -146,7 +146,7 @@ def ima_take_signatures(d):
     while batch := list(islice(packages, 500)):
         for line in subprocess.run(query + batch, stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines():
             name, digest, signature = line.split('\t')
-            if signature:
+            if signature not in ('', '(none)'):
                 signatures[name, digest] = bytes.fromhex(signature)
     root = d.getVar('IMAGE_ROOTFS')
     for path in oe.path.find(root):

@@ -15,7 +15,8 @@ host_image_tidy() {
     rm -rf ${IMAGE_ROOTFS}${WORKDIR}
     directory=${@os.path.dirname(d.getVar('WORKDIR'))}
     while [ "$directory" != / ]; do
-        rmdir --ignore-fail-on-non-empty "${IMAGE_ROOTFS}$directory"
+        # not when do_image runs once more
+        [ ! -d "${IMAGE_ROOTFS}$directory" ] || rmdir --ignore-fail-on-non-empty "${IMAGE_ROOTFS}$directory"
         directory=$(dirname "$directory")
     done
 }

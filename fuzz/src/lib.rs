@@ -11,6 +11,7 @@ use ima_format::elf::Elf;
 use ima_format::hash::HashAlgorithm;
 use ima_format::kind::{Content, Foreign, Named};
 use ima_format::loader_cache::Cache;
+use ima_format::measure::cel::{CelEncoding, CelReader, CelStep};
 use ima_format::measure::{self, AsciiRecord, Entry, EventLog, Layout, PcrValues, Step};
 use ima_format::pkcs11::Uri;
 use ima_format::policy::{explain, read, Fault, Kernel, Loading};
@@ -29,6 +30,7 @@ pub type Property = fn(&[u8]);
 /// Every property, by the name of its libFuzzer target.
 pub const PROPERTIES: &[(&str, Property)] = &[
     ("audit", audit),
+    ("cel", cel),
     ("command_line", boot::command_line),
     ("elf", elf),
     ("erofs", erofs),
@@ -105,6 +107,33 @@ pub fn event_log(bytes: &[u8]) {
         match event {
             Err(error) => assert!(error.offset <= bytes.len(), "{error}"),
             Ok(event) => assert!(event.data.len() < bytes.len() && event.digests.len() <= 16),
+        }
+    }
+}
+
+/// Any record of a Canonical Event Log that is read is written in every encoding, and read back the same.
+pub fn cel(bytes: &[u8]) {
+    let Some(encoding) = CelEncoding::detect(bytes) else { return };
+    let (mut reader, mut rest) = (CelReader::new(encoding), bytes);
+    loop {
+        match reader.step(rest, true) {
+            Err(error) => return assert!(error.offset <= rest.len(), "{error}"),
+            Ok(CelStep::Incomplete(length)) => return assert!(length > rest.len()),
+            Ok(CelStep::Between(size)) => rest = &rest[size..],
+            Ok(CelStep::Record(record, size)) => {
+                for encoding in [CelEncoding::Tlv, CelEncoding::Cbor, CelEncoding::Json] {
+                    let mut again = Vec::new();
+                    record.encode_into(encoding, true, &mut again);
+                    let again = again.strip_prefix(b"\n").unwrap_or(&again);
+                    let mut reader = CelReader::new(encoding);
+                    let read = match reader.step(again, true) {
+                        Ok(CelStep::Between(0)) => reader.step(again, true),
+                        read => read,
+                    };
+                    assert_eq!(read, Ok(CelStep::Record(record.clone(), again.len())));
+                }
+                rest = &rest[size..];
+            }
         }
     }
 }
@@ -298,7 +327,10 @@ fn tar_items(bytes: &[u8], label: Option<Option<&[u8]>>) -> Result<Vec<u8>, usiz
                 drop(member.attribute(XATTR_NAME_IMA));
                 if let Some(label) = label {
                     member.set_attribute(XATTR_NAME_IMA, label).expect("its records were read");
-                    assert_eq!(member.attribute(XATTR_NAME_IMA).expect("one form is left").as_deref(), label);
+                    assert_eq!(
+                        member.attribute(XATTR_NAME_IMA).expect("one form is left").as_deref(),
+                        label
+                    );
                 }
                 member.encode_into(&mut written);
                 let size = usize::try_from(member.stored).map_err(|_| 0_usize)?;

@@ -27,6 +27,7 @@
 
 mod ascii;
 mod binary;
+pub mod cel;
 mod entry;
 mod event_log;
 mod pcr;
@@ -138,6 +139,10 @@ pub enum Fault {
     Hex,
     /// The list ends before so many records that its kexec header counts.
     KexecCount(u64),
+    /// A record of a Canonical Event Log lacks this.
+    Cel(&'static str),
+    /// A record of a Canonical Event Log has content of this type.
+    CelContent(u64),
     /// An event of the firmware's log has a digest of an algorithm that its first event does not name.
     EventBank(u16),
     /// An event of the firmware's log has more digests than a TPM has banks.
@@ -180,6 +185,10 @@ impl fmt::Display for Fault {
             Self::Hex => f.write_str("expected hexadecimal digits in pairs"),
             Self::KexecCount(count) => {
                 write!(f, "expected {count} more records, which the kexec header counts")
+            }
+            Self::Cel(expected) => write!(f, "CEL: expected {expected}"),
+            Self::CelContent(kind) => {
+                write!(f, "CEL: content of type {kind}, expected an IMA template (7)")
             }
             Self::EventBank(algorithm) => write!(
                 f,

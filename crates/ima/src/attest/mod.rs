@@ -11,6 +11,7 @@
 //! | [`quote`] | those values, signed by a TPM |
 //! | [`firmware`] | the firmware's event log to the values that they had when the kernel started |
 //! | [`verify`] | all of it in one pass |
+//! | [`convert`] | a list written in another form |
 //! | [`explain`] | a second pass: why a list and a PCR differ |
 //!
 //! A pass has one thread that reads, workers that hash and verify, and the caller's thread, which
@@ -18,6 +19,7 @@
 //! does not grow with the list.
 
 pub mod check;
+pub mod convert;
 mod edit;
 pub mod explain;
 pub mod firmware;

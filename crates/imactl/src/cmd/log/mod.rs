@@ -1,5 +1,6 @@
 //! `imactl log`
 
+mod convert;
 mod entry;
 mod show;
 mod verify;
@@ -16,11 +17,12 @@ use crate::error::Result;
 use crate::output::{Output, Style};
 use crate::Outcome;
 
-/// Read and verify measurement lists
+/// Read, verify and convert measurement lists
 #[derive(Debug, Subcommand)]
 pub(crate) enum LogCommand {
     Show(show::ShowArgs),
     Verify(Box<verify::VerifyArgs>),
+    Convert(convert::ConvertArgs),
 }
 
 impl LogCommand {
@@ -28,6 +30,7 @@ impl LogCommand {
         match self {
             Self::Show(args) => args.run(output),
             Self::Verify(args) => args.run(output),
+            Self::Convert(args) => args.run(output),
         }
     }
 }
@@ -35,8 +38,8 @@ impl LogCommand {
 /// A list
 #[derive(Debug, Args)]
 pub(super) struct ListArgs {
-    /// A measurement list, or its segments in order: binary (of any bank and byte order) or ASCII;
-    /// - is standard input [default: the list of this machine]
+    /// A measurement list, or its segments in order: binary (of any bank and byte order), ASCII, or a
+    /// Canonical Event Log (TLV, CBOR, JSON); - is standard input [default: the list of this machine]
     #[arg(value_name = "LIST")]
     lists: Vec<PathBuf>,
 }

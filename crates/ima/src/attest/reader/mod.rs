@@ -1,18 +1,22 @@
 //! Segments of a list to batches of records.
 //!
 //! Segments are read in order, each in a form of its own that is detected: binary in either byte
-//! order with the digests of any bank, a kexec header before it or not, or ASCII. Lines are
-//! rewritten as binary records, so that whatever follows knows one form.
+//! order with the digests of any bank, a kexec header before it or not, ASCII, or a Canonical Event
+//! Log. Lines and records of other forms are rewritten as binary records, so that whatever follows knows
+//! one form.
 //!
 //! A [`Batch`] holds whole records and belongs to one segment. What is left of a chunk after its
 //! last whole record is carried over to the next. A malformed record ends the list: the records
 //! before it are given first, then the error, for which the rest of the input is looked through.
+
+mod cel;
 
 use std::collections::VecDeque;
 use std::io::Read;
 use std::sync::Arc;
 
 use ima_format::hash::HashAlgorithm;
+use ima_format::measure::cel::{CelEncoding, CelReader};
 use ima_format::measure::{
     AsciiRecord, Endian, Entry, Fault, KexecHeader, Layout, Record, Step, KEXEC_HEADER_SIZE,
     MAX_DATA,
@@ -126,6 +130,8 @@ struct Segment {
     ended: bool,
     /// What a kexec header leaves to read.
     kexec: Option<KexecHeader>,
+    /// What reads a Canonical Event Log.
+    cel: CelReader,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -133,6 +139,7 @@ enum Form {
     Binary(Layout),
     /// The byte order is known as soon as a record shows it.
     Ascii(Option<Endian>),
+    Cel,
 }
 
 impl ListReader {
@@ -177,6 +184,7 @@ impl Segment {
             offset: 0,
             ended: false,
             kexec: None,
+            cel: CelReader::new(CelEncoding::Tlv),
         };
         let mut head = Vec::new();
         segment.read_to(&mut head, HEAD)?;
@@ -188,9 +196,12 @@ impl Segment {
         let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
         let is_empty = head.is_empty() || segment.kexec.is_some_and(|header| header.count == 0);
         if !is_empty && !AsciiRecord::begins(line) {
-            match Layout::detect(&head) {
-                Ok(layout) => segment.form = Form::Binary(layout),
-                Err(error) => {
+            match (Layout::detect(&head), CelEncoding::detect(&head)) {
+                (Ok(layout), _) => segment.form = Form::Binary(layout),
+                (Err(_), Some(encoding)) => {
+                    (segment.form, segment.cel) = (Form::Cel, CelReader::new(encoding));
+                }
+                (Err(error), None) => {
                     segment.carry = head;
                     return Err(segment.malformed(error, index));
                 }
@@ -217,6 +228,7 @@ impl Segment {
                 self.fill_binary(layout, batch)?
             }
             Form::Ascii(_) => self.fill_ascii(batch)?,
+            Form::Cel => self.fill_cel(batch)?,
         };
         let size = batch.layout.digest_size;
         let likeliest = algorithms_of(size).first().copied();
@@ -360,6 +372,7 @@ impl Segment {
         match self.form {
             Form::Binary(layout) => layout.endian,
             Form::Ascii(endian) => endian.unwrap_or(Endian::Little),
+            Form::Cel => Endian::Little,
         }
     }
 
@@ -414,7 +427,13 @@ impl Segment {
 
     /// What of the malformed list's form is at the start of a window.
     fn readable(&self, window: &[u8]) -> Found {
-        let Form::Binary(layout) = self.form else {
+        let layout = match self.form {
+            Form::Binary(layout) => Some(layout),
+            Form::Ascii(_) => None,
+            // an encoding in which nothing is certain after an error
+            Form::Cel => return Found::Nothing(window.len()),
+        };
+        let Some(layout) = layout else {
             return match record_end(window, self.ended) {
                 None if self.ended => Found::Nothing(window.len()),
                 None if window.len() > 3 * MAX_DATA => Found::Nothing(1),
@@ -467,99 +486,4 @@ fn record_end(text: &[u8], ended: bool) -> Option<usize> {
 }
 
 #[cfg(test)]
-mod tests {
-    use ima_format::measure::Template;
-
-    use super::super::source::Reading;
-    use super::*;
-
-    /// A list of so many records.
-    fn list(count: usize, endian: Endian) -> Vec<Vec<u8>> {
-        let record = |number: usize| {
-            let name = format!("/file/{number}\0");
-            let digest = [b"sha1:\0", &[number as u8; 20][..]].concat();
-            let field = |bytes: &[u8]| [&endian.bytes(bytes.len() as u32)[..], bytes].concat();
-            let data = [field(&digest), field(name.as_bytes())].concat();
-            let template = Template::of(b"ima-ng").unwrap();
-            let digest = [9; 20];
-            let record =
-                Record { pcr: 10, digest: &digest, template, data: &data, data_offset: 0, endian };
-            let mut bytes = Vec::new();
-            record.encode_into(&mut bytes);
-            bytes
-        };
-        (0..count).map(record).collect()
-    }
-
-    /// Reads a list: its records as they are written, and the error at its end.
-    fn read(content: &[u8]) -> (Vec<Vec<u8>>, Option<Malformed>) {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), content).unwrap();
-        let mut reader = ListReader::new([Source::open(file.path(), Reading::Once).unwrap()]);
-        let (mut batch, mut records) = (Batch::default(), Vec::new());
-        loop {
-            match reader.next(&mut batch) {
-                Ok(()) if batch.is_empty() => return (records, None),
-                Ok(()) => {}
-                Err(ListError::Malformed(malformed)) => return (records, Some(*malformed)),
-                Err(error) => panic!("{error}"),
-            }
-            assert_eq!(batch.items().count(), batch.len());
-            for item in batch.items() {
-                assert_eq!(item.index, records.len() as u64);
-                let mut bytes = Vec::new();
-                item.record.encode_into(&mut bytes);
-                let start = item.offset as usize;
-                assert_eq!(content[start..start + bytes.len()], bytes);
-                records.push(bytes);
-            }
-        }
-    }
-
-    #[test]
-    fn records_reach_over_the_ends_of_chunks() {
-        let records = list(20_000, Endian::Big);
-        let content = records.concat();
-        assert!(content.len() > 3 * CHUNK);
-        assert_eq!(read(&content), (records, None));
-    }
-
-    #[test]
-    fn a_cut_list_is_read_up_to_its_last_whole_record() {
-        let records = list(4, Endian::Little);
-        let content = records.concat();
-        let mut ends = vec![0];
-        records.iter().for_each(|record| ends.push(ends.last().unwrap() + record.len()));
-        for length in 0..content.len() {
-            let (read, fault) = read(&content[..length]);
-            let whole = ends.iter().filter(|end| **end <= length).count() - 1;
-            // what is too short for a record's head is no list
-            assert_eq!(read, records[..whole], "{length}");
-            assert_eq!(fault.is_none(), ends.contains(&length), "{length}");
-            if let Some(fault) = fault {
-                assert_eq!(fault.rest.bytes, (length - ends[whole]) as u64);
-                assert_eq!((fault.index, fault.rest.records), (whole as u64, 0));
-            }
-        }
-    }
-
-    #[test]
-    fn a_changed_byte_is_seen_or_is_in_a_record() {
-        let records = list(4, Endian::Little);
-        let content = records.concat();
-        for at in 0..content.len() {
-            let mut changed = content.clone();
-            changed[at] ^= 0x41;
-            let (read, fault) = read(&changed);
-            match fault {
-                // nothing is lost without an error
-                None => assert_eq!(read.concat(), changed, "{at}"),
-                Some(fault) => {
-                    let before = read.concat().len() as u64;
-                    assert_eq!(fault.rest.bytes, content.len() as u64 - before, "{at}");
-                    assert!(fault.offset >= before && fault.rest.readable <= fault.rest.bytes);
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -1,0 +1,169 @@
+//! Records in CBOR (RFC 8949), of definite lengths.
+
+use alloc::vec::Vec;
+
+use super::{CelRecord, Fault, IMA_TEMPLATE};
+use crate::hash::{Digest, HashAlgorithm};
+use crate::reader::Reader;
+use crate::Error;
+
+const NUMBER: u8 = 0;
+const BYTES: u8 = 2;
+const TEXT: u8 = 3;
+pub(super) const ARRAY: u8 = 4;
+const MAP: u8 = 5;
+/// An array of indefinite length.
+const INDEFINITE: u8 = 0x9f;
+/// The end of one.
+pub(super) const BREAK: u8 = 0xff;
+/// More digests than a TPM has banks.
+const MAX_DIGESTS: u64 = 16;
+
+/// A major type and its argument.
+fn head(reader: &mut Reader<'_>) -> Result<(u8, u64), Error> {
+    let at = reader.offset();
+    let first = reader.u8()?;
+    let argument = match first & 0x1f {
+        small @ 0..=23 => small.into(),
+        24 => reader.u8()?.into(),
+        25 => reader.u16_be()?.into(),
+        26 => reader.u32_be()?.into(),
+        27 => u64::from_be_bytes(reader.array()?),
+        _ => return Err(Error::new(Fault::Cel("a definite length"), at)),
+    };
+    Ok((first >> 5, argument))
+}
+
+fn argument(reader: &mut Reader<'_>, major: u8, named: &'static str) -> Result<u64, Error> {
+    let at = reader.offset();
+    match head(reader)? {
+        (found, argument) if found == major => Ok(argument),
+        _ => Err(Error::new(Fault::Cel(named), at)),
+    }
+}
+
+fn string<'a>(reader: &mut Reader<'a>, major: u8, named: &'static str) -> Result<&'a [u8], Error> {
+    let length = argument(reader, major, named)?;
+    reader.take(usize::try_from(length).unwrap_or(usize::MAX))
+}
+
+/// A key, which must be this one.
+fn key(reader: &mut Reader<'_>, wanted: u64, named: &'static str) -> Result<(), Error> {
+    let at = reader.offset();
+    match head(reader)? {
+        (NUMBER, found) if found == wanted => Ok(()),
+        _ => Err(Error::new(Fault::Cel(named), at)),
+    }
+}
+
+fn map(reader: &mut Reader<'_>, count: u64, named: &'static str) -> Result<(), Error> {
+    let at = reader.offset();
+    match argument(reader, MAP, named)? {
+        found if found == count => Ok(()),
+        _ => Err(Error::new(Fault::Cel(named), at)),
+    }
+}
+
+/// The array that a log begins with: how many records it has, and the size of its head.
+pub(super) fn array_start(window: &[u8]) -> Result<Option<(Option<u64>, usize)>, Error> {
+    match window.first() {
+        Some(&INDEFINITE) => Ok(Some((None, 1))),
+        Some(0x80..=0x9f) => {
+            let mut reader = Reader::new(window);
+            let count = argument(&mut reader, ARRAY, "an array")?;
+            Ok(Some((Some(count), reader.offset())))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Reads the record that a window begins with, and its size.
+pub(super) fn record(window: &[u8]) -> Result<(CelRecord, usize), Error> {
+    let mut reader = Reader::new(window);
+    let reader = &mut reader;
+    map(reader, 5, "a record: a map of 5")?;
+    key(reader, 0, "the number of a record (key 0)")?;
+    let number = argument(reader, NUMBER, "a number")?;
+    key(reader, 1, "a PCR (key 1)")?;
+    let pcr = u32::try_from(argument(reader, NUMBER, "a number")?).unwrap_or(u32::MAX);
+    key(reader, 3, "digests (key 3)")?;
+    let at = reader.offset();
+    let count = argument(reader, ARRAY, "an array of digests")?;
+    if count > MAX_DIGESTS {
+        return Err(Error::new(Fault::Cel("at most 16 digests"), at));
+    }
+    let mut digests = Vec::new();
+    for _ in 0..count {
+        map(reader, 2, "a digest: a map of 2")?;
+        key(reader, 0, "an algorithm (key 0)")?;
+        let algorithm = u16::try_from(argument(reader, NUMBER, "a number")?).unwrap_or(u16::MAX);
+        key(reader, 1, "a digest (key 1)")?;
+        let at = reader.offset();
+        let bytes = string(reader, BYTES, "a byte string")?;
+        let Some(algorithm) = HashAlgorithm::from_tpm_id(algorithm) else { continue };
+        let digest = Digest::new(algorithm, bytes);
+        digests.push(digest.ok_or(Error::new(Fault::DigestSize(bytes.len()), at))?);
+    }
+    key(reader, 9, "the type of the content (key 9)")?;
+    let at = reader.offset();
+    match argument(reader, NUMBER, "a number")? {
+        IMA_TEMPLATE => {}
+        other => return Err(Error::new(Fault::CelContent(other), at)),
+    }
+    key(reader, 10, "content (key 10)")?;
+    map(reader, 2, "an IMA template: a map of 2")?;
+    key(reader, 0, "the name of a template (key 0)")?;
+    let name = string(reader, TEXT, "a text string")?.to_vec();
+    key(reader, 1, "template data (key 1)")?;
+    let data = string(reader, BYTES, "a byte string")?.to_vec();
+    Ok((CelRecord { number, pcr, digests, name, data }.checked(at)?, reader.offset()))
+}
+
+/// Appends a major type with its argument, in the shortest form.
+pub(super) fn head_into(major: u8, argument: u64, output: &mut Vec<u8>) {
+    let major = major << 5;
+    let bytes = argument.to_be_bytes();
+    let (additional, length) = match argument {
+        0..=23 => (argument as u8, 0),
+        24..=0xff => (24, 1),
+        0x100..=0xffff => (25, 2),
+        0x1_0000..=0xffff_ffff => (26, 4),
+        _ => (27, 8),
+    };
+    output.push(major | additional);
+    output.extend(bytes.iter().skip(bytes.len() - length));
+}
+
+fn string_into(major: u8, bytes: &[u8], output: &mut Vec<u8>) {
+    head_into(major, bytes.len() as u64, output);
+    output.extend_from_slice(bytes);
+}
+
+/// Appends a record.
+pub(super) fn encode_into(record: &CelRecord, output: &mut Vec<u8>) {
+    let known = |digest: &&Digest| digest.algorithm().tpm_id().is_some();
+    let digests: Vec<_> = record.digests.iter().filter(known).collect();
+    let pcr = record.pcr.into();
+    head_into(MAP, 5, output);
+    for (key, major, value) in
+        [(0, NUMBER, record.number), (1, NUMBER, pcr), (3, ARRAY, digests.len() as u64)]
+    {
+        head_into(NUMBER, key, output);
+        head_into(major, value, output);
+    }
+    for digest in digests {
+        head_into(MAP, 2, output);
+        head_into(NUMBER, 0, output);
+        head_into(NUMBER, digest.algorithm().tpm_id().unwrap_or_default().into(), output);
+        head_into(NUMBER, 1, output);
+        string_into(BYTES, digest.as_bytes(), output);
+    }
+    head_into(NUMBER, 9, output);
+    head_into(NUMBER, IMA_TEMPLATE, output);
+    head_into(NUMBER, 10, output);
+    head_into(MAP, 2, output);
+    head_into(NUMBER, 0, output);
+    string_into(TEXT, &record.name, output);
+    head_into(NUMBER, 1, output);
+    string_into(BYTES, &record.data, output);
+}

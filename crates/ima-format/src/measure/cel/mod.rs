@@ -1,0 +1,290 @@
+//! The TCG's Canonical Event Log: the same records in three encodings.
+//!
+//! TCG Canonical Event Log Format 1.1. A log is an array or a sequence of records (CBOR, JSON) or records one
+//! after the other (TLV). Only records of IMA templates are read: no other are in a measurement list.
+//!
+//! | field | TLV type, big-endian | CBOR key | JSON |
+//! |---|---|---|---|
+//! | number of the record, for each PCR from 0 | 0 | 0 | `recnum` |
+//! | PCR | 1 | 1 | `pcr` |
+//! | digests | 3: for each the low byte of `TPM_ALG` and the digest | 3: `[{0: TPM_ALG, 1: digest}]` | `digests`: `[{hashAlg, digest}]` |
+//! | type of the content | | 9 | `content_type` |
+//! | content: an IMA template | 7: name 0, data 1 | 10: `{0: name, 1: data}` | `content`: `{template_name, template_data}` |
+//!
+//! A TLV is a type (1), a length (4, big-endian) and a value; numbers have any length. The digests are those
+//! that extended the PCR, so that a violation has ones, not the zeros of the list.
+
+mod cbor;
+mod json;
+mod tlv;
+
+use alloc::vec::Vec;
+
+use super::{Endian, Entry, Fault, Record, Template, MAX_DATA, PCRS};
+use crate::hash::{Digest, HashAlgorithm, MAX_DIGEST_SIZE};
+use crate::{Error, ErrorKind};
+
+/// `content_type`: an IMA template.
+const IMA_TEMPLATE: u64 = 7;
+/// The longest record: data in hexadecimal, and the rest of it.
+const MAX_RECORD: usize = 2 * MAX_DATA + (1 << 16);
+
+/// An encoding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CelEncoding {
+    /// Type, length, value.
+    Tlv,
+    /// CBOR (RFC 8949).
+    Cbor,
+    /// JSON; records may begin with 0x1e (RFC 7464).
+    Json,
+}
+
+/// A record of an IMA template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CelRecord {
+    /// Its number among the records of its PCR.
+    pub number: u64,
+    /// The PCR.
+    pub pcr: u32,
+    /// The digests that extended the PCR, of algorithms that are known.
+    pub digests: Vec<Digest>,
+    /// The name of the template.
+    pub name: Vec<u8>,
+    /// The template data.
+    pub data: Vec<u8>,
+}
+
+/// Reads a log from a window that may be shorter than it.
+#[derive(Debug, Clone)]
+pub struct CelReader {
+    encoding: CelEncoding,
+    log: Log,
+}
+
+/// What surrounds the records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Log {
+    /// Nothing was read.
+    Start,
+    /// Nothing does.
+    Sequence,
+    /// An array of so many more records; `None`: it ends with a mark.
+    Array(Option<u64>),
+    /// An array that is over.
+    Closed,
+}
+
+/// What a window begins with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CelStep {
+    /// A record, and its size.
+    Record(CelRecord, usize),
+    /// So many bytes between records.
+    Between(usize),
+    /// Part of a record: so many bytes are needed, as far as can be seen.
+    Incomplete(usize),
+}
+
+impl CelEncoding {
+    /// The encoding of a log that begins with `head`, which is not a list in a kernel's form.
+    pub fn detect(head: &[u8]) -> Option<Self> {
+        match head {
+            // the first number has 1 to 8 bytes, a PCR or an NV index follows
+            [0, 0, 0, 0, length @ 1..=8, rest @ ..] => {
+                let next = rest.get(usize::from(*length));
+                matches!(next, Some(1 | 2)).then_some(Self::Tlv)
+            }
+            [0x80..=0xbf, ..] => Some(Self::Cbor),
+            _ => {
+                let first = head.iter().find(|byte| !byte.is_ascii_whitespace());
+                matches!(first, Some(b'[' | b'{' | 0x1e)).then_some(Self::Json)
+            }
+        }
+    }
+
+    /// The bytes before the first of so many records.
+    pub fn start_into(self, count: u64, output: &mut Vec<u8>) {
+        match self {
+            Self::Tlv => {}
+            Self::Cbor => cbor::head_into(cbor::ARRAY, count, output),
+            Self::Json => output.push(b'['),
+        }
+    }
+
+    /// The bytes after the last record.
+    pub fn end_into(self, output: &mut Vec<u8>) {
+        if self == Self::Json {
+            output.extend_from_slice(b"\n]\n");
+        }
+    }
+}
+
+impl CelReader {
+    /// A reader of a log from its start.
+    pub fn new(encoding: CelEncoding) -> Self {
+        Self { encoding, log: Log::Start }
+    }
+
+    /// Reads what the window begins with. `ended`: nothing follows the window.
+    ///
+    /// # Errors
+    /// A malformed record, or one that is not of an IMA template; offsets count from the start of the window.
+    pub fn step(&mut self, window: &[u8], ended: bool) -> Result<CelStep, Error> {
+        let step = match self.encoding {
+            CelEncoding::Tlv => incomplete(tlv::record(window)),
+            CelEncoding::Cbor => self.cbor(window),
+            CelEncoding::Json => self.json(window, ended),
+        }?;
+        match step {
+            CelStep::Incomplete(length) if length > MAX_RECORD => {
+                let length = u32::try_from(length).unwrap_or(u32::MAX);
+                Err(Error::new(Fault::DataLength(length), 0))
+            }
+            step => Ok(step),
+        }
+    }
+
+    /// Whether the input may end here.
+    pub fn may_end(&self) -> bool {
+        matches!(self.log, Log::Start | Log::Sequence | Log::Closed | Log::Array(Some(0)))
+    }
+
+    fn cbor(&mut self, window: &[u8]) -> Result<CelStep, Error> {
+        match self.log {
+            Log::Start => {
+                let array = match cbor::array_start(window) {
+                    Ok(array) => array,
+                    Err(error) => return incomplete(Err(error)),
+                };
+                self.log = array.map_or(Log::Sequence, |(count, _)| Log::Array(count));
+                Ok(CelStep::Between(array.map_or(0, |(_, size)| size)))
+            }
+            Log::Array(None) if window.first() == Some(&cbor::BREAK) => {
+                self.log = Log::Closed;
+                Ok(CelStep::Between(1))
+            }
+            Log::Array(Some(0)) | Log::Closed => {
+                Err(Error::new(ErrorKind::TrailingBytes { count: window.len() }, 0))
+            }
+            log => {
+                let step = incomplete(cbor::record(window))?;
+                if let (Log::Array(Some(left)), CelStep::Record(..)) = (log, &step) {
+                    self.log = Log::Array(Some(left.saturating_sub(1)));
+                }
+                Ok(step)
+            }
+        }
+    }
+
+    fn json(&mut self, window: &[u8], ended: bool) -> Result<CelStep, Error> {
+        let between = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, 0x1e | b',');
+        let count = window.iter().take_while(|byte| between(byte)).count();
+        if count > 0 {
+            return Ok(CelStep::Between(count));
+        }
+        match (self.log, window.first()) {
+            (_, None) => Ok(CelStep::Incomplete(1)),
+            (Log::Start, Some(b'[')) => {
+                self.log = Log::Array(None);
+                Ok(CelStep::Between(1))
+            }
+            (Log::Array(_), Some(b']')) => {
+                self.log = Log::Closed;
+                Ok(CelStep::Between(1))
+            }
+            (Log::Start | Log::Sequence | Log::Array(_), Some(b'{')) => {
+                if self.log == Log::Start {
+                    self.log = Log::Sequence;
+                }
+                match json::object_end(window) {
+                    Some(end) => json::record(window.get(..end).unwrap_or_default())
+                        .map(|record| CelStep::Record(record, end)),
+                    None if ended => Err(Error::new(Fault::Cel("the end of an object"), 0)),
+                    None => Ok(CelStep::Incomplete(window.len().saturating_mul(2))),
+                }
+            }
+            _ => Err(Error::new(Fault::Cel("a record"), 0)),
+        }
+    }
+}
+
+/// A window that ends early is not an error.
+fn incomplete(read: Result<(CelRecord, usize), Error>) -> Result<CelStep, Error> {
+    match read {
+        Ok((record, size)) => Ok(CelStep::Record(record, size)),
+        Err(Error { kind: ErrorKind::Truncated { needed, .. }, offset }) => {
+            Ok(CelStep::Incomplete(offset.saturating_add(needed)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+impl CelRecord {
+    /// A record as read; an error if it cannot be one of a measurement list.
+    fn checked(self, at: usize) -> Result<Self, Error> {
+        if self.pcr >= PCRS {
+            return Err(Error::new(Fault::Pcr(self.pcr), at));
+        }
+        match Template::of(&self.name) {
+            None => Err(Error::new(Fault::Template, at)),
+            Some(_) if self.digests.is_empty() => {
+                Err(Error::new(Fault::Cel("a digest of a known algorithm"), at))
+            }
+            Some(_) if self.data.len() > MAX_DATA => {
+                let length = u32::try_from(self.data.len()).unwrap_or(u32::MAX);
+                Err(Error::new(Fault::DataLength(length), at))
+            }
+            Some(_) => Ok(self),
+        }
+    }
+
+    /// The digest of an algorithm as it is in a list: zeros for the ones of a violation.
+    pub fn listed(&self, algorithm: HashAlgorithm) -> Option<Digest> {
+        let digest = self.digests.iter().find(|digest| digest.algorithm() == algorithm)?;
+        let is_violation = digest.as_bytes().iter().all(|byte| *byte == 0xff);
+        let zeros = Digest::new(algorithm, [0; MAX_DIGEST_SIZE].get(..algorithm.digest_size())?);
+        zeros.filter(|_| is_violation).or(Some(*digest))
+    }
+
+    /// The record of a list. The data do not say in which byte order they are: it is the one in which they
+    /// have the form of their template, little-endian in doubt.
+    pub fn record<'a>(&'a self, digest: &'a Digest) -> Option<Record<'a>> {
+        let template = Template::of(&self.name)?;
+        let with = |endian| Record {
+            pcr: self.pcr,
+            digest: digest.as_bytes(),
+            template,
+            data: &self.data,
+            data_offset: 0,
+            endian,
+        };
+        let (little, big) = (with(Endian::Little), with(Endian::Big));
+        let is_big = Entry::decode(&little).is_err() && Entry::decode(&big).is_ok();
+        Some(if is_big { big } else { little })
+    }
+
+    /// Appends the record. In JSON the first has no comma before it.
+    pub fn encode_into(&self, encoding: CelEncoding, is_first: bool, output: &mut Vec<u8>) {
+        match encoding {
+            CelEncoding::Tlv => tlv::encode_into(self, output),
+            CelEncoding::Cbor => cbor::encode_into(self, output),
+            CelEncoding::Json => {
+                output.extend_from_slice(if is_first { b"\n" } else { b",\n" });
+                json::encode_into(self, output);
+            }
+        }
+    }
+}
+
+/// What a PCR was extended by: ones for a violation.
+pub fn extension(record: &Record<'_>, algorithm: HashAlgorithm, digest: &Digest) -> Option<Digest> {
+    let ones = [0xff; MAX_DIGEST_SIZE];
+    match record.is_violation() {
+        true => Digest::new(algorithm, ones.get(..algorithm.digest_size())?),
+        false => Some(*digest),
+    }
+}
+
+#[cfg(test)]
+mod tests;

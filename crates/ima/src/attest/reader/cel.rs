@@ -1,0 +1,77 @@
+//! Canonical Event Logs to batches.
+
+use ima_format::measure::cel::CelStep;
+use ima_format::measure::{Fault, Layout};
+use ima_format::{Error as FormatError, ErrorKind};
+
+use super::{Batch, ListError, Place, Segment, CHUNK};
+
+impl Segment {
+    pub(super) fn fill_cel(
+        &mut self,
+        batch: &mut Batch,
+    ) -> Result<Result<(), FormatError>, ListError> {
+        batch.bytes.clear();
+        let mut window = std::mem::take(&mut self.carry);
+        let (mut at, mut needed) = (0, CHUNK);
+        let result = loop {
+            self.read_to(&mut window, needed)?;
+            let result = self.take_records(&window, &mut at, batch);
+            match result {
+                Ok(length) if batch.is_empty() && !self.ended => needed = at + length.max(CHUNK),
+                Ok(_) if batch.is_empty() && at < window.len() => {
+                    let available = window.len() - at;
+                    let kind = ErrorKind::Truncated { needed: available + 1, available };
+                    break Err(FormatError::new(kind, 0));
+                }
+                Ok(_) if batch.is_empty() && !self.cel.may_end() => {
+                    break Err(FormatError::new(Fault::Cel("the end of the array"), 0));
+                }
+                result => break result.map(drop),
+            }
+        };
+        window.drain(..at);
+        self.carry = window;
+        self.offset += at as u64;
+        Ok(result)
+    }
+
+    /// Appends all whole records of a window; returns how long the next one is, as far as can be seen.
+    fn take_records(
+        &mut self,
+        window: &[u8],
+        at: &mut usize,
+        batch: &mut Batch,
+    ) -> Result<usize, FormatError> {
+        while *at < window.len() {
+            let mut ahead = self.cel.clone();
+            let (record, size) = match ahead.step(&window[*at..], self.ended)? {
+                CelStep::Between(size) => {
+                    (self.cel, *at) = (ahead, *at + size);
+                    continue;
+                }
+                CelStep::Incomplete(length) => return Ok(length),
+                CelStep::Record(record, size) => (record, size),
+            };
+            let first = record.digests.first().map(|digest| digest.algorithm());
+            let listed = self.algorithm.or(first).and_then(|bank| record.listed(bank));
+            // a list has one bank
+            let missing = FormatError::new(Fault::Cel("a digest of the first record's bank"), 0);
+            let listed = listed.ok_or(missing)?;
+            self.algorithm = Some(listed.algorithm());
+            let parsed = record.record(&listed).ok_or(FormatError::new(Fault::Template, 0))?;
+            let (endian, digest_size) = (parsed.endian, parsed.digest.len());
+            if batch.is_empty() {
+                batch.layout = Layout { endian, digest_size };
+            } else if endian != batch.layout.endian {
+                // begins the next batch
+                return Ok(size);
+            }
+            let start = batch.bytes.len();
+            parsed.encode_into(&mut batch.bytes);
+            batch.places.push(Place { start, offset: self.offset + *at as u64 });
+            (self.cel, *at) = (ahead, *at + size);
+        }
+        Ok(0)
+    }
+}

@@ -1,0 +1,94 @@
+use ima_format::measure::Template;
+
+use super::super::source::Reading;
+use super::*;
+
+/// A list of so many records.
+fn list(count: usize, endian: Endian) -> Vec<Vec<u8>> {
+    let record = |number: usize| {
+        let name = format!("/file/{number}\0");
+        let digest = [b"sha1:\0", &[number as u8; 20][..]].concat();
+        let field = |bytes: &[u8]| [&endian.bytes(bytes.len() as u32)[..], bytes].concat();
+        let data = [field(&digest), field(name.as_bytes())].concat();
+        let template = Template::of(b"ima-ng").unwrap();
+        let digest = [9; 20];
+        let record =
+            Record { pcr: 10, digest: &digest, template, data: &data, data_offset: 0, endian };
+        let mut bytes = Vec::new();
+        record.encode_into(&mut bytes);
+        bytes
+    };
+    (0..count).map(record).collect()
+}
+
+/// Reads a list: its records as they are written, and the error at its end.
+fn read(content: &[u8]) -> (Vec<Vec<u8>>, Option<Malformed>) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), content).unwrap();
+    let mut reader = ListReader::new([Source::open(file.path(), Reading::Once).unwrap()]);
+    let (mut batch, mut records) = (Batch::default(), Vec::new());
+    loop {
+        match reader.next(&mut batch) {
+            Ok(()) if batch.is_empty() => return (records, None),
+            Ok(()) => {}
+            Err(ListError::Malformed(malformed)) => return (records, Some(*malformed)),
+            Err(error) => panic!("{error}"),
+        }
+        assert_eq!(batch.items().count(), batch.len());
+        for item in batch.items() {
+            assert_eq!(item.index, records.len() as u64);
+            let mut bytes = Vec::new();
+            item.record.encode_into(&mut bytes);
+            let start = item.offset as usize;
+            assert_eq!(content[start..start + bytes.len()], bytes);
+            records.push(bytes);
+        }
+    }
+}
+
+#[test]
+fn records_reach_over_the_ends_of_chunks() {
+    let records = list(20_000, Endian::Big);
+    let content = records.concat();
+    assert!(content.len() > 3 * CHUNK);
+    assert_eq!(read(&content), (records, None));
+}
+
+#[test]
+fn a_cut_list_is_read_up_to_its_last_whole_record() {
+    let records = list(4, Endian::Little);
+    let content = records.concat();
+    let mut ends = vec![0];
+    records.iter().for_each(|record| ends.push(ends.last().unwrap() + record.len()));
+    for length in 0..content.len() {
+        let (read, fault) = read(&content[..length]);
+        let whole = ends.iter().filter(|end| **end <= length).count() - 1;
+        // what is too short for a record's head is no list
+        assert_eq!(read, records[..whole], "{length}");
+        assert_eq!(fault.is_none(), ends.contains(&length), "{length}");
+        if let Some(fault) = fault {
+            assert_eq!(fault.rest.bytes, (length - ends[whole]) as u64);
+            assert_eq!((fault.index, fault.rest.records), (whole as u64, 0));
+        }
+    }
+}
+
+#[test]
+fn a_changed_byte_is_seen_or_is_in_a_record() {
+    let records = list(4, Endian::Little);
+    let content = records.concat();
+    for at in 0..content.len() {
+        let mut changed = content.clone();
+        changed[at] ^= 0x41;
+        let (read, fault) = read(&changed);
+        match fault {
+            // nothing is lost without an error
+            None => assert_eq!(read.concat(), changed, "{at}"),
+            Some(fault) => {
+                let before = read.concat().len() as u64;
+                assert_eq!(fault.rest.bytes, content.len() as u64 - before, "{at}");
+                assert!(fault.offset >= before && fault.rest.readable <= fault.rest.bytes);
+            }
+        }
+    }
+}

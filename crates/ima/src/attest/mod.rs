@@ -12,6 +12,9 @@
 //! | [`firmware`] | the firmware's event log to the values that they had when the kernel started |
 //! | [`verify`] | all of it in one pass |
 //! | [`convert`] | a list written in another form |
+//! | [`manifest`] | the files of a root or of packages, with their digests |
+//! | [`compare`] | a list next to a manifest |
+//! | [`diff`] | two lists next to each other |
 //! | [`explain`] | a second pass: why a list and a PCR differ |
 //!
 //! A pass has one thread that reads, workers that hash and verify, and the caller's thread, which
@@ -19,10 +22,13 @@
 //! does not grow with the list.
 
 pub mod check;
+pub mod compare;
 pub mod convert;
+pub mod diff;
 mod edit;
 pub mod explain;
 pub mod firmware;
+pub mod manifest;
 pub mod pcr;
 pub mod quote;
 pub mod reader;

@@ -350,6 +350,14 @@ impl PublicKey {
         Ok(identifier)
     }
 
+    /// The subject public key info, DER in base64.
+    ///
+    /// # Errors
+    /// Those of OpenSSL.
+    pub fn to_base64(&self) -> Result<String, ErrorStack> {
+        Ok(openssl::base64::encode_block(&self.key.public_key_to_der()?))
+    }
+
     pub(crate) fn pkey(&self) -> &PKeyRef<Public> {
         &self.key
     }

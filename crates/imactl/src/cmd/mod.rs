@@ -6,6 +6,7 @@ mod initramfs;
 mod inspect;
 mod keys;
 mod log;
+mod manifest;
 mod policy;
 mod preflight;
 mod sign;
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     Why(Box<why::WhyArgs>),
     #[command(subcommand)]
     Log(log::LogCommand),
+    #[command(subcommand)]
+    Manifest(manifest::ManifestCommand),
 }
 
 impl Command {
@@ -66,6 +69,7 @@ impl Command {
             Self::Status(args) => args.run(output),
             Self::Why(args) => args.run(output),
             Self::Log(command) => command.run(output),
+            Self::Manifest(command) => command.run(output),
         }
     }
 }

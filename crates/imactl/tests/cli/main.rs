@@ -19,6 +19,7 @@ mod keys_check;
 mod kind_names;
 mod kinds;
 mod log;
+mod manifest;
 mod named_paths;
 mod names;
 mod no_room;

@@ -432,3 +432,28 @@ fn options_that_mean_nothing_for_packages_are_refused() {
     let refused = run(args!["sign", "--output-dir", directory.path(), plain]).exits(2);
     assert!(refused.stderr.contains("--output-dir applies only to packages"), "{}", refused.stderr);
 }
+
+/// A manifest has the digests that rpm prints, and the packages.
+#[test]
+fn a_manifest_has_the_digests_of_the_header() {
+    let directory = directory();
+    let Some(package) = build(directory.path(), &[]) else { return };
+    let digests = query(&package, "[%{FILENAMES} %{FILEDIGESTS}\n]");
+    let mut expected: Vec<_> = digests
+        .lines()
+        .filter_map(|line| line.rsplit_once(' ').filter(|(_, digest)| !digest.is_empty()))
+        .filter(|(path, _)| !path.starts_with("/var/log"))
+        .map(|(path, digest)| (path.to_owned(), format!("sha256:{digest}")))
+        .collect();
+    expected.sort();
+    let manifest = run(args!["manifest", "create", package]).exits(0).stdout;
+    let lines = manifest.lines().skip(1).map(|line| {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["packages"], serde_json::json!(["sample-1-1.noarch"]));
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        (text(&line["path"]), text(&line["digests"][0]))
+    });
+    assert_eq!(lines.collect::<Vec<_>>(), expected);
+    let folder = run(args!["manifest", "create", "-r", package.parent().unwrap()]).exits(0).stdout;
+    assert_eq!(folder, manifest);
+}

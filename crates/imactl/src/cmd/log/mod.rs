@@ -1,6 +1,8 @@
 //! `imactl log`
 
+mod check;
 mod convert;
+mod diff;
 mod entry;
 mod show;
 mod verify;
@@ -17,11 +19,13 @@ use crate::error::Result;
 use crate::output::{Output, Style};
 use crate::Outcome;
 
-/// Read, verify and convert measurement lists
+/// Read, verify, compare and convert measurement lists
 #[derive(Debug, Subcommand)]
 pub(crate) enum LogCommand {
     Show(show::ShowArgs),
     Verify(Box<verify::VerifyArgs>),
+    Check(check::CheckArgs),
+    Diff(diff::DiffArgs),
     Convert(convert::ConvertArgs),
 }
 
@@ -30,6 +34,8 @@ impl LogCommand {
         match self {
             Self::Show(args) => args.run(output),
             Self::Verify(args) => args.run(output),
+            Self::Check(args) => args.run(output),
+            Self::Diff(args) => args.run(output),
             Self::Convert(args) => args.run(output),
         }
     }

@@ -1,6 +1,7 @@
 //! Measurement lists: generated ones with every template, bank, byte order and fault, next to what
 //! evmctl says of those that it reads.
 
+mod check;
 mod convert;
 mod explained;
 mod firmware;

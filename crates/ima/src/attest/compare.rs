@@ -1,0 +1,120 @@
+//! A list, compared with a manifest.
+
+use std::collections::BTreeMap;
+
+use ima_format::hash::Digest;
+use ima_format::measure::Entry;
+
+use super::manifest::Manifest;
+use super::reader::{Batch, ListReader};
+use super::source::Source;
+use super::ListError;
+
+/// How an entry and a manifest fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// The manifest has its digest.
+    Expected,
+    /// The manifest has other digests of the file.
+    Changed,
+    /// The manifest has no digest of this algorithm.
+    OtherAlgorithm,
+    /// The manifest does not have the file.
+    Unexpected,
+}
+
+/// An entry that is not as the manifest says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deviation {
+    /// The number of the entry.
+    pub index: u64,
+    /// The file's name.
+    pub name: Vec<u8>,
+    /// Its digest.
+    pub digest: Digest,
+    /// How the two fit.
+    pub fit: Fit,
+}
+
+/// What came of a list.
+#[derive(Debug, Default)]
+pub struct Comparison {
+    /// Entries of files with a digest.
+    pub files: u64,
+    /// Those that are expected.
+    pub expected: u64,
+    /// Measured buffers, and boot_aggregate: no files.
+    pub events: u64,
+    /// Violations: what was read is not known.
+    pub violations: u64,
+    /// Entries that cannot be decoded.
+    pub malformed: u64,
+    /// Files of the manifest that no entry is of.
+    pub never_seen: Vec<Vec<u8>>,
+}
+
+/// Compares each entry with a manifest; `sink` is given those that deviate, in order.
+///
+/// # Errors
+/// A list that cannot be read to its end.
+pub fn compare(
+    sources: &[Source],
+    manifest: &Manifest,
+    sink: &mut dyn FnMut(Deviation),
+) -> Result<Comparison, ListError> {
+    let manifest = manifest.as_measured();
+    let mut seen: BTreeMap<&[u8], bool> =
+        manifest.0.keys().map(|name| (&name[..], false)).collect();
+    let (mut reader, mut batch) = (ListReader::new(sources.iter().cloned()), Batch::default());
+    let mut comparison = Comparison::default();
+    loop {
+        reader.next(&mut batch)?;
+        if batch.is_empty() {
+            let never = seen.iter().filter(|(_, seen)| !**seen);
+            comparison.never_seen = never.map(|(name, _)| name.to_vec()).collect();
+            return Ok(comparison);
+        }
+        for item in batch.items() {
+            let Ok(entry) = Entry::decode(&item.record) else {
+                comparison.malformed += 1;
+                continue;
+            };
+            if item.record.is_violation() {
+                comparison.violations += 1;
+                continue;
+            }
+            let digest = entry.digest.and_then(|digest| digest.digest);
+            let is_event = entry.buffer.is_some() || is_boot_aggregate(entry.name);
+            let Some(digest) = digest.filter(|_| !is_event) else {
+                comparison.events += 1;
+                continue;
+            };
+            comparison.files += 1;
+            if let Some(seen) = seen.get_mut(entry.name) {
+                *seen = true;
+            }
+            match fit(&manifest, entry.name, &digest) {
+                Fit::Expected => comparison.expected += 1,
+                fit => {
+                    sink(Deviation { index: item.index, name: entry.name.to_vec(), digest, fit });
+                }
+            }
+        }
+    }
+}
+
+fn is_boot_aggregate(name: &[u8]) -> bool {
+    matches!(name, b"boot_aggregate" | b"boot_aggregate_late")
+}
+
+fn fit(manifest: &Manifest, name: &[u8], digest: &Digest) -> Fit {
+    let Some(expected) = manifest.0.get(name) else { return Fit::Unexpected };
+    if expected.digests.contains(digest) {
+        return Fit::Expected;
+    }
+    let same = |other: &Digest| other.algorithm() == digest.algorithm();
+    match expected.digests.iter().any(same) {
+        true => Fit::Changed,
+        false => Fit::OtherAlgorithm,
+    }
+}

@@ -1,0 +1,143 @@
+//! `imactl log check`
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use ima::attest::compare::{compare, Comparison, Deviation, Fit};
+use ima::attest::source::Reading;
+use ima::attest::ListError;
+use ima_format::printable::Printable;
+use serde::Serialize;
+
+use super::{report_fault, ListArgs};
+use crate::cmd::manifest;
+use crate::error::Result;
+use crate::output::{count, JsonPath, Level, Output, Style};
+use crate::Outcome;
+
+/// Compare a measurement list with a manifest
+///
+/// Each measured file must be in the manifest with the measured digest. Digests in the list are trusted;
+/// log verify shows whether they are those that the TPM has. Events and violations are counted. With
+/// --verbose files of the manifest that were never measured are printed, too. The exit status is 1 if a file
+/// is not in the manifest or has another digest, or an entry is malformed; 2 if the list cannot be read to
+/// its end.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    list: ListArgs,
+    /// The manifest (imactl manifest create); several are merged
+    #[arg(long, value_name = "FILE", required = true)]
+    manifest: Vec<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct JsonDeviation<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    index: u64,
+    #[serde(flatten)]
+    path: JsonPath,
+    digest: &'a str,
+    fit: &'static str,
+}
+
+#[derive(Serialize)]
+struct JsonNeverSeen {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(flatten)]
+    path: JsonPath,
+}
+
+#[derive(Serialize)]
+struct JsonSummary {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    files: u64,
+    expected: u64,
+    deviating: u64,
+    events: u64,
+    violations: u64,
+    malformed: u64,
+    never_seen: u64,
+}
+
+impl CheckArgs {
+    pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
+        let manifest = manifest::read_all(&self.manifest)?;
+        let sources = self.list.open(Reading::Once)?;
+        let mut written = Ok(());
+        let compared = compare(&sources, &manifest, &mut |deviation| {
+            if written.is_ok() {
+                written = print_deviation(&deviation, output);
+            }
+        });
+        written?;
+        let comparison = match compared {
+            Ok(comparison) => comparison,
+            Err(ListError::Malformed(fault)) => return report_fault(&fault, output),
+            Err(error) => return Err(error.into()),
+        };
+        for name in &comparison.never_seen {
+            let path = Path::new(OsStr::from_bytes(name)).into();
+            output.json(&JsonNeverSeen { kind: "never-seen", path })?;
+            output.line(Level::Verbose, format_args!("never seen  {}", Printable(name)))?;
+        }
+        print_summary(&comparison, output)?;
+        let is_good = comparison.expected == comparison.files && comparison.malformed == 0;
+        Ok(if is_good { Outcome::Good } else { Outcome::Finding })
+    }
+}
+
+fn print_deviation(deviation: &Deviation, output: &mut Output) -> std::io::Result<()> {
+    let Deviation { index, name, digest, fit } = deviation;
+    let (word, said) = match fit {
+        Fit::Expected => ("expected", "is expected"),
+        Fit::Changed => ("changed", "is in the manifest with another digest"),
+        Fit::OtherAlgorithm => ("other-algorithm", "is in the manifest without such a digest"),
+        Fit::Unexpected => ("unexpected", "is not in the manifest"),
+    };
+    let digest = digest.to_string();
+    let path = Path::new(OsStr::from_bytes(name)).into();
+    output.json(&JsonDeviation {
+        kind: "entry",
+        index: *index,
+        path,
+        digest: &digest,
+        fit: word,
+    })?;
+    let said = output.paint(Style::Bad, said);
+    let name = output.paint(Style::Bold, &Printable(name).to_string());
+    output.line(Level::Quiet, format_args!("entry {index} {name}: {said} ({digest})"))
+}
+
+fn print_summary(comparison: &Comparison, output: &mut Output) -> std::io::Result<()> {
+    let Comparison { files, expected, events, violations, malformed, .. } = *comparison;
+    let never_seen = comparison.never_seen.len() as u64;
+    let deviating = files - expected;
+    let kind = "summary";
+    output.json(&JsonSummary {
+        kind,
+        files,
+        expected,
+        deviating,
+        events,
+        violations,
+        malformed,
+        never_seen,
+    })?;
+    let mut line = format!(
+        "{} measured: {expected} expected, {deviating} not; {}, {}; {never_seen} of the manifest \
+         never seen",
+        count(files, "file"),
+        count(events, "event"),
+        count(violations, "violation"),
+    );
+    if malformed > 0 {
+        line += &format!("; {malformed} malformed");
+    }
+    output.line(Level::Normal, line)
+}

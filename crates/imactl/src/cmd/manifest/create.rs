@@ -1,0 +1,196 @@
+//! `imactl manifest create`
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use ima::attest::manifest::{absolute, of_source, Describe, Expected, Manifest};
+use ima::container::rpm::{
+    Directories, PackageSummary, Packages, Payload, ReservedSpace, SourcePackages, WeakDigests,
+};
+use ima::container::{kind_of, AnyContainer, Report, Selection, MAX_SPARSE};
+use ima::preflight;
+use ima::HashAlgorithm;
+use ima_format::kind::Kind;
+use ima_format::tar::AfterEnd;
+
+use super::{text, write};
+use crate::args::jobs;
+use crate::error::{with_causes, Context, Result};
+use crate::inputs::Inputs;
+use crate::output::{count, Level, Name, Output, Style};
+use crate::progress::Bar;
+use crate::report::{self, Printer, Results};
+use crate::Outcome;
+
+/// List the files of roots and packages with their digests
+///
+/// A root is a directory, a tar archive or an image: its files are listed by their paths below it, as the
+/// kernel sees them when it is the root file system. Packages are listed by the digests in their headers,
+/// which are not compared with the payload here. The result is JSON lines sorted by path, the same for the
+/// same files (docs/json.md has the fields). Nothing is written if a file cannot be read: the exit status is
+/// 2 then.
+#[derive(Debug, Args)]
+pub(crate) struct CreateArgs {
+    /// Root directories, tar archives, images, RPM packages
+    #[arg(value_name = "PATH", required = true)]
+    paths: Vec<PathBuf>,
+    /// Treat directories as collections of RPM packages
+    #[arg(short, long)]
+    recursive: bool,
+    /// The algorithm of the digests, which is the one that ima_hash= sets [files of packages: the package's]
+    #[arg(long, value_name = "ALGORITHM", default_value = "sha256")]
+    hash: HashAlgorithm,
+    /// Only files that match a glob (on the path below PATH; without a / on the name)
+    #[arg(long, value_name = "GLOB")]
+    include: Vec<String>,
+    /// Leave out files and directories that match a glob
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// Leave out files that this manifest has with the same digests
+    #[arg(long, value_name = "MANIFEST")]
+    base: Option<PathBuf>,
+    /// Write the result here, whole or not at all [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Number of worker threads [default: number of CPUs; maximum 1024]
+    #[arg(short, long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+}
+
+impl CreateArgs {
+    pub(super) fn run(&self, output: &mut Output) -> Result<Outcome> {
+        let selection = Selection::new(&self.include, &self.exclude)?;
+        let base = self.base.as_deref().map(text::read).transpose()?.unwrap_or_default();
+        let (mut manifest, mut packages, mut failed) = (Manifest::default(), Vec::new(), 0);
+        for path in &self.paths {
+            let is_directory = path.is_dir();
+            let kind = match is_directory {
+                true if self.recursive => Kind::Rpm,
+                true => Kind::Tree,
+                false => kind_of(path).with_context(|| path.display().to_string())?,
+            };
+            match kind {
+                Kind::Rpm => packages.push(path.clone()),
+                _ => failed += self.root(path, &selection, &mut manifest, output)?,
+            }
+        }
+        if !packages.is_empty() {
+            failed += self.packages(packages, selection, &mut manifest, output)?;
+        }
+        if failed > 0 {
+            let line = format!("{} not read: no manifest", count(failed, "file"));
+            output.complain(Style::Bad, "error:", &line);
+            return Ok(Outcome::Failed);
+        }
+        manifest.0.retain(|path, expected| {
+            base.0.get(path).map_or(true, |known| known.digests != expected.digests)
+        });
+        write(&text::lines(&manifest)?, self.output.as_deref(), output)?;
+        if self.output.is_some() {
+            output.line(Level::Normal, count(manifest.0.len() as u64, "file"))?;
+        }
+        Ok(Outcome::Good)
+    }
+
+    /// Adds the files of a root; returns how many cannot be read.
+    fn root(
+        &self,
+        path: &Path,
+        selection: &Selection,
+        manifest: &mut Manifest,
+        output: &mut Output,
+    ) -> Result<u64> {
+        let source = preflight::open(path).with_context(|| path.display().to_string())?;
+        let bar = Bar::new("hashing", output);
+        let (files, unread) = of_source(&*source, selection, self.hash, jobs(self.jobs), &bar);
+        bar.finish();
+        for (path, expected) in files.0 {
+            manifest.add(&path, expected);
+        }
+        for unread in &unread {
+            let name = Name { container: Some(path), path: &unread.path };
+            let text = format!("{name}: {}", with_causes(&unread.error));
+            output.complain(Style::Bad, "error:", &text);
+        }
+        Ok(unread.len() as u64)
+    }
+
+    /// Adds the files of packages; returns how many packages and files cannot be read.
+    fn packages(
+        &self,
+        roots: Vec<PathBuf>,
+        selection: Selection,
+        manifest: &mut Manifest,
+        output: &mut Output,
+    ) -> Result<u64> {
+        let packages = Packages {
+            roots,
+            directories: match self.recursive {
+                true => Directories::Packages,
+                false => Directories::Refused,
+            },
+            reserved: ReservedSpace::Keep,
+            weak_digests: WeakDigests::Refused,
+            payload: Payload::Left,
+            source_packages: SourcePackages::Refused,
+        };
+        let inputs = Inputs {
+            kind: Kind::Rpm,
+            containers: vec![AnyContainer::Packages(packages)],
+            selection,
+            jobs: jobs(self.jobs),
+            max_sparse: MAX_SPARSE,
+            after_end: AfterEnd::Refuse,
+        };
+        let mut collector = Collector { manifest, failed: 0 };
+        let totals =
+            report::run(&Describe, inputs, Results::None, "reading", output, &mut collector)?;
+        Ok(collector.failed + totals.failures.count())
+    }
+}
+
+/// Takes the files of packages.
+struct Collector<'a> {
+    manifest: &'a mut Manifest,
+    failed: u64,
+}
+
+impl Printer<Option<Expected>> for Collector<'_> {
+    fn file(
+        &mut self,
+        _: Name<'_>,
+        _: u64,
+        _: &Option<Expected>,
+        _: &mut Output,
+    ) -> (bool, io::Result<()>) {
+        (true, Ok(()))
+    }
+
+    fn package(
+        &mut self,
+        path: &Path,
+        package: &PackageSummary,
+        files: &[Report<Option<Expected>>],
+        output: &mut Output,
+    ) -> (bool, io::Result<()>) {
+        for file in files {
+            match &file.outcome {
+                Ok(Some(expected)) => {
+                    let packages = vec![package.identity.name.clone()];
+                    let expected = Expected { packages, ..expected.clone() };
+                    self.manifest.add(&absolute(&file.path), expected);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    self.failed += 1;
+                    let name = Name { container: Some(path), path: &file.path };
+                    let text = format!("{name}: {}", with_causes(error));
+                    output.complain(Style::Bad, "error:", &text);
+                }
+            }
+        }
+        (true, Ok(()))
+    }
+}

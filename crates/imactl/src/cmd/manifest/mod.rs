@@ -1,0 +1,110 @@
+//! `imactl manifest`
+
+mod create;
+mod export;
+mod text;
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use ima::attest::manifest::{differences, Difference, Manifest};
+use ima::staging;
+use ima_format::printable::Printable;
+
+use crate::error::{Context, Result};
+use crate::output::{count, Level, Output, Style};
+use crate::outputs::is_stdio;
+use crate::Outcome;
+
+/// List the files of a root or of packages, to compare measurement lists with
+#[derive(Debug, Subcommand)]
+pub(crate) enum ManifestCommand {
+    Create(create::CreateArgs),
+    Diff(DiffArgs),
+    Merge(MergeArgs),
+    Export(export::ExportArgs),
+}
+
+impl ManifestCommand {
+    pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
+        match self {
+            Self::Create(args) => args.run(output),
+            Self::Diff(args) => args.run(output),
+            Self::Merge(args) => args.run(output),
+            Self::Export(args) => args.run(output),
+        }
+    }
+}
+
+/// Compare two manifests
+///
+/// Exit status 1 if they differ.
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// The first manifest
+    one: PathBuf,
+    /// The second manifest
+    other: PathBuf,
+}
+
+impl DiffArgs {
+    fn run(&self, output: &mut Output) -> Result<Outcome> {
+        let (one, other) = (text::read(&self.one)?, text::read(&self.other)?);
+        let differences = differences(&one, &other);
+        for (path, difference) in &differences {
+            let (word, sign, style) = match difference {
+                Difference::Added => ("added", '+', Style::Good),
+                Difference::Removed => ("removed", '-', Style::Bad),
+                Difference::Changed => ("changed", '~', Style::Warning),
+            };
+            let (before, after) = (one.0.get(*path), other.0.get(*path));
+            output.json(&text::JsonDifference::new(path, word, before, after))?;
+            let name = output.paint(style, &format!("{sign} {}", Printable(path)));
+            output.line(Level::Quiet, name)?;
+        }
+        output.line(Level::Normal, count(differences.len() as u64, "difference"))?;
+        Ok(if differences.is_empty() { Outcome::Good } else { Outcome::Finding })
+    }
+}
+
+/// Merge manifests into one
+///
+/// A file that several manifests have is listed once, with all digests, keys and packages.
+#[derive(Debug, Args)]
+pub(crate) struct MergeArgs {
+    /// The manifests
+    #[arg(value_name = "MANIFEST", required = true)]
+    manifests: Vec<PathBuf>,
+    /// Write the result here [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+impl MergeArgs {
+    fn run(&self, output: &mut Output) -> Result<Outcome> {
+        let merged = read_all(&self.manifests)?;
+        write(&text::lines(&merged)?, self.output.as_deref(), output)?;
+        Ok(Outcome::Good)
+    }
+}
+
+/// Reads manifests and merges them.
+pub(crate) fn read_all(paths: &[PathBuf]) -> Result<Manifest> {
+    let mut merged = Manifest::default();
+    for path in paths {
+        for (path, expected) in text::read(path)?.0 {
+            merged.add(&path, expected);
+        }
+    }
+    Ok(merged)
+}
+
+/// Writes a result whole or not at all, or to standard output.
+fn write(content: &[u8], path: Option<&Path>, output: &mut Output) -> Result<()> {
+    match path.filter(|path| !is_stdio(path)) {
+        Some(path) => {
+            staging::write_path(path, 0o644, content).with_context(|| path.display().to_string())
+        }
+        None => Ok(output.text(content)?),
+    }
+}

@@ -1,0 +1,171 @@
+//! Manifests as JSON lines: the first says that it is one, each further one is a file, sorted by path.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use ima::attest::manifest::{Expected, Manifest, Owner};
+use ima::input::{self, LIST_MAX};
+use ima_format::hash::{Digest, HashAlgorithm};
+use ima_format::hex;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{hinted, Context, Error, Result};
+use crate::output::JsonPath;
+
+/// The version of the form.
+const VERSION: u32 = 1;
+const HINT: &str = "make one with imactl manifest create";
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Head {
+    #[serde(rename = "type")]
+    kind: String,
+    version: u32,
+}
+
+#[derive(Serialize)]
+struct Line {
+    #[serde(flatten)]
+    path: JsonPath,
+    #[serde(flatten)]
+    file: File,
+}
+
+/// What is known of a file.
+#[derive(Default, Serialize, Deserialize)]
+struct File {
+    digests: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    key_ids: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gid: Option<u32>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    packages: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct ReadLine {
+    path: String,
+    path_bytes: Option<String>,
+    #[serde(flatten)]
+    file: File,
+}
+
+#[derive(Serialize)]
+pub(super) struct JsonDifference {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(flatten)]
+    path: JsonPath,
+    difference: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<File>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<File>,
+}
+
+impl JsonDifference {
+    pub(super) fn new(
+        path: &[u8],
+        difference: &'static str,
+        before: Option<&Expected>,
+        after: Option<&Expected>,
+    ) -> Self {
+        let path = Path::new(OsStr::from_bytes(path)).into();
+        let (before, after) = (before.map(File::from), after.map(File::from));
+        Self { kind: "difference", path, difference, before, after }
+    }
+}
+
+impl From<&Expected> for File {
+    fn from(expected: &Expected) -> Self {
+        let Expected { digests, key_ids, owner, packages } = expected;
+        Self {
+            digests: digests.iter().map(Digest::to_string).collect(),
+            key_ids: key_ids.iter().map(ToString::to_string).collect(),
+            mode: owner.map(|owner| format!("{:04o}", owner.mode)),
+            uid: owner.map(|owner| owner.uid),
+            gid: owner.map(|owner| owner.gid),
+            packages: packages.clone(),
+        }
+    }
+}
+
+impl File {
+    /// What the line says; `None` if a value in it is malformed.
+    fn parse(self) -> Option<Expected> {
+        let digest = |text: &String| {
+            let (algorithm, digits) = text.split_once(':')?;
+            let algorithm: HashAlgorithm = algorithm.parse().ok()?;
+            Digest::new(algorithm, &hex::decode(digits.as_bytes()).ok()?)
+        };
+        let owner = match (self.mode, self.uid, self.gid) {
+            (Some(mode), Some(uid), Some(gid)) => {
+                Some(Owner { uid, gid, mode: u32::from_str_radix(&mode, 8).ok()? })
+            }
+            (None, None, None) => None,
+            _ => return None,
+        };
+        Some(Expected {
+            digests: self.digests.iter().map(digest).collect::<Option<_>>()?,
+            key_ids: self.key_ids.iter().map(|id| id.parse().ok()).collect::<Option<_>>()?,
+            owner,
+            packages: self.packages,
+        })
+    }
+}
+
+/// A manifest as it is written: the same for the same files.
+pub(super) fn lines(manifest: &Manifest) -> Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let failed = |error: serde_json::Error| Error::new(error.to_string());
+    let head = Head { kind: "manifest".into(), version: VERSION };
+    serde_json::to_writer(&mut text, &head).map_err(failed)?;
+    text.push(b'\n');
+    for (path, expected) in &manifest.0 {
+        let path = Path::new(OsStr::from_bytes(path)).into();
+        let line = Line { path, file: expected.into() };
+        serde_json::to_writer(&mut text, &line).map_err(failed)?;
+        text.push(b'\n');
+    }
+    Ok(text)
+}
+
+/// Reads a manifest.
+pub(super) fn read(path: &Path) -> Result<Manifest> {
+    let name = path.display();
+    let content = input::read_path(path, LIST_MAX).with_context(|| name.to_string())?;
+    let mut lines = content.split(|byte| *byte == b'\n').zip(1..);
+    let head = lines.next().and_then(|(line, _)| serde_json::from_slice::<Head>(line).ok());
+    match head {
+        Some(head) if head.kind == "manifest" && head.version == VERSION => {}
+        Some(head) if head.kind == "manifest" => {
+            return Err(Error::new(format!("{name}: manifest of version {}", head.version)));
+        }
+        _ => return Err(hinted(format!("{name}: not a manifest"), HINT)),
+    }
+    let mut manifest = Manifest::default();
+    for (line, number) in lines.filter(|(line, _)| !line.is_empty()) {
+        let malformed = |why: &str| Error::new(format!("{name}: line {number}: {why}"));
+        let line: ReadLine =
+            serde_json::from_slice(line).map_err(|error| malformed(&error.to_string()))?;
+        let path = match &line.path_bytes {
+            Some(digits) => hex::decode(digits.as_bytes())
+                .map_err(|_| malformed("path_bytes is not hexadecimal"))?,
+            None => line.path.into_bytes(),
+        };
+        let expected = line.file.parse();
+        let expected = expected.ok_or_else(|| malformed("malformed digest, key ID or owner"))?;
+        if manifest.0.contains_key(&path) {
+            return Err(malformed("this path has a line before"));
+        }
+        manifest.add(&path, expected);
+    }
+    Ok(manifest)
+}

@@ -208,6 +208,13 @@ impl<'a> Record<'a> {
     }
 }
 
+/// The time of a record, as its line has it: what stands before the serial number.
+pub fn time(line: &[u8]) -> Option<&[u8]> {
+    let stamp = after(line, b"audit(")?.split(|byte| *byte == b')').next()?;
+    let serial = stamp.iter().rposition(|byte| *byte == b':')?;
+    stamp.get(..serial)
+}
+
 /// A line of the kernel's log: a signature's key that the kernel looked for and did not find,
 /// `integrity: Request for unknown key 'id:8d0c3afe' in '.ima' keyring. err -11`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -15,6 +15,7 @@
 //! | [`manifest`] | the files of a root or of packages, with their digests |
 //! | [`compare`] | a list next to a manifest |
 //! | [`diff`] | two lists next to each other |
+//! | [`timeline`] | a list merged with the audit log |
 //! | [`explain`] | a second pass: why a list and a PCR differ |
 //!
 //! A pass has one thread that reads, workers that hash and verify, and the caller's thread, which
@@ -35,6 +36,7 @@ pub mod reader;
 pub mod replay;
 pub mod signature;
 pub mod source;
+pub mod timeline;
 pub mod verify;
 
 use std::fmt;

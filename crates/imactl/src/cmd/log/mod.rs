@@ -5,6 +5,7 @@ mod convert;
 mod diff;
 mod entry;
 mod show;
+mod timeline;
 mod verify;
 
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ pub(crate) enum LogCommand {
     Verify(Box<verify::VerifyArgs>),
     Check(check::CheckArgs),
     Diff(diff::DiffArgs),
+    Timeline(timeline::TimelineArgs),
     Convert(convert::ConvertArgs),
 }
 
@@ -36,6 +38,7 @@ impl LogCommand {
             Self::Verify(args) => args.run(output),
             Self::Check(args) => args.run(output),
             Self::Diff(args) => args.run(output),
+            Self::Timeline(args) => args.run(output),
             Self::Convert(args) => args.run(output),
         }
     }

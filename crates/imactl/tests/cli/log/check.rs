@@ -67,3 +67,60 @@ fn two_lists_are_compared() {
         [("/an old name", "removed"), ("/new", "added"), ("boot_aggregate", "changed")]
     );
 }
+
+/// What the list has twice happened three times.
+#[test]
+fn a_file_that_is_changed_back_is_seen() {
+    let directory = directory();
+    let directory = directory.path();
+    let entries = [
+        file(USUAL.endian, "boot_aggregate", b"boot"),
+        file(USUAL.endian, "/bin/a_b", b"x"),
+        file(USUAL.endian, "/bin/c", b"c"),
+        file(USUAL.endian, "/bin/a_b", b"y"),
+    ];
+    let list = write(directory, "list", &binary(USUAL, &entries));
+    // as the kernel writes it (ima_audit_measurement): a name with a space in hexadecimal
+    let record = |time: u32, file: &str, content: &[u8]| {
+        let digest = ima_format::hex::Hex(&hash(HashAlgorithm::Sha256, content)).to_string();
+        format!(
+            "type=INTEGRITY_RULE msg=audit(170000000{time}.000:{time}): file={file} \
+             hash=\"sha256:{digest}\" ppid=1 pid=2 auid=0 uid=0 gid=0 euid=0 suid=0 fsuid=0 egid=0 \
+             sgid=0 fsgid=0 tty=(none) ses=1 comm=\"sh\" exe=\"/bin/sh\"\n"
+        )
+    };
+    let name = "2F62696E2F612062";
+    let uses = [(1, b"x"), (2, b"x"), (3, b"y"), (4, b"x")];
+    let log: String =
+        uses.iter().map(|(time, content)| record(*time, name, &content[..])).collect();
+    let log =
+        log + "type=SYSCALL msg=audit(1.2:3): arch=c000003e\n" + &record(5, "\"/bin/z\"", b"z");
+    let audit = write(directory, "audit.log", log.as_bytes());
+    let lines = run(args!["log", "timeline", "--json", "--audit", audit, list]).exits(1).json();
+    let found: Vec<_> = of_type(&lines, "event")
+        .iter()
+        .map(|line| {
+            (line["event"].as_str().unwrap(), line["index"].as_u64(), line["time"].as_str())
+        })
+        .collect();
+    let time = |time| Some(["1700000001.000", "1700000002.000", "1700000003.000"][time]);
+    assert_eq!(
+        found,
+        [
+            ("measured", Some(0), None),
+            ("measured", Some(1), time(0)),
+            ("again", Some(1), time(1)),
+            ("measured", Some(2), None),
+            ("measured", Some(3), time(2)),
+            ("back", Some(1), Some("1700000004.000")),
+            ("not-listed", None, Some("1700000005.000")),
+        ]
+    );
+    // without the last use
+    let log: String =
+        uses[..3].iter().map(|(time, content)| record(*time, name, &content[..])).collect();
+    let audit = write(directory, "audit.log", log.as_bytes());
+    run(args!["log", "timeline", "--audit", audit, list]).exits(0);
+    let audit = write(directory, "audit.log", b"type=INTEGRITY_RULE msg=audit(1.2:3): file=\"x\n");
+    run(args!["log", "timeline", "--audit", audit, list]).exits(2);
+}

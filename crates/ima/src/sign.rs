@@ -1,7 +1,9 @@
 //! Labels: a file's digest to the bytes of its `security.ima`.
 
 use ima_format::hash::{Digest, HashAlgorithm, MAX_DIGEST_SIZE};
-use ima_format::xattr::{Attribute, KeyId, Signature, SignatureKind, SignatureVersion};
+use ima_format::xattr::{
+    Attribute, KeyId, Signature, SignatureKind, SignatureVersion, HEADER_SIZE,
+};
 
 use crate::key::{Form, KeyType, Message, Session, SignError, Signer};
 use crate::verify::{Keyring, Verifier};
@@ -46,6 +48,16 @@ impl<'a> Labeler<'a> {
         match self {
             Self::Signature { signer, .. } => Some(signer.key_id()),
             Self::Digest => None,
+        }
+    }
+
+    /// The size of the largest label.
+    pub fn size(self) -> usize {
+        match self {
+            Self::Signature { signer, .. } => {
+                HEADER_SIZE + signer.public_key().key_type().signature_size()
+            }
+            Self::Digest => 2 + MAX_DIGEST_SIZE,
         }
     }
 

@@ -249,6 +249,27 @@ impl<D: Disk> Volume<D> {
         }
     }
 
+    /// How many bytes of attributes a file can have in its inode and its block, each of
+    /// [`attribute_size`](Self::attribute_size). With `ea_inode` the kernel keeps larger values in
+    /// inodes of their own; debugfs (1.47) cuts them to a block.
+    pub fn attribute_room(&self) -> usize {
+        // a header and four bytes of zero in both; 32 bytes are the kernel's own fields
+        let in_block = (self.block_size as usize).saturating_sub(32 + 4);
+        let in_inode = usize::from(self.inode_size).saturating_sub(128 + 32 + 4 + 4);
+        // an attribute is in one of the two, and a short one does not fill the inode
+        if in_inode > 512 {
+            in_block + in_inode
+        } else {
+            in_block
+        }
+    }
+
+    /// What an attribute of `security.ima` or `security.evm` with a value of `size` bytes takes: an
+    /// entry, a name of three bytes, the value, in fours.
+    pub const fn attribute_size(size: usize) -> usize {
+        16 + 4 + size.div_ceil(4) * 4
+    }
+
     /// The image.
     pub fn disk(&self) -> &D {
         &self.disk

@@ -170,6 +170,15 @@ impl MlDsa {
         }
     }
 
+    /// The size of a signature, in bytes.
+    pub const fn signature_size(self) -> usize {
+        match self {
+            Self::MlDsa44 => 2420,
+            Self::MlDsa65 => 3309,
+            Self::MlDsa87 => 4627,
+        }
+    }
+
     /// Its object identifier in dots.
     pub const fn object_identifier(self) -> &'static str {
         match self {

@@ -50,7 +50,7 @@ use crate::{Error, ErrorKind};
 
 pub use signature::{
     KeyId, KeyIdError, Signature, SignatureKind, SignatureV1, SignatureVersion,
-    SignatureVersionError,
+    SignatureVersionError, HEADER_SIZE,
 };
 
 /// `security.ima`: the attribute that IMA appraises.

@@ -123,7 +123,7 @@ pub struct Signature {
 }
 
 /// Bytes in front of the signature proper: type, version, algorithm, key id, length.
-const HEADER_SIZE: usize = 9;
+pub const HEADER_SIZE: usize = 9;
 
 impl Signature {
     /// Appends the attribute's value to `value`.

@@ -7,7 +7,7 @@ use super::image::Image;
 use super::rpm::Packages;
 use super::tar::Archive;
 use super::tree::Tree;
-use super::{Container, Operation, Run, Sink};
+use super::{AttributeName, Container, ContainerError, Operation, Run, Sink};
 
 /// A container of any format.
 #[derive(Debug)]
@@ -43,6 +43,19 @@ impl Container for AnyContainer {
 }
 
 impl AnyContainer {
+    /// Checks that a file can have all these attributes, before any is made; the sizes are those of
+    /// their values.
+    ///
+    /// # Errors
+    /// Attributes that are too large for the file system.
+    pub fn check_room(&self, attributes: &[(AttributeName, usize)]) -> Result<(), ContainerError> {
+        match self {
+            Self::Tree(tree) => tree.check_room(attributes),
+            Self::Image(image) => Ok(image.check_room(attributes)?),
+            Self::Packages(_) | Self::Archive(_) => Ok(()),
+        }
+    }
+
     /// The file that it is in; `None` where there are many.
     pub fn path(&self) -> Option<&Path> {
         match self {

@@ -167,8 +167,8 @@ impl Advice for ItemError {
             Self::ReadOnly(_) => READ_ONLY,
             Self::Detached { source, .. } => return of_writing(source),
             Self::NoRoom { source, .. } if Errno::from_io_error(source) == Some(Errno::NOSPC) => {
-                "make room; on ext4 a long signature needs a block of its own, unless inodes \
-                 are larger (mkfs.ext4 -I 512) or keys make shorter signatures (p-256)"
+                "make room; on ext4 all attributes of a file have one block: make it with -b 4096, \
+                 -I 512 or -O ea_inode, or use a key with shorter signatures (p-256)"
             }
             Self::NoRoom { .. } => {
                 "make ext4 with -I 512 or -O ea_inode, or use a key with shorter signatures \

@@ -227,6 +227,18 @@ impl KeyType {
         }
     }
 
+    /// The size of its longest signature, in bytes.
+    pub fn signature_size(self) -> usize {
+        match self {
+            Self::Rsa(bits) => (bits as usize).div_ceil(8),
+            Self::Ecdsa(Curve::P192) => 56,
+            Self::Ecdsa(Curve::P256) => 72,
+            Self::Ecdsa(Curve::P384) => 104,
+            Self::Ecdsa(_) | Self::Other(_) => 139,
+            Self::MlDsa(set) => set.signature_size(),
+        }
+    }
+
     /// Whether some kernel verifies this key type's signature over this algorithm.
     ///
     /// RSA: `rsa_asn1_templates` in `crypto/rsa-pkcs1pad.c`. ECDSA:

@@ -97,6 +97,13 @@ impl<'a> Sign<'a> {
         Self { evm: Some(evm), ..self }
     }
 
+    /// The attributes that it sets, with the size of the largest value of each.
+    pub fn sizes(&self) -> Vec<(AttributeName, usize)> {
+        let ima = self.labeler.map(|labeler| (AttributeName::Ima, labeler.size()));
+        let evm = self.evm.as_ref().map(|evm| (AttributeName::Evm, evm.size()));
+        ima.into_iter().chain(evm).collect()
+    }
+
     fn check_key(&self) -> Result<(), ItemError> {
         match self.lost.get() {
             Some(error) => Err(ItemError::KeyLost(Arc::clone(error))),

@@ -23,7 +23,7 @@ use ima_format::xattr::{SignatureKind, SignatureVersion};
 use self::evm::Maker;
 use crate::args::{describe, EvmKeyArgs, SignerArgs};
 use crate::cmd::policy::warn_of_hearsay;
-use crate::error::{hinted, Result};
+use crate::error::{hinted, Context, Result};
 use crate::evm::{CoverageArgs, EvmType};
 use crate::inputs::{InputArgs, Inputs};
 use crate::output::{count, Level, Name, Output};
@@ -156,6 +156,7 @@ impl SignFilesArgs {
         let evm_key_id = maker.as_ref().and_then(Maker::key_id);
         let kind = inputs.kind;
         let run = |operation: &Sign<'_>, key_id, output: &mut Output| {
+            self.check_room(operation, &inputs, output)?;
             let mut printer = SignPrinter { args: self, key_id, evm_key_id, files: 0, outdated: 0 };
             let totals = report::run(operation, inputs, results, "signing", output, &mut printer)?;
             printer.warn_of_outdated(output);
@@ -173,6 +174,29 @@ impl SignFilesArgs {
                 run(&operation, labeler.key_id(), output)
             }),
         }
+    }
+
+    /// Sees before the first file that large attributes can be stored.
+    fn check_room(&self, operation: &Sign<'_>, inputs: &Inputs, output: &mut Output) -> Result<()> {
+        /// Smaller ones fit any file system that has attributes.
+        const LARGE: usize = 900;
+        let sizes = operation.sizes();
+        let size: usize = sizes.iter().map(|(_, size)| size).sum();
+        if size < LARGE || self.dry_run {
+            return Ok(());
+        }
+        if inputs.kind == Kind::Rpm {
+            output.note(&format!("each file adds {} bytes to the signature header", 2 * size));
+        }
+        for container in &inputs.containers {
+            let path = container.path().map(|path| path.display().to_string());
+            let checked = container.check_room(&sizes);
+            match path {
+                Some(path) => checked.with_context(|| path)?,
+                None => checked?,
+            }
+        }
+        Ok(())
     }
 
     /// The hash of metadata; collisions are no less harmful there.

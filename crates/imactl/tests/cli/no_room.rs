@@ -140,3 +140,55 @@ fn a_full_disc_makes_no_half_key_store() {
     let names: Vec<_> = names.filter(|name| name != "lost+found").collect();
     assert!(names.iter().all(|name| name.to_string_lossy().starts_with("filler-")), "{names:?}");
 }
+
+#[test]
+fn large_signatures_are_refused_before_the_first_file_where_they_have_no_room() {
+    let directory = directory();
+    let path = directory.path();
+    let keys = path.join("keys");
+    let made = run(args![
+        "keys",
+        "create",
+        "--quiet",
+        "--no-passphrase",
+        "--algorithm",
+        "ml-dsa-65",
+        keys
+    ]);
+    if made.code != Some(0) {
+        missing("this OpenSSL has no ML-DSA");
+        return;
+    }
+    let root = path.join("root");
+    write_tree(&root, &[("a", b"a"), ("b", b"b")]);
+    let Some(_) = tool("mke2fs") else { return };
+    for (options, code) in [
+        (&["-b", "1024"][..], 2),
+        (&["-b", "2048"], 2),
+        // debugfs would cut it to a block
+        (&["-b", "1024", "-O", "ea_inode"], 2),
+        (&["-b", "4096"], 0),
+    ] {
+        let image = path.join("image.ext4");
+        let mut mke2fs = tool("mke2fs").unwrap();
+        mke2fs.args(["-q", "-F", "-t", "ext4", "-d"]).arg(&root).args(options).arg(&image);
+        finish(mke2fs.arg("16M")).exits(0);
+        let before = fs::read(&image).unwrap();
+        let signed = run(args!["sign", "--keys", keys, image]).exits(code);
+        if code == 2 {
+            let said = signed.stderr;
+            assert!(said.contains("image.ext4: no room for attributes of 3340 bytes"), "{said}");
+            assert!(said.contains("hint: make the image with -b 4096"), "{said}");
+            assert!(fs::read(&image).unwrap() == before);
+        } else {
+            run(args!["verify", "--kernel", "7.3", "--keys", keys, image]).exits(0);
+        }
+    }
+    let Some(mounted) = Mounted::ext4(path, &["-b", "1024"]) else { return };
+    write_tree(&mounted.place, &[("a", b"a"), ("b", b"b")]);
+    let signed = run(args!["sign", "--keys", keys, mounted.place]).exits(2).stderr;
+    assert!(signed.contains("no room for an attribute of 3318 bytes"), "{signed}");
+    assert_eq!(signed.matches("no room").count(), 1, "{signed}");
+    assert!(signed.contains("hint: make room; on ext4"), "{signed}");
+    run(args!["sign", "--detached", "--keys", keys, mounted.place]).exits(0);
+}

@@ -33,6 +33,7 @@ use super::error::ContainerError;
 use super::source::{Source, SourceError};
 use super::MAX_SPARSE;
 use crate::advice::{Advice, Failure};
+use crate::container::AttributeName;
 use crate::input;
 
 pub(super) use copy::copy;
@@ -117,6 +118,14 @@ pub enum ImageError {
         /// How many would have been read.
         left: u64,
     },
+    /// Attributes that are larger than a file of the image can have.
+    #[error("no room for attributes of {size} bytes: its files can have {most}")]
+    NoRoom {
+        /// Of all attributes, with their names.
+        size: usize,
+        /// How much there is at most, if no file has other attributes.
+        most: usize,
+    },
     /// An image of a file system that is read-only.
     #[error("{0}, which is read-only")]
     ReadOnly(&'static str),
@@ -163,6 +172,10 @@ impl Advice for ImageError {
                 "is there room? resize2fs makes the image larger; make it with -I 512, or use a \
                  key with shorter signatures (p-256)"
             }
+            Self::NoRoom { .. } => {
+                "make the image with -b 4096; or sign the tree that it is made of (mke2fs -d copies \
+                 attributes, with -O ea_inode of any size), or use a key with shorter signatures"
+            }
             Self::ReadOnly(_) => {
                 "read-only images are not changed: sign or clear the tar archive that it is made of, \
                  then make it again (sqfstar, mkfs.erofs --tar)"
@@ -176,6 +189,25 @@ impl Advice for ImageError {
             }
             _ => return None,
         })
+    }
+}
+
+impl Image {
+    /// Checks that a file of the image can have all these attributes. An image that cannot be read
+    /// is reported when it is run.
+    pub(super) fn check_room(
+        &self,
+        attributes: &[(AttributeName, usize)],
+    ) -> Result<(), ImageError> {
+        let Ok(file) = input::open(&self.path) else { return Ok(()) };
+        let opened = Bytes::new(file, MAX_SPARSE).and_then(FileSystem::open);
+        let Ok(FileSystem::Ext(ext)) = opened else { return Ok(()) };
+        let most = ext.volume.attribute_room();
+        let sizes = attributes.iter().map(|(_, size)| Volume::<Bytes>::attribute_size(*size));
+        match sizes.sum() {
+            size if size > most => Err(ImageError::NoRoom { size, most }),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -278,7 +278,7 @@ impl<'a> OpenFile<'a> {
 }
 
 /// Why an attribute of so many bytes was not changed.
-fn attribute_error(errno: Errno, size: usize) -> ItemError {
+pub(super) fn attribute_error(errno: Errno, size: usize) -> ItemError {
     let error = errno.into();
     match errno {
         Errno::PERM | Errno::ACCESS => ItemError::AttributeDenied(error),
@@ -293,7 +293,7 @@ fn attribute_error(errno: Errno, size: usize) -> ItemError {
 
 impl Place {
     /// The name under which an attribute is kept; `None` in a file of its own.
-    fn name_of(self, name: AttributeName) -> Option<&'static str> {
+    pub(super) fn name_of(self, name: AttributeName) -> Option<&'static str> {
         match (self, name) {
             (Self::User, AttributeName::Ima) => Some("user.ima"),
             (Self::User, AttributeName::Evm) => Some("user.evm"),

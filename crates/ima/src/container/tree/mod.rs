@@ -8,6 +8,7 @@ mod directory;
 mod file;
 mod folder;
 mod inode;
+mod room;
 mod verity;
 mod walk;
 

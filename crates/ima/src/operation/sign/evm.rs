@@ -43,6 +43,14 @@ impl<'a> EvmSign<'a> {
         }
     }
 
+    /// The size of the largest value.
+    pub(super) fn size(&self) -> usize {
+        match &self.maker {
+            EvmMaker::Signature(labeler) => labeler.size(),
+            EvmMaker::Hmac(_) => 1 + HashAlgorithm::Sha1.digest_size(),
+        }
+    }
+
     /// The value of `security.evm` after a change of other attributes; `None` if the one that is
     /// there is good.
     pub(super) fn renewed(

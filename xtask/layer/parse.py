@@ -24,7 +24,8 @@ import bb.event
 import bb.parse
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-SERIES = ['scarthgap', 'wrynose', 'blacksail']
+# LAYERSERIES_CORENAMES of each series
+SERIES = ['scarthgap', 'wrynose', 'blacksail wrynose']
 AWAKE = 'DISTRO_FEATURES = "ima modsign"\n'
 CONFIGURATIONS = {
     'asleep': 'DISTRO_FEATURES = "systemd"\n',
@@ -92,6 +93,9 @@ def check_awake(config, recipes):
     ignored = config.getVar('BB_BASEHASH_IGNORE_VARS').split()
     for name in SECRET:
         assert name in ignored, '%s is part of the hashes of tasks' % name
+    expression = 'OR' if 'blacksail' in config.getVar('LAYERSERIES_CORENAMES') else '|'
+    licence = recipes['imactl'].getVar('LICENSE')
+    assert licence == 'MIT %s Apache-2.0' % expression, licence
     kernel = recipes['linux-yocto']
     wanted = ['integrity', 'ima', 'modsign']
     if config.getVar('SIGNING_MODEL') != 'sample':

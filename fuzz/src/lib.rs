@@ -41,6 +41,7 @@ pub const PROPERTIES: &[(&str, Property)] = &[
     ("loader_cache", loader_cache),
     ("measure", measure),
     ("partition", boot::partition),
+    ("partition_table", partition_table),
     ("payload", payload),
     ("pkcs11", pkcs11),
     ("policy", policy),
@@ -380,6 +381,24 @@ pub fn ext4(bytes: &[u8]) {
     if let Err(error) = read() {
         assert!(error.offset <= bytes.len(), "{error}");
     }
+}
+
+/// Partitions are on the disk and have no byte in common, or the error points into it.
+pub fn partition_table(bytes: &[u8]) {
+    use ima_format::ext4::Memory;
+    use ima_format::partition::{verity, Table};
+
+    match Table::read(&Memory(bytes)) {
+        Ok(table) => {
+            let mut ranges: Vec<_> =
+                table.partitions.iter().map(|it| (it.start, it.start + it.size)).collect();
+            ranges.sort_unstable();
+            assert!(ranges.iter().all(|(start, end)| start < end && *end <= bytes.len() as u64));
+            assert!(ranges.windows(2).all(|pair| pair[0].1 <= pair[1].0));
+        }
+        Err(error) => assert!(error.offset <= bytes.len(), "{error}"),
+    }
+    verity::Tree::parse(bytes);
 }
 
 /// Everything in an image can be read to its end, or the error points into the image; a walk

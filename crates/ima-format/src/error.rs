@@ -3,7 +3,8 @@
 use core::fmt;
 
 use crate::{
-    audit, der, elf, erofs, ext4, loader_cache, measure, pkcs11, policy, rpm, tar, tpm, x509, xattr,
+    audit, der, elf, erofs, ext4, loader_cache, measure, partition, pkcs11, policy, rpm, tar, tpm,
+    x509, xattr,
 };
 
 /// A defect in input bytes: what, and at which offset from the start of the input.
@@ -45,6 +46,8 @@ pub enum ErrorKind {
     Ext4(ext4::Fault),
     /// An EROFS image is malformed.
     Erofs(erofs::Fault),
+    /// A partition table is damaged, or programs read it differently.
+    Partition(partition::Fault),
     /// A tar archive is malformed.
     Tar(tar::Fault),
     /// The URI of a token's object is malformed.
@@ -94,6 +97,7 @@ impl fmt::Display for ErrorKind {
             Self::Rpm(fault) => fault.fmt(f),
             Self::Ext4(fault) => fault.fmt(f),
             Self::Erofs(fault) => fault.fmt(f),
+            Self::Partition(fault) => fault.fmt(f),
             Self::Tar(fault) => fault.fmt(f),
             Self::Pkcs11(fault) => fault.fmt(f),
             Self::Audit(fault) => fault.fmt(f),

@@ -12,6 +12,8 @@
 //! | 1080 | `53 ef` | ext2, ext3 or ext4 (`EXT4_SUPER_MAGIC`, `fs/ext4/ext4.h`) |
 //! | 0 | `hsqs` | squashfs (`SQUASHFS_MAGIC`) |
 //! | 1024 | `e2 e1 f5 e0` | erofs (`EROFS_SUPER_MAGIC_V1`) |
+//! | 512 | `EFI PART` | disk with partitions (GPT) |
+//! | 510 | `55 aa`, after a table whose first entry makes sense | disk with partitions (MBR, or GPT of any block size) |
 
 use core::fmt;
 
@@ -24,7 +26,7 @@ pub enum Kind {
     Rpm,
     /// Tar archives, compressed or not.
     Tar,
-    /// Images of file systems.
+    /// Images of file systems, and of disks with partitions.
     Image,
 }
 
@@ -34,7 +36,7 @@ impl fmt::Display for Kind {
             Self::Tree => "a file or directory",
             Self::Rpm => "an RPM package",
             Self::Tar => "a tar archive",
-            Self::Image => "an image of a file system",
+            Self::Image => "an image of a file system or disk",
         })
     }
 }
@@ -81,6 +83,8 @@ pub enum Content {
     Squashfs,
     /// An erofs file system.
     Erofs,
+    /// A disk with partitions.
+    Disk,
 }
 
 /// How many bytes from the start of a file [`Content::of`] looks at.
@@ -101,6 +105,8 @@ impl Content {
             _ if starts(&[0x28, 0xb5, 0x2f, 0xfd]) => Self::Compressed(Compression::Zstd),
             _ if starts(b"hsqs") => Self::Squashfs,
             _ if at(257, b"ustar") || is_v7_tar(head) => Self::Tar,
+            // before file systems that leave room for a table: a disk with both is refused
+            _ if at(512, b"EFI PART") || is_mbr(head) => Self::Disk,
             _ if at(1024, &[0xe2, 0xe1, 0xf5, 0xe0]) => Self::Erofs,
             _ if is_ext(head) => Self::Ext,
             _ => return None,
@@ -115,7 +121,7 @@ pub enum Named {
     Package,
     /// A tar archive, compressed or not.
     Tar,
-    /// An image of a file system, or of a disc.
+    /// An image of a file system, or of a disk.
     Image,
     /// A cpio archive.
     Cpio,
@@ -150,7 +156,7 @@ impl Named {
             b"rpm" => Self::Package,
             b"tar" | b"tgz" | b"tbz" | b"tbz2" | b"txz" | b"tzst" | b"tlz" => Self::Tar,
             b"img" | b"ext2" | b"ext3" | b"ext4" | b"squashfs" | b"sqfs" | b"erofs" | b"wic"
-            | b"iso" => Self::Image,
+            | b"raw" | b"iso" => Self::Image,
             b"cpio" => Self::Cpio,
             _ => return None,
         })
@@ -160,9 +166,6 @@ impl Named {
 /// What no command here deals with, and what is taken for something else easily.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Foreign {
-    /// A disc with partitions: `EFI PART` at 512 or 4096 (GPT), or `55 aa` at 510 behind a
-    /// table whose first entry makes sense (MBR).
-    Partitions,
     /// LZ4: a frame (`04 22 4d 18`), or the kernel's older form (`02 21 4c 18`).
     Lz4,
     /// cpio: `070701`, `070702`, `070707`, or 070707 as a number of 16 bits.
@@ -173,10 +176,6 @@ impl Foreign {
     /// What a file that begins with `head` holds, where it is one of these.
     pub fn of(head: &[u8]) -> Option<Self> {
         let starts = |magic: &[u8]| head.starts_with(magic);
-        let gpt = |at: usize| head.get(at..).is_some_and(|rest| rest.starts_with(b"EFI PART"));
-        if gpt(512) || gpt(4096) || is_mbr(head) {
-            return Some(Self::Partitions);
-        }
         if starts(&[0x04, 0x22, 0x4d, 0x18]) || starts(&[0x02, 0x21, 0x4c, 0x18]) {
             return Some(Self::Lz4);
         }
@@ -288,14 +287,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_foreign_is_known() {
+    fn a_partition_table_has_entries_that_make_sense() {
         let mut mbr = at(510, &[0x55, 0xaa]);
-        assert_eq!(Foreign::of(&mbr), None, "a boot sector without partitions");
+        assert_eq!(Content::of(&mbr), None, "a boot sector without partitions");
         (mbr[446], mbr[450], mbr[459]) = (0x80, 0x83, 1);
-        assert_eq!(Foreign::of(&mbr), Some(Foreign::Partitions));
+        assert_eq!(Content::of(&mbr), Some(Content::Disk));
         mbr[462] = 0x7f;
-        assert_eq!(Foreign::of(&mbr), None, "no table");
-        assert_eq!(Foreign::of(&at(512, b"EFI PART")), Some(Foreign::Partitions));
+        assert_eq!(Content::of(&mbr), None, "no table");
+        assert_eq!(Content::of(&at(512, b"EFI PART")), Some(Content::Disk));
+    }
+
+    #[test]
+    fn what_is_foreign_is_known() {
         assert_eq!(Foreign::of(b"\x04\x22\x4d\x18"), Some(Foreign::Lz4));
         assert_eq!(Foreign::of(b"070701"), Some(Foreign::Cpio));
         assert_eq!(Foreign::of(&[0; HEAD_SIZE]), None);

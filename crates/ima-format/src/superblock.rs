@@ -10,6 +10,15 @@
 //! | squashfs | `hsqs`, 0 | - | - | `fs/squashfs/squashfs_fs.h` |
 //! | FAT32 | `FAT32   `, 0x52 | 0x43, 4 bytes | 0x47, 11 | `fs/fat`, `msdos_fs.h` |
 //! | FAT12, 16 | `FAT1`, 0x36 | 0x27, 4 bytes | 0x2b, 11 | the same |
+//!
+//! Not a file system, as blkid calls it:
+//!
+//! | content | magic, at |
+//! |---|---|
+//! | LUKS | `LUKS ba be`, 0 |
+//! | LVM physical volume | `LABELONE` at one of the first four sectors, with `LVM2 001` 24 bytes on |
+//! | swap | `SWAPSPACE2`, 0xff6 (pages of 4 KiB) |
+//! | dm-verity hash tree | `verity`, NUL, NUL, 0 |
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -69,6 +78,20 @@ pub fn identify(head: &[u8], at_btrfs: &[u8]) -> Option<Superblock> {
         return Some(Superblock { types: &["vfat"], uuid, label });
     }
     None
+}
+
+/// Recognizes what is not a file system by the first [`HEAD_SIZE`] bytes.
+pub fn member(head: &[u8]) -> Option<&'static str> {
+    let is = |offset: usize, magic: &[u8]| field(head, offset, magic.len()) == Some(magic);
+    let is_lvm =
+        |sector: usize| is(512 * sector, b"LABELONE") && is(512 * sector + 24, b"LVM2 001");
+    Some(match head {
+        _ if is(0, b"LUKS\xba\xbe") => "LUKS",
+        _ if (0..4).any(is_lvm) => "LVM",
+        _ if is(0xff6, b"SWAPSPACE2") => "swap",
+        _ if is(0, b"verity\0\0") => "dm-verity hash tree",
+        _ => return None,
+    })
 }
 
 fn field(bytes: &[u8], offset: usize, size: usize) -> Option<&[u8]> {

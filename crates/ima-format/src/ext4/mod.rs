@@ -275,6 +275,11 @@ impl<D: Disk> Volume<D> {
         &self.disk
     }
 
+    /// How many bytes of the image belong to it.
+    pub fn size(&self) -> u64 {
+        self.blocks * u64::from(self.block_size)
+    }
+
     /// When it was written last, in seconds since 1970.
     pub fn written(&self) -> u32 {
         self.written

@@ -12,6 +12,7 @@ const COMMANDS: [&str; 4] = ["sign", "verify", "inspect", "clear"];
 const TREE: &[Kind] = &[Kind::Tree];
 const PACKAGES: &[Kind] = &[Kind::Rpm];
 const ARCHIVES: &[Kind] = &[Kind::Tar];
+const IMAGES: &[Kind] = &[Kind::Image];
 const STREAMS: &[Kind] = &[Kind::Tar, Kind::Image];
 const NOT_PACKAGES: &[Kind] = &[Kind::Tree, Kind::Tar, Kind::Image];
 const ALL: &[Kind] = &[Kind::Tree, Kind::Rpm, Kind::Tar, Kind::Image];
@@ -36,6 +37,7 @@ const ROWS: &[Row] = &[
     Row("kind", ALL, LEAVE_OUT),
     Row("recursive", PACKAGES, "the directories of a tree are entered without it"),
     Row("max_sparse", STREAMS, LEAVE_OUT),
+    Row("partition", IMAGES, LEAVE_OUT),
     Row("concatenated", ARCHIVES, LEAVE_OUT),
     Row("keys", ALL, LEAVE_OUT),
     Row("key", ALL, LEAVE_OUT),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
-use ima::container::{image, AnyContainer};
+use ima::container::AnyContainer;
 use ima::evm::{machine_of, Binding, Coverage, Given, HmacKey};
 use ima::input::{self, KEY_MAX};
 use ima_format::elf::Class;
@@ -137,19 +137,19 @@ fn machine_of_all(containers: &[AnyContainer]) -> Result<Machine> {
 /// The machines of a container's roots, as far as they have programs. An archive is read once, and
 /// says nothing before.
 fn machines(container: &AnyContainer) -> Vec<(&Path, Machine)> {
-    let of = |path: &Path| -> Option<Machine> {
-        match container {
-            // what cannot be read is reported in its turn
-            AnyContainer::Tree(_) => machine_of(&Directory::open(path).ok()?),
-            AnyContainer::Image(_) => machine_of(&*image::source(path).ok()?),
-            AnyContainer::Packages(_) | AnyContainer::Archive(_) => None,
+    // what cannot be read is reported in its turn
+    match container {
+        AnyContainer::Tree(tree) => {
+            let of = |path: &PathBuf| machine_of(&Directory::open(path).ok()?);
+            tree.roots.iter().filter_map(|path| Some((path.as_path(), of(path)?))).collect()
         }
-    };
-    let paths: Vec<&Path> = match container {
-        AnyContainer::Tree(tree) => tree.roots.iter().map(PathBuf::as_path).collect(),
-        other => other.path().into_iter().collect(),
-    };
-    paths.into_iter().filter_map(|path| of(path).map(|machine| (path, machine))).collect()
+        AnyContainer::Image(image) => {
+            let sources = image.sources().unwrap_or_default();
+            let machines = sources.iter().filter_map(|source| machine_of(&**source));
+            machines.map(|machine| (image.path.as_path(), machine)).collect()
+        }
+        AnyContainer::Packages(_) | AnyContainer::Archive(_) => Vec::new(),
+    }
 }
 
 /// Reads the key of an HMAC: at most 128 bytes, as an encrypted key of the kernel's holds them.

@@ -92,7 +92,9 @@ impl InputArgs {
                 roots.into_iter().map(archive).collect()
             }
             Kind::Image => {
-                let image = |path| AnyContainer::Image(Image { path });
+                let partitions = &self.kind.partition;
+                let image =
+                    |path| AnyContainer::Image(Image { path, partitions: partitions.clone() });
                 roots.into_iter().map(image).collect()
             }
         };
@@ -234,6 +236,10 @@ pub(crate) struct KindArgs {
     /// [default: data after the end of an archive is an error]
     #[arg(long, visible_alias = "ignore-zeros", help_heading = "Archives and images")]
     concatenated: bool,
+    /// Only this partition of a disk, by number, label or PARTUUID; may be given more than once
+    /// [default: all partitions with a file system that is supported]
+    #[arg(long, value_name = "PARTITION", help_heading = "Archives and images")]
+    partition: Vec<String>,
 }
 
 /// Reads a size in bytes: `4096`, `64k`, `16G`.
@@ -312,12 +318,6 @@ fn check_name(path: &Path) -> Result<Kind> {
     let found = mismatch(path).with_context(|| path.display().to_string())?;
     let (what, hint) = match found {
         Mismatch::Zeros if named == Named::Tar => return Ok(Kind::Tar),
-        Mismatch::Foreign(Foreign::Partitions) => (
-            "a disc with partitions, which is not taken apart".to_owned(),
-            "sign each partition's own image before wic or genimage puts them together, or the \
-             partition as a device (losetup --partscan); --kind tree takes the disc for a plain \
-             file",
-        ),
         Mismatch::Foreign(Foreign::Lz4) => (
             "compressed by lz4, which is not read".to_owned(),
             "unpack it first (lz4 -d); --kind tree takes it for a plain file",

@@ -1,10 +1,12 @@
 //! What people and programs read: aligned, coloured text, or JSON lines.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::Path;
 
 use clap::{Args, ValueEnum};
+use ima::container::Part;
 use ima_format::hex::Hex;
 use ima_format::printable::is_unsafe;
 use serde::Serialize;
@@ -242,16 +244,17 @@ fn paint_always(style: Style, word: &str) -> String {
     format!("\x1b[{code}m{word}\x1b[0m")
 }
 
-/// How a file is called: its path, and the container that it is in.
+/// How a file is called: its path, and the container, and the part of it, that it is in.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Name<'a> {
     pub(crate) container: Option<&'a Path>,
+    pub(crate) part: Option<&'a Part>,
     pub(crate) path: &'a Path,
 }
 
 impl<'a> From<&'a Path> for Name<'a> {
     fn from(path: &'a Path) -> Self {
-        Self { container: None, path }
+        Self { container: None, part: None, path }
     }
 }
 
@@ -259,6 +262,9 @@ impl fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(container) = self.container {
             write!(f, "{}: ", Printable::new(&container.to_string_lossy()))?;
+        }
+        if let Some(part) = self.part {
+            write!(f, "{part}: ")?;
         }
         Printable::new(&self.path.to_string_lossy()).fmt(f)
     }
@@ -276,6 +282,9 @@ impl Serialize for Name<'_> {
 pub(crate) struct JsonPath {
     #[serde(skip_serializing_if = "Option::is_none")]
     container: Option<String>,
+    /// By its noun.
+    #[serde(flatten)]
+    part: Option<BTreeMap<&'static str, String>>,
     path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     path_bytes: Option<String>,
@@ -284,13 +293,14 @@ pub(crate) struct JsonPath {
 impl<'a, N: Into<Name<'a>>> From<N> for JsonPath {
     fn from(name: N) -> Self {
         use std::os::unix::ffi::OsStrExt;
-        let Name { container, path } = name.into();
+        let Name { container, part, path } = name.into();
         let path_bytes = match path.to_str() {
             Some(_) => None,
             None => Some(Hex(path.as_os_str().as_bytes()).to_string()),
         };
         Self {
             container: container.map(|container| container.to_string_lossy().into_owned()),
+            part: part.map(|part| BTreeMap::from([(part.noun, part.name.clone())])),
             path: path.to_string_lossy().into_owned(),
             path_bytes,
         }

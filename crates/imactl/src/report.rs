@@ -1,13 +1,14 @@
 //! One run of an operation on all inputs: what happens is reported as it happens, and counted.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use ima::advice::Advice;
 use ima::container::rpm::PackageSummary;
 use ima::container::{
-    self, Access, AnyContainer, Container, Destination, DirectoryMode, Event, ItemError, Operation,
-    Report, Run,
+    self, Access, AnyContainer, Container, Destination, DirectoryMode, Event, ItemError, Left,
+    Operation, Part, Report, Run,
 };
 use ima_format::kind::Kind;
 use serde::ser::SerializeMap;
@@ -17,6 +18,7 @@ use crate::error::{with_causes, Result};
 use crate::inputs::Inputs;
 use crate::output::{count, Entry, Level, Name, Output, Style};
 use crate::outputs::{spool_directory, tell_left_over, ResultArgs};
+use crate::printable::Printable;
 use crate::progress::Bar;
 use crate::Outcome;
 
@@ -301,8 +303,8 @@ fn run_one<O: Operation>(
             files.push(report);
             Ok(())
         }
-        Event::Item { container, report: Report { path, size, outcome, .. } } => {
-            let name = Name { container, path: &path };
+        Event::Item { container, report: Report { part, path, size, outcome, .. } } => {
+            let name = Name { container, part: part.as_ref(), path: &path };
             let outcome = match outcome {
                 Ok(outcome) => outcome,
                 Err(error) => return bar.suspend(|| failures.item(name, &error, output)),
@@ -335,15 +337,19 @@ fn run_one<O: Operation>(
                 }
                 Ok(summary) => {
                     tally.add(counted);
-                    if let container::Summary::Archive(extent) = summary {
-                        if extent.foreign > 0 {
+                    match summary {
+                        container::Summary::Archive(extent) if extent.foreign > 0 => {
                             let (path, bytes) = (path.display(), extent.foreign);
                             output.warn(&format!(
                                 "{path}: {bytes} bytes after the archive's end are no archive"
                             ));
+                            Ok(())
                         }
+                        container::Summary::Image(left) => left
+                            .iter()
+                            .try_for_each(|left| output.show(&LeftAlone::new(path, left))),
+                        _ => Ok(()),
                     }
-                    Ok(())
                 }
                 Err(error) => {
                     if O::ACCESS == Access::Reads {
@@ -356,6 +362,38 @@ fn run_one<O: Operation>(
     })?;
     tally.add(pending);
     Ok(())
+}
+
+/// A part of a container that was left alone.
+#[derive(Serialize)]
+struct LeftAlone<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    container: String,
+    #[serde(flatten)]
+    part: BTreeMap<&'static str, &'a str>,
+    content: &'static str,
+    #[serde(skip)]
+    name: &'a Part,
+}
+
+impl<'a> LeftAlone<'a> {
+    fn new(path: &Path, Left { part, content }: &'a Left) -> Self {
+        let container = path.to_string_lossy().into_owned();
+        let by_noun = BTreeMap::from([(part.noun, &*part.name)]);
+        Self { kind: "left-alone", container, part: by_noun, content, name: part }
+    }
+}
+
+impl Entry for LeftAlone<'_> {
+    fn level(&self) -> Level {
+        Level::Normal
+    }
+
+    fn text(&self, _: &Output) -> String {
+        let Self { name, content, .. } = self;
+        format!("left alone {}: {name}: {content}", Printable::new(&self.container))
+    }
 }
 
 fn noun(container: &AnyContainer) -> &'static str {

@@ -59,17 +59,13 @@ pub enum Mismatch {
     Unknown,
 }
 
-/// A partition table lies further behind on discs with sectors of 4 KiB.
-const FOREIGN_HEAD: u64 = 8192;
-
 /// Looks closer at a file that is a container by its name and none by its content.
 ///
 /// # Errors
 /// Those of reading it.
 pub fn mismatch(path: &Path) -> io::Result<Mismatch> {
     let mut file = open(path)?;
-    let mut head = Vec::new();
-    file.by_ref().take(FOREIGN_HEAD).read_to_end(&mut head)?;
+    let head = read_head(&mut file)?;
     let Some(Content::Compressed(compression)) = Content::of(&head) else {
         return match Foreign::of(&head) {
             Some(foreign) => Ok(Mismatch::Foreign(foreign)),

@@ -8,6 +8,7 @@ use ima_format::hash::{Digest, HashAlgorithm};
 use rustix::io::Errno;
 
 use super::source::SourceError;
+use super::Part;
 use crate::advice::{Advice, Failure};
 use crate::digest::DigestError;
 use crate::key::SignError;
@@ -276,6 +277,14 @@ pub enum ContainerError {
     /// It cannot be opened.
     #[error("{0}")]
     Open(io::Error),
+    /// A part of it was not processed.
+    #[error("{part}")]
+    Part {
+        /// The part.
+        part: Part,
+        /// Why.
+        source: Box<ContainerError>,
+    },
     /// A file in it was not processed, and it is written whole or not at all.
     #[error("{}", path.display())]
     Item {
@@ -316,6 +325,7 @@ impl Advice for ContainerError {
     fn advice(&self) -> Option<&'static str> {
         match self {
             Self::Format(error) => error.advice(),
+            Self::Part { source, .. } => source.advice(),
             Self::Item { source, .. } => source.advice(),
             Self::NotRegular(_) => Some("give -o FILE, or -o - for standard output"),
             Self::Open(_) | Self::Write { .. } | Self::NameTaken(_) | Self::Report(_) => None,

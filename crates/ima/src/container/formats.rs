@@ -58,6 +58,12 @@ pub const FORMATS: &[Format] = &[
         name: "a squashfs image",
         changes: Changes::None,
     },
+    Format {
+        content: Content::Disk,
+        kind: Kind::Image,
+        name: "a disk with partitions",
+        changes: Changes::Copy,
+    },
 ];
 
 impl Format {

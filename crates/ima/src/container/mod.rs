@@ -23,6 +23,7 @@ pub mod tar;
 pub mod tree;
 
 use std::borrow::Cow;
+use std::fmt;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -245,9 +246,35 @@ pub enum Event<'a, T> {
     },
 }
 
+/// A part of a container that has files of its own, as a partition of a disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The kind of part: `partition`.
+    pub noun: &'static str,
+    /// Which one.
+    pub name: String,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.noun, self.name)
+    }
+}
+
+/// A part of a container that was left alone, as it has no files with attributes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// The part.
+    pub part: Part,
+    /// What it holds.
+    pub content: &'static str,
+}
+
 /// What became of one file.
 #[derive(Debug)]
 pub struct Report<T> {
+    /// The part of its container that it is in, where that has parts.
+    pub part: Option<Part>,
     /// Its path: in its container, or the root as given and the path below it.
     pub path: PathBuf,
     /// Its size in bytes.
@@ -264,8 +291,8 @@ pub struct Report<T> {
 pub enum Summary {
     /// An archive.
     Archive(tar::Extent),
-    /// An image.
-    Image,
+    /// An image, and the parts of it that were left alone.
+    Image(Vec<Left>),
     /// A package.
     Package(Box<rpm::PackageSummary>),
     /// A file among packages that is none.

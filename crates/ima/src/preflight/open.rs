@@ -7,10 +7,10 @@ use ima_format::kind::{Content, HEAD_SIZE};
 
 use super::Source;
 use crate::advice::Advice;
-use crate::container::image::{self, ImageError};
+use crate::container::image;
 use crate::container::tar::{Index, TarError};
 use crate::container::tree::Directory;
-use crate::container::MAX_SPARSE;
+use crate::container::ContainerError;
 use crate::input;
 
 /// Why a root was not opened.
@@ -25,7 +25,7 @@ pub enum OpenError {
     Archive(#[from] TarError),
     /// An image that cannot be read.
     #[error(transparent)]
-    Image(#[from] ImageError),
+    Image(#[from] ContainerError),
     /// It is none.
     #[error("neither a directory nor a tar archive nor an image that can be read")]
     NoRoot,
@@ -45,11 +45,11 @@ impl Advice for OpenError {
 }
 
 /// Opens a root: a directory, a tar archive, compressed or not, or an image of a file system
-/// that `verify` reads.
+/// that `verify` reads, in a partition of a disk if there are several.
 ///
 /// # Errors
 /// What is none of them, and what cannot be read or is malformed.
-pub fn open(path: &Path) -> Result<Box<dyn Source>, OpenError> {
+pub fn open(path: &Path, partition: Option<&str>) -> Result<Box<dyn Source>, OpenError> {
     if path.metadata()?.is_dir() {
         return Ok(Box::new(Directory::open(path)?));
     }
@@ -58,10 +58,8 @@ pub fn open(path: &Path) -> Result<Box<dyn Source>, OpenError> {
     match Content::of(&head) {
         // what is compressed is an archive, or it is nothing that is read here
         Some(Content::Tar | Content::Compressed(_)) => Ok(Box::new(Index::open(path)?)),
-        Some(Content::Ext | Content::Erofs) => Ok(image::source(path)?),
-        Some(Content::Squashfs) => {
-            let archive = image::squashfs_as_tar(path, MAX_SPARSE)?;
-            Ok(Box::new(Index::unpacked(archive)?))
+        Some(Content::Ext | Content::Erofs | Content::Squashfs | Content::Disk) => {
+            Ok(image::source(path, partition)?)
         }
         Some(Content::Rpm) | None => Err(OpenError::NoRoot),
     }

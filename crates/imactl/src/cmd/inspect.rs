@@ -79,11 +79,12 @@ impl Printer<Inspection> for &InspectArgs {
         files: &[Report<Inspection>],
         output: &mut Output,
     ) -> (bool, io::Result<()>) {
-        let files = files.iter().filter_map(|Report { path: file, size, outcome, listed }| {
-            let name = Name { container: Some(path), path: file };
-            let described = self.describe(name, *size, outcome.as_ref().ok()?);
-            Some(FileAttribute { listed: Some(ListedFields::of(&(*listed)?)), ..described })
-        });
+        let files =
+            files.iter().filter_map(|Report { path: file, size, outcome, listed, .. }| {
+                let name = Name { container: Some(path), part: None, path: file };
+                let described = self.describe(name, *size, outcome.as_ref().ok()?);
+                Some(FileAttribute { listed: Some(ListedFields::of(&(*listed)?)), ..described })
+            });
         let files: Vec<_> = files.collect();
         let is_good = !files.iter().any(FileAttribute::is_finding);
         (is_good, rpm::print(path, package, &files, output))

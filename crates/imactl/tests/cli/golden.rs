@@ -4,9 +4,11 @@
 
 use std::ffi::OsString;
 use std::fmt::Write;
-use std::fs;
-use std::os::unix::fs::symlink;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{symlink, FileExt};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use crate::support::*;
 
@@ -25,6 +27,7 @@ const KINDS: &[Kind] = &[
     Kind { name: "tar-gzip", file: "root.tar.gz", from: "root", make: tar },
     Kind { name: "rpm", file: "package.rpm", from: "root", make: package },
     Kind { name: "ext4", file: "root.ext4", from: "root", make: ext4 },
+    Kind { name: "disk", file: "disk.wic", from: "root", make: disk },
     Kind { name: "erofs", file: "root.erofs", from: "signed", make: erofs },
     Kind { name: "squashfs", file: "root.squashfs", from: "signed", make: squashfs },
 ];
@@ -64,6 +67,22 @@ fn package(_: &Path, to: &Path) -> Option<()> {
 fn ext4(root: &Path, to: &Path) -> Option<()> {
     let mut mke2fs = tool("mke2fs")?;
     finish(mke2fs.args(["-q", "-t", "ext4", "-d"]).args([root, to]).arg("4M")).exits(0);
+    Some(())
+}
+
+/// Two partitions: an empty one, and one of ext4.
+fn disk(root: &Path, to: &Path) -> Option<()> {
+    let image = to.with_extension("ext4");
+    ext4(root, &image)?;
+    fs::write(to, vec![0; 8 << 20]).unwrap();
+    let mut sfdisk = tool("sfdisk")?;
+    let mut child = sfdisk.arg("--quiet").arg(to).stdin(Stdio::piped()).spawn().unwrap();
+    let script = b"label: gpt\nstart=1MiB, size=1MiB\nstart=2MiB, size=4MiB, name=root\n";
+    child.stdin.take().unwrap().write_all(script).unwrap();
+    assert!(child.wait().unwrap().success());
+    let disk = OpenOptions::new().write(true).open(to).unwrap();
+    disk.write_all_at(&fs::read(&image).unwrap(), 2 << 20).unwrap();
+    fs::remove_file(image).unwrap();
     Some(())
 }
 

@@ -19,10 +19,6 @@ fn what_is_called_a_container_and_is_none_is_refused_with_a_reason() {
     let directory = directory();
     let keys = store(directory.path(), "p-256");
     let noise: Vec<u8> = (0..3_000_u32).map(|number| (number * 7 % 251) as u8).collect();
-    let mut mbr = vec![0; 4096];
-    (mbr[446], mbr[450], mbr[459], mbr[510], mbr[511]) = (0x80, 0x83, 8, 0x55, 0xaa);
-    let mut gpt = vec![0; 4096];
-    gpt[512..520].copy_from_slice(b"EFI PART");
     let mut ext = vec![0; 4096];
     (ext[1024], ext[1028], ext[1024 + 24], ext[1024 + 76]) = (16, 64, 2, 1);
     ext[1024 + 56..1024 + 58].copy_from_slice(&[0x53, 0xef]);
@@ -30,15 +26,15 @@ fn what_is_called_a_container_and_is_none_is_refused_with_a_reason() {
     let cpio = [&b"070701"[..], &[b'0'; 104]].concat();
     let lz4 = [&[0x04, 0x22, 0x4d, 0x18][..], &noise].concat();
     for (name, content, said) in [
-        ("disk.img", &mbr, "a disc with partitions"),
-        ("disk.wic", &gpt, "a disc with partitions"),
+        ("disk.wic", &noise, "called an image"),
+        ("disk.raw", &noise, "called an image"),
         ("broken.tar", &noise, "called a tar archive, but its content is none"),
         ("broken.img", &noise, "called an image, but its content is none"),
         ("broken.SQUASHFS", &noise, "called an image"),
         ("zeros.img", &vec![0; 4096], "called an image"),
         ("empty.tar", &Vec::new(), "called a tar archive"),
         ("a.tar.lz4", &lz4, "compressed by lz4"),
-        ("e.ext4.gz", &gzip, "an image of a file system, compressed by gzip"),
+        ("e.ext4.gz", &gzip, "an image of a file system or disk, compressed by gzip"),
         ("cut.tgz", &gzip[..10].to_vec(), "compressed by gzip, and does not unpack"),
         ("i.cpio", &cpio, "a cpio archive"),
         ("initrd.img", &cpio, "a cpio archive"),
@@ -57,8 +53,8 @@ fn what_is_called_a_container_and_is_none_is_refused_with_a_reason() {
     }
     // in a tree they are files like any other
     run(args!["sign", "--detached", "--keys", keys, directory.path()]).exits(0);
-    assert!(directory.path().join("disk.img.sig").exists());
-    let disk = directory.path().join("disk.img");
+    assert!(directory.path().join("disk.wic.sig").exists());
+    let disk = directory.path().join("disk.wic");
     run(args!["verify", "--kind", "tree", "--detached", "--keys", keys, disk]).exits(0);
 }
 

@@ -5,6 +5,7 @@
 mod support;
 
 mod container_pages;
+mod disk;
 mod erofs;
 mod evm;
 mod golden;

@@ -2,20 +2,26 @@
 //! no name can be mistaken. What debugfs leaves undone, e2fsck does.
 //!
 //! Both get the open image as standard input, and open it again through `/proc/self/fd`: its name
-//! may lead to another file by now.
+//! may lead to another file by now. A partition is given by its offset, as `FILE?offset=BYTES`
+//! (`ext2fs_open2()`).
 
 use std::fmt::Write as _;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use super::ImageError;
+use super::{Bytes, ImageError};
 use crate::container::{AttributeName, Change, Edit};
 use crate::staging::Scratch;
 
-/// The image as a child process opens it.
-const STANDARD_INPUT: &str = "/proc/self/fd/0";
+/// The image as a child process opens it, which has it as standard input.
+fn argument(image: &Bytes) -> String {
+    match image.start {
+        0 => "/proc/self/fd/0".to_owned(),
+        start => format!("/proc/self/fd/0?offset={start}"),
+    }
+}
 
 /// The changes of a file's attributes.
 #[derive(Debug)]
@@ -27,7 +33,11 @@ pub(super) struct FileChange {
 
 /// Makes the changes in an image; `time` is what it shall bear as the time of its last
 /// write. Returns what debugfs said; whether it did it all, only the image tells.
-pub(super) fn apply(image: &File, changes: &[FileChange], time: u32) -> Result<String, ImageError> {
+pub(super) fn apply(
+    image: &Bytes,
+    changes: &[FileChange],
+    time: u32,
+) -> Result<String, ImageError> {
     let directory = Scratch::new().map_err(ImageError::Batch)?;
     let mut batch = format!("set_current_time @{time}\n");
     for (number, (inode, name, edit)) in edits(changes).enumerate() {
@@ -43,7 +53,7 @@ pub(super) fn apply(image: &File, changes: &[FileChange], time: u32) -> Result<S
     }
     fs::write(directory.path().join("batch"), batch).map_err(ImageError::Batch)?;
     let output = program("debugfs", image, |command| {
-        command.args(["-w", "-f", "batch", STANDARD_INPUT]).current_dir(directory.path());
+        command.args(["-w", "-f", "batch", &argument(image)]).current_dir(directory.path());
         command.env("DEBUGFS_PAGER", "cat").stdout(Stdio::null());
     })
     .map_err(ImageError::Debugfs)?;
@@ -58,9 +68,9 @@ fn edits(changes: &[FileChange]) -> impl Iterator<Item = (u32, AttributeName, &E
 
 /// Has e2fsck count an image's quotas anew, of which debugfs keeps no account; `time` is as
 /// above.
-pub(super) fn count_quotas(image: &File, time: u32) -> Result<(), ImageError> {
+pub(super) fn count_quotas(image: &Bytes, time: u32) -> Result<(), ImageError> {
     let output = program("e2fsck", image, |command| {
-        command.args(["-f", "-p", STANDARD_INPUT]).env("E2FSCK_TIME", time.to_string());
+        command.args(["-f", "-p", &argument(image)]).env("E2FSCK_TIME", time.to_string());
     })
     .map_err(ImageError::E2fsck)?;
     match output.status.code() {
@@ -76,11 +86,11 @@ pub(super) fn count_quotas(image: &File, time: u32) -> Result<(), ImageError> {
 }
 
 /// Runs a program of e2fsprogs; administrators' programs are not on everybody's PATH.
-fn program(name: &str, image: &File, with: impl Fn(&mut Command)) -> io::Result<Output> {
+fn program(name: &str, image: &Bytes, with: impl Fn(&mut Command)) -> io::Result<Output> {
     let mut missing = io::Error::from(io::ErrorKind::NotFound);
     for directory in ["", "/usr/sbin", "/sbin"] {
         let mut command = Command::new(Path::new(directory).join(name));
-        with(command.stdin(image.try_clone()?).env("LC_ALL", "C"));
+        with(command.stdin(image.file().try_clone()?).env("LC_ALL", "C"));
         match command.output() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => missing = error,
             output => return output,

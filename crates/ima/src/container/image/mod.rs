@@ -9,6 +9,7 @@
 
 mod copy;
 mod debugfs;
+mod disk;
 mod erofs;
 mod ext;
 mod run;
@@ -24,26 +25,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 use ima_format::ext4::{Disk, Volume};
-use ima_format::kind::{Content, HEAD_SIZE};
+use ima_format::kind::Content;
 use ima_format::ErrorKind;
 
+use self::disk::{Layout, Window};
 use self::erofs::Erofs;
 use self::ext::Ext;
 use super::error::ContainerError;
 use super::source::{Source, SourceError};
-use super::MAX_SPARSE;
+use super::{Part, MAX_SPARSE};
 use crate::advice::{Advice, Failure};
 use crate::container::AttributeName;
 use crate::input;
 
 pub(super) use copy::copy;
-pub use squashfs::squashfs_as_tar;
+use squashfs::squashfs_as_tar;
 
-/// An image in a file.
+/// An image in a file: a file system, or a disk with partitions.
 #[derive(Debug)]
 pub struct Image {
     /// The file.
     pub path: PathBuf,
+    /// The partitions that are processed, by number, label or PARTUUID; all if there are none here.
+    pub partitions: Vec<String>,
 }
 
 /// An open image.
@@ -61,9 +65,7 @@ enum FileSystem {
 
 impl FileSystem {
     fn open(bytes: Bytes) -> Result<Self, ImageError> {
-        let mut head = vec![0; bytes.size().min(HEAD_SIZE as u64) as usize];
-        bytes.read(0, &mut head)?;
-        match Content::of(&head) {
+        match bytes.content()? {
             Some(Content::Squashfs) => Err(ImageError::ReadOnly("a squashfs image")),
             Some(Content::Erofs) => Erofs::open(bytes).map(Self::Erofs),
             _ => Ok(Self::Ext(Ext { volume: Volume::open(bytes)? })),
@@ -71,16 +73,31 @@ impl FileSystem {
     }
 }
 
-/// An image's files.
+/// The files of an image, or of the partition that is named by its number, label or PARTUUID.
 ///
 /// # Errors
-/// A file that is not an image of ext2, ext3, ext4 or EROFS, or has unknown features.
-pub fn source(path: &Path) -> Result<Box<dyn Source>, ImageError> {
-    let file = input::open(path).map_err(|source| ImageError::Read { offset: 0, source })?;
-    Ok(match FileSystem::open(Bytes::new(file, MAX_SPARSE)?)? {
-        FileSystem::Ext(ext) => Box::new(ext),
-        FileSystem::Erofs(erofs) => Box::new(erofs),
-    })
+/// A file that is not an image of a file system that is read here, or has unknown features; a disk
+/// with several file systems of which none is selected.
+pub fn source(path: &Path, partition: Option<&str>) -> Result<Box<dyn Source>, ContainerError> {
+    let partitions = partition.into_iter().map(String::from).collect();
+    let mut sources = Image { path: path.to_owned(), partitions }.sources()?;
+    match (sources.len(), sources.pop()) {
+        (1, Some(source)) => Ok(source),
+        (count, _) => Err(ImageError::FileSystems(count).into()),
+    }
+}
+
+impl Image {
+    /// The files of each file system.
+    ///
+    /// # Errors
+    /// Those of [`source`], but for the last one.
+    pub fn sources(&self) -> Result<Vec<Box<dyn Source>>, ContainerError> {
+        let file = input::open(&self.path);
+        let file = file.map_err(|source| ImageError::Read { offset: 0, source })?;
+        let layout = Layout::read(&Bytes::new(file, MAX_SPARSE)?, &self.partitions)?;
+        layout.windows.iter().map(Window::source).collect()
+    }
 }
 
 /// A path in an image, from its root.
@@ -129,6 +146,40 @@ pub enum ImageError {
     /// An image of a file system that is read-only.
     #[error("{0}, which is read-only")]
     ReadOnly(&'static str),
+    /// A partition was selected of an image without partitions.
+    #[error("not a disk with partitions")]
+    NoPartitions,
+    /// No partition has this number, label or PARTUUID.
+    #[error("no partition has the number, label or PARTUUID {0:?}")]
+    NoSuchPartition(String),
+    /// One file system is needed, and there are so many.
+    #[error("{0} file systems in its partitions")]
+    FileSystems(usize),
+    /// A partition whose files cannot be read here.
+    #[error("{part}: {content}, which is not read")]
+    Unread {
+        /// The partition.
+        part: Part,
+        /// What it holds.
+        content: &'static str,
+    },
+    /// A partition that could be read as two things.
+    #[error("both {first} and {second}")]
+    Ambiguous {
+        /// A file system.
+        first: &'static str,
+        /// Something else.
+        second: &'static str,
+    },
+    /// A partition table, and a file system on the disk as a whole.
+    #[error("both a partition table and a file system on the whole disk: {0}")]
+    TableAndFileSystem(&'static str),
+    /// A file system that a dm-verity hash tree covers.
+    #[error("covered by dm-verity ({0}), which a change makes invalid")]
+    Verity(String),
+    /// A program changed bytes outside the partitions that it was given.
+    #[error("bytes outside the partitions were changed")]
+    Outside,
     /// debugfs is not there, or cannot be run.
     #[error("cannot run debugfs: {0}")]
     Debugfs(io::Error),
@@ -163,6 +214,21 @@ impl Advice for ImageError {
             }
             Self::Quotas(_) => "mend it with e2fsck -f, or make it without the feature quota",
             Self::Sqfs2tar(_) => "install squashfs-tools-ng",
+            Self::NoSuchPartition(_) => "sfdisk --dump lists the partitions, blkid their labels",
+            Self::FileSystems(_) | Self::Unread { .. } => {
+                "--partition NUMBER, LABEL or PARTUUID selects one"
+            }
+            Self::NoPartitions => "leave out --partition",
+            Self::Ambiguous { .. } => "wipefs shows and removes what is left of an earlier use",
+            Self::TableAndFileSystem(_) => {
+                "wipefs shows both, and removes the one that is left of an earlier use"
+            }
+            Self::Verity(_) => {
+                "sign the root first, then make its hash tree (veritysetup format) and the disk"
+            }
+            Self::Malformed { kind: ErrorKind::Partition(_), .. } => {
+                "sfdisk --verify and sgdisk --verify say more; gdisk repairs a copy"
+            }
             Self::Sparse { .. } => "--max-sparse SIZE allows more",
             Self::NotWritten { said, .. } if said.contains("Insufficient space") => {
                 "a file has one block for all its attributes: make the image with -O ea_inode or \
@@ -200,25 +266,33 @@ impl Image {
         attributes: &[(AttributeName, usize)],
     ) -> Result<(), ImageError> {
         let Ok(file) = input::open(&self.path) else { return Ok(()) };
-        let opened = Bytes::new(file, MAX_SPARSE).and_then(FileSystem::open);
-        let Ok(FileSystem::Ext(ext)) = opened else { return Ok(()) };
-        let most = ext.volume.attribute_room();
+        let layout =
+            Bytes::new(file, MAX_SPARSE).and_then(|it| Layout::read(&it, &self.partitions));
+        let Ok(Layout { windows, .. }) = layout else { return Ok(()) };
         let sizes = attributes.iter().map(|(_, size)| Volume::<Bytes>::attribute_size(*size));
-        match sizes.sum() {
-            size if size > most => Err(ImageError::NoRoom { size, most }),
-            _ => Ok(()),
+        let size = sizes.sum();
+        for window in windows {
+            let Ok(FileSystem::Ext(ext)) = FileSystem::open(window.bytes) else { continue };
+            let most = ext.volume.attribute_room();
+            if size > most {
+                return Err(ImageError::NoRoom { size, most });
+            }
         }
+        Ok(())
     }
 }
 
-/// An image's file.
+/// An image's file, or a window of it.
 #[derive(Debug, Clone)]
-struct Bytes(Arc<Opened>);
+struct Bytes {
+    opened: Arc<Opened>,
+    start: u64,
+    size: u64,
+}
 
 #[derive(Debug)]
 struct Opened {
     file: File,
-    size: u64,
     /// How many zeros of sparse files may still be read.
     zeros: AtomicU64,
 }
@@ -227,7 +301,17 @@ impl Bytes {
     fn new(file: File, max_sparse: u64) -> Result<Self, ImageError> {
         let metadata = file.metadata();
         let size = metadata.map_err(|source| ImageError::Read { offset: 0, source })?.len();
-        Ok(Self(Arc::new(Opened { file, size, zeros: AtomicU64::new(max_sparse) })))
+        let opened = Arc::new(Opened { file, zeros: AtomicU64::new(max_sparse) });
+        Ok(Self { opened, start: 0, size })
+    }
+
+    /// A part of it, which must be inside.
+    fn window(&self, start: u64, size: u64) -> Self {
+        Self { opened: Arc::clone(&self.opened), start: self.start + start, size }
+    }
+
+    fn file(&self) -> &File {
+        &self.opened.file
     }
 }
 
@@ -235,18 +319,22 @@ impl Disk for Bytes {
     type Error = ImageError;
 
     fn size(&self) -> u64 {
-        self.0.size
+        self.size
     }
 
     fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ImageError> {
         use std::os::unix::fs::FileExt;
-        let read = self.0.file.read_exact_at(buffer, offset);
+        let end = offset.checked_add(buffer.len() as u64);
+        let read = match end.filter(|end| *end <= self.size) {
+            Some(_) => self.file().read_exact_at(buffer, self.start + offset),
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
+        };
         read.map_err(|source| ImageError::Read { offset, source })
     }
 
     fn zeros(&self, count: u64, at: u64) -> Result<(), ImageError> {
         let less = |left: u64| left.checked_sub(count);
-        let taken = self.0.zeros.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        let taken = self.opened.zeros.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         taken.map(drop).map_err(|left| ImageError::Sparse { offset: at, holes: count, left })
     }
 
@@ -256,9 +344,7 @@ impl Disk for Bytes {
 }
 
 impl Volumes {
-    /// The image in an open file.
-    fn open(file: File, max_sparse: u64) -> Result<Self, ImageError> {
-        let bytes = Bytes::new(file, max_sparse)?;
+    fn open(bytes: Bytes) -> Result<Self, ImageError> {
         let file_system = FileSystem::open(bytes.clone())?;
         Ok(Self { bytes, file_system })
     }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,16 +11,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ima_format::evm::{InodeId, Metadata};
 use ima_format::ext4::Volume;
 use ima_format::hash::Digest;
-use ima_format::kind::{Content, HEAD_SIZE};
+use ima_format::kind::Content;
 
 use super::debugfs::{self, FileChange};
-use super::{squashfs_as_tar, Ext, FileSystem, Image, ImageError, Volumes};
+use super::disk::{Layout, Window};
+use super::{copy, squashfs_as_tar, Bytes, Ext, FileSystem, Image, ImageError, Volumes};
 use crate::container::error::{ContainerError, ItemError};
 use crate::container::formats::{Changes, Format};
 use crate::container::source::{Entry, SourceError, SourceFile, Unread, Visit};
 use crate::container::{
-    one, pool, settle, tar, Access, AttributeName, Change, Container, Item, Operation, Progress,
-    Report, Reports, Run, Selection, Sink, Summary,
+    one, pool, settle, tar, AttributeName, Change, Container, Item, Operation, Progress, Report,
+    Reports, Run, Selection, Sink, Summary,
 };
 use crate::digest::{DigestKind, FileHasher};
 use crate::input;
@@ -44,49 +45,111 @@ impl Image {
         reports: &mut Reports<'_, O::Outcome>,
     ) -> Result<Summary, ContainerError> {
         let read = |source| ImageError::Read { offset: 0, source };
-        let file = input::open(&self.path).map_err(read)?;
-        let content = content_of(&file).map_err(read)?;
-        match (O::ACCESS, content.and_then(Format::of)) {
-            (Access::Sets | Access::Removes, Some(format)) if format.changes == Changes::None => {
-                return Err(ImageError::ReadOnly(format.name).into());
+        let original = input::open(&self.path).map_err(read)?;
+        let layout = |file| Layout::read(&Bytes::new(file, run.max_sparse)?, &self.partitions);
+        let found = layout(original.try_clone().map_err(read)?)?;
+        if !O::ACCESS.writes() {
+            for window in &found.windows {
+                window.name(window.read(operation, run, reports))?;
             }
-            (Access::Reads, Some(Format { content: Content::Squashfs, .. })) => {
-                let archive = squashfs_as_tar(&self.path, run.max_sparse)?;
-                tar::run::run(Box::new(archive), operation, run, None, reports)?;
-            }
-            (Access::Reads, _) => {
-                let image = Volumes::open(file, run.max_sparse)?;
-                image.run(operation, run, &mut |_, _| Ok(()), reports)?;
-            }
-            (Access::Sets | Access::Removes, _) => {
-                run.destination.edit(&self.path, file, |copy| {
-                    let image = Volumes::open(copy, run.max_sparse)?;
-                    let mut changes = Vec::new();
-                    let mut keep = |found: &Found, change: Change| {
-                        if change.edits().next().is_some() {
-                            let inode = Ext::number(&found.entry)?;
-                            changes.push(FileChange { path: found.path.clone(), inode, change });
-                        }
-                        Ok(())
-                    };
-                    image.run(operation, run, &mut keep, reports)?;
-                    match run.destination.is_nowhere() {
-                        true => Ok(()),
-                        false => Ok(image.change(&changes)?),
-                    }
-                })?
-            }
+            return Ok(Summary::Image(found.left));
         }
-        Ok(Summary::Image)
+        // before anything is copied
+        for window in &found.windows {
+            window.name(window.check_writable())?;
+            window.name(found.check_verity(window).map_err(Into::into))?;
+        }
+        let other = original.try_clone().map_err(read)?;
+        run.destination.edit(&self.path, other, |copy| {
+            let windows = layout(copy)?.windows;
+            for window in &windows {
+                window.name(window.write(operation, run, reports))?;
+            }
+            match run.destination.is_nowhere() {
+                true => Ok(()),
+                false => Ok(check_outside(&original, &windows)?),
+            }
+        })?;
+        Ok(Summary::Image(found.left))
     }
 }
 
-/// What a file holds, by its first bytes.
-fn content_of(mut file: &File) -> io::Result<Option<Content>> {
-    let mut head = Vec::new();
-    file.take(HEAD_SIZE as u64).read_to_end(&mut head)?;
-    io::Seek::rewind(&mut file)?;
-    Ok(Content::of(&head))
+impl Window {
+    /// Names the partition in an error.
+    fn name(&self, result: Result<(), ContainerError>) -> Result<(), ContainerError> {
+        result.map_err(|error| match (&self.part, error) {
+            (Some(part), error) if !matches!(error, ContainerError::Report(_)) => {
+                ContainerError::Part { part: part.clone(), source: Box::new(error) }
+            }
+            (_, error) => error,
+        })
+    }
+
+    fn check_writable(&self) -> Result<(), ContainerError> {
+        match self.bytes.content()?.and_then(Format::of) {
+            Some(format) if format.changes == Changes::None => {
+                Err(ImageError::ReadOnly(format.name).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn read<O: Operation>(
+        &self,
+        operation: &O,
+        run: &Run<'_>,
+        reports: &mut Reports<'_, O::Outcome>,
+    ) -> Result<(), ContainerError> {
+        let reports: &mut Reports<'_, _> =
+            &mut |report| reports(Report { part: self.part.clone(), ..report });
+        if self.bytes.content()? == Some(Content::Squashfs) {
+            let archive = squashfs_as_tar(&self.bytes, &run.spool)?;
+            return tar::run::run(Box::new(archive), operation, run, None, reports).map(drop);
+        }
+        let volumes = Volumes::open(self.bytes.clone())?;
+        volumes.run(operation, run, &mut |_, _| Ok(()), reports)
+    }
+
+    fn write<O: Operation>(
+        &self,
+        operation: &O,
+        run: &Run<'_>,
+        reports: &mut Reports<'_, O::Outcome>,
+    ) -> Result<(), ContainerError> {
+        let reports: &mut Reports<'_, _> =
+            &mut |report| reports(Report { part: self.part.clone(), ..report });
+        let volumes = Volumes::open(self.bytes.clone())?;
+        let mut changes = Vec::new();
+        let mut keep = |found: &Found, change: Change| {
+            if change.edits().next().is_some() {
+                let inode = Ext::number(&found.entry)?;
+                changes.push(FileChange { path: found.path.clone(), inode, change });
+            }
+            Ok(())
+        };
+        volumes.run(operation, run, &mut keep, reports)?;
+        match run.destination.is_nowhere() {
+            true => Ok(()),
+            false => Ok(volumes.change(&changes)?),
+        }
+    }
+}
+
+/// Checks that no program changed more than the file systems that it was given.
+fn check_outside(original: &File, windows: &[Window]) -> Result<(), ImageError> {
+    let Some(Window { bytes: any, .. }) = windows.first() else { return Ok(()) };
+    let read = |source| ImageError::Read { offset: 0, source };
+    let size = original.metadata().map_err(read)?.len();
+    let mut inside: Vec<_> = windows.iter().map(|it| (it.bytes.start, it.bytes.size)).collect();
+    inside.sort_unstable();
+    let mut end = 0;
+    for (start, length) in inside.into_iter().chain([(size, 0)]) {
+        if !copy::is_same([original, any.file()], end..start).map_err(read)? {
+            return Err(ImageError::Outside);
+        }
+        end = start + length;
+    }
+    Ok(())
 }
 
 /// A regular file that the walk found.
@@ -213,7 +276,7 @@ impl Volumes {
             let Some((found, (outcome, change))) = result? else { return Ok(()) };
             keep(&found, change)?;
             let Found { path, size, .. } = found;
-            reports(Report { path, size, outcome, listed: None })
+            reports(Report { part: None, path, size, outcome, listed: None })
         })
     }
 
@@ -223,10 +286,10 @@ impl Volumes {
         if changes.is_empty() {
             return Ok(());
         }
-        let (file, time) = (&self.bytes.0.file, ext.volume.written());
-        let said = debugfs::apply(file, changes, time)?;
+        let time = ext.volume.written();
+        let said = debugfs::apply(&self.bytes, changes, time)?;
         if ext.volume.keeps_quotas() {
-            debugfs::count_quotas(file, time)?;
+            debugfs::count_quotas(&self.bytes, time)?;
         }
         let volume = Volume::open(self.bytes.clone())?;
         for FileChange { path, inode, change } in changes {

@@ -4,41 +4,50 @@
 //! `sqfs2tar` writes holes as zeros, and a few bytes of an image can ask for any number of them:
 //! blocks of zeros are counted.
 
-use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use super::ImageError;
+use ima_format::ext4::Disk as _;
+
+use super::{copy, Bytes, ImageError};
 use crate::advice::Failure;
 
 /// A squashfs image as a tar archive with attributes. It ends with an error where the program
-/// did, and after `max_sparse` bytes in blocks of zeros.
+/// did, and after more bytes in blocks of zeros than are read. A partition is copied to a file
+/// without a name in `spool` first, as the program reads from the start of a file.
 ///
 /// # Errors
 /// [`ImageError::Sqfs2tar`] where the program is not there.
-pub fn squashfs_as_tar(path: &Path, max_sparse: u64) -> Result<impl Read + Send, ImageError> {
-    // a path that begins with a dash is none of its options then
-    let path = fs::canonicalize(path).map_err(|source| ImageError::Read { offset: 0, source })?;
+pub(super) fn squashfs_as_tar(image: &Bytes, spool: &Path) -> Result<impl Read + Send, ImageError> {
+    let failed = |source| ImageError::Read { offset: 0, source };
+    let file = match image.start {
+        0 => image.file().try_clone().map_err(failed)?,
+        start => {
+            let spooled = tempfile::tempfile_in(spool).map_err(ImageError::Batch)?;
+            copy::copy_range(image.file(), start, image.size(), &spooled).map_err(failed)?;
+            spooled
+        }
+    };
     let mut command = Command::new("sqfs2tar");
-    command.arg(path).stdin(Stdio::null()).stdout(Stdio::piped());
+    command.arg("/proc/self/fd/0").stdin(file).stdout(Stdio::piped());
     let mut child = command.spawn().map_err(ImageError::Sqfs2tar)?;
     let stdout = child.stdout.take();
-    Ok(Unpacked { child, stdout, offset: 0, zeros: 0, left: max_sparse })
+    Ok(Unpacked { image: image.clone(), child, stdout, offset: 0, zeros: 0 })
 }
 
 /// The smallest block of a squashfs image: a hole has no fewer zeros, except at a file's end.
 const BLOCK: u64 = 4096;
 
 struct Unpacked {
+    /// Counts the zeros.
+    image: Bytes,
     child: Child,
     /// Until its end.
     stdout: Option<ChildStdout>,
     offset: u64,
     /// How many zeros were read last, without a break.
     zeros: u64,
-    /// How many more of them, in blocks, may be read.
-    left: u64,
 }
 
 impl Unpacked {
@@ -50,9 +59,7 @@ impl Unpacked {
             self.zeros += zeros as u64;
             let holes = (self.zeros / BLOCK - before) * BLOCK;
             self.offset += zeros as u64;
-            let (offset, left) = (self.offset, self.left);
-            let sparse = || ImageError::Sparse { offset, holes, left };
-            self.left = left.checked_sub(holes).ok_or_else(sparse)?;
+            self.image.zeros(holes, self.offset)?;
             bytes = &bytes[zeros..];
             let data = bytes.iter().take_while(|byte| **byte != 0).count();
             if data > 0 {

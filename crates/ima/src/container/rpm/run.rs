@@ -313,6 +313,7 @@ impl<O: Operation> Worker<'_, O> {
                 Err(error) => Err(error),
             };
             reports.push(Report {
+                part: None,
                 path: path.clone(),
                 size: *size,
                 outcome,

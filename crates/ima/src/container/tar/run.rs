@@ -172,7 +172,8 @@ fn process<O: Operation>(
             let (outcome, change) = settle::<O>(&path, processed)?;
             edit(&mut member, &change)?;
             member.encode_into(&mut done.bytes);
-            done.report = Some(Report { path, size: member.size(), outcome, listed: None });
+            done.report =
+                Some(Report { part: None, path, size: member.size(), outcome, listed: None });
             (done.data, done._permits.1) = (Some(data), spool);
         }
         Piece::Link(mut member, target) => {
@@ -188,7 +189,7 @@ fn process<O: Operation>(
             let path = path_of(&member);
             done.report = outcome.map(|outcome| {
                 let outcome = outcome.map_err(ItemError::Anomaly);
-                Report { path, size: 0, outcome, listed: None }
+                Report { part: None, path, size: 0, outcome, listed: None }
             });
         }
     }

@@ -172,15 +172,20 @@ impl Container for Tree {
                         let outcome = tree.process(&candidate, operation, run, &mut worker);
                         let Candidate { path, size, .. } = candidate;
                         outcome.transpose().map(|outcome| Report {
+                            part: None,
                             path,
                             size,
                             outcome,
                             listed: None,
                         })
                     }
-                    Found::Failed(path, error) => {
-                        Some(Report { path, size: 0, outcome: Err(error.into()), listed: None })
-                    }
+                    Found::Failed(path, error) => Some(Report {
+                        part: None,
+                        path,
+                        size: 0,
+                        outcome: Err(error.into()),
+                        listed: None,
+                    }),
                     Found::LeftOut(_) => None,
                 };
                 progress.finished(size);

@@ -102,7 +102,7 @@ impl CreateArgs {
         manifest: &mut Manifest,
         output: &mut Output,
     ) -> Result<u64> {
-        let source = preflight::open(path).with_context(|| path.display().to_string())?;
+        let source = preflight::open(path, None).with_context(|| path.display().to_string())?;
         let bar = Bar::new("hashing", output);
         let (files, unread) = of_source(&*source, selection, self.hash, jobs(self.jobs), &bar);
         bar.finish();
@@ -110,7 +110,7 @@ impl CreateArgs {
             manifest.add(&path, expected);
         }
         for unread in &unread {
-            let name = Name { container: Some(path), path: &unread.path };
+            let name = Name { container: Some(path), part: None, path: &unread.path };
             let text = format!("{name}: {}", with_causes(&unread.error));
             output.complain(Style::Bad, "error:", &text);
         }
@@ -185,7 +185,7 @@ impl Printer<Option<Expected>> for Collector<'_> {
                 Ok(None) => {}
                 Err(error) => {
                     self.failed += 1;
-                    let name = Name { container: Some(path), path: &file.path };
+                    let name = Name { container: Some(path), part: None, path: &file.path };
                     let text = format!("{name}: {}", with_causes(error));
                     output.complain(Style::Bad, "error:", &text);
                 }

@@ -34,9 +34,12 @@ use crate::Outcome;
 #[derive(Debug, Args)]
 pub(crate) struct PreflightArgs {
     /// The root file system: a directory, a tar archive (compressed or not), or an image of ext4,
-    /// squashfs or EROFS
+    /// squashfs or EROFS, or of a disk with partitions
     #[arg(value_name = "ROOT")]
     root: PathBuf,
+    /// The partition of a disk that has the root, by number, label or PARTUUID
+    #[arg(long, value_name = "PARTITION", help_heading = "Root")]
+    partition: Option<String>,
     /// The policies, in the order of loading; default:appraise is imactl's default one
     #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
     policy: Vec<PathBuf>,
@@ -146,7 +149,7 @@ impl PreflightArgs {
     }
 
     fn open(&self) -> Result<Box<dyn Source>> {
-        open(&self.root).with_context(|| self.root.display().to_string())
+        open(&self.root, self.partition.as_deref()).with_context(|| self.root.display().to_string())
     }
 
     fn mounts(&self) -> Result<Vec<Mount>> {

@@ -59,13 +59,13 @@ impl<'a> Package<'a> {
         reports: &'a [Report<Judgement>],
     ) -> Self {
         let (mut files, mut verified, mut unsigned) = (Vec::new(), 0, 0);
-        for Report { path: file, size, outcome, listed } in reports {
+        for Report { path: file, size, outcome, listed, .. } in reports {
             let Ok(judgement) = outcome else { continue };
             let is_verified = *judgement != Judgement::NotSigned;
             let is_unsigned = matches!(judgement, Judgement::Kernel(Verdict::Missing(_)));
             verified += u64::from(is_verified);
             unsigned += u64::from(is_unsigned);
-            let name = Name { container: Some(path), path: file };
+            let name = Name { container: Some(path), part: None, path: file };
             let content = listed.and_then(|listed| listed.content);
             let mut verdict = FileVerdict::new(name, *size, judgement).with_content(content);
             // one line for the package says it of all of them

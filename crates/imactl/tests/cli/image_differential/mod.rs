@@ -38,7 +38,7 @@ type View = BTreeMap<PathBuf, Entry>;
 
 /// What imactl reads, or why it refuses.
 fn ours(image: &Path) -> Result<View, String> {
-    let source = preflight::open(image).map_err(|error| error.to_string())?;
+    let source = preflight::open(image, None).map_err(|error| error.to_string())?;
     let (mut entries, mut refused) = (Vec::new(), None);
     source.list(&mut |found: Result<preflight::Entry, preflight::Unread>| match found {
         Ok(entry) => entries.push(entry),

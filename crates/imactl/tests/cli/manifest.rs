@@ -170,3 +170,23 @@ fn keylime_reads_the_digests_and_keys() {
     assert_eq!(keyring["pubkeys"], serde_json::json!([base64]));
     assert_eq!(keyring["keyids"].as_array().unwrap().len(), 1);
 }
+
+#[test]
+fn cyclonedx_has_a_component_for_each_digest() {
+    let directory = directory();
+    let directory = directory.path();
+    let root = root(directory);
+    let (one, other) = (directory.join("one"), directory.join("other"));
+    run(args!["manifest", "create", "-o", one, root]).exits(0);
+    fs::write(root.join("usr/bin/with space"), b"changed").unwrap();
+    run(args!["manifest", "create", "--hash", "sha512", "-o", other, root]).exits(0);
+    let said = run(args!["manifest", "export", "--to", "cyclonedx", one, other]).exits(0);
+    assert!(said.stderr.contains("left out: not UTF-8"), "{}", said.stderr);
+    let bill = &said.json()[0];
+    assert_eq!((&bill["bomFormat"], &bill["specVersion"]), (&"CycloneDX".into(), &"1.6".into()));
+    let components = bill["components"].as_array().unwrap();
+    assert_eq!(components.len(), 2 * 5);
+    let space = components.iter().filter(|it| it["name"] == "/usr/bin/with space");
+    let hashes: Vec<_> = space.map(|it| it["hashes"][0]["alg"].as_str().unwrap()).collect();
+    assert_eq!(hashes, ["SHA-256", "SHA-512"]);
+}

@@ -84,7 +84,7 @@ impl ConvertArgs {
         };
         match converted {
             Ok(entries) => {
-                output.line(Level::Normal, count(entries, "entry").replace("entrys", "entries"))?;
+                output.line(Level::Normal, count(entries, "entry"))?;
                 Ok(Outcome::Good)
             }
             Err(ConvertError::List(ListError::Malformed(fault))) => report_fault(&fault, output),

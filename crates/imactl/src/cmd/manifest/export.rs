@@ -24,7 +24,7 @@ pub(crate) struct ExportArgs {
     /// The manifest; several are merged
     #[arg(value_name = "MANIFEST", required = true)]
     manifests: Vec<PathBuf>,
-    /// The form: keylime is a runtime policy of version 1
+    /// The form: keylime is a runtime policy of version 1, cyclonedx a bill of materials in JSON, version 1.6
     #[arg(long, value_name = "FORM")]
     to: FormArg,
     /// Paths that Keylime does not check: a regular expression of Python, matched from the start
@@ -43,6 +43,8 @@ pub(crate) struct ExportArgs {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum FormArg {
     Keylime,
+    #[value(name = "cyclonedx")]
+    CycloneDx,
 }
 
 /// Keylime's runtime policy (`RUNTIME_POLICY_SCHEMA`, keylime/ima/ima.py).
@@ -88,11 +90,15 @@ struct VerificationKeys {
 impl ExportArgs {
     pub(super) fn run(&self, output: &mut Output) -> Result<Outcome> {
         let manifest = read_all(&self.manifests)?;
-        let certificates = self.keyring.given(output)?;
-        let FormArg::Keylime = self.to;
-        let mut policy = self.keylime(&manifest, &certificates, output)?;
-        policy.push(b'\n');
-        write(&policy, self.output.as_deref(), output)?;
+        let mut text = match self.to {
+            FormArg::Keylime => {
+                let certificates = self.keyring.given(output)?;
+                self.keylime(&manifest, &certificates, output)?
+            }
+            FormArg::CycloneDx => cyclonedx(&manifest, output)?,
+        };
+        text.push(b'\n');
+        write(&text, self.output.as_deref(), output)?;
         Ok(Outcome::Good)
     }
 
@@ -108,16 +114,10 @@ impl ExportArgs {
             return Err(hinted(message, "give sha1, sha256, sha384 or sha512"));
         }
         let mut digests = BTreeMap::new();
-        for (path, expected) in manifest.as_measured().0 {
-            let hex = |digest: &ima::Digest| Hex(digest.as_bytes()).to_string();
-            match String::from_utf8(path) {
-                Ok(path) => {
-                    digests.insert(path, expected.digests.iter().map(hex).collect());
-                }
-                Err(error) => {
-                    let path = String::from_utf8_lossy(error.as_bytes()).into_owned();
-                    output.warn(&format!("{path}: left out: not UTF-8"));
-                }
+        for (path, expected) in &manifest.as_measured().0 {
+            if let Some(path) = name(path, output) {
+                let digests_of_file = expected.digests.iter().map(hex).collect();
+                digests.insert(path.to_owned(), digests_of_file);
             }
         }
         let policy = RuntimePolicy {
@@ -137,6 +137,71 @@ impl ExportArgs {
         };
         serde_json::to_vec(&policy).map_err(|error| Error::new(error.to_string()))
     }
+}
+
+/// The path as text; warns of one that is not.
+fn name<'a>(path: &'a [u8], output: &mut Output) -> Option<&'a str> {
+    let name = std::str::from_utf8(path).ok();
+    if name.is_none() {
+        output.warn(&format!("{}: left out: not UTF-8", String::from_utf8_lossy(path)));
+    }
+    name
+}
+
+fn hex(digest: &ima::Digest) -> String {
+    Hex(digest.as_bytes()).to_string()
+}
+
+/// A bill of materials of CycloneDX 1.6.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BillOfMaterials<'a> {
+    bom_format: &'static str,
+    spec_version: &'static str,
+    version: u32,
+    components: Vec<Component<'a>>,
+}
+
+#[derive(Serialize)]
+struct Component<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    name: &'a str,
+    hashes: [ComponentHash; 1],
+}
+
+#[derive(Serialize)]
+struct ComponentHash {
+    alg: &'static str,
+    content: String,
+}
+
+/// A component for each digest of a file: hashes of one component are of the same content.
+fn cyclonedx(manifest: &Manifest, output: &mut Output) -> Result<Vec<u8>> {
+    let mut components = Vec::new();
+    for (path, expected) in &manifest.0 {
+        let Some(name) = name(path, output) else { continue };
+        for digest in &expected.digests {
+            let alg = match digest.algorithm() {
+                HashAlgorithm::Md5 => "MD5",
+                HashAlgorithm::Sha1 => "SHA-1",
+                HashAlgorithm::Sha256 => "SHA-256",
+                HashAlgorithm::Sha384 => "SHA-384",
+                HashAlgorithm::Sha512 => "SHA-512",
+                HashAlgorithm::Sha3_256 => "SHA3-256",
+                HashAlgorithm::Sha3_384 => "SHA3-384",
+                HashAlgorithm::Sha3_512 => "SHA3-512",
+                other => {
+                    return Err(Error::new(format!("{name}: CycloneDX has no name for {other}")))
+                }
+            };
+            let hashes = [ComponentHash { alg, content: hex(digest) }];
+            components.push(Component { kind: "file", name, hashes });
+        }
+    }
+    let bill =
+        BillOfMaterials { bom_format: "CycloneDX", spec_version: "1.6", version: 1, components };
+    serde_json::to_vec(&bill).map_err(|error| Error::new(error.to_string()))
 }
 
 fn verification_keys(certificates: &[Certificate]) -> Result<String> {

@@ -124,7 +124,8 @@ impl LabelSession<'_> {
             }
             Self::Digest => {
                 let attribute = match digest.algorithm() {
-                    HashAlgorithm::Sha1 => Attribute::Digest(*digest),
+                    // as evmctl writes them: the type has no number for the algorithm
+                    HashAlgorithm::Sha1 | HashAlgorithm::Md5 => Attribute::Digest(*digest),
                     _ => Attribute::DigestNg(*digest),
                 };
                 value.extend_from_slice(&attribute.encode());

@@ -216,6 +216,11 @@ impl Keyring {
         Self { keys: vec![(key_id, key)] }
     }
 
+    /// Adds a key under an id.
+    pub fn add(&mut self, key_id: KeyId, key: PublicKey) {
+        self.keys.push((key_id, key));
+    }
+
     /// Whether it holds no key.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()

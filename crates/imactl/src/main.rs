@@ -74,6 +74,11 @@ impl From<Outcome> for ExitCode {
 }
 
 fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    if let Some(arguments) = cmd::evmctl::arguments(&arguments) {
+        interrupt::install();
+        return cmd::evmctl::run(arguments);
+    }
     let matches = applies::annotate(Cli::command()).get_matches();
     let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     cli.command.take_given(&matches);

@@ -15,7 +15,7 @@ use crate::printable::Printable;
 use crate::terminal;
 
 /// Where the key's passphrase, or the token's PIN, comes from
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[group(multiple = false)]
 pub(crate) struct PassphraseArgs {
     /// Read the key's passphrase, or the token's PIN, from the first line of a file

@@ -142,8 +142,8 @@ fn describe(serial: i32) -> Key {
     Key { description: String::from_utf8_lossy(found.text).into_owned(), key_id }
 }
 
-/// Adds a certificate in DER to a keyring; the kernel decides.
-pub(super) fn add(keyring: i32, der: &[u8]) -> io::Result<()> {
+/// Adds a certificate in DER to a keyring, and gives the key's serial number; the kernel decides.
+pub(super) fn add(keyring: i32, der: &[u8]) -> io::Result<i32> {
     syscall::add_asymmetric(keyring, der)
 }
 
@@ -189,7 +189,7 @@ mod syscall {
     }
 
     /// Adds an asymmetric key, which the kernel names itself.
-    pub(super) fn add_asymmetric(keyring: i32, payload: &[u8]) -> io::Result<()> {
+    pub(super) fn add_asymmetric(keyring: i32, payload: &[u8]) -> io::Result<i32> {
         let (kind, description) = (c_string("asymmetric")?, c_string("")?);
         // SAFETY: both strings end with NUL, the payload's length is its own, and the
         // kernel copies all three
@@ -203,10 +203,9 @@ mod syscall {
                 keyring,
             )
         };
-        if serial < 0 {
-            Err(io::Error::last_os_error())
-        } else {
-            Ok(())
+        match i32::try_from(serial) {
+            Ok(serial) if serial >= 0 => Ok(serial),
+            _ => Err(io::Error::last_os_error()),
         }
     }
 }

@@ -107,6 +107,15 @@ pub fn load_certificate(
     certificate: &Certificate,
 ) -> Result<(), LoadError> {
     let serial = keyring::find(&machine.proc, keyring)?;
+    add(serial, keyring, certificate).map(drop)
+}
+
+/// Adds a certificate to the keyring with this serial number, and gives that of the key.
+pub fn add_certificate(keyring: i32, certificate: &Certificate) -> Result<i32, LoadError> {
+    add(keyring, &format!("keyring {keyring}"), certificate)
+}
+
+fn add(serial: i32, keyring: &str, certificate: &Certificate) -> Result<i32, LoadError> {
     keyring::add(serial, certificate.der()).map_err(|source| LoadError::Certificate {
         keyring: keyring.to_owned(),
         subject: certificate.subject(),

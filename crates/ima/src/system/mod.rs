@@ -13,7 +13,7 @@ use std::{fmt, fs, io};
 
 pub use appraise::{Appraisal, AppraiseMode};
 pub use keyring::{Key, Keyring, KeyringError, Members, KEYRINGS};
-pub use load::{load_certificate, load_policy, LoadError};
+pub use load::{add_certificate, load_certificate, load_policy, LoadError};
 
 /// Where a machine shows itself; elsewhere than here in tests.
 #[derive(Debug, Clone)]

@@ -2,6 +2,7 @@
 
 mod clear;
 mod digest;
+pub(crate) mod evmctl;
 mod initramfs;
 mod inspect;
 mod keys;
@@ -38,6 +39,7 @@ pub(crate) enum Command {
     Log(log::LogCommand),
     #[command(subcommand)]
     Manifest(manifest::ManifestCommand),
+    Evmctl(evmctl::EvmctlArgs),
 }
 
 impl Command {
@@ -70,6 +72,7 @@ impl Command {
             Self::Why(args) => args.run(output),
             Self::Log(command) => command.run(output),
             Self::Manifest(command) => command.run(output),
+            Self::Evmctl(args) => args.run(),
         }
     }
 }

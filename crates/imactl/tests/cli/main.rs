@@ -8,6 +8,7 @@ mod container_pages;
 mod disk;
 mod erofs;
 mod evm;
+mod evmctl;
 mod golden;
 mod image;
 mod image_differential;

@@ -1,0 +1,409 @@
+//! `imactl evmctl`, and imactl invoked as `evmctl`: the command line of ima-evm-utils on imactl's
+//! operations. What differs from it is in docs/evmctl.md.
+
+mod hash_lines;
+mod import;
+mod keys;
+mod operations;
+mod options;
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use ima::container::tree::{Place, Tree};
+use ima::container::{
+    AttributeName, Change, Container, Destination, Event, Operation, Run, Selection, Silent,
+    MAX_SPARSE,
+};
+use ima::evm::{Binding, Coverage, Given, HmacKey};
+use ima::input::{self, KEY_MAX};
+use ima::operation::{
+    Clear, EvmMaker, EvmSign, EvmVerify, Judgement, Sign, SignMode, Signed, Verify,
+};
+use ima::sign::{default_version, Labeler};
+use ima::staging;
+use ima::verify::{Keyring, Requirement, Rule};
+use ima::HashAlgorithm;
+use ima_format::elf::Class;
+use ima_format::evm::Machine;
+use ima_format::hex::{self, Hex};
+use ima_format::policy::kernel::KernelVersion;
+use ima_format::tar::AfterEnd;
+use ima_format::verity::Salt;
+use ima_format::xattr::{SignatureKind, SignatureVersion};
+
+use self::operations::{Captured, Open, Restore};
+use self::options::Options;
+use crate::args::jobs;
+use crate::error::{hinted, Context, Error, Result};
+use crate::outputs::spool_directory;
+use crate::Outcome;
+
+/// Act as evmctl of ima-evm-utils
+///
+/// imactl does the same when it is invoked as evmctl (a link of that name).
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct EvmctlArgs {
+    /// A command of evmctl and its options; help lists them
+    #[arg(value_name = "ARGUMENT", trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+/// The arguments for evmctl, if it is meant.
+pub(crate) fn arguments(all: &[OsString]) -> Option<&[OsString]> {
+    match all {
+        [name, rest @ ..] if Path::new(name).file_name() == Some(OsStr::new("evmctl")) => {
+            Some(rest)
+        }
+        [_, command, rest @ ..] if command == "evmctl" => Some(rest),
+        _ => None,
+    }
+}
+
+/// Runs a command of evmctl.
+pub(crate) fn run(arguments: &[OsString]) -> ExitCode {
+    let outcome = Options::parse(arguments.iter().cloned()).and_then(|options| {
+        let outcome = Evmctl { options: &options }.run()?;
+        Ok(outcome)
+    });
+    match outcome {
+        Ok(outcome) => ExitCode::from(u8::from(outcome != Outcome::Good)),
+        Err(error) => {
+            eprintln!("evmctl: {error}");
+            if let Some(hint) = error.hint() {
+                eprintln!("hint: {hint}");
+            }
+            ExitCode::from(125)
+        }
+    }
+}
+
+impl EvmctlArgs {
+    pub(crate) fn run(&self) -> Result<Outcome> {
+        let options = Options::parse(self.arguments.iter().cloned())?;
+        Evmctl { options: &options }.run()
+    }
+}
+
+struct Evmctl<'a> {
+    options: &'a Options,
+}
+
+impl Evmctl<'_> {
+    fn run(&self) -> Result<Outcome> {
+        if self.options.has("version") {
+            println!("evmctl {} (imactl)", env!("CARGO_PKG_VERSION"));
+            return Ok(Outcome::Good);
+        }
+        let command = self.options.operands.first().and_then(|command| command.to_str());
+        let command = command.filter(|_| !self.options.has("help")).unwrap_or("help");
+        if self.options.has("rsa") {
+            let hint = "make signatures of version 2, which all kernels since 3.7 verify";
+            return Err(hinted("--rsa: signatures of version 1 are not supported", hint));
+        }
+        match command.to_ascii_lowercase().as_str() {
+            "help" => {
+                print!("{}", include_str!("help.txt"));
+                Ok(Outcome::Good)
+            }
+            "ima_hash" => self.sign(Sign::new(Labeler::Digest, self.hash()?, SignMode::Always)),
+            "ima_sign" => {
+                let signer = keys::signer(self.options)?;
+                let labeler = self.labeler(&*signer, SignatureKind::Ima);
+                self.sign(Sign::new(labeler, self.hash()?, SignMode::Always))
+            }
+            "sign" => {
+                let signer = keys::signer(self.options)?;
+                let labeler = self.labeler(&*signer, self.binding().signature_kind());
+                self.sign_metadata(EvmMaker::Signature(labeler), Some(&*signer))
+            }
+            "hmac" => {
+                let path = self.options.path("hmackey");
+                let path = path.unwrap_or_else(|| "/etc/keys/evm-key-plain".into());
+                let key = crate::evm::hmac_key(&path)?;
+                self.hmac(&key)
+            }
+            "ima_verify" => self.verify(None),
+            "verify" => self.verify(Some(self.coverage(Binding::Portable)?)),
+            "ima_setxattr" => self.restore(),
+            "ima_clear" => {
+                self.over(&Clear::Both, &self.files()?, self.destination(), &mut |_, _| true)
+            }
+            "ima_fix" => self.over(&Open, &self.files()?, Destination::Nowhere, &mut |_, _| true),
+            "sign_hash" => hash_lines::sign(self),
+            "import" => import::import(self.options),
+            "convert" => Err(Error::new("convert: keys of version 1 are not supported")),
+            "ima_measurement" | "ima_boot_aggregate" => {
+                let hint = "imactl log verify does what it did: docs/measurement.md";
+                Err(hinted(format!("{command}: not supported"), hint))
+            }
+            _ => Err(hinted(format!("Invalid command: {command}"), "evmctl help lists them")),
+        }
+    }
+
+    fn hash(&self) -> Result<HashAlgorithm> {
+        let name = match self.options.text("hashalgo")? {
+            // OpenSSL's names
+            Some("md_gost12_256") => "streebog256",
+            Some("md_gost12_512") => "streebog512",
+            Some(name) => name,
+            None => "sha256",
+        };
+        name.parse().map_err(|error| Error::new(format!("Unknown hash algo: {name}: {error}")))
+    }
+
+    /// Makes signatures of the version that is asked for.
+    fn labeler<'s>(&self, signer: &'s dyn ima::key::Signer, kind: SignatureKind) -> Labeler<'s> {
+        let version = match self.options.has("v3") || self.options.has("immutable") {
+            true => SignatureVersion::V3,
+            false => default_version(signer.public_key().key_type(), kind),
+        };
+        Labeler::Signature { signer, kind, version }
+    }
+
+    fn binding(&self) -> Binding {
+        match self.options.has("portable") {
+            true => Binding::Portable,
+            false => Binding::Inode,
+        }
+    }
+
+    /// What metadata is signed or verified: with what is given in place of the file's.
+    fn coverage(&self, binding: Binding) -> Result<Coverage> {
+        let options = self.options;
+        let word_size = match (options.has("m32"), options.has("m64")) {
+            (true, false) => Class::Bits32,
+            (false, true) => Class::Bits64,
+            _ if cfg!(target_pointer_width = "32") => Class::Bits32,
+            _ => Class::Bits64,
+        };
+        let mut attributes = Vec::new();
+        if let Some(label) = options.text("selinux")? {
+            attributes.push((AttributeName::Selinux, Some([label.as_bytes(), b"\0"].concat())));
+        }
+        if let Some(value) = options.text("ima")? {
+            let value = hex::decode(value.as_bytes());
+            let value = value.map_err(|_| Error::new("--ima: not hexadecimal"))?;
+            attributes.push((AttributeName::Ima, Some(value)));
+        }
+        if options.has("caps") {
+            let value = options.text("caps")?.map(|value| value.as_bytes().to_vec());
+            attributes.push((AttributeName::Capability, value));
+        }
+        // kernels without CONFIG_EVM_EXTRA_SMACK_XATTRS
+        if binding == Binding::Inode && !options.has("smack") {
+            use AttributeName::{SmackExec, SmackMmap, SmackTransmute};
+            attributes.extend([SmackExec, SmackTransmute, SmackMmap].map(|name| (name, None)));
+        }
+        let number = match options.number("ino")? {
+            None => options.number("inode")?,
+            number => number,
+        };
+        let generation = match options.value("generation") {
+            Some(empty) if empty.is_empty() => Some(0),
+            _ => options.number("generation")?,
+        };
+        let fsuuid = match (options.has("uuid"), options.text("uuid")?) {
+            (false, _) => None,
+            (true, None) => Some(None),
+            (true, Some(text)) => Some(Some(uuid(text)?)),
+        };
+        let (uid, gid, mode) =
+            (options.number("uid")?, options.number("gid")?, options.number("mode")?);
+        let given = Given { uid, gid, mode, number, generation, fsuuid, attributes };
+        Ok(Coverage { binding, machine: Machine { word_size, ..Machine::DEFAULT }, given })
+    }
+
+    fn place(&self) -> Place {
+        match self.options.has("xattr-user") {
+            true => Place::User,
+            false => Place::Security,
+        }
+    }
+
+    fn destination(&self) -> Destination {
+        match self.options.has("no-write") {
+            true => Destination::Nowhere,
+            false => Destination::InPlace,
+        }
+    }
+
+    /// The files that are named; directories only with -r.
+    fn files(&self) -> Result<Vec<PathBuf>> {
+        let files: Vec<_> = self.options.operands.iter().skip(1).map(PathBuf::from).collect();
+        if files.is_empty() {
+            return Err(hinted("Parameters missing", "evmctl help shows how commands are used"));
+        }
+        if !self.options.has("recursive") {
+            if let Some(path) = files.iter().find(|path| path.is_dir()) {
+                let message = format!("{}: a directory", path.display());
+                return Err(hinted(message, "-r signs what is in it"));
+            }
+        }
+        Ok(files)
+    }
+
+    /// Runs an operation on files; `good` takes the result for each.
+    fn over<O: Operation>(
+        &self,
+        operation: &O,
+        files: &[PathBuf],
+        destination: Destination,
+        good: &mut dyn FnMut(&Path, O::Outcome) -> bool,
+    ) -> Result<Outcome> {
+        self.over_at(self.place(), operation, files, destination, good)
+    }
+
+    fn over_at<O: Operation>(
+        &self,
+        place: Place,
+        operation: &O,
+        files: &[PathBuf],
+        destination: Destination,
+        good: &mut dyn FnMut(&Path, O::Outcome) -> bool,
+    ) -> Result<Outcome> {
+        let mut selection = Selection::new(&[], &[])?;
+        let kinds = self.options.text("type")?.unwrap_or_default();
+        selection.one_file_system = kinds.contains('m');
+        let run = Run {
+            selection,
+            jobs: jobs(None),
+            destination,
+            compression: None,
+            max_sparse: MAX_SPARSE,
+            after_end: AfterEnd::Refuse,
+            spool: spool_directory(),
+            progress: &Silent,
+        };
+        let mut bad = 0;
+        let tree = Tree { roots: files.to_vec(), place, verity: None };
+        tree.run(operation, &run, &mut |event| {
+            let Event::Item { report, .. } = event else { return Ok(()) };
+            let is_good = match report.outcome {
+                Ok(outcome) => good(&report.path, outcome),
+                Err(error) => {
+                    eprintln!("{}: {}", report.path.display(), Error::from(error));
+                    false
+                }
+            };
+            bad += u64::from(!is_good);
+            Ok(())
+        })?;
+        Ok(if bad > 0 { Outcome::Finding } else { Outcome::Good })
+    }
+
+    /// Signs files, and prints the values of their attributes where that is asked for.
+    fn sign(&self, operation: Sign<'_>) -> Result<Outcome> {
+        let mut written = Ok(());
+        let files = self.files()?;
+        let outcome =
+            self.over(&Captured(operation), &files, self.destination(), &mut |path,
+                                                                              (_, change): (
+                Signed,
+                Change,
+            )| {
+                if self.options.has("no-write") || self.options.has("verbose") {
+                    let values = change.edits().filter_map(|(_, edit)| edit.value());
+                    values.for_each(|value| println!("{}", Hex(value)));
+                }
+                let value = change.value(AttributeName::Ima);
+                if let Some(value) = value.filter(|_| self.options.has("sigfile")) {
+                    let mut name = path.as_os_str().to_owned();
+                    name.push(".sig");
+                    let result = staging::write_path(Path::new(&name), 0o644, value);
+                    let result = result.with_context(|| Path::new(&name).display().to_string());
+                    written = std::mem::replace(&mut written, Ok(())).and(result);
+                }
+                true
+            })?;
+        written.map(|()| outcome)
+    }
+
+    /// Makes `security.evm`, after `security.ima` where that is asked for.
+    fn sign_metadata(
+        &self,
+        maker: EvmMaker<'_>,
+        signer: Option<&dyn ima::key::Signer>,
+    ) -> Result<Outcome> {
+        let algorithm = self.hash()?;
+        let evm = EvmSign { maker, coverage: self.coverage(self.binding())?, algorithm };
+        let content = match (self.options.has("imasig"), self.options.has("imahash"), signer) {
+            (true, _, Some(signer)) => Some(self.labeler(signer, SignatureKind::Ima)),
+            (_, true, _) => Some(Labeler::Digest),
+            _ => None,
+        };
+        self.sign(match content {
+            Some(labeler) => Sign::new(labeler, algorithm, SignMode::Always).with_evm(evm),
+            None => Sign::metadata(evm, SignMode::Always),
+        })
+    }
+
+    fn hmac(&self, key: &HmacKey) -> Result<Outcome> {
+        self.sign_metadata(EvmMaker::Hmac(key), None)
+    }
+
+    /// Verifies `security.ima`, or `security.evm` with this coverage.
+    fn verify(&self, coverage: Option<Coverage>) -> Result<Outcome> {
+        let files = self.files()?;
+        let keyring = keys::keyring(self.options)?;
+        let empty = Keyring::default();
+        let rule = Rule {
+            requirement: Requirement::Signature,
+            kernel: KernelVersion::V7_3,
+            salt: Salt::default(),
+        };
+        let is_metadata = coverage.is_some();
+        let operation = match coverage {
+            Some(coverage) => Verify::new(&empty, rule).with_evm(EvmVerify {
+                keyring: &keyring,
+                coverage,
+                hmac: None,
+            }),
+            None => Verify::new(&keyring, rule),
+        };
+        let place = match self.options.has("sigfile") && !is_metadata {
+            true => Place::Detached,
+            false => self.place(),
+        };
+        let mut judged = |path: &Path, judgement: Judgement| {
+            let path = path.display();
+            let (is_good, detail) = match judgement {
+                Judgement::Kernel(verdict) => (verdict.is_valid(), verdict.to_string()),
+                Judgement::WithEvm { evm, .. } => (evm.is_valid(), evm.to_string()),
+                Judgement::Anomaly(anomaly) => (false, anomaly.to_string()),
+                Judgement::NotSigned => (false, "not signed".to_owned()),
+            };
+            match is_good {
+                true => eprintln!("{path}: verification is OK"),
+                false => eprintln!("{path}: verification failed: {detail}"),
+            }
+            is_good
+        };
+        self.over_at(place, &operation, &files, Destination::Nowhere, &mut judged)
+    }
+
+    /// Sets the signature that is in `FILE.sig`, or in another file.
+    fn restore(&self) -> Result<Outcome> {
+        let mut files = self.files()?;
+        let from = match self.options.has("sigfile") && files.len() > 1 {
+            true => files.remove(0),
+            false => {
+                let mut name = files[0].clone().into_os_string();
+                name.push(".sig");
+                PathBuf::from(name)
+            }
+        };
+        files.truncate(1);
+        let value = input::read_path(&from, KEY_MAX).with_context(|| from.display().to_string())?;
+        self.over(&Restore(value), &files, self.destination(), &mut |_, ()| true)
+    }
+}
+
+fn uuid(text: &str) -> Result<[u8; 16]> {
+    let bytes = hex::decode(text.replace('-', "").as_bytes()).ok();
+    let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
+    bytes.ok_or_else(|| Error::new(format!("--uuid {text}: wrong UUID format")))
+}

@@ -1,0 +1,83 @@
+//! imactl's operations as evmctl needs them: with the values that were made.
+
+use ima::container::{
+    Access, Anomaly, AttributeName, Change, FurtherName, Item, ItemError, LeftOver, Operation,
+};
+use ima::digest::DigestKind;
+
+/// An operation, whose change is part of the outcome.
+pub(super) struct Captured<O>(pub(super) O);
+
+impl<O: Operation> Operation for Captured<O> {
+    type Outcome = (O::Outcome, Change);
+    type Worker = O::Worker;
+
+    const ACCESS: Access = O::ACCESS;
+    const LEFT_OVER: LeftOver = O::LEFT_OVER;
+
+    fn attributes(&self) -> &'static [AttributeName] {
+        self.0.attributes()
+    }
+
+    fn worker(&self) -> O::Worker {
+        self.0.worker()
+    }
+
+    fn digest_for(&self, attribute: Option<&[u8]>) -> Option<DigestKind> {
+        self.0.digest_for(attribute)
+    }
+
+    fn item(
+        &self,
+        worker: &mut O::Worker,
+        item: &mut dyn Item,
+    ) -> Result<(Self::Outcome, Change), ItemError> {
+        let (outcome, change) = self.0.item(worker, item)?;
+        Ok(((outcome, change.clone()), change))
+    }
+
+    fn further_name(&self, name: FurtherName) -> Option<Result<Self::Outcome, Anomaly>> {
+        let outcome = self.0.further_name(name)?;
+        Some(outcome.map(|outcome| (outcome, Change::none())))
+    }
+}
+
+/// Sets `security.ima` to a value that was made before.
+pub(super) struct Restore(pub(super) Vec<u8>);
+
+impl Operation for Restore {
+    type Outcome = ();
+    type Worker = ();
+
+    const ACCESS: Access = Access::Sets;
+
+    fn worker(&self) {}
+
+    fn digest_for(&self, _: Option<&[u8]>) -> Option<DigestKind> {
+        None
+    }
+
+    fn item(&self, (): &mut (), _: &mut dyn Item) -> Result<((), Change), ItemError> {
+        Ok(((), Change::set(AttributeName::Ima, self.0.clone())))
+    }
+}
+
+/// Opens each file: a kernel with `ima_appraise=fix` or `evm=fix` writes its attributes then.
+pub(super) struct Open;
+
+impl Operation for Open {
+    type Outcome = ();
+    type Worker = ();
+
+    const ACCESS: Access = Access::Reads;
+
+    fn worker(&self) {}
+
+    fn digest_for(&self, _: Option<&[u8]>) -> Option<DigestKind> {
+        None
+    }
+
+    fn item(&self, (): &mut (), _: &mut dyn Item) -> Result<((), Change), ItemError> {
+        Ok(((), Change::none()))
+    }
+}

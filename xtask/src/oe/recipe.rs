@@ -16,7 +16,9 @@ const RECIPES: [(&str, &[&str]); 2] = [
 ];
 
 pub(super) fn check(build: &Build) -> Result<()> {
-    offer_crates(&build.directory().join("downloads"))?;
+    let downloads = build.directory().join("downloads");
+    offer_crates(&downloads)?;
+    build.give(&downloads)?;
     for (name, options) in RECIPES {
         let recipe = layer().join(format!("recipes-support/imactl/{name}_0.1.0.bb"));
         let recipe = recipe.display().to_string();
@@ -35,6 +37,8 @@ pub(super) fn check(build: &Build) -> Result<()> {
             fs::create_dir_all(&sources)?;
             fs::write(sources.join("lib.rs"), "")?;
         }
+        // the next run unpacks again
+        build.give(&source)?;
         // do_compile, but for the code
         let mut compile = cargo(&["check", "--quiet", "--frozen", "--offline", "--target-dir"]);
         compile.arg(root().join("target/recipe")).args(options);

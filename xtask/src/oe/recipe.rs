@@ -43,6 +43,8 @@ pub(super) fn check(build: &Build) -> Result<()> {
         let mut compile = cargo(&["check", "--quiet", "--frozen", "--offline", "--target-dir"]);
         compile.arg(root().join("target/recipe")).args(options);
         compile.current_dir(&source).env("CARGO_HOME", &home);
+        // imactl-init has no std to unwind with
+        compile.env("CARGO_PROFILE_DEV_PANIC", "abort");
         run(compile).with_context(|| format!("the sources of {name}"))?;
     }
     Ok(())

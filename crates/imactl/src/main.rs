@@ -8,6 +8,7 @@ mod evm;
 
 mod inputs;
 mod interrupt;
+mod kernel;
 mod output;
 mod outputs;
 mod passphrase;

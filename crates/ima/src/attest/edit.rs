@@ -5,7 +5,7 @@
 
 use ima_format::hash::{Digest, HashAlgorithm};
 
-use super::explain::Hypothesis;
+use super::hypothesis::Hypothesis;
 use super::replay::{extend, zeros};
 use crate::digest::{DigestError, Hasher};
 

@@ -29,6 +29,7 @@ pub mod diff;
 mod edit;
 pub mod explain;
 pub mod firmware;
+mod hypothesis;
 pub mod manifest;
 pub mod pcr;
 pub mod quote;

@@ -16,7 +16,7 @@ use ima_format::policy::kernel::Kernel;
 
 use super::paths::Paths;
 use super::purpose::{Use, DRACUT_KEYS};
-use super::scan::Scanned;
+use super::scan::{CertificateFault, Scanned};
 use crate::container::source::Entry;
 use crate::key::acceptance::{Keyring, Keyrings, Refusal, Rules};
 use crate::key::certificate::Certificate;
@@ -58,15 +58,6 @@ impl<'a> Authorities<'a> {
             (certificate, refusal.filter(|refusal| self.counts(refusal)))
         })
     }
-}
-
-/// Why the kernel does not accept a certificate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CertificateFault {
-    /// The keyring that it is for, where its name says so.
-    pub keyring: Option<Keyring>,
-    /// Why.
-    pub refusal: Refusal,
 }
 
 /// The keyring that a certificate is for, by its file's name.

@@ -6,7 +6,6 @@
 //!
 //! | module | what it knows | mirrors |
 //! |---|---|---|
-//! | `open` | which of them, or which image, a path is; squashfs is read as an archive | |
 //! | `paths` | paths and symbolic links within it | `fs/namei.c` |
 //! | `certificates` | which of them the kernel takes | `crypto/asymmetric_keys/restrict.c` |
 //! | `purpose` | what a file is for | `fs/binfmt_script.c`, `kernel/module`, `drivers/base/firmware_loader` |
@@ -23,7 +22,6 @@ mod certificates;
 
 mod judge;
 mod libraries;
-mod open;
 mod paths;
 mod purpose;
 mod scan;
@@ -38,22 +36,23 @@ use std::path::PathBuf;
 use ima_format::policy::ast::Policy;
 use ima_format::policy::kernel::Kernel;
 
-pub use certificates::{Authorities, CertificateFault};
+pub use certificates::Authorities;
 
 pub use judge::{Answer, Attributes, Mount, Owners, Refusal, Unknown};
 pub(crate) use judge::{Bench, Judge};
-pub use open::{open, OpenError};
 pub use purpose::Use;
 pub(crate) use purpose::{of as purpose_of, Nature};
 pub use start::{Attempt, AttemptEnd, Obstacle, Problem, Step, Why};
 pub use trial::{Subject, Trial, TrialError};
 
+pub use crate::container::open::{open, OpenError};
 pub use crate::container::source::{Entry, EntryKind, Source, SourceError, SourceFile, Unread};
 use crate::container::Progress;
 use crate::verify::Keyring;
 use libraries::Libraries;
 pub use libraries::{CacheFault, Cpus, UnknownCpu};
 use paths::Paths;
+pub use scan::CertificateFault;
 use scan::Scanned;
 use start::Starter;
 

@@ -10,12 +10,12 @@ use ima_format::policy::decide::{Credentials, Operation};
 use ima_format::policy::kernel::InForce;
 use ima_format::policy::{read, Diagnostic, Kernel, Loading};
 
-use super::certificates::CertificateFault;
 use super::judge::{Answer, Bench, Judge};
 use super::paths::Paths;
 use super::purpose::{self, Nature, Use};
 use crate::container::source::{whole, Entry, Source, SourceError, Unread};
 use crate::container::{pool, Progress};
+use crate::key::acceptance::{Keyring, Refusal};
 
 /// What is known of a file after it was looked at.
 #[derive(Debug, Clone)]
@@ -34,6 +34,15 @@ pub(super) struct Scanned {
     pub(super) policy_fault: Option<(usize, String)>,
     /// Why the kernel does not take this certificate.
     pub(super) certificate_fault: Option<CertificateFault>,
+}
+
+/// Why the kernel does not accept a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFault {
+    /// The keyring that it is for, where its name says so.
+    pub keyring: Option<Keyring>,
+    /// Why.
+    pub refusal: Refusal,
 }
 
 /// An ordinary user.

@@ -12,9 +12,10 @@ use ima::staging;
 use ima_format::policy::builtin::Preset;
 use serde::Serialize;
 
-use super::policy::{accepted, KernelArgs};
+use super::policy::accepted;
 use crate::args::{default_store, warn_of_sample};
 use crate::error::{hinted, Context, Result};
+use crate::kernel::KernelArgs;
 use crate::output::{JsonPath, Level, Output, Style};
 use crate::Outcome;
 use ima::input::{self, LIST_MAX};

@@ -22,10 +22,10 @@ use ima_format::xattr::{SignatureKind, SignatureVersion};
 
 use self::evm::Maker;
 use crate::args::{describe, EvmKeyArgs, SignerArgs};
-use crate::cmd::policy::warn_of_hearsay;
 use crate::error::{hinted, Context, Result};
 use crate::evm::{CoverageArgs, EvmType};
 use crate::inputs::{InputArgs, Inputs};
+use crate::kernel::warn_of_hearsay;
 use crate::output::{count, Level, Name, Output};
 use crate::outputs::ResultArgs;
 use crate::report::{self, Changed, Printer, Results, Totals};

@@ -16,10 +16,10 @@ use ima_format::verity::Salt;
 use serde::Serialize;
 
 use crate::args::KeyringArgs;
-use crate::cmd::policy::{warn_of_hearsay, KernelArgs};
 use crate::error::Result;
 use crate::evm::{hmac_key, CoverageArgs};
 use crate::inputs::InputArgs;
+use crate::kernel::{warn_of_hearsay, KernelArgs};
 use crate::output::{count, Entry, Level, Name, Output, Style};
 use crate::report::{self, Printer, Results};
 use crate::Outcome;

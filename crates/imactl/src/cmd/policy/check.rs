@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ima_format::policy::diagnostic::{Diagnostic, Severity};
-use ima_format::policy::{check, lint, Kernel, KernelVersion};
+use ima_format::policy::{check, lint, Kernel};
 use serde::Serialize;
 
+use super::snippet;
 use super::source::PolicyText;
-use super::{snippet, KernelArgs};
 use crate::error::Result;
+use crate::kernel::{warn_of_hearsay, KernelArgs};
 use crate::output::{count, JsonPath, Level, Output, Style};
 use crate::Outcome;
 
@@ -119,17 +120,6 @@ pub(crate) fn accepted(
     let found = check(&text.bytes, kernel, text.loading);
     let errors = tell(&found, path, &text, output)?.errors;
     Ok((errors == 0).then_some(text.bytes))
-}
-
-/// Says so where the grammar was not read off the kernel's source.
-pub(crate) fn warn_of_hearsay(version: KernelVersion, output: &mut Output) {
-    if !version.is_verified() && !output.is_json() {
-        let text = format!(
-            "the source of Linux {version} was not read: its rules are taken from the versions \
-             before and after it, and from the kernel's history"
-        );
-        output.warn(&text);
-    }
 }
 
 /// Tells findings one by one.

@@ -9,11 +9,10 @@ use ima_format::policy::diff;
 use ima_format::policy::diff::{Difference, Effect, Refusing};
 use serde::Serialize;
 
-use super::check::warn_of_hearsay;
 use super::event::describe;
 use super::source::Loaded;
-use super::KernelArgs;
 use crate::error::Result;
+use crate::kernel::{warn_of_hearsay, KernelArgs};
 use crate::output::{Level, Output, Style};
 use crate::Outcome;
 

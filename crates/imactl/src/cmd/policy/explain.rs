@@ -6,10 +6,9 @@ use clap::Args;
 use ima_format::policy::explain;
 use serde::Serialize;
 
-use super::check::warn_of_hearsay;
 use super::source::Loaded;
-use super::KernelArgs;
 use crate::error::Result;
+use crate::kernel::{warn_of_hearsay, KernelArgs};
 use crate::output::{Level, Output, Style};
 use crate::Outcome;
 

@@ -17,13 +17,11 @@ pub(super) use check::accepted;
 pub(super) use load::running;
 
 use clap::{Args, Subcommand};
-use ima_format::policy::{Kernel, KernelVersion};
 
 use crate::error::Result;
 use crate::output::Output;
 use crate::Outcome;
 
-pub(super) use check::warn_of_hearsay;
 pub(super) use source::Loaded;
 
 /// Check, explain, compare and load policies
@@ -63,20 +61,5 @@ impl PolicyArgs {
             PolicyCommand::Sign(args) => args.run(output),
             PolicyCommand::Load(args) => args.run(output),
         }
-    }
-}
-
-/// The kernel that a policy is meant for
-#[derive(Debug, Args)]
-pub(crate) struct KernelArgs {
-    /// The kernel's version, 5.10 or later; what uname -r prints will do
-    #[arg(long, value_name = "VERSION", default_value = "6.12", help_heading = "Kernel")]
-    kernel: KernelVersion,
-}
-
-impl KernelArgs {
-    /// A kernel of this version, as the layer's fragments configure it.
-    pub(crate) fn resolve(&self) -> Kernel {
-        Kernel::new(self.kernel)
     }
 }

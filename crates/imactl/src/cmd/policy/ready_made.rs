@@ -4,8 +4,8 @@ use clap::{Args, ValueEnum};
 use ima_format::policy::builtin::{Builtin, Preset};
 
 use super::source::builtin;
-use super::KernelArgs;
 use crate::error::Result;
+use crate::kernel::KernelArgs;
 use crate::output::{Level, Output};
 use crate::Outcome;
 

@@ -2,11 +2,12 @@
 
 use clap::Args;
 
-use super::{accepted, KernelArgs};
+use super::accepted;
 use crate::args::PlaceArgs;
 use crate::cmd::sign::SignFilesArgs;
 use crate::error::Result;
 use crate::inputs::TreeArgs;
+use crate::kernel::KernelArgs;
 use crate::output::{Output, Style};
 use crate::Outcome;
 

@@ -8,14 +8,13 @@ use ima::verify::Keyring;
 use ima_format::policy::decide::{Cause, Choice, Decider, Decision, Event, Kind, Mode};
 use serde::Serialize;
 
-use super::check::warn_of_hearsay;
 use super::diff::demands;
 use super::event::{describe, EventArgs};
 use super::source::Loaded;
 use super::verdict::{self, Told};
-use super::KernelArgs;
 use crate::args::KeyringArgs;
 use crate::error::{Context, Error, Result};
+use crate::kernel::{warn_of_hearsay, KernelArgs};
 use crate::output::{Level, Output, Style};
 use crate::Outcome;
 use ima::input::{self, Line, LINE_MAX};

@@ -18,9 +18,10 @@ use ima_format::policy::ast::Uuid;
 use ima_format::policy::filesystem::{self, FileSystem};
 use ima_format::policy::kernel::Kernel;
 
-use super::policy::{warn_of_hearsay, KernelArgs, Loaded};
+use super::policy::Loaded;
 use crate::args::KeyringArgs;
 use crate::error::{with_causes, Context, Result};
+use crate::kernel::{warn_of_hearsay, KernelArgs};
 use crate::output::{Output, Style};
 use crate::progress::Bar;
 use crate::Outcome;

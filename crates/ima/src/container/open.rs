@@ -1,16 +1,16 @@
-//! What a root is kept in, told by its content.
+//! Opens a directory, an archive or an image as a [`Source`]: its kind is detected from its content.
 
 use std::io::{self, Read};
 use std::path::Path;
 
 use ima_format::kind::{Content, HEAD_SIZE};
 
-use super::Source;
+use super::image;
+use super::source::Source;
+use super::tar::{Index, TarError};
+use super::tree::Directory;
+use super::ContainerError;
 use crate::advice::Advice;
-use crate::container::image;
-use crate::container::tar::{Index, TarError};
-use crate::container::tree::Directory;
-use crate::container::ContainerError;
 use crate::input;
 
 /// Why a root was not opened.

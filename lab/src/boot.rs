@@ -39,7 +39,7 @@ pub enum FileSystem {
 impl Boot {
     /// A machine whose init is imactl-init, with the agent as the init of its root.
     pub fn new(kernel: &Kernel, store: &KeyStore) -> Result<Self> {
-        let initramfs = Tree::boot_initramfs(store, DEFAULT_POLICY)?;
+        let initramfs = Tree::boot_initramfs_for(kernel.architecture(), store, DEFAULT_POLICY)?;
         Self::with(kernel, store, initramfs).map(|boot| boot.append("root=/dev/vda"))
     }
 
@@ -58,7 +58,7 @@ impl Boot {
     }
 
     fn with(kernel: &Kernel, store: &KeyStore, initramfs: Tree) -> Result<Self> {
-        let root = Tree::small_root()?;
+        let root = Tree::small_root_for(kernel.architecture())?;
         let machine = Machine::new(kernel).trusting(&store.system_certificate()?);
         Ok(Self { initramfs, root, machine })
     }

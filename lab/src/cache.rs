@@ -41,17 +41,34 @@ impl Inputs {
     }
 }
 
-/// The right to build, among all tests and processes of this machine: two builds at a time
-/// would only slow each other down. Given back when dropped.
+/// What only one of this machine's tests and processes does at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Builds: two at a time would only slow each other down.
+    Building,
+    /// Downloads: others wait for the result.
+    Fetching,
+}
+
+impl Work {
+    const fn file(self) -> &'static str {
+        match self {
+            Self::Building => "build.lock",
+            Self::Fetching => "fetch.lock",
+        }
+    }
+}
+
+/// The right to do a piece of work; given back when dropped.
 #[derive(Debug)]
-pub struct BuildLock {
+pub struct Lock {
     file: File,
 }
 
-impl BuildLock {
+impl Lock {
     /// Waits for it.
-    pub fn take() -> Result<Self> {
-        let path = root()?.join("build.lock");
+    pub fn take(work: Work) -> Result<Self> {
+        let path = root()?.join(work.file());
         let file = File::options()
             .read(true)
             .write(true)
@@ -61,7 +78,7 @@ impl BuildLock {
             .with_context(|| format!("open {}", path.display()))?;
         let operation = rustix::fs::FlockOperation::NonBlockingLockExclusive;
         if rustix::fs::flock(&file, operation).is_err() {
-            crate::host::say("waiting for another build");
+            crate::host::say(&format!("waiting for {}", path.display()));
             rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)
                 .with_context(|| format!("lock {}", path.display()))?;
         }

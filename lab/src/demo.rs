@@ -19,7 +19,7 @@ use lab::scenario::{Enforced, DEFAULT_POLICY};
 /// Make keys, sign a small Debian, boot it under enforcement, and see what the kernel refuses
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// 6.1 or 6.12
+    /// 6.1, 6.12 or 7
     #[arg(long, default_value = "6.12")]
     kernel: Series,
 }

@@ -30,7 +30,7 @@ pub(crate) struct Foreign {
     /// string; an array of its status and output is printed for it
     #[arg(long)]
     commands: bool,
-    /// 6.1 or 6.12 [default: both]
+    /// 6.1, 6.12 or 7 [default: all]
     kernel: Vec<Series>,
 }
 

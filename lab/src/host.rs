@@ -33,6 +33,9 @@ pub enum Missing {
     /// Sources that are fetched.
     #[error("cannot fetch {0}")]
     Source(String),
+    /// Something of Debian's archive.
+    #[error("Debian's archive does not give it: {0}")]
+    Archive(String),
     /// The rights of root: only root can write `security.*` attributes.
     #[error("only root can set security.* attributes: run the lab as root")]
     Root,

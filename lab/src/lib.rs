@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`kernel`] | builds kernels from Debian's sources and the layer's fragments |
+//! | [`archive`] | fetches packages of other suites and architectures |
 //! | [`keys`] | makes key stores |
 //! | [`image`] | puts trees of files together, signs them, makes discs and initramfs of them |
 //! | [`machine`] | boots them under QEMU and has the agent inside do things |
@@ -16,6 +17,7 @@
 
 #![warn(missing_docs)]
 
+pub mod archive;
 pub mod audit;
 pub mod boot;
 pub mod cache;

@@ -11,11 +11,11 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use lab::host::{self, Missing};
 use lab::image::Tree;
-use lab::kernel::{self, Series, Variant};
+use lab::kernel::{self, Architecture, Series, Variant};
 use lab::keys::{Algorithm, KeyStore};
 use lab::machine::Tpm;
 use lab::protocol::Action;
-use lab::scenario::{enforce, in_ci, Enforced, DEFAULT_POLICY};
+use lab::scenario::{self, enforce, in_ci, Enforced, DEFAULT_POLICY};
 
 /// Kernels and machines that enforce file integrity
 #[derive(Debug, Parser)]
@@ -36,8 +36,14 @@ enum Command {
 /// Build kernels, or find them in the cache; prints where they are
 #[derive(Debug, Args)]
 struct Kernels {
-    /// 6.1 or 6.12 [default: both]
+    /// 6.1, 6.12 or 7 [default: all]
     series: Vec<Series>,
+    /// First look for a newer Linux 7 in Debian's archive
+    #[arg(long)]
+    newest: bool,
+    /// x86_64, arm64 or arm [default: x86_64; without SERIES, Linux 6.12 of the others as well]
+    #[arg(long)]
+    architecture: Option<Architecture>,
     /// What the kernels lack; all is each of the variants
     #[arg(long, default_value = "full")]
     variant: String,
@@ -48,7 +54,7 @@ struct Kernels {
 /// All programs of the machine are signed. Ctrl-A X ends it.
 #[derive(Debug, Args)]
 struct Shell {
-    /// 6.1 or 6.12
+    /// 6.1, 6.12 or 7
     #[arg(long, default_value = "6.12")]
     kernel: Series,
     /// What the kernel lacks
@@ -77,24 +83,40 @@ fn main() -> Result<()> {
 
 impl Kernels {
     fn run(&self) -> Result<()> {
-        let series = if self.series.is_empty() { &Series::ALL[..] } else { &self.series };
+        if self.newest {
+            kernel::look_for_newest()?;
+        }
         let variants = match self.variant.as_str() {
             "all" => Variant::ALL.to_vec(),
             name => vec![name.parse()?],
         };
-        for &series in series {
+        for (architecture, series) in self.wanted() {
             for &variant in &variants {
-                match kernel::prepare(series, variant) {
+                match kernel::prepare_for(architecture, series, variant) {
                     Ok(kernel) => println!("{}", kernel.directory().display()),
-                    // a release of Debian has the source of some kernels only
+                    // a release of Debian has the source of some kernels only, and its archive
+                    // may be out of reach
                     Err(error) if self.series.is_empty() && !in_ci() && error.is::<Missing>() => {
-                        host::say(&format!("SKIPPED Linux {}: {error}", series.name()));
+                        host::say(&format!("SKIPPED {series} ({architecture}): {error}"));
                     }
                     Err(error) => return Err(error),
                 }
             }
         }
         Ok(())
+    }
+
+    /// Those named; else all that scenarios run on.
+    fn wanted(&self) -> Vec<(Architecture, Series)> {
+        let series = if self.series.is_empty() { &Series::ALL[..] } else { &self.series };
+        let all = |architecture| series.iter().map(move |&series| (architecture, series));
+        match self.architecture {
+            Some(architecture) => all(architecture).collect(),
+            None if self.series.is_empty() => {
+                all(Architecture::X86_64).chain(scenario::FOREIGN).collect()
+            }
+            None => all(Architecture::X86_64).collect(),
+        }
     }
 }
 

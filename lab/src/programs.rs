@@ -7,13 +7,15 @@ use std::sync::OnceLock;
 use anyhow::{anyhow, Result};
 
 use crate::host;
+use crate::kernel::Architecture;
 
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// One that is built once, for all threads.
+type Program = OnceLock<Result<PathBuf, String>>;
 
 /// `imactl`, the program under test: the one that `IMACTL_PROGRAM` names, else the
 /// checkout's.
 pub fn imactl() -> Result<Command> {
-    static PROGRAM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    static PROGRAM: Program = Program::new();
     let program = built(&PROGRAM, "imactl", || {
         if let Some(program) = std::env::var_os("IMACTL_PROGRAM") {
             return Ok(program.into());
@@ -26,41 +28,50 @@ pub fn imactl() -> Result<Command> {
     Ok(command)
 }
 
-/// The agent, static, as it goes into the guest; it has a target directory of its own, since
-/// its flags would have all else built again.
-pub fn agent() -> Result<&'static Path> {
-    static PROGRAM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    built(&PROGRAM, "the agent", || {
-        let directory = host::target_directory().join("lab");
-        let mut cargo = cargo();
-        cargo.args(["build", "--quiet", "--release", "--package", "lab-agent"]);
-        cargo.args(["--target", TARGET, "--target-dir"]).arg(&directory);
-        host::run(cargo.env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
-        Ok(directory.join(TARGET).join("release/lab-agent"))
+/// The agent, static, as it goes into a guest of an architecture.
+pub fn agent(architecture: Architecture) -> Result<&'static Path> {
+    static PROGRAMS: [Program; 3] = [Program::new(), Program::new(), Program::new()];
+    built(&PROGRAMS[architecture as usize], "the agent", || {
+        let target = architecture.triple();
+        host::run(xtask().args(["agent", "--target", target]))?;
+        Ok(host::target_directory().join("lab").join(target).join("release/lab-agent"))
     })
 }
 
-/// `imactl-init`, as it goes into an initramfs: the one that `IMACTL_INIT_PROGRAM` names,
-/// else the checkout's.
+/// `imactl-init` for the host's architecture, as it goes into an initramfs: the one that
+/// `IMACTL_INIT_PROGRAM` names, else the checkout's.
 pub fn imactl_init() -> Result<&'static Path> {
-    static PROGRAM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    built(&PROGRAM, "imactl-init", || {
-        if let Some(program) = std::env::var_os("IMACTL_INIT_PROGRAM") {
+    imactl_init_for(Architecture::X86_64)
+}
+
+/// The same for any architecture; the variable is only for the host's.
+pub fn imactl_init_for(architecture: Architecture) -> Result<&'static Path> {
+    static PROGRAMS: [Program; 3] = [Program::new(), Program::new(), Program::new()];
+    built(&PROGRAMS[architecture as usize], "imactl-init", || {
+        if let (Architecture::X86_64, Some(program)) =
+            (architecture, std::env::var_os("IMACTL_INIT_PROGRAM"))
+        {
             return Ok(program.into());
         }
-        let arguments = ["run", "--quiet", "--package", "xtask", "--", "init", "--target", TARGET];
-        host::run(cargo().args(arguments))?;
-        Ok(host::target_directory().join(TARGET).join("release/imactl-init"))
+        let target = architecture.triple();
+        host::run(xtask().args(["init", "--target", target]))?;
+        Ok(host::target_directory().join(target).join("release/imactl-init"))
     })
 }
 
 fn built(
-    program: &'static OnceLock<Result<PathBuf, String>>,
+    program: &'static Program,
     name: &str,
     build: impl FnOnce() -> Result<PathBuf>,
 ) -> Result<&'static Path> {
     let built = program.get_or_init(|| build().map_err(|error| format!("{error:#}")));
     built.as_deref().map_err(|error| anyhow!("build {name}: {error}"))
+}
+
+fn xtask() -> Command {
+    let mut cargo = cargo();
+    cargo.args(["run", "--quiet", "--package", "xtask", "--"]);
+    cargo
 }
 
 /// Cargo in the checkout, without the flags that an outer Cargo hands on.

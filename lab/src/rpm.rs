@@ -10,7 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::cache::{self, BuildLock, Inputs, Publication};
+use crate::cache::{self, Inputs, Lock, Publication, Work};
 use crate::host::{self, Missing};
 
 /// To be raised when the way of building changes its result.
@@ -89,7 +89,7 @@ pub fn prepare(release: Release, patch: Patch) -> Result<PathBuf> {
     let name = format!("{release:?}-{}", inputs.name());
     let place = cache::root()?.join("rpm").join(name);
     if !place.exists() {
-        let lock = BuildLock::take()?;
+        let lock = Lock::take(Work::Building)?;
         if !place.exists() {
             build(release, patch, &place, &lock)?;
         }
@@ -97,7 +97,7 @@ pub fn prepare(release: Release, patch: Patch) -> Result<PathBuf> {
     Ok(place)
 }
 
-fn build(release: Release, patch: Patch, place: &Path, lock: &BuildLock) -> Result<()> {
+fn build(release: Release, patch: Patch, place: &Path, lock: &Lock) -> Result<()> {
     for (path, package) in LIBRARIES {
         host::file(Path::new(path), package)?;
     }

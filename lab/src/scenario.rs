@@ -5,13 +5,17 @@ use anyhow::{bail, Result};
 
 use crate::host::{self, Missing};
 use crate::image::{Image, Tree};
-use crate::kernel::{self, Kernel, Series, Variant};
+use crate::kernel::{self, Architecture, Kernel, Series, Variant};
 use crate::keys::KeyStore;
 use crate::machine::{keep_console, Disc, Ended, Guest, Machine};
 
 /// The policy that the layer installs.
 pub const DEFAULT_POLICY: &str =
     include_str!("../../meta-integrity/recipes-support/ima-policy/files/ima_policy.default");
+
+/// The kernels of other architectures than the host's.
+pub const FOREIGN: [(Architecture, Series); 2] =
+    [(Architecture::Arm64, Series::Linux6_12), (Architecture::Arm, Series::Linux6_12)];
 
 /// Size of a root disc; most of it is a hole.
 const ROOT_SIZE: u64 = 128 << 20;
@@ -39,7 +43,8 @@ impl Enforced {
         (kind, root): (&'static str, Image),
         policy: &str,
     ) -> Result<Self> {
-        let initramfs = Tree::small_initramfs(store, policy)?.initramfs()?;
+        let initramfs =
+            Tree::small_initramfs_for(kernel.architecture(), store, policy)?.initramfs()?;
         let machine = Machine::new(kernel)
             .trusting(&store.system_certificate()?)
             .trusting(&store.module_certificate()?)
@@ -86,6 +91,15 @@ pub fn run_on(series: Series, variant: Variant, scenario: impl FnOnce(&Kernel) -
     run_on_host(|| kernel::prepare(series, variant).and_then(|kernel| scenario(&kernel)));
 }
 
+/// The same on one of [`FOREIGN`].
+pub fn run_foreign(
+    (architecture, series): (Architecture, Series),
+    scenario: impl FnOnce(&Kernel) -> Result<()>,
+) {
+    let prepared = || kernel::prepare_for(architecture, series, Variant::Full);
+    run_on_host(|| prepared().and_then(|kernel| scenario(&kernel)));
+}
+
 /// Runs what needs no kernel of the lab's, with the same eye for what is missing.
 pub fn run_on_host(scenario: impl FnOnce() -> Result<()>) {
     let Err(error) = scenario() else { return };
@@ -113,22 +127,55 @@ pub fn in_ci() -> bool {
 /// Makes a test for each kernel of each scenario: `fn name(kernel: &Kernel) -> Result<()>`.
 #[macro_export]
 macro_rules! on_each_kernel {
+    (@tests $kernel:ident $body:block) => {
+        fn scenario($kernel: &$crate::kernel::Kernel) -> anyhow::Result<()> $body
+
+        #[test]
+        fn linux_6_1() {
+            $crate::scenario::run($crate::kernel::Series::Linux6_1, scenario);
+        }
+
+        #[test]
+        fn linux_6_12() {
+            $crate::scenario::run($crate::kernel::Series::Linux6_12, scenario);
+        }
+
+        #[test]
+        fn linux_7() {
+            $crate::scenario::run($crate::kernel::Series::Linux7, scenario);
+        }
+    };
     ($($(#[$attribute:meta])* fn $name:ident($kernel:ident) $body:block)*) => {$(
         $(#[$attribute])*
         mod $name {
             #[allow(unused_imports)]
             use super::*;
 
-            fn scenario($kernel: &$crate::kernel::Kernel) -> anyhow::Result<()> $body
+            $crate::on_each_kernel!(@tests $kernel $body);
+        }
+    )*};
+}
+
+/// The same, and on a kernel of each architecture: for scenarios whose trees are
+/// `Tree::small_root_for(kernel.architecture())`.
+#[macro_export]
+macro_rules! on_each_architecture {
+    ($($(#[$attribute:meta])* fn $name:ident($kernel:ident) $body:block)*) => {$(
+        $(#[$attribute])*
+        mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+
+            $crate::on_each_kernel!(@tests $kernel $body);
 
             #[test]
-            fn linux_6_1() {
-                $crate::scenario::run($crate::kernel::Series::Linux6_1, scenario);
+            fn arm64() {
+                $crate::scenario::run_foreign($crate::scenario::FOREIGN[0], scenario);
             }
 
             #[test]
-            fn linux_6_12() {
-                $crate::scenario::run($crate::kernel::Series::Linux6_12, scenario);
+            fn arm() {
+                $crate::scenario::run_foreign($crate::scenario::FOREIGN[1], scenario);
             }
         }
     )*};

@@ -3,13 +3,13 @@
 use lab::boot::Boot;
 use lab::keys::{Algorithm, Issuer, KeyStore};
 use lab::machine::Ending;
-use lab::on_each_kernel;
+use lab::on_each_architecture;
 use lab::protocol::Errno;
 use lab::scenario::DEFAULT_POLICY;
 
 const POLICY: &str = "/sys/kernel/security/ima/policy";
 
-on_each_kernel! {
+on_each_architecture! {
     fn the_default_policy_is_used(kernel) {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
         let boot = Boot::new(kernel, &store)?;

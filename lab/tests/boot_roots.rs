@@ -6,10 +6,10 @@ use lab::boot::{Boot, FileSystem};
 use lab::image::{Image, Table, Tree};
 use lab::keys::{Algorithm, KeyStore};
 use lab::machine::{Disc, Ending, Machine};
-use lab::on_each_kernel;
 use lab::protocol::Errno;
+use lab::{on_each_architecture, on_each_kernel};
 
-on_each_kernel! {
+on_each_architecture! {
     fn read_only_roots_keep_their_signatures(kernel) {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
         for (kind, name) in [(FileSystem::Squashfs, "squashfs"), (FileSystem::Erofs, "erofs")] {
@@ -24,41 +24,6 @@ on_each_kernel! {
                 .execute(&["/opt/unsigned"])?
                 .is_refused(Errno::EACCES, "IMA-signature-required");
         }
-        Ok(())
-    }
-
-    fn mounts_go_along_and_the_initramfs_is_freed(kernel) {
-        let store = KeyStore::create(Algorithm::Rsa2048)?;
-        let boot = Boot::new(kernel, &store)?;
-        boot.root.sign_all(&store)?;
-        // 40 MB that must not stay in memory
-        boot.initramfs.write("/usr/share/ballast", vec![7; 40 << 20], 0o644)?;
-        let mut guest = boot.append("rw rootflags=noatime,iversion").up()?;
-        assert_eq!(guest.agent(), 1);
-        let mounts = guest.read("/proc/mounts")?.text();
-        let mounted = |kind: &str, at: &str| {
-            mounts.lines().any(|line| {
-                let words: Vec<&str> = line.split(' ').collect();
-                (words[1], words[2]) == (at, kind)
-            })
-        };
-        for (kind, at) in [
-            ("devtmpfs", "/dev"),
-            ("proc", "/proc"),
-            ("sysfs", "/sys"),
-            ("securityfs", "/sys/kernel/security"),
-            ("ext4", "/"),
-        ] {
-            assert!(mounted(kind, at), "{kind} at {at}: {mounts}");
-        }
-        assert!(mounts.contains("/dev/vda / ext4 rw,noatime"), "{mounts}");
-        let memory = guest.read("/proc/meminfo")?.text();
-        let shmem: u64 = memory
-            .lines()
-            .filter(|line| line.starts_with("Shmem:") || line.starts_with("Unevictable:"))
-            .filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok())
-            .sum();
-        assert!(shmem < 5 << 10, "{shmem} KiB of files stay in memory: {memory}");
         Ok(())
     }
 
@@ -83,43 +48,6 @@ on_each_kernel! {
         assert_eq!(record.ending, Ending::Off);
         assert!(record.console.contains("root LABEL=nowhere did not turn up in 1 seconds"));
         assert!(record.console.contains("/dev/vda ext4 UUID="));
-        Ok(())
-    }
-
-    fn another_initramfs_secures_and_switches_in_one_process(kernel) {
-        let store = KeyStore::create(Algorithm::Rsa2048)?;
-        let boot = Boot::step(kernel, &store)?;
-        boot.root.sign_all(&store)?;
-        let script = "#!/bin/busybox sh\n\
-            B=/bin/busybox\n\
-            $B mount -t devtmpfs dev /dev; $B mount -t proc proc /proc; $B mount -t sysfs sys /sys\n\
-            $B mount -t tmpfs run /run; $B mkdir /sysroot; $B mount -t ext4 -o ro /dev/vda /sysroot\n\
-            exec /usr/bin/imactl-init switch-root --secure /sysroot /sbin/init\n";
-        boot.initramfs.write("/init", script, 0o755)?;
-        boot.initramfs.install("/usr/bin/busybox", "busybox-static")?;
-        let mut guest = boot.up()?;
-        assert!(guest.boot_says("1 certificate, 1 policy, 7 rules in force"));
-        assert_eq!(guest.agent(), 1);
-        assert!(guest.read("/proc/mounts")?.text().contains("run /run tmpfs"));
-        Ok(())
-    }
-
-    fn a_signed_switch_root_on_the_real_root_serves_another_initramfs(kernel) {
-        let store = KeyStore::create(Algorithm::Rsa2048)?;
-        let boot = Boot::step(kernel, &store)?;
-        let program = boot.initramfs.path("/usr/bin/imactl-init");
-        boot.root.take(&program, "/usr/sbin/switch_root.static")?;
-        boot.root.sign_all(&store)?;
-        let script = "#!/bin/busybox sh\n\
-            B=/bin/busybox\n\
-            $B mount -t devtmpfs dev /dev; $B mkdir /sysroot; $B mount -t ext4 -o ro /dev/vda /sysroot\n\
-            /usr/bin/imactl-init --enforce /sysroot\n\
-            exec /sysroot/usr/sbin/switch_root.static /sysroot /sbin/init\n";
-        boot.initramfs.write("/init", script, 0o755)?;
-        boot.initramfs.install("/usr/bin/busybox", "busybox-static")?;
-        let guest = boot.up()?;
-        assert!(guest.boot_says("secured in "));
-        assert_eq!(guest.agent(), 1);
         Ok(())
     }
 
@@ -157,6 +85,80 @@ on_each_kernel! {
         let mut guest = boot.up_from_late_disc(&disc, "waiting for root LABEL=later")?;
         assert!(guest.boot_says("root LABEL=later is /dev/vda, ext4, mounted read-only"));
         guest.execute(&["/usr/bin/true"])?.is_allowed();
+        Ok(())
+    }
+}
+
+on_each_kernel! {
+    fn mounts_go_along_and_the_initramfs_is_freed(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let boot = Boot::new(kernel, &store)?;
+        boot.root.sign_all(&store)?;
+        // 40 MB that must not stay in memory
+        boot.initramfs.write("/usr/share/ballast", vec![7; 40 << 20], 0o644)?;
+        let mut guest = boot.append("rw rootflags=noatime,iversion").up()?;
+        assert_eq!(guest.agent(), 1);
+        let mounts = guest.read("/proc/mounts")?.text();
+        let mounted = |kind: &str, at: &str| {
+            mounts.lines().any(|line| {
+                let words: Vec<&str> = line.split(' ').collect();
+                (words[1], words[2]) == (at, kind)
+            })
+        };
+        for (kind, at) in [
+            ("devtmpfs", "/dev"),
+            ("proc", "/proc"),
+            ("sysfs", "/sys"),
+            ("securityfs", "/sys/kernel/security"),
+            ("ext4", "/"),
+        ] {
+            assert!(mounted(kind, at), "{kind} at {at}: {mounts}");
+        }
+        assert!(mounts.contains("/dev/vda / ext4 rw,noatime"), "{mounts}");
+        let memory = guest.read("/proc/meminfo")?.text();
+        let shmem: u64 = memory
+            .lines()
+            .filter(|line| line.starts_with("Shmem:") || line.starts_with("Unevictable:"))
+            .filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok())
+            .sum();
+        assert!(shmem < 5 << 10, "{shmem} KiB of files stay in memory: {memory}");
+        Ok(())
+    }
+
+    fn another_initramfs_secures_and_switches_in_one_process(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let boot = Boot::step(kernel, &store)?;
+        boot.root.sign_all(&store)?;
+        let script = "#!/bin/busybox sh\n\
+            B=/bin/busybox\n\
+            $B mount -t devtmpfs dev /dev; $B mount -t proc proc /proc; $B mount -t sysfs sys /sys\n\
+            $B mount -t tmpfs run /run; $B mkdir /sysroot; $B mount -t ext4 -o ro /dev/vda /sysroot\n\
+            exec /usr/bin/imactl-init switch-root --secure /sysroot /sbin/init\n";
+        boot.initramfs.write("/init", script, 0o755)?;
+        boot.initramfs.install("/usr/bin/busybox", "busybox-static")?;
+        let mut guest = boot.up()?;
+        assert!(guest.boot_says("1 certificate, 1 policy, 7 rules in force"));
+        assert_eq!(guest.agent(), 1);
+        assert!(guest.read("/proc/mounts")?.text().contains("run /run tmpfs"));
+        Ok(())
+    }
+
+    fn a_signed_switch_root_on_the_real_root_serves_another_initramfs(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let boot = Boot::step(kernel, &store)?;
+        let program = boot.initramfs.path("/usr/bin/imactl-init");
+        boot.root.take(&program, "/usr/sbin/switch_root.static")?;
+        boot.root.sign_all(&store)?;
+        let script = "#!/bin/busybox sh\n\
+            B=/bin/busybox\n\
+            $B mount -t devtmpfs dev /dev; $B mkdir /sysroot; $B mount -t ext4 -o ro /dev/vda /sysroot\n\
+            /usr/bin/imactl-init --enforce /sysroot\n\
+            exec /sysroot/usr/sbin/switch_root.static /sysroot /sbin/init\n";
+        boot.initramfs.write("/init", script, 0o755)?;
+        boot.initramfs.install("/usr/bin/busybox", "busybox-static")?;
+        let guest = boot.up()?;
+        assert!(guest.boot_says("secured in "));
+        assert_eq!(guest.agent(), 1);
         Ok(())
     }
 

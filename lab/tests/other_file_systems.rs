@@ -1,16 +1,16 @@
 //! A signed program that was copied to a file system in memory, or to one without extended
-//! attributes, is refused there.
+//! attributes, is refused there. On the file systems of images its signature may go along.
 
-use lab::image::{Image, Tree};
+use lab::image::{Image, Tree, ERASE_SIZE};
 use lab::keys::{Algorithm, KeyStore};
-use lab::on_each_kernel;
+use lab::on_each_architecture;
 use lab::protocol::{Action, Attributes, Credentials, Errno};
 use lab::scenario::{Enforced, DEFAULT_POLICY};
 
-on_each_kernel! {
+on_each_architecture! {
     fn programs_on_tmpfs_ramfs_and_vfat_are_refused(kernel) {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
-        let root = Tree::small_root()?;
+        let root = Tree::small_root_for(kernel.architecture())?;
         root.sign_all(&store)?;
         let mut guest = Enforced::new(kernel, &store, &root, DEFAULT_POLICY)?
             .disc(Image::vfat(8 << 20)?)
@@ -43,6 +43,42 @@ on_each_kernel! {
             })?
             .is_allowed();
         guest.execute(&["/mnt/tmpfs/whole"])?.is_allowed();
+        Ok(())
+    }
+
+    fn signatures_count_on_the_file_systems_of_images(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let root = Tree::small_root_for(kernel.architecture())?;
+        root.sign_all(&store)?;
+        let cases = vec![
+            ("f2fs", "/dev/vdb", Image::f2fs()?),
+            ("jffs2", "mtd0", Image::flash()?),
+            ("ubifs", "ubi0:root", Image::ubi()?),
+        ];
+        for (kind, source, image) in cases {
+            let mut enforced = Enforced::new(kernel, &store, &root, DEFAULT_POLICY)?.disc(image);
+            if !source.starts_with('/') {
+                let flash = format!("block2mtd.block2mtd=/dev/vdb,{ERASE_SIZE}");
+                enforced.machine = enforced.machine.append(&flash);
+            }
+            if kind == "ubifs" {
+                enforced.machine = enforced.machine.append("ubi.mtd=0");
+            }
+            let mut guest = enforced.boot()?;
+            guest.mount(source, kind, "/mnt/other")?.is_allowed();
+            guest.copy("/usr/bin/true", "/mnt/other/copy")?.is_allowed();
+            guest
+                .execute(&["/mnt/other/copy"])?
+                .is_refused(Errno::EACCES, "IMA-signature-required");
+            guest
+                .request(Action::Copy {
+                    from: "/usr/bin/true".into(),
+                    to: "/mnt/other/whole".into(),
+                    attributes: Attributes::Kept,
+                })?
+                .is_allowed();
+            guest.execute(&["/mnt/other/whole"])?.is_allowed();
+        }
         Ok(())
     }
 }

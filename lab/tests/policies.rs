@@ -2,16 +2,16 @@
 
 use lab::image::Tree;
 use lab::keys::{Algorithm, KeyStore};
-use lab::on_each_kernel;
+use lab::on_each_architecture;
 use lab::protocol::{Action, Credentials, Errno};
 use lab::scenario::{Enforced, DEFAULT_POLICY};
 
 const ADDITION: &str = "dont_measure fsmagic=0x9fa0\n";
 
-on_each_kernel! {
+on_each_architecture! {
     fn only_signed_policies_are_taken(kernel) {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
-        let root = Tree::small_root()?;
+        let root = Tree::small_root_for(kernel.architecture())?;
         for name in ["signed", "tampered"] {
             root.write(&format!("/etc/ima/{name}"), ADDITION, 0o400)?;
         }
@@ -43,7 +43,7 @@ on_each_kernel! {
 
     fn a_rule_for_euid_0_does_not_hold_roots_capabilities(kernel) {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
-        let root = Tree::small_root()?;
+        let root = Tree::small_root_for(kernel.architecture())?;
         root.sign_all(&store)?;
         root.write("/etc/ima/unsigned", ADDITION, 0o400)?;
         let policy = "appraise func=POLICY_CHECK euid=0 appraise_type=imasig\n";

@@ -7,9 +7,9 @@
 use ima_format::hash::HashAlgorithm;
 use ima_format::policy::ast::AlgorithmSet;
 use ima_format::policy::kernel::{Available, LsmRules};
-use ima_format::policy::{read, Fault, Kernel as PolicyKernel, KernelVersion, Loading};
+use ima_format::policy::{read, Fault, Kernel as PolicyKernel, Loading};
 use lab::image::Tree;
-use lab::kernel::{Kernel, Series};
+use lab::kernel::Kernel;
 use lab::keys::{Algorithm, KeyStore};
 use lab::machine::{Guest, Machine};
 use lab::on_each_kernel;
@@ -22,12 +22,8 @@ const TEXTS: usize = 4000;
 const AT_A_TIME: usize = 200;
 
 /// The lab's kernels, as a policy meets them: no security module with labels.
-fn model(kernel: &Kernel) -> PolicyKernel {
+fn model(kernel: &Kernel) -> anyhow::Result<PolicyKernel> {
     use HashAlgorithm::*;
-    let version = match kernel.series() {
-        Series::Linux6_1 => KernelVersion::V6_1,
-        Series::Linux6_12 => KernelVersion::V6_12,
-    };
     let algorithms: AlgorithmSet = [
         Sha1,
         Rmd160,
@@ -44,11 +40,11 @@ fn model(kernel: &Kernel) -> PolicyKernel {
     ]
     .into_iter()
     .collect();
-    PolicyKernel {
+    Ok(PolicyKernel {
         lsm_rules: LsmRules::Undefined,
         algorithms: Available::Exactly(algorithms),
-        ..PolicyKernel::new(version)
-    }
+        ..PolicyKernel::new(kernel.version().parse()?)
+    })
 }
 
 fn guest(kernel: &Kernel) -> anyhow::Result<Guest> {
@@ -84,7 +80,7 @@ fn takes(text: &[u8], kernel: &PolicyKernel, loading: Loading) -> Result<(), Str
 }
 
 fn compare(kernel: &Kernel, texts: &[(Loading, Vec<u8>)]) -> anyhow::Result<(usize, usize)> {
-    let model = model(kernel);
+    let model = model(kernel)?;
     let mut guest = guest(kernel)?;
     let (mut taken, mut refused, mut wrong) = (0, 0, Vec::new());
     for batch in texts.chunks(AT_A_TIME) {
@@ -139,7 +135,7 @@ on_each_kernel! {
             let (path, content) = ("/policy".to_owned(), text.as_bytes().into());
             guest.request(Action::Write { path: path.clone(), content, mode: 0o600 })?;
             guest.load_policy(&path)?.audited("failed");
-            let refused = read(text.as_bytes(), &model(kernel), Loading::File).refusals;
+            let refused = read(text.as_bytes(), &model(kernel)?, Loading::File).refusals;
             assert_eq!(refused[0].fault, Fault::NoRules, "{text:?}");
         }
         Ok(())

@@ -3,16 +3,16 @@
 
 use lab::image::Tree;
 use lab::keys::{Algorithm, KeyStore};
-use lab::on_each_kernel;
+use lab::on_each_architecture;
 use lab::protocol::Errno;
 use lab::scenario::{Enforced, DEFAULT_POLICY};
 
 const SCRIPT: &str = "#!/bin/sh\necho from the script\n";
 
-on_each_kernel! {
+on_each_architecture! {
     fn scripts_need_a_signature_only_when_executed(kernel) {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
-        let root = Tree::small_root()?;
+        let root = Tree::small_root_for(kernel.architecture())?;
         root.write("/opt/signed.sh", SCRIPT, 0o755)?;
         root.copy("/usr/bin/dash", "/opt/other-dash")?;
         root.write("/opt/other-interpreter.sh", SCRIPT.replace("/bin/sh", "/opt/other-dash"), 0o755)?;

@@ -3,17 +3,17 @@
 
 use lab::image::Tree;
 use lab::keys::{Algorithm, Issuer, KeyStore};
-use lab::on_each_kernel;
+use lab::on_each_architecture;
 use lab::protocol::{Action, Errno};
 use lab::scenario::{Enforced, DEFAULT_POLICY};
 
-on_each_kernel! {
+on_each_architecture! {
     fn self_signed_certificate_does_not_enter_ima(kernel) {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
         let certificate = store.self_signed_ima_certificate()?;
-        let root = Tree::small_root()?;
+        let root = Tree::small_root_for(kernel.architecture())?;
         root.sign_all(&store)?;
-        let initramfs = Tree::small_initramfs(&store, DEFAULT_POLICY)?;
+        let initramfs = Tree::small_initramfs_for(kernel.architecture(), &store, DEFAULT_POLICY)?;
         initramfs.write("/etc/keys/x509_ima.der", &certificate, 0o644)?;
         let image = initramfs.initramfs()?;
         let enforced = Enforced::new(kernel, &store, &root, DEFAULT_POLICY)?;
@@ -44,7 +44,7 @@ on_each_kernel! {
 
     fn the_module_key_s_certificate_does_not_enter_ima(kernel) {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
-        let root = Tree::small_root()?;
+        let root = Tree::small_root_for(kernel.architecture())?;
         root.sign_all(&store)?;
         let mut guest = Enforced::new(kernel, &store, &root, DEFAULT_POLICY)?.boot()?;
         let add = |certificate: Vec<u8>| Action::AddKey {

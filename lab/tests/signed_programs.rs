@@ -3,14 +3,14 @@
 use lab::image::Tree;
 use lab::keys::{Algorithm, KeyStore};
 use lab::machine::Ending;
-use lab::on_each_kernel;
+use lab::on_each_architecture;
 use lab::protocol::{Action, Errno};
 use lab::scenario::{Enforced, DEFAULT_POLICY};
 
-on_each_kernel! {
+on_each_architecture! {
     fn signed_programs_and_libraries_run(kernel) {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
-        let root = Tree::small_root()?;
+        let root = Tree::small_root_for(kernel.architecture())?;
         root.sign_all(&store)?;
         let mut guest = Enforced::new(kernel, &store, &root, DEFAULT_POLICY)?.boot()?;
         assert_eq!(guest.agent(), 1, "the signed init is the init");
@@ -22,7 +22,7 @@ on_each_kernel! {
         let listing = guest.execute(&["/bin/ls", "/etc/../usr"])?;
         assert_eq!(listing.is_allowed().text(), "bin\nlib\nlib64\nsbin\n");
 
-        let path = "/usr/lib/x86_64-linux-gnu/libc.so.6".to_owned();
+        let path = format!("/usr/lib/{}/libc.so.6", kernel.architecture().multiarch());
         guest.request(Action::MapExecutable { path: path.clone() })?.is_allowed();
         // what was mapped to be read is not made executable, signed or not
         guest

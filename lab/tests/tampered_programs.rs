@@ -3,18 +3,18 @@
 
 use lab::image::Tree;
 use lab::keys::{Algorithm, KeyStore};
-use lab::on_each_kernel;
+use lab::on_each_architecture;
 use lab::protocol::{Action, Attributes, Errno, Position};
 use lab::scenario::{Enforced, DEFAULT_POLICY};
 
 /// One of `ls`, not of the C library.
 const LIBRARY: &str = "libselinux.so.1";
 
-on_each_kernel! {
+on_each_architecture! {
     fn tampered_programs_are_refused(kernel) {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
         let stranger = KeyStore::create(Algorithm::Rsa2048)?;
-        let root = Tree::small_root()?;
+        let root = Tree::small_root_for(kernel.architecture())?;
         root.sign_all(&store)?;
         for name in ["tampered", "stranger"] {
             root.copy("/usr/bin/true", &format!("/opt/{name}"))?;
@@ -40,9 +40,9 @@ on_each_kernel! {
 
     fn programs_with_bad_libraries_do_not_start(kernel) {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
-        let root = Tree::small_root()?;
+        let root = Tree::small_root_for(kernel.architecture())?;
         root.sign_all(&store)?;
-        let library = format!("/usr/lib/x86_64-linux-gnu/{LIBRARY}");
+        let library = format!("/usr/lib/{}/{LIBRARY}", kernel.architecture().multiarch());
         for name in ["unsigned", "tampered", "good"] {
             root.copy(&library, &format!("/opt/{name}/{LIBRARY}"))?;
         }
@@ -71,7 +71,7 @@ on_each_kernel! {
         guest
             .request(Action::Copy { from, to: to.clone(), attributes: Attributes::Kept })?
             .is_allowed();
-        let content = std::fs::read("/usr/bin/true")?.into();
+        let content = std::fs::read(root.path("/usr/bin/true"))?.into();
         let position = Position::Start(0);
         guest.request(Action::Patch { path: to.clone(), position, content })?.is_allowed();
         guest.execute(&[&to])?.is_refused(Errno::EACCES, "invalid-signature");

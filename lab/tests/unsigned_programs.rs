@@ -2,14 +2,14 @@
 
 use lab::image::Tree;
 use lab::keys::{Algorithm, KeyStore};
-use lab::on_each_kernel;
+use lab::on_each_architecture;
 use lab::protocol::{Action, Attributes, Errno};
 use lab::scenario::{Enforced, DEFAULT_POLICY};
 
-on_each_kernel! {
+on_each_architecture! {
     fn unsigned_created_and_copied_programs_are_refused(kernel) {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
-        let root = Tree::small_root()?;
+        let root = Tree::small_root_for(kernel.architecture())?;
         root.sign_all(&store)?;
         root.copy("/usr/bin/true", "/opt/unsigned")?;
         let mut guest = Enforced::new(kernel, &store, &root, DEFAULT_POLICY)?.boot()?;
@@ -21,7 +21,7 @@ on_each_kernel! {
         assert_eq!(record.device(), Some("vda"));
         assert_eq!(record.errno(), Some(0));
 
-        let content = std::fs::read("/usr/bin/true")?.into();
+        let content = std::fs::read(root.path("/usr/bin/true"))?.into();
         guest
             .request(Action::Write { path: "/opt/created".into(), content, mode: 0o755 })?
             .is_allowed();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{bail, ensure, Context, Result};
 
 use crate::cross::{host, Architecture, Toolchain, ARCHITECTURES};
-use crate::{cargo, root};
+use crate::{cargo, target_directory};
 
 /// What the program may weigh, in bytes.
 const SIZE_LIMIT: u64 = 600 << 10;
@@ -95,10 +95,6 @@ fn build(target: &str) -> Result<PathBuf> {
     Ok(program)
 }
 
-fn target_directory() -> PathBuf {
-    let set = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    root().join(set.unwrap_or_else(|| "target".into()))
-}
 
 /// Checks that the program needs no interpreter, and its size, which is the result.
 fn check(program: &Path) -> Result<u64> {

@@ -1,5 +1,6 @@
 //! The project's tasks: what CI and the Makefile call.
 
+mod agent;
 mod architecture;
 mod bench;
 mod crates;
@@ -12,7 +13,7 @@ mod python;
 mod test;
 mod varied;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{bail, ensure, Context, Result};
@@ -21,6 +22,7 @@ use anyhow::{bail, ensure, Context, Result};
 type Task = (&'static str, &'static str, fn(&[String]) -> Result<()>);
 
 const TASKS: &[Task] = &[
+    ("agent", "builds the lab's agent --target TRIPLE, static", agent::run),
     ("bench", "speed, side by side with evmctl; names of parts run those alone", bench::bench),
     ("crates", "writes the layer's list of crates from Cargo.lock; --check compares", crates::run),
     ("demo", "keys, a signed Debian, a kernel that refuses", demo),
@@ -119,6 +121,12 @@ fn cargo(args: &[&str]) -> Command {
 /// The workspace's root.
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// Where Cargo builds.
+fn target_directory() -> PathBuf {
+    let set = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    root().join(set.unwrap_or_else(|| "target".into()))
 }
 
 /// Runs a command, which must succeed.

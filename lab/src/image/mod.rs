@@ -16,6 +16,9 @@ use tempfile::NamedTempFile;
 
 use crate::host;
 
+/// The size of a block of flash memory: what is erased at once.
+pub const ERASE_SIZE: &str = "64KiB";
+
 /// A disc or an initramfs, in a file that is removed when dropped.
 #[derive(Debug)]
 pub struct Image {
@@ -40,6 +43,34 @@ impl Image {
     pub fn vfat(size: u64) -> Result<Self> {
         let image = Self::blank(size)?;
         host::run(host::command("mkfs.vfat", "dosfstools")?.arg(image.path()))?;
+        Ok(image)
+    }
+
+    /// A disc with an empty f2fs file system.
+    pub fn f2fs() -> Result<Self> {
+        let image = Self::blank(64 << 20)?;
+        host::run(host::command("mkfs.f2fs", "f2fs-tools")?.arg("-q").arg(image.path()))?;
+        Ok(image)
+    }
+
+    /// Flash memory in which nothing is written, to be mounted as an empty JFFS2.
+    pub fn flash() -> Result<Self> {
+        let image = Self::new(".flash")?;
+        std::fs::write(image.path(), vec![0xff; 8 << 20])?;
+        Ok(image)
+    }
+
+    /// Flash memory with the volume `ubi0:root`, to be mounted as an empty UBIFS.
+    pub fn ubi() -> Result<Self> {
+        let volume = Self::new(".ini")?;
+        let lines = "[root]\nmode=ubi\nvol_id=0\nvol_type=dynamic\nvol_name=root\nvol_size=4MiB\n";
+        std::fs::write(volume.path(), lines)?;
+        let content = Self::new(".ubi")?;
+        let mut ubinize = host::command("ubinize", "mtd-utils")?;
+        ubinize.args(["--peb-size", ERASE_SIZE, "--min-io-size", "1", "--output"]);
+        host::run(ubinize.arg(content.path()).arg(volume.path()))?;
+        let mut image = Self::flash()?;
+        std::io::Write::write_all(image.file.as_file_mut(), &std::fs::read(content.path())?)?;
         Ok(image)
     }
 

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-use super::elf;
+use super::{debian, elf};
+use crate::kernel::Architecture;
 use crate::keys::KeyStore;
 use crate::{host, programs};
 
@@ -15,6 +16,8 @@ use crate::{host, programs};
 #[derive(Debug)]
 pub struct Tree {
     directory: PathBuf,
+    /// Of its programs.
+    architecture: Architecture,
     /// Removed when dropped.
     _temporary: Option<TempDir>,
 }
@@ -34,7 +37,7 @@ impl Tree {
         let temporary = tempfile::Builder::new().prefix("lab-tree-").tempdir()?;
         let directory = temporary.path().join("root");
         fs::create_dir(&directory).with_context(|| format!("make {}", directory.display()))?;
-        Ok(Self { directory, _temporary: Some(temporary) })
+        Ok(Self { directory, architecture: Architecture::X86_64, _temporary: Some(temporary) })
     }
 
     /// The same in a directory that is not there yet, and that stays.
@@ -42,7 +45,7 @@ impl Tree {
         // Signatures are extended attributes that only root can write.
         host::root()?;
         fs::create_dir(&directory).with_context(|| format!("make {}", directory.display()))?;
-        let tree = Self { directory, _temporary: None };
+        let tree = Self { directory, architecture: Architecture::X86_64, _temporary: None };
         fs::set_permissions(tree.directory(), Permissions::from_mode(0o755))?;
         for name in ["dev", "etc", "mnt", "proc", "run", "sys", "tmp", "var"] {
             fs::create_dir(tree.directory().join(name))?;
@@ -68,10 +71,34 @@ impl Tree {
         Ok(tree)
     }
 
+    /// The same for a guest of any architecture. One that is not the host's has programs of
+    /// Debian's: `dash`, `busybox`, `true` and `cat`.
+    pub fn small_root_for(architecture: Architecture) -> Result<Self> {
+        if architecture == Architecture::X86_64 {
+            return Self::small_root();
+        }
+        let tree = Self { architecture, ..Self::new()? };
+        tree.install_agent("/usr/sbin/init")?;
+        tree.symlink("/usr/bin/sh", "dash")?;
+        for (from, to) in debian::programs(architecture)? {
+            tree.take(&from, &to)?;
+        }
+        Ok(tree)
+    }
+
     /// An initramfs with the agent as its init and, where the kernel looks for them, the
     /// store's IMA certificate and a policy.
     pub fn small_initramfs(store: &KeyStore, policy: &str) -> Result<Self> {
-        let tree = Self::new()?;
+        Self::small_initramfs_for(Architecture::X86_64, store, policy)
+    }
+
+    /// The same for a guest of any architecture.
+    pub fn small_initramfs_for(
+        architecture: Architecture,
+        store: &KeyStore,
+        policy: &str,
+    ) -> Result<Self> {
+        let tree = Self { architecture, ..Self::new()? };
         tree.install_agent("/init")?;
         tree.write("/etc/keys/x509_ima.der", store.ima_certificate()?, 0o644)?;
         tree.write("/etc/ima/ima_policy.default", policy, 0o400)?;
@@ -80,8 +107,17 @@ impl Tree {
 
     /// An initramfs whose init is imactl-init, with the same files.
     pub fn boot_initramfs(store: &KeyStore, policy: &str) -> Result<Self> {
-        let tree = Self::small_initramfs(store, policy)?;
-        tree.take(programs::imactl_init()?, "/init")?;
+        Self::boot_initramfs_for(Architecture::X86_64, store, policy)
+    }
+
+    /// The same for a guest of any architecture.
+    pub fn boot_initramfs_for(
+        architecture: Architecture,
+        store: &KeyStore,
+        policy: &str,
+    ) -> Result<Self> {
+        let tree = Self::small_initramfs_for(architecture, store, policy)?;
+        tree.take(programs::imactl_init_for(architecture)?, "/init")?;
         Ok(tree)
     }
 
@@ -188,7 +224,7 @@ impl Tree {
 
     /// Puts the agent there.
     pub fn install_agent(&self, path: &str) -> Result<()> {
-        self.take(programs::agent()?, path)
+        self.take(programs::agent(self.architecture)?, path)
     }
 
     /// Signs all files that are in the tree now.

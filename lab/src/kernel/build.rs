@@ -6,28 +6,30 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context, Result};
 
 use super::config::Config;
-use super::{Kernel, Series, Variant};
-use crate::cache::{self, BuildLock, Inputs, Publication};
+use super::source::Source;
+use super::{Architecture, Kernel, Series, Variant};
+use crate::cache::{self, Inputs, Lock, Publication, Work};
 use crate::host;
 
 /// To be raised when the way of building changes its result.
-const RECIPE: &str = "2";
+const RECIPE: &str = "3";
 
 /// The layer's fragments, which are under test.
 const LAYER: &str = "meta-integrity/recipes-kernel/linux/linux-yocto";
 const FRAGMENTS: [&str; 3] = ["integrity.cfg", "ima.cfg", "modsign.cfg"];
+/// The lab's own.
+const LAB: &str = "lab/kernel";
 
 /// What a build needs: (program, package).
-const TOOLS: [(&str, &str); 10] = [
+const TOOLS: [(&str, &str); 9] = [
     ("make", "make"),
-    ("gcc", "gcc"),
     ("flex", "flex"),
     ("bison", "bison"),
     ("bc", "bc"),
@@ -35,99 +37,111 @@ const TOOLS: [(&str, &str); 10] = [
     ("xz", "xz-utils"),
     ("cpio", "cpio"),
     ("openssl", "openssl"),
-    ("dpkg-query", "dpkg"),
+    ("gcc", "gcc"),
 ];
 /// Headers and libraries that a build needs: (file, package).
 const LIBRARIES: [(&str, &str); 2] =
     [("/usr/include/libelf.h", "libelf-dev"), ("/usr/include/openssl/ssl.h", "libssl-dev")];
 
-/// The kernel, built now or before.
+/// A kernel for the host's architecture, built now or before.
 pub fn prepare(series: Series, variant: Variant) -> Result<Kernel> {
-    let recipe = Recipe::read(series, variant)?;
-    let place = cache::root()?.join("kernels").join(recipe.name());
-    let kernel = Kernel { series, variant, directory: place };
-    if !kernel.directory.exists() {
-        let lock = BuildLock::take()?;
-        if !kernel.directory.exists() {
-            recipe.build(&kernel.directory, &lock)?;
+    prepare_for(Architecture::X86_64, series, variant)
+}
+
+/// A kernel for any architecture. Those for others than the host's have the layer's fragments
+/// and a guest's base, and not the options that scenarios want besides.
+pub fn prepare_for(architecture: Architecture, series: Series, variant: Variant) -> Result<Kernel> {
+    let recipe = Recipe::read(architecture, series, variant)?;
+    let directory = cache::root()?.join("kernels").join(recipe.name());
+    if !directory.exists() {
+        let lock = Lock::take(Work::Building)?;
+        if !directory.exists() {
+            recipe.build(&directory, &lock)?;
         }
     }
-    Ok(kernel)
+    let version = recipe.source.version;
+    Ok(Kernel { architecture, series, version, variant, directory })
 }
 
 /// All that decides what a kernel is.
 struct Recipe {
-    series: Series,
+    architecture: Architecture,
     variant: Variant,
-    tarball: PathBuf,
-    package_version: String,
+    source: Source,
     wanted: Config,
 }
 
 impl Recipe {
-    fn read(series: Series, variant: Variant) -> Result<Self> {
-        let package = format!("linux-source-{}", series.name());
-        let tarball = PathBuf::from(format!("/usr/src/{package}.tar.xz"));
-        host::file(&tarball, &package)?;
-        let mut query = host::command("dpkg-query", "dpkg")?;
-        let version = host::run(query.args(["--show", "--showformat=${Version}", &package]))?;
-
-        let checkout = host::checkout();
+    fn read(architecture: Architecture, series: Series, variant: Variant) -> Result<Self> {
+        let source = Source::of(series)?;
+        let mut lab = vec!["guest.cfg", architecture.fragment()];
+        if architecture == Architecture::X86_64 {
+            lab.push("scenarios.cfg");
+            lab.extend(series.scenario_fragments());
+        }
+        lab.extend(series.guest_fragments());
+        let lab = lab.iter().map(|name| Path::new(LAB).join(name));
+        let layer = FRAGMENTS.iter().map(|name| Path::new(LAYER).join(name));
         let mut wanted = Config::default();
-        let layer = FRAGMENTS.map(|name| checkout.join(LAYER).join(name));
-        for path in [checkout.join("lab/kernel/guest.cfg")].iter().chain(&layer) {
+        for path in lab.chain(layer).map(|path| host::checkout().join(path)) {
             let text =
-                fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+                fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
             wanted.merge(&text);
         }
         variant.lost().iter().for_each(|beginning| wanted.forget(beginning));
         variant.off().iter().for_each(|name| wanted.switch_off(name));
-        let package_version = String::from_utf8(version.stdout)?;
-        Ok(Self { series, variant, tarball, package_version, wanted })
+        Ok(Self { architecture, variant, source, wanted })
     }
 
-    /// As in `linux-6.1.192-2-full-0123456789abcdef`.
+    /// As in `linux-6.1.192-2-x86_64-full-0123456789abcdef`.
     fn name(&self) -> String {
+        let package_version = &self.source.package_version;
         let mut inputs = Inputs::default();
-        inputs.add(RECIPE).add(self.series.name()).add(&self.package_version);
-        inputs.add(self.wanted.text());
-        format!("linux-{}-{}-{}", self.package_version, self.variant.name(), inputs.name())
+        inputs.add(RECIPE).add(self.architecture.name());
+        inputs.add(&self.source.version).add(package_version).add(self.wanted.text());
+        let (architecture, variant) = (self.architecture, self.variant.name());
+        format!("linux-{package_version}-{architecture}-{variant}-{}", inputs.name())
     }
 
-    fn build(&self, place: &Path, lock: &BuildLock) -> Result<()> {
+    fn build(&self, place: &Path, lock: &Lock) -> Result<()> {
+        let (cross, compiler) = self.architecture.cross();
+        host::program(&format!("{cross}gcc"), compiler)?;
         for (name, package) in TOOLS {
             host::program(name, package)?;
         }
         for (path, package) in LIBRARIES {
             host::file(Path::new(path), package)?;
         }
-        let name = format!("linux-{}-{}", self.series.name(), self.package_version);
-        let tree = cache::root()?.join("build").join(name);
-        let (source, object) = (tree.join("source"), tree.join("object"));
+        let Source { version, package_version, .. } = &self.source;
+        let tree = cache::root()?.join("build").join(format!("linux-{version}-{package_version}"));
+        let source = tree.join("source");
+        let object = tree.join(format!("object-{}", self.architecture));
         self.unpack(&source)?;
         fs::create_dir_all(&object)?;
         self.configure(&source, &object)?;
         self.compile(&source, &object, lock)?;
 
         let publication = Publication::begin(place)?;
-        collect(&object, publication.directory())?;
+        self.collect(&object, publication.directory())?;
         publication.finish()?;
         host::say(&format!("{} is in {}", self.title(), place.display()));
         Ok(())
     }
 
     fn title(&self) -> String {
-        format!("{} ({}, {})", self.series, self.package_version, self.variant.name())
+        let Source { version, package_version, .. } = &self.source;
+        let (architecture, variant) = (self.architecture, self.variant.name());
+        format!("Linux {version} ({package_version}, {architecture}, {variant})")
     }
 
     fn unpack(&self, source: &Path) -> Result<()> {
         if source.exists() {
             return Ok(());
         }
-        host::say(&format!("unpacking {}", self.tarball.display()));
+        host::say(&format!("unpacking {}", self.source.tarball.display()));
         let publication = Publication::begin(source)?;
         let mut tar = host::command("tar", "tar")?;
-        tar.args(["--extract", "--strip-components=1", "--file"]).arg(&self.tarball);
+        tar.args(["--extract", "--strip-components=1", "--file"]).arg(&self.source.tarball);
         host::run(tar.arg("--directory").arg(publication.directory()))?;
         publication.finish()
     }
@@ -137,7 +151,7 @@ impl Recipe {
     fn configure(&self, source: &Path, object: &Path) -> Result<()> {
         let wanted = object.join("wanted.config");
         fs::write(&wanted, self.wanted.text())?;
-        let mut make = make(source, object)?;
+        let mut make = self.make(source, object)?;
         host::run(make.env("KCONFIG_ALLCONFIG", &wanted).arg("allnoconfig"))?;
 
         let result = Config::parse(&fs::read_to_string(object.join(".config"))?);
@@ -152,12 +166,12 @@ impl Recipe {
         Ok(())
     }
 
-    fn compile(&self, source: &Path, object: &Path, lock: &BuildLock) -> Result<()> {
+    fn compile(&self, source: &Path, object: &Path, lock: &Lock) -> Result<()> {
         let jobs = std::thread::available_parallelism().map_or(1, usize::from);
         let log_path = object.join("build.log");
         let log = File::create(&log_path)?;
-        let mut make = make(source, object)?;
-        make.arg(format!("--jobs={jobs}")).args(["bzImage", "modules"]);
+        let mut make = self.make(source, object)?;
+        make.arg(format!("--jobs={jobs}")).args([self.architecture.image().1, "modules"]);
         make.stdin(lock.input()?).stdout(Stdio::piped()).stderr(log.try_clone()?);
         let mut child = make.spawn().context("run make")?;
         let mut progress = Progress::begin(self.title());
@@ -180,40 +194,44 @@ impl Recipe {
         }
         Ok(())
     }
-}
 
-/// `make` for an object tree, free of what an outer `make` or `cargo` has put into the
-/// environment, and giving the same kernel for the same inputs.
-fn make(source: &Path, object: &Path) -> Result<Command> {
-    let mut make = host::command("make", "make")?;
-    make.arg("-C").arg(source).arg(format!("O={}", object.display()));
-    for variable in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "ARCH", "O"] {
-        make.env_remove(variable);
+    /// `make` for an object tree, free of what an outer `make` or `cargo` has put into the
+    /// environment, and giving the same kernel for the same inputs.
+    fn make(&self, source: &Path, object: &Path) -> Result<Command> {
+        let mut make = host::command("make", "make")?;
+        make.arg("-C").arg(source).arg(format!("O={}", object.display()));
+        for variable in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "O"] {
+            make.env_remove(variable);
+        }
+        make.env("LC_ALL", "C").env("KBUILD_BUILD_TIMESTAMP", "1970-01-01");
+        let (cross, _) = self.architecture.cross();
+        make.env("ARCH", self.architecture.name()).env("CROSS_COMPILE", cross);
+        make.env("KBUILD_BUILD_USER", "lab").env("KBUILD_BUILD_HOST", "lab").stdin(Stdio::null());
+        Ok(make)
     }
-    make.env("LC_ALL", "C").env("KBUILD_BUILD_TIMESTAMP", "1970-01-01");
-    make.env("KBUILD_BUILD_USER", "lab").env("KBUILD_BUILD_HOST", "lab").stdin(Stdio::null());
-    Ok(make)
-}
 
-/// Copies out of the object tree what machines and tests need.
-fn collect(object: &Path, to: &Path) -> Result<()> {
-    let copy = |from: &str, name: &str| {
-        let from = object.join(from);
-        fs::copy(&from, to.join(name)).with_context(|| format!("copy {}", from.display()))
-    };
-    copy("vmlinux", "vmlinux")?;
-    copy("arch/x86/boot/bzImage", "bzImage")?;
-    copy("System.map", "System.map")?;
-    copy(".config", "config")?;
-    copy("scripts/sign-file", "sign-file")?;
-    fs::create_dir(to.join("modules"))?;
-    let order = fs::read_to_string(object.join("modules.order"))?;
-    for module in order.lines() {
-        let module = Path::new(module).with_extension("ko");
-        let name = module.file_name().and_then(|name| name.to_str()).context("a module's name")?;
-        copy(&module.to_string_lossy(), &format!("modules/{name}"))?;
+    /// Copies out of the object tree what machines and tests need.
+    fn collect(&self, object: &Path, to: &Path) -> Result<()> {
+        let copy = |from: &str, name: &str| {
+            let from = object.join(from);
+            fs::copy(&from, to.join(name)).with_context(|| format!("copy {}", from.display()))
+        };
+        copy("vmlinux", "vmlinux")?;
+        let (directory, image) = self.architecture.image();
+        copy(&format!("{directory}/{image}"), "image")?;
+        copy("System.map", "System.map")?;
+        copy(".config", "config")?;
+        copy("scripts/sign-file", "sign-file")?;
+        fs::create_dir(to.join("modules"))?;
+        let order = fs::read_to_string(object.join("modules.order"))?;
+        for module in order.lines() {
+            let module = Path::new(module).with_extension("ko");
+            let name =
+                module.file_name().and_then(|name| name.to_str()).context("a module's name")?;
+            copy(&module.to_string_lossy(), &format!("modules/{name}"))?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// How far a build is: one line that is written over on a terminal, else one now and then.

@@ -1,52 +1,95 @@
 //! Certificates put into a kernel after its build.
 //!
 //! `certs/system_certificates.S` reserves `CONFIG_SYSTEM_EXTRA_CERTIFICATE_SIZE` bytes right
-//! behind the compiled-in list, so a certificate written there is part of the list once the
+//! after the compiled-in list, so a certificate written there is part of the list once the
 //! list's length says so:
 //!
 //! | symbol | content |
 //! |---|---|
 //! | `system_extra_cert` | the reserved bytes; DER certificates one after the other |
 //! | `system_extra_cert_used` | u32: how many of them are in use |
-//! | `system_certificate_list_size` | u64: length of the whole list, those included |
+//! | `system_certificate_list_size` | unsigned long: length of the whole list, those included |
+
+use std::ops::Range;
 
 use anyhow::{ensure, Context, Result};
 use object::{Object, ObjectSection, ObjectSymbol};
 
-/// Puts `certificates` into the reserved area of `vmlinux`, in place of any before.
-pub(crate) fn insert(vmlinux: &mut [u8], certificates: &[u8]) -> Result<()> {
-    let (area, used, list) = {
-        let elf = object::File::parse(&*vmlinux)?;
-        let area = place(&elf, "system_extra_cert")?;
-        let used = place(&elf, "system_extra_cert_used")?;
-        let list = place(&elf, "system_certificate_list_size")?;
-        (area, used.start..used.start + 4, list.start..list.start + 8)
-    };
-    ensure!(
-        certificates.len() <= area.len(),
-        "{} bytes of certificates, but CONFIG_SYSTEM_EXTRA_CERTIFICATE_SIZE is {}",
-        certificates.len(),
-        area.len()
-    );
-    let before = u32::from_le_bytes(vmlinux[used.clone()].try_into()?);
-    let length = u64::from_le_bytes(vmlinux[list.clone()].try_into()?);
-    let length = length - u64::from(before) + certificates.len() as u64;
+/// What the bytes of a kernel are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// `vmlinux`: sections are where its headers say.
+    Elf,
+    /// `Image`: the same as it is in memory, from `_text` on.
+    Memory,
+}
 
-    vmlinux[area.clone()].fill(0);
-    vmlinux[area][..certificates.len()].copy_from_slice(certificates);
-    vmlinux[used].copy_from_slice(&(certificates.len() as u32).to_le_bytes());
-    vmlinux[list].copy_from_slice(&length.to_le_bytes());
-    Ok(())
+/// Where a kernel has its extra certificates.
+#[derive(Debug)]
+pub(crate) struct Places {
+    area: Range<usize>,
+    used: Range<usize>,
+    list: Range<usize>,
+}
+
+impl Places {
+    /// Finds them in `vmlinux`, for the kernel in one form or the other.
+    pub(crate) fn find(vmlinux: &[u8], form: Form) -> Result<Self> {
+        let elf = object::File::parse(vmlinux)?;
+        let place = |name| place(&elf, form, name);
+        let (area, used) = (place("system_extra_cert")?, place("system_extra_cert_used")?);
+        let (list, word) = (place("system_certificate_list_size")?, elf.is_64());
+        Ok(Self {
+            area,
+            used: used.start..used.start + 4,
+            list: list.start..list.start + if word { 8 } else { 4 },
+        })
+    }
+
+    /// Puts `certificates` into the kernel, in place of any before.
+    pub(crate) fn insert(self, kernel: &mut [u8], certificates: &[u8]) -> Result<()> {
+        let Self { area, used, list } = self;
+        ensure!(
+            certificates.len() <= area.len(),
+            "{} bytes of certificates, but CONFIG_SYSTEM_EXTRA_CERTIFICATE_SIZE is {}",
+            certificates.len(),
+            area.len()
+        );
+        let before = number(&kernel[used.clone()]);
+        let length = number(&kernel[list.clone()]) - before + certificates.len() as u64;
+        kernel[area.clone()].fill(0);
+        kernel[area][..certificates.len()].copy_from_slice(certificates);
+        write_number(&mut kernel[used], certificates.len() as u64);
+        write_number(&mut kernel[list], length);
+        Ok(())
+    }
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+fn write_number(bytes: &mut [u8], number: u64) {
+    let length = bytes.len();
+    bytes.copy_from_slice(&number.to_le_bytes()[..length]);
 }
 
 /// Where in the file the symbol's bytes are.
-fn place(elf: &object::File<'_>, name: &str) -> Result<std::ops::Range<usize>> {
-    let symbol = elf.symbol_by_name(name).with_context(|| format!("no symbol {name}"))?;
-    let index = symbol.section_index().with_context(|| format!("{name} is in no section"))?;
-    let section = elf.section_by_index(index)?;
-    let (offset, size) =
-        section.file_range().with_context(|| format!("{name} is not in the file"))?;
-    let start = symbol.address().checked_sub(section.address()).filter(|start| *start < size);
-    let start = usize::try_from(offset + start.with_context(|| format!("{name} is outside"))?)?;
+fn place(elf: &object::File<'_>, form: Form, name: &str) -> Result<Range<usize>> {
+    let find = |name| elf.symbol_by_name(name).with_context(|| format!("no symbol {name}"));
+    let symbol = find(name)?;
+    let start = match form {
+        Form::Memory => symbol.address().checked_sub(find("_text")?.address()),
+        Form::Elf => {
+            let index =
+                symbol.section_index().with_context(|| format!("{name} is in no section"))?;
+            let section = elf.section_by_index(index)?;
+            let (offset, size) =
+                section.file_range().with_context(|| format!("{name} is not in the file"))?;
+            let inside = symbol.address().checked_sub(section.address());
+            inside.filter(|inside| *inside < size).map(|inside| offset + inside)
+        }
+    };
+    let start = usize::try_from(start.with_context(|| format!("{name} is outside"))?)?;
     Ok(start..start + usize::try_from(symbol.size())?)
 }

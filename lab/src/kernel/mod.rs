@@ -1,38 +1,64 @@
 //! Kernels: built from Debian's source packages and the layer's own fragments, cached, and
 //! given the certificates that they are to trust.
 
+mod architecture;
 mod build;
 mod certificate;
 mod config;
+mod source;
 
 use std::fmt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{ensure, Context, Result};
 
-pub use build::prepare;
+pub use architecture::Architecture;
+pub use build::{prepare, prepare_for};
+pub use source::{look_for_newest, source_archive};
 
 use crate::host;
+use certificate::{Form, Places};
 
-/// A series of kernels, as Debian packages its source.
+/// A series of kernels, oldest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Series {
     /// Linux 6.1, the oldest that the project is held to.
     Linux6_1,
     /// Linux 6.12.
     Linux6_12,
+    /// The newest Linux 7 that Debian's archive offers.
+    Linux7,
 }
 
 impl Series {
     /// All, oldest first.
-    pub const ALL: [Self; 2] = [Self::Linux6_1, Self::Linux6_12];
+    pub const ALL: [Self; 3] = [Self::Linux6_1, Self::Linux6_12, Self::Linux7];
 
-    /// As Debian writes it.
+    /// Its name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Linux6_1 => "6.1",
             Self::Linux6_12 => "6.12",
+            Self::Linux7 => "7",
+        }
+    }
+
+    /// Fragments for options of a guest that not all series have.
+    const fn guest_fragments(self) -> &'static [&'static str] {
+        match self {
+            Self::Linux6_1 | Self::Linux6_12 => &["until-6.cfg"],
+            Self::Linux7 => &[],
+        }
+    }
+
+    /// The same for options of scenarios.
+    const fn scenario_fragments(self) -> &'static [&'static str] {
+        match self {
+            Self::Linux6_1 => &[],
+            Self::Linux6_12 => &["since-6.12.cfg"],
+            Self::Linux7 => &["since-6.12.cfg", "since-7.cfg"],
         }
     }
 }
@@ -47,10 +73,10 @@ impl FromStr for Series {
     type Err = anyhow::Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|series| series.name() == name)
-            .with_context(|| format!("no kernel {name}: the lab has 6.1 and 6.12"))
+        Self::ALL.into_iter().find(|series| series.name() == name).with_context(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("no kernel {name}: there are {names}")
+        })
     }
 }
 
@@ -112,15 +138,27 @@ impl FromStr for Variant {
 /// A kernel that was built.
 #[derive(Debug, Clone)]
 pub struct Kernel {
+    architecture: Architecture,
     series: Series,
+    version: String,
     variant: Variant,
     directory: PathBuf,
 }
 
 impl Kernel {
+    /// Its architecture.
+    pub fn architecture(&self) -> Architecture {
+        self.architecture
+    }
+
     /// Its series.
     pub fn series(&self) -> Series {
         self.series
+    }
+
+    /// Its version, as in `7.3`.
+    pub fn version(&self) -> &str {
+        &self.version
     }
 
     /// What it lacks.
@@ -128,14 +166,14 @@ impl Kernel {
         self.variant
     }
 
-    /// Where it is kept: `vmlinux`, `bzImage`, `System.map`, `config`, `modules/`, `sign-file`.
+    /// Where it is kept: `vmlinux`, `image`, `System.map`, `config`, `modules/`, `sign-file`.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
     /// The image of it that boot loaders take, and kexec.
     pub fn image(&self) -> PathBuf {
-        self.directory.join("bzImage")
+        self.directory.join("image")
     }
 
     /// A module by its name; it carries no signature.
@@ -152,13 +190,44 @@ impl Kernel {
     }
 
     /// Writes a copy of the kernel that trusts `certificates` (DER, one after the other): it
-    /// loads them into `.builtin_trusted_keys`.
+    /// loads them into `.builtin_trusted_keys`. QEMU boots it.
     pub fn write_trusting(&self, certificates: &[u8], to: &Path) -> Result<()> {
-        let vmlinux = self.directory.join("vmlinux");
-        let mut image =
-            std::fs::read(&vmlinux).with_context(|| format!("read {}", vmlinux.display()))?;
-        certificate::insert(&mut image, certificates)
-            .with_context(|| format!("put certificates into {}", vmlinux.display()))?;
-        std::fs::write(to, image).with_context(|| format!("write {}", to.display()))
+        let read = |name: &str| {
+            let path = self.directory.join(name);
+            fs::read(&path).with_context(|| format!("read {}", path.display()))
+        };
+        let vmlinux = read("vmlinux")?;
+        let form = match self.architecture {
+            Architecture::X86_64 => Form::Elf,
+            Architecture::Arm64 | Architecture::Arm => Form::Memory,
+        };
+        let places = Places::find(&vmlinux, form)?;
+        let mut image = match form {
+            Form::Elf => vmlinux,
+            Form::Memory => read("image")?,
+        };
+        places
+            .insert(&mut image, certificates)
+            .with_context(|| format!("put certificates into {}", self.directory.display()))?;
+        if self.architecture == Architecture::Arm {
+            let header = uboot_header(u32::try_from(image.len())?);
+            image.splice(..0, header);
+        }
+        fs::write(to, image).with_context(|| format!("write {}", to.display()))
     }
+}
+
+/// The header of U-Boot's old images (`include/image.h` there), big-endian, without checksums,
+/// which QEMU does not look at: without it QEMU puts a 32-bit `Image` where it cannot run.
+fn uboot_header(size: u32) -> [u8; 64] {
+    // where QEMU's virt has its memory, and the kernel's TEXT_OFFSET
+    const ADDRESS: u32 = 0x4000_0000 + 0x8000;
+    // magic number, header checksum, time, size, load address, entry, data checksum.
+    let words = [0x2705_1956, 0, 0, size, ADDRESS, ADDRESS, 0];
+    // Linux, ARM, a kernel, not compressed.
+    let bytes = [5, 2, 2, 0];
+    let mut header = [0; 64];
+    let content = words.iter().flat_map(|word: &u32| word.to_be_bytes()).chain(bytes);
+    header.iter_mut().zip(content).for_each(|(to, byte)| *to = byte);
+    header
 }

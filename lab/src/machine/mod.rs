@@ -18,7 +18,7 @@ use anyhow::Result;
 
 use crate::host;
 use crate::image::Image;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Series};
 use process::{Console, Process};
 
 /// How long the guest may take to bring its agent up, or to answer, or to end: much more
@@ -161,10 +161,14 @@ impl Machine {
 
     /// Its kernel does without a part.
     pub fn without(self, part: Part) -> Self {
-        self.append(match part {
-            Part::Ima => "initcall_blacklist=init_ima,ima_mok_init",
-            Part::Securityfs => "initcall_blacklist=securityfs_init",
-        })
+        // Linux 7 initializes them with all security modules of the same level
+        let word = match (part, self.kernel.series()) {
+            (Part::Ima, Series::Linux7) => "security_initcall_late,ima_mok_init",
+            (Part::Ima, _) => "init_ima,ima_mok_init",
+            (Part::Securityfs, Series::Linux7) => "security_initcall_core",
+            (Part::Securityfs, _) => "securityfs_init",
+        };
+        self.append(&format!("initcall_blacklist={word}"))
     }
 
     /// A word for the kernel's command line.

@@ -36,20 +36,21 @@ impl Process {
     pub(super) fn start(machine: &Machine, console: Console) -> Result<Self> {
         // The paths of sockets are short: not below the target directory.
         let directory = tempfile::Builder::new().prefix("lab-machine-").tempdir()?;
-        machine.kernel.write_trusting(&machine.certificates, &directory.path().join("vmlinux"))?;
+        machine.kernel.write_trusting(&machine.certificates, &directory.path().join("kernel"))?;
         let agent = UnixListener::bind(directory.path().join("agent"))?;
         agent.set_nonblocking(true)?;
         let tpm = match machine.tpm {
             Tpm::Absent => None,
             Tpm::Version2 => Some(tpm::start(directory.path())?),
         };
-        let mut command = host::command("qemu-system-x86_64", "qemu-system-x86")?;
+        let (name, package) = machine.kernel.architecture().qemu();
+        let mut command = host::command(name, package)?;
         command.args(qemu::arguments(machine, directory.path(), console)?);
         command.stderr(fs::File::create(directory.path().join("qemu.err"))?);
         if console == Console::File {
             command.stdin(Stdio::null()).stdout(Stdio::null());
         }
-        let qemu = command.spawn().context("run qemu-system-x86_64")?;
+        let qemu = command.spawn().with_context(|| format!("run {name}"))?;
         Ok(Self { qemu, tpm, directory, agent })
     }
 

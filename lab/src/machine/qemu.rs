@@ -7,18 +7,46 @@ use anyhow::{Context, Result};
 
 use super::process::Console;
 use super::{Clock, Disc, Machine, Tpm};
+use crate::kernel::Architecture;
 
 /// Words of each kernel's command line. A panic ends QEMU (`-no-reboot`); no audit record
 /// waits or is dropped because many come at once.
-const WORDS: [&str; 6] = [
-    "console=ttyS0",
-    "panic=-1",
-    "audit_backlog_limit=0",
-    "printk.devkmsg=on",
-    "sysctl.kernel.printk_ratelimit=0",
-    // by ACPI it takes a third of a second for each device
-    "acpi=noirq",
-];
+const WORDS: [&str; 4] =
+    ["panic=-1", "audit_backlog_limit=0", "printk.devkmsg=on", "sysctl.kernel.printk_ratelimit=0"];
+
+/// A machine of QEMU's.
+struct Board {
+    name: &'static str,
+    processor: &'static str,
+    /// The end of its virtio devices' names.
+    bus: &'static str,
+    /// More words: its console, and what else it needs.
+    words: &'static [&'static str],
+}
+
+const fn board(architecture: Architecture) -> Board {
+    match architecture {
+        Architecture::X86_64 => Board {
+            name: "pc",
+            processor: "max",
+            bus: "pci",
+            // by ACPI interrupts take a third of a second for each device
+            words: &["console=ttyS0", "acpi=noirq"],
+        },
+        Architecture::Arm64 => Board {
+            name: "virt",
+            processor: "cortex-a57",
+            bus: "device",
+            words: &["console=ttyAMA0"],
+        },
+        Architecture::Arm => Board {
+            name: "virt,highmem=off",
+            processor: "cortex-a15",
+            bus: "device",
+            words: &["console=ttyAMA0"],
+        },
+    }
+}
 
 /// Where the initramfs of a machine with a TPM is put.
 const INITRAMFS_ADDRESS: u64 = 128 << 20;
@@ -30,18 +58,21 @@ pub(super) fn arguments(
     console: Console,
 ) -> Result<Vec<String>> {
     let inside = |name: &str| directory.join(name).display().to_string();
-    let mut words: Vec<String> = WORDS.iter().map(|&word| word.to_owned()).collect();
+    let board = board(machine.kernel.architecture());
+    let mut words: Vec<String> =
+        WORDS.iter().chain(board.words).map(|&word| word.to_owned()).collect();
+    let virtio = |device: &str| format!("virtio-{device}-{}", board.bus);
     let mut arguments: Vec<String> = Vec::new();
     let mut add = |option: &str, value: &str| {
         arguments.extend([option.to_owned(), value.to_owned()]);
     };
     for (option, value) in [
-        ("-machine", "pc"),
+        ("-machine", board.name),
         ("-accel", "tcg"),
-        ("-cpu", "max"),
+        ("-cpu", board.processor),
         ("-display", "none"),
-        ("-device", "virtio-rng-pci"),
-        ("-device", "virtio-serial-pci"),
+        ("-device", &virtio("rng")),
+        ("-device", &virtio("serial")),
         ("-serial", "chardev:console"),
     ] {
         add(option, value);
@@ -50,7 +81,7 @@ pub(super) fn arguments(
         add("-icount", "shift=0");
     }
     add("-m", &machine.memory.to_string());
-    add("-kernel", &inside("vmlinux"));
+    add("-kernel", &inside("kernel"));
     match (&machine.initramfs, machine.tpm) {
         (None, _) => {}
         (Some(path), Tpm::Absent) => add("-initrd", &path.display().to_string()),
@@ -81,7 +112,7 @@ pub(super) fn arguments(
         };
         let file = value(path);
         add("-drive", &format!("if=none,id=disc{index},format=raw,{option},file={file}"));
-        add("-device", &format!("virtio-blk-pci,drive=disc{index}"));
+        add("-device", &format!("{},drive=disc{index}", virtio("blk")));
     }
     if machine.tpm == Tpm::Version2 {
         add("-chardev", &format!("socket,id=tpm,path={}", inside("tpm.socket")));

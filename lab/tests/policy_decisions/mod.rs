@@ -114,10 +114,12 @@ struct Seen {
 }
 
 fn machine(kernel: &Kernel, mode: Mode, count: usize) -> Result<()> {
-    let (version, offset) = match kernel.series() {
-        Series::Linux6_1 => (KernelVersion::V6_1, 0),
-        Series::Linux6_12 => (KernelVersion::V6_12, 100),
+    let offset = match kernel.series() {
+        Series::Linux6_1 => 0,
+        Series::Linux6_12 => 100,
+        Series::Linux7 => 200,
     };
+    let version = kernel.version().parse()?;
     let seed = seed(offset + mode as u64);
     let model = PolicyKernel { lsm_rules: LsmRules::Undefined, ..PolicyKernel::new(version) };
     let mut random = Random::new(seed);

@@ -23,7 +23,7 @@ const RECIPE: &str = "3";
 
 /// The layer's fragments, which are under test.
 const LAYER: &str = "meta-integrity/recipes-kernel/linux/linux-yocto";
-const FRAGMENTS: [&str; 3] = ["integrity.cfg", "ima.cfg", "modsign.cfg"];
+const FRAGMENTS: [&str; 4] = ["integrity.cfg", "ima.cfg", "ima-modsig.cfg", "modsign.cfg"];
 /// The lab's own.
 const LAB: &str = "lab/kernel";
 

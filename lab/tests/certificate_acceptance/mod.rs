@@ -29,8 +29,10 @@ const OFFERED: [Keyring; 4] =
 
 fn rules(kernel: &Kernel) -> Result<Rules> {
     let config = std::fs::read_to_string(kernel.directory().join("config"))?;
-    let line = config.lines().find_map(|line| line.strip_prefix("# Linux/x86 "));
-    let version = line.context("no version in the configuration")?.parse();
+    // "# Linux/x86 7.3.4 Kernel Configuration"
+    let line = config.lines().find_map(|line| line.strip_prefix("# Linux/"));
+    let version = line.and_then(|line| line.split(' ').nth(1));
+    let version = version.context("no version in the configuration")?.parse();
     let version = version.map_err(|error| anyhow::anyhow!("{error}"))?;
     Ok(Rules::new(version).configured(&config))
 }

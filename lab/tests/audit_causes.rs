@@ -48,7 +48,8 @@ fn pairs(text: &str) -> BTreeSet<Pair> {
         between(text, "integrity_status_msg[] = {", '}').flat_map(literals).collect();
     // functions end with a brace in the first column
     for function in text.split("\n}\n") {
-        let own = between(function, "char op[] = ", ';').flat_map(literals).next();
+        let own = ["char op[] = ", "char *op = "].map(|head| between(function, head, ';'));
+        let own = own.into_iter().flatten().flat_map(literals).next();
         let assigned = assigned(function);
         let mut recorded = false;
         for name in ["integrity_audit_msg(", "integrity_audit_message(", "ima_add_violation("] {

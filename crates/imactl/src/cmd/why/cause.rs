@@ -25,7 +25,8 @@ const POLICY: Operations = &["policy_update"];
 /// A rule of a policy.
 const RULE: Operations = &["update_policy"];
 /// Entries of the measurement list.
-const MEASUREMENT: Operations = &["add_template_measure", "add_boot_aggregate", "measuring_"];
+const MEASUREMENT: Operations =
+    &["add_template_measure", "add_boot_aggregate", "measuring_", "measure_loaded_ima_policy"];
 /// What has no record, and so no operation.
 const SILENT: Operations = &[""];
 
@@ -184,6 +185,14 @@ const MEANINGS: &[(Operations, &str, Meaning)] = &[
     (MEASUREMENT, "hash_exists", meaning(
         "the measurement list has this entry already",
         "nothing: the kernel records each content once",
+    )),
+    (MEASUREMENT, "measurements_suspended", meaning(
+        "the machine was about to reboot, and its TPM was off: what was read from then on is in no measurement list",
+        "nothing: the next boot begins a new list",
+    )),
+    (&["measure_loaded_ima_policy"], "rule_length", meaning(
+        "the policy that was loaded is in no measurement list: a rule was longer than the kernel expected",
+        "the policy is in force all the same; report it to the kernel's maintainers",
     )),
     (MEASUREMENT, "TPM_error", meaning(
         "the TPM did not take a measurement: the list and PCR 10 differ from now on, and no quote of this boot can be checked",

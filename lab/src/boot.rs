@@ -8,6 +8,7 @@ use crate::image::{Image, Tree};
 use crate::kernel::Kernel;
 use crate::keys::KeyStore;
 use crate::machine::{Clock, Disc, Guest, Machine, Part, Record};
+use crate::programs;
 use crate::scenario::DEFAULT_POLICY;
 
 /// Size of a root disc; most of it is a hole.
@@ -45,8 +46,9 @@ impl Boot {
 
     /// A machine whose init is the agent, which finds imactl-init as `/usr/bin/imactl-init`.
     pub fn step(kernel: &Kernel, store: &KeyStore) -> Result<Self> {
-        let initramfs = Tree::small_initramfs(store, DEFAULT_POLICY)?;
-        initramfs.take(crate::programs::imactl_init()?, "/usr/bin/imactl-init")?;
+        let architecture = kernel.architecture();
+        let initramfs = Tree::small_initramfs_for(architecture, store, DEFAULT_POLICY)?;
+        initramfs.take(programs::imactl_init_for(architecture)?, "/usr/bin/imactl-init")?;
         Self::with(kernel, store, initramfs)
     }
 

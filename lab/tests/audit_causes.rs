@@ -98,14 +98,6 @@ fn all_pairs(directory: &Path) -> Result<BTreeSet<Pair>> {
     Ok(found)
 }
 
-/// Causes that Linux 7 brought and `imactl why` does not explain yet: its table was read off 6.1
-/// and 6.12.
-const NOT_KNOWN_OF_7: &[&str] = &[
-    "add_template_measure: measurements_suspended",
-    "add_template_measure: rule_length",
-    "appraise_data: IMA-sigv3-required",
-];
-
 fn asks_of_each(series: Series) -> Result<()> {
     let directory = tempfile::tempdir()?;
     let pairs = all_pairs(&source(series, directory.path())?)?;
@@ -141,8 +133,7 @@ fn asks_of_each(series: Series) -> Result<()> {
         .filter(|(_, why)| why.contains("a cause that imactl does not know"))
         .filter_map(|(head, _)| head.split(" (").next())
         .collect();
-    let expected = if series == Series::Linux7 { NOT_KNOWN_OF_7 } else { &[] };
-    ensure!(unknown == expected, "{series}: {unknown:#?}");
+    ensure!(unknown.is_empty(), "{series}: {unknown:#?}");
     let explained = told.lines().filter(|line| line.starts_with("  why")).count();
     ensure!(explained == pairs.len(), "{series}: {explained} of {}: {told}", pairs.len());
     Ok(())

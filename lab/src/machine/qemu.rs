@@ -104,7 +104,12 @@ pub(super) fn arguments(
     }
     add("-chardev", &format!("socket,id=agent,path={}", inside("agent")));
     add("-device", &format!("virtserialport,chardev=agent,name={}", lab_agent::PORT));
-    for (index, (path, disc)) in machine.discs.iter().enumerate() {
+    let mut discs: Vec<_> = machine.discs.iter().enumerate().collect();
+    if machine.kernel.architecture() != Architecture::X86_64 {
+        // Linux finds virtio's memory-mapped devices in the opposite order
+        discs.reverse();
+    }
+    for (index, (path, disc)) in discs {
         let option = match disc {
             Disc::Discarded => "snapshot=on",
             Disc::Kept => "snapshot=off",

@@ -95,7 +95,6 @@ fn build(target: &str) -> Result<PathBuf> {
     Ok(program)
 }
 
-
 /// Checks that the program needs no interpreter, and its size, which is the result.
 fn check(program: &Path) -> Result<u64> {
     let bytes = std::fs::read(program)?;

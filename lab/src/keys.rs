@@ -97,12 +97,17 @@ pub struct KeyStore {
 impl KeyStore {
     /// Makes a fresh one, all its keys of one algorithm, removed when dropped.
     pub fn create(algorithm: Algorithm) -> Result<Self> {
+        Self::create_with(algorithm, &[])
+    }
+
+    /// The same with these options of imactl.
+    pub fn create_with(algorithm: Algorithm, options: &[&str]) -> Result<Self> {
         let temporary = tempfile::Builder::new().prefix("lab-keys-").tempdir()?;
         // imactl makes the directory itself
         let directory = temporary.path().join("store");
         let mut create = programs::imactl()?;
         create.args(["--quiet", "keys", "create", "--sample", "--algorithm", algorithm.name()]);
-        host::run(create.arg(&directory))?;
+        host::run(create.args(options).arg(&directory))?;
         Ok(Self { directory, _temporary: Some(temporary) })
     }
 
@@ -201,6 +206,13 @@ impl KeyStore {
         let mut sign = programs::imactl()?;
         sign.args(["--quiet", "sign", "--keys"]).arg(self.directory()).arg("--");
         host::run(sign.args(paths)).map(drop)
+    }
+
+    /// The same with these options of imactl.
+    pub fn sign_with(&self, options: &[&str], path: &Path) -> Result<()> {
+        let mut sign = programs::imactl()?;
+        sign.args(["--quiet", "sign"]).args(options).arg("--keys").arg(self.directory());
+        host::run(sign.arg("--").arg(path)).map(drop)
     }
 
     /// Signs a file over a hash algorithm with the IMA key.

@@ -28,6 +28,7 @@ mod rpm_of_the_layer;
 mod rpm_packages;
 mod scripts;
 mod self_signed_certificate;
+mod signature_versions;
 mod signed_programs;
 mod signed_without_root;
 mod tampered_programs;

@@ -15,7 +15,7 @@
 //!
 //! | content | magic, at |
 //! |---|---|
-//! | LUKS | `LUKS ba be`, 0 |
+//! | LUKS | `LUKS\xba\xbe`, 0 |
 //! | LVM physical volume | `LABELONE` at one of the first four sectors, with `LVM2 001` 24 bytes on |
 //! | swap | `SWAPSPACE2`, 0xff6 (pages of 4 KiB) |
 //! | dm-verity hash tree | `verity`, NUL, NUL, 0 |

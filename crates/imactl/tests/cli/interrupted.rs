@@ -178,7 +178,7 @@ fn a_store_that_is_not_made_leaves_no_keys() {
             None => {}
             Some("store") => {
                 made += 1;
-                assert_eq!(found.len(), 1 + 4 + 12, "{found:?}");
+                assert_eq!(found.len(), 1 + 5 + 15, "{found:?}");
             }
             Some(other) => panic!("{other} was left"),
         }
@@ -219,7 +219,7 @@ fn a_store_that_is_being_made_has_no_named_key_before_it_is_whole() {
         // all of it, be it in its place, or none of it
         let keys = found.iter().filter(|name| name.ends_with(".key")).count();
         killed_early += usize::from(keys == 0 && !found.is_empty());
-        assert!(keys == 0 || keys == 4 || found[0].starts_with(".imactl-keys-"), "{found:?}");
+        assert!(keys == 0 || keys == 5 || found[0].starts_with(".imactl-keys-"), "{found:?}");
         if found.first().is_some_and(|name| name.starts_with(".imactl-keys-")) {
             let args = args!["keys", "create", "-q", "--no-passphrase", "--algorithm", "p-256"];
             let again = run(args.into_iter().chain([place.join("again").into()])).exits(0);

@@ -160,7 +160,7 @@ fn only_changed_metadata_is_signed_again() {
     assert_eq!(changed().len(), FILES.len());
     assert!(changed().is_empty());
     let ima = security_ima(&root.join("plain"));
-    fs::set_permissions(root.join("plain"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(root.join("plain"), fs::Permissions::from_mode(0o640)).unwrap();
     assert_eq!(changed(), [root.join("plain").to_str().unwrap()]);
     assert_eq!(security_ima(&root.join("plain")), ima, "its content did not change");
 

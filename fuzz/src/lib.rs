@@ -172,7 +172,9 @@ pub fn measure(bytes: &[u8]) {
         } else {
             let data = record.data_in_other_order().expect("it was decoded");
             let other = measure::Record { data: &data, endian: record.endian.other(), ..record };
-            assert_eq!(other.data_in_other_order().as_deref(), Ok(record.data));
+            // template `ima` without a name: the digest's end may be a length in the other order
+            let is_open = record.template.is_ima() && record.data.ends_with(&[0; 4]);
+            assert!(is_open || other.data_in_other_order().as_deref() == Ok(record.data));
             let mut line = Vec::new();
             record.print_into(&mut line).expect("it was decoded");
             line.pop();

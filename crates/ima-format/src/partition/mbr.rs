@@ -92,24 +92,26 @@ impl<D: Disk> Reader<'_, D> {
             return Err(self.fail(extended.stated_at, Fault::PastEnd { number: 0, end }));
         }
         let inside = |start: u64, size: u64| start >= extended.start && start + size <= end;
-        let mut at = extended.start;
+        let (mut at, mut stated_at) = (extended.start, extended.stated_at);
         for number in 5.. {
             let broken = |what| Fault::Logical(what);
-            if self.partitions.len() > LOGICAL_MAX || !inside(at, SECTOR) {
-                return Err(self.fail(at, broken("too many, or outside the extended partition")));
+            if self.partitions.len() > LOGICAL_MAX {
+                return Err(self.fail(stated_at, broken("too many")));
+            }
+            if !inside(at, SECTOR) {
+                return Err(self.fail(stated_at, broken("outside the extended partition")));
             }
             let mut sector = [0; SECTOR as usize];
             self.disk.read(at, &mut sector)?;
-            self.used.push(Used { start: at, end: at + SECTOR, stated_at: at, number: 0 });
+            self.used.push(Used { start: at, end: at + SECTOR, stated_at, number: 0 });
             let found = entries(&sector);
             let found = found.ok_or_else(|| self.fail(at + 510, broken("no boot record")))?;
             let [first, next, rest @ ..] = &found[..] else { return Ok(()) };
             if let Some(entry) = rest.iter().find(|entry| entry.is_used()) {
                 return Err(self.fail(at + entry.stated_at, broken("more than two entries")));
             }
-            let stated_at = at + first.stated_at;
             if first.is_used() {
-                let start = at + first.start;
+                let (start, stated_at) = (at + first.start, at + first.stated_at);
                 if first.is_extended() || !inside(start, first.size) {
                     return Err(self.fail(stated_at, broken("outside the extended partition")));
                 }
@@ -121,7 +123,7 @@ impl<D: Disk> Reader<'_, D> {
                 next if !next.is_extended() || !first.is_used() => {
                     return Err(self.fail(at + next.stated_at, broken("no logical partition")));
                 }
-                next => at = extended.start + next.start,
+                next => (at, stated_at) = (extended.start + next.start, at + next.stated_at),
             }
         }
         Ok(())

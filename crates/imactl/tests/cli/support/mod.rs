@@ -126,6 +126,16 @@ pub fn missing(what: &str) {
     assert!(std::env::var_os("CI").is_none(), "{what}, and CI must not skip");
 }
 
+/// Whether the descriptors of a running imactl can be seen: its memory holds keys, so that the
+/// kernel gives what is in /proc about it to root; says so for others.
+pub fn sees_descriptors() -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        missing("root, who sees the descriptors of imactl");
+    }
+    is_root
+}
+
 /// Whether security.ima can be set in `directory`; says so where it cannot.
 pub fn security_attributes(directory: &Path) -> bool {
     let probe = directory.join(".probe");

@@ -93,6 +93,12 @@ impl Operation {
         let kernel_read = |func| [opened(AccessSet::READ), read(func, Behalf::Caller)].to_vec();
         match self {
             Self::Execute => executed.into_iter().chain(mapped(Behalf::Executed)).collect(),
+            // where the final credentials are looked at, the file is that of the last interpreter
+            // (`bprm_creds_from_file`), which is an operation of its own
+            Self::ExecuteScript if version.has(Feature::CredsCheckSeesSetuid) => {
+                let [opened, checked, _] = executed;
+                [opened, checked].to_vec()
+            }
             Self::ExecuteScript => executed.to_vec(),
             Self::LoadProgram => {
                 [opened(AccessSet::EXEC)].into_iter().chain(mapped(Behalf::Executed)).collect()

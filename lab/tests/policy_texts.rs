@@ -25,6 +25,7 @@ const AT_A_TIME: usize = 200;
 fn model(kernel: &Kernel) -> anyhow::Result<PolicyKernel> {
     use HashAlgorithm::*;
     let algorithms: AlgorithmSet = [
+        Md5,
         Sha1,
         Rmd160,
         Sha224,

@@ -57,7 +57,7 @@ on_each_kernel! {
         let library = library.into_iter().find(|path| root.path(path).exists());
         clear(&library.context("ls of coreutils has libselinux")?)?;
 
-        let predicted = preflight(&root, &store, kernel.series().name())?;
+        let predicted = preflight(&root, &store, kernel.version())?;
         let mut guest = Enforced::new(kernel, &store, &root, DEFAULT_POLICY)?.boot()?;
         let mut results = BTreeMap::new();
         for (path, line) in predicted.iter().filter(|(path, _)| path.starts_with("/usr/bin/")) {

@@ -14,17 +14,21 @@
 //!   e_phentsize     42      54   u16: 32, 56; the kernel takes no other
 //!   e_phnum         44      56   u16
 //! program header
-//!   p_type           0       0   u32: 1 LOAD, 2 DYNAMIC, 3 INTERP
+//!   p_type           0       0   u32: 1 LOAD, 2 DYNAMIC, 3 INTERP, 0x6474e553 GNU_PROPERTY
 //!   p_offset         4       8   word: where in the file
 //!   p_vaddr          8      16   word: where in memory
 //!   p_filesz        16      32   word
 //! dynamic entry: tag (word), value (word), up to tag 0
 //!   1 NEEDED   5 STRTAB (an address)   10 STRSZ   14 SONAME   15 RPATH   29 RUNPATH
 //!   0x6ffffffb FLAGS_1: 0x800 NODEFLIB, 0x08000000 PIE
+//! property note (x86-64)
+//!   0 u32: 4   4 u32: size of the properties   8 u32: 5   12 "GNU\0"   16 properties
+//!   property: type (u32), size (u32), data, padded to a word
+//!   0xc0008002 X86_ISA_1_NEEDED, u32: 1 the baseline, 2 x86-64-v2, 4 x86-64-v3, 8 x86-64-v4
 //! ```
 //!
 //! Mirrors `include/uapi/linux/elf.h`, `load_elf_binary` in `fs/binfmt_elf.c`, and what glibc's
-//! `elf/dl-load.c` reads.
+//! `elf/dl-load.c` and `sysdeps/x86/dl-prop.h` read.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -100,6 +104,9 @@ pub struct Elf {
     pub pie: bool,
     /// `DF_1_NODEFLIB`: the default directories are not searched.
     pub no_default_directories: bool,
+    /// `GNU_PROPERTY_X86_ISA_1_NEEDED`: the level of x86-64 below which glibc refuses it, 2 to 4;
+    /// 0: none.
+    pub x86_64_level: u8,
 }
 
 /// What is malformed.
@@ -192,6 +199,9 @@ struct Segment {
 const PT_LOAD: u32 = 1;
 const PT_DYNAMIC: u32 = 2;
 const PT_INTERP: u32 = 3;
+const PT_GNU_PROPERTY: u32 = 0x6474_e553;
+/// `EM_X86_64`
+const X86_64: u16 = 62;
 
 struct File<'a, 'r, E> {
     read: &'a mut ReadAt<'r, E>,
@@ -250,6 +260,7 @@ impl<'a, 'r, E> File<'a, 'r, E> {
             runpath: None,
             pie: false,
             no_default_directories: false,
+            x86_64_level: 0,
         };
         let segments = self.segments()?;
         let of_kind = |kind| segments.iter().find(move |segment| segment.kind == kind).copied();
@@ -258,6 +269,11 @@ impl<'a, 'r, E> File<'a, 'r, E> {
         }
         if let Some(segment) = of_kind(PT_DYNAMIC) {
             self.dynamic(segment, &segments, &mut elf)?;
+        }
+        if let (X86_64, Some(segment)) = (elf.machine.number, of_kind(PT_GNU_PROPERTY)) {
+            let size = usize::try_from(segment.size).unwrap_or(usize::MAX).min(PATH_MAX);
+            let note = (self.read)(segment.offset, size).map_err(Stop::Read)?;
+            elf.x86_64_level = x86_64_level(&note, elf.machine.class.word()).unwrap_or(0);
         }
         Ok(elf)
     }
@@ -371,6 +387,31 @@ impl<E> Stop<E> {
             read => read,
         }
     }
+}
+
+/// The level that a property note asks for; a note that is malformed asks for nothing, as
+/// glibc ignores it (`_dl_process_property_note`).
+fn x86_64_level(note: &[u8], word: usize) -> Option<u8> {
+    const NEEDED: u32 = 0xc000_8002;
+    let long = |bytes: &[u8], at: usize| -> Option<u32> {
+        Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
+    };
+    if (long(note, 0)?, long(note, 8)?, note.get(12..16)?) != (4, 5, b"GNU\0") {
+        return None;
+    }
+    let size = usize::try_from(long(note, 4)?).ok()?;
+    let mut properties = note.get(16..)?.get(..size)?;
+    while !properties.is_empty() {
+        let length = usize::try_from(long(properties, 4)?).ok()?;
+        if (long(properties, 0)?, length) == (NEEDED, 4) {
+            let bits = long(properties, 8)? & 0xf;
+            // the highest of its levels; the baseline is none
+            return Some(bits.checked_ilog2().map_or(0, |bit| bit as u8 + u8::from(bit > 0)));
+        }
+        properties =
+            properties.get(8_usize.checked_add(length.checked_next_multiple_of(word)?)?..)?;
+    }
+    None
 }
 
 /// Where in the file what is loaded at `address` stands.
@@ -503,5 +544,24 @@ mod tests {
         assert_eq!(read(b"\x7fELF\x03\x01").unwrap_err().kind, Fault::UnknownClass(3).into());
         let huge = [&whole[..56], &vec![0xff; 2][..], &whole[58..]].concat();
         assert!(matches!(read(&huge).unwrap_err().kind, ErrorKind::Truncated { .. }));
+    }
+
+    #[test]
+    fn a_property_note_demands_a_level() {
+        let note = |properties: &[u8]| {
+            let size = properties.len() as u8;
+            let head = [4, 0, 0, 0, size, 0, 0, 0, 5, 0, 0, 0, b'G', b'N', b'U', 0];
+            [&head, properties].concat()
+        };
+        let level = |bits| {
+            // GNU_PROPERTY_X86_FEATURE_1_AND before it
+            let other = [2, 0, 0, 0xc0, 4, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0];
+            let needed = [2, 0x80, 0, 0xc0, 4, 0, 0, 0, bits, 0, 0, 0, 0, 0, 0, 0];
+            x86_64_level(&note(&[other, needed].concat()), 8)
+        };
+        assert_eq!([0, 1, 2, 4, 6, 8].map(level), [0, 0, 2, 3, 3, 4].map(Some));
+        assert_eq!(x86_64_level(&note(&[]), 8), None);
+        let whole = note(&[2, 0x80, 0, 0xc0, 4, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(x86_64_level(&whole[..20], 8), None, "cut");
     }
 }

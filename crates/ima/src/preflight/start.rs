@@ -33,6 +33,8 @@ pub enum Why {
     Refused(Refusal),
     /// It is not in the root.
     Missing,
+    /// It demands this level of x86-64 (2 to 4), and the loader ends the program on other CPUs.
+    NeedsLevel(u8),
     /// A script interprets a script, and so on, deeper than the kernel goes (`ELOOP`).
     TooDeep,
 }
@@ -43,9 +45,9 @@ impl Obstacle {
         Self { what, needed_by, why, on: Vec::new() }
     }
 
-    /// Whether it is missing on some CPUs only.
+    /// Whether it is missing, or of no use, on some CPUs only.
     pub fn is_doubtful(&self) -> bool {
-        self.why == Why::Missing && !self.on.is_empty()
+        matches!(self.why, Why::Missing | Why::NeedsLevel(_)) && !self.on.is_empty()
     }
 
     /// Whether it is the policy that stands in the way.
@@ -189,6 +191,7 @@ impl<'a> Starter<'a> {
         let refused = needs.iter().map(|needs| self.refused(number, elf, needs)).collect();
         first_of(refused)
             .or_else(|| first_of(needs.iter().map(|needs| self.missing(needs)).collect()))
+            .or_else(|| first_of(needs.iter().map(|needs| self.demanding(number, needs)).collect()))
     }
 
     fn refused(&self, number: usize, elf: &Elf, needs: &Needs) -> Option<Obstacle> {
@@ -205,6 +208,13 @@ impl<'a> Starter<'a> {
     fn missing(&self, needs: &Needs) -> Option<Obstacle> {
         let (name, by) = needs.missing.first()?;
         Some(Obstacle::new(path_of(name), self.path(*by), Why::Missing))
+    }
+
+    fn demanding(&self, program: usize, needs: &Needs) -> Option<Obstacle> {
+        let (file, level) = needs.demanding.first()?;
+        let by = needs.files.iter().find(|(needed, _)| needed == file).map(|(_, by)| *by);
+        let by = self.path(by.unwrap_or(program));
+        Some(Obstacle::new(self.path(*file), by, Why::NeedsLevel(*level)))
     }
 
     fn of_script(&self, number: usize, depth: Depth) -> Option<Obstacle> {
@@ -298,7 +308,7 @@ impl<'a> Starter<'a> {
         };
         opened_by_kernel
             && match &obstacle.why {
-                Why::Missing | Why::TooDeep => true,
+                Why::Missing | Why::NeedsLevel(_) | Why::TooDeep => true,
                 Why::Refused(refusal) => !is_too_late(refusal.func),
             }
     }

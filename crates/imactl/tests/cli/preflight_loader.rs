@@ -251,6 +251,43 @@ fn a_library_of_intel_cpus_alone_is_judged_for_them() {
 }
 
 #[test]
+fn a_library_that_demands_a_level_is_for_cpus_of_that_level() {
+    let Some(root) = Root::new("/opt") else { return };
+    let qemu = Path::new("/usr/bin/qemu-x86_64-static");
+    if !cfg!(target_arch = "x86_64") || !qemu.exists() {
+        return missing("an x86-64 machine with qemu-x86_64-static");
+    }
+    take(qemu, &root.at("qemu"));
+    let at = root.directory.path();
+    for (demanded, runs) in [
+        ("x86-64-baseline", [true, true, true, true]),
+        ("x86-64-v2", [false, true, true, true]),
+        ("x86-64-v3", [false, false, true, true]),
+        ("x86-64-v4", [false, false, false, false]),
+    ] {
+        let mut library = tool("gcc").unwrap();
+        library.current_dir(at).args(["-shared", "-nostdlib", "-Wl,-soname,liba.so.1", "a.c"]);
+        finish(library.args([&format!("-Wl,-z,{demanded}"), "-o", "liba.so.1"])).exits(0);
+        root.library("opt");
+        root.sign();
+        for ((model, cpu), runs) in MODELS.iter().zip(runs) {
+            let said = if runs { "allowed" } else { "incomplete" };
+            assert_eq!(root.runs_on(model), runs, "{demanded} on {model}");
+            assert_eq!(root.told_on(Some(cpu)).0["result"], said, "{demanded} on {cpu}");
+        }
+        let (file, _) = root.told();
+        match demanded {
+            "x86-64-baseline" => assert_eq!(file["result"], "allowed"),
+            _ => {
+                assert_eq!(file["result"], "unknown", "{file:#}");
+                assert_eq!(file["needs"]["path"], "/opt/liba.so.1");
+                assert_eq!(file["needs"]["x86_64_level"], demanded[8..].parse::<u8>().unwrap());
+            }
+        }
+    }
+}
+
+#[test]
 fn an_init_that_starts_on_some_cpus_alone_is_a_finding() {
     let Some(root) = Root::new("/opt/$PLATFORM") else { return };
     if !cfg!(target_arch = "x86_64") {

@@ -19,8 +19,10 @@
 //! two they are, then into those of `/etc/ld-musl-ARCH.path`; a handful of names mean the loader
 //! itself.
 //!
-//! Not modelled: `LD_LIBRARY_PATH`, `LD_PRELOAD` and `GLIBC_TUNABLES` in an environment, `dlopen`,
-//! libraries that demand a level of the CPU (`GNU_PROPERTY_X86_ISA_1_NEEDED`).
+//! A program or a library for x86-64 may demand a level of the CPU, `GNU_PROPERTY_X86_ISA_1_NEEDED`;
+//! glibc 2.33 and later end the program on others (`dl_isa_level_check`).
+//!
+//! Not modelled: `LD_LIBRARY_PATH`, `LD_PRELOAD` and `GLIBC_TUNABLES` in an environment, `dlopen`.
 
 mod cpu;
 mod machine;
@@ -70,6 +72,8 @@ struct Depends {
     legacy: bool,
     /// A search path holds `$PLATFORM`.
     platform: bool,
+    /// A file demands a level of the CPU.
+    demands: bool,
 }
 
 impl Depends {
@@ -88,6 +92,7 @@ impl Depends {
             levels: paths.entries.iter().filter(directory).any(is_level),
             legacy: paths.entries.iter().filter(directory).any(is_legacy),
             platform: elves.values().any(searched),
+            demands: elves.values().any(|elf| elf.x86_64_level > 0),
         }
     }
 }
@@ -105,6 +110,8 @@ pub(super) struct Needs {
     pub(super) files: Vec<(Number, Number)>,
     /// Names that lead nowhere, and which file needs them.
     pub(super) missing: Vec<(Vec<u8>, Number)>,
+    /// Files that demand a level of x86-64 which the CPU does not have, and the level.
+    pub(super) demanding: Vec<(Number, u8)>,
 }
 
 const DEFAULT_DIRECTORIES: [&str; 4] = ["/lib64", "/usr/lib64", "/lib", "/usr/lib"];
@@ -166,9 +173,9 @@ impl<'a> Libraries<'a> {
     /// The CPUs that the root may run on, those for which a program finds the same libraries
     /// together.
     pub(super) fn groups(&self, machine: Machine) -> Vec<Group> {
-        let Depends { levels, legacy, platform } = self.depends;
+        let Depends { levels, legacy, platform, demands } = self.depends;
         let same = |one: &Cpu, other: &Cpu| {
-            (!levels || one.level == other.level)
+            (!(levels || demands) || one.level == other.level)
                 && (!legacy || one.capabilities == other.capabilities)
                 && (!(legacy || platform) || one.platform == other.platform)
         };
@@ -229,6 +236,16 @@ impl<'a> Libraries<'a> {
             }
         }
         self.load(program, elf, &loader, soname, &mut needs);
+        let checks = elf.interpreter.is_some()
+            && loader.flavour == Flavour::Glibc
+            && loader.subdirectories != Subdirectories::Legacy;
+        if checks {
+            let all = std::iter::once(program).chain(needs.files.iter().map(|(file, _)| *file));
+            let demanded = all.filter_map(|file| Some((file, self.elves.get(&file)?.x86_64_level)));
+            // a level is 2 to 4, and the CPU's is counted from 0
+            let beyond = demanded.filter(|(_, level)| usize::from(*level) > loader.cpu.level + 1);
+            needs.demanding = beyond.collect();
+        }
         needs
     }
 

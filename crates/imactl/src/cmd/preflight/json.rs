@@ -54,6 +54,8 @@ struct JsonObstacle {
     refusal: JsonRefusal,
     #[serde(skip_serializing_if = "Option::is_none")]
     too_deep: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    x86_64_level: Option<u8>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     processors: Vec<&'static str>,
 }
@@ -65,9 +67,13 @@ impl JsonObstacle {
             needed_by: obstacle.needed_by.display().to_string(),
             refusal: match &obstacle.why {
                 Why::Refused(refusal) => JsonRefusal::of(refusal, loaded),
-                Why::Missing | Why::TooDeep => JsonRefusal::default(),
+                Why::Missing | Why::NeedsLevel(_) | Why::TooDeep => JsonRefusal::default(),
             },
             too_deep: (obstacle.why == Why::TooDeep).then_some(true),
+            x86_64_level: match obstacle.why {
+                Why::NeedsLevel(level) => Some(level),
+                _ => None,
+            },
             processors: obstacle.on.clone(),
         }
     }

@@ -204,7 +204,11 @@ fn groups(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
             ),
             (Fate::Incomplete, Some(obstacle), _) => {
                 let what = obstacle.what.display().to_string();
-                ("incomplete: what it needs is not there".to_owned(), what, path())
+                let reason = match obstacle.why {
+                    Why::NeedsLevel(_) => "incomplete: it needs another CPU",
+                    _ => "incomplete: a file that it needs is not there",
+                };
+                (reason.to_owned(), what, path())
             }
             (Fate::Unknown, _, Answer::Unknown(unknown)) => {
                 (format!("not known: {}", unknown_reason(*unknown)), parent(), name())
@@ -259,6 +263,7 @@ fn needs(obstacle: &Obstacle) -> String {
     match &obstacle.why {
         Why::Refused(refusal) => format!("{what} ({}{on})", cause(refusal)),
         Why::Missing => format!("{what} (not there{on})"),
+        Why::NeedsLevel(level) => format!("{what} (needs x86-64-v{level}, refused by ld.so{on})"),
         Why::TooDeep => format!("{what} (one interpreter too many: ELOOP)"),
     }
 }
@@ -444,6 +449,9 @@ fn because_of(attempt: &Attempt) -> String {
                     format!("{what}{by} is refused{on}: {}", cause(refusal))
                 }
                 Why::Missing => format!("{what}{by} is not there{}", cpus(obstacle)),
+                Why::NeedsLevel(level) => {
+                    format!("{what}{by} needs x86-64-v{level}: ld.so refuses it{}", cpus(obstacle))
+                }
                 Why::TooDeep => {
                     format!("scripts interpret scripts, up to {what}, deeper than the kernel goes")
                 }

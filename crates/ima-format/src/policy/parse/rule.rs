@@ -55,7 +55,10 @@ pub(super) fn read(
     // the order of the two is not looked at in what the kernel shows
     let fault = match (rule.digest_type, rule.appraise_type) {
         _ if kernel.version.has(Feature::FileSigv3) => None,
-        (None, Some(AppraiseType::Sigv3)) => Some(Fault::Sigv3NeedsVerity),
+        (None, Some(AppraiseType::Sigv3 | AppraiseType::Sigv3OrModsig)) => {
+            Some(Fault::Sigv3NeedsVerity)
+        }
+        (Some(_), Some(AppraiseType::Sigv3OrModsig)) => Some(Fault::Sigv3ExcludesModsig),
         (Some(_), Some(AppraiseType::Imasig | AppraiseType::ImasigOrModsig)) => {
             Some(Fault::VerityNeedsSigv3)
         }

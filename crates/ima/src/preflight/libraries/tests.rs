@@ -23,6 +23,7 @@ fn elf(machine: Machine, needed: &[&str]) -> Elf {
         runpath: None,
         pie: false,
         no_default_directories: false,
+        x86_64_level: 0,
     }
 }
 
@@ -62,7 +63,7 @@ fn on_cpu(
     let libraries = Libraries::new(&paths, &elves, &cpus, &mut text);
     let (program, elf) = &files[0];
     let groups = libraries.groups(elf.machine);
-    let Needs { files, missing } = libraries.needs(number(program), elf, &groups[0]);
+    let Needs { files, missing, .. } = libraries.needs(number(program), elf, &groups[0]);
     let shown = |number: &Number| paths.get(*number).path.display().to_string();
     let needed = (
         files.iter().map(|(number, _)| shown(number)).collect(),

@@ -183,15 +183,15 @@ impl<'a> Starter<'a> {
         let groups = self.libraries.groups(elf.machine);
         let needs: Vec<_> =
             groups.iter().map(|group| self.libraries.needs(number, elf, group)).collect();
-        let first_of = |found: Vec<Option<Obstacle>>| {
+        let first = |check: &dyn Fn(&Needs) -> Option<Obstacle>| {
+            let found: Vec<_> = needs.iter().map(check).collect();
             let is_found = |group: usize| matches!(found.get(group), Some(Some(_)));
             let on = Libraries::names(&groups, is_found, elf.machine);
             found.into_iter().flatten().next().map(|obstacle| Obstacle { on, ..obstacle })
         };
-        let refused = needs.iter().map(|needs| self.refused(number, elf, needs)).collect();
-        first_of(refused)
-            .or_else(|| first_of(needs.iter().map(|needs| self.missing(needs)).collect()))
-            .or_else(|| first_of(needs.iter().map(|needs| self.demanding(number, needs)).collect()))
+        first(&|needs| self.refused(number, elf, needs))
+            .or_else(|| first(&|needs| self.missing(needs)))
+            .or_else(|| first(&|needs| self.demanding(number, needs)))
     }
 
     fn refused(&self, number: usize, elf: &Elf, needs: &Needs) -> Option<Obstacle> {

@@ -50,7 +50,7 @@ impl Image {
         let found = layout(original.try_clone().map_err(read)?)?;
         if !O::ACCESS.writes() {
             for window in &found.windows {
-                window.name(window.read(operation, run, reports))?;
+                window.named(reports, |reports| window.read(operation, run, reports))?;
             }
             return Ok(Summary::Image(found.left));
         }
@@ -63,7 +63,7 @@ impl Image {
         run.destination.edit(&self.path, other, |copy| {
             let windows = layout(copy)?.windows;
             for window in &windows {
-                window.name(window.write(operation, run, reports))?;
+                window.named(reports, |reports| window.write(operation, run, reports))?;
             }
             match run.destination.is_nowhere() {
                 true => Ok(()),
@@ -85,6 +85,15 @@ impl Window {
         })
     }
 
+    /// Does the work, and names the partition in its reports and its error.
+    fn named<T>(
+        &self,
+        reports: &mut Reports<'_, T>,
+        work: impl FnOnce(&mut Reports<'_, T>) -> Result<(), ContainerError>,
+    ) -> Result<(), ContainerError> {
+        self.name(work(&mut |report| reports(Report { part: self.part.clone(), ..report })))
+    }
+
     fn check_writable(&self) -> Result<(), ContainerError> {
         match self.bytes.content()?.and_then(Format::of) {
             Some(format) if format.changes == Changes::None => {
@@ -100,8 +109,6 @@ impl Window {
         run: &Run<'_>,
         reports: &mut Reports<'_, O::Outcome>,
     ) -> Result<(), ContainerError> {
-        let reports: &mut Reports<'_, _> =
-            &mut |report| reports(Report { part: self.part.clone(), ..report });
         if self.bytes.content()? == Some(Content::Squashfs) {
             let archive = squashfs_as_tar(&self.bytes, &run.spool)?;
             return tar::run::run(Box::new(archive), operation, run, None, reports).map(drop);
@@ -116,8 +123,6 @@ impl Window {
         run: &Run<'_>,
         reports: &mut Reports<'_, O::Outcome>,
     ) -> Result<(), ContainerError> {
-        let reports: &mut Reports<'_, _> =
-            &mut |report| reports(Report { part: self.part.clone(), ..report });
         let volumes = Volumes::open(self.bytes.clone())?;
         let mut changes = Vec::new();
         let mut keep = |found: &Found, change: Change| {

@@ -117,7 +117,7 @@ impl Content {
 /// What a name says of a file's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Named {
-    /// An RPM package.
+    /// A package.
     Package,
     /// A tar archive, compressed or not.
     Tar,
@@ -153,7 +153,7 @@ impl Named {
         // a name that is nothing but an extension is no extension
         words.next()?;
         Some(match inner {
-            b"rpm" => Self::Package,
+            b"rpm" | b"deb" | b"ipk" => Self::Package,
             b"tar" | b"tgz" | b"tbz" | b"tbz2" | b"txz" | b"tzst" | b"tlz" => Self::Tar,
             b"img" | b"ext2" | b"ext3" | b"ext4" | b"squashfs" | b"sqfs" | b"erofs" | b"wic"
             | b"raw" | b"iso" => Self::Image,
@@ -170,6 +170,8 @@ pub enum Foreign {
     Lz4,
     /// cpio: `070701`, `070702`, `070707`, or 070707 as a number of 16 bits.
     Cpio,
+    /// A Debian package, or one of opkg: an `ar` archive of tar archives.
+    Debian,
 }
 
 impl Foreign {
@@ -179,9 +181,58 @@ impl Foreign {
         if starts(&[0x04, 0x22, 0x4d, 0x18]) || starts(&[0x02, 0x21, 0x4c, 0x18]) {
             return Some(Self::Lz4);
         }
+        if starts(b"!<arch>\ndebian-binary") {
+            return Some(Self::Debian);
+        }
         let number = starts(&[0xc7, 0x71]) || starts(&[0x71, 0xc7]);
         let text = [b"070701", b"070702", b"070707"].iter().any(|magic| starts(*magic));
         (number || text).then_some(Self::Cpio)
+    }
+}
+
+/// A container of other containers: to change attributes of its own members, which are archives,
+/// changes no file that is in these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nested {
+    /// An OCI image layout (image-spec, `image-layout.md`), as a directory or an archive.
+    OciLayout,
+    /// The archive that `docker save` and `podman save` write.
+    DockerSave,
+    /// A package of opkg in its tar form.
+    Opkg,
+}
+
+impl fmt::Display for Nested {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OciLayout => "an OCI image layout",
+            Self::DockerSave => "a container image of docker save",
+            Self::Opkg => "an opkg package",
+        })
+    }
+}
+
+impl Nested {
+    /// The names of files in its top directory, one of which every such container has.
+    pub const MARKERS: [&'static str; 3] = ["oci-layout", "manifest.json", "debian-binary"];
+    /// How much of such a file [`Self::of`] looks at.
+    pub const HEAD_SIZE: usize = 64 << 10;
+
+    /// Whether a file with this name may show what contains it.
+    pub fn is_marker(name: &[u8]) -> bool {
+        Self::MARKERS.iter().any(|marker| marker.as_bytes() == name)
+    }
+
+    /// What contains a file with this name in its top directory, and with this content.
+    pub fn of(name: &[u8], content: &[u8]) -> Option<Self> {
+        let content = content.get(..Self::HEAD_SIZE).unwrap_or(content);
+        let has = |word: &[u8]| content.windows(word.len()).any(|window| window == word);
+        match name {
+            b"oci-layout" if has(b"\"imageLayoutVersion\"") => Some(Self::OciLayout),
+            b"manifest.json" if has(b"\"Config\"") && has(b"\"Layers\"") => Some(Self::DockerSave),
+            b"debian-binary" if content.starts_with(b"2.") => Some(Self::Opkg),
+            _ => None,
+        }
     }
 }
 
@@ -295,6 +346,22 @@ mod tests {
         mbr[462] = 0x7f;
         assert_eq!(Content::of(&mbr), None, "no table");
         assert_eq!(Content::of(&at(512, b"EFI PART")), Some(Content::Disk));
+    }
+
+    #[test]
+    fn containers_of_containers_are_known_by_one_of_their_files() {
+        let layout = br#"{"imageLayoutVersion":"1.0.0"}"#;
+        let saved = br#"[{"Config":"a.json","RepoTags":null,"Layers":["b/layer.tar"]}]"#;
+        for (name, content, expected) in [
+            (&b"oci-layout"[..], &layout[..], Some(Nested::OciLayout)),
+            (b"manifest.json", saved, Some(Nested::DockerSave)),
+            (b"debian-binary", b"2.0\n", Some(Nested::Opkg)),
+            (b"manifest.json", br#"{"name": "of a web application"}"#, None),
+            (b"oci-layout", b"#!/bin/sh\n", None),
+            (b"usr/oci-layout", layout, None),
+        ] {
+            assert_eq!(Nested::of(name, content), expected);
+        }
     }
 
     #[test]

@@ -14,7 +14,9 @@ use ima::container::rpm::{
 };
 use ima::container::tar::Archive;
 use ima::container::tree::{Place, Tree};
-use ima::container::{kind_of, mismatch, AnyContainer, Mismatch, Only, Selection, MAX_SPARSE};
+use ima::container::{
+    kind_of, mismatch, nested, AnyContainer, Mismatch, Only, Selection, MAX_SPARSE,
+};
 use ima::input::{self, LIST_MAX};
 use ima_format::kind::{Foreign, Kind, Named};
 use ima_format::tar::AfterEnd;
@@ -294,6 +296,7 @@ fn told_by_content(tree: &TreeArgs) -> Result<Kind> {
         let is_file = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file());
         let kind = match kind {
             Kind::Tree if is_file => check_name(path)?,
+            Kind::Tree => check_layout(path)?,
             kind => kind,
         };
         match found {
@@ -307,6 +310,19 @@ fn told_by_content(tree: &TreeArgs) -> Result<Kind> {
         }
     }
     Ok(found.map_or(Kind::Tree, |(_, kind)| kind))
+}
+
+/// What a directory is. Refuses one whose files are in archives inside it.
+pub(crate) fn check_layout(path: &Path) -> Result<Kind> {
+    match nested(path) {
+        Ok(Some(nested)) => Err(hinted(
+            format!("{}: {nested}: its files are in archives inside it", path.display()),
+            "sign the root file system that it is made from; --kind tree processes the archives as \
+             plain files",
+        )),
+        // what cannot be read is reported when it is processed
+        Ok(None) | Err(_) => Ok(Kind::Tree),
+    }
 }
 
 /// What a file is that is no container by its content. Refuses one that is called a container:
@@ -325,6 +341,11 @@ fn check_name(path: &Path) -> Result<Kind> {
         Mismatch::Foreign(Foreign::Cpio) => (
             "a cpio archive, which holds no attributes".to_owned(),
             "--kind tree takes it for a plain file, as for an initramfs that kexec loads",
+        ),
+        Mismatch::Foreign(Foreign::Debian) => (
+            "a Debian or opkg package: its files are in archives inside it".to_owned(),
+            "dpkg keeps no attributes: sign the files where they are installed; --kind tree \
+             processes it as a plain file",
         ),
         Mismatch::Packed(compression, format) => (
             format!("{}, compressed by {compression}", format.kind),

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use ima_format::kind::{Compression, Content, Foreign, Kind, HEAD_SIZE};
+use ima_format::kind::{Compression, Content, Foreign, Kind, Nested, HEAD_SIZE};
 use rustix::fs::OFlags;
 
 use super::formats::{Changes, Format};
@@ -42,6 +42,25 @@ fn open(path: &Path) -> io::Result<File> {
     // NONBLOCK: should it have become a FIFO by now, opening does not wait for a writer
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)
+}
+
+/// What a directory is that holds archives, whose files are in these.
+///
+/// # Errors
+/// Those of reading its files, but for a file that is not there.
+pub fn nested(directory: &Path) -> io::Result<Option<Nested>> {
+    for marker in Nested::MARKERS {
+        let path = directory.join(marker);
+        if !fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file()) {
+            continue;
+        }
+        let mut content = Vec::new();
+        open(&path)?.take(Nested::HEAD_SIZE as u64).read_to_end(&mut content)?;
+        if let Some(nested) = Nested::of(marker.as_bytes(), &content) {
+            return Ok(Some(nested));
+        }
+    }
+    Ok(None)
 }
 
 /// Why a file with the name of a container is none.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use ima_format::kind::{Content, HEAD_SIZE};
 
+use super::detect::nested;
 use super::image;
 use super::source::Source;
 use super::tar::{Index, TarError};
@@ -51,7 +52,10 @@ impl Advice for OpenError {
 /// What is none of them, and what cannot be read or is malformed.
 pub fn open(path: &Path, partition: Option<&str>) -> Result<Box<dyn Source>, OpenError> {
     if path.metadata()?.is_dir() {
-        return Ok(Box::new(Directory::open(path)?));
+        return match nested(path)? {
+            Some(nested) => Err(TarError::Nested(nested).into()),
+            None => Ok(Box::new(Directory::open(path)?)),
+        };
     }
     let mut head = Vec::new();
     input::open(path)?.take(HEAD_SIZE as u64).read_to_end(&mut head)?;

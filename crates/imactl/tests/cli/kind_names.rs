@@ -25,6 +25,7 @@ fn what_is_called_a_container_and_is_none_is_refused_with_a_reason() {
     let gzip = packed("gzip", &ext).unwrap();
     let cpio = [&b"070701"[..], &[b'0'; 104]].concat();
     let lz4 = [&[0x04, 0x22, 0x4d, 0x18][..], &noise].concat();
+    let deb = [&b"!<arch>\ndebian-binary   1342943816  0     0     100644  4"[..], &noise].concat();
     for (name, content, said) in [
         ("disk.wic", &noise, "called an image"),
         ("disk.raw", &noise, "called an image"),
@@ -39,6 +40,7 @@ fn what_is_called_a_container_and_is_none_is_refused_with_a_reason() {
         ("i.cpio", &cpio, "a cpio archive"),
         ("initrd.img", &cpio, "a cpio archive"),
         ("p.rpm", &noise, "called a package"),
+        ("p.deb", &deb, "a Debian or opkg package"),
     ] {
         let path = directory.path().join(name);
         fs::write(&path, content).unwrap();
@@ -89,4 +91,54 @@ fn what_cannot_be_done_is_told_with_what_to_do() {
     assert!(refused.stderr.contains("cannot be streamed"), "{}", refused.stderr);
     let missing = run(args!["verify", "--cert", directory.path().join("no"), package]).exits(2);
     assert_eq!(missing.stderr.matches("No such file").count(), 1, "{}", missing.stderr);
+}
+
+/// Archives in a container are not its files: a signature of them protects no program.
+#[test]
+fn a_container_of_archives_is_refused() {
+    let directory = directory();
+    let keys = store(directory.path(), "p-256");
+    let layout = br#"{"imageLayoutVersion":"1.0.0"}"#;
+    let saved = br#"[{"Config":"c.json","RepoTags":["a:1"],"Layers":["1/layer.tar"]}]"#;
+    let blob = "blobs/sha256/2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
+    for (name, files, said) in [
+        (
+            "oci",
+            &[(blob, &b"foo"[..]), ("index.json", b"{}"), ("oci-layout", layout)][..],
+            "an OCI image layout",
+        ),
+        ("save", &[("1/layer.tar", b"foo"), ("manifest.json", saved)], "image of docker save"),
+        ("ipk", &[("data.tar.gz", b"foo"), ("debian-binary", b"2.0\n")], "an opkg package"),
+    ] {
+        let path = directory.path().join(name);
+        write_tree(&path, files);
+        for archive in [None, Some("tar"), Some("tar.gz")] {
+            let path = match archive {
+                None => path.clone(),
+                Some(end) => {
+                    let archive = path.with_extension(end);
+                    let Some(mut tar) = tool("tar") else { continue };
+                    finish(tar.arg("-caf").arg(&archive).arg("-C").arg(&path).arg(".")).exits(0);
+                    archive
+                }
+            };
+            let before = archive.map(|_| fs::read(&path).unwrap());
+            for verb in ["sign", "verify", "inspect", "clear"] {
+                let keys = args!["--keys", keys];
+                let keys = keys.into_iter().filter(|_| matches!(verb, "sign" | "verify"));
+                let refused = run(args![verb, path].into_iter().chain(keys)).exits(2);
+                let Run { stdout, stderr, .. } = refused;
+                assert!(stderr.contains(said) && stderr.contains("hint: "), "{verb}: {stderr}");
+                assert!(!stdout.contains("\nvalid"), "{verb}: {stdout}");
+            }
+            let words = args!["preflight", path, "--keys", keys, "--policy", "default:appraise"];
+            let Run { stderr, .. } = run(words).exits(2);
+            assert!(stderr.contains(said), "preflight: {stderr}");
+            assert_eq!(before, archive.map(|_| fs::read(&path).unwrap()));
+        }
+        // what a program of one's own reads may be signed as what it is
+        if security_attributes(directory.path()) {
+            run(args!["sign", "--kind", "tree", "--keys", keys, path]).exits(0);
+        }
+    }
 }

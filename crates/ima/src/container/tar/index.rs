@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 
-use ima_format::kind::{Content as Kind, HEAD_SIZE};
+use ima_format::kind::{Content as Kind, Nested, HEAD_SIZE};
 use ima_format::tar::{
     padding, AfterEnd, FileType, Input, Item, Member, MemberKind, Parser, SparseMap, BLOCK_SIZE,
 };
@@ -113,6 +113,7 @@ impl Index {
                 let kind = ErrorKind::Truncated { needed, available };
                 return Err(TarError::Malformed { offset, kind });
             }
+            self.check_nested(&member, offset)?;
             input.offset = offset + length + padding(length) as u64;
             self.add(&member, offset, &mut files)?;
         }
@@ -120,6 +121,18 @@ impl Index {
             (true, 0) => Err(TarError::Empty),
             _ => Ok(()),
         }
+    }
+
+    /// Refuses an archive whose files are in archives inside it.
+    fn check_nested(&self, member: &Member, offset: u64) -> Result<(), TarError> {
+        let path = inside(&member.path);
+        let name = path.as_os_str().as_bytes().strip_prefix(b"/").unwrap_or_default();
+        if member.kind != MemberKind::File || !Nested::is_marker(name) {
+            return Ok(());
+        }
+        let mut begun = vec![0; member.stored.min(Nested::HEAD_SIZE as u64) as usize];
+        self.file.read_exact_at(&mut begun, offset).map_err(read_error(offset))?;
+        Nested::of(name, &begun).map_or(Ok(()), |nested| Err(TarError::Nested(nested)))
     }
 
     /// Enters a member; of two with one name the later stays, as when they are unpacked.

@@ -13,7 +13,7 @@ pub(super) mod run;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use ima_format::kind::{Compression, Content, Kind, HEAD_SIZE};
+use ima_format::kind::{Compression, Content, Kind, Nested, HEAD_SIZE};
 use ima_format::tar::Fault;
 use ima_format::ErrorKind;
 
@@ -113,6 +113,9 @@ pub enum TarError {
     /// Something else, which cannot be read as a stream.
     #[error("{0}, not a tar archive")]
     OtherKind(&'static str),
+    /// Its members are archives, and the files are in these.
+    #[error("{0}: its files are in archives inside it")]
+    Nested(Nested),
     /// No digest could be made of a member while it was read.
     #[error("{}: {source}", path.display())]
     Digest {
@@ -161,6 +164,7 @@ impl Advice for TarError {
             Self::OtherKind(_) => {
                 "packages and images cannot be streamed: give the name of a file"
             }
+            Self::Nested(_) => NESTED,
             Self::Sparse { .. } => "--max-sparse SIZE allows more",
             Self::Malformed { kind: ErrorKind::Tar(Fault::AfterEnd), .. } => {
                 "tar and bsdtar stop before it; --concatenated reads archives that follow one another"
@@ -170,6 +174,9 @@ impl Advice for TarError {
         })
     }
 }
+
+/// What to do about a container of containers.
+pub(super) const NESTED: &str = "sign the root file system that it is made from, and make it again";
 
 /// What an archive held besides the reports.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -7,13 +7,14 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::hash::BuildHasher;
 use std::io::{Read, Write};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use ima_format::evm::{self, Metadata};
 use ima_format::hash::Digest;
+use ima_format::kind::Nested;
 use ima_format::tar::{
     padding, Input as _, Item as Parsed, Member, MemberKind, Parser, BLOCK_SIZE,
 };
@@ -417,6 +418,9 @@ impl<O: Operation> Reader<'_, O> {
         let mut begun = Vec::new();
         self.stream.bytes(in_memory as usize, &mut begun)?;
         let stored = begun.len().min(usize::try_from(member.stored).unwrap_or(usize::MAX));
+        if let Some(nested) = Nested::of(path.as_os_str().as_bytes(), &begun[..stored]) {
+            return Err(TarError::Nested(nested));
+        }
         let starts_with_hole = |sparse: &ima_format::tar::SparseMap| {
             sparse.segments().first().map_or(true, |segment| segment.offset > 0)
         };

@@ -1,11 +1,31 @@
-//! Signatures of version 2 and 3, by RSA, ECDSA and ML-DSA: which kernel verifies which.
+//! Signatures of version 2 and 3, by RSA, ECDSA and ML-DSA, and those over fs-verity digests: which
+//! kernel verifies which.
+
+use std::os::unix::fs::chown;
 
 use lab::image::Tree;
 use lab::kernel::Series;
 use lab::keys::{Algorithm, KeyStore};
+use lab::machine::Guest;
 use lab::on_each_kernel;
 use lab::protocol::{Action, Errno};
 use lab::scenario::{Enforced, DEFAULT_POLICY};
+
+/// Whose programs need a signature over their fs-verity digest.
+const VERITY: u32 = 1001;
+/// Whose programs need a signature of version 3, where the kernel knows that rule.
+const SIGV3: u32 = 1003;
+
+fn policy(series: Series) -> String {
+    let mut conditions = vec![format!("fowner={VERITY} digest_type=verity appraise_type=sigv3")];
+    if series == Series::Linux7 {
+        conditions.push(format!("fowner={SIGV3} appraise_type=sigv3"));
+    }
+    let rule = |condition: &String| {
+        format!("appraise func=MMAP_CHECK {condition}\nappraise func=BPRM_CHECK {condition}\n")
+    };
+    conditions.iter().map(rule).collect::<String>() + DEFAULT_POLICY
+}
 
 /// A store of another key for files under a CA of its own, and its name.
 fn stores() -> anyhow::Result<Vec<(&'static str, KeyStore)>> {
@@ -29,6 +49,13 @@ on_each_kernel! {
             root.copy("/usr/bin/true", path)?;
             store.sign_with(&["--signature-version", version], &root.path(path))
         };
+        verity_programs(&root, &store)?;
+        for version in ["2", "3"] {
+            let path = format!("/opt/sigv3/{version}");
+            sign(&store, version, &path)?;
+            chown(root.path(&path), Some(SIGV3), None)?;
+        }
+        sign(&stores[0].1, "2", "/opt/p-256-2")?;
         sign(&store, "2", "/opt/rsa-2")?;
         sign(&store, "3", "/opt/rsa-3")?;
         sign(&store, "3", "/opt/rsa-3-changed")?;
@@ -38,7 +65,9 @@ on_each_kernel! {
             root.tamper(&format!("/opt/{name}-changed"))?;
         }
         root.tamper("/opt/rsa-3-changed")?;
-        let mut enforced = Enforced::new(kernel, &store, &root, DEFAULT_POLICY)?;
+        let disc = root.ext4_with(128 << 20, &["-O", "verity"])?;
+        let policy = policy(kernel.series());
+        let mut enforced = Enforced::with_root(kernel, &store, ("ext4", disc), &policy)?;
         for (_, store) in &stores {
             enforced.machine = enforced.machine.trusting(&store.system_certificate()?);
         }
@@ -70,6 +99,47 @@ on_each_kernel! {
             }
             guest.execute(&[&format!("/opt/{name}-changed")])?.is_refused(Errno::EACCES, cause);
         }
-        Ok(())
+        guest.execute(&["/opt/p-256-2"])?.is_allowed();
+        if has {
+            guest.execute(&["/opt/sigv3/2"])?.is_refused(Errno::EACCES, "IMA-sigv3-required");
+            guest.execute(&["/opt/sigv3/3"])?.is_allowed();
+        }
+        verity(&mut guest)
     }
+}
+
+/// Programs for [`VERITY`]'s rules, before fs-verity is enabled.
+fn verity_programs(root: &Tree, store: &KeyStore) -> anyhow::Result<()> {
+    for name in ["signed", "changed", "disabled", "unsigned", "content"] {
+        let path = format!("/opt/verity/{name}");
+        root.copy("/usr/bin/true", &path)?;
+        match name {
+            "unsigned" => {}
+            "content" => store.sign(&[root.path(&path)])?,
+            _ => store.sign_with(&["--digest", "verity"], &root.path(&path))?,
+        }
+        chown(root.path(&path), Some(VERITY), None)?;
+    }
+    root.tamper("/opt/verity/changed")?;
+    // under rules that want no verity digest such a signature is none
+    root.copy("/usr/bin/true", "/opt/verity/elsewhere")?;
+    store.sign_with(&["--digest", "verity"], &root.path("/opt/verity/elsewhere"))
+}
+
+fn verity(guest: &mut Guest) -> anyhow::Result<()> {
+    for name in ["signed", "changed", "unsigned", "content", "elsewhere"] {
+        guest.request(Action::EnableVerity { path: format!("/opt/verity/{name}") })?.is_allowed();
+    }
+    guest.execute(&["/opt/verity/signed"])?.is_allowed();
+    for (name, cause) in [
+        ("changed", "invalid-verity-signature"),
+        ("unsigned", "verity-signature-required"),
+        ("content", "verity-signature-required"),
+        ("disabled", "no-verity-digest"),
+        ("elsewhere", "IMA-signature-required"),
+    ] {
+        let execution = guest.execute(&[&format!("/opt/verity/{name}")])?;
+        execution.is_refused(Errno::EACCES, cause);
+    }
+    Ok(())
 }

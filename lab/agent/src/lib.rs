@@ -205,6 +205,18 @@ pub enum Action {
         /// The keyring and the certificate of each.
         offers: Vec<(String, Bytes)>,
     },
+    /// `add_key` of type `blacklist` to `.blacklist`.
+    Revoke {
+        /// As in `bin:` and the digest in hexadecimal digits.
+        entry: String,
+        /// Its signature, PKCS#7.
+        signature: Bytes,
+    },
+    /// Enables fs-verity on a file: SHA-256, blocks of 4096 bytes, no salt.
+    EnableVerity {
+        /// The file.
+        path: String,
+    },
     /// Moves the mounts below `root`, makes it the root and executes `argv[0]` in the
     /// agent's place. If all goes well the answer is another [`Message::Hello`].
     SwitchRoot {

@@ -90,10 +90,15 @@ impl Image {
 impl Tree {
     /// An ext4 disc of `size` bytes; `security.*` attributes go along.
     pub fn ext4(&self, size: u64) -> Result<Image> {
+        self.ext4_with(size, &[])
+    }
+
+    /// The same with these options of mke2fs.
+    pub fn ext4_with(&self, size: u64, options: &[&str]) -> Result<Image> {
         let image = Image::blank(size)?;
         let mut mke2fs = host::command("mke2fs", "e2fsprogs")?;
-        mke2fs.args(["-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-d"]);
-        host::run(mke2fs.arg(self.directory()).arg(image.path()))?;
+        mke2fs.args(["-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256"]).args(options);
+        host::run(mke2fs.arg("-d").arg(self.directory()).arg(image.path()))?;
         Ok(image)
     }
 

@@ -73,14 +73,23 @@ pub(crate) fn perform(action: &Action, credentials: Option<&Credentials>) -> Out
             Ok(Output::Taken(offers.iter().map(offer).collect::<Result<_, _>>()?))
         }
         Action::AddKey { keyring, certificate } => {
-            done("add_key", keyring, add_key(keyring, &certificate.0))
+            done("add_key", keyring, add_key("asymmetric", None, &certificate.0, keyring))
         }
         Action::AddKeys { offers } => {
             let added = offers.iter().map(|(keyring, certificate)| {
-                let error = add_key(keyring, &certificate.0).err()?;
+                let error = add_key("asymmetric", None, &certificate.0, keyring).err()?;
                 Some(failure(String::new(), &error).errno)
             });
             Ok(Output::Taken(added.collect()))
+        }
+        Action::Revoke { entry, signature } => done(
+            "add_key",
+            entry,
+            add_key("blacklist", Some(entry.as_str()), &signature.0, ".blacklist"),
+        ),
+        Action::EnableVerity { path } => {
+            let file = call("open", path, File::open(path))?;
+            done("ioctl", path, enable_verity(&file))
         }
         Action::SwitchRoot { root, argv } => {
             let (name, error) = machine::switch_root(root, argv);
@@ -312,18 +321,31 @@ fn offer(offer: &Offer) -> Result<Option<Errno>, Failure> {
     }
 }
 
-/// Adds a certificate to the keyring of that name. There is no name for a system keyring in
+/// `struct fsverity_enable_arg`: version, hash algorithm, block size, sizes and addresses of a salt and of a
+/// signature, reserved bytes.
+fn enable_verity(file: &File) -> io::Result<()> {
+    const ENABLE: u64 = 0x4080_6685;
+    let mut argument = [0u32; 32];
+    argument[..3].copy_from_slice(&[1, 1, 4096]);
+    // SAFETY: an argument of the size that the call has in it; the kernel only reads it.
+    let enabled = unsafe { libc::ioctl(file.as_raw_fd(), ENABLE as _, argument.as_ptr()) };
+    result_of(enabled.into())
+}
+
+/// Adds a key to the keyring of that name. There is no name for a system keyring in
 /// the system call; its serial number is in `/proc/keys`:
 /// `1b2e... I------ 1 perm 1f0b0000 0 0 keyring   .ima: 1`.
-fn add_key(keyring: &str, certificate: &[u8]) -> io::Result<()> {
+fn add_key(kind: &str, description: Option<&str>, payload: &[u8], keyring: &str) -> io::Result<()> {
+    let kind = CString::new(kind)?;
+    let description = description.map(CString::new).transpose()?;
     let keys = fs::read_to_string("/proc/keys")?;
     let serial = keys
         .lines()
         .find_map(|line| {
             let mut fields = line.split_whitespace();
             let serial = fields.next()?;
-            let (kind, name) = (fields.nth(6)?, fields.next()?);
-            (kind == "keyring" && name.trim_end_matches(':') == keyring).then_some(serial)
+            let (of, name) = (fields.nth(6)?, fields.next()?);
+            (of == "keyring" && name.trim_end_matches(':') == keyring).then_some(serial)
         })
         .and_then(|serial| i32::from_str_radix(serial, 16).ok())
         .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOKEY))?;
@@ -331,10 +353,10 @@ fn add_key(keyring: &str, certificate: &[u8]) -> io::Result<()> {
     result_of(unsafe {
         libc::syscall(
             libc::SYS_add_key,
-            b"asymmetric\0".as_ptr(),
-            std::ptr::null::<u8>(),
-            certificate.as_ptr(),
-            certificate.len(),
+            kind.as_ptr(),
+            description.as_ref().map_or(std::ptr::null(), |text| text.as_ptr()),
+            payload.as_ptr(),
+            payload.len(),
             serial,
         )
     })

@@ -136,6 +136,11 @@ impl KeyStore {
         self.read("ima_keys/x509_ima.der")
     }
 
+    /// The certificate for `.evm`, DER.
+    pub fn evm_certificate(&self) -> Result<Vec<u8>> {
+        self.read("evm_keys/x509_evm.der")
+    }
+
     /// The certificate against which module signatures are checked, DER.
     pub fn module_certificate(&self) -> Result<Vec<u8>> {
         self.read("modsign_keys/modsign_key.der")

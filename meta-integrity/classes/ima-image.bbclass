@@ -115,7 +115,7 @@ fakeroot python ima_sign_rootfs() {
     if d.getVar('INTEGRITY_SIGNS') == '0':
         ima_take_signatures(d)
         return
-    arguments = ['sign', *integrity_key_arguments(d)]
+    arguments = integrity_sign_arguments(d)
     if which == 'executable':
         arguments += ['--only', 'executable']
     for glob in d.getVar('IMA_SIGN_EXCLUDE').split():

@@ -20,6 +20,7 @@
 # IMA_EXTRA_CERTS           certificate files that go to /etc/keys, too, such as that of the next key
 # IMA_TOKEN_ENV             names of variables in the environment that bitbake is started in, which
 #                           are handed on to what signs: a PKCS#11 module's settings
+# IMA_SIGNATURE_CACHE       a directory that keeps signatures for the next build (imactl sign --cache)
 #
 # A private key is only ever named, to the program that signs; a passphrase is neither a variable
 # of BitBake nor an argument. Tasks depend on the certificates' content, not on where they are:
@@ -41,6 +42,11 @@ MODSIGN_PASSPHRASE_FILE ??= ""
 MODSIGN_PASSPHRASE_ENV ??= ""
 IMA_TOKEN_ENV ??= ""
 IMA_EXTRA_CERTS ??= ""
+IMA_SIGNATURE_CACHE ??= ""
+
+# The root file system is signed under pseudo, which would give the cache's files other owners. Newer
+# series ignore this variable: pseudo does not see directories there that are not named.
+PSEUDO_IGNORE_PATHS:append = "${@',' + d.getVar('IMA_SIGNATURE_CACHE') if d.getVar('IMA_SIGNATURE_CACHE') else ''}"
 
 # What the kernel's build reads, in the forms that it wants; for the builder's eyes only. Its name
 # tells the keys: configurations of a multiconfig build may have others, and share a TMPDIR.
@@ -69,7 +75,7 @@ BB_BASEHASH_IGNORE_VARS:append = " \
     SAMPLE_KEYS_DIR IMA_KEYS_DIR SYSTEM_TRUSTED_KEYS_DIR SECONDARY_TRUSTED_KEYS_DIR MODSIGN_KEYS_DIR \
     IMA_SIGNING_KEY IMA_SIGNING_CERT IMA_PASSPHRASE_FILE IMA_PASSPHRASE_ENV \
     SYSTEM_TRUSTED_CERT SECONDARY_TRUSTED_CERT MODSIGN_KEY MODSIGN_CERT MODSIGN_PASSPHRASE_FILE \
-    MODSIGN_PASSPHRASE_ENV IMA_TOKEN_ENV IMA_EXTRA_CERTS INTEGRITY_KERNEL_KEYS_DIR BB_ORIGENV"
+    MODSIGN_PASSPHRASE_ENV IMA_TOKEN_ENV IMA_EXTRA_CERTS IMA_SIGNATURE_CACHE INTEGRITY_KERNEL_KEYS_DIR BB_ORIGENV"
 
 # Recipes are parsed anew where a certificate has changed: the parser's cache knows files only.
 python () {
@@ -166,6 +172,11 @@ def integrity_key_arguments(d, role='IMA'):
     if file:
         return arguments + ['--passphrase-file', file]
     return arguments + (['--passphrase-env', variable] if variable else [])
+
+def integrity_sign_arguments(d):
+    """The arguments of imactl that sign files. Trial signatures of keys must not come from the cache."""
+    cache = d.getVar('IMA_SIGNATURE_CACHE')
+    return ['sign', *integrity_key_arguments(d), *(['--cache', cache] if cache else [])]
 
 def integrity_environment(d, variable):
     """A variable of the shell that bitbake was started in, or None."""

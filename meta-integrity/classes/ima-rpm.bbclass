@@ -42,7 +42,7 @@ python ima_sign_packages() {
             'signatures: %s\nBuild them where the key is. With bitbake -k all such recipes are listed; '
             'SIGNING_MODEL = "sample" signs a build of your own'
             % ' '.join(sorted(os.path.basename(package) for package in packages)))
-    status, output = integrity_imactl(d, ['sign', *integrity_key_arguments(d), *sorted(packages)])
+    status, output = integrity_imactl(d, [*integrity_sign_arguments(d), *sorted(packages)])
     if status != 0:
         bb.fatal('the files in the packages were not signed:\n%s' % output)
     bb.note(output)

@@ -195,6 +195,9 @@ fn with_own_keys(series: &str, build: &mut Build) -> Result<(PathBuf, Vec<Secret
     image::check_packages(build, &own)?;
     secrets.extend(store_secrets(&own, Some(PASSPHRASE))?);
 
+    step(series, "a cache of signatures");
+    models::cache(build, &own, &passphrase)?;
+
     step(series, "their certificates alone");
     models::certificates_alone(build, &own, &passphrase)?;
 

@@ -46,6 +46,42 @@ pub(super) fn certificates_alone(build: &Build, store: &Path, passphrase: &str) 
     image::check_packages(build, store)
 }
 
+/// Images and packages put their signatures into the cache once, and a wrong passphrase is found although
+/// no signature is left to make.
+pub(super) fn cache(build: &Build, store: &Path, passphrase: &str) -> Result<()> {
+    let cache = build.directory().with_extension("cache");
+    if cache.exists() {
+        fs::remove_dir_all(&cache)?;
+    }
+    fs::create_dir(&cache)?;
+    build.give(&cache)?;
+    let variable = format!("IMA_SIGNATURE_CACHE = \"{}\"\n", cache.display());
+    build.configure(&own_keys(store, &format!("{passphrase}{variable}")))?;
+    let mut sizes = Vec::new();
+    for targets in [&["ima-policy"][..], &["lab-image"], &["ima-policy", "lab-image"]] {
+        build.bitbake(&[&["-c", "cleansstate"], targets].concat())?;
+        build.bitbake(targets)?;
+        let files = fs::read_dir(&cache)?.collect::<Result<Vec<_>, _>>()?;
+        ensure!(files.len() == 1, "one key has {} files", files.len());
+        sizes.push(files[0].metadata()?.len());
+    }
+    // a file has a head of 32 bytes
+    let grows = sizes[0] > 32 && sizes[1] > sizes[0] && sizes[2] == sizes[1];
+    ensure!(grows, "the cache's sizes are {sizes:?}");
+    image::check(build, store)?;
+
+    let wrong = build.directory().with_extension("wrong-passphrase");
+    fs::write(&wrong, "not it\n")?;
+    let wrong = format!("IMA_PASSPHRASE_FILE = \"{}\"\n{variable}", wrong.display());
+    build.configure(&own_keys(store, &wrong))?;
+    build.bitbake(&["-c", "cleansstate", "key-store"])?;
+    let said = build.bitbake_fails(&["key-store"])?;
+    ensure!(said.contains("the passphrase does not decrypt"), "{said}");
+    build.configure(&own_keys(store, passphrase))?;
+    build.bitbake(&["lab-image"])?;
+    Ok(())
+}
+
 /// A key for packages and another for an image, both of one CA.
 pub(super) fn two_keys(build: &Build, store: &Path, passphrase: &str) -> Result<()> {
     let other = build.directory().with_extension("other-key");

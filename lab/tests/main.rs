@@ -12,6 +12,7 @@ mod boot_policies;
 mod boot_roots;
 mod boot_step;
 mod certificate_acceptance;
+mod encrypted_root;
 mod evm;
 mod hash_algorithms;
 mod kexec;

@@ -35,6 +35,7 @@ pub struct Machine {
     append: Vec<String>,
     memory: u32,
     tpm: Tpm,
+    tpm_state: Option<PathBuf>,
     clock: Clock,
     patience: Duration,
 }
@@ -129,6 +130,7 @@ impl Machine {
             append: Vec::new(),
             memory: 512,
             tpm: Tpm::Absent,
+            tpm_state: None,
             clock: Clock::Host,
             patience: PATIENCE,
         }
@@ -186,6 +188,12 @@ impl Machine {
     /// Its TPM.
     pub fn tpm(mut self, tpm: Tpm) -> Self {
         self.tpm = tpm;
+        self
+    }
+
+    /// Where its TPM keeps its state, for the next machine with this TPM; else it is a new one.
+    pub fn tpm_state(mut self, directory: &Path) -> Self {
+        self.tpm_state = Some(directory.to_owned());
         self
     }
 

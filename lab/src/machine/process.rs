@@ -41,7 +41,7 @@ impl Process {
         agent.set_nonblocking(true)?;
         let tpm = match machine.tpm {
             Tpm::Absent => None,
-            Tpm::Version2 => Some(tpm::start(directory.path())?),
+            Tpm::Version2 => Some(tpm::start(directory.path(), machine.tpm_state.as_deref())?),
         };
         let (name, package) = machine.kernel.architecture().qemu();
         let mut command = host::command(name, package)?;

@@ -8,10 +8,10 @@ use anyhow::{ensure, Result};
 
 use crate::host;
 
-/// Starts it; its state is as new as the machine.
-pub(super) fn start(directory: &Path) -> Result<Child> {
-    let state = directory.join("tpm");
-    std::fs::create_dir(&state)?;
+/// Starts it, with its state in a directory that may have one; without one it is as new as the machine.
+pub(super) fn start(directory: &Path, state: Option<&Path>) -> Result<Child> {
+    let state = state.map_or_else(|| directory.join("tpm"), Path::to_owned);
+    std::fs::create_dir_all(&state)?;
     let socket = directory.join("tpm.socket");
     let mut swtpm = host::command("swtpm", "swtpm")?;
     swtpm.args(["socket", "--tpm2", "--terminate", "--tpmstate"]);

@@ -118,35 +118,33 @@ fn stops_or_goes_on(kernel: &Kernel, part: Part, words: &str) -> anyhow::Result<
     Ok(())
 }
 
+// What these two kernels lack is told apart by imactl-init alone: one series is enough.
+
 #[test]
 fn a_kernel_that_takes_one_policy_says_so_of_the_second() {
-    for series in Series::ALL {
-        run_on(series, Variant::WithoutWritePolicy, |kernel| {
-            let store = KeyStore::create(Algorithm::Rsa2048)?;
-            let boot = Boot::new(kernel, &store)?;
-            boot.root.write("/etc/ima/ima_policy", "audit func=BPRM_CHECK\n", 0o400)?;
-            boot.root.sign_all(&store)?;
-            let guest = boot.up()?;
-            assert!(guest.boot_says(
-                "policy /sysroot/etc/ima/ima_policy not loaded: this kernel takes one policy"
-            ));
-            assert!(guest.boot_says("1 policy, 7 rules in force"));
-            Ok(())
-        });
-    }
+    run_on(Series::Linux7, Variant::WithoutWritePolicy, |kernel| {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let boot = Boot::new(kernel, &store)?;
+        boot.root.write("/etc/ima/ima_policy", "audit func=BPRM_CHECK\n", 0o400)?;
+        boot.root.sign_all(&store)?;
+        let guest = boot.up()?;
+        assert!(guest.boot_says(
+            "policy /sysroot/etc/ima/ima_policy not loaded: this kernel takes one policy"
+        ));
+        assert!(guest.boot_says("1 policy, 7 rules in force"));
+        Ok(())
+    });
 }
 
 #[test]
 fn a_kernel_that_loads_no_certificate_itself_is_given_it() {
-    for series in Series::ALL {
-        run_on(series, Variant::WithoutLoadX509, |kernel| {
-            let store = KeyStore::create(Algorithm::Rsa2048)?;
-            let boot = Boot::new(kernel, &store)?;
-            boot.root.sign_all(&store)?;
-            let mut guest = boot.up()?;
-            assert!(guest.boot_says("(/etc/keys/x509_ima.der) loaded into .ima"));
-            guest.execute(&["/usr/bin/true"])?.is_allowed();
-            Ok(())
-        });
-    }
+    run_on(Series::Linux7, Variant::WithoutLoadX509, |kernel| {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let boot = Boot::new(kernel, &store)?;
+        boot.root.sign_all(&store)?;
+        let mut guest = boot.up()?;
+        assert!(guest.boot_says("(/etc/keys/x509_ima.der) loaded into .ima"));
+        guest.execute(&["/usr/bin/true"])?.is_allowed();
+        Ok(())
+    });
 }

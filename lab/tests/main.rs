@@ -19,6 +19,7 @@ mod kexec;
 mod key_algorithms;
 mod limits;
 mod machines;
+mod measurement;
 mod modules_and_firmware;
 mod ordinary_users;
 mod other_file_systems;

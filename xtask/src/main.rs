@@ -3,6 +3,7 @@
 mod agent;
 mod architecture;
 mod bench;
+mod counts;
 mod crates;
 mod cross;
 mod fuzz;

@@ -1,11 +1,10 @@
 //! Everything that CI checks, and one line at the end that sums it up.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use anyhow::{bail, Context, Result};
+use anyhow::{bail, Result};
 
+use crate::counts::{count, Counts};
 use crate::{cargo, fuzz, init, kernels, layer, lint, python, varied};
 
 /// A part of the test run: its name, and what it does.
@@ -30,13 +29,6 @@ const PARTS: &[Part] = &[
         cargo_test(&["--package", "lab", "--no-fail-fast"], counts)
     }),
 ];
-
-#[derive(Debug, Default)]
-pub(crate) struct Counts {
-    passed: u64,
-    failed: u64,
-    ignored: u64,
-}
 
 /// Runs all parts, or those named; one that fails does not keep the others from running.
 pub(crate) fn run(names: &[String]) -> Result<()> {
@@ -71,30 +63,4 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
 /// Runs `cargo test`, passing its output on and adding up its results.
 fn cargo_test(args: &[&str], counts: &mut Counts) -> Result<()> {
     count(cargo(&["test"]).args(args), counts)
-}
-
-pub(crate) fn count(command: &mut Command, counts: &mut Counts) -> Result<()> {
-    let mut child = command.stdout(Stdio::piped()).spawn().context("cargo test")?;
-    let stdout = child.stdout.take().context("no pipe")?;
-    for line in BufReader::new(stdout).lines() {
-        let line = line?;
-        println!("{line}");
-        // test result: ok. 15 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; ...
-        let Some(results) = line.strip_prefix("test result: ") else { continue };
-        let words: Vec<_> = results.split([' ', ';']).filter(|word| !word.is_empty()).collect();
-        for pair in words.windows(2) {
-            let Ok(number) = pair[0].parse::<u64>() else { continue };
-            match pair[1] {
-                "passed" => counts.passed += number,
-                "failed" => counts.failed += number,
-                "ignored" => counts.ignored += number,
-                _ => {}
-            }
-        }
-    }
-    let status = child.wait()?;
-    if !status.success() {
-        bail!("{command:?}: {status}");
-    }
-    Ok(())
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{bail, Context, Result};
 
-use crate::test::{count, Counts};
+use crate::counts::{count, Counts};
 use crate::{cargo, output, root, run as succeed};
 
 /// Built before they run, so that the umask applies to the tests alone.

@@ -9,8 +9,6 @@ extern crate alloc;
 
 mod start;
 
-use alloc::vec::Vec;
-use core::ffi::CStr;
 use core::panic::PanicInfo;
 
 use imactl_init::console::Console;
@@ -19,11 +17,6 @@ use rustix::process;
 
 #[global_allocator]
 static HEAP: start::heap::Heap = start::heap::Heap::new();
-
-/// Called by the entry point; the result is the exit code.
-fn main(arguments: Vec<&'static CStr>, environment: Vec<&'static CStr>) -> i32 {
-    imactl_init::run(arguments, environment)
-}
 
 /// A defect of this program: fails closed.
 #[panic_handler]

@@ -19,7 +19,8 @@ use anyhow::Result;
 use crate::host;
 use crate::image::Image;
 use crate::kernel::{Kernel, Series};
-use process::{Console, Process};
+use process::Process;
+use qemu::Console;
 
 /// How long the guest may take to bring its agent up, or to answer, or to end: much more
 /// than the seconds that it takes, for machines that do other work besides.

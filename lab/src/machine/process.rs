@@ -8,17 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-use super::{console, qemu, tpm, Ending, Machine, Record, Tpm};
+use super::qemu::{self, Console};
+use super::{console, tpm, Ending, Machine, Record, Tpm};
 use crate::host;
-
-/// Where the serial console goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Console {
-    /// To a file in the machine's directory.
-    File,
-    /// To the terminal of whoever runs the lab, and back.
-    Terminal,
-}
 
 /// A running QEMU with its TPM; both are killed when it is dropped.
 #[derive(Debug)]

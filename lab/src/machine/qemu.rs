@@ -5,9 +5,17 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::process::Console;
 use super::{Clock, Disc, Machine, Tpm};
 use crate::kernel::Architecture;
+
+/// Where the serial console goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Console {
+    /// To a file in the machine's directory.
+    File,
+    /// To the terminal of whoever runs the lab, and back.
+    Terminal,
+}
 
 /// Words of each kernel's command line. A panic ends QEMU (`-no-reboot`); no audit record
 /// waits or is dropped because many come at once.

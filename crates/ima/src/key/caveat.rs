@@ -12,9 +12,9 @@
 //! Which versions of signatures they verify is in [`form`](super::form).
 
 use ima_format::hash::HashAlgorithm;
+use ima_format::policy::Severity;
 use ima_format::xattr::SignatureVersion;
 
-use super::check::Severity;
 use super::{Curve, KeyType};
 
 /// One thing to be known, and what to do about it.

@@ -18,9 +18,12 @@ use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::x509::{X509NameRef, X509};
 
-use super::{acceptance, PublicKey};
+use super::PublicKey;
 use crate::advice::Advice;
 use crate::input::{self, KEY_MAX};
+
+/// Ends the organization of a sample certificate's subject.
+pub const SAMPLE_MARK: &str = "SAMPLE, DO NOT SHIP";
 
 /// Why a certificate could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +54,18 @@ pub enum CertificateError {
 }
 
 impl Advice for CertificateError {}
+
+/// The key ids under which the kernel finds the key of a certificate for a signature
+/// (`asymmetric_key_id_partial`): the end of serial number and issuer, and the end of the subject
+/// key identifier, unless it is shorter.
+pub fn key_ids(fields: &x509::Certificate<'_>) -> impl Iterator<Item = KeyId> {
+    let end = |bytes: &[u8]| match bytes {
+        [.., a, b, c, d] => Some(KeyId([*a, *b, *c, *d])),
+        _ => None,
+    };
+    let identified = end(&[fields.serial, fields.issuer_name].concat());
+    identified.into_iter().chain(fields.subject_key_identifier.and_then(end))
+}
 
 /// A certificate and what the kernel reads from it.
 #[derive(Clone)]
@@ -124,7 +139,7 @@ impl Certificate {
     /// The key ids under which the kernel finds it: none that evmctl makes up.
     pub fn kernel_key_ids(&self) -> Vec<KeyId> {
         let fields = x509::Certificate::parse(&self.der);
-        fields.map(|fields| acceptance::key_ids(&fields).collect()).unwrap_or_default()
+        fields.map(|fields| key_ids(&fields).collect()).unwrap_or_default()
     }
 
     /// Whether a signature that names its [`key_id`](Self::key_id) is found by the kernel.
@@ -218,11 +233,11 @@ impl Certificate {
         self.is_signed_by(self)
     }
 
-    /// Whether it belongs to keys for development ([`super::issue::SAMPLE_MARK`]).
+    /// Whether it belongs to keys for development ([`SAMPLE_MARK`]).
     pub fn is_sample(&self) -> bool {
         let mut organizations = self.x509.subject_name().entries_by_nid(Nid::ORGANIZATIONNAME);
         organizations.any(|entry| {
-            let mark = super::issue::SAMPLE_MARK.as_bytes();
+            let mark = SAMPLE_MARK.as_bytes();
             entry.data().as_slice().ends_with(mark)
         })
     }

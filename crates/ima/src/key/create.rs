@@ -28,12 +28,9 @@ use super::certificate::Certificate;
 use super::der;
 use super::issue::{issue, Authority, Holder, IssueError, Issuer, Profile, Purpose};
 use super::passphrase::{keep_out_of_dumps, Passphrase};
-use super::store::Role;
+use super::store::{Role, SAMPLE_FILE};
 use crate::advice::Advice;
 use crate::staging::{Location, Staged, StoreDirectory};
-
-/// The file that marks a store as a sample.
-pub const SAMPLE_FILE: &str = "SAMPLE-KEYS-DO-NOT-SHIP";
 
 /// PBKDF2 rounds for a key's passphrase: what OWASP asks for with HMAC-SHA-256. A key is
 /// decrypted once a run, in a fraction of a second.

@@ -14,15 +14,11 @@ use openssl::x509::extension::{
 };
 use openssl::x509::{X509Builder, X509Name, X509NameBuilder, X509};
 
-use super::certificate::Certificate;
+use super::certificate::{Certificate, SAMPLE_MARK};
 use super::private::{AskPassphrase, PrivateKey};
 use super::store::{Role, StoreError};
 use super::{KeyType, PublicKey};
-
 use crate::advice::Advice;
-
-/// Ends the organization of a sample certificate's subject.
-pub const SAMPLE_MARK: &str = "SAMPLE, DO NOT SHIP";
 
 /// What a certificate says.
 #[derive(Debug, Clone)]

@@ -14,9 +14,11 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use super::certificate::{Certificate, CertificateError};
-use super::create::SAMPLE_FILE;
 use super::private::{AskPassphrase, KeySigner, PrivateKey, PrivateKeyError};
 use crate::advice::Advice;
+
+/// The file that marks a store as a sample.
+pub const SAMPLE_FILE: &str = "SAMPLE-KEYS-DO-NOT-SHIP";
 
 /// What a key of the store is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -91,7 +91,7 @@ unsafe extern "C" fn entry(stack: *const usize) -> ! {
         let arguments = stack.add(1).cast();
         (strings(arguments), strings(arguments.add(count + 1)))
     };
-    exit(crate::main(arguments, environment))
+    exit(imactl_init::run(arguments, environment))
 }
 
 /// The strings of an array that ends with a null pointer.

@@ -4,7 +4,7 @@ use ima_format::hash::HashAlgorithm;
 use ima_format::policy::kernel::Feature;
 use ima_format::{x509, Error, ErrorKind};
 
-use super::Keyring;
+use super::keyring::Keyring;
 
 /// Why a keyring refuses a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -4,7 +4,8 @@ use ima_format::hash::HashAlgorithm;
 use ima_format::policy::kernel::{Available, Built, Feature, Kernel, KernelVersion};
 use ima_format::x509::{Curve, KeyAlgorithm, SignatureAlgorithm};
 
-use super::{Keyring, Refusal};
+use super::keyring::Keyring;
+use super::refusal::Refusal;
 
 /// A kernel as certificates meet it.
 #[derive(Debug, Clone, PartialEq, Eq)]

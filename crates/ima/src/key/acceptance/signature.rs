@@ -4,7 +4,8 @@ use ima_format::hash::HashAlgorithm;
 use ima_format::x509::{Certificate as Fields, KeyAlgorithm, SignatureAlgorithm};
 use openssl::md_ctx::MdCtx;
 
-use super::{Key, Refusal};
+use super::key::Key;
+use super::refusal::Refusal;
 use crate::digest::{openssl_digest, Hasher};
 use crate::key::caveat;
 

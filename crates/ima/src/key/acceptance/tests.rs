@@ -1,8 +1,11 @@
+use ima_format::hash::HashAlgorithm;
 use ima_format::policy::ast::AlgorithmSet;
-use ima_format::policy::kernel::Available;
-use ima_format::policy::kernel::KernelVersion;
+use ima_format::policy::kernel::{Available, Built, Feature, KernelVersion};
+use ima_format::x509::Certificate as Fields;
+use ima_format::xattr::KeyId;
 
 use super::*;
+use crate::key::certificate::key_ids;
 
 macro_rules! issued {
     ($name:literal) => {

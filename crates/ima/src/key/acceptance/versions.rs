@@ -4,7 +4,10 @@ use std::fmt;
 
 use ima_format::policy::kernel::KernelVersion;
 
-use super::{Keyring, Keyrings, Refusal, Rules};
+use super::keyring::Keyring;
+use super::keyrings::Keyrings;
+use super::refusal::Refusal;
+use super::rules::Rules;
 
 /// The versions that are looked at, oldest first.
 const VERSIONS: [KernelVersion; 4] =

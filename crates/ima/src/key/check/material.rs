@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ima_format::x509::Certificate as Fields;
 
-use super::{Finding, Severity};
+use super::finding::{Finding, Severity};
 use crate::input::{self, KEY_MAX};
 use crate::key::acceptance::Refusal;
 use crate::key::certificate::{Certificate, CertificateError};

@@ -1,11 +1,11 @@
 //! What is wrong with keys and certificates, before a kernel says `-ENOKEY`.
 
+mod finding;
 mod material;
 mod store;
 
-use std::fmt;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use openssl::error::ErrorStack;
 
@@ -14,43 +14,9 @@ use super::caveat::{self, Caveat};
 use super::certificate::{Certificate, Usage};
 use super::store::{is_sample_directory, Role};
 use super::KeyType;
-pub use ima_format::policy::Severity;
+use finding::Report;
+pub use finding::{Finding, Severity};
 pub use material::{read, KeyFile, Material};
-
-/// One thing that is wrong, and what to do about it.
-#[derive(Debug, Clone)]
-pub struct Finding {
-    /// The file that it is about.
-    pub path: PathBuf,
-    /// How bad it is.
-    pub severity: Severity,
-    /// A name for it, in kebab case, that stays the same.
-    pub name: &'static str,
-    /// What is wrong.
-    pub message: String,
-    /// What to do.
-    pub hint: &'static str,
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, severity, name, message, .. } = self;
-        write!(f, "{}: {}[{name}]: {message}", path.display(), severity.name())
-    }
-}
-
-/// Collects findings about one file.
-struct Report<'a> {
-    path: &'a Path,
-    findings: &'a mut Vec<Finding>,
-}
-
-impl Report<'_> {
-    fn say(&mut self, severity: Severity, name: &'static str, message: String, hint: &'static str) {
-        let path = self.path.to_owned();
-        self.findings.push(Finding { path, severity, name, message, hint });
-    }
-}
 
 /// Checks keys and certificates, each by itself and against the others. Issuers are looked
 /// for among all the certificates given; those of a key store's certificates among the CAs of

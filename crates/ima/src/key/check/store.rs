@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{Finding, Material, Report, Severity};
+use super::finding::{Finding, Report, Severity};
+use super::material::Material;
 use crate::key::certificate::Certificate;
 use crate::key::private::PrivateKey;
 use crate::key::store::{certificate_files, Role};

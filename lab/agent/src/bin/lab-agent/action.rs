@@ -22,8 +22,22 @@ use crate::{credentials, machine, Outcome};
 const POLICY: &str = "/sys/kernel/security/ima/policy";
 const TEST_FIRMWARE: &str = "/sys/devices/virtual/misc/test_firmware/trigger_request";
 
-/// Performs `action`; `credentials` are those of a program to execute.
+/// Performs `action` with these credentials, or the agent's own.
 pub(crate) fn perform(action: &Action, credentials: Option<&Credentials>) -> Outcome {
+    match (credentials, action) {
+        // a program is executed in a child in any case
+        (None, _) | (_, Action::Execute { .. }) => perform_here(action, credentials),
+        (Some(credentials), _) => credentials::in_child(|| {
+            credentials::assume(credentials)
+                .map_err(|error| failure("assume credentials".into(), &error))?;
+            perform_here(action, None)
+        })
+        .unwrap_or_else(|error| Err(failure("run a child".into(), &error))),
+    }
+}
+
+/// Performs `action`; `credentials` are those of a program to execute.
+fn perform_here(action: &Action, credentials: Option<&Credentials>) -> Outcome {
     match action {
         Action::Execute { argv, environment } => execute(argv, environment, credentials),
         Action::MapExecutable { path } => map(path, ProtFlags::READ | ProtFlags::EXEC),

@@ -1,31 +1,13 @@
-//! Performing an action with other rights than the agent's own.
+//! Other rights than the agent's own, and children that take them on.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 
-use lab_agent::{Action, Credentials, Errno, Failure};
+use lab_agent::Credentials;
 use rustix::process::{Gid, Uid};
 use rustix::thread::{self, CapabilitySet, CapabilitySets};
 
-use crate::{action, Outcome};
-
-/// Performs `action`; with other credentials than the agent's, in a child, so that nothing
-/// of them stays.
-pub(crate) fn perform_as(credentials: Option<&Credentials>, action: &Action) -> Outcome {
-    let failed = |call: &str, error: io::Error| Failure {
-        call: call.into(),
-        errno: Errno(error.raw_os_error().unwrap_or(libc::EIO)),
-    };
-    match (credentials, action) {
-        // a program is executed in a child in any case
-        (None, _) | (_, Action::Execute { .. }) => action::perform(action, credentials),
-        (Some(credentials), _) => in_child(|| {
-            assume(credentials).map_err(|error| failed("assume credentials", error))?;
-            action::perform(action, None)
-        })
-        .unwrap_or_else(|error| Err(failed("run a child", error))),
-    }
-}
+use crate::Outcome;
 
 /// Takes on the credentials, for good. Group before user: afterwards it is not allowed.
 pub(crate) fn assume(credentials: &Credentials) -> io::Result<()> {
@@ -48,7 +30,8 @@ pub(crate) fn assume(credentials: &Credentials) -> io::Result<()> {
     Ok(())
 }
 
-fn in_child(work: impl FnOnce() -> Outcome) -> io::Result<Outcome> {
+/// Does the work in a child, so that nothing of what it takes on stays.
+pub(crate) fn in_child(work: impl FnOnce() -> Outcome) -> io::Result<Outcome> {
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     // SAFETY: the agent has one thread, so the child may allocate and use all of std.
     match unsafe { libc::fork() } {

@@ -47,7 +47,7 @@ fn serve(pid: u32) -> io::Result<()> {
                 machine::power_off();
                 return Ok(());
             }
-            action => credentials::perform_as(request.credentials.as_ref(), action),
+            action => action::perform(action, request.credentials.as_ref()),
         };
         send(&Message::Reply(Reply { id: request.id, outcome, heard: hearing.since_last()? }))?;
     }

@@ -18,6 +18,7 @@ mod hash_algorithms;
 mod kexec;
 mod key_algorithms;
 mod limits;
+mod log_keep;
 mod machines;
 mod measurement;
 mod modules_and_firmware;

@@ -19,7 +19,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Files of proc, sysfs, securityfs and tmpfs are not measured, so that reading the list adds nothing to it.
-const MEASURED: &str = "\
+pub(crate) const MEASURED: &str = "\
 dont_measure fsmagic=0x9fa0
 dont_measure fsmagic=0x62656572
 dont_measure fsmagic=0x73636673
@@ -32,8 +32,8 @@ measure func=CRITICAL_DATA
 audit func=FILE_CHECK mask=^MAY_READ fsmagic=0xef53
 ";
 
-const SECURITYFS: &str = "/sys/kernel/security/ima";
-const TPM: &str = "/sys/class/tpm/tpm0";
+pub(crate) const SECURITYFS: &str = "/sys/kernel/security/ima";
+pub(crate) const TPM: &str = "/sys/class/tpm/tpm0";
 /// Of a root with tpm2-tools.
 const ROOT_SIZE: u64 = 512 << 20;
 /// A file that goes back to an earlier content, and one that is read while it is written.

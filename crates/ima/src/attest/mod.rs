@@ -16,6 +16,7 @@
 //! | [`compare`] | a list next to a manifest |
 //! | [`diff`] | two lists next to each other |
 //! | [`timeline`] | a list merged with the audit log |
+//! | [`keep`] | the list moved from kernel memory to files |
 //! | [`explain`] | a second pass: why a list and a PCR differ |
 //!
 //! A pass has one thread that reads, workers that hash and verify, and the caller's thread, which
@@ -30,6 +31,7 @@ mod edit;
 pub mod explain;
 pub mod firmware;
 mod hypothesis;
+pub mod keep;
 pub mod manifest;
 pub mod pcr;
 pub mod quote;

@@ -97,7 +97,7 @@ pub fn read(inputs: &[PcrInput]) -> Result<PcrValues, PcrError> {
     let mut values = PcrValues::default();
     for PcrInput { bank, path } in inputs {
         let read = match path.is_dir() {
-            true => read_directory(path)?,
+            true => read_directory(path, &|_| true)?,
             false => read_file(path, *bank)?,
         };
         for value in read.iter() {
@@ -123,8 +123,11 @@ fn read_file(path: &Path, bank: Option<HashAlgorithm>) -> Result<PcrValues, PcrE
         .map_err(|fault| PcrError::Malformed { path: path.to_owned(), fault })
 }
 
-/// Reads `pcr-ALGORITHM/NUMBER`, as a TPM's directory in sysfs has them since Linux 5.12.
-fn read_directory(path: &Path) -> Result<PcrValues, PcrError> {
+/// Reads `pcr-ALGORITHM/NUMBER` of these PCRs, as a TPM's directory in sysfs has them since Linux 5.12.
+pub(super) fn read_directory(
+    path: &Path,
+    wanted: &dyn Fn(u32) -> bool,
+) -> Result<PcrValues, PcrError> {
     let fail = |path: &Path| {
         let path = path.to_owned();
         move |source| PcrError::Read { path, source }
@@ -138,7 +141,7 @@ fn read_directory(path: &Path) -> Result<PcrValues, PcrError> {
         for file in fs::read_dir(entry.path()).map_err(fail(&entry.path()))? {
             let file = file.map_err(fail(&entry.path()))?.path();
             let number = file.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok());
-            let Some(pcr) = number else { continue };
+            let Some(pcr) = number.filter(|pcr| wanted(*pcr)) else { continue };
             let text = input::read_path(&file, TEXT_MAX).map_err(fail(&file))?;
             let text = std::str::from_utf8(&text).unwrap_or_default().trim();
             let bytes = hex::decode(text.as_bytes()).ok();

@@ -49,6 +49,16 @@ impl Source {
         Self::of(opened, &name, reading).map_err(|source| ListError::Read { name, source })
     }
 
+    /// A file of this program's own making.
+    pub(super) fn of_path(path: &Path) -> Result<Self, ListError> {
+        Self::open(path, Reading::Once)
+    }
+
+    /// A file that is open; it is read from its start, once.
+    pub(super) fn of_file(name: &str, file: File) -> Self {
+        Self { name: name.into(), file: Arc::new(file), access: Access::Sequential }
+    }
+
     fn of(opened: io::Result<File>, name: &Arc<str>, reading: Reading) -> io::Result<Self> {
         let file = opened?;
         let source = |file, access| Self { name: Arc::clone(name), file: Arc::new(file), access };

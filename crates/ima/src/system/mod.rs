@@ -202,6 +202,17 @@ impl Machine {
         staged.into_iter().chain([folder.join("binary_runtime_measurements")]).collect()
     }
 
+    /// The files of a kernel that can stage its list (Linux 7.2): staged entries, the others, and how many
+    /// those are.
+    pub(crate) fn staging(&self) -> [PathBuf; 3] {
+        let names = [
+            "binary_runtime_measurements_staged",
+            "binary_runtime_measurements",
+            "runtime_measurements_count",
+        ];
+        names.map(|name| self.sys.join("kernel/security/ima").join(name))
+    }
+
     /// The firmware's event log, if the kernel has one.
     pub fn event_log(&self) -> Option<PathBuf> {
         let log = self.sys.join("kernel/security/tpm0/binary_bios_measurements");

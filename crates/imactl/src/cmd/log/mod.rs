@@ -4,6 +4,7 @@ mod check;
 mod convert;
 mod diff;
 mod entry;
+mod keep;
 mod show;
 mod timeline;
 mod verify;
@@ -20,7 +21,7 @@ use crate::error::Result;
 use crate::output::{Output, Style};
 use crate::Outcome;
 
-/// Read, verify, compare and convert measurement lists
+/// Read, verify, compare, convert and keep measurement lists
 #[derive(Debug, Subcommand)]
 pub(crate) enum LogCommand {
     Show(show::ShowArgs),
@@ -29,6 +30,7 @@ pub(crate) enum LogCommand {
     Diff(diff::DiffArgs),
     Timeline(timeline::TimelineArgs),
     Convert(convert::ConvertArgs),
+    Keep(keep::KeepArgs),
 }
 
 impl LogCommand {
@@ -40,6 +42,7 @@ impl LogCommand {
             Self::Diff(args) => args.run(output),
             Self::Timeline(args) => args.run(output),
             Self::Convert(args) => args.run(output),
+            Self::Keep(args) => args.run(output),
         }
     }
 }

@@ -1,0 +1,118 @@
+//! Why entries were not moved.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::advice::Advice;
+use crate::attest::pcr::PcrError;
+use crate::attest::ListError;
+use crate::digest::DigestError;
+
+/// Why entries were not moved. None are lost: they are still in the kernel.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeepError {
+    /// The kernel has no staging.
+    #[error("{}: the kernel cannot stage its measurement list", path.display())]
+    NoStaging {
+        /// The file that is not there.
+        path: PathBuf,
+    },
+    /// Without PCRs nothing can be verified.
+    #[error("no TPM with PCR values in sysfs: the list cannot be verified, so nothing is deleted")]
+    NoTpm,
+    /// Another keeper has the directory.
+    #[error("{}: another imactl log keep is using this directory", path.display())]
+    Locked {
+        /// The lock.
+        path: PathBuf,
+    },
+    /// Somebody has the list open.
+    #[error("{}: in use by another program", path.display())]
+    Busy {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The kernel is about to start another one.
+    #[error(
+        "the kernel has suspended measuring for a kexec or reboot; it hands the list over itself"
+    )]
+    Suspended,
+    /// Segments and list do not result in the PCRs.
+    #[error("{}: segments and list do not result in the PCR values", directory.display())]
+    Mismatch {
+        /// The segments.
+        directory: PathBuf,
+    },
+    /// What is staged is not what was kept.
+    #[error("what is staged is not the last segment: another program staged or deleted entries")]
+    Changed,
+    /// A segment is missing.
+    #[error("{}: expected this segment before later ones", path.display())]
+    Gap {
+        /// The segment.
+        path: PathBuf,
+    },
+    /// A file cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A list cannot be read.
+    #[error(transparent)]
+    List(#[from] ListError),
+    /// The PCRs cannot be read.
+    #[error(transparent)]
+    Pcr(#[from] PcrError),
+    /// Digests cannot be made.
+    #[error(transparent)]
+    Digest(#[from] DigestError),
+}
+
+impl KeepError {
+    /// An error of a file.
+    pub(super) fn file(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File { path, source }
+    }
+
+    /// Whether a later cycle may succeed.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Busy { .. } | Self::Suspended => true,
+            Self::File { source, .. } => {
+                matches!(source.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Advice for KeepError {
+    fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::NoStaging { .. } => {
+                Some("this needs Linux 7.2 with CONFIG_IMA_STAGING, and securityfs mounted")
+            }
+            Self::Mismatch { .. } => Some(
+                "nothing was deleted; give the segments, what is staged and the list to imactl log \
+                 verify, which explains it",
+            ),
+            Self::Changed | Self::Busy { .. } => {
+                Some("only one program may stage and delete entries")
+            }
+            Self::File { source, .. } => match source.raw_os_error() {
+                Some(libc::ENOSPC | libc::EDQUOT) => {
+                    Some("free some space; until then the entries stay in the kernel")
+                }
+                Some(libc::EPERM | libc::EACCES) => Some("staging needs root (CAP_SYS_ADMIN)"),
+                _ => None,
+            },
+            Self::List(error) => error.advice(),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The directory of segments: `boot-NUMBER/NUMBER`, each from 1, and a lock.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, BufReader, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{flock, FlockOperation};
+
+use super::KeepError;
+use crate::staging::{Location, Staged};
+
+/// How a directory of a boot is called, before its number.
+const BOOT: &str = "boot-";
+
+/// The segments of a boot, in the directory of all.
+#[derive(Debug)]
+pub(super) struct Store {
+    directory: PathBuf,
+    boot: u64,
+    segments: Vec<PathBuf>,
+    _lock: File,
+}
+
+impl Store {
+    /// Opens the directory, and the last boot in it.
+    pub(super) fn open(directory: &Path) -> Result<Self, KeepError> {
+        make_directory(directory)?;
+        let path = directory.join("lock");
+        let lock =
+            OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let lock = lock.map_err(KeepError::file(&path))?;
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Err(KeepError::Locked { path });
+        }
+        let boot = numbers(directory, BOOT)?.last().copied().unwrap_or(1);
+        let mut store =
+            Self { directory: directory.to_owned(), boot, segments: Vec::new(), _lock: lock };
+        let at = store.boot_directory();
+        make_directory(&at)?;
+        for (number, expected) in numbers(&at, "")?.into_iter().zip(1..) {
+            if number != expected {
+                return Err(KeepError::Gap { path: store.segment(expected) });
+            }
+            store.segments.push(store.segment(number));
+        }
+        Ok(store)
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The segments of this boot, in order.
+    pub(super) fn segments(&self) -> &[PathBuf] {
+        &self.segments
+    }
+
+    fn boot_directory(&self) -> PathBuf {
+        self.directory.join(format!("{BOOT}{:08}", self.boot))
+    }
+
+    fn segment(&self, number: u64) -> PathBuf {
+        self.boot_directory().join(format!("{number:08}"))
+    }
+
+    /// Makes a new segment of what can be read: it is on disk, whole, or not there.
+    pub(super) fn add(&mut self, content: File) -> Result<PathBuf, KeepError> {
+        let path = self.segment(self.segments.len() as u64 + 1);
+        let written = || -> io::Result<()> {
+            let staged = Staged::new(Location::of(&path)?, 0o600)?;
+            copy(content, staged.as_file())?;
+            staged.complete()?;
+            staged.persist_new()?;
+            File::open(self.boot_directory())?.sync_all()
+        };
+        written().map_err(KeepError::file(&path))?;
+        self.segments.push(path.clone());
+        Ok(path)
+    }
+
+    /// Removes the last segment.
+    pub(super) fn remove_last(&mut self) -> Result<(), KeepError> {
+        let Some(path) = self.segments.pop() else { return Ok(()) };
+        let removed = fs::remove_file(&path);
+        let removed = removed.and_then(|()| File::open(self.boot_directory())?.sync_all());
+        removed.map_err(KeepError::file(&path))
+    }
+
+    /// Starts another boot, without segments.
+    pub(super) fn start_boot(&mut self) -> Result<(), KeepError> {
+        self.boot += 1;
+        self.segments.clear();
+        make_directory(&self.boot_directory())
+    }
+}
+
+/// The kernel gives a page for each read, however large the buffer is.
+fn copy(content: File, mut to: &File) -> io::Result<()> {
+    let mut content = BufReader::with_capacity(1 << 16, content);
+    io::copy(&mut content, &mut to)?;
+    to.flush()
+}
+
+/// Whether a file, from where it is, has the content of a segment.
+pub(super) fn is_same(file: File, segment: &Path) -> Result<bool, KeepError> {
+    let kept = File::open(segment).map_err(KeepError::file(segment))?;
+    let (mut one, mut other) = (BufReader::new(file).bytes(), BufReader::new(kept).bytes());
+    loop {
+        match (one.next().transpose(), other.next().transpose()) {
+            (Ok(None), Ok(None)) => return Ok(true),
+            (Ok(one), Ok(other)) if one == other => {}
+            (Ok(_), Ok(_)) => return Ok(false),
+            (Err(error), _) | (_, Err(error)) => return Err(KeepError::file(segment)(error)),
+        }
+    }
+}
+
+/// Makes a directory that only its owner can read: the list is secret in the kernel, too.
+fn make_directory(path: &Path) -> Result<(), KeepError> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Ok(()) => {
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let parent = parent.unwrap_or(Path::new("."));
+            let synced = File::open(parent).and_then(|parent| parent.sync_all());
+            synced.map_err(KeepError::file(parent))
+        }
+        Err(error) => Err(KeepError::file(path)(error)),
+    }
+}
+
+/// The numbers that names in a directory have after a prefix, in order. Other names are left alone.
+fn numbers(directory: &Path, prefix: &str) -> Result<Vec<u64>, KeepError> {
+    let entries = fs::read_dir(directory).map_err(KeepError::file(directory))?;
+    let mut numbers = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(KeepError::file(directory))?.file_name();
+        let digits = name.to_str().and_then(|name| name.strip_prefix(prefix));
+        let digits = digits.filter(|digits| digits.len() == 8);
+        numbers.extend(digits.and_then(|digits| digits.parse::<u64>().ok()));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}

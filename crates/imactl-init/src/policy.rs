@@ -18,7 +18,7 @@ use core::fmt;
 
 use ima_format::printable::Printable;
 use rustix::fd::OwnedFd;
-use rustix::fs::{self, Mode, OFlags};
+use rustix::fs::{self, MemfdFlags, Mode, OFlags, XattrFlags};
 use rustix::io::{self, Errno};
 
 use crate::demand::Demand;
@@ -27,6 +27,10 @@ use crate::text::Reason;
 
 /// Larger policies are left to the kernel unread.
 pub const READ_LIMIT: usize = 16 << 20;
+/// The end of the name of a file with a policy's signature, as `imactl policy sign --detached` makes it.
+pub const SIGNATURE_SUFFIX: &[u8] = b".sig";
+/// The largest attribute that Linux has.
+pub const SIGNATURE_LIMIT: usize = 64 << 10;
 /// What one write may bring, path or rule: a page less its last byte.
 const WRITE_LIMIT: usize = 4096 - 1;
 
@@ -117,6 +121,19 @@ pub fn load_by_path(securityfs: &OwnedFd, path: &[u8]) -> Result<(), Refusal> {
         let kernel = open(securityfs)?;
         io::write(&kernel, path).map(drop).map_err(Refusal::Path)
     })
+}
+
+/// A file in memory with `text`, and `signature` as its `security.ima`. The kernel appraises it as any
+/// other (`CONFIG_TMPFS_XATTR`), and reads it by way of `/proc/self/fd`.
+pub fn signed_copy(text: &[u8], signature: &[u8]) -> Result<OwnedFd, Errno> {
+    let copy = fs::memfd_create("policy", MemfdFlags::CLOEXEC)?;
+    let mut left = text;
+    while !left.is_empty() {
+        let count = io::retry_on_intr(|| io::write(&copy, left))?;
+        left = left.get(count..).unwrap_or_default();
+    }
+    fs::fsetxattr(&copy, "security.ima", signature, XattrFlags::empty())?;
+    Ok(copy)
 }
 
 /// Gives the kernel the rules of `text` one by one; a refused rule undoes all of them.

@@ -222,7 +222,9 @@ impl Work<'_> {
                 Vec::new()
             })
         };
-        let policies = list("etc/ima", "ima_policy", "").into_iter().map(|name| {
+        let policies = list("etc/ima", "ima_policy", "").into_iter();
+        let policies = policies.filter(|name| !name.ends_with(policy::SIGNATURE_SUFFIX));
+        let policies = policies.map(|name| {
             let content = self.policy_text(origin, &name).map(|text| Policy::parse(&text));
             PolicyFile { name, content }
         });

@@ -41,7 +41,8 @@ impl Work<'_> {
         let text = self.policy_text(Origin::Initramfs, name);
         let content = text.as_deref().map(Policy::parse);
         let path = self.initramfs.path_of(name);
-        let by_path = self.load_by_path(Origin::Initramfs, name);
+        let signed = self.load_signed(name, text.as_deref());
+        let by_path = signed.unwrap_or_else(|| self.load_by_path(Origin::Initramfs, name));
         let result = match (by_path, &text) {
             (Err(Refusal::Path(errno)), Some(text)) if errno != Errno::ACCESS => {
                 let result = policy::load_by_content(&self.securityfs, text);
@@ -139,6 +140,30 @@ impl Work<'_> {
         let link = alloc::format!("self/fd/{}", found.as_raw_fd());
         let path = fs::readlinkat(self.proc, link, Vec::new()).map_err(Refusal::Path)?;
         policy::load_by_path(&self.securityfs, path.to_bytes())
+    }
+
+    /// A policy of the initramfs, whose file system has no attributes, with a signature in a file beside
+    /// it: of a copy in memory that has the signature as its attribute. `None` where there is no
+    /// signature, or no such copy can be made.
+    ///
+    /// A kernel with `CONFIG_IMA_ARCH_POLICY` demands signed policies from its start where Secure Boot is on.
+    fn load_signed(&self, name: &[u8], text: Option<&[u8]>) -> Option<Result<(), Refusal>> {
+        let signature =
+            self.initramfs.open_file(&[name, policy::SIGNATURE_SUFFIX].concat()).ok()?;
+        let copy = file::read(&signature, policy::SIGNATURE_LIMIT)
+            .and_then(|signature| policy::signed_copy(text.ok_or(Errno::FBIG)?, &signature));
+        match copy {
+            Ok(copy) => {
+                let path = alloc::format!("/proc/self/fd/{}", copy.as_raw_fd());
+                Some(policy::load_by_path(&self.securityfs, path.as_bytes()))
+            }
+            Err(errno) => {
+                let path = self.initramfs.path_of(name);
+                let (path, reason) = (Printable(&path), Reason(errno));
+                say!(self.console, Warning, "policy {path}: its signature has no use: {reason}");
+                None
+            }
+        }
     }
 
     fn policy_loaded(&mut self, path: &[u8], text: Option<Vec<u8>>) {

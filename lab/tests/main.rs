@@ -31,6 +31,7 @@ mod preflight;
 mod rpm_of_the_layer;
 mod rpm_packages;
 mod scripts;
+mod secure_boot;
 mod self_signed_certificate;
 mod signature_versions;
 mod signed_programs;

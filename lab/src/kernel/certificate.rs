@@ -13,13 +13,13 @@
 use std::ops::Range;
 
 use anyhow::{ensure, Context, Result};
-use object::{Object, ObjectSection, ObjectSymbol};
+use object::{Object, ObjectSegment, ObjectSymbol};
 
 /// What the bytes of a kernel are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
-    /// `vmlinux`: sections are where its headers say.
-    Elf,
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Form<'a> {
+    /// `vmlinux`, or what is left of it in a `bzImage`: segments are where its headers say.
+    Elf(&'a [u8]),
     /// `Image`: the same as it is in memory, from `_text` on.
     Memory,
 }
@@ -34,7 +34,7 @@ pub(crate) struct Places {
 
 impl Places {
     /// Finds them in `vmlinux`, for the kernel in one form or the other.
-    pub(crate) fn find(vmlinux: &[u8], form: Form) -> Result<Self> {
+    pub(crate) fn find(vmlinux: &[u8], form: Form<'_>) -> Result<Self> {
         let elf = object::File::parse(vmlinux)?;
         let place = |name| place(&elf, form, name);
         let (area, used) = (place("system_extra_cert")?, place("system_extra_cert_used")?);
@@ -75,19 +75,19 @@ fn write_number(bytes: &mut [u8], number: u64) {
 }
 
 /// Where in the file the symbol's bytes are.
-fn place(elf: &object::File<'_>, form: Form, name: &str) -> Result<Range<usize>> {
+fn place(elf: &object::File<'_>, form: Form<'_>, name: &str) -> Result<Range<usize>> {
     let find = |name| elf.symbol_by_name(name).with_context(|| format!("no symbol {name}"));
     let symbol = find(name)?;
     let start = match form {
         Form::Memory => symbol.address().checked_sub(find("_text")?.address()),
-        Form::Elf => {
-            let index =
-                symbol.section_index().with_context(|| format!("{name} is in no section"))?;
-            let section = elf.section_by_index(index)?;
-            let (offset, size) =
-                section.file_range().with_context(|| format!("{name} is not in the file"))?;
-            let inside = symbol.address().checked_sub(section.address());
-            inside.filter(|inside| *inside < size).map(|inside| offset + inside)
+        Form::Elf(content) => {
+            let content = object::File::parse(content)?;
+            let mut segments = content.segments();
+            segments.find_map(|segment| {
+                let (offset, size) = segment.file_range();
+                let inside = symbol.address().checked_sub(segment.address());
+                inside.filter(|inside| *inside < size).map(|inside| offset + inside)
+            })
         }
     };
     let start = usize::try_from(start.with_context(|| format!("{name} is outside"))?)?;

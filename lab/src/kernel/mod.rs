@@ -4,6 +4,7 @@
 mod architecture;
 mod build;
 mod certificate;
+mod compressed;
 mod config;
 mod source;
 
@@ -192,19 +193,15 @@ impl Kernel {
     /// Writes a copy of the kernel that trusts `certificates` (DER, one after the other): it
     /// loads them into `.builtin_trusted_keys`. QEMU boots it.
     pub fn write_trusting(&self, certificates: &[u8], to: &Path) -> Result<()> {
-        let read = |name: &str| {
-            let path = self.directory.join(name);
-            fs::read(&path).with_context(|| format!("read {}", path.display()))
-        };
-        let vmlinux = read("vmlinux")?;
+        let vmlinux = self.read("vmlinux")?;
         let form = match self.architecture {
-            Architecture::X86_64 => Form::Elf,
+            Architecture::X86_64 => Form::Elf(&vmlinux),
             Architecture::Arm64 | Architecture::Arm => Form::Memory,
         };
         let places = Places::find(&vmlinux, form)?;
         let mut image = match form {
-            Form::Elf => vmlinux,
-            Form::Memory => read("image")?,
+            Form::Elf(_) => vmlinux,
+            Form::Memory => self.read("image")?,
         };
         places
             .insert(&mut image, certificates)
@@ -214,6 +211,23 @@ impl Kernel {
             image.splice(..0, header);
         }
         fs::write(to, image).with_context(|| format!("write {}", to.display()))
+    }
+
+    /// The same for firmware and boot loaders: a `bzImage`, for x86-64.
+    pub fn write_bootable(&self, certificates: &[u8], to: &Path) -> Result<()> {
+        let mut image = self.read("image")?;
+        if !certificates.is_empty() {
+            let vmlinux = self.read("vmlinux")?;
+            compressed::change(&mut image, |kernel| {
+                Places::find(&vmlinux, Form::Elf(kernel))?.insert(kernel, certificates)
+            })?;
+        }
+        fs::write(to, image).with_context(|| format!("write {}", to.display()))
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<u8>> {
+        let path = self.directory.join(name);
+        fs::read(&path).with_context(|| format!("read {}", path.display()))
     }
 }
 

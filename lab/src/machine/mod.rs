@@ -1,12 +1,14 @@
 //! Machines: a kernel, an initramfs and discs under QEMU, and how they end.
 
 mod console;
+mod firmware;
 mod guest;
 mod observation;
 mod process;
 mod qemu;
 mod tpm;
 
+pub use firmware::SecureBoot;
 pub use guest::Guest;
 pub use observation::Observation;
 
@@ -37,6 +39,7 @@ pub struct Machine {
     memory: u32,
     tpm: Tpm,
     tpm_state: Option<PathBuf>,
+    secure_boot: Option<SecureBoot>,
     clock: Clock,
     patience: Duration,
 }
@@ -132,6 +135,7 @@ impl Machine {
             memory: 512,
             tpm: Tpm::Absent,
             tpm_state: None,
+            secure_boot: None,
             clock: Clock::Host,
             patience: PATIENCE,
         }
@@ -198,6 +202,12 @@ impl Machine {
         self
     }
 
+    /// Firmware with Secure Boot starts it, from a unified image of kernel, initramfs and command line.
+    pub fn secure_boot(mut self, secure_boot: &SecureBoot) -> Self {
+        self.secure_boot = Some(secure_boot.clone());
+        self
+    }
+
     /// Its clock.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -231,6 +241,16 @@ impl Machine {
     pub fn boot_on_terminal(self) -> Result<Guest> {
         let patience = self.patience;
         Guest::meet(Process::start(&self, Console::Terminal)?, patience)
+    }
+
+    /// Switches it on and waits until its console has some words; gives the console, and an [`Ended`] where
+    /// the machine ends or nothing of them comes.
+    pub fn run_until(self, words: &str) -> Result<String> {
+        let mut process = Process::start(&self, Console::File)?;
+        match process.says(words, self.patience) {
+            Some(record) => Err(Ended { during: format!("waiting for {words:?}"), record }.into()),
+            None => Ok(process.console()),
+        }
     }
 
     /// Switches it on and waits for its end; for machines without an agent.

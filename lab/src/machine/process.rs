@@ -28,7 +28,13 @@ impl Process {
     pub(super) fn start(machine: &Machine, console: Console) -> Result<Self> {
         // The paths of sockets are short: not below the target directory.
         let directory = tempfile::Builder::new().prefix("lab-machine-").tempdir()?;
-        machine.kernel.write_trusting(&machine.certificates, &directory.path().join("kernel"))?;
+        let place = directory.path();
+        match &machine.secure_boot {
+            Some(secure_boot) => {
+                secure_boot.prepare(machine, &qemu::words(machine).join(" "), place)?
+            }
+            None => machine.kernel.write_trusting(&machine.certificates, &place.join("kernel"))?,
+        }
         let agent = UnixListener::bind(directory.path().join("agent"))?;
         agent.set_nonblocking(true)?;
         let tpm = match machine.tpm {

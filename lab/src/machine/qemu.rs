@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::{Clock, Disc, Machine, Tpm};
+use super::{firmware, Clock, Disc, Machine, Tpm};
 use crate::kernel::Architecture;
 
 /// Where the serial console goes.
@@ -67,15 +67,14 @@ pub(super) fn arguments(
 ) -> Result<Vec<String>> {
     let inside = |name: &str| directory.join(name).display().to_string();
     let board = board(machine.kernel.architecture());
-    let mut words: Vec<String> =
-        WORDS.iter().chain(board.words).map(|&word| word.to_owned()).collect();
+    let mut words = words(machine);
     let virtio = |device: &str| format!("virtio-{device}-{}", board.bus);
     let mut arguments: Vec<String> = Vec::new();
     let mut add = |option: &str, value: &str| {
         arguments.extend([option.to_owned(), value.to_owned()]);
     };
     for (option, value) in [
-        ("-machine", board.name),
+        ("-machine", if machine.secure_boot.is_some() { "q35,smm=on" } else { board.name }),
         ("-accel", "tcg"),
         ("-cpu", board.processor),
         ("-display", "none"),
@@ -89,8 +88,8 @@ pub(super) fn arguments(
         add("-icount", "shift=0");
     }
     add("-m", &machine.memory.to_string());
-    add("-kernel", &inside("kernel"));
-    match (&machine.initramfs, machine.tpm) {
+    let directly = machine.secure_boot.is_none();
+    match (machine.initramfs.as_ref().filter(|_| directly), machine.tpm) {
         (None, _) => {}
         (Some(path), Tpm::Absent) => add("-initrd", &path.display().to_string()),
         (Some(path), Tpm::Version2) => {
@@ -132,10 +131,21 @@ pub(super) fn arguments(
         add("-tpmdev", "emulator,id=tpm,chardev=tpm");
         add("-device", "tpm-tis,tpmdev=tpm");
     }
-    words.extend(machine.append.iter().cloned());
-    add("-append", &words.join(" "));
+    if directly {
+        add("-kernel", &inside("kernel"));
+        add("-append", &words.join(" "));
+    } else {
+        arguments.extend(firmware::arguments(directory));
+    }
     arguments.extend(["-nodefaults", "-no-user-config", "-no-reboot"].map(str::to_owned));
     Ok(arguments)
+}
+
+/// The words of the kernel's command line, but those that depend on where QEMU puts the initramfs.
+pub(super) fn words(machine: &Machine) -> Vec<String> {
+    let board = board(machine.kernel.architecture()).words;
+    let fixed = WORDS.iter().chain(board).map(|&word| word.to_owned());
+    fixed.chain(machine.append.iter().cloned()).collect()
 }
 
 /// A path as an option's value, where a comma is written twice.

@@ -1,0 +1,103 @@
+//! UEFI Secure Boot with keys of one's own: a unified image of kernel, initramfs and command line is
+//! started only as it was signed, and the kernel enforces.
+
+use anyhow::Result;
+use lab::image::{Image, Tree};
+use lab::kernel::{Kernel, Series};
+use lab::keys::{Algorithm, KeyStore};
+use lab::machine::{Disc, Machine, SecureBoot};
+use lab::on_each_kernel;
+use lab::protocol::Errno;
+use lab::scenario::{run, DEFAULT_POLICY};
+
+const ROOT_SIZE: u64 = 64 << 20;
+
+fn root(store: &KeyStore) -> Result<Image> {
+    let root = Tree::small_root()?;
+    root.sign_all(store)?;
+    root.copy("/usr/bin/true", "/opt/unsigned")?;
+    root.ext4(ROOT_SIZE)
+}
+
+on_each_kernel! {
+    fn a_signed_image_boots_and_enforces(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let initramfs = Tree::boot_initramfs(&store, DEFAULT_POLICY)?;
+        // the kernel's own rules under Secure Boot (CONFIG_IMA_ARCH_POLICY) demand it
+        store.sign_with(&["--detached"], &initramfs.path("/etc/ima/ima_policy.default"))?;
+        let initramfs = initramfs.initramfs()?;
+        let root = root(&store)?;
+        let machine = Machine::new(kernel).trusting(&store.system_certificate()?);
+        let machine = machine.initramfs(&initramfs).disc(&root, Disc::Discarded);
+        let machine = machine.append("root=/dev/vda").append("ima_appraise=off");
+        let mut guest = machine.secure_boot(&SecureBoot::create("the owner's key")?).boot()?;
+
+        assert!(guest.boot_says("ima_appraise=off has no effect: Secure Boot is on"));
+        assert!(guest.boot_says("policy /etc/ima/ima_policy.default loaded: 7 rules"));
+        assert!(guest.boot_says(" rules in force, appraisal mode enforce"));
+        guest.execute(&["/usr/bin/true"])?.is_allowed();
+        guest.execute(&["/opt/unsigned"])?.is_refused(Errno::EACCES, "IMA-signature-required");
+
+        // keys of the firmware are the platform's, not keys for files
+        let keys = guest.read("/proc/keys")?.text();
+        let size = |keyring: &str| {
+            let line = keys.lines().find(|line| line.contains(&format!(" {keyring}: ")));
+            line.and_then(|line| line.rsplit(' ').next()).map(str::to_owned)
+        };
+        assert_eq!(size(".platform").as_deref(), Some("1"), "{keys}");
+        assert!(keys.contains("the owner's key: "), "{keys}");
+        assert_eq!(size(".ima").as_deref(), Some("2"), "{keys}");
+        Ok(())
+    }
+}
+
+#[test]
+fn rules_of_the_kernels_own_want_the_initramfss_policy_signed() {
+    run(Series::Linux6_12, |kernel| {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let initramfs = Tree::boot_initramfs(&store, DEFAULT_POLICY)?.initramfs()?;
+        let root = root(&store)?;
+        let machine = Machine::new(kernel).trusting(&store.system_certificate()?);
+        let machine = machine.initramfs(&initramfs).disc(&root, Disc::Discarded);
+        let machine = machine.append("root=/dev/vda").append("imactl.timeout=0");
+        let console =
+            machine.secure_boot(&SecureBoot::create("the owner's key")?).run_until("rebooting")?;
+        assert!(console.contains("the policy in force wants policies signed"), "{console}");
+        Ok(())
+    })
+}
+
+/// The firmware refuses the image, and the kernel says nothing.
+fn does_not_start(
+    kernel: &Kernel,
+    change: impl FnOnce(SecureBoot) -> Result<SecureBoot>,
+) -> Result<()> {
+    let store = KeyStore::create(Algorithm::Rsa2048)?;
+    let initramfs = Tree::boot_initramfs(&store, DEFAULT_POLICY)?.initramfs()?;
+    let machine = Machine::new(kernel).initramfs(&initramfs).append("root=/dev/vda");
+    let secure_boot = change(SecureBoot::create("the owner's key")?)?;
+    let console = machine.secure_boot(&secure_boot).run_until("Access Denied")?;
+    assert!(!console.contains("Linux version"), "{console}");
+    Ok(())
+}
+
+#[test]
+fn an_image_with_another_policy_is_refused() {
+    run(Series::Linux6_12, |kernel| {
+        does_not_start(kernel, |it| Ok(it.replacing("appraise func=BPRM", "dont_appraise func")))
+    });
+}
+
+#[test]
+fn an_image_with_another_command_line_is_refused() {
+    run(Series::Linux6_12, |kernel| {
+        does_not_start(kernel, |it| Ok(it.replacing("root=/dev/vda", "root=/dev/vdb")))
+    });
+}
+
+#[test]
+fn an_image_signed_by_an_unknown_key_is_refused() {
+    run(Series::Linux6_12, |kernel| {
+        does_not_start(kernel, |it| Ok(it.signed_by(&SecureBoot::create("another key")?)))
+    });
+}

@@ -40,6 +40,7 @@ pub const PROPERTIES: &[(&str, Property)] = &[
     ("kind", kind),
     ("loader_cache", loader_cache),
     ("measure", measure),
+    ("oci", oci),
     ("partition", boot::partition),
     ("partition_table", partition_table),
     ("payload", payload),
@@ -69,6 +70,60 @@ pub fn audit(line: &[u8]) {
         }
     }
     MissingKey::parse(line);
+}
+
+/// JSON values stand where they say; documents of images have digests and names that are safe as
+/// paths, and change in the places of digests alone.
+pub fn oci(bytes: &[u8]) {
+    use ima_format::json::Text;
+    use ima_format::oci::{BlobDigest, Config, Document, Edits, Saved};
+
+    match Text::parse(bytes) {
+        Ok(text) => {
+            let again = Text::parse(&bytes[text.value.span.clone()]).unwrap();
+            assert_eq!(again.value.span.len(), text.value.span.len());
+            assert_eq!(Edits::default().apply(bytes), bytes);
+        }
+        Err(error) => assert!(error.offset <= bytes.len(), "{error}"),
+    }
+    let new = BlobDigest::new(HashAlgorithm::Sha256, &[0x5a; 32]).unwrap();
+    for media_type in [None, Some("application/vnd.oci.image.manifest.v1+json")] {
+        let Ok(document) = Document::parse(bytes, media_type) else { continue };
+        let descriptors = match &document {
+            Document::Index(descriptors) => descriptors.clone(),
+            Document::Manifest(manifest) => {
+                manifest.layers.iter().chain([&manifest.config]).cloned().collect()
+            }
+        };
+        let mut edits = Edits::default();
+        for descriptor in &descriptors {
+            assert!(!descriptor.digest.path().contains(".."));
+            descriptor.edit(&mut edits, &new, 7);
+        }
+        let edited = edits.apply(bytes);
+        match Document::parse(&edited, media_type).unwrap() {
+            Document::Index(edited) => {
+                assert!(edited.iter().all(|it| it.digest == new && it.size == 7));
+                assert_eq!(edited.len(), descriptors.len());
+            }
+            Document::Manifest(edited) => {
+                assert!(edited.layers.iter().all(|it| it.digest == new && it.size == 7));
+            }
+        }
+    }
+    if let Ok(config) = Config::parse(bytes, 2) {
+        let mut edits = Edits::default();
+        config.edit(&mut edits, 1, &new);
+        let edited = Config::parse(&edits.apply(bytes), 2).unwrap();
+        assert_eq!(edited.diff_ids, [config.diff_ids[0].clone(), new]);
+    }
+    if let Ok(saved) = Saved::parse(bytes) {
+        for image in &saved.images {
+            for (name, _) in image.layers.iter().chain([&image.config]) {
+                assert!(!name.starts_with('/') && name.split('/').all(|part| part != ".."));
+            }
+        }
+    }
 }
 
 /// Any bytes are read as an ELF file or are none, without a read past what it asks for.

@@ -3,8 +3,8 @@
 use core::fmt;
 
 use crate::{
-    audit, der, elf, erofs, ext4, loader_cache, measure, partition, pkcs11, policy, rpm, tar, tpm,
-    x509, xattr,
+    audit, der, elf, erofs, ext4, json, loader_cache, measure, oci, partition, pkcs11, policy, rpm,
+    tar, tpm, x509, xattr,
 };
 
 /// A defect in input bytes: what, and at which offset from the start of the input.
@@ -50,6 +50,10 @@ pub enum ErrorKind {
     Partition(partition::Fault),
     /// A tar archive is malformed.
     Tar(tar::Fault),
+    /// A JSON text is malformed.
+    Json(json::Fault),
+    /// A document of a container image is malformed.
+    Oci(oci::Fault),
     /// The URI of a token's object is malformed.
     Pkcs11(pkcs11::Fault),
     /// An audit record is malformed.
@@ -99,6 +103,8 @@ impl fmt::Display for ErrorKind {
             Self::Erofs(fault) => fault.fmt(f),
             Self::Partition(fault) => fault.fmt(f),
             Self::Tar(fault) => fault.fmt(f),
+            Self::Json(fault) => fault.fmt(f),
+            Self::Oci(fault) => fault.fmt(f),
             Self::Pkcs11(fault) => fault.fmt(f),
             Self::Audit(fault) => fault.fmt(f),
             Self::Measure(fault) => fault.fmt(f),

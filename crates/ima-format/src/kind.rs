@@ -28,6 +28,8 @@ pub enum Kind {
     Tar,
     /// Images of file systems, and of disks with partitions.
     Image,
+    /// Container images: OCI layouts and archives, and those of docker save.
+    Oci,
 }
 
 impl fmt::Display for Kind {
@@ -37,6 +39,7 @@ impl fmt::Display for Kind {
             Self::Rpm => "an RPM package",
             Self::Tar => "a tar archive",
             Self::Image => "an image of a file system or disk",
+            Self::Oci => "a container image",
         })
     }
 }

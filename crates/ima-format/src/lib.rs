@@ -16,6 +16,8 @@
 //! | [`policy`] | IMA policies; what they decide | `security/integrity/ima/ima_policy.c`, `ima_appraise.c`, `ima_main.c` |
 //! | [`rpm`] | RPM packages, their files and signatures | rpm's `lib/header.cc`, `sign/rpmsignfiles.cc` |
 //! | [`tar`] | tar archives, member by member | POSIX `pax`, GNU tar's `tar.h` |
+//! | [`oci`] | container images: manifests, configurations, descriptors | OCI image-spec 1.1 |
+//! | [`json`] | JSON that is changed in place | RFC 8259, Go's `encoding/json` |
 //! | [`pkcs11`] | URIs of keys in tokens | RFC 7512 |
 //! | [`ext4`] | ext2, ext3 and ext4 images: files and attributes | `fs/ext4/ext4.h`, `xattr.h` |
 //! | [`erofs`] | EROFS images: files, content, attributes | `fs/erofs/erofs_fs.h`, `zmap.c`, `xattr.c` |
@@ -58,10 +60,12 @@ pub mod evm;
 pub mod ext4;
 pub mod hash;
 pub mod hex;
+pub mod json;
 pub mod keyring;
 pub mod kind;
 pub mod loader_cache;
 pub mod measure;
+pub mod oci;
 pub mod partition;
 pub mod pkcs11;
 pub mod policy;

@@ -13,9 +13,10 @@ const TREE: &[Kind] = &[Kind::Tree];
 const PACKAGES: &[Kind] = &[Kind::Rpm];
 const ARCHIVES: &[Kind] = &[Kind::Tar];
 const IMAGES: &[Kind] = &[Kind::Image];
-const STREAMS: &[Kind] = &[Kind::Tar, Kind::Image];
-const NOT_PACKAGES: &[Kind] = &[Kind::Tree, Kind::Tar, Kind::Image];
-const ALL: &[Kind] = &[Kind::Tree, Kind::Rpm, Kind::Tar, Kind::Image];
+const ARCHIVED: &[Kind] = &[Kind::Tar, Kind::Oci];
+const STREAMS: &[Kind] = &[Kind::Tar, Kind::Image, Kind::Oci];
+const NOT_PACKAGES: &[Kind] = &[Kind::Tree, Kind::Tar, Kind::Image, Kind::Oci];
+const ALL: &[Kind] = &[Kind::Tree, Kind::Rpm, Kind::Tar, Kind::Image, Kind::Oci];
 
 /// An option, the kinds that it applies to, and what to do elsewhere.
 struct Row(&'static str, &'static [Kind], &'static str);
@@ -76,7 +77,7 @@ const ROWS: &[Row] = &[
         STREAMS,
         "--output-dir DIR writes packages into a directory; files of a tree are changed in place",
     ),
-    Row("compress", ARCHIVES, LEAVE_OUT),
+    Row("compress", ARCHIVED, LEAVE_OUT),
     Row("output_dir", PACKAGES, "-o FILE is for archives and images"),
     Row("reserved_space", PACKAGES, LEAVE_OUT),
     Row("allow_weak_digests", PACKAGES, LEAVE_OUT),
@@ -96,6 +97,7 @@ fn plural(kind: Kind) -> &'static str {
         Kind::Rpm => "packages",
         Kind::Tar => "archives",
         Kind::Image => "images",
+        Kind::Oci => "container images",
     }
 }
 
@@ -179,6 +181,9 @@ mod tests {
     fn the_help_says_what_an_option_applies_to() {
         let mut program = annotate(crate::Cli::command());
         let help = program.find_subcommand_mut("sign").unwrap().render_long_help().to_string();
-        assert!(help.contains("[packages]") && help.contains("[archives, images]"), "{help}");
+        assert!(
+            help.contains("[packages]") && help.contains("[archives, images, container images]"),
+            "{help}"
+        );
     }
 }

@@ -9,6 +9,7 @@ use std::{fs, io};
 
 use clap::{Args, ValueEnum};
 use ima::container::image::Image;
+use ima::container::oci::Oci;
 use ima::container::rpm::{
     Directories, Packages, Payload, ReservedSpace, SourcePackages, WeakDigests,
 };
@@ -52,7 +53,7 @@ impl Inputs {
     pub(crate) fn noun(&self) -> &'static str {
         match self.kind {
             Kind::Rpm => "package",
-            Kind::Tree | Kind::Tar | Kind::Image => "file",
+            Kind::Tree | Kind::Tar | Kind::Image | Kind::Oci => "file",
         }
     }
 
@@ -99,6 +100,7 @@ impl InputArgs {
                     |path| AnyContainer::Image(Image { path, partitions: partitions.clone() });
                 roots.into_iter().map(image).collect()
             }
+            Kind::Oci => roots.into_iter().map(|path| AnyContainer::Oci(Oci { path })).collect(),
         };
         Ok(Inputs {
             kind,
@@ -265,6 +267,7 @@ enum KindArg {
     Rpm,
     Tar,
     Image,
+    Oci,
 }
 
 impl KindArgs {
@@ -274,6 +277,7 @@ impl KindArgs {
             Some(KindArg::Rpm) => Ok(Kind::Rpm),
             Some(KindArg::Tar) => Ok(Kind::Tar),
             Some(KindArg::Image) => Ok(Kind::Image),
+            Some(KindArg::Oci) => Ok(Kind::Oci),
             None if self.recursive => Ok(Kind::Rpm),
             None => told_by_content(tree),
         }
@@ -317,7 +321,7 @@ pub(crate) fn check_layout(path: &Path) -> Result<Kind> {
     match nested(path) {
         Ok(Some(nested)) => Err(hinted(
             format!("{}: {nested}: its files are in archives inside it", path.display()),
-            "sign the root file system that it is made from; --kind tree processes the archives as \
+            "sign the archive that it was unpacked from; --kind tree processes the archives in it as \
              plain files",
         )),
         // what cannot be read is reported when it is processed

@@ -401,7 +401,7 @@ fn noun(container: &AnyContainer) -> &'static str {
         AnyContainer::Tree(_) => "file",
         AnyContainer::Packages(_) => "package",
         AnyContainer::Archive(_) => "archive",
-        AnyContainer::Image(_) => "image",
+        AnyContainer::Image(_) | AnyContainer::Oci(_) => "image",
     }
 }
 

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use super::header::NAME_FIELD;
 use super::sparse::{Segment, SparseMap};
 use super::{padding, pax, records, Fault, Field, Header, BLOCK_SIZE, EXTENSION_MAX};
 use crate::{Error, ErrorKind};
@@ -55,7 +56,7 @@ impl Extension {
     }
 
     fn replace(&mut self, mut content: Vec<u8>) {
-        self.header.set_size(content.len());
+        self.header.set_size(content.len() as u64);
         content.resize(content.len() + padding(content.len() as u64), 0);
         self.body = content;
     }
@@ -237,6 +238,38 @@ impl Member {
         self.extensions.iter().for_each(|extension| extension.encode_into(bytes));
         bytes.extend_from_slice(self.header.as_bytes());
         bytes.extend_from_slice(&self.map);
+    }
+}
+
+/// What stands in the place of a member.
+#[derive(Debug, Clone, Copy)]
+pub enum Substitute<'a> {
+    /// A file of this size.
+    File(u64),
+    /// A symbolic link to this.
+    Link(&'a [u8]),
+}
+
+impl Member {
+    /// The bytes of another member in the place of this one, up to its data: with its owner, mode
+    /// and time, and nothing else of it.
+    pub fn substitute(&self, path: &[u8], substitute: Substitute<'_>) -> Vec<u8> {
+        let (header, link) = match substitute {
+            Substitute::File(size) => (Header::file_for(path, &self.header, size), &[][..]),
+            Substitute::Link(link) => (Header::link_for(path, &self.header, link), link),
+        };
+        let names = [(&b"path"[..], path), (b"linkpath", link)];
+        let long = names.into_iter().filter(|(_, name)| name.len() > NAME_FIELD);
+        let body: Vec<u8> = long.flat_map(|(name, value)| pax::encode(name, value)).collect();
+        let mut bytes = Vec::new();
+        if !body.is_empty() {
+            let header = Header::pax_for(path, &self.header, body.len());
+            let mut extension = Extension { header, body: Vec::new(), offset: self.offset };
+            extension.replace(body);
+            extension.encode_into(&mut bytes);
+        }
+        bytes.extend_from_slice(header.as_bytes());
+        bytes
     }
 }
 

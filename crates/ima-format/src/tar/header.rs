@@ -5,7 +5,9 @@ use alloc::vec::Vec;
 use super::{Fault, Field, BLOCK_SIZE};
 use crate::Error;
 
-const NAME: (usize, usize) = (0, 100);
+/// How many bytes of a name are in the header itself.
+pub(super) const NAME_FIELD: usize = 100;
+const NAME: (usize, usize) = (0, NAME_FIELD);
 const MODE: (usize, usize) = (100, 8);
 const UID: (usize, usize) = (108, 8);
 const GID: (usize, usize) = (116, 8);
@@ -13,7 +15,7 @@ const SIZE: (usize, usize) = (124, 12);
 const MTIME: (usize, usize) = (136, 12);
 const CHECKSUM: (usize, usize) = (148, 8);
 const TYPEFLAG: (usize, usize) = (156, 1);
-const LINK_NAME: (usize, usize) = (157, 100);
+const LINK_NAME: (usize, usize) = (157, NAME_FIELD);
 const MAGIC: (usize, usize) = (257, 8);
 const DEVICE_MAJOR: (usize, usize) = (329, 8);
 const DEVICE_MINOR: (usize, usize) = (337, 8);
@@ -76,19 +78,52 @@ impl Header {
     /// The header of a pax extension for a member: reproducible, as its name and its time are
     /// the member's.
     pub(super) fn pax_for(path: &[u8], member: &Self, size: usize) -> Self {
-        let mut header = Self { block: [0; BLOCK_SIZE], size: 0 };
+        let mut header = Self::blank(b"x", member);
         header.put(NAME, &pax_name(path));
+        header.set_size(size as u64);
+        header
+    }
+
+    /// The header of another file in the place of a member, with its owner, mode and time. A name
+    /// that is too long for it is cut.
+    pub(super) fn file_for(path: &[u8], member: &Self, size: u64) -> Self {
+        let mut header = Self::blank(b"0", member);
+        header.take_over(member, &[MODE, UID, GID]);
+        header.put(NAME, path);
+        header.set_size(size);
+        header
+    }
+
+    /// The header of a symbolic link in the place of another one.
+    pub(super) fn link_for(path: &[u8], member: &Self, link: &[u8]) -> Self {
+        let mut header = Self::blank(b"2", member);
+        header.take_over(member, &[MODE, UID, GID]);
+        header.put(NAME, path);
+        header.put(LINK_NAME, link);
+        header.set_size(0);
+        header
+    }
+
+    /// A header without a name and a size, of the time of a member.
+    fn blank(typeflag: &[u8], member: &Self) -> Self {
+        let mut header = Self { block: [0; BLOCK_SIZE], size: 0 };
         header.put(MODE, b"0000644");
         header.put(UID, b"0000000");
         header.put(GID, b"0000000");
-        let octal = |byte: &u8| matches!(byte, b'0'..=b'7' | b' ' | 0);
-        let mtime = Some(member.field(MTIME)).filter(|mtime| mtime.iter().all(octal));
-        header.put(MTIME, mtime.unwrap_or(b"00000000000"));
-        header.put(TYPEFLAG, b"x");
+        header.put(MTIME, b"00000000000");
+        header.take_over(member, &[MTIME]);
+        header.put(TYPEFLAG, typeflag);
         header.put(MAGIC, MAGIC_POSIX);
         header.put(CHECKSUM, b"      \0 ");
-        header.set_size(size);
         header
+    }
+
+    /// Takes over numbers, where they are octal.
+    fn take_over(&mut self, member: &Self, fields: &[(usize, usize)]) {
+        let octal = |byte: &u8| matches!(byte, b'0'..=b'7' | b' ' | 0);
+        for field in fields.iter().filter(|field| member.field(**field).iter().all(octal)) {
+            self.put(*field, member.field(*field));
+        }
     }
 
     /// What follows, in bytes without padding.
@@ -159,15 +194,24 @@ impl Header {
 
     /// Sets the size, and the checksum. The bytes after their digits stay, unless they were digits
     /// or part of another form of number.
-    pub(super) fn set_size(&mut self, size: usize) {
-        self.size = size as u64;
+    pub(super) fn set_size(&mut self, size: u64) {
+        self.size = size;
         let mut digits = [b'0'; 11];
-        octal(&mut digits, size);
-        self.put(SIZE, &digits);
-        self.end_number(SIZE, digits.len());
+        match size < 1 << 33 {
+            true => {
+                octal(&mut digits, size);
+                self.put(SIZE, &digits);
+                self.end_number(SIZE, digits.len());
+            }
+            // base-256
+            false => {
+                self.put(SIZE, &[0x80, 0, 0, 0]);
+                self.put((SIZE.0 + 4, 8), &size.to_be_bytes());
+            }
+        }
         let sum = self.sums().0;
         let mut digits = [b'0'; 6];
-        octal(&mut digits, usize::try_from(sum).unwrap_or(0));
+        octal(&mut digits, sum);
         self.put(CHECKSUM, &digits);
         self.end_number(CHECKSUM, digits.len());
     }
@@ -214,7 +258,7 @@ fn text(field: &[u8]) -> &[u8] {
     field.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
-fn octal(digits: &mut [u8], mut value: usize) {
+fn octal(digits: &mut [u8], mut value: u64) {
     for digit in digits.iter_mut().rev() {
         *digit = b'0' + (value % 8) as u8;
         value /= 8;

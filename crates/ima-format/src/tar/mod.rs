@@ -49,7 +49,7 @@ mod parser;
 mod pax;
 mod sparse;
 
-pub use archive::{Extension, FileType, Input, Item, Member, MemberKind, Slice};
+pub use archive::{Extension, FileType, Input, Item, Member, MemberKind, Slice, Substitute};
 pub use fault::{Fault, Field};
 pub use header::{Format, Header};
 pub use parser::{AfterEnd, Parser};

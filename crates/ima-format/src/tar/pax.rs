@@ -154,7 +154,7 @@ pub(super) fn mention_attribute(body: &[u8], name: &str) -> bool {
 }
 
 /// A record with the right length.
-fn encode(keyword: &[u8], value: &[u8]) -> Vec<u8> {
+pub(super) fn encode(keyword: &[u8], value: &[u8]) -> Vec<u8> {
     // space, equals sign, line end
     let text = keyword.len() + value.len() + 3;
     let digits = |length: usize| format!("{length}").len();

@@ -371,3 +371,25 @@ fn a_hard_link_that_is_not_pax_has_no_data_whatever_its_size_says() {
     // libarchive looks at what comes before and after
     assert_eq!(fault(&archive(POSIX)).0, Fault::UnexpectedData.into());
 }
+
+#[test]
+fn a_substitute_has_owner_mode_and_time_of_the_member() {
+    let archive = member(GNU, b'0', b"old", b"content");
+    let Item::Member(old) = &items(&archive).unwrap()[0].0 else { panic!("no member") };
+    let long = [&b"blobs/sha512/"[..], &[b'a'; 128]].concat();
+    for (path, size) in [(&b"new"[..], 3), (&long, 3), (b"new", 1 << 40)] {
+        let bytes = old.substitute(path, Substitute::File(size));
+        let mut input = Slice::new(&bytes);
+        let Ok(Some(Item::Member(new))) = Parser::new(AfterEnd::Refuse).next(&mut input) else {
+            panic!("no member")
+        };
+        assert_eq!((&new.path[..], new.size(), new.kind), (path, size, MemberKind::File));
+        assert_eq!(new.access(), old.access());
+    }
+    let bytes = old.substitute(b"link", Substitute::Link(&long));
+    let mut input = Slice::new(&bytes);
+    let Ok(Some(Item::Member(new))) = Parser::new(AfterEnd::Refuse).next(&mut input) else {
+        panic!("no member")
+    };
+    assert_eq!((new.file_type(), new.link), (FileType::SymbolicLink, long));
+}

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::image::Image;
+use super::oci::Oci;
 use super::rpm::Packages;
 use super::tar::Archive;
 use super::tree::Tree;
@@ -17,6 +18,7 @@ pub enum AnyContainer {
     Packages(Packages),
     Archive(Archive),
     Image(Image),
+    Oci(Oci),
 }
 
 /// Does the same with whichever it is.
@@ -27,6 +29,7 @@ macro_rules! with {
             AnyContainer::Packages($inner) => $body,
             AnyContainer::Archive($inner) => $body,
             AnyContainer::Image($inner) => $body,
+            AnyContainer::Oci($inner) => $body,
         }
     };
 }
@@ -52,7 +55,7 @@ impl AnyContainer {
         match self {
             Self::Tree(tree) => tree.check_room(attributes),
             Self::Image(image) => Ok(image.check_room(attributes)?),
-            Self::Packages(_) | Self::Archive(_) => Ok(()),
+            Self::Packages(_) | Self::Archive(_) | Self::Oci(_) => Ok(()),
         }
     }
 
@@ -62,6 +65,7 @@ impl AnyContainer {
             Self::Tree(_) | Self::Packages(_) => None,
             Self::Archive(archive) => Some(&archive.path),
             Self::Image(image) => Some(&image.path),
+            Self::Oci(image) => Some(&image.path),
         }
     }
 }

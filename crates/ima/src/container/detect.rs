@@ -9,6 +9,7 @@ use ima_format::kind::{Compression, Content, Foreign, Kind, Nested, HEAD_SIZE};
 use rustix::fs::OFlags;
 
 use super::formats::{Changes, Format};
+use super::oci;
 use crate::compression;
 
 /// What is at `path`: a container if its first bytes say so, else a file or a directory for
@@ -19,7 +20,11 @@ use crate::compression;
 /// # Errors
 /// Those of looking at the file.
 pub fn kind_of(path: &Path) -> io::Result<Kind> {
-    if !fs::metadata(path)?.is_file() {
+    let metadata = fs::metadata(path)?;
+    if metadata.is_dir() && oci::is_layout(path) {
+        return Ok(Kind::Oci);
+    }
+    if !metadata.is_file() {
         return Ok(Kind::Tree);
     }
     let mut file = open(path)?;
@@ -27,13 +32,18 @@ pub fn kind_of(path: &Path) -> io::Result<Kind> {
     Ok(match Content::of(&head) {
         Some(Content::Compressed(compression)) => {
             // what does not unpack is no archive that could be dealt with: a plain file
-            let inside = compression::decoder(compression, head.chain(file))
-                .and_then(|mut decoder| read_head(&mut decoder))
-                .unwrap_or_default();
+            let Ok(mut decoder) = compression::decoder(compression, head.chain(file)) else {
+                return Ok(Kind::Tree);
+            };
+            let inside = read_head(&mut decoder).unwrap_or_default();
             // what is not a stream is read at any offset, which a decoder cannot do
             let stream = Format::of_head(&inside).filter(|it| it.changes == Changes::Stream);
-            stream.map_or(Kind::Tree, |format| format.kind)
+            match stream.map_or(Kind::Tree, |format| format.kind) {
+                Kind::Tar if oci::is_archive(Box::new(inside.chain(decoder))) => Kind::Oci,
+                kind => kind,
+            }
         }
+        Some(Content::Tar) if oci::is_archive(Box::new(head.chain(file))) => Kind::Oci,
         content => content.and_then(Format::of).map_or(Kind::Tree, |format| format.kind),
     })
 }

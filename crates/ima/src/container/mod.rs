@@ -15,6 +15,7 @@ mod detect;
 mod error;
 mod formats;
 pub mod image;
+pub mod oci;
 pub mod open;
 pub(crate) mod pool;
 pub mod rpm;
@@ -250,7 +251,7 @@ pub enum Event<'a, T> {
 /// A part of a container that has files of its own, as a partition of a disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// The kind of part: `partition`.
+    /// The kind of part: `partition`, `layer`.
     pub noun: &'static str,
     /// Which one.
     pub name: String,
@@ -258,7 +259,9 @@ pub struct Part {
 
 impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.noun, self.name)
+        // the first digits of a digest, as other programs for images show them
+        let digits = self.name.strip_prefix("sha256:").and_then(|digits| digits.get(..12));
+        write!(f, "{} {}", self.noun, digits.unwrap_or(&self.name))
     }
 }
 
@@ -292,7 +295,7 @@ pub struct Report<T> {
 pub enum Summary {
     /// An archive.
     Archive(tar::Extent),
-    /// An image, and the parts of it that were left alone.
+    /// An image of a file system or a container image, and the parts of it that were left alone.
     Image(Vec<Left>),
     /// A package.
     Package(Box<rpm::PackageSummary>),

@@ -3,10 +3,11 @@
 use std::io::{self, Read};
 use std::path::Path;
 
-use ima_format::kind::{Content, HEAD_SIZE};
+use ima_format::kind::{Content, Kind, HEAD_SIZE};
 
-use super::detect::nested;
+use super::detect::{kind_of, nested};
 use super::image;
+use super::oci;
 use super::source::Source;
 use super::tar::{Index, TarError};
 use super::tree::Directory;
@@ -37,8 +38,8 @@ impl Advice for OpenError {
         match self {
             Self::Archive(error) => error.advice(),
             Self::Read(_) | Self::NoRoot => Some(
-                "ROOT is a directory, a tar archive (compressed or not), or an image of ext4, \
-                 squashfs or EROFS; mount anything else, and give the directory",
+                "ROOT is a directory, a tar archive (compressed or not), an image of ext4, \
+                 squashfs or EROFS, or a container image; mount anything else, and give the directory",
             ),
             Self::Image(error) => error.advice(),
         }
@@ -51,6 +52,9 @@ impl Advice for OpenError {
 /// # Errors
 /// What is none of them, and what cannot be read or is malformed.
 pub fn open(path: &Path, partition: Option<&str>) -> Result<Box<dyn Source>, OpenError> {
+    if kind_of(path)? == Kind::Oci {
+        return Ok(oci::source(path)?);
+    }
     if path.metadata()?.is_dir() {
         return match nested(path)? {
             Some(nested) => Err(TarError::Nested(nested).into()),
@@ -61,7 +65,14 @@ pub fn open(path: &Path, partition: Option<&str>) -> Result<Box<dyn Source>, Ope
     input::open(path)?.take(HEAD_SIZE as u64).read_to_end(&mut head)?;
     match Content::of(&head) {
         // what is compressed is an archive, or it is nothing that is read here
-        Some(Content::Tar | Content::Compressed(_)) => Ok(Box::new(Index::open(path)?)),
+        Some(Content::Tar | Content::Compressed(_)) => {
+            let index = Index::open(path)?;
+            match index.nested() {
+                Ok(Some(nested)) => Err(TarError::Nested(nested).into()),
+                Ok(None) => Ok(Box::new(index)),
+                Err(error) => Err(OpenError::Image(error.into())),
+            }
+        }
         Some(Content::Ext | Content::Erofs | Content::Squashfs | Content::Disk) => {
             Ok(image::source(path, partition)?)
         }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
@@ -31,6 +32,17 @@ pub struct Selection {
     pub one_file_system: bool,
     /// Kinds of files.
     pub only: Only,
+    names: Names,
+}
+
+/// What names mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Names {
+    /// Those of files.
+    #[default]
+    Files,
+    /// In a layer of a container image, `.wh.NAME` removes a file of the layers below.
+    Layer,
 }
 
 /// A glob that cannot be understood.
@@ -50,6 +62,16 @@ impl Selection {
     /// `exclude` matches is left out, a directory with all that is in it.
     pub fn new(include: &[String], exclude: &[String]) -> Result<Self, SelectionError> {
         Ok(Self { include: Globs::new(include)?, exclude: Globs::new(exclude)?, ..Self::default() })
+    }
+
+    /// The same in a layer of a container image: files that remove others are not meant.
+    pub(super) fn in_layer(self) -> Self {
+        Self { names: Names::Layer, ..self }
+    }
+
+    /// Whether files are those of a layer.
+    pub(super) fn is_in_layer(&self) -> bool {
+        self.names == Names::Layer
     }
 
     /// Whether nothing is left out by its path.
@@ -83,7 +105,9 @@ impl Selection {
     pub fn selects(&self, below_root: &Path) -> bool {
         // both are asked, to see which globs match anything
         let excluded = below_root.ancestors().any(|path| self.excludes(path));
-        self.includes(below_root) && !excluded
+        let name = below_root.file_name().unwrap_or_default().as_bytes();
+        let removes = self.is_in_layer() && name.starts_with(b".wh.");
+        self.includes(below_root) && !excluded && !removes
     }
 
     /// Whether an open file is of a kind that is meant.

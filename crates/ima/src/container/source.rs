@@ -119,7 +119,7 @@ impl From<DigestError> for SourceError {
 }
 
 /// An open file of a source.
-pub trait SourceFile {
+pub trait SourceFile: Send {
     /// Reads at an offset; 0 bytes at the end.
     ///
     /// # Errors

@@ -35,9 +35,10 @@ use crate::Outcome;
 /// Sign files, trees of files, packages, archives and images
 ///
 /// Regular files are signed, in directories recursively; symbolic links are not followed;
-/// devices, FIFOs and sockets are not opened; a file with several names is signed once. What a
-/// file holds is told by its content: in an RPM package, a tar archive or an image of ext4 that is
-/// named, the files inside are signed, and `-` is a tar archive on standard input. Archives and
+/// devices, FIFOs and sockets are not opened; a file with several names is signed once. What
+/// a path holds is told by its content: in an RPM package, a tar archive, an image of ext4 or a
+/// container image (OCI layout or archive, docker save) that is named, the files inside are signed,
+/// and `-` is a tar archive on standard input. Archives and
 /// images are written whole or not at all; members of more than 1 MiB wait in a temporary file
 /// (TMPDIR, else /var/tmp) until their signature is known. All files are tried; exit status 2 if
 /// one that was asked for was not signed, be it a link, a device, or with --detached a signature.

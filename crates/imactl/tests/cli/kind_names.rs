@@ -102,11 +102,7 @@ fn a_container_of_archives_is_refused() {
     let saved = br#"[{"Config":"c.json","RepoTags":["a:1"],"Layers":["1/layer.tar"]}]"#;
     let blob = "blobs/sha256/2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
     for (name, files, said) in [
-        (
-            "oci",
-            &[(blob, &b"foo"[..]), ("index.json", b"{}"), ("oci-layout", layout)][..],
-            "an OCI image layout",
-        ),
+        ("oci", &[(blob, &b"foo"[..]), ("oci-layout", layout)][..], "an OCI image layout"),
         ("save", &[("1/layer.tar", b"foo"), ("manifest.json", saved)], "image of docker save"),
         ("ipk", &[("data.tar.gz", b"foo"), ("debian-binary", b"2.0\n")], "an opkg package"),
     ] {
@@ -126,14 +122,18 @@ fn a_container_of_archives_is_refused() {
             for verb in ["sign", "verify", "inspect", "clear"] {
                 let keys = args!["--keys", keys];
                 let keys = keys.into_iter().filter(|_| matches!(verb, "sign" | "verify"));
-                let refused = run(args![verb, path].into_iter().chain(keys)).exits(2);
+                let kind = args!["--kind", "tar"].into_iter().filter(|_| archive.is_some());
+                let words = args![verb, path].into_iter().chain(kind).chain(keys);
+                let refused = run(words).exits(2);
                 let Run { stdout, stderr, .. } = refused;
                 assert!(stderr.contains(said) && stderr.contains("hint: "), "{verb}: {stderr}");
                 assert!(!stdout.contains("\nvalid"), "{verb}: {stdout}");
             }
             let words = args!["preflight", path, "--keys", keys, "--policy", "default:appraise"];
             let Run { stderr, .. } = run(words).exits(2);
-            assert!(stderr.contains(said), "preflight: {stderr}");
+            // an image in the right form is one, and these are without their documents
+            let is_said = stderr.contains(said) || stderr.contains(".json is missing");
+            assert!(is_said, "preflight: {stderr}");
             assert_eq!(before, archive.map(|_| fs::read(&path).unwrap()));
         }
         // what a program of one's own reads may be signed as what it is

@@ -25,6 +25,7 @@ mod manifest;
 mod named_paths;
 mod names;
 mod no_room;
+mod oci;
 mod policy;
 mod policy_pages;
 mod preflight;

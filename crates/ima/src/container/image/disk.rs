@@ -43,7 +43,7 @@ impl Window {
     pub(super) fn source(&self) -> Result<Box<dyn Source>, ContainerError> {
         if self.bytes.content()? == Some(Content::Squashfs) {
             let archive = squashfs_as_tar(&self.bytes, &std::env::temp_dir())?;
-            return Ok(Box::new(Index::unpacked(archive)?));
+            return Ok(Box::new(Index::unpacked(archive, &std::env::temp_dir())?));
         }
         Ok(match FileSystem::open(self.bytes.clone())? {
             FileSystem::Ext(ext) => Box::new(ext),

@@ -1,14 +1,14 @@
 //! A root that is in a tar archive, compressed or not.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 
-use ima_format::kind::{Content as Kind, Nested, HEAD_SIZE};
+use ima_format::kind::{Compression, Content as Kind, Nested, HEAD_SIZE};
 use ima_format::tar::{
     padding, AfterEnd, FileType, Input, Item, Member, MemberKind, Parser, SparseMap, BLOCK_SIZE,
 };
@@ -16,7 +16,7 @@ use ima_format::ErrorKind;
 
 use super::TarError;
 use crate::compression;
-use crate::container::source::{Entry, EntryKind, Source, SourceError, SourceFile, Visit};
+use crate::container::source::{part, Entry, EntryKind, Source, SourceError, SourceFile, Visit};
 use crate::container::AttributeName;
 use crate::input;
 
@@ -28,6 +28,11 @@ pub struct Index {
     entries: BTreeMap<PathBuf, Entry>,
     /// The contents, by the second part of an entry's identity.
     contents: Vec<Stored>,
+    compression: Option<Compression>,
+    /// A path, not of a directory, that two members have.
+    repeated: Option<PathBuf>,
+    /// Directories that no member names.
+    implied: HashSet<PathBuf>,
 }
 
 /// Where a file's content is.
@@ -37,6 +42,13 @@ struct Stored {
     length: u64,
     sparse: Option<SparseMap>,
     attributes: Vec<(AttributeName, Vec<u8>)>,
+}
+
+/// What becomes of a member that is copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::container) enum Original {
+    Stays,
+    Goes,
 }
 
 /// Whose temporary file or archive cannot be read.
@@ -50,6 +62,14 @@ impl Index {
     /// # Errors
     /// An archive that cannot be read, or is malformed.
     pub fn open(path: &Path) -> Result<Self, TarError> {
+        Self::open_in(path, &std::env::temp_dir())
+    }
+
+    /// The same, with the directory for a temporary file.
+    ///
+    /// # Errors
+    /// As those of [`Index::open`].
+    pub(in crate::container) fn open_in(path: &Path, spool: &Path) -> Result<Self, TarError> {
         let mut file = input::open(path).map_err(read_error(0))?;
         let mut head = Vec::new();
         Read::by_ref(&mut file)
@@ -59,19 +79,26 @@ impl Index {
         file.rewind().map_err(read_error(0))?;
         match Kind::of(&head) {
             Some(Kind::Compressed(form)) => {
-                Self::unpacked(compression::decoder(form, file).map_err(read_error(0))?)
+                let archive = compression::decoder(form, file).map_err(read_error(0))?;
+                let index = Self::unpacked(archive, spool)?;
+                Ok(Self { compression: Some(form), ..index })
             }
             _ => Self::of(file),
         }
     }
 
-    /// Reads an archive that comes as a stream, and is not compressed.
+    /// Reads an archive that comes as a stream, and is not compressed; it is kept in a temporary file
+    /// in `spool`.
     ///
     /// # Errors
     /// As those of [`Index::open`].
-    pub fn unpacked(mut archive: impl Read) -> Result<Self, TarError> {
-        let spool = |source| TarError::Spool { directory: std::env::temp_dir(), source };
-        let mut file = tempfile::tempfile().map_err(spool)?;
+    pub(in crate::container) fn unpacked(
+        mut archive: impl Read,
+        spool: &Path,
+    ) -> Result<Self, TarError> {
+        let directory = spool;
+        let spool = |source| TarError::Spool { directory: directory.to_owned(), source };
+        let mut file = tempfile::tempfile_in(directory).map_err(spool)?;
         let (mut buffer, mut offset) = (vec![0; 256 << 10], 0);
         loop {
             match archive.read(&mut buffer) {
@@ -88,7 +115,9 @@ impl Index {
     }
 
     fn of(file: File) -> Result<Self, TarError> {
-        let mut archive = Self { file, entries: BTreeMap::new(), contents: Vec::new() };
+        let (entries, contents, implied) = Default::default();
+        let (compression, repeated) = (None, None);
+        let mut archive = Self { file, entries, contents, compression, repeated, implied };
         archive.read()?;
         archive.add_directories();
         Ok(archive)
@@ -113,7 +142,6 @@ impl Index {
                 let kind = ErrorKind::Truncated { needed, available };
                 return Err(TarError::Malformed { offset, kind });
             }
-            self.check_nested(&member, offset)?;
             input.offset = offset + length + padding(length) as u64;
             self.add(&member, offset, &mut files)?;
         }
@@ -121,18 +149,6 @@ impl Index {
             (true, 0) => Err(TarError::Empty),
             _ => Ok(()),
         }
-    }
-
-    /// Refuses an archive whose files are in archives inside it.
-    fn check_nested(&self, member: &Member, offset: u64) -> Result<(), TarError> {
-        let path = inside(&member.path);
-        let name = path.as_os_str().as_bytes().strip_prefix(b"/").unwrap_or_default();
-        if member.kind != MemberKind::File || !Nested::is_marker(name) {
-            return Ok(());
-        }
-        let mut begun = vec![0; member.stored.min(Nested::HEAD_SIZE as u64) as usize];
-        self.file.read_exact_at(&mut begun, offset).map_err(read_error(offset))?;
-        Nested::of(name, &begun).map_or(Ok(()), |nested| Err(TarError::Nested(nested)))
     }
 
     /// Enters a member; of two with one name the later stays, as when they are unpacked.
@@ -182,7 +198,74 @@ impl Index {
             }
             _ => member.access().map_err(|(offset, kind)| TarError::Malformed { offset, kind })?,
         };
-        self.entries.insert(path.clone(), Entry { path, kind, mode, uid, gid, identity });
+        let is_directory = kind == EntryKind::Directory;
+        let entry = Entry { path: path.clone(), kind, mode, uid, gid, identity };
+        if self.entries.insert(path.clone(), entry).is_some() && !is_directory {
+            self.repeated.get_or_insert(path);
+        }
+        Ok(())
+    }
+
+    /// How it was compressed.
+    pub(in crate::container) fn compression(&self) -> Option<Compression> {
+        self.compression
+    }
+
+    /// A path, not of a directory, that two members have.
+    pub(in crate::container) fn repeated(&self) -> Option<&Path> {
+        self.repeated.as_deref()
+    }
+
+    /// Whether a directory is there for what is in it alone.
+    pub(in crate::container) fn is_implied(&self, path: &Path) -> bool {
+        self.implied.contains(path)
+    }
+
+    /// What it is if its files are archives, which have the files.
+    pub(in crate::container) fn nested(&self) -> Result<Option<Nested>, SourceError> {
+        for marker in Nested::MARKERS {
+            let entry = self.entries.get(&Path::new("/").join(marker));
+            if let Some(entry) = entry.filter(|entry| entry.size().is_some()) {
+                let head = part(&*self.open(entry)?, 0, Nested::HEAD_SIZE)?;
+                if let Some(nested) = Nested::of(marker.as_bytes(), &head) {
+                    return Ok(Some(nested));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Copies the archive member by member. `substitute` is asked about each, and writes what stands
+    /// in its place; every other byte is the same.
+    pub(in crate::container) fn copy<E: From<TarError>>(
+        &self,
+        output: &mut dyn Write,
+        substitute: &mut dyn FnMut(&Member, &mut dyn Write) -> Result<Original, E>,
+    ) -> Result<(), E> {
+        let file = self.file.try_clone().map_err(read_error(0))?;
+        let mut input = Blocks { file, offset: 0 };
+        let mut parser = Parser::new(AfterEnd::Refuse);
+        while let Some(item) = parser.next(&mut input)? {
+            let mut head = Vec::new();
+            let mut left = 0;
+            match item {
+                Item::Member(member) => {
+                    let all = member.stored + padding(member.stored) as u64;
+                    match substitute(&member, output)? {
+                        Original::Stays => {
+                            member.encode_into(&mut head);
+                            left = all;
+                        }
+                        Original::Goes => input.offset += all,
+                    }
+                }
+                Item::Global(extension) => extension.encode_into(&mut head),
+                Item::Zeros => head.resize(BLOCK_SIZE, 0),
+                Item::Foreign(bytes) => head = bytes,
+            }
+            output.write_all(&head).map_err(TarError::Write)?;
+            input.pass(left, output)?;
+        }
         Ok(())
     }
 
@@ -195,6 +278,7 @@ impl Index {
                 let identity = (0, u64::MAX);
                 let entry = Entry { path, kind, mode: 0o755, uid: 0, gid: 0, identity };
                 self.entries.insert(parent.to_owned(), entry);
+                self.implied.insert(parent.to_owned());
             }
         }
     }
@@ -285,6 +369,25 @@ impl Blocks {
         }
         self.offset += filled as u64;
         Ok(filled)
+    }
+}
+
+impl Blocks {
+    /// Writes the next bytes to `output`.
+    fn pass(&mut self, mut left: u64, output: &mut dyn Write) -> Result<(), TarError> {
+        let mut buffer = vec![0; 256 << 10];
+        while left > 0 {
+            let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+            let (offset, needed) = (self.offset, wanted);
+            let available = self.fill(&mut buffer[..wanted])?;
+            if available < needed {
+                let kind = ErrorKind::Truncated { needed, available };
+                return Err(TarError::Malformed { offset, kind });
+            }
+            output.write_all(&buffer[..wanted]).map_err(TarError::Write)?;
+            left -= wanted as u64;
+        }
+        Ok(())
     }
 }
 

@@ -8,13 +8,13 @@ use ima_format::ErrorKind;
 use super::TarError;
 
 /// A stream that knows how far it was read.
-pub(super) struct Stream<'a> {
+pub(in crate::container) struct Stream<'a> {
     source: Box<dyn Read + Send + 'a>,
     offset: u64,
 }
 
 impl<'a> Stream<'a> {
-    pub(super) fn new(source: Box<dyn Read + Send + 'a>) -> Self {
+    pub(in crate::container) fn new(source: Box<dyn Read + Send + 'a>) -> Self {
         Self { source, offset: 0 }
     }
 

@@ -25,6 +25,8 @@ use crate::{compression, input as files};
 
 pub use content::{HELD, IN_MEMORY};
 pub use index::Index;
+pub(super) use index::Original;
+pub(super) use input::Stream;
 
 /// An archive in a file, or on standard input.
 #[derive(Debug)]
@@ -164,7 +166,12 @@ impl Advice for TarError {
             Self::OtherKind(_) => {
                 "packages and images cannot be streamed: give the name of a file"
             }
-            Self::Nested(_) => NESTED,
+            Self::Nested(Nested::OciLayout | Nested::DockerSave) => {
+                "name the file itself, without --kind (images cannot be streamed)"
+            }
+            Self::Nested(Nested::Opkg) => {
+                "sign the image or the root file system that packages are installed into"
+            }
             Self::Sparse { .. } => "--max-sparse SIZE allows more",
             Self::Malformed { kind: ErrorKind::Tar(Fault::AfterEnd), .. } => {
                 "tar and bsdtar stop before it; --concatenated reads archives that follow one another"
@@ -174,9 +181,6 @@ impl Advice for TarError {
         })
     }
 }
-
-/// What to do about a container of containers.
-pub(super) const NESTED: &str = "sign the root file system that it is made from, and make it again";
 
 /// What an archive held besides the reports.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -188,7 +192,7 @@ pub struct Extent {
 }
 
 /// A member's name as a path below the root.
-fn below_root(path: &Path) -> PathBuf {
+pub(super) fn below_root(path: &Path) -> PathBuf {
     use std::path::Component;
     let normal = |component: &Component<'_>| matches!(component, Component::Normal(_));
     path.components().filter(normal).collect()

@@ -418,7 +418,8 @@ impl<O: Operation> Reader<'_, O> {
         let mut begun = Vec::new();
         self.stream.bytes(in_memory as usize, &mut begun)?;
         let stored = begun.len().min(usize::try_from(member.stored).unwrap_or(usize::MAX));
-        if let Some(nested) = Nested::of(path.as_os_str().as_bytes(), &begun[..stored]) {
+        let nested = Nested::of(path.as_os_str().as_bytes(), &begun[..stored]);
+        if let Some(nested) = nested.filter(|_| !self.run.selection.is_in_layer()) {
             return Err(TarError::Nested(nested));
         }
         let starts_with_hole = |sparse: &ima_format::tar::SparseMap| {

@@ -68,8 +68,7 @@ impl CreateArgs {
             let is_directory = path.is_dir();
             let kind = match is_directory {
                 true if self.recursive => Kind::Rpm,
-                true => Kind::Tree,
-                false => kind_of(path).with_context(|| path.display().to_string())?,
+                _ => kind_of(path).with_context(|| path.display().to_string())?,
             };
             match kind {
                 Kind::Rpm => packages.push(path.clone()),

@@ -2,6 +2,7 @@
 
 use ima_format::boot::{AppraiseMode, Words};
 use ima_format::keyring::{listed, Description};
+use ima_format::modsig;
 use ima_format::partition::partuuid;
 use ima_format::printable::{is_unsafe, Printable};
 use ima_format::superblock::{identify, HEAD_SIZE};
@@ -62,6 +63,25 @@ pub fn x509(der: &[u8]) {
             assert!(names.into_iter().chain(identifiers.into_iter().flatten()).all(inside));
             assert!(!certificate.usage.to_string().is_empty());
         }
+    }
+}
+
+/// An appended signature: the fields of its message are parts of it, or the error points into it; a
+/// trailer leads to a message that the file has.
+pub fn modsig(bytes: &[u8]) {
+    let start = bytes.len().saturating_sub(modsig::TRAILER_SIZE);
+    let (before, trailer) = bytes.split_at(start);
+    match modsig::message_length(trailer, bytes.len() as u64) {
+        Err(error) => assert!(error.offset < modsig::TRAILER_SIZE, "{error}"),
+        Ok(Some(length)) => {
+            assert!(length < before.len());
+            assert_eq!(modsig::trailer(length as u32), trailer);
+        }
+        Ok(None) => {}
+    }
+    match modsig::Message::parse(bytes) {
+        Err(error) => assert!(error.offset <= bytes.len(), "{error}"),
+        Ok(message) => assert!(message.signers.iter().all(|it| it.signature.len() < bytes.len())),
     }
 }
 

@@ -40,6 +40,7 @@ pub const PROPERTIES: &[(&str, Property)] = &[
     ("kind", kind),
     ("loader_cache", loader_cache),
     ("measure", measure),
+    ("modsig", boot::modsig),
     ("oci", oci),
     ("partition", boot::partition),
     ("partition_table", partition_table),

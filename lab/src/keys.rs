@@ -220,6 +220,22 @@ impl KeyStore {
         host::run(sign.arg("--").arg(path)).map(drop)
     }
 
+    /// Appends a signature by the module key to a file.
+    pub fn append(&self, path: &Path) -> Result<()> {
+        let mut sign = programs::imactl()?;
+        sign.args(["--quiet", "sign", "--appended", "--keys"]).arg(self.directory());
+        host::run(sign.arg("--").arg(path)).map(drop)
+    }
+
+    /// The same by the IMA key.
+    pub fn append_with_ima_key(&self, path: &Path) -> Result<()> {
+        let key = self.directory().join("ima_keys/x509_ima");
+        let mut sign = programs::imactl()?;
+        sign.args(["--quiet", "sign", "--appended", "--key"]).arg(key.with_extension("key"));
+        sign.arg("--cert").arg(key.with_extension("der"));
+        host::run(sign.arg("--").arg(path)).map(drop)
+    }
+
     /// Signs a file over a hash algorithm with the IMA key.
     pub fn sign_over(&self, hash: &str, path: &Path) -> Result<()> {
         let mut sign = programs::imactl()?;

@@ -1,9 +1,11 @@
 //! Kernel modules and firmware: a module needs its own signature, forced by the kernel's
 //! configuration, and the file's, asked for by the policy.
 
+use std::os::unix::fs::chown;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use lab::host;
 use lab::image::Tree;
 use lab::kernel::Kernel;
 use lab::keys::{Algorithm, KeyStore};
@@ -36,6 +38,60 @@ fn load(guest: &mut Guest, name: &str) -> Result<Observation> {
     guest.request(Action::LoadModule { path, parameters: String::new() })
 }
 
+/// Whose modules and kernels may have their signature appended.
+const MODSIG: u32 = 1001;
+
+/// Files with appended signatures of keys in `.ima`, as imactl makes them.
+fn appended(root: &Tree, kernel: &Kernel, store: &KeyStore, stranger: &KeyStore) -> Result<()> {
+    for (name, signer) in [("good", Some(store)), ("foreign", Some(stranger)), ("bare", None)] {
+        let module = format!("/lib/modules/appended-{name}.ko");
+        let (image, initramfs) = (format!("/boot/vmlinuz-{name}"), format!("/boot/initrd-{name}"));
+        add_module(root, kernel, "test_module", &format!("appended-{name}"), None)?;
+        root.take(&kernel.image(), &image)?;
+        root.write(&initramfs, "an initramfs", 0o644)?;
+        for path in [module, image, initramfs] {
+            if let Some(store) = signer {
+                store.append_with_ima_key(&root.path(&path))?;
+            }
+            chown(root.path(&path), Some(MODSIG), None)?;
+        }
+    }
+    Ok(())
+}
+
+/// Appends a message that brings its own content along: the signature holds for that, whatever the file
+/// has.
+fn attach(root: &Tree, store: &KeyStore, path: &str) -> Result<()> {
+    let key = store.directory().join("ima_keys/x509_ima");
+    root.write("/boot/other", "what was signed", 0o644)?;
+    let mut cms = host::command("openssl", "openssl")?;
+    cms.args(["cms", "-sign", "-binary", "-noattr", "-nocerts", "-nodetach", "-outform", "DER"]);
+    cms.arg("-signer").arg(key.with_extension("crt")).arg("-inkey").arg(key.with_extension("key"));
+    let message = host::run(cms.arg("-in").arg(root.path("/boot/other")))?.stdout;
+    let trailer = ima_format::modsig::trailer(u32::try_from(message.len())?);
+    root.write(path, [b"what nobody signed", &message[..], &trailer[..]].concat(), 0o644)?;
+    Ok(chown(root.path(path), Some(MODSIG), None)?)
+}
+
+fn appended_signatures_count(guest: &mut Guest) -> Result<()> {
+    let mut kexec = |kernel: &str, initramfs: &str| {
+        let path = format!("/boot/vmlinuz-{kernel}");
+        let initramfs = Some(format!("/boot/initrd-{initramfs}"));
+        guest.request(Action::LoadKernel { path, initramfs })
+    };
+    kexec("good", "good")?.is_allowed();
+    for (name, cause) in [("foreign", "invalid-signature"), ("bare", "IMA-signature-required")] {
+        kexec(name, "good")?.is_refused(Errno::EACCES, cause);
+        kexec("good", name)?.is_refused(Errno::EACCES, cause);
+    }
+    // ima_collect_modsig() does not look at the error of pkcs7_supply_detached_data()
+    kexec("good", "attached")?.is_allowed().says("PKCS7: Data already supplied");
+    load(guest, "appended-good")?.is_allowed().says("test_module:");
+    load(guest, "appended-foreign")?.is_refused(Errno::EACCES, "invalid-signature");
+    load(guest, "appended-bare")?.is_refused(Errno::EACCES, "IMA-signature-required");
+    Ok(())
+}
+
 on_each_kernel! {
     fn modules_need_both_signatures(kernel) {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
@@ -51,11 +107,28 @@ on_each_kernel! {
         }
         root.sign_all(&store)?;
         root.tamper("/lib/modules/tampered.ko")?;
+        // the same as the kernel's own program makes
+        add_module(&root, kernel, "test_module", "ours", None)?;
+        store.append(&root.path("/lib/modules/ours.ko"))?;
+        let read = |name: &str| std::fs::read(root.path(&format!("/lib/modules/{name}.ko")));
+        assert_eq!(read("ours")?, read("signed")?);
+        root.sign(&store, &["/lib/modules/ours.ko"])?;
+        appended(&root, kernel, &store, &stranger)?;
+        attach(&root, &store, "/boot/initrd-attached")?;
         add_module(&root, kernel, "test_module", "without-ima-signature", Some(&store))?;
-        let mut guest = Enforced::new(kernel, &store, &root, DEFAULT_POLICY)?.boot()?;
+        let policy = ["MODULE_CHECK", "KEXEC_KERNEL_CHECK", "KEXEC_INITRAMFS_CHECK"]
+            .map(|func| format!("appraise func={func} fowner={MODSIG} appraise_type=imasig|modsig\n"))
+            .concat()
+            + DEFAULT_POLICY;
+        let mut enforced = Enforced::new(kernel, &store, &root, &policy)?;
+        // what signs modules is in .ima, too
+        enforced.machine = enforced.machine.trusting(&store.ima_certificate()?);
+        let mut guest = enforced.boot()?;
 
-        load(&mut guest, "signed")?.is_allowed().says("test_module:");
-        guest.request(Action::UnloadModule { name: "test_module".into() })?.is_allowed();
+        for name in ["signed", "ours"] {
+            load(&mut guest, name)?.is_allowed().says("test_module:");
+            guest.request(Action::UnloadModule { name: "test_module".into() })?.is_allowed();
+        }
 
         load(&mut guest, "without-ima-signature")?
             .is_refused(Errno::EACCES, "IMA-signature-required");
@@ -67,7 +140,7 @@ on_each_kernel! {
         load(&mut guest, "stranger")?
             .is_refused_silently(Errno::EKEYREJECTED)
             .says("module with unavailable key");
-        Ok(())
+        appended_signatures_count(&mut guest)
     }
 
     fn firmware_needs_a_signature(kernel) {

@@ -3,8 +3,8 @@
 use core::fmt;
 
 use crate::{
-    audit, der, elf, erofs, ext4, json, loader_cache, measure, oci, partition, pkcs11, policy, rpm,
-    tar, tpm, x509, xattr,
+    audit, der, elf, erofs, ext4, json, loader_cache, measure, modsig, oci, partition, pkcs11,
+    policy, rpm, tar, tpm, x509, xattr,
 };
 
 /// A defect in input bytes: what, and at which offset from the start of the input.
@@ -66,6 +66,8 @@ pub enum ErrorKind {
     Der(der::Fault),
     /// A certificate is one that the kernel rejects.
     X509(x509::Fault),
+    /// An appended signature is malformed.
+    Modsig(modsig::Fault),
 }
 
 impl Error {
@@ -111,6 +113,7 @@ impl fmt::Display for ErrorKind {
             Self::Tpm(fault) => fault.fmt(f),
             Self::Der(fault) => fault.fmt(f),
             Self::X509(fault) => fault.fmt(f),
+            Self::Modsig(fault) => fault.fmt(f),
         }
     }
 }

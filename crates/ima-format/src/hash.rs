@@ -73,6 +73,29 @@ hash_algorithms! {
 }
 
 impl HashAlgorithm {
+    /// The content of its object identifier, of those that the kernel reads in signatures
+    /// (`include/linux/oid_registry.h`, `rsa_asn1_templates` in `crypto/rsa-pkcs1pad.c`).
+    pub const fn object_identifier(self) -> Option<&'static [u8]> {
+        Some(match self {
+            Self::Md5 => b"\x2a\x86\x48\x86\xf7\x0d\x02\x05",
+            Self::Sha1 => b"\x2b\x0e\x03\x02\x1a",
+            Self::Rmd160 => b"\x2b\x24\x03\x02\x01",
+            Self::Sha256 => b"\x60\x86\x48\x01\x65\x03\x04\x02\x01",
+            Self::Sha384 => b"\x60\x86\x48\x01\x65\x03\x04\x02\x02",
+            Self::Sha512 => b"\x60\x86\x48\x01\x65\x03\x04\x02\x03",
+            Self::Sha224 => b"\x60\x86\x48\x01\x65\x03\x04\x02\x04",
+            Self::Sha3_256 => b"\x60\x86\x48\x01\x65\x03\x04\x02\x08",
+            Self::Sha3_384 => b"\x60\x86\x48\x01\x65\x03\x04\x02\x09",
+            Self::Sha3_512 => b"\x60\x86\x48\x01\x65\x03\x04\x02\x0a",
+            _ => return None,
+        })
+    }
+
+    /// The algorithm with this object identifier.
+    pub fn from_object_identifier(id: &[u8]) -> Option<Self> {
+        Self::ALL.iter().copied().find(|algorithm| algorithm.object_identifier() == Some(id))
+    }
+
     /// The number in the kernel's `enum hash_algo`.
     pub const fn id(self) -> u8 {
         self as u8

@@ -26,6 +26,7 @@
 //! | [`measure`] | measurement lists, binary and ASCII | `security/integrity/ima/ima_fs.c`, `ima_template.c` |
 //! | [`tpm`] | quotes, their signatures and keys | TCG TPM 2.0 Library, Part 2 |
 //! | [`der`], [`x509`] | the few fields of certificates that keyrings look at | `crypto/asymmetric_keys/x509_cert_parser.c` |
+//! | [`modsig`] | signatures appended to modules and kernels | `include/linux/module_signature.h`, `crypto/asymmetric_keys/pkcs7_parser.c` |
 //! | [`keyring`] | `/proc/keys`, descriptions of keys | `security/keys/proc.c` |
 //! | [`boot`] | the command line; what of `ima_appraise=` the kernel obeys | `lib/cmdline.c`, `ima_appraise.c` |
 //! | [`printable`] | foreign text for terminals and logs | |
@@ -65,6 +66,7 @@ pub mod keyring;
 pub mod kind;
 pub mod loader_cache;
 pub mod measure;
+pub mod modsig;
 pub mod oci;
 pub mod partition;
 pub mod pkcs11;

@@ -11,6 +11,7 @@
 //! | [`sign`] | a digest to the bytes of an attribute |
 //! | [`evm`] | what `security.evm` covers, and the verdict on it |
 //! | [`verify`] | an attribute and a file to a verdict in the kernel's words |
+//! | [`modsig`] | signatures appended to content |
 //! | [`container`] | where files and their attributes are: trees, packages, archives, images |
 //! | [`operation`] | signing, verifying, inspecting and clearing, in any container |
 //! | [`advice`] | errors, and what to do about them |
@@ -38,6 +39,7 @@ pub mod evm;
 pub mod initramfs;
 pub mod input;
 pub mod key;
+pub mod modsig;
 pub mod operation;
 pub mod preflight;
 pub mod sign;

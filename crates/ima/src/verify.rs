@@ -5,6 +5,8 @@
 //! `appraise_type=imasig`, `appraise_type=sigv3` or without, and `asymmetric_verify` and
 //! `asymmetric_verify_v3` in `digsig_asymmetric.c`.
 
+mod keyring;
+
 use std::fmt;
 
 use ima_format::hash::{Digest, HashAlgorithm};
@@ -19,8 +21,9 @@ use openssl::pkey_ctx::PkeyCtx;
 use openssl::rsa::Padding;
 
 use crate::digest::{openssl_digest, DigestKind};
-use crate::key::certificate::Certificate;
 use crate::key::{Form, KeyType, Message, PublicKey};
+pub(crate) use keyring::Certified;
+pub use keyring::Keyring;
 
 /// What a policy rule asks of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,50 +197,6 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Public keys by key id, as the kernel's `.ima` keyring holds them.
-#[derive(Debug, Clone, Default)]
-pub struct Keyring {
-    keys: Vec<(KeyId, PublicKey)>,
-}
-
-impl Keyring {
-    /// A keyring of certificates, each under the ids by which the kernel finds it.
-    pub fn of_certificates<'a>(certificates: impl IntoIterator<Item = &'a Certificate>) -> Self {
-        let mut keys = Vec::new();
-        for certificate in certificates {
-            let ids = certificate.kernel_key_ids().into_iter();
-            keys.extend(ids.map(|id| (id, certificate.public_key().clone())));
-        }
-        Self { keys }
-    }
-
-    /// A keyring of one key.
-    pub fn of_public_key(key_id: KeyId, key: PublicKey) -> Self {
-        Self { keys: vec![(key_id, key)] }
-    }
-
-    /// Adds a key under an id.
-    pub fn add(&mut self, key_id: KeyId, key: PublicKey) {
-        self.keys.push((key_id, key));
-    }
-
-    /// Whether it holds no key.
-    pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
-    }
-
-    /// Whether it holds a key with this id.
-    pub fn knows(&self, key_id: KeyId) -> bool {
-        self.find(key_id).next().is_some()
-    }
-
-    /// The keys with this id, and their numbers; two keys may bear one id by chance.
-    fn find(&self, key_id: KeyId) -> impl Iterator<Item = (usize, &PublicKey)> {
-        let keys = self.keys.iter().enumerate();
-        keys.filter(move |(_, (id, _))| *id == key_id).map(|(number, (_, key))| (number, key))
-    }
-}
-
 /// Verifies with a keyring, one file after the other, in one thread: a key's context is made
 /// once.
 #[allow(missing_debug_implementations)] // OpenSSL's contexts have nothing to show
@@ -398,6 +357,11 @@ impl Verifier {
     }
 }
 
+/// Whether a key made a signature, of which there are few.
+pub(crate) fn is_signed_by(key: &PublicKey, message: &Message, signature: &[u8]) -> bool {
+    is_by((0, key), &mut Vec::new(), message, signature)
+}
+
 /// Whether a key made a signature.
 fn is_by(
     (number, key): (usize, &PublicKey),
@@ -473,13 +437,11 @@ mod tests {
     use super::*;
     use crate::digest::Hasher;
 
-    const NO_KEYS: Keyring = Keyring { keys: Vec::new() };
-
     /// The verdict on a file with the content "abc", by a verifier without keys.
     fn verdict(kernel: KernelVersion, requirement: Requirement, value: &[u8]) -> Verdict {
         let digest_of = |kind: DigestKind| Hasher::new(kind)?.digest(b"abc");
         let rule = Rule::new(requirement, kernel);
-        Verifier::new(NO_KEYS).verdict(rule, Some(value), digest_of).unwrap()
+        Verifier::new(Keyring::default()).verdict(rule, Some(value), digest_of).unwrap()
     }
 
     fn digest_attribute(content: &[u8]) -> Vec<u8> {

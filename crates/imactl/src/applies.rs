@@ -48,6 +48,7 @@ const ROWS: &[Row] = &[
     Row("passphrase_env", ALL, LEAVE_OUT),
     Row("passphrase_fd", ALL, LEAVE_OUT),
     Row("hash", NOT_PACKAGES, "the digests that the package lists are signed: leave it out"),
+    Row("appended", TREE, "sign the files before they are packed"),
     Row("signature_version", ALL, LEAVE_OUT),
     Row("for_kernel", ALL, LEAVE_OUT),
     Row("digest", NOT_PACKAGES, "packages list digests of the content: leave it out"),

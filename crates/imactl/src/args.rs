@@ -86,12 +86,34 @@ impl SignerArgs {
     pub(crate) fn resolve(&self, output: &mut Output) -> Result<Box<dyn Signer>> {
         if let Some(key) = &self.key {
             let (certificate, key_id) = (self.cert.as_deref(), self.keyid);
-            return self.given(GivenKey { key, certificate, key_id }, Keyring::Ima, output);
+            let given = GivenKey { key, certificate, key_id };
+            return Ok(self.given(given, Keyring::Ima, output)?.0);
         }
         let store = self.store(output)?;
         let signer = store.ima_signer(&mut |path| self.passphrase.ask(path))?;
         warn_of_own(output, Keyring::Ima, &store.ima_certificates()?, &signer);
         Ok(Box::new(signer))
+    }
+
+    /// The key that signs what is appended to modules, and its certificate.
+    pub(crate) fn resolve_module(
+        &self,
+        output: &mut Output,
+    ) -> Result<(Box<dyn Signer>, Certificate)> {
+        let Some(key) = &self.key else {
+            let store = self.store(output)?;
+            let (signer, certificate) =
+                store.module_signer(&mut |path| self.passphrase.ask(path))?;
+            return Ok((Box::new(signer), certificate));
+        };
+        let given = GivenKey { key, certificate: self.cert.as_deref(), key_id: self.keyid };
+        match self.given(given, Keyring::BuiltinTrusted, output)? {
+            (signer, Some(certificate)) => Ok((signer, certificate)),
+            (_, None) => Err(hinted(
+                "an appended signature names the issuer and the serial number of a certificate",
+                "give --cert FILE",
+            )),
+        }
     }
 
     /// The key that signs metadata: one of its own, that of --key, or the store's.
@@ -106,7 +128,7 @@ impl SignerArgs {
             (None, None) => None,
         };
         if let Some((key, certificate, key_id)) = given {
-            return self.given(GivenKey { key, certificate, key_id }, Keyring::Evm, output);
+            return Ok(self.given(GivenKey { key, certificate, key_id }, Keyring::Evm, output)?.0);
         }
         let store = self.store(output)?;
         let signer = store.evm_signer(&mut |path| self.passphrase.ask(path))?;
@@ -120,7 +142,7 @@ impl SignerArgs {
         given: GivenKey<'_>,
         keyring: Keyring,
         output: &mut Output,
-    ) -> Result<Box<dyn Signer>> {
+    ) -> Result<(Box<dyn Signer>, Option<Certificate>)> {
         let path = given.key;
         if let Some(uri) = token::uri(path) {
             return self.token_signer(uri?, &given, keyring, output);
@@ -147,7 +169,7 @@ impl SignerArgs {
             (None, None) => key.public_key().default_key_id()?,
         };
         warn_of_refusal(output, keyring, certificate.iter());
-        Ok(Box::new(key.into_signer(key_id)?))
+        Ok((Box::new(key.into_signer(key_id)?), certificate))
     }
 
     /// The store that is given.
@@ -171,27 +193,27 @@ impl SignerArgs {
         args: &GivenKey<'_>,
         keyring: Keyring,
         output: &mut Output,
-    ) -> Result<Box<dyn Signer>> {
+    ) -> Result<(Box<dyn Signer>, Option<Certificate>)> {
         let given = args.certificate()?;
         let token = token::open(&uri, &self.passphrase)?;
         let mut key = token.key(&uri)?;
         if let Some(certificate) = &given {
             key = key.certified_by(certificate)?;
         }
-        let certificate = match (&given, args.key_id) {
-            (None, None) => key.certificate()?,
-            _ => given.as_ref(),
+        let certificate = match (given, args.key_id) {
+            (None, None) => key.certificate()?.cloned(),
+            (given, _) => given,
         };
-        if certificate.is_some_and(Certificate::is_sample) {
+        if certificate.as_ref().is_some_and(Certificate::is_sample) {
             warn_of_sample(output, Path::new(&key.uri().to_string()));
         }
-        warn_of_refusal(output, keyring, certificate.into_iter());
-        let key_id = match (args.key_id, certificate) {
+        warn_of_refusal(output, keyring, certificate.iter());
+        let key_id = match (args.key_id, &certificate) {
             (Some(key_id), _) => key_id,
             (None, Some(certificate)) => certificate.key_id(),
             (None, None) => key.public_key()?.default_key_id()?,
         };
-        Ok(Box::new(token.into_signer(key, key_id)?))
+        Ok((Box::new(token.into_signer(key, key_id)?), certificate))
     }
 }
 
@@ -309,6 +331,22 @@ impl KeyringArgs {
         }
         warn_of_refusal(output, Keyring::Evm, certificates.iter());
         Ok(verify::Keyring::of_certificates(&certificates))
+    }
+
+    /// The certificates of module keys: those that are given, and those of a store.
+    pub(crate) fn modules(&self, output: &mut Output) -> Result<Vec<Certificate>> {
+        let mut certificates = self.needed(output)?;
+        certificates.extend(self.of_modules()?);
+        Ok(certificates)
+    }
+
+    /// The certificates of module keys in the store that is given.
+    pub(crate) fn of_modules(&self) -> Result<Vec<Certificate>> {
+        let fallback = || default_store().filter(|_| self.cert.is_empty());
+        match self.keys.clone().or_else(fallback) {
+            Some(keys) => Ok(KeyStore::open(&keys)?.module_certificates()?),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// The certificates that are given, at least one.

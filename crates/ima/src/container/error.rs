@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ima_format::hash::{Digest, HashAlgorithm};
+use ima_format::kind::Compression;
+use ima_format::Error as FormatError;
 use rustix::io::Errno;
 
 use super::source::SourceError;
@@ -73,6 +75,21 @@ pub enum ItemError {
     /// fs-verity is enabled with another algorithm or salt.
     #[error("fs-verity is enabled with another algorithm, salt or block size: {0}")]
     OtherVerity(Digest),
+    /// The container gives no access to parts of its content.
+    #[error("appended signatures are for files, not for what archives, packages and images hold")]
+    NoContentAccess,
+    /// The appended signature is malformed.
+    #[error("{0}")]
+    Appended(FormatError),
+    /// The kernel looks for the signature of a compressed module inside.
+    #[error("a module compressed by {0}: the signature belongs to what is compressed")]
+    CompressedModule(Compression),
+    /// A file that is written again has other names, which would keep the old content.
+    #[error("has several names (hard links), of which only one would be changed")]
+    SeveralNames,
+    /// The file cannot be written again.
+    #[error("cannot write it: {0}")]
+    Rewrite(io::Error),
     /// The attribute cannot be read.
     #[error("cannot read the attribute: {0}")]
     ReadAttribute(io::Error),
@@ -164,6 +181,11 @@ impl Advice for ItemError {
             }
             Self::EnableVerity(error) => return of_enabling(error),
             Self::OtherVerity(_) => "copy the file: fs-verity cannot be disabled or changed",
+            Self::NoContentAccess => "sign the files before they are packed",
+            Self::Appended(_) => "the file is cut or damaged: take it from where it was built",
+            Self::CompressedModule(_) => "unpack it, sign it, and compress it again",
+            Self::SeveralNames => "copy it, or remove the other names",
+            Self::Rewrite(error) => return of_writing(error),
             Self::IsSignature => "name the file that it belongs to",
             Self::ReadOnly(_) => READ_ONLY,
             Self::Detached { source, .. } => return of_writing(source),

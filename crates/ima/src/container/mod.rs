@@ -36,7 +36,7 @@ use ima_format::kind::Compression;
 use ima_format::tar::AfterEnd;
 
 pub use any::AnyContainer;
-pub use change::{Change, Edit};
+pub use change::{Change, Edit, End};
 pub use destination::{Destination, DirectoryMode, OutputDirectory};
 pub use detect::{kind_of, mismatch, nested, Mismatch};
 pub use error::{Anomaly, ContainerError, ItemError, WalkError};
@@ -97,6 +97,12 @@ pub trait Item {
         None
     }
 
+    /// Its content, where any part of it can be read, and the end of it replaced
+    /// ([`Change::of_end`]).
+    fn content(&self) -> Option<&dyn Content> {
+        None
+    }
+
     /// Checks that the container has the content that its digest stands for, before that is signed.
     ///
     /// # Errors
@@ -104,6 +110,18 @@ pub trait Item {
     fn check_content(&self) -> Result<(), ItemError> {
         Ok(())
     }
+}
+
+/// Content of which any part can be read.
+pub trait Content {
+    /// In bytes.
+    fn size(&self) -> u64;
+
+    /// Reads at an offset; 0 bytes at the end.
+    ///
+    /// # Errors
+    /// Those of reading.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, ItemError>;
 }
 
 /// Work on the files of containers.

@@ -1,7 +1,12 @@
 //! The few DER structures (ITU-T X.690) that OpenSSL's binding does not reach.
 
-use ima_format::der::{Values, BIT_STRING, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE};
+use ima_format::der::{
+    Values, BIT_STRING, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET,
+};
 use ima_format::hash::HashAlgorithm;
+use ima_format::x509;
+
+use super::KeyType;
 
 const NULL: u8 = 0x05;
 
@@ -60,24 +65,57 @@ pub(super) fn ec_public_key_info(parameters: &[u8], point: &[u8]) -> Vec<u8> {
 /// DigestInfo (RFC 8017, 9.2) as the kernel's `rsa_asn1_templates` have it; `None` for an
 /// algorithm that they lack.
 pub(super) fn digest_info(algorithm: HashAlgorithm, digest: &[u8]) -> Option<Vec<u8>> {
-    /// 2.16.840.1.101.3.4.2.n: NIST's hash algorithms.
-    const NIST: [u8; 8] = [0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02];
-    let nist = |number| [&NIST[..], &[number]].concat();
-    let oid = match algorithm {
-        HashAlgorithm::Md5 => vec![0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x02, 0x05],
-        HashAlgorithm::Sha1 => vec![0x2b, 0x0e, 0x03, 0x02, 0x1a],
-        HashAlgorithm::Rmd160 => vec![0x2b, 0x24, 0x03, 0x02, 0x01],
-        HashAlgorithm::Sha256 => nist(1),
-        HashAlgorithm::Sha384 => nist(2),
-        HashAlgorithm::Sha512 => nist(3),
-        HashAlgorithm::Sha224 => nist(4),
-        HashAlgorithm::Sha3_256 => nist(8),
-        HashAlgorithm::Sha3_384 => nist(9),
-        HashAlgorithm::Sha3_512 => nist(10),
-        _ => return None,
-    };
-    let algorithm = sequence(&[&encode(OBJECT_IDENTIFIER, &oid), &encode(NULL, &[])]);
+    let oid = algorithm.object_identifier()?;
+    let algorithm = sequence(&[&encode(OBJECT_IDENTIFIER, oid), &encode(NULL, &[])]);
     Some(sequence(&[&algorithm, &encode(OCTET_STRING, digest)]))
+}
+
+/// 1.2.840.113549.1.7.1
+const PKCS7_DATA: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01";
+/// 1.2.840.113549.1.7.2
+const PKCS7_SIGNED_DATA: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02";
+/// 1.2.840.113549.1.1.1
+const RSA_ENCRYPTION: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01";
+const CONTEXT_0: u8 = 0xa0;
+
+/// ecdsa-with-SHA224 and so on (RFC 5758; NIST's for SHA-3).
+fn ecdsa_with(algorithm: HashAlgorithm) -> Option<&'static [u8]> {
+    Some(match algorithm {
+        HashAlgorithm::Sha224 => b"\x2a\x86\x48\xce\x3d\x04\x03\x01",
+        HashAlgorithm::Sha256 => b"\x2a\x86\x48\xce\x3d\x04\x03\x02",
+        HashAlgorithm::Sha384 => b"\x2a\x86\x48\xce\x3d\x04\x03\x03",
+        HashAlgorithm::Sha512 => b"\x2a\x86\x48\xce\x3d\x04\x03\x04",
+        HashAlgorithm::Sha3_256 => b"\x60\x86\x48\x01\x65\x03\x04\x03\x0a",
+        HashAlgorithm::Sha3_384 => b"\x60\x86\x48\x01\x65\x03\x04\x03\x0b",
+        HashAlgorithm::Sha3_512 => b"\x60\x86\x48\x01\x65\x03\x04\x03\x0c",
+        _ => return None,
+    })
+}
+
+/// A detached signature in CMS (RFC 5652), byte by byte as `scripts/sign-file` has it made: without
+/// attributes and certificates, the signer named by issuer and serial number. `None` for a key or a hash
+/// algorithm that the kernel does not know in such messages.
+pub(crate) fn detached_signature(
+    certificate: &x509::Certificate<'_>,
+    key: KeyType,
+    algorithm: HashAlgorithm,
+    signature: &[u8],
+) -> Option<Vec<u8>> {
+    let oid = |oid: &[u8]| encode(OBJECT_IDENTIFIER, oid);
+    let hash = sequence(&[&oid(algorithm.object_identifier()?)]);
+    let by = match key {
+        KeyType::Rsa(_) => sequence(&[&oid(RSA_ENCRYPTION), &encode(NULL, &[])]),
+        KeyType::Ecdsa(_) => sequence(&[&oid(ecdsa_with(algorithm)?)]),
+        KeyType::MlDsa(_) | KeyType::Other(_) => return None,
+    };
+    let version = encode(INTEGER, &[1]);
+    let issuer = encode(SEQUENCE, certificate.issuer_name);
+    let signer = sequence(&[&issuer, &encode(INTEGER, certificate.serial)]);
+    let signature = encode(OCTET_STRING, signature);
+    let info = sequence(&[&version, &signer, &hash, &by, &signature]);
+    let content = sequence(&[&oid(PKCS7_DATA)]);
+    let signed = sequence(&[&version, &encode(SET, &hash), &content, &encode(SET, &info)]);
+    Some(sequence(&[&oid(PKCS7_SIGNED_DATA), &encode(CONTEXT_0, &signed)]))
 }
 
 /// 1.2.840.113549.1.5.13

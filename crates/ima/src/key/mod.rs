@@ -19,7 +19,7 @@ pub mod caveat;
 pub mod certificate;
 pub mod check;
 pub mod create;
-mod der;
+pub(crate) mod der;
 pub mod form;
 pub mod issue;
 pub mod passphrase;

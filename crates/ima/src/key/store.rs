@@ -15,6 +15,7 @@ use std::{fs, io};
 
 use super::certificate::{Certificate, CertificateError};
 use super::private::{AskPassphrase, KeySigner, PrivateKey, PrivateKeyError};
+use super::Signer;
 use crate::advice::Advice;
 
 /// The file that marks a store as a sample.
@@ -222,6 +223,29 @@ impl KeyStore {
     /// The EVM signer.
     pub fn evm_signer(&self, ask: &mut AskPassphrase<'_>) -> Result<KeySigner, StoreError> {
         Self::signer(self.evm_keys()?.join("x509_evm.key"), ask)
+    }
+
+    /// The certificates of module keys: every certificate in `modsign_keys`; none where the store has
+    /// no such directory.
+    pub fn module_certificates(&self) -> Result<Vec<Certificate>, StoreError> {
+        let path = self.root.join(Role::Modsign.directory());
+        match path.is_dir() {
+            true => Self::certificates(&path),
+            false => Ok(Vec::new()),
+        }
+    }
+
+    /// The key that signs modules, and its certificate.
+    pub fn module_signer(
+        &self,
+        ask: &mut AskPassphrase<'_>,
+    ) -> Result<(KeySigner, Certificate), StoreError> {
+        let signer = Self::signer(Role::Modsign.path(&self.root, "key"), ask)?;
+        let of_signer = |it: &Certificate| it.public_key().is(signer.public_key());
+        let certificate = self.module_certificates()?.into_iter().find(of_signer);
+        let directory = || self.root.join(Role::Modsign.directory());
+        let certificate = certificate.ok_or_else(|| StoreError::NoKey { path: directory() })?;
+        Ok((signer, certificate))
     }
 
     fn signer(path: PathBuf, ask: &mut AskPassphrase<'_>) -> Result<KeySigner, StoreError> {

@@ -3,6 +3,7 @@
 use ima_format::xattr::Attribute;
 use ima_format::Error as FormatError;
 
+use super::appended::{self, AppendedInspection};
 use crate::container::{Access, AttributeName, Change, Item, ItemError, Operation};
 use crate::digest::DigestKind;
 
@@ -21,6 +22,8 @@ pub struct Inspection {
     pub fit: Option<Fit>,
     /// `security.evm`, if there is one.
     pub evm: Option<EvmInspection>,
+    /// The signature appended to its content, if there is one, or what is malformed in it.
+    pub appended: Option<Result<AppendedInspection, FormatError>>,
 }
 
 /// The `security.evm` of a file.
@@ -79,13 +82,14 @@ impl Operation for Inspect {
             }
             _ => None,
         };
-        Ok((Inspection { value, attribute, fit, evm: evm(item)? }, Change::none()))
+        let (evm, appended) = (evm(item)?, appended::inspect(item)?);
+        Ok((Inspection { value, attribute, fit, evm, appended }, Change::none()))
     }
 
     /// A digest in the attribute cannot be compared with anything.
     fn without_content(&self, item: &dyn Item) -> Result<Option<Inspection>, ItemError> {
         let value = item.attribute(AttributeName::Ima)?.map(|value| value.into_owned());
         let attribute = value.as_deref().map(Attribute::decode);
-        Ok(Some(Inspection { value, attribute, fit: None, evm: evm(item)? }))
+        Ok(Some(Inspection { value, attribute, fit: None, evm: evm(item)?, appended: None }))
     }
 }

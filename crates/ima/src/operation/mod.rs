@@ -1,10 +1,12 @@
 //! Operations on files, wherever they are: each written once, for every container.
 
+mod appended;
 mod clear;
 mod inspect;
 mod sign;
 mod verify;
 
+pub use appended::{Append, AppendedInspection, Signatory, Strip, VerifyAppended};
 pub use clear::{Clear, Cleared};
 pub use inspect::{EvmInspection, Fit, Inspect, Inspection};
 pub use sign::{EvmEffect, EvmMaker, EvmSign, Sign, SignMode, Signed};

@@ -5,6 +5,7 @@ use ima_format::xattr::Attribute;
 use crate::container::{Access, Anomaly, AttributeName, Change, Item, ItemError, Operation};
 use crate::digest::DigestKind;
 use crate::evm::{Coverage, EvmVerifier, HmacKey, Verdict as EvmVerdict};
+use crate::modsig;
 use crate::verify::{Keyring, Rule, Verdict, Verifier};
 
 /// Gives the kernel's verdict on each file.
@@ -57,6 +58,8 @@ pub enum Judgement {
         /// The verdict on the metadata, which the kernel comes to first.
         evm: EvmVerdict,
     },
+    /// The verdict on its appended signature.
+    Appended(modsig::Verdict),
     /// A property of the file in its container, with which no signature can be right.
     Anomaly(Anomaly),
     /// It has no content, and no signature.
@@ -69,6 +72,7 @@ impl Judgement {
         match self {
             Self::Kernel(verdict) => verdict.is_valid(),
             Self::WithEvm { content, evm } => content.is_valid() && evm.is_valid(),
+            Self::Appended(verdict) => verdict.is_valid(),
             Self::Anomaly(_) => false,
             Self::NotSigned => true,
         }

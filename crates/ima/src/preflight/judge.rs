@@ -14,9 +14,10 @@ use ima_format::verity::{Parameters, Salt};
 use ima_format::xattr::{Attribute, KeyId, Signature, SignatureKind};
 
 use super::trial::Trial;
-use crate::container::source::{part, Entry, SourceError, SourceFile};
+use crate::container::source::{Entry, SourceError, SourceFile};
 use crate::container::AttributeName;
 use crate::digest::{DigestError, DigestKind, FileHasher};
+use crate::modsig;
 use crate::verify::{Keyring, Verifier};
 
 /// Which file system a part of the root will be on.
@@ -87,8 +88,6 @@ pub enum Unknown {
     /// The rule asks for the file's fs-verity digest, which it has only where that is enabled. All
     /// else is right, if it is enabled without a salt.
     Verity,
-    /// The rule takes an appended signature, there is one, and it is not checked here.
-    AppendedSignature,
     /// A rule that would decide otherwise asks for a label of a security module.
     Labels,
 }
@@ -199,7 +198,6 @@ impl<'a> Judge<'a> {
             keeps,
             attribute,
             size,
-            content,
             proof: Proof {
                 keyring: self.bench.keyring,
                 verifier: &mut self.verifier,
@@ -226,7 +224,6 @@ pub(crate) struct Case<'f> {
     keeps: bool,
     attribute: Option<Vec<u8>>,
     size: u64,
-    content: &'f dyn SourceFile,
     proof: Proof<'f>,
 }
 
@@ -268,43 +265,6 @@ impl Case<'_> {
         operation: Operation,
         caller: Credentials,
     ) -> Result<Answer, SourceError> {
-        let answer = self.run(operation, caller, AppendedSignature::Ignored)?;
-        // would it do if the appended signature were good?
-        if answer.is_refused() && self.has_appended_signature(operation) {
-            let assumed = self.run(operation, caller, AppendedSignature::Assumed)?;
-            if !assumed.is_refused() {
-                return Ok(Answer::Unknown(Unknown::AppendedSignature));
-            }
-        }
-        Ok(answer)
-    }
-
-    /// What the kernel does about one event.
-    ///
-    /// # Errors
-    /// The digest was needed, and could not be computed.
-    pub(crate) fn try_event(&mut self, event: &Event) -> Result<Trial, SourceError> {
-        let decider = &self.bench.decider;
-        let file = OpenFile {
-            writable: event.access.contains(Access::Write),
-            ..OpenFile::at_rest(self.size, attribute_read(self.keeps, &self.attribute))
-        };
-        let outcome = decider.process(event, &file, &mut Inode::default(), &mut self.proof)?;
-        let unknown_key = match outcome.causes.last() {
-            Some(Cause::InvalidSignature) => self.proof.unknown_key,
-            _ => None,
-        };
-        let appended = outcome.decision.demands.modsig_allowed && self.ends_with_signature();
-        let verity = self.proof.verity_digest.is_some();
-        Ok(Trial { outcome, unknown_key, appended, verity })
-    }
-
-    fn run(
-        &mut self,
-        operation: Operation,
-        caller: Credentials,
-        appended: AppendedSignature,
-    ) -> Result<Answer, SourceError> {
         let decider = &self.bench.decider;
         let executed = caller.executing(self.setuid, self.setgid);
         let file = OpenFile::at_rest(self.size, attribute_read(self.keeps, &self.attribute));
@@ -319,14 +279,7 @@ impl Case<'_> {
                 labels: Labels::Unknown,
                 data: None,
             };
-            let outcome = match appended {
-                AppendedSignature::Ignored => {
-                    decider.process(&event, &file, &mut inode, &mut self.proof)?
-                }
-                AppendedSignature::Assumed => {
-                    decider.process(&event, &file, &mut inode, &mut Appended(&mut self.proof))?
-                }
-            };
+            let outcome = decider.process(&event, &file, &mut inode, &mut self.proof)?;
             appraised |= outcome.decision.appraise.does();
             labels |= depends_on_labels(decider.rules(), &outcome);
             if outcome.verdict != Verdict::Refused {
@@ -353,20 +306,23 @@ impl Case<'_> {
         })
     }
 
-    fn has_appended_signature(&self, operation: Operation) -> bool {
-        let taken = matches!(
-            operation,
-            Operation::LoadModule | Operation::KexecKernel | Operation::KexecInitramfs
-        );
-        taken && self.ends_with_signature()
-    }
-
-    fn ends_with_signature(&self) -> bool {
-        let length = MODULE_SIG_STRING.len();
-        let start = self.size.checked_sub(length as u64);
-        start.is_some_and(|start| {
-            part(self.content, start, length).is_ok_and(|end| end == MODULE_SIG_STRING)
-        })
+    /// What the kernel does about one event.
+    ///
+    /// # Errors
+    /// The digest was needed, and could not be computed.
+    pub(crate) fn try_event(&mut self, event: &Event) -> Result<Trial, SourceError> {
+        let decider = &self.bench.decider;
+        let file = OpenFile {
+            writable: event.access.contains(Access::Write),
+            ..OpenFile::at_rest(self.size, attribute_read(self.keeps, &self.attribute))
+        };
+        let outcome = decider.process(event, &file, &mut Inode::default(), &mut self.proof)?;
+        let unknown_key = match outcome.causes.last() {
+            Some(Cause::InvalidSignature) => self.proof.unknown_key,
+            _ => None,
+        };
+        let verity = self.proof.verity_digest.is_some();
+        Ok(Trial { outcome, unknown_key, verity })
     }
 }
 
@@ -386,18 +342,6 @@ fn depends_on_labels(rules: &[&Rule], outcome: &Outcome) -> bool {
         rule.action == Action::Appraise || (excludes && decision.appraise.does())
     })
 }
-
-/// How an appended signature counts.
-#[derive(Debug, Clone, Copy)]
-enum AppendedSignature {
-    /// As if there were none.
-    Ignored,
-    /// As a good one.
-    Assumed,
-}
-
-/// What stands at the end of a file with an appended signature (`scripts/sign-file.c`).
-const MODULE_SIG_STRING: &[u8] = b"~Module signature appended~\n";
 
 impl Proof<'_> {
     fn check(&mut self, signature: &Signature, digest: &Digest) -> SignatureCheck {
@@ -464,32 +408,47 @@ impl Evidence for Proof<'_> {
         let (Signed::Digest(digest) | Signed::FileId(digest)) = signed;
         Ok(self.check(&signature, digest))
     }
-}
-
-/// The same file, its appended signature assumed to be good.
-struct Appended<'a, 'f>(&'a mut Proof<'f>);
-
-impl Evidence for Appended<'_, '_> {
-    type Error = SourceError;
-
-    fn digest(&mut self, algorithm: HashAlgorithm) -> Result<Option<Digest>, SourceError> {
-        self.0.digest(algorithm)
-    }
-
-    fn verity_digest(&mut self) -> Result<Option<Digest>, SourceError> {
-        self.0.verity_digest()
-    }
-
-    fn verify(
-        &mut self,
-        attribute: &[u8],
-        signed: Signed<'_>,
-    ) -> Result<SignatureCheck, SourceError> {
-        self.0.verify(attribute, signed)
-    }
 
     fn modsig(&mut self) -> Result<Option<Modsig>, SourceError> {
-        let digest = self.digest(HashAlgorithm::Sha256)?;
-        Ok(digest.map(|digest| Modsig { check: SignatureCheck::Good, digest }))
+        let Self { size, content, keyring, hasher, .. } = self;
+        let (verdict, signed) = appended_verdict(*content, *size, keyring, hasher)?;
+        let check = match verdict {
+            // one that is malformed counts as none
+            modsig::Verdict::Malformed(_) | modsig::Verdict::Missing => return Ok(None),
+            modsig::Verdict::Valid { .. } => SignatureCheck::Good,
+            modsig::Verdict::UnknownKey => SignatureCheck::UnknownKey,
+            _ => SignatureCheck::Bad,
+        };
+        // where the signature does not hold, its digest decides nothing
+        let signed = match signed {
+            None => self.digest(HashAlgorithm::Sha256)?,
+            signed => signed,
+        };
+        Ok(signed.map(|digest| Modsig { check, digest }))
     }
+}
+
+/// The verdict on the appended signature of a file, and the digest that was made for it.
+pub(super) fn appended_verdict(
+    content: &dyn SourceFile,
+    size: u64,
+    keyring: &Keyring,
+    hasher: &mut FileHasher,
+) -> Result<(modsig::Verdict, Option<Digest>), SourceError> {
+    let found = modsig::read(size, |offset, to| content.read_at(offset, to))?;
+    let before = match &found {
+        Some(Ok(appended)) => appended.content,
+        _ => size,
+    };
+    let mut signed = None;
+    let digest_of = |algorithm| {
+        let read = |offset: u64, to: &mut [u8]| {
+            let left = usize::try_from(before - offset).unwrap_or(usize::MAX).min(to.len());
+            content.read_at(offset, &mut to[..left])
+        };
+        let (digest, _) = hasher.digest_with(read, algorithm, &|_| {})?;
+        signed = Some(digest);
+        Ok::<_, SourceError>(digest)
+    };
+    Ok((modsig::verdict(keyring, found.as_ref(), digest_of)?, signed))
 }

@@ -48,6 +48,7 @@ pub use trial::{Subject, Trial, TrialError};
 pub use crate::container::open::{open, OpenError};
 pub use crate::container::source::{Entry, EntryKind, Source, SourceError, SourceFile, Unread};
 use crate::container::Progress;
+use crate::modsig;
 use crate::verify::Keyring;
 use libraries::Libraries;
 pub use libraries::{CacheFault, Cpus, UnknownCpu};
@@ -65,6 +66,8 @@ pub struct Options<'a> {
     pub kernel: &'a Kernel,
     /// The keys in its `.ima` keyring.
     pub keyring: &'a Keyring,
+    /// The keys with which it verifies the signatures of modules; empty where they are not known.
+    pub modules: &'a Keyring,
     /// The certificates in its keyrings, by which those in the root are judged.
     pub authorities: Authorities<'a>,
     /// The file systems that the root will be on; ext4 where none covers a path.
@@ -107,6 +110,9 @@ pub struct FileReport {
     pub policy_fault: Option<(usize, String)>,
     /// A certificate that the kernel does not take into a keyring.
     pub certificate_fault: Option<CertificateFault>,
+    /// The verdict on the signature of a module, which counts where the kernel insists on it
+    /// (`module.sig_enforce`, `CONFIG_MODULE_SIG_FORCE`, lockdown).
+    pub module_signature: Option<modsig::Verdict>,
 }
 
 impl FileReport {
@@ -183,7 +189,8 @@ pub fn preflight(root: &dyn Source, options: &Options<'_>, progress: &dyn Progre
         &options.mounts,
         options.owners,
     );
-    let (mut scanned, failed) = scan::scan(root, &paths, &bench, options.jobs, progress);
+    let (mut scanned, failed) =
+        scan::scan(root, &paths, &bench, options.modules, options.jobs, progress);
     unread.extend(failed);
     let mut text = |path: &std::path::Path| scan::text(root, &paths, path);
     certificates::judge(&paths, &mut scanned, options.kernel, options.authorities, &mut text);
@@ -241,6 +248,7 @@ pub fn preflight(root: &dyn Source, options: &Options<'_>, progress: &dyn Progre
 
 fn report(number: usize, scanned: &Scanned, starter: &Starter<'_>) -> Option<FileReport> {
     let Scanned { purpose, answer, as_user, policy_fault, certificate_fault, .. } = scanned;
+    let module_signature = scanned.module_signature.clone();
     let untouched = Answer::Allowed { appraised: false };
     if *purpose == Use::Data && *answer == untouched {
         return None;
@@ -254,5 +262,6 @@ fn report(number: usize, scanned: &Scanned, starter: &Starter<'_>) -> Option<Fil
         obstacle: if starts { starter.obstacle(number) } else { None },
         policy_fault: policy_fault.clone(),
         certificate_fault: certificate_fault.clone(),
+        module_signature,
     })
 }

@@ -10,12 +10,15 @@ use ima_format::policy::decide::{Credentials, Operation};
 use ima_format::policy::kernel::InForce;
 use ima_format::policy::{read, Diagnostic, Kernel, Loading};
 
-use super::judge::{Answer, Bench, Judge};
+use super::judge::{appended_verdict, Answer, Bench, Judge};
 use super::paths::Paths;
 use super::purpose::{self, Nature, Use};
 use crate::container::source::{whole, Entry, Source, SourceError, Unread};
 use crate::container::{pool, Progress};
+use crate::digest::FileHasher;
 use crate::key::acceptance::{Keyring, Refusal};
+use crate::modsig::Verdict;
+use crate::verify;
 
 /// What is known of a file after it was looked at.
 #[derive(Debug, Clone)]
@@ -34,6 +37,8 @@ pub(super) struct Scanned {
     pub(super) policy_fault: Option<(usize, String)>,
     /// Why the kernel does not take this certificate.
     pub(super) certificate_fault: Option<CertificateFault>,
+    /// The signature of a module, where the keys are known.
+    pub(super) module_signature: Option<Verdict>,
 }
 
 /// Why the kernel does not accept a certificate.
@@ -53,6 +58,7 @@ pub(super) fn scan(
     root: &dyn Source,
     paths: &Paths,
     bench: &Bench<'_>,
+    modules: &verify::Keyring,
     jobs: NonZeroUsize,
     progress: &dyn Progress,
 ) -> (Vec<Option<Scanned>>, Vec<Unread>) {
@@ -70,7 +76,7 @@ pub(super) fn scan(
             }
         }
     }
-    let scanner = Scanner { root, bench, progress, data: reads_appraised(bench) };
+    let scanner = Scanner { root, bench, modules, progress, data: reads_appraised(bench) };
     let (mut scanned, mut unread) = (vec![None; paths.entries.len()], Vec::new());
     let produce = |queue: &mut dyn FnMut(usize, u64)| {
         for number in work {
@@ -123,6 +129,8 @@ fn reads_appraised(bench: &Bench<'_>) -> bool {
 struct Scanner<'a> {
     root: &'a dyn Source,
     bench: &'a Bench<'a>,
+    /// The keys of modules.
+    modules: &'a verify::Keyring,
     progress: &'a dyn Progress,
     /// Whether files that are only read are of interest.
     data: bool,
@@ -143,7 +151,13 @@ impl Scanner<'_> {
             loaded: None,
             policy_fault: None,
             certificate_fault: None,
+            module_signature: None,
         };
+        if purpose == Use::Module && !self.modules.is_empty() {
+            let mut hasher = FileHasher::default();
+            let (verdict, _) = appended_verdict(&*content, size, self.modules, &mut hasher)?;
+            scanned.module_signature = Some(verdict);
+        }
         if purpose == Use::Data && !self.data {
             return Ok(scanned);
         }

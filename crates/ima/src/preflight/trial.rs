@@ -43,8 +43,6 @@ pub struct Trial {
     pub outcome: Outcome,
     /// The key of a signature that is not known.
     pub unknown_key: Option<KeyId>,
-    /// Whether an appended signature, which is not checked, may have been good.
-    pub appended: bool,
     /// Whether a rule asked for the fs-verity digest, which the file has only where that is enabled.
     pub verity: bool,
 }

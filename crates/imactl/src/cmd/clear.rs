@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::Args;
 use ima::container::rpm::PackageSummary;
 use ima::container::Report;
-use ima::operation::{Clear, Cleared, EvmEffect};
+use ima::operation::{Clear, Cleared, EvmEffect, Strip};
 
 use crate::error::Result;
 use crate::inputs::InputArgs;
@@ -26,6 +26,10 @@ pub(crate) struct ClearArgs {
     /// Remove security.evm alone, and leave security.ima
     #[arg(long, requires = "evm", help_heading = "EVM")]
     evm_only: bool,
+    /// Remove the signature appended to the content, as of modules and kernels
+    #[arg(long, conflicts_with_all = ["evm", "xattr_namespace", "detached"])]
+    #[arg(help_heading = "Signature")]
+    appended: bool,
     /// Do everything but remove
     #[arg(long, short = 'n', help_heading = None)]
     dry_run: bool,
@@ -46,7 +50,10 @@ impl ClearArgs {
             (false, false) => Clear::Ima,
         };
         let mut printer = Clearer { args: self, outdated: 0 };
-        let totals = report::run(&operation, inputs, results, "clearing", output, &mut printer)?;
+        let totals = match self.appended {
+            true => report::run(&Strip, inputs, results, "clearing", output, &mut printer)?,
+            false => report::run(&operation, inputs, results, "clearing", output, &mut printer)?,
+        };
         if printer.outdated > 0 {
             let files = count(printer.outdated, "file");
             output.warn(&format!(
@@ -59,6 +66,7 @@ impl ClearArgs {
         let done = if self.dry_run { "would clear" } else { "cleared" };
         let had = match totals.noun {
             "package" => "had no file signatures",
+            _ if self.appended => "had no appended signature",
             _ => "had no attribute",
         };
         let done = format!("{done} {}, {bare} {had}", count(cleared, totals.noun));

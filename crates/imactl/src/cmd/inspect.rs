@@ -8,7 +8,7 @@ use std::path::Path;
 use clap::Args;
 use ima::container::rpm::{Listed, PackageSummary};
 use ima::container::Report;
-use ima::operation::{EvmInspection, Fit, Inspect, Inspection};
+use ima::operation::{AppendedInspection, EvmInspection, Fit, Inspect, Inspection, Signatory};
 use ima_format::hex::Hex;
 use ima_format::xattr::Attribute;
 use ima_format::Error as FormatError;
@@ -56,6 +56,7 @@ impl InspectArgs {
                 fields.raw = self.raw.then(|| Hex(value).to_string());
                 fields
             }),
+            appended: found.appended.as_ref().map(|found| AppendedFields::of(found, self.raw)),
         }
     }
 }
@@ -106,11 +107,16 @@ struct FileAttribute<'a> {
     /// `security.evm`
     #[serde(skip_serializing_if = "Option::is_none")]
     evm: Option<Fields>,
+    /// The signature at the end of its content.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    appended: Option<AppendedFields>,
 }
 
 impl FileAttribute<'_> {
     fn is_finding(&self) -> bool {
-        self.attribute.is_finding() || self.evm.as_ref().is_some_and(Fields::is_finding)
+        self.attribute.is_finding()
+            || self.evm.as_ref().is_some_and(Fields::is_finding)
+            || self.appended.as_ref().is_some_and(|appended| appended.malformed.is_some())
     }
 }
 
@@ -129,6 +135,60 @@ impl ListedFields {
             ghost: listed.is_ghost,
             file_digest: listed.digest.map(|digest| Hex(digest.as_bytes()).to_string()),
         }
+    }
+}
+
+/// An appended signature.
+#[derive(Default, Serialize)]
+struct AppendedFields {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hash: Option<&'static str>,
+    /// Of the signer's certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    serial: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject_key_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    malformed: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raw: Option<String>,
+}
+
+impl AppendedFields {
+    fn of(found: &Result<AppendedInspection, FormatError>, raw: bool) -> Self {
+        let AppendedInspection { size, hash, signer, message } = match found {
+            Ok(found) => found,
+            Err(error) => {
+                return Self { malformed: Some(error.to_string()), ..Self::default() };
+            }
+        };
+        let (serial, subject_key_id) = match signer {
+            Signatory::Serial(serial) => (Some(Hex(serial).to_string()), None),
+            Signatory::KeyId(id) => (None, Some(Hex(id).to_string())),
+        };
+        Self {
+            size: Some(*size),
+            hash: hash.map(|hash| hash.name()),
+            serial,
+            subject_key_id,
+            malformed: None,
+            raw: raw.then(|| Hex(message).to_string()),
+        }
+    }
+
+    /// For people.
+    fn text(&self) -> String {
+        if let Some(malformed) = &self.malformed {
+            return format!("malformed: {malformed}");
+        }
+        let hash = self.hash.unwrap_or("unknown hash");
+        let signer = match (&self.serial, &self.subject_key_id) {
+            (Some(serial), _) => format!("certificate with serial number {serial}"),
+            (None, id) => format!("key {}", id.as_deref().unwrap_or_default()),
+        };
+        format!("{hash}, {signer}, {} bytes", self.size.unwrap_or_default())
     }
 }
 
@@ -276,9 +336,11 @@ impl Entry for FileAttribute<'_> {
             let text = format!("{}: security.evm: {}", self.name, evm.text());
             evm.raw.iter().fold(text, |text, raw| format!("{text}\n    {raw}"))
         });
-        match (raw, evm) {
-            (Some(raw), Some(evm)) => Some(format!("{raw}\n{evm}")),
-            (raw, evm) => raw.or(evm),
-        }
+        let appended = self.appended.as_ref().map(|appended| {
+            let text = format!("{}: appended signature: {}", self.name, appended.text());
+            appended.raw.iter().fold(text, |text, raw| format!("{text}\n    {raw}"))
+        });
+        let lines: Vec<_> = [raw, evm, appended].into_iter().flatten().collect();
+        (!lines.is_empty()).then(|| lines.join("\n"))
     }
 }

@@ -13,7 +13,7 @@ use ima::container::Report;
 use ima::key::caveat::{self, Caveat};
 use ima::key::check::Severity;
 use ima::key::{Form, KeyType, Signer};
-use ima::operation::{EvmEffect, Sign, SignMode, Signed};
+use ima::operation::{Append, EvmEffect, Sign, SignMode, Signed};
 use ima::sign::{default_version, Labeler};
 use ima::{HashAlgorithm, KeyId};
 use ima_format::kind::Kind;
@@ -64,6 +64,13 @@ pub(super) struct SignFilesArgs {
     /// Hash algorithm of the signed digest (sha1 only for very old kernels) [default: sha256]
     #[arg(long, value_name = "NAME", help_heading = "Signature")]
     hash: Option<HashAlgorithm>,
+    /// Append the signature to the content, as modules, kernels and initramfs images have it for
+    /// CONFIG_MODULE_SIG and appraise_type=imasig|modsig; the module key of --keys signs. security.ima
+    /// and security.evm covered the old content and are removed: sign them afterwards
+    #[arg(long, help_heading = "Signature")]
+    #[arg(conflicts_with_all = ["signature_version", "for_kernel", "digest", "cache", "hash_only"])]
+    #[arg(conflicts_with_all = ["evm", "enable_verity", "xattr_namespace", "detached"])]
+    appended: bool,
     /// Version of the signature: 2 is over the file's digest, 3 over its type, algorithm and digest
     /// (Linux 7.1 and newer) [default: 2, for ML-DSA keys 3]
     #[arg(long, value_name = "2|3", conflicts_with = "hash_only", help_heading = "Signature")]
@@ -137,6 +144,9 @@ impl SignFilesArgs {
             true => Results::DryRun(results),
             false => Results::At(results),
         };
+        if self.appended {
+            return self.append(inputs, results, output);
+        }
         if let Some(parameters) = self.signed.enabled(self.hash())? {
             inputs.enable_verity(parameters);
         }
@@ -175,6 +185,28 @@ impl SignFilesArgs {
                 run(&operation, labeler.key_id(), output)
             }),
         }
+    }
+
+    /// Appends signatures to the content of files.
+    fn append(&self, inputs: Inputs, results: Results<'_>, output: &mut Output) -> Result<Outcome> {
+        if self.hash().is_weak() {
+            let message = format!("no appended signatures over {}: it is weak", self.hash());
+            return Err(hinted(message, "use sha256, sha384 or sha512"));
+        }
+        let (signer, certificate) = self.signer.resolve_module(output)?;
+        let signing = format!("signing with {} over {}", describe(&*signer), self.hash());
+        output.line(Level::Verbose, signing)?;
+        let key_id = Some(certificate.key_id());
+        let operation = Append {
+            signer: &*signer,
+            certificate: &certificate,
+            algorithm: self.hash(),
+            mode: self.mode(),
+        };
+        let mut printer =
+            SignPrinter { args: self, key_id, evm_key_id: None, files: 0, outdated: 0 };
+        let totals = report::run(&operation, inputs, results, "signing", output, &mut printer)?;
+        printer.conclude(&totals, output)
     }
 
     /// Sees before the first file that large attributes can be stored.

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use ima::container::rpm::{FileContent, PackageSummary, Payload};
-use ima::container::{Anomaly, Report};
+use ima::container::{Anomaly, Operation, Report};
 use ima::evm::{Binding, HmacKey};
-use ima::operation::{EvmVerify, Judgement, Verify};
+use ima::modsig;
+use ima::operation::{EvmVerify, Judgement, Verify, VerifyAppended};
 use ima::verify::{Keyring, Requirement, Rule, Verdict};
 use ima_format::verity::Salt;
 use serde::Serialize;
@@ -18,7 +19,7 @@ use serde::Serialize;
 use crate::args::KeyringArgs;
 use crate::error::Result;
 use crate::evm::{hmac_key, CoverageArgs};
-use crate::inputs::InputArgs;
+use crate::inputs::{InputArgs, Inputs};
 use crate::kernel::{warn_of_hearsay, KernelArgs};
 use crate::output::{count, Entry, Level, Name, Output, Style};
 use crate::report::{self, Printer, Results};
@@ -40,6 +41,11 @@ pub(crate) struct VerifyArgs {
     /// digest; with digest, a matching digest is valid too [default: signature]
     #[arg(long, value_name = "WHAT", help_heading = "Verdict")]
     require: Option<Require>,
+    /// Verify the signature appended to the content, as of modules and kernels, in place of security.ima;
+    /// the module keys of --keys are trusted, too
+    #[arg(long, conflicts_with_all = ["require", "evm", "xattr_namespace", "detached"])]
+    #[arg(help_heading = "Verdict")]
+    appended: bool,
     /// Salt of fs-verity, at most 32 bytes in hexadecimal digits [default: none]
     #[arg(long, value_name = "HEX", help_heading = "Verdict")]
     verity_salt: Option<Salt>,
@@ -113,6 +119,10 @@ impl VerifyArgs {
             Some(Require::Verity) => Requirement::Verity,
             Some(Require::Digest) => Requirement::Digest,
         };
+        if self.appended {
+            let keyring = Keyring::of_certificates(&self.keyring.modules(output)?);
+            return self.report(&VerifyAppended { keyring: &keyring }, inputs, output);
+        }
         let keyring = self.keyring.resolve(output)?;
         let kernel = self.kernel.resolve().version;
         warn_of_hearsay(kernel, output);
@@ -127,9 +137,19 @@ impl VerifyArgs {
             }),
             None => operation,
         };
+        self.report(&operation, inputs, output)
+    }
+
+    /// Runs the operation, and prints its verdicts.
+    fn report<O: Operation<Outcome = Judgement>>(
+        &self,
+        operation: &O,
+        inputs: Inputs,
+        output: &mut Output,
+    ) -> Result<Outcome> {
         let mut printer = Verdicts::default();
         let totals =
-            report::run(&operation, inputs, Results::None, "verifying", output, &mut printer)?;
+            report::run(operation, inputs, Results::None, "verifying", output, &mut printer)?;
         let (valid, invalid) = (totals.tally.matched, totals.tally.other);
         let failed = totals.failures.count();
         output.json(&totals.summary("valid", "invalid"))?;
@@ -196,7 +216,7 @@ impl<'a> FileVerdict<'a> {
         let (content, evm) = match judgement {
             Judgement::Kernel(content) => (Some(content), None),
             Judgement::WithEvm { content, evm } => (Some(content), Some(evm)),
-            Judgement::Anomaly(_) | Judgement::NotSigned => (None, None),
+            Judgement::Appended(_) | Judgement::Anomaly(_) | Judgement::NotSigned => (None, None),
         };
         let (hash, key_id) = match content {
             Some(Verdict::ValidSignature { key_id, algorithm }) => (Some(algorithm), Some(key_id)),
@@ -205,6 +225,13 @@ impl<'a> FileVerdict<'a> {
             Some(verdict) => (None, verdict.key_id()),
             None => (None, None),
         };
+        let (appended_hash, appended_key_id) = match judgement {
+            Judgement::Appended(modsig::Verdict::Valid { key_id, algorithm }) => {
+                (Some(algorithm), Some(key_id))
+            }
+            Judgement::Appended(verdict) => (None, verdict.key_id()),
+            _ => (None, None),
+        };
         Self {
             kind: "file",
             name,
@@ -212,8 +239,8 @@ impl<'a> FileVerdict<'a> {
             valid: judgement.is_good(),
             verdict,
             detail,
-            key_id: key_id.map(ToString::to_string),
-            hash: hash.map(|algorithm| algorithm.name()),
+            key_id: key_id.or(appended_key_id).map(ToString::to_string),
+            hash: hash.or(appended_hash).map(|algorithm| algorithm.name()),
             evm: evm.map(|evm| evm.cause().unwrap_or("valid")),
             evm_detail: evm.map(ToString::to_string),
             evm_key_id: evm.and_then(|evm| evm.key_id()).map(|key_id| key_id.to_string()),
@@ -293,6 +320,7 @@ fn words(judgement: &Judgement) -> (&'static str, String) {
             (_, evm) if !evm.is_valid() => (evm.cause().unwrap_or("valid"), evm.to_string()),
             _ => (content.cause().unwrap_or("valid"), format!("{content}; {evm}")),
         },
+        Judgement::Appended(verdict) => (verdict.cause().unwrap_or("valid"), verdict.to_string()),
         Judgement::NotSigned => ("valid", "not signed".to_owned()),
         Judgement::Anomaly(anomaly) => {
             let word = match anomaly {

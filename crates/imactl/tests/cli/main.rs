@@ -4,6 +4,7 @@
 #[macro_use]
 mod support;
 
+mod appended;
 mod container_pages;
 mod disk;
 mod erofs;

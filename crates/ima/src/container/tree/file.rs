@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -16,16 +16,16 @@ use rustix::fs::{
     fgetxattr, fremovexattr, fsetxattr, openat, statat, unlinkat, AtFlags, FileType, Mode, OFlags,
     XattrFlags,
 };
-use rustix::io::Errno;
+use rustix::io::{pread, Errno};
 
 use super::folder::{is_replaced, Folders};
 use super::inode;
 use super::walk::Candidate;
 use crate::container::error::ItemError;
-use crate::container::{AttributeName, Edit};
+use crate::container::{AttributeName, Content, Edit, End};
 use crate::digest::{DigestKind, FileHasher};
 use crate::input;
-use crate::staging::{self, Location};
+use crate::staging::{self, Location, Staged};
 
 /// No attribute is larger (`XATTR_SIZE_MAX`).
 const SIGNATURE_MAX: u64 = 1 << 16;
@@ -272,8 +272,41 @@ impl<'a> OpenFile<'a> {
         }
     }
 
+    /// Writes the file again, with another end, whole or not at all.
+    pub(super) fn write_again(&self, end: &End) -> Result<(), ItemError> {
+        if self.file.metadata().map_err(ItemError::Read)?.nlink() > 1 {
+            return Err(ItemError::SeveralNames);
+        }
+        let mut original = self.file.try_clone().map_err(ItemError::Read)?;
+        original.rewind().map_err(ItemError::Read)?;
+        let staged = Staged::replacing(self.location(), 0o600).map_err(ItemError::Rewrite)?;
+        let copied = io::copy(&mut original.take(end.start), &mut staged.as_file())
+            .map_err(ItemError::Rewrite)?;
+        self.check_unchanged()?;
+        if copied != end.start {
+            return Err(ItemError::Changed);
+        }
+        staged
+            .as_file()
+            .write_all(&end.bytes)
+            .and_then(|()| staged.complete())
+            .and_then(|()| staged.persist())
+            .map_err(ItemError::Rewrite)
+    }
+
     fn set_detached(&self, value: &[u8]) -> Result<(), ItemError> {
         staging::write(&self.signature(), 0o644, value).map_err(|error| self.detached_error(error))
+    }
+}
+
+impl Content for OpenFile<'_> {
+    fn size(&self) -> u64 {
+        self.stamp.size
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, ItemError> {
+        let read = || pread(&self.file, &mut *buffer, offset);
+        rustix::io::retry_on_intr(read).map_err(io::Error::from).map_err(ItemError::Read)
     }
 }
 

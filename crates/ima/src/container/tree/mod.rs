@@ -13,6 +13,7 @@ mod verity;
 mod walk;
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -31,7 +32,8 @@ pub(in crate::container) use walk::{Found, Walk};
 
 use super::error::ItemError;
 use super::{
-    pool, AttributeName, Container, Event, Item, Operation, Progress, Report, Run, Selection, Sink,
+    pool, AttributeName, Container, Content, Event, Item, Operation, Progress, Report, Run,
+    Selection, Sink,
 };
 use crate::digest::{DigestKind, FileHasher};
 
@@ -61,6 +63,8 @@ struct TreeItem<'a> {
     progress: &'a dyn Progress,
     /// The digest of its content that something depends on.
     digest: Option<(DigestKind, Digest)>,
+    /// Whether its content was read in parts.
+    read: Cell<bool>,
 }
 
 impl Item for TreeItem<'_> {
@@ -78,6 +82,11 @@ impl Item for TreeItem<'_> {
 
     fn inode(&self) -> Result<Option<InodeId>, ItemError> {
         self.file.inode().map(Some)
+    }
+
+    fn content(&self) -> Option<&dyn Content> {
+        self.read.set(true);
+        Some(self.file)
     }
 
     fn digest(&mut self, kind: DigestKind) -> Result<Digest, ItemError> {
@@ -119,15 +128,19 @@ impl Tree {
         let Worker { operation: state, hasher, folders } = worker;
         let Some(file) = self.open(candidate, &run.selection, folders)? else { return Ok(None) };
         let (place, progress) = (self.place, run.progress);
-        let mut item = TreeItem { file: &file, place, hasher, progress, digest: None };
+        let mut item =
+            TreeItem { file: &file, place, hasher, progress, digest: None, read: Cell::new(false) };
         let (outcome, change) = operation.item(state, &mut item)?;
         let digest = item.digest;
-        if digest.is_some() {
+        if digest.is_some() || item.read.get() {
             file.check_unchanged()?;
         }
         if !run.destination.is_nowhere() {
             for (name, edit) in change.edits() {
                 file.edit(name, place, edit)?;
+            }
+            if let Some(end) = change.end() {
+                file.write_again(end)?;
             }
             if let Some(parameters) = self.verity {
                 verity::enable(file.file.as_fd(), parameters, digest)?;

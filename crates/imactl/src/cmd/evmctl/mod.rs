@@ -373,6 +373,7 @@ impl Evmctl<'_> {
             let (is_good, detail) = match judgement {
                 Judgement::Kernel(verdict) => (verdict.is_valid(), verdict.to_string()),
                 Judgement::WithEvm { evm, .. } => (evm.is_valid(), evm.to_string()),
+                Judgement::Appended(verdict) => (verdict.is_valid(), verdict.to_string()),
                 Judgement::Anomaly(anomaly) => (false, anomaly.to_string()),
                 Judgement::NotSigned => (false, "not signed".to_owned()),
             };

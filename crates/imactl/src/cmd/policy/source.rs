@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use ima_format::policy::ast::Policy;
+use ima_format::policy::ast::{AppraiseType, Policy};
 use ima_format::policy::builtin::{Builtin, Preset};
 use ima_format::policy::diagnostic::Diagnostic;
 use ima_format::policy::kernel::InForce;
@@ -79,6 +79,12 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
+    /// Whether a rule accepts an appended signature.
+    pub(crate) fn allows_modsig(&self) -> bool {
+        let mut types = self.policy.rules().filter_map(|rule| rule.appraise_type);
+        types.any(AppraiseType::allows_modsig)
+    }
+
     /// Reads policies that `kernel` has to accept.
     pub(crate) fn of<P: AsRef<Path>>(arguments: &[P], kernel: &Kernel) -> Result<Self> {
         let mut loaded = Self { policy: Policy::default(), places: Vec::new() };

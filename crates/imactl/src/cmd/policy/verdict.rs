@@ -102,7 +102,7 @@ pub(super) fn tell(
 
 impl Told {
     fn of(trial: &Trial) -> Self {
-        let Trial { outcome, unknown_key, appended, verity } = trial;
+        let Trial { outcome, unknown_key, verity } = trial;
         let cause = outcome.causes.last().copied();
         let because = match (cause, unknown_key) {
             (Some(cause), Some(key)) => format!("{cause}: no such key is known: {key}"),
@@ -117,10 +117,6 @@ impl Told {
         let (verdict, style, words) = match outcome.verdict {
             _ if cause == Some(Cause::NoVerityDigest) => {
                 let words = "it hangs on the file's fs-verity digest";
-                ("unknown", Style::Warning, words.to_owned())
-            }
-            Verdict::Refused if *appended => {
-                let words = "it has an appended signature, which is not checked here";
                 ("unknown", Style::Warning, words.to_owned())
             }
             _ if labels => ("unknown", Style::Warning, "it depends on labels".to_owned()),

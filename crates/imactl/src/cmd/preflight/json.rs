@@ -97,6 +97,8 @@ struct JsonFile {
     #[serde(skip_serializing_if = "Option::is_none")]
     refused_to_users: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    module_signature: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
@@ -224,6 +226,7 @@ fn json_file(file: &FileReport, fate: Fate, loaded: &Loaded) -> JsonFile {
             Answer::Unknown(unknown) => Some(unknown_reason(*unknown)),
             _ => None,
         },
+        module_signature: file.module_signature.as_ref().map(ToString::to_string),
         refused_to_users: user.filter(|refused| *refused != answer.is_refused()),
         line: policy_fault.as_ref().map(|(line, _)| *line),
         message: policy_fault

@@ -105,7 +105,13 @@ impl PreflightArgs {
         let certificates = self.keyring.needed(output)?;
         let trusted = self.keyring.authorities(&certificates)?;
         let authorities = Authorities { trusted: &trusted, ima: &certificates };
-        let keyring = in_ima(authorities, &kernel, output);
+        let mut keyring = in_ima(authorities, &kernel, output);
+        let of_modules = self.keyring.of_modules()?;
+        // such a kernel has the module key in .ima, too (CONFIG_IMA_APPRAISE_MODSIG)
+        if loaded.allows_modsig() {
+            keyring.trust(&of_modules);
+        }
+        let modules = Keyring::of_certificates(of_modules.iter().chain(&trusted));
         let cpus = Cpus::named(&self.cpu)?;
         let name = self.root.display();
         let root = self.open()?;
@@ -114,6 +120,7 @@ impl PreflightArgs {
             policy: &loaded.policy,
             kernel: &kernel,
             keyring: &keyring,
+            modules: &modules,
             authorities,
             mounts: self.mounts()?,
             owners: if self.all_root { Owners::Root } else { Owners::Kept },

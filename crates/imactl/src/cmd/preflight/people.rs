@@ -141,6 +141,15 @@ fn table(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
         }
         output.line(Level::Normal, &line)?;
     }
+    let unsigned = |file: &&FileReport| {
+        file.module_signature.as_ref().is_some_and(|verdict| !verdict.is_valid())
+    };
+    let modules = told.report.files.iter().filter(unsigned).count() as u64;
+    if modules > 0 {
+        let modules = count(modules, "module");
+        let line = format!("  {modules} without a signature for module.sig_enforce (--details)");
+        output.line(Level::Normal, output.paint(Style::Warning, &line))?;
+    }
     let to_users = |file: &&FileReport| {
         file.as_user.as_ref().is_some_and(Answer::is_refused) && !file.answer.is_refused()
     };
@@ -332,6 +341,10 @@ fn why(file: &FileReport, told: &Told<'_>) -> String {
     if let Some((line, message)) = &file.policy_fault {
         return format!("line {line}: {message}");
     }
+    let unsigned = file.module_signature.as_ref().filter(|verdict| !verdict.is_valid());
+    if let (Some(verdict), false) = (unsigned, file.answer.is_refused()) {
+        return format!("module.sig_enforce: {verdict}");
+    }
     if let (Some(fault), false) = (&file.certificate_fault, file.answer.is_refused()) {
         return certificate_fault(fault);
     }
@@ -355,7 +368,6 @@ fn why(file: &FileReport, told: &Told<'_>) -> String {
 pub(super) const fn unknown_reason(unknown: Unknown) -> &'static str {
     match unknown {
         Unknown::Verity => "allowed if fs-verity is enabled on it",
-        Unknown::AppendedSignature => "an appended signature, which is not checked here",
         Unknown::Labels => "it depends on labels of a security module",
     }
 }

@@ -362,7 +362,6 @@ impl Told<'_> {
 fn unknown_word(unknown: Unknown) -> &'static str {
     match unknown {
         Unknown::Verity => "it is allowed if fs-verity is enabled on it (fsverity measure)",
-        Unknown::AppendedSignature => "its appended signature is not checked here",
         Unknown::Labels => "a rule asks for a security module's label",
     }
 }

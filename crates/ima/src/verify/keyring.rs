@@ -1,0 +1,98 @@
+//! The keys that signatures are verified with.
+
+use ima_format::modsig::SignerId;
+use ima_format::x509;
+use ima_format::xattr::KeyId;
+
+use crate::key::certificate::Certificate;
+use crate::key::PublicKey;
+
+/// Public keys by key id, as the kernel's `.ima` keyring holds them.
+#[derive(Debug, Clone, Default)]
+pub struct Keyring {
+    keys: Vec<(KeyId, PublicKey)>,
+    certified: Vec<Certified>,
+}
+
+/// A key, and the names that signers of appended signatures give it.
+#[derive(Debug, Clone)]
+pub(crate) struct Certified {
+    issuer: Vec<u8>,
+    serial: Vec<u8>,
+    key_identifier: Option<Vec<u8>>,
+    pub(crate) key_id: KeyId,
+    pub(crate) key: PublicKey,
+}
+
+impl Certified {
+    /// That of a certificate which the kernel can read.
+    fn by(certificate: &Certificate) -> Option<Self> {
+        let fields = x509::Certificate::parse(certificate.der()).ok()?;
+        Some(Self {
+            issuer: fields.issuer_name.to_vec(),
+            serial: fields.serial.to_vec(),
+            key_identifier: fields.subject_key_identifier.map(<[u8]>::to_vec),
+            key_id: certificate.key_id(),
+            key: certificate.public_key().clone(),
+        })
+    }
+
+    fn is(&self, signer: SignerId<'_>) -> bool {
+        match signer {
+            SignerId::Serial { issuer, serial } => self.issuer == issuer && self.serial == serial,
+            SignerId::KeyId(id) => self.key_identifier.as_deref() == Some(id),
+        }
+    }
+}
+
+impl Keyring {
+    /// A keyring of certificates, each under the ids by which the kernel finds it.
+    pub fn of_certificates<'a>(certificates: impl IntoIterator<Item = &'a Certificate>) -> Self {
+        let mut this = Self::default();
+        this.trust(certificates);
+        this
+    }
+
+    /// Adds certificates.
+    pub fn trust<'a>(&mut self, certificates: impl IntoIterator<Item = &'a Certificate>) {
+        for certificate in certificates {
+            let ids = certificate.kernel_key_ids().into_iter();
+            self.keys.extend(ids.map(|id| (id, certificate.public_key().clone())));
+            self.certified.extend(Certified::by(certificate));
+        }
+    }
+
+    /// A keyring of one key.
+    pub fn of_public_key(key_id: KeyId, key: PublicKey) -> Self {
+        Self { keys: vec![(key_id, key)], certified: Vec::new() }
+    }
+
+    /// Adds a key under an id.
+    pub fn add(&mut self, key_id: KeyId, key: PublicKey) {
+        self.keys.push((key_id, key));
+    }
+
+    /// Whether it holds no key.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Whether it holds a key with this id.
+    pub fn knows(&self, key_id: KeyId) -> bool {
+        self.find(key_id).next().is_some()
+    }
+
+    /// The keys of a signer of appended signatures.
+    pub(crate) fn certified<'a>(
+        &'a self,
+        signer: SignerId<'a>,
+    ) -> impl Iterator<Item = &'a Certified> {
+        self.certified.iter().filter(move |certified| certified.is(signer))
+    }
+
+    /// The keys with this id, and their numbers; two keys may bear one id by chance.
+    pub(super) fn find(&self, key_id: KeyId) -> impl Iterator<Item = (usize, &PublicKey)> {
+        let keys = self.keys.iter().enumerate();
+        keys.filter(move |(_, (id, _))| *id == key_id).map(|(number, (_, key))| (number, key))
+    }
+}

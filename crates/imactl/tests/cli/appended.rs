@@ -1,0 +1,227 @@
+//! Appended signatures, next to those of openssl, which are as `scripts/sign-file` makes them.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::support::*;
+
+const MARKER: &[u8] = b"~Module signature appended~\n";
+
+/// Content, message and trailer of a file.
+fn split(file: &Path) -> (Vec<u8>, Vec<u8>) {
+    let bytes = fs::read(file).unwrap();
+    let fields = bytes.strip_suffix(MARKER).unwrap();
+    let (rest, fields) = fields.split_at(fields.len() - 12);
+    assert_eq!(fields[..8], [0, 0, 2, 0, 0, 0, 0, 0]);
+    let length = u32::from_be_bytes(fields[8..].try_into().unwrap()) as usize;
+    let (content, message) = rest.split_at(rest.len() - length);
+    (content.to_vec(), message.to_vec())
+}
+
+/// A file with openssl's signature appended by these options.
+fn by_openssl(file: &Path, content: &[u8], key: &Path, options: &[&str]) {
+    fs::write(file, content).unwrap();
+    let message = file.with_extension("der");
+    let mut cms = tool("openssl").unwrap();
+    cms.args(["cms", "-sign", "-binary", "-nocerts", "-nosmimecap", "-outform", "DER"]);
+    cms.args(options).arg("-inkey").arg(key).arg("-signer").arg(key.with_extension("crt"));
+    finish(cms.arg("-in").arg(file).arg("-out").arg(&message)).exits(0);
+    let message = fs::read(message).unwrap();
+    let length = (message.len() as u32).to_be_bytes();
+    let trailer = [&[0, 0, 2, 0, 0, 0, 0, 0], &length[..], MARKER].concat();
+    fs::write(file, [content, &message, &trailer].concat()).unwrap();
+}
+
+fn module_key(keys: &Path) -> PathBuf {
+    keys.join("modsign_keys/modsign_key.key")
+}
+
+fn store(directory: &Path, name: &str, algorithm: &str) -> PathBuf {
+    let keys = directory.join(name);
+    run(args!["keys", "create", "--sample", "--algorithm", algorithm, keys]).exits(0);
+    keys
+}
+
+#[test]
+fn signatures_are_those_of_openssl_and_both_are_verified() {
+    let directory = directory();
+    let file = directory.path().join("module.ko");
+    for algorithm in ["rsa-2048", "p-256"] {
+        let keys = store(directory.path(), algorithm, algorithm);
+        let key = module_key(&keys);
+        for hash in ["sha256", "sha512"] {
+            fs::write(&file, "content").unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+            run(args!["sign", "--appended", "--hash", hash, "--keys", keys, file]).exits(0);
+            assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o640);
+            let (content, ours) = split(&file);
+            assert_eq!(content, b"content");
+            run(args!["verify", "--appended", "--keys", keys, file]).exits(0);
+            // again: in place of the one that is there
+            run(args!["sign", "--appended", "--hash", hash, "--keys", keys, file]).exits(0);
+            assert_eq!(split(&file).0, b"content");
+
+            let message = directory.path().join("message");
+            let plain = directory.path().join("plain");
+            fs::write(&message, &ours).unwrap();
+            fs::write(&plain, &content).unwrap();
+            let mut cms = tool("openssl").unwrap();
+            cms.args(["cms", "-verify", "-binary", "-inform", "DER", "-noverify", "-nointern"]);
+            cms.arg("-certfile").arg(key.with_extension("crt"));
+            finish(cms.arg("-in").arg(&message).arg("-content").arg(&plain)).exits(0);
+
+            by_openssl(&file, b"content", &key, &["-noattr", "-md", hash]);
+            let (_, theirs) = split(&file);
+            match algorithm {
+                "rsa-2048" => assert_eq!(ours, theirs),
+                // as long as the numbers of the signature are
+                _ => assert!(ours.len().abs_diff(theirs.len()) <= 4),
+            }
+            run(args!["verify", "--appended", "--keys", keys, file]).exits(0);
+            by_openssl(&file, b"content", &key, &["-noattr", "-keyid", "-md", hash]);
+            run(args!["verify", "--appended", "--keys", keys, file]).exits(0);
+        }
+    }
+}
+
+#[test]
+fn verdicts_are_the_kernels() {
+    let directory = directory();
+    let (keys, other) =
+        (store(directory.path(), "keys", "p-256"), store(directory.path(), "other", "p-256"));
+    let root = directory.path().join("root");
+    fs::create_dir(&root).unwrap();
+    let file = |name: &str| root.join(name);
+    let sign = |keys: &Path, file: &Path| {
+        fs::write(file, "content").unwrap();
+        run(args!["sign", "--appended", "--keys", keys, file]).exits(0);
+    };
+    sign(&keys, &file("good"));
+    sign(&other, &file("foreign"));
+    sign(&keys, &file("changed"));
+    let mut bytes = fs::read(file("changed")).unwrap();
+    bytes[0] ^= 1;
+    fs::write(file("changed"), bytes).unwrap();
+    fs::write(file("none"), "content").unwrap();
+    let mut bytes = fs::read(file("good")).unwrap();
+    let length = bytes.len();
+    bytes[length - 28 - 10] = 1;
+    fs::write(file("other-type"), bytes).unwrap();
+    by_openssl(&file("attributes"), b"content", &module_key(&keys), &["-md", "sha256"]);
+    fs::remove_file(file("attributes.der")).unwrap();
+    by_openssl(&file("attached"), b"content", &module_key(&keys), &["-nodetach", "-noattr"]);
+    fs::remove_file(file("attached.der")).unwrap();
+
+    let verified = run(args!["verify", "--json", "--appended", "--keys", keys, root]).exits(1);
+    for (name, verdict, detail) in [
+        ("good", "valid", "appended sha256 signature by key"),
+        ("foreign", "invalid-signature", "unknown key"),
+        ("changed", "invalid-signature", "not an appended signature by key"),
+        ("none", "IMA-signature-required", "no appended signature"),
+        ("other-type", "IMA-signature-required", "not of type PKCS#7"),
+        ("attributes", "invalid-signature", "signed attributes"),
+        ("attached", "invalid-signature", "content of its own"),
+    ] {
+        let line = verified.json_for(&file(name));
+        assert_eq!(line["verdict"], verdict, "{line}");
+        assert!(line["detail"].as_str().unwrap().contains(detail), "{line}");
+    }
+    let inspected = run(args!["inspect", "--json", file("good"), file("other-type")]).exits(1);
+    let good = &inspected.json_for(&file("good"))["appended"];
+    assert_eq!(
+        (good["hash"].as_str(), good["size"].as_u64()),
+        (Some("sha256"), Some(length as u64 - 7))
+    );
+    let mut x509 = tool("openssl").unwrap();
+    x509.args(["x509", "-noout", "-serial", "-in"]);
+    let serial = finish(x509.arg(module_key(&keys).with_extension("crt"))).exits(0).stdout;
+    let serial = serial.trim().to_ascii_lowercase();
+    assert_eq!(format!("serial={}", good["serial"].as_str().unwrap()), serial);
+    assert!(inspected.json_for(&file("other-type"))["appended"]["malformed"].is_string());
+
+    // what is good stays; the rest is signed, but for what is malformed
+    let args = args!["sign", "--json", "--changed", "--appended", "--keys", keys, root];
+    let signed = run(args).exits(2);
+    assert_eq!(signed.json_for(&file("good"))["result"], "unchanged");
+    assert_eq!(signed.json_for(&file("changed"))["result"], "signed");
+    assert!(signed.json_for(&file("other-type"))["error"].is_string());
+    run(args!["clear", "--appended", file("good"), file("changed"), file("none")]).exits(0);
+    assert_eq!(fs::read(file("good")).unwrap(), b"content");
+    let cleared = run(args!["clear", "--json", "--appended", file("good")]).exits(0);
+    assert_eq!(cleared.json_for(&file("good"))["result"], "bare");
+}
+
+#[test]
+fn files_that_cannot_have_one_are_reported() {
+    let directory = directory();
+    let keys = store(directory.path(), "keys", "p-256");
+    let sign = |file: &Path| run(args!["sign", "--appended", "--keys", keys, file]);
+    let module = directory.path().join("module.ko");
+    fs::copy("/bin/true", &module).unwrap();
+    for tool_name in ["xz", "zstd", "gzip"] {
+        let mut compress = tool(tool_name).unwrap();
+        finish(compress.args(["-k", "-q"]).arg(&module)).exits(0);
+    }
+    for extension in ["xz", "zst", "gz"] {
+        let compressed = PathBuf::from(format!("{}.{extension}", module.display()));
+        let before = fs::read(&compressed).unwrap();
+        let refused = sign(&compressed).exits(2);
+        assert!(refused.stderr.contains("a module compressed by"), "{}", refused.stderr);
+        assert_eq!(fs::read(&compressed).unwrap(), before);
+    }
+    fs::hard_link(&module, directory.path().join("link")).unwrap();
+    assert!(sign(&module).exits(2).stderr.contains("several names"));
+    let archive = directory.path().join("archive.tar");
+    finish(tool("tar").unwrap().arg("-cf").arg(&archive).arg("-C").arg(&keys).arg(".")).exits(0);
+    let refused = sign(&archive).exits(2);
+    assert!(refused.stderr.contains("--appended applies only to files"), "{}", refused.stderr);
+    let weak = run(args!["sign", "--appended", "--hash", "sha1", "--keys", keys, module]).exits(2);
+    assert!(weak.stderr.contains("it is weak"), "{}", weak.stderr);
+    let key = module_key(&keys);
+    let bare = directory.path().join("bare.key");
+    fs::copy(&key, &bare).unwrap();
+    let nameless = run(args!["sign", "--appended", "--key", bare, module]).exits(2);
+    assert!(nameless.stderr.contains("give --cert FILE"), "{}", nameless.stderr);
+}
+
+#[test]
+fn preflight_judges_appended_signatures() {
+    let directory = directory();
+    let (keys, other) =
+        (store(directory.path(), "keys", "p-256"), store(directory.path(), "other", "p-256"));
+    let root = directory.path().join("root");
+    let modules = root.join("lib/modules/6.12.0/kernel");
+    fs::create_dir_all(&modules).unwrap();
+    for (name, keys) in [("good", Some(&keys)), ("foreign", Some(&other)), ("none", None)] {
+        let module = modules.join(name).with_extension("ko");
+        fs::copy("/bin/true", &module).unwrap();
+        if let Some(keys) = keys {
+            run(args!["sign", "--appended", "--keys", keys, module]).exits(0);
+        }
+    }
+    let policy = directory.path().join("policy");
+    let judge = |text: &str| {
+        fs::write(&policy, text).unwrap();
+        let options = args!["--json", "--details", "--no-init", "--kernel", "6.12", "--all-root"];
+        let mut preflight = imactl();
+        preflight.arg("preflight").args(options).arg("--policy").arg(&policy);
+        finish(preflight.arg("--keys").arg(&keys).arg(&root))
+    };
+    let report = judge("appraise func=MODULE_CHECK appraise_type=imasig|modsig\n").exits(1);
+    for (name, result, cause, signature) in [
+        ("good", "allowed", None, "appended sha256 signature by key"),
+        ("foreign", "refused", Some("invalid-signature"), "unknown key"),
+        ("none", "refused", Some("IMA-signature-required"), "no appended signature"),
+    ] {
+        let line =
+            report.json_for(&Path::new("/lib/modules/6.12.0/kernel").join(format!("{name}.ko")));
+        assert_eq!(
+            (line["result"].as_str(), line["cause"].as_str()),
+            (Some(result), cause),
+            "{line}"
+        );
+        assert!(line["module_signature"].as_str().unwrap().contains(signature), "{line}");
+    }
+    judge("dont_appraise func=MODULE_CHECK\n").exits(0);
+}

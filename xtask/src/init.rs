@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{bail, ensure, Context, Result};
 
 use crate::cross::{host, Architecture, Toolchain, ARCHITECTURES};
-use crate::{cargo, target_directory};
+use crate::target_directory;
 
 /// What the program may weigh, in bytes.
 const SIZE_LIMIT: u64 = 600 << 10;
@@ -68,22 +68,8 @@ fn starts(architecture: &Architecture, program: &Path) -> Result<()> {
     Ok(())
 }
 
-/// `cargo xtask install`: imactl and imactl-init, where `cargo install` puts programs.
-pub(crate) fn install(arguments: &[String]) -> Result<()> {
-    ensure!(arguments.is_empty(), "usage: cargo xtask install");
-    crate::run(cargo(&["install", "--locked", "--path", "crates/imactl"]))?;
-    let program = build(&host()?)?;
-    let variable = |name| std::env::var_os(name).map(PathBuf::from);
-    let home = || variable("HOME").map(|home| home.join(".cargo"));
-    let place = variable("CARGO_INSTALL_ROOT").or_else(|| variable("CARGO_HOME")).or_else(home);
-    let place = place.context("HOME is not set")?.join("bin/imactl-init");
-    std::fs::copy(&program, &place).with_context(|| place.display().to_string())?;
-    println!("{}", place.display());
-    Ok(())
-}
-
 /// Builds it for a target, and checks it.
-fn build(target: &str) -> Result<PathBuf> {
+pub(crate) fn build(target: &str) -> Result<PathBuf> {
     let arguments =
         ["build", "--locked", "--release", "--package", "imactl-init", "--features", "start"];
     let mut build = Toolchain::of(target)?.cargo(&arguments, target, "core,alloc");

@@ -8,6 +8,7 @@ mod crates;
 mod cross;
 mod fuzz;
 mod init;
+mod install;
 mod layer;
 mod oe;
 mod python;
@@ -25,6 +26,7 @@ type Task = (&'static str, &'static str, fn(&[String]) -> Result<()>);
 const TASKS: &[Task] = &[
     ("agent", "builds the lab's agent --target TRIPLE, static", agent::run),
     ("bench", "speed, side by side with evmctl; names of parts run those alone", bench::bench),
+    ("completions", "writes completions for bash, zsh and fish [DIR]", install::completions),
     ("crates", "writes the layer's list of crates from Cargo.lock; --check compares", crates::run),
     ("demo", "keys, a signed Debian, a kernel that refuses", demo),
     (
@@ -32,7 +34,7 @@ const TASKS: &[Task] = &[
         "libFuzzer on the parsers: [TARGET...] [--seconds N]; keeps findings as seeds",
         fuzz::run,
     ),
-    ("install", "installs imactl and imactl-init where cargo install does", init::install),
+    ("install", "installs all for users below $DESTDIR$PREFIX (/usr/local)", install::run),
     ("init", "builds imactl-init [--target TRIPLE | --all]; checks it", init::run),
     (
         "lint",
@@ -40,6 +42,7 @@ const TASKS: &[Task] = &[
         lint,
     ),
     ("kernels", "builds the lab's kernels, or finds them in its cache", kernels),
+    ("man", "writes the man pages [DIR]", install::man),
     ("oe", "the layer in a real BitBake, its image booted; needs IMACTL_OE_DIR", oe::run),
     ("test", "everything that CI checks; names of parts run those alone", test::run),
 ];

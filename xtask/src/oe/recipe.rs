@@ -11,7 +11,11 @@ use crate::{cargo, root, run};
 
 /// A recipe, and what its `CARGO_BUILD_FLAGS` select.
 const RECIPES: [(&str, &[&str]); 2] = [
-    ("imactl", &["--package", "imactl", "--no-default-features"]),
+    // with the package that the native recipe adds
+    (
+        "imactl",
+        &["--package", "imactl", "--bins", "--no-default-features", "--package", "imactl-manual"],
+    ),
     ("imactl-init", &["--package", "imactl-init", "--features", "start"]),
 ];
 

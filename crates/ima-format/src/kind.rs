@@ -203,6 +203,10 @@ pub enum Nested {
     DockerSave,
     /// A package of opkg in its tar form.
     Opkg,
+    /// An image in the directory form of skopeo (`dir:`).
+    SkopeoDirectory,
+    /// An ostree repository: attributes of files are parts of the digests of its objects.
+    Ostree,
 }
 
 impl fmt::Display for Nested {
@@ -211,13 +215,16 @@ impl fmt::Display for Nested {
             Self::OciLayout => "an OCI image layout",
             Self::DockerSave => "a container image of docker save",
             Self::Opkg => "an opkg package",
+            Self::SkopeoDirectory => "a container image in the dir: form of skopeo",
+            Self::Ostree => "an ostree repository",
         })
     }
 }
 
 impl Nested {
     /// The names of files in its top directory, one of which every such container has.
-    pub const MARKERS: [&'static str; 3] = ["oci-layout", "manifest.json", "debian-binary"];
+    pub const MARKERS: [&'static str; 5] =
+        ["oci-layout", "manifest.json", "debian-binary", "version", "config"];
     /// How much of such a file [`Self::of`] looks at.
     pub const HEAD_SIZE: usize = 64 << 10;
 
@@ -234,7 +241,27 @@ impl Nested {
             b"oci-layout" if has(b"\"imageLayoutVersion\"") => Some(Self::OciLayout),
             b"manifest.json" if has(b"\"Config\"") && has(b"\"Layers\"") => Some(Self::DockerSave),
             b"debian-binary" if content.starts_with(b"2.") => Some(Self::Opkg),
+            b"version" if content.starts_with(b"Directory Transport Version: ") => {
+                Some(Self::SkopeoDirectory)
+            }
+            b"config" if has(b"[core]") && has(b"repo_version=") => Some(Self::Ostree),
             _ => None,
+        }
+    }
+
+    /// What can be signed in its place.
+    pub fn hint(self) -> &'static str {
+        match self {
+            Self::OciLayout | Self::DockerSave => {
+                "an OCI layout, or an archive as it was saved, can be signed if it is named itself, \
+                 without --kind (images cannot be streamed)"
+            }
+            Self::SkopeoDirectory => "skopeo copy dir:... oci:... writes a layout that can be signed",
+            Self::Opkg => "sign the image or the root file system that packages are installed into",
+            Self::Ostree => {
+                "sign the files of a commit (ostree-ext-cli ima-sign), or the root before it is \
+                 committed"
+            }
         }
     }
 }
@@ -359,6 +386,10 @@ mod tests {
             (&b"oci-layout"[..], &layout[..], Some(Nested::OciLayout)),
             (b"manifest.json", saved, Some(Nested::DockerSave)),
             (b"debian-binary", b"2.0\n", Some(Nested::Opkg)),
+            (b"version", b"Directory Transport Version: 1.1\n", Some(Nested::SkopeoDirectory)),
+            (b"config", b"[core]\nrepo_version=1\nmode=bare\n", Some(Nested::Ostree)),
+            (b"config", b"[core]\n\trepositoryformatversion = 0\n", None),
+            (b"version", b"1.1\n", None),
             (b"manifest.json", br#"{"name": "of a web application"}"#, None),
             (b"oci-layout", b"#!/bin/sh\n", None),
             (b"usr/oci-layout", layout, None),

@@ -148,7 +148,7 @@ fn machines(container: &AnyContainer) -> Vec<(&Path, Machine)> {
             let machines = sources.iter().filter_map(|source| machine_of(&**source));
             machines.map(|machine| (image.path.as_path(), machine)).collect()
         }
-        AnyContainer::Packages(_) | AnyContainer::Archive(_) | AnyContainer::Oci(_) => Vec::new(),
+        _ => Vec::new(),
     }
 }
 

@@ -53,7 +53,7 @@ impl Inputs {
     pub(crate) fn noun(&self) -> &'static str {
         match self.kind {
             Kind::Rpm => "package",
-            Kind::Tree | Kind::Tar | Kind::Image | Kind::Oci => "file",
+            _ => "file",
         }
     }
 
@@ -319,11 +319,14 @@ fn told_by_content(tree: &TreeArgs) -> Result<Kind> {
 /// What a directory is. Refuses one whose files are in archives inside it.
 pub(crate) fn check_layout(path: &Path) -> Result<Kind> {
     match nested(path) {
-        Ok(Some(nested)) => Err(hinted(
-            format!("{}: {nested}: its files are in archives inside it", path.display()),
-            "sign the archive that it was unpacked from; --kind tree processes the archives in it as \
-             plain files",
-        )),
+        Ok(Some(nested)) => {
+            let message = format!(
+                "{}: {nested}: its files are in archives or objects inside it, which --kind tree \
+                 processes as plain files",
+                path.display()
+            );
+            Err(hinted(message, nested.hint()))
+        }
         // what cannot be read is reported when it is processed
         Ok(None) | Err(_) => Ok(Kind::Tree),
     }

@@ -291,7 +291,7 @@ fn run_one<O: Operation>(
     output: &mut Output,
     printer: &mut dyn Printer<O::Outcome>,
 ) -> Result<()> {
-    let noun = noun(&container);
+    let noun = container.noun();
     let packages = matches!(container, AnyContainer::Packages(_));
     let Totals { tally, failures, passed_over, .. } = totals;
     let mut files = Vec::new();
@@ -393,15 +393,6 @@ impl Entry for LeftAlone<'_> {
     fn text(&self, _: &Output) -> String {
         let Self { name, content, .. } = self;
         format!("left alone {}: {name}: {content}", Printable::new(&self.container))
-    }
-}
-
-fn noun(container: &AnyContainer) -> &'static str {
-    match container {
-        AnyContainer::Tree(_) => "file",
-        AnyContainer::Packages(_) => "package",
-        AnyContainer::Archive(_) => "archive",
-        AnyContainer::Image(_) | AnyContainer::Oci(_) => "image",
     }
 }
 

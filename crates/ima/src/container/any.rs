@@ -59,6 +59,16 @@ impl AnyContainer {
         }
     }
 
+    /// What one of its kind is called.
+    pub fn noun(&self) -> &'static str {
+        match self {
+            Self::Tree(_) => "file",
+            Self::Packages(_) => "package",
+            Self::Archive(_) => "archive",
+            Self::Image(_) | Self::Oci(_) => "image",
+        }
+    }
+
     /// The file that it is in; `None` where there are many.
     pub fn path(&self) -> Option<&Path> {
         match self {

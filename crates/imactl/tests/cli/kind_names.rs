@@ -100,10 +100,18 @@ fn a_container_of_archives_is_refused() {
     let keys = store(directory.path(), "p-256");
     let layout = br#"{"imageLayoutVersion":"1.0.0"}"#;
     let saved = br#"[{"Config":"c.json","RepoTags":["a:1"],"Layers":["1/layer.tar"]}]"#;
+    let hex = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
+    let file = "objects/2c/26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae.file";
     let blob = "blobs/sha256/2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
     for (name, files, said) in [
         ("oci", &[(blob, &b"foo"[..]), ("oci-layout", layout)][..], "an OCI image layout"),
         ("save", &[("1/layer.tar", b"foo"), ("manifest.json", saved)], "image of docker save"),
+        ("dir", &[("version", b"Directory Transport Version: 1.1\n"), (hex, b"foo")], "skopeo"),
+        (
+            "repo",
+            &[("config", b"[core]\nrepo_version=1\n"), (file, b"foo")],
+            "an ostree repository",
+        ),
         ("ipk", &[("data.tar.gz", b"foo"), ("debian-binary", b"2.0\n")], "an opkg package"),
     ] {
         let path = directory.path().join(name);

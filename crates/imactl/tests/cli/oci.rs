@@ -537,7 +537,7 @@ fn a_layout_is_not_written_elsewhere_and_an_archive_is_not_a_stream() {
     streamed.args(args!["verify", "--keys", made.keys, "-"]);
     streamed.stdin(fs::File::open(&archive).unwrap());
     let refused = finish(&mut streamed).exits(2);
-    assert!(refused.stderr.contains("name the file itself"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("if it is named itself"), "{}", refused.stderr);
 }
 
 #[test]
@@ -560,4 +560,34 @@ fn preflight_sees_the_layers_applied() {
         args!["preflight", made.layout.root, "--keys", made.keys, "--policy", "default:appraise"];
     let refused = run(words).exits(2);
     assert!(refused.stderr.contains("2 images"), "{}", refused.stderr);
+}
+
+/// A layout is the old one or the new one, whenever a run is killed.
+#[test]
+fn a_layout_stays_whole_when_a_run_is_killed() {
+    let Some(made) = Made::new("gzip") else { return };
+    let big = made.path("big");
+    let noise: Vec<u8> =
+        (0..4_000_000_u32).flat_map(|it| it.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    write_tree(&big, &[("data", &noise)]);
+    let [lower, upper] = made.layers.clone();
+    let Some(layer) = made.layout.layer(&big, "gzip") else { return };
+    let mut image = made.layout.image(&[lower, layer, upper]);
+    image["annotations"] = json!({"org.opencontainers.image.ref.name": "a"});
+    made.layout.index(&[image]);
+    let mut killed_in_time = 0;
+    for wait in [50, 200, 400, 600] {
+        let mut sign = imactl();
+        sign.args(args!["sign", "--jobs", "1", "--keys", made.keys, made.layout.root]);
+        let wait = std::time::Duration::from_millis(wait);
+        killed_in_time += u32::from(killed(&mut sign, rustix::process::Signal::KILL, wait));
+        // every blob of the image is there and right
+        let read = run(args!["inspect", "--quiet", made.layout.root]);
+        assert_eq!(read.code, Some(0), "{}", read.stderr);
+    }
+    assert!(killed_in_time > 0);
+    run(args!["sign", "--keys", made.keys, made.layout.root]).exits(0);
+    run(args!["verify", "--keys", made.keys, made.layout.root]).exits(0);
+    let from = format!("oci:{}:a", made.layout.root.display());
+    skopeo(&[&from, &format!("dir:{}", made.path("dir").display())]);
 }

@@ -115,8 +115,8 @@ pub enum TarError {
     /// Something else, which cannot be read as a stream.
     #[error("{0}, not a tar archive")]
     OtherKind(&'static str),
-    /// Its members are archives, and the files are in these.
-    #[error("{0}: its files are in archives inside it")]
+    /// Its members are archives or objects, and the files are in these.
+    #[error("{0}: its files are in archives or objects inside it")]
     Nested(Nested),
     /// No digest could be made of a member while it was read.
     #[error("{}: {source}", path.display())]
@@ -166,12 +166,7 @@ impl Advice for TarError {
             Self::OtherKind(_) => {
                 "packages and images cannot be streamed: give the name of a file"
             }
-            Self::Nested(Nested::OciLayout | Nested::DockerSave) => {
-                "name the file itself, without --kind (images cannot be streamed)"
-            }
-            Self::Nested(Nested::Opkg) => {
-                "sign the image or the root file system that packages are installed into"
-            }
+            Self::Nested(nested) => nested.hint(),
             Self::Sparse { .. } => "--max-sparse SIZE allows more",
             Self::Malformed { kind: ErrorKind::Tar(Fault::AfterEnd), .. } => {
                 "tar and bsdtar stop before it; --concatenated reads archives that follow one another"

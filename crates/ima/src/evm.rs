@@ -11,8 +11,8 @@ use std::path::Path;
 
 use ima_format::evm::{InodeId, Machine, Metadata, PROTECTED};
 use ima_format::hash::HashAlgorithm;
-use ima_format::policy::kernel::KernelVersion;
-use ima_format::xattr::{Attribute, KeyId, Signature, SignatureKind};
+use ima_format::policy::kernel::{Feature, KernelVersion};
+use ima_format::xattr::{Attribute, KeyId, Signature, SignatureKind, SignatureVersion};
 use ima_format::Error as FormatError;
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
@@ -25,6 +25,9 @@ use crate::container::{AttributeName, Item, ItemError};
 use crate::digest::FileHasher;
 use crate::key::Form;
 use crate::verify::Verifier;
+
+/// Bytes of a signature before the signature itself (`struct signature_v2_hdr`).
+const SIGNATURE_HEADER: usize = 9;
 
 /// What `security.evm` is bound to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -229,9 +232,9 @@ pub enum Verdict {
     /// A signature or HMAC for an inode, which the files of this container do not have yet.
     NoInode,
     /// The attribute is of a type that belongs into `security.ima`, or obsolete.
-    WrongType,
+    WrongType(Binding),
     /// The attribute is malformed.
-    Malformed(FormatError),
+    Malformed(FormatError, Binding),
 }
 
 impl Verdict {
@@ -248,6 +251,8 @@ impl Verdict {
             Self::UnknownKey(_, Binding::Portable)
             | Self::InvalidSignature(_, Binding::Portable)
             | Self::NewerForm(_, Binding::Portable)
+            | Self::WrongType(Binding::Portable)
+            | Self::Malformed(_, Binding::Portable)
             | Self::OtherMachine(..)
             | Self::NothingCovered => "invalid-fail-immutable",
             _ => "invalid-HMAC",
@@ -293,8 +298,8 @@ impl fmt::Display for Verdict {
             Self::NoHmacKey => f.write_str("an EVM HMAC, and no key to verify it"),
             Self::NothingCovered => f.write_str("EVM signature without security.ima"),
             Self::NoInode => f.write_str("bound to an inode, which these files do not have"),
-            Self::WrongType => f.write_str("security.evm is not an EVM attribute"),
-            Self::Malformed(error) => write!(f, "security.evm is malformed: {error}"),
+            Self::WrongType(_) => f.write_str("security.evm is not an EVM attribute"),
+            Self::Malformed(error, _) => write!(f, "security.evm is malformed: {error}"),
         }
     }
 }
@@ -327,9 +332,14 @@ impl<'a> EvmVerifier<'a> {
     pub fn verdict(&mut self, item: &dyn Item) -> Result<Verdict, ItemError> {
         // the kernel takes an empty value for an error, and this one for what it is worth
         let Some(value) = item.attribute(AttributeName::Evm)? else { return Ok(Verdict::Missing) };
+        // the type says what becomes of the error, once there is more than a header
+        let binding = match *value {
+            [5, ..] if value.len() > SIGNATURE_HEADER => Binding::Portable,
+            _ => Binding::Inode,
+        };
         let attribute = match Attribute::decode(&value) {
             Ok(attribute) => attribute,
-            Err(error) => return Ok(Verdict::Malformed(error)),
+            Err(error) => return Ok(Verdict::Malformed(error, binding)),
         };
         match attribute {
             Attribute::EvmHmac(_) => self.hmac_verdict(item, &value),
@@ -338,10 +348,10 @@ impl<'a> EvmVerifier<'a> {
                     self.signature_verdict(item, &signature, Binding::Portable)
                 }
                 SignatureKind::Ima => self.signature_verdict(item, &signature, Binding::Inode),
-                SignatureKind::Verity => Ok(Verdict::WrongType),
+                SignatureKind::Verity => Ok(Verdict::WrongType(binding)),
             },
             Attribute::Digest(_) | Attribute::DigestNg(_) | Attribute::SignatureV1(_) => {
-                Ok(Verdict::WrongType)
+                Ok(Verdict::WrongType(binding))
             }
         }
     }
@@ -361,6 +371,21 @@ impl<'a> EvmVerifier<'a> {
         })
     }
 
+    /// The verdict of kernels that know version 3 (5.19) and do not tell it from version 2 in
+    /// `security.evm` (until 7.1): the version is not signed.
+    fn as_version_2(
+        &mut self,
+        item: &dyn Item,
+        signature: &Signature,
+        binding: Binding,
+    ) -> Result<Option<Verdict>, ItemError> {
+        if signature.version == SignatureVersion::V2 || !self.kernel.has(Feature::Verity) {
+            return Ok(None);
+        }
+        let signature = Signature { version: SignatureVersion::V2, ..signature.clone() };
+        self.signature_verdict(item, &signature, binding).map(Some)
+    }
+
     fn signature_verdict(
         &mut self,
         item: &dyn Item,
@@ -376,7 +401,9 @@ impl<'a> EvmVerifier<'a> {
                 return Ok(Verdict::InvalidSignature(key_id, binding));
             }
             [form, ..] if !forms.iter().any(|form| form.is_verified_by(self.kernel)) => {
-                return Ok(Verdict::NewerForm(*form, binding));
+                let newer = Verdict::NewerForm(*form, binding);
+                let as_version_2 = self.as_version_2(item, signature, binding)?;
+                return Ok(as_version_2.filter(Verdict::is_valid).unwrap_or(newer));
             }
             _ => {}
         }

@@ -107,6 +107,44 @@ fn each_change_of_metadata_is_found_as_evmctl_finds_it() {
     }
 }
 
+/// As the kernels do: `lab/tests/evm/generated.rs`.
+#[test]
+fn a_header_is_read_as_the_kernels_read_it() {
+    let directory = directory();
+    let Some(root) = root(directory.path()) else { return };
+    let store = store(directory.path(), "p-256");
+    let file = root.join("plain");
+    let verdict = |kernel: &str| {
+        let args = args!["verify", "--evm", "--json", "--kernel", kernel, "--keys", store, file];
+        let ran = run(args);
+        ran.json_for(&file)["verdict"].as_str().unwrap().to_owned()
+    };
+    run(args!["sign", "--evm", "--keys", store, file]).exits(0);
+    let good = get(&file, "security.evm").unwrap();
+    let (immutable, hmac) = ("invalid-fail-immutable", "invalid-HMAC");
+    let mut version_3 = good.clone();
+    version_3[1] = 3;
+    set(&file, "security.evm", &version_3);
+    // known, and not told from version 2
+    for (kernel, expected) in
+        [("5.18", immutable), ("5.19", "valid"), ("7.0", "valid"), ("7.1", immutable)]
+    {
+        assert_eq!(verdict(kernel), expected, "{kernel}");
+    }
+    let longer = [&good[..], &[0]].concat();
+    for (value, expected) in [
+        (&longer[..], immutable),
+        (&good[..10], immutable),
+        (&good[..9], hmac),
+        (&[5, 9, 4, 0, 0, 0, 0, 0, 1, 1], immutable),
+        (&[3, 9, 4, 0, 0, 0, 0, 0, 1, 1], hmac),
+        (&[5], hmac),
+    ] {
+        set(&file, "security.evm", value);
+        assert_eq!(verdict("6.12"), expected, "{value:?}");
+    }
+}
+
 #[test]
 fn imactl_accepts_what_evmctl_makes() {
     let directory = directory();

@@ -8,6 +8,7 @@ use ima_format::printable::{is_unsafe, Printable};
 use ima_format::superblock::{identify, HEAD_SIZE};
 use ima_format::x509::Certificate;
 use imactl_init::cmdline::{CommandLine, Mode, RootCertificates};
+use imactl_init::evm::Configuration;
 
 fn holds(bytes: &[u8], wanted: &str) -> bool {
     bytes.windows(wanted.len()).any(|window| window == wanted.as_bytes())
@@ -28,6 +29,11 @@ pub fn command_line(bytes: &[u8]) {
     assert_eq!(CommandLine::configured(line, b"").appraise, AppraiseMode::Enforce);
     if !holds(bytes, "imactl.root") {
         assert_eq!(read.root_certificates, RootCertificates::Load);
+    }
+    let mut evm = Configuration::default();
+    if evm.read(configuration).is_ok() {
+        let paths = [evm.key_path(), &*evm.master_key_path()].map(|path| path.starts_with(b"/"));
+        assert_eq!(paths, [false; 2], "inside the tree");
     }
     let words = Words::new(line);
     let sizes = words.map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len));

@@ -84,6 +84,14 @@ impl Signer {
         sign.args(["--quiet", "sign", "--key"]).arg(self.key()).arg("--cert").arg(self.pem());
         host::run(sign.arg("--").args(paths)).map(drop)
     }
+
+    /// Makes the EVM signature of a file that a store's key has signed.
+    pub fn sign_evm(&self, store: &Path, path: &Path) -> Result<()> {
+        let mut sign = programs::imactl()?;
+        sign.args(["--quiet", "sign", "--evm", "--evm-only", "--keys"]).arg(store);
+        sign.arg("--evm-key").arg(self.key()).arg("--evm-cert").arg(self.pem());
+        host::run(sign.arg("--").arg(path)).map(drop)
+    }
 }
 
 /// A key store.

@@ -132,7 +132,7 @@ on_each_architecture! {
         assert!(guest.boot_says("certificate \"stranger\" of issuer "));
         assert!(guest.boot_says("(/sysroot/etc/keys/x509_ima_s.der) refused by .ima: ENOKEY"));
         // an authority's own: Linux 6.1 takes it
-        let authority = guest.boot_says("it is an authority's: .ima takes none since Linux 6.6");
+        let authority = guest.boot_says("it is an authority's: this keyring takes none since Linux 6.6");
         assert_eq!(authority, kernel.series() >= lab::kernel::Series::Linux6_12);
         Ok(())
     }

@@ -21,9 +21,12 @@ on_each_kernel! {
         let boot = Boot::step(kernel, &store)?;
         boot.root.sign_all(&store)?;
         boot.root.copy("/usr/bin/true", "/opt/unsigned")?;
+        boot.root.write("/etc/keys/x509_evm.der", store.evm_certificate()?, 0o644)?;
         let mut guest = mounted(boot)?;
         let step = guest.execute(&STEP)?;
         let said = step.exits(0);
+        // which has no power over the boot
+        assert!(said.contains("EVM: the real root has files of EVM"), "{said}");
         assert!(said.contains("secured in "), "to the standard error too: {said}");
         assert!(!said.contains('\x1b'), "no colours in a pipe");
         // of the initramfs nothing can be executed any more
@@ -82,6 +85,36 @@ on_each_kernel! {
         guest.execute(&["/usr/bin/imactl-init", "--no-such-option"])?.exits(6);
         let switch = ["/usr/bin/imactl-init", "switch-root", "/sysroot", "/sbin/init"];
         assert!(guest.execute(&switch)?.exits(6).contains("for the first process"));
+        Ok(())
+    }
+
+    fn evm_that_cannot_be_set_up_is_7(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let stranger = KeyStore::create(Algorithm::Rsa2048)?;
+        let boot = Boot::step(kernel, &store)?;
+        boot.initramfs.write("/etc/sysconfig/evm", "", 0o644)?;
+        boot.initramfs.write("/etc/other.der", stranger.evm_certificate()?, 0o644)?;
+        boot.initramfs.write("/etc/evm.der", store.evm_certificate()?, 0o644)?;
+        let mut guest = mounted(boot)?;
+        for (text, complaint) in [
+            ("EVMX509=$HOME/x509_evm.der", "not understood: EVMX509=$HOME"),
+            ("EVMX509=/etc/other.der EVMKEYSDIR=/none", "not understood"),
+            ("EVMX509=/etc/other.der\nEVM_ACTIVATION_BITS=0x100", "signed by no key"),
+            ("EVMX509=/etc/other.der", "neither a certificate in .evm nor an HMAC key"),
+            ("EVMX509=/etc/evm.der\nEVMKEY=/none", "there is no EVM key /none"),
+            ("EVMX509=/etc/evm.der\nEVMKEY=/etc/evm.der", "key /etc/evm.der of type encrypted"),
+            // found out when the policy is in force
+            ("EVMX509=/etc/evm.der\nEVM_ACTIVATION_BITS=0x100", "0x80000102 refused: EINVAL"),
+        ] {
+            guest.request(Action::Write {
+                path: "/etc/sysconfig/evm".into(),
+                content: format!("{text}\n").into_bytes().into(),
+                mode: 0o644,
+            })?.is_allowed();
+            let said = guest.execute(&STEP)?.exits(7);
+            assert!(said.contains(complaint), "{text}: {said}");
+            assert!(said.contains("asks for EVM, and it is not in force"), "{text}: {said}");
+        }
         Ok(())
     }
 

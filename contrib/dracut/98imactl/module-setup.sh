@@ -30,6 +30,14 @@ install() {
             [[ -f /etc/ima/$name ]] && inst_simple "/etc/ima/$name"
         done
     fi
+    if [[ ${imactl_evm:-} == yes ]]; then
+        for name in sysconfig/evm sysconfig/masterkey keys/evm-trusted.blob keys/kmk-trusted.blob; do
+            [[ -f /etc/$name ]] && inst_simple "/etc/$name"
+        done
+        for name in "$keys"/x509_evm.der "$keys"/evm/*.der; do
+            [[ -f $name ]] && inst_simple "$name" "/etc/keys/${name#"$keys"/}"
+        done
+    fi
     if [[ ! -f $initdir/etc/ima/ima_policy && ! -f $initdir/etc/ima/ima_policy.default ]]; then
         dwarning "imactl: no policy: the boot will stop (imactl.mode=permissive: go on)"
     fi

@@ -7,6 +7,7 @@
 //! | `init` | imactl-init |
 //! | `dev/console` | what the kernel gives `/init` as its terminal |
 //! | `etc/keys/x509_ima.der` | the kernel's own: `CONFIG_IMA_X509_PATH` |
+//! | `etc/keys/evm/x509_evm.der` | for EVM, which imactl-init enables then; not where the kernel would find it and enable EVM before the policy is loaded |
 //! | `etc/ima/ima_policy.default` | the default policy |
 //! | `etc/ima/ima_policy` | in its place, where there is one |
 //! | `etc/imactl/cmdline` | words that imactl-init reads before the kernel's command line |
@@ -32,6 +33,8 @@ pub struct Contents<'a> {
     pub init: &'a [u8],
     /// The certificate for the `.ima` keyring.
     pub certificate: &'a Certificate,
+    /// A certificate for the `.evm` keyring, if EVM is to be enabled.
+    pub evm_certificate: Option<&'a Certificate>,
     /// The policy without which nothing else is said.
     pub default_policy: &'a [u8],
     /// A policy in place of it.
@@ -186,6 +189,10 @@ pub fn create(
     if let Some(words) = contents.words {
         archive.directory(b"etc/imactl", 0o755)?;
         archive.file(b"etc/imactl/cmdline", 0o444, format!("{words}\n").as_bytes())?;
+    }
+    if let Some(certificate) = contents.evm_certificate {
+        archive.directory(b"etc/keys/evm", 0o755)?;
+        archive.file(b"etc/keys/evm/x509_evm.der", 0o444, certificate.der())?;
     }
     archive.file(b"etc/keys/x509_ima.der", 0o444, contents.certificate.der())?;
     archive.file(b"init", 0o755, contents.init)?;

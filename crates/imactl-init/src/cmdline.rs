@@ -37,6 +37,8 @@ pub struct CommandLine {
     pub wait: Wait,
     /// `rootdelay=`, in seconds.
     pub delay: u32,
+    /// Words about EVM's keys: [`Configuration::take`](crate::evm::Configuration::take).
+    pub evm: Vec<(Vec<u8>, Vec<u8>)>,
     /// `init=`.
     pub init: Option<Vec<u8>>,
     /// Values that were not understood, and what is done about it.
@@ -98,6 +100,7 @@ impl Default for CommandLine {
             access: Access::ReadOnly,
             wait: DEFAULT_WAIT,
             delay: 0,
+            evm: Vec::new(),
             init: None,
             complaints: Vec::new(),
         }
@@ -157,6 +160,9 @@ impl CommandLine {
             }
             (b"rootdelay", Some(value)) => {
                 self.delay = self.number("rootdelay", value).unwrap_or(self.delay);
+            }
+            (b"evmkey" | b"evmx509" | b"masterkey" | b"masterkeytype", Some(value)) => {
+                self.evm.push((name.into(), value.into()));
             }
             (b"init", Some(value)) if !value.is_empty() => self.init = Some(value.into()),
             _ => {}

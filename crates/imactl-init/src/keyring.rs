@@ -18,6 +18,8 @@ pub enum Keyring {
     BuiltinTrusted,
     /// What may sign what IMA appraises.
     Ima,
+    /// What may sign what EVM verifies.
+    Evm,
     /// What may, besides the built-in keys, sign certificates for `.ima`.
     SecondaryTrusted,
 }
@@ -28,6 +30,7 @@ impl Keyring {
         match self {
             Self::BuiltinTrusted => ".builtin_trusted_keys",
             Self::Ima => ".ima",
+            Self::Evm => ".evm",
             Self::SecondaryTrusted => ".secondary_trusted_keys",
         }
     }
@@ -37,6 +40,7 @@ impl Keyring {
         match self {
             Self::BuiltinTrusted => "CONFIG_SYSTEM_TRUSTED_KEYRING",
             Self::Ima => "CONFIG_INTEGRITY_TRUSTED_KEYRING",
+            Self::Evm => "CONFIG_EVM, CONFIG_INTEGRITY_TRUSTED_KEYRING",
             Self::SecondaryTrusted => "CONFIG_SECONDARY_TRUSTED_KEYRING",
         }
     }
@@ -69,7 +73,7 @@ pub fn ima_holds_more_than_builtin(proc: &OwnedFd) -> Result<bool, Errno> {
 /// Loads a DER certificate: the kernel decides.
 pub fn load(keyring: KeySerial, der: &[u8]) -> Result<(), Errno> {
     let asymmetric = core::ffi::CStr::from_bytes_with_nul(b"asymmetric\0");
-    syscall::add_key(asymmetric.map_err(|_| Errno::INVAL)?, der, keyring).map(drop)
+    syscall::add_key(asymmetric.map_err(|_| Errno::INVAL)?, None, der, keyring).map(drop)
 }
 
 /// Whether the keyring holds a key with a certificate's identifier and subject. Another certificate
@@ -115,13 +119,13 @@ pub fn refusal(
     signer_is_trusted: Option<bool>,
 ) -> &'static str {
     match (errno, keyring, signer_is_trusted, purpose) {
-        (Errno::NOKEY, Keyring::Ima, Some(true), Some(Purpose::Authority)) => {
-            "it is an authority's: .ima takes none since Linux 6.6"
+        (Errno::NOKEY, Keyring::Ima | Keyring::Evm, Some(true), Some(Purpose::Authority)) => {
+            "it is an authority's: this keyring takes none since Linux 6.6"
         }
-        (Errno::NOKEY, Keyring::Ima, Some(true), Some(Purpose::Other)) => {
-            "its key usage lacks digitalSignature, which .ima wants since Linux 6.6"
+        (Errno::NOKEY, Keyring::Ima | Keyring::Evm, Some(true), Some(Purpose::Other)) => {
+            "its key usage lacks digitalSignature, which this keyring wants since Linux 6.6"
         }
-        (Errno::NOKEY, Keyring::Ima, Some(true), _) => {
+        (Errno::NOKEY, Keyring::Ima | Keyring::Evm, Some(true), _) => {
             "a secondary trusted key signed it, and the kernel lacks \
              CONFIG_IMA_KEYRINGS_PERMIT_SIGNED_BY_BUILTIN_OR_SECONDARY"
         }

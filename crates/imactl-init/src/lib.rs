@@ -17,6 +17,7 @@
 //! | [`systemd`] | has systemd do so |
 //! | [`cmdline`], [`root`] | `/proc/cmdline`; finding and mounting `root=` |
 //! | [`keyring`], [`policy`], [`demand`] | what the kernel takes, and why it does not |
+//! | [`evm`] | how EVM is set up |
 //! | [`console`], [`text`] | messages |
 //! | [`file`], [`pseudo`], [`syscall`], [`stop`] | the system underneath |
 
@@ -38,6 +39,7 @@ extern crate std;
 pub mod cmdline;
 pub mod console;
 pub mod demand;
+pub mod evm;
 pub mod file;
 pub mod init;
 pub mod keyring;

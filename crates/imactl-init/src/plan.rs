@@ -27,6 +27,8 @@ pub struct Files {
     pub secondary_certificates: Vec<Vec<u8>>,
     /// `etc/keys/x509_ima*.der`.
     pub ima_certificates: Vec<Vec<u8>>,
+    /// What EVM's configuration names: `etc/keys/x509_evm.der`, `etc/keys/evm/*.der`.
+    pub evm_certificates: Vec<Vec<u8>>,
     /// `etc/ima/ima_policy*`, with what is in each.
     pub policies: Vec<PolicyFile>,
 }
@@ -59,6 +61,10 @@ pub enum Step {
     },
     /// Go on only if `.ima` holds a key.
     RequireCertificate,
+    /// Load EVM's HMAC key, while every file can be read; go on only if EVM has a key.
+    RequireEvmKey,
+    /// Switch EVM on; go on only if the kernel does.
+    EnableEvm,
     /// Load the policy that secures the boot; go on only if the kernel takes it.
     LoadPolicy {
         /// Its name in the initramfs.
@@ -82,24 +88,40 @@ pub enum Step {
     },
 }
 
+/// Whether the initramfs asks for EVM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evm {
+    /// It has files of EVM.
+    Wanted,
+    /// It has none; those of the real root have no power over the boot.
+    Unwanted,
+}
+
 /// Plans the steps. `root` is `None` where the real root is the initramfs's own tree.
 ///
 /// The order is fixed: certificates of trusted keys before those that they vouch for, the
-/// initramfs before the real root, names by their bytes; then the policy of the initramfs;
-/// then those of the real root, which can only add to it.
+/// initramfs before the real root, names by their bytes; then the policy of the initramfs, whose
+/// signature, if it has one, is not EVM's; then EVM; then the policies of the real root, which can
+/// only add to it.
 pub fn plan(
     initramfs: &Files,
     root: Option<&Files>,
     root_certificates: RootCertificates,
+    evm: Evm,
 ) -> Vec<Step> {
     let trees = [(Origin::Initramfs, Some(initramfs)), (Origin::Root, root)];
     let trees = trees.into_iter().filter_map(|(origin, files)| Some((origin, files?)));
     let mut steps = Vec::new();
     let mut skipped = 0;
-    for keyring in [Keyring::SecondaryTrusted, Keyring::Ima] {
+    let keyrings: &[Keyring] = match evm {
+        Evm::Wanted => &[Keyring::SecondaryTrusted, Keyring::Ima, Keyring::Evm],
+        Evm::Unwanted => &[Keyring::SecondaryTrusted, Keyring::Ima],
+    };
+    for &keyring in keyrings {
         for (origin, files) in trees.clone() {
             let names = match keyring {
                 Keyring::Ima => &files.ima_certificates,
+                Keyring::Evm => &files.evm_certificates,
                 _ => &files.secondary_certificates,
             };
             if origin == Origin::Root && root_certificates == RootCertificates::Skip {
@@ -115,7 +137,10 @@ pub fn plan(
         steps.push(Step::SkipRootCertificates { count: skipped });
     }
     steps.push(Step::RequireCertificate);
+    let wanted = |step| (evm == Evm::Wanted).then_some(step);
+    steps.extend(wanted(Step::RequireEvmKey));
     first_policy(initramfs, &mut steps);
+    steps.extend(wanted(Step::EnableEvm));
     for (origin, files) in trees {
         for PolicyFile { name, content } in &files.policies {
             let name = name.clone();
@@ -161,6 +186,7 @@ mod tests {
     fn initramfs() -> Files {
         Files {
             ima_certificates: alloc::vec![b"etc/keys/x509_ima.der".to_vec()],
+            evm_certificates: alloc::vec![b"etc/keys/x509_evm.der".to_vec()],
             policies: alloc::vec![policy("etc/ima/ima_policy.default", 5)],
             ..Files::default()
         }
@@ -183,6 +209,7 @@ mod tests {
         let root = Files {
             secondary_certificates: alloc::vec![b"etc/keys/x509_secondary_a.der".to_vec()],
             ima_certificates: alloc::vec![b"etc/keys/x509_ima_b.der".to_vec()],
+            evm_certificates: alloc::vec![],
             policies: alloc::vec![
                 policy("etc/ima/ima_policy", 1),
                 policy("etc/ima/ima_policy.default", 2),
@@ -191,7 +218,7 @@ mod tests {
         };
         let name = b"etc/ima/ima_policy.empty".to_vec();
         assert_eq!(
-            plan(&initramfs(), Some(&root), LOAD),
+            plan(&initramfs(), Some(&root), LOAD, Evm::Unwanted),
             [
                 certificate(
                     Keyring::SecondaryTrusted,
@@ -214,10 +241,11 @@ mod tests {
         let root = Files {
             secondary_certificates: alloc::vec![b"etc/keys/x509_secondary_a.der".to_vec()],
             ima_certificates: alloc::vec![b"etc/keys/x509_ima_b.der".to_vec()],
+            evm_certificates: alloc::vec![],
             policies: alloc::vec![policy("etc/ima/ima_policy", 1)],
         };
         assert_eq!(
-            plan(&initramfs(), Some(&root), RootCertificates::Skip),
+            plan(&initramfs(), Some(&root), RootCertificates::Skip, Evm::Unwanted),
             [
                 certificate(Keyring::Ima, Origin::Initramfs, "etc/keys/x509_ima.der"),
                 Step::SkipRootCertificates { count: 2 },
@@ -232,7 +260,7 @@ mod tests {
     fn a_custom_policy_replaces_the_default() {
         let mut files = initramfs();
         files.policies.insert(0, policy("etc/ima/ima_policy", 3));
-        let steps = plan(&files, Some(&Files::default()), LOAD);
+        let steps = plan(&files, Some(&Files::default()), LOAD, Evm::Unwanted);
         assert_eq!(steps[2..], [load("etc/ima/ima_policy")]);
     }
 
@@ -240,7 +268,7 @@ mod tests {
     fn a_custom_policy_without_a_rule_gives_way() {
         let mut files = initramfs();
         files.policies.insert(0, policy("etc/ima/ima_policy", 0));
-        let steps = plan(&files, Some(&Files::default()), LOAD);
+        let steps = plan(&files, Some(&Files::default()), LOAD, Evm::Unwanted);
         let name = CUSTOM_POLICY.to_vec();
         let passed = Step::PassOver { origin: Origin::Initramfs, name };
         assert_eq!(steps[2..], [passed, load("etc/ima/ima_policy.default")]);
@@ -251,7 +279,7 @@ mod tests {
         let name = CUSTOM_POLICY.to_vec();
         let files =
             Files { policies: alloc::vec![PolicyFile { name, content: None }], ..Files::default() };
-        let steps = plan(&files, Some(&files), LOAD);
+        let steps = plan(&files, Some(&files), LOAD, Evm::Unwanted);
         let rest = [load("etc/ima/ima_policy"), offer("etc/ima/ima_policy")];
         assert_eq!(steps[1..], rest);
     }
@@ -260,7 +288,7 @@ mod tests {
     fn no_policy_in_the_initramfs_is_told_whatever_the_root_has() {
         let root =
             Files { policies: alloc::vec![policy("etc/ima/ima_policy", 1)], ..Files::default() };
-        let steps = plan(&Files::default(), Some(&root), LOAD);
+        let steps = plan(&Files::default(), Some(&root), LOAD, Evm::Unwanted);
         assert_eq!(steps[..2], [Step::RequireCertificate, Step::MissPolicy]);
     }
 
@@ -269,9 +297,31 @@ mod tests {
         let mut files = initramfs();
         files.policies.insert(0, policy("etc/ima/ima_policy", 3));
         files.policies.push(policy("etc/ima/ima_policy.site", 1));
-        let steps = plan(&files, None, LOAD);
+        let steps = plan(&files, None, LOAD, Evm::Unwanted);
         let name = b"etc/ima/ima_policy.site".to_vec();
         let site = Step::OfferPolicy { origin: Origin::Initramfs, name };
         assert_eq!(steps[2..], [load("etc/ima/ima_policy"), site]);
+    }
+
+    #[test]
+    fn evm_is_in_force_before_policies_of_the_root() {
+        let root = Files {
+            evm_certificates: alloc::vec![b"etc/keys/evm/b.der".to_vec()],
+            policies: alloc::vec![policy("etc/ima/ima_policy", 1)],
+            ..Files::default()
+        };
+        let steps = plan(&initramfs(), Some(&root), LOAD, Evm::Wanted);
+        assert_eq!(
+            steps[1..],
+            [
+                certificate(Keyring::Evm, Origin::Initramfs, "etc/keys/x509_evm.der"),
+                certificate(Keyring::Evm, Origin::Root, "etc/keys/evm/b.der"),
+                Step::RequireCertificate,
+                Step::RequireEvmKey,
+                load("etc/ima/ima_policy.default"),
+                Step::EnableEvm,
+                offer("etc/ima/ima_policy"),
+            ]
+        );
     }
 }

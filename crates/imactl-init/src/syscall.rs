@@ -20,16 +20,32 @@ use rustix::io::Errno;
 /// `KEYCTL_DESCRIBE` and `KEYCTL_READ` of `include/uapi/linux/keyctl.h`.
 const KEYCTL_DESCRIBE: usize = 6;
 const KEYCTL_READ: usize = 11;
+const KEYCTL_INVALIDATE: usize = 21;
 
 /// Serial number of a key or keyring (`key_serial_t`).
 pub type KeySerial = i32;
 
-/// `add_key(type, NULL, payload, length, keyring)`: the kernel makes up the description.
-pub fn add_key(kind: &CStr, payload: &[u8], keyring: KeySerial) -> Result<KeySerial, Errno> {
-    let arguments =
-        [kind.as_ptr() as usize, 0, payload.as_ptr() as usize, payload.len(), keyring as usize];
-    // SAFETY: the type is a C string and the payload's address goes with its length; the
-    // kernel reads both and writes to no memory of ours.
+/// `KEY_SPEC_PROCESS_KEYRING`: of this process alone.
+pub const PROCESS_KEYRING: KeySerial = -2;
+
+/// `add_key(type, description, payload, length, keyring)`; without a description the kernel makes
+/// one up.
+pub fn add_key(
+    kind: &CStr,
+    description: Option<&CStr>,
+    payload: &[u8],
+    keyring: KeySerial,
+) -> Result<KeySerial, Errno> {
+    let description = description.map_or(ptr::null(), CStr::as_ptr);
+    let arguments = [
+        kind.as_ptr() as usize,
+        description as usize,
+        payload.as_ptr() as usize,
+        payload.len(),
+        keyring as usize,
+    ];
+    // SAFETY: type and description are C strings, and the payload's address goes with its length;
+    // the kernel reads them and writes to no memory of ours.
     let serial = check(unsafe { syscall(__NR_add_key, arguments) })?;
     Ok(serial as KeySerial)
 }
@@ -44,6 +60,12 @@ pub fn keyring_members(keyring: KeySerial) -> Result<Vec<KeySerial>, Errno> {
     let bytes = keyctl_bytes(KEYCTL_READ, keyring)?;
     let serials = bytes.chunks_exact(4).filter_map(|chunk| chunk.try_into().ok());
     Ok(serials.map(KeySerial::from_ne_bytes).collect())
+}
+
+/// `keyctl(KEYCTL_INVALIDATE)`: the kernel forgets a key, whoever refers to it.
+pub fn invalidate_key(key: KeySerial) -> Result<(), Errno> {
+    // SAFETY: the call touches no memory.
+    check(unsafe { syscall(__NR_keyctl, [KEYCTL_INVALIDATE, key as usize, 0, 0, 0]) }).map(drop)
 }
 
 /// Calls a keyctl that fills a buffer and returns the size it wants, until both agree.
@@ -227,7 +249,7 @@ mod tests {
     fn an_error_is_an_errno() {
         assert_eq!(check(-2), Err(Errno::NOENT));
         assert_eq!(check(0), Ok(0));
-        assert!(add_key(c_str(b"no such type\0"), b"", 0).is_err());
+        assert!(add_key(c_str(b"no such type\0"), None, b"", 0).is_err());
     }
 
     #[test]

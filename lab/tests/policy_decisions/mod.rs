@@ -12,7 +12,7 @@
 //! what it writes hangs on what the file's `iint` happened to hold.
 
 mod evidence;
-mod files;
+pub(crate) mod files;
 mod rules;
 
 use std::collections::BTreeMap;

@@ -27,8 +27,8 @@ pub struct Authorities<'a> {
     /// The CAs whose keys the kernel has: compiled in, or loaded by the initramfs. None: they
     /// are not known.
     pub trusted: &'a [Certificate],
-    /// What is meant to be in `.ima`.
-    pub ima: &'a [Certificate],
+    /// What is meant to be in a keyring.
+    pub offered: &'a [Certificate],
 }
 
 impl<'a> Authorities<'a> {
@@ -47,14 +47,15 @@ impl<'a> Authorities<'a> {
         !self.trusted.is_empty() || !refusal.is_about_issuer()
     }
 
-    /// What is meant to be in `.ima`, and why this kernel refuses it, if it does.
+    /// What is meant to be in a keyring, and why this kernel refuses it there, if it does.
     pub fn judged(
         self,
+        keyring: Keyring,
         kernel: &Kernel,
     ) -> impl Iterator<Item = (&'a Certificate, Option<Refusal>)> {
         let keyrings = self.keyrings(kernel);
-        self.ima.iter().map(move |certificate| {
-            let refusal = keyrings.accept(Keyring::Ima, certificate.der()).err();
+        self.offered.iter().map(move |certificate| {
+            let refusal = keyrings.accept(keyring, certificate.der()).err();
             (certificate, refusal.filter(|refusal| self.counts(refusal)))
         })
     }

@@ -1,6 +1,7 @@
 //! The step that secures the kernel: certificates, then policies, then a summary.
 
 mod certificates;
+mod evm;
 mod policies;
 
 use alloc::vec::Vec;
@@ -14,6 +15,7 @@ use rustix::io::Errno;
 
 use crate::cmdline::{self, CommandLine};
 use crate::console::{Console, Severity};
+use crate::evm::Configuration;
 use crate::file::{self, Tree};
 use crate::plan::{self, Files, Origin, PolicyFile, Step};
 use crate::policy::{self, Policy};
@@ -37,6 +39,8 @@ pub enum Failure {
     NoPolicy,
     /// The policy of the initramfs could not be loaded.
     PolicyRefused,
+    /// The initramfs asks for EVM, and it is not in force.
+    NoEvm,
     /// The real root, or /proc, cannot be reached.
     NoTree(Errno),
 }
@@ -51,6 +55,7 @@ impl Failure {
             Self::NoPolicy => 4,
             Self::PolicyRefused => 5,
             Self::NoTree(_) => crate::EXIT_UNABLE,
+            Self::NoEvm => 7,
         }
     }
 }
@@ -71,6 +76,7 @@ impl fmt::Display for Failure {
                  initramfs",
             ),
             Self::PolicyRefused => f.write_str("the kernel did not take the initramfs's policy"),
+            Self::NoEvm => f.write_str("the initramfs asks for EVM, and it is not in force"),
             Self::NoTree(errno) => write!(f, "cannot look for files: {}", Reason(*errno)),
         }
     }
@@ -104,12 +110,17 @@ pub fn secure(
         root,
         certificates: Certificates::default(),
         policies: Policies::default(),
+        evm: Configuration::default(),
+        evm_keys: Vec::new(),
         mode: command_line.mode,
     };
+    work.read_evm_configuration()?;
+    command_line.evm.iter().for_each(|(name, value)| work.evm.take(name, value));
     let files = work.files(Origin::Initramfs);
     let root_files = (!work.root.is(&work.initramfs)).then(|| work.files(Origin::Root));
     let _hurry = pseudo::Hurry::begin();
-    for step in plan::plan(&files, root_files.as_ref(), command_line.root_certificates) {
+    let evm = work.evm_wanted(&files, root_files.as_ref());
+    for step in plan::plan(&files, root_files.as_ref(), command_line.root_certificates, evm) {
         work.carry_out(&step)?;
     }
     work.summary(appraise, syscall::monotonic_milliseconds().wrapping_sub(start));
@@ -170,6 +181,8 @@ struct Work<'a> {
     root: Tree,
     certificates: Certificates,
     policies: Policies,
+    evm: Configuration,
+    evm_keys: Vec<syscall::KeySerial>,
     mode: cmdline::Mode,
 }
 
@@ -195,6 +208,8 @@ impl Work<'_> {
                 );
             }
             Step::RequireCertificate => self.require_certificate()?,
+            Step::RequireEvmKey => self.require_evm_key()?,
+            Step::EnableEvm => self.enable_evm()?,
             Step::LoadPolicy { name } => self.load_policy(name)?,
             Step::MissPolicy => return Err(Failure::NoPolicy),
             Step::OfferPolicy { origin, name } => self.offer_policy(*origin, name),
@@ -213,15 +228,7 @@ impl Work<'_> {
 
     /// Finds the files of a tree; what cannot be read is said, and left out.
     fn files(&self, origin: Origin) -> Files {
-        let tree = self.tree(origin);
-        let list = |directory: &str, prefix: &str, suffix: &str| {
-            tree.list(directory, prefix, suffix).unwrap_or_else(|errno| {
-                let path = tree.path_of(directory.as_bytes());
-                let (path, reason) = (Printable(&path), Reason(errno));
-                say!(self.console, Warning, "cannot list {path}: {reason}");
-                Vec::new()
-            })
-        };
+        let list = |directory, prefix, suffix| self.list(origin, directory, prefix, suffix);
         let policies = list("etc/ima", "ima_policy", "").into_iter();
         let policies = policies.filter(|name| !name.ends_with(policy::SIGNATURE_SUFFIX));
         let policies = policies.map(|name| {
@@ -232,7 +239,18 @@ impl Work<'_> {
             policies: policies.collect(),
             secondary_certificates: list("etc/keys", "x509_secondary_", ".der"),
             ima_certificates: list("etc/keys", "x509_ima", ".der"),
+            evm_certificates: self.evm_certificates(origin),
         }
+    }
+
+    fn list(&self, origin: Origin, directory: &str, prefix: &str, suffix: &str) -> Vec<Vec<u8>> {
+        let tree = self.tree(origin);
+        tree.list(directory, prefix, suffix).unwrap_or_else(|errno| {
+            let path = tree.path_of(directory.as_bytes());
+            let (path, reason) = (Printable(&path), Reason(errno));
+            say!(self.console, Warning, "cannot list {path}: {reason}");
+            Vec::new()
+        })
     }
 
     fn summary(&self, appraise: Option<AppraiseMode>, milliseconds: u64) {

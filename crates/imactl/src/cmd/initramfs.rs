@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use ima::initramfs::{self, Compression, Contents, UnknownWord};
+use ima::key::acceptance::Keyring;
 use ima::key::certificate::Certificate;
 use ima::key::store::KeyStore;
 use ima::preflight::Authorities;
@@ -40,7 +41,7 @@ impl InitramfsArgs {
     }
 }
 
-/// Make an initramfs: imactl-init, the IMA certificate, the policy
+/// Make an initramfs: imactl-init, the IMA certificate, the policy, and for EVM its certificate
 ///
 /// At boot imactl-init mounts the root that root= names, loads certificates and policies and
 /// executes the real init; drivers of the root's disc have to be in the kernel, or in an
@@ -57,6 +58,12 @@ struct CreateArgs {
     /// The IMA certificate, in place of a store's
     #[arg(long, value_name = "FILE")]
     cert: Option<PathBuf>,
+    /// Enable EVM at boot: the store's EVM certificate goes in, too
+    #[arg(long, conflicts_with = "cert")]
+    evm: bool,
+    /// An EVM certificate, in place of a store's; EVM is enabled at boot
+    #[arg(long, value_name = "FILE")]
+    evm_cert: Option<PathBuf>,
     /// A policy in place of the default one (imactl policy default shows it)
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
@@ -91,13 +98,24 @@ struct JsonInitramfs {
     path: JsonPath,
     size: u64,
     key_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evm_key_id: Option<String>,
     policy: &'static str,
 }
 
 impl CreateArgs {
     fn run(&self, output: &mut Output) -> Result<Outcome> {
         let init = self.init()?;
-        let Some(certificate) = self.certificate(output)? else { return Ok(Outcome::Finding) };
+        let Some(certificate) = self.certificate(Keyring::Ima, output)? else {
+            return Ok(Outcome::Finding);
+        };
+        let evm_certificate = match self.evm || self.evm_cert.is_some() {
+            true => match self.certificate(Keyring::Evm, output)? {
+                None => return Ok(Outcome::Finding),
+                accepted => accepted,
+            },
+            false => None,
+        };
         let policy = match &self.policy {
             Some(path) => match accepted(path, &self.kernel.resolve(), output)? {
                 Some(text) => Some(text),
@@ -112,6 +130,7 @@ impl CreateArgs {
         let contents = Contents {
             init: &init,
             certificate: &certificate,
+            evm_certificate: evm_certificate.as_ref(),
             default_policy: Preset::Appraise.text().as_bytes(),
             policy: policy.as_deref(),
             words: self.cmdline.as_deref(),
@@ -127,17 +146,20 @@ impl CreateArgs {
         let path = &self.output;
         staging::write_path(path, 0o644, &archive).with_context(|| path.display().to_string())?;
         let (size, key_id) = (archive.len() as u64, certificate.key_id());
+        let evm_key_id = evm_certificate.map(|certificate| certificate.key_id());
         let which = if policy.is_some() { "custom" } else { "default" };
         output.json(&JsonInitramfs {
             kind: "initramfs",
             path: path.as_path().into(),
             size,
             key_id: key_id.to_string(),
+            evm_key_id: evm_key_id.as_ref().map(ToString::to_string),
             policy: which,
         })?;
         let size = indicatif::DecimalBytes(size);
         let path = path.display();
-        let line = format!("{path}: {size}, certificate {key_id}, the {which} policy");
+        let evm = evm_key_id.map(|id| format!(", EVM certificate {id}")).unwrap_or_default();
+        let line = format!("{path}: {size}, certificate {key_id}{evm}, the {which} policy");
         output.line(Level::Normal, &line)?;
         Ok(Outcome::Good)
     }
@@ -164,13 +186,27 @@ impl CreateArgs {
     }
 
     /// The one that the kernel itself will load, if it accepts it.
-    fn certificate(&self, output: &mut Output) -> Result<Option<Certificate>> {
+    fn certificate(&self, keyring: Keyring, output: &mut Output) -> Result<Option<Certificate>> {
+        let (given, name_it) = match keyring {
+            Keyring::Evm => (
+                &self.evm_cert,
+                "name it with --evm-cert; the others belong into /etc/keys/evm of the real root",
+            ),
+            _ => (
+                &self.cert,
+                "name it with --cert; the others belong into /etc/keys of the real root",
+            ),
+        };
         let (path, certificates, authorities) =
-            match (&self.cert, self.keys.clone().or_else(default_store)) {
+            match (given, self.keys.clone().or_else(default_store)) {
                 (Some(path), _) => (path.clone(), Certificate::read_all(path)?, Vec::new()),
                 (None, Some(keys)) => {
                     let store = KeyStore::open(&keys)?;
-                    (keys, store.ima_certificates()?, store.authorities()?)
+                    let certificates = match keyring {
+                        Keyring::Evm => store.evm_certificates()?,
+                        _ => store.ima_certificates()?,
+                    };
+                    (keys, certificates, store.authorities()?)
                 }
                 (None, None) => {
                     return Err(hinted(
@@ -184,24 +220,25 @@ impl CreateArgs {
         let (Some(certificate), None) = (others.next(), others.next()) else {
             return Err(hinted(
                 format!("{place}: not one certificate: the kernel loads one"),
-                "name it with --cert; the others belong into /etc/keys of the real root",
+                name_it,
             ));
         };
         if certificate.is_sample() {
             warn_of_sample(output, &path);
         }
         let kernel = self.kernel.resolve();
-        let known = Authorities { trusted: &authorities, ima: &certificates };
-        if let Some(refusal) = known.judged(&kernel).find_map(|(_, refusal)| refusal) {
+        let known = Authorities { trusted: &authorities, offered: &certificates };
+        if let Some(refusal) = known.judged(keyring, &kernel).find_map(|(_, refusal)| refusal) {
             let version = kernel.version;
-            let text = format!("{place}: not made: .ima of Linux {version} refuses it: {refusal}");
+            let text =
+                format!("{place}: not made: {keyring} of Linux {version} refuses it: {refusal}");
             output.complain(Style::Bad, "error:", &text);
             output.complain(Style::Dim, "hint:", refusal.hint());
             return Ok(None);
         }
         if authorities.is_empty() && certificate.is_self_signed() {
             output.warn(&format!(
-                "{place}: self-signed: .ima takes what a trusted key of the kernel has signed"
+                "{place}: self-signed: {keyring} takes what a trusted key of the kernel has signed"
             ));
         }
         Ok(Some(certificate.clone()))

@@ -1,5 +1,6 @@
 //! `imactl initramfs create`: what is in the archive, and what it refuses to make.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
@@ -88,6 +89,42 @@ fn holds_init_certificate_and_policies() {
         let default = run(["policy", "default"]).exits(0).stdout;
         assert_eq!(read("etc/ima/ima_policy.default"), default.as_bytes());
     }
+}
+
+#[test]
+fn holds_an_evm_certificate_if_it_is_asked_for() {
+    let directory = directory();
+    let (keys, other) = (store(directory.path(), "p-256"), store(directory.path(), "p-384"));
+    let (image, init) = (directory.path().join("img"), directory.path().join("init"));
+    fs::write(&init, elf(62, None)).unwrap();
+    let create = |keys: &Path, options: &[&OsStr]| {
+        let args = args!["initramfs", "create", "-o", image, "--init", init, "--compress", "none"];
+        run(args
+            .into_iter()
+            .chain(args!["--json", "--keys", keys])
+            .chain(options.iter().map(OsString::from)))
+    };
+    let evm = keys.join("evm_keys/x509_evm.der");
+    let holds = |der: &Path| {
+        let (image, der) = (fs::read(&image).unwrap(), fs::read(der).unwrap());
+        image.windows(der.len()).any(|window| window == der)
+    };
+    create(&keys, &[]).exits(0);
+    assert!(!holds(&evm));
+    let made = create(&keys, &["--evm".as_ref()]).exits(0);
+    assert!(holds(&evm));
+    assert!(made.stdout.contains("\"evm_key_id\":\""), "{}", made.stdout);
+    fs::remove_file(&image).unwrap();
+    // one that .evm of this kernel refuses is not put in: the boot would stop
+    let theirs = other.join("evm_keys/x509_evm.der");
+    let ran = create(&keys, &["--evm-cert".as_ref(), theirs.as_ref()]).exits(0);
+    assert_eq!(ran.stderr, "", "held against nothing, as with --cert");
+    fs::copy(&theirs, &evm).unwrap();
+    fs::copy(theirs.with_extension("crt"), evm.with_extension("crt")).unwrap();
+    fs::remove_file(&image).unwrap();
+    let ran = create(&keys, &["--evm".as_ref()]).exits(1);
+    assert!(ran.stderr.contains("not made: .evm of Linux"), "{}", ran.stderr);
+    assert!(!image.exists());
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::thread;
 
 use clap::builder::PossibleValuesParser;
 use clap::Args;
+use ima::key::acceptance;
 use ima::preflight::{
     open, preflight, Authorities, Cpus, Init, Mount, Options, Owners, Report, Source,
 };
@@ -104,7 +105,7 @@ impl PreflightArgs {
         let loaded = Loaded::of(&self.policy, &kernel)?;
         let certificates = self.keyring.needed(output)?;
         let trusted = self.keyring.authorities(&certificates)?;
-        let authorities = Authorities { trusted: &trusted, ima: &certificates };
+        let authorities = Authorities { trusted: &trusted, offered: &certificates };
         let mut keyring = in_ima(authorities, &kernel, output);
         let of_modules = self.keyring.of_modules()?;
         // such a kernel has the module key in .ima, too (CONFIG_IMA_APPRAISE_MODSIG)
@@ -183,7 +184,7 @@ impl PreflightArgs {
 /// says why not, unless they are the CAs that were given with them.
 fn in_ima(authorities: Authorities<'_>, kernel: &Kernel, output: &mut Output) -> Keyring {
     let mut accepted = Vec::new();
-    for (certificate, refusal) in authorities.judged(kernel) {
+    for (certificate, refusal) in authorities.judged(acceptance::Keyring::Ima, kernel) {
         match refusal {
             None => accepted.push(certificate),
             Some(_) if authorities.trusted.iter().any(|it| it.der() == certificate.der()) => {}

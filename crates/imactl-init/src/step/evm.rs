@@ -1,0 +1,233 @@
+//! EVM: its keys, and the bits that switch it on.
+
+use alloc::ffi::CString;
+use alloc::vec::Vec;
+
+use ima_format::printable::Printable;
+use rustix::fs::{self, Mode, OFlags};
+use rustix::io::{self, Errno};
+
+use super::{Failure, Work};
+use crate::evm::{bits, Configuration, FILE, MASTER_FILE};
+use crate::file::{self, Tree};
+use crate::keyring::{self, Keyring};
+use crate::plan::{Evm, Files, Origin};
+use crate::say;
+use crate::syscall::{self, KeySerial};
+use crate::text::Reason;
+
+/// In securityfs, where `evm` is a link to it.
+const EVM: &str = "integrity/evm/evm";
+/// Keys and configuration files are smaller.
+const SIZE_LIMIT: usize = 64 << 10;
+
+impl Work<'_> {
+    /// Reads the configuration of the initramfs.
+    pub(super) fn read_evm_configuration(&mut self) -> Result<(), Failure> {
+        for name in [FILE, MASTER_FILE] {
+            let text = match read(&self.initramfs, name) {
+                Ok(text) => text,
+                Err(Errno::NOENT) => continue,
+                Err(errno) => {
+                    let path = self.initramfs.path_of(name);
+                    let (path, reason) = (Printable(&path), Reason(errno));
+                    say!(self.console, Error, "cannot read {path}: {reason}");
+                    return Err(Failure::NoEvm);
+                }
+            };
+            if let Err(error) = self.evm.read(&text) {
+                let path = self.initramfs.path_of(name);
+                let (path, line) = (Printable(&path), Printable(&error.line));
+                say!(self.console, Error, "{path}: not understood: {line}");
+                return Err(Failure::NoEvm);
+            }
+        }
+        Ok(())
+    }
+
+    /// The certificates that the configuration names.
+    pub(super) fn evm_certificates(&self, origin: Origin) -> Vec<Vec<u8>> {
+        let Configuration { certificate, certificates, .. } = &self.evm;
+        let first = self.tree(origin).find(certificate).map(|_| certificate.clone());
+        let directory = core::str::from_utf8(certificates).unwrap_or_default();
+        first.into_iter().chain(self.list(origin, directory, "", ".der")).collect()
+    }
+
+    /// Whether the initramfs asks for EVM: by a file of its own, or a key named on the command line.
+    pub(super) fn evm_wanted(&self, initramfs: &Files, root: Option<&Files>) -> Evm {
+        let is_there = |tree: &Tree, name: &[u8]| tree.find(name).is_ok();
+        let Configuration { key, .. } = &self.evm;
+        if !initramfs.evm_certificates.is_empty()
+            || key.is_some()
+            || [FILE, self.evm.key_path()].iter().any(|name| is_there(&self.initramfs, name))
+        {
+            return Evm::Wanted;
+        }
+        let root_has_certificates = root.is_some_and(|root| !root.evm_certificates.is_empty());
+        if root_has_certificates || is_there(&self.root, FILE) {
+            let text = "the real root has files of EVM, and the initramfs has none: not set up";
+            say!(
+                self.console,
+                Notice,
+                "EVM: {text} (an empty /etc/sysconfig/evm there asks for it)"
+            );
+        }
+        Evm::Unwanted
+    }
+
+    /// Switches EVM on, and lets no one switch it off. The kernel has copied the HMAC key then: no
+    /// one else needs it.
+    pub(super) fn enable_evm(&mut self) -> Result<(), Failure> {
+        let result = self.write_evm_bits();
+        for key in core::mem::take(&mut self.evm_keys) {
+            if let Err(errno) = syscall::invalidate_key(key) {
+                say!(self.console, Warning, "an EVM key stays in the kernel: {}", Reason(errno));
+            }
+        }
+        result
+    }
+
+    fn write_evm_bits(&self) -> Result<(), Failure> {
+        let wanted = self.evm.bits | bits::COMPLETE | self.evm_key_bits();
+        let written = self.write_evm(wanted);
+        // whoever set it up before may have locked it; the lock itself is not shown
+        let in_force = self.evm_bits().unwrap_or(0);
+        let needed = match wanted & bits::HMAC {
+            0 => wanted & !bits::COMPLETE,
+            _ => wanted & !(bits::COMPLETE | bits::METADATA_WRITES),
+        };
+        match written {
+            Ok(()) if in_force & needed == needed => {}
+            Err(Errno::PERM) if in_force & needed == needed => {}
+            Ok(()) => {
+                say!(self.console, Error, "EVM: wrote {wanted:#x}, and {in_force:#x} is in force");
+                return Err(Failure::NoEvm);
+            }
+            Err(errno) => {
+                let (reason, cause) = (Reason(errno), evm_refusal(errno));
+                say!(self.console, Error, "EVM: {wanted:#x} refused: {reason}: {cause}");
+                return Err(Failure::NoEvm);
+            }
+        }
+        let by = match in_force & (bits::HMAC | bits::X509) {
+            bits::HMAC => "HMAC",
+            bits::X509 => "signatures",
+            _ => "HMAC and signatures",
+        };
+        say!(self.console, Notice, "EVM in force: {by} (bits {in_force:#x}, locked)");
+        if in_force & bits::METADATA_WRITES != 0 {
+            say!(self.console, Warning, "EVM: metadata can be changed, though it becomes invalid");
+        }
+        Ok(())
+    }
+
+    /// The bits of the keys that are there. The kernel may have loaded a certificate itself.
+    fn evm_key_bits(&self) -> u32 {
+        let evm = keyring::find(self.proc, Keyring::Evm);
+        let certificates = evm.and_then(syscall::keyring_members).unwrap_or_default();
+        let hmac = if self.evm_keys.is_empty() { 0 } else { bits::HMAC };
+        hmac | if certificates.is_empty() { 0 } else { bits::X509 }
+    }
+
+    /// Loads the HMAC key, and checks that there is that or a certificate.
+    pub(super) fn require_evm_key(&mut self) -> Result<(), Failure> {
+        self.load_evm_key()?;
+        if self.evm_key_bits() == 0 {
+            say!(self.console, Error, "EVM has neither a certificate in .evm nor an HMAC key");
+            return Err(Failure::NoEvm);
+        }
+        Ok(())
+    }
+
+    /// Loads the HMAC key, if there is one, and the key that it is encrypted with.
+    fn load_evm_key(&mut self) -> Result<(), Failure> {
+        let evm = self.evm.clone();
+        let path = evm.key_path();
+        let Some(blob) = self.key_blob(path)? else {
+            if evm.key.is_some() {
+                say!(self.console, Error, "there is no EVM key /{}", Printable(path));
+                return Err(Failure::NoEvm);
+            }
+            return Ok(());
+        };
+        let Configuration { key_type, key_name, master_key_type, .. } = &evm;
+        let master_path = evm.master_key_path();
+        // without one, the key may be encrypted with a key that the kernel has
+        if let Some(master) = self.key_blob(&master_path)? {
+            let name = [b"kmk-", &**master_key_type].concat();
+            let payload = evm.master_key_payload(&master);
+            let key = self.add_key(&master_path, master_key_type, &name, &payload)?;
+            self.evm_keys.push(key);
+        }
+        let key = self.add_key(path, key_type, key_name, &[b"load ", &*blob].concat())?;
+        self.evm_keys.push(key);
+        Ok(())
+    }
+
+    fn add_key(
+        &self,
+        path: &[u8],
+        kind: &[u8],
+        name: &[u8],
+        payload: &[u8],
+    ) -> Result<KeySerial, Failure> {
+        let added = CString::new(kind)
+            .and_then(|kind| Ok((kind, CString::new(name)?)))
+            .map_err(|_| Errno::INVAL)
+            .and_then(|(kind, name)| {
+                syscall::add_key(&kind, Some(&name), payload, syscall::PROCESS_KEYRING)
+            });
+        added.map_err(|errno| {
+            let (path, kind, reason) = (Printable(path), Printable(kind), Reason(errno));
+            say!(self.console, Error, "key /{path} of type {kind} refused: {reason}");
+            Failure::NoEvm
+        })
+    }
+
+    /// The first line of a key's file, of the initramfs or else of the real root.
+    fn key_blob(&self, name: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
+        for origin in [Origin::Initramfs, Origin::Root] {
+            let tree = self.tree(origin);
+            match read(tree, name) {
+                Ok(text) => {
+                    let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
+                    return Ok(Some(line.into()));
+                }
+                Err(Errno::NOENT) => {}
+                Err(errno) => {
+                    let path = tree.path_of(name);
+                    let (path, reason) = (Printable(&path), Reason(errno));
+                    say!(self.console, Error, "cannot read {path}: {reason}");
+                    return Err(Failure::NoEvm);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn write_evm(&self, wanted: u32) -> Result<(), Errno> {
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = fs::openat(&self.securityfs, EVM, flags, Mode::empty())?;
+        io::retry_on_intr(|| io::write(&file, alloc::format!("{wanted}").as_bytes())).map(drop)
+    }
+
+    fn evm_bits(&self) -> Option<u32> {
+        let text = file::read_at(&self.securityfs, EVM.as_bytes(), 64).ok()?;
+        core::str::from_utf8(&text).ok()?.trim().parse().ok()
+    }
+}
+
+fn read(tree: &Tree, name: &[u8]) -> Result<Vec<u8>, Errno> {
+    file::read(&tree.open_file(name)?, SIZE_LIMIT)
+}
+
+/// The likely cause of the kernel's refusal of the bits.
+fn evm_refusal(errno: Errno) -> &'static str {
+    match errno {
+        Errno::NOENT => "this kernel has no EVM (CONFIG_EVM)",
+        Errno::INVAL => "a bit that this kernel does not know",
+        Errno::NOKEY => "it did not find the encrypted key \"evm-key\"",
+        Errno::PERM => "other bits were set and locked before",
+        _ => "see the kernel's messages",
+    }
+}

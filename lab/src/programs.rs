@@ -68,7 +68,8 @@ fn built(
     built.as_deref().map_err(|error| anyhow!("build {name}: {error}"))
 }
 
-fn xtask() -> Command {
+/// A task of the project.
+pub fn xtask() -> Command {
     let mut cargo = cargo();
     cargo.args(["run", "--quiet", "--package", "xtask", "--"]);
     cargo

@@ -24,6 +24,7 @@ mod measurement;
 mod modules_and_firmware;
 mod ordinary_users;
 mod other_file_systems;
+mod packages_of_imactl;
 mod policies;
 mod policy_decisions;
 mod policy_texts;

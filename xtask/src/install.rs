@@ -15,7 +15,7 @@ const POLICIES: [&str; 3] = ["appraise", "strict", "measure"];
 const DOCUMENTS: [&str; 6] =
     ["README.md", "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT", "docs", "contrib"];
 
-/// `cargo xtask install`: release builds, below `$DESTDIR$PREFIX`.
+/// `cargo xtask install`: below `$DESTDIR$PREFIX`.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let [] = arguments else { bail!("usage: [DESTDIR=DIR] [PREFIX=DIR] cargo xtask install") };
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
@@ -23,11 +23,27 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let prefix = prefix.unwrap_or_else(|| "/usr/local".into());
     // joined as text: an absolute path would replace DESTDIR
     let directory = PathBuf::from(variable("DESTDIR") + &prefix);
-    crate::run(cargo(&["build", "--locked", "--release", "--package", "imactl"]))?;
-    let init = init::build(&crate::cross::host()?)?;
-    below(&directory, &target_directory().join("release/imactl"), &init)?;
+    let (imactl, init) = programs()?;
+    below(&directory, &imactl, &init)?;
     println!("installed below {}", directory.display());
     Ok(())
+}
+
+/// The programs: those that the environment names, else release builds.
+pub(crate) fn programs() -> Result<(PathBuf, PathBuf)> {
+    let named = |variable| std::env::var_os(variable).map(PathBuf::from);
+    let imactl = match named("IMACTL_PROGRAM") {
+        Some(program) => program,
+        None => {
+            crate::run(cargo(&["build", "--locked", "--release", "--package", "imactl"]))?;
+            target_directory().join("release/imactl")
+        }
+    };
+    let init = match named("IMACTL_INIT_PROGRAM") {
+        Some(program) => program,
+        None => init::build(&crate::cross::host()?)?,
+    };
+    Ok((imactl, init))
 }
 
 /// `cargo xtask man [DIR]`: DIR/man/man1, by default in `target`.

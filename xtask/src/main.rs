@@ -11,6 +11,7 @@ mod init;
 mod install;
 mod layer;
 mod oe;
+mod package;
 mod python;
 mod test;
 mod varied;
@@ -44,6 +45,7 @@ const TASKS: &[Task] = &[
     ("kernels", "builds the lab's kernels, or finds them in its cache", kernels),
     ("man", "writes the man pages [DIR]", install::man),
     ("oe", "the layer in a real BitBake, its image booted; needs IMACTL_OE_DIR", oe::run),
+    ("package", "packages: deb or rpm [DIR]", package::run),
     ("test", "everything that CI checks; names of parts run those alone", test::run),
 ];
 

@@ -39,6 +39,8 @@ def record(text):
 
 FILE = header(b"file", 7) + padded(b"content")
 END = bytes(1024)
+LINK = header(b"link", 0, b"2", link=b"/elsewhere")
+BELOW = header(b"link/file", 7) + padded(b"content")
 LONG = header(b"././@LongLink", 5, b"L", GNU) + padded(b"long\0")
 SPARSE = (record(b"GNU.sparse.size=7"), record(b"GNU.sparse.numblocks=1"), record(b"GNU.sparse.map=0,7"))
 
@@ -134,6 +136,13 @@ CASES = {
     "after_the_end": FILE + END + header(b"hidden", 7) + padded(b"content") + END,
     "after_one_block_of_zeros": FILE + bytes(512) + header(b"hidden", 7) + padded(b"content") + END,
     "after_the_end_garbage": FILE + END + b"garbage",
+    "name_below_a_link": LINK + BELOW + END,
+    "name_below_a_file": FILE + header(b"file/below", 7) + padded(b"content") + END,
+    "name_of_a_link": LINK + header(b"link", 7) + padded(b"content") + END,
+    "name_of_another_link": LINK + header(b"link", 0, b"2", link=b"/there") + END,
+    "name_of_a_directory_of_others": BELOW + LINK + END,
+    "name_of_a_directory": header(b"file", 0, b"5") + FILE + END,
+    "hard_link_to_itself": FILE + header(b"file", 0, b"1", link=b"./file") + END,
     "data_is_cut": header(b"file", 2000) + b"content",
     "header_is_cut": FILE + FILE[:100],
 }

@@ -100,8 +100,10 @@ pub enum FileType {
     HardLink,
     SymbolicLink,
     Directory,
-    /// A device, a FIFO; what only the archive is about.
-    Other,
+    /// A device or a FIFO.
+    Special,
+    /// Nothing: it names the archive.
+    VolumeLabel,
 }
 
 /// A member of an archive, up to its data.
@@ -149,7 +151,8 @@ impl Member {
             (MemberKind::Other, b'5' | b'D') => FileType::Directory,
             // as in version 7, a directory is told by its slash
             (MemberKind::Other, 0 | b'0' | b'7') => FileType::Directory,
-            (MemberKind::Other, _) => FileType::Other,
+            (MemberKind::Other, b'V') => FileType::VolumeLabel,
+            (MemberKind::Other, _) => FileType::Special,
         }
     }
 

@@ -89,6 +89,14 @@ pub enum Fault {
     LongName,
     /// A name both in a GNU extension and in a pax record: the order decides, and not for all.
     TwoNames,
+    /// A name below one that an earlier member gave to something other than a directory.
+    ThroughOther,
+    /// The name of an earlier member that is something else, and no file to be replaced by a file.
+    OtherRole,
+    /// A hard link to its own name.
+    LinkToItself,
+    /// An archive with more names than are kept.
+    TooManyNames(usize),
     /// A type of member that nobody defines, or that holds what cannot be known.
     UnknownType(u8),
     /// A member that began in another volume.
@@ -165,6 +173,16 @@ impl fmt::Display for Fault {
             ),
             Self::LongName => f.write_str("long name with bytes after its end"),
             Self::TwoNames => f.write_str("name both in a GNU long name and in a pax record"),
+            Self::ThroughOther => f.write_str(
+                "name that leads through an earlier member, which is not a directory: programs \
+                 unpack it in different places",
+            ),
+            Self::OtherRole => f.write_str(
+                "name of an earlier member that is something else: programs differ in which they \
+                 keep",
+            ),
+            Self::LinkToItself => f.write_str("hard link to its own name"),
+            Self::TooManyNames(limit) => write!(f, "more than {limit} names in one archive"),
             Self::UnknownType(typeflag) => {
                 write!(f, "unknown type of member '{}'", typeflag.escape_ascii())
             }

@@ -467,6 +467,26 @@ fn what_lies_is_refused_with_its_offset_and_nothing_is_written() {
     assert_eq!(left, ["archive", "keys-p-256"]);
 }
 
+/// A file again, a directory again, a link to the same target again: all programs take the last.
+#[test]
+fn members_that_come_again_are_signed_again() {
+    let directory = directory();
+    let (root, archive) = (root(directory.path(), 10), directory.path().join("a.tar"));
+    let Some(()) = pack(&root, &archive, &[]) else { return };
+    fs::write(root.join("etc/hosts"), b"127.0.0.2 localhost\n").unwrap();
+    let mut again = tool("tar").unwrap();
+    again.arg("-C").arg(&root).arg("-rf").arg(&archive).args(["./etc", "./block", "./bin"]);
+    finish(&mut again).exits(0);
+    let keys = store(directory.path(), "p-256");
+    run(args!["sign", "--keys", keys, archive]).exits(0);
+    let unpacked = directory.path().join("unpacked");
+    let Some(()) = unpack("tar", &archive, &unpacked) else { return };
+    assert!(fs::read(unpacked.join("etc/hosts")).unwrap().starts_with(b"127.0.0.2"));
+    if security_attributes(directory.path()) {
+        run(args!["verify", "--keys", keys, unpacked]).exits(0);
+    }
+}
+
 #[test]
 fn what_is_no_archive_is_refused() {
     let directory = directory();

@@ -14,6 +14,7 @@ use ima_format::tar::{
 };
 use ima_format::ErrorKind;
 
+use super::names::{Found, Names};
 use super::TarError;
 use crate::compression;
 use crate::container::source::{part, Entry, EntryKind, Source, SourceError, SourceFile, Visit};
@@ -127,7 +128,7 @@ impl Index {
         let size = self.file.metadata().map_err(read_error(0))?.len();
         let file = self.file.try_clone().map_err(read_error(0))?;
         let mut input = Blocks { file, offset: 0 };
-        let mut parser = Parser::new(AfterEnd::Refuse);
+        let (mut parser, mut names) = (Parser::new(AfterEnd::Refuse), Names::default());
         let mut files: HashMap<PathBuf, (u64, u64)> = HashMap::new();
         while let Some(item) = parser.next(&mut input)? {
             let member = match item {
@@ -143,7 +144,7 @@ impl Index {
                 return Err(TarError::Malformed { offset, kind });
             }
             input.offset = offset + length + padding(length) as u64;
-            self.add(&member, offset, &mut files)?;
+            self.add(&member, offset, &mut files, &mut names)?;
         }
         match (self.entries.is_empty(), size) {
             (true, 0) => Err(TarError::Empty),
@@ -157,8 +158,15 @@ impl Index {
         member: &Member,
         offset: u64,
         files: &mut HashMap<PathBuf, (u64, u64)>,
+        names: &mut Names,
     ) -> Result<(), TarError> {
         let path = inside(&member.path);
+        match member.file_type() {
+            FileType::VolumeLabel => return Ok(()),
+            FileType::File => names.enter(member, Found::NotSelected)?,
+            FileType::HardLink => drop(names.link(member)?),
+            _ => names.enter_other(member)?,
+        }
         let target = || PathBuf::from(OsString::from_vec(member.link.clone()));
         let mut identity = (0, u64::MAX);
         let kind = match member.file_type() {
@@ -188,7 +196,7 @@ impl Index {
             },
             FileType::SymbolicLink => EntryKind::Link(target()),
             FileType::Directory => EntryKind::Directory,
-            FileType::Other => EntryKind::Other,
+            FileType::Special | FileType::VolumeLabel => EntryKind::Other,
         };
         let (mode, uid, gid) = match (member.kind, files.get(&inside(&member.link))) {
             // the header of a link may say nothing of the file

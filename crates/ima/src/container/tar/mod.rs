@@ -8,13 +8,16 @@
 mod content;
 mod index;
 mod input;
+mod names;
 pub(super) mod run;
 
+use std::ffi::OsString;
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use ima_format::kind::{Compression, Content, Kind, Nested, HEAD_SIZE};
-use ima_format::tar::Fault;
+use ima_format::tar::{Fault, Member};
 use ima_format::ErrorKind;
 
 use super::error::ContainerError;
@@ -171,6 +174,9 @@ impl Advice for TarError {
             Self::Malformed { kind: ErrorKind::Tar(Fault::AfterEnd), .. } => {
                 "tar and bsdtar stop before it; --concatenated reads archives that follow one another"
             }
+            Self::Malformed { kind: ErrorKind::Tar(Fault::ThroughOther | Fault::OtherRole), .. } => {
+                "unpack it, look at what is there, and make it again"
+            }
             Self::Spool { .. } => "set TMPDIR to a directory with room for the largest member",
             _ => return None,
         })
@@ -184,6 +190,10 @@ pub struct Extent {
     pub size: u64,
     /// Bytes after the end of the last archive that begin no other, and were passed on.
     pub foreign: u64,
+}
+
+fn path_of(member: &Member) -> PathBuf {
+    PathBuf::from(OsString::from_vec(member.path.clone()))
 }
 
 /// A member's name as a path below the root.

@@ -1,14 +1,10 @@
 //! The reader, the workers, the writer.
 
 use std::borrow::Cow;
-use std::collections::hash_map::RandomState;
-use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
-use std::hash::BuildHasher;
 use std::io::{Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
@@ -23,7 +19,8 @@ use ima_format::ErrorKind;
 
 use super::content::{Budget, Data, Expander, Permit, HELD, IN_MEMORY};
 use super::input::Stream;
-use super::{below_root, Extent, TarError};
+use super::names::{Found, Names};
+use super::{below_root, path_of, Extent, TarError};
 use crate::container::error::{Anomaly, ContainerError, ItemError};
 use crate::container::{
     pool, settle, AttributeName, Change, FurtherName, Item, Operation, Progress, Report, Reports,
@@ -126,7 +123,7 @@ pub(in crate::container) fn run<O: Operation>(
             stop: &stop,
             memory: &memory,
             spools: &spools,
-            labels: Labels::default(),
+            names: Names::default(),
             foreign: 0,
             zeros: 0,
             // in the order of the archive: each is as large as any other
@@ -249,51 +246,6 @@ fn held(member: &Member) -> u64 {
     2048 + 3 * member.memory()
 }
 
-fn path_of(member: &Member) -> PathBuf {
-    PathBuf::from(OsString::from_vec(member.path.clone()))
-}
-
-/// Which attributes each file has: hashes, under a key that nobody knows, of names and of the values
-/// of [`Operation::attributes`].
-#[derive(Default)]
-struct Labels {
-    key: RandomState,
-    known: HashMap<u64, u64>,
-}
-
-/// In place of a label's hash: the file is not selected.
-const NOT_SELECTED: u64 = 0;
-/// In place of a label's hash: a device or a symbolic link, which no label is needed for.
-const NO_FILE: u64 = 1;
-
-impl Labels {
-    fn name(&self, name: &[u8]) -> u64 {
-        self.key.hash_one(below_root(Path::new(&OsString::from_vec(name.to_vec()))))
-    }
-
-    fn label(&self, label: &[Option<Vec<u8>>]) -> u64 {
-        self.key.hash_one(label).max(NO_FILE + 1)
-    }
-
-    fn insert(&mut self, name: &[u8], known: u64) {
-        self.known.insert(self.name(name), known);
-    }
-
-    /// Enters another name of `target`; `None` where that leads to something without content.
-    fn link(&mut self, name: &[u8], target: &[u8], label: &[Option<Vec<u8>>]) -> Option<Target> {
-        let Some(known) = self.known.get(&self.name(target)).copied() else {
-            return Some(Target::Missing);
-        };
-        self.insert(name, known);
-        match known {
-            NO_FILE => None,
-            NOT_SELECTED => Some(Target::NotSelected),
-            known if known == self.label(label) => Some(Target::SameLabel),
-            _ => Some(Target::OtherLabel),
-        }
-    }
-}
-
 struct Reader<'a, O> {
     stream: Stream<'a>,
     operation: &'a O,
@@ -304,7 +256,7 @@ struct Reader<'a, O> {
     memory: &'a Arc<Budget>,
     /// How many temporary files there may be.
     spools: &'a Arc<Budget>,
-    labels: Labels,
+    names: Names,
     /// Bytes after the end of the archive.
     foreign: u64,
     /// How many zeros of sparse files are digested, so far and at most.
@@ -401,14 +353,14 @@ impl<O: Operation> Reader<'_, O> {
         let is_selected = self.run.selection.selects(&path);
         match member.kind {
             MemberKind::Other => {
-                self.labels.insert(&member.path, NO_FILE);
+                self.names.enter_other(&member)?;
                 return self.pass_member(&member, Vec::new());
             }
             MemberKind::HardLink => return self.link(member, is_selected, &attributes),
-            MemberKind::File if !is_selected => self.labels.insert(&member.path, NOT_SELECTED),
+            MemberKind::File if !is_selected => self.names.enter(&member, Found::NotSelected)?,
             MemberKind::File => {
-                let label = self.labels.label(&attributes);
-                self.labels.insert(&member.path, label);
+                let found = Found::File(self.names.hash(&attributes));
+                self.names.enter(&member, found)?;
             }
         }
         let all = member.stored + padding(member.stored) as u64;
@@ -490,13 +442,18 @@ impl<O: Operation> Reader<'_, O> {
         &mut self,
         member: Member,
         is_selected: bool,
-        label: &[Option<Vec<u8>>],
+        attributes: &[Option<Vec<u8>>],
     ) -> Result<(), TarError> {
-        let target = self.labels.link(&member.path, &member.link, label);
-        let target = match target {
-            Some(target @ (Target::NotSelected | Target::Missing)) => target,
-            Some(target) if mentions(&member, self.operation.attributes()) => target,
-            _ => return self.pass_member(&member, Vec::new()),
+        let target = match self.names.link(&member)? {
+            None => Target::Missing,
+            Some(Found::NotSelected) => Target::NotSelected,
+            Some(Found::File(known)) if mentions(&member, self.operation.attributes()) => {
+                match known == self.names.hash(attributes) {
+                    true => Target::SameLabel,
+                    false => Target::OtherLabel,
+                }
+            }
+            Some(_) => return self.pass_member(&member, Vec::new()),
         };
         if !is_selected {
             return self.pass_member(&member, Vec::new());

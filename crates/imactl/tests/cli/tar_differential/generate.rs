@@ -10,6 +10,8 @@ pub(super) const V7: &[u8] = b"";
 /// An archive, and what is odd in it.
 pub(super) struct Case {
     pub(super) bytes: Vec<u8>,
+    /// Files in whose place there are hard links to others in the end.
+    pub(super) replaced: Vec<String>,
     pub(super) odd: BTreeSet<&'static str>,
 }
 
@@ -23,6 +25,7 @@ pub(super) fn archive(seed: u64) -> Case {
         odd: BTreeSet::new(),
         names: Vec::new(),
         files: Vec::new(),
+        replaced: Vec::new(),
     };
     generator.odd_one_in = [0, 60, 60, 120, 250][generator.below(5)];
     generator.magic = generator.pick(&[POSIX, POSIX, POSIX, GNU, GNU, V7]);
@@ -31,7 +34,7 @@ pub(super) fn archive(seed: u64) -> Case {
     }
     generator.end();
     generator.damage();
-    Case { bytes: generator.bytes, odd: generator.odd }
+    Case { bytes: generator.bytes, replaced: generator.replaced, odd: generator.odd }
 }
 
 pub(super) struct Generator {
@@ -43,6 +46,7 @@ pub(super) struct Generator {
     odd: BTreeSet<&'static str>,
     names: Vec<String>,
     files: Vec<String>,
+    replaced: Vec<String>,
 }
 
 /// A member that is being made.
@@ -147,6 +151,14 @@ impl Generator {
             5 | 6 => self.sparse(&mut member),
             7 if self.magic == GNU && self.bytes.is_empty() => member.typeflag = b'V',
             _ => {}
+        }
+        if !self.names.is_empty() && self.odd("a name in two roles") {
+            let index = self.below(self.names.len());
+            let below = self.pick(&["", "", "/below", "/", "/d/e"]);
+            member.name = format!("{}{below}", self.names[index]);
+            if member.typeflag == b'1' {
+                self.replaced.push(member.name.clone());
+            }
         }
         if !matches!(member.typeflag, 0 | b'0' | b'7' | b'S') && !self.odd("data without a file") {
             (member.size, member.data) = (octal(0), Vec::new());

@@ -212,10 +212,10 @@ pub fn boot_aggregates(
         let BootEvent::BootAggregate(listed) = *event else { continue };
         let (mut expected, mut origin) = (Vec::new(), Origin::Pcrs);
         if let Some(listed) = listed {
-            expected = aggregate(listed.algorithm(), values)?;
+            expected = boot_aggregate(listed.algorithm(), values)?;
             if expected.is_empty() {
                 origin = Origin::EventLog;
-                expected = aggregate(listed.algorithm(), event_log)?;
+                expected = boot_aggregate(listed.algorithm(), event_log)?;
             }
         }
         aggregates.push(BootAggregate { index: *index, listed, expected, origin });
@@ -223,8 +223,12 @@ pub fn boot_aggregates(
     Ok(aggregates)
 }
 
-/// What PCRs 0 to 9 and 0 to 7 of a bank make (`ima_calc_boot_aggregate_tfm`, `ima_crypto.c`).
-fn aggregate(bank: HashAlgorithm, values: &PcrValues) -> Result<Vec<Digest>, DigestError> {
+/// The digests that PCRs 0 to 9 and 0 to 7 of a bank result in, of SHA-1 only the latter
+/// (`ima_calc_boot_aggregate_tfm`, `ima_crypto.c`).
+///
+/// # Errors
+/// Those of the hash.
+pub fn boot_aggregate(bank: HashAlgorithm, values: &PcrValues) -> Result<Vec<Digest>, DigestError> {
     let counts: &[u32] = if bank == HashAlgorithm::Sha1 { &[8] } else { &[10, 8] };
     let mut expected = Vec::new();
     for count in counts {

@@ -4,6 +4,7 @@
 mod hash_lines;
 mod import;
 mod keys;
+mod measurement;
 mod operations;
 mod options;
 
@@ -136,10 +137,8 @@ impl Evmctl<'_> {
             "sign_hash" => hash_lines::sign(self),
             "import" => import::import(self.options),
             "convert" => Err(Error::new("convert: keys of version 1 are not supported")),
-            "ima_measurement" | "ima_boot_aggregate" => {
-                let hint = "imactl log verify does what it did: docs/measurement.md";
-                Err(hinted(format!("{command}: not supported"), hint))
-            }
+            "ima_measurement" => measurement::ima_measurement(self.options),
+            "ima_boot_aggregate" => measurement::ima_boot_aggregate(self.options),
             _ => Err(hinted(format!("Invalid command: {command}"), "evmctl help lists them")),
         }
     }

@@ -55,6 +55,11 @@ const OPTIONS: &[(&str, u8, Value)] = &[
     ("immutable", b'i', Value::No),
     ("no-write", b'n', Value::No),
     ("verbose", b'v', Value::No),
+    ("pcrs", 0, Value::Needed),
+    ("verify-sig", 0, Value::No),
+    ("verify-bank", 0, Value::Needed),
+    ("ignore-violations", 0, Value::No),
+    ("hwtpm", 0, Value::No),
 ];
 
 /// What was given.
@@ -137,6 +142,12 @@ impl Options {
     pub(super) fn value(&self, name: &str) -> Option<&OsStr> {
         let mut given = self.given.iter().rev();
         given.find(|(given, _)| *given == name).and_then(|(_, value)| value.as_deref())
+    }
+
+    /// All values that were given.
+    pub(super) fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a OsStr> {
+        let given = self.given.iter().filter(move |(given, _)| *given == name);
+        given.filter_map(|(_, value)| value.as_deref())
     }
 
     pub(super) fn path(&self, name: &str) -> Option<PathBuf> {

@@ -20,6 +20,7 @@ use serde::Serialize;
 use crate::error::Result;
 use crate::output::{Output, Style};
 use crate::Outcome;
+pub(crate) use verify::describe;
 
 /// Read, verify, compare, convert and keep measurement lists
 #[derive(Debug, Subcommand)]

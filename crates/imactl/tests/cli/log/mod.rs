@@ -84,6 +84,16 @@ fn evmctl_agrees() {
         evmctl.arg("ima_measurement").args(["--pcrs", &given[0], "--pcrs", &given[1]]).arg(&list);
         let theirs = finish(&mut evmctl).code;
         assert_eq!(theirs == Some(0), code == 0, "evmctl");
+        let options = ["--pcrs", &given[0], "--pcrs", &given[1]];
+        let [measurement, aggregate] = ["ima_measurement", "ima_boot_aggregate"].map(|command| {
+            let mut ours = imactl();
+            ours.args(["evmctl", command]).args(options);
+            ours
+        });
+        finish({ measurement }.arg(&list)).exits(code);
+        let mut evmctl = tool("evmctl").unwrap();
+        let theirs = finish(evmctl.arg("ima_boot_aggregate").args(options)).exits(0);
+        assert_eq!(finish(&mut { aggregate }).exits(0).stdout, theirs.stdout);
         // the zeros of PCRs 0 to 9 do not make this boot_aggregate, which evmctl does not look at
         let ours =
             run(args!["log", "verify", "--json", "--pcrs", given[0], "--pcrs", given[1], list]);
@@ -92,6 +102,34 @@ fn evmctl_agrees() {
         let expected = if code == 0 { "match" } else { "mismatch" };
         assert!(verdicts.iter().all(|line| line["verdict"] == expected), "{lines:?}");
     }
+}
+
+/// As evmctl: a violation fails, unless it is to be ignored.
+#[test]
+fn evmctl_measurement_fails_for_violations_and_changes() {
+    let directory = directory();
+    let directory = directory.path();
+    let mut entries = templates(USUAL.endian);
+    let pcrs = Pcrs::after(&entries).write_bank(HashAlgorithm::Sha256, directory);
+    let list = write(directory, "list", &binary(USUAL, &entries));
+    let measurement = |options: &[&str], list: &Path| {
+        let mut ours = imactl();
+        ours.args(["evmctl", "ima_measurement"]).args(options).arg(list);
+        finish(&mut ours)
+    };
+    measurement(&["--pcrs", &pcrs], &list).exits(0);
+    measurement(&["--pcrs", &pcrs, "--verify-bank", "sha256"], &list).exits(0);
+    measurement(&["--pcrs", &pcrs, "--verify-bank", "sha1"], &list).exits(125);
+    measurement(&["--hwtpm", "--verify-bank", "none"], &list).exits(125);
+    let cut = write(directory, "cut", &binary(USUAL, &entries)[..700]);
+    measurement(&["--pcrs", &pcrs], &cut).exits(1);
+    entries.push(file(USUAL.endian, "/var/log/x", b"").violation());
+    let pcrs = Pcrs::after(&entries).write_bank(HashAlgorithm::Sha256, directory);
+    let list = write(directory, "list", &binary(USUAL, &entries));
+    let said = measurement(&["--pcrs", &pcrs], &list).exits(1);
+    assert!(said.stderr.contains("/var/log/x: violation"), "{}", said.stderr);
+    assert!(said.stdout.contains("sha256: PCR 10: Matched per TPM bank"), "{}", said.stdout);
+    measurement(&["--pcrs", &pcrs, "--ignore-violations"], &list).exits(0);
 }
 
 #[test]

@@ -84,11 +84,17 @@ fn evmctl_finds_the_same_signatures_good() {
     let list = write(directory, "list", &binary(USUAL, &entries));
     let bank = Pcrs::after(&entries).write_bank(HashAlgorithm::Sha1, directory);
     let certificate = keys.join("ima_keys/x509_ima.der");
-    evmctl.args(["ima_measurement", "-v", "--verify-sig", "--key"]).arg(certificate);
-    let said = finish(evmctl.args(["--pcrs", &bank]).arg(&list));
+    let options = ["ima_measurement", "-v", "--verify-sig", "--pcrs", &bank, "--key"];
+    let said = finish(evmctl.args(options).args([&certificate, &list]));
     let text = said.stdout + &said.stderr;
     assert!(text.contains("/good: verification is OK"), "{text}");
     assert!(!text.contains("/bad: verification is OK"), "{text}");
+    // the same command line of imactl fails
+    let ours = |list| finish(imactl().arg("evmctl").args(options).args([&certificate, list]));
+    assert!(ours(&list).exits(1).stderr.contains("/bad: not a signature by key"));
+    let bank = Pcrs::after(&entries[..2]).write_bank(HashAlgorithm::Sha1, directory);
+    assert_eq!(bank, options[4]);
+    ours(&write(directory, "good", &binary(USUAL, &entries[..2]))).exits(0);
 }
 
 /// The value of an attribute of a file.

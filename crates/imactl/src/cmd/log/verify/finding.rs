@@ -26,7 +26,7 @@ struct JsonFinding<'a> {
 }
 
 /// A finding in a word and in a sentence.
-fn describe(kind: &FindingKind) -> (&'static str, String) {
+pub(crate) fn describe(kind: &FindingKind) -> (&'static str, String) {
     let text = |text: &str| text.to_owned();
     match kind {
         FindingKind::TemplateDigest => {

@@ -30,6 +30,7 @@ use crate::error::{hinted, Result};
 use crate::output::{count, Level, Output};
 use crate::Outcome;
 use boot::{print_boot_aggregate, print_firmware};
+pub(crate) use finding::describe;
 use finding::print_finding;
 use register::print_pcr;
 

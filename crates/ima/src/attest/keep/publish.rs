@@ -1,6 +1,6 @@
 //! The complete list, as files that agents read in place of the kernel's.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -12,10 +12,10 @@ use crate::staging::{Location, Staged};
 /// The kernel's names of its files.
 const BINARY: &str = "binary_runtime_measurements";
 const ASCII: &str = "ascii_runtime_measurements";
-/// Enough of a list to see its layout.
-const HEAD: usize = 512;
+/// Bytes that are written at a time, in whole records.
+const CHUNK: usize = 1 << 16;
 
-/// The files. They only grow, so that an agent may keep one open and read on.
+/// The files. They only grow, by whole records, so that an agent may keep one open and read on.
 #[derive(Debug)]
 pub struct Publisher {
     directory: PathBuf,
@@ -23,30 +23,41 @@ pub struct Publisher {
     ascii: File,
     /// Bytes of the binary list so far.
     written: u64,
-    /// The layout, as soon as a record shows it, and a record that is not whole yet.
+    /// The layout, as soon as a record shows it.
     layout: Option<Layout>,
-    begun: Vec<u8>,
+    /// What is not written yet.
+    waiting: Vec<u8>,
 }
 
 impl Publisher {
-    /// Makes the files in a directory, in place of those that are there.
+    /// Makes the files in a directory, with the list as it is now, in place of those that are there.
     ///
     /// # Errors
-    /// What the system said.
-    pub fn create(directory: &Path) -> Result<Self, KeepError> {
-        let create = |name: &str| {
-            let path = directory.join(name);
-            let created = || -> io::Result<File> {
-                let staged = Staged::new(Location::of(&path)?, 0o440)?;
-                let file = staged.as_file().try_clone()?;
-                staged.persist()?;
-                Ok(file)
-            };
-            created().map_err(KeepError::file(&path))
+    /// Those of reading the list and of writing the files.
+    pub fn create<K: KernelList>(directory: &Path, keeper: &Keeper<K>) -> Result<Self, KeepError> {
+        let paths = [BINARY, ASCII].map(|name| directory.join(name));
+        let fail = || KeepError::file(directory);
+        let stage = |path: &PathBuf| Staged::new(Location::of(path)?, 0o440);
+        let staged = paths.iter().map(stage).collect::<io::Result<Vec<_>>>().map_err(fail())?;
+        let files = staged.iter().map(|staged| staged.as_file().try_clone());
+        let files = files.collect::<io::Result<Vec<_>>>().map_err(fail())?;
+        let Ok([binary, ascii]) = <[File; 2]>::try_from(files) else {
+            return Err(fail()(io::ErrorKind::InvalidInput.into()));
         };
-        let (binary, ascii) = (create(BINARY)?, create(ASCII)?);
         let directory = directory.to_owned();
-        Ok(Self { directory, binary, ascii, written: 0, layout: None, begun: Vec::new() })
+        let (layout, waiting) = (None, Vec::new());
+        let mut publisher = Self { directory, binary, ascii, written: 0, layout, waiting };
+        publisher.update(keeper)?;
+        let append = |path: &PathBuf| OpenOptions::new().append(true).open(path);
+        let place = || -> io::Result<()> {
+            staged.into_iter().try_for_each(Staged::persist)?;
+            // by its name: where a file without a name cannot get one, it was copied
+            publisher.binary = append(&paths[0])?;
+            publisher.ascii = append(&paths[1])?;
+            Ok(())
+        };
+        place().map_err(KeepError::file(&paths[0]))?;
+        Ok(publisher)
     }
 
     /// Appends the entries that are new. After an error the files are to be made again.
@@ -55,40 +66,41 @@ impl Publisher {
     /// Those of reading the list and of writing the files.
     pub fn update<K: KernelList>(&mut self, keeper: &Keeper<K>) -> Result<(), KeepError> {
         let (snapshot, offset) = (keeper.snapshot()?, self.written);
-        let appended = snapshot.write_from(offset, self).and_then(|_| self.print());
+        let appended = snapshot.write_from(offset, self).and_then(|_| self.append());
+        let appended = appended.and_then(|()| match self.waiting.len() {
+            0 => Ok(()),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        });
         appended.map_err(KeepError::file(&self.directory))
     }
 
-    /// Prints whole records as the kernel's ASCII list has them.
-    fn print(&mut self) -> io::Result<()> {
+    /// Writes whole records to both files.
+    fn append(&mut self) -> io::Result<()> {
         if self.layout.is_none() {
-            self.layout = Layout::detect(&self.begun).ok();
+            self.layout = Layout::detect(&self.waiting).ok();
         }
         let Some(layout) = self.layout else { return Ok(()) };
-        let (mut rest, mut text) = (&self.begun[..], Vec::new());
-        loop {
-            match layout.step(rest).map_err(io::Error::other)? {
-                Step::Incomplete(_) => break,
-                Step::Record(record, size) => {
-                    record.print_into(&mut text).map_err(io::Error::other)?;
-                    rest = &rest[size..];
-                }
-            }
+        let (mut rest, mut text) = (&self.waiting[..], Vec::new());
+        while let Step::Record(record, size) = layout.step(rest).map_err(io::Error::other)? {
+            record.print_into(&mut text).map_err(io::Error::other)?;
+            rest = rest.get(size..).unwrap_or_default();
         }
-        self.begun = rest.to_vec();
-        self.ascii.write_all(&text)
+        let whole = self.waiting.len() - rest.len();
+        self.binary.write_all(&self.waiting[..whole])?;
+        self.ascii.write_all(&text)?;
+        self.waiting.drain(..whole);
+        self.written += whole as u64;
+        Ok(())
     }
 }
 
 impl Write for Publisher {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.binary.write(bytes)?;
-        self.written += written as u64;
-        self.begun.extend_from_slice(&bytes[..written]);
-        if self.begun.len() >= HEAD {
-            self.print()?;
+        self.waiting.extend_from_slice(bytes);
+        if self.waiting.len() >= CHUNK {
+            self.append()?;
         }
-        Ok(written)
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

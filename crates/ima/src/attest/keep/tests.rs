@@ -301,7 +301,7 @@ fn published_files_grow_with_the_list() {
     let (directory, served) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let fake = Fake::new();
     let mut keeper = complete(&fake, directory.path());
-    let mut publisher = Publisher::create(served.path()).unwrap();
+    let mut publisher = Publisher::create(served.path(), &keeper).unwrap();
     let read = |name: &str| fs::read(served.path().join(name)).unwrap();
     for _ in 0..5 {
         publisher.update(&keeper).unwrap();

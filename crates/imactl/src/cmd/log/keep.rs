@@ -130,13 +130,10 @@ impl KeepArgs {
         };
         print(&cycle, output)?;
         let Some(directory) = &self.publish else { return Ok(Ok(())) };
-        let publish = |publisher: &mut Option<Publisher>| {
-            if publisher.is_none() {
-                *publisher = Some(Publisher::create(directory)?);
-            }
-            publisher.as_mut().map_or(Ok(()), |publisher| publisher.update(&keeper))
-        };
-        Ok(publish(publisher))
+        Ok(match publisher {
+            Some(publisher) => publisher.update(&keeper),
+            None => Publisher::create(directory, &keeper).map(|new| *publisher = Some(new)),
+        })
     }
 }
 

@@ -463,6 +463,9 @@ const DEFECTS: &[(&str, &str, Change)] = &[
     ("an ostree container", "ostree", |layout, layers| {
         with(layout, layers, |config, _| config["config"]["Labels"]["ostree.commit"] = json!("1"));
     }),
+    ("repositories without manifest.json", "legacy", |layout, _| {
+        fs::write(layout.root.join("repositories"), "{}").unwrap();
+    }),
     ("no image that can be processed", "nothing", |layout, _| layout.index(&[])),
 ];
 
@@ -538,6 +541,42 @@ fn a_layout_is_not_written_elsewhere_and_an_archive_is_not_a_stream() {
     streamed.stdin(fs::File::open(&archive).unwrap());
     let refused = finish(&mut streamed).exits(2);
     assert!(refused.stderr.contains("if it is named itself"), "{}", refused.stderr);
+}
+
+#[test]
+fn an_upper_layer_writes_through_links_of_lower_ones() {
+    let Some(made) = Made::new("gzip") else { return };
+    let (base, upper) = (made.path("base"), made.path("through"));
+    write_tree(&base, &[("usr/lib/a", b"a"), ("usr/lib/b", b"b"), ("opt/c", b"c")]);
+    std::os::unix::fs::symlink("usr/lib", base.join("lib")).unwrap();
+    std::os::unix::fs::symlink("lib", base.join("lib64")).unwrap();
+    write_tree(&upper, &[("lib64/new", b"new"), ("lib64/.wh.b", b""), ("opt/.wh.c", b"")]);
+    let Some(base) = made.layout.layer(&base, "gzip") else { return };
+    let mut tar = tool("tar").unwrap();
+    // no member names the directories
+    let tar = tar.arg("-cC").arg(&upper).args(["lib64/new", "lib64/.wh.b", "opt/.wh.c"]);
+    let tar = tar.output().unwrap().stdout;
+    let through = Layer {
+        descriptor: made.layout.blob(LAYER, &tar),
+        diff_id: format!("sha256:{}", sha256(&tar)),
+    };
+    let mut image = made.layout.image(&[base, through]);
+    image["annotations"] = json!({"org.opencontainers.image.ref.name": "a"});
+    made.layout.index(&[image]);
+    let manifest = run(args!["manifest", "create", made.layout.root]).exits(0);
+    let paths: Vec<_> = manifest
+        .json()
+        .into_iter()
+        .filter_map(|line| Some(line.get("path")?.as_str()?.to_owned()))
+        .collect();
+    assert_eq!(paths, ["/usr/lib/a", "/usr/lib/new"]);
+    let Some(mut umoci) = tool("umoci") else { return };
+    let bundle = made.path("bundle");
+    let image = format!("{}:a", made.layout.root.display());
+    umoci.args(["unpack", "--rootless", "--image", &image]).arg(&bundle);
+    finish(&mut umoci).exits(0);
+    assert_eq!(names(&bundle.join("rootfs/usr/lib")), ["a", "new"]);
+    assert_eq!(names(&bundle.join("rootfs/opt")), [""; 0]);
 }
 
 #[test]

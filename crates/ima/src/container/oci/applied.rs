@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::graph::Graph;
-use super::store::Store;
+use super::store::{join, Store};
 use super::{named, OciError};
 use crate::container::error::ContainerError;
 use crate::container::source::{Entry, EntryKind, Source, SourceError, SourceFile, Unread, Visit};
@@ -17,6 +17,9 @@ use crate::container::tar::Index;
 const OPAQUE: &[u8] = b".wh..wh..opq";
 /// The beginning of the name of a file that removes another one.
 const WHITEOUT: &[u8] = b".wh.";
+
+/// How many links are followed to a directory.
+const LINKS: usize = 8;
 
 /// A root in layers.
 #[derive(Debug)]
@@ -54,7 +57,7 @@ impl Applied {
         let (marks, files): (Vec<_>, Vec<_>) =
             listed.into_iter().partition(|entry| name(entry).starts_with(WHITEOUT));
         for mark in marks {
-            let directory = mark.path.parent().unwrap_or(Path::new("/"));
+            let directory = &self.resolve(mark.path.parent().unwrap_or(Path::new("/")), LINKS);
             match name(&mark) {
                 opaque if opaque == OPAQUE => self.remove_below(directory),
                 mark => {
@@ -69,20 +72,45 @@ impl Applied {
             }
         }
         for entry in files {
-            if entry.kind != EntryKind::Directory {
-                self.remove_below(&entry.path);
-            } else if layer.is_implied(&entry.path) && self.has_directory(&entry.path) {
+            if layer.is_implied(&entry.path) {
+                let path = self.resolve(&entry.path, LINKS);
                 // it has no mode of its own
-                continue;
+                if self.has_directory(&path) {
+                    continue;
+                }
+            }
+            let path = match (entry.path.parent(), entry.path.file_name()) {
+                (Some(parent), Some(name)) => self.resolve(parent, LINKS).join(name),
+                _ => entry.path.clone(),
+            };
+            if entry.kind != EntryKind::Directory {
+                self.remove_below(&path);
             }
             // inodes are of their layer
             let identity = match entry.identity.1 {
                 u64::MAX => entry.identity,
                 inode => (number as u64, inode),
             };
-            self.entries.insert(entry.path.clone(), (number, Entry { identity, ..entry }));
+            self.entries.insert(path.clone(), (number, Entry { path, identity, ..entry }));
         }
         self.layers.push(layer);
+    }
+
+    /// Where a directory is, through the links that lead to it: what unpacks a layer follows links in
+    /// the root, but for the last component.
+    fn resolve(&self, directory: &Path, links: usize) -> PathBuf {
+        let mut path = PathBuf::from("/");
+        for name in directory.components().skip(1) {
+            path.push(name);
+            let Some((_, Entry { kind: EntryKind::Link(target), .. })) = self.entries.get(&path)
+            else {
+                continue;
+            };
+            if let Some(links) = links.checked_sub(1) {
+                path = self.resolve(&join(&path, target), links);
+            }
+        }
+        path
     }
 
     fn has_directory(&self, path: &Path) -> bool {

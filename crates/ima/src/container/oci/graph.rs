@@ -76,6 +76,9 @@ impl Graph {
             let text = reader.document(INDEX, &Expected::default())?;
             reader.parse(INDEX, text, None, 0)?;
         }
+        if !store.has(SAVED) && store.has("repositories") {
+            return Err(OciError::Legacy);
+        }
         if store.has(SAVED) {
             reader.saved(!has_layout)?;
         } else if !has_layout {

@@ -114,6 +114,9 @@ pub enum OciError {
     /// Neither an index nor a manifest of docker save is there.
     #[error("no container image: neither oci-layout nor manifest.json was found")]
     NoLayout,
+    /// Docker would read an older list, which is not read here.
+    #[error("repositories without manifest.json, the form of docker save before 1.10")]
+    Legacy,
     /// Its index has no image.
     #[error("no image that can be processed")]
     NoImage,
@@ -224,6 +227,9 @@ impl Advice for OciError {
             Self::Ostree => {
                 "sign the files of the commit (ostree-ext-cli ima-sign), or the root before it is \
                  committed"
+            }
+            Self::Legacy => {
+                "save it again: docker load reads another image from it than other programs"
             }
             Self::TwoForms => "sign the archive that it was unpacked from",
             Self::InPlaceOnly => "copy it (cp -a), and leave out -o",

@@ -183,8 +183,8 @@ pub(super) fn of_bytes(like: &BlobDigest, bytes: &[u8]) -> Result<BlobDigest, Oc
     Ok(hashing.finish()?.digest)
 }
 
-/// A path that a link leads to, from the top of the archive, as far as it stays in it.
-fn join(link: &Path, target: &Path) -> PathBuf {
+/// The path that a link leads to, which does not leave the top.
+pub(super) fn join(link: &Path, target: &Path) -> PathBuf {
     let mut path = link.parent().unwrap_or(link).to_owned();
     for component in target.components() {
         match component {

@@ -10,6 +10,7 @@
 //! | `etc/keys/evm/x509_evm.der` | for EVM, which imactl-init enables then; not where the kernel would find it and enable EVM before the policy is loaded |
 //! | `etc/ima/ima_policy.default` | the default policy |
 //! | `etc/ima/ima_policy` | in its place, where there is one |
+//! | `etc/ima/ima_policy.sig` | its signature, where there is one |
 //! | `etc/imactl/cmdline` | words that imactl-init reads before the kernel's command line |
 //!
 //! The same input gives the same bytes: no time, no names of the machine that made it.
@@ -39,6 +40,8 @@ pub struct Contents<'a> {
     pub default_policy: &'a [u8],
     /// A policy in place of it.
     pub policy: Option<&'a [u8]>,
+    /// The signature of that, as the value of `security.ima`.
+    pub policy_signature: Option<&'a [u8]>,
     /// Words for imactl-init ([`check_words`]).
     pub words: Option<&'a str>,
 }
@@ -185,6 +188,9 @@ pub fn create(
     archive.file(b"etc/ima/ima_policy.default", 0o400, contents.default_policy)?;
     if let Some(policy) = contents.policy {
         archive.file(b"etc/ima/ima_policy", 0o400, policy)?;
+    }
+    if let Some(signature) = contents.policy_signature {
+        archive.file(b"etc/ima/ima_policy.sig", 0o400, signature)?;
     }
     if let Some(words) = contents.words {
         archive.directory(b"etc/imactl", 0o755)?;

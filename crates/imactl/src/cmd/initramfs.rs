@@ -4,12 +4,14 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
+use ima::digest::Hasher;
 use ima::initramfs::{self, Compression, Contents, UnknownWord};
 use ima::key::acceptance::Keyring;
 use ima::key::certificate::Certificate;
 use ima::key::store::KeyStore;
 use ima::preflight::Authorities;
 use ima::staging;
+use ima::verify::{self, Requirement, Rule, Verifier};
 use ima_format::policy::builtin::Preset;
 use serde::Serialize;
 
@@ -64,7 +66,9 @@ struct CreateArgs {
     /// An EVM certificate, in place of a store's; EVM is enabled at boot
     #[arg(long, value_name = "FILE")]
     evm_cert: Option<PathBuf>,
-    /// A policy in place of the default one (imactl policy default shows it)
+    /// A policy in place of the default one (imactl policy default shows it). FILE.sig, its detached
+    /// signature (imactl policy sign --detached), goes in as well if it exists: kernels with
+    /// CONFIG_IMA_ARCH_POLICY demand it under Secure Boot
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     #[command(flatten)]
@@ -127,12 +131,17 @@ impl CreateArgs {
             },
             None => None,
         };
+        let signature = match (&self.policy, &policy) {
+            (Some(path), Some(text)) => self.signature(path, text, &certificate)?,
+            _ => None,
+        };
         let contents = Contents {
             init: &init,
             certificate: &certificate,
             evm_certificate: evm_certificate.as_ref(),
             default_policy: Preset::Appraise.text().as_bytes(),
             policy: policy.as_deref(),
+            policy_signature: signature.as_deref(),
             words: self.cmdline.as_deref(),
         };
         let archive = initramfs::create(
@@ -162,6 +171,35 @@ impl CreateArgs {
         let line = format!("{path}: {size}, certificate {key_id}{evm}, the {which} policy");
         output.line(Level::Normal, &line)?;
         Ok(Outcome::Good)
+    }
+
+    /// The policy's detached signature, where it exists.
+    fn signature(
+        &self,
+        policy: &Path,
+        text: &[u8],
+        certificate: &Certificate,
+    ) -> Result<Option<Vec<u8>>> {
+        let mut path = policy.as_os_str().to_owned();
+        path.push(".sig");
+        let path = PathBuf::from(path);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let value =
+            input::read_path(&path, LIST_MAX).with_context(|| path.display().to_string())?;
+        let rule = Rule::new(Requirement::Signature, self.kernel.resolve().version);
+        let mut verifier = Verifier::new(verify::Keyring::of_certificates([certificate]));
+        let verdict =
+            verifier.verdict(rule, Some(&value), |kind| Hasher::new(kind)?.digest(text))?;
+        if verdict.is_valid() {
+            return Ok(Some(value));
+        }
+        let policy = policy.display();
+        Err(hinted(
+            format!("{}: not a valid signature of {policy}: {verdict}", path.display()),
+            "sign the policy again (imactl policy sign --detached), or remove the file",
+        ))
     }
 
     fn init(&self) -> Result<Vec<u8>> {

@@ -128,6 +128,43 @@ fn holds_an_evm_certificate_if_it_is_asked_for() {
 }
 
 #[test]
+fn holds_the_detached_signature_of_its_policy() {
+    let directory = directory();
+    let (keys, init) = (store(directory.path(), "p-256"), directory.path().join("imactl-init"));
+    fs::write(&init, elf(62, None)).unwrap();
+    let policy = directory.path().join("policy");
+    fs::write(&policy, POLICY).unwrap();
+    run(args!["policy", "sign", "--detached", "--keys", keys, policy]).exits(0);
+    let signature = fs::read(directory.path().join("policy.sig")).unwrap();
+    let image = directory.path().join("initramfs.img");
+    let create = args![
+        "initramfs",
+        "create",
+        "-o",
+        image,
+        "--keys",
+        keys,
+        "--init",
+        init,
+        "--policy",
+        policy,
+        "--compress",
+        "none"
+    ];
+    run(create.clone()).exits(0);
+    let archive = fs::read(&image).unwrap();
+    let name = b"etc/ima/ima_policy.sig\0";
+    assert!(archive.windows(name.len()).any(|it| it == name));
+    assert!(archive.windows(signature.len()).any(|it| it == signature));
+
+    fs::remove_file(&image).unwrap();
+    fs::write(&policy, format!("{POLICY}audit func=MMAP_CHECK\n")).unwrap();
+    let said = run(create).exits(2).stderr;
+    assert!(said.contains("not a valid signature of"), "{said}");
+    assert!(!image.exists());
+}
+
+#[test]
 fn holds_words_that_its_init_knows() {
     let directory = directory();
     let keys = store(directory.path(), "p-256");

@@ -1,7 +1,6 @@
 //! The rpm of each series, built as the layer builds it, keeps a guest that enforces running.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use lab::host;
@@ -14,58 +13,12 @@ use lab::protocol::Errno;
 use lab::rpm::{self, Patch, Release};
 use lab::scenario::{Enforced, DEFAULT_POLICY};
 
-/// A program, its library, and scripts that run the program.
-const SPEC: &str = r#"
-Name: sample
-Version: %{sample_version}
-Release: 1
-Summary: A program, its library, and scripts that run it
-License: MIT
-AutoReqProv: no
-%description
-A program, its library, and scripts that run it.
-%install
-mkdir -p %{buildroot}/usr/bin %{buildroot}/usr/lib/x86_64-linux-gnu
-echo 'int sample_version(void) { return %{sample_version}; }' > library.c
-echo 'int sample_version(void); int main(void) { return sample_version() + 40; }' > program.c
-library=%{buildroot}/usr/lib/x86_64-linux-gnu/libsample.so.1
-gcc -shared -fPIC -Wl,-soname,libsample.so.1 -o $library library.c
-gcc -o %{buildroot}/usr/bin/sample program.c $library
-printf '#!/bin/sh\nexit %{sample_version}\n' > %{buildroot}/usr/bin/sample-script
-chmod 0755 %{buildroot}/usr/bin/sample-script
-%post
-/usr/bin/sample; echo "post %{sample_version}: $?" >> /var/log/sample
-%preun
-/usr/bin/sample; echo "preun %{sample_version}: $?" >> /var/log/sample
-%files
-/usr/bin/sample
-/usr/bin/sample-script
-/usr/lib/x86_64-linux-gnu/libsample.so.1
-"#;
+use crate::rpm_packages::add_packages;
 
-fn build(directory: &Path, version: u32) -> Result<PathBuf> {
-    let spec = directory.join("sample.spec");
-    fs::write(&spec, SPEC)?;
-    let mut rpmbuild = host::command("rpmbuild", "rpm")?;
-    rpmbuild.arg("-bb").arg("--define").arg(format!("_topdir {}", directory.display()));
-    for define in ["__os_install_post %{nil}", "debug_package %{nil}"] {
-        rpmbuild.args(["--define", define]);
-    }
-    rpmbuild.arg("--define").arg(format!("sample_version {version}"));
-    host::run(rpmbuild.args(["--target", "x86_64"]).arg(&spec))?;
-    Ok(directory.join(format!("RPMS/x86_64/sample-{version}-1.x86_64.rpm")))
-}
-
-/// A guest with this rpm under the default policy; signed packages /packages/1.rpm and 2.rpm, and
-/// 3.rpm without signatures.
+/// A guest with this rpm and [`add_packages`]'s, under the default policy.
 fn guest(kernel: &Kernel, release: Release, patch: Patch) -> Result<Guest> {
     let installed = rpm::prepare(release, patch)?;
     let store = KeyStore::create(Algorithm::P256)?;
-    let packages = tempfile::tempdir()?;
-    let [first, second, unsigned] = [1, 2, 3].map(|version| build(packages.path(), version));
-    let (first, second, unsigned) = (first?, second?, unsigned?);
-    store.sign(&[first.clone(), second.clone()])?;
-
     let root = Tree::small_root()?;
     root.take_installed(&installed, "/usr/bin/rpm")?;
     for directory in ["usr/lib/rpm", "usr/lib/rpm/macros.d", "usr/lib/rpm-plugins"] {
@@ -79,13 +32,7 @@ fn guest(kernel: &Kernel, release: Release, patch: Patch) -> Result<Guest> {
     }
     let macros = host::checkout().join("meta-integrity/recipes-devtools/rpm/rpm/macros.ima");
     root.take(&macros, "/etc/rpm/macros.ima")?;
-    root.write("/etc/passwd", "root:x:0:0:root:/:/bin/sh\n", 0o644)?;
-    root.write("/etc/group", "root:x:0:\n", 0o644)?;
-    root.write("/var/log/sample", "", 0o644)?;
-    root.sign_all(&store)?;
-    for (package, name) in [(first, "1"), (second, "2"), (unsigned, "3")] {
-        root.take(&package, &format!("/packages/{name}.rpm"))?;
-    }
+    add_packages(&root, &store)?;
     Enforced::new(kernel, &store, &root, DEFAULT_POLICY)?.boot()
 }
 

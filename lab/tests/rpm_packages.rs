@@ -15,16 +15,16 @@ use lab::scenario::{Enforced, DEFAULT_POLICY};
 /// Where Debian has rpm's plugins; rpm itself looks elsewhere.
 const PLUGINS: &str = "/usr/lib/x86_64-linux-gnu/rpm-plugins";
 
-/// A program, the library that it needs, and a configuration file.
+/// A program, its library, a configuration file, and scripts that run the program.
 const SPEC: &str = r#"
 Name: sample
 Version: %{sample_version}
 Release: 1
-Summary: A program and its library
+Summary: A program, its library, and scripts that run it
 License: MIT
 AutoReqProv: no
 %description
-A program and its library.
+A program, its library, and scripts that run it.
 %install
 mkdir -p %{buildroot}/usr/bin %{buildroot}/usr/lib/x86_64-linux-gnu %{buildroot}/etc
 echo 'int sample_version(void) { return %{sample_version}; }' > library.c
@@ -32,9 +32,16 @@ echo 'int sample_version(void); int main(void) { return sample_version() + 40; }
 library=%{buildroot}/usr/lib/x86_64-linux-gnu/libsample.so.1
 gcc -shared -fPIC -Wl,-soname,libsample.so.1 -o $library library.c
 gcc -o %{buildroot}/usr/bin/sample program.c $library
+printf '#!/bin/sh\nexit %{sample_version}\n' > %{buildroot}/usr/bin/sample-script
+chmod 0755 %{buildroot}/usr/bin/sample-script
 echo version=%{sample_version} > %{buildroot}/etc/sample.conf
+%post
+/usr/bin/sample; echo "post %{sample_version}: $?" >> /var/log/sample
+%preun
+/usr/bin/sample; echo "preun %{sample_version}: $?" >> /var/log/sample
 %files
 /usr/bin/sample
+/usr/bin/sample-script
 /usr/lib/x86_64-linux-gnu/libsample.so.1
 %config /etc/sample.conf
 "#;
@@ -50,6 +57,24 @@ fn build(directory: &Path, version: u32) -> Result<PathBuf> {
     rpmbuild.arg("--define").arg(format!("sample_version {version}"));
     host::run(rpmbuild.args(["--target", "x86_64"]).arg(&spec))?;
     Ok(directory.join(format!("RPMS/x86_64/sample-{version}-1.x86_64.rpm")))
+}
+
+/// Signs a root that has rpm, and adds the signed packages /packages/1.rpm and 2.rpm, and 3.rpm without
+/// signatures.
+pub(super) fn add_packages(root: &Tree, store: &KeyStore) -> Result<()> {
+    let packages = tempfile::tempdir()?;
+    let [first, second, unsigned] = [1, 2, 3].map(|version| build(packages.path(), version));
+    let (first, second, unsigned) = (first?, second?, unsigned?);
+    // as a repository owner signs packages: by their content imactl knows what they are
+    store.sign(&[first.clone(), second.clone()])?;
+    root.write("/etc/passwd", "root:x:0:0:root:/:/bin/sh\n", 0o644)?;
+    root.write("/etc/group", "root:x:0:\n", 0o644)?;
+    root.write("/var/log/sample", "", 0o644)?;
+    root.sign_all(store)?;
+    for (package, name) in [(first, "1"), (second, "2"), (unsigned, "3")] {
+        root.take(&package, &format!("/packages/{name}.rpm"))?;
+    }
+    Ok(())
 }
 
 /// Has rpm in the guest install a package, or update to it.
@@ -74,12 +99,6 @@ fn install(guest: &mut Guest, package: &str) -> Result<()> {
 on_each_kernel! {
     fn a_signed_package_is_installed_and_updated_and_runs(kernel) {
         let store = KeyStore::create(Algorithm::P256)?;
-        let packages = tempfile::tempdir()?;
-        let [first, second, third] = [1, 2, 3].map(|version| build(packages.path(), version));
-        let (first, second, unsigned) = (first?, second?, third?);
-        // as a repository owner signs packages: by their content imactl knows what they are
-        store.sign(&[first.clone(), second.clone()])?;
-
         let root = Tree::small_root()?;
         root.install("/usr/bin/rpm", "rpm")?;
         root.install(&format!("{PLUGINS}/ima.so"), "rpm-common")?;
@@ -90,12 +109,7 @@ on_each_kernel! {
             &host::checkout().join("contrib/rpm/macros.imactl"),
             "/usr/lib/rpm/macros.d/macros.imactl",
         )?;
-        root.write("/etc/passwd", "root:x:0:0:root:/:/bin/sh\n", 0o644)?;
-        root.write("/etc/group", "root:x:0:\n", 0o644)?;
-        root.sign_all(&store)?;
-        for (package, name) in [(first, "1"), (second, "2"), (unsigned, "3")] {
-            root.take(&package, &format!("/packages/{name}.rpm"))?;
-        }
+        add_packages(&root, &store)?;
         let mut guest = Enforced::new(kernel, &store, &root, DEFAULT_POLICY)?.boot()?;
 
         for version in [1, 2] {

@@ -71,7 +71,9 @@ pub(super) fn package_management(build: &Build) -> Result<()> {
     build.configure(&format!("{SAMPLE}PACKAGE_CLASSES = \"package_ipk\"\n"))?;
     let said = build.bitbake(&["-n", "ima-policy"])?;
     ensure!(said.contains("PACKAGE_CLASSES begins with package_ipk"), "no warning: {said}");
-    build.configure(SAMPLE)
+    // no later image has it: its package would keep the signatures of these keys
+    build.configure(SAMPLE)?;
+    build.bitbake(&["-c", "clean", "rpm"]).map(drop)
 }
 
 /// An initramfs that would start the root without a policy is not built.
@@ -96,6 +98,7 @@ pub(super) fn initramfs(build: &Build) -> Result<()> {
     build.configure(&format!("{SAMPLE}{}", modules("90-rootfs 98-imactl 99-finish")))?;
     build.bitbake(&["integrity-initramfs"])?;
     build.configure(SAMPLE)?;
+    build.bitbake(&["-c", "clean", "lab-framework"])?;
     build.bitbake(&["integrity-initramfs"])?;
     Ok(())
 }

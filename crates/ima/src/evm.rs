@@ -11,6 +11,7 @@ use std::path::Path;
 
 use ima_format::evm::{InodeId, Machine, Metadata, PROTECTED};
 use ima_format::hash::HashAlgorithm;
+use ima_format::policy::decide::EvmStatus;
 use ima_format::policy::kernel::{Feature, KernelVersion};
 use ima_format::xattr::{Attribute, KeyId, Signature, SignatureKind, SignatureVersion};
 use ima_format::Error as FormatError;
@@ -257,6 +258,17 @@ impl Verdict {
             | Self::NothingCovered => "invalid-fail-immutable",
             _ => "invalid-HMAC",
         })
+    }
+
+    /// The same as IMA appraisal sees it.
+    pub fn status(&self) -> EvmStatus {
+        match self {
+            Self::ValidSignature { binding: Binding::Portable, .. } => EvmStatus::PassImmutable,
+            Self::ValidSignature { .. } | Self::ValidHmac => EvmStatus::Pass,
+            Self::Missing => EvmStatus::NoLabel,
+            _ if self.cause() == Some("invalid-fail-immutable") => EvmStatus::FailImmutable,
+            _ => EvmStatus::Fail,
+        }
     }
 
     /// The key of a signature.

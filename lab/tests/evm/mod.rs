@@ -127,6 +127,25 @@ fn predicted(root: &Tree, store: &KeyStore, kernel: &Kernel) -> Result<BTreeMap<
     Ok(verdicts)
 }
 
+/// The same by `imactl preflight --evm`.
+fn before_boot(root: &Tree, store: &KeyStore, kernel: &Kernel) -> Result<BTreeMap<String, String>> {
+    let mut preflight = lab::programs::imactl()?;
+    preflight.args(["preflight", "--evm", "--json", "--details", "--policy", "default:appraise"]);
+    preflight.args(["--kernel", kernel.version(), "--keys"]).arg(store.directory());
+    let output = preflight.arg(root.directory()).output()?;
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut verdicts = BTreeMap::new();
+    for line in String::from_utf8(output.stdout)?.lines() {
+        let line: Value = serde_json::from_str(line)?;
+        if let ("file", Some(path)) = (line["type"].as_str().unwrap_or(""), line["path"].as_str()) {
+            let cause = line["cause"].as_str().unwrap_or("valid");
+            verdicts.insert(path.to_owned(), cause.to_owned());
+        }
+    }
+    verdicts.retain(|path, _| path.starts_with("/opt/"));
+    Ok(verdicts)
+}
+
 /// A machine whose imactl-init finds an EVM certificate in the initramfs; the root can be written.
 fn boot(kernel: &Kernel, store: &KeyStore, root: Tree) -> Result<Boot> {
     let mut boot = Boot::new(kernel, store)?.append("rw");
@@ -234,6 +253,7 @@ on_each_kernel! {
         let other = store.another_signer("another EVM key", Issuer::System)?;
         let root = root(&store, &other)?;
         let mut predicted = predicted(&root, &store, kernel)?;
+        let before_boot = before_boot(&root, &store, kernel)?;
         let boot = boot(kernel, &store, root)?;
         // of another key, issued by the same CA
         boot.initramfs.write("/etc/keys/evm/other.der", other.certificate()?, 0o644)?;
@@ -259,6 +279,7 @@ on_each_kernel! {
         assert_eq!(verdict("without-both"), "IMA-signature-required");
         let has_version_3 = kernel.series() == Series::Linux7;
         assert_eq!(verdict("version-3") == "valid", has_version_3);
+        assert_eq!(before_boot, predicted, "preflight says the same");
         changes_are_refused(&mut guest)?;
         predicted.remove("/opt/other-key");
         layers_are_judged_as_their_files(&mut guest, &predicted)

@@ -5,18 +5,20 @@ use std::borrow::Cow;
 use ima_format::hash::{Digest, HashAlgorithm};
 use ima_format::policy::ast::{Access, Action, Func, Policy, Rule, Uuid};
 use ima_format::policy::decide::{
-    AttributeRead, Cause, Credentials, Decider, Event, Evidence, FileFacts, Inode, Labels, Mode,
-    Modsig, OpenFile, Operation, Outcome, SignatureCheck, Signed, Verdict,
+    AttributeRead, Cause, Credentials, Decider, Event, Evidence, EvmStatus, FileFacts, Inode,
+    Labels, Mode, Modsig, OpenFile, Operation, Outcome, SignatureCheck, Signed, Verdict,
 };
 use ima_format::policy::filesystem::{FileSystem, Purpose};
 use ima_format::policy::kernel::Kernel;
 use ima_format::verity::{Parameters, Salt};
 use ima_format::xattr::{Attribute, KeyId, Signature, SignatureKind};
 
+use super::immutable::{self, Evm};
 use super::trial::Trial;
 use crate::container::source::{Entry, SourceError, SourceFile};
 use crate::container::AttributeName;
 use crate::digest::{DigestError, DigestKind, FileHasher};
+use crate::evm::EvmVerifier;
 use crate::modsig;
 use crate::verify::{Keyring, Verifier};
 
@@ -67,6 +69,16 @@ pub enum Owners {
     Kept,
     /// All are root's, whoever they belong to here.
     Root,
+}
+
+impl Owners {
+    /// The one of all files.
+    pub(super) fn one(self) -> Option<u32> {
+        match self {
+            Self::Kept => None,
+            Self::Root => Some(0),
+        }
+    }
 }
 
 /// A refusal by the kernel.
@@ -120,6 +132,8 @@ pub(crate) struct Bench<'a> {
     pub(super) mounts: &'a [Mount],
     pub(super) owners: Owners,
     pub(super) keyring: &'a Keyring,
+    /// EVM, where it is enabled.
+    pub(super) evm: Option<&'a Evm>,
 }
 
 impl<'a> Bench<'a> {
@@ -140,7 +154,7 @@ impl<'a> Bench<'a> {
         (mounts, owners): (&'a [Mount], Owners),
         mode: Mode,
     ) -> Self {
-        Self { decider: Decider::new(policy, kernel, mode), mounts, owners, keyring }
+        Self { decider: Decider::new(policy, kernel, mode), mounts, owners, keyring, evm: None }
     }
 
     fn mount(&self, entry: &Entry) -> Option<&Mount> {
@@ -154,13 +168,16 @@ impl<'a> Bench<'a> {
 pub(crate) struct Judge<'a> {
     bench: &'a Bench<'a>,
     verifier: Verifier,
+    evm: Option<EvmVerifier<'a>>,
     hasher: FileHasher,
 }
 
 impl<'a> Judge<'a> {
     pub(crate) fn new(bench: &'a Bench<'a>) -> Self {
         let verifier = Verifier::new(bench.keyring.clone());
-        Self { bench, verifier, hasher: FileHasher::default() }
+        let kernel = bench.decider.kernel().version;
+        let evm = bench.evm.map(|evm| evm.verifier(kernel, bench.owners.one()));
+        Self { bench, verifier, evm, hasher: FileHasher::default() }
     }
 
     /// Takes up a file.
@@ -177,6 +194,11 @@ impl<'a> Judge<'a> {
         let (owner, group) = match self.bench.owners {
             Owners::Kept => (entry.uid, entry.gid),
             Owners::Root => (0, 0),
+        };
+        let evm = match &mut self.evm {
+            // without security.ima the kernel does not come so far
+            Some(verifier) if attribute.is_some() => immutable::status(verifier, entry, content)?,
+            _ => EvmStatus::Unknown,
         };
         let verity = verity_parameters(&attribute);
         let facts = match mount {
@@ -197,6 +219,7 @@ impl<'a> Judge<'a> {
             setgid: (entry.mode & 0o2010 == 0o2010).then_some(group),
             keeps,
             attribute,
+            evm,
             size,
             proof: Proof {
                 keyring: self.bench.keyring,
@@ -223,6 +246,7 @@ pub(crate) struct Case<'f> {
     setgid: Option<u32>,
     keeps: bool,
     attribute: Option<Vec<u8>>,
+    evm: EvmStatus,
     size: u64,
     proof: Proof<'f>,
 }
@@ -267,7 +291,10 @@ impl Case<'_> {
     ) -> Result<Answer, SourceError> {
         let decider = &self.bench.decider;
         let executed = caller.executing(self.setuid, self.setgid);
-        let file = OpenFile::at_rest(self.size, attribute_read(self.keeps, &self.attribute));
+        let file = OpenFile {
+            evm: self.evm,
+            ..OpenFile::at_rest(self.size, attribute_read(self.keeps, &self.attribute))
+        };
         let mut inode = Inode::default();
         let (mut appraised, mut labels) = (false, false);
         for asked in operation.events(decider.kernel().version) {
@@ -313,6 +340,7 @@ impl Case<'_> {
     pub(crate) fn try_event(&mut self, event: &Event) -> Result<Trial, SourceError> {
         let decider = &self.bench.decider;
         let file = OpenFile {
+            evm: self.evm,
             writable: event.access.contains(Access::Write),
             ..OpenFile::at_rest(self.size, attribute_read(self.keeps, &self.attribute))
         };

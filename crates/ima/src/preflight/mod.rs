@@ -11,15 +11,17 @@
 //! | `purpose` | what a file is for | `fs/binfmt_script.c`, `kernel/module`, `drivers/base/firmware_loader` |
 //! | `judge` | what the kernel says to one use of one file | [`ima_format::policy::decide`] |
 //! | `scan` | all of them, on all cores | |
+//! | `immutable` | EVM's verdicts, and files that it makes immutable | `security/integrity/evm/evm_main.c` |
 //! | `libraries` | which files the loader opens | `elf/dl-load.c` of glibc |
 //! | `trial` | one event on one file | [`ima_format::policy::decide`] |
 //! | `start`, `services` | what a program needs; init, and what it starts | `init/main.c`, `inittab(5)`, `systemd.unit(5)` |
 //!
-//! Nothing is known of: EVM (it is taken to have no key), labels of security modules, file
+//! Nothing is known of: labels of security modules, file
 //! systems that are mounted later, what programs open or execute in the end.
 
 mod certificates;
 
+mod immutable;
 mod judge;
 mod libraries;
 mod paths;
@@ -38,6 +40,7 @@ use ima_format::policy::kernel::Kernel;
 
 pub use certificates::Authorities;
 
+pub use immutable::{Evm, Immutable};
 pub use judge::{Answer, Attributes, Mount, Owners, Refusal, Unknown};
 pub(crate) use judge::{Bench, Judge};
 pub use purpose::Use;
@@ -66,6 +69,8 @@ pub struct Options<'a> {
     pub kernel: &'a Kernel,
     /// The keys in its `.ima` keyring.
     pub keyring: &'a Keyring,
+    /// EVM, if it is enabled.
+    pub evm: Option<Evm>,
     /// The keys with which it verifies the signatures of modules; empty where they are not known.
     pub modules: &'a Keyring,
     /// The certificates in its keyrings, by which those in the root are judged.
@@ -138,6 +143,8 @@ pub struct Report {
     pub steps: Vec<Step>,
     /// What is wrong with `/etc/ld.so.cache`, where programs go by it.
     pub cache: Option<CacheFault>,
+    /// Files that software changes, although their EVM signature makes them immutable.
+    pub immutable: Vec<Immutable>,
     /// What could not be looked at.
     pub unread: Vec<Unread>,
     /// How many regular files there are.
@@ -182,13 +189,16 @@ pub fn preflight(root: &dyn Source, options: &Options<'_>, progress: &dyn Progre
         Err(error) => unread.push(error),
     });
     let paths = Paths::new(entries);
-    let bench = Bench::new(
-        options.policy,
-        options.kernel,
-        options.keyring,
-        &options.mounts,
-        options.owners,
-    );
+    let bench = Bench {
+        evm: options.evm.as_ref(),
+        ..Bench::new(
+            options.policy,
+            options.kernel,
+            options.keyring,
+            &options.mounts,
+            options.owners,
+        )
+    };
     let (mut scanned, failed) =
         scan::scan(root, &paths, &bench, options.modules, options.jobs, progress);
     unread.extend(failed);
@@ -233,6 +243,10 @@ pub fn preflight(root: &dyn Source, options: &Options<'_>, progress: &dyn Progre
         init,
         steps,
         cache,
+        immutable: options.evm.as_ref().map_or_else(Vec::new, |evm| {
+            let mut verifier = evm.verifier(options.kernel.version, options.owners.one());
+            immutable::find(root, &paths, &mut verifier)
+        }),
         unread,
         regular: paths.entries.iter().filter(regular).count() as u64,
         compressed_modules: paths

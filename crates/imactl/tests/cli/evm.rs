@@ -107,6 +107,43 @@ fn each_change_of_metadata_is_found_as_evmctl_finds_it() {
     }
 }
 
+#[test]
+fn preflight_asks_evm_before_the_content_and_names_what_becomes_immutable() {
+    let directory = directory();
+    let Some(root) = root(directory.path()) else { return };
+    write_tree(&root, &[("etc/machine-id", b"0"), ("var/lib/state", b"1"), ("etc/fstab", b"2")]);
+    let store = store(directory.path(), "p-256");
+    run(args!["sign", "--evm", "--keys", store, root]).exits(0);
+    let policy = directory.path().join("policy");
+    fs::write(&policy, "appraise func=FILE_CHECK appraise_type=imasig\n").unwrap();
+    let preflight = |options: &[&str]| {
+        let args = args!["preflight", "--json", "--details", "--no-init", "--policy", policy];
+        let args = args.into_iter().chain(options.iter().map(Into::into));
+        run(args.chain(args!["--keys", store, root]))
+    };
+    let cause = |ran: &Run, path: &str| {
+        let lines = ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap());
+        let mut lines = lines.filter(|line: &serde_json::Value| line["type"] == "file");
+        let line = lines.find(|line| line["path"] == path).unwrap();
+        line["cause"].as_str().map(str::to_owned)
+    };
+    let good = preflight(&["--evm"]).exits(0);
+    for path in ["/etc/machine-id", "/var/lib/state"] {
+        let warning = format!("\"type\":\"warning\",\"path\":\"{path}\"");
+        assert!(good.stdout.contains(&warning), "{}", good.stdout);
+    }
+    assert!(!good.stdout.contains("\"type\":\"warning\",\"path\":\"/etc/fstab"), "{}", good.stdout);
+
+    let owned = root.join("etc/owned");
+    chown(&owned, Some(1), None).unwrap();
+    rustix::fs::removexattr(root.join("plain"), "security.evm").unwrap();
+    preflight(&[]).exits(0);
+    let bad = preflight(&["--evm"]).exits(1);
+    assert_eq!(cause(&bad, "/etc/owned").as_deref(), Some("invalid-fail-immutable"));
+    assert_eq!(cause(&bad, "/plain").as_deref(), Some("missing-HMAC"));
+    assert_eq!(cause(&bad, "/etc/machine-id"), None);
+}
+
 /// As the kernels do: `lab/tests/evm/generated.rs`.
 #[test]
 fn a_header_is_read_as_the_kernels_read_it() {

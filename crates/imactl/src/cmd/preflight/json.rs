@@ -8,7 +8,7 @@ use ima::preflight::{
 };
 use serde::Serialize;
 
-use super::people::{cache_fault, certificate_fault, unknown_reason, Fate, CACHE};
+use super::people::{cache_fault, certificate_fault, immutable, unknown_reason, Fate, CACHE};
 use super::Told;
 use crate::cmd::policy::Loaded;
 use crate::error::with_causes;
@@ -189,6 +189,10 @@ pub(super) fn tell(told: &Told<'_>, details: bool, output: &mut Output) -> io::R
     if let Some(fault) = &report.cache {
         let message = cache_fault(fault);
         output.json(&JsonWarning { kind: "warning", path: Path::new(CACHE).into(), message })?;
+    }
+    for found in &report.immutable {
+        let (path, message) = (found.path.as_path().into(), immutable(found));
+        output.json(&JsonWarning { kind: "warning", path, message })?;
     }
     for unread in &report.unread {
         let (path, error) = (unread.path.as_path().into(), with_causes(&unread.error));

@@ -10,11 +10,13 @@ use std::thread;
 
 use clap::builder::PossibleValuesParser;
 use clap::Args;
+use ima::evm::machine_of;
 use ima::key::acceptance;
 use ima::preflight::{
-    open, preflight, Authorities, Cpus, Init, Mount, Options, Owners, Report, Source,
+    open, preflight, Authorities, Cpus, Evm, Init, Mount, Options, Owners, Report, Source,
 };
 use ima::verify::Keyring;
+use ima_format::evm::Machine;
 use ima_format::policy::ast::Uuid;
 use ima_format::policy::filesystem::{self, FileSystem};
 use ima_format::policy::kernel::Kernel;
@@ -69,12 +71,26 @@ pub(crate) struct PreflightArgs {
     /// No machine starts from this root: look for no init in it (a container, an extension)
     #[arg(long, conflicts_with = "init", help_heading = "Root")]
     no_init: bool,
+    #[command(flatten)]
+    evm: PreflightEvmArgs,
     /// Print a line for each file, not for the first ones of each group
     #[arg(long)]
     details: bool,
     /// Worker threads [default: one a core]
     #[arg(short, long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
+}
+
+/// EVM on the machine
+#[derive(Debug, Args)]
+#[command(next_help_heading = "EVM")]
+struct PreflightEvmArgs {
+    /// EVM is enabled: security.evm is verified before the content is
+    #[arg(long)]
+    evm: bool,
+    /// A certificate of .evm; may be repeated [default: the EVM certificates of --keys]
+    #[arg(long, value_name = "CERT", requires = "evm")]
+    evm_cert: Vec<PathBuf>,
 }
 
 /// `NAME`, or `PATH=NAME`.
@@ -121,6 +137,7 @@ impl PreflightArgs {
             policy: &loaded.policy,
             kernel: &kernel,
             keyring: &keyring,
+            evm: self.evm(&*root, output)?,
             modules: &modules,
             authorities,
             mounts: self.mounts()?,
@@ -155,6 +172,15 @@ impl PreflightArgs {
             (true, false) => Outcome::Finding,
             (true, true) => Outcome::Good,
         })
+    }
+
+    fn evm(&self, root: &dyn Source, output: &mut Output) -> Result<Option<Evm>> {
+        if !self.evm.evm {
+            return Ok(None);
+        }
+        let keyring = self.keyring.resolve_evm(&self.evm.evm_cert, output)?;
+        let machine = machine_of(root).unwrap_or(Machine::DEFAULT);
+        Ok(Some(Evm { keyring, hmac: None, machine }))
     }
 
     fn open(&self) -> Result<Box<dyn Source>> {

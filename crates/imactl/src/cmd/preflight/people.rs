@@ -5,8 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ima::preflight::{
-    Answer, Attempt, AttemptEnd, CacheFault, CertificateFault, FileReport, Obstacle, Owners,
-    Problem, Refusal, Unknown, Use, Why,
+    Answer, Attempt, AttemptEnd, CacheFault, CertificateFault, FileReport, Immutable, Obstacle,
+    Owners, Problem, Refusal, Unknown, Use, Why,
 };
 use ima_format::policy::ast::Func;
 
@@ -101,6 +101,10 @@ pub(super) fn tell(
     }
     if let Some(fault) = &report.cache {
         let line = format!("\n{CACHE}: {}", cache_fault(fault));
+        output.line(Level::Normal, output.paint(Style::Warning, &line))?;
+    }
+    for found in &report.immutable {
+        let line = format!("\n{}: {}", found.path.display(), immutable(found));
         output.line(Level::Normal, output.paint(Style::Warning, &line))?;
     }
     init(told, details, output)?;
@@ -288,6 +292,14 @@ fn cpus(obstacle: &Obstacle) -> String {
 
 /// What the loader goes by.
 pub(super) const CACHE: &str = "/etc/ld.so.cache";
+
+/// Why a file should have no portable EVM signature.
+pub(super) fn immutable(found: &Immutable) -> String {
+    let by = found.by;
+    format!(
+        "changed by {by}, but its EVM signature makes it immutable; sign without it (--exclude)"
+    )
+}
 
 /// What is wrong with it, and what that comes to.
 pub(super) fn cache_fault(fault: &CacheFault) -> String {
@@ -482,11 +494,15 @@ fn not_known(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
         .map(|mount| format!("{} on {}", mount.path.display(), mount.name))
         .collect();
     lines.push(format!(
-        "taken for granted: {}, files owned as {}, ima_appraise=enforce, no EVM key",
+        "taken for granted: {}, files owned as {}, ima_appraise=enforce, {}",
         systems.join(", "),
         match options.owners {
             Owners::Kept => "they are here",
             Owners::Root => "by root",
+        },
+        match options.evm {
+            Some(_) => "EVM enabled",
+            None => "EVM not enabled (--evm)",
         }
     ));
     if options.policy.rules().any(|rule| !rule.labels.is_empty()) {

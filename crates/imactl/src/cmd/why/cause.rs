@@ -82,15 +82,15 @@ const MEANINGS: &[(Operations, &str, Meaning)] = &[
     )),
     (APPRAISAL, "missing-HMAC", meaning(
         "EVM is active, and the file has no security.evm",
-        "label it while EVM's metadata writes are allowed (Documentation/ABI/testing/evm)",
+        "sign it where it is built (imactl sign --evm), and replace the file",
     )),
     (APPRAISAL, "invalid-HMAC", meaning(
-        "security.evm does not fit the file's attributes: they were changed without EVM",
-        "see who changed them; label the file again",
+        "security.evm does not fit the file's attributes, or EVM does not have its key",
+        "see who changed them; replace the file by one that is signed (imactl verify --evm says more)",
     )),
     (APPRAISAL, "invalid-fail-immutable", meaning(
-        "the portable EVM signature does not fit the file's attributes",
-        "reinstall the file with its owner, mode and attributes",
+        "the portable EVM signature does not fit the file's attributes, or its key is not in .evm",
+        "reinstall the file with its owner, mode and attributes (imactl verify --evm says more)",
     )),
     (APPRAISAL, "unknown", meaning(
         "the kernel could not look at the attribute: a read error, a file system without attributes, or EVM that could not decide",
@@ -166,7 +166,7 @@ const MEANINGS: &[(Operations, &str, Meaning)] = &[
     )),
     (METADATA, "no_label", meaning(
         "EVM is active, the file has protected attributes and no security.evm: they may not be changed",
-        "label it while EVM's metadata writes are allowed (Documentation/ABI/testing/evm)",
+        "lock EVM (bit 0x80000000) if it has no HMAC key, or replace the file by one that is signed",
     )),
     (METADATA, "no_xattrs", meaning(
         "EVM is active, and the file has none of the attributes that it protects: they may not be changed so",

@@ -24,7 +24,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "streebog",
             "tempfile",
             "thiserror",
-            "walkdir",
             "zeroize",
             "zstd",
         ],
@@ -32,7 +31,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "imactl",
         &[
-            "anyhow",
             "clap",
             "ima",
             "ima-format",

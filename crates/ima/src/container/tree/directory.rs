@@ -1,17 +1,24 @@
 //! A root that is a directory of this machine.
 
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::ops::ControlFlow;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::vec;
 
 use ima_format::hash::Digest;
 use ima_format::policy::filesystem::{with_magic, Purpose};
-use rustix::fs::{fgetxattr, OFlags};
+use rustix::fs::{
+    fgetxattr, fstat, fstatfs, readlinkat, statat, AtFlags, Dir, FileType, OFlags, Stat, CWD,
+};
 use rustix::io::Errno;
-use walkdir::{DirEntry, WalkDir};
 
+use super::folder::{Folder, Folders, Links};
 use crate::container::source::{
     changed, Entry, EntryKind, Source, SourceError, SourceFile, Unread, Visit,
 };
@@ -37,11 +44,6 @@ impl Directory {
         }
     }
 
-    /// A path of this machine as the booted one sees it.
-    fn inside(&self, path: &Path) -> PathBuf {
-        Path::new("/").join(path.strip_prefix(&self.path).unwrap_or(path))
-    }
-
     fn outside(&self, path: &Path) -> PathBuf {
         self.path.join(path.strip_prefix("/").unwrap_or(path))
     }
@@ -52,65 +54,142 @@ impl Directory {
     /// # Errors
     /// Those of looking at it.
     pub fn look_up(&self, path: &Path) -> io::Result<Entry> {
-        let outside = self.outside(path);
-        self.entry(&outside, &outside.symlink_metadata()?)
+        let (directory, name) = (CWD, self.outside(path));
+        let stat = statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+        entry(path.to_owned(), &stat, || readlinkat(directory, &name, Vec::new()))
+    }
+}
+
+fn entry(
+    path: PathBuf,
+    stat: &Stat,
+    target: impl FnOnce() -> Result<CString, Errno>,
+) -> io::Result<Entry> {
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => EntryKind::File { size: stat.st_size as u64 },
+        FileType::Directory => EntryKind::Directory,
+        FileType::Symlink => EntryKind::Link(OsString::from_vec(target()?.into_bytes()).into()),
+        _ => EntryKind::Other,
+    };
+    let identity = (stat.st_dev as _, stat.st_ino as _);
+    let (mode, uid, gid) = (stat.st_mode as u32 & 0o7777, stat.st_uid, stat.st_gid);
+    Ok(Entry { path, kind, mode, uid, gid, identity })
+}
+
+fn unread(path: PathBuf, error: impl Into<io::Error>) -> Result<Entry, Unread> {
+    Err(Unread { path, error: error.into().into() })
+}
+
+/// Goes through the directories below a root, depth first and by descriptors.
+#[derive(Default)]
+struct Listing {
+    folders: Folders,
+    levels: Vec<Level>,
+    last_device: Option<u64>,
+}
+
+/// A directory whose entries are listed.
+struct Level {
+    folder: Arc<Folder>,
+    /// As the booted machine sees it.
+    path: PathBuf,
+    names: vec::IntoIter<PathBuf>,
+}
+
+impl Listing {
+    /// Lists a directory, and what is in it next.
+    fn enter(
+        &mut self,
+        path: PathBuf,
+        (folder, descriptor): (Folder, OwnedFd),
+        visit: &mut dyn Visit,
+    ) -> ControlFlow<()> {
+        if self.is_pseudo(&folder, &descriptor) {
+            return ControlFlow::Continue(());
+        }
+        let descends = visit.descends(&path);
+        let listed = fstat(&descriptor).map_err(io::Error::from);
+        let listed = listed.and_then(|stat| entry(path.clone(), &stat, || Err(Errno::INVAL)));
+        visit.found(listed.or_else(|error| unread(path.clone(), error)))?;
+        if !descends {
+            return ControlFlow::Continue(());
+        }
+        match names(&descriptor) {
+            Ok(names) => {
+                let folder = Arc::new(folder);
+                self.folders.keep(&folder, descriptor);
+                self.levels.push(Level { folder, path, names: names.into_iter() });
+                ControlFlow::Continue(())
+            }
+            Err(error) => visit.found(unread(path, error)),
+        }
     }
 
-    fn entry(&self, path: &Path, metadata: &Metadata) -> io::Result<Entry> {
-        let file_type = metadata.file_type();
-        let kind = if file_type.is_file() {
-            EntryKind::File { size: metadata.len() }
-        } else if file_type.is_dir() {
-            EntryKind::Directory
-        } else if file_type.is_symlink() {
-            EntryKind::Link(std::fs::read_link(path)?)
-        } else {
-            EntryKind::Other
+    /// Lists the next entry.
+    fn next(&mut self, visit: &mut dyn Visit) -> ControlFlow<()> {
+        let Some(Level { folder, path, names }) = self.levels.last_mut() else {
+            return ControlFlow::Break(());
         };
-        Ok(Entry {
-            path: self.inside(path),
-            kind,
-            mode: metadata.mode() & 0o7777,
-            uid: metadata.uid(),
-            gid: metadata.gid(),
-            identity: (metadata.dev(), metadata.ino()),
-        })
+        let Some(name) = names.next() else {
+            self.levels.pop();
+            return ControlFlow::Continue(());
+        };
+        let path = path.join(&name);
+        let directory = match self.folders.open(folder) {
+            Ok(directory) => directory,
+            Err(error) => return visit.found(unread(path, error)),
+        };
+        let stat = match statat(&directory, &name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(error) => return visit.found(unread(path, error)),
+        };
+        let below = (FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+            .then(|| Folder::below(folder, directory.as_fd(), &name));
+        if let Some(Ok(below)) = below {
+            return self.enter(path, below, visit);
+        }
+        let target = || readlinkat(&directory, &name, Vec::new());
+        let listed = entry(path.clone(), &stat, target);
+        visit.found(listed.or_else(|error| unread(path.clone(), error)))?;
+        match below {
+            Some(Err(error)) => visit.found(unread(path, error)),
+            _ => ControlFlow::Continue(()),
+        }
     }
+
+    /// Whether a directory is on a file system that holds no files but the kernel's state.
+    fn is_pseudo(&mut self, folder: &Folder, descriptor: &OwnedFd) -> bool {
+        if self.last_device.replace(folder.dev) == Some(folder.dev) {
+            return false;
+        }
+        let magic = fstatfs(descriptor).map(|statfs| statfs.f_type as u64);
+        magic.is_ok_and(|magic| with_magic(magic).any(|known| known.purpose == Purpose::Pseudo))
+    }
+}
+
+/// The names in a directory, sorted.
+fn names(directory: &OwnedFd) -> io::Result<Vec<PathBuf>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push(PathBuf::from(OsStr::from_bytes(name)));
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
 }
 
 impl Source for Directory {
     fn list(&self, visit: &mut dyn Visit) {
-        let mut last_device = None;
-        let mut walk = WalkDir::new(&self.path).follow_links(false).into_iter();
-        while let Some(next) = walk.next() {
-            let entry = match next {
-                Ok(entry) => entry,
-                Err(error) => {
-                    let path = self.inside(error.path().unwrap_or(&self.path));
-                    let other = || io::Error::other("cannot be walked");
-                    let error = error.into_io_error().unwrap_or_else(other);
-                    match visit.found(Err(Unread { path, error: error.into() })) {
-                        ControlFlow::Continue(()) => continue,
-                        ControlFlow::Break(()) => return,
-                    }
-                }
-            };
-            if entry.file_type().is_dir() && is_pseudo(&entry, &mut last_device) {
-                walk.skip_current_dir();
-                continue;
-            }
-            let path = || self.inside(entry.path());
-            if entry.file_type().is_dir() && !visit.descends(&path()) {
-                walk.skip_current_dir();
-            }
-            let listed = entry.metadata().map_err(io::Error::from);
-            let listed = listed.and_then(|metadata| self.entry(entry.path(), &metadata));
-            if visit
-                .found(listed.map_err(|error| Unread { path: path(), error: error.into() }))
-                .is_break()
-            {
-                return;
-            }
+        let (mut listing, root) = (Listing::default(), PathBuf::from("/"));
+        let mut listed = match Folder::named(&self.path, Links::Followed) {
+            Ok(folder) => listing.enter(root, folder, visit),
+            Err(error) => visit.found(unread(root, error)),
+        };
+        while listed.is_continue() {
+            listed = listing.next(visit);
         }
     }
 
@@ -126,16 +205,6 @@ impl Source for Directory {
         }
         Ok(Box::new(Open { file, metadata }))
     }
-}
-
-/// Whether a directory is on a file system that holds no files but the kernel's state.
-fn is_pseudo(entry: &DirEntry, last_device: &mut Option<u64>) -> bool {
-    let Ok(metadata) = entry.metadata() else { return false };
-    if last_device.replace(metadata.dev()) == Some(metadata.dev()) {
-        return false;
-    }
-    let magic = rustix::fs::statfs(entry.path()).map(|statfs| statfs.f_type as u64);
-    magic.is_ok_and(|magic| with_magic(magic).any(|known| known.purpose == Purpose::Pseudo))
 }
 
 struct Open {

@@ -1,24 +1,39 @@
 //! Writes a measurement list for benchmarks, and the values of PCR 10 after it as evmctl reads them.
 //!
-//! `measurement_list COUNT LIST` writes `LIST`, `LIST.sha1` and `LIST.sha256`: `ima-ng` entries with
-//! names and digests as a Debian system has them.
+//! `measurement_list COUNT LIST [KEYSTORE]` writes `LIST`, `LIST.sha1` and `LIST.sha256`: `ima-ng` entries with
+//! names and digests as a Debian system has them, or `ima-sig` entries, each with a signature of its own.
 
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
+use std::path::Path;
 
 use ima::attest::replay::{extend, zeros};
 use ima::digest::Hasher;
+use ima::key::store::KeyStore;
+use ima::sign::Labeler;
 use ima::HashAlgorithm;
 use ima_format::hex::Hex;
 use ima_format::measure::{Endian, Record, Template};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<_> = std::env::args().skip(1).collect();
-    let [count, list] = &args[..] else {
-        return Err("usage: measurement_list COUNT LIST".into());
+    let (count, list, store) = match &args[..] {
+        [count, list] => (count, list, None),
+        [count, list, store] => (count, list, Some(KeyStore::open(Path::new(store))?)),
+        _ => return Err("usage: measurement_list COUNT LIST [KEYSTORE]".into()),
     };
-    let template = Template::of(b"ima-ng").ok_or("ima-ng")?;
+    let signer = match &store {
+        Some(store) => Some(store.ima_signer(&mut |_| Ok(None))?),
+        None => None,
+    };
+    let mut session = match &signer {
+        Some(signer) => Some(Labeler::of(signer).session()?),
+        None => None,
+    };
+    let name = if session.is_some() { "ima-sig" } else { "ima-ng" };
+    let template = Template::of(name.as_bytes()).ok_or(name)?;
+    let mut signature = Vec::new();
     let mut banks = Vec::new();
     for bank in [HashAlgorithm::Sha1, HashAlgorithm::Sha256] {
         banks.push((Hasher::new(bank)?, zeros(bank)?));
@@ -32,9 +47,13 @@ fn main() -> Result<(), Box<dyn Error>> {
             _ => format!("/usr/lib/x86_64-linux-gnu/libsample{number}.so.{}\0", number % 7),
         };
         let digest = files.digest(&number.to_le_bytes())?;
+        if let Some(session) = &mut session {
+            session.label(&digest, &mut signature)?;
+        }
+        let signature = session.is_some().then_some(&signature[..]);
         let digest = [b"sha256:\0", digest.as_bytes()].concat();
         data.clear();
-        for field in [&digest[..], name.as_bytes()] {
+        for field in [&digest[..], name.as_bytes()].into_iter().chain(signature) {
             data.extend_from_slice(&u32::try_from(field.len())?.to_le_bytes());
             data.extend_from_slice(field);
         }

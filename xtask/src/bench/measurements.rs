@@ -10,6 +10,8 @@ use super::{line, timed, Bench, Goal};
 use crate::{root, run};
 
 const ENTRIES: u32 = 1_000_000;
+/// Fewer: it takes a minute to sign these, once.
+const SIGNED: u32 = 200_000;
 
 /// A million `ima-ng` entries, replayed in SHA-1 and SHA-256.
 pub(super) fn measurements(bench: &Bench) -> Result<()> {
@@ -42,5 +44,28 @@ pub(super) fn measurements(bench: &Bench) -> Result<()> {
     let args = ["log", "verify", "--quiet", "--pcrs", &text(&only)?, &list];
     let ours = bench.imactl(&args, || Ok(()))?;
     line("verify", ours, "evmctl", theirs, Goal::Faster(4.0), "");
+    signatures(bench, &directory, &generator)
+}
+
+/// `ima-sig` entries, each with an RSA-2048 signature of its own.
+fn signatures(bench: &Bench, directory: &Path, generator: &Path) -> Result<()> {
+    println!("Measurement list: {SIGNED} ima-sig entries with RSA-2048 signatures");
+    let keys = bench.keys("rsa-2048")?;
+    let directory = directory.with_file_name("measurements-signed");
+    make_once(&directory, |directory| {
+        let mut command = Command::new(generator);
+        command.arg(SIGNED.to_string()).arg(directory.join("list")).arg(&keys);
+        run(command)
+    })?;
+    let list = directory.join("list");
+    let list = list.to_str().context("a path that is text")?;
+    let certificate = format!("{keys}/ima_keys/x509_ima.der");
+    let mut evmctl = Command::new("evmctl");
+    evmctl.args(["ima_measurement", "--verify-sig", "--key", &certificate]);
+    let theirs = timed(evmctl.args(["--pcrs", &format!("sha1,{list}.sha1"), list]))?;
+    let args = ["log", "verify", "--quiet", "--no-pcrs", "--cert", &certificate, list];
+    let ours = bench.imactl(&args, || Ok(()))?;
+    let rate = format!("{:.0} signatures/s", f64::from(SIGNED) / ours.seconds);
+    line("verify signatures", ours, "evmctl", theirs, Goal::None, &rate);
     Ok(())
 }

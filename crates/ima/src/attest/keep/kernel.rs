@@ -15,11 +15,14 @@ use std::time::Duration;
 use ima_format::hash::HashAlgorithm;
 use ima_format::measure::PcrValues;
 
+use super::error::KeepError;
 use super::store::is_same;
-use super::KeepError;
 use crate::attest::pcr;
 use crate::input;
 use crate::system::Machine;
+
+/// What errors call the list in the kernel.
+pub(super) const KERNEL: &str = "the kernel's list";
 
 /// A part of the list in the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use ima_format::measure::{Layout, Step};
 
-use super::{KeepError, Keeper, KernelList};
+use super::error::KeepError;
+use super::keeper::Keeper;
+use super::kernel::KernelList;
 use crate::staging::{Location, Staged};
 
 /// The kernel's names of its files.

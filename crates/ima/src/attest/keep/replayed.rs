@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ima_format::hash::{Digest, HashAlgorithm};
 use ima_format::measure::PcrValues;
 
-use super::KeepError;
+use super::error::KeepError;
 use crate::attest::check::Checker;
 use crate::attest::reader::{Batch, ListReader};
 use crate::attest::replay::{extend, zeros, ONES};

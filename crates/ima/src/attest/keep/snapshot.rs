@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::{KeepError, KERNEL};
+use super::error::KeepError;
+use super::kernel::KERNEL;
 
 /// The complete list at one time: segments, which do not change, and a copy of the rest.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{flock, FlockOperation};
 
-use super::KeepError;
+use super::error::KeepError;
 use crate::staging::{Location, Staged};
 
 /// How a directory of a boot is called, before its number.

@@ -11,6 +11,7 @@ use ima_format::hash::{Digest, HashAlgorithm};
 use ima_format::measure::{PcrValue, PcrValues};
 
 use super::*;
+use crate::attest::keep::Publisher;
 use crate::attest::replay::{extend, zeros, ONES};
 use crate::digest::Hasher;
 

@@ -84,6 +84,8 @@ python integrity_check_model() {
         if name == 'default':
             bb.fatal('IMA_POLICY_ROOT: %s would be installed as ima_policy.default, which is the name '
                 'of the first policy; give it another name' % policy)
+        if name.endswith('.sig'):
+            bb.fatal('IMA_POLICY_ROOT: %s has the name of a signature; give it another name' % policy)
         if name in names:
             bb.fatal('IMA_POLICY_ROOT: %s and %s would be installed under one name; policies are '
                 'loaded in the order of their names' % (names[name], policy))

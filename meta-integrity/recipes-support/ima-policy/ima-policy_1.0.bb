@@ -13,7 +13,16 @@ inherit allarch features_check
 # imactl.root-certificates=.
 IMACTL_INIT_CMDLINE ??= ""
 
+# "1": signatures of the initramfs's policies are next to them. A kernel with CONFIG_IMA_ARCH_POLICY demands
+# them under Secure Boot.
+IMA_SIGN_POLICY ??= "0"
+
 python () {
+    if d.getVar('IMA_SIGN_POLICY') == '1':
+        d.appendVarFlag('do_compile', 'depends', ' key-store:do_prepare_keys')
+        d.appendVarFlag('do_compile', 'postfuncs', ' ima_sign_policies')
+        d.appendVarFlag('do_compile', 'vardeps', ' IMA_IDENTITY ima_sign_policies')
+        integrity_let_sign(d, 'do_compile', 'IMA_SIGNING_KEY')
     for word in d.getVar('IMACTL_INIT_CMDLINE').split():
         if word.split('=')[0] not in ('imactl.mode', 'imactl.timeout', 'imactl.root-certificates'):
             bb.fatal('IMACTL_INIT_CMDLINE: imactl-init does not know the word %s' % word)
@@ -53,6 +62,19 @@ do_compile() {
 }
 do_compile[file-checksums] += "${@' '.join(f + ':True' for f in d.expand('${IMA_POLICY_INITRAMFS} ${IMA_POLICY_ROOT}').split())}"
 
+ima_sign_policies[vardepsexclude] = "INTEGRITY_SIGNS"
+python ima_sign_policies() {
+    import glob
+    if d.getVar('INTEGRITY_SIGNS') == '0':
+        bb.fatal('SIGNING_MODEL is "verify", and the policies are not in shared state with their signatures. '
+            'Build %s where the key is' % d.getVar('PN'))
+    policies = sorted(glob.glob(d.expand('${B}/ima_policy*')))
+    arguments = ['policy', 'sign', '--detached', *integrity_kernel_arguments(d), *integrity_key_arguments(d)]
+    status, output = integrity_imactl(d, [*arguments, *policies])
+    if status != 0:
+        bb.fatal('the policies were not signed:\n%s' % output)
+}
+
 do_install() {
     install -d ${D}${sysconfdir}/ima
     install -m 0400 ${B}/ima_policy* ${D}${sysconfdir}/ima
@@ -66,7 +88,11 @@ do_install() {
 }
 
 PACKAGES = "${PN} ${PN}-root"
-FILES:${PN} = "${sysconfdir}/ima/ima_policy ${sysconfdir}/ima/ima_policy.default ${sysconfdir}/imactl"
+FILES:${PN} = "\
+    ${sysconfdir}/ima/ima_policy ${sysconfdir}/ima/ima_policy.default \
+    ${sysconfdir}/ima/ima_policy.sig ${sysconfdir}/ima/ima_policy.default.sig \
+    ${sysconfdir}/imactl \
+"
 FILES:${PN}-root = "${sysconfdir}/ima/ima_policy.*"
 SUMMARY:${PN}-root = "Policies of the root file system, which add to that of the initramfs"
 ALLOW_EMPTY:${PN}-root = "1"

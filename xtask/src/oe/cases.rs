@@ -20,7 +20,8 @@ pub(super) const VARIABLE: &str = "OUR_PASSPHRASE";
 /// Configurations that must fail, and what is said then.
 pub(super) fn refusals(build: &Build) -> Result<()> {
     let policies = build.directory().join("policies");
-    for (name, content) in [("a/one", "audit func=BPRM_CHECK\n"), ("b/one", ""), ("a/default", "")]
+    let rule = "audit func=BPRM_CHECK\n";
+    for (name, content) in [("a/one", rule), ("a/one.sig", rule), ("b/one", ""), ("a/default", "")]
     {
         let path = policies.join(name);
         fs::create_dir_all(path.parent().context("no directory")?)?;
@@ -33,6 +34,7 @@ pub(super) fn refusals(build: &Build) -> Result<()> {
     for (text, wanted) in [
         (root(&["a/default"]), "ima_policy.default"),
         (root(&["a/one", "b/one"]), "under one name"),
+        (root(&["a/one.sig"]), "has the name of a signature"),
         ("IMAGE_FSTYPES:append:pn-lab-image = \" f2fs\"\n".into(), "leave signatures behind"),
         ("IMAGE_INSTALL:pn-lab-image = \"imactl-init\"\n".into(), "will not reach init"),
         ("IMA_KERNEL_VERSION = \"5.9\"\n".into(), "5.9"),

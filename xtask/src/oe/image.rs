@@ -39,6 +39,20 @@ pub(super) fn check(build: &Build, store: &Path) -> Result<String> {
     Ok(sum.split(' ').next().unwrap_or_default().to_owned())
 }
 
+/// The policy of the initramfs has a valid signature next to it.
+pub(super) fn check_initramfs(build: &Build, store: &Path) -> Result<()> {
+    let unpacked = build.directory().with_extension("unpacked");
+    remove(&unpacked)?;
+    fs::create_dir(&unpacked)?;
+    let mut extract = Command::new("sh");
+    extract.args(["-ec", "gzip -dc \"$1\" | cpio -id --quiet -D \"$2\" 'etc/*' './etc/*'", "sh"]);
+    output(extract.arg(build.images().join(INITRAMFS)).arg(&unpacked))?;
+    let mut verify = build.imactl();
+    verify.args(["verify", "--detached", "--cert"]).arg(store.join("ima_keys/x509_ima.der"));
+    output(verify.arg(unpacked.join("etc/ima/ima_policy.default")))?;
+    remove(&unpacked)
+}
+
 /// An image of lab-image.
 fn disc(build: &Build, kind: &str) -> Result<PathBuf> {
     let path = build.images().join(format!("{IMAGE}.{kind}"));

@@ -219,11 +219,12 @@ fn with_own_keys(series: &str, build: &mut Build) -> Result<(PathBuf, Vec<Secret
     let own = build.keys(PASSPHRASE)?;
     let policy = build.directory().join("conf/further");
     fs::write(&policy, "audit func=MODULE_CHECK\n")?;
-    let policy = format!("IMA_POLICY_ROOT = \"{}\"\n", policy.display());
+    let policy = format!("IMA_POLICY_ROOT = \"{}\"\nIMA_SIGN_POLICY = \"1\"\n", policy.display());
     build.configure(&own_keys(&own, &(passphrase + &policy)))?;
     build.bitbake(&["lab-image", "integrity-initramfs"])?;
     image::check(build, &own)?;
     image::check_packages(build, &own)?;
+    image::check_initramfs(build, &own)?;
     secrets.extend(store_secrets(&own, Some(PASSPHRASE))?);
     Ok((own, secrets))
 }
@@ -325,6 +326,7 @@ fn store_secrets(store: &Path, passphrase: Option<&str>) -> Result<Vec<Secret>> 
             }
         }
     }
-    ensure!(secrets.len() == 4, "{}: {} private keys", store.display(), secrets.len());
+    // of both CAs, for files, for modules and for EVM
+    ensure!(secrets.len() == 5, "{}: {} private keys", store.display(), secrets.len());
     Ok(secrets)
 }

@@ -72,7 +72,7 @@ fn entry(
         _ => EntryKind::Other,
     };
     let identity = (stat.st_dev as _, stat.st_ino as _);
-    let (mode, uid, gid) = (stat.st_mode as u32 & 0o7777, stat.st_uid, stat.st_gid);
+    let (mode, uid, gid) = (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid);
     Ok(Entry { path, kind, mode, uid, gid, identity })
 }
 

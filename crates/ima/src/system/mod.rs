@@ -81,6 +81,7 @@ impl fmt::Display for Evm {
             (1, "HMAC"),
             (2, "signatures"),
             (4, "metadata writes allowed"),
+            (8, "version 3 required"),
             (1 << 31, "set up, no more changes"),
         ]
         .iter()

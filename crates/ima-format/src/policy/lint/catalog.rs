@@ -40,22 +40,22 @@ lints! {
         "another kernel need not have this policy, where kexec is built in and not locked down";
     NOTHING_APPRAISED = "nothing-appraised", Note,
         "the policy appraises nothing",
-        "it reports what was changed and refuses nothing";
+        "it reports changes and denies nothing";
     HASH_IS_ENOUGH = "hash-is-enough", Warning,
         "a rule that a digest satisfies",
-        "whoever can write the file can write its digest beside it; only a signature tells who made it";
+        "whoever can write the file can write its digest, too; only a signature shows who made it";
     UID_LIMITS_KERNEL_READS = "uid-limits-kernel-reads", Warning,
-        "what the kernel reads is appraised for some users only",
+        "the kernel's own reads are appraised for some users only",
         "a process of another user that has the capability is not held: root can hand it on";
     SET_USER_ID_NOT_APPRAISED = "set-user-id-not-appraised", Warning,
         "users execute set-user-ID programs of root's that nothing appraises",
         "hooks of execve see the caller's ids; the program then runs as root";
     WRITABLE_NOT_APPRAISED = "writable-not-appraised", Warning,
-        "an exclusion from appraisal that covers what users write",
+        "an exclusion from appraisal that covers files that users write",
         "root runs from there, and loads into the kernel, whatever anyone has put there";
     UNCLEAR_EXCLUSION = "unclear-exclusion", Note,
         "an exclusion from appraisal by a label or a UUID",
-        "who may write what it covers stands elsewhere; if users may, root runs what anyone has put there";
+        "who may write the files that it covers is defined elsewhere; if users may, root runs files from anyone";
     UNREACHABLE_RULE = "unreachable-rule", Warning,
         "a rule that earlier rules always win over",
         "the first rule that matches decides; this one never does";
@@ -63,10 +63,10 @@ lints! {
         "a rule that no event matches",
         "its conditions cannot hold together";
     EXCLUSION_TOO_LATE = "exclusion-too-late", Warning,
-        "an exclusion of a file system behind a rule that already takes part of it",
+        "an exclusion of a file system after a rule that already takes part of it",
         "the first rule that matches decides: for these files the exclusion does not count";
     EXCLUSION_WITHOUT_EFFECT = "exclusion-without-effect", Note,
-        "a dont_ rule with nothing behind it to be excluded from",
+        "a dont_ rule without a later rule to be excluded from",
         "only rules of the same kind further down are held off by it";
     PSEUDO_FILES_MEASURED = "pseudo-files-measured", Warning,
         "files of pseudo file systems are measured",
@@ -75,14 +75,14 @@ lints! {
         "files of pseudo file systems are appraised",
         "they cannot carry an attribute, so that every access is refused: the machine does not boot";
     USER_FILES_MEASURED = "user-files-measured", Warning,
-        "what is read of files that users own is measured",
+        "reads of files that users own are measured",
         "users can fill the kernel's memory with entries, which are never freed, and the list with noise";
     USER_FILES_AUDITED = "user-files-audited", Warning,
-        "what is read of files that users own is written to the audit log",
+        "reads of files that users own are written to the audit log",
         "users can flood the log";
     USER_FILES_APPRAISED = "user-files-appraised", Warning,
-        "what is read of files that users own is appraised",
-        "nobody signs what users write: they are refused their own files, and root is, too";
+        "reads of files that users own are appraised",
+        "no one signs files that users write: they are denied their own files, and root is, too";
     USER_PROGRAMS_MEASURED = "user-programs-measured", Note,
         "programs that users own are measured",
         "users can write and execute ever new programs, each of which is an entry in the kernel's memory that is never freed";
@@ -129,8 +129,8 @@ lints! {
         "a measurement without the field that its rule is about",
         "who checks the list cannot tell what was measured";
     UNKNOWN_LINT = "unknown-lint", Warning,
-        "a comment that switches off what is no lint",
-        "what was meant is still switched on";
+        "a comment that switches off an unknown lint",
+        "the intended lint is still on";
 }
 
 /// The lint with this name.

@@ -12,6 +12,7 @@ mod install;
 mod layer;
 mod oe;
 mod package;
+mod prose;
 mod python;
 mod test;
 mod varied;
@@ -39,7 +40,7 @@ const TASKS: &[Task] = &[
     ("init", "builds imactl-init [--target TRIPLE | --all]; checks it", init::run),
     (
         "lint",
-        "rustfmt, clippy with warnings denied, spelling, the crates' direction, licences and list",
+        "rustfmt, clippy with warnings denied, spelling, plain English, the crates' direction, licences and list",
         lint,
     ),
     ("kernels", "builds the lab's kernels, or finds them in its cache", kernels),
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
 fn lint(_: &[String]) -> Result<()> {
     crates::run(&["--check".into()])?;
     spelling()?;
+    prose::check()?;
     for tool in ["fmt", "clippy"] {
         let found =
             cargo(&[tool, "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();

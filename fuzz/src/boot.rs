@@ -1,6 +1,7 @@
 //! The parsers that run before anything is verified: those of imactl-init.
 
 use ima_format::boot::{AppraiseMode, Words};
+use ima_format::blacklist::Entry;
 use ima_format::keyring::{listed, Description};
 use ima_format::modsig;
 use ima_format::partition::partuuid;
@@ -69,6 +70,16 @@ pub fn x509(der: &[u8]) {
             assert!(names.into_iter().chain(identifiers.into_iter().flatten()).all(inside));
             assert!(!certificate.usage.to_string().is_empty());
         }
+    }
+}
+
+/// An entry leads back; a signed one is split at its first line feed.
+pub fn blacklist(bytes: &[u8]) {
+    if let Some(entry) = Entry::parse(bytes) {
+        assert_eq!(entry.to_string().as_bytes(), bytes);
+    }
+    if let Some((text, signature)) = Entry::split_signed(bytes) {
+        assert_eq!([text, b"\n", signature].concat(), bytes);
     }
 }
 

@@ -30,6 +30,7 @@ pub type Property = fn(&[u8]);
 /// Every property, by the name of its libFuzzer target.
 pub const PROPERTIES: &[(&str, Property)] = &[
     ("audit", audit),
+    ("blacklist", boot::blacklist),
     ("cel", cel),
     ("command_line", boot::command_line),
     ("elf", elf),

@@ -67,7 +67,8 @@ impl Signer {
         self.directory.path().join("signer.key")
     }
 
-    fn pem(&self) -> PathBuf {
+    /// Its certificate, PEM.
+    pub fn pem(&self) -> PathBuf {
         self.directory.path().join("signer.crt")
     }
 
@@ -226,6 +227,13 @@ impl KeyStore {
         let mut sign = programs::imactl()?;
         sign.args(["--quiet", "sign"]).args(options).arg("--keys").arg(self.directory());
         host::run(sign.arg("--").arg(path)).map(drop)
+    }
+
+    /// Writes revocations by these options into a directory.
+    pub fn revoke(&self, options: &[&std::ffi::OsStr], directory: &Path) -> Result<()> {
+        let mut revoke = programs::imactl()?;
+        revoke.args(["--quiet", "revoke", "--keys"]).arg(self.directory()).args(options);
+        host::run(revoke.arg("--output-dir").arg(directory)).map(drop)
     }
 
     /// Appends a signature by the module key to a file.

@@ -29,6 +29,7 @@ mod policies;
 mod policy_decisions;
 mod policy_texts;
 mod preflight;
+mod revocation;
 mod rpm_of_the_layer;
 mod rpm_packages;
 mod scripts;

@@ -27,6 +27,7 @@
 //! | [`tpm`] | quotes, their signatures and keys | TCG TPM 2.0 Library, Part 2 |
 //! | [`der`], [`x509`] | the few fields of certificates that keyrings look at | `crypto/asymmetric_keys/x509_cert_parser.c` |
 //! | [`modsig`] | signatures appended to modules and kernels | `include/linux/module_signature.h`, `crypto/asymmetric_keys/pkcs7_parser.c` |
+//! | [`blacklist`] | entries that deny digests | `certs/blacklist.c` |
 //! | [`keyring`] | `/proc/keys`, descriptions of keys | `security/keys/proc.c` |
 //! | [`boot`] | the command line; what of `ima_appraise=` the kernel obeys | `lib/cmdline.c`, `ima_appraise.c` |
 //! | [`printable`] | foreign text for terminals and logs | |
@@ -50,6 +51,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod audit;
+pub mod blacklist;
 pub mod boot;
 pub mod cpio;
 mod crc32c;

@@ -42,6 +42,8 @@ pub struct Contents<'a> {
     pub policy: Option<&'a [u8]>,
     /// The signature of that, as the value of `security.ima`.
     pub policy_signature: Option<&'a [u8]>,
+    /// Revocations, by the ends of their names: `.der` a certificate, `.entry` a signed entry.
+    pub revocations: &'a [(&'static str, Vec<u8>)],
     /// Words for imactl-init ([`check_words`]).
     pub words: Option<&'a str>,
 }
@@ -201,6 +203,10 @@ pub fn create(
         archive.file(b"etc/keys/evm/x509_evm.der", 0o444, certificate.der())?;
     }
     archive.file(b"etc/keys/x509_ima.der", 0o444, contents.certificate.der())?;
+    for (number, (end, content)) in contents.revocations.iter().enumerate() {
+        let name = format!("etc/keys/blacklist_{number}{end}");
+        archive.file(name.as_bytes(), 0o444, content)?;
+    }
     archive.file(b"init", 0o755, contents.init)?;
     Ok(compression.apply(archive.finish())?)
 }

@@ -12,6 +12,7 @@
 //! | [`evm`] | what `security.evm` covers, and the verdict on it |
 //! | [`verify`] | an attribute and a file to a verdict in the kernel's words |
 //! | [`modsig`] | signatures appended to content |
+//! | [`revoke`] | entries that deny digests and certificates |
 //! | [`container`] | where files and their attributes are: trees, packages, archives, images |
 //! | [`operation`] | signing, verifying, inspecting and clearing, in any container |
 //! | [`advice`] | errors, and what to do about them |
@@ -42,6 +43,7 @@ pub mod key;
 pub mod modsig;
 pub mod operation;
 pub mod preflight;
+pub mod revoke;
 pub mod sign;
 pub mod staging;
 pub mod system;

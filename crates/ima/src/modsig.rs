@@ -59,9 +59,24 @@ pub fn read<E>(
 /// What is appended to content with this digest: the message and the fields after it.
 ///
 /// # Errors
+/// Those of [`message`].
+pub fn sign(
+    signer: &dyn Signer,
+    certificate: &Certificate,
+    digest: &Digest,
+) -> Result<Vec<u8>, SignError> {
+    let mut bytes = message(signer, certificate, digest)?;
+    // a signature and a name: nowhere near 4 GiB
+    bytes.extend(modsig::trailer(bytes.len() as u32));
+    Ok(bytes)
+}
+
+/// A detached PKCS#7 message over content with this digest.
+///
+/// # Errors
 /// The key failed; the kernel does not know such a key or hash algorithm in appended signatures; the
 /// certificate is one that it cannot read.
-pub fn sign(
+pub fn message(
     signer: &dyn Signer,
     certificate: &Certificate,
     digest: &Digest,
@@ -76,10 +91,7 @@ pub fn sign(
     message(&[])?;
     let mut signature = Vec::new();
     signer.session()?.sign(&Signed::Digest(*digest), &mut signature)?;
-    let mut bytes = message(&signature)?;
-    let length = u32::try_from(bytes.len()).map_err(|_| unverifiable())?;
-    bytes.extend(modsig::trailer(length));
-    Ok(bytes)
+    message(&signature)
 }
 
 /// The verdict on an appended signature. `digest_of` gives digests of the content before it.

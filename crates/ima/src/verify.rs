@@ -23,7 +23,7 @@ use openssl::rsa::Padding;
 use crate::digest::{openssl_digest, DigestKind};
 use crate::key::{Form, KeyType, Message, PublicKey};
 pub(crate) use keyring::Certified;
-pub use keyring::Keyring;
+pub use keyring::{Keyring, Revocations};
 
 /// What a policy rule asks of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,8 @@
 //! The kernel's keyrings: found by name in `/proc/keys`, filled with `add_key`.
 
+use alloc::ffi::CString;
 use alloc::vec::Vec;
+use core::ffi::CStr;
 
 use ima_format::hex::Hex;
 use ima_format::keyring::{listed, Description};
@@ -9,7 +11,8 @@ use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
 use crate::file;
-use crate::syscall::{self, KeySerial};
+use crate::syscall;
+pub use crate::syscall::KeySerial;
 
 /// A keyring of the kernel's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +25,10 @@ pub enum Keyring {
     Evm,
     /// What may, besides the built-in keys, sign certificates for `.ima`.
     SecondaryTrusted,
+    /// Keys whose signatures IMA no longer accepts.
+    ImaBlacklist,
+    /// Digests that are denied.
+    Blacklist,
 }
 
 impl Keyring {
@@ -32,6 +39,8 @@ impl Keyring {
             Self::Ima => ".ima",
             Self::Evm => ".evm",
             Self::SecondaryTrusted => ".secondary_trusted_keys",
+            Self::ImaBlacklist => ".ima_blacklist",
+            Self::Blacklist => ".blacklist",
         }
     }
 
@@ -42,6 +51,8 @@ impl Keyring {
             Self::Ima => "CONFIG_INTEGRITY_TRUSTED_KEYRING",
             Self::Evm => "CONFIG_EVM, CONFIG_INTEGRITY_TRUSTED_KEYRING",
             Self::SecondaryTrusted => "CONFIG_SECONDARY_TRUSTED_KEYRING",
+            Self::ImaBlacklist => "CONFIG_IMA_BLACKLIST_KEYRING",
+            Self::Blacklist => "CONFIG_SYSTEM_BLACKLIST_AUTH_UPDATE",
         }
     }
 }
@@ -72,8 +83,15 @@ pub fn ima_holds_more_than_builtin(proc: &OwnedFd) -> Result<bool, Errno> {
 
 /// Loads a DER certificate: the kernel decides.
 pub fn load(keyring: KeySerial, der: &[u8]) -> Result<(), Errno> {
-    let asymmetric = core::ffi::CStr::from_bytes_with_nul(b"asymmetric\0");
+    let asymmetric = CStr::from_bytes_with_nul(b"asymmetric\0");
     syscall::add_key(asymmetric.map_err(|_| Errno::INVAL)?, None, der, keyring).map(drop)
+}
+
+/// Adds an entry to `.blacklist`, with the signature of its text.
+pub fn deny(blacklist: KeySerial, entry: &[u8], signature: &[u8]) -> Result<(), Errno> {
+    let kind = CStr::from_bytes_with_nul(b"blacklist\0").map_err(|_| Errno::INVAL)?;
+    let entry = CString::new(entry).map_err(|_| Errno::INVAL)?;
+    syscall::add_key(kind, Some(&entry), signature, blacklist).map(drop)
 }
 
 /// Whether the keyring holds a key with a certificate's identifier and subject. Another certificate
@@ -105,6 +123,15 @@ pub fn is_signer_trusted(proc: &OwnedFd, certificate: &Certificate<'_>) -> Optio
     Some([Keyring::BuiltinTrusted, Keyring::SecondaryTrusted].map(holds_it).contains(&Ok(true)))
 }
 
+/// Whether the keyring holds a key with this description.
+pub fn holds_description(keyring: KeySerial, wanted: &[u8]) -> Result<bool, Errno> {
+    let is_wanted = |key: &Vec<u8>| {
+        let text = key.strip_suffix(&[0]).unwrap_or(key);
+        text.splitn(5, |byte| *byte == b';').nth(4) == Some(wanted)
+    };
+    Ok(descriptions(keyring)?.iter().any(is_wanted))
+}
+
 /// The descriptions of the keys in a keyring, `type;uid;gid;perm;description` and a NUL.
 fn descriptions(keyring: KeySerial) -> Result<Vec<Vec<u8>>, Errno> {
     let keys = syscall::keyring_members(keyring)?.into_iter();
@@ -128,6 +155,9 @@ pub fn refusal(
         (Errno::NOKEY, Keyring::Ima | Keyring::Evm, Some(true), _) => {
             "a secondary trusted key signed it, and the kernel lacks \
              CONFIG_IMA_KEYRINGS_PERMIT_SIGNED_BY_BUILTIN_OR_SECONDARY"
+        }
+        (Errno::NOKEY, Keyring::ImaBlacklist | Keyring::Blacklist, ..) => {
+            "it was signed by no key of .builtin_trusted_keys"
         }
         (Errno::NOKEY, ..) => {
             "it was signed by no key of .builtin_trusted_keys or .secondary_trusted_keys"

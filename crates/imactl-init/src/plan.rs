@@ -29,6 +29,9 @@ pub struct Files {
     pub ima_certificates: Vec<Vec<u8>>,
     /// What EVM's configuration names: `etc/keys/x509_evm.der`, `etc/keys/evm/*.der`.
     pub evm_certificates: Vec<Vec<u8>>,
+    /// `etc/keys/blacklist*.der` and `etc/keys/blacklist*.entry`, certificates first: one that an entry
+    /// denies would be refused.
+    pub revocations: Vec<Vec<u8>>,
     /// `etc/ima/ima_policy*`, with what is in each.
     pub policies: Vec<PolicyFile>,
 }
@@ -49,6 +52,13 @@ pub enum Step {
     LoadCertificate {
         /// Where to.
         keyring: Keyring,
+        /// Which tree it is in.
+        origin: Origin,
+        /// Its name there.
+        name: Vec<u8>,
+    },
+    /// Revoke a key or a digest; go on only if the kernel takes it, where it is the initramfs's.
+    Revoke {
         /// Which tree it is in.
         origin: Origin,
         /// Its name there.
@@ -99,10 +109,10 @@ pub enum Evm {
 
 /// Plans the steps. `root` is `None` where the real root is the initramfs's own tree.
 ///
-/// The order is fixed: certificates of trusted keys before those that they vouch for, the
-/// initramfs before the real root, names by their bytes; then the policy of the initramfs, whose
-/// signature, if it has one, is not EVM's; then EVM; then the policies of the real root, which can
-/// only add to it.
+/// The order is fixed: revocations, so that nothing revoked counts; certificates of trusted keys
+/// before those that they vouch for, the initramfs before the real root, names by their bytes; then
+/// the policy of the initramfs, whose signature, if it has one, is not EVM's; then EVM; then the
+/// policies of the real root, which can only add to it.
 pub fn plan(
     initramfs: &Files,
     root: Option<&Files>,
@@ -112,6 +122,10 @@ pub fn plan(
     let trees = [(Origin::Initramfs, Some(initramfs)), (Origin::Root, root)];
     let trees = trees.into_iter().filter_map(|(origin, files)| Some((origin, files?)));
     let mut steps = Vec::new();
+    for (origin, files) in trees.clone() {
+        let revoke = |name: &Vec<u8>| Step::Revoke { origin, name: name.clone() };
+        steps.extend(files.revocations.iter().map(revoke));
+    }
     let mut skipped = 0;
     let keyrings: &[Keyring] = match evm {
         Evm::Wanted => &[Keyring::SecondaryTrusted, Keyring::Ima, Keyring::Evm],
@@ -205,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn order_is_secondary_then_ima_then_policies() {
+    fn order_is_revocations_then_secondary_then_ima_then_policies() {
         let root = Files {
             secondary_certificates: alloc::vec![b"etc/keys/x509_secondary_a.der".to_vec()],
             ima_certificates: alloc::vec![b"etc/keys/x509_ima_b.der".to_vec()],
@@ -215,11 +229,16 @@ mod tests {
                 policy("etc/ima/ima_policy.default", 2),
                 policy("etc/ima/ima_policy.empty", 0),
             ],
+            revocations: alloc::vec![b"etc/keys/blacklist_b.entry".to_vec()],
         };
         let name = b"etc/ima/ima_policy.empty".to_vec();
+        let revoked = b"etc/keys/blacklist_a.der".to_vec();
+        let files = Files { revocations: alloc::vec![revoked.clone()], ..initramfs() };
         assert_eq!(
-            plan(&initramfs(), Some(&root), LOAD, Evm::Unwanted),
+            plan(&files, Some(&root), LOAD, Evm::Unwanted),
             [
+                Step::Revoke { origin: Origin::Initramfs, name: revoked },
+                Step::Revoke { origin: Origin::Root, name: b"etc/keys/blacklist_b.entry".to_vec() },
                 certificate(
                     Keyring::SecondaryTrusted,
                     Origin::Root,
@@ -243,6 +262,7 @@ mod tests {
             ima_certificates: alloc::vec![b"etc/keys/x509_ima_b.der".to_vec()],
             evm_certificates: alloc::vec![],
             policies: alloc::vec![policy("etc/ima/ima_policy", 1)],
+            ..Files::default()
         };
         assert_eq!(
             plan(&initramfs(), Some(&root), RootCertificates::Skip, Evm::Unwanted),

@@ -5,7 +5,7 @@ use clap::Command;
 
 /// The tasks, in the order of a first use, and their commands.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("Keys and signatures", &["keys", "sign", "verify", "inspect", "clear", "digest"]),
+    ("Keys and signatures", &["keys", "sign", "verify", "inspect", "clear", "digest", "revoke"]),
     ("Policies and booting", &["policy", "preflight", "initramfs"]),
     ("The running machine", &["status", "why"]),
     ("Measurements", &["log", "manifest"]),

@@ -240,12 +240,27 @@ impl KeyStore {
         &self,
         ask: &mut AskPassphrase<'_>,
     ) -> Result<(KeySigner, Certificate), StoreError> {
-        let signer = Self::signer(Role::Modsign.path(&self.root, "key"), ask)?;
+        self.certified_signer(Role::Modsign, ask)
+    }
+
+    /// The key whose certificate is built into the kernel, and that certificate.
+    pub fn system_trusted_signer(
+        &self,
+        ask: &mut AskPassphrase<'_>,
+    ) -> Result<(KeySigner, Certificate), StoreError> {
+        self.certified_signer(Role::SystemTrusted, ask)
+    }
+
+    fn certified_signer(
+        &self,
+        role: Role,
+        ask: &mut AskPassphrase<'_>,
+    ) -> Result<(KeySigner, Certificate), StoreError> {
+        let signer = Self::signer(role.path(&self.root, "key"), ask)?;
+        let directory = self.root.join(role.directory());
         let of_signer = |it: &Certificate| it.public_key().is(signer.public_key());
-        let certificate = self.module_certificates()?.into_iter().find(of_signer);
-        let directory = || self.root.join(Role::Modsign.directory());
-        let certificate = certificate.ok_or_else(|| StoreError::NoKey { path: directory() })?;
-        Ok((signer, certificate))
+        let certificate = Self::certificates(&directory)?.into_iter().find(of_signer);
+        Ok((signer, certificate.ok_or(StoreError::NoKey { path: directory })?))
     }
 
     fn signer(path: PathBuf, ask: &mut AskPassphrase<'_>) -> Result<KeySigner, StoreError> {

@@ -84,6 +84,19 @@ fn content_size(content: &dyn Content, found: &Found) -> u64 {
     }
 }
 
+/// The digests that an appended signature is over, by the algorithms that it names.
+pub(super) fn signed_digests(
+    item: &dyn Item,
+    hasher: &mut FileHasher,
+) -> Result<Vec<Digest>, ItemError> {
+    let (Some(Ok(appended)), Some(content)) = (find(item)?, item.content()) else {
+        return Ok(Vec::new());
+    };
+    let Ok(message) = Message::parse(&appended.message) else { return Ok(Vec::new()) };
+    let hashes = message.signers.iter().filter_map(|signer| signer.hash);
+    hashes.map(|hash| digest(hasher, content, appended.content, hash)).collect()
+}
+
 /// The compression of a module that was compressed: its signature belongs inside.
 fn compressed_module(content: &dyn Content) -> Result<Option<Compression>, ItemError> {
     let mut head = vec![0; 1 << 16];

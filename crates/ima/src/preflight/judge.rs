@@ -376,7 +376,9 @@ impl Proof<'_> {
         if let Some((_, check)) = self.checked.iter().find(|(other, _)| other == digest) {
             return *check;
         }
-        let check = if !self.keyring.knows(signature.key_id) {
+        let check = if self.keyring.is_revoked(signature.key_id) {
+            SignatureCheck::Bad
+        } else if !self.keyring.knows(signature.key_id) {
             self.unknown_key = Some(signature.key_id);
             SignatureCheck::UnknownKey
         } else if self.verifier.accepts(signature, digest) {
@@ -435,6 +437,10 @@ impl Evidence for Proof<'_> {
         // the signature's own version says what is made of the digest
         let (Signed::Digest(digest) | Signed::FileId(digest)) = signed;
         Ok(self.check(&signature, digest))
+    }
+
+    fn is_blacklisted(&mut self, digest: &[u8]) -> Result<bool, SourceError> {
+        Ok(self.keyring.denies(digest))
     }
 
     fn modsig(&mut self) -> Result<Option<Modsig>, SourceError> {

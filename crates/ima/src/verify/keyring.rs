@@ -1,5 +1,6 @@
 //! The keys that signatures are verified with.
 
+use ima_format::blacklist::{Entry, Kind};
 use ima_format::modsig::SignerId;
 use ima_format::x509;
 use ima_format::xattr::KeyId;
@@ -12,6 +13,19 @@ use crate::key::PublicKey;
 pub struct Keyring {
     keys: Vec<(KeyId, PublicKey)>,
     certified: Vec<Certified>,
+    /// Key ids in `.ima_blacklist`.
+    revoked: Vec<KeyId>,
+    /// Digests in `.blacklist`.
+    denied: Vec<Vec<u8>>,
+}
+
+/// What is no longer accepted.
+#[derive(Debug, Clone, Default)]
+pub struct Revocations {
+    /// In `.blacklist`.
+    pub entries: Vec<Entry>,
+    /// In `.ima_blacklist`.
+    pub certificates: Vec<Certificate>,
 }
 
 /// A key, and the names that signers of appended signatures give it.
@@ -62,9 +76,27 @@ impl Keyring {
         }
     }
 
+    /// What the kernel no longer accepts. Appended signatures are verified without `.ima_blacklist`.
+    pub fn revoke(&mut self, revoked: &Revocations) {
+        let ids = revoked.certificates.iter().flat_map(Certificate::kernel_key_ids);
+        self.revoked.extend(ids);
+        let files = revoked.entries.iter().filter(|entry| entry.kind == Kind::Binary);
+        self.denied.extend(files.map(|entry| entry.digest.clone()));
+    }
+
+    /// Whether `.ima_blacklist` has a key with this id.
+    pub(crate) fn is_revoked(&self, key_id: KeyId) -> bool {
+        self.revoked.contains(&key_id)
+    }
+
+    /// Whether the blacklist has this digest.
+    pub(crate) fn denies(&self, digest: &[u8]) -> bool {
+        self.denied.iter().any(|denied| denied == digest)
+    }
+
     /// A keyring of one key.
     pub fn of_public_key(key_id: KeyId, key: PublicKey) -> Self {
-        Self { keys: vec![(key_id, key)], certified: Vec::new() }
+        Self { keys: vec![(key_id, key)], ..Self::default() }
     }
 
     /// Adds a key under an id.
@@ -93,6 +125,8 @@ impl Keyring {
     /// The keys with this id, and their numbers; two keys may bear one id by chance.
     pub(super) fn find(&self, key_id: KeyId) -> impl Iterator<Item = (usize, &PublicKey)> {
         let keys = self.keys.iter().enumerate();
-        keys.filter(move |(_, (id, _))| *id == key_id).map(|(number, (_, key))| (number, key))
+        let revoked = self.is_revoked(key_id);
+        keys.filter(move |(_, (id, _))| *id == key_id && !revoked)
+            .map(|(number, (_, key))| (number, key))
     }
 }

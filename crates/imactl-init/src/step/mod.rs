@@ -3,6 +3,7 @@
 mod certificates;
 mod evm;
 mod policies;
+mod revocations;
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -41,6 +42,8 @@ pub enum Failure {
     PolicyRefused,
     /// The initramfs asks for EVM, and it is not in force.
     NoEvm,
+    /// A revocation of the initramfs could not be loaded.
+    NotRevoked,
     /// The real root, or /proc, cannot be reached.
     NoTree(Errno),
 }
@@ -56,6 +59,7 @@ impl Failure {
             Self::PolicyRefused => 5,
             Self::NoTree(_) => crate::EXIT_UNABLE,
             Self::NoEvm => 7,
+            Self::NotRevoked => 8,
         }
     }
 }
@@ -77,6 +81,9 @@ impl fmt::Display for Failure {
             ),
             Self::PolicyRefused => f.write_str("the kernel did not take the initramfs's policy"),
             Self::NoEvm => f.write_str("the initramfs asks for EVM, and it is not in force"),
+            Self::NotRevoked => {
+                f.write_str("the kernel did not take a revocation of the initramfs")
+            }
             Self::NoTree(errno) => write!(f, "cannot look for files: {}", Reason(*errno)),
         }
     }
@@ -199,6 +206,7 @@ impl Work<'_> {
             Step::LoadCertificate { keyring, origin, name } => {
                 self.load_certificate(*keyring, *origin, name);
             }
+            Step::Revoke { origin, name } => self.revoke(*origin, name)?,
             Step::SkipRootCertificates { count } => {
                 let certificates = Counted(*count, "certificate", "certificates");
                 say!(
@@ -240,6 +248,9 @@ impl Work<'_> {
             secondary_certificates: list("etc/keys", "x509_secondary_", ".der"),
             ima_certificates: list("etc/keys", "x509_ima", ".der"),
             evm_certificates: self.evm_certificates(origin),
+            revocations: [".der", ".entry"]
+                .map(|suffix| list("etc/keys", "blacklist", suffix))
+                .concat(),
         }
     }
 

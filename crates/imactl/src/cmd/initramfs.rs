@@ -21,7 +21,8 @@ use crate::error::{hinted, Context, Result};
 use crate::kernel::KernelArgs;
 use crate::output::{JsonPath, Level, Output, Style};
 use crate::Outcome;
-use ima::input::{self, LIST_MAX};
+use ima::input::{self, KEY_MAX, LIST_MAX};
+use ima_format::blacklist::Entry;
 
 /// Make an initramfs that secures the kernel and hands over to the real root
 #[derive(Debug, Args)]
@@ -73,6 +74,10 @@ struct CreateArgs {
     policy: Option<PathBuf>,
     #[command(flatten)]
     kernel: KernelArgs,
+    /// What the kernel shall no longer accept: a signed entry or a certificate, as imactl revoke writes
+    /// them; may be repeated. The boot stops if the kernel refuses one
+    #[arg(long, value_name = "FILE")]
+    blacklist: Vec<PathBuf>,
     /// How it is compressed
     #[arg(long, value_name = "HOW", default_value = "zstd")]
     compress: CompressionArg,
@@ -135,7 +140,10 @@ impl CreateArgs {
             (Some(path), Some(text)) => self.signature(path, text, &certificate)?,
             _ => None,
         };
+        let revocations: Vec<_> =
+            self.blacklist.iter().map(|path| revocation(path)).collect::<Result<_>>()?;
         let contents = Contents {
+            revocations: &revocations,
             init: &init,
             certificate: &certificate,
             evm_certificate: evm_certificate.as_ref(),
@@ -280,6 +288,21 @@ impl CreateArgs {
             ));
         }
         Ok(Some(certificate.clone()))
+    }
+}
+
+/// What goes into an initramfs of a revocation, and the end of its name.
+fn revocation(path: &Path) -> Result<(&'static str, Vec<u8>)> {
+    let content = input::read_path(path, KEY_MAX).with_context(|| path.display().to_string())?;
+    if Entry::split_signed(&content).is_some() {
+        return Ok((".entry", content));
+    }
+    match Certificate::read_all(path)?.as_slice() {
+        [certificate] => Ok((".der", certificate.der().to_vec())),
+        _ => Err(hinted(
+            format!("{}: not one certificate", path.display()),
+            "name each in a file of its own",
+        )),
     }
 }
 

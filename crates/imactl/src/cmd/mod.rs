@@ -10,6 +10,7 @@ mod log;
 mod manifest;
 mod policy;
 mod preflight;
+mod revoke;
 mod sign;
 mod status;
 mod verify;
@@ -30,6 +31,7 @@ pub(crate) enum Command {
     Inspect(inspect::InspectArgs),
     Clear(clear::ClearArgs),
     Digest(digest::DigestArgs),
+    Revoke(Box<revoke::RevokeArgs>),
     Policy(policy::PolicyArgs),
     Preflight(Box<preflight::PreflightArgs>),
     Initramfs(initramfs::InitramfsArgs),
@@ -65,6 +67,7 @@ impl Command {
             Self::Inspect(args) => args.run(output),
             Self::Clear(args) => args.run(output),
             Self::Digest(args) => args.run(output),
+            Self::Revoke(args) => args.run(output),
             Self::Policy(args) => args.run(output),
             Self::Preflight(args) => args.run(output),
             Self::Initramfs(args) => args.run(output),

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::support::{directory, finish, run, store, tool};
+use crate::support::{directory, finish, names, run, store, tool};
 
 const POLICY: &str = "appraise func=BPRM_CHECK appraise_type=imasig\n";
 
@@ -58,6 +58,10 @@ fn holds_init_certificate_and_policies() {
     fs::write(&init, elf(62, None)).unwrap();
     let policy = directory.path().join("policy");
     fs::write(&policy, POLICY).unwrap();
+    let revoked = directory.path().join("revoked");
+    let certificate = keys.join("ima_keys/x509_ima.crt");
+    run(args!["revoke", "--file", policy, "--keys", keys, "--output-dir", revoked]).exits(0);
+    let entry = revoked.join(&names(&revoked)[0]);
     for (how, compressor) in [("zstd", "zstd"), ("gzip", "gzip")] {
         let image = directory.path().join("initramfs.img");
         let create = args![
@@ -72,7 +76,11 @@ fn holds_init_certificate_and_policies() {
             "--init",
             init,
             "--compress",
-            how
+            how,
+            "--blacklist",
+            entry,
+            "--blacklist",
+            certificate
         ];
         run(create.clone()).exits(0);
         let first = fs::read(&image).unwrap();
@@ -85,6 +93,8 @@ fn holds_init_certificate_and_policies() {
             read("etc/keys/x509_ima.der"),
             fs::read(keys.join("ima_keys/x509_ima.der")).unwrap()
         );
+        assert_eq!(read("etc/keys/blacklist_0.entry"), fs::read(&entry).unwrap());
+        assert_eq!(read("etc/keys/blacklist_1.der"), read("etc/keys/x509_ima.der"));
         assert_eq!(read("etc/ima/ima_policy"), POLICY.as_bytes());
         let default = run(["policy", "default"]).exits(0).stdout;
         assert_eq!(read("etc/ima/ima_policy.default"), default.as_bytes());

@@ -33,6 +33,7 @@ mod preflight;
 mod preflight_loader;
 mod pseudo;
 mod races;
+mod revoke;
 mod rpm;
 mod rpm_differential;
 mod rpm_forms;

@@ -15,7 +15,8 @@ use ima::key::acceptance;
 use ima::preflight::{
     open, preflight, Authorities, Cpus, Evm, Init, Mount, Options, Owners, Report, Source,
 };
-use ima::verify::Keyring;
+use ima::revoke;
+use ima::verify::{Keyring, Revocations};
 use ima_format::evm::Machine;
 use ima_format::policy::ast::Uuid;
 use ima_format::policy::filesystem::{self, FileSystem};
@@ -49,6 +50,10 @@ pub(crate) struct PreflightArgs {
     policy: Vec<PathBuf>,
     #[command(flatten)]
     keyring: KeyringArgs,
+    /// What the kernel no longer accepts: a signed entry or a certificate as imactl revoke writes them, or
+    /// a list for CONFIG_SYSTEM_BLACKLIST_HASH_LIST; may be repeated
+    #[arg(long, value_name = "FILE", help_heading = "Key")]
+    blacklist: Vec<PathBuf>,
     #[command(flatten)]
     kernel: KernelArgs,
     /// The file system that the root, or what is below PATH, will be on [default: ext4]
@@ -128,6 +133,11 @@ impl PreflightArgs {
         if loaded.allows_modsig() {
             keyring.trust(&of_modules);
         }
+        let mut revocations = Revocations::default();
+        for path in &self.blacklist {
+            revoke::read(path, &mut revocations)?;
+        }
+        keyring.revoke(&revocations);
         let modules = Keyring::of_certificates(of_modules.iter().chain(&trusted));
         let cpus = Cpus::named(&self.cpu)?;
         let name = self.root.display();

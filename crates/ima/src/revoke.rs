@@ -1,0 +1,165 @@
+//! Revocation: entries that deny digests and certificates, and their signatures.
+//!
+//! Mirrors `ima_check_blacklist()` in `security/integrity/ima/ima_appraise.c` (which digest of a file is
+//! looked up) and `x509_get_sig_params()` in `crypto/asymmetric_keys/x509_public_key.c` (which of a
+//! certificate). The entries are in [`ima_format::blacklist`].
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ima_format::blacklist::{Entry, Kind};
+use ima_format::hash::HashAlgorithm;
+use ima_format::x509;
+use ima_format::xattr::{Attribute, XATTR_NAME_IMA};
+use rustix::io::Errno;
+
+use crate::advice::Advice;
+use crate::digest::{DigestError, FileHasher, Hasher};
+use crate::input::{self, TEXT_MAX};
+use crate::key::certificate::Certificate;
+use crate::key::{SignError, Signer};
+use crate::modsig;
+use crate::verify::Revocations;
+
+/// Why revocations could not be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RevocationError {
+    /// The file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It has something else.
+    #[error("{}: no entry of a blacklist, and no certificate: {text:?}", path.display())]
+    NotAnEntry {
+        /// The file.
+        path: PathBuf,
+        /// What it has.
+        text: String,
+    },
+}
+
+impl Advice for RevocationError {
+    fn advice(&self) -> Option<&'static str> {
+        matches!(self, Self::NotAnEntry { .. }).then_some(
+            "give a signed entry, a certificate, or a list as CONFIG_SYSTEM_BLACKLIST_HASH_LIST has it",
+        )
+    }
+}
+
+/// Reads revocations from a file: a signed entry, a certificate, or a list of entries.
+///
+/// # Errors
+/// It cannot be read, or has something else.
+pub fn read(path: &Path, into: &mut Revocations) -> Result<(), RevocationError> {
+    let bytes = input::read_path(path, TEXT_MAX)
+        .map_err(|source| RevocationError::Read { path: path.to_owned(), source })?;
+    if let Some(entry) = Entry::split_signed(&bytes).and_then(|(text, _)| Entry::parse(text)) {
+        into.entries.push(entry);
+        return Ok(());
+    }
+    let certificates = Certificate::parse_all(&bytes).unwrap_or_default();
+    if !certificates.is_empty() {
+        into.certificates.extend(certificates);
+        return Ok(());
+    }
+    let is_between = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'"' | b',');
+    for text in bytes.split(is_between).filter(|text| !text.is_empty()) {
+        let not_an_entry = || RevocationError::NotAnEntry {
+            path: path.to_owned(),
+            text: String::from_utf8_lossy(&text[..text.len().min(80)]).into_owned(),
+        };
+        into.entries.push(Entry::parse(text).ok_or_else(not_an_entry)?);
+    }
+    Ok(())
+}
+
+/// The entries that deny a file: its digest, by the algorithm of its `security.ima` or else
+/// SHA-256, and that of its content before an appended signature, by that one's.
+///
+/// # Errors
+/// Those of reading it; a file that is not regular, or changed.
+pub fn entries_of(path: &Path) -> Result<Vec<Entry>, DigestError> {
+    let file = File::open(path).map_err(DigestError::Read)?;
+    let metadata = file.metadata().map_err(DigestError::Read)?;
+    if !metadata.is_file() {
+        return Err(DigestError::Read(io::Error::other("not a regular file")));
+    }
+    let size = metadata.len();
+    let found = modsig::read(size, |offset, to| {
+        rustix::io::retry_on_intr(|| rustix::io::pread(&file, &mut *to, offset))
+            .map_err(io::Error::from)
+    });
+    let mut digested = vec![(algorithm_of(&file)?, size)];
+    if let Some(Ok(appended)) = found.map_err(DigestError::Read)? {
+        let message = ima_format::modsig::Message::parse(&appended.message);
+        let signers = message.map(|message| message.signers).unwrap_or_default();
+        let hashes = signers.iter().filter_map(|signer| signer.hash);
+        digested.extend(hashes.map(|hash| (hash, appended.content)));
+    }
+    let mut hasher = FileHasher::default();
+    let entry = |(algorithm, size): (HashAlgorithm, u64)| match hasher.digest(
+        &file,
+        size,
+        algorithm,
+        &|_| {},
+    )? {
+        (digest, read) if read == size => {
+            Ok(Entry { kind: Kind::Binary, digest: digest.as_bytes().to_vec() })
+        }
+        _ => Err(DigestError::Read(io::Error::other("changed while it was read"))),
+    };
+    digested.into_iter().map(entry).collect()
+}
+
+/// The algorithm by which the kernel makes the digest of a file.
+fn algorithm_of(file: &File) -> Result<HashAlgorithm, DigestError> {
+    let mut value = vec![0; 1 << 16];
+    let value = match rustix::fs::fgetxattr(file, XATTR_NAME_IMA, &mut value[..]) {
+        Ok(length) => &value[..length],
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => &[],
+        Err(error) => return Err(DigestError::Read(error.into())),
+    };
+    Ok(match Attribute::decode(value) {
+        Ok(Attribute::Signature(signature)) => signature.algorithm,
+        Ok(Attribute::DigestNg(digest) | Attribute::Digest(digest)) => digest.algorithm(),
+        _ => HashAlgorithm::Sha256,
+    })
+}
+
+/// The entries that deny a certificate: its signed part by SHA-256, as Linux 7.2 looks it up, and
+/// by the algorithm of its own signature, as Linux 6.12 does. None for one that no kernel can read.
+///
+/// # Errors
+/// The hash algorithm is not at hand.
+pub fn entries_of_certificate(certificate: &Certificate) -> Result<Vec<Entry>, DigestError> {
+    let Ok(fields) = x509::Certificate::parse(certificate.der()) else { return Ok(Vec::new()) };
+    let own = fields.signature_algorithm.hash();
+    let own = own.filter(|hash| *hash != HashAlgorithm::Sha256);
+    let hashes = [HashAlgorithm::Sha256].into_iter().chain(own);
+    let entry = |hash| {
+        let digest = Hasher::new(hash)?.digest(fields.signed)?;
+        Ok(Entry { kind: Kind::Certificate, digest: digest.as_bytes().to_vec() })
+    };
+    hashes.map(entry).collect()
+}
+
+/// An entry with a signature of its text, for a kernel that has the certificate built in.
+///
+/// # Errors
+/// Those of [`modsig::message`].
+pub fn sign(
+    entry: &Entry,
+    signer: &dyn Signer,
+    certificate: &Certificate,
+) -> Result<Vec<u8>, SignError> {
+    let text = entry.to_string();
+    let digest = Hasher::new(HashAlgorithm::Sha256)?.digest(text.as_bytes())?;
+    let message = modsig::message(signer, certificate, &digest)?;
+    Ok([text.as_bytes(), b"\n", &message].concat())
+}

@@ -1,0 +1,82 @@
+//! What was signed and is no longer wanted: last year's program by its digest, all files of a key.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use ima_format::blacklist::Entry;
+use lab::boot::Boot;
+use lab::kernel::Series;
+use lab::keys::{Algorithm, Issuer, KeyStore};
+use lab::machine::Ending;
+use lab::on_each_kernel;
+use lab::protocol::{Action, Errno};
+use lab::scenario::run;
+
+/// A signed entry that denies a file.
+fn entry(store: &KeyStore, boot: &Boot, path: &str) -> Result<Vec<u8>> {
+    let directory = tempfile::tempdir()?;
+    store.revoke(&["--file".as_ref(), boot.root.path(path).as_ref()], directory.path())?;
+    let file = fs::read_dir(directory.path())?.next().context("no entry")??;
+    Ok(fs::read(file.path())?)
+}
+
+on_each_kernel! {
+    fn revoked_digests_and_keys_are_denied(kernel) {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let other = store.another_signer("revoked", Issuer::System)?;
+        let boot = Boot::new(kernel, &store)?;
+        for (number, name) in ["today", "last-year", "later"].into_iter().enumerate() {
+            let path = format!("/opt/{name}");
+            boot.root.copy("/usr/bin/true", &path)?;
+            (0..number).try_for_each(|_| boot.root.tamper(&path))?;
+        }
+        boot.root.sign_all(&store)?;
+        boot.root.copy("/usr/bin/true", "/opt/other")?;
+        other.sign(&[boot.root.path("/opt/other")])?;
+        boot.initramfs.write("/etc/keys/x509_ima_other.der", other.certificate()?, 0o644)?;
+        let (old, certificate) = (boot.root.path("/opt/last-year"), other.pem());
+        store.revoke(
+            &["--file".as_ref(), old.as_ref(), "--cert".as_ref(), certificate.as_ref()],
+            &boot.initramfs.path("/etc/keys"),
+        )?;
+        // the real root can only add: what is wrong there stops nothing
+        boot.root.write("/etc/keys/blacklist_wrong.entry", b"bin:00\nno signature", 0o644)?;
+        let later = entry(&store, &boot, "/opt/later")?;
+        let mut guest = boot.up()?;
+
+        assert!(guest.boot_says(".entry loaded into .blacklist"));
+        assert!(guest.boot_says(".der loaded into .ima_blacklist"));
+        assert!(guest.boot_says("blacklist_wrong.entry refused by .blacklist"));
+        guest.execute(&["/opt/today"])?.is_allowed();
+        let (text, signature) = Entry::split_signed(&later).context("an entry")?;
+        let mut deny = |entry: &[u8], signature: &[u8]| {
+            let entry = String::from_utf8_lossy(entry).into_owned();
+            guest.request(Action::Revoke { entry, signature: signature.to_vec().into() })
+        };
+        deny(b"bin:0000", signature)?.fails(Errno::EKEYREJECTED);
+        deny(text, signature)?.is_allowed();
+        for name in ["last-year", "later"] {
+            let execution = guest.execute(&[&format!("/opt/{name}")])?;
+            match kernel.series() {
+                // before Linux 6.6 only digests of appended signatures are looked up
+                Series::Linux6_1 => execution.is_allowed(),
+                _ => execution.is_refused_silently(Errno::EACCES),
+            };
+        }
+        guest.execute(&["/opt/other"])?.is_refused(Errno::EACCES, "invalid-signature");
+        Ok(())
+    }
+}
+
+#[test]
+fn a_revocation_of_the_initramfs_that_is_refused_stops_the_boot() {
+    run(Series::Linux7, |kernel| {
+        let store = KeyStore::create(Algorithm::Rsa2048)?;
+        let boot = Boot::new(kernel, &store)?;
+        boot.initramfs.write("/etc/keys/blacklist_wrong.entry", b"bin:00\nno signature", 0o644)?;
+        let record = boot.ends()?;
+        assert_eq!(record.ending, Ending::Off);
+        assert!(record.console.contains("did not take a revocation of the initramfs"));
+        Ok(())
+    });
+}

@@ -142,6 +142,16 @@ pub(crate) const EXAMPLES: &[(&str, &[Example])] = &[
         ],
     ),
     (
+        "imactl revoke",
+        &[
+            (
+                "Deny a program that was signed, and list the files of a root that are the same",
+                "imactl revoke --file /usr/bin/old --keys keys -o blacklist root",
+            ),
+            ("Deny all files of a key", "imactl revoke --cert stolen.crt -o blacklist"),
+        ],
+    ),
+    (
         "imactl initramfs",
         &[("Make an initramfs", "imactl initramfs create --keys keys -o initramfs.img")],
     ),

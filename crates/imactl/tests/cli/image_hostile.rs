@@ -132,7 +132,8 @@ fn sparse(directory: &Path) -> std::path::PathBuf {
     root
 }
 
-/// Makes holes of chunks that are the same block again and again.
+/// Makes holes of chunks that are the same block again and again, as mkfs.erofs wrote them before it
+/// made holes itself.
 fn make_holes(image: &Path) {
     let mut bytes = fs::read(image).unwrap();
     let words: Vec<[u8; 4]> = bytes.chunks_exact(4).map(|word| word.try_into().unwrap()).collect();
@@ -145,7 +146,7 @@ fn make_holes(image: &Path) {
             count += 1;
         }
     }
-    assert_eq!(count, 2 * (3 << 20) / 4096);
+    assert!([0, 2 * (3 << 20) / 4096].contains(&count), "{count}");
     fs::write(image, bytes).unwrap();
 }
 

@@ -18,7 +18,7 @@ pub const FOREIGN: [(Architecture, Series); 2] =
     [(Architecture::Arm64, Series::Linux6_12), (Architecture::Arm, Series::Linux6_12)];
 
 /// Size of a root disc; most of it is a hole.
-const ROOT_SIZE: u64 = 128 << 20;
+const ROOT_SIZE: u64 = 256 << 20;
 
 /// A machine whose initramfs loads a policy and hands over to a root disc.
 #[derive(Debug)]

@@ -145,8 +145,10 @@ pub trait Operation: Sync {
     fn worker(&self) -> Self::Worker;
 
     /// The digest that it will ask for, of a file with this `security.ima`. A stream makes it while
-    /// it reads, and keeps only what it must.
-    fn digest_for(&self, attribute: Option<&[u8]>) -> Option<DigestKind>;
+    /// it reads, and keeps only what it must. By default it asks for none.
+    fn digest_for(&self, _: Option<&[u8]>) -> Option<DigestKind> {
+        None
+    }
 
     /// Processes a file.
     ///

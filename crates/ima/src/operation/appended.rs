@@ -14,7 +14,7 @@ use super::sign::EvmEffect;
 use super::{Cleared, Judgement, SignMode, Signed};
 use crate::compression::decoder;
 use crate::container::{Access, Change, Content, Item, ItemError, LeftOver, Operation};
-use crate::digest::{DigestKind, FileHasher};
+use crate::digest::FileHasher;
 use crate::key::certificate::Certificate;
 use crate::key::Signer;
 use crate::modsig::{self, Appended, Verdict};
@@ -123,10 +123,6 @@ impl Operation for Append<'_> {
         FileHasher::default()
     }
 
-    fn digest_for(&self, _: Option<&[u8]>) -> Option<DigestKind> {
-        None
-    }
-
     fn item(
         &self,
         hasher: &mut FileHasher,
@@ -166,10 +162,6 @@ impl Operation for Strip {
 
     fn worker(&self) {}
 
-    fn digest_for(&self, _: Option<&[u8]>) -> Option<DigestKind> {
-        None
-    }
-
     fn item(&self, (): &mut (), item: &mut dyn Item) -> Result<(Cleared, Change), ItemError> {
         content(item)?;
         match find(item)? {
@@ -191,10 +183,6 @@ impl Operation for VerifyAppended<'_> {
 
     fn worker(&self) -> FileHasher {
         FileHasher::default()
-    }
-
-    fn digest_for(&self, _: Option<&[u8]>) -> Option<DigestKind> {
-        None
     }
 
     fn item(

@@ -4,7 +4,6 @@ use super::sign::EvmEffect;
 use crate::container::{
     Access, Anomaly, AttributeName, Change, FurtherName, Item, ItemError, Operation,
 };
-use crate::digest::DigestKind;
 
 /// Removes attributes from each file.
 #[derive(Debug, Clone, Copy)]
@@ -41,10 +40,6 @@ impl Operation for Clear {
     }
 
     fn worker(&self) {}
-
-    fn digest_for(&self, _: Option<&[u8]>) -> Option<DigestKind> {
-        None
-    }
 
     fn item(&self, (): &mut (), item: &mut dyn Item) -> Result<(Cleared, Change), ItemError> {
         let mut change = Change::none();

@@ -53,10 +53,6 @@ impl Operation for Restore {
 
     fn worker(&self) {}
 
-    fn digest_for(&self, _: Option<&[u8]>) -> Option<DigestKind> {
-        None
-    }
-
     fn item(&self, (): &mut (), _: &mut dyn Item) -> Result<((), Change), ItemError> {
         Ok(((), Change::set(AttributeName::Ima, self.0.clone())))
     }
@@ -72,10 +68,6 @@ impl Operation for Open {
     const ACCESS: Access = Access::Reads;
 
     fn worker(&self) {}
-
-    fn digest_for(&self, _: Option<&[u8]>) -> Option<DigestKind> {
-        None
-    }
 
     fn item(&self, (): &mut (), _: &mut dyn Item) -> Result<((), Change), ItemError> {
         Ok(((), Change::none()))

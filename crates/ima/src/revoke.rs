@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 
 use ima_format::blacklist::{Entry, Kind};
 use ima_format::hash::HashAlgorithm;
+use ima_format::policy::decide::attribute_algorithm;
+use ima_format::policy::kernel::{Kernel, KernelVersion};
 use ima_format::x509;
-use ima_format::xattr::{Attribute, XATTR_NAME_IMA};
+use ima_format::xattr::XATTR_NAME_IMA;
 use rustix::io::Errno;
 
 use crate::advice::Advice;
@@ -95,7 +97,7 @@ pub fn entries_of(path: &Path) -> Result<Vec<Entry>, DigestError> {
         rustix::io::retry_on_intr(|| rustix::io::pread(&file, &mut *to, offset))
             .map_err(io::Error::from)
     });
-    let mut digested = vec![(algorithm_of(&file)?, size)];
+    let mut digested = vec![(looked_up_by(attribute_of(&file)?.as_deref()), size)];
     if let Some(Ok(appended)) = found.map_err(DigestError::Read)? {
         let message = ima_format::modsig::Message::parse(&appended.message);
         let signers = message.map(|message| message.signers).unwrap_or_default();
@@ -117,19 +119,22 @@ pub fn entries_of(path: &Path) -> Result<Vec<Entry>, DigestError> {
     digested.into_iter().map(entry).collect()
 }
 
-/// The algorithm by which the kernel makes the digest of a file.
-fn algorithm_of(file: &File) -> Result<HashAlgorithm, DigestError> {
+/// The algorithm of the digest that the kernel looks up, by the `security.ima` of a file. Older kernels
+/// do not read all that the newest reads, and deny it for that.
+pub(crate) fn looked_up_by(attribute: Option<&[u8]>) -> HashAlgorithm {
+    attribute_algorithm(attribute, &Kernel::new(KernelVersion::V7_3))
+}
+
+fn attribute_of(file: &File) -> Result<Option<Vec<u8>>, DigestError> {
     let mut value = vec![0; 1 << 16];
-    let value = match rustix::fs::fgetxattr(file, XATTR_NAME_IMA, &mut value[..]) {
-        Ok(length) => &value[..length],
-        Err(Errno::NODATA | Errno::OPNOTSUPP) => &[],
-        Err(error) => return Err(DigestError::Read(error.into())),
-    };
-    Ok(match Attribute::decode(value) {
-        Ok(Attribute::Signature(signature)) => signature.algorithm,
-        Ok(Attribute::DigestNg(digest) | Attribute::Digest(digest)) => digest.algorithm(),
-        _ => HashAlgorithm::Sha256,
-    })
+    match rustix::fs::fgetxattr(file, XATTR_NAME_IMA, &mut value[..]) {
+        Ok(length) => {
+            value.truncate(length);
+            Ok(Some(value))
+        }
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+        Err(error) => Err(DigestError::Read(error.into())),
+    }
 }
 
 /// The entries that deny a certificate: its signed part by SHA-256, as Linux 7.2 looks it up, and

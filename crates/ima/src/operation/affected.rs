@@ -1,12 +1,12 @@
 //! Finds the files that a revocation affects.
 
 use ima_format::blacklist::{Entry, Kind};
-use ima_format::hash::HashAlgorithm;
 use ima_format::xattr::{Attribute, KeyId};
 
 use super::appended;
 use crate::container::{Access, AttributeName, Change, Item, ItemError, Operation};
 use crate::digest::{DigestKind, FileHasher};
+use crate::revoke::looked_up_by;
 
 /// Looks for files with these digests, and for signatures by these keys.
 #[derive(Debug, Clone)]
@@ -44,15 +44,9 @@ impl Operation for FindAffected {
         FileHasher::default()
     }
 
-    /// The kernel looks up the digest by the algorithm of the attribute.
     fn digest_for(&self, attribute: Option<&[u8]>) -> Option<DigestKind> {
-        let algorithm = match Attribute::decode(attribute.unwrap_or_default()) {
-            Ok(Attribute::Signature(signature)) => signature.algorithm,
-            Ok(Attribute::Digest(digest) | Attribute::DigestNg(digest)) => digest.algorithm(),
-            _ => HashAlgorithm::Sha256,
-        };
         let looks = self.entries.iter().any(|entry| entry.kind == Kind::Binary);
-        looks.then_some(algorithm.into())
+        looks.then(|| looked_up_by(attribute).into())
     }
 
     fn item(

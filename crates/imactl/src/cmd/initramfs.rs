@@ -1,9 +1,11 @@
 //! `imactl initramfs`
 
 use std::env;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
+use ima::container::tree::detached_path;
 use ima::digest::Hasher;
 use ima::initramfs::{self, Compression, Contents, UnknownWord};
 use ima::key::acceptance::Keyring;
@@ -188,14 +190,11 @@ impl CreateArgs {
         text: &[u8],
         certificate: &Certificate,
     ) -> Result<Option<Vec<u8>>> {
-        let mut path = policy.as_os_str().to_owned();
-        path.push(".sig");
-        let path = PathBuf::from(path);
-        if !path.exists() {
-            return Ok(None);
-        }
-        let value =
-            input::read_path(&path, LIST_MAX).with_context(|| path.display().to_string())?;
+        let path = detached_path(policy);
+        let value = match input::read_path(&path, LIST_MAX) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read.with_context(|| path.display().to_string())?,
+        };
         let rule = Rule::new(Requirement::Signature, self.kernel.resolve().version);
         let mut verifier = Verifier::new(verify::Keyring::of_certificates([certificate]));
         let verdict =

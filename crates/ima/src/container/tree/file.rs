@@ -337,7 +337,7 @@ impl Place {
 }
 
 /// The path of a file's detached signature.
-fn detached_path(path: &Path) -> PathBuf {
+pub fn detached_path(path: &Path) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(".sig");
     PathBuf::from(name)

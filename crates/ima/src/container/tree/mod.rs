@@ -25,7 +25,7 @@ use ima_format::verity::Parameters;
 
 pub use directory::Directory;
 pub(in crate::container) use file::OpenFile;
-pub use file::Place;
+pub use file::{detached_path, Place};
 pub(in crate::container) use folder::Folders;
 pub use walk::Candidate;
 pub(in crate::container) use walk::{Found, Walk};

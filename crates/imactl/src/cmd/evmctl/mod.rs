@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use ima::container::tree::{Place, Tree};
+use ima::container::tree::{detached_path, Place, Tree};
 use ima::container::{
     AttributeName, Change, Container, Destination, Event, Operation, Run, Selection, Silent,
     MAX_SPARSE,
@@ -310,10 +310,9 @@ impl Evmctl<'_> {
                 }
                 let value = change.value(AttributeName::Ima);
                 if let Some(value) = value.filter(|_| self.options.has("sigfile")) {
-                    let mut name = path.as_os_str().to_owned();
-                    name.push(".sig");
-                    let result = staging::write_path(Path::new(&name), 0o644, value);
-                    let result = result.with_context(|| Path::new(&name).display().to_string());
+                    let name = detached_path(path);
+                    let result = staging::write_path(&name, 0o644, value);
+                    let result = result.with_context(|| name.display().to_string());
                     written = std::mem::replace(&mut written, Ok(())).and(result);
                 }
                 true
@@ -390,11 +389,7 @@ impl Evmctl<'_> {
         let mut files = self.files()?;
         let from = match self.options.has("sigfile") && files.len() > 1 {
             true => files.remove(0),
-            false => {
-                let mut name = files[0].clone().into_os_string();
-                name.push(".sig");
-                PathBuf::from(name)
-            }
+            false => detached_path(&files[0]),
         };
         files.truncate(1);
         let value = input::read_path(&from, KEY_MAX).with_context(|| from.display().to_string())?;

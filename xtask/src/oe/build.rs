@@ -34,10 +34,6 @@ impl Checkout {
         Ok(Self { series: series.to_owned(), directory, wic })
     }
 
-    pub(super) fn series(&self) -> &str {
-        &self.series
-    }
-
     pub(super) fn core(&self) -> PathBuf {
         self.directory.join("oe-core")
     }
@@ -98,6 +94,18 @@ impl Build {
         Ok(())
     }
 
+    /// Removes what an earlier run left, and its keys.
+    pub(super) fn remove(checkout: &Checkout, builds: &Path) -> Result<()> {
+        let directory = builds.join(&checkout.series);
+        for directory in ["", "keys", "former-keys"].map(|part| directory.with_extension(part)) {
+            if directory.exists() {
+                fs::remove_dir_all(&directory)
+                    .with_context(|| format!("remove {}", directory.display()))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Builds, with these programs in place of what cargo would build there.
     pub(super) fn building(
         checkout: &Checkout,
@@ -105,11 +113,6 @@ impl Build {
         programs: &[PathBuf],
     ) -> Result<Self> {
         let directory = builds.join(&checkout.series);
-        // the leak test looks at all that is there: it must be this run's
-        if directory.exists() {
-            fs::remove_dir_all(&directory)
-                .with_context(|| format!("remove {}", directory.display()))?;
-        }
         let own = directory.join("programs");
         fs::create_dir_all(&own).with_context(|| format!("make {}", own.display()))?;
         for program in programs {
@@ -190,17 +193,42 @@ impl Build {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
 
-    /// Makes an encrypted key store beside the build directory, readable to who builds.
+    /// Makes an encrypted key store beside the build directory, readable to who builds. The one that is
+    /// there is kept in another place.
     pub(super) fn keys(&self, passphrase: &str) -> Result<PathBuf> {
-        let store = self.directory.with_extension("keys");
+        let store = self.store();
         if store.exists() {
-            fs::remove_dir_all(&store)?;
+            let former = self.directory.with_extension("former-keys");
+            fs::create_dir_all(&former)?;
+            fs::rename(&store, former.join(self.stores()?.len().to_string()))?;
         }
         let mut create = self.imactl();
         create.args(["keys", "create", "--passphrase-env", "PASSPHRASE"]).arg(&store);
         output(create.env("PASSPHRASE", passphrase))?;
         give(&store)?;
         Ok(store)
+    }
+
+    /// The key store beside the build directory.
+    pub(super) fn store(&self) -> PathBuf {
+        self.directory.with_extension("keys")
+    }
+
+    /// That store, and those that it replaced.
+    pub(super) fn stores(&self) -> Result<Vec<PathBuf>> {
+        let mut stores = vec![self.store()];
+        let former = self.directory.with_extension("former-keys");
+        if former.exists() {
+            for store in fs::read_dir(former)? {
+                stores.push(store?.path());
+            }
+        }
+        Ok(stores)
+    }
+
+    /// The keys that the build itself makes.
+    pub(super) fn sample_store(&self) -> PathBuf {
+        self.directory.join("sample-keys/store")
     }
 
     /// What bitbake printed; it must succeed.

@@ -28,6 +28,7 @@ use anyhow::{bail, ensure, Context, Result};
 
 use crate::{cargo, init, root};
 use build::{Build, Checkout};
+use cases::SAMPLE;
 use leaks::Secret;
 
 const SERIES: [&str; 3] = ["scarthgap", "wrynose", "blacksail"];
@@ -48,23 +49,116 @@ const THEIRS: [&str; 5] = [
 ];
 const PASSPHRASE: &str = "Zwei-Huehner-auf-dem-Weg-nach-vorgestern";
 
-/// `cargo xtask oe [SERIES...]`: the series named, else all.
+/// A step: its name, what it does, and the function that does it.
+type Step = (&'static str, &'static str, fn(&Run) -> Result<()>);
+
+/// In the order of a run. Each takes from the steps before it only files that they left, so that a run can
+/// begin at any of them.
+const STEPS: &[Step] = &[
+    ("parse", "parse the layer, with all that it appends to", parse),
+    ("sources", "the sources of imactl's recipes", sources),
+    ("check-layer", "yocto-check-layer", check_layer),
+    ("sample", "build with sample keys", sample),
+    ("exclude", "leave out what was signed before", |run| cases::exclude(&run.build)),
+    ("refusals", "what must not be built", |run| cases::refusals(&run.build)),
+    ("packages", "package management", |run| cases::package_management(&run.build)),
+    ("initramfs", "an initramfs that loads no policy", |run| cases::initramfs(&run.build)),
+    ("shipped", "images as they ship", |run| cases::shipped(&run.build)),
+    ("sample-on-target", "the sample key on the target, and certificates besides", |run| {
+        models::key_on_target(&run.build)
+    }),
+    ("deploy", "devtool deploy-target", |run| {
+        models::deploy_target(&run.build, &run.checkout.core())
+    }),
+    ("again", "build again: the same bytes", again),
+    ("openpgp", "OpenPGP signatures besides", |run| {
+        cases::openpgp(&run.build, &run.build.sample_store())
+    }),
+    ("sample-refused", "sample keys where SIGNING_MODEL is user", sample_refused),
+    ("own", "build with keys of one's own, encrypted", own),
+    ("cache", "a cache of signatures", |run| {
+        models::cache(&run.own_build(), &run.store(), &passphrase())
+    }),
+    ("certificates", "their certificates alone", |run| {
+        models::certificates_alone(&run.own_build(), &run.store(), &passphrase())
+    }),
+    ("two-keys", "a key for packages and another for the image", |run| {
+        models::two_keys(&run.own_build(), &run.store(), &passphrase())
+    }),
+    ("server-log", "what the server logs, however it ends", |run| {
+        let configuration = own_keys(&run.store(), &passphrase());
+        cases::server_log(&run.own_build(), &configuration)
+    }),
+    ("modules", "modules from outside the kernel's tree", |run| {
+        cases::modules(&run.own_build(), &run.store())
+    }),
+    ("token", "build with other keys in the same place, in a token", token),
+    ("root-policy", "the same, and a policy that the root brings", root_policy),
+    ("leaks", "look for keys and passphrases in what the builds left", leaks),
+    ("boot", "boot the image under enforcement", |run| image::boot(&run.build, &run.store())),
+    ("runtime", "the layer's cases for the target, on that image", |run| {
+        image::runtime_cases(&run.build, &run.store(), &run.checkout.meta(), &build::layer())
+    }),
+];
+
+/// A series' run, from step to step.
+struct Run {
+    checkout: Checkout,
+    builds: PathBuf,
+    build: Build,
+}
+
+impl Run {
+    /// The key store beside the build directory.
+    fn store(&self) -> PathBuf {
+        self.build.store()
+    }
+
+    /// The build, with the passphrase of that store in its environment.
+    fn own_build(&self) -> Build {
+        let mut build = self.build.clone();
+        build.set_environment(cases::VARIABLE, PASSPHRASE);
+        build
+    }
+}
+
+/// `cargo xtask oe [SERIES...] [--from STEP]`: the series named, else all.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let directory = std::env::var_os("IMACTL_OE_DIR").map(PathBuf::from);
     let directory = directory.context("IMACTL_OE_DIR names no directory of checkouts")?;
-    let build = std::env::var_os("IMACTL_OE_BUILD").map(PathBuf::from);
-    let build = build.unwrap_or_else(|| directory.join("build"));
-    if let Some(unknown) = arguments.iter().find(|name| !SERIES.contains(&name.as_str())) {
+    let builds = std::env::var_os("IMACTL_OE_BUILD").map(PathBuf::from);
+    let builds = builds.unwrap_or_else(|| directory.join("build"));
+    let (named, first) = match arguments {
+        [named @ .., option, step] if option == "--from" => (named, position(step)?),
+        named => (named, 0),
+    };
+    if let Some(unknown) = named.iter().find(|name| !SERIES.contains(&name.as_str())) {
         bail!("no series {unknown}; the layer is for {}", SERIES.join(", "));
     }
     let programs = programs()?;
     for series in SERIES {
-        if arguments.is_empty() || arguments.iter().any(|name| name == series) {
+        if named.is_empty() || named.iter().any(|name| name == series) {
             let checkout = Checkout::find(&directory, series)?;
-            check(&checkout, &build, &programs).with_context(|| series.to_owned())?;
+            // the leak test looks at all that is there: it must be this run's
+            if first == 0 {
+                Build::remove(&checkout, &builds)?;
+            }
+            let build = Build::building(&checkout, &builds, &programs)?;
+            let run = Run { checkout, builds: builds.clone(), build };
+            for (name, what, step) in &STEPS[first..] {
+                eprintln!("-- {series}: {name}: {what}");
+                step(&run).with_context(|| format!("{series}, --from {name}"))?;
+            }
         }
     }
     Ok(())
+}
+
+/// Where a step is in `STEPS`.
+fn position(name: &str) -> Result<usize> {
+    let names: Vec<_> = STEPS.iter().map(|(name, ..)| *name).collect();
+    let found = names.iter().position(|step| *step == name);
+    found.with_context(|| format!("no step {name}; the steps are {}", names.join(", ")))
 }
 
 /// The programs that go into the builds, by cargo.
@@ -101,142 +195,93 @@ fn sign_file() -> Result<PathBuf> {
     found.pop().context("no kernel of the lab has sign-file: cargo xtask kernels")
 }
 
-fn check(checkout: &Checkout, builds: &Path, programs: &[PathBuf]) -> Result<()> {
-    let series = checkout.series();
-    step(series, "parse, with all that it appends to");
-    let parsing = Build::parsing(checkout, builds)?;
-    parse(&parsing)?;
-
-    step(series, "the sources of imactl's recipes");
-    parsing.configure("SIGNING_MODEL = \"sample\"\n")?;
-    recipe::check(&parsing)?;
-
-    step(series, "yocto-check-layer");
-    let checking = Build::checking(checkout, builds)?;
-    checking.configure("")?;
-    checking.yocto_check_layer()?;
-
-    let mut build = Build::building(checkout, builds, programs)?;
-    let mut secrets = with_sample_keys(checkout, &build)?;
-    let (own, more) = with_own_keys(series, &mut build)?;
-    secrets.extend(more);
-
-    step(series, "look for keys and passphrases in what the builds left");
-    leaks::check(build.directory(), &secrets)?;
-
-    step(series, "boot the image under enforcement");
-    image::boot(&build, &own)?;
-
-    step(series, "the layer's cases for the target, on that image");
-    image::runtime_cases(&build, &own, &checkout.meta(), &build::layer())
+fn sources(run: &Run) -> Result<()> {
+    let parsing = Build::parsing(&run.checkout, &run.builds)?;
+    parsing.configure(SAMPLE)?;
+    recipe::check(&parsing)
 }
 
-/// The keys that the build made are the result.
-fn with_sample_keys(checkout: &Checkout, build: &Build) -> Result<Vec<Secret>> {
-    let series = checkout.series();
-    step(series, "build with sample keys");
-    build.configure("SIGNING_MODEL = \"sample\"\n")?;
+fn check_layer(run: &Run) -> Result<()> {
+    let checking = Build::checking(&run.checkout, &run.builds)?;
+    checking.configure("")?;
+    checking.yocto_check_layer()
+}
+
+fn sample(run: &Run) -> Result<()> {
+    let build = &run.build;
+    build.configure(SAMPLE)?;
     let log = build.bitbake(&["lab-image", "integrity-initramfs"])?;
     ensure!(log.contains("SAMPLE KEYS"), "nobody said that the keys are samples");
-    let sample = build.directory().join("sample-keys/store");
-    let first = image::check(build, &sample)?;
-    image::check_packages(build, &sample)?;
+    image::check(build, &build.sample_store())?;
+    image::check_packages(build, &build.sample_store())
+}
 
-    step(series, "leave out what was signed before");
-    cases::exclude(build)?;
-
-    step(series, "what must not be built");
-    cases::refusals(build)?;
-
-    step(series, "package management");
-    cases::package_management(build)?;
-
-    step(series, "an initramfs that loads no policy");
-    cases::initramfs(build)?;
-
-    step(series, "images as they ship");
-    cases::shipped(build)?;
-
-    step(series, "the sample key on the target, and certificates besides");
-    models::key_on_target(build)?;
-
-    step(series, "devtool deploy-target");
-    models::deploy_target(build, &checkout.core())?;
-
-    step(series, "build again: the same bytes");
-    build.configure("SIGNING_MODEL = \"sample\"\n")?;
+fn again(run: &Run) -> Result<()> {
+    let (build, store) = (&run.build, run.build.sample_store());
+    build.configure(SAMPLE)?;
+    build.bitbake(&["lab-image"])?;
+    let first = image::check(build, &store)?;
     build.bitbake(&["-c", "cleansstate", "lab-image"])?;
     build.bitbake(&["lab-image"])?;
-    ensure!(image::check(build, &sample)? == first, "the image's tar is another");
+    ensure!(image::check(build, &store)? == first, "the image's tar is another");
+    Ok(())
+}
 
-    step(series, "OpenPGP signatures besides");
-    cases::openpgp(build, &sample)?;
-
-    step(series, "sample keys where SIGNING_MODEL is user");
-    build.configure(&own_keys(&sample, ""))?;
-    let refusal = build.bitbake_fails(&["lab-image"])?;
+fn sample_refused(run: &Run) -> Result<()> {
+    run.build.configure(&own_keys(&run.build.sample_store(), ""))?;
+    let refusal = run.build.bitbake_fails(&["lab-image"])?;
     ensure!(refusal.contains("sample keys are refused"), "not refused: {refusal}");
-    store_secrets(&sample, None)
+    Ok(())
 }
 
-/// The key store of the image that is there in the end, and all keys and passphrases.
-fn with_own_keys(series: &str, build: &mut Build) -> Result<(PathBuf, Vec<Secret>)> {
-    let variable = cases::VARIABLE;
-    let mut secrets = vec![Secret::text("the passphrase", PASSPHRASE)];
-    let passphrase =
-        ["IMA", "MODSIGN"].map(|role| format!("{role}_PASSPHRASE_ENV = \"{variable}\"\n")).concat();
-
-    step(series, "build with keys of one's own, encrypted");
-    let own = build.keys(PASSPHRASE)?;
-    build.configure(&own_keys(&own, &passphrase))?;
-    build.set_environment(variable, PASSPHRASE);
+/// Builds with new keys, with these lines more in the configuration.
+fn with_new_keys(run: &Run, more: &str) -> Result<()> {
+    let build = run.own_build();
+    let store = build.keys(PASSPHRASE)?;
+    build.configure(&own_keys(&store, &(passphrase() + more)))?;
     build.bitbake(&["lab-image", "integrity-initramfs"])?;
-    image::check(build, &own)?;
-    image::check_packages(build, &own)?;
-    secrets.extend(store_secrets(&own, Some(PASSPHRASE))?);
+    image::check(&build, &store)?;
+    image::check_packages(&build, &store)
+}
 
-    step(series, "a cache of signatures");
-    models::cache(build, &own, &passphrase)?;
+fn own(run: &Run) -> Result<()> {
+    with_new_keys(run, "")
+}
 
-    step(series, "their certificates alone");
-    models::certificates_alone(build, &own, &passphrase)?;
+fn token(run: &Run) -> Result<()> {
+    let store = run.build.keys(PASSPHRASE)?;
+    cases::token(run.own_build(), &store)
+}
 
-    step(series, "a key for packages and another for the image");
-    models::two_keys(build, &own, &passphrase)?;
-
-    step(series, "what the server logs, however it ends");
-    cases::server_log(build, &own_keys(&own, &passphrase))?;
-
-    step(series, "modules from outside the kernel's tree");
-    cases::modules(build, &own)?;
-
-    step(series, "build with other keys in the same place, in a token");
-    let own = build.keys(PASSPHRASE)?;
-    secrets.extend(cases::token(build, &own)?);
-    secrets.extend(store_secrets(&own, Some(PASSPHRASE))?);
-
-    step(series, "build with other keys in the same place, and a policy that the root brings");
-    let own = build.keys(PASSPHRASE)?;
-    let policy = build.directory().join("conf/further");
+fn root_policy(run: &Run) -> Result<()> {
+    let policy = run.build.directory().join("conf/further");
     fs::write(&policy, "audit func=MODULE_CHECK\n")?;
-    let policy = format!("IMA_POLICY_ROOT = \"{}\"\nIMA_SIGN_POLICY = \"1\"\n", policy.display());
-    build.configure(&own_keys(&own, &(passphrase + &policy)))?;
-    build.bitbake(&["lab-image", "integrity-initramfs"])?;
-    image::check(build, &own)?;
-    image::check_packages(build, &own)?;
-    image::check_initramfs(build, &own)?;
-    secrets.extend(store_secrets(&own, Some(PASSPHRASE))?);
-    Ok((own, secrets))
+    let policy = policy.display();
+    with_new_keys(run, &format!("IMA_POLICY_ROOT = \"{policy}\"\nIMA_SIGN_POLICY = \"1\"\n"))?;
+    image::check_initramfs(&run.build, &run.store())
 }
 
-fn step(series: &str, what: &str) {
-    eprintln!("-- {series}: {what}");
+fn leaks(run: &Run) -> Result<()> {
+    let mut secrets =
+        vec![Secret::text("the passphrase", PASSPHRASE), Secret::text("the PIN", cases::PIN)];
+    secrets.extend(store_secrets(&run.build.sample_store(), None)?);
+    for store in run.build.stores()? {
+        secrets.extend(store_secrets(&store, Some(PASSPHRASE))?);
+    }
+    leaks::check(run.build.directory(), &secrets)
+}
+
+/// Lines of a configuration that say where the passphrase is.
+fn passphrase() -> String {
+    let variable = cases::VARIABLE;
+    ["IMA", "MODSIGN"].map(|role| format!("{role}_PASSPHRASE_ENV = \"{variable}\"\n")).concat()
 }
 
 /// Parses the layer with its own recipes for imactl and all recipes that it appends to, active
 /// and asleep.
-fn parse(build: &Build) -> Result<()> {
-    build.configure("SIGNING_MODEL = \"sample\"\n")?;
+fn parse(run: &Run) -> Result<()> {
+    let build = Build::parsing(&run.checkout, &run.builds)?;
+    build.configure(SAMPLE)?;
     build.bitbake(&["-p"])?;
     let appends = build.tool("bitbake-layers", &["show-appends"])?;
     for recipe in APPENDED {
@@ -264,7 +309,7 @@ fn parse(build: &Build) -> Result<()> {
             ensure!(make.contains(wanted), "make of {kernel} has no {wanted}: {make}");
         }
     }
-    build.configure("SIGNING_MODEL = \"sample\"\n")?;
+    build.configure(SAMPLE)?;
     // the lab builds rpm with these words
     let words = root().join(format!("lab/rpm/{}.words", build.series()));
     let words = fs::read_to_string(&words).with_context(|| words.display().to_string())?;

@@ -122,7 +122,7 @@ pub(super) fn two_keys(build: &Build, store: &Path, passphrase: &str) -> Result<
 /// another key goes to the others.
 pub(super) fn key_on_target(build: &Build) -> Result<()> {
     let other = build.directory().join("conf/next.crt");
-    let store = build.directory().join("sample-keys/store");
+    let store = build.sample_store();
     fs::copy(store.join("ima_keys/x509_ima.crt"), &other)?;
     let wanted = format!(
         "{SAMPLE}IMA_SAMPLE_KEY_ON_TARGET = \"1\"\nIMA_EXTRA_CERTS = \"{}\"\n\
@@ -174,7 +174,7 @@ pub(super) fn deploy_target(build: &Build, core: &Path) -> Result<()> {
     }
     fs::write(place.join("script.sh"), output(script.arg(&target))?)?;
     fs::write(place.join("script.list"), "0\n")?;
-    let store = build.directory().join("sample-keys/store");
+    let store = build.sample_store();
     let command = format!(
         "sh /tmp/devtool_deploy.sh files {0}/ {1}.list",
         target.display(),

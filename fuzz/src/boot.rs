@@ -6,7 +6,7 @@ use ima_format::keyring::{listed, Description};
 use ima_format::modsig;
 use ima_format::partition::partuuid;
 use ima_format::printable::{is_unsafe, Printable};
-use ima_format::superblock::{identify, HEAD_SIZE};
+use ima_format::superblock::{all, HEAD_SIZE};
 use ima_format::x509::Certificate;
 use imactl_init::cmdline::{CommandLine, Mode, RootCertificates};
 use imactl_init::evm::Configuration;
@@ -105,10 +105,11 @@ pub fn modsig(bytes: &[u8]) {
 /// The head of a device, and what it has at 64 KiB.
 pub fn superblock(bytes: &[u8]) {
     let (head, at_btrfs) = bytes.split_at(bytes.len().min(HEAD_SIZE));
-    let Some(found) = identify(head, at_btrfs) else { return };
-    assert!(!found.types.is_empty());
-    assert!(found.label.map_or(true, |label| !label.is_empty() && label.len() <= 3 * 512));
-    assert!(found.uuid.map_or(true, |uuid| matches!(uuid.len(), 9 | 36)));
+    for found in all(head, at_btrfs) {
+        assert!(!found.types.is_empty());
+        assert!(found.label.map_or(true, |label| !label.is_empty() && label.len() <= 3 * 512));
+        assert!(found.uuid.map_or(true, |uuid| matches!(uuid.len(), 9 | 36)));
+    }
 }
 
 /// A disk with either size of blocks: an identifier has one of two forms.

@@ -17,6 +17,8 @@
 
 use core::fmt;
 
+use crate::superblock::is_ext;
+
 /// How paths are dealt with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -96,24 +98,31 @@ pub const HEAD_SIZE: usize = 2048;
 impl Content {
     /// What a file that begins with `head` holds, where it is one of these.
     pub fn of(head: &[u8]) -> Option<Self> {
+        Self::all(head).next()
+    }
+
+    /// Everything that a file that begins with `head` could be read as. File systems come after
+    /// the disk whose partition table they leave room for; any other two are there only if
+    /// somebody made a file for two readers.
+    pub fn all(head: &[u8]) -> impl Iterator<Item = Self> + '_ {
         let starts = |magic: &[u8]| head.starts_with(magic);
         let at = |offset: usize, magic: &[u8]| {
             head.get(offset..).is_some_and(|rest| rest.starts_with(magic))
         };
-        Some(match head {
-            _ if starts(&[0xed, 0xab, 0xee, 0xdb]) => Self::Rpm,
-            _ if starts(&[0x1f, 0x8b]) => Self::Compressed(Compression::Gzip),
-            [b'B', b'Z', b'h', b'1'..=b'9', ..] => Self::Compressed(Compression::Bzip2),
-            _ if starts(&[0xfd, b'7', b'z', b'X', b'Z', 0]) => Self::Compressed(Compression::Xz),
-            _ if starts(&[0x28, 0xb5, 0x2f, 0xfd]) => Self::Compressed(Compression::Zstd),
-            _ if starts(b"hsqs") => Self::Squashfs,
-            _ if at(257, b"ustar") || is_v7_tar(head) => Self::Tar,
-            // before file systems that leave room for a table: a disk with both is refused
-            _ if at(512, b"EFI PART") || is_mbr(head) => Self::Disk,
-            _ if at(1024, &[0xe2, 0xe1, 0xf5, 0xe0]) => Self::Erofs,
-            _ if is_ext(head) => Self::Ext,
-            _ => return None,
-        })
+        let bzip2 = matches!(head, [b'B', b'Z', b'h', b'1'..=b'9', ..]);
+        let contents = [
+            (Self::Rpm, starts(&[0xed, 0xab, 0xee, 0xdb])),
+            (Self::Compressed(Compression::Gzip), starts(&[0x1f, 0x8b])),
+            (Self::Compressed(Compression::Bzip2), bzip2),
+            (Self::Compressed(Compression::Xz), starts(&[0xfd, b'7', b'z', b'X', b'Z', 0])),
+            (Self::Compressed(Compression::Zstd), starts(&[0x28, 0xb5, 0x2f, 0xfd])),
+            (Self::Squashfs, starts(b"hsqs")),
+            (Self::Tar, at(257, b"ustar") || is_v7_tar(head)),
+            (Self::Disk, at(512, b"EFI PART") || is_mbr(head)),
+            (Self::Erofs, at(1024, &[0xe2, 0xe1, 0xf5, 0xe0])),
+            (Self::Ext, is_ext(head)),
+        ];
+        contents.into_iter().filter_map(|(content, found)| found.then_some(content))
     }
 }
 
@@ -294,24 +303,6 @@ fn is_v7_tar(head: &[u8]) -> bool {
     // the sum is made with blanks in its own field
     let computed = sum(header) - sum(field) + 8 * u32::from(b' ');
     count > 0 && header.first() != Some(&0) && declared == computed
-}
-
-/// Whether a superblock of ext2, ext3 or ext4 is there. The magic number is short, and what
-/// is taken for an image is not signed as a program: a few more fields have to fit.
-fn is_ext(head: &[u8]) -> bool {
-    let Some(superblock) = head.get(1024..) else { return false };
-    let word = |offset: usize| {
-        let bytes = superblock.get(offset..offset.saturating_add(4))?;
-        Some(u32::from_le_bytes(bytes.try_into().ok()?))
-    };
-    let (inodes, blocks) = (word(0), word(4));
-    let (first_data_block, log_block_size, revision) = (word(20), word(24), word(76));
-    superblock.get(56..58) == Some(&[0x53, 0xef])
-        && inodes.is_some_and(|count| count > 0)
-        && blocks.is_some_and(|count| count > 0)
-        && first_data_block.is_some_and(|block| block <= 1)
-        && log_block_size.is_some_and(|log| log <= 6)
-        && revision.is_some_and(|revision| revision <= 1)
 }
 
 #[cfg(test)]

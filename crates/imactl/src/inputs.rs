@@ -16,7 +16,7 @@ use ima::container::rpm::{
 use ima::container::tar::Archive;
 use ima::container::tree::{Place, Tree};
 use ima::container::{
-    kind_of, mismatch, nested, AnyContainer, Mismatch, Only, Selection, MAX_SPARSE,
+    kind_of, mismatch, nested, AnyContainer, DetectError, Mismatch, Only, Selection, MAX_SPARSE,
 };
 use ima::input::{self, LIST_MAX};
 use ima_format::kind::{Foreign, Kind, Named};
@@ -293,8 +293,9 @@ fn told_by_content(tree: &TreeArgs) -> Result<Kind> {
             // what comes on standard input is an archive: nothing else is a stream
             _ if is_stdio(path) => Kind::Tar,
             Ok(kind) => kind,
-            // what cannot be read is told in its turn, with the others
-            Err(_) => continue,
+            // what cannot be read is reported in its turn, with the others
+            Err(DetectError::Read(_)) => continue,
+            Err(error) => return Err(error).with_context(|| path.display().to_string()),
         };
         // not through a link, which is refused in its turn
         let is_file = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file());

@@ -10,7 +10,36 @@ use rustix::fs::OFlags;
 
 use super::formats::{Changes, Format};
 use super::oci;
+use crate::advice::Advice;
 use crate::compression;
+
+/// Why it is not known what is at a path.
+#[derive(Debug, thiserror::Error)]
+pub enum DetectError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(#[from] io::Error),
+    /// It could be read as either.
+    #[error("it is {} and also {}", name(*.first), name(*.second))]
+    Ambiguous {
+        /// The one that it would be taken for.
+        first: Content,
+        /// Another.
+        second: Content,
+    },
+}
+
+impl Advice for DetectError {
+    fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Read(_) => None,
+            Self::Ambiguous { .. } => Some(
+                "somebody may have made it so that you sign other files than are used: --kind \
+                 says how you use it",
+            ),
+        }
+    }
+}
 
 /// What is at `path`: a container if its first bytes say so, else a file or a directory for
 /// [`Kind::Tree`]. Of a compressed file as much is unpacked as tells whether a tar archive is
@@ -18,8 +47,8 @@ use crate::compression;
 /// anything else is for [`Kind::Tree`], which does not follow it.
 ///
 /// # Errors
-/// Those of looking at the file.
-pub fn kind_of(path: &Path) -> io::Result<Kind> {
+/// Those of looking at the file, and a file that is a container of two kinds.
+pub fn kind_of(path: &Path) -> Result<Kind, DetectError> {
     let metadata = fs::metadata(path)?;
     if metadata.is_dir() && oci::is_layout(path) {
         return Ok(Kind::Oci);
@@ -29,7 +58,7 @@ pub fn kind_of(path: &Path) -> io::Result<Kind> {
     }
     let mut file = open(path)?;
     let head = read_head(&mut file)?;
-    Ok(match Content::of(&head) {
+    Ok(match single(&head)? {
         Some(Content::Compressed(compression)) => {
             // what does not unpack is no archive that could be dealt with: a plain file
             let Ok(mut decoder) = compression::decoder(compression, head.chain(file)) else {
@@ -37,7 +66,8 @@ pub fn kind_of(path: &Path) -> io::Result<Kind> {
             };
             let inside = read_head(&mut decoder).unwrap_or_default();
             // what is not a stream is read at any offset, which a decoder cannot do
-            let stream = Format::of_head(&inside).filter(|it| it.changes == Changes::Stream);
+            let format = single(&inside)?.and_then(Format::of);
+            let stream = format.filter(|it| it.changes == Changes::Stream);
             match stream.map_or(Kind::Tree, |format| format.kind) {
                 Kind::Tar if oci::is_archive(Box::new(inside.chain(decoder))) => Kind::Oci,
                 kind => kind,
@@ -46,6 +76,24 @@ pub fn kind_of(path: &Path) -> io::Result<Kind> {
         Some(Content::Tar) if oci::is_archive(Box::new(head.chain(file))) => Kind::Oci,
         content => content.and_then(Format::of).map_or(Kind::Tree, |format| format.kind),
     })
+}
+
+/// What a file that begins with `head` holds. Two formats of one kind are for its reader to refuse.
+fn single(head: &[u8]) -> Result<Option<Content>, DetectError> {
+    let kind = |content| Format::of(content).map(|format| format.kind);
+    let Some(first) = Content::of(head) else { return Ok(None) };
+    match Content::all(head).find(|other| kind(*other) != kind(first)) {
+        Some(second) => Err(DetectError::Ambiguous { first, second }),
+        None => Ok(Some(first)),
+    }
+}
+
+/// As in "a tar archive".
+fn name(content: Content) -> String {
+    match content {
+        Content::Compressed(compression) => format!("compressed by {compression}"),
+        _ => Format::of(content).map_or_else(String::new, |format| format.name.to_owned()),
+    }
 }
 
 fn open(path: &Path) -> io::Result<File> {

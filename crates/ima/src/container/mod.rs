@@ -38,7 +38,7 @@ use ima_format::tar::AfterEnd;
 pub use any::AnyContainer;
 pub use change::{Change, Edit, End};
 pub use destination::{Destination, DirectoryMode, OutputDirectory};
-pub use detect::{kind_of, mismatch, nested, Mismatch};
+pub use detect::{kind_of, mismatch, nested, DetectError, Mismatch};
 pub use error::{Anomaly, ContainerError, ItemError, WalkError};
 pub use formats::{Changes, Format, FORMATS};
 pub use ima_format::xattr::AttributeName;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ima_format::kind::{Content, Kind, HEAD_SIZE};
 
-use super::detect::{kind_of, nested};
+use super::detect::{kind_of, nested, DetectError};
 use super::image;
 use super::oci;
 use super::source::Source;
@@ -22,6 +22,9 @@ pub enum OpenError {
     /// It cannot be read.
     #[error(transparent)]
     Read(#[from] io::Error),
+    /// It is not known what it is.
+    #[error(transparent)]
+    Detect(#[from] DetectError),
     /// An archive that cannot be read, or an image that is read as one.
     #[error(transparent)]
     Archive(#[from] TarError),
@@ -41,6 +44,7 @@ impl Advice for OpenError {
                 "ROOT is a directory, a tar archive (compressed or not), an image of ext4, \
                  squashfs or EROFS, or a container image; mount anything else, and give the directory",
             ),
+            Self::Detect(error) => error.advice(),
             Self::Image(error) => error.advice(),
         }
     }

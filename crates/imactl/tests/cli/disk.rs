@@ -328,6 +328,47 @@ fn what_could_be_two_things_is_refused() {
     });
     let refused = run(args!["sign", "--keys", made.keys, disk]).exits(2);
     assert!(refused.stderr.contains("both ext4 and LVM"), "{}", refused.stderr);
+    // the kernel tries one type after the other, in an order of its own
+    let disk = patched(&made, |disk| disk[5 * MIB as usize..][..4].copy_from_slice(b"hsqs"));
+    for verb in ["sign", "verify"] {
+        let refused = run(args![verb, "--keys", made.keys, disk]).exits(2);
+        assert!(refused.stderr.contains("both ext4 and squashfs"), "{}", refused.stderr);
+    }
+}
+
+/// A superblock of an md array, version 1.0, for a member of so many bytes, with its offset.
+fn array(size: u64) -> (u64, Vec<u8>) {
+    let sector = (size / 512 - 16) & !7;
+    let mut superblock = vec![0; 256];
+    let words = [(0, 0xa92b_4efc), (4, 1), (144, sector as u32)];
+    for (offset, word) in words {
+        superblock[offset..offset + 4].copy_from_slice(&u32::to_le_bytes(word));
+    }
+    let words = superblock.chunks(4).map(|word| u32::from_le_bytes(word.try_into().unwrap()));
+    let sum: u64 = words.map(u64::from).sum();
+    let sum = (sum as u32).wrapping_add((sum >> 32) as u32);
+    superblock[216..220].copy_from_slice(&sum.to_le_bytes());
+    (sector * 512, superblock)
+}
+
+#[test]
+fn a_member_of_an_array_is_not_signed_alone() {
+    let Some(made) = made(GPT) else { return };
+    let (offset, superblock) = array(16 * MIB);
+    let disk = patched(&made, |disk| {
+        disk[(5 * MIB + offset) as usize..][..256].copy_from_slice(&superblock);
+    });
+    let member = made.path("member");
+    extract(&disk, 5, 16, &member);
+    let Some(mut blkid) = tool("blkid") else { return };
+    let known = finish(blkid.args(["-p", "-o", "value", "-s", "TYPE"]).arg(&member)).exits(0);
+    assert_eq!(known.stdout, "linux_raid_member\n");
+    for image in [&disk, &member] {
+        for verb in ["sign", "verify"] {
+            let refused = run(args![verb, "--keys", made.keys, image]).exits(2);
+            assert!(refused.stderr.contains("both ext4 and md array"), "{}", refused.stderr);
+        }
+    }
 }
 
 #[test]

@@ -36,6 +36,38 @@ fn a_file_that_is_called_a_package_and_is_none_is_refused() {
     assert!(directory.path().join("cut.rpm.sig").exists());
 }
 
+/// A file that tar unpacks, and that a partition table makes a disk, too.
+#[test]
+fn a_file_for_two_readers_needs_its_kind() {
+    let directory = directory();
+    let path = directory.path();
+    write_tree(path, &[("program", b"#!/bin/sh\n")]);
+    let archive = path.join("root.tar");
+    let Some(mut tar) = tool("tar") else { return };
+    finish(tar.arg("-C").arg(path).args(["-cf"]).arg(&archive).arg("program")).exits(0);
+    let mut bytes = fs::read(&archive).unwrap();
+    // one partition, in what is padding for tar
+    bytes[446 + 4] = 0x83;
+    bytes[446 + 12] = 1;
+    bytes[510..512].copy_from_slice(b"\x55\xaa");
+    bytes[148..156].fill(b' ');
+    let sum: u32 = bytes[..512].iter().copied().map(u32::from).sum();
+    bytes[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    let disk = file(path, "disk.img", &bytes);
+    let Some(mut sfdisk) = tool("sfdisk") else { return };
+    let listed = finish(sfdisk.arg("--dump").arg(&disk)).exits(0);
+    assert!(listed.stdout.contains("type=83"), "{}", listed.stdout);
+    let Some(mut gzip) = tool("gzip") else { return };
+    finish(gzip.arg("-k").arg(&disk)).exits(0);
+    for path in [disk, path.join("disk.img.gz")] {
+        let refused = run(args!["sign", "--hash-only", path]).exits(2);
+        let said = "it is a tar archive and also a disk with partitions";
+        assert!(refused.stderr.contains(said), "{}", refused.stderr);
+        assert!(refused.stderr.contains("hint: "), "{}", refused.stderr);
+        run(args!["preflight", path, "--keys", path]).exits(2);
+    }
+}
+
 #[test]
 fn in_a_tree_and_in_a_list_packages_are_files() {
     let directory = directory();

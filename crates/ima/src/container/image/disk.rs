@@ -7,7 +7,9 @@ use ima_format::ext4::Disk as _;
 use ima_format::kind::Content;
 use ima_format::partition::verity::Tree;
 use ima_format::partition::{Partition, Table};
-use ima_format::superblock::{identify, member, Superblock, BTRFS_OFFSET, HEAD_SIZE};
+use ima_format::superblock::{
+    all, array_offsets, identify, is_array, member, Superblock, BTRFS_OFFSET, HEAD_SIZE,
+};
 
 use super::{squashfs_as_tar, Bytes, FileSystem, ImageError};
 use crate::container::source::Source;
@@ -61,6 +63,7 @@ impl Layout {
             if !selected.is_empty() {
                 return Err(ImageError::NoPartitions);
             }
+            holds(bytes)?;
             layout.windows.push(Window { part: None, bytes: bytes.clone() });
             return Ok(layout);
         }
@@ -76,7 +79,7 @@ impl Layout {
             let is_selected = selected.iter().any(|name| is_named(&name));
             unmatched.retain(|name| !is_named(name));
             let part = Part { noun: "partition", name: partition.number.to_string() };
-            layout.add(part, window, found, is_selected, selected.is_empty())?;
+            layout.add(part, window, is_selected, selected.is_empty())?;
         }
         match unmatched.first() {
             Some(name) => Err(ImageError::NoSuchPartition((*name).clone())),
@@ -88,7 +91,6 @@ impl Layout {
         &mut self,
         part: Part,
         bytes: Bytes,
-        found: Option<Superblock>,
         is_selected: bool,
         takes_all: bool,
     ) -> Result<(), ImageError> {
@@ -96,7 +98,7 @@ impl Layout {
         if let Some(tree) = Tree::parse(&head) {
             self.trees.push((part.clone(), bytes.clone(), tree));
         }
-        match holds(&head, found)? {
+        match holds(&bytes)? {
             Holds::FileSystem if is_selected || takes_all => {
                 self.windows.push(Window { part: Some(part), bytes });
             }
@@ -146,17 +148,33 @@ fn kind_of(found: &Superblock) -> &'static str {
     found.types.first().copied().unwrap_or_default()
 }
 
-fn holds(head: &[u8], found: Option<Superblock>) -> Result<Holds, ImageError> {
-    let found = found.as_ref().map(kind_of);
-    Ok(match (found, member(head)) {
-        (Some(first), Some(second)) => return Err(ImageError::Ambiguous { first, second }),
-        (Some("ext4" | "erofs" | "squashfs"), None) => Holds::FileSystem,
-        (Some(name @ "vfat"), None) => Holds::Other(name),
-        (Some(name), None) => Holds::Unread(name),
-        (None, Some(name)) => Holds::Other(name),
-        (None, None) if head.iter().all(|byte| *byte == 0) => Holds::Other("empty"),
-        (None, None) => Holds::Other("unknown content"),
+/// What is in a partition, or on a disk without partitions. It must be one thing.
+fn holds(bytes: &Bytes) -> Result<Holds, ImageError> {
+    let (head, at_btrfs) = (bytes.head(0)?, bytes.head(BTRFS_OFFSET)?);
+    let file_systems: Vec<_> = all(&head, &at_btrfs).collect();
+    let names = file_systems.iter().map(kind_of).chain(member(&head)).chain(array(bytes)?);
+    let names: Vec<_> = names.collect();
+    if let [first, second, ..] = names[..] {
+        return Err(ImageError::Ambiguous { first, second });
+    }
+    Ok(match (names.first(), file_systems.is_empty()) {
+        (Some(&("ext4" | "erofs" | "squashfs")), _) => Holds::FileSystem,
+        (Some(name @ &"vfat"), _) | (Some(name), true) => Holds::Other(name),
+        (Some(name), false) => Holds::Unread(name),
+        (None, _) if head.iter().all(|byte| *byte == 0) => Holds::Other("empty"),
+        (None, _) => Holds::Other("unknown content"),
     })
+}
+
+/// Whether it is a member of an md array: with superblocks of versions 0.90 and 1.0 its content
+/// looks as if it stood alone, and a change of one member is lost or breaks the array.
+fn array(bytes: &Bytes) -> Result<Option<&'static str>, ImageError> {
+    for offset in array_offsets(bytes.size()).into_iter().flatten() {
+        if is_array(&bytes.head(offset)?) {
+            return Ok(Some("md array"));
+        }
+    }
+    Ok(None)
 }
 
 /// dm-verity has no larger blocks than pages.
@@ -186,11 +204,13 @@ impl Bytes {
         Ok(Content::of(&self.head(0)?))
     }
 
-    /// Up to [`HEAD_SIZE`] bytes at an offset.
+    /// Up to [`HEAD_SIZE`] bytes at an offset; none after the end.
     pub(super) fn head(&self, offset: u64) -> Result<Vec<u8>, ImageError> {
         let left = self.size().saturating_sub(offset);
         let mut head = vec![0; left.min(HEAD_SIZE as u64) as usize];
-        self.read(offset, &mut head)?;
+        if !head.is_empty() {
+            self.read(offset, &mut head)?;
+        }
         Ok(head)
     }
 }

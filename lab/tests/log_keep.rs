@@ -126,6 +126,42 @@ fn keep_once(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
+/// Starts the service, and gives its process.
+fn serve(guest: &mut Guest) -> Result<String> {
+    guest.request(Action::MakeDirectory { path: SERVED.into() })?.is_allowed();
+    let process = shell(
+        guest,
+        &format!(
+            "{IMACTL} log keep --entries 100 --publish {SERVED} --socket {SERVED}/socket {STATE} \
+             >{SERVED}/out 2>&1 & echo $!"
+        ),
+    )?;
+    let ascii = format!("{SERVED}/ascii_runtime_measurements");
+    shell(guest, &format!("until [ -s {ascii} ]; do busybox usleep 100000; done"))?;
+    Ok(process)
+}
+
+fn stop(guest: &mut Guest, process: &str) -> Result<()> {
+    let process = process.trim();
+    let gone = format!("kill {process}; while kill -0 {process}; do busybox usleep 100000; done");
+    shell(guest, &format!("{{ {gone}; }} 2>/dev/null; busybox rm -r {SERVED}")).map(drop)
+}
+
+fn verify(guest: &mut Guest, list: &str) -> Result<()> {
+    let argv = [IMACTL, "log", "verify", "--json", "--ignore-violations", "--pcrs", TPM, list];
+    guest.execute(&argv)?.is_allowed();
+    Ok(())
+}
+
+/// Both published files result in the PCRs as they are, a look after the last entry.
+fn is_fresh(guest: &mut Guest) -> Result<()> {
+    shell(guest, "busybox usleep 500000")?;
+    for name in ["binary_runtime_measurements", "ascii_runtime_measurements"] {
+        verify(guest, &format!("{SERVED}/{name}"))?;
+    }
+    Ok(())
+}
+
 /// Entries stay in the kernel if the disk is full, and are moved when there is room.
 fn a_full_disk(guest: &mut Guest) -> Result<()> {
     guest.request(Action::MakeDirectory { path: STATE.into() })?.is_allowed();
@@ -141,6 +177,12 @@ fn a_full_disk(guest: &mut Guest) -> Result<()> {
     assert!(refused.contains("No space left on device"), "{refused}");
     assert!(refused.contains("the entries stay in the kernel"), "{refused}");
     assert!(replays(guest)? >= 200);
+    // meanwhile the list is published, whole
+    let service = serve(guest)?;
+    measure(guest, "unmoved", 120)?;
+    is_fresh(guest)?;
+    assert!(shell(guest, &format!("busybox cat {SERVED}/out"))?.contains("No space left"));
+    stop(guest, &service)?;
     shell(guest, &format!("busybox mount -o remount,size=64m {STATE}"))?;
     keep_once(guest)?;
     assert!(replays(guest)? >= 200);
@@ -167,7 +209,6 @@ fn kills(guest: &mut Guest) -> Result<()> {
 
 /// The service under load: what it serves is the list, and the kernel's memory is free again.
 fn serves_and_frees(guest: &mut Guest) -> Result<()> {
-    guest.request(Action::MakeDirectory { path: SERVED.into() })?.is_allowed();
     let memory = |guest: &mut Guest| -> Result<u64> {
         shell(guest, "busybox sed -n 's/^SUnreclaim: *//p' /proc/meminfo")
             .and_then(|text| Ok(text.trim().trim_end_matches(" kB").parse()?))
@@ -177,13 +218,8 @@ fn serves_and_frees(guest: &mut Guest) -> Result<()> {
     let started = Instant::now();
     measure(guest, "load", entries)?;
     let (took, full) = (started.elapsed(), memory(guest)?);
-    let service = format!(
-        "{IMACTL} log keep --entries 100 --publish {SERVED} --socket {SERVED}/socket {STATE} \
-         >{SERVED}/out 2>&1 & echo $!"
-    );
-    let service = shell(guest, &service)?;
+    let service = serve(guest)?;
     let ascii = format!("{SERVED}/ascii_runtime_measurements");
-    shell(guest, &format!("until [ -s {ascii} ]; do busybox usleep 100000; done"))?;
     // another one is refused
     let second = guest.execute(&[IMACTL, "log", "keep", "--once", STATE])?;
     measure(guest, "while", 500)?;
@@ -199,15 +235,8 @@ fn serves_and_frees(guest: &mut Guest) -> Result<()> {
     assert!(freed < full, "{before} {full} {freed}");
 
     // what is served is the whole list, in the kernel's form
-    let verify = |guest: &mut Guest, list: &str| -> Result<()> {
-        let argv = [IMACTL, "log", "verify", "--ignore-violations", "--pcrs", TPM, list];
-        guest.execute(&argv)?.is_allowed();
-        Ok(())
-    };
     let all = replays(guest)?;
-    for name in ["binary_runtime_measurements", "ascii_runtime_measurements"] {
-        verify(guest, &format!("{SERVED}/{name}"))?;
-    }
+    is_fresh(guest)?;
     let lines = shell(guest, &format!("busybox wc -l < {ascii}"))?;
     assert_eq!(lines.trim(), all.to_string());
     // always up to date: also right after an entry was added
@@ -215,7 +244,8 @@ fn serves_and_frees(guest: &mut Guest) -> Result<()> {
     let connect = format!("socat -u UNIX-CONNECT:{SERVED}/socket CREATE:{SERVED}/received");
     shell(guest, &connect)?;
     verify(guest, &format!("{SERVED}/received"))?;
-    shell(guest, &format!("kill {}", service.trim()))?;
+    is_fresh(guest)?;
+    stop(guest, &service)?;
     assert!(replays(guest)? >= u64::from(entries + 520));
     Ok(())
 }

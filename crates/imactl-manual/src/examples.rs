@@ -205,6 +205,14 @@ pub(crate) const EXAMPLES: &[(&str, &[Example])] = &[
         &[("Keep the measurement list of a machine that runs for long", "imactl log keep /var/lib/ima")],
     ),
     (
+        "imactl log prune",
+        &[(
+            "Remove the segments of an earlier boot, of which a quote proves every entry",
+            "imactl log prune --quote quote --signature signature --ak ak.pub --nonce 3f9ac1 --pcrs pcrs \
+             --list list /var/lib/ima/boot-00000001",
+        )],
+    ),
+    (
         "imactl log convert",
         &[("Write a Canonical Event Log in JSON", "imactl log convert --to cel-json -o list.json list")],
     ),

@@ -53,6 +53,24 @@ pub enum KeepError {
         /// The segment.
         path: PathBuf,
     },
+    /// A directory is not of a boot.
+    #[error("{}: not a directory of segments (boot-NUMBER)", path.display())]
+    NotABoot {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The keeper continues these segments.
+    #[error("{}: the segments of the last boot, which imactl log keep continues", path.display())]
+    LastBoot {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A file in the directory of a boot is not a segment.
+    #[error("{}: not a segment", path.display())]
+    OtherFile {
+        /// The file.
+        path: PathBuf,
+    },
     /// A file cannot be read or written.
     #[error("{}: {source}", path.display())]
     File {
@@ -111,6 +129,10 @@ impl Advice for KeepError {
                 Some(libc::EPERM | libc::EACCES) => Some("staging needs root (CAP_SYS_ADMIN)"),
                 _ => None,
             },
+            Self::LastBoot { .. } => {
+                Some("they can be removed after the next boot; until then the list needs them")
+            }
+            Self::OtherFile { .. } => Some("move it to another directory"),
             Self::List(error) => error.advice(),
             _ => None,
         }

@@ -1,5 +1,6 @@
 //! The cycles.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::error::KeepError;
@@ -126,6 +127,18 @@ impl<K: KernelList> Keeper<K> {
     /// Those of reading it.
     pub fn waiting(&self) -> Result<u64, KeepError> {
         self.kernel.count()
+    }
+
+    /// How many entries the complete list has; `None` if some are staged that are in no segment, as
+    /// the kernel does not count these.
+    ///
+    /// # Errors
+    /// Those of reading the kernel's number, and what is staged.
+    pub(super) fn entries(&self) -> Result<Option<u64>, KeepError> {
+        let count = self.replayed.records() + self.kernel.count()?;
+        let mut staged = self.kernel.open(Part::Staged)?;
+        let read = staged.read(&mut [0]).map_err(KeepError::file(Path::new(KERNEL)))?;
+        Ok((read == 0 || self.last == Last::Staged).then_some(count))
     }
 
     /// The complete list, as it is now.

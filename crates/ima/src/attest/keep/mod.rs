@@ -19,6 +19,7 @@
 mod error;
 mod keeper;
 mod kernel;
+mod prune;
 mod publish;
 mod replayed;
 mod snapshot;
@@ -27,5 +28,6 @@ mod store;
 pub use error::KeepError;
 pub use keeper::{Cycle, Keeper};
 pub use kernel::{KernelList, Part, Securityfs, Stage};
+pub use prune::{Coverage, EarlierBoot};
 pub use publish::Publisher;
 pub use snapshot::Snapshot;

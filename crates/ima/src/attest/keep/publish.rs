@@ -23,8 +23,11 @@ pub struct Publisher {
     directory: PathBuf,
     binary: File,
     ascii: File,
-    /// Bytes of the binary list so far.
+    /// Bytes of both lists so far.
     written: u64,
+    printed: u64,
+    /// How many entries there were at the last look.
+    entries: Option<u64>,
     /// The layout, as soon as a record shows it.
     layout: Option<Layout>,
     /// What is not written yet.
@@ -47,8 +50,16 @@ impl Publisher {
             return Err(fail()(io::ErrorKind::InvalidInput.into()));
         };
         let directory = directory.to_owned();
-        let (layout, waiting) = (None, Vec::new());
-        let mut publisher = Self { directory, binary, ascii, written: 0, layout, waiting };
+        let mut publisher = Self {
+            directory,
+            binary,
+            ascii,
+            written: 0,
+            printed: 0,
+            entries: None,
+            layout: None,
+            waiting: Vec::new(),
+        };
         publisher.update(keeper)?;
         let append = |path: &PathBuf| OpenOptions::new().append(true).open(path);
         let place = || -> io::Result<()> {
@@ -62,17 +73,31 @@ impl Publisher {
         Ok(publisher)
     }
 
-    /// Appends the entries that are new. After an error the files are to be made again.
+    /// Appends the entries that are new. After an error the files are as they were, or longer by whole
+    /// records, and the next call continues.
     ///
     /// # Errors
     /// Those of reading the list and of writing the files.
     pub fn update<K: KernelList>(&mut self, keeper: &Keeper<K>) -> Result<(), KeepError> {
+        // before the list is read: what is added meanwhile is for the next look
+        let entries = keeper.entries()?;
+        if entries.is_some() && self.entries == entries {
+            return Ok(());
+        }
         let (snapshot, offset) = (keeper.snapshot()?, self.written);
         let appended = snapshot.write_from(offset, self).and_then(|_| self.append());
         let appended = appended.and_then(|()| match self.waiting.len() {
             0 => Ok(()),
             _ => Err(io::ErrorKind::UnexpectedEof.into()),
         });
+        if appended.is_ok() {
+            self.entries = entries;
+        } else {
+            self.waiting.clear();
+            let cut = self.binary.set_len(self.written);
+            cut.and_then(|()| self.ascii.set_len(self.printed))
+                .map_err(KeepError::file(&self.directory))?;
+        }
         appended.map_err(KeepError::file(&self.directory))
     }
 
@@ -92,6 +117,7 @@ impl Publisher {
         self.ascii.write_all(&text)?;
         self.waiting.drain(..whole);
         self.written += whole as u64;
+        self.printed += text.len() as u64;
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use super::error::KeepError;
 use crate::staging::{Location, Staged};
 
 /// How a directory of a boot is called, before its number.
-const BOOT: &str = "boot-";
+pub(super) const BOOT: &str = "boot-";
 
 /// The segments of a boot, in the directory of all.
 #[derive(Debug)]
@@ -38,12 +38,7 @@ impl Store {
             Self { directory: directory.to_owned(), boot, segments: Vec::new(), _lock: lock };
         let at = store.boot_directory();
         make_directory(&at)?;
-        for (number, expected) in numbers(&at, "")?.into_iter().zip(1..) {
-            if number != expected {
-                return Err(KeepError::Gap { path: store.segment(expected) });
-            }
-            store.segments.push(store.segment(number));
-        }
+        store.segments = segments(&at)?;
         Ok(store)
     }
 
@@ -57,16 +52,12 @@ impl Store {
     }
 
     fn boot_directory(&self) -> PathBuf {
-        self.directory.join(format!("{BOOT}{:08}", self.boot))
-    }
-
-    fn segment(&self, number: u64) -> PathBuf {
-        self.boot_directory().join(format!("{number:08}"))
+        self.directory.join(boot_name(self.boot))
     }
 
     /// Makes a new segment of what can be read: it is on disk, whole, or not there.
     pub(super) fn add(&mut self, content: File) -> Result<PathBuf, KeepError> {
-        let path = self.segment(self.segments.len() as u64 + 1);
+        let path = segment(&self.boot_directory(), self.segments.len() as u64 + 1);
         let written = || -> io::Result<()> {
             let staged = Staged::new(Location::of(&path)?, 0o600)?;
             copy(content, staged.as_file())?;
@@ -93,6 +84,25 @@ impl Store {
         self.segments.clear();
         make_directory(&self.boot_directory())
     }
+}
+
+/// How the directory of a boot is called.
+pub(super) fn boot_name(number: u64) -> String {
+    format!("{BOOT}{number:08}")
+}
+
+fn segment(boot: &Path, number: u64) -> PathBuf {
+    boot.join(format!("{number:08}"))
+}
+
+/// The segments in the directory of a boot, in order, of which none is missing.
+pub(super) fn segments(boot: &Path) -> Result<Vec<PathBuf>, KeepError> {
+    let numbers = numbers(boot, "")?.into_iter().zip(1..);
+    let checked = numbers.map(|(number, expected)| match number == expected {
+        true => Ok(segment(boot, number)),
+        false => Err(KeepError::Gap { path: segment(boot, expected) }),
+    });
+    checked.collect()
 }
 
 /// The kernel gives a page for each read, however large the buffer is.
@@ -131,7 +141,7 @@ fn make_directory(path: &Path) -> Result<(), KeepError> {
 }
 
 /// The numbers that names in a directory have after a prefix, in order. Other names are left alone.
-fn numbers(directory: &Path, prefix: &str) -> Result<Vec<u64>, KeepError> {
+pub(super) fn numbers(directory: &Path, prefix: &str) -> Result<Vec<u64>, KeepError> {
     let entries = fs::read_dir(directory).map_err(KeepError::file(directory))?;
     let mut numbers = Vec::new();
     for entry in entries {

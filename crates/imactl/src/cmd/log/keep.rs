@@ -40,11 +40,11 @@ pub(crate) struct KeepArgs {
     /// Move entries when the kernel has this many
     #[arg(long, value_name = "N", default_value_t = 1000)]
     entries: u64,
-    /// Seconds between two looks at the list
-    #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    /// Milliseconds between two looks at the list
+    #[arg(long, value_name = "MS", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     interval: u64,
     /// Write the complete list to binary_runtime_measurements and ascii_runtime_measurements in this directory,
-    /// and append new entries at every look
+    /// and append new entries at every look, also while entries cannot be moved
     #[arg(long, value_name = "DIR")]
     publish: Option<PathBuf>,
     /// Write the complete list, as it is at that time, to every connection to this Unix socket
@@ -96,7 +96,6 @@ impl KeepArgs {
                 Ok(()) => complaint.clear(),
                 Err(error) if !error.may_pass() => return Err(error.into()),
                 Err(error) => {
-                    publisher = None;
                     let said = with_causes(&error);
                     if said != complaint {
                         output.warn(&match error.advice() {
@@ -108,7 +107,7 @@ impl KeepArgs {
                 }
             }
             output.flush()?;
-            thread::sleep(Duration::from_secs(self.interval));
+            thread::sleep(Duration::from_millis(self.interval));
         }
     }
 
@@ -124,16 +123,20 @@ impl KeepArgs {
             true => keeper.cycle(),
             false => Ok(Cycle::Nothing),
         });
-        let cycle = match cycle {
-            Ok(cycle) => cycle,
+        let moved = match cycle {
+            Ok(cycle) => Ok(print(&cycle, output)?),
+            // entries that were not moved are published, too
+            Err(error) if error.may_pass() => Err(error),
             Err(error) => return Ok(Err(error)),
         };
-        print(&cycle, output)?;
-        let Some(directory) = &self.publish else { return Ok(Ok(())) };
-        Ok(match publisher {
-            Some(publisher) => publisher.update(&keeper),
-            None => Publisher::create(directory, &keeper).map(|new| *publisher = Some(new)),
-        })
+        let published = match (publisher.as_mut(), &self.publish) {
+            (Some(publisher), _) => publisher.update(&keeper),
+            (None, Some(directory)) => {
+                Publisher::create(directory, &keeper).map(|new| *publisher = Some(new))
+            }
+            (None, None) => Ok(()),
+        };
+        Ok(moved.and(published))
     }
 }
 

@@ -5,6 +5,7 @@ mod convert;
 mod diff;
 mod entry;
 mod keep;
+mod prune;
 mod show;
 mod timeline;
 mod verify;
@@ -32,6 +33,7 @@ pub(crate) enum LogCommand {
     Timeline(timeline::TimelineArgs),
     Convert(convert::ConvertArgs),
     Keep(keep::KeepArgs),
+    Prune(prune::PruneArgs),
 }
 
 impl LogCommand {
@@ -44,6 +46,7 @@ impl LogCommand {
             Self::Timeline(args) => args.run(output),
             Self::Convert(args) => args.run(output),
             Self::Keep(args) => args.run(output),
+            Self::Prune(args) => args.run(output),
         }
     }
 }

@@ -6,6 +6,7 @@ mod convert;
 mod explained;
 mod firmware;
 mod generate;
+mod prune;
 mod quote;
 mod signatures;
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use super::*;
 
 /// A TPM with a key for each signature scheme.
-struct Tpm {
+pub(super) struct Tpm {
     process: Child,
     port: u16,
     directory: tempfile::TempDir,
@@ -32,7 +32,7 @@ fn port() -> u16 {
 }
 
 impl Tpm {
-    fn start() -> Option<Self> {
+    pub(super) fn start() -> Option<Self> {
         let (mut swtpm, _) = (tool("swtpm")?, tool("tpm2_quote")?);
         let (directory, port) = (directory(), port());
         swtpm.args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear", "--tpmstate"]);
@@ -46,12 +46,12 @@ impl Tpm {
         Some(tpm)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     #[track_caller]
-    fn tool(&self, name: &str, args: &[&str]) {
+    pub(super) fn tool(&self, name: &str, args: &[&str]) {
         let run = |name: &str, args: &[&str]| {
             let mut command = Command::new(name);
             command.args(args).current_dir(&self.directory);
@@ -62,7 +62,7 @@ impl Tpm {
     }
 
     /// Makes a key, and writes its public area and PEM.
-    fn create_key(&self, name: &str, algorithm: &str, attributes: &str) {
+    pub(super) fn create_key(&self, name: &str, algorithm: &str, attributes: &str) {
         let (context, area, pem) =
             (format!("{name}.ctx"), format!("{name}.area"), format!("{name}.pem"));
         self.tool(
@@ -74,7 +74,7 @@ impl Tpm {
     }
 
     /// Quotes, and returns the files of the message, the signature and the values.
-    fn quote(&self, key: &str, scheme: &str, pcrs: &str) -> [PathBuf; 3] {
+    pub(super) fn quote(&self, key: &str, scheme: &str, pcrs: &str) -> [PathBuf; 3] {
         let files = ["msg", "sig", "pcrs"].map(|kind| self.path(&format!("{key}.{kind}")));
         let [message, signature, values] = &files;
         let [message, signature, values] =
@@ -104,17 +104,22 @@ impl Tpm {
     }
 
     /// Extends the PCRs as the kernel does.
-    fn measure(&self, entries: &[Entry]) {
+    pub(super) fn measure(&self, entries: &[Entry]) {
         for entry in entries {
             let digests = [HashAlgorithm::Sha1, HashAlgorithm::Sha256].map(|bank| {
-                format!("{bank}={}", ima_format::hex::Hex(&entry.template_digest(bank)))
+                let by = match entry.violation {
+                    true => vec![0xff; bank.digest_size()],
+                    false => entry.template_digest(bank),
+                };
+                format!("{bank}={}", ima_format::hex::Hex(&by))
             });
             self.tool("tpm2_pcrextend", &[&format!("{}:{}", entry.pcr, digests.join(","))]);
         }
     }
 }
 
-const RESTRICTED: &str = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|sign";
+pub(super) const RESTRICTED: &str =
+    "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|sign";
 const SCHEMES: [(&str, &str, &str); 3] = [
     ("ssa", "rsa:rsassa-sha256:null", "rsassa"),
     ("pss", "rsa:rsapss-sha256:null", "rsapss"),

@@ -32,6 +32,7 @@ use crate::Outcome;
 use boot::{print_boot_aggregate, print_firmware};
 pub(crate) use finding::describe;
 use finding::print_finding;
+pub(super) use quote::QuoteArgs;
 use register::print_pcr;
 
 /// Verify a measurement list against PCR values and certificates
@@ -57,7 +58,7 @@ pub(crate) struct VerifyArgs {
     #[arg(long, value_name = "FILE")]
     event_log: Option<PathBuf>,
     #[command(flatten)]
-    quote: quote::QuoteArgs,
+    quote: QuoteArgs,
     /// Verify template digests and signatures only; print the PCR values that the list results in
     #[arg(long, conflicts_with_all = ["pcrs", "quote"])]
     no_pcrs: bool,

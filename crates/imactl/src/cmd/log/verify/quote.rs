@@ -15,7 +15,7 @@ use crate::Outcome;
 /// A quote
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Quote")]
-pub(super) struct QuoteArgs {
+pub(in crate::cmd::log) struct QuoteArgs {
     /// A TPM's quote over the PCR values (tpm2_quote --message)
     #[arg(long, value_name = "FILE", requires_all = ["signature", "ak"])]
     quote: Option<PathBuf>,
@@ -54,7 +54,7 @@ struct JsonQuote<'a> {
 
 impl QuoteArgs {
     /// Verifies the quote, if there is one, and returns the values that it proves.
-    pub(super) fn check(
+    pub(in crate::cmd::log) fn check(
         &self,
         given: PcrValues,
         output: &mut Output,

@@ -30,6 +30,7 @@
 //! | [`blacklist`] | entries that deny digests | `certs/blacklist.c` |
 //! | [`keyring`] | `/proc/keys`, descriptions of keys | `security/keys/proc.c` |
 //! | [`boot`] | the command line; what of `ima_appraise=` the kernel obeys | `lib/cmdline.c`, `ima_appraise.c` |
+//! | [`base64`], [`hex`] | bytes as text | |
 //! | [`printable`] | foreign text for terminals and logs | |
 //! | [`kind`] | what a file holds, by its first bytes | |
 //! | [`reader`] | a cursor over bytes | |
@@ -51,6 +52,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod audit;
+pub mod base64;
 pub mod blacklist;
 pub mod boot;
 pub mod cpio;

@@ -87,12 +87,26 @@ impl SignerArgs {
         if let Some(key) = &self.key {
             let (certificate, key_id) = (self.cert.as_deref(), self.keyid);
             let given = GivenKey { key, certificate, key_id };
-            return Ok(self.given(given, Keyring::Ima, output)?.0);
+            return Ok(self.given(given, Some(Keyring::Ima), output)?.0);
         }
         let store = self.store(output)?;
         let signer = store.ima_signer(&mut |path| self.passphrase.ask(path))?;
         warn_of_own(output, Keyring::Ima, &store.ima_certificates()?, &signer);
         Ok(Box::new(signer))
+    }
+
+    /// The key that signs a manifest: --key, or the IMA key of --keys; `None` if neither is given.
+    pub(crate) fn resolve_given(&self, output: &mut Output) -> Result<Option<Box<dyn Signer>>> {
+        match (&self.keys, &self.key) {
+            (None, None) => Ok(None),
+            (Some(_), _) => self.resolve(output).map(Some),
+            (None, Some(key)) => {
+                let (certificate, key_id) = (self.cert.as_deref(), self.keyid);
+                let given = GivenKey { key, certificate, key_id };
+                // no keyring of the kernel's has to accept it
+                Ok(Some(self.given(given, None, output)?.0))
+            }
+        }
     }
 
     /// The key that signs what is appended to modules, and its certificate.
@@ -107,7 +121,7 @@ impl SignerArgs {
             return Ok((Box::new(signer), certificate));
         };
         let given = GivenKey { key, certificate: self.cert.as_deref(), key_id: self.keyid };
-        match self.given(given, Keyring::BuiltinTrusted, output)? {
+        match self.given(given, Some(Keyring::BuiltinTrusted), output)? {
             (signer, Some(certificate)) => Ok((signer, certificate)),
             (_, None) => Err(hinted(
                 "an appended signature names the issuer and the serial number of a certificate",
@@ -128,7 +142,8 @@ impl SignerArgs {
             (None, None) => None,
         };
         if let Some((key, certificate, key_id)) = given {
-            return Ok(self.given(GivenKey { key, certificate, key_id }, Keyring::Evm, output)?.0);
+            let given = GivenKey { key, certificate, key_id };
+            return Ok(self.given(given, Some(Keyring::Evm), output)?.0);
         }
         let store = self.store(output)?;
         let signer = store.evm_signer(&mut |path| self.passphrase.ask(path))?;
@@ -136,11 +151,11 @@ impl SignerArgs {
         Ok(Box::new(signer))
     }
 
-    /// A key in a file or a token.
+    /// A key in a file or a token, for certificates in a keyring of the kernel.
     fn given(
         &self,
         given: GivenKey<'_>,
-        keyring: Keyring,
+        keyring: Option<Keyring>,
         output: &mut Output,
     ) -> Result<(Box<dyn Signer>, Option<Certificate>)> {
         let path = given.key;
@@ -168,7 +183,9 @@ impl SignerArgs {
             (None, Some(certificate)) => certificate.key_id(),
             (None, None) => key.public_key().default_key_id()?,
         };
-        warn_of_refusal(output, keyring, certificate.iter());
+        if let Some(keyring) = keyring {
+            warn_of_refusal(output, keyring, certificate.iter());
+        }
         Ok((Box::new(key.into_signer(key_id)?), certificate))
     }
 
@@ -191,7 +208,7 @@ impl SignerArgs {
         &self,
         uri: Uri,
         args: &GivenKey<'_>,
-        keyring: Keyring,
+        keyring: Option<Keyring>,
         output: &mut Output,
     ) -> Result<(Box<dyn Signer>, Option<Certificate>)> {
         let given = args.certificate()?;
@@ -207,7 +224,9 @@ impl SignerArgs {
         if certificate.as_ref().is_some_and(Certificate::is_sample) {
             warn_of_sample(output, Path::new(&key.uri().to_string()));
         }
-        warn_of_refusal(output, keyring, certificate.iter());
+        if let Some(keyring) = keyring {
+            warn_of_refusal(output, keyring, certificate.iter());
+        }
         let key_id = match (args.key_id, &certificate) {
             (Some(key_id), _) => key_id,
             (None, Some(certificate)) => certificate.key_id(),

@@ -13,6 +13,7 @@
 //! | [`verify`] | all of it in one pass |
 //! | [`convert`] | a list written in another form |
 //! | [`manifest`] | the files of a root or of packages, with their digests |
+//! | [`envelope`] | manifests, signed |
 //! | [`compare`] | a list next to a manifest |
 //! | [`diff`] | two lists next to each other |
 //! | [`timeline`] | a list merged with the audit log |
@@ -28,6 +29,7 @@ pub mod compare;
 pub mod convert;
 pub mod diff;
 mod edit;
+pub mod envelope;
 pub mod explain;
 pub mod firmware;
 mod hypothesis;

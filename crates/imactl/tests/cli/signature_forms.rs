@@ -12,13 +12,7 @@ const KEYS: [&str; 7] =
 
 /// `peer.py` with its library, which `cargo xtask test crates` installs.
 pub(crate) fn peer() -> Option<Command> {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(std::path::PathBuf::from);
-    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
-    let python = cache.or_else(home).unwrap_or_default().join("imactl/python/bin/python");
-    if !python.exists() {
-        missing(&format!("{}: cargo xtask test crates makes it", python.display()));
-        return None;
-    }
+    let python = python()?;
     let mut command = Command::new(python);
     command.arg("-B").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/peer.py"));
     Some(command)

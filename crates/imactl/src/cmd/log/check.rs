@@ -31,6 +31,8 @@ pub(crate) struct CheckArgs {
     /// The manifest (imactl manifest create); several are merged
     #[arg(long, value_name = "FILE", required = true)]
     manifest: Vec<PathBuf>,
+    #[command(flatten)]
+    trust: manifest::TrustArgs,
 }
 
 #[derive(Serialize)]
@@ -67,7 +69,7 @@ struct JsonSummary {
 
 impl CheckArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
-        let manifest = manifest::read_all(&self.manifest)?;
+        let manifest = manifest::read_all(&self.manifest, &self.trust, output)?;
         let sources = self.list.open(Reading::Once)?;
         let mut written = Ok(());
         let compared = compare(&sources, &manifest, &mut |deviation| {

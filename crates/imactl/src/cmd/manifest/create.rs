@@ -15,8 +15,8 @@ use ima::HashAlgorithm;
 use ima_format::kind::Kind;
 use ima_format::tar::AfterEnd;
 
-use super::{text, write};
-use crate::args::jobs;
+use super::{text, write_manifest, TrustArgs};
+use crate::args::{jobs, SignerArgs};
 use crate::error::{with_causes, Context, Result};
 use crate::inputs::Inputs;
 use crate::output::{count, Level, Name, Output, Style};
@@ -29,7 +29,8 @@ use crate::Outcome;
 /// A root is a directory, a tar archive or an image: its files are listed by their paths below it, as the
 /// kernel sees them when it is the root file system. Packages are listed by the digests in their headers,
 /// which are not compared with the payload here. The result is JSON lines sorted by path, the same for the
-/// same files (docs/json.md has the fields). Nothing is written if a file cannot be read: the exit status is
+/// same files (docs/json.md has the fields). With --key or --keys it is signed: in a DSSE envelope with an in-toto
+/// statement. Nothing is written if a file cannot be read: the exit status is
 /// 2 then.
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
@@ -57,12 +58,17 @@ pub(crate) struct CreateArgs {
     /// Number of worker threads [default: number of CPUs; maximum 1024]
     #[arg(short, long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
+    #[command(flatten)]
+    trust: TrustArgs,
+    #[command(flatten)]
+    signer: SignerArgs,
 }
 
 impl CreateArgs {
     pub(super) fn run(&self, output: &mut Output) -> Result<Outcome> {
         let selection = Selection::new(&self.include, &self.exclude)?;
-        let base = self.base.as_deref().map(text::read).transpose()?.unwrap_or_default();
+        let base = self.base.as_deref().map(|base| text::read(base, &self.trust, output));
+        let base = base.transpose()?.unwrap_or_default();
         let (mut manifest, mut packages, mut failed) = (Manifest::default(), Vec::new(), 0);
         for path in &self.paths {
             let is_directory = path.is_dir();
@@ -86,7 +92,7 @@ impl CreateArgs {
         manifest.0.retain(|path, expected| {
             base.0.get(path).map_or(true, |known| known.digests != expected.digests)
         });
-        write(&text::lines(&manifest)?, self.output.as_deref(), output)?;
+        write_manifest(&manifest, &self.signer, self.output.as_deref(), output)?;
         if self.output.is_some() {
             output.line(Level::Normal, count(manifest.0.len() as u64, "file"))?;
         }

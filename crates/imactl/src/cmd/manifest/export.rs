@@ -10,7 +10,7 @@ use ima::HashAlgorithm;
 use ima_format::hex::Hex;
 use serde::Serialize;
 
-use super::{read_all, write};
+use super::{read_all, write, TrustArgs};
 use crate::args::KeyringArgs;
 use crate::error::{hinted, Error, Result};
 use crate::output::Output;
@@ -35,6 +35,8 @@ pub(crate) struct ExportArgs {
     log_hash: HashAlgorithm,
     #[command(flatten)]
     keyring: KeyringArgs,
+    #[command(flatten)]
+    trust: TrustArgs,
     /// Write the result here [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -89,7 +91,7 @@ struct VerificationKeys {
 
 impl ExportArgs {
     pub(super) fn run(&self, output: &mut Output) -> Result<Outcome> {
-        let manifest = read_all(&self.manifests)?;
+        let manifest = read_all(&self.manifests, &self.trust, output)?;
         let mut text = match self.to {
             FormArg::Keylime => {
                 let certificates = self.keyring.given(output)?;

@@ -2,6 +2,7 @@
 
 mod create;
 mod export;
+mod signed;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -11,10 +12,12 @@ use ima::attest::manifest::{differences, Difference, Manifest};
 use ima::staging;
 use ima_format::printable::Printable;
 
+use crate::args::SignerArgs;
 use crate::error::{Context, Result};
 use crate::output::{count, Level, Output, Style};
 use crate::outputs::is_stdio;
 use crate::Outcome;
+pub(crate) use signed::TrustArgs;
 
 /// List the files of a root or of packages, to compare measurement lists with
 #[derive(Debug, Subcommand)]
@@ -45,11 +48,16 @@ pub(crate) struct DiffArgs {
     one: PathBuf,
     /// The second manifest
     other: PathBuf,
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 impl DiffArgs {
     fn run(&self, output: &mut Output) -> Result<Outcome> {
-        let (one, other) = (text::read(&self.one)?, text::read(&self.other)?);
+        let (one, other) = (
+            text::read(&self.one, &self.trust, output)?,
+            text::read(&self.other, &self.trust, output)?,
+        );
         let differences = differences(&one, &other);
         for (path, difference) in &differences {
             let (word, sign, style) = match difference {
@@ -69,7 +77,8 @@ impl DiffArgs {
 
 /// Merge manifests into one
 ///
-/// A file that several manifests have is listed once, with all digests, keys and packages.
+/// A file that several manifests have is listed once, with all digests, keys and packages. With one manifest and
+/// --key this signs it.
 #[derive(Debug, Args)]
 pub(crate) struct MergeArgs {
     /// The manifests
@@ -78,25 +87,47 @@ pub(crate) struct MergeArgs {
     /// Write the result here [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    trust: TrustArgs,
+    #[command(flatten)]
+    signer: SignerArgs,
 }
 
 impl MergeArgs {
     fn run(&self, output: &mut Output) -> Result<Outcome> {
-        let merged = read_all(&self.manifests)?;
-        write(&text::lines(&merged)?, self.output.as_deref(), output)?;
+        let merged = read_all(&self.manifests, &self.trust, output)?;
+        write_manifest(&merged, &self.signer, self.output.as_deref(), output)?;
         Ok(Outcome::Good)
     }
 }
 
 /// Reads manifests and merges them.
-pub(crate) fn read_all(paths: &[PathBuf]) -> Result<Manifest> {
+pub(crate) fn read_all(
+    paths: &[PathBuf],
+    trust: &TrustArgs,
+    output: &mut Output,
+) -> Result<Manifest> {
     let mut merged = Manifest::default();
     for path in paths {
-        for (path, expected) in text::read(path)?.0 {
+        for (path, expected) in text::read(path, trust, output)?.0 {
             merged.add(&path, expected);
         }
     }
     Ok(merged)
+}
+
+/// Writes a manifest, in an envelope if there is a key to sign it with.
+fn write_manifest(
+    manifest: &Manifest,
+    signer: &SignerArgs,
+    path: Option<&Path>,
+    output: &mut Output,
+) -> Result<()> {
+    let content = match signer.resolve_given(output)? {
+        Some(signer) => signed::seal(manifest, &*signer)?,
+        None => text::lines(manifest)?,
+    };
+    write(&content, path, output)
 }
 
 /// Writes a result whole or not at all, or to standard output.

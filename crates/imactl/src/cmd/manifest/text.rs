@@ -10,11 +10,12 @@ use ima_format::hash::{Digest, HashAlgorithm};
 use ima_format::hex;
 use serde::{Deserialize, Serialize};
 
+use super::signed::{self, TrustArgs};
 use crate::error::{hinted, Context, Error, Result};
-use crate::output::JsonPath;
+use crate::output::{JsonPath, Output};
 
 /// The version of the form.
-const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 const HINT: &str = "make one with imactl manifest create";
 
 #[derive(Serialize, Deserialize)]
@@ -25,8 +26,9 @@ struct Head {
     version: u32,
 }
 
+/// A file, as it is written.
 #[derive(Serialize)]
-struct Line {
+pub(super) struct Line {
     #[serde(flatten)]
     path: JsonPath,
     #[serde(flatten)]
@@ -49,8 +51,9 @@ struct File {
     packages: Vec<String>,
 }
 
+/// A file, as it is read.
 #[derive(Deserialize)]
-struct ReadLine {
+pub(super) struct ReadLine {
     path: String,
     path_bytes: Option<String>,
     #[serde(flatten)]
@@ -121,6 +124,30 @@ impl File {
     }
 }
 
+impl Line {
+    pub(super) fn new(path: &[u8], expected: &Expected) -> Self {
+        Self { path: Path::new(OsStr::from_bytes(path)).into(), file: expected.into() }
+    }
+}
+
+impl ReadLine {
+    /// Adds the file to a manifest.
+    pub(super) fn add_to(self, manifest: &mut Manifest) -> Result<(), &'static str> {
+        let path = match &self.path_bytes {
+            Some(digits) => {
+                hex::decode(digits.as_bytes()).map_err(|_| "path_bytes is not hexadecimal")?
+            }
+            None => self.path.into_bytes(),
+        };
+        let expected = self.file.parse().ok_or("malformed digest, key ID or owner")?;
+        if manifest.0.contains_key(&path) {
+            return Err("this path is there before");
+        }
+        manifest.add(&path, expected);
+        Ok(())
+    }
+}
+
 /// A manifest as it is written: the same for the same files.
 pub(super) fn lines(manifest: &Manifest) -> Result<Vec<u8>> {
     let mut text = Vec::new();
@@ -129,18 +156,26 @@ pub(super) fn lines(manifest: &Manifest) -> Result<Vec<u8>> {
     serde_json::to_writer(&mut text, &head).map_err(failed)?;
     text.push(b'\n');
     for (path, expected) in &manifest.0 {
-        let path = Path::new(OsStr::from_bytes(path)).into();
-        let line = Line { path, file: expected.into() };
-        serde_json::to_writer(&mut text, &line).map_err(failed)?;
+        serde_json::to_writer(&mut text, &Line::new(path, expected)).map_err(failed)?;
         text.push(b'\n');
     }
     Ok(text)
 }
 
-/// Reads a manifest.
-pub(super) fn read(path: &Path) -> Result<Manifest> {
-    let name = path.display();
-    let content = input::read_path(path, LIST_MAX).with_context(|| name.to_string())?;
+/// Reads a manifest, and verifies its signature if certificates are trusted.
+pub(super) fn read(path: &Path, trust: &TrustArgs, output: &mut Output) -> Result<Manifest> {
+    let name = path.display().to_string();
+    let content = input::read_path(path, LIST_MAX).with_context(|| name.clone())?;
+    let trusted = trust.trusted()?;
+    if let Some(manifest) = signed::open(&name, &content, trusted.as_deref(), output)? {
+        return Ok(manifest);
+    }
+    if trusted.is_some() {
+        return Err(hinted(
+            format!("{name}: not signed"),
+            "sign it (imactl manifest merge --key), or leave out --manifest-cert",
+        ));
+    }
     let mut lines = content.split(|byte| *byte == b'\n').zip(1..);
     let head = lines.next().and_then(|(line, _)| serde_json::from_slice::<Head>(line).ok());
     match head {
@@ -155,17 +190,7 @@ pub(super) fn read(path: &Path) -> Result<Manifest> {
         let malformed = |why: &str| Error::new(format!("{name}: line {number}: {why}"));
         let line: ReadLine =
             serde_json::from_slice(line).map_err(|error| malformed(&error.to_string()))?;
-        let path = match &line.path_bytes {
-            Some(digits) => hex::decode(digits.as_bytes())
-                .map_err(|_| malformed("path_bytes is not hexadecimal"))?,
-            None => line.path.into_bytes(),
-        };
-        let expected = line.file.parse();
-        let expected = expected.ok_or_else(|| malformed("malformed digest, key ID or owner"))?;
-        if manifest.0.contains_key(&path) {
-            return Err(malformed("this path has a line before"));
-        }
-        manifest.add(&path, expected);
+        line.add_to(&mut manifest).map_err(malformed)?;
     }
     Ok(manifest)
 }

@@ -107,6 +107,29 @@ pub fn names(directory: &Path) -> Vec<String> {
     names
 }
 
+/// Python with the packages that `cargo xtask test crates` installs.
+pub fn python() -> Option<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
+    let python = cache.or_else(home).unwrap_or_default().join("imactl/python/bin/python");
+    if !python.exists() {
+        missing(&format!("{}: cargo xtask test crates makes it", python.display()));
+        return None;
+    }
+    Some(python)
+}
+
+/// The same, if it has a module.
+pub fn python_with(module: &str) -> Option<PathBuf> {
+    let python = python()?;
+    let import = format!("import {module}");
+    if finish(Command::new(&python).args(["-c", &import])).code != Some(0) {
+        missing(&format!("Python has no {module}: cargo xtask test crates installs it"));
+        return None;
+    }
+    Some(python)
+}
+
 /// A tool that others wrote. Where it is missing the test says so, and fails in CI.
 pub fn tool(name: &str) -> Option<Command> {
     let found = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())

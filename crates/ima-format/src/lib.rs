@@ -30,7 +30,7 @@
 //! | [`blacklist`] | entries that deny digests | `certs/blacklist.c` |
 //! | [`keyring`] | `/proc/keys`, descriptions of keys | `security/keys/proc.c` |
 //! | [`boot`] | the command line; what of `ima_appraise=` the kernel obeys | `lib/cmdline.c`, `ima_appraise.c` |
-//! | [`base64`], [`hex`] | bytes as text | |
+//! | [`base64`], [`hex`], [`cbor`] | other forms of bytes, written | |
 //! | [`printable`] | foreign text for terminals and logs | |
 //! | [`kind`] | what a file holds, by its first bytes | |
 //! | [`reader`] | a cursor over bytes | |
@@ -55,6 +55,7 @@ pub mod audit;
 pub mod base64;
 pub mod blacklist;
 pub mod boot;
+pub mod cbor;
 pub mod cpio;
 mod crc32c;
 pub mod der;

@@ -23,6 +23,7 @@ mod kind_names;
 mod kinds;
 mod log;
 mod manifest;
+mod manifest_exported;
 mod manifest_signed;
 mod named_paths;
 mod names;

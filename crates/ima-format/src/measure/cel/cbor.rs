@@ -3,15 +3,11 @@
 use alloc::vec::Vec;
 
 use super::{CelRecord, Fault, IMA_TEMPLATE};
+use crate::cbor::{Writer, ARRAY, BYTES, MAP, NUMBER, TEXT};
 use crate::hash::{Digest, HashAlgorithm};
 use crate::reader::Reader;
 use crate::Error;
 
-const NUMBER: u8 = 0;
-const BYTES: u8 = 2;
-const TEXT: u8 = 3;
-pub(super) const ARRAY: u8 = 4;
-const MAP: u8 = 5;
 /// An array of indefinite length.
 const INDEFINITE: u8 = 0x9f;
 /// The end of one.
@@ -119,51 +115,19 @@ pub(super) fn record(window: &[u8]) -> Result<(CelRecord, usize), Error> {
     Ok((CelRecord { number, pcr, digests, name, data }.checked(at)?, reader.offset()))
 }
 
-/// Appends a major type with its argument, in the shortest form.
-pub(super) fn head_into(major: u8, argument: u64, output: &mut Vec<u8>) {
-    let major = major << 5;
-    let bytes = argument.to_be_bytes();
-    let (additional, length) = match argument {
-        0..=23 => (argument as u8, 0),
-        24..=0xff => (24, 1),
-        0x100..=0xffff => (25, 2),
-        0x1_0000..=0xffff_ffff => (26, 4),
-        _ => (27, 8),
-    };
-    output.push(major | additional);
-    output.extend(bytes.iter().skip(bytes.len() - length));
-}
-
-fn string_into(major: u8, bytes: &[u8], output: &mut Vec<u8>) {
-    head_into(major, bytes.len() as u64, output);
-    output.extend_from_slice(bytes);
-}
-
 /// Appends a record.
 pub(super) fn encode_into(record: &CelRecord, output: &mut Vec<u8>) {
     let known = |digest: &&Digest| digest.algorithm().tpm_id().is_some();
     let digests: Vec<_> = record.digests.iter().filter(known).collect();
-    let pcr = record.pcr.into();
-    head_into(MAP, 5, output);
-    for (key, major, value) in
-        [(0, NUMBER, record.number), (1, NUMBER, pcr), (3, ARRAY, digests.len() as u64)]
-    {
-        head_into(NUMBER, key, output);
-        head_into(major, value, output);
-    }
+    let mut writer = Writer(output);
+    writer.map(5).number(0).number(record.number).number(1).number(record.pcr.into());
+    writer.number(3).array(digests.len() as u64);
     for digest in digests {
-        head_into(MAP, 2, output);
-        head_into(NUMBER, 0, output);
-        head_into(NUMBER, digest.algorithm().tpm_id().unwrap_or_default().into(), output);
-        head_into(NUMBER, 1, output);
-        string_into(BYTES, digest.as_bytes(), output);
+        let algorithm = digest.algorithm().tpm_id().unwrap_or_default();
+        writer.map(2).number(0).number(algorithm.into()).number(1).bytes(digest.as_bytes());
     }
-    head_into(NUMBER, 9, output);
-    head_into(NUMBER, IMA_TEMPLATE, output);
-    head_into(NUMBER, 10, output);
-    head_into(MAP, 2, output);
-    head_into(NUMBER, 0, output);
-    string_into(TEXT, &record.name, output);
-    head_into(NUMBER, 1, output);
-    string_into(BYTES, &record.data, output);
+    // names of templates are ASCII
+    let name = core::str::from_utf8(&record.name).unwrap_or_default();
+    writer.number(9).number(IMA_TEMPLATE);
+    writer.number(10).map(2).number(0).text(name).number(1).bytes(&record.data);
 }

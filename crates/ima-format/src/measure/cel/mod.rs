@@ -21,6 +21,7 @@ mod tlv;
 use alloc::vec::Vec;
 
 use super::{Endian, Entry, Fault, Record, Template, MAX_DATA, PCRS};
+use crate::cbor::Writer;
 use crate::hash::{Digest, HashAlgorithm, MAX_DIGEST_SIZE};
 use crate::{Error, ErrorKind};
 
@@ -107,7 +108,9 @@ impl CelEncoding {
     pub fn start_into(self, count: u64, output: &mut Vec<u8>) {
         match self {
             Self::Tlv => {}
-            Self::Cbor => cbor::head_into(cbor::ARRAY, count, output),
+            Self::Cbor => {
+                Writer(output).array(count);
+            }
             Self::Json => output.push(b'['),
         }
     }

@@ -21,6 +21,7 @@
 //! | [`pkcs11`] | URIs of keys in tokens | RFC 7512 |
 //! | [`ext4`] | ext2, ext3 and ext4 images: files and attributes | `fs/ext4/ext4.h`, `xattr.h` |
 //! | [`erofs`] | EROFS images: files, content, attributes | `fs/erofs/erofs_fs.h`, `zmap.c`, `xattr.c` |
+//! | [`parquet`] | tables, written | parquet-format's `parquet.thrift` |
 //! | [`partition`] | GPT and MBR | `block/partitions/efi.c`, `msdos.c` |
 //! | [`superblock`] | what a device or partition holds: type, UUID, label | the superblocks of `fs/` |
 //! | [`measure`] | measurement lists, binary and ASCII | `security/integrity/ima/ima_fs.c`, `ima_template.c` |
@@ -73,6 +74,7 @@ pub mod loader_cache;
 pub mod measure;
 pub mod modsig;
 pub mod oci;
+pub mod parquet;
 pub mod partition;
 pub mod pkcs11;
 pub mod policy;

@@ -214,7 +214,13 @@ pub(crate) const EXAMPLES: &[(&str, &[Example])] = &[
     ),
     (
         "imactl log convert",
-        &[("Write a Canonical Event Log in JSON", "imactl log convert --to cel-json -o list.json list")],
+        &[
+            ("Write a Canonical Event Log in JSON", "imactl log convert --to cel-json -o list.json list"),
+            (
+                "Write a table for databases, with the verdict on each signature",
+                "imactl log convert --to parquet --keys keys --machine web1 -o list.parquet list",
+            ),
+        ],
     ),
     (
         "imactl manifest",

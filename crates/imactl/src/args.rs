@@ -319,6 +319,12 @@ pub(crate) struct KeyringArgs {
 }
 
 impl KeyringArgs {
+    /// The name of an option that is given.
+    pub(crate) fn option(&self) -> Option<&'static str> {
+        let certificate = self.cert.first().map(|_| "--cert");
+        self.keys.as_ref().map(|_| "--keys").or(certificate)
+    }
+
     pub(crate) fn resolve(&self, output: &mut Output) -> Result<verify::Keyring> {
         let certificates = self.needed(output)?;
         // CAs are often given along with what they issued

@@ -9,7 +9,6 @@ RDEPENDS:${PN} = "\
     ima-policy \
     imactl-init \
     initrdscripts-ima \
-    key-store-evm-cert \
     key-store-ima-cert \
     key-store-secondary-trusted-cert \
 "

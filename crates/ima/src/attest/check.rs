@@ -1,5 +1,7 @@
 //! A batch to template digests and findings: what a worker does.
 
+use std::fmt;
+
 use ima_format::hash::{Digest, HashAlgorithm};
 use ima_format::measure::{Entry, Record};
 use ima_format::Error as FormatError;
@@ -35,6 +37,31 @@ pub enum FindingKind {
     Violation,
     /// A signature that is wrong, or that cannot be verified.
     Signature(SignatureState),
+}
+
+impl FindingKind {
+    /// It in a word, as JSON has it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::TemplateDigest => "template-digest",
+            Self::Malformed(_) => "malformed",
+            Self::Violation => "violation",
+            Self::Signature(state) => state.word(),
+        }
+    }
+}
+
+impl fmt::Display for FindingKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TemplateDigest => f.write_str("its data do not result in its template digest"),
+            Self::Malformed(error) => error.fmt(f),
+            Self::Violation => {
+                f.write_str("violation: the file was open for writing while it was measured")
+            }
+            Self::Signature(state) => state.fmt(f),
+        }
+    }
 }
 
 /// What a batch came to.

@@ -23,6 +23,18 @@ pub enum Fit {
     Unexpected,
 }
 
+impl Fit {
+    /// It in a word, as JSON has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Expected => "expected",
+            Self::Changed => "changed",
+            Self::OtherAlgorithm => "other-algorithm",
+            Self::Unexpected => "unexpected",
+        }
+    }
+}
+
 /// An entry that is not as the manifest says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deviation {
@@ -83,9 +95,7 @@ pub fn compare(
                 comparison.violations += 1;
                 continue;
             }
-            let digest = entry.digest.and_then(|digest| digest.digest);
-            let is_event = entry.buffer.is_some() || is_boot_aggregate(entry.name);
-            let Some(digest) = digest.filter(|_| !is_event) else {
+            let Some(digest) = digest_of_file(&entry) else {
                 comparison.events += 1;
                 continue;
             };
@@ -103,11 +113,18 @@ pub fn compare(
     }
 }
 
+/// The digest of a file; `None` for events and violations.
+pub(super) fn digest_of_file(entry: &Entry<'_>) -> Option<Digest> {
+    let is_event = entry.buffer.is_some() || is_boot_aggregate(entry.name);
+    entry.digest.and_then(|digest| digest.digest).filter(|_| !is_event)
+}
+
 fn is_boot_aggregate(name: &[u8]) -> bool {
     matches!(name, b"boot_aggregate" | b"boot_aggregate_late")
 }
 
-fn fit(manifest: &Manifest, name: &[u8], digest: &Digest) -> Fit {
+/// How a file fits a manifest that has names as they are measured.
+pub(super) fn fit(manifest: &Manifest, name: &[u8], digest: &Digest) -> Fit {
     let Some(expected) = manifest.0.get(name) else { return Fit::Unexpected };
     if expected.digests.contains(digest) {
         return Fit::Expected;

@@ -4,6 +4,7 @@
 //! prove are given where the list speaks for them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use ima_format::hash::{Digest, HashAlgorithm, MAX_DIGEST_SIZE};
 use ima_format::measure::{PcrValues, Record};
@@ -121,6 +122,65 @@ pub struct Explanation {
     pub hypothesis: Hypothesis,
     /// Where the replay under it reaches the PCR's value: then it is proven.
     pub reached: Option<Reached>,
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let proven = self.reached.is_some();
+        match self.hypothesis {
+            Hypothesis::PaddedSha1 => f.write_str("the bank was extended by padded SHA-1 digests"),
+            Hypothesis::Changed { index } if proven => write!(
+                f,
+                "entry {index} was changed after it was measured: with the listed template digests \
+                 the list results in the value"
+            ),
+            Hypothesis::Changed { index } => write!(
+                f,
+                "entry {index} was changed: its data do not result in its template digest"
+            ),
+            Hypothesis::Added { index } => {
+                write!(f, "entry {index} was added: without it the list results in the value")
+            }
+            Hypothesis::Swapped { index } => write!(
+                f,
+                "entries {index} and the next were exchanged: in the other order the list results \
+                 in the value"
+            ),
+            Hypothesis::ForgedViolation { index } => {
+                write!(f, "entry {index} is not a violation: its own digest extended the PCR")
+            }
+            Hypothesis::OtherByteOrder => {
+                f.write_str("the list was converted to the other byte order")
+            }
+            Hypothesis::EarlierBoot { index } => write!(
+                f,
+                "entries before {index} are from an earlier boot; the PCR was reset since"
+            ),
+            Hypothesis::OtherPcr { pcr } => write!(f, "this is the value of PCR {pcr}"),
+            Hypothesis::AllPcrs => f.write_str("entries for other PCRs extended this one"),
+            Hypothesis::ZeroViolations => {
+                f.write_str("violations extended the PCR by zeros, not ones; no kernel does this")
+            }
+            Hypothesis::NeverExtended => f.write_str(
+                "the PCR was never extended: the kernel does not use this bank, or the value is \
+                 from another TPM",
+            ),
+            Hypothesis::HeadMissing => f.write_str(
+                "the list does not begin with boot_aggregate: earlier entries are missing \
+                 (trimmed, staged, or in another segment)",
+            ),
+            Hypothesis::LostInKexec { index } => {
+                write!(f, "entries before the boot_aggregate {index} were lost in a kexec")
+            }
+            Hypothesis::Unread { index } => {
+                write!(f, "the list cannot be read from entry {index} on")
+            }
+            Hypothesis::Unknown => f.write_str(
+                "no known cause fits: entries are missing at the end, or some were removed, added \
+                 or replaced together with their digests",
+            ),
+        }
+    }
 }
 
 /// Boots that are tried as the first of the list.

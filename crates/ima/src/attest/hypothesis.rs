@@ -63,6 +63,27 @@ pub enum Hypothesis {
 }
 
 impl Hypothesis {
+    /// It in a word, as JSON has it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::PaddedSha1 => "padded-sha1",
+            Self::Changed { .. } => "changed-entry",
+            Self::Added { .. } => "added-entry",
+            Self::Swapped { .. } => "swapped-entries",
+            Self::ForgedViolation { .. } => "forged-violation",
+            Self::OtherByteOrder => "other-byte-order",
+            Self::EarlierBoot { .. } => "earlier-boot",
+            Self::OtherPcr { .. } => "other-pcr",
+            Self::AllPcrs => "all-pcrs",
+            Self::ZeroViolations => "zero-violations",
+            Self::NeverExtended => "never-extended",
+            Self::HeadMissing => "head-missing",
+            Self::LostInKexec { .. } => "lost-in-kexec",
+            Self::Unread { .. } => "unread",
+            Self::Unknown => "unknown",
+        }
+    }
+
     /// The record to look at first, if it points at one.
     pub fn first(&self) -> Option<u64> {
         match *self {

@@ -12,6 +12,8 @@
 //! | [`firmware`] | the firmware's event log to the values that they had when the kernel started |
 //! | [`verify`] | all of it in one pass |
 //! | [`convert`] | a list written in another form |
+//! | [`table`] | a list as rows with verdicts, for databases |
+//! | [`parquet`] | such a table as a Parquet file |
 //! | [`manifest`] | the files of a root or of packages, with their digests |
 //! | [`envelope`] | manifests, signed |
 //! | [`compare`] | a list next to a manifest |
@@ -35,12 +37,14 @@ pub mod firmware;
 mod hypothesis;
 pub mod keep;
 pub mod manifest;
+pub mod parquet;
 pub mod pcr;
 pub mod quote;
 pub mod reader;
 pub mod replay;
 pub mod signature;
 pub mod source;
+pub mod table;
 pub mod timeline;
 pub mod verify;
 

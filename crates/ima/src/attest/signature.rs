@@ -4,6 +4,8 @@
 //! file's attributes, owner and mode, which only `evm-sig` has; that they hold the digest that was
 //! measured is checked, too.
 
+use std::fmt;
+
 use ima_format::evm::{Machine, Metadata};
 use ima_format::hash::{Digest, HashAlgorithm};
 use ima_format::measure::{DigestType, Endian, Entry, FieldId, FileDigest, Record};
@@ -51,6 +53,60 @@ pub enum Unverifiable {
     Violation,
     /// Not a signature.
     NotASignature,
+}
+
+impl SignatureState {
+    /// It in a word, as JSON has it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Valid(_) => "valid-signature",
+            Self::Invalid(_) => "invalid-signature",
+            Self::UnknownKey(_) => "unknown-key",
+            Self::Unverifiable(_) => "unverifiable-signature",
+            Self::Malformed(_) => "malformed-signature",
+        }
+    }
+
+    /// The key that the signature names, if it could be verified.
+    pub fn key_id(&self) -> Option<KeyId> {
+        match *self {
+            Self::Valid(key_id) | Self::Invalid(key_id) | Self::UnknownKey(key_id) => Some(key_id),
+            Self::Unverifiable(_) | Self::Malformed(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for SignatureState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Valid(key_id) => write!(f, "valid signature by key {key_id}"),
+            Self::Invalid(key_id) => {
+                write!(f, "not a signature by key {key_id} over the measured digest")
+            }
+            Self::UnknownKey(key_id) => write!(f, "unknown key {key_id}"),
+            Self::Unverifiable(why) => write!(f, "signature not verified: {why}"),
+            Self::Malformed(error) => write!(f, "malformed signature: {error}"),
+        }
+    }
+}
+
+impl fmt::Display for Unverifiable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version1 => f.write_str("obsolete version 1"),
+            Self::OtherDigest { signed, measured: Some(measured) } => {
+                write!(f, "it is over a {signed} digest, the list has {measured}")
+            }
+            Self::OtherDigest { signed, measured: None } => {
+                write!(f, "it is over a {signed} digest, the list has none")
+            }
+            Self::OtherType => f.write_str("it is over another type of digest than was measured"),
+            Self::Metadata => f.write_str("it is over metadata, which the list does not have"),
+            Self::Appended => f.write_str("appended signatures are not supported"),
+            Self::Violation => f.write_str("a violation has no digest"),
+            Self::NotASignature => f.write_str("not a signature"),
+        }
+    }
 }
 
 /// Verifies signatures in records.

@@ -61,6 +61,18 @@ pub fn verify(
     options: &Options<'_>,
     sink: &mut dyn FnMut(Finding),
 ) -> Result<Report, ListError> {
+    verify_batches(sources, options, &mut |checked| checked.findings.drain(..).for_each(&mut *sink))
+}
+
+/// Verifies a list; `sink` is given its batches in the list's order.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_batches(
+    sources: &[Source],
+    options: &Options<'_>,
+    sink: &mut dyn FnMut(&mut Checked),
+) -> Result<Report, ListError> {
     let banks: Vec<_> = options.banks.iter().copied().collect();
     // the algorithms and the keys are found to be usable before any thread starts
     let mut pass = Pass::new(&banks, options.values)?;
@@ -137,8 +149,8 @@ impl Pass {
     /// Extends the banks by the records of a batch, and gives the batch back.
     fn take(
         &mut self,
-        checked: Checked,
-        sink: &mut dyn FnMut(Finding),
+        mut checked: Checked,
+        sink: &mut dyn FnMut(&mut Checked),
     ) -> Result<Batch, ListError> {
         let report = &mut self.report;
         if report.fault.is_some() {
@@ -154,14 +166,12 @@ impl Pass {
             }
         }
         let room = LANDMARKS.saturating_sub(report.landmarks.len());
-        report.landmarks.extend(checked.landmarks.into_iter().take(room));
+        report.landmarks.extend(checked.landmarks.iter().take(room));
         report.counts.add(&checked.counts);
-        for finding in checked.findings {
-            if finding.kind == FindingKind::TemplateDigest {
-                report.first_changed.get_or_insert(finding.index);
-            }
-            sink(finding);
-        }
+        let mut findings = checked.findings.iter();
+        let changed = findings.find(|finding| finding.kind == FindingKind::TemplateDigest);
+        report.first_changed = report.first_changed.or(changed.map(|finding| finding.index));
+        sink(&mut checked);
         Ok(checked.batch)
     }
 }

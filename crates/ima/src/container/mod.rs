@@ -21,7 +21,6 @@ pub(crate) mod pool;
 pub mod rpm;
 mod selection;
 pub mod source;
-mod swu;
 pub mod tar;
 pub mod tree;
 

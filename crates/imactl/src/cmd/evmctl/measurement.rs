@@ -22,7 +22,6 @@ use ima_format::printable::Printable;
 use super::keys;
 use super::options::Options;
 use crate::args::jobs;
-use crate::cmd::log::describe;
 use crate::error::{hinted, Error, Result};
 use crate::Outcome;
 
@@ -60,8 +59,7 @@ pub(super) fn ima_measurement(options: &Options) -> Result<Outcome> {
         if is_bad {
             outcome = Outcome::Finding;
         }
-        let (name, (_, said)) = (Printable(&finding.name), describe(&finding.kind));
-        eprintln!("entry {} {name}: {said}", finding.index);
+        eprintln!("entry {} {}: {}", finding.index, Printable(&finding.name), finding.kind);
     })?;
     if let Some(fault) = &report.fault {
         outcome = Outcome::Finding;

@@ -96,11 +96,11 @@ impl CheckArgs {
 
 fn print_deviation(deviation: &Deviation, output: &mut Output) -> std::io::Result<()> {
     let Deviation { index, name, digest, fit } = deviation;
-    let (word, said) = match fit {
-        Fit::Expected => ("expected", "is expected"),
-        Fit::Changed => ("changed", "is in the manifest with another digest"),
-        Fit::OtherAlgorithm => ("other-algorithm", "is in the manifest without such a digest"),
-        Fit::Unexpected => ("unexpected", "is not in the manifest"),
+    let said = match fit {
+        Fit::Expected => "is expected",
+        Fit::Changed => "is in the manifest with another digest",
+        Fit::OtherAlgorithm => "is in the manifest without such a digest",
+        Fit::Unexpected => "is not in the manifest",
     };
     let digest = digest.to_string();
     let path = Path::new(OsStr::from_bytes(name)).into();
@@ -109,7 +109,7 @@ fn print_deviation(deviation: &Deviation, output: &mut Output) -> std::io::Resul
         index: *index,
         path,
         digest: &digest,
-        fit: word,
+        fit: fit.word(),
     })?;
     let said = output.paint(Style::Bad, said);
     let name = output.paint(Style::Bold, &Printable(name).to_string());

@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use ima::attest::convert::{convert, ConvertError, Form};
 use ima::attest::source::{Reading, Source};
-use ima::attest::ListError;
+use ima::attest::{ListError, Malformed};
 use ima::staging::{Location, Staged};
 use ima::HashAlgorithm;
 use ima_format::measure::cel::CelEncoding;
 
+use super::table::{TableArgs, TableSettings};
 use super::{report_fault, ListArgs};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::output::{count, Level, Output};
 use crate::outputs::is_stdio;
 use crate::Outcome;
@@ -20,13 +21,15 @@ use crate::Outcome;
 /// Convert a measurement list to another form
 ///
 /// Entries keep their template data, so that every form replays to the same PCR values. Nothing is verified;
-/// see log verify. The result is written whole or not at all, unless it goes to standard output. The exit
-/// status is 2 if the list cannot be read to its end.
+/// see log verify. Parquet is the exception: a table for databases, with one row per entry and the verdicts
+/// of log verify and log check. The result is written whole or not at all, unless it goes to standard output.
+/// The exit status is 2 if the list cannot be read to its end; a Parquet file has a row for the error then.
 #[derive(Debug, Args)]
 pub(crate) struct ConvertArgs {
     #[command(flatten)]
     list: ListArgs,
-    /// The form: the kernel's binary or ASCII form, or a Canonical Event Log of the TCG
+    /// The form: the kernel's binary or ASCII form, a Canonical Event Log of the TCG, or an Apache Parquet
+    /// file
     #[arg(long, value_name = "FORM")]
     to: FormArg,
     /// Compute the digests of a bank; several in a Canonical Event Log [default: the listed digests]
@@ -35,6 +38,8 @@ pub(crate) struct ConvertArgs {
     /// Write the result here [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    table: TableArgs,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -44,18 +49,7 @@ enum FormArg {
     CelTlv,
     CelCbor,
     CelJson,
-}
-
-impl From<FormArg> for Form {
-    fn from(form: FormArg) -> Self {
-        match form {
-            FormArg::Binary => Self::Binary,
-            FormArg::Ascii => Self::Ascii,
-            FormArg::CelTlv => Self::Cel(CelEncoding::Tlv),
-            FormArg::CelCbor => Self::Cel(CelEncoding::Cbor),
-            FormArg::CelJson => Self::Cel(CelEncoding::Json),
-        }
-    }
+    Parquet,
 }
 
 impl ConvertArgs {
@@ -65,17 +59,34 @@ impl ConvertArgs {
             FormArg::CelCbor => Reading::Again,
             _ => Reading::Once,
         };
+        let converter = match self.to {
+            FormArg::Binary => Converter::Form(Form::Binary),
+            FormArg::Ascii => Converter::Form(Form::Ascii),
+            FormArg::CelTlv => Converter::Form(Form::Cel(CelEncoding::Tlv)),
+            FormArg::CelCbor => Converter::Form(Form::Cel(CelEncoding::Cbor)),
+            FormArg::CelJson => Converter::Form(Form::Cel(CelEncoding::Json)),
+            FormArg::Parquet => Converter::Table(self.table.open(output)?),
+        };
+        match self.to {
+            FormArg::Parquet if !self.bank.is_empty() => {
+                return Err(Error::new(
+                    "--bank does not apply to Parquet, which has no template digests",
+                ))
+            }
+            FormArg::Parquet => {}
+            _ => self.table.refuse()?,
+        }
         let sources = self.list.open(reading)?;
         let converted = match self.output.as_deref().filter(|path| !is_stdio(path)) {
             None => {
                 output.give_way();
-                self.convert(&sources, &mut io::stdout().lock())
+                self.convert(&converter, &sources, &mut io::stdout().lock())
             }
             Some(path) => {
                 let name = || path.display().to_string();
                 let location = Location::of(path).with_context(name)?;
                 let staged = Staged::replacing(location, 0o644).with_context(name)?;
-                let converted = self.convert(&sources, &mut staged.as_file());
+                let converted = self.convert(&converter, &sources, &mut staged.as_file());
                 if converted.is_ok() {
                     staged.complete().and_then(|()| staged.persist()).with_context(name)?;
                 }
@@ -83,19 +94,46 @@ impl ConvertArgs {
             }
         };
         match converted {
-            Ok(entries) => {
+            Ok(Converted { entries, fault }) => {
                 output.line(Level::Normal, count(entries, "entry"))?;
-                Ok(Outcome::Good)
+                match fault {
+                    Some(fault) => report_fault(&fault, output),
+                    None => Ok(Outcome::Good),
+                }
             }
             Err(ConvertError::List(ListError::Malformed(fault))) => report_fault(&fault, output),
             Err(error) => Err(error.into()),
         }
     }
 
-    fn convert(&self, sources: &[Source], output: &mut dyn Write) -> Result<u64, ConvertError> {
+    fn convert(
+        &self,
+        converter: &Converter,
+        sources: &[Source],
+        output: &mut dyn Write,
+    ) -> Result<Converted, ConvertError> {
         let mut output = BufWriter::with_capacity(1 << 16, output);
-        let entries = convert(sources, self.to.into(), &self.bank, &mut output)?;
+        let converted = match converter {
+            Converter::Form(form) => {
+                let entries = convert(sources, *form, &self.bank, &mut output)?;
+                Converted { entries, fault: None }
+            }
+            Converter::Table(table) => table.write(sources, &mut output)?,
+        };
         output.flush()?;
-        Ok(entries)
+        Ok(converted)
     }
+}
+
+/// What writes the result.
+enum Converter {
+    Form(Form),
+    Table(TableSettings),
+}
+
+/// A result that is to be kept.
+pub(super) struct Converted {
+    pub(super) entries: u64,
+    /// Why the list could not be read to its end.
+    pub(super) fault: Option<Box<Malformed>>,
 }

@@ -7,6 +7,7 @@ mod entry;
 mod keep;
 mod prune;
 mod show;
+mod table;
 mod timeline;
 mod verify;
 
@@ -21,7 +22,6 @@ use serde::Serialize;
 use crate::error::Result;
 use crate::output::{Output, Style};
 use crate::Outcome;
-pub(crate) use verify::describe;
 
 /// Read, verify, compare, convert and keep measurement lists
 #[derive(Debug, Subcommand)]

@@ -6,6 +6,7 @@ mod convert;
 mod explained;
 mod firmware;
 mod generate;
+mod parquet;
 mod prune;
 mod quote;
 mod signatures;

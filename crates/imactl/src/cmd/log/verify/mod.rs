@@ -30,7 +30,6 @@ use crate::error::{hinted, Result};
 use crate::output::{count, Level, Output};
 use crate::Outcome;
 use boot::{print_boot_aggregate, print_firmware};
-pub(crate) use finding::describe;
 use finding::print_finding;
 pub(super) use quote::QuoteArgs;
 use register::print_pcr;

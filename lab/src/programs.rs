@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use anyhow::{anyhow, Result};
+use anyhow::{anyhow, Context, Result};
+use serde_json::Value;
 
 use crate::host;
 use crate::kernel::Architecture;
@@ -26,6 +27,17 @@ pub fn imactl() -> Result<Command> {
     let mut command = Command::new(program);
     command.env_remove("IMACTL_KEYS");
     Ok(command)
+}
+
+/// The tests of `imactl`, as a program.
+pub fn imactl_tests() -> Result<PathBuf> {
+    const BUILD: &[&str] = &["test", "--quiet", "--package", "imactl", "--test", "cli", "--no-run"];
+    let built = host::run(cargo().args(BUILD).arg("--message-format=json"))?;
+    let messages = serde_json::Deserializer::from_slice(&built.stdout).into_iter();
+    let messages = messages.collect::<Result<Vec<Value>, _>>()?;
+    let test =
+        messages.iter().find(|it| it["target"]["name"] == "cli" && it["executable"].is_string());
+    test.and_then(|it| it["executable"].as_str()).map(PathBuf::from).context("no tests were built")
 }
 
 /// The agent, static, as it goes into a guest of an architecture.

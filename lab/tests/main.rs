@@ -14,6 +14,7 @@ mod boot_step;
 mod certificate_acceptance;
 mod encrypted_root;
 mod evm;
+mod generated_images;
 mod hash_algorithms;
 mod kexec;
 mod key_algorithms;

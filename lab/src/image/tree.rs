@@ -156,13 +156,13 @@ impl Tree {
     /// Takes a program of the host to the same path, with its loader and its libraries.
     pub fn install(&self, program: &str, package: &str) -> Result<()> {
         host::file(Path::new(program), package)?;
-        self.take_program(Path::new(program), program)
+        self.install_program(Path::new(program), program)
     }
 
     /// Takes `imactl` to `/usr/bin`, with its loader and its libraries.
     pub fn install_imactl(&self) -> Result<()> {
         let program = programs::imactl()?;
-        self.take_program(Path::new(program.get_program()), "/usr/bin/imactl")
+        self.install_program(Path::new(program.get_program()), "/usr/bin/imactl")
     }
 
     /// Takes a file that was installed below `from` to the same path, with the libraries that it needs:
@@ -180,7 +180,8 @@ impl Tree {
         self.take(&file, path)
     }
 
-    fn take_program(&self, program: &Path, to: &str) -> Result<()> {
+    /// Takes a program of the host to `to`, with its loader and its libraries.
+    pub fn install_program(&self, program: &Path, to: &str) -> Result<()> {
         for path in elf::dependencies(program, &[])? {
             let inside = path.to_string_lossy();
             if !self.path(&inside).exists() {

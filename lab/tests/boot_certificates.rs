@@ -83,7 +83,7 @@ on_each_architecture! {
             // another certificate of the key that the initramfs brought is for the kernel to judge
             &format!("\"self-signed\" of issuer \"self-signed\" (/sysroot/etc/keys/x509_ima_a.der) {nobody}"),
             &format!("\"fresh\" of issuer \"fresh\" (/sysroot/etc/keys/x509_ima_e.der) {nobody}"),
-            "x509_ima_f.der) not offered to .ima: a key of this id and name is there already",
+            "x509_ima_f.der) not offered to .ima: a key with this ID and name is already in the keyring",
             "(/sysroot/etc/keys/x509_ima_b.der) refused by .ima: EBADMSG: malformed: it is no X.509",
             "(/sysroot/etc/keys/x509_ima_c.der) refused by .ima: EINVAL",
             "cannot read certificate /sysroot/etc/keys/x509_ima_d.der: ENOENT",
@@ -132,7 +132,7 @@ on_each_architecture! {
         assert!(guest.boot_says("certificate \"stranger\" of issuer "));
         assert!(guest.boot_says("(/sysroot/etc/keys/x509_ima_s.der) refused by .ima: ENOKEY"));
         // an authority's own: Linux 6.1 takes it
-        let authority = guest.boot_says("it is an authority's: this keyring takes none since Linux 6.6");
+        let authority = guest.boot_says("it is a CA certificate, which this keyring rejects since Linux 6.6");
         assert_eq!(authority, kernel.series() >= lab::kernel::Series::Linux6_12);
         Ok(())
     }

@@ -15,7 +15,7 @@ on_each_kernel! {
         boot.initramfs.remove("/etc/ima/ima_policy.default")?;
         let mut guest = boot.append("imactl.mode=permissive").up()?;
         assert!(guest.boot_says("the kernel is not secured: no policy"));
-        assert!(guest.boot_says("GOING ON WITH A KERNEL NOT SECURED"));
+        assert!(guest.boot_says("CONTINUING WITHOUT A SECURED KERNEL"));
         guest.execute(&["/usr/bin/true"])?.is_allowed();
         Ok(())
     }
@@ -26,8 +26,8 @@ on_each_kernel! {
         boot.initramfs.write("/etc/ima/ima_policy", "appraise func=NONSENSE\n", 0o400)?;
         let mut guest = boot.append("imactl.mode=permissive").up()?;
         assert!(guest.boot_says("line 1, \"appraise func=NONSENSE\": EINVAL"));
-        assert!(guest.boot_says("the kernel did not take the initramfs's policy"));
-        assert!(guest.boot_says("GOING ON WITH A KERNEL NOT SECURED"));
+        assert!(guest.boot_says("the kernel rejected the policy of the initramfs"));
+        assert!(guest.boot_says("CONTINUING WITHOUT A SECURED KERNEL"));
         assert_eq!(guest.agent(), 1);
         guest.execute(&["/usr/bin/true"])?.is_allowed();
         Ok(())
@@ -39,7 +39,7 @@ on_each_kernel! {
         boot.initramfs.remove("/etc/keys/x509_ima.der")?;
         let mut guest = boot.append("imactl.mode=permissive").up()?;
         assert!(guest.boot_says("the kernel is not secured: .ima holds no certificate"));
-        assert!(guest.boot_says("GOING ON WITH A KERNEL NOT SECURED"));
+        assert!(guest.boot_says("CONTINUING WITHOUT A SECURED KERNEL"));
         // with a policy nothing would run
         assert_eq!(guest.read("/sys/kernel/security/ima/policy")?.text(), "");
         guest.execute(&["/usr/bin/true"])?.is_allowed();
@@ -69,7 +69,7 @@ on_each_kernel! {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
         let mut guest = Boot::new(kernel, &store)?.append("ima_appraise=log").up()?;
         assert!(guest.boot_says("appraisal mode log"));
-        assert!(guest.boot_says("ima_appraise=log: the kernel refuses no file"));
+        assert!(guest.boot_says("ima_appraise=log: the kernel denies no file"));
         guest.execute(&["/usr/bin/true"])?.audited("IMA-signature-required");
         Ok(())
     }
@@ -114,7 +114,7 @@ fn stops_or_goes_on(kernel: &Kernel, part: Part, words: &str) -> anyhow::Result<
     let boot = Boot::new(kernel, &store)?.without(part).append("imactl.mode=permissive");
     let guest = boot.up()?;
     assert!(guest.boot_says(words));
-    assert!(guest.boot_says("GOING ON WITH A KERNEL NOT SECURED"));
+    assert!(guest.boot_says("CONTINUING WITHOUT A SECURED KERNEL"));
     Ok(())
 }
 

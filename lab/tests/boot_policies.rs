@@ -43,7 +43,7 @@ on_each_architecture! {
             boot.root.sign_all(&store)?;
             boot.initramfs.write("/etc/ima/ima_policy", custom, 0o400)?;
             let guest = boot.up()?;
-            assert!(guest.boot_says("/etc/ima/ima_policy has no rule: passed over"));
+            assert!(guest.boot_says("/etc/ima/ima_policy has no rules: skipped"));
             assert!(guest.boot_says("policy /etc/ima/ima_policy.default loaded: 7 rules"));
         }
         Ok(())
@@ -121,11 +121,11 @@ on_each_architecture! {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
         let imasig = "appraise func=POLICY_CHECK appraise_type=imasig";
         for (lax, why) in [
-            ("audit func=MMAP_CHECK\n".to_owned(), "no rule in force appraises every policy's"),
+            ("audit func=MMAP_CHECK\n".to_owned(), "no rule in force demands a signature on every"),
             // a digest will do
-            ("appraise func=POLICY_CHECK\n".to_owned(), "a rule in force may take policies"),
-            (format!("{imasig} fowner=77\n"), "no rule in force appraises every policy's"),
-            (format!("dont_appraise fsmagic=0xef53\n{imasig}\n"), "a rule in force may take"),
+            ("appraise func=POLICY_CHECK\n".to_owned(), "a rule in force may accept policies"),
+            (format!("{imasig} fowner=77\n"), "no rule in force demands a signature on every"),
+            (format!("dont_appraise fsmagic=0xef53\n{imasig}\n"), "a rule in force may accept"),
         ] {
             let boot = Boot::new(kernel, &store)?;
             boot.root.sign_all(&store)?;
@@ -148,7 +148,7 @@ on_each_architecture! {
         boot.root.write("/etc/ima/ima_policy", "audit func=BPRM_CHECK\n", 0o400)?;
         let mut guest = boot.append("imactl.mode=permissive").up()?;
         assert!(guest.boot_says(
-            "policy /sysroot/etc/ima/ima_policy TAKEN WITHOUT A LOOK AT ITS SIGNATURE: no rule"
+            "policy /sysroot/etc/ima/ima_policy loaded WITHOUT signature verification: no rule"
         ));
         assert!(guest.read(POLICY)?.text().contains("audit func=BPRM_CHECK"));
         Ok(())
@@ -209,7 +209,7 @@ on_each_architecture! {
         assert!(record.console.contains(&format!(
             "policy /etc/ima/ima_policy refused: line {line}, \"appraise func=NONSENSE\": EINVAL"
         )));
-        assert!(record.console.contains("the kernel did not take the initramfs's policy"));
+        assert!(record.console.contains("the kernel rejected the policy of the initramfs"));
         Ok(())
     }
 

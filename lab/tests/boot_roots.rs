@@ -46,7 +46,7 @@ on_each_architecture! {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
         let record = Boot::new(kernel, &store)?.append("root=LABEL=nowhere rootwait=1").ends()?;
         assert_eq!(record.ending, Ending::Off);
-        assert!(record.console.contains("root LABEL=nowhere did not turn up in 1 seconds"));
+        assert!(record.console.contains("root LABEL=nowhere did not appear within 1 seconds"));
         assert!(record.console.contains("/dev/vda ext4 UUID="));
         Ok(())
     }

@@ -56,7 +56,7 @@ on_each_kernel! {
         let boot = Boot::step(kernel, &store)?;
         boot.initramfs.remove("/etc/keys/x509_ima.der")?;
         let mut guest = mounted(boot.append("imactl.mode=permissive"))?;
-        assert!(guest.execute(&STEP)?.exits(3).contains(".ima holds no certificate"));
+        assert!(guest.execute(&STEP)?.exits(3).contains(".ima has no certificate"));
         Ok(())
     }
 
@@ -97,7 +97,7 @@ on_each_kernel! {
         boot.initramfs.write("/etc/evm.der", store.evm_certificate()?, 0o644)?;
         let mut guest = mounted(boot)?;
         for (text, complaint) in [
-            ("EVMX509=$HOME/x509_evm.der", "not understood: EVMX509=$HOME"),
+            ("EVMX509=$HOME/x509_evm.der", "cannot parse: EVMX509=$HOME"),
             ("EVMX509=/etc/other.der EVMKEYSDIR=/none", "not understood"),
             ("EVMX509=/etc/other.der\nEVM_ACTIVATION_BITS=0x100", "signed by no key"),
             ("EVMX509=/etc/other.der", "neither a certificate in .evm nor an HMAC key"),

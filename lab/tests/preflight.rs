@@ -68,14 +68,14 @@ on_each_kernel! {
                     let cause = line["cause"].as_str().context("a cause")?;
                     observed.is_refused(Errno::EACCES, cause);
                 }
-                Some("held-up") => {
+                Some("blocked") => {
                     let cause = line["needs"]["cause"].as_str().context("a cause")?;
                     observed.audited(cause);
                     match (line["use"].as_str(), &observed.outcome) {
                         // the loader gives up, in the interpreter of a script, too
                         (_, Ok(Output::Exited { status: Status::Code(127), .. })) => {}
                         (Some("script"), Err(failure)) if failure.errno == Errno::EACCES => {}
-                        _ => panic!("to be held up: {observed}"),
+                        _ => panic!("to be blocked: {observed}"),
                     }
                 }
                 other => panic!("{other:?}: {line}"),

@@ -76,7 +76,7 @@ fn a_revocation_of_the_initramfs_that_is_refused_stops_the_boot() {
         boot.initramfs.write("/etc/keys/blacklist_wrong.entry", b"bin:00\nno signature", 0o644)?;
         let record = boot.ends()?;
         assert_eq!(record.ending, Ending::Off);
-        assert!(record.console.contains("did not take a revocation of the initramfs"));
+        assert!(record.console.contains("rejected a revocation of the initramfs"));
         Ok(())
     });
 }

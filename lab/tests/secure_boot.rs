@@ -62,7 +62,7 @@ fn rules_of_the_kernels_own_want_the_initramfss_policy_signed() {
         let machine = machine.append("root=/dev/vda").append("imactl.timeout=0");
         let console =
             machine.secure_boot(&SecureBoot::create("the owner's key")?).run_until("rebooting")?;
-        assert!(console.contains("the policy in force wants policies signed"), "{console}");
+        assert!(console.contains("the policy in force requires signed policies"), "{console}");
         Ok(())
     })
 }

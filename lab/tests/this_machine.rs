@@ -41,11 +41,11 @@ on_each_kernel! {
         for (path, cause, why) in [
             ("/usr/bin/true", None, ""),
             ("/opt/script", None, ""),
-            ("/opt/unsigned", Some("IMA-signature-required"), "it carries no signature"),
-            ("/opt/digest", Some("IMA-signature-required"), "it carries its digest"),
+            ("/opt/unsigned", Some("IMA-signature-required"), "it has no signature"),
+            ("/opt/digest", Some("IMA-signature-required"), "it has a digest"),
             ("/opt/changed", Some("invalid-signature"), "it was changed after it was signed"),
-            ("/opt/vendor", Some("invalid-signature"), "which .ima does not hold"),
-            ("/opt/stranger", Some("invalid-signature"), "which nobody here knows; .ima holds"),
+            ("/opt/vendor", Some("invalid-signature"), "which is not in .ima"),
+            ("/opt/stranger", Some("invalid-signature"), "; .ima has"),
         ] {
             let done = guest.execute(&[path])?;
             let told = guest.execute(&["/usr/bin/imactl", "why", "--ask", path])?;
@@ -69,7 +69,7 @@ on_each_kernel! {
                 }
             }
         }
-        // what `why` said would mend it does
+        // the fix that `why` gives works
         guest.execute(&["/usr/bin/imactl", "keys", "load", "/etc/keys/x509_ima_vendor.der"])?
             .is_allowed();
         guest.execute(&["/opt/vendor"])?.is_allowed();

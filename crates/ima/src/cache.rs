@@ -73,7 +73,7 @@ pub enum CacheError {
 impl Advice for CacheError {
     fn advice(&self) -> Option<&'static str> {
         match self {
-            Self::File { .. } => Some("give a directory of yours, or sign without --cache"),
+            Self::File { .. } => Some("give a directory that you own, or sign without --cache"),
             Self::Sign(error) => error.advice(),
             Self::Digest(_) | Self::OpenSsl(_) => None,
         }

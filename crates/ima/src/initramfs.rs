@@ -81,13 +81,13 @@ pub enum InitError {
     #[error("it is empty")]
     Empty,
     /// The kernel cannot execute it, or starts an interpreter that is not there.
-    #[error("no program: {0}")]
+    #[error("not a program: {0}")]
     NotElf(ima_format::Error),
     /// It wants a loader, which is not there.
-    #[error("it is linked dynamically: it wants {0}, which the initramfs does not hold")]
+    #[error("it is dynamically linked: it needs {0}, which is not in the initramfs")]
     Dynamic(String),
     /// It is a library, an object or a core.
-    #[error("it is ELF, and no program")]
+    #[error("it is an ELF file, but not a program")]
     NoProgram,
     /// No kernel is known for it.
     #[error("it is for an unknown machine (ELF machine {0})")]
@@ -144,7 +144,7 @@ pub fn machine_of_init(program: &[u8]) -> Result<&'static str, InitError> {
 
 /// A word that imactl-init does not know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{word}: imactl-init does not know this word")]
+#[error("{word}: unknown to imactl-init")]
 pub struct UnknownWord {
     /// The word, with its value.
     pub word: String,

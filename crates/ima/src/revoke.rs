@@ -37,7 +37,7 @@ pub enum RevocationError {
         source: io::Error,
     },
     /// It has something else.
-    #[error("{}: no entry of a blacklist, and no certificate: {text:?}", path.display())]
+    #[error("{}: neither a blacklist entry nor a certificate: {text:?}", path.display())]
     NotAnEntry {
         /// The file.
         path: PathBuf,
@@ -49,7 +49,8 @@ pub enum RevocationError {
 impl Advice for RevocationError {
     fn advice(&self) -> Option<&'static str> {
         matches!(self, Self::NotAnEntry { .. }).then_some(
-            "give a signed entry, a certificate, or a list as CONFIG_SYSTEM_BLACKLIST_HASH_LIST has it",
+            "give a signed entry, a certificate, or a list as CONFIG_SYSTEM_BLACKLIST_HASH_LIST \
+             has it",
         )
     }
 }

@@ -137,7 +137,7 @@ fn wait_for(console: &Console, root: &Root, wait: Wait) -> Result<Source, ()> {
         waited += pause;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
-    say!(console, Error, "root {root} did not turn up in {} seconds; there are:", waited / 1000);
+    say!(console, Error, "root {root} did not appear within {} seconds; found:", waited / 1000);
     for device in root::devices().unwrap_or_default() {
         if device.is_of_interest() {
             say!(console, Error, "  {device}");

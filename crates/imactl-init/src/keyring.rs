@@ -147,26 +147,26 @@ pub fn refusal(
 ) -> &'static str {
     match (errno, keyring, signer_is_trusted, purpose) {
         (Errno::NOKEY, Keyring::Ima | Keyring::Evm, Some(true), Some(Purpose::Authority)) => {
-            "it is an authority's: this keyring takes none since Linux 6.6"
+            "it is a CA certificate, which this keyring rejects since Linux 6.6"
         }
         (Errno::NOKEY, Keyring::Ima | Keyring::Evm, Some(true), Some(Purpose::Other)) => {
-            "its key usage lacks digitalSignature, which this keyring wants since Linux 6.6"
+            "its key usage lacks digitalSignature, which this keyring requires since Linux 6.6"
         }
         (Errno::NOKEY, Keyring::Ima | Keyring::Evm, Some(true), _) => {
             "a secondary trusted key signed it, and the kernel lacks \
              CONFIG_IMA_KEYRINGS_PERMIT_SIGNED_BY_BUILTIN_OR_SECONDARY"
         }
         (Errno::NOKEY, Keyring::ImaBlacklist | Keyring::Blacklist, ..) => {
-            "it was signed by no key of .builtin_trusted_keys"
+            "no key in .builtin_trusted_keys signed it"
         }
         (Errno::NOKEY, ..) => {
-            "it was signed by no key of .builtin_trusted_keys or .secondary_trusted_keys"
+            "no key in .builtin_trusted_keys signed it or .secondary_trusted_keys"
         }
         (Errno::KEYREJECTED, ..) => {
-            "the signature on it is not by the trusted key it names, or it is blacklisted"
+            "its signature is not by the trusted key that it names, or it is blacklisted"
         }
         (Errno::NOPKG, ..) => "the kernel lacks its signature or hash algorithm",
-        (Errno::BADMSG | Errno::INVAL, ..) => "it is no X.509 certificate in DER form",
+        (Errno::BADMSG | Errno::INVAL, ..) => "it is not an X.509 certificate in DER form",
         (Errno::PERM | Errno::ACCESS, ..) => "this keyring takes no keys from user space",
         (Errno::KEYEXPIRED, ..) => "its time is over",
         (Errno::DQUOT, ..) => "root's key quota is used up (kernel.keys.root_maxbytes)",

@@ -255,11 +255,11 @@ fn secure_or_stop(
     say!(console, Critical, "the kernel is not secured: {failure}");
     match command_line.mode {
         Mode::Permissive => {
-            say!(console, Critical, "imactl.mode=permissive: GOING ON WITH A KERNEL NOT SECURED");
+            say!(console, Critical, "imactl.mode=permissive: CONTINUING WITHOUT A SECURED KERNEL");
             failure.code()
         }
         Mode::Enforce => {
-            say!(console, Critical, "the boot stops; imactl.mode=permissive would go on");
+            say!(console, Critical, "the boot stops; imactl.mode=permissive would continue");
             stop::machine(console, command_line.timeout)
         }
     }

@@ -58,7 +58,7 @@ impl fmt::Display for Defect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoFinalNewline => "its last line does not end with a newline",
-            Self::Nul => "it holds a NUL byte",
+            Self::Nul => "it has a NUL byte",
             Self::CarriageReturn => "its lines end with a carriage return (DOS text)",
         })
     }
@@ -204,21 +204,23 @@ impl fmt::Display for Refusal {
             (Self::Unwritable, _) => "its path is too long for the kernel, or has a newline in it",
             (Self::NoFile, _) => "it is not a regular file",
             (Self::Open(_), Some(Errno::NOENT | Errno::BUSY)) => {
-                "the kernel takes no policy any more: without CONFIG_IMA_WRITE_POLICY it takes one"
+                "the kernel accepts no further policy: without CONFIG_IMA_WRITE_POLICY it accepts \
+                 only one"
             }
-            (Self::Open(_), _) => "the kernel takes no policy from this process",
+            (Self::Open(_), _) => "the kernel accepts no policy from this process",
             (Self::Path(_), Some(Errno::ACCESS)) => {
-                "the policy in force wants policies signed: this one has no signature, was changed \
-                 after it was signed, or a stranger signed it (the audit message's cause= tells)"
+                "the policy in force requires signed policies: this one is unsigned, was changed \
+                 after it was signed, or is signed by an unknown key (see cause= in the audit message)"
             }
-            (Self::Rule { .. }, Some(Errno::ACCESS)) => "the policy in force wants policies signed",
+            (Self::Rule { .. }, Some(Errno::ACCESS)) => "the policy in force requires signed \
+            policies",
             (Self::Rule { .. }, Some(Errno::TOOBIG)) => "the rule is longer than a page",
             (Self::Path(_) | Self::Rule { .. }, Some(Errno::INVAL)) => {
-                "a rule that this kernel does not know or want \
+                "a rule that this kernel rejects \
                  (the audit message of type 1807 with res=0 names it)"
             }
             (Self::Path(_), Some(Errno::NOENT)) => "the kernel does not find the file",
-            (Self::Path(_), Some(Errno::PERM)) => "a security module does not allow it",
+            (Self::Path(_), Some(Errno::PERM)) => "a security module denies it",
             _ => "see the kernel's messages",
         })
     }

@@ -55,12 +55,12 @@ impl fmt::Display for Failure {
             Self::NoInit(errno) => write!(f, "init is not there: {}", Reason(*errno)),
             Self::Move(errno) => write!(f, "the mount cannot be moved to /: {}", Reason(*errno)),
             Self::Execute(Errno::ACCESS) => f.write_str(
-                "EACCES: permission denied: init, its interpreter or a library of it is not signed \
-                 by a certificate in .ima, was changed since, or is not executable; the audit \
-                 message before this one has the name and the cause",
+                "EACCES: permission denied: init, its interpreter or one of its libraries is not \
+                 signed by a key in .ima, was changed after it was signed, or is not executable; see \
+                 the audit message before this one for name and cause",
             ),
             Self::Execute(errno) => {
-                write!(f, "init, or the interpreter it names, cannot be run: {}", Reason(*errno))
+                write!(f, "cannot execute init or its interpreter: {}", Reason(*errno))
             }
         }
     }

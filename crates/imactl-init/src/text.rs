@@ -37,7 +37,7 @@ reasons! {
     FBIG, "EFBIG", "file too large";
     NOSPC, "ENOSPC", "no space left on device";
     ROFS, "EROFS", "read-only file system";
-    LOOP, "ELOOP", "too many symbolic links, or one where none may be";
+    LOOP, "ELOOP", "too many symbolic links, or a symbolic link where none is allowed";
     NAMETOOLONG, "ENAMETOOLONG", "file name too long";
     NOSYS, "ENOSYS", "not in this kernel";
     XDEV, "EXDEV", "crosses a mount point";

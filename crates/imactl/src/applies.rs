@@ -22,10 +22,10 @@ const ALL: &[Kind] = &[Kind::Tree, Kind::Rpm, Kind::Tar, Kind::Image, Kind::Oci]
 struct Row(&'static str, &'static [Kind], &'static str);
 
 const LEAVE_OUT: &str = "leave it out";
-const SECURITY: &str = "leave it out: there the attribute is security.ima";
+const SECURITY: &str = "leave it out: these have only security.ima";
 
 const RPM_EVM: &str =
-    "RPM headers have no place for security.evm: sign the image or the tree that is made of them";
+    "RPM headers have no place for security.evm: sign the image or tree that is built from them";
 
 const ROWS: &[Row] = &[
     Row("include", ALL, LEAVE_OUT),
@@ -36,7 +36,7 @@ const ROWS: &[Row] = &[
     Row("files_from", ALL, LEAVE_OUT),
     Row("null", ALL, LEAVE_OUT),
     Row("kind", ALL, LEAVE_OUT),
-    Row("recursive", PACKAGES, "the directories of a tree are entered without it"),
+    Row("recursive", PACKAGES, "directories of a tree are processed without it"),
     Row("max_sparse", STREAMS, LEAVE_OUT),
     Row("partition", IMAGES, LEAVE_OUT),
     Row("concatenated", ARCHIVES, LEAVE_OUT),

@@ -35,11 +35,11 @@ pub(crate) fn jobs(given: Option<NonZeroUsize>) -> NonZeroUsize {
 /// Where labels are kept
 #[derive(Debug, Args)]
 pub(crate) struct PlaceArgs {
-    /// The attribute's namespace: user.ima is for trials without root, no kernel looks at it
-    /// [default: security]
+    /// Namespace of the attribute; user.ima is for trials without root, kernels ignore it [default:
+    /// security]
     #[arg(long, value_name = "NAME")]
     xattr_namespace: Option<Namespace>,
-    /// Keep the label in FILE.sig (the attribute's whole value), not in an attribute
+    /// Use FILE.sig, which has the complete value of the attribute, instead of an attribute
     #[arg(long, conflicts_with = "xattr_namespace")]
     detached: bool,
 }
@@ -64,17 +64,17 @@ impl PlaceArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Key")]
 pub(crate) struct SignerArgs {
-    /// A key store: its IMA key signs [default: $IMACTL_KEYS]
+    /// A key store, whose IMA key signs [default: $IMACTL_KEYS]
     #[arg(long, value_name = "DIR")]
     keys: Option<PathBuf>,
-    /// A private key, in place of a store's: a file, or pkcs11:token=NAME;object=NAME
-    /// (RFC 7512) for a key in a smart card or HSM
+    /// A private key instead of a key store: a file, or pkcs11:token=NAME;object=NAME (RFC 7512)
+    /// for a key in a smart card or HSM
     #[arg(long, value_name = "FILE|URI", conflicts_with = "keys")]
     key: Option<PathBuf>,
-    /// The certificate of --key, which gives the key id
+    /// The certificate of --key, which gives the key ID
     #[arg(long, value_name = "FILE", requires = "key")]
     cert: Option<PathBuf>,
-    /// The key id: the last four bytes of the certificate's Subject Key Identifier
+    /// The key ID: the last four bytes of the certificate's Subject Key Identifier
     #[arg(long, value_name = "HEX", requires = "key", conflicts_with = "cert")]
     keyid: Option<KeyId>,
     #[command(flatten)]

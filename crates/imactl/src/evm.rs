@@ -20,15 +20,15 @@ use ima::container::tree::Directory;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "EVM")]
 pub(crate) struct CoverageArgs {
-    /// Owner and group that the files will have, where that differs from the input
+    /// Owner and group that the files will have, if they differ from the input
     #[arg(long, value_name = "UID:GID")]
     owner: Option<Owner>,
     /// Word size and byte order of the target's kernel: 64, 32, 64be or 32be [default: as the
     /// programs in the root, else 64]
     #[arg(long, value_name = "SIZE")]
     word_size: Option<WordSize>,
-    /// The UUID of the file system, which HMACs and signatures for one inode cover; none for a
-    /// kernel without CONFIG_EVM_ATTR_FSUUID [default: that of the file system]
+    /// The UUID of the file system, which HMACs and inode-bound signatures cover; none for a kernel
+    /// without CONFIG_EVM_ATTR_FSUUID [default: that of the file system]
     #[arg(long, value_name = "UUID|none")]
     fsuuid: Option<FsUuid>,
 }

@@ -142,29 +142,30 @@ impl InputArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Selection")]
 pub(crate) struct TreeArgs {
-    /// Files and directories; directories with all that is below them
+    /// Files and directories; directories are processed recursively
     #[arg(value_name = "PATH", required_unless_present = "files_from", help_heading = None)]
     paths: Vec<PathBuf>,
-    /// Take more paths from a file, one a line; - is standard input
+    /// Read more paths from a file, one per line; - is standard input
     #[arg(long, value_name = "FILE")]
     files_from: Option<PathBuf>,
-    /// Paths in --files-from end with a zero byte, not with a line end
+    /// Paths in --files-from end with a zero byte instead of a newline
     #[arg(short = '0', long, requires = "files_from")]
     null: bool,
-    /// Only files that match a glob (on the path below PATH; without a / on the name)
+    /// Only files that match a glob; a glob with a / is matched against the path below PATH, any
+    /// other against the file name
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,
-    /// Leave out files and directories that match a glob
+    /// Skip files and directories that match a glob
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
-    /// Do not go into directories on other file systems
+    /// Skip directories on other file systems
     #[arg(long)]
     one_file_system: bool,
-    /// Only what the kernel runs, maps or loads: ELF files, #! scripts, modules, firmware,
-    /// IMA policies
+    /// Only files that the kernel executes, maps or loads: ELF files, #! scripts, modules,
+    /// firmware, IMA policies
     #[arg(long, value_name = "KIND")]
     only: Option<OnlyArg>,
-    /// Worker threads, at most 1024 [default: one a core]
+    /// Number of worker threads [default: number of CPUs; maximum 1024]
     #[arg(short, long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
 }
@@ -225,19 +226,19 @@ impl TreeArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Selection")]
 pub(crate) struct KindArgs {
-    /// What the paths hold; tree takes packages, archives and images for plain files [default:
-    /// told by the content of each file that is named; what --files-from lists is for tree]
+    /// Container type of the paths; tree treats packages, archives and images as plain files
+    /// [default: detected from content; tree for paths from --files-from]
     #[arg(long, value_name = "KIND")]
     kind: Option<KindArg>,
-    /// In directories, deal with the RPM packages that are there, not with the files
+    /// Treat directories as collections of RPM packages
     #[arg(short, long)]
     recursive: bool,
-    /// How many zeros in the holes of sparse files are read in an archive or image (k, M, G, T:
-    /// powers of 1024) [default: 16G]
+    /// Largest total size of the holes in sparse files of an archive or image (k, M, G, T: powers
+    /// of 1024) [default: 16G]
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Archives and images")]
     max_sparse: Option<u64>,
-    /// Read tar archives that follow one another in a file, as tar does with --ignore-zeros
-    /// [default: data after the end of an archive is an error]
+    /// Read all tar archives in a file that has several, as tar does with --ignore-zeros [default:
+    /// data after the end of an archive is an error]
     #[arg(long, visible_alias = "ignore-zeros", help_heading = "Archives and images")]
     concatenated: bool,
     /// Only this partition of a disk, by number, label or PARTUUID; may be given more than once
@@ -310,7 +311,7 @@ fn told_by_content(tree: &TreeArgs) -> Result<Kind> {
             Some((other, first)) => {
                 let (other, path) = (other.display(), path.display());
                 let message = format!("{other} is {first}, {path} is {kind}");
-                return Err(hinted(message, "name them in runs of their own, or give --kind"));
+                return Err(hinted(message, "process them in separate runs, or give --kind"));
             }
         }
     }
@@ -333,9 +334,8 @@ pub(crate) fn check_layout(path: &Path) -> Result<Kind> {
     }
 }
 
-/// What a file is that is no container by its content. Refuses one that is called a container:
-/// it is broken, cut short, or of a kind that is not dealt with, and to sign it as a plain file
-/// is not what is meant.
+/// What a file is that is no container by its content. Refuses one that is called a container: it
+/// is broken, truncated, or of an unsupported kind, and should not be signed as a plain file.
 fn check_name(path: &Path) -> Result<Kind> {
     let name = path.file_name().unwrap_or_default().as_bytes();
     let Some(named) = Named::of(name) else { return Ok(Kind::Tree) };
@@ -343,12 +343,12 @@ fn check_name(path: &Path) -> Result<Kind> {
     let (what, hint) = match found {
         Mismatch::Zeros if named == Named::Tar => return Ok(Kind::Tar),
         Mismatch::Foreign(Foreign::Lz4) => (
-            "compressed by lz4, which is not read".to_owned(),
-            "unpack it first (lz4 -d); --kind tree takes it for a plain file",
+            "compressed by lz4, which is not supported".to_owned(),
+            "unpack it first (lz4 -d); --kind tree treats it as a plain file",
         ),
         Mismatch::Foreign(Foreign::Cpio) => (
-            "a cpio archive, which holds no attributes".to_owned(),
-            "--kind tree takes it for a plain file, as for an initramfs that kexec loads",
+            "a cpio archive, which cannot have attributes".to_owned(),
+            "--kind tree treats it as a plain file, as for an initramfs that kexec loads",
         ),
         Mismatch::Foreign(Foreign::Debian) => (
             "a Debian or opkg package: its files are in archives inside it".to_owned(),
@@ -357,15 +357,15 @@ fn check_name(path: &Path) -> Result<Kind> {
         ),
         Mismatch::Packed(compression, format) => (
             format!("{}, compressed by {compression}", format.kind),
-            "unpack it first; --kind tree takes it for a plain file",
+            "unpack it first; --kind tree treats it as a plain file",
         ),
         Mismatch::NotUnpacked(compression) => (
             format!("compressed by {compression}, and does not unpack"),
-            "is it whole? --kind tree takes it for a plain file",
+            "is it truncated? --kind tree treats it as a plain file",
         ),
         Mismatch::Zeros | Mismatch::Unknown => (
-            format!("called {named}, but its content is none"),
-            "is it whole? --kind tree takes it for a plain file",
+            format!("file name says {named}, but its content is not one"),
+            "is it truncated? --kind tree treats it as a plain file",
         ),
     };
     Err(hinted(format!("{}: {what}", path.display()), hint))

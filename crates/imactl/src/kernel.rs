@@ -8,7 +8,7 @@ use crate::output::Output;
 /// The kernel that a policy is meant for
 #[derive(Debug, Args)]
 pub(crate) struct KernelArgs {
-    /// The kernel's version, 5.10 or later; what uname -r prints will do
+    /// The kernel's version, 5.10 or later; the output of uname -r works
     #[arg(long, value_name = "VERSION", default_value = "6.12", help_heading = "Kernel")]
     kernel: KernelVersion,
 }

@@ -1,4 +1,4 @@
-//! imactl: Linux file integrity (IMA/EVM), from keys to a kernel that refuses.
+//! imactl: Linux file integrity (IMA and EVM): from keys to an enforcing kernel.
 //!
 //! The program is [`main`]. [`command`] describes its arguments, for man pages and completions.
 
@@ -31,10 +31,10 @@ use cmd::Command;
 use output::{Output, OutputArgs};
 use printable::Printable;
 
-/// Linux file integrity (IMA/EVM), from keys to a kernel that refuses
+/// Linux file integrity (IMA and EVM): from keys to an enforcing kernel
 ///
-/// Exit status: 0 all good; 1 a finding (a bad or missing signature, an unsafe key);
-/// 2 wrong usage, or the work could not be done.
+/// Exit status: 0 success; 1 a finding (a bad or missing signature, an unsafe key); 2 wrong usage,
+/// or an error.
 #[derive(Debug, Parser)]
 #[command(name = "imactl", version, max_term_width = 100)]
 struct Cli {

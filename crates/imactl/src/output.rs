@@ -17,13 +17,13 @@ use crate::printable::{Colors, Printable};
 /// Output
 #[derive(Debug, Args)]
 pub(crate) struct OutputArgs {
-    /// Print JSON lines (docs/json.md tells the fields)
+    /// Print JSON lines (fields: docs/json.md)
     #[arg(long, global = true, help_heading = "Output")]
     json: bool,
     /// Print findings and errors only
     #[arg(short, long, global = true, help_heading = "Output")]
     quiet: bool,
-    /// Print a line for each file, where only a summary is printed otherwise
+    /// Print a line for each file, not only a summary
     #[arg(short, long, global = true, conflicts_with = "quiet", help_heading = "Output")]
     verbose: bool,
     /// Colour the output

@@ -17,16 +17,15 @@ use crate::output::Output;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Archives and images")]
 pub(crate) struct ResultArgs {
-    /// Write the result here, whole or not at all; - is standard output [default: in place of
-    /// the archive or image; standard output for standard input]
+    /// Write the result here; - is standard output [default: replace the archive or image; standard
+    /// output for standard input]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// How a tar archive is compressed [default: by the name of -o, else as it was]
+    /// Compression of a tar archive [default: from the name of -o, else unchanged]
     #[arg(long, value_name = "NAME")]
     compress: Option<CompressArg>,
-    /// Write packages into a directory, which is made, and leave the originals alone; those that -r
-    /// finds, in the same directories below it [default: each is replaced, when the new one is
-    /// whole]
+    /// Write packages into this directory, created if needed, and leave the originals unchanged;
+    /// with -r, below it in the same directories as they were found [default: replace each package]
     #[arg(long, value_name = "DIR", help_heading = "Packages")]
     output_dir: Option<PathBuf>,
 }
@@ -86,8 +85,9 @@ impl ResultArgs {
         let within = fs::canonicalize(directory).unwrap_or_else(|_| directory.clone());
         for root in packages.roots.iter().filter_map(|root| fs::canonicalize(root).ok()) {
             if packages.directories == Directories::Packages && within.starts_with(root) {
-                let message = format!("{}: within what is read", directory.display());
-                return Err(hinted(message, "give a directory beside it"));
+                let message =
+                    format!("{}: inside a directory that is being read", directory.display());
+                return Err(hinted(message, "give a directory next to it"));
             }
         }
         if mode == DirectoryMode::Write {

@@ -12,14 +12,14 @@ use crate::error::{hinted, Result};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Signature")]
 pub(crate) struct SignedDigestArgs {
-    /// What the signature is over: the content of the file, or its fs-verity digest, for rules with
+    /// Digest to sign: of the file's content, or its fs-verity digest, for rules with
     /// digest_type=verity [default: content]
     #[arg(long, value_name = "WHAT", conflicts_with_all = ["hash_only", "evm_only"])]
     digest: Option<SignedDigest>,
     /// Salt of fs-verity, at most 32 bytes in hexadecimal digits [default: none]
     #[arg(long, value_name = "HEX", requires = "digest")]
     verity_salt: Option<Salt>,
-    /// Enable fs-verity on each file after it is signed; the file can never be written again
+    /// Enable fs-verity on each file after signing it; the file can never be written again
     #[arg(long, requires = "digest")]
     enable_verity: bool,
 }

@@ -177,7 +177,7 @@ impl Kernel {
         self.directory.join("image")
     }
 
-    /// A module by its name; it carries no signature.
+    /// A module by its name; it has no signature.
     pub fn module(&self, name: &str) -> Result<PathBuf> {
         let path = self.directory.join("modules").join(name).with_extension("ko");
         ensure!(path.exists(), "{} was built without the module {name}", self.series);

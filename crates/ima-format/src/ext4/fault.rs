@@ -97,17 +97,19 @@ impl fmt::Display for Fault {
             Self::DirectoryLoop(number) => {
                 write!(f, "directory {number} is in itself, or in two directories")
             }
-            Self::DanglingEntry(number) => write!(f, "an entry for inode {number}, which is none"),
+            Self::DanglingEntry(number) => {
+                write!(f, "an entry for inode {number}, which does not exist")
+            }
             Self::AttributeMagic(magic) => write!(f, "not attributes: {magic:#x}"),
             Self::AttributeBounds => f.write_str("attribute past the end of its room"),
             Self::AttributeInode(number) => {
-                write!(f, "attribute in inode {number}, which holds none")
+                write!(f, "reference to an attribute in inode {number}, which has none")
             }
             Self::Encrypted => f.write_str("encrypted content"),
             Self::Checksum => f.write_str("metadata checksum does not match"),
             Self::Inode(field) => write!(f, "invalid inode: {field}"),
             Self::ReservedInode(number) => {
-                write!(f, "inode {number} is reserved, or holds an attribute")
+                write!(f, "inode {number} is reserved, or has an attribute as content")
             }
             Self::DirectorySize(size) => {
                 write!(f, "directory with {size} bytes does not have as many blocks")

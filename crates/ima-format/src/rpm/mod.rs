@@ -265,7 +265,7 @@ impl fmt::Display for Fault {
             Self::RegionTag(tag) => {
                 write!(f, "tag {tag} is not the first entry's, but is a region's")
             }
-            Self::DuplicateTag(tag) => write!(f, "tag {tag} stands twice"),
+            Self::DuplicateTag(tag) => write!(f, "duplicate tag {tag}"),
             Self::ValueType { tag, value_type } => {
                 write!(f, "tag {tag} is of type {value_type}, which there is not")
             }
@@ -273,7 +273,7 @@ impl fmt::Display for Fault {
             Self::ValueOffset { tag, offset, expected } => {
                 write!(f, "tag {tag} begins at {offset} in the store, not at {expected}")
             }
-            Self::ValuePastStore { tag } => write!(f, "tag {tag} goes on past the store"),
+            Self::ValuePastStore { tag } => write!(f, "tag {tag} continues past the store"),
             Self::TagType { tag, value_type } => write!(f, "tag {tag} is of type {value_type}"),
             Self::FileCount { tag, count, expected } => {
                 write!(f, "tag {tag} has {count} values, where {expected} have to be")
@@ -301,7 +301,7 @@ impl fmt::Display for Fault {
             Self::CpioField => f.write_str("a cpio field that is not hexadecimal"),
             Self::CpioName { length } => write!(f, "a name of {length} bytes"),
             Self::CpioUnknownFile => f.write_str("a file that the header does not list"),
-            Self::CpioTwice => f.write_str("a file that the payload holds twice"),
+            Self::CpioTwice => f.write_str("a file that is in the payload twice"),
             Self::CpioNames => f.write_str("the names of a hard link do not follow one another"),
             Self::CpioSize { declared, expected } => {
                 write!(f, "a file of {declared} bytes, where the header says {expected}")

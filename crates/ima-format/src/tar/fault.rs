@@ -191,7 +191,7 @@ impl fmt::Display for Fault {
             Self::UnexpectedLink => f.write_str("link target for a member that is not a link"),
             Self::TwoExtensions => f.write_str("two extended headers of one kind for one member"),
             Self::GlobalRecord => {
-                f.write_str("a pax header for all members gives what only one can have")
+                f.write_str("a pax header for all members has a record that is for one member")
             }
             Self::UnknownSparse => f.write_str("unknown or ambiguous form of sparse member"),
             Self::SparseTable => f.write_str("sparse map continues after its end"),

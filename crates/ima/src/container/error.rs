@@ -76,13 +76,13 @@ pub enum ItemError {
     #[error("fs-verity is enabled with another algorithm, salt or block size: {0}")]
     OtherVerity(Digest),
     /// The container gives no access to parts of its content.
-    #[error("appended signatures are for files, not for what archives, packages and images hold")]
+    #[error("appended signatures are for files, not for files in archives, packages and images")]
     NoContentAccess,
     /// The appended signature is malformed.
     #[error("{0}")]
     Appended(FormatError),
     /// The kernel looks for the signature of a compressed module inside.
-    #[error("a module compressed by {0}: the signature belongs to what is compressed")]
+    #[error("a module compressed by {0}: the signature belongs to the uncompressed module")]
     CompressedModule(Compression),
     /// A file that is written again has other names, which would keep the old content.
     #[error("has several names (hard links), of which only one would be changed")]
@@ -167,7 +167,7 @@ impl Advice for ItemError {
                  --detached"
             }
             Self::NoMetadata(_) => {
-                "sign the image or the tree that is made of them, or leave --evm out"
+                "sign the image or tree that is built from them, or leave out --evm"
             }
             Self::NothingToCover => "sign the content, too: the kernel rejects the one without it",
             Self::NoInode => "a portable signature (imactl sign --evm) needs none",
@@ -182,7 +182,7 @@ impl Advice for ItemError {
             Self::EnableVerity(error) => return of_enabling(error),
             Self::OtherVerity(_) => "copy the file: fs-verity cannot be disabled or changed",
             Self::NoContentAccess => "sign the files before they are packed",
-            Self::Appended(_) => "the file is cut or damaged: take it from where it was built",
+            Self::Appended(_) => "the file is truncated or damaged: copy it again from the build",
             Self::CompressedModule(_) => "unpack it, sign it, and compress it again",
             Self::SeveralNames => "copy it, or remove the other names",
             Self::Rewrite(error) => return of_writing(error),
@@ -202,8 +202,8 @@ impl Advice for ItemError {
     }
 }
 
-const READ_ONLY: &str = "the file system is mounted read-only: remount it writable, or sign \
-                         a copy or what it is made of; images of ext4 are signed as files";
+const READ_ONLY: &str = "the file system is mounted read-only: remount it writable, or sign a \
+copy, or the tree that it is built from; ext4 images are signed as files";
 
 /// What to do where fs-verity cannot be enabled.
 fn of_enabling(error: &io::Error) -> Option<&'static str> {

@@ -32,7 +32,7 @@ pub enum OpenError {
     #[error(transparent)]
     Image(#[from] ContainerError),
     /// It is none.
-    #[error("neither a directory nor a tar archive nor an image that can be read")]
+    #[error("not a directory, tar archive or supported image")]
     NoRoot,
 }
 

@@ -47,7 +47,7 @@ pub(super) fn is_rsa_size(bits: u32) -> bool {
 pub fn of_key(key_type: KeyType) -> Option<Caveat> {
     let (severity, name, message, hint) = match key_type {
         KeyType::Rsa(bits) if !is_rsa_size(bits) => {
-            let message = format!("RSA with {bits} bits: the kernel takes 2048, 3072 and 4096");
+            let message = format!("RSA with {bits} bits: the kernel accepts 2048, 3072 and 4096");
             (
                 Severity::Error,
                 "unsupported-key-size",

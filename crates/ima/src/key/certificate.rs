@@ -38,7 +38,7 @@ pub enum CertificateError {
         source: io::Error,
     },
     /// The file holds no X.509 certificate, neither PEM nor DER.
-    #[error("{}: no X.509 certificate in it (neither PEM nor DER)", path.display())]
+    #[error("{}: no X.509 certificate found (neither PEM nor DER)", path.display())]
     NotACertificate {
         /// The file.
         path: PathBuf,

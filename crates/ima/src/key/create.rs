@@ -135,7 +135,7 @@ pub struct Plan {
 #[non_exhaustive]
 pub enum CreateError {
     /// A file is there already; nothing was changed.
-    #[error("{}: is there already; key stores are never overwritten", path.display())]
+    #[error("{}: exists; key stores are never overwritten", path.display())]
     Exists {
         /// The file.
         path: PathBuf,
@@ -164,7 +164,7 @@ impl Advice for CreateError {
         match self {
             Self::Unavailable(_) => Some(
                 "ML-DSA needs OpenSSL 3.5 or newer: build imactl with its default features, which \
-                 bring their own",
+                 include it",
             ),
             _ => None,
         }

@@ -117,7 +117,7 @@ impl std::error::Error for NoForm {}
 
 impl Advice for NoForm {
     fn advice(&self) -> Option<&'static str> {
-        Some("use RSA or P-256 with sha256, or sign for the newer kernels apart")
+        Some("use RSA or P-256 with sha256, or sign for the newer kernels separately")
     }
 }
 

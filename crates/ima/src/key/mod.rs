@@ -146,8 +146,8 @@ impl Advice for SignError {
     fn advice(&self) -> Option<&'static str> {
         match self {
             Self::Token(error) => error.advice().or(Some(
-                "what was signed so far is good; when the token is back, sign again (files: \
-                 with --changed)",
+                "files signed so far are valid; when the token is available again, repeat the \
+                 command (for files with --changed)",
             )),
             Self::Form(Form { key: KeyType::MlDsa(_), .. }) => {
                 Some("ML-DSA keys make signatures of version 3: leave out --signature-version 2")
@@ -283,7 +283,7 @@ pub enum PublicKeyError {
         source: io::Error,
     },
     /// The file holds no public key in a form that is known.
-    #[error("{}: no public key, request or certificate in it", path.display())]
+    #[error("{}: no public key, request or certificate found", path.display())]
     NotAKey {
         /// The file.
         path: PathBuf,

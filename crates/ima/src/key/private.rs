@@ -37,13 +37,13 @@ pub enum PrivateKeyError {
         source: io::Error,
     },
     /// The file holds no private key in a form that is known.
-    #[error("{}: no private key in it", path.display())]
+    #[error("{}: no private key found", path.display())]
     NotAKey {
         /// The file.
         path: PathBuf,
     },
     /// The key is encrypted and no passphrase is at hand.
-    #[error("{}: the key is encrypted, and there is no passphrase", path.display())]
+    #[error("{}: the key is encrypted, and no passphrase was given", path.display())]
     PassphraseNeeded {
         /// The file.
         path: PathBuf,

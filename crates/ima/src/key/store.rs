@@ -91,7 +91,7 @@ pub struct KeyStore {
 #[non_exhaustive]
 pub enum StoreError {
     /// The directory is no key store.
-    #[error("{}: no key store: neither ima_keys/x509_ima.* nor x509_ima.* in it", path.display())]
+    #[error("{}: not a key store: neither ima_keys/x509_ima.* nor x509_ima.* found", path.display())]
     NotAStore {
         /// The directory.
         path: PathBuf,
@@ -131,14 +131,14 @@ impl Advice for StoreError {
         match self {
             Self::PrivateKey(error) => error.advice(),
             Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                Some("key stores are open to their owner alone: run as the owner")
+                Some("only the owner can read a key store: run as the owner")
             }
             Self::NoKey { .. } => {
                 Some("stores of earlier versions have none: imactl keys create DIR makes all keys")
             }
             Self::Read { source, .. } if source.kind() != io::ErrorKind::NotFound => None,
             Self::Read { .. } | Self::NotAStore { .. } => {
-                Some("make one with: imactl keys create DIR")
+                Some("create one: imactl keys create DIR")
             }
             _ => None,
         }

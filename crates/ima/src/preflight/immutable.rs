@@ -120,7 +120,7 @@ pub(super) fn find(
         let known = CHANGED.iter().find(|(path, _)| entry.path == Path::new(path));
         let by = match known {
             Some((_, by)) => by,
-            None if entry.path.starts_with("/var") => "whatever keeps its data there",
+            None if entry.path.starts_with("/var") => "programs that keep data there",
             None => continue,
         };
         // one that cannot be read was reported

@@ -151,7 +151,7 @@ impl Temporary {
         let ours = fstat(&self.file)?;
         match (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino) {
             true => Ok(()),
-            false => Err(io::Error::other("the temporary file was exchanged for another one")),
+            false => Err(io::Error::other("the temporary file was replaced by another one")),
         }
     }
 

@@ -74,7 +74,7 @@ pub enum KeyringError {
     #[error("/proc/keys: {0}")]
     List(io::Error),
     /// The kernel has no keyring of that name, or does not show it.
-    #[error("the kernel shows no keyring {0}")]
+    #[error("keyring {0} not found")]
     Unknown(String),
 }
 
@@ -109,7 +109,7 @@ pub(super) fn read(proc: &Path, sight: &mut Sight<'_>) -> Vec<Keyring> {
             None => unlisted.clone(),
             Some(Ok(members)) => Members::Keys(members.into_iter().map(describe).collect()),
             Some(Err(error)) => {
-                sight.note(format!("what is in {name}"), &error);
+                sight.note(format!("the keys in {name}"), &error);
                 Members::Unreadable
             }
         };

@@ -19,7 +19,7 @@ pub enum LoadError {
     #[error(transparent)]
     Keyring(#[from] KeyringError),
     /// The kernel refused a certificate.
-    #[error("{keyring} does not take {subject}: {source}")]
+    #[error("{keyring} rejects {subject}: {source}")]
     Certificate {
         /// The keyring's name.
         keyring: String,
@@ -67,13 +67,13 @@ impl Advice for LoadError {
             Self::Keyring(KeyringError::Unknown(_)) => {
                 return Some("as root? A kernel without CONFIG_INTEGRITY_TRUSTED_KEYRING has none");
             }
-            Self::NoIma(_) => return Some("imactl status tells what this kernel has"),
+            Self::NoIma(_) => return Some("imactl status shows the features of this kernel"),
             _ => return None,
         };
         Some(match (self, code) {
             (Self::Certificate { .. }, libc::ENOKEY) => {
                 "no key in .builtin_trusted_keys or .secondary_trusted_keys signed it, or its key \
-                 usage is not digitalSignature alone: imactl keys check tells"
+                 usage is not only digitalSignature: imactl keys check shows why"
             }
             (Self::Certificate { .. }, libc::EKEYREJECTED) => {
                 "its signature is not by the key that it names, or it is blacklisted"
@@ -81,18 +81,19 @@ impl Advice for LoadError {
             (Self::Certificate { .. }, libc::ENOPKG) => {
                 "the kernel lacks its signature algorithm or hash"
             }
-            (Self::Certificate { .. }, libc::EBADMSG) => "the kernel cannot read it as X.509 DER",
+            (Self::Certificate { .. }, libc::EBADMSG) => "the kernel cannot parse it as X.509 DER",
             (Self::Certificate { .. } | Self::Open { .. }, libc::EACCES | libc::EPERM) => {
-                "run it as root; a keyring without user write permission takes no key at all"
+                "run it as root; a keyring without user write permission accepts no keys"
             }
             (Self::Open { .. }, libc::EBUSY | libc::ENOENT) => {
-                "this kernel took its one policy already: CONFIG_IMA_WRITE_POLICY allows more"
+                "this kernel already has its one policy: CONFIG_IMA_WRITE_POLICY allows more"
             }
             (Self::Policy { .. }, libc::EACCES) => {
-                "the policy in force wants policies signed: imactl sign FILE, with a key in .ima"
+                "the policy in force requires signed policies: imactl policy sign FILE, with a \
+                 key in .ima"
             }
             (Self::Policy { .. }, libc::EINVAL) => {
-                "a rule is refused: imactl policy check FILE tells which, and so does dmesg"
+                "a rule is rejected: imactl policy check FILE and dmesg show which one"
             }
             (Self::Policy { .. }, libc::ENOENT) => "the kernel does not see a file of that name",
             _ => return None,
@@ -139,10 +140,10 @@ pub fn load_policy(machine: &Machine, path: &Path) -> Result<(), LoadError> {
     let bytes = OsStr::as_bytes(absolute.as_os_str());
     // `ima_write_policy`: one page holds the path and its NUL; a newline ends it
     if bytes.len() >= 4096 {
-        return refused("the path is longer than the kernel takes");
+        return refused("the path is too long for the kernel");
     }
     if bytes.contains(&b'\n') {
-        return refused("a path with a line end in it cannot be handed to the kernel");
+        return refused("the kernel does not accept paths with a newline");
     }
     let kernel = machine.policy_file();
     let file = OpenOptions::new()

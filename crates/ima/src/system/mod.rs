@@ -82,7 +82,7 @@ impl fmt::Display for Evm {
             (2, "signatures"),
             (4, "metadata writes allowed"),
             (8, "version 3 required"),
-            (1 << 31, "set up, no more changes"),
+            (1 << 31, "set up and locked"),
         ]
         .iter()
         .filter(|(bit, _)| self.0 & bit != 0)

@@ -66,7 +66,7 @@ impl Work<'_> {
         let is_there =
             |found: &Certificate<'_>| keyring::holds_certificate(serial, found) == Ok(true);
         if certificate.as_ref().is_some_and(is_there) {
-            let what = "a key of this id and name is there already";
+            let what = "a key with this ID and name is already in the keyring";
             say!(
                 self.console,
                 Info,

@@ -38,7 +38,7 @@ impl Work<'_> {
             if let Err(error) = self.evm.read(&text) {
                 let path = self.initramfs.path_of(name);
                 let (path, line) = (Printable(&path), Printable(&error.line));
-                say!(self.console, Error, "{path}: not understood: {line}");
+                say!(self.console, Error, "{path}: cannot parse: {line}");
                 return Err(Failure::NoEvm);
             }
         }
@@ -65,7 +65,7 @@ impl Work<'_> {
         }
         let root_has_certificates = root.is_some_and(|root| !root.evm_certificates.is_empty());
         if root_has_certificates || is_there(&self.root, FILE) {
-            let text = "the real root has files of EVM, and the initramfs has none: not set up";
+            let text = "the real root has EVM files, but the initramfs has none: EVM not set up";
             say!(
                 self.console,
                 Notice,
@@ -81,7 +81,12 @@ impl Work<'_> {
         let result = self.write_evm_bits();
         for key in core::mem::take(&mut self.evm_keys) {
             if let Err(errno) = syscall::invalidate_key(key) {
-                say!(self.console, Warning, "an EVM key stays in the kernel: {}", Reason(errno));
+                say!(
+                    self.console,
+                    Warning,
+                    "cannot remove an EVM key from the session keyring: {}",
+                    Reason(errno)
+                );
             }
         }
         result
@@ -100,7 +105,7 @@ impl Work<'_> {
             Ok(()) if in_force & needed == needed => {}
             Err(Errno::PERM) if in_force & needed == needed => {}
             Ok(()) => {
-                say!(self.console, Error, "EVM: wrote {wanted:#x}, and {in_force:#x} is in force");
+                say!(self.console, Error, "EVM: wrote {wanted:#x}, but {in_force:#x} is in force");
                 return Err(Failure::NoEvm);
             }
             Err(errno) => {
@@ -116,7 +121,7 @@ impl Work<'_> {
         };
         say!(self.console, Notice, "EVM in force: {by} (bits {in_force:#x}, locked)");
         if in_force & bits::METADATA_WRITES != 0 {
-            say!(self.console, Warning, "EVM: metadata can be changed, though it becomes invalid");
+            say!(self.console, Warning, "EVM: metadata can be changed even if it becomes invalid");
         }
         Ok(())
     }
@@ -225,7 +230,7 @@ fn read(tree: &Tree, name: &[u8]) -> Result<Vec<u8>, Errno> {
 fn evm_refusal(errno: Errno) -> &'static str {
     match errno {
         Errno::NOENT => "this kernel has no EVM (CONFIG_EVM)",
-        Errno::INVAL => "a bit that this kernel does not know",
+        Errno::INVAL => "a bit that this kernel does not support",
         Errno::NOKEY => "it did not find the encrypted key \"evm-key\"",
         Errno::PERM => "other bits were set and locked before",
         _ => "see the kernel's messages",

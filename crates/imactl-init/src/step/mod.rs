@@ -72,18 +72,16 @@ impl fmt::Display for Failure {
             }
             Self::NoIma => f.write_str("this kernel has no IMA (CONFIG_IMA), or it is turned off"),
             Self::NoCertificate => f.write_str(
-                ".ima holds no certificate (but, maybe, the kernel's own of its modules): put one \
-                 that a built-in trusted key signed at /etc/keys/x509_ima.der of the initramfs",
+                ".ima has no certificate (except perhaps the kernel's own for its modules): add \
+                 one that a built-in trusted key signed, as /etc/keys/x509_ima.der of the initramfs",
             ),
             Self::NoPolicy => f.write_str(
-                "no policy: put one at /etc/ima/ima_policy or /etc/ima/ima_policy.default of the \
+                "no policy: add one as /etc/ima/ima_policy or /etc/ima/ima_policy.default of the \
                  initramfs",
             ),
-            Self::PolicyRefused => f.write_str("the kernel did not take the initramfs's policy"),
-            Self::NoEvm => f.write_str("the initramfs asks for EVM, and it is not in force"),
-            Self::NotRevoked => {
-                f.write_str("the kernel did not take a revocation of the initramfs")
-            }
+            Self::PolicyRefused => f.write_str("the kernel rejected the policy of the initramfs"),
+            Self::NoEvm => f.write_str("the initramfs asks for EVM, but it is not in force"),
+            Self::NotRevoked => f.write_str("the kernel rejected a revocation of the initramfs"),
             Self::NoTree(errno) => write!(f, "cannot look for files: {}", Reason(*errno)),
         }
     }
@@ -150,11 +148,11 @@ fn appraise_in_force(
     match InForce::of(asked, environment.as_deref(), secure_boot()) {
         InForce::Obeyed(appraise) => Some(appraise),
         InForce::Ignored(reason) => {
-            say!(console, Warning, "ima_appraise={name} has no effect: {reason}; going on");
+            say!(console, Warning, "ima_appraise={name} has no effect: {reason}; continuing");
             Some(AppraiseMode::Enforce)
         }
         InForce::Unknown(reason) => {
-            say!(console, Warning, "ima_appraise={name} may have no effect: {reason}; going on");
+            say!(console, Warning, "ima_appraise={name} may have no effect: {reason}; continuing");
             None
         }
     }
@@ -228,7 +226,7 @@ impl Work<'_> {
                     Origin::Root => Severity::Info,
                 };
                 let path = Printable(&path);
-                self.console.say(severity, format_args!("{path} has no rule: passed over"));
+                self.console.say(severity, format_args!("{path} has no rules: skipped"));
             }
         }
         Ok(())
@@ -281,7 +279,7 @@ impl Work<'_> {
              appraisal mode {mode}"
         );
         if matches!(appraise, Some(AppraiseMode::Log | AppraiseMode::Fix)) {
-            say!(self.console, Warning, "ima_appraise={mode}: the kernel refuses no file");
+            say!(self.console, Warning, "ima_appraise={mode}: the kernel denies no file");
         }
     }
 }

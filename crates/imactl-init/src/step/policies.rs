@@ -77,17 +77,17 @@ impl Work<'_> {
         let demand = self.demand(origin, name);
         let why = match demand {
             Demand::Signature => "",
-            Demand::None => "no rule in force appraises every policy's signature",
-            Demand::Lax => "a rule in force may take policies without a signature",
+            Demand::None => "no rule in force demands a signature on every policy",
+            Demand::Lax => "a rule in force may accept policies without a signature",
         };
         if demand != Demand::Signature && self.mode == Mode::Enforce {
             say!(
                 self.console,
                 Error,
-                "policy {} not offered: {why}, so that the kernel would take anybody's; have \
-                 \"appraise func=POLICY_CHECK appraise_type=imasig\" in the policy of the \
-                 initramfs, before other rules that it could match \
-                 (imactl.mode=permissive offers it all the same)",
+                "policy {} not offered: {why}, so that the kernel would accept one from anyone; \
+                 add \"appraise func=POLICY_CHECK appraise_type=imasig\" to the policy of the \
+                 initramfs, before other rules that match policies (imactl.mode=permissive \
+                 offers it anyway)",
                 Printable(&path)
             );
             return;
@@ -103,7 +103,7 @@ impl Work<'_> {
             say!(
                 self.console,
                 Critical,
-                "policy {path} TAKEN WITHOUT A LOOK AT ITS SIGNATURE: {why}"
+                "policy {path} loaded WITHOUT signature verification: {why}"
             );
         }
         self.policy_loaded(&path, text);
@@ -160,7 +160,7 @@ impl Work<'_> {
             Err(errno) => {
                 let path = self.initramfs.path_of(name);
                 let (path, reason) = (Printable(&path), Reason(errno));
-                say!(self.console, Warning, "policy {path}: its signature has no use: {reason}");
+                say!(self.console, Warning, "policy {path}: its signature is ignored: {reason}");
                 None
             }
         }
@@ -189,8 +189,8 @@ impl Work<'_> {
                 say!(
                     self.console,
                     Error,
-                    "policy {path} not loaded: this kernel takes one policy and has it; for more \
-                     it needs CONFIG_IMA_WRITE_POLICY"
+                    "policy {path} not loaded: this kernel accepts one policy and has it; further \
+                     policies need CONFIG_IMA_WRITE_POLICY"
                 );
             }
             (Refusal::Path(errno @ Errno::INVAL), Some(defect)) => {

@@ -20,17 +20,17 @@ use crate::Outcome;
 pub(crate) struct ClearArgs {
     #[command(flatten)]
     pub(super) inputs: InputArgs,
-    /// Remove security.evm, too
+    /// Also remove security.evm
     #[arg(long, help_heading = "EVM")]
     evm: bool,
-    /// Remove security.evm alone, and leave security.ima
+    /// Remove only security.evm, and leave security.ima
     #[arg(long, requires = "evm", help_heading = "EVM")]
     evm_only: bool,
-    /// Remove the signature appended to the content, as of modules and kernels
+    /// Remove the signature appended to the content, as in modules and kernels
     #[arg(long, conflicts_with_all = ["evm", "xattr_namespace", "detached"])]
     #[arg(help_heading = "Signature")]
     appended: bool,
-    /// Do everything but remove
+    /// Show what would be done, without removing
     #[arg(long, short = 'n', help_heading = None)]
     dry_run: bool,
     #[command(flatten)]
@@ -61,7 +61,7 @@ impl ClearArgs {
                  --evm removes both"
             ));
         }
-        output.json(&totals.summary("cleared", "bare"))?;
+        output.json(&totals.summary("cleared", "unsigned"))?;
         let (cleared, bare) = (totals.tally.matched, totals.tally.other);
         let done = if self.dry_run { "would clear" } else { "cleared" };
         let had = match totals.noun {
@@ -84,7 +84,7 @@ impl ClearArgs {
         let result = match (cleared, dry_run) {
             (true, false) => "cleared",
             (true, true) => "would-clear",
-            (false, _) => "bare",
+            (false, _) => "unsigned",
         };
         let (size, files, hash, key_id, evm, evm_key_id) = Default::default();
         let changed =

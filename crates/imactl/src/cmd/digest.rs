@@ -17,17 +17,17 @@ use crate::Outcome;
 
 /// Print digests of files, as sha256:DIGEST FILE
 ///
-/// With --verity it is the digest of fs-verity, as `fsverity digest` prints it, computed without the
-/// kernel: the file system need not support fs-verity. Blocks have 4096 bytes.
+/// With --verity, it is the fs-verity digest as `fsverity digest` prints it, with blocks of 4096
+/// bytes. It is computed without the kernel: the file system need not support fs-verity.
 #[derive(Debug, Args)]
 pub(crate) struct DigestArgs {
     /// The files
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// Hash algorithm; fs-verity knows sha256 and sha512
+    /// Hash algorithm; fs-verity supports sha256 and sha512
     #[arg(long, value_name = "NAME", default_value = "sha256")]
     hash: HashAlgorithm,
-    /// The digest of fs-verity
+    /// Print the fs-verity digest
     #[arg(long)]
     verity: bool,
     /// Salt of fs-verity, at most 32 bytes in hexadecimal digits [default: none]

@@ -49,54 +49,54 @@ impl InitramfsArgs {
 /// Make an initramfs: imactl-init, the IMA certificate, the policy, and for EVM its certificate
 ///
 /// At boot imactl-init mounts the root that root= names, loads certificates and policies and
-/// executes the real init; drivers of the root's disc have to be in the kernel, or in an
-/// archive of their own before this one (cat drivers.img initramfs.img). No time and no name
-/// goes in: the same input gives the same bytes.
+/// executes the real init; drivers for the root's disk must be in the kernel, or in a separate
+/// archive before this one (cat drivers.img initramfs.img). The output is reproducible: it depends
+/// only on the input files.
 #[derive(Debug, Args)]
 struct CreateArgs {
     /// The initramfs
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// A key store: its IMA certificate goes in [default: $IMACTL_KEYS]
+    /// A key store, whose IMA certificate is included [default: $IMACTL_KEYS]
     #[arg(long, value_name = "DIR", conflicts_with = "cert")]
     keys: Option<PathBuf>,
-    /// The IMA certificate, in place of a store's
+    /// The IMA certificate, instead of a key store's
     #[arg(long, value_name = "FILE")]
     cert: Option<PathBuf>,
-    /// Enable EVM at boot: the store's EVM certificate goes in, too
+    /// Enable EVM at boot, and include the key store's EVM certificate
     #[arg(long, conflicts_with = "cert")]
     evm: bool,
-    /// An EVM certificate, in place of a store's; EVM is enabled at boot
+    /// An EVM certificate, instead of the key store's; EVM is enabled at boot
     #[arg(long, value_name = "FILE")]
     evm_cert: Option<PathBuf>,
-    /// A policy in place of the default one (imactl policy default shows it). FILE.sig, its detached
-    /// signature (imactl policy sign --detached), goes in as well if it exists: kernels with
+    /// A policy instead of the default one (imactl policy default). FILE.sig, its detached
+    /// signature (imactl policy sign --detached), is included if it exists: kernels with
     /// CONFIG_IMA_ARCH_POLICY demand it under Secure Boot
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     #[command(flatten)]
     kernel: KernelArgs,
-    /// What the kernel shall no longer accept: a signed entry or a certificate, as imactl revoke writes
-    /// them; may be repeated. The boot stops if the kernel refuses one
+    /// A revoked digest or key: a signed entry or a certificate, as imactl revoke writes them; may
+    /// be repeated. The boot stops if the kernel rejects one
     #[arg(long, value_name = "FILE")]
     blacklist: Vec<PathBuf>,
-    /// How it is compressed
+    /// Compression
     #[arg(long, value_name = "HOW", default_value = "zstd")]
     compress: CompressionArg,
     /// Words that imactl-init reads before the kernel's command line, which overrides them:
     /// imactl.mode=, imactl.root-certificates= and imactl.timeout= (written to /etc/imactl/cmdline)
     #[arg(long, value_name = "WORDS", value_parser = words)]
     cmdline: Option<String>,
-    /// The program imactl-init [default: beside imactl, or on the path]
+    /// The program imactl-init [default: next to imactl, or on $PATH]
     #[arg(long, value_name = "FILE")]
     init: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum CompressionArg {
-    /// Wants CONFIG_RD_ZSTD
+    /// Needs CONFIG_RD_ZSTD
     Zstd,
-    /// Wants CONFIG_RD_GZIP
+    /// Needs CONFIG_RD_GZIP
     Gzip,
     None,
 }
@@ -131,7 +131,7 @@ impl CreateArgs {
             Some(path) => match accepted(path, &self.kernel.resolve(), output)? {
                 Some(text) => Some(text),
                 None => {
-                    let text = "not made: the boot would stop at this policy";
+                    let text = "not created: the boot would stop at this policy";
                     output.complain(Style::Bad, "error:", text);
                     return Ok(Outcome::Finding);
                 }
@@ -214,7 +214,7 @@ impl CreateArgs {
             Some(path) => path.clone(),
             None => installed_init().ok_or_else(|| {
                 hinted(
-                    "imactl-init is neither beside imactl nor on the path",
+                    "imactl-init was not found next to imactl or on $PATH",
                     "give it with --init FILE; make init builds it",
                 )
             })?,
@@ -224,8 +224,9 @@ impl CreateArgs {
         match initramfs::machine_of_init(&program) {
             Ok(_) => Ok(program),
             Err(error) => Err(hinted(
-                format!("{}: cannot be the init: {error}", path.display()),
-                "it has to be imactl-init for the machine that boots: static, ELF (make init builds it)",
+                format!("{}: cannot be used as init: {error}", path.display()),
+                "it must be imactl-init for the architecture that boots: a static ELF program \
+                 (make init builds it)",
             )),
         }
     }
@@ -235,11 +236,11 @@ impl CreateArgs {
         let (given, name_it) = match keyring {
             Keyring::Evm => (
                 &self.evm_cert,
-                "name it with --evm-cert; the others belong into /etc/keys/evm of the real root",
+                "select one with --evm-cert; the others belong in /etc/keys/evm of the real root",
             ),
             _ => (
                 &self.cert,
-                "name it with --cert; the others belong into /etc/keys of the real root",
+                "select one with --cert; the others belong in /etc/keys of the real root",
             ),
         };
         let (path, certificates, authorities) =
@@ -263,10 +264,7 @@ impl CreateArgs {
         let place = path.display();
         let mut others = certificates.iter();
         let (Some(certificate), None) = (others.next(), others.next()) else {
-            return Err(hinted(
-                format!("{place}: not one certificate: the kernel loads one"),
-                name_it,
-            ));
+            return Err(hinted(format!("{place}: must have exactly one certificate"), name_it));
         };
         if certificate.is_sample() {
             warn_of_sample(output, &path);
@@ -276,14 +274,15 @@ impl CreateArgs {
         if let Some(refusal) = known.judged(keyring, &kernel).find_map(|(_, refusal)| refusal) {
             let version = kernel.version;
             let text =
-                format!("{place}: not made: {keyring} of Linux {version} refuses it: {refusal}");
+                format!("{place}: not created: {keyring} of Linux {version} rejects it: {refusal}");
             output.complain(Style::Bad, "error:", &text);
             output.complain(Style::Dim, "hint:", refusal.hint());
             return Ok(None);
         }
         if authorities.is_empty() && certificate.is_self_signed() {
             output.warn(&format!(
-                "{place}: self-signed: {keyring} takes what a trusted key of the kernel has signed"
+                "{place}: self-signed: {keyring} accepts only certificates that a trusted key of \
+                 the kernel signed"
             ));
         }
         Ok(Some(certificate.clone()))
@@ -299,8 +298,8 @@ fn revocation(path: &Path) -> Result<(&'static str, Vec<u8>)> {
     match Certificate::read_all(path)?.as_slice() {
         [certificate] => Ok((".der", certificate.der().to_vec())),
         _ => Err(hinted(
-            format!("{}: not one certificate", path.display()),
-            "name each in a file of its own",
+            format!("{}: must have exactly one certificate", path.display()),
+            "store each in a separate file",
         )),
     }
 }

@@ -20,15 +20,15 @@ use crate::output::{Entry, Level, Name, Output, Style};
 use crate::report::{self, Printer, Results};
 use crate::Outcome;
 
-/// Show what files carry: the attribute decoded
+/// Show the decoded attributes of files
 ///
-/// Tells whether a digest fits its file; signatures are shown, not verified. Exit status 1
-/// if an attribute is malformed or a digest does not fit.
+/// Digests are compared with their files; signatures are shown, but not verified. The exit status
+/// is 1 if an attribute is malformed or a digest does not match.
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
     #[command(flatten)]
     pub(super) inputs: InputArgs,
-    /// Show the attribute's bytes too
+    /// Also show the attribute's bytes
     #[arg(long)]
     raw: bool,
 }
@@ -293,7 +293,7 @@ impl Fields {
         text + match self.fit {
             Some(Fit::Matches) => ", matches the file",
             Some(Fit::Differs) => ", does not match the file",
-            Some(Fit::Unknown) => ", cannot be compared: algorithm not at hand",
+            Some(Fit::Unknown) => ", cannot be compared: algorithm not supported here",
             None => "",
         }
     }
@@ -318,7 +318,7 @@ impl Entry for FileAttribute<'_> {
             Some(listed) if is_bare && self.attribute.malformed.is_none() => {
                 match listed.file_digest {
                     Some(_) => "no signature".to_owned(),
-                    None => "no digest, not to be signed".to_owned(),
+                    None => "no digest, cannot be signed".to_owned(),
                 }
             }
             _ => self.attribute.text(),

@@ -34,16 +34,16 @@ use crate::Outcome;
 
 /// Sign files, trees of files, packages, archives and images
 ///
-/// Regular files are signed, in directories recursively; symbolic links are not followed;
-/// devices, FIFOs and sockets are not opened; a file with several names is signed once. What
-/// a path holds is told by its content: in an RPM package, a tar archive, an image of ext4 or a
-/// container image (OCI layout or archive, docker save) that is named, the files inside are signed,
-/// and `-` is a tar archive on standard input. Archives and
-/// images are written whole or not at all; members of more than 1 MiB wait in a temporary file
-/// (TMPDIR, else /var/tmp) until their signature is known. All files are tried; exit status 2 if
-/// one that was asked for was not signed, be it a link, a device, or with --detached a signature.
-/// A directory without files is no error, and said. A run that was cut short is finished by running
-/// again: its temporary files (.imactl-XXXXXX) are left out, which -v tells.
+/// Directories are processed recursively. Symbolic links are not followed; devices, FIFOs and
+/// sockets are not opened; a file with several names is signed once. Container types are detected
+/// from content: imactl signs the files inside an RPM package, a tar archive, an ext4 image, a disk
+/// or a container image (OCI layout or archive, docker save). The path - is a tar archive on
+/// standard input.
+/// Archives and images are written completely or not at all; members of more than 1 MiB are kept in
+/// a temporary file ($TMPDIR, else /var/tmp) until their signature is known. Errors do not stop the
+/// run; the exit status is 2 if any requested file was not signed, for example because it is a link
+/// or a device. An empty directory is not an error; imactl prints "no files". To complete an
+/// interrupted run, run the same command again: its temporary files (.imactl-XXXXXX) are skipped.
 #[derive(Debug, Args)]
 pub(crate) struct SignArgs {
     #[command(flatten)]
@@ -82,20 +82,19 @@ pub(super) struct SignFilesArgs {
     for_kernel: Vec<KernelVersion>,
     #[command(flatten)]
     signed: SignedDigestArgs,
-    /// Keep signatures in a directory, and take those that are there instead of making them again: for
-    /// files that are built again, with the same content, signing costs little more than hashing
-    /// [default: $IMACTL_SIGNATURE_CACHE]
+    /// Keep signatures in a directory and reuse them for the same content: signing files that were
+    /// built again costs little more than hashing them [default: $IMACTL_SIGNATURE_CACHE]
     #[arg(long, value_name = "DIR", conflicts_with = "hash_only", help_heading = "Signature")]
     cache: Option<PathBuf>,
-    /// Write the digest alone, which protects from accidents, not from root
+    /// Store a digest instead of a signature (detects corruption, not tampering by root)
     #[arg(long, conflicts_with_all = ["key", "keys", "cert", "keyid"], help_heading = "Signature")]
     hash_only: bool,
     #[command(flatten)]
     evm: SignEvmArgs,
-    /// Leave alone what already carries a valid signature by this key and hash
+    /// Skip files that already have a valid signature by this key with this hash algorithm
     #[arg(long, help_heading = "Selection")]
     changed: bool,
-    /// Do everything but write
+    /// Show what would be done, without writing
     #[arg(long, short = 'n', help_heading = None)]
     dry_run: bool,
 }
@@ -104,16 +103,16 @@ pub(super) struct SignFilesArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "EVM")]
 struct SignEvmArgs {
-    /// Sign owner, mode, capabilities and labels, too: write security.evm
+    /// Also sign owner, mode, capabilities and security labels: write security.evm
     #[arg(long)]
     evm: bool,
-    /// Leave security.ima as it is, and make security.evm over it
+    /// Leave security.ima unchanged, and write a security.evm that covers it
     #[arg(long, requires = "evm", conflicts_with_all = ["hash_only", "hash"])]
     evm_only: bool,
-    /// What to make security.evm as [default: portable]
+    /// Type of security.evm [default: portable]
     #[arg(long, value_name = "TYPE", requires = "evm")]
     evm_type: Option<EvmType>,
-    /// The key of --evm-type hmac: the bytes of the encrypted key "evm-key"
+    /// The key for --evm-type hmac: the decrypted bytes of the kernel's encrypted key "evm-key"
     #[arg(long, value_name = "FILE", requires = "evm")]
     hmac_key: Option<PathBuf>,
     #[command(flatten)]
@@ -272,9 +271,9 @@ impl SignFilesArgs {
         }
         if self.hash().is_weak() {
             match self.hash() {
-                HashAlgorithm::Sha1 => output.warn("sha1 is weak: collisions can be made"),
+                HashAlgorithm::Sha1 => output.warn("sha1 is weak: not collision resistant"),
                 weak => {
-                    let message = format!("no signatures over {weak}: collisions can be made");
+                    let message = format!("no signatures over {weak}: not collision resistant");
                     return Err(hinted(message, "use sha256, sha384 or sha512"));
                 }
             }

@@ -13,8 +13,8 @@ use crate::Outcome;
 
 /// Show what this machine's kernel measures, appraises and trusts
 ///
-/// Works without root as far as it can, and says what it could not see. Exit status 1 where
-/// the kernel has no IMA, or securityfs is not mounted, or --require is not met.
+/// Root is not required, but without it some parts are unknown, and marked so. The exit status is 1
+/// if the kernel has no IMA, securityfs is not mounted, or --require is not met.
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
     /// Exit with status 1 unless the kernel is in this state
@@ -25,8 +25,8 @@ pub(crate) struct StatusArgs {
 /// A state that a boot script or a service asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Required {
-    /// Appraisal is enforced, and a rule demands signatures of what is executed. What cannot be seen
-    /// counts as missing: run it as root
+    /// Appraisal is enforced, and a rule demands signatures of executed files. Unknown parts count
+    /// as missing: run it as root
     Enforced,
 }
 
@@ -112,12 +112,12 @@ fn not_enforced(status: &Status) -> Vec<&'static str> {
     match status.appraisal.in_force {
         Some(AppraiseMode::Enforce) => {}
         Some(_) => missing.push("the appraisal mode is not enforce (ima_appraise=)"),
-        None => missing.push("the appraisal mode is not known"),
+        None => missing.push("the appraisal mode is unknown"),
     }
     match status.policy.as_deref() {
         None => missing.push("the policy is not readable (root, and CONFIG_IMA_READ_POLICY)"),
         Some(policy) if !demands_signatures(policy) => {
-            missing.push("no rule in force demands signatures of what is executed");
+            missing.push("no rule in force demands signatures of executed files");
         }
         Some(_) => {}
     }

@@ -25,11 +25,10 @@ use crate::output::{count, Entry, Level, Name, Output, Style};
 use crate::report::{self, Printer, Results};
 use crate::Outcome;
 
-/// Verify files: a verdict for each, in the kernel's words
+/// Verify files and print a verdict for each, in the kernel's words
 ///
-/// Prints `valid`, or the cause that the kernel's audit record would give. Exit status 1 if
-/// a file is not valid, 2 if one that was named or found could not be looked at (with --detached
-/// also a signature that was named). If there was nothing to verify, the exit status is 1, unless
+/// Prints `valid`, or the cause that the kernel's audit record would give. The exit status is 1 if a
+/// file is not valid, 2 if a file could not be read. If there was nothing to verify, it is 1, unless
 /// --allow-empty is given.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
@@ -37,12 +36,12 @@ pub(crate) struct VerifyArgs {
     pub(super) inputs: InputArgs,
     #[command(flatten)]
     keyring: KeyringArgs,
-    /// What the policy asks for: sigv3 is a signature of version 3, verity one over the fs-verity
-    /// digest; with digest, a matching digest is valid too [default: signature]
+    /// Requirement of the policy: sigv3 is a signature of version 3, verity one over the fs-verity
+    /// digest; with digest, a matching digest is valid, too [default: signature]
     #[arg(long, value_name = "WHAT", help_heading = "Verdict")]
     require: Option<Require>,
-    /// Verify the signature appended to the content, as of modules and kernels, in place of security.ima;
-    /// the module keys of --keys are trusted, too
+    /// Verify the signature appended to the content, as in modules and kernels, instead of
+    /// security.ima; the module keys of --keys are trusted, too
     #[arg(long, conflicts_with_all = ["require", "evm", "xattr_namespace", "detached"])]
     #[arg(help_heading = "Verdict")]
     appended: bool,
@@ -53,10 +52,10 @@ pub(crate) struct VerifyArgs {
     kernel: KernelArgs,
     #[command(flatten)]
     evm: VerifyEvmArgs,
-    /// Exit with 0 if there was nothing to verify [default: 1]
+    /// Exit with status 0 if there was nothing to verify [default: 1]
     #[arg(long, help_heading = "Verdict")]
     allow_empty: bool,
-    /// Of RPM packages, unpack the payload, too, and compare each file with its digest
+    /// Also unpack the payload of RPM packages, and compare each file with its digest
     #[arg(long, help_heading = "Packages")]
     payload: bool,
 }
@@ -65,13 +64,13 @@ pub(crate) struct VerifyArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "EVM")]
 struct VerifyEvmArgs {
-    /// Verify security.evm, too, as a kernel on which EVM is active
+    /// Also verify security.evm, as a kernel on which EVM is enabled
     #[arg(long)]
     evm: bool,
-    /// A certificate of .evm; may be repeated [default: the EVM certificates of --keys]
+    /// A certificate in .evm; may be repeated [default: the EVM certificates of --keys]
     #[arg(long, value_name = "CERT", requires = "evm")]
     evm_cert: Vec<PathBuf>,
-    /// The key of HMACs: the bytes of the encrypted key "evm-key"
+    /// The key of HMACs: the decrypted bytes of the kernel's encrypted key "evm-key"
     #[arg(long, value_name = "FILE", requires = "evm")]
     hmac_key: Option<PathBuf>,
     #[command(flatten)]

@@ -149,7 +149,7 @@ fn verdicts_are_the_kernels() {
     run(args!["clear", "--appended", file("good"), file("changed"), file("none")]).exits(0);
     assert_eq!(fs::read(file("good")).unwrap(), b"content");
     let cleared = run(args!["clear", "--json", "--appended", file("good")]).exits(0);
-    assert_eq!(cleared.json_for(&file("good"))["result"], "bare");
+    assert_eq!(cleared.json_for(&file("good"))["result"], "unsigned");
 }
 
 #[test]

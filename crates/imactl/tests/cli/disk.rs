@@ -176,8 +176,8 @@ fn partitions_are_selected_by_number_label_and_uuid() {
     for (selected, said) in [
         ("5", "no partition has the number, label or PARTUUID \"5\""),
         ("System", "no partition has"),
-        ("esp", "partition 1: vfat, which is not read"),
-        ("3", "partition 3: swap, which is not read"),
+        ("esp", "partition 1: vfat, which is not supported"),
+        ("3", "partition 3: swap, which is not supported"),
     ] {
         let refused = run(args!["sign", "--keys", keys, disk, "--partition", selected]).exits(2);
         assert!(refused.stderr.contains(said), "{}", refused.stderr);
@@ -410,7 +410,7 @@ start=41MiB, size=2MiB, type=linux
     for verb in ["sign", "verify"] {
         let refused = run(args![verb, "--keys", keys, made]).exits(2);
         assert!(
-            refused.stderr.contains("partition 5: xfs, which is not read"),
+            refused.stderr.contains("partition 5: xfs, which is not supported"),
             "{}",
             refused.stderr
         );

@@ -117,7 +117,7 @@ fn a_copy_that_is_exchanged_for_a_link_is_not_followed() {
     assert!(fs::read(&victim).unwrap() == before);
     // with pseudo, and on some file systems, it has one
     let refused = finish(sign().env("LD_PRELOAD", "libpseudo.so")).exits(2);
-    assert!(refused.stderr.contains("was exchanged for another one"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("was replaced by another one"), "{}", refused.stderr);
     assert!(fs::read(&victim).unwrap() == before);
     assert!(fs::symlink_metadata(&image).unwrap().is_file());
 }
@@ -181,7 +181,7 @@ fn holes_of_all_files_are_counted_together_in_every_image() {
         let inspect = |limit: &str| run(args!["inspect", "--max-sparse", limit, image]);
         let refused = inspect("5MiB");
         assert_eq!(refused.code, Some(2), "{make}: {}{}", refused.stdout, refused.stderr);
-        assert!(refused.stderr.contains("of zeros in holes"), "{make}: {}", refused.stderr);
+        assert!(refused.stderr.contains("bytes of holes"), "{make}: {}", refused.stderr);
         assert!(refused.stderr.contains("hint: --max-sparse"), "{make}: {}", refused.stderr);
         let inspected = inspect("7MiB").exits(0);
         assert_eq!(inspected.stdout.lines().count(), 3, "{make}: {}", inspected.stdout);

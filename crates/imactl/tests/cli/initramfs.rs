@@ -85,7 +85,7 @@ fn holds_init_certificate_and_policies() {
         run(create.clone()).exits(0);
         let first = fs::read(&image).unwrap();
         run(create).exits(0);
-        assert_eq!(fs::read(&image).unwrap(), first, "the same input gives the same bytes");
+        assert_eq!(fs::read(&image).unwrap(), first, "the output is not reproducible");
         let Some(unpacked) = unpacked(&image, compressor) else { return };
         let read = |name: &str| fs::read(unpacked.path().join("root").join(name)).unwrap();
         assert_eq!(read("init"), elf(62, None));
@@ -133,7 +133,7 @@ fn holds_an_evm_certificate_if_it_is_asked_for() {
     fs::copy(theirs.with_extension("crt"), evm.with_extension("crt")).unwrap();
     fs::remove_file(&image).unwrap();
     let ran = create(&keys, &["--evm".as_ref()]).exits(1);
-    assert!(ran.stderr.contains("not made: .evm of Linux"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("not created: .evm of Linux"), "{}", ran.stderr);
     assert!(!image.exists());
 }
 
@@ -193,7 +193,7 @@ fn holds_words_that_its_init_knows() {
         "imactl.mode=enforce imactl.roots=skip",
     ] {
         let ran = create(wrong).exits(2);
-        assert!(ran.stderr.contains("does not know this word"), "{wrong}: {}", ran.stderr);
+        assert!(ran.stderr.contains("unknown to imactl-init"), "{wrong}: {}", ran.stderr);
         assert!(!image.exists());
     }
     let words = "imactl.root-certificates=skip imactl.timeout=30";
@@ -243,14 +243,14 @@ fn wants_one_certificate_and_a_program() {
     fs::copy(&system, keys.join("ima_keys/x509_second.der")).unwrap();
     let ran =
         run(args!["initramfs", "create", "-o", image, "--keys", keys, "--init", missing]).exits(2);
-    assert!(ran.stderr.contains("name it with --cert"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("select one with --cert"), "{}", ran.stderr);
     // what .ima of this kernel refuses is not put in
     let create = |kernel: &str, certificate: &Path| {
         let args = args!["initramfs", "create", "-o", image, "--init", missing, "--kernel", kernel];
         run(args.into_iter().chain(args!["--cert", certificate]))
     };
     let ran = create("6.12", &system).exits(1);
-    assert!(ran.stderr.contains(".ima of Linux 6.12 refuses it: a CA (CA:TRUE)"), "{}", ran.stderr);
+    assert!(ran.stderr.contains(".ima of Linux 6.12 rejects it: a CA (CA:TRUE)"), "{}", ran.stderr);
     assert!(!image.exists());
     let ran = create("6.1", &system).exits(0);
     assert!(ran.stderr.contains("self-signed"), "{}", ran.stderr);
@@ -289,11 +289,11 @@ fn wants_an_init_that_the_kernel_can_start() {
     let (image, init) = (directory.path().join("img"), directory.path().join("init"));
     for (program, why) in [
         (Vec::new(), "it is empty"),
-        (b"#!/bin/sh\n".to_vec(), "no program: not ELF"),
-        (elf(62, Some("/lib64/ld-linux-x86-64.so.2")), "it wants /lib64/ld-linux-x86-64.so.2"),
+        (b"#!/bin/sh\n".to_vec(), "not a program: not ELF"),
+        (elf(62, Some("/lib64/ld-linux-x86-64.so.2")), "it needs /lib64/ld-linux-x86-64.so.2"),
         (elf(0x4242, None), "unknown machine (ELF machine 16962)"),
-        (elf(62, None)[..70].to_vec(), "no program"),
-        (fs::read(env!("CARGO_BIN_EXE_imactl")).unwrap(), "it is linked dynamically"),
+        (elf(62, None)[..70].to_vec(), "not a program"),
+        (fs::read(env!("CARGO_BIN_EXE_imactl")).unwrap(), "it is dynamically linked"),
     ] {
         fs::write(&init, program).unwrap();
         let create = args!["initramfs", "create", "-o", image, "--keys", keys, "--init", init];

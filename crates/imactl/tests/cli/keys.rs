@@ -122,7 +122,7 @@ fn nothing_is_overwritten_and_nothing_half_made() {
     let store = store(directory.path(), "p-256");
     let before = fs::read(store.join("ima_keys/x509_ima.key")).unwrap();
     let again = run(args!["keys", "create", "--no-passphrase", store]).exits(2);
-    assert!(again.stderr.contains("is there already"), "{}", again.stderr);
+    assert!(again.stderr.contains(": exists"), "{}", again.stderr);
     assert_eq!(fs::read(store.join("ima_keys/x509_ima.key")).unwrap(), before);
 
     // one of the directories is there: the others are not made
@@ -317,7 +317,7 @@ fn unsuitable_keys_are_refused() {
     for (name, reason) in [
         ("ed25519.pem", "a ed25519 key cannot sign"),
         ("k1.pem", "a ec-secp256k1 key cannot sign"),
-        ("text.pem", "no private key in it"),
+        ("text.pem", "no private key found"),
         ("missing.pem", "No such file"),
     ] {
         let signed = run(args!["sign", "--detached", "--key", path(name), file]).exits(2);

@@ -175,8 +175,8 @@ fn keys_that_kernels_do_not_take_are_found_and_told() {
     fs::write(&file, b"content").unwrap();
     for (algorithm, option, name, said) in [
         ("RSA", "rsa_keygen_bits:1024", "weak-key", "too short to be safe"),
-        ("RSA", "rsa_keygen_bits:2560", "unsupported-key-size", "the kernel takes 2048, 3072"),
-        ("RSA", "rsa_keygen_bits:5120", "unsupported-key-size", "the kernel takes 2048, 3072"),
+        ("RSA", "rsa_keygen_bits:2560", "unsupported-key-size", "the kernel accepts 2048, 3072"),
+        ("RSA", "rsa_keygen_bits:5120", "unsupported-key-size", "the kernel accepts 2048, 3072"),
         ("EC", "ec_paramgen_curve:P-192", "weak-key", "too short to be safe"),
     ] {
         let key = path(&option.replace(':', "-"));
@@ -215,7 +215,7 @@ fn a_store_that_is_closed_to_us_is_not_taken_for_none() {
     for mode in [0o000, 0o400] {
         let said = denied(mode);
         assert!(said.contains("Permission denied"), "{said}");
-        assert!(said.contains("hint: key stores are open to their owner alone"), "{said}");
+        assert!(said.contains("hint: only the owner can read a key store"), "{said}");
     }
     chmod(&store, 0o700);
 }

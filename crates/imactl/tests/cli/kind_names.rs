@@ -27,19 +27,19 @@ fn what_is_called_a_container_and_is_none_is_refused_with_a_reason() {
     let lz4 = [&[0x04, 0x22, 0x4d, 0x18][..], &noise].concat();
     let deb = [&b"!<arch>\ndebian-binary   1342943816  0     0     100644  4"[..], &noise].concat();
     for (name, content, said) in [
-        ("disk.wic", &noise, "called an image"),
-        ("disk.raw", &noise, "called an image"),
-        ("broken.tar", &noise, "called a tar archive, but its content is none"),
-        ("broken.img", &noise, "called an image, but its content is none"),
-        ("broken.SQUASHFS", &noise, "called an image"),
-        ("zeros.img", &vec![0; 4096], "called an image"),
-        ("empty.tar", &Vec::new(), "called a tar archive"),
+        ("disk.wic", &noise, "file name says an image"),
+        ("disk.raw", &noise, "file name says an image"),
+        ("broken.tar", &noise, "file name says a tar archive, but its content is not one"),
+        ("broken.img", &noise, "file name says an image, but its content is not one"),
+        ("broken.SQUASHFS", &noise, "file name says an image"),
+        ("zeros.img", &vec![0; 4096], "file name says an image"),
+        ("empty.tar", &Vec::new(), "file name says a tar archive"),
         ("a.tar.lz4", &lz4, "compressed by lz4"),
         ("e.ext4.gz", &gzip, "an image of a file system or disk, compressed by gzip"),
         ("cut.tgz", &gzip[..10].to_vec(), "compressed by gzip, and does not unpack"),
         ("i.cpio", &cpio, "a cpio archive"),
         ("initrd.img", &cpio, "a cpio archive"),
-        ("p.rpm", &noise, "called a package"),
+        ("p.rpm", &noise, "file name says a package"),
         ("p.deb", &deb, "a Debian or opkg package"),
     ] {
         let path = directory.path().join(name);

@@ -30,7 +30,7 @@ fn a_file_that_is_called_a_package_and_is_none_is_refused() {
     let directory = directory();
     let empty = file(directory.path(), "cut.rpm", b"");
     let refused = run(args!["sign", "--hash-only", "--detached", empty]).exits(2);
-    assert!(refused.stderr.contains("its content is none"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("its content is not one"), "{}", refused.stderr);
     assert!(!directory.path().join("cut.rpm.sig").exists());
     run(args!["sign", "--hash-only", "--detached", "--kind", "tree", empty]).exits(0);
     assert!(directory.path().join("cut.rpm.sig").exists());

@@ -30,7 +30,7 @@ fn check_shows_the_line_and_what_is_meant() {
         "  = hint: did you mean func=BPRM_CHECK?".to_owned(),
         String::new(),
         format!(
-            "{}: refused by Linux 6.12, 1 error: it gives up at line 2 and takes no rule of the \
+            "{}: refused by Linux 6.12, 1 error: it stops at line 2 and loads no rule of the \
              file",
             file.display()
         ),
@@ -149,7 +149,7 @@ fn fmt_leaves_alone_what_it_cannot_read() {
 #[test]
 fn explain_tells_each_rule_and_the_whole() {
     let ran = run(args!["policy", "explain", "default:appraise"]).exits(0);
-    for part in ["func=MODULE_CHECK", "what may run:", "what is left open:"] {
+    for part in ["func=MODULE_CHECK", "allowed to run:", "not restricted:"] {
         assert!(ran.stdout.contains(part), "{part} in {}", ran.stdout);
     }
     let lines = run(args!["policy", "explain", "--json", "default:appraise"]).exits(0).json();
@@ -210,7 +210,7 @@ fn diff_shows_rules_and_events() {
     assert_eq!(lines[0]["before"]["line"], 1);
     assert_eq!(lines.last().unwrap()["differences"], 1);
     let ran = run(args!["policy", "diff", before, before]).exits(0);
-    assert_eq!(ran.stdout, "both decide alike\n");
+    assert_eq!(ran.stdout, "the decisions are the same\n");
     run(args!["policy", "diff", before, directory.path().join("missing")]).exits(2);
 }
 

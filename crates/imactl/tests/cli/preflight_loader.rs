@@ -220,7 +220,7 @@ fn what_some_cpus_take_alone_is_told_as_such() {
     assert_eq!(root.told().0["result"], "allowed");
     run(args!["clear", "--quiet", root.at("opt/glibc-hwcaps/x86-64-v2")]).exits(0);
     let (file, _) = root.told();
-    assert_eq!(file["result"], "held-up");
+    assert_eq!(file["result"], "blocked");
     assert_eq!(file["needs"]["path"], "/opt/glibc-hwcaps/x86-64-v2/liba.so.1");
     let levels = serde_json::json!(["x86-64-v2", "x86-64-v3", "x86-64-v4"]);
     assert_eq!(file["needs"]["processors"], levels);
@@ -239,12 +239,12 @@ fn a_library_of_intel_cpus_alone_is_judged_for_them() {
     let (file, _) = root.told();
     assert_eq!(
         (&file["result"], &file["needs"]["cause"]),
-        (&"held-up".into(), &"IMA-signature-required".into(),)
+        (&"blocked".into(), &"IMA-signature-required".into(),)
     );
     let intel = serde_json::json!(["x86-64-v3-intel", "x86-64-v4-intel"]);
     assert_eq!(file["needs"]["processors"], intel);
     for (cpu, result) in
-        [("x86-64-v3-amd", "allowed"), ("x86-64-v3", "held-up"), ("z15", "held-up")]
+        [("x86-64-v3-amd", "allowed"), ("x86-64-v3", "blocked"), ("z15", "blocked")]
     {
         assert_eq!(root.told_on(Some(cpu)).0["result"], result, "{cpu}");
     }
@@ -302,7 +302,7 @@ fn an_init_that_starts_on_some_cpus_alone_is_a_finding() {
     };
     let said = preflight(&[]).exits(1).stdout;
     assert!(
-        said.contains("is not there on CPUs x86-64-v3-intel, xeon-phi, x86-64-v4-intel"),
+        said.contains("was not found on CPUs x86-64-v3-intel, xeon-phi, x86-64-v4-intel"),
         "{said}"
     );
     assert!(said.contains("unknown: depends on the CPU"), "{said}");

@@ -310,7 +310,7 @@ fn a_directory_of_packages_is_signed_at_a_time() {
     // told by content, not by name
     fs::copy(&package, repository.join("package")).unwrap();
     let refused = run(args!["sign", "--kind", "rpm", "--keys", keys, repository]).exits(2);
-    assert!(refused.stderr.contains("-r deals with the packages in it"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("-r processes the packages in it"), "{}", refused.stderr);
     let signed = run(args!["sign", "-r", "--json", "--keys", keys, repository]).exits(0).json();
     let summary = signed.last().unwrap();
     assert_eq!((&summary["signed"], &summary["passed_over"]), (&21.into(), &2.into()));

@@ -12,7 +12,7 @@ fn sample(name: &str) -> PathBuf {
 
 /// What is wrong, the exit status of `verify --payload`, and what it says.
 const LIES: &[(&str, i32, &str)] = &[
-    ("count_is_a_million", 2, "tag 1028 goes on past the store at offset 464"),
+    ("count_is_a_million", 2, "tag 1028 continues past the store at offset 464"),
     ("count_is_zero", 2, "tag 1028 has 0 values at offset 464"),
     ("count_overflows", 2, "tag 1028 has 1073741825 values at offset 464"),
     ("digest_algorithm_is_unknown", 2, "unknown digest algorithm 99 at offset 944"),
@@ -57,7 +57,7 @@ const LIES: &[(&str, i32, &str)] = &[
     ("name_has_a_slash", 2, "a file name that leads to another directory at offset 904"),
     ("name_is_empty", 2, "a file name that leads to another directory"),
     ("path_stands_twice", 1, "the header lists /usr/bin/sample twice"),
-    ("payload_brings_a_file_twice", 1, "a file that the payload holds twice at offset 152"),
+    ("payload_brings_a_file_twice", 1, "a file that is in the payload twice at offset 152"),
     ("payload_brings_another_file", 1, "a file that the header does not list at offset 0"),
     ("payload_brings_no_file", 1, r#""content":"missing""#),
     ("payload_claims_4_gib", 1, "a file of 4294967295 bytes, where the header says 22"),
@@ -81,9 +81,9 @@ const LIES: &[(&str, i32, &str)] = &[
     ("signature_header_is_cut", 2, "truncated: 272 bytes needed, 100 left at offset 96"),
     ("signed_directory", 1, r#""verdict":"no-content""#),
     ("string_is_counted_twice", 2, "tag 1000 has 2 values at offset 400"),
-    ("strings_have_no_end", 2, "tag 1035 goes on past the store at offset 496"),
-    ("tag_stands_in_the_region_and_after_it", 2, "tag 1004 stands twice at offset 192"),
-    ("tag_stands_twice", 2, "tag 1001 stands twice at offset 432"),
+    ("strings_have_no_end", 2, "tag 1035 continues past the store at offset 496"),
+    ("tag_stands_in_the_region_and_after_it", 2, "duplicate tag 1004 at offset 192"),
+    ("tag_stands_twice", 2, "duplicate tag 1001 at offset 432"),
     ("type_is_unknown", 2, "tag 1000 is of type 10, which there is not at offset 400"),
     ("value_begins_before_the_store", 2, "tag 1000 begins at 4294967295 in the store, not at 0"),
     ("value_begins_past_the_store", 2, "tag 1000 begins at 2147483647 in the store, not at 0"),
@@ -318,7 +318,7 @@ fn files_in_a_package_that_is_named_are_selected() {
     assert_eq!(signed_by(&keys, &[]), ["/usr/bin/sample"]);
     assert_eq!(signed_by(&other, &[]), [""; 0]);
     let bare = run(args!["clear", "--json", "--include", "empty", package]).exits(0).json();
-    assert_eq!(bare[0]["result"], "bare");
+    assert_eq!(bare[0]["result"], "unsigned");
     run(args!["clear", package]).exits(0);
     assert!(fs::read(&package).unwrap() == fs::read(sample("format_6")).unwrap());
 }
@@ -339,7 +339,7 @@ fn packages_of_a_directory_keep_their_places_below_another() {
     }
     let within = repository.join("signed");
     let refused = run(args!["sign", "-r", "--output-dir", within, "--keys", keys, repository]);
-    assert!(refused.exits(2).stderr.contains("within what is read"));
+    assert!(refused.exits(2).stderr.contains("inside a directory that is being read"));
     assert!(!within.exists());
 }
 

@@ -271,7 +271,7 @@ fn weak_and_unverifiable_hashes_are_refused() {
     let file = directory.path().join("file");
     fs::write(&file, b"content").unwrap();
     for (key, hash, reason) in [
-        ("rsa-2048", "md5", "collisions"),
+        ("rsa-2048", "md5", "not collision resistant"),
         ("rsa-2048", "sm3", "no kernel verifies rsa-2048 signatures over sm3"),
         ("p-256", "streebog256", "no kernel verifies p-256 signatures over streebog256"),
         ("p-256", "sha0", "not a hash algorithm"),
@@ -449,5 +449,5 @@ fn signatures_in_a_cache_are_not_made_again() {
     // the directory is a file
     let refused =
         run(args!["sign", "--keys", keys, "--cache", keys.join("ima_keys/x509_ima.key"), one]);
-    assert!(refused.exits(2).stderr.contains("hint: give a directory of yours"));
+    assert!(refused.exits(2).stderr.contains("hint: give a directory that you own"));
 }

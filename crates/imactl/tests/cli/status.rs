@@ -81,9 +81,9 @@ fn what_hangs_on_unseen_keys_is_not_called_allowed() {
     let why = ["why", "--policy", &policy, "--cert", &certificate, &program];
     let Some(ran) = as_nobody(&why) else { return };
     let ran = ran.exits(2);
-    assert!(ran.stdout.contains("execute  not known whether .ima holds the key"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("execute  unknown   the keys in .ima"), "{}", ran.stdout);
 
-    // a mend command is for the shell
+    // the fix is a command for the shell
     crate::support::set_security_ima(program.as_ref(), &[3, 2, 4]);
     let ran = as_nobody(&why).unwrap().exits(1);
     let quoted = program.replace('\'', r"'\''");

@@ -126,7 +126,10 @@ fn zeros_of_sparse_files_are_read_within_bounds() {
     let signed = directory.path().join("signed.tar");
     let refused =
         sign(&keys, &archive, &signed, &["--exclude", "a", "--max-sparse", "9G"]).exits(2);
-    assert!(refused.stdout.contains("./b: with it sparse files have 10737418240"), "{refused:?}");
+    assert!(
+        refused.stdout.contains("./b: with this file, sparse files have 10737418240"),
+        "{refused:?}"
+    );
     assert!(refused.stdout.contains("\"hint\":\"--max-sparse"), "{}", refused.stdout);
     assert!(!signed.exists());
     // what is not read does not count

@@ -130,8 +130,8 @@ fn noun(rule: &Rule) -> String {
         }
         Some(Func::CriticalData) => {
             return match &rule.label {
-                None => String::from("Whatever a subsystem reports as critical"),
-                Some(label) => format!("What a subsystem reports as {}", names(label)),
+                None => String::from("Any data that a subsystem reports as critical"),
+                Some(label) => format!("Data that a subsystem reports as {}", names(label)),
             };
         }
         Some(Func::SetxattrCheck) => "An attribute written",

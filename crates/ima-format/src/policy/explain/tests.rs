@@ -76,12 +76,12 @@ fn rules_become_sentences() {
 #[test]
 fn the_default_is_summed_up() {
     let text = Preset::Appraise.text();
-    says(text, "Root: programs, scripts and shared libraries: what is signed.");
+    says(text, "Root: programs, scripts and shared libraries: signed files.");
     says(text, "Other users: programs, scripts and shared libraries: anything.");
-    says(text, "Set-user-ID programs of root's, by other users: what is signed.");
-    says(text, "Modules: what is signed.");
-    says(text, "Firmware: what is signed.");
-    says(text, "Kernels by kexec: what is signed.");
+    says(text, "Set-user-ID programs of root's, by other users: signed files.");
+    says(text, "Modules: signed files.");
+    says(text, "Firmware: signed files.");
+    says(text, "Kernels by kexec: signed files.");
     says(text, "Rules written as text are refused");
     says(text, "sh script.sh");
 }
@@ -89,7 +89,7 @@ fn the_default_is_summed_up() {
 #[test]
 fn a_uid_on_what_the_kernel_reads_leaves_a_gap() {
     let text = "appraise func=MODULE_CHECK euid=0 appraise_type=imasig\n";
-    says(text, "Modules: what is signed; of a process with the capability but not root's id");
+    says(text, "Modules: signed files; of a process with the capability but not root's id");
 }
 
 #[test]
@@ -98,9 +98,9 @@ fn what_is_recorded_and_left_open_is_found_by_asking() {
     says(Preset::Measure.text(), "What root executes, maps to be executed, opens for reading is");
     says(Preset::Measure.text(), "What other users execute, map to be executed is measured.");
     let text = "dont_appraise fsname=tmpfs\nappraise fowner=0\naudit func=BPRM_CHECK uid=0\n";
-    says(text, "From tmpfs root runs what it likes.");
+    says(text, "From tmpfs, root runs any program.");
     says(text, "Files of other users are run by root as they are.");
-    says(text, "EVM is what binds digests");
+    says(text, "only EVM binds digests");
     says(text, "What root executes is audited.");
     says("appraise func=BPRM_CHECK obj_type=x\n", "depends on the security module");
 }
@@ -109,7 +109,7 @@ fn what_is_recorded_and_left_open_is_found_by_asking() {
 fn what_only_records_says_what_it_leaves_open() {
     let text = "dont_measure fsmagic=0x9fa0\nmeasure func=BPRM_CHECK\n\
                 measure func=KEY_CHECK keyrings=.ima|.evm\nhash func=FILE_CHECK fowner=0\n";
-    says(text, "nothing is refused, and what was changed runs");
+    says(text, "nothing is denied, and changed files run");
     says(text, "without any measurement: shared libraries, modules, firmware, policies");
     says(text, "is given its digest in security.ima");
     says(text, "files on proc");
@@ -121,7 +121,7 @@ fn what_only_records_says_what_it_leaves_open() {
 fn exclusions_are_said_of_whatever_they_open() {
     let text =
         "dont_appraise fsmagic=0x01021994\nappraise func=POLICY_CHECK appraise_type=imasig\n";
-    says(text, "Policies: what is signed; from devtmpfs, rootfs, tmpfs: anything.");
+    says(text, "Policies: signed files; from devtmpfs, rootfs, tmpfs: anything.");
     let text = "dont_appraise func=MODULE_CHECK fsname=vfat\nappraise func=MODULE_CHECK\n";
-    says(text, "Modules: what has a good digest or signature; from vfat: anything.");
+    says(text, "Modules: files with a good digest or signature; from vfat: anything.");
 }

@@ -15,11 +15,11 @@ use crate::policy::filesystem::{FileSystem, Purpose, FILE_SYSTEMS};
 pub(super) fn topics(decider: &Decider<'_>) -> Vec<Topic> {
     let whole = Whole { decider };
     [
-        Topic { title: "what may run", statements: whole.running() },
-        Topic { title: "what the kernel takes", statements: whole.kernel_reads() },
-        Topic { title: "what may be written", statements: whole.writing() },
-        Topic { title: "what is recorded", statements: whole.records() },
-        Topic { title: "what is left open", statements: whole.open() },
+        Topic { title: "allowed to run", statements: whole.running() },
+        Topic { title: "accepted by the kernel", statements: whole.kernel_reads() },
+        Topic { title: "allowed to be written", statements: whole.writing() },
+        Topic { title: "recorded", statements: whole.records() },
+        Topic { title: "not restricted", statements: whole.open() },
     ]
     .into_iter()
     .filter(|topic| !topic.statements.is_empty())
@@ -42,8 +42,8 @@ impl Wants {
     const fn text(self) -> &'static str {
         match self {
             Self::Nothing => "anything",
-            Self::Digest => "what has a good digest or signature",
-            Self::Signature => "what is signed",
+            Self::Digest => "files with a good digest or signature",
+            Self::Signature => "signed files",
         }
     }
 }
@@ -131,7 +131,8 @@ impl Whole<'_> {
                 if other < root {
                     let (root, other) = (root.text(), other.text());
                     return format!(
-                        "{what}: {root}; of a process with the capability but not root's id: {other}."
+                        "{what}: {root}; of a process with the capability but not root's id: \
+                         {other}."
                     );
                 }
                 let mut statement = format!("{what}: {}", root.text());
@@ -212,7 +213,7 @@ impl Whole<'_> {
                     .map(|(one, many, ..)| if credentials == USER { *many } else { *one })
                     .collect();
                 if !done.is_empty() {
-                    statements.push(format!("What {who} {} is {verb}.", done.join(", ")));
+                    statements.push(format!("Files that {who} {} are {verb}.", done.join(", ")));
                 }
             }
             let taken: Vec<_> = [
@@ -226,7 +227,8 @@ impl Whole<'_> {
             .map(|(what, _)| what)
             .collect();
             if !taken.is_empty() {
-                statements.push(format!("What the kernel takes is {verb}: {}.", taken.join(", ")));
+                statements
+                    .push(format!("Files that the kernel reads are {verb}: {}.", taken.join(", ")));
             }
         }
         statements.extend(self.unmeasured());
@@ -235,7 +237,7 @@ impl Whole<'_> {
             rules.clone().any(|rule| rule.action == Action::Measure && rule.func == Some(func))
         };
         for (func, what) in [
-            (Func::CriticalData, "What subsystems report as critical is measured."),
+            (Func::CriticalData, "Data that subsystems report as critical is measured."),
             (Func::KexecCmdline, "The command line of a kernel for kexec is measured."),
         ] {
             if data(func) {
@@ -320,7 +322,7 @@ impl Whole<'_> {
         let root = Credentials::ROOT;
         if !self.appraises() {
             statements.push(String::from(
-                "Everything: nothing is refused, and what was changed runs. A record counts as far \
+                "Everything: nothing is denied, and changed files run. A record counts as far \
                  as somebody compares it, away from this machine.",
             ));
             let unseen: Vec<_> = [
@@ -350,7 +352,7 @@ impl Whole<'_> {
         }
         let unheld = self.places(Operation::Execute, |on| on < executes);
         if !unheld.is_empty() {
-            statements.push(format!("From {} root runs what it likes.", unheld.join(", ")));
+            statements.push(format!("From {}, root runs any program.", unheld.join(", ")));
         }
         let of_users = FileFacts { owner: 1000, group: 1000, ..FileFacts::on_ext4() };
         if self.wants_on(Operation::Execute, root, root, &of_users) < executes {
@@ -364,7 +366,7 @@ impl Whole<'_> {
         if any(&|rule| weak(rule) && rule.func != Some(Func::SetxattrCheck)) {
             statements.push(String::from(
                 "Where a digest will do, whoever can write a file as root, or offline, can make \
-                 it good; EVM is what binds digests to this machine.",
+                 it good; only EVM binds digests to this machine.",
             ));
         }
         if any(&|rule| !rule.labels.is_empty()) {

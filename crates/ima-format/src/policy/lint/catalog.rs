@@ -25,16 +25,18 @@ lints! {
         "a program that was changed or brought along runs as root";
     MMAP_NOT_APPRAISED = "mmap-not-appraised", Warning,
         "root maps code that nothing appraises",
-        "a shared library that was changed or brought along runs in every signed program that loads it";
+        "a shared library that was changed or brought along runs in every signed program that \
+         loads it";
     MODULE_NOT_APPRAISED = "module-not-appraised", Warning,
         "the kernel reads modules that nothing appraises",
-        "a module is the kernel: it can switch off everything else, unless the kernel itself insists on module signatures";
+        "a module is the kernel: it can switch off everything else, unless the kernel itself \
+         insists on module signatures";
     FIRMWARE_NOT_APPRAISED = "firmware-not-appraised", Warning,
         "the kernel reads firmware that nothing appraises",
         "firmware of a device with access to memory is as good as a module";
     POLICY_NOT_APPRAISED = "policy-not-appraised", Warning,
         "the kernel takes policies that nothing appraises",
-        "whoever is root can load further rules, as text or from an unsigned file";
+        "root can load further rules, as text or from an unsigned file";
     KEXEC_NOT_APPRAISED = "kexec-not-appraised", Note,
         "kexec starts kernels that nothing appraises",
         "another kernel need not have this policy, where kexec is built in and not locked down";
@@ -43,7 +45,8 @@ lints! {
         "it reports changes and denies nothing";
     HASH_IS_ENOUGH = "hash-is-enough", Warning,
         "a rule that a digest satisfies",
-        "whoever can write the file can write its digest, too; only a signature shows who made it";
+        "anyone who can write the file can also write its digest; only a signature shows who made \
+         it";
     UID_LIMITS_KERNEL_READS = "uid-limits-kernel-reads", Warning,
         "the kernel's own reads are appraised for some users only",
         "a process of another user that has the capability is not held: root can hand it on";
@@ -52,10 +55,11 @@ lints! {
         "hooks of execve see the caller's ids; the program then runs as root";
     WRITABLE_NOT_APPRAISED = "writable-not-appraised", Warning,
         "an exclusion from appraisal that covers files that users write",
-        "root runs from there, and loads into the kernel, whatever anyone has put there";
+        "root can run any file from there, or load it into the kernel";
     UNCLEAR_EXCLUSION = "unclear-exclusion", Note,
         "an exclusion from appraisal by a label or a UUID",
-        "who may write the files that it covers is defined elsewhere; if users may, root runs files from anyone";
+        "who may write the files that it covers is defined elsewhere; if users may, root runs \
+         files from anyone";
     UNREACHABLE_RULE = "unreachable-rule", Warning,
         "a rule that earlier rules always win over",
         "the first rule that matches decides; this one never does";
@@ -70,13 +74,16 @@ lints! {
         "only rules of the same kind further down are held off by it";
     PSEUDO_FILES_MEASURED = "pseudo-files-measured", Warning,
         "files of pseudo file systems are measured",
-        "each reading is another content and another entry, kept in kernel memory for ever and telling nothing";
+        "each reading is another content and another entry, kept in kernel memory for ever and \
+         telling nothing";
     PSEUDO_FILES_APPRAISED = "pseudo-files-appraised", Warning,
         "files of pseudo file systems are appraised",
-        "they cannot carry an attribute, so that every access is refused: the machine does not boot";
+        "they cannot carry an attribute, so that every access is refused: the machine does not \
+         boot";
     USER_FILES_MEASURED = "user-files-measured", Warning,
         "reads of files that users own are measured",
-        "users can fill the kernel's memory with entries, which are never freed, and the list with noise";
+        "users can fill the kernel's memory with entries, which are never freed, and the list \
+         with noise";
     USER_FILES_AUDITED = "user-files-audited", Warning,
         "reads of files that users own are written to the audit log",
         "users can flood the log";
@@ -85,13 +92,15 @@ lints! {
         "no one signs files that users write: they are denied their own files, and root is, too";
     USER_PROGRAMS_MEASURED = "user-programs-measured", Note,
         "programs that users own are measured",
-        "users can write and execute ever new programs, each of which is an entry in the kernel's memory that is never freed";
+        "users can write and execute ever new programs, each of which is an entry in the kernel's \
+         memory that is never freed";
     MEASURED_WITHOUT_AUDIT = "measured-without-audit", Note,
         "files are measured and nothing is audited",
         "an entry in the measurement list has no time, no process and no user; an audit record has";
     ATTRIBUTE_VANISHES = "attribute-vanishes", Note,
         "a change of mode or owner removes security.ima before Linux 5.14",
-        "these kernels ask the policy about the change without regard to func and mask, and remove the attribute where a dont_appraise rule answers";
+        "these kernels ask the policy about the change without regard to func and mask, and \
+         remove the attribute where a dont_appraise rule answers";
     WEAK_ALGORITHM = "weak-algorithm", Warning,
         "a rule that allows a hash algorithm with known collisions",
         "two files with the same digest can be made, and the signature of one is good for the other";
@@ -108,7 +117,7 @@ lints! {
         "a hook under its old name",
         "the kernel shows it under the new one";
     REPEATED_KEY = "repeated-condition", Warning,
-        "a key that stands twice",
+        "a key that is given twice",
         "only the last counts";
     CARRIAGE_RETURN = "carriage-return", Warning,
         "a carriage return at the end of a value",
@@ -118,16 +127,18 @@ lints! {
         "a kernel that cannot compute it refuses the whole policy";
     LABEL_MAY_BE_UNDEFINED = "label-may-be-undefined", Warning,
         "a label that a security module has to know",
-        "a kernel without such a module, or whose module does not know the label, refuses the whole policy if it is the first";
+        "a kernel without such a module, or whose module does not know the label, refuses the \
+         whole policy if it is the first";
     VERITY_BINDS_APPRAISAL = "verity-binds-appraisal", Warning,
         "a rule that does not appraise and asks for the fs-verity digest",
-        "what matching rules ask for adds up: files that it matches are then appraised by fs-verity signature alone";
+        "the requirements of matching rules add up: files that it matches are then appraised only \
+         by fs-verity signature";
     DIRECTIO_UNSEEN = "directio-unseen", Warning,
         "a rule that lets O_DIRECT through unchecked",
-        "a file opened so is neither read nor checked, whatever its attribute";
+        "a file opened this way is neither read nor checked";
     TEMPLATE_LACKS_FIELD = "template-lacks-field", Note,
         "a measurement without the field that its rule is about",
-        "who checks the list cannot tell what was measured";
+        "a verifier of the list cannot know which digest was measured";
     UNKNOWN_LINT = "unknown-lint", Warning,
         "a comment that switches off an unknown lint",
         "the intended lint is still on";

@@ -203,8 +203,8 @@ fn user_files(subject: &Subject<'_>) -> Vec<Finding> {
             Kind::Audit | Kind::Hash => &catalog::USER_FILES_AUDITED,
         };
         let what = match by_root {
-            false => "what users read of their own",
-            true => "what root reads of files that users own",
+            false => "files that users own and read",
+            true => "files that users own and root reads",
         };
         let message = format!("takes {what} ({})", kind.action());
         Finding::on_rule(lint, rule, message).hint("add fowner=0, or name another func")
@@ -230,7 +230,7 @@ fn user_programs(subject: &Subject<'_>) -> Vec<Finding> {
     let tell = |rule| {
         let message = "takes programs and libraries that users own (measure)";
         Finding::on_rule(&catalog::USER_PROGRAMS_MEASURED, rule, message)
-            .hint("add fowner=0 where it is enough to know what root's programs were run")
+            .hint("add fowner=0 if only programs owned by root matter")
     };
     rules.into_iter().map(tell).collect()
 }

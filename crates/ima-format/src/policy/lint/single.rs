@@ -71,7 +71,7 @@ impl Single<'_> {
             let message = format!("{what} only for some users");
             findings.push(
                 self.at(&catalog::UID_LIMITS_KERNEL_READS, key, message)
-                    .hint(format!("leave the condition out: {capability} is what it takes")),
+                    .hint(format!("remove the condition: the access needs {capability} anyway")),
             );
         }
         findings
@@ -182,7 +182,7 @@ impl Single<'_> {
             }
             let later = self.place.keys.get(index + 1..).unwrap_or_default();
             if later.iter().any(|(other, _)| other == key) {
-                let message = format!("{} stands twice", key.name());
+                let message = format!("{} is given twice", key.name());
                 findings.push(self.at(&catalog::REPEATED_KEY, *key, message).hint("leave one"));
             }
         }
@@ -223,7 +223,7 @@ impl Single<'_> {
         let mut findings = Vec::new();
         let verity = self.rule.digest_type == Some(DigestType::Verity);
         if self.rule.action == Action::Measure && verity && !has(b"d-ngv2") {
-            let message = "the template does not tell fs-verity digests from others";
+            let message = "the template does not distinguish fs-verity digests from others";
             findings.push(
                 self.at(&catalog::TEMPLATE_LACKS_FIELD, Key::DigestType, message)
                     .hint("add template=ima-ngv2 or template=ima-sigv2"),

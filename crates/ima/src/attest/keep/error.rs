@@ -45,7 +45,9 @@ pub enum KeepError {
         directory: PathBuf,
     },
     /// What is staged is not what was kept.
-    #[error("what is staged is not the last segment: another program staged or deleted entries")]
+    #[error(
+        "the staged entries are not the last segment: another program staged or deleted entries"
+    )]
     Changed,
     /// A segment is missing.
     #[error("{}: expected this segment before later ones", path.display())]
@@ -116,8 +118,8 @@ impl Advice for KeepError {
                 Some("this needs Linux 7.2 with CONFIG_IMA_STAGING, and securityfs mounted")
             }
             Self::Mismatch { .. } => Some(
-                "nothing was deleted; give the segments, what is staged and the list to imactl log \
-                 verify, which explains it",
+                "nothing was deleted; run imactl log verify on the segments, the staged entries \
+                 and the list for the reason",
             ),
             Self::Changed | Self::Busy { .. } => {
                 Some("only one program may stage and delete entries")

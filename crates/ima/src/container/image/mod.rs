@@ -126,7 +126,7 @@ pub enum ImageError {
         kind: ErrorKind,
     },
     /// Sparse files with more zeros than are digested.
-    #[error("a file with {holes} bytes of zeros in holes, of which {left} more are read, at offset {offset}")]
+    #[error("sparse file has {holes} bytes of holes; {left} remain of the --max-sparse limit, at offset {offset}")]
     Sparse {
         /// Where its size stands.
         offset: u64,
@@ -136,7 +136,7 @@ pub enum ImageError {
         left: u64,
     },
     /// Attributes that are larger than a file of the image can have.
-    #[error("no room for attributes of {size} bytes: its files can have {most}")]
+    #[error("no room for attributes of {size} bytes: each file can have {most}")]
     NoRoom {
         /// Of all attributes, with their names.
         size: usize,
@@ -156,7 +156,7 @@ pub enum ImageError {
     #[error("{0} file systems in its partitions")]
     FileSystems(usize),
     /// A partition whose files cannot be read here.
-    #[error("{part}: {content}, which is not read")]
+    #[error("{part}: {content}, which is not supported")]
     Unread {
         /// The partition.
         part: Part,
@@ -187,16 +187,16 @@ pub enum ImageError {
     #[error("cannot run e2fsck: {0}")]
     E2fsck(io::Error),
     /// e2fsck could not count the quotas.
-    #[error("its quotas cannot be counted: e2fsck says: {0}")]
+    #[error("its quotas cannot be counted: e2fsck: {0}")]
     Quotas(String),
     /// sqfs2tar is not there, or cannot be run.
     #[error("cannot run sqfs2tar: {0}")]
     Sqfs2tar(io::Error),
     /// What debugfs is told cannot be written.
-    #[error("cannot write what debugfs is told: {0}")]
+    #[error("cannot write the commands for debugfs: {0}")]
     Batch(io::Error),
     /// debugfs did not do what it was told.
-    #[error("{}: the attribute was not written: debugfs says: {said}", path.display())]
+    #[error("{}: the attribute was not written: debugfs: {said}", path.display())]
     NotWritten {
         /// The first file without its label.
         path: PathBuf,
@@ -210,24 +210,22 @@ impl Advice for ImageError {
         use ima_format::ext4::Fault;
         Some(match self {
             Self::Debugfs(_) | Self::E2fsck(_) => {
-                "install e2fsprogs, or sign the tar archive that the image is made of"
+                "install e2fsprogs, or sign the tar archive that the image is built from"
             }
-            Self::Quotas(_) => "mend it with e2fsck -f, or make it without the feature quota",
+            Self::Quotas(_) => "fix it with e2fsck -f, or create it without the feature quota",
             Self::Sqfs2tar(_) => "install squashfs-tools-ng",
             Self::NoSuchPartition(_) => "sfdisk --dump lists the partitions, blkid their labels",
             Self::FileSystems(_) | Self::Unread { .. } => {
                 "--partition NUMBER, LABEL or PARTUUID selects one"
             }
             Self::NoPartitions => "leave out --partition",
-            Self::Ambiguous { .. } => "wipefs shows and removes what is left of an earlier use",
-            Self::TableAndFileSystem(_) => {
-                "wipefs shows both, and removes the one that is left of an earlier use"
-            }
+            Self::Ambiguous { .. } => "wipefs shows and removes signatures of earlier file systems",
+            Self::TableAndFileSystem(_) => "wipefs shows both, and removes the outdated one",
             Self::Verity(_) => {
-                "sign the root first, then make its hash tree (veritysetup format) and the disk"
+                "sign the root first, then create its hash tree (veritysetup format) and the disk"
             }
             Self::Malformed { kind: ErrorKind::Partition(_), .. } => {
-                "sfdisk --verify and sgdisk --verify say more; gdisk repairs a copy"
+                "sfdisk --verify and sgdisk --verify show details; gdisk repairs a copy"
             }
             Self::Sparse { .. } => "--max-sparse SIZE allows more",
             Self::NotWritten { said, .. } if said.contains("Insufficient space") => {
@@ -235,15 +233,18 @@ impl Advice for ImageError {
                  -I 1024, or use a key with shorter signatures (p-256)"
             }
             Self::NotWritten { .. } => {
-                "is there room? resize2fs makes the image larger; make it with -I 512, or use a \
+                "check the free space (resize2fs enlarges the image), create it with -I 512, or \
+                 use a \
                  key with shorter signatures (p-256)"
             }
             Self::NoRoom { .. } => {
-                "make the image with -b 4096; or sign the tree that it is made of (mke2fs -d copies \
+                "make the image with -b 4096; or sign the tree that it is built from (mke2fs -d \
+                 copies \
                  attributes, with -O ea_inode of any size), or use a key with shorter signatures"
             }
             Self::ReadOnly(_) => {
-                "read-only images are not changed: sign or clear the tar archive that it is made of, \
+                "read-only images are not changed: sign or clear the tar archive that it is made \
+                 of, \
                  then make it again (sqfstar, mkfs.erofs --tar)"
             }
             Self::Malformed { kind: ErrorKind::Erofs(fault), .. } if fault.is_unknown() => {

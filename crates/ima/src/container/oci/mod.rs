@@ -112,7 +112,7 @@ pub enum OciError {
     #[error(transparent)]
     Source(#[from] SourceError),
     /// Neither an index nor a manifest of docker save is there.
-    #[error("no container image: neither oci-layout nor manifest.json was found")]
+    #[error("not a container image: neither oci-layout nor manifest.json was found")]
     NoLayout,
     /// Docker would read an older list, which is not read here.
     #[error("repositories without manifest.json, the form of docker save before 1.10")]
@@ -141,7 +141,7 @@ pub enum OciError {
         what: &'static str,
     },
     /// Two documents say different things of a layer.
-    #[error("{0}: the documents of the image differ about it")]
+    #[error("{0}: described differently by the documents of the image")]
     Contradiction(String),
     /// A document is malformed.
     #[error("{name}: {error}")]
@@ -155,7 +155,7 @@ pub enum OciError {
     #[error("layer of media type {0:?}")]
     MediaType(String),
     /// A layer is compressed otherwise than its media type says.
-    #[error("content is {found}, which the media type contradicts")]
+    #[error("content is {found}, but the media type says otherwise")]
     OtherCompression {
         /// How it is compressed.
         found: Form,
@@ -221,7 +221,7 @@ impl Advice for OciError {
                 "layers are tar archives, compressed by gzip or zstd or not at all"
             }
             Self::Compression(_) | Self::OtherCompression { .. } => {
-                "have the builder write its layers with gzip or zstd, and their media types"
+                "configure the builder to write gzip or zstd layers with their media types"
             }
             Self::Chunked(_) => "sign the image before its layers are converted",
             Self::Ostree => {
@@ -229,7 +229,7 @@ impl Advice for OciError {
                  committed"
             }
             Self::Legacy => {
-                "save it again: docker load reads another image from it than other programs"
+                "save it again: docker load and other programs read different images from it"
             }
             Self::TwoForms => "sign the archive that it was unpacked from",
             Self::InPlaceOnly => "copy it (cp -a), and leave out -o",

@@ -128,9 +128,9 @@ impl std::fmt::Display for FileContent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Matches => "the content matches",
-            Self::Differs => "the payload has another content than the header says",
-            Self::Missing => "the payload does not have it",
-            Self::NoDigest => "the header has no digest of it",
+            Self::Differs => "the content in the payload does not match the header",
+            Self::Missing => "the payload lacks this file",
+            Self::NoDigest => "the header lacks its digest",
         })
     }
 }
@@ -167,7 +167,7 @@ pub enum PackageError {
     #[error("a source package")]
     Source,
     /// The files' digests are of an algorithm that is no basis for a signature.
-    #[error("its file digests are {0}: collisions can be made")]
+    #[error("its file digests are {0}, which is not collision resistant")]
     WeakDigests(HashAlgorithm),
     /// The header says different things of two names of one file.
     #[error("{0} and {1} are one file, but have different digests or sizes")]
@@ -187,17 +187,17 @@ impl Advice for PackageError {
     fn advice(&self) -> Option<&'static str> {
         Some(match self {
             Self::Walk(WalkError::SymbolicLink) => "name the package that it points to",
-            Self::Directory => "-r deals with the packages in it",
+            Self::Directory => "-r processes the packages in it",
             Self::File(error) => return error.advice(),
             Self::Payload(PayloadFinding::Unknown(_)) => {
-                "verify its OpenPGP signature, then sign what the header lists with --trust-header"
+                "verify its OpenPGP signature, then sign the digests in its header with --trust-header"
             }
             Self::HeaderDigest(_)
             | Self::NamesDisagree(..)
             | Self::Payload(_)
             | Self::PayloadDigest(_)
-            | Self::FileContent(..) => "it is damaged or was tampered with: get it again",
-            Self::Source => "its files are for building, not for a kernel; --force signs them",
+            | Self::FileContent(..) => "it is damaged or was tampered with: download it again",
+            Self::Source => "its files are sources, which no kernel appraises; --force signs them",
             Self::WeakDigests(_) => {
                 "build it with %_binary_filedigest_algorithm 8, or give --allow-weak-digests"
             }

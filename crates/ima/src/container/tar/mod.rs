@@ -130,7 +130,7 @@ pub enum TarError {
         source: crate::digest::DigestError,
     },
     /// Sparse files with more zeros than are digested.
-    #[error("{}: with it sparse files have {holes} bytes of zeros, of which {limit} are read", path.display())]
+    #[error("{}: with this file, sparse files have {holes} bytes of holes; the --max-sparse limit is {limit}", path.display())]
     Sparse {
         /// The first member beyond the limit.
         path: PathBuf,
@@ -175,7 +175,7 @@ impl Advice for TarError {
                 "tar and bsdtar stop before it; --concatenated reads archives that follow one another"
             }
             Self::Malformed { kind: ErrorKind::Tar(Fault::ThroughOther | Fault::OtherRole), .. } => {
-                "unpack it, look at what is there, and make it again"
+                "unpack it, check the files, and create it again"
             }
             Self::Spool { .. } => "set TMPDIR to a directory with room for the largest member",
             _ => return None,

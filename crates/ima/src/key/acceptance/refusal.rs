@@ -38,13 +38,13 @@ pub enum Refusal {
     #[error("elliptic curve given by parameters: the kernel needs its name")]
     UnnamedCurve,
     /// A key of an algorithm that came with a later version.
-    #[error("key of an algorithm that the kernel knows since Linux {}", .0.since())]
+    #[error("key of an algorithm that the kernel supports since Linux {}", .0.since())]
     NewerKeyAlgorithm(Feature),
     /// A signature of an algorithm that no kernel knows.
     #[error("signed by an algorithm that the kernel does not know")]
     UnknownSignatureAlgorithm,
     /// A signature of an algorithm that came with a later version.
-    #[error("signed by an algorithm that the kernel knows since Linux {}", .0.since())]
+    #[error("signed by an algorithm that the kernel supports since Linux {}", .0.since())]
     NewerSignatureAlgorithm(Feature),
     /// The kernel lacks the hash algorithm of the signature.
     #[error("signed over {0}, which this kernel does not compute")]
@@ -56,7 +56,9 @@ pub enum Refusal {
     #[error("names itself as its issuer, but is not signed by its own key")]
     BadSelfSignature,
     /// The two parts of the authority key identifier disagree on whether it is self-signed.
-    #[error("its authority key identifier names itself by one part and another by the other")]
+    #[error(
+        "one part of its authority key identifier names itself, the other part another certificate"
+    )]
     SelfContradicting,
     /// Key usage lacks digitalSignature.
     #[error("key usage lacks digitalSignature")]

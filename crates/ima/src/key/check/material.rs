@@ -80,7 +80,7 @@ fn files_in(directory: &Path, files: &mut Vec<PathBuf>, findings: &mut Vec<Findi
         files.extend(keys);
     }
     if files.len() == before && findings.len() == said {
-        findings.push(unreadable(directory, "no key and no certificate in it".to_owned()));
+        findings.push(unreadable(directory, "no key or certificate found".to_owned()));
     }
 }
 
@@ -116,7 +116,7 @@ fn read_file(
         Err(PrivateKeyError::PassphraseNeeded { .. }) => Some(KeyFile::Closed),
         Err(PrivateKeyError::WrongPassphrase { .. }) => {
             let message = "the passphrase does not decrypt the key".to_owned();
-            let hint = "check keys with other passphrases in runs of their own";
+            let hint = "check keys with other passphrases in separate runs";
             findings.push(finding(path, "wrong-passphrase", message, hint));
             Some(KeyFile::Closed)
         }

@@ -97,7 +97,7 @@ const SAMPLE_KEY: &str = "sample-key";
 
 fn say_sample(report: &mut Report<'_>) {
     let message = "a sample key, made for development: it must not ship".to_owned();
-    let hint = "make keys of your own: imactl keys create DIR";
+    let hint = "create your own keys: imactl keys create DIR";
     report.say(Severity::Warning, SAMPLE_KEY, message, hint);
 }
 
@@ -111,7 +111,7 @@ fn check_certificate(certificate: &Certificate, report: &mut Report<'_>) -> Resu
     check_key_type(certificate.public_key().key_type(), report);
     match certificate.signature_hash() {
         Some(hash) if hash.is_weak() => {
-            let message = format!("signed over {hash}, for which collisions can be made");
+            let message = format!("signed over {hash}, which is not collision resistant");
             report.say(Severity::Error, "weak-hash", message, "have it signed over sha256");
         }
         _ => {}
@@ -128,7 +128,7 @@ fn check_certificate(certificate: &Certificate, report: &mut Report<'_>) -> Resu
         say_sample(report);
     }
     let days = certificate.days_left()?;
-    let hint = "no kernel keyring looks at validity, but auditors and other tools do";
+    let hint = "kernel keyrings ignore the validity period, but auditors and other tools check it";
     if days < 0 {
         let message = format!("expired {} days ago ({})", -days, certificate.not_after());
         report.say(Severity::Error, "expired", message, hint);
@@ -193,7 +193,7 @@ fn check_keyring(
     let issuer = trusted.clone().find(|issuer| certificate.is_signed_by(issuer));
     if let Some(issuer) = issuer.filter(|issuer| !is_authority(issuer)) {
         let message = format!(
-            "signed by {}, which is not a CA: the kernel accepts that, other tools do not",
+            "signed by {}, which is not a CA: the kernel accepts this, other tools do not",
             issuer.subject()
         );
         let hint = "sign it with a certificate that has CA:TRUE and keyCertSign";
@@ -207,7 +207,7 @@ fn check_keyring(
         Refusal::UnknownKeyAlgorithm | Refusal::NewerKeyAlgorithm(_) => return,
         Refusal::UnknownIssuer if certificate.is_self_signed() => (Severity::Error, "self-signed"),
         Refusal::UnknownIssuer if authorities.is_none() => {
-            let message = format!("issued by {}, which is not here", certificate.issuer());
+            let message = format!("issued by {}, which was not given", certificate.issuer());
             let hint = "give the issuer's certificate too, to have the chain checked";
             report.say(Severity::Note, "issuer-missing", message, hint);
             return;
@@ -219,7 +219,7 @@ fn check_keyring(
     let message = match &refused.refusal {
         Refusal::UnknownIssuer if !certificate.is_self_signed() => {
             let issuer = certificate.issuer();
-            format!("{refused}; issued by {issuer}, whose certificate is no CA of this store")
+            format!("{refused}; issued by {issuer}, whose certificate is not a CA of this store")
         }
         _ => refused.to_string(),
     };
@@ -235,7 +235,7 @@ fn check_module_chain(
 ) {
     let is_known = |issuer: &&&Certificate| certificate.is_signed_by(issuer);
     if certificate.is_self_signed() || authorities.iter().any(|issuer| is_known(&issuer)) {
-        let message = "a module key whose certificate .ima takes, too: it signs programs";
+        let message = "a module key whose certificate .ima also accepts: it can sign programs";
         let hint = "have it issued by a CA that is not in the kernel, as imactl keys create does";
         report.say(Severity::Warning, "module-key-signs-files", message.to_owned(), hint);
     }

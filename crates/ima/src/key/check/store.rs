@@ -34,7 +34,7 @@ pub(super) fn check_pair(key: &PrivateKey, report: &mut Report<'_>) -> bool {
             continue;
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let message = format!("not the private key of the certificate beside it, {name}");
+        let message = format!("not the private key of the certificate next to it, {name}");
         let hint = "the kernel will refuse every signature: find the key that belongs to it";
         report.say(Severity::Error, "key-mismatch", message, hint);
     }
@@ -63,8 +63,8 @@ pub(super) fn check_same(materials: &[Material], findings: &mut Vec<Finding>) {
             continue;
         }
         let name = other.path.file_name().unwrap_or_default().to_string_lossy();
-        let message = format!("not the certificate in {name}, which is named alike");
-        let hint = "the kernel loads the one in DER: make the other from it, or both anew";
+        let message = format!("not the certificate in {name}, which has the same name");
+        let hint = "the kernel loads the one in DER: create the other from it, or both again";
         let mut report = Report { path: &material.path, findings };
         report.say(Severity::Error, "certificates-differ", message, hint);
     }

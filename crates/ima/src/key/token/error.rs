@@ -15,7 +15,7 @@ use crate::key::KeyType;
 #[allow(missing_docs)] // `token` names the token, `key` the key, by its URI
 pub enum TokenError {
     /// No module was named, and the default is not there.
-    #[error("no PKCS#11 module named, and p11-kit is not there: {source}")]
+    #[error("no PKCS#11 module given, and p11-kit was not found: {source}")]
     NoModule {
         /// The dynamic linker's words.
         source: LoadFailure,
@@ -35,7 +35,7 @@ pub enum TokenError {
         source: Refusal,
     },
     /// No token is the one that the URI names.
-    #[error("no such token; {}", listed("there is none", present))]
+    #[error("no such token; {}", listed("none found", present))]
     NoToken {
         /// The URIs of those that are there.
         present: Vec<String>,
@@ -54,7 +54,7 @@ pub enum TokenError {
         source: Refusal,
     },
     /// The token wants a PIN and none is at hand.
-    #[error("{token}: it wants a PIN, and there is none")]
+    #[error("{token}: needs a PIN, and none was given")]
     PinNeeded { token: String },
     /// The PIN could not be read or asked for.
     #[error("{token}: cannot get the PIN: {source}")]
@@ -71,7 +71,7 @@ pub enum TokenError {
         left: &'static str,
     },
     /// One try is left and the PIN is not typed by somebody who can judge it.
-    #[error("{token}: one wrong PIN more locks it, so a PIN that is not typed is not tried")]
+    #[error("{token}: one more wrong PIN locks it, so only a typed PIN is tried")]
     LastTry { token: String },
     /// The PIN is locked.
     #[error("{token}: its PIN is locked")]
@@ -86,7 +86,7 @@ pub enum TokenError {
         class: &'static str,
     },
     /// No private key is the one that the URI names.
-    #[error("{token}: no such private key; {}", listed("there is none", present))]
+    #[error("{token}: no such private key; {}", listed("none found", present))]
     NoKey {
         token: String,
         /// The URIs of those that are there.
@@ -100,7 +100,9 @@ pub enum TokenError {
         matching: Vec<String>,
     },
     /// No public key is the one that the URI names.
-    #[error("{token}: no such public key or certificate; a private key does not tell")]
+    #[error(
+        "{token}: no such public key or certificate, and the private key alone does not show it"
+    )]
     NoPublicKeyObject { token: String },
     /// The URI fits more than one public key.
     #[error("{token}: {count} public keys fit")]
@@ -141,7 +143,7 @@ pub enum TokenError {
         source: ErrorStack,
     },
     /// What the token calls a signature is none by this key.
-    #[error("{key}: what the token made is no signature by this key; nothing is signed with it")]
+    #[error("{key}: the token did not make a signature by this key; nothing was signed")]
     BadSignature { key: String },
 }
 
@@ -161,36 +163,35 @@ impl Advice for TokenError {
         Some(match self {
             Self::NoModule { .. } => {
                 "name the token's module in the URI (?module-path=/usr/lib/.../libsofthsm2.so), \
-                 or install p11-kit, which knows those of the system"
+                 or install p11-kit, which finds the modules of the system"
             }
-            Self::Module { .. } => {
-                "module-path is the file of the PKCS#11 module that came with the token"
-            }
+            Self::Module { .. } => "module-path must name the PKCS#11 module of the token",
             Self::NoToken { .. } => {
                 "is it plugged in, and its service running? module-path must be its module"
             }
-            Self::SeveralTokens { .. } => "say which: token=, serial=, model= or slot-id=",
+            Self::SeveralTokens { .. } => "select one: token=, serial=, model= or slot-id=",
             Self::PinNeeded { .. } => {
                 "give it with --passphrase-file, --passphrase-env, --passphrase-fd, or \
                  ?pin-source=file:PATH in the URI"
             }
-            Self::WrongPin { .. } => "further wrong ones may lock the token: look twice",
-            Self::LastTry { .. } => "run it on a terminal, without a PIN from elsewhere, and type",
+            Self::WrongPin { .. } => "check it carefully: further wrong PINs may lock the token",
+            Self::LastTry { .. } => "run it on a terminal without a PIN option, and type the PIN",
             Self::PinLocked { .. } => "the security officer can unlock it (pkcs11-tool --init-pin)",
             Self::PinNotSet { .. } => "the security officer sets it (pkcs11-tool --init-pin)",
             Self::NotAPrivateKey { .. } => "leave type= out, or say type=private",
             Self::NoKey { .. } | Self::SeveralKeys { .. } | Self::SeveralPublicKeys { .. } => {
-                "say which: object=LABEL or id=%01%02; imactl keys show URI lists them"
+                "select one: object=LABEL or id=%01%02; imactl keys show URI lists them"
             }
             Self::NoPublicKeyObject { .. } => {
-                "some tokens show public keys after a login only: export it (pkcs11-tool --login \
+                "some tokens show public keys only after a login: export it (pkcs11-tool --login \
                  --read-object --type pubkey) and give the file"
             }
             Self::NoPublicKey { .. } => {
-                "put one of them beside it (with its CKA_ID), or give the certificate with --cert"
+                "store one of them next to it (with the same CKA_ID), or give the certificate \
+                 with --cert"
             }
             Self::Mismatch { .. } => "--cert must certify --key",
-            Self::SeveralCertificates { .. } => "say which: --cert FILE, or --keyid",
+            Self::SeveralCertificates { .. } => "select one: --cert FILE, or --keyid",
             Self::Unsuitable { .. } => "use an RSA key, or ECDSA on P-256 or P-384",
             _ => return None,
         })

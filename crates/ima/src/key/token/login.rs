@@ -104,7 +104,7 @@ pub(super) fn login(
             let flags = token.module.token_info(token.slot).map_or(0, |info| info.flags);
             let left = match tries_left(flags) {
                 _ if flags & CKF_USER_PIN_LOCKED != 0 => ", and is locked now",
-                Tries::Last => ", and one more wrong one locks it",
+                Tries::Last => ", and one more wrong PIN locks it",
                 Tries::Few | Tries::Unknown => "",
             };
             Err(TokenError::WrongPin { token: name(), left })

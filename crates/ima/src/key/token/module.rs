@@ -87,7 +87,7 @@ pub enum LoadFailure {
     #[error("{0}")]
     Library(String),
     /// It is a library, but not a PKCS#11 module.
-    #[error("a library, but no PKCS#11 module: no C_GetFunctionList in it")]
+    #[error("a library, but not a PKCS#11 module: C_GetFunctionList not found")]
     NotAModule,
     /// It does not start.
     #[error(transparent)]

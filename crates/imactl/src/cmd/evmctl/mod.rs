@@ -239,7 +239,7 @@ impl Evmctl<'_> {
         if !self.options.has("recursive") {
             if let Some(path) = files.iter().find(|path| path.is_dir()) {
                 let message = format!("{}: a directory", path.display());
-                return Err(hinted(message, "-r signs what is in it"));
+                return Err(hinted(message, "-r signs the files in it"));
             }
         }
         Ok(files)

@@ -18,8 +18,8 @@ use crate::{token, Outcome};
 
 /// Issue the certificate of a key that signs files and is kept elsewhere
 ///
-/// The CA is the key store's: its system trusted key, whose certificate is in the kernel. A
-/// token is not logged in to; the passphrase is the CA key's.
+/// The CA is the system trusted key of the key store, whose certificate is in the kernel. No login
+/// to a token is needed; the passphrase is that of the CA key.
 #[derive(Debug, Args)]
 pub(super) struct CertifyArgs {
     /// A public key, a certificate request or a certificate (PEM or DER), or
@@ -29,7 +29,7 @@ pub(super) struct CertifyArgs {
     /// The key store of the CA [default: $IMACTL_KEYS]
     #[arg(long, value_name = "DIR")]
     keys: Option<PathBuf>,
-    /// Where to write the certificate; it must not be there: DER, or PEM for .crt and .pem
+    /// The file to create: PEM if its name ends with .crt or .pem, else DER
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     #[command(flatten)]
@@ -56,7 +56,7 @@ impl CertifyArgs {
             false => Purpose::Production,
         };
         if purpose == Purpose::Sample {
-            output.warn("the CA is a sample, and so is what it certifies: do not ship");
+            output.warn("the CA is a sample, and so are the keys that it certifies: do not ship");
         }
         let certificate = authority.certify(&key, &self.profile.resolve(purpose))?;
         let extension = self.output.extension().and_then(|extension| extension.to_str());
@@ -80,7 +80,10 @@ fn write_new(path: &Path, content: &[u8]) -> Result<()> {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let message = format!("{}: is there already", path.display());
-            Err(hinted(message, "certificates are not overwritten: remove it, or name another"))
+            Err(hinted(
+                message,
+                "certificates are not overwritten: remove it, or give another name",
+            ))
         }
         Err(error) => Err(error).with_context(named),
     }

@@ -21,14 +21,14 @@ pub(super) struct ProfileArgs {
     /// Hash algorithm of the certificates' signatures: sha256, sha384 or sha512
     #[arg(long, value_name = "NAME", default_value = "sha256")]
     hash: HashAlgorithm,
-    /// Days that the certificates are valid (no kernel keyring looks at it)
+    /// Days that the certificates are valid (kernel keyrings do not check this)
     #[arg(long, value_name = "N", default_value_t = 3650,
           value_parser = clap::value_parser!(u32).range(1..=36_500))]
     days: u32,
     /// Organization of the certificates' subjects
     #[arg(long, value_name = "NAME", default_value = "imactl")]
     organization: String,
-    /// What the common names of the certificates' subjects begin with
+    /// First words of the common names of the certificates' subjects
     #[arg(long, value_name = "NAME", default_value = "Integrity")]
     common_name: String,
 }
@@ -47,22 +47,22 @@ impl ProfileArgs {
 
 /// Make a key store: a chain of keys and certificates
 ///
-/// system_trusted_keys (the CA that goes into the kernel), secondary_trusted_keys (a CA that
-/// it signed), modsign_keys (signs modules), ima_keys (signs files) and evm_keys (signs their
-/// metadata). The passphrase encrypts all private keys; for the one for modules, the kernel's build takes it from
-/// KBUILD_SIGN_PIN. The certificate for modules has an issuer of its own, whose key is not
-/// kept, so that .ima does not take it.
-/// Nothing that is there is overwritten; all is made, or nothing.
+/// system_trusted_keys (the CA that goes into the kernel), secondary_trusted_keys (a CA that it
+/// signed), modsign_keys (signs modules), ima_keys (signs files) and evm_keys (signs their
+/// metadata). The passphrase encrypts all private keys. The kernel's build reads that of the module
+/// key from KBUILD_SIGN_PIN. The module certificate has an issuer of its own, whose key is not
+/// kept, so that .ima does not accept it. Existing files are not overwritten. Either all files are
+/// created, or none.
 #[derive(Debug, Args)]
 pub(super) struct CreateArgs {
-    /// The store's directory; it is made
+    /// The directory to create
     #[arg(value_name = "DIR")]
     directory: PathBuf,
     /// rsa-2048, rsa-3072, rsa-4096, p-256, p-384, p-521 (Linux 6.10 and newer), or ml-dsa-44,
     /// ml-dsa-65, ml-dsa-87 (Linux 7.2 and newer)
     #[arg(long, value_name = "NAME", default_value = "rsa-2048")]
     algorithm: KeyAlgorithm,
-    /// Algorithm of the key that signs files, where it is to differ: an ML-DSA key under an RSA CA
+    /// Algorithm of the key that signs files, if it should differ: an ML-DSA key under an RSA CA
     #[arg(long, value_name = "NAME")]
     ima_algorithm: Option<KeyAlgorithm>,
     #[command(flatten)]
@@ -105,7 +105,7 @@ impl CreateArgs {
     fn new_passphrase(&self) -> Result<Passphrase> {
         match self.passphrase.ask_new()? {
             Some(passphrase) if passphrase.as_bytes().is_empty() => {
-                Err(hinted("the passphrase is empty", "say --no-passphrase if that is meant"))
+                Err(hinted("the passphrase is empty", "give --no-passphrase if this is intended"))
             }
             Some(passphrase) => Ok(passphrase),
             None => Err(hinted(

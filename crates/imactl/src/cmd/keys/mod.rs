@@ -137,10 +137,10 @@ fn print_certificate(path: &Path, certificate: &Certificate, output: &mut Output
 /// Check keys and certificates: chain, identifiers, strength, permissions, expiry
 ///
 /// In a key store (a directory with its layout) each certificate must be issued by a CA of the
-/// store, if these are there, and be the key's in each file beside it. A file named as in a store, or
-/// x509_secondary_*, is judged by the keyring that it is for, any other by .ima. Without a passphrase
-/// encrypted keys are left closed, and all else is checked. Exit status 1 if a finding is an error,
-/// 2 if a path cannot be looked at.
+/// store, if the store has one, and match the private key in the file next to it. A file named as
+/// in a store, or x509_secondary_*, is checked against the keyring that it is for, any other
+/// against .ima. Without a passphrase, encrypted keys are not opened; everything else is checked.
+/// Exit status 1 if a finding is an error, 2 if a path cannot be read.
 #[derive(Debug, Args)]
 struct CheckArgs {
     /// Files (PEM or DER), key stores, directories of certificates
@@ -229,8 +229,8 @@ fn print_finding(finding: &Finding, output: &mut Output) -> Result<()> {
 
 /// Add certificates to a keyring of the running kernel
 ///
-/// The kernel decides: .ima takes what a key in .builtin_trusted_keys or
-/// .secondary_trusted_keys signed. All certificates are tried.
+/// The kernel decides: .ima accepts certificates that a key in .builtin_trusted_keys or
+/// .secondary_trusted_keys signed. An error does not stop the run: all certificates are tried.
 #[derive(Debug, Args)]
 struct LoadArgs {
     /// Certificates (PEM or DER)

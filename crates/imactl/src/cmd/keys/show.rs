@@ -123,7 +123,7 @@ fn print_key(
         Kept::Closed => ("encrypted, not opened", Some(true)),
         Kept::Token { always_authenticate: false } => ("in a token", None),
         Kept::Token { always_authenticate: true } => {
-            ("in a token that wants the PIN for each signature", None)
+            ("in a token that asks for the PIN for each signature", None)
         }
     };
     let path_text = output.paint(Style::Bold, &path.display().to_string());
@@ -131,7 +131,7 @@ fn print_key(
     let shown = match (&algorithm, kept) {
         (Some(algorithm), _) => format!("{algorithm}, {state}"),
         (None, Kept::Closed) => state.to_owned(),
-        (None, _) => format!("its public half is not there, {state}"),
+        (None, _) => format!("its public key was not found, {state}"),
     };
     output.line(Level::Normal, format_args!("    private key    {shown}"))?;
     if let (Kept::Token { .. }, Some(key_id)) = (kept, &default_key_id) {

@@ -43,16 +43,17 @@ pub(crate) struct CreateArgs {
     /// The algorithm of the digests, which is the one that ima_hash= sets [files of packages: the package's]
     #[arg(long, value_name = "ALGORITHM", default_value = "sha256")]
     hash: HashAlgorithm,
-    /// Only files that match a glob (on the path below PATH; without a / on the name)
+    /// Only files that match a glob; a glob with a / is matched against the path below PATH, any
+    /// other against the file name
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,
-    /// Leave out files and directories that match a glob
+    /// Skip files and directories that match a glob
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
     /// Leave out files that this manifest has with the same digests
     #[arg(long, value_name = "MANIFEST")]
     base: Option<PathBuf>,
-    /// Write the result here, whole or not at all [default: standard output]
+    /// Write the result here [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Number of worker threads [default: number of CPUs; maximum 1024]
@@ -85,7 +86,7 @@ impl CreateArgs {
             failed += self.packages(packages, selection, &mut manifest, output)?;
         }
         if failed > 0 {
-            let line = format!("{} not read: no manifest", count(failed, "file"));
+            let line = format!("{} not read: no manifest written written", count(failed, "file"));
             output.complain(Style::Bad, "error:", &line);
             return Ok(Outcome::Failed);
         }

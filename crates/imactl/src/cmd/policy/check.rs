@@ -14,20 +14,20 @@ use crate::kernel::{warn_of_hearsay, KernelArgs};
 use crate::output::{count, JsonPath, Level, Output, Style};
 use crate::Outcome;
 
-/// Check policies: what the kernel refuses, and what it accepts and nobody should want
+/// Check policies for errors, and for rules that are accepted but dangerous
 ///
-/// The kernel takes all of a policy or nothing: it gives up at the first line that it cannot
-/// read. What it would refuse is an error (exit status 1); where it accepts the policy,
-/// lints look at what the rules come to (docs/policy-lints.md). A comment switches a lint
-/// off: "# imactl: allow(NAME)" for the next rule, "# imactl: allow-file(NAME)" for the file.
+/// The kernel loads a policy completely or not at all: it stops at the first line that it cannot
+/// parse. Rules that it would reject are errors (exit status 1). If it accepts the policy, lints
+/// look for dangerous rules (docs/policy-lints.md). A comment switches a lint off: "# imactl:
+/// allow(NAME)" for the next rule, "# imactl: allow-file(NAME)" for the file.
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
-    /// The policies, each for itself
+    /// The policies, each checked on its own
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     #[command(flatten)]
     kernel: KernelArgs,
-    /// Exit with status 1 on warnings, too
+    /// Also exit with status 1 on warnings
     #[arg(long)]
     deny_warnings: bool,
 }
@@ -180,7 +180,7 @@ fn summarize(
     let line = if errors > 0 {
         let refused = output.paint(Style::Bad, &format!("refused by Linux {version}"));
         let line = found.iter().find_map(|found| found.location).map_or(1, |it| it.line);
-        let whole = format!("it gives up at line {line} and takes no rule of the file");
+        let whole = format!("it stops at line {line} and loads no rule of the file");
         format!("{}: {refused}, {}: {whole}", text.name, count(errors, "error"))
     } else {
         let accepted = output.paint(Style::Good, &format!("accepted by Linux {version}"));

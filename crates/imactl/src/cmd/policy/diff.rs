@@ -16,18 +16,17 @@ use crate::kernel::{warn_of_hearsay, KernelArgs};
 use crate::output::{Level, Output, Style};
 use crate::Outcome;
 
-/// Compare what two policies decide
+/// Compare the decisions of two policies
 ///
-/// Not the texts are compared but the decisions, over all events that the rules can tell
-/// apart; each difference comes with events that show it, in the words of imactl policy
-/// simulate. As with diff, the exit status is 0 if all is decided alike, 1 if not, 2 if there
-/// was trouble.
+/// Compares decisions, not texts, over all events that the rules distinguish. Each difference is
+/// shown by events, as options of imactl policy simulate. As with diff, the exit status is 0 if all
+/// decisions are the same, 1 if not, 2 on errors.
 #[derive(Debug, Args)]
 pub(super) struct DiffArgs {
-    /// The policy as it was
+    /// The old policy
     #[arg(value_name = "BEFORE")]
     before: PathBuf,
-    /// The policy as it is to be
+    /// The new policy
     #[arg(value_name = "AFTER")]
     after: PathBuf,
     #[command(flatten)]
@@ -101,7 +100,7 @@ impl DiffArgs {
             output.warn("too many events to try each: there may be further differences");
         }
         if found.is_empty() {
-            output.line(Level::Normal, "both decide alike")?;
+            output.line(Level::Normal, "the decisions are the same")?;
             return Ok(Outcome::Good);
         }
         Ok(Outcome::Finding)
@@ -163,7 +162,7 @@ fn effect(effect: &Effect) -> String {
             text
         }
         Effect::Audited => String::from("written to the audit log"),
-        Effect::Hashed => String::from("its digest is kept in security.ima"),
+        Effect::Hashed => String::from("its digest is stored in security.ima"),
     }
 }
 

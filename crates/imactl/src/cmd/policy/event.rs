@@ -19,31 +19,31 @@ pub(super) struct EventArgs {
     #[arg(long, value_name = "FUNC")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) func: Option<String>,
-    /// The access, where the hook is FILE_CHECK: MAY_READ, MAY_WRITE, MAY_READ|MAY_WRITE
+    /// The access, if the hook is FILE_CHECK: MAY_READ, MAY_WRITE, MAY_READ|MAY_WRITE
     #[arg(long, value_name = "MASK")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) mask: Option<String>,
-    /// The process's real user id [default: 0]
+    /// The process's real user ID [default: 0]
     #[arg(long, value_name = "ID")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) uid: Option<u32>,
-    /// Its effective user id [default: the real one]
+    /// Its effective user ID [default: the real one]
     #[arg(long, value_name = "ID")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) euid: Option<u32>,
-    /// Its saved user id [default: the effective one]
+    /// Its saved user ID [default: the effective one]
     #[arg(long, value_name = "ID")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) suid: Option<u32>,
-    /// Its real group id [default: 0]
+    /// Its real group ID [default: 0]
     #[arg(long, value_name = "ID")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) gid: Option<u32>,
-    /// Its effective group id [default: the real one]
+    /// Its effective group ID [default: the real one]
     #[arg(long, value_name = "ID")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) egid: Option<u32>,
-    /// Its saved group id [default: the effective one]
+    /// Its saved group ID [default: the effective one]
     #[arg(long, value_name = "ID")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) sgid: Option<u32>,
@@ -67,11 +67,11 @@ pub(super) struct EventArgs {
     #[arg(long, value_name = "NAME")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) fsname: Option<String>,
-    /// The file system's magic number [default: what goes with its type]
+    /// The file system's magic number [default: that of its type]
     #[arg(long, value_name = "HEX")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) fsmagic: Option<String>,
-    /// What a FUSE file system calls itself
+    /// The subtype of a FUSE file system
     #[arg(long, value_name = "NAME")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) fs_subtype: Option<String>,
@@ -79,27 +79,27 @@ pub(super) struct EventArgs {
     #[arg(long, value_name = "UUID")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) fsuuid: Option<String>,
-    /// The keyring, where the hook is KEY_CHECK
+    /// The keyring, if the hook is KEY_CHECK
     #[arg(long, value_name = "NAME")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) keyring: Option<String>,
-    /// The data's label, where the hook is CRITICAL_DATA
+    /// The data's label, if the hook is CRITICAL_DATA
     #[arg(long, value_name = "NAME")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) label: Option<String>,
-    /// The file itself: its attribute, content, owner and permissions count
+    /// A file, whose attribute, content, owner and permissions are used
     #[arg(long, value_name = "PATH", conflicts_with_all = ["attribute", "digest"])]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) file: Option<PathBuf>,
-    /// A file that is not at hand: its security.ima in hexadecimal, or none
+    /// The security.ima of a file that is not available, in hexadecimal, or none
     #[arg(long, value_name = "HEX")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) attribute: Option<String>,
-    /// And its digest, ALG:HEX; may be repeated
+    /// The digest of that file, ALG:HEX; may be repeated
     #[arg(long, value_name = "DIGEST")]
     #[serde(default, deserialize_with = "one_or_more", skip_serializing_if = "Vec::is_empty")]
     pub(super) digest: Vec<String>,
-    /// A label: obj_type=bin_t, subj_role=..., may be repeated; what is not given is not known
+    /// A security label: obj_type=bin_t, subj_role=...; may be repeated [default: unknown]
     #[arg(long = "lsm", value_name = "KEY=LABEL")]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) lsm: Vec<String>,
@@ -168,14 +168,17 @@ impl EventArgs {
             (Some(name), None) => {
                 let known = filesystem::with_name(name.as_bytes()).next();
                 let known = known.with_context(|| {
-                    format!("{name:?} is no file system that is known here: give --fsmagic, too")
+                    format!("{name:?} is not a known file system: give --fsmagic, too")
                 })?;
                 (name.clone(), known.magic)
             }
             (None, Some(magic)) => {
                 let known = filesystem::with_magic(magic).next();
                 let known = known.with_context(|| {
-                    format!("{magic:#x} is no file system that is known here: give --fsname, too")
+                    format!(
+                        "{magic:#x} is not the magic number of a known file system: give \
+                    --fsname, too"
+                    )
                 })?;
                 (known.name.to_owned(), magic)
             }

@@ -12,10 +12,10 @@ use crate::kernel::{warn_of_hearsay, KernelArgs};
 use crate::output::{Level, Output, Style};
 use crate::Outcome;
 
-/// Tell in plain words what a policy does: each rule, and the whole
+/// Explain a policy in plain words: each rule, and the whole
 ///
-/// Several policies are taken as loaded one after the other: the kernel tries the rules of
-/// the first, then those of the next.
+/// Several policies are treated as loaded one after the other: the kernel tries the rules of the
+/// first, then those of the next.
 #[derive(Debug, Args)]
 pub(super) struct ExplainArgs {
     /// The policies, in the order of loading

@@ -26,10 +26,10 @@ pub(super) struct FmtArgs {
     /// The policies
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// Write nothing; name the files that are not so formatted, and exit with status 1
+    /// Do not write; print the names of files that would change, and exit with status 1
     #[arg(long)]
     check: bool,
-    /// Replace the files; each is whole at any time. A signature does not outlive it
+    /// Replace the files, each atomically; their signatures are lost
     #[arg(long, short, conflicts_with = "check")]
     in_place: bool,
 }

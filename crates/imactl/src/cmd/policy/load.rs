@@ -16,15 +16,15 @@ use crate::Outcome;
 
 /// Have the running kernel load a policy
 ///
-/// The kernel reads the file itself and, where the policy in force says so, takes it only
-/// with a signature. It refuses the whole file at the first rule that it does not like. The
-/// policy is checked first, and what is found is told; the kernel has the last word.
+/// The kernel reads the file itself, and accepts it only with a signature if the policy in force
+/// demands one. It rejects the whole file at the first invalid rule. imactl checks the policy first
+/// and prints the findings, but the kernel decides.
 #[derive(Debug, Args)]
 pub(super) struct LoadArgs {
     /// The policy
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Hand it over unchecked
+    /// Load without checking
     #[arg(long)]
     no_check: bool,
 }
@@ -38,7 +38,7 @@ impl LoadArgs {
             let counts = tell(&found, &self.file, &text, output)?;
             if counts.errors > 0 {
                 let version = kernel.version;
-                output.warn(&format!("Linux {version} can be expected to refuse this policy"));
+                output.warn(&format!("Linux {version} will probably reject this policy"));
             } else if counts.warnings > 0 {
                 output.warn("loaded policies stay until the next boot");
             }

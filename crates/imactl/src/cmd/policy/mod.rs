@@ -26,9 +26,9 @@ pub(super) use source::Loaded;
 
 /// Check, explain, compare and load policies
 ///
-/// Where a policy is asked for, FILE may be - (standard input), builtin:NAME (one that the
-/// kernel brings: builtin:tcb) or default:KIND (one of imactl's: default:appraise). What the
-/// kernel shows in /sys/kernel/security/ima/policy can be given, too.
+/// A policy FILE may be - (standard input), builtin:NAME (a policy of the kernel, as in
+/// builtin:tcb) or default:KIND (a policy of imactl, as in default:appraise).
+/// /sys/kernel/security/ima/policy can be read, too.
 #[derive(Debug, Args)]
 pub(crate) struct PolicyArgs {
     #[command(subcommand)]

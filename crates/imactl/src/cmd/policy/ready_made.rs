@@ -12,7 +12,7 @@ use crate::Outcome;
 /// Print imactl's default policy, with comments
 #[derive(Debug, Args)]
 pub(super) struct DefaultArgs {
-    /// What for: to hold root (appraise), to hold everybody (strict), to record (measure)
+    /// Purpose: appraise restricts root, strict restricts all users, measure only records
     #[arg(long, value_name = "KIND", default_value = "appraise")]
     kind: Kind,
 }
@@ -36,7 +36,7 @@ impl DefaultArgs {
     }
 }
 
-/// Print a policy that the kernel brings, for ima_policy= on its command line
+/// Print a built-in policy of the kernel (ima_policy= on its command line)
 ///
 /// Without a name: list them.
 #[derive(Debug, Args)]
@@ -65,10 +65,10 @@ impl BuiltinArgs {
 
 const fn what_for(builtin: Builtin) -> &'static str {
     match builtin {
-        Builtin::OriginalTcb => "measures programs, and what real root reads (ima_tcb alone)",
-        Builtin::Tcb => "measures programs, what root reads, and policies",
+        Builtin::OriginalTcb => "measures programs, and files that real root reads (ima_tcb alone)",
+        Builtin::Tcb => "measures programs, files that root reads, and policies",
         Builtin::SecureBoot => "modules, firmware, kernels and policies must be signed",
         Builtin::AppraiseTcb => "files of root's must have a digest or a signature",
-        Builtin::CriticalData => "measures what subsystems report",
+        Builtin::CriticalData => "measures data that subsystems report",
     }
 }

@@ -13,8 +13,8 @@ use crate::Outcome;
 
 /// Check policies, then sign them
 ///
-/// As imactl sign, but nothing is signed if the kernel would refuse one of them: a signature
-/// on it is of no use, and a machine that insists on its policy does not boot.
+/// As imactl sign, but nothing is signed if the kernel would reject one of them: a machine that
+/// requires its policy would not boot.
 #[derive(Debug, Args)]
 pub(super) struct PolicySignArgs {
     #[command(flatten)]
@@ -25,7 +25,7 @@ pub(super) struct PolicySignArgs {
     place: PlaceArgs,
     #[command(flatten)]
     kernel: KernelArgs,
-    /// Sign whatever it is
+    /// Sign without checking
     #[arg(long)]
     no_check: bool,
 }
@@ -41,7 +41,7 @@ impl PolicySignArgs {
             }
             if refused {
                 let told = format!(
-                    "nothing signed: Linux {} refuses this; --no-check signs it all the same",
+                    "nothing signed: Linux {} rejects this policy; --no-check signs it anyway",
                     kernel.version
                 );
                 output.complain(Style::Bad, "error:", &told);

@@ -19,14 +19,14 @@ use crate::output::{Level, Output, Style};
 use crate::Outcome;
 use ima::input::{self, Line, LINE_MAX};
 
-/// Tell what a policy decides about an event, by which rule, and what comes of it
+/// Show the decision of a policy on an event, the rule that makes it, and the result
 ///
-/// With --file, or --attribute and --digest, it tells whether the kernel lets it through, too,
-/// and why not. The exit status is 0 whatever the answer.
+/// With --file, or --attribute and --digest, it also shows whether the kernel allows the access,
+/// and if not, why. The exit status is 0 in both cases.
 ///
-/// One event on the command line: imactl policy simulate POLICY --func BPRM_CHECK --uid 1000.
-/// Or a file of them, a JSON object a line with the names of the options:
-/// {"func": "FILE_CHECK", "mask": "MAY_READ", "uid": 0, "fowner": 1000, "fsname": "tmpfs"}.
+/// One event on the command line: imactl policy simulate POLICY --func BPRM_CHECK --uid 1000. Or a
+/// file of events, one JSON object per line with the names of the options: {"func": "FILE_CHECK",
+/// "mask": "MAY_READ", "uid": 0, "fowner": 1000, "fsname": "tmpfs"}.
 #[derive(Debug, Args)]
 pub(super) struct SimulateArgs {
     /// The policies, in the order of loading

@@ -99,7 +99,7 @@ impl Loaded {
                 let place = format!("{}:{}:{column}", text.name, refusal.line);
                 return Err(hinted(
                     format!("{place}: {message}: Linux {} refuses this policy", kernel.version),
-                    "imactl policy check tells all that is wrong with it",
+                    "imactl policy check shows all errors",
                 ));
             }
             let lines = reading.policy.placed_rules().map(|(place, _)| place.line);

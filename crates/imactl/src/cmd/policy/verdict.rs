@@ -56,7 +56,10 @@ fn attribute(text: &str) -> Result<Option<Vec<u8>>> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
     hex::decode(digits.as_bytes()).map(Some).map_err(|offset| {
         let message = format!("--attribute is not hexadecimal at character {}", offset + 1);
-        hinted(message, "imactl inspect --raw prints security.ima; none stands for no attribute")
+        hinted(
+            message,
+            "imactl inspect --raw prints security.ima; the value none means no attribute",
+        )
     })
 }
 
@@ -116,7 +119,7 @@ impl Told {
         let labels = !outcome.decision.undetermined.is_empty();
         let (verdict, style, words) = match outcome.verdict {
             _ if cause == Some(Cause::NoVerityDigest) => {
-                let words = "it hangs on the file's fs-verity digest";
+                let words = "it depends on the file's fs-verity digest";
                 ("unknown", Style::Warning, words.to_owned())
             }
             _ if labels => ("unknown", Style::Warning, "it depends on labels".to_owned()),

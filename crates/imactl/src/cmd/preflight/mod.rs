@@ -30,12 +30,12 @@ use crate::output::{Output, Style};
 use crate::progress::Bar;
 use crate::Outcome;
 
-/// Tell before the boot what a kernel will refuse of a root file system
+/// Predict which files of a root file system a kernel will deny
 ///
-/// Looks at programs, libraries, scripts, modules, firmware, policies and certificates: what
-/// the policy decides, what the kernel makes of the signature, and what each program needs
-/// besides itself. Exit status 1 if anything would be refused that is asked for, or if the
-/// machine would not reach its init, as one that has none does not (--no-init); 2 if a file could not be looked at.
+/// Judges programs, libraries, scripts, modules, firmware, policies and certificates by the rules
+/// of the policy and by their signatures, and each program also by the libraries that it needs. The
+/// exit status is 1 if a file that is needed would be denied, or if the machine would not reach its
+/// init (see --no-init); 2 if a file could not be read.
 #[derive(Debug, Args)]
 pub(crate) struct PreflightArgs {
     /// The root file system: a directory, a tar archive (compressed or not), or an image of ext4,
@@ -50,38 +50,38 @@ pub(crate) struct PreflightArgs {
     policy: Vec<PathBuf>,
     #[command(flatten)]
     keyring: KeyringArgs,
-    /// What the kernel no longer accepts: a signed entry or a certificate as imactl revoke writes them, or
-    /// a list for CONFIG_SYSTEM_BLACKLIST_HASH_LIST; may be repeated
+    /// Revoked digests and keys: a signed entry or a certificate as imactl revoke writes them, or a
+    /// list for CONFIG_SYSTEM_BLACKLIST_HASH_LIST; may be repeated
     #[arg(long, value_name = "FILE", help_heading = "Key")]
     blacklist: Vec<PathBuf>,
     #[command(flatten)]
     kernel: KernelArgs,
-    /// The file system that the root, or what is below PATH, will be on [default: ext4]
+    /// The type of the file system that the root, or the directory PATH, will be on [default: ext4]
     #[arg(long, value_name = "[PATH=]NAME", help_heading = "Root")]
     fs: Vec<FsArg>,
     /// The UUID of the root's file system, for policies with fsuuid=
     #[arg(long, value_name = "UUID", help_heading = "Root")]
     fsuuid: Option<String>,
-    /// Take every file to be root's, whoever owns it here
+    /// Treat all files as owned by root
     #[arg(long, help_heading = "Root")]
     all_root: bool,
-    /// A CPU that the root will run on, as in x86-64-v3-intel, or a level of them as in x86-64-v3;
-    /// may be given more than once [default: all CPUs that its programs can run on]
+    /// A CPU that the root will run on, as in x86-64-v3-intel, or a level as in x86-64-v3; may be
+    /// repeated [default: all CPUs that its programs can run on]
     #[arg(long, value_name = "NAME", help_heading = "Root")]
     #[arg(value_parser = PossibleValuesParser::new(Cpus::names()), hide_possible_values = true)]
     cpu: Vec<String>,
     /// init= on the kernel's command line
     #[arg(long, value_name = "PATH", help_heading = "Root")]
     init: Option<PathBuf>,
-    /// No machine starts from this root: look for no init in it (a container, an extension)
+    /// Do not require an init: no machine boots from this root (a container, a system extension)
     #[arg(long, conflicts_with = "init", help_heading = "Root")]
     no_init: bool,
     #[command(flatten)]
     evm: PreflightEvmArgs,
-    /// Print a line for each file, not for the first ones of each group
+    /// Print all files, not only the first ones of each group
     #[arg(long)]
     details: bool,
-    /// Worker threads [default: one a core]
+    /// Number of worker threads [default: number of CPUs; maximum 1024]
     #[arg(short, long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
 }
@@ -90,10 +90,10 @@ pub(crate) struct PreflightArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "EVM")]
 struct PreflightEvmArgs {
-    /// EVM is enabled: security.evm is verified before the content is
+    /// Assume that EVM is enabled: security.evm is verified before the content
     #[arg(long)]
     evm: bool,
-    /// A certificate of .evm; may be repeated [default: the EVM certificates of --keys]
+    /// A certificate in .evm; may be repeated [default: the EVM certificates of --keys]
     #[arg(long, value_name = "CERT", requires = "evm")]
     evm_cert: Vec<PathBuf>,
 }

@@ -21,7 +21,7 @@ pub(super) enum Fate {
     /// The kernel refuses it.
     Refused,
     /// The kernel refuses something that it needs.
-    HeldUp,
+    Blocked,
     /// Something that it needs is not there.
     Incomplete,
     /// It cannot be told.
@@ -30,7 +30,7 @@ pub(super) enum Fate {
 
 impl Fate {
     pub(super) const ALL: [Self; 5] =
-        [Self::Allowed, Self::Refused, Self::HeldUp, Self::Incomplete, Self::Unknown];
+        [Self::Allowed, Self::Refused, Self::Blocked, Self::Incomplete, Self::Unknown];
 
     pub(super) fn of(file: &FileReport) -> Self {
         let fault = file.policy_fault.is_some() || file.certificate_fault.is_some();
@@ -38,7 +38,7 @@ impl Fate {
             return Self::Refused;
         }
         match (&file.obstacle, &file.answer) {
-            (Some(obstacle), _) if obstacle.is_refusal() => Self::HeldUp,
+            (Some(obstacle), _) if obstacle.is_refusal() => Self::Blocked,
             (Some(obstacle), _) if obstacle.is_doubtful() => Self::Unknown,
             (Some(_), _) => Self::Incomplete,
             (None, Answer::Unknown(_)) => Self::Unknown,
@@ -50,7 +50,7 @@ impl Fate {
         match self {
             Self::Allowed => "allowed",
             Self::Refused => "refused",
-            Self::HeldUp => "held-up",
+            Self::Blocked => "blocked",
             Self::Incomplete => "incomplete",
             Self::Unknown => "unknown",
         }
@@ -60,9 +60,9 @@ impl Fate {
         match self {
             Self::Allowed => ("allowed", Style::Good),
             Self::Refused => ("refused", Style::Bad),
-            Self::HeldUp => ("held up", Style::Bad),
+            Self::Blocked => ("blocked", Style::Bad),
             Self::Incomplete => ("incomplete", Style::Warning),
-            Self::Unknown => ("not known", Style::Warning),
+            Self::Unknown => ("unknown", Style::Warning),
         }
     }
 }
@@ -201,8 +201,8 @@ fn groups(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
             (Fate::Refused, ..) => {
                 ("refused: the kernel cannot read it".to_owned(), path(), why(file, told))
             }
-            (Fate::HeldUp, Some(obstacle), _) => {
-                ("held up: what it needs is refused".to_owned(), needs(obstacle), path())
+            (Fate::Blocked, Some(obstacle), _) => {
+                ("blocked: a file that it needs is refused".to_owned(), needs(obstacle), path())
             }
             (Fate::Incomplete, Some(Obstacle { why: Why::TooDeep, .. }), _) => (
                 "incomplete: scripts that interpret scripts, deeper than the kernel goes (ELOOP)"
@@ -224,7 +224,7 @@ fn groups(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
                 (reason.to_owned(), what, path())
             }
             (Fate::Unknown, _, Answer::Unknown(unknown)) => {
-                (format!("not known: {}", unknown_reason(*unknown)), parent(), name())
+                (format!("unknown: {}", unknown_reason(*unknown)), parent(), name())
             }
             _ => continue,
         };
@@ -233,7 +233,7 @@ fn groups(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
     }
     for ((fate, reason), places) in groups {
         let (level, style) = match Fate::ALL.get(fate) {
-            Some(Fate::Refused | Fate::HeldUp) => (Level::Quiet, Style::Bad),
+            Some(Fate::Refused | Fate::Blocked) => (Level::Quiet, Style::Bad),
             _ => (Level::Normal, Style::Warning),
         };
         let total: usize = places.values().map(Vec::len).sum();
@@ -275,9 +275,9 @@ fn needs(obstacle: &Obstacle) -> String {
     let on = cpus(obstacle);
     match &obstacle.why {
         Why::Refused(refusal) => format!("{what} ({}{on})", cause(refusal)),
-        Why::Missing => format!("{what} (not there{on})"),
+        Why::Missing => format!("{what} (not found{on})"),
         Why::NeedsLevel(level) => format!("{what} (needs x86-64-v{level}, refused by ld.so{on})"),
-        Why::TooDeep => format!("{what} (one interpreter too many: ELOOP)"),
+        Why::TooDeep => format!("{what} (too many nested interpreters: ELOOP)"),
     }
 }
 
@@ -315,7 +315,7 @@ pub(super) fn cache_fault(fault: &CacheFault) -> String {
             some(directories)
         ),
         CacheFault::Malformed(error) => {
-            format!("{error}: the loader takes no notice of it; ldconfig -r ROOT makes it anew")
+            format!("{error}: the loader ignores it; ldconfig -r ROOT writes it again")
         }
         CacheFault::Stale { gone, lacking } => {
             let mut parts = Vec::new();
@@ -331,7 +331,7 @@ pub(super) fn cache_fault(fault: &CacheFault) -> String {
                     _ => format!("lacks {} libraries of /etc/ld.so.conf ({named})", libraries),
                 });
             }
-            format!("out of date: it {}; ldconfig -r ROOT makes it anew", parts.join(", and "))
+            format!("out of date: it {}; ldconfig -r ROOT writes it again", parts.join(", and "))
         }
     }
 }
@@ -372,7 +372,7 @@ fn why(file: &FileReport, told: &Told<'_>) -> String {
             format!("needs {}{by}", needs(obstacle))
         }
         (Answer::Unknown(unknown), None) => unknown_reason(*unknown).to_owned(),
-        (Answer::Allowed { appraised: false }, None) => "no rule looks at it".to_owned(),
+        (Answer::Allowed { appraised: false }, None) => "no rule matches".to_owned(),
         (Answer::Allowed { appraised: true }, None) => String::new(),
     }
 }
@@ -451,7 +451,9 @@ fn attempted(attempt: &Attempt) -> String {
         AttemptEnd::Fails(obstacle) => {
             format!("needs {}; the kernel tries the next", needs(obstacle))
         }
-        AttemptEnd::Dies(obstacle) => format!("dies of {}; the kernel panics", needs(obstacle)),
+        AttemptEnd::Dies(obstacle) => {
+            format!("needs {}, which would be denied; the kernel panics", needs(obstacle))
+        }
     }
 }
 
@@ -472,12 +474,14 @@ fn because_of(attempt: &Attempt) -> String {
                     let on = cpus(obstacle);
                     format!("{what}{by} is refused{on}: {}", cause(refusal))
                 }
-                Why::Missing => format!("{what}{by} is not there{}", cpus(obstacle)),
+                Why::Missing => format!("{what}{by} was not found{}", cpus(obstacle)),
                 Why::NeedsLevel(level) => {
                     format!("{what}{by} needs x86-64-v{level}: ld.so refuses it{}", cpus(obstacle))
                 }
                 Why::TooDeep => {
-                    format!("scripts interpret scripts, up to {what}, deeper than the kernel goes")
+                    format!(
+                        "scripts interpret scripts, up to {what}: too many levels for the kernel"
+                    )
                 }
             }
         }
@@ -494,7 +498,7 @@ fn not_known(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
         .map(|mount| format!("{} on {}", mount.path.display(), mount.name))
         .collect();
     lines.push(format!(
-        "taken for granted: {}, files owned as {}, ima_appraise=enforce, {}",
+        "assumed: {}, files owned as {}, ima_appraise=enforce, {}",
         systems.join(", "),
         match options.owners {
             Owners::Kept => "they are here",
@@ -506,7 +510,7 @@ fn not_known(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
         }
     ));
     if options.policy.rules().any(|rule| !rule.labels.is_empty()) {
-        lines.push("not known: labels of security modules, which rules ask for".to_owned());
+        lines.push("unknown: labels of security modules, which rules ask for".to_owned());
     }
     let modules_appraised = options
         .policy
@@ -514,14 +518,13 @@ fn not_known(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
         .any(|rule| rule.func == Some(Func::ModuleCheck) && rule.action.does());
     if report.compressed_modules > 0 && modules_appraised {
         lines.push(format!(
-            "not known: {} appraised as they stand where the kernel decompresses them \
-             (CONFIG_MODULE_DECOMPRESS, kmod 30); where modprobe does, they come without a file \
-             and are refused, unless the kernel insists on module signatures",
+            "unknown: {} appraised as stored if the kernel decompresses them \
+             (CONFIG_MODULE_DECOMPRESS, kmod 30); if modprobe does, they are loaded without a file and denied, unless the kernel enforces module signatures",
             count(report.compressed_modules, "compressed module"),
         ));
     }
     lines.push(
-        "not known: what is mounted or written later, what programs open, load with dlopen or \
+        "unknown: files mounted or written later, files that programs open, load with dlopen or \
          execute, libraries by LD_LIBRARY_PATH or LD_PRELOAD, programs of the initramfs"
             .to_owned(),
     );

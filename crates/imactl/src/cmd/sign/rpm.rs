@@ -7,18 +7,18 @@ use ima::container::rpm::{Packages, Payload, ReservedSpace, SourcePackages, Weak
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Packages")]
 pub(crate) struct SignRpmArgs {
-    /// Use the space that the signature header reserves, where it suffices: the size of the
-    /// package stays as it is, and the payload stays in its place; clear gives the space back
+    /// Use the space that the signature header reserves, if it suffices: the size of the package
+    /// and the offset of its payload do not change; clear restores the space
     #[arg(long)]
     reserved_space: bool,
-    /// Sign file digests that collisions can be made of (md5, sha1), too
+    /// Also sign digests of algorithms without collision resistance (md5, sha1)
     #[arg(long)]
     allow_weak_digests: bool,
     /// Sign the digests in the header without unpacking the payload to compare them: much faster,
     /// and safe only for packages whose OpenPGP signature or checksum was verified before
     #[arg(long, visible_alias = "no-payload")]
     trust_header: bool,
-    /// Sign source packages, too, though no kernel will see their files
+    /// Also sign source packages, although no kernel will see their files
     #[arg(long)]
     force: bool,
 }

@@ -1,14 +1,14 @@
 //! The kernel's causes in plain words, and what to do about them.
 
-/// What a cause means, and how it is mended.
+/// What a cause means, and how to fix it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Meaning {
     pub(super) why: &'static str,
-    pub(super) mend: &'static str,
+    pub(super) fix: &'static str,
 }
 
-const fn meaning(why: &'static str, mend: &'static str) -> Meaning {
-    Meaning { why, mend }
+const fn meaning(why: &'static str, fix: &'static str) -> Meaning {
+    Meaning { why, fix }
 }
 
 /// Who says `cause=`: `op=`. What the same word means differs from one to the other.
@@ -30,27 +30,26 @@ const MEASUREMENT: Operations =
 /// What has no record, and so no operation.
 const SILENT: Operations = &[""];
 
-const LOST: &str =
-    "what happened is not in the measurement list, so that nobody who reads it learns of it";
+const LOST: &str = "the event is not in the measurement list, so that a verifier does not see it";
 
 /// `cause=` by `op=`, of all files in `security/integrity` of the kernel's source, and the
 /// words that [`ima_format::policy::decide::Cause`] has for refusals without a record.
 const MEANINGS: &[(Operations, &str, Meaning)] = &[
     (APPRAISAL, "IMA-signature-required", meaning(
-        "a rule asks for a signature, and the file carries none (or a digest only)",
+        "a rule demands a signature, and the file has none (or only a digest)",
         "sign it: imactl sign --keys DIR FILE; a copy loses the attribute unless it is made with cp --preserve=xattr",
     )),
     (APPRAISAL, "invalid-signature", meaning(
-        "the signature does not hold: the file was changed after it was signed, or its key is not in the .ima keyring, or the attribute is malformed",
-        "imactl verify --cert CERT FILE tells which; reinstall or sign the file again, or load the key's certificate with imactl keys load",
+        "the signature is not valid: the file was changed after it was signed, or its key is not in the .ima keyring, or the attribute is malformed",
+        "imactl verify --cert CERT FILE shows which; reinstall or sign the file again, or load the key's certificate with imactl keys load",
     )),
     (APPRAISAL, "missing-hash", meaning(
-        "a rule wants the file's digest or signature, and there is no security.ima",
+        "a rule demands a digest or signature, and the file has no security.ima",
         "sign it: imactl sign --keys DIR FILE",
     )),
     (APPRAISAL, "invalid-hash", meaning(
         "the digest in security.ima is not that of the file's content: it was changed",
-        "see why it was changed; then reinstall it or sign it: imactl sign --keys DIR FILE",
+        "find out why it was changed; then reinstall it or sign it: imactl sign --keys DIR FILE",
     )),
     (APPRAISAL, "invalid-signature-version", meaning(
         "the signature is of a version that this kernel does not verify on files: version 3 needs Linux 7.1 or newer",
@@ -65,47 +64,47 @@ const MEANINGS: &[(Operations, &str, Meaning)] = &[
         "enable fs-verity on the file and sign its fs-verity digest, or change the rule",
     )),
     (APPRAISAL, "invalid-verity-signature", meaning(
-        "the fs-verity signature does not hold, or the rule does not ask for one",
+        "the fs-verity signature is not valid, or the rule does not ask for one",
         "sign the file again, or change the rule to digest_type=verity",
     )),
     (APPRAISAL, "sigv3-hashing-error", meaning(
         "the digest that a signature of version 3 signs could not be computed: this kernel lacks the signature's hash algorithm",
-        "imactl inspect FILE names the algorithm; have it in the kernel, or sign with another (--hash)",
+        "imactl inspect FILE shows the algorithm; enable it in the kernel, or sign with another (--hash)",
     )),
     (APPRAISAL, "unknown-ima-data", meaning(
-        "security.ima holds neither a digest nor a signature of a file",
+        "security.ima is neither a digest nor a signature of a file",
         "imactl inspect FILE shows it; sign the file again: imactl sign --keys DIR FILE",
     )),
     (APPRAISAL, "unverifiable-signature", meaning(
-        "the file system may give other bytes than those that were checked (FUSE, or mounted by a user)",
-        "have the file on a file system that the kernel reads itself",
+        "the file system may return other bytes than those that were checked (FUSE, or mounted by a user)",
+        "move the file to a file system that the kernel reads itself",
     )),
     (APPRAISAL, "missing-HMAC", meaning(
         "EVM is active, and the file has no security.evm",
         "sign it where it is built (imactl sign --evm), and replace the file",
     )),
     (APPRAISAL, "invalid-HMAC", meaning(
-        "security.evm does not fit the file's attributes, or EVM does not have its key",
-        "see who changed them; replace the file by one that is signed (imactl verify --evm says more)",
+        "security.evm does not match the file's attributes, or its key is not in .evm",
+        "find out what changed them; replace the file by a signed one (imactl verify --evm shows details)",
     )),
     (APPRAISAL, "invalid-fail-immutable", meaning(
-        "the portable EVM signature does not fit the file's attributes, or its key is not in .evm",
-        "reinstall the file with its owner, mode and attributes (imactl verify --evm says more)",
+        "the portable EVM signature does not match the file's attributes, or its key is not in .evm",
+        "reinstall the file with its owner, mode and attributes (imactl verify --evm shows details)",
     )),
     (APPRAISAL, "unknown", meaning(
-        "the kernel could not look at the attribute: a read error, a file system without attributes, or EVM that could not decide",
-        "dmesg tells of read errors; imactl why FILE tells what the file system carries, imactl status EVM's state",
+        "the kernel could not read the attribute: a read error, a file system without attributes, or EVM that could not decide",
+        "dmesg shows read errors; imactl why FILE shows the file's attributes, imactl status the state of EVM",
     )),
     (&["mmap_file"], "mmapped_writers", meaning(
-        "someone has the file mapped shared and writable: it could change under the check",
+        "a program has the file mapped shared and writable: it could change after the check",
         "end the program that has it mapped (fuser FILE)",
     )),
     (COLLECTION, "failed", meaning(
         "the file's digest could not be computed: a hash algorithm that this kernel lacks, or a read error",
-        "imactl inspect FILE names the algorithm; dmesg tells of read errors",
+        "imactl inspect FILE names the algorithm; dmesg shows read errors",
     )),
     (COLLECTION, "failed(directio)", meaning(
-        "the file was opened with O_DIRECT, and its digest cannot be computed so",
+        "the file was opened with O_DIRECT, with which its digest cannot be computed",
         "open it without O_DIRECT, or allow it with permit_directio in the rule",
     )),
     (COLLECTION, "no-verity-digest", meaning(
@@ -121,8 +120,8 @@ const MEANINGS: &[(Operations, &str, Meaning)] = &[
         "sign it again with one that it allows: imactl sign --hash sha256 --keys DIR FILE",
     )),
     (COLLECTION, "failed-mprotect", meaning(
-        "memory mapped from the file was to be made executable afterwards, which goes around the check at mapping",
-        "have the program map it executable from the start, or leave it to a user whom no rule holds",
+        "a program tried to make memory mapped from the file executable afterwards, which bypasses the check at mapping",
+        "change the program to map it executable from the start, or run it as a user whom no rule restricts",
     )),
     (&["set_data"], "denied-hash-algorithm", meaning(
         "security.ima was to be written with a hash algorithm that the policy's SETXATTR_CHECK rule does not allow",
@@ -137,78 +136,78 @@ const MEANINGS: &[(Operations, &str, Meaning)] = &[
         "sign the policy and load it by its path: imactl policy sign, then imactl policy load FILE",
     )),
     (POLICY, "failed", meaning(
-        "a policy was not taken: a rule of it was refused, it was not signed and had to be, or it held no rule",
-        "the records before this one tell which (type 1807 with res=0 names the rule, type 1800 the signature); imactl policy check FILE reads it as the kernel does",
+        "a policy was rejected: it has an invalid rule, no rules, or not the required signature",
+        "the records before this one show which (type 1807 with res=0 names the rule, type 1800 the signature); imactl policy check FILE parses it as the kernel does",
     )),
     (RULE, "invalid-policy", meaning(
-        "the kernel does not take a rule of the policy",
-        "the record of type 1807 with res=0 before this one names it; imactl policy check FILE tells why",
+        "the kernel rejects a rule of the policy",
+        "the record of type 1807 with res=0 before this one names it; imactl policy check FILE explains it",
     )),
     (RULE, "-ENOMEM", meaning(
         "the kernel had no memory for a rule of the policy",
-        "load it again when there is memory",
+        "free some memory and load it again",
     )),
     (METADATA, "pass", meaning(
-        "EVM holds the attributes for good, and their change was refused all the same",
-        "change them with the rights that this takes (CAP_SYS_ADMIN)",
+        "security.evm fits the attributes, but the kernel denied the change anyway",
+        "change them with CAP_SYS_ADMIN",
     )),
     (METADATA, "pass_immutable", meaning(
-        "a portable EVM signature holds owner, mode and attributes for good: they may not be changed",
-        "replace the file by a new one with its own signature",
+        "a portable EVM signature makes owner, mode and attributes immutable",
+        "replace the file by a new one with a signature of its own",
     )),
     (METADATA, "fail", meaning(
-        "security.evm does not fit the file's attributes, and EVM lets nobody change what it cannot trust",
-        "see who changed them; label the file again while EVM's metadata writes are allowed",
+        "security.evm does not match the file's attributes; EVM denies changes to files that it cannot trust",
+        "find out what changed them; write security.evm again while EVM allows metadata writes",
     )),
     (METADATA, "fail_immutable", meaning(
-        "the portable EVM signature does not fit the file's attributes, and EVM lets nobody change them so",
+        "the portable EVM signature does not match the file's attributes; EVM denies this change",
         "reinstall the file with its owner, mode and attributes",
     )),
     (METADATA, "no_label", meaning(
-        "EVM is active, the file has protected attributes and no security.evm: they may not be changed",
+        "EVM is active, and the file has protected attributes but no security.evm: it denies changes",
         "lock EVM (bit 0x80000000) if it has no HMAC key, or replace the file by one that is signed",
     )),
     (METADATA, "no_xattrs", meaning(
-        "EVM is active, and the file has none of the attributes that it protects: they may not be changed so",
+        "EVM is active, and the file has none of the protected attributes: it denies this change",
         "write security.evm with the portable signature first",
     )),
     (METADATA, "unknown", meaning(
-        "EVM could not look at the file's attributes",
-        "dmesg tells of read errors; imactl status shows EVM's state",
+        "EVM could not read the file's attributes",
+        "dmesg shows read errors; imactl status shows EVM's state",
     )),
     (MEASUREMENT, "ENOMEM", meaning(LOST, "the kernel had no memory: see dmesg")),
-    (MEASUREMENT, "hashing_error", meaning(LOST, "a digest could not be computed: dmesg tells which algorithm this kernel lacks")),
+    (MEASUREMENT, "hashing_error", meaning(LOST, "a digest could not be computed: dmesg shows which algorithm this kernel lacks")),
     (MEASUREMENT, "alloc_entry", meaning(LOST, "the kernel had no memory for the entry: see dmesg")),
-    (MEASUREMENT, "store_entry", meaning(LOST, "the entry could not be stored: the records and kernel messages before this one tell why")),
-    (MEASUREMENT, "ima_template_desc_buf", meaning(LOST, "the kernel does not know its template ima-buf: see dmesg")),
+    (MEASUREMENT, "store_entry", meaning(LOST, "the entry could not be stored: the records and kernel messages before this one explain why")),
+    (MEASUREMENT, "ima_template_desc_buf", meaning(LOST, "the kernel could not find its template ima-buf: see dmesg")),
     (MEASUREMENT, "hash_added", meaning(LOST, "the entry was made, and something after it failed: see dmesg")),
     (MEASUREMENT, "hash_exists", meaning(
         "the measurement list has this entry already",
-        "nothing: the kernel records each content once",
+        "no action needed: the kernel records each content once",
     )),
     (MEASUREMENT, "measurements_suspended", meaning(
-        "the machine was about to reboot, and its TPM was off: what was read from then on is in no measurement list",
-        "nothing: the next boot begins a new list",
+        "the machine was about to reboot, and its TPM was off: files read from then on are not in the measurement list",
+        "no action needed: the next boot begins a new list",
     )),
     (&["measure_loaded_ima_policy"], "rule_length", meaning(
-        "the policy that was loaded is in no measurement list: a rule was longer than the kernel expected",
-        "the policy is in force all the same; report it to the kernel's maintainers",
+        "the loaded policy is not in the measurement list: a rule was longer than the kernel expected",
+        "the policy is in force anyway; report it to the kernel's maintainers",
     )),
     (MEASUREMENT, "TPM_error", meaning(
-        "the TPM did not take a measurement: the list and PCR 10 differ from now on, and no quote of this boot can be checked",
+        "the TPM rejected a measurement: from now on the list and PCR 10 differ, and no quote of this boot can be verified",
         "see dmesg for the TPM's error; reboot to begin a new list",
     )),
     (&["invalid_pcr"], "ToMToU", meaning(
-        "a file was opened for writing while it was read: what was measured may not be what was used, and the list does not say so",
-        "have the writer replace the file instead",
+        "a file was opened for writing while it was read: the measured content may differ from the content that was used, and the list does not show it",
+        "change the writer to replace the file instead",
     )),
     (&["invalid_pcr"], "open_writers", meaning(
-        "a file was read while it was open for writing: what was measured may not be what was used, and the list does not say so",
-        "have the writer close it first",
+        "a file was read while it was open for writing: the measured content may differ from the content that was used, and the list does not show it",
+        "change the writer to close it first",
     )),
     (SILENT, "no-attributes", meaning(
-        "the file system cannot carry security.ima at all, so nothing on it can be signed",
-        "have the file on a file system with security attributes (ext4, squashfs, erofs, tmpfs with CONFIG_TMPFS_XATTR)",
+        "the file system does not support security.ima, so no file on it can be signed",
+        "move the file to a file system with security attributes (ext4, squashfs, erofs, tmpfs with CONFIG_TMPFS_XATTR)",
     )),
     (SILENT, "blacklisted", meaning(
         "the file's digest is on the kernel's blacklist",

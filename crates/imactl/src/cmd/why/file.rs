@@ -41,7 +41,7 @@ struct JsonFile {
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    mend: Option<String>,
+    fix: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     asked: Option<String>,
 }
@@ -147,8 +147,8 @@ impl Told<'_> {
         let name = &account.mount.name;
         if account.mount.attributes == Attributes::None {
             return Some((
-                format!("{name} carries no security.ima: nothing on it can be signed"),
-                "have it on a file system with security attributes: ext4, squashfs, erofs".into(),
+                format!("{name} does not support security.ima: no file on it can be signed"),
+                "move it to a file system with security attributes: ext4, squashfs, erofs".into(),
             ));
         }
         if refused.cause == Cause::DeniedHashAlgorithm {
@@ -161,38 +161,51 @@ impl Told<'_> {
             (&self.grounds.trust.held, &account.label)
         {
             return Some((
-                format!("signed by key {key_id}; whether .ima holds it cannot be seen"),
-                "ask again as root, or have the kernel say with --ask".into(),
+                format!("signed by key {key_id}; the keys in .ima cannot be read"),
+                "run it as root, or ask the kernel with --ask".into(),
             ));
         }
         if let Some(key_id) = self.key_not_at_hand() {
             return Some((
-                format!("signed by key {key_id}, which .ima holds; without its certificate the signature cannot be checked here"),
-                "give the certificate with --cert, or have the kernel say with --ask".into(),
+                format!(
+                    "signed by key {key_id}, which is in .ima; without its certificate the \
+                signature cannot be checked here"
+                ),
+                "give the certificate with --cert, or ask the kernel with --ask".into(),
             ));
         }
         Some(match &account.label {
-            Verdict::Missing(_) => ("it carries no signature".into(), sign),
+            Verdict::Missing(_) => ("it has no signature".into(), sign),
             Verdict::DigestOnly { matches: true } => {
-                ("it carries its digest, and the rule asks for a signature".into(), sign)
+                ("it has a digest, and the rule demands a signature".into(), sign)
             }
             Verdict::DigestOnly { matches: false } | Verdict::InvalidHash => {
-                ("it carries a digest, which is not its own: it was changed".into(), sign)
+                ("its digest does not match: it was changed".into(), sign)
             }
             Verdict::UnknownKey(key_id) => self.unknown_key(*key_id, sign),
             Verdict::InvalidSignature(key_id) => match &account.signer {
                 Some(signer) => (
-                    format!("the signature names key {key_id}; key {} ({}) made it", signer.key_id(), signer.subject()),
+                    format!(
+                        "the signature names key {key_id}, but was made by key {} ({})",
+                        signer.key_id(),
+                        signer.subject()
+                    ),
                     sign,
                 ),
                 None => (
-                    format!("key {key_id} did not sign this content: it was changed after it was signed"),
-                    format!("reinstall it, or, if the change is meant: {sign}"),
+                    format!(
+                        "key {key_id} did not sign this content: it was changed after it was \
+                    signed"
+                    ),
+                    format!("reinstall it, or, if the change is intended: {sign}"),
                 ),
             },
-            Verdict::Malformed { error, .. } => (format!("its attribute is malformed: {error}"), sign),
-            other => match cause::of(refused.cause.operation().unwrap_or(""), refused.cause.name()) {
-                Some(meaning) => (format!("{other}: {}", meaning.why), meaning.mend.into()),
+            Verdict::Malformed { error, .. } => {
+                (format!("its attribute is malformed: {error}"), sign)
+            }
+            other => match cause::of(refused.cause.operation().unwrap_or(""), refused.cause.name())
+            {
+                Some(meaning) => (format!("{other}: {}", meaning.why), meaning.fix.into()),
                 None => (other.to_string(), sign),
             },
         })
@@ -201,22 +214,29 @@ impl Told<'_> {
     fn unknown_key(&self, key_id: ima::KeyId, sign: String) -> (String, String) {
         let held = match &self.grounds.trust.held {
             Held::NoKeyring | Held::Unseen => String::new(),
-            Held::Keys(held) if held.is_empty() => "; .ima holds no key".into(),
+            Held::Keys(held) if held.is_empty() => "; .ima has no keys".into(),
             Held::Keys(held) => {
                 let held: Vec<_> = held.iter().map(ToString::to_string).collect();
-                format!("; .ima holds {}", held.join(", "))
+                format!("; .ima has {}", held.join(", "))
             }
         };
         match &self.account.signer {
             Some(signer) if signer.key_id() == key_id => (
-                format!("signed by key {key_id} ({}), which .ima does not hold", signer.subject()),
-                "imactl keys load CERT, or put it into /etc/keys as x509_ima_NAME.der for the next boot".into(),
+                format!("signed by key {key_id} ({}), which is not in .ima", signer.subject()),
+                "imactl keys load CERT, or put it into /etc/keys as x509_ima_NAME.der for the \
+                 next boot"
+                    .into(),
             ),
             Some(signer) => (
-                format!("the signature names key {key_id}, which .ima does not hold; key {} ({}) made it", signer.key_id(), signer.subject()),
+                format!(
+                    "the signature names key {key_id}, which is not in .ima, but was made by key {} \
+                     ({})",
+                    signer.key_id(),
+                    signer.subject()
+                ),
                 sign,
             ),
-            None => (format!("signed by key {key_id}, which nobody here knows{held}"), sign),
+            None => (format!("signed by unknown key {key_id}{held}"), sign),
         }
     }
 
@@ -225,7 +245,7 @@ impl Told<'_> {
         let uses = answers.map(|(operation, answer)| {
             let (word, cause, rule) = match answer {
                 answer if self.depends_on_unseen_keys(answer) => {
-                    ("unknown", Some("whether .ima holds the key cannot be seen"), None)
+                    ("unknown", Some("the keys in .ima cannot be read"), None)
                 }
                 Answer::Allowed { appraised: true } => ("allowed", None, None),
                 Answer::Allowed { appraised: false } => ("not-appraised", None, None),
@@ -244,7 +264,7 @@ impl Told<'_> {
     }
 
     fn json(&self, asked: Option<String>) -> JsonFile {
-        let (why, mend) = self.reason().unzip();
+        let (why, fix) = self.reason().unzip();
         JsonFile {
             kind: "file",
             path: self.account.path.as_path().into(),
@@ -263,7 +283,7 @@ impl Told<'_> {
             },
             uses: self.uses(),
             why,
-            mend,
+            fix,
             asked,
         }
     }
@@ -277,13 +297,13 @@ impl Told<'_> {
         for JsonUse { operation, answer, cause, rule } in self.uses() {
             let (word, style) = match answer {
                 "refused" => ("refused", Style::Bad),
-                "unknown" => ("not known", Style::Warning),
+                "unknown" => ("unknown", Style::Warning),
                 "not-appraised" => ("allowed", Style::Plain),
                 _ => ("allowed", Style::Good),
             };
             let word = output.paint(style, &format!("{word:<10}"));
             let why = match (answer, cause, rule) {
-                ("not-appraised", ..) => "no rule looks at it".to_owned(),
+                ("not-appraised", ..) => "no rule matches".to_owned(),
                 (_, Some(cause), Some(rule)) => format!("{cause}, by: {rule}"),
                 (_, cause, _) => cause.unwrap_or_default().to_owned(),
             };
@@ -302,9 +322,9 @@ impl Told<'_> {
     fn remarks(&self, asked: Option<&str>) -> Vec<(&'static str, String)> {
         let account = self.account;
         let mut remarks = Vec::new();
-        if let Some((why, mend)) = self.reason() {
+        if let Some((why, fix)) = self.reason() {
             remarks.push(("why", why));
-            remarks.push(("mend", mend));
+            remarks.push(("fix", fix));
         }
         if let Some(asked) = asked {
             remarks.push(("asked", format!("the kernel {asked}")));
@@ -314,13 +334,10 @@ impl Told<'_> {
             remarks.push(("note", text));
         }
         if account.not_executable {
-            remarks.push(("note", "nobody may execute it: no x in its mode".into()));
+            remarks.push(("note", "not executable: no x in its mode".into()));
         }
         if account.noexec {
-            remarks.push((
-                "note",
-                "its file system is mounted noexec: nobody executes from it".into(),
-            ));
+            remarks.push(("note", "its file system is mounted noexec".into()));
         }
         remarks.extend(self.evm().map(|text| ("note", text)));
         remarks.extend(self.appraisal().map(|text| ("note", text)));
@@ -331,9 +348,10 @@ impl Told<'_> {
     fn evm(&self) -> Option<String> {
         let EvmState::Present(evm) = self.grounds.evm else { return None };
         let carries = if self.account.has_evm {
-            "the file carries security.evm, which is not checked here"
+            "the file has security.evm, which is not checked here"
         } else {
-            "the file carries no security.evm, for which the kernel refuses it where a rule looks at it (missing-HMAC)"
+            "the file has no security.evm: the kernel denies it if a rule appraises it \
+             (missing-HMAC)"
         };
         let active = format!("EVM is active ({evm}): not considered; {carries}");
         evm.is_active().then_some(active)
@@ -348,10 +366,10 @@ impl Told<'_> {
                 Some(format!("ima_appraise={} has no effect: {reason}", asked.name()))
             }
             (Some(mode), _) => {
-                Some(format!("ima_appraise={}: refusals are not enforced now", mode.name()))
+                Some(format!("ima_appraise={}: denials are not enforced", mode.name()))
             }
             (None, reason) => Some(format!(
-                "whether refusals are enforced is not known: ima_appraise={}, and {}",
+                "whether denials are enforced is unknown: ima_appraise={}, and {}",
                 asked.name(),
                 reason.unwrap_or_default()
             )),

@@ -43,7 +43,7 @@ struct JsonRefusal<'a> {
     refusal: &'a Refusal,
     times: u64,
     why: Option<&'a str>,
-    mend: Option<&'a str>,
+    fix: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -55,7 +55,7 @@ struct JsonMissingKey<'a> {
     times: u64,
     certificate: Option<&'a str>,
     why: &'a str,
-    mend: &'a str,
+    fix: &'a str,
 }
 
 #[derive(Serialize)]
@@ -110,13 +110,13 @@ impl Refusal {
         })
     }
 
-    /// What it means, and how it is mended; `None` where that is not known.
+    /// What it means, and how to fix it; `None` where that is not known.
     fn meaning(&self) -> Option<(Cow<'static, str>, Cow<'static, str>)> {
         match &self.name {
             Some(rule) if self.is_rule => Some(of_rule(rule)),
             _ => {
                 let meaning = cause::of(&self.operation, &self.cause)?;
-                Some((meaning.why.into(), meaning.mend.into()))
+                Some((meaning.why.into(), meaning.fix.into()))
             }
         }
     }
@@ -129,8 +129,9 @@ fn of_rule(rule: &str) -> (Cow<'static, str>, Cow<'static, str>) {
     let version = kernel.version;
     match found.into_iter().find(|found| found.severity == Severity::Error) {
         Some(Diagnostic { message, hint, .. }) => {
-            let mend = hint.map_or("correct it; imactl policy check FILE tells of others".into(), Cow::from);
-            (message.into(), mend)
+            let fix = hint
+                .map_or("correct it; imactl policy check FILE shows all errors".into(), Cow::from);
+            (message.into(), fix)
         }
         None => (
             format!(
@@ -139,7 +140,8 @@ fn of_rule(rule: &str) -> (Cow<'static, str>, Cow<'static, str>) {
                  security module, a template)"
             )
             .into(),
-            "imactl policy check --kernel VERSION FILE, with the version of the kernel that refused it"
+            "imactl policy check --kernel VERSION FILE, with the version of the kernel that \
+             refused it"
                 .into(),
         ),
     }
@@ -262,7 +264,7 @@ fn tell(refusal: &Refusal, times: u64, output: &mut Output) -> io::Result<()> {
         refusal,
         times,
         why: meaning.as_ref().map(|(why, _)| &**why),
-        mend: meaning.as_ref().map(|(_, mend)| &**mend),
+        fix: meaning.as_ref().map(|(_, fix)| &**fix),
     })?;
     let what = refusal.name.as_deref().unwrap_or(&refusal.operation);
     let mut line = format!(
@@ -286,11 +288,11 @@ fn tell(refusal: &Refusal, times: u64, output: &mut Output) -> io::Result<()> {
     line.push(')');
     line += &times_of(times);
     output.line(Level::Quiet, &line)?;
-    let (why, mend) = meaning.unwrap_or((
+    let (why, fix) = meaning.unwrap_or((
         "a cause that imactl does not know".into(),
         "look it up in security/integrity of the kernel's source".into(),
     ));
-    reasons(&why, &mend, output)
+    reasons(&why, &fix, output)
 }
 
 /// A key that the kernel did not find, and the certificate at hand that has it.
@@ -303,18 +305,23 @@ fn tell_missing(
     let MissingKey { key_id, blacklisted } = missing;
     let certificate = known.iter().find(|certificate| certificate.key_id() == key_id);
     let subject = certificate.map(|certificate| certificate.subject().to_string());
-    let (why, mend) = match (blacklisted, &subject) {
+    let (why, fix) = match (blacklisted, &subject) {
         (true, _) => (
             "a file is signed by a key that is in .ima_blacklist".to_owned(),
             "sign the file with another key: imactl sign --keys DIR FILE",
         ),
         (false, Some(subject)) => (
-            format!("a file is signed by this key ({subject}), which the kernel's keyring did not hold"),
-            "imactl keys load CERT, or put it into /etc/keys as x509_ima_NAME.der for the next boot",
+            format!(
+                "a file is signed by this key ({subject}), which the kernel's keyring did not \
+            hold"
+            ),
+            "imactl keys load CERT, or put it into /etc/keys as x509_ima_NAME.der for the next \
+             boot",
         ),
         (false, None) => (
             "a file is signed by this key, which the kernel's keyring did not hold".to_owned(),
-            "find the certificate (--cert tells whose it is) and load it: imactl keys load CERT; or sign the file again",
+            "find the certificate (--cert CERT shows its subject here) and load it: imactl keys \
+             load CERT; or sign the file again",
         ),
     };
     output.json(&JsonMissingKey {
@@ -324,13 +331,13 @@ fn tell_missing(
         times,
         certificate: subject.as_deref(),
         why: &why,
-        mend,
+        fix,
     })?;
     let word = if blacklisted { "blacklisted" } else { "not found" };
     let key = output.paint(Style::Bold, &format!("key {key_id}"));
     let line = format!("{key}: {}{}", output.paint(Style::Bad, word), times_of(times));
     output.line(Level::Quiet, &line)?;
-    reasons(&why, mend, output)
+    reasons(&why, fix, output)
 }
 
 fn times_of(times: u64) -> String {
@@ -341,7 +348,7 @@ fn times_of(times: u64) -> String {
     }
 }
 
-fn reasons(why: &str, mend: &str, output: &mut Output) -> io::Result<()> {
+fn reasons(why: &str, fix: &str, output: &mut Output) -> io::Result<()> {
     output.line(Level::Quiet, format_args!("  why   {why}"))?;
-    output.line(Level::Quiet, format_args!("  mend  {mend}"))
+    output.line(Level::Quiet, format_args!("  fix   {fix}"))
 }

@@ -16,13 +16,12 @@ use crate::error::{hinted, Result};
 use crate::output::Output;
 use crate::Outcome;
 
-/// Tell why the kernel of this machine refuses a file, or a line of its audit log
+/// Explain why this machine's kernel denies a file, or a line of its audit log
 ///
-/// For each FILE: whether root may execute it, map it, load it as a module, as firmware or as
-/// a policy, here and now, and if not, why, by which rule, and what to do about it. Reads the
-/// policy in force, the .ima keyring and the file; the kernel is not asked, unless --ask is
-/// given. Exit status 1 where a file is refused for what it is for, or the log tells of a
-/// refusal.
+/// For each FILE, shows whether root may execute it, map it, or load it as a module, firmware or
+/// policy on this machine; and if not, the reason, the rule and how to fix it. Reads the policy in
+/// force, the .ima keyring and the file; asks the kernel only with --ask. The exit status is 1 if a
+/// file would be denied for its purpose, or if the log has a denial.
 #[derive(Debug, Args)]
 pub(crate) struct WhyArgs {
     /// The files
@@ -31,7 +30,7 @@ pub(crate) struct WhyArgs {
     /// Explain a line of the audit log, of the journal or of the console
     #[arg(long, value_name = "LINE")]
     audit: Vec<String>,
-    /// Explain each refusal in a log; - is standard input
+    /// Explain each denial in a log; - is standard input
     #[arg(long, value_name = "FILE")]
     audit_log: Option<PathBuf>,
     /// The policies in force, in the order of loading [default: what the kernel shows]
@@ -39,7 +38,7 @@ pub(crate) struct WhyArgs {
     policy: Vec<PathBuf>,
     #[command(flatten)]
     keyring: KeyringArgs,
-    /// Ask the kernel itself, too: have it map the file executable
+    /// Also ask the kernel: map the file executable
     #[arg(long)]
     ask: bool,
 }
@@ -145,14 +144,12 @@ impl Trust {
             }
             Members::Absent => {
                 output.warn(
-                    "there is no .ima keyring: all certificates at hand are taken for trusted",
+                    "there is no .ima keyring: all given certificates are treated as trusted",
                 );
                 Self { held: Held::NoKeyring, trusted: known, others: Vec::new() }
             }
             Members::Hidden | Members::Unreadable => {
-                output.warn(
-                    "the .ima keyring cannot be read (root?): whether it holds a key is not known",
-                );
+                output.warn("the .ima keyring cannot be read (root?): its keys are unknown");
                 Self { held: Held::Unseen, trusted: known, others: Vec::new() }
             }
         }

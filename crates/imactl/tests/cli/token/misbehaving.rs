@@ -24,7 +24,7 @@ fn a_wrong_pin_is_tried_once() {
     assert_eq!(token.log(), "login with a PIN\n".repeat(2));
     token.environment.insert("SHIM_FLAGS", "0x20000".into());
     let refused = token.sign(&uri, &[]).exits(2);
-    assert!(refused.stderr.contains("one wrong PIN more locks it"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("one more wrong PIN locks it"), "{}", refused.stderr);
     token.environment.insert("SHIM_FLAGS", "0x40000".into());
     let refused = token.sign(&uri, &[]).exits(2);
     assert!(refused.stderr.contains("PIN is locked"), "{}", refused.stderr);
@@ -43,7 +43,7 @@ fn a_token_that_goes_away_loses_nothing() {
         // told once for each thread that met it, not for each file
         let told = signed.stderr.matches("CKR_DEVICE_REMOVED").count();
         assert!((1..=3).contains(&told), "{}", signed.stderr);
-        assert!(signed.stderr.contains("hint: what was signed so far is good"));
+        assert!(signed.stderr.contains("hint: files signed so far are valid"));
         // one of the 13 was the trial before the first file
         assert_eq!(token.signatures(), 12, "{}", signed.stdout);
         assert!(signed.stdout.contains("signed 12 files"), "{}", signed.stdout);
@@ -73,7 +73,7 @@ fn a_softhsm_that_loses_its_files_is_told() {
     fs::remove_dir_all(token.path("tokens")).unwrap();
     fs::create_dir(token.path("tokens")).unwrap();
     let refused = token.sign(&token.uri("object=p-256"), &[]).exits(2);
-    assert!(refused.stderr.contains("no such token; there is none"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("no such token; none found"), "{}", refused.stderr);
 }
 
 #[test]
@@ -126,7 +126,11 @@ fn a_signature_that_is_none_is_not_written() {
     token.behaves(&[("SHIM_WRONG", "1")]);
     for label in ["p-256", "rsa-2048"] {
         let refused = token.sign(&token.uri(&format!("object={label}")), &[]).exits(2);
-        assert!(refused.stderr.contains("no signature by this key"), "{}", refused.stderr);
+        assert!(
+            refused.stderr.contains("did not make a signature by this key"),
+            "{}",
+            refused.stderr
+        );
         assert_eq!(token.signatures(), 0);
     }
 }

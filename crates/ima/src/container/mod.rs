@@ -21,6 +21,7 @@ pub(crate) mod pool;
 pub mod rpm;
 mod selection;
 pub mod source;
+mod swu;
 pub mod tar;
 pub mod tree;
 

@@ -9,6 +9,7 @@ use super::detect::{kind_of, nested, DetectError};
 use super::image;
 use super::oci;
 use super::source::Source;
+use super::swu::{self, SwuError};
 use super::tar::{Index, TarError};
 use super::tree::Directory;
 use super::ContainerError;
@@ -31,6 +32,9 @@ pub enum OpenError {
     /// An image that cannot be read.
     #[error(transparent)]
     Image(#[from] ContainerError),
+    /// An update of SWUpdate that cannot be read.
+    #[error(transparent)]
+    Update(#[from] SwuError),
     /// It is none.
     #[error("not a directory, tar archive or supported image")]
     NoRoot,
@@ -42,10 +46,12 @@ impl Advice for OpenError {
             Self::Archive(error) => error.advice(),
             Self::Read(_) | Self::NoRoot => Some(
                 "ROOT is a directory, a tar archive (compressed or not), an image of ext4, \
-                 squashfs or EROFS, or a container image; mount anything else, and give the directory",
+                 squashfs or EROFS, a container image, or an update of RAUC or SWUpdate; mount anything \
+                 else, and give the directory",
             ),
             Self::Detect(error) => error.advice(),
             Self::Image(error) => error.advice(),
+            Self::Update(_) => None,
         }
     }
 }
@@ -80,6 +86,7 @@ pub fn open(path: &Path, partition: Option<&str>) -> Result<Box<dyn Source>, Ope
         Some(Content::Ext | Content::Erofs | Content::Squashfs | Content::Disk) => {
             Ok(image::source(path, partition)?)
         }
+        None if swu::is_update(&head) => Ok(Box::new(swu::Update::open(path)?)),
         Some(Content::Rpm) | None => Err(OpenError::NoRoot),
     }
 }

@@ -13,6 +13,7 @@
 //! | `scan` | all of them, on all cores | |
 //! | `immutable` | EVM's verdicts, and files that it makes immutable | `security/integrity/evm/evm_main.c` |
 //! | `libraries` | which files the loader opens | `elf/dl-load.c` of glibc |
+//! | `update` | updates, whose programs run on another root | `src/install.c` of RAUC, `core/installer.c` of SWUpdate |
 //! | `trial` | one event on one file | [`ima_format::policy::decide`] |
 //! | `start`, `services` | what a program needs; init, and what it starts | `init/main.c`, `inittab(5)`, `systemd.unit(5)` |
 //!
@@ -30,6 +31,7 @@ mod scan;
 mod services;
 mod start;
 mod trial;
+mod update;
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -137,6 +139,8 @@ impl FileReport {
 pub struct Report {
     /// The files that the kernel will be asked for, sorted by path.
     pub files: Vec<FileReport>,
+    /// Whether it is an update, whose programs run on another root: no init is looked for.
+    pub is_update: bool,
     /// How the kernel looks for an init; the last attempt is the one that counts.
     pub init: Vec<Attempt>,
     /// What init starts, as far as that can be read.
@@ -214,7 +218,9 @@ pub fn preflight(root: &dyn Source, options: &Options<'_>, progress: &dyn Progre
     let libraries = Libraries::new(&paths, &elves, &options.cpus, &mut text);
     let cache = libraries.fault().cloned();
     let starter = Starter::new(&paths, &scanned, libraries);
+    let is_update = update::is_update(&paths);
     let init = match &options.init {
+        _ if is_update => Vec::new(),
         Init::Usual => starter.init(None),
         Init::At(path) => starter.init(Some(path)),
         Init::Unwanted => Vec::new(),
@@ -236,10 +242,12 @@ pub fn preflight(root: &dyn Source, options: &Options<'_>, progress: &dyn Progre
     let files = scanned
         .iter()
         .enumerate()
-        .filter_map(|(number, scanned)| report(number, scanned.as_ref()?, &starter));
+        .filter_map(|(number, scanned)| report(number, scanned.as_ref()?, &starter))
+        .map(|file| if is_update { update::without_needs(file) } else { file });
     let regular = |entry: &&Entry| entry.size().is_some();
     Report {
         files: files.collect(),
+        is_update,
         init,
         steps,
         cache,

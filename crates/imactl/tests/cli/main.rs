@@ -48,6 +48,7 @@ mod tar_differential;
 mod tar_memory;
 mod terminal;
 mod token;
+mod updates;
 mod verity;
 mod whole;
 mod why;

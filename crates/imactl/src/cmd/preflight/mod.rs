@@ -39,7 +39,8 @@ use crate::Outcome;
 #[derive(Debug, Args)]
 pub(crate) struct PreflightArgs {
     /// The root file system: a directory, a tar archive (compressed or not), or an image of ext4,
-    /// squashfs or EROFS, or of a disk with partitions
+    /// squashfs or EROFS, or of a disk with partitions. Or an update of RAUC (.raucb) or SWUpdate (.swu), whose
+    /// scripts run on another root
     #[arg(value_name = "ROOT")]
     root: PathBuf,
     /// The partition of a disk that has the root, by number, label or PARTUUID

@@ -388,6 +388,11 @@ pub(super) const fn unknown_reason(unknown: Unknown) -> &'static str {
 fn init(told: &Told<'_>, details: bool, output: &mut Output) -> io::Result<()> {
     let report = told.report;
     output.line(Level::Normal, "")?;
+    if report.is_update {
+        let line =
+            "update: its programs run on another root, where what they need is not looked at";
+        return output.line(Level::Normal, line);
+    }
     if report.init.is_empty() {
         return output.line(Level::Normal, "init: none is wanted (--no-init)");
     }

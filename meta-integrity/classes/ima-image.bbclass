@@ -32,6 +32,8 @@
 # IMA_PACKAGE_CHECK  "error": an image with a package manager that does not write signatures fails the
 #                    build: the kernel denies what such a manager installs; "warn"; "off"
 
+inherit ima-evm
+
 IMA_SIGN_ROOTFS ??= "all"
 IMA_PACKAGE_CHECK ??= "error"
 IMA_SIGN_EXCLUDE ??= ""
@@ -45,6 +47,7 @@ IMA_ROOT_FS ??= "${@ima_root_fs(d)}"
 # Without these words tar leaves the attributes behind. The others keep out of the archive what
 # differs from build to build: times of access and change, and tar's process id.
 IMAGE_CMD_TAR:append = " --xattrs --xattrs-include=security.ima"
+IMAGE_CMD_TAR:append = "${@' --xattrs-include=security.*' if d.getVar('IMA_EVM') != 'none' else ''}"
 IMAGE_CMD_TAR:append = " --pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime"
 
 # It leaves them behind unless told otherwise.
@@ -83,12 +86,13 @@ python () {
     depends = ' imactl-native:do_populate_sysroot key-store:do_prepare_keys'
     d.appendVarFlag('do_image', 'depends', depends)
     d.appendVarFlag('do_image', 'postfuncs', ' ima_sign_rootfs')
-    d.appendVarFlag('do_image', 'vardeps', ' IMA_IDENTITY INTEGRITY_SIGNS ima_sign_rootfs')
+    d.appendVarFlag('do_image', 'vardeps', ' IMA_IDENTITY EVM_IDENTITY INTEGRITY_SIGNS ima_sign_rootfs')
     # The root file system is signed where it is. It is made anew where it would be signed
     # otherwise: signatures of before would stay in what is excluded now.
-    signing = ' IMA_IDENTITY IMA_SIGN_ROOTFS IMA_SIGN_EXCLUDE INTEGRITY_SIGNS'
+    signing = ' IMA_IDENTITY EVM_IDENTITY IMA_SIGN_ROOTFS IMA_SIGN_EXCLUDE IMA_EVM_EXCLUDE INTEGRITY_SIGNS'
     d.appendVarFlag('do_rootfs', 'vardeps', signing)
-    integrity_let_sign(d, 'do_image', 'IMA_SIGNING_KEY')
+    for key in ['IMA_SIGNING_KEY', 'EVM_SIGNING_KEY']:
+        integrity_let_sign(d, 'do_image', key)
     d.appendVarFlag('do_image', 'postfuncs', ' ima_check_package_management')
     d.appendVarFlag('do_image', 'vardeps', ' ima_check_package_management')
     d.appendVarFlag('do_image_complete', 'depends', depends)
@@ -112,28 +116,36 @@ fakeroot python ima_sign_rootfs() {
         bb.fatal('images of type %s leave signatures behind, and a kernel would refuse what is in '
             'them. Take them out of IMAGE_FSTYPES, or name them in IMA_UNSIGNED_TYPES'
             % ', '.join(sorted(bare)))
-    if d.getVar('INTEGRITY_SIGNS') == '0':
+    if d.getVar('INTEGRITY_SIGNS') == '0' and d.getVar('IMA_EVM') == 'none':
         ima_take_signatures(d)
         return
-    arguments = integrity_sign_arguments(d)
-    if which == 'executable':
-        arguments += ['--only', 'executable']
+    selection = ['--only', 'executable'] if which == 'executable' else []
     for glob in d.getVar('IMA_SIGN_EXCLUDE').split():
-        arguments += ['--exclude', glob]
+        selection += ['--exclude', glob]
+    arguments = [*integrity_sign_arguments(d), *selection]
     status, output = integrity_imactl(d, arguments + [d.getVar('IMAGE_ROOTFS')])
     if status != 0:
         bb.fatal('the root file system was not signed:\n%s' % output)
     bb.note(output)
+    if d.getVar('IMA_EVM') != 'none':
+        ima_sign_evm(d, selection)
     ima_list_signed(d)
 }
 
 def ima_list_signed(d):
     """Verifies the root file system; the others are the result. Those who look at the images have a list
     of the valid."""
-    valid, others = ima_verify(d, d.getVar('IMAGE_ROOTFS'))
-    with open(d.expand('${WORKDIR}/ima-signed'), 'w') as names:
-        names.write(''.join(name + '\n' for name in sorted(valid)))
+    for attribute, arguments in ima_attributes(d):
+        valid, others = ima_verify(d, d.getVar('IMAGE_ROOTFS'), arguments)
+        with open(d.expand('${WORKDIR}/%s-signed' % attribute), 'w') as names:
+            names.write(''.join(name + '\n' for name in sorted(valid)))
     return others
+
+def ima_attributes(d):
+    """What files are signed with, and the arguments of imactl that verify it."""
+    ima = ['--cert', d.getVar('IMA_SIGNING_CERT')]
+    evm = [('evm', ima + ima_evm_verify_arguments(d))] if d.getVar('IMA_EVM') != 'none' else []
+    return [('ima', ima), *evm]
 
 def ima_take_signatures(d):
     """Without the key: gives files the signatures that their packages carry, and reports the others."""
@@ -169,6 +181,9 @@ python ima_check_initramfs() {
     policies = [root + d.expand('${sysconfdir}/ima/') + name for name in ('ima_policy', 'ima_policy.default')]
     if ima_image_types(d) or not any(os.path.exists(policy) for policy in policies):
         return
+    if d.getVar('IMA_EVM') != 'none' and not glob.glob(root + d.expand('${sysconfdir}/keys/evm/*.der')):
+        bb.fatal('IMA_EVM is "%s", and this initramfs has no certificate for EVM, which would stay off. Install '
+            'key-store-evm-cert, or packagegroup-ima-initramfs' % d.getVar('IMA_EVM'))
     module = root + '/init.d/98-imactl'
     def text(path):
         with open(path, errors='replace') as file:
@@ -207,6 +222,8 @@ def ima_unsigned_management(d):
     if 'package-management' in d.getVar('IMAGE_FEATURES').split() and d.getVar('IMAGE_PKGTYPE') != 'rpm':
         return 'packages of the kind %s carry no signatures' % d.getVar('IMAGE_PKGTYPE')
     if there(d.expand('${bindir}/rpm')):
+        if d.getVar('IMA_EVM') != 'none':
+            return 'IMA_EVM is "%s", and packages carry no EVM signatures' % d.getVar('IMA_EVM')
         if d.getVar('IMA_SIGN_RPM') != '1':
             return 'IMA_SIGN_RPM is not "1": the packages carry no signatures'
         if not there(d.expand('${libdir}/rpm-plugins/ima.so')):
@@ -228,11 +245,10 @@ python ima_check_package_management() {
             bb.fatal(text + '. IMA_PACKAGE_CHECK = "warn" builds the image anyway')
 }
 
-def ima_verify(d, what):
+def ima_verify(d, what, arguments):
     """The names, below the root, of files in a tree or an image: the valid, and the others."""
     import json
-    arguments = ['--json', 'verify', '--cert', d.getVar('IMA_SIGNING_CERT'), what]
-    status, output = integrity_imactl(d, arguments)
+    status, output = integrity_imactl(d, ['--json', 'verify', *arguments, what])
     found, complete = {True: set(), False: set()}, False
     for line in output.splitlines():
         if not line.startswith('{'):
@@ -246,12 +262,28 @@ def ima_verify(d, what):
         bb.fatal('%s cannot be verified:\n%s' % (what, output))
     return found[True], found[False]
 
+def ima_check_image(d, name, kind, parts, attribute, arguments):
+    """Fails where a file of the root file system that was signed is not signed in the image."""
+    with open(d.expand('${WORKDIR}/%s-signed' % attribute)) as list:
+        signed = set(list.read().splitlines())
+    valid, others = set(), set()
+    for part in parts:
+        found = ima_verify(d, part, arguments)
+        valid |= signed & found[0]
+        others |= signed & found[1]
+    if kind.startswith('wic') and 'etc/fstab' in others:
+        others.remove('etc/fstab')
+        bb.warn('%s: wic has changed etc/fstab, whose signature is void. Where a policy wants it, '
+            'WIC_CREATE_EXTRA_ARGS = "--no-fstab-update" leaves the file alone' % name)
+    if others or (signed and not valid):
+        bb.fatal('%s: %d of the %d files that were signed (security.%s) are not signed there: %s'
+            % (name, len(others), len(signed), attribute, ' '.join(sorted(others)[:5])))
+    bb.note('%s: security.%s: %d files are signed' % (name, attribute, len(valid)))
+
 # What is made from an image and holds none of its files.
 IMA_ABOUT_IMAGES = "bmap gzsync md5sum sha1sum sha224sum sha256sum sha384sum sha512sum zsync"
 
 python ima_check_images() {
-    with open(d.expand('${WORKDIR}/ima-signed')) as list:
-        signed = set(list.read().splitlines())
     unverified = []
     for kind in ima_image_types(d):
         if kind.split('.')[-1] in d.getVar('IMA_ABOUT_IMAGES').split():
@@ -261,22 +293,10 @@ python ima_check_images() {
         bb.utils.remove(scratch, recurse=True)
         bb.utils.mkdirhier(scratch)
         parts = ima_readable(os.path.join(d.getVar('IMGDEPLOYDIR'), name), kind, scratch)
-        valid, others = set(), set()
-        for part in parts:
-            found = ima_verify(d, part)
-            valid |= signed & found[0]
-            others |= signed & found[1]
+        for attribute, arguments in ima_attributes(d) if parts else []:
+            ima_check_image(d, name, kind, parts, attribute, arguments)
         bb.utils.remove(scratch, recurse=True)
-        if kind.startswith('wic') and 'etc/fstab' in others:
-            others.remove('etc/fstab')
-            bb.warn('%s: wic has changed etc/fstab, whose signature is void. Where a policy wants it, '
-                'WIC_CREATE_EXTRA_ARGS = "--no-fstab-update" leaves the file alone' % name)
-        if others or (parts and signed and not valid):
-            bb.fatal('%s: %d of the %d files that were signed are not signed there: %s'
-                % (name, len(others), len(signed), ' '.join(sorted(others)[:5])))
-        if parts:
-            bb.note('%s: %d files are signed' % (name, len(valid)))
-        else:
+        if not parts:
             unverified.append(name)
     if unverified:
         bb.warn('the signatures in these images were not verified, since there is no tool that reads '
@@ -321,6 +341,8 @@ fakeroot python ima_preflight() {
     if level not in ('error', 'warn'):
         bb.fatal('IMA_PREFLIGHT is "%s": it is "error", "warn" or "off"' % level)
     arguments = ['preflight', '--cert', d.getVar('IMA_SIGNING_CERT'), *integrity_kernel_arguments(d)]
+    if d.getVar('IMA_EVM') != 'none':
+        arguments += ['--evm', '--evm-cert', d.getVar('EVM_SIGNING_CERT')]
     if d.getVar('IMA_PREFLIGHT_INIT') == '0':
         arguments += ['--no-init']
     if d.getVar('IMA_ROOT_FS'):

@@ -10,13 +10,16 @@
 #                           the other certificates
 # SECONDARY_TRUSTED_KEYS_DIR  secondary_trusted_key.{crt,der}: a second CA (optional)
 # MODSIGN_KEYS_DIR          modsign_key.{key,crt}: signs kernel modules
+# EVM_KEYS_DIR              x509_evm.{key,der}: signs the metadata of files, where IMA_EVM asks for it
 #
+# IMA_EVM                   "none"; "portable": images have EVM signatures of owner, mode, capabilities and labels
 # IMA_SIGNING_KEY           the key of IMA_KEYS_DIR; or a PKCS#11 URI, "pkcs11:token=...;object=..."
 # IMA_SIGNING_CERT          its certificate
 # IMA_PASSPHRASE_FILE       a file whose first line is the passphrase (or PIN) of the key
 # IMA_PASSPHRASE_ENV        or the name of a variable in the environment that bitbake is started in
 # MODSIGN_KEY               the key of MODSIGN_KEYS_DIR; or a PKCS#11 URI
 # MODSIGN_PASSPHRASE_FILE, MODSIGN_PASSPHRASE_ENV   its passphrase, as above
+# EVM_SIGNING_KEY, EVM_SIGNING_CERT, EVM_PASSPHRASE_FILE, EVM_PASSPHRASE_ENV   the same of EVM_KEYS_DIR
 # IMA_EXTRA_CERTS           certificate files that go to /etc/keys, too, such as that of the next key
 # IMA_TOKEN_ENV             names of variables in the environment that bitbake is started in, which
 #                           are handed on to what signs: a PKCS#11 module's settings
@@ -40,6 +43,11 @@ MODSIGN_KEY ??= "${@integrity_key_file(d, 'modsign', ['key'])}"
 MODSIGN_CERT ??= "${@integrity_key_file(d, 'modsign', ['crt', 'pem', 'der'])}"
 MODSIGN_PASSPHRASE_FILE ??= ""
 MODSIGN_PASSPHRASE_ENV ??= ""
+IMA_EVM ??= "none"
+EVM_SIGNING_KEY ??= "${@integrity_key_file(d, 'evm', ['key'])}"
+EVM_SIGNING_CERT ??= "${@integrity_key_file(d, 'evm', ['der', 'crt', 'pem'])}"
+EVM_PASSPHRASE_FILE ??= ""
+EVM_PASSPHRASE_ENV ??= ""
 IMA_TOKEN_ENV ??= ""
 IMA_EXTRA_CERTS ??= ""
 IMA_SIGNATURE_CACHE ??= ""
@@ -57,6 +65,8 @@ IMA_IDENTITY = "${@integrity_identity(d, 'IMA_SIGNING_CERT')}"
 SYSTEM_TRUSTED_IDENTITY = "${@integrity_identity(d, 'SYSTEM_TRUSTED_CERT')}"
 SECONDARY_TRUSTED_IDENTITY = "${@integrity_identity(d, 'SECONDARY_TRUSTED_CERT')}"
 MODSIGN_IDENTITY = "${@integrity_identity(d, 'MODSIGN_CERT')}"
+EVM_IDENTITY = "${@integrity_identity(d, 'EVM_SIGNING_CERT') if d.getVar('IMA_EVM') != 'none' else 'none'}"
+EVM_IDENTITY[vardepvalue] = "${EVM_IDENTITY}"
 IMA_EXTRA_IDENTITY = "${@integrity_hash(d.getVar('IMA_EXTRA_CERTS').split())}"
 IMA_EXTRA_IDENTITY[vardepvalue] = "${IMA_EXTRA_IDENTITY}"
 IMA_IDENTITY[vardepvalue] = "${IMA_IDENTITY}"
@@ -75,7 +85,7 @@ BB_BASEHASH_IGNORE_VARS:append = " \
     SAMPLE_KEYS_DIR IMA_KEYS_DIR SYSTEM_TRUSTED_KEYS_DIR SECONDARY_TRUSTED_KEYS_DIR MODSIGN_KEYS_DIR \
     IMA_SIGNING_KEY IMA_SIGNING_CERT IMA_PASSPHRASE_FILE IMA_PASSPHRASE_ENV \
     SYSTEM_TRUSTED_CERT SECONDARY_TRUSTED_CERT MODSIGN_KEY MODSIGN_CERT MODSIGN_PASSPHRASE_FILE \
-    MODSIGN_PASSPHRASE_ENV IMA_TOKEN_ENV IMA_EXTRA_CERTS IMA_SIGNATURE_CACHE INTEGRITY_KERNEL_KEYS_DIR BB_ORIGENV"
+    MODSIGN_PASSPHRASE_ENV EVM_KEYS_DIR EVM_SIGNING_KEY EVM_SIGNING_CERT EVM_PASSPHRASE_FILE EVM_PASSPHRASE_ENV IMA_TOKEN_ENV IMA_EXTRA_CERTS IMA_SIGNATURE_CACHE INTEGRITY_KERNEL_KEYS_DIR BB_ORIGENV"
 
 # Recipes are parsed anew where a certificate has changed: the parser's cache knows files only.
 python () {
@@ -83,7 +93,7 @@ python () {
         integrity_sample_identity(d)
         files = [os.path.join(d.getVar('SAMPLE_KEYS_DIR'), 'identity')]
     else:
-        names = ['IMA_SIGNING_CERT', 'SYSTEM_TRUSTED_CERT', 'SECONDARY_TRUSTED_CERT', 'MODSIGN_CERT']
+        names = ['IMA_SIGNING_CERT', 'SYSTEM_TRUSTED_CERT', 'SECONDARY_TRUSTED_CERT', 'MODSIGN_CERT', 'EVM_SIGNING_CERT']
         files = [d.getVar(name) for name in names]
     for file in files + d.getVar('IMA_EXTRA_CERTS').split():
         if file:
@@ -95,6 +105,7 @@ INTEGRITY_ROLE_ima = "IMA_KEYS_DIR ima_keys x509_ima"
 INTEGRITY_ROLE_system_trusted = "SYSTEM_TRUSTED_KEYS_DIR system_trusted_keys system_trusted_key"
 INTEGRITY_ROLE_secondary_trusted = "SECONDARY_TRUSTED_KEYS_DIR secondary_trusted_keys secondary_trusted_key"
 INTEGRITY_ROLE_modsign = "MODSIGN_KEYS_DIR modsign_keys modsign_key"
+INTEGRITY_ROLE_evm = "EVM_KEYS_DIR evm_keys x509_evm"
 
 def integrity_keys_dir(d, variable):
     """A directory of keys, or None: not the public sample keys that meta-signing-key defaults to."""
@@ -164,6 +175,7 @@ def integrity_key_arguments(d, role='IMA'):
     key, certificate = {
         'IMA': ('IMA_SIGNING_KEY', 'IMA_SIGNING_CERT'),
         'MODSIGN': ('MODSIGN_KEY', 'MODSIGN_CERT'),
+        'EVM': ('EVM_SIGNING_KEY', 'EVM_SIGNING_CERT'),
     }[role]
     arguments = ['--key', d.getVar(key), '--cert', d.getVar(certificate)]
     file, variable = d.getVar(role + '_PASSPHRASE_FILE'), d.getVar(role + '_PASSPHRASE_ENV')

@@ -5,6 +5,8 @@
 # IMA_POLICY_INITRAMFS  a file with the policy that the initramfs loads, in place of the default one
 # IMA_POLICY_ROOT       files with policies that the root file system brings: the image signs them,
 #                       and the kernel adds their rules, in the order of the files' names
+# IMA_SIGN_POLICY       "1": signatures of the initramfs's policies are next to them. A kernel with
+#                       CONFIG_IMA_ARCH_POLICY demands them under Secure Boot
 # IMA_MEASURE           "none"; "policy": the initramfs's policy measures, too; "tcb": and the kernel does
 #                       from its start (docs/measuring.md)
 # IMA_KERNEL_VERSION    "6.12": the kernel that policies and images are checked for; else what
@@ -15,6 +17,7 @@ inherit ima-keys ima-rpm
 IMA_POLICY_DEFAULT = "${INTEGRITY_LAYERDIR}/recipes-support/ima-policy/files/ima_policy.default"
 IMA_POLICY_INITRAMFS ??= ""
 IMA_POLICY_ROOT ??= ""
+IMA_SIGN_POLICY ??= "0"
 IMA_MEASURE ??= "none"
 IMA_KERNEL_VERSION ??= "${@integrity_kernel_version(d)}"
 BB_BASEHASH_IGNORE_VARS:append = " INTEGRITY_LAYERDIR"
@@ -39,8 +42,11 @@ python integrity_check_model() {
             bb.fatal('IMA_SAMPLE_KEY_ON_TARGET is "1", and SIGNING_MODEL is "%s": only sample keys may be '
                 'on the target' % model)
         bb.warn('IMA_SAMPLE_KEY_ON_TARGET: images hold the private key, and root there can sign')
+    evm = d.getVar('IMA_EVM')
+    if evm not in ('none', 'portable'):
+        bb.fatal('IMA_EVM is "%s": it is "none" or "portable"' % evm)
     directories = ['IMA_KEYS_DIR', 'SYSTEM_TRUSTED_KEYS_DIR', 'SECONDARY_TRUSTED_KEYS_DIR',
-        'MODSIGN_KEYS_DIR']
+        'MODSIGN_KEYS_DIR', 'EVM_KEYS_DIR']
     given = [name for name in directories if integrity_keys_dir(d, name)]
     if model == 'sample':
         if given:
@@ -49,13 +55,15 @@ python integrity_check_model() {
         bb.warn('SAMPLE KEYS: whoever can read %s can sign for these images. They are for '
             'development; do not ship them.' % d.getVar('SAMPLE_KEYS_DIR'))
     elif model in ('user', 'verify'):
-        keys = ['IMA_SIGNING_KEY', 'MODSIGN_KEY'] if model == 'user' else []
+        keys = ['IMA_SIGNING_KEY', 'MODSIGN_KEY', 'EVM_SIGNING_KEY'] if model == 'user' else []
         required = {}
         if bb.utils.contains('DISTRO_FEATURES', 'ima', True, False, d):
             required['SYSTEM_TRUSTED_KEYS_DIR'] = ['SYSTEM_TRUSTED_CERT']
             required['IMA_KEYS_DIR'] = [*keys[:1], 'IMA_SIGNING_CERT']
         if bb.utils.contains('DISTRO_FEATURES', 'modsign', True, False, d):
-            required['MODSIGN_KEYS_DIR'] = [*keys[1:], 'MODSIGN_CERT']
+            required['MODSIGN_KEYS_DIR'] = [*keys[1:2], 'MODSIGN_CERT']
+        if evm == 'portable':
+            required['EVM_KEYS_DIR'] = [*keys[2:], 'EVM_SIGNING_CERT']
         for directory, files in required.items():
             for name in files:
                 if not d.getVar(name):
@@ -90,7 +98,7 @@ python integrity_check_model() {
             bb.fatal('IMA_POLICY_ROOT: %s and %s would be installed under one name; policies are '
                 'loaded in the order of their names' % (names[name], policy))
         names[name] = policy
-    for name in ['IMA_SIGNING_KEY', 'MODSIGN_KEY']:
+    for name in ['IMA_SIGNING_KEY', 'MODSIGN_KEY', 'EVM_SIGNING_KEY']:
         if 'pin-value=' in (d.getVar(name) or ''):
             bb.fatal('%s holds a PIN, and variables are printed and logged: put it into a file '
                 'and name that in %s' % (name, name.split('_')[0] + '_PASSPHRASE_FILE'))

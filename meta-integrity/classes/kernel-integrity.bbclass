@@ -7,7 +7,8 @@
 # They are given to make and not to the configuration, which goes into packages.
 #
 # IMA_KERNEL_CHECK  "error": a kernel whose final configuration lacks a line of the fragments, or what
-#                   the file systems of IMAGE_FSTYPES need for signatures, fails the build; "warn"; "off"
+#                   the file systems of IMAGE_FSTYPES need for signatures, fails the build; "warn"; "off".
+#                   A warning says where the kernel demands signed policies and IMA_SIGN_POLICY is not "1"
 # IMA_APPRAISE_BOOTPARAM  "0": ima_appraise= on the kernel's command line has no effect, for products
 # IMA_APPRAISE_MODSIG     "1": rules with appraise_type=imasig|modsig accept appended signatures. The kernel
 #                         then puts the module key into .ima: whoever has it can sign any file
@@ -18,6 +19,7 @@ IMA_APPRAISE_MODSIG ??= "0"
 
 INTEGRITY_FRAGMENTS_DIR = "${INTEGRITY_LAYERDIR}/recipes-kernel/linux/linux-yocto"
 INTEGRITY_KERNEL_FEATURES = "integrity ${@bb.utils.filter('DISTRO_FEATURES', 'ima modsign', d)} \
+    ${@'evm' if d.getVar('IMA_EVM') != 'none' and bb.utils.contains('DISTRO_FEATURES', 'ima', True, False, d) else ''} \
     ${@'ima-modsig' if d.getVar('IMA_APPRAISE_MODSIG') == '1' else ''} \
     ${@'no-bootparam' if d.getVar('IMA_APPRAISE_BOOTPARAM') == '0' else ''}"
 INTEGRITY_FRAGMENTS = "${@' '.join('%s/%s.cfg' % (d.getVar('INTEGRITY_FRAGMENTS_DIR'), name) for name in d.getVar('INTEGRITY_KERNEL_FEATURES').split())}"
@@ -78,8 +80,12 @@ python integrity_check_kernel() {
         with open(path) as file:
             return file.read()
     fragments = [text(path) for path in d.getVar('INTEGRITY_FRAGMENTS').split()]
-    lacking = integrity.kconfig.missing(text(d.expand('${B}/.config')), fragments,
-        (d.getVar('IMAGE_FSTYPES') or '').split())
+    config = text(d.expand('${B}/.config'))
+    if level != 'off' and d.getVar('IMA_SIGN_POLICY') != '1' and integrity.kconfig.demands_signed_policies(config):
+        bb.warn('%s has CONFIG_IMA_ARCH_POLICY, and IMA_SIGN_POLICY is not "1". Under Secure Boot this kernel '
+            'refuses policies without signatures, and the boot would stop in the initramfs. '
+            'IMA_SIGN_POLICY = "1" signs them' % d.expand('${B}/.config'))
+    lacking = integrity.kconfig.missing(config, fragments, (d.getVar('IMAGE_FSTYPES') or '').split())
     if level == 'off' or not lacking:
         return
     report = '%s lacks options, without which signatures are not seen or not demanded (a dependency is off, ' \

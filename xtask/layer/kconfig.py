@@ -48,8 +48,11 @@ same(missing(JFFS2_FS='y', JFFS2_FS_XATTR='y', JFFS2_FS_SECURITY='y'))
 # appended signatures are asked for where the feature is on
 same(missing(fragments=[*FRAGMENTS, fragment('ima-modsig')], IMA_APPRAISE_MODSIG=None),
     'CONFIG_IMA_APPRAISE_MODSIG=y')
+same(missing(fragments=[*FRAGMENTS, fragment('evm')]), 'CONFIG_EVM=y')
 # a later fragment decides
 fixed = [*FRAGMENTS, fragment('no-bootparam')]
 same(missing(fragments=fixed), '# CONFIG_IMA_APPRAISE_BOOTPARAM is not set')
 same(missing(fragments=fixed, IMA_APPRAISE_BOOTPARAM=None))
+for line, demands in [('CONFIG_IMA_ARCH_POLICY=y', True), ('# CONFIG_IMA_ARCH_POLICY is not set', False), ('', False)]:
+    assert kconfig.demands_signed_policies(line + '\n') == demands, line
 print('kernel configurations: %d options' % len(WHOLE))

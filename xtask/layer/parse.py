@@ -32,15 +32,16 @@ CONFIGURATIONS = {
     'sample': AWAKE + 'SIGNING_MODEL = "sample"\n',
     'user': AWAKE + 'SIGNING_MODEL = "user"\n' + ''.join(
         '%s_DIR = "/keys/%s"\n' % (name, name.lower()) for name in
-        ['IMA_KEYS', 'SYSTEM_TRUSTED_KEYS', 'SECONDARY_TRUSTED_KEYS', 'MODSIGN_KEYS'])
-        + 'MODSIGN_PASSPHRASE_FILE = "/keys/passphrase"\nIMA_APPRAISE_MODSIG = "1"\n'
+        ['IMA_KEYS', 'SYSTEM_TRUSTED_KEYS', 'SECONDARY_TRUSTED_KEYS', 'MODSIGN_KEYS', 'EVM_KEYS'])
+        + 'IMA_EVM = "portable"\nMODSIGN_PASSPHRASE_FILE = "/keys/passphrase"\nIMA_APPRAISE_MODSIG = "1"\n'
         + 'TUNE_FEATURES = "m64 corei7"\n'
         + 'IMA_POLICY_INITRAMFS = "/policies/first"\nIMA_POLICY_ROOT = "/policies/a /policies/b"\n',
 }
 CONFIGURATIONS['verify'] = CONFIGURATIONS['user'].replace('"user"', '"verify"') \
     + 'IMACTL_SOURCE = "https://example.org/imactl.tar.gz;sha256sum=00"\n'
 SECRET = ['IMA_SIGNING_KEY', 'IMA_PASSPHRASE_FILE', 'IMA_PASSPHRASE_ENV', 'MODSIGN_KEY',
-    'MODSIGN_PASSPHRASE_FILE', 'MODSIGN_PASSPHRASE_ENV', 'IMA_TOKEN_ENV', 'BB_ORIGENV']
+    'MODSIGN_PASSPHRASE_FILE', 'MODSIGN_PASSPHRASE_ENV', 'EVM_SIGNING_KEY', 'EVM_PASSPHRASE_FILE',
+    'EVM_PASSPHRASE_ENV', 'IMA_TOKEN_ENV', 'BB_ORIGENV']
 
 def parse(directory, layer, series, text):
     """The datastores of all recipes, by their names; those that are skipped have None."""
@@ -99,7 +100,7 @@ def check_awake(config, recipes):
     kernel = recipes['linux-yocto']
     wanted = ['integrity', 'ima', 'modsign']
     if config.getVar('SIGNING_MODEL') != 'sample':
-        wanted.append('ima-modsig')
+        wanted += ['evm', 'ima-modsig']
     assert kernel.getVar('INTEGRITY_KERNEL_FEATURES').split() == wanted
     for option in wanted:
         assert 'file://%s.scc file://%s.cfg' % (option, option) in kernel.getVar('SRC_URI')
@@ -115,14 +116,17 @@ def check_awake(config, recipes):
     assert 'ima_sign_rootfs' in image.getVarFlag('do_image', 'postfuncs')
     assert 'ima_sign_rootfs' not in (initramfs.getVarFlag('do_image', 'postfuncs') or '')
     assert '--xattrs' in image.getVar('IMAGE_CMD_TAR')
+    evm = config.getVar('SIGNING_MODEL') != 'sample'
+    assert ('--xattrs-include=security.*' in image.getVar('IMAGE_CMD_TAR')) == evm
     levels = 'x86-64-v2 x86-64-v3 x86-64-v4' if config.getVar('TUNE_FEATURES') else ''
     assert image.getVar('IMA_PREFLIGHT_CPU') == levels, image.getVar('IMA_PREFLIGHT_CPU')
     check_identity(image, 'do_rootfs')
     functions = recipes['ima-policy'].getVarFlag('do_package_write_rpm', 'postfuncs').split()
     assert functions[0] == 'ima_sign_packages', functions
     check_identity(recipes['ima-policy'], 'do_package_write_rpm')
-    check_identity(recipes['key-store'], 'do_install')
-    check_identity(image, 'do_image')
+    for store, task in (recipes['key-store'], 'do_install'), (image, 'do_image'):
+        check_identity(store, task)
+        check_identity(store, task, 'EVM_IDENTITY')
     for name, task in {'ima-policy': 'do_package_write_rpm', 'key-store': 'do_prepare_keys',
             'linux-yocto': 'do_compile'}.items():
         check_shared(recipes[name], task)
@@ -133,13 +137,13 @@ def check_awake(config, recipes):
         archive = 'imactl.tar.gz;sha256sum=00;striplevel=1;subdir=%s-' % name
         assert archive in uri or 'file://Cargo.lock;subdir=%s-' % name in uri, uri
 
-def check_identity(store, task):
+def check_identity(store, task, name='IMA_IDENTITY'):
     """A task sees the keys change."""
     ignored = set(store.getVar('BB_BASEHASH_IGNORE_VARS').split())
     _, generated, values = bb.data.generate_dependencies(store, ignored)[:3]
-    assert 'IMA_IDENTITY' in generated[task], sorted(generated[task])
+    assert name in generated[task], sorted(generated[task])
     # what it comes to: an expression stays the same when the keys change
-    assert values['IMA_IDENTITY'] == store.getVar('IMA_IDENTITY'), values['IMA_IDENTITY']
+    assert values[name] == store.getVar(name), values[name]
 
 def check_shared(store, task):
     """Certificates alone take from shared state what was signed with the keys: nothing in the task's hash

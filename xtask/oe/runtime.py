@@ -2,8 +2,8 @@
 framework: on a machine of the lab, which has to pass, and on targets that do not enforce anything,
 or refuse everything, which have to fail.
 
-    runtime.py META LAYER COMMAND...    COMMAND takes shell commands as JSON strings, one a line, and
-                                        prints an array of status and output for each
+    runtime.py META LAYER IMA_EVM COMMAND...    COMMAND takes shell commands as JSON strings, one a line,
+                                                and prints an array of status and output for each
 """
 
 import json
@@ -12,15 +12,15 @@ import os
 import subprocess
 import sys
 
-META, LAYER, COMMAND = sys.argv[1], sys.argv[2], sys.argv[3:]
+META, LAYER, EVM, COMMAND = *sys.argv[1:4], sys.argv[4:]
 sys.path[:0] = [os.path.join(META, 'lib'), os.path.join(META, '../bitbake/lib')]
 
 from oeqa.runtime.context import OERuntimeTestContext
 
 POLICY = 'appraise func=BPRM_CHECK appraise_type=imasig\n'
 MODULES = ['ima', 'ping', 'ssh']
-# No image here has rpm.
-WITHOUT = ['test_updated_package_runs']
+# No image here has rpm; and what is there without EVM.
+WITHOUT = ['test_updated_package_runs', *(['test_metadata_is_immutable'] if EVM == 'none' else [])]
 
 class Machine:
     """A machine of the lab."""
@@ -66,7 +66,7 @@ def cases(target):
     logger.addHandler(logging.NullHandler())
     logger.propagate = False
     data = {'DISTRO_FEATURES': 'ima modsign', 'IMAGE_FEATURES': '', 'MLPREFIX': '',
-        'DEPLOY_DIR_RPM': '/nonexistent', 'COMBINED_FEATURES': ''}
+        'DEPLOY_DIR_RPM': '/nonexistent', 'COMBINED_FEATURES': '', 'IMA_EVM': EVM}
     context = OERuntimeTestContext(data, logger, target, {'imactl-init'}, '/nonexistent')
     context.loadTests([os.path.join(LAYER, 'lib/oeqa/runtime/cases'),
         os.path.join(META, 'lib/oeqa/runtime/cases')], modules=MODULES)

@@ -10,7 +10,7 @@ import os
 import sys
 
 # The variables that name a variable of the environment with a passphrase.
-NAMES = ('IMA_PASSPHRASE_ENV', 'MODSIGN_PASSPHRASE_ENV')
+NAMES = ('IMA_PASSPHRASE_ENV', 'MODSIGN_PASSPHRASE_ENV', 'EVM_PASSPHRASE_ENV')
 
 # The process that blots as it ends; those that it forks do not.
 _watched = None

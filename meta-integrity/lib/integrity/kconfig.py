@@ -35,6 +35,10 @@ def parse(text):
             options[given.group(1)] = given.group(2)
     return options
 
+def demands_signed_policies(config):
+    """Whether the kernel, under Secure Boot, takes no policy without a signature."""
+    return parse(config).get('CONFIG_IMA_ARCH_POLICY') == 'y'
+
 def missing(config, fragments, types):
     """The lines that a configuration lacks: of fragments, and for image types."""
     config = parse(config)

@@ -6,6 +6,7 @@ inherit core-image features_check
 
 REQUIRED_DISTRO_FEATURES = "ima"
 
-IMAGE_FEATURES += "package-management"
+# packages carry no EVM signatures
+IMAGE_FEATURES += "${@'package-management' if d.getVar('IMA_EVM') == 'none' else ''}"
 IMAGE_INSTALL = "packagegroup-core-boot packagegroup-ima packagegroup-ima-tools ${CORE_IMAGE_EXTRA_INSTALL}"
 IMAGE_LINGUAS = ""

@@ -9,6 +9,7 @@ RDEPENDS:${PN} = "\
     ima-policy \
     imactl-init \
     initrdscripts-ima \
+    key-store-evm-cert \
     key-store-ima-cert \
     key-store-secondary-trusted-cert \
 "

@@ -11,6 +11,7 @@ REQUIRED_DISTRO_FEATURES = "ima"
 RDEPENDS:${PN} = "\
     ima-policy-root \
     imactl-init \
+    key-store-evm-cert \
     key-store-ima-cert \
     key-store-secondary-trusted-cert \
     key-store-system-trusted-cert \

@@ -13,10 +13,6 @@ inherit allarch features_check
 # imactl.root-certificates=.
 IMACTL_INIT_CMDLINE ??= ""
 
-# "1": signatures of the initramfs's policies are next to them. A kernel with CONFIG_IMA_ARCH_POLICY demands
-# them under Secure Boot.
-IMA_SIGN_POLICY ??= "0"
-
 python () {
     if d.getVar('IMA_SIGN_POLICY') == '1':
         d.appendVarFlag('do_compile', 'depends', ' key-store:do_prepare_keys')

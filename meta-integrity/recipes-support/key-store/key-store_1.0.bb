@@ -25,12 +25,12 @@ python do_prepare_keys() {
         check_certificates(d)
 }
 do_prepare_keys[vardepsexclude] += "SIGNING_MODEL"
-do_prepare_keys[vardeps] += "IMA_IDENTITY IMA_EXTRA_IDENTITY SYSTEM_TRUSTED_IDENTITY SECONDARY_TRUSTED_IDENTITY MODSIGN_IDENTITY"
+do_prepare_keys[vardeps] += "IMA_IDENTITY IMA_EXTRA_IDENTITY SYSTEM_TRUSTED_IDENTITY SECONDARY_TRUSTED_IDENTITY MODSIGN_IDENTITY EVM_IDENTITY"
 do_prepare_keys[depends] += "imactl-native:do_populate_sysroot"
 addtask prepare_keys after do_prepare_recipe_sysroot before do_install
 
 python () {
-    for key in ['IMA_SIGNING_KEY', 'MODSIGN_KEY']:
+    for key in ['IMA_SIGNING_KEY', 'MODSIGN_KEY', 'EVM_SIGNING_KEY']:
         integrity_let_sign(d, 'do_prepare_keys', key)
 }
 
@@ -51,8 +51,10 @@ def make_sample_keys(d):
 def check_user_keys(d):
     """Has imactl check the chain, and that each key goes with its certificate and its passphrase."""
     check_certificates(d)
-    for role, feature in {'IMA': 'ima', 'MODSIGN': 'modsign'}.items():
-        if bb.utils.contains('DISTRO_FEATURES', feature, True, False, d):
+    features = bb.utils.filter('DISTRO_FEATURES', 'ima modsign', d).split()
+    wanted = {'IMA': 'ima' in features, 'MODSIGN': 'modsign' in features, 'EVM': d.getVar('IMA_EVM') != 'none'}
+    for role in wanted:
+        if wanted[role]:
             key, passphrase = integrity_key_arguments(d, role)[1], integrity_key_arguments(d, role)[4:]
             if not key.startswith('pkcs11:'):
                 check_files(d, [*passphrase, key], {}, role)
@@ -65,8 +67,12 @@ def check_certificates(d):
     store = d.expand('${WORKDIR}/key-store')
     bb.utils.remove(store, recurse=True)
     places = {}
-    for role in ['system_trusted', 'secondary_trusted', 'modsign', 'ima']:
-        certificate = d.getVar('IMA_SIGNING_CERT' if role == 'ima' else role.upper() + '_CERT')
+    roles = {'system_trusted': 'SYSTEM_TRUSTED_CERT', 'secondary_trusted': 'SECONDARY_TRUSTED_CERT',
+        'modsign': 'MODSIGN_CERT', 'ima': 'IMA_SIGNING_CERT'}
+    if d.getVar('IMA_EVM') != 'none':
+        roles['evm'] = 'EVM_SIGNING_CERT'
+    for role, variable in roles.items():
+        certificate = d.getVar(variable)
         if certificate and (role != 'secondary_trusted' or os.path.exists(certificate)):
             _, directory, stem = d.getVar('INTEGRITY_ROLE_' + role).split()
             place = os.path.join(store, directory, stem + '.crt')
@@ -112,7 +118,8 @@ def try_key(d, role):
     if status != 0:
         bb.fatal('this key cannot sign:\n%s' % output)
 
-# Where imactl-init looks: x509_ima*.der for .ima, x509_secondary_*.der for .secondary_trusted_keys.
+# Where imactl-init looks: x509_ima*.der for .ima, x509_secondary_*.der for .secondary_trusted_keys,
+# evm/*.der for .evm.
 KEYS_DIR = "${sysconfdir}/keys"
 
 RPM_KEYS_DIR ??= ""
@@ -122,8 +129,8 @@ python do_install() {
     import glob, shutil, ssl
     keys = d.getVar('D') + d.getVar('KEYS_DIR')
     def install(name, content, directory=keys, mode=0o644):
-        bb.utils.mkdirhier(directory)
         path = os.path.join(directory, name)
+        bb.utils.mkdirhier(os.path.dirname(path))
         if os.path.exists(path):
             bb.fatal('two certificates of IMA_EXTRA_CERTS would be %s' % name)
         with open(path, 'wb') as file:
@@ -134,12 +141,15 @@ python do_install() {
         'system_trusted_key.der': 'SYSTEM_TRUSTED_CERT',
         'x509_secondary_trusted.der': 'SECONDARY_TRUSTED_CERT',
         'modsign_key.crt': 'MODSIGN_CERT',
+        'evm/x509_evm.der': 'EVM_SIGNING_CERT',
     }
     for name, variable in certificates.items():
         path = d.getVar(variable)
         if not path or (variable == 'SECONDARY_TRUSTED_CERT' and not os.path.exists(path)):
             continue
         if variable == 'MODSIGN_CERT' and not bb.utils.contains('DISTRO_FEATURES', 'modsign', True, False, d):
+            continue
+        if variable == 'EVM_SIGNING_CERT' and d.getVar('IMA_EVM') == 'none':
             continue
         certificate = integrity_certificate(path)
         install(name, certificate if name.endswith('.der') else ssl.DER_cert_to_PEM_cert(certificate).encode())
@@ -153,27 +163,30 @@ python do_install() {
             install('x509_ima.key', key.read(), mode=0o600)
 }
 do_install[vardepsexclude] += "SIGNING_MODEL"
-do_install[vardeps] += "IMA_IDENTITY IMA_EXTRA_IDENTITY SYSTEM_TRUSTED_IDENTITY SECONDARY_TRUSTED_IDENTITY MODSIGN_IDENTITY"
+do_install[vardeps] += "IMA_IDENTITY IMA_EXTRA_IDENTITY SYSTEM_TRUSTED_IDENTITY SECONDARY_TRUSTED_IDENTITY MODSIGN_IDENTITY EVM_IDENTITY"
 do_install[cleandirs] = "${D}"
 
 # the places are those of meta-signing-key
 RPM_GPG_DIR = "${sysconfdir}/pki/rpm-gpg"
 
-PACKAGES = "${PN}-ima-cert ${PN}-system-trusted-cert ${PN}-secondary-trusted-cert ${PN}-modsign-cert \
+PACKAGES = "${PN}-ima-cert ${PN}-evm-cert ${PN}-system-trusted-cert ${PN}-secondary-trusted-cert ${PN}-modsign-cert \
     ${PN}-rpm-pubkey ${PN}-sample-key"
 FILES:${PN}-ima-cert = "${KEYS_DIR}/x509_ima*.der"
+FILES:${PN}-evm-cert = "${KEYS_DIR}/evm"
 FILES:${PN}-system-trusted-cert = "${KEYS_DIR}/system_trusted_key.der"
 FILES:${PN}-secondary-trusted-cert = "${KEYS_DIR}/x509_secondary_trusted.der"
 FILES:${PN}-modsign-cert = "${KEYS_DIR}/modsign_key.crt"
 FILES:${PN}-rpm-pubkey = "${RPM_GPG_DIR}"
 FILES:${PN}-sample-key = "${KEYS_DIR}/x509_ima.key"
 SUMMARY:${PN}-ima-cert = "The certificate that files are verified with, and those of IMA_EXTRA_CERTS"
+SUMMARY:${PN}-evm-cert = "The certificate that EVM signatures are verified with, where IMA_EVM asks for it"
 SUMMARY:${PN}-system-trusted-cert = "The CA's certificate that is compiled into the kernel"
 SUMMARY:${PN}-secondary-trusted-cert = "A second CA's certificate, for .secondary_trusted_keys"
 SUMMARY:${PN}-modsign-cert = "The certificate that kernel modules are verified with"
 SUMMARY:${PN}-rpm-pubkey = "The OpenPGP keys of RPM_KEYS_DIR, which packages are verified with"
 SUMMARY:${PN}-sample-key = "The sample key itself, for development: IMA_SAMPLE_KEY_ON_TARGET"
 ALLOW_EMPTY:${PN}-ima-cert = "1"
+ALLOW_EMPTY:${PN}-evm-cert = "1"
 ALLOW_EMPTY:${PN}-system-trusted-cert = "1"
 ALLOW_EMPTY:${PN}-secondary-trusted-cert = "1"
 ALLOW_EMPTY:${PN}-modsign-cert = "1"

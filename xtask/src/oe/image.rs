@@ -1,14 +1,14 @@
 //! What is in the images and packages of a build.
 
 use std::cell::RefCell;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{ensure, Context, Result};
 
-use super::build::Build;
+use super::build::{layer, Build};
 use crate::{cargo, output, root};
 
 const IMAGE: &str = "lab-image-qemux86-64.rootfs";
@@ -94,13 +94,27 @@ pub(super) fn bare_files(build: &Build) -> Result<Vec<String>> {
 
 /// Which of the image's files, by their names, are valid.
 pub(super) fn valid_files(build: &Build, store: &Path) -> Result<Vec<String>> {
+    valid_files_with(build, store, &[])
+}
+
+/// The same with EVM on.
+pub(super) fn valid_files_under_evm(build: &Build, store: &Path) -> Result<Vec<String>> {
+    let certificate = store.join("evm_keys/x509_evm.der");
+    valid_files_with(build, store, &["--evm".as_ref(), "--evm-cert".as_ref(), certificate.as_ref()])
+}
+
+fn valid_files_with(build: &Build, store: &Path, more: &[&OsStr]) -> Result<Vec<String>> {
     let certificate = store.join("ima_keys/x509_ima.der");
     let valid = RefCell::new(Vec::new());
     mounted(build, &disc(build, "ext4")?, 0, |tree| {
         let mut verify = build.imactl();
         // exit status 1: there are others
-        let verified =
-            verify.args(["verify", "-v", "--cert"]).arg(&certificate).arg(tree).output()?;
+        let verified = verify
+            .args(["verify", "-v", "--cert"])
+            .arg(&certificate)
+            .args(more)
+            .arg(tree)
+            .output()?;
         for line in String::from_utf8(verified.stdout)?.lines() {
             if let Some(path) = line.strip_prefix("valid ") {
                 let name = path.split_whitespace().next().and_then(|path| path.rsplit('/').next());
@@ -174,9 +188,9 @@ pub(super) fn boot(build: &Build, store: &Path) -> Result<()> {
 }
 
 /// Runs the layer's cases for the target on a machine with the image.
-pub(super) fn runtime_cases(build: &Build, store: &Path, meta: &Path, layer: &Path) -> Result<()> {
+pub(super) fn runtime_cases(build: &Build, store: &Path, meta: &Path, evm: &str) -> Result<()> {
     let mut python = Command::new("python3");
-    python.arg("-B").arg(root().join("xtask/oe/runtime.py")).arg(meta).arg(layer);
+    python.arg("-B").arg(root().join("xtask/oe/runtime.py")).arg(meta).arg(layer()).arg(evm);
     python.arg(lab()?).arg("image").args(machine(build, store)).args(["--commands", "6.12"]);
     crate::run(python)
 }

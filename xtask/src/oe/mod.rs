@@ -74,6 +74,7 @@ const STEPS: &[Step] = &[
     ("openpgp", "OpenPGP signatures besides", |run| {
         cases::openpgp(&run.build, &run.build.sample_store())
     }),
+    ("evm", "portable EVM signatures", |run| models::evm(&run.build, &run.checkout.meta())),
     ("sample-refused", "sample keys where SIGNING_MODEL is user", sample_refused),
     ("own", "build with keys of one's own, encrypted", own),
     ("cache", "a cache of signatures", |run| {
@@ -97,7 +98,7 @@ const STEPS: &[Step] = &[
     ("leaks", "look for keys and passphrases in what the builds left", leaks),
     ("boot", "boot the image under enforcement", |run| image::boot(&run.build, &run.store())),
     ("runtime", "the layer's cases for the target, on that image", |run| {
-        image::runtime_cases(&run.build, &run.store(), &run.checkout.meta(), &build::layer())
+        image::runtime_cases(&run.build, &run.store(), &run.checkout.meta(), "none")
     }),
 ];
 
@@ -293,14 +294,14 @@ fn parse(run: &Run) -> Result<()> {
     }
     for kernel in KERNELS {
         let preferred = format!(
-            "SIGNING_MODEL = \"sample\"\nIMA_APPRAISE_BOOTPARAM = \"0\"\n\
+            "SIGNING_MODEL = \"sample\"\nIMA_APPRAISE_BOOTPARAM = \"0\"\nIMA_EVM = \"portable\"\n\
              PREFERRED_PROVIDER_virtual/kernel = \"{kernel}\"\n\
              SRCREV_machine:pn-linux-yocto-dev = \"{COMMIT}\"\n\
              SRCREV_meta:pn-linux-yocto-dev = \"{COMMIT}\"\n"
         );
         build.configure(&preferred)?;
         let sources = build.variable(kernel, "SRC_URI")?;
-        for name in ["integrity", "ima", "modsign", "no-bootparam"] {
+        for name in ["integrity", "ima", "modsign", "evm", "no-bootparam"] {
             let wanted = format!("file://{name}.scc file://{name}.cfg");
             ensure!(sources.contains(&wanted), "{kernel} has no {wanted}: {sources}");
         }
@@ -350,6 +351,7 @@ fn own_keys(store: &Path, more: &str) -> String {
         ("SYSTEM_TRUSTED_KEYS_DIR", "system_trusted_keys"),
         ("SECONDARY_TRUSTED_KEYS_DIR", "secondary_trusted_keys"),
         ("MODSIGN_KEYS_DIR", "modsign_keys"),
+        ("EVM_KEYS_DIR", "evm_keys"),
     ] {
         text += &format!("{name} = \"{}\"\n", store.join(directory).display());
     }

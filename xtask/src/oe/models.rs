@@ -147,6 +147,56 @@ pub(super) fn key_on_target(build: &Build) -> Result<()> {
     Ok(())
 }
 
+/// The files of an image have EVM signatures, which the kernel enforces; but for those that the target
+/// changes. Where labels will change, or the key is not there, the image is refused.
+pub(super) fn evm(build: &Build, meta: &Path) -> Result<()> {
+    let policy = build.directory().join("conf/further");
+    fs::write(&policy, "audit func=MODULE_CHECK\n")?;
+    let policy = policy.display();
+    let evm = format!("{SAMPLE}IMA_EVM = \"portable\"\nIMA_POLICY_ROOT = \"{policy}\"\n");
+    build.configure(&evm)?;
+    build.bitbake(&["lab-image", "integrity-initramfs"])?;
+    let store = build.sample_store();
+    let valid = image::valid_files_under_evm(build, &store)?;
+    for name in ["init", "busybox", "script", "imactl-init"] {
+        ensure!(valid.iter().any(|valid| valid == name), "{name} is not among {valid:?}");
+    }
+    ensure!(!valid.iter().any(|valid| valid == "hostname"), "hostname is immutable");
+    let log = build.task_log("lab-image", "do_image_complete")?;
+    for kind in ["tar", "ext4", "squashfs", "erofs", "wic"] {
+        let wanted = format!(".{kind}: security.evm: ");
+        ensure!(log.contains(&wanted), "{kind} is not among what was verified: {log}");
+    }
+    image::boot(build, &store)?;
+    image::runtime_cases(build, &store, meta, "portable")?;
+
+    for (text, target, wanted) in [
+        (
+            "LAB_ROOT_EXTRA = \"../../.autorelabel\"\n",
+            "lab-image",
+            "label its files at the first boot",
+        ),
+        (
+            "PACKAGE_INSTALL:pn-integrity-initramfs = \"imactl-init-initramfs ima-policy\"\n",
+            "integrity-initramfs",
+            "this initramfs has no certificate for EVM",
+        ),
+        ("LAB_ROOT_EXTRA = \"rpm\"\n", "lab-image", "packages carry no EVM signatures"),
+    ] {
+        build.configure(&format!("{evm}{text}"))?;
+        let said = build.bitbake_fails(&[target])?;
+        ensure!(said.contains(wanted), "{text}: nothing of {wanted:?} in: {said}");
+    }
+    build.configure(&format!("{SAMPLE}IMA_EVM = \"hmac\"\n"))?;
+    let said = build.bitbake_fails(&["lab-image"])?;
+    ensure!(said.contains("it is \"none\" or \"portable\""), "{said}");
+    build.configure(SAMPLE)?;
+    build.bitbake(&["lab-image", "integrity-initramfs"])?;
+    let valid = image::valid_files_under_evm(build, &store)?;
+    ensure!(valid.is_empty(), "EVM signatures were left: {valid:?}");
+    image::check(build, &store).map(drop)
+}
+
 /// devtool's archive is signed on its way, and its own script on the target writes the signatures.
 pub(super) fn deploy_target(build: &Build, core: &Path) -> Result<()> {
     let place = build.directory().with_extension("deployed");

@@ -6,12 +6,13 @@
 import glob
 import os
 
-from oeqa.core.decorator.data import skipIfNotFeature
+from oeqa.core.decorator.data import skipIfNotDataVar, skipIfNotFeature
 from oeqa.core.decorator.depends import OETestDepends
 from oeqa.runtime.case import OERuntimeTestCase
 from oeqa.runtime.decorator.package import OEHasPackage
 
 SECURITYFS = '/sys/kernel/security/ima'
+EVM = '/sys/kernel/security/evm'
 # A static, signed program that nothing on a running system needs.
 PROGRAM = '/usr/bin/imactl-init'
 
@@ -105,6 +106,17 @@ class ImaTest(OERuntimeTestCase):
         entries = self.succeeds('cat %s/ascii_runtime_measurements' % SECURITYFS).splitlines()
         self.assertTrue(entries, 'nothing is measured, not even the boot')
         self.assertIn('boot_aggregate', entries[0])
+
+    @skipIfNotDataVar('IMA_EVM', 'portable', 'the image has no EVM signatures')
+    @OETestDepends(['ima.ImaTest.test_signed_program_runs'])
+    def test_metadata_is_immutable(self):
+        bits = self.succeeds('cat %s' % EVM).strip()
+        self.assertTrue(bits.isdigit() and int(bits) & 2, 'EVM verifies no signatures: %s' % bits)
+        for command in 'chmod 4755', 'chown 1':
+            status, output = self.target.run('%s %s' % (command, PROGRAM))
+            self.assertNotEqual(status, 0, '%s changed a signed program' % command)
+            self.assertIn('not permitted', output)
+        self.succeeds('%s --version' % PROGRAM)
 
     @OEHasPackage(['rpm'])
     @OETestDepends(['ima.ImaTest.test_signed_program_runs'])

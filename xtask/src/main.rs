@@ -12,6 +12,7 @@ mod install;
 mod layer;
 mod oe;
 mod package;
+mod proofs;
 mod prose;
 mod python;
 mod test;
@@ -73,6 +74,7 @@ fn lint(_: &[String]) -> Result<()> {
     crates::run(&["--check".into()])?;
     spelling()?;
     prose::check()?;
+    proofs::check()?;
     for tool in ["fmt", "clippy"] {
         let found =
             cargo(&[tool, "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();

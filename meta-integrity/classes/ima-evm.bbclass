@@ -16,8 +16,8 @@ IMA_EVM_EXCLUDE ??= "\
 "
 IMA_EVM_WORD_SIZE ??= "${SITEINFO_BITS}${@'be' if d.getVar('SITEINFO_ENDIANNESS') == 'be' else ''}"
 
-def ima_evm_verify_arguments(d):
-    """The arguments of imactl that verify EVM signatures, too."""
+def ima_evm_arguments(d):
+    """The arguments of imactl that have it judge EVM signatures, too."""
     return ['--evm', '--evm-cert', d.getVar('EVM_SIGNING_CERT'), '--word-size', d.getVar('IMA_EVM_WORD_SIZE')]
 
 def ima_sign_evm(d, selection):

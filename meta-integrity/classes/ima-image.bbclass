@@ -144,7 +144,7 @@ def ima_list_signed(d):
 def ima_attributes(d):
     """What files are signed with, and the arguments of imactl that verify it."""
     ima = ['--cert', d.getVar('IMA_SIGNING_CERT')]
-    evm = [('evm', ima + ima_evm_verify_arguments(d))] if d.getVar('IMA_EVM') != 'none' else []
+    evm = [('evm', ima + ima_evm_arguments(d))] if d.getVar('IMA_EVM') != 'none' else []
     return [('ima', ima), *evm]
 
 def ima_take_signatures(d):
@@ -342,7 +342,7 @@ fakeroot python ima_preflight() {
         bb.fatal('IMA_PREFLIGHT is "%s": it is "error", "warn" or "off"' % level)
     arguments = ['preflight', '--cert', d.getVar('IMA_SIGNING_CERT'), *integrity_kernel_arguments(d)]
     if d.getVar('IMA_EVM') != 'none':
-        arguments += ['--evm', '--evm-cert', d.getVar('EVM_SIGNING_CERT')]
+        arguments += ima_evm_arguments(d)
     if d.getVar('IMA_PREFLIGHT_INIT') == '0':
         arguments += ['--no-init']
     if d.getVar('IMA_ROOT_FS'):

@@ -82,7 +82,7 @@ impl FromStr for FsUuid {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct WordSize(Machine);
+pub(crate) struct WordSize(pub(crate) Machine);
 
 impl FromStr for WordSize {
     type Err = String;

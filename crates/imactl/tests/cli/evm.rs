@@ -133,6 +133,10 @@ fn preflight_asks_evm_before_the_content_and_names_what_becomes_immutable() {
         assert!(good.stdout.contains(&warning), "{}", good.stdout);
     }
     assert!(!good.stdout.contains("\"type\":\"warning\",\"path\":\"/etc/fstab"), "{}", good.stdout);
+    // signed for a kernel of 64 bits
+    preflight(&["--evm", "--word-size", "64"]).exits(0);
+    let other = preflight(&["--evm", "--word-size", "32"]).exits(1);
+    assert_eq!(cause(&other, "/plain").as_deref(), Some("invalid-fail-immutable"));
 
     let owned = root.join("etc/owned");
     chown(&owned, Some(1), None).unwrap();

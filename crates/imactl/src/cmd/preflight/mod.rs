@@ -25,6 +25,7 @@ use ima_format::policy::kernel::Kernel;
 use super::policy::Loaded;
 use crate::args::KeyringArgs;
 use crate::error::{with_causes, Context, Result};
+use crate::evm::WordSize;
 use crate::kernel::{warn_of_hearsay, KernelArgs};
 use crate::output::{Output, Style};
 use crate::progress::Bar;
@@ -97,6 +98,10 @@ struct PreflightEvmArgs {
     /// A certificate in .evm; may be repeated [default: the EVM certificates of --keys]
     #[arg(long, value_name = "CERT", requires = "evm")]
     evm_cert: Vec<PathBuf>,
+    /// Word size and byte order of the kernel: 64, 32, 64be or 32be [default: as the programs in the
+    /// root, else 64]
+    #[arg(long, value_name = "SIZE", requires = "evm")]
+    word_size: Option<WordSize>,
 }
 
 /// `NAME`, or `PATH=NAME`.
@@ -190,7 +195,10 @@ impl PreflightArgs {
             return Ok(None);
         }
         let keyring = self.keyring.resolve_evm(&self.evm.evm_cert, output)?;
-        let machine = machine_of(root).unwrap_or(Machine::DEFAULT);
+        let machine = match &self.evm.word_size {
+            Some(size) => size.0,
+            None => machine_of(root).unwrap_or(Machine::DEFAULT),
+        };
         Ok(Some(Evm { keyring, hmac: None, machine }))
     }
 

@@ -52,20 +52,13 @@ pub fn decode(text: &[u8]) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    /// Those of RFC 4648, section 10.
-    const VECTORS: [(&[u8], &str); 7] = [
-        (b"", ""),
-        (b"f", "Zg=="),
-        (b"fo", "Zm8="),
-        (b"foo", "Zm9v"),
-        (b"foob", "Zm9vYg=="),
-        (b"fooba", "Zm9vYmE="),
-        (b"foobar", "Zm9vYmFy"),
-    ];
+    /// Those of RFC 4648, section 10: the beginnings of `foobar`.
+    const VECTORS: [&str; 7] = ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"];
 
     #[test]
     fn the_vectors_of_the_standard() {
-        for (bytes, text) in VECTORS {
+        for (length, text) in VECTORS.into_iter().enumerate() {
+            let bytes = &b"foobar"[..length];
             assert_eq!(encode(bytes), text);
             assert_eq!(decode(text.as_bytes()).unwrap(), bytes);
             assert_eq!(decode(text.trim_end_matches('=').as_bytes()).unwrap(), bytes);

@@ -11,10 +11,10 @@ use crate::support::*;
 const MIB: u64 = 1 << 20;
 
 /// Something in a partition: where it begins, in MiB, and the file with its bytes.
-type Content<'a> = (u64, &'a Path);
+pub(crate) type Content<'a> = (u64, &'a Path);
 
 /// A disk by a script of sfdisk, of 64 MiB, with `contents`.
-fn disk(path: &Path, script: &str, contents: &[Content<'_>]) -> Option<()> {
+pub(crate) fn disk(path: &Path, script: &str, contents: &[Content<'_>]) -> Option<()> {
     File::create(path).unwrap().set_len(64 * MIB).unwrap();
     let mut sfdisk = tool("sfdisk")?;
     sfdisk.args(["--quiet", "--wipe", "never"]).arg(path).stdin(Stdio::piped());

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use ima_format::hex::Hex;
@@ -78,6 +79,49 @@ fn every_container_has_the_same_manifest() {
     }
     let signed = listed.iter().filter(|line| line["key_ids"].is_array()).count();
     assert!(signed == 2 || !security_attributes(directory), "the file and its hard link");
+}
+
+/// Mode and owner, too.
+#[test]
+fn disks_and_container_images_have_the_same_manifest() {
+    let directory = directory();
+    let directory = directory.path();
+    let root = root(directory);
+    for (name, mode) in [("usr/bin/program", 0o4755), ("etc/empty", 0o640)] {
+        fs::set_permissions(root.join(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let manifest = create(&[root.as_os_str()]);
+    assert!(manifest.contains(r#""mode":"4755""#) && manifest.contains(r#""mode":"0640""#));
+
+    let Some(mut mke2fs) = tool("mke2fs") else { return };
+    let image = directory.join("root.ext4");
+    mke2fs.args(["-q", "-F", "-t", "ext4", "-d"]).arg(&root).arg(&image).arg("8M");
+    finish(&mut mke2fs).exits(0);
+    let disk = directory.join("disk");
+    let script = "label: gpt\nstart=1MiB, size=8MiB, name=a\nstart=9MiB, size=8MiB, name=b\n";
+    let parts = [(1, &*image), (9, &*image)];
+    if crate::disk::disk(&disk, script, &parts).is_some() {
+        assert_eq!(create(&["--partition=b".as_ref(), disk.as_os_str()]), manifest);
+        let said = run(args!["manifest", "create", disk]).exits(2).stderr;
+        assert!(said.contains("--partition"), "{said}");
+    }
+
+    // a lower layer, in which a file has another mode and content
+    let lower = directory.join("lower");
+    write_tree(&lower, &[("etc/empty", b"not empty"), ("removed", b"")]);
+    let marked = directory.join("root");
+    fs::write(marked.join(".wh.removed"), b"").unwrap();
+    let layout = crate::oci::Layout::new(&directory.join("layout"));
+    let Some(layers) = [&lower, &marked].map(|layer| layout.layer(layer, "")).into_iter().collect()
+    else {
+        return;
+    };
+    let layers: Vec<_> = layers;
+    layout.index(&[layout.image(&layers)]);
+    let metadata = fs::metadata(&root).unwrap();
+    let owner = |uid, gid| format!(r#""uid":{uid},"gid":{gid}"#);
+    let expected = manifest.replace(&owner(metadata.uid(), metadata.gid()), &owner(0, 0));
+    assert_eq!(create(&[layout.root.as_os_str()]), expected);
 }
 
 #[test]

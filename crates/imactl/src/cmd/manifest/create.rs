@@ -34,7 +34,7 @@ use crate::Outcome;
 /// 2 then.
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
-    /// Root directories, tar archives, images, RPM packages
+    /// Root directories, tar archives, images, disks, container images, RPM packages
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
     /// Treat directories as collections of RPM packages
@@ -50,6 +50,10 @@ pub(crate) struct CreateArgs {
     /// Skip files and directories that match a glob
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
+    /// The partition of a disk that has the root, by number, label or PARTUUID [default: the only one with a file
+    /// system that is supported]
+    #[arg(long, value_name = "NAME")]
+    partition: Option<String>,
     /// Leave out files that this manifest has with the same digests
     #[arg(long, value_name = "MANIFEST")]
     base: Option<PathBuf>,
@@ -108,7 +112,8 @@ impl CreateArgs {
         manifest: &mut Manifest,
         output: &mut Output,
     ) -> Result<u64> {
-        let source = preflight::open(path, None).with_context(|| path.display().to_string())?;
+        let source = preflight::open(path, self.partition.as_deref());
+        let source = source.with_context(|| path.display().to_string())?;
         let bar = Bar::new("hashing", output);
         let (files, unread) = of_source(&*source, selection, self.hash, jobs(self.jobs), &bar);
         bar.finish();

@@ -40,6 +40,7 @@ use core::fmt;
 use crate::der::{Value, Values, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET};
 use crate::hash::HashAlgorithm;
 use crate::reader::Reader;
+use crate::xattr::KeyId;
 use crate::{Error, ErrorKind};
 
 /// The last line of a file with an appended signature.
@@ -174,6 +175,20 @@ pub enum SignerId<'a> {
     },
     /// By the subject key identifier.
     KeyId(&'a [u8]),
+}
+
+impl SignerId<'_> {
+    /// The end of it, which the kernel searches keys by (`asymmetric_key_id_partial`).
+    pub fn key_id(&self) -> Option<KeyId> {
+        let end = |bytes: &[u8]| match bytes {
+            [.., a, b, c, d] => Some(KeyId([*a, *b, *c, *d])),
+            _ => None,
+        };
+        match self {
+            Self::Serial { issuer, serial } => end(&[*serial, *issuer].concat()),
+            Self::KeyId(identifier) => end(identifier),
+        }
+    }
 }
 
 /// The algorithm of a signer's key.

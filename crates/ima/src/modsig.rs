@@ -101,14 +101,25 @@ pub fn message(
 pub fn verdict<E>(
     keyring: &Keyring,
     appended: Option<&Result<Appended, FormatError>>,
+    digest_of: impl FnMut(HashAlgorithm) -> Result<Digest, E>,
+) -> Result<Verdict, E> {
+    match appended {
+        None => Ok(Verdict::Missing),
+        Some(Ok(appended)) => of_message(keyring, &appended.message, digest_of),
+        Some(Err(error)) => Ok(Verdict::Malformed(error.clone())),
+    }
+}
+
+/// The verdict on a PKCS#7 message; the same otherwise.
+///
+/// # Errors
+/// Those of `digest_of`.
+pub(crate) fn of_message<E>(
+    keyring: &Keyring,
+    message: &[u8],
     mut digest_of: impl FnMut(HashAlgorithm) -> Result<Digest, E>,
 ) -> Result<Verdict, E> {
-    let message = match appended {
-        None => return Ok(Verdict::Missing),
-        Some(Ok(appended)) => Message::parse(&appended.message),
-        Some(Err(error)) => Err(error.clone()),
-    };
-    let message = match message {
+    let message = match Message::parse(message) {
         Ok(message) => message,
         Err(error) => return Ok(Verdict::Malformed(error)),
     };

@@ -213,6 +213,11 @@ struct Context {
 }
 
 impl Verifier {
+    /// Its keys.
+    pub(crate) fn keyring(&self) -> &Keyring {
+        &self.keyring
+    }
+
     /// A verifier with these keys.
     pub fn new(keyring: Keyring) -> Self {
         Self { keyring, contexts: Vec::new() }

@@ -358,6 +358,14 @@ impl KeyringArgs {
         Ok(verify::Keyring::of_certificates(&certificates))
     }
 
+    /// The keys that measured files are verified with, appended signatures by the module keys of a store, too;
+    /// `None` if no certificates are given.
+    pub(crate) fn measured(&self, output: &mut Output) -> Result<Option<verify::Keyring>> {
+        let mut keyring = verify::Keyring::of_certificates(&self.given(output)?);
+        keyring.trust_appended(&self.of_modules()?);
+        Ok((!keyring.is_empty()).then_some(keyring))
+    }
+
     /// The certificates of module keys: those that are given, and those of a store.
     pub(crate) fn modules(&self, output: &mut Output) -> Result<Vec<Certificate>> {
         let mut certificates = self.needed(output)?;

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use ima_format::hash::Digest;
 use ima_format::measure::Entry;
+use ima_format::xattr::KeyId;
 
 use super::manifest::Manifest;
 use super::reader::{Batch, ListReader};
+use super::signature::{RecordVerifier, SignatureState};
 use super::source::Source;
 use super::ListError;
+use crate::verify::{Keyring, Verifier};
 
 /// How an entry and a manifest fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +49,8 @@ pub struct Deviation {
     pub digest: Digest,
     /// How the two fit.
     pub fit: Fit,
+    /// The trusted key that signed it.
+    pub signed_by: Option<KeyId>,
 }
 
 /// What came of a list.
@@ -55,6 +60,8 @@ pub struct Comparison {
     pub files: u64,
     /// Those that are expected.
     pub expected: u64,
+    /// Those that are not, but signed by a trusted key.
+    pub signed: u64,
     /// Measured buffers, and boot_aggregate: no files.
     pub events: u64,
     /// Violations: what was read is not known.
@@ -65,13 +72,15 @@ pub struct Comparison {
     pub never_seen: Vec<Vec<u8>>,
 }
 
-/// Compares each entry with a manifest; `sink` is given those that deviate, in order.
+/// Compares each entry with a manifest; `sink` is given those that deviate, in order. Their signatures are
+/// verified by the trusted keys.
 ///
 /// # Errors
-/// A list that cannot be read to its end.
+/// A list that cannot be read to its end; digests that cannot be made.
 pub fn compare(
     sources: &[Source],
     manifest: &Manifest,
+    trusted: Option<&Keyring>,
     sink: &mut dyn FnMut(Deviation),
 ) -> Result<Comparison, ListError> {
     let manifest = manifest.as_measured();
@@ -79,6 +88,7 @@ pub fn compare(
         manifest.0.keys().map(|name| (&name[..], false)).collect();
     let (mut reader, mut batch) = (ListReader::new(sources.iter().cloned()), Batch::default());
     let mut comparison = Comparison::default();
+    let mut verifier = trusted.cloned().map(Verifier::new).map(RecordVerifier::new);
     loop {
         reader.next(&mut batch)?;
         if batch.is_empty() {
@@ -106,7 +116,14 @@ pub fn compare(
             match fit(&manifest, entry.name, &digest) {
                 Fit::Expected => comparison.expected += 1,
                 fit => {
-                    sink(Deviation { index: item.index, name: entry.name.to_vec(), digest, fit });
+                    let states = match &mut verifier {
+                        Some(verifier) => verifier.states(&entry, &item.record)?,
+                        None => Vec::new(),
+                    };
+                    let signed_by = signed_by(&states);
+                    comparison.signed += u64::from(signed_by.is_some());
+                    let (index, name) = (item.index, entry.name.to_vec());
+                    sink(Deviation { index, name, digest, fit, signed_by });
                 }
             }
         }
@@ -117,6 +134,15 @@ pub fn compare(
 pub(super) fn digest_of_file(entry: &Entry<'_>) -> Option<Digest> {
     let is_event = entry.buffer.is_some() || is_boot_aggregate(entry.name);
     entry.digest.and_then(|digest| digest.digest).filter(|_| !is_event)
+}
+
+/// The key of a valid signature, if none is not: an entry may have several.
+fn signed_by(states: &[SignatureState]) -> Option<KeyId> {
+    let valid = |state: &SignatureState| match state {
+        SignatureState::Valid(key_id) => Some(*key_id),
+        _ => None,
+    };
+    states.iter().map(valid).collect::<Option<Vec<_>>>()?.pop()
 }
 
 fn is_boot_aggregate(name: &[u8]) -> bool {

@@ -2,17 +2,20 @@
 //!
 //! `ima-sig` has the file's digest and the signature over it. An EVM portable signature is over the
 //! file's attributes, owner and mode, which only `evm-sig` has; that they hold the digest that was
-//! measured is checked, too.
+//! measured is checked, too. An appended signature is over the content before it, whose digest `ima-modsig`
+//! has as `d-modsig` (`ima_eventdigest_modsig_init`, `ima_template_lib.c`).
 
 use std::fmt;
 
 use ima_format::evm::{Machine, Metadata};
 use ima_format::hash::{Digest, HashAlgorithm};
 use ima_format::measure::{DigestType, Endian, Entry, FieldId, FileDigest, Record};
+use ima_format::modsig::Message;
 use ima_format::xattr::{Attribute, KeyId, Signature, SignatureKind};
 use ima_format::Error as FormatError;
 
 use crate::digest::{DigestError, FileHasher};
+use crate::modsig::{self, Verdict};
 use crate::verify::Verifier;
 
 /// What is known of the signature in a record.
@@ -47,7 +50,7 @@ pub enum Unverifiable {
     OtherType,
     /// It is over the file's metadata, which the template does not have.
     Metadata,
-    /// It is appended to the file.
+    /// It is appended, and over attributes or content of its own.
     Appended,
     /// The record is a violation: it has no digest.
     Violation,
@@ -102,7 +105,9 @@ impl fmt::Display for Unverifiable {
             }
             Self::OtherType => f.write_str("it is over another type of digest than was measured"),
             Self::Metadata => f.write_str("it is over metadata, which the list does not have"),
-            Self::Appended => f.write_str("appended signatures are not supported"),
+            Self::Appended => {
+                f.write_str("the appended signature is over attributes or content of its own")
+            }
             Self::Violation => f.write_str("a violation has no digest"),
             Self::NotASignature => f.write_str("not a signature"),
         }
@@ -130,8 +135,8 @@ impl RecordVerifier {
         for value in [entry.signature, entry.evm_signature].into_iter().flatten() {
             states.push(self.state(value, entry, record)?);
         }
-        if entry.modsig.is_some() {
-            states.push(SignatureState::Unverifiable(Unverifiable::Appended));
+        if let Some(message) = entry.modsig {
+            states.push(self.appended(message, entry, record));
         }
         Ok(states)
     }
@@ -160,6 +165,35 @@ impl RecordVerifier {
                     Err(why) => unverifiable(why),
                 }
             }
+        }
+    }
+
+    /// Verifies an appended signature over the digest of the content before it, which the record has, too.
+    fn appended(&self, message: &[u8], entry: &Entry<'_>, record: &Record<'_>) -> SignatureState {
+        if record.is_violation() {
+            return SignatureState::Unverifiable(Unverifiable::Violation);
+        }
+        let digest = entry.modsig_digest.and_then(|digest| digest.digest);
+        let verdict = modsig::of_message(self.verifier.keyring(), message, |signed| {
+            let measured = digest.map(|digest| digest.algorithm());
+            let same = digest.filter(|digest| digest.algorithm() == signed);
+            same.ok_or(Unverifiable::OtherDigest { signed, measured })
+        });
+        let named = || {
+            let message = Message::parse(message).ok()?;
+            message.signers.first().and_then(|info| info.signer.key_id())
+        };
+        match verdict {
+            Err(why) => SignatureState::Unverifiable(why),
+            Ok(Verdict::Valid { key_id, .. }) => SignatureState::Valid(key_id),
+            Ok(Verdict::Invalid(key_id)) => SignatureState::Invalid(key_id),
+            Ok(Verdict::Malformed(error)) => SignatureState::Malformed(error),
+            Ok(Verdict::UnknownKey) => match named() {
+                Some(key_id) => SignatureState::UnknownKey(key_id),
+                None => SignatureState::Unverifiable(Unverifiable::NotASignature),
+            },
+            // signed attributes, or content of its own: not over what was measured
+            Ok(_) => SignatureState::Unverifiable(Unverifiable::Appended),
         }
     }
 

@@ -76,6 +76,11 @@ impl Keyring {
         }
     }
 
+    /// Adds certificates for appended signatures alone: those of module keys.
+    pub fn trust_appended<'a>(&mut self, certificates: impl IntoIterator<Item = &'a Certificate>) {
+        self.certified.extend(certificates.into_iter().filter_map(Certified::by));
+    }
+
     /// What the kernel no longer accepts. Appended signatures are verified without `.ima_blacklist`.
     pub fn revoke(&mut self, revoked: &Revocations) {
         let ids = revoked.certificates.iter().flat_map(Certificate::kernel_key_ids);
@@ -106,7 +111,7 @@ impl Keyring {
 
     /// Whether it holds no key.
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+        self.keys.is_empty() && self.certified.is_empty()
     }
 
     /// Whether it holds a key with this id.

@@ -12,6 +12,7 @@ use ima_format::printable::Printable;
 use serde::Serialize;
 
 use super::{report_fault, ListArgs};
+use crate::args::KeyringArgs;
 use crate::cmd::manifest;
 use crate::error::Result;
 use crate::output::{count, JsonPath, Level, Output, Style};
@@ -21,9 +22,10 @@ use crate::Outcome;
 ///
 /// Each measured file must be in the manifest with the measured digest. Digests in the list are trusted;
 /// log verify shows whether they are those that the TPM has. Events and violations are counted. With
-/// --verbose files of the manifest that were never measured are printed, too. The exit status is 1 if a file
-/// is not in the manifest or has another digest, or an entry is malformed; 2 if the list cannot be read to
-/// its end.
+/// certificates (--cert, --keys) files that are not as the manifest says are shown with the trusted key that
+/// signed them, if there is one. With --verbose files of the manifest that were never measured are printed, too.
+/// The exit status is 1 if a file is not in the manifest or has another digest, signed or not, or an entry is
+/// malformed; 2 if the list cannot be read to its end.
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
     #[command(flatten)]
@@ -33,6 +35,8 @@ pub(crate) struct CheckArgs {
     manifest: Vec<PathBuf>,
     #[command(flatten)]
     trust: manifest::TrustArgs,
+    #[command(flatten)]
+    keyring: KeyringArgs,
 }
 
 #[derive(Serialize)]
@@ -44,6 +48,8 @@ struct JsonDeviation<'a> {
     path: JsonPath,
     digest: &'a str,
     fit: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signed_by: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -61,6 +67,7 @@ struct JsonSummary {
     files: u64,
     expected: u64,
     deviating: u64,
+    signed: u64,
     events: u64,
     violations: u64,
     malformed: u64,
@@ -70,9 +77,10 @@ struct JsonSummary {
 impl CheckArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
         let manifest = manifest::read_all(&self.manifest, &self.trust, output)?;
+        let keyring = self.keyring.measured(output)?;
         let sources = self.list.open(Reading::Once)?;
         let mut written = Ok(());
-        let compared = compare(&sources, &manifest, &mut |deviation| {
+        let compared = compare(&sources, &manifest, keyring.as_ref(), &mut |deviation| {
             if written.is_ok() {
                 written = print_deviation(&deviation, output);
             }
@@ -95,7 +103,7 @@ impl CheckArgs {
 }
 
 fn print_deviation(deviation: &Deviation, output: &mut Output) -> std::io::Result<()> {
-    let Deviation { index, name, digest, fit } = deviation;
+    let Deviation { index, name, digest, fit, signed_by } = deviation;
     let said = match fit {
         Fit::Expected => "is expected",
         Fit::Changed => "is in the manifest with another digest",
@@ -110,14 +118,20 @@ fn print_deviation(deviation: &Deviation, output: &mut Output) -> std::io::Resul
         path,
         digest: &digest,
         fit: fit.word(),
+        signed_by: signed_by.map(|key_id| key_id.to_string()),
     })?;
-    let said = output.paint(Style::Bad, said);
+    let said = match signed_by {
+        Some(key_id) => {
+            output.paint(Style::Warning, &format!("{said}, but signed by trusted key {key_id}"))
+        }
+        None => output.paint(Style::Bad, said),
+    };
     let name = output.paint(Style::Bold, &Printable(name).to_string());
     output.line(Level::Quiet, format_args!("entry {index} {name}: {said} ({digest})"))
 }
 
 fn print_summary(comparison: &Comparison, output: &mut Output) -> std::io::Result<()> {
-    let Comparison { files, expected, events, violations, malformed, .. } = *comparison;
+    let Comparison { files, expected, signed, events, violations, malformed, .. } = *comparison;
     let never_seen = comparison.never_seen.len() as u64;
     let deviating = files - expected;
     let kind = "summary";
@@ -126,14 +140,19 @@ fn print_summary(comparison: &Comparison, output: &mut Output) -> std::io::Resul
         files,
         expected,
         deviating,
+        signed,
         events,
         violations,
         malformed,
         never_seen,
     })?;
+    let signed = match signed {
+        0 => String::new(),
+        _ => format!(" ({signed} of them signed by a trusted key)"),
+    };
     let mut line = format!(
-        "{} measured: {expected} expected, {deviating} not; {}, {}; {never_seen} of the manifest \
-         never seen",
+        "{} measured: {expected} expected, {deviating} not{signed}; {}, {}; {never_seen} of the \
+         manifest never seen",
         count(files, "file"),
         count(events, "event"),
         count(violations, "violation"),

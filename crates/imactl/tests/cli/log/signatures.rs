@@ -159,3 +159,108 @@ fn portable_signatures_are_verified_over_the_listed_metadata() {
         }
     }
 }
+
+/// An appended signature by openssl, as the kernel's sign-file makes it.
+fn appended(directory: &Path, keys: &Path, content: &[u8], options: &[&str]) -> Vec<u8> {
+    let (key, der) = (keys.join("ima_keys/x509_ima.key"), keys.join("ima_keys/x509_ima.der"));
+    let pem = directory.join("certificate.pem");
+    let mut openssl = tool("openssl").unwrap();
+    openssl.args(["x509", "-inform", "DER", "-in"]).arg(der).arg("-out").arg(&pem);
+    finish(&mut openssl).exits(0);
+    let (content, message) = (write(directory, "content", content), directory.join("message"));
+    let mut openssl = tool("openssl").unwrap();
+    openssl.args(["cms", "-sign", "-binary", "-nocerts", "-outform", "DER", "-md", "sha256"]);
+    openssl.args(options).arg("-signer").arg(&pem).arg("-inkey").arg(key);
+    finish(openssl.arg("-in").arg(content).arg("-out").arg(&message)).exits(0);
+    fs::read(message).unwrap()
+}
+
+#[test]
+fn appended_signatures_are_verified_over_the_digest_without_them() {
+    let Some(_) = tool("openssl") else { return };
+    let directory = directory();
+    let directory = directory.path();
+    let (keys, others) = (store(directory, "rsa-2048"), store(directory, "p-256"));
+    let record = |name: &str, content: &[u8], message: &[u8]| {
+        let name = [name.as_bytes(), b"\0"].concat();
+        // the digest of the whole file is another
+        let whole = digest_of(&[content, message].concat());
+        let data = fields(USUAL.endian, &[&whole, &name, b"", &digest_of(content), message]);
+        entry("ima-modsig", data)
+    };
+    let sha1 = [&b"sha1:\0"[..], &hash(HashAlgorithm::Sha1, b"good")].concat();
+    let sign = |keys: &Path, options: &[&str]| appended(directory, keys, b"good", options);
+    let good = sign(&keys, &["-noattr"]);
+    let mut bad = good.clone();
+    *bad.last_mut().unwrap() ^= 1;
+    let entries = [
+        record("/good", b"good", &good),
+        record("/by-key-id", b"good", &sign(&keys, &["-noattr", "-keyid"])),
+        record("/other-content", b"other", &good),
+        record("/bad", b"good", &bad),
+        record("/unknown", b"good", &sign(&others, &["-noattr"])),
+        record("/attributes", b"good", &sign(&keys, &[])),
+        record("/cut", b"good", &good[..good.len() - 1]),
+        entry("ima-modsig", fields(USUAL.endian, &[&sha1, b"/sha1\0", b"", &sha1, &good])),
+        record("/unsigned", b"good", b""),
+    ];
+    let list = write(directory, "list", &binary(USUAL, &entries));
+    let options = args!["log", "verify", "--json", "--no-pcrs", "--keys", keys, list];
+    let lines = run(options).exits(1).json();
+    let found: Vec<_> = of_type(&lines, "finding")
+        .iter()
+        .map(|line| (line["path"].as_str().unwrap(), line["finding"].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("/other-content", "invalid-signature"),
+            ("/bad", "invalid-signature"),
+            ("/unknown", "unknown-key"),
+            ("/attributes", "unverifiable-signature"),
+            ("/cut", "malformed-signature"),
+            ("/sha1", "unverifiable-signature"),
+        ]
+    );
+    assert_eq!(of_type(&lines, "summary")[0]["valid"], 2);
+}
+
+/// A manifest does not have it, but a trusted key signed it.
+#[test]
+fn files_that_a_manifest_does_not_have_are_shown_with_their_signer() {
+    let directory = directory();
+    let directory = directory.path();
+    let (keys, others) = (store(directory, "rsa-2048"), store(directory, "p-256"));
+    let Some(good) = signed(directory, &keys, b"good") else { return };
+    let unknown = signed(directory, &others, b"good").unwrap();
+    let root = directory.join("root");
+    write_tree(&root, &[("bin/updated", b"old"), ("bin/same", b"same")]);
+    let manifest = directory.join("manifest");
+    run(args!["manifest", "create", "-o", manifest, root]).exits(0);
+    let entries = [
+        file(USUAL.endian, "/bin/same", b"same"),
+        record("/bin/updated", b"good", &good),
+        record("/bin/new", b"good", &good),
+        record("/bin/foreign", b"good", &unknown),
+        record("/bin/forged", b"other", &good),
+        file(USUAL.endian, "/bin/unsigned", b"x"),
+    ];
+    let list = write(directory, "list", &binary(USUAL, &entries));
+    let check = |options: &[&Path]| {
+        let mut command = imactl();
+        command.args(["log", "check", "--json", "--manifest"]).arg(&manifest).args(options);
+        let lines = finish(command.arg(&list)).exits(1).json();
+        let signed: Vec<_> = of_type(&lines, "entry")
+            .iter()
+            .map(|line| line["signed_by"].as_str().map(str::to_owned))
+            .collect();
+        (signed, of_type(&lines, "summary")[0]["signed"].clone())
+    };
+    let key_id = ima_format::hex::Hex(&good[3..7]).to_string();
+    let by = Some(key_id);
+    assert_eq!(
+        check(&["--keys".as_ref(), &keys]),
+        (vec![by.clone(), by, None, None, None], 2.into())
+    );
+    assert_eq!(check(&[]), (vec![None; 5], 0.into()));
+}

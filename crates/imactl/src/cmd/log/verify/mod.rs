@@ -19,7 +19,6 @@ use ima::attest::source::Reading;
 use ima::attest::verify::{boot_aggregates, verify, Options};
 use ima::attest::ListError;
 use ima::system::Machine;
-use ima::verify::Keyring;
 use ima::HashAlgorithm;
 use ima_format::measure::{PcrValue, PcrValues};
 use serde::Serialize;
@@ -79,12 +78,11 @@ impl VerifyArgs {
         // before the list: then it has all that extended them
         let values = self.values()?;
         let (values, mut outcome) = self.quote.check(values, output)?;
-        let certificates = self.keyring.given(output)?;
-        let keyring = Keyring::of_certificates(&certificates);
+        let keyring = self.keyring.measured(output)?;
         let options = Options {
             banks: self.banks(&values)?,
             values: &values,
-            keyring: (!keyring.is_empty()).then_some(&keyring),
+            keyring: keyring.as_ref(),
             jobs: jobs(self.jobs),
         };
         let reading = if self.no_pcrs { Reading::Once } else { Reading::Again };

@@ -1,8 +1,10 @@
 //! Digests of bytes and of open files: of their content, and of fs-verity.
 
+mod large;
 mod verity;
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsFd;
 
 use openssl::error::ErrorStack;
@@ -182,8 +184,10 @@ pub struct FileHasher {
 
 /// A chunk: one read for most files. 256 KiB fits the second-level cache of small machines.
 const CHUNK: usize = 256 << 10;
-/// From this size on a second thread reads ahead while this one hashes.
-const READ_AHEAD_FROM: u64 = 4 << 20;
+/// From this size on it pays to find out whether a second thread should read ahead.
+const LARGE: u64 = 32 << 20;
+/// From this size on all processors hash the blocks of a Merkle tree.
+const LARGE_TREE: u64 = 4 << 20;
 
 impl Default for FileHasher {
     fn default() -> Self {
@@ -221,13 +225,13 @@ impl FileHasher {
         let index = self.index_of(kind.into())?;
         let hasher = &mut self.hashers[index];
         let result = match &mut hasher.state {
-            State::Verity(tree) if size >= READ_AHEAD_FROM => {
+            State::Verity(tree) if size >= LARGE_TREE => {
                 tree.update_from(file.as_fd(), size, progress)
             }
-            _ if size >= READ_AHEAD_FROM => {
-                read_ahead::update(file.as_fd(), size, hasher, progress)
+            _ if size >= LARGE => {
+                large::update(file.as_fd(), size, hasher, &mut self.buffer, progress)
             }
-            _ => update(file.as_fd(), size, hasher, &mut self.buffer, progress),
+            _ => update(file.as_fd(), 0..size, hasher, &mut self.buffer, progress),
         };
         match result {
             Ok(read) => Ok((hasher.finish()?, read)),
@@ -269,16 +273,17 @@ impl FileHasher {
     }
 }
 
+/// Adds a part of a file, up to where it ends, and gives the number of bytes read.
 fn update(
     file: impl AsFd,
-    size: u64,
+    part: Range<u64>,
     hasher: &mut Hasher,
     buffer: &mut [u8],
     progress: &dyn Fn(u64),
 ) -> Result<u64, DigestError> {
-    let mut offset = 0;
-    while offset < size {
-        let wanted = buffer.len().min(usize::try_from(size - offset).unwrap_or(usize::MAX));
+    let mut offset = part.start;
+    while offset < part.end {
+        let wanted = buffer.len().min(usize::try_from(part.end - offset).unwrap_or(usize::MAX));
         let read = read_at(&file, &mut buffer[..wanted], offset)?;
         if read == 0 {
             break;
@@ -287,74 +292,11 @@ fn update(
         offset += read as u64;
         progress(read as u64);
     }
-    Ok(offset)
+    Ok(offset - part.start)
 }
 
 fn read_at(file: impl AsFd, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     Ok(rustix::io::retry_on_intr(|| rustix::io::pread(&file, &mut *buffer, offset))?)
-}
-
-/// Large files: one thread reads, the caller's hashes, a few buffers go around.
-mod read_ahead {
-    use std::os::fd::BorrowedFd;
-    use std::sync::mpsc::{sync_channel, Receiver, SyncSender};
-    use std::{io, thread};
-
-    use super::{read_at, DigestError, Hasher};
-
-    const BUFFERS: usize = 4;
-    const CHUNK: usize = 1 << 20;
-
-    pub(super) fn update(
-        file: BorrowedFd<'_>,
-        size: u64,
-        hasher: &mut Hasher,
-        progress: &dyn Fn(u64),
-    ) -> Result<u64, DigestError> {
-        let (filled, full) = sync_channel(BUFFERS);
-        let (emptied, empty) = sync_channel(BUFFERS);
-        for _ in 0..BUFFERS {
-            // the channel holds them all, so this neither blocks nor fails
-            if emptied.send(vec![0; CHUNK]).is_err() {
-                break;
-            }
-        }
-        thread::scope(|scope| {
-            scope.spawn(move || read(file, size, &empty, &filled));
-            let mut total = 0;
-            for chunk in full {
-                let (buffer, read): (Vec<u8>, usize) = chunk?;
-                hasher.update(&buffer[..read])?;
-                total += read as u64;
-                progress(read as u64);
-                // the reader is done and gone when it no longer wants its buffers back
-                if emptied.send(buffer).is_err() {
-                    continue;
-                }
-            }
-            Ok(total)
-        })
-    }
-
-    fn read(
-        file: BorrowedFd<'_>,
-        size: u64,
-        empty: &Receiver<Vec<u8>>,
-        filled: &SyncSender<io::Result<(Vec<u8>, usize)>>,
-    ) {
-        let mut offset = 0;
-        while offset < size {
-            // either channel closed means that the hashing side gave up
-            let Ok(mut buffer) = empty.recv() else { return };
-            let wanted = CHUNK.min(usize::try_from(size - offset).unwrap_or(CHUNK));
-            let chunk = read_at(file, &mut buffer[..wanted], offset).map(|read| (buffer, read));
-            let read = chunk.as_ref().map_or(0, |(_, read)| *read);
-            if matches!(chunk, Ok((_, 0))) || filled.send(chunk).is_err() || read == 0 {
-                return;
-            }
-            offset += read as u64;
-        }
-    }
 }
 
 #[cfg(test)]
@@ -390,7 +332,7 @@ mod tests {
 
     #[test]
     fn every_size_of_file_is_read_whole() {
-        for size in [0, 1, CHUNK - 1, CHUNK + 1, READ_AHEAD_FROM as usize + 12_345] {
+        for size in [0, 1, CHUNK - 1, CHUNK + 1, LARGE as usize + 12_345] {
             let content: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
             let mut file = tempfile::tempfile().unwrap();
             file.write_all(&content).unwrap();
@@ -404,7 +346,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_shorter_than_believed_is_told_by_the_count() {
-        for believed in [100, READ_AHEAD_FROM * 2] {
+        for believed in [100, LARGE * 2] {
             let mut file = tempfile::tempfile().unwrap();
             file.write_all(b"abc").unwrap();
             let (_, read) = FileHasher::default()

@@ -327,6 +327,7 @@ impl<S: Signer> Session for CachedSession<'_, S> {
                 sum(&mut self.hasher, &[&[digest.algorithm().id()], digest.as_bytes()])?
             }
             Message::Bytes(bytes) => sum(&mut self.hasher, &[bytes])?,
+            Message::Bare(digest) => sum(&mut self.hasher, &[b"bare", digest])?,
         };
         if let Some(known) = self.cached.known(&sum) {
             if self.verifier.accepts_message(self.cached.key_id(), message, &known) {

@@ -2,9 +2,10 @@
 
 use ima_format::hash::{Digest, HashAlgorithm, MAX_DIGEST_SIZE};
 use ima_format::xattr::{
-    Attribute, KeyId, Signature, SignatureKind, SignatureVersion, HEADER_SIZE,
+    Attribute, KeyId, Signature, SignatureKind, SignatureV1, SignatureVersion, HEADER_SIZE,
 };
 
+use crate::key::version_1::{self, KeyV1};
 use crate::key::{Form, KeyType, Message, Session, SignError, Signer};
 use crate::verify::{Keyring, Verifier};
 
@@ -20,6 +21,15 @@ pub enum Labeler<'a> {
         /// How the signed bytes are made.
         version: SignatureVersion,
     },
+    /// Signatures of version 1, which no kernel verifies with the keys of a trusted keyring.
+    Version1 {
+        /// The key.
+        signer: &'a dyn Signer,
+        /// What they vouch for.
+        kind: SignatureKind,
+        /// When they are made, in seconds since 1970.
+        time: u32,
+    },
     /// The digest alone, which anybody who is root can make (type 4; type 1 for SHA-1).
     Digest,
 }
@@ -29,6 +39,9 @@ impl std::fmt::Debug for Labeler<'_> {
         match self {
             Self::Signature { signer, kind, version } => {
                 write!(f, "Labeler::Signature({}, {kind:?}, {version})", signer.key_id())
+            }
+            Self::Version1 { signer, kind, .. } => {
+                write!(f, "Labeler::Version1({}, {kind:?})", signer.key_id())
             }
             Self::Digest => f.write_str("Labeler::Digest"),
         }
@@ -46,7 +59,7 @@ impl<'a> Labeler<'a> {
     /// The signing key's id; none where only digests are written.
     pub fn key_id(self) -> Option<KeyId> {
         match self {
-            Self::Signature { signer, .. } => Some(signer.key_id()),
+            Self::Signature { signer, .. } | Self::Version1 { signer, .. } => Some(signer.key_id()),
             Self::Digest => None,
         }
     }
@@ -57,6 +70,7 @@ impl<'a> Labeler<'a> {
             Self::Signature { signer, .. } => {
                 HEADER_SIZE + signer.public_key().key_type().signature_size()
             }
+            Self::Version1 { signer, .. } => 19 + signer.public_key().key_type().signature_size(),
             Self::Digest => 2 + MAX_DIGEST_SIZE,
         }
     }
@@ -74,6 +88,9 @@ impl<'a> Labeler<'a> {
                     signer.public_key().clone(),
                 )),
             },
+            Self::Version1 { signer, kind, time } => {
+                LabelSession::Version1 { session: signer.session()?, signer, kind, time }
+            }
             Self::Digest => LabelSession::Digest,
         })
     }
@@ -100,6 +117,13 @@ pub enum LabelSession<'a> {
         verifier: Verifier,
     },
     #[doc(hidden)]
+    Version1 {
+        session: Box<dyn Session + 'a>,
+        signer: &'a dyn Signer,
+        kind: SignatureKind,
+        time: u32,
+    },
+    #[doc(hidden)]
     Digest,
 }
 
@@ -121,6 +145,13 @@ impl LabelSession<'_> {
                     bytes,
                 };
                 signature.encode_into(value);
+            }
+            Self::Version1 { session, signer, kind, time } => {
+                let mut signature = header_of_version_1(*signer, *kind, *time, digest.algorithm())?;
+                let mut bytes = Vec::new();
+                session.sign(&version_1::message(&signature, digest), &mut bytes)?;
+                signature.set_signature(&bytes);
+                value.extend_from_slice(&Attribute::SignatureV1(signature).encode());
             }
             Self::Digest => {
                 let attribute = match digest.algorithm() {
@@ -158,6 +189,19 @@ impl LabelSession<'_> {
             _ => false,
         })
     }
+}
+
+fn header_of_version_1(
+    signer: &dyn Signer,
+    kind: SignatureKind,
+    time: u32,
+    algorithm: HashAlgorithm,
+) -> Result<SignatureV1, SignError> {
+    let key = signer.public_key();
+    let header = KeyV1::of(key).and_then(|KeyV1 { key_id, .. }| {
+        SignatureV1::of_rsa(kind, time.to_ne_bytes(), algorithm, key_id)
+    });
+    header.ok_or(SignError::Version1 { key_type: key.key_type(), algorithm })
 }
 
 /// The version that a key makes unless another is asked for: the one that most kernels verify.

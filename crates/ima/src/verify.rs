@@ -12,7 +12,9 @@ use std::fmt;
 use ima_format::hash::{Digest, HashAlgorithm};
 use ima_format::policy::kernel::{Feature, KernelVersion};
 use ima_format::verity::{Parameters, Salt};
-use ima_format::xattr::{Attribute, KeyId, Signature, SignatureKind, SignatureVersion};
+use ima_format::xattr::{
+    Attribute, KeyId, Signature, SignatureKind, SignatureV1, SignatureVersion,
+};
 use ima_format::Error as FormatError;
 use openssl::error::ErrorStack;
 use openssl::md_ctx::MdCtx;
@@ -21,6 +23,7 @@ use openssl::pkey_ctx::PkeyCtx;
 use openssl::rsa::Padding;
 
 use crate::digest::{openssl_digest, DigestKind};
+use crate::key::version_1::{self, KeyV1};
 use crate::key::{Form, KeyType, Message, PublicKey};
 pub(crate) use keyring::Certified;
 pub use keyring::{Keyring, Revocations};
@@ -362,6 +365,13 @@ impl Verifier {
     }
 }
 
+/// Whether a key made a signature of version 1 for a file (or its metadata) with this digest.
+pub fn is_version_1_by(key: &PublicKey, signature: &SignatureV1, digest: &Digest) -> bool {
+    let is_named = KeyV1::of(key).is_some_and(|key| key.key_id == signature.key_id);
+    let message = version_1::message(signature, digest);
+    is_named && signature.signature().is_some_and(|bytes| is_signed_by(key, &message, bytes))
+}
+
 /// Whether a key made a signature, of which there are few.
 pub(crate) fn is_signed_by(key: &PublicKey, message: &Message, signature: &[u8]) -> bool {
     is_by((0, key), &mut Vec::new(), message, signature)
@@ -379,8 +389,17 @@ fn is_by(
         Message::Digest(digest) => context(contexts, number, key, digest.algorithm())
             .and_then(|context| context.verify(digest.as_bytes(), signature).ok()),
         Message::Bytes(bytes) => verify_bytes(key, bytes, signature).ok(),
+        Message::Bare(digest) => verify_bare(key, digest, signature).ok(),
     };
     accepted.unwrap_or(false)
+}
+
+/// Verifies an RSA signature of a digest without DigestInfo.
+fn verify_bare(key: &PublicKey, digest: &[u8], signature: &[u8]) -> Result<bool, ErrorStack> {
+    let mut context = PkeyCtx::new(key.pkey())?;
+    context.verify_init()?;
+    context.set_rsa_padding(Padding::PKCS1)?;
+    context.verify(digest, signature)
 }
 
 /// Verifies a signature of bytes that are not hashed before.

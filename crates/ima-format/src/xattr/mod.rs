@@ -1,8 +1,7 @@
 //! The values of `security.ima` and `security.evm`.
 //!
 //! Mirrors `enum evm_ima_xattr_type`, `struct evm_ima_xattr_data` and `struct
-//! signature_v2_hdr` in `security/integrity/integrity.h`, and `struct signature_hdr` in
-//! `include/linux/digsig.h`.
+//! signature_v2_hdr` in `security/integrity/integrity.h`. Version 1 is in `version_1.rs`.
 //!
 //! | first byte | meaning | what follows |
 //! |---|---|---|
@@ -40,6 +39,7 @@
 //! what the kernel would read past is an error with its offset.
 
 mod signature;
+mod version_1;
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -49,9 +49,10 @@ use crate::reader::Reader;
 use crate::{Error, ErrorKind};
 
 pub use signature::{
-    KeyId, KeyIdError, Signature, SignatureKind, SignatureV1, SignatureVersion,
-    SignatureVersionError, HEADER_SIZE,
+    KeyId, KeyIdError, Signature, SignatureKind, SignatureVersion, SignatureVersionError,
+    HEADER_SIZE,
 };
+pub use version_1::{public_key as public_key_v1, SignatureV1};
 
 /// `security.ima`: the attribute that IMA appraises.
 pub const XATTR_NAME_IMA: &str = "security.ima";
@@ -159,7 +160,7 @@ pub enum Attribute {
     DigestNg(Digest),
     /// The EVM HMAC-SHA-1, made by the kernel of one machine.
     EvmHmac([u8; 20]),
-    /// A version 1 signature: obsolete, read but not made.
+    /// A version 1 signature: obsolete.
     SignatureV1(SignatureV1),
     /// A signature of version 2 or 3.
     Signature(Signature),

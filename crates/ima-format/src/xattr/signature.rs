@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::str::FromStr;
 
-use super::{decode_algorithm, Attribute, AttributeType, Fault};
+use super::{decode_algorithm, Attribute, AttributeType, Fault, SignatureV1};
 use crate::hash::{Digest, HashAlgorithm};
 use crate::hex;
 use crate::reader::Reader;
@@ -147,37 +147,6 @@ impl Signature {
         file_id.push(digest.algorithm().id());
         file_id.extend_from_slice(digest.as_bytes());
         file_id
-    }
-}
-
-/// A version 1 signature (`struct signature_hdr`): RSA over a digest of digest and header.
-/// Kernels with `CONFIG_SIGNATURE` still verify it; nothing should make it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SignatureV1 {
-    /// What it vouches for.
-    pub kind: SignatureKind,
-    /// When it was made, in the byte order of the machine that made it.
-    pub timestamp: [u8; 4],
-    /// Public key algorithm: 0 is RSA (`enum pubkey_algo`).
-    pub public_key_algorithm: u8,
-    /// Digest: 0 is SHA-1, 1 SHA-256 (`enum digest_algo`).
-    pub digest_algorithm: u8,
-    /// The last eight bytes of the SHA-1 of the public key's MPIs.
-    pub key_id: [u8; 8],
-    /// How many MPIs follow.
-    pub mpi_count: u8,
-    /// The MPIs: for each, its length in bits (16, big-endian) and its bytes.
-    pub mpis: Vec<u8>,
-}
-
-impl SignatureV1 {
-    pub(super) fn encode_into(&self, value: &mut Vec<u8>) {
-        value.extend_from_slice(&[self.kind.attribute_type() as u8, 1]);
-        value.extend_from_slice(&self.timestamp);
-        value.extend_from_slice(&[self.public_key_algorithm, self.digest_algorithm]);
-        value.extend_from_slice(&self.key_id);
-        value.push(self.mpi_count);
-        value.extend_from_slice(&self.mpis);
     }
 }
 

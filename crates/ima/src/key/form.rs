@@ -128,6 +128,8 @@ pub enum Message {
     Digest(Digest),
     /// Bytes that are not hashed before: ML-DSA.
     Bytes(Vec<u8>),
+    /// A SHA-1 digest without DigestInfo: RSA, in signatures of version 1.
+    Bare([u8; 20]),
 }
 
 impl Message {

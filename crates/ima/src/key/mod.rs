@@ -11,6 +11,7 @@
 //! | [`form`] | which kernels verify which form of signature |
 //! | [`caveat`] | which kernels verify with a key, and whether it is strong enough |
 //! | [`check`] | what is wrong with keys and certificates |
+//! | [`version_1`] | keys for signatures of version 1 |
 //! | [`token`] | private keys in smart cards and HSMs |
 //! | [`passphrase`] | secrets, wiped after use |
 
@@ -26,6 +27,7 @@ pub mod passphrase;
 pub mod private;
 pub mod store;
 pub mod token;
+pub mod version_1;
 
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
@@ -118,6 +120,16 @@ pub enum SignError {
     /// There is no such form of signature, or no kernel verifies it.
     #[error("no kernel verifies a signature of {0}")]
     Form(Form),
+    /// Signatures of version 1 are by RSA keys, over SHA-1 or SHA-256.
+    #[error(
+        "no signature of version 1 by {key_type} over {algorithm}: only by rsa over sha1 or sha256"
+    )]
+    Version1 {
+        /// The key's type.
+        key_type: KeyType,
+        /// The hash algorithm asked for.
+        algorithm: HashAlgorithm,
+    },
     /// The key signs digests alone, or bytes alone.
     #[error("{key_type} keys do not sign this kind of message")]
     Message {

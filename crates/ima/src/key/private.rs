@@ -218,27 +218,28 @@ struct KeySession<'a> {
 }
 
 struct Prepared {
-    algorithm: HashAlgorithm,
+    /// Of the DigestInfo, which signatures of version 1 do not have.
+    algorithm: Option<HashAlgorithm>,
     context: PkeyCtx<Private>,
 }
 
 impl KeySession<'_> {
-    fn prepare(&self, algorithm: HashAlgorithm) -> Result<Prepared, SignError> {
+    fn prepare(&self, algorithm: Option<HashAlgorithm>) -> Result<Prepared, SignError> {
         let key_type = self.signer.public.key_type();
-        if !key_type.verifiable_over(algorithm) {
-            return Err(SignError::Unverifiable { key_type, algorithm });
-        }
-        let md = match openssl_digest(algorithm) {
-            Ok(md) => md,
-            Err(DigestError::OpenSsl(errors)) => return Err(errors.into()),
-            Err(_) => return Err(SignError::Unverifiable { key_type, algorithm }),
+        let digest_of = |algorithm: HashAlgorithm| match openssl_digest(algorithm) {
+            Ok(md) if key_type.verifiable_over(algorithm) => Ok(md),
+            Err(DigestError::OpenSsl(errors)) => Err(errors.into()),
+            _ => Err(SignError::Unverifiable { key_type, algorithm }),
         };
+        let md = algorithm.map(digest_of).transpose()?;
         let mut context = PkeyCtx::new(&self.signer.key)?;
         context.sign_init()?;
         if let KeyType::Rsa(_) = key_type {
             context.set_rsa_padding(Padding::PKCS1)?;
         }
-        context.set_signature_md(&md)?;
+        if let Some(md) = md {
+            context.set_signature_md(&md)?;
+        }
         // RFC 6979: the same file and key give the same bytes, and no nonce can be bad
         #[cfg(ossl320)]
         if let KeyType::Ecdsa(_) = key_type {
@@ -251,7 +252,7 @@ impl KeySession<'_> {
 impl Session for KeySession<'_> {
     fn sign(&mut self, message: &Message, signature: &mut Vec<u8>) -> Result<(), SignError> {
         let key_type = self.signer.public.key_type();
-        let digest = match (message, key_type) {
+        let (algorithm, bytes) = match (message, key_type) {
             (Message::Bytes(bytes), KeyType::MlDsa(_)) => {
                 // such a context makes one signature
                 let mut context = MdCtx::new()?;
@@ -259,15 +260,17 @@ impl Session for KeySession<'_> {
                 context.digest_sign_to_vec(bytes, signature)?;
                 return Ok(());
             }
-            (Message::Digest(digest), KeyType::Rsa(_) | KeyType::Ecdsa(_)) => digest,
+            (Message::Digest(digest), KeyType::Rsa(_) | KeyType::Ecdsa(_)) => {
+                (Some(digest.algorithm()), digest.as_bytes())
+            }
+            (Message::Bare(digest), KeyType::Rsa(_)) => (None, &digest[..]),
             _ => return Err(SignError::Message { key_type }),
         };
-        let algorithm = digest.algorithm();
         if self.prepared.as_ref().map(|prepared| prepared.algorithm) != Some(algorithm) {
             self.prepared = Some(self.prepare(algorithm)?);
         }
         if let Some(Prepared { context, .. }) = &mut self.prepared {
-            context.sign_to_vec(digest.as_bytes(), signature)?;
+            context.sign_to_vec(bytes, signature)?;
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use ima_format::xattr::KeyId;
 use super::Sight;
 
 use crate::advice::Advice;
+use crate::key::version_1::KeyV1;
 
 /// The keyrings that IMA looks at, and the ones behind them.
 pub const KEYRINGS: [&str; 7] = [
@@ -144,7 +145,16 @@ fn describe(serial: i32) -> Key {
 
 /// Adds a certificate in DER to a keyring, and gives the key's serial number; the kernel decides.
 pub(super) fn add(keyring: i32, der: &[u8]) -> io::Result<i32> {
-    syscall::add_asymmetric(keyring, der)
+    syscall::add("asymmetric", "", der, keyring)
+}
+
+/// Adds a key for signatures of version 1 to the keyring with this serial number, and gives that of the
+/// key.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn add_version_1(keyring: i32, key: &KeyV1) -> io::Result<i32> {
+    syscall::add("user", &key.to_string(), &key.payload, keyring)
 }
 
 fn c_string(text: &str) -> io::Result<CString> {
@@ -188,9 +198,14 @@ mod syscall {
         }
     }
 
-    /// Adds an asymmetric key, which the kernel names itself.
-    pub(super) fn add_asymmetric(keyring: i32, payload: &[u8]) -> io::Result<i32> {
-        let (kind, description) = (c_string("asymmetric")?, c_string("")?);
+    /// Adds a key of this type; the kernel names asymmetric keys itself.
+    pub(super) fn add(
+        kind: &str,
+        description: &str,
+        payload: &[u8],
+        keyring: i32,
+    ) -> io::Result<i32> {
+        let (kind, description) = (c_string(kind)?, c_string(description)?);
         // SAFETY: both strings end with NUL, the payload's length is its own, and the
         // kernel copies all three
         let serial = unsafe {

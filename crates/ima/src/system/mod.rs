@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
 pub use appraise::{Appraisal, AppraiseMode};
-pub use keyring::{Key, Keyring, KeyringError, Members, KEYRINGS};
+pub use keyring::{add_version_1, Key, Keyring, KeyringError, Members, KEYRINGS};
 pub use load::{add_certificate, load_certificate, load_policy, LoadError};
 
 /// Where a machine shows itself; elsewhere than here in tests.

@@ -7,7 +7,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cryptoki_sys::*;
-use ima_format::hash::{Digest, HashAlgorithm};
+use ima_format::hash::HashAlgorithm;
 use ima_format::xattr::KeyId;
 use openssl::bn::BigNum;
 use openssl::ecdsa::EcdsaSig;
@@ -83,13 +83,20 @@ impl Form {
     }
 
     /// What the token is to sign.
-    fn data(self, digest: &Digest) -> Option<Vec<u8>> {
-        let bytes = digest.as_bytes();
-        match self {
-            Self::Rsa { .. } => der::digest_info(digest.algorithm(), bytes),
+    fn data(self, key_type: KeyType, message: &Message) -> Result<Vec<u8>, SignError> {
+        let digest = match (self, message) {
+            (_, Message::Digest(digest)) => digest,
+            (Self::Rsa { .. }, Message::Bare(digest)) => return Ok(digest.to_vec()),
+            _ => return Err(SignError::Message { key_type }),
+        };
+        let (algorithm, bytes) = (digest.algorithm(), digest.as_bytes());
+        let data = match self {
+            _ if !key_type.verifiable_over(algorithm) => None,
+            Self::Rsa { .. } => der::digest_info(algorithm, bytes),
             // FIPS 186-5, 6.4.1: the leftmost bits; tokens differ in whether they cut it
             Self::Ecdsa { number } => Some(bytes[..bytes.len().min(number)].to_vec()),
-        }
+        };
+        data.ok_or(SignError::Unverifiable { key_type, algorithm })
     }
 
     /// Appends what the kernel wants, made of what the token gave.
@@ -162,17 +169,24 @@ impl TokenSigner {
     }
 
     /// Whether a signature is one by this key.
-    fn accepts(&self, digest: &Digest, signature: &[u8]) -> Result<bool, ErrorStack> {
+    fn accepts(&self, message: &Message, signature: &[u8]) -> Result<bool, ErrorStack> {
         let mut context = PkeyCtx::new(self.public.pkey())?;
         context.verify_init()?;
         if let Form::Rsa { .. } = self.form {
             context.set_rsa_padding(Padding::PKCS1)?;
         }
-        if let Ok(md) = openssl_digest(digest.algorithm()) {
-            context.set_signature_md(&md)?;
-        }
+        let bytes = match message {
+            Message::Digest(digest) => {
+                if let Ok(md) = openssl_digest(digest.algorithm()) {
+                    context.set_signature_md(&md)?;
+                }
+                digest.as_bytes()
+            }
+            Message::Bare(digest) => digest,
+            Message::Bytes(bytes) => bytes,
+        };
         // what is no signature at all is an error to OpenSSL
-        Ok(context.verify(digest.as_bytes(), signature).unwrap_or(false))
+        Ok(context.verify(bytes, signature).unwrap_or(false))
     }
 }
 
@@ -215,16 +229,7 @@ struct TokenSession<'a> {
 impl Session for TokenSession<'_> {
     fn sign(&mut self, message: &Message, signature: &mut Vec<u8>) -> Result<(), SignError> {
         let signer = self.signer;
-        let key_type = signer.public.key_type();
-        let Message::Digest(digest) = message else {
-            return Err(SignError::Message { key_type });
-        };
-        let algorithm = digest.algorithm();
-        let unverifiable = SignError::Unverifiable { key_type, algorithm };
-        if !key_type.verifiable_over(algorithm) {
-            return Err(unverifiable);
-        }
-        let data = signer.form.data(digest).ok_or(unverifiable)?;
+        let data = signer.form.data(signer.public.key_type(), message)?;
         let raw = match &self.own {
             Some(session) => signer.sign_in(session, &data),
             None => signer.sign_in(&signer.share(), &data),
@@ -240,7 +245,7 @@ impl Session for TokenSession<'_> {
         let start = signature.len();
         signer.form.append(&raw, signature)?;
         if !self.verified {
-            if !signer.accepts(digest, &signature[start..])? {
+            if !signer.accepts(message, &signature[start..])? {
                 signature.truncate(start);
                 return Err(bad());
             }

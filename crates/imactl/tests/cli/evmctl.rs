@@ -8,13 +8,13 @@ use std::process::Command;
 use crate::support::*;
 
 /// A link called evmctl to the program under test.
-fn link(directory: &Path) -> PathBuf {
+pub(crate) fn link(directory: &Path) -> PathBuf {
     let link = directory.join("evmctl");
     symlink(env!("CARGO_BIN_EXE_imactl"), &link).unwrap();
     link
 }
 
-fn attribute(path: &Path, name: &str) -> Option<Vec<u8>> {
+pub(crate) fn attribute(path: &Path, name: &str) -> Option<Vec<u8>> {
     let mut value = vec![0; 1 << 16];
     let length = rustix::fs::getxattr(path, name, &mut value[..]).ok()?;
     value.truncate(length);
@@ -121,7 +121,7 @@ fn exit_statuses_are_those_that_scripts_expect() {
     let refused = evmctl(&args!["ima_sign", xattr, "--key", key, directory.path()]).exits(125);
     assert!(refused.stderr.contains("a directory"), "{refused:?}");
     evmctl(&args!["ima_sign", xattr, "-r", "--key", key, directory.path()]).exits(0);
-    for wrong in ["no_such_command", "--no-such-option", "ima_sign", "ima_measurement", "convert"] {
+    for wrong in ["no_such_command", "--no-such-option", "ima_sign", "ima_measurement"] {
         evmctl(&args![wrong]).exits(125);
     }
     assert!(evmctl(&args!["--version"]).exits(0).stdout.starts_with("evmctl "));
@@ -158,23 +158,30 @@ fn the_peers_own_tests_pass() {
         eprintln!("SKIPPED: IMA_EVM_UTILS_DIR does not name the sources of ima-evm-utils");
         return;
     };
-    let tools = ["getfattr", "xxd", "swtpm", "tssstartup", "tpm2_pcrextend", "cp"].map(tool);
-    let [Some(_), Some(_), Some(_), Some(_), Some(_), Some(mut copy)] = tools else { return };
+    let tools = ["getfattr", "xxd", "swtpm", "tssstartup", "tpm2_pcrextend", "p11tool", "cp"];
+    let [Some(_), Some(_), Some(_), Some(_), Some(_), Some(_), Some(mut copy)] = tools.map(tool)
+    else {
+        return;
+    };
     let directory = directory();
     finish(copy.arg("-r").arg(peer.join("tests")).arg(directory.path())).exits(0);
     fs::create_dir(directory.path().join("src")).unwrap();
     link(&directory.path().join("src"));
     let programs = tpm_programs(directory.path());
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
-    // as many as pass with evmctl 1.4 of Debian 12, which skips the same
-    for (test, least) in
-        [("ima_hash.test", 12), ("sign_verify.test", 138), ("boot_aggregate.test", 1)]
+    // Debian 12's evmctl 1.4 passes 12, 138 and 1. What is skipped here: MD4; SM2 and EC-RDSA, 12 tests, for which
+    // the tests find no keys; a provider for tokens, which Debian 12 does not have.
+    for (test, least, skipped) in
+        [("ima_hash.test", 16, 1), ("sign_verify.test", 167, 14), ("boot_aggregate.test", 1, 0)]
     {
         let mut command = Command::new(directory.path().join("tests").join(test));
-        let run = finish(command.env("PATH", &path));
+        // version 1 is tested if that is asked for
+        let run = finish(command.env("PATH", &path).env("SIGV1", "1"));
         let summary = run.stdout.lines().find_map(|line| line.split_once("PASS: ")).unwrap().1;
         println!("{test}: {summary}");
-        let passed: u64 = summary.split_whitespace().next().unwrap().parse().unwrap();
+        let mut numbers = summary.split_whitespace().filter_map(|word| word.parse::<u64>().ok());
+        let (passed, skips) = (numbers.next().unwrap(), numbers.next().unwrap());
         assert!(run.code == Some(0) && passed >= least, "{test}: {}", run.stdout);
+        assert!(skips <= skipped, "{test}: {}", run.stdout);
     }
 }

@@ -1,16 +1,21 @@
 //! The keys that evmctl's options name.
 
-use std::path::Path;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use ima::key::certificate::Certificate;
 use ima::key::passphrase::Passphrase;
 use ima::key::private::PrivateKey;
+use ima::key::token::Pin;
 use ima::key::{PublicKey, Signer};
 use ima::verify::Keyring;
 use ima::KeyId;
-use ima_format::pkcs11::is_uri;
+use ima_format::hex;
+use ima_format::pkcs11::{is_uri, Uri};
 
 use super::options::Options;
+use super::version_1;
 use crate::error::{hinted, Error, Result};
 use crate::passphrase::PassphraseArgs;
 use crate::token;
@@ -37,9 +42,15 @@ pub(super) fn signer(options: &Options) -> Result<Box<dyn Signer>> {
 
 /// A key in a token: PKCS#11 is spoken without OpenSSL's engines and providers.
 fn token_signer(options: &Options, path: &Path) -> Result<Box<dyn Signer>> {
-    let uri = token::uri(path).ok_or_else(|| Error::new("not a PKCS#11 URI"))??;
+    let (uri, mut pin) = split_pin(path.as_os_str().as_encoded_bytes());
+    let uri = token::uri(Path::new(OsStr::from_bytes(&uri)));
+    // type=public names the same key
+    let uri = Uri { class: None, ..uri.ok_or_else(|| Error::new("not a PKCS#11 URI"))?? };
     let mut token = token::find(&uri)?;
-    token.log_in(&uri, &mut |request| PassphraseArgs::default().ask_pin(request))?;
+    token.log_in(&uri, &mut |request| match pin.take() {
+        Some(pin) => Ok(Some(Pin::Stored(pin))),
+        None => PassphraseArgs::default().ask_pin(request),
+    })?;
     let key = token.key(&uri)?;
     let key_id = match (given_key_id(options)?, key.certificate()?) {
         (Some(key_id), _) => key_id,
@@ -70,7 +81,6 @@ fn given_key_id(options: &Options) -> Result<Option<KeyId>> {
 
 /// The passphrase: of the command line, of the environment, or asked for.
 fn passphrase_of(options: &Options, key: &Path) -> std::io::Result<Option<Passphrase>> {
-    use std::os::unix::ffi::OsStrExt;
     if let Some(password) = options.value("pass") {
         return Ok(Some(Passphrase::new(password.as_bytes().to_vec())));
     }
@@ -80,29 +90,80 @@ fn passphrase_of(options: &Options, key: &Path) -> std::io::Result<Option<Passph
     }
 }
 
-/// The keys that verify: a comma list of certificates and public keys, of which one at least must be
-/// readable. Each is found by the key ID of its certificate, and by that of the key itself.
-pub(super) fn keyring(options: &Options) -> Result<Keyring> {
-    let list = options.path("key").unwrap_or_else(|| CERTIFICATE.into());
-    let list = list.to_str().ok_or_else(|| Error::new("--key: not text"))?;
+/// The keys that verify, each found by the key ID of its certificate, and by that of the key itself.
+pub(super) fn keyring(keys: &[(PathBuf, PublicKey)]) -> Result<Keyring> {
     let mut keyring = Keyring::default();
-    for path in list.split(',').filter(|path| !path.is_empty()).map(Path::new) {
-        match PublicKey::read(path) {
-            Ok(key) => keyring.add(key.default_key_id().map_err(openssl)?, key),
-            Err(error) => {
-                eprintln!("{}: {}", path.display(), Error::from(error));
-                continue;
-            }
-        }
+    for (path, key) in keys {
+        keyring.add(key.default_key_id().map_err(openssl)?, key.clone());
         for certificate in Certificate::read_all(path).unwrap_or_default() {
             keyring.add(certificate.key_id(), certificate.public_key().clone());
         }
     }
-    match keyring.is_empty() {
-        false => Ok(keyring),
+    Ok(keyring)
+}
+
+/// The certificates and public keys of a comma list, of which one at least must be readable.
+pub(super) fn given(options: &Options) -> Result<Vec<(PathBuf, PublicKey)>> {
+    let default = if options.has("rsa") { version_1::PUBLIC_KEY } else { CERTIFICATE };
+    let list = options.path("key").unwrap_or_else(|| default.into());
+    let list = list.to_str().ok_or_else(|| Error::new("--key: not text"))?;
+    let mut keys = Vec::new();
+    for path in list.split(',').filter(|path| !path.is_empty()).map(PathBuf::from) {
+        match PublicKey::read(&path) {
+            Ok(key) => keys.push((path, key)),
+            Err(error) => eprintln!("{}: {}", path.display(), Error::from(error)),
+        }
+    }
+    match keys.is_empty() {
+        false => Ok(keys),
         true => Err(hinted(
             format!("no public key could be read from {list}"),
             "give --key CERTIFICATE[,CERTIFICATE...]",
         )),
+    }
+}
+
+/// Takes the PIN out of a URI, where OpenSSL's engine looks for it. imactl itself refuses it there, as the
+/// command line is seen by everybody on the machine.
+fn split_pin(uri: &[u8]) -> (Vec<u8>, Option<Passphrase>) {
+    let Some(at) = uri.iter().position(|byte| *byte == b'?') else { return (uri.to_vec(), None) };
+    let (path, query) = uri.split_at(at);
+    let is_pin = |attribute: &&[u8]| attribute.starts_with(b"pin-value=");
+    let (pins, rest): (Vec<_>, Vec<_>) = query[1..].split(|byte| *byte == b'&').partition(is_pin);
+    let pin = pins.first().map(|pin| Passphrase::new(unescaped(&pin[b"pin-value=".len()..])));
+    let rest = rest.join(&b'&');
+    match rest.is_empty() {
+        true => (path.to_vec(), pin),
+        false => ([path, b"?", &rest].concat(), pin),
+    }
+}
+
+/// Replaces `%` and two hexadecimal digits by their byte.
+fn unescaped(mut text: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while let [first, rest @ ..] = text {
+        let escaped = rest.get(..2).filter(|_| *first == b'%').and_then(|it| hex::decode(it).ok());
+        bytes.push(escaped.as_ref().map_or(*first, |byte| byte[0]));
+        text = if escaped.is_some() { &rest[2..] } else { rest };
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pin_is_taken_out_of_its_uri() {
+        for (uri, rest, pin) in [
+            ("pkcs11:token=a?pin-value=12%4034", "pkcs11:token=a", Some("12@34")),
+            ("pkcs11:token=a?x=1&pin-value=12%4&y=2", "pkcs11:token=a?x=1&y=2", Some("12%4")),
+            ("pkcs11:token=a?x=1", "pkcs11:token=a?x=1", None),
+            ("pkcs11:token=a", "pkcs11:token=a", None),
+        ] {
+            let (left, found) = split_pin(uri.as_bytes());
+            assert_eq!(left, rest.as_bytes());
+            assert_eq!(found.as_ref().map(Passphrase::as_bytes), pin.map(str::as_bytes), "{uri}");
+        }
     }
 }

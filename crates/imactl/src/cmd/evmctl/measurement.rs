@@ -39,7 +39,7 @@ pub(super) fn ima_measurement(options: &Options) -> Result<Outcome> {
     let banks = values.iter().map(|value| value.value.algorithm());
     let banks = banks.filter(|bank| wanted.map_or(true, |wanted| wanted == *bank)).collect();
     let keyring = match options.has("verify-sig") {
-        true => keys::keyring(options)?,
+        true => keys::keyring(&keys::given(options)?)?,
         false => Keyring::default(),
     };
     let verified = VerifyOptions {
@@ -70,6 +70,10 @@ pub(super) fn ima_measurement(options: &Options) -> Result<Outcome> {
         let (bank, pcr) = (judged.bank, judged.register.pcr);
         let Register { expected, records, .. } = &judged.register;
         compared += u64::from(expected.is_some() && *records > 0);
+        if let Some(expected) = expected.filter(|_| *records > 0 && options.has("verbose")) {
+            eprintln!("{bank}: PCRAgg  {pcr}: {}", Hex(judged.register.value.as_bytes()));
+            eprintln!("{bank}: TPM PCR-{pcr}: {}", Hex(expected.as_bytes()));
+        }
         match judged.verdict {
             Verdict::Match { extended_by: ExtendedBy::OwnDigests, .. } => {
                 println!("{bank}: PCR {pcr}: Matched per TPM bank calculated digest(s).");

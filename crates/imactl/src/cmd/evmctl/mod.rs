@@ -7,6 +7,7 @@ mod keys;
 mod measurement;
 mod operations;
 mod options;
+mod version_1;
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -15,14 +16,12 @@ use std::process::ExitCode;
 use clap::Args;
 use ima::container::tree::{detached_path, Place, Tree};
 use ima::container::{
-    AttributeName, Change, Container, Destination, Event, Operation, Run, Selection, Silent,
-    MAX_SPARSE,
+    AttributeName, Change, Container, Destination, Event, ItemError, Operation, Run, Selection,
+    Silent, MAX_SPARSE,
 };
 use ima::evm::{Binding, Coverage, Given, HmacKey};
 use ima::input::{self, KEY_MAX};
-use ima::operation::{
-    Clear, EvmMaker, EvmSign, EvmVerify, Judgement, Sign, SignMode, Signed, Verify,
-};
+use ima::operation::{Clear, EvmMaker, EvmSign, EvmVerify, Sign, SignMode, Signed, Verify};
 use ima::sign::{default_version, Labeler};
 use ima::staging;
 use ima::verify::{Keyring, Requirement, Rule};
@@ -41,6 +40,9 @@ use crate::args::jobs;
 use crate::error::{hinted, Context, Error, Result};
 use crate::outputs::spool_directory;
 use crate::Outcome;
+
+/// The version of ima-evm-utils whose command line this is.
+const VERSION: &str = "1.6.2";
 
 /// Act as evmctl of ima-evm-utils
 ///
@@ -96,15 +98,12 @@ struct Evmctl<'a> {
 impl Evmctl<'_> {
     fn run(&self) -> Result<Outcome> {
         if self.options.has("version") {
-            println!("evmctl {} (imactl)", env!("CARGO_PKG_VERSION"));
+            // scripts compare it
+            println!("evmctl {VERSION} (imactl {})", env!("CARGO_PKG_VERSION"));
             return Ok(Outcome::Good);
         }
         let command = self.options.operands.first().and_then(|command| command.to_str());
         let command = command.filter(|_| !self.options.has("help")).unwrap_or("help");
-        if self.options.has("rsa") {
-            let hint = "make signatures of version 2, which all kernels since 3.7 verify";
-            return Err(hinted("--rsa: signatures of version 1 are not supported", hint));
-        }
         match command.to_ascii_lowercase().as_str() {
             "help" => {
                 print!("{}", include_str!("help.txt"));
@@ -136,7 +135,7 @@ impl Evmctl<'_> {
             "ima_fix" => self.over(&Open, &self.files()?, Destination::Nowhere, &mut |_, _| true),
             "sign_hash" => hash_lines::sign(self),
             "import" => import::import(self.options),
-            "convert" => Err(Error::new("convert: keys of version 1 are not supported")),
+            "convert" => version_1::convert(self.options),
             "ima_measurement" => measurement::ima_measurement(self.options),
             "ima_boot_aggregate" => measurement::ima_boot_aggregate(self.options),
             _ => Err(hinted(format!("Invalid command: {command}"), "evmctl help lists them")),
@@ -158,6 +157,7 @@ impl Evmctl<'_> {
     fn labeler<'s>(&self, signer: &'s dyn ima::key::Signer, kind: SignatureKind) -> Labeler<'s> {
         let version = match self.options.has("v3") || self.options.has("immutable") {
             true => SignatureVersion::V3,
+            false if self.options.has("rsa") => return version_1::labeler(signer, kind),
             false => default_version(signer.public_key().key_type(), kind),
         };
         Labeler::Signature { signer, kind, version }
@@ -216,6 +216,15 @@ impl Evmctl<'_> {
         Ok(Coverage { binding, machine: Machine { word_size, ..Machine::DEFAULT }, given })
     }
 
+    /// The letters of `-t`, of which only `m` changes something.
+    fn kinds(&self) -> Result<&str> {
+        let kinds = self.options.text("type")?.unwrap_or_default();
+        match kinds.chars().find(|letter| !"fdsxm".contains(*letter)) {
+            Some(letter) => Err(Error::new(format!("-t {kinds}: '{letter}' is not one of fdsxm"))),
+            None => Ok(kinds),
+        }
+    }
+
     fn place(&self) -> Place {
         match self.options.has("xattr-user") {
             true => Place::User,
@@ -264,9 +273,23 @@ impl Evmctl<'_> {
         destination: Destination,
         good: &mut dyn FnMut(&Path, O::Outcome) -> bool,
     ) -> Result<Outcome> {
+        let mut result = |path: &Path, result: Result<O::Outcome, ItemError>| match result {
+            Ok(outcome) => good(path, outcome),
+            Err(error) => failed(path, error),
+        };
+        self.over_all(place, operation, files, destination, &mut result)
+    }
+
+    fn over_all<O: Operation>(
+        &self,
+        place: Place,
+        operation: &O,
+        files: &[PathBuf],
+        destination: Destination,
+        good: &mut Judge<'_, O::Outcome>,
+    ) -> Result<Outcome> {
         let mut selection = Selection::new(&[], &[])?;
-        let kinds = self.options.text("type")?.unwrap_or_default();
-        selection.one_file_system = kinds.contains('m');
+        selection.one_file_system = self.kinds()?.contains('m');
         let run = Run {
             selection,
             jobs: jobs(None),
@@ -281,14 +304,7 @@ impl Evmctl<'_> {
         let tree = Tree { roots: files.to_vec(), place, verity: None };
         tree.run(operation, &run, &mut |event| {
             let Event::Item { report, .. } = event else { return Ok(()) };
-            let is_good = match report.outcome {
-                Ok(outcome) => good(&report.path, outcome),
-                Err(error) => {
-                    eprintln!("{}: {}", report.path.display(), Error::from(error));
-                    false
-                }
-            };
-            bad += u64::from(!is_good);
+            bad += u64::from(!good(&report.path, report.outcome));
             Ok(())
         })?;
         Ok(if bad > 0 { Outcome::Finding } else { Outcome::Good })
@@ -296,28 +312,50 @@ impl Evmctl<'_> {
 
     /// Signs files, and prints the values of their attributes where that is asked for.
     fn sign(&self, operation: Sign<'_>) -> Result<Outcome> {
-        let mut written = Ok(());
         let files = self.files()?;
-        let outcome =
-            self.over(&Captured(operation), &files, self.destination(), &mut |path,
-                                                                              (_, change): (
-                Signed,
-                Change,
-            )| {
-                if self.options.has("no-write") || self.options.has("verbose") {
-                    let values = change.edits().filter_map(|(_, edit)| edit.value());
-                    values.for_each(|value| println!("{}", Hex(value)));
+        let operation = Captured(operation);
+        let Signing { outcome, unwritten } =
+            self.sign_at(self.destination(), &operation, &files)?;
+        if self.options.has("sigfile") && !unwritten.is_empty() {
+            // whoever may not set attributes gets the file
+            self.sign_at(Destination::Nowhere, &operation, &unwritten)?;
+        }
+        Ok(outcome)
+    }
+
+    fn sign_at(
+        &self,
+        destination: Destination,
+        operation: &Captured<Sign<'_>>,
+        files: &[PathBuf],
+    ) -> Result<Signing> {
+        let (mut written, mut unwritten) = (Ok(()), Vec::new());
+        let mut signed = |path: &Path, result: Result<(Signed, Change), ItemError>| {
+            let change = match result {
+                Ok((_, change)) => change,
+                Err(error) => {
+                    use ItemError::{AttributeDenied, AttributeUnsupported, NoRoom};
+                    if let AttributeDenied(_) | AttributeUnsupported(_) | NoRoom { .. } = error {
+                        unwritten.push(path.to_owned());
+                    }
+                    return failed(path, error);
                 }
-                let value = change.value(AttributeName::Ima);
-                if let Some(value) = value.filter(|_| self.options.has("sigfile")) {
-                    let name = detached_path(path);
-                    let result = staging::write_path(&name, 0o644, value);
-                    let result = result.with_context(|| name.display().to_string());
-                    written = std::mem::replace(&mut written, Ok(())).and(result);
-                }
-                true
-            })?;
-        written.map(|()| outcome)
+            };
+            if self.options.has("no-write") || self.options.has("verbose") {
+                let values = change.edits().filter_map(|(_, edit)| edit.value());
+                values.for_each(|value| println!("{}", Hex(value)));
+            }
+            let value = change.value(AttributeName::Ima);
+            if let Some(value) = value.filter(|_| self.options.has("sigfile")) {
+                let name = detached_path(path);
+                let result = staging::write_path(&name, 0o644, value);
+                let result = result.with_context(|| name.display().to_string());
+                written = std::mem::replace(&mut written, Ok(())).and(result);
+            }
+            true
+        };
+        let outcome = self.over_all(self.place(), operation, files, destination, &mut signed)?;
+        written.map(|()| Signing { outcome, unwritten })
     }
 
     /// Makes `security.evm`, after `security.ima` where that is asked for.
@@ -346,40 +384,33 @@ impl Evmctl<'_> {
     /// Verifies `security.ima`, or `security.evm` with this coverage.
     fn verify(&self, coverage: Option<Coverage>) -> Result<Outcome> {
         let files = self.files()?;
-        let keyring = keys::keyring(self.options)?;
-        let empty = Keyring::default();
+        let keys = keys::given(self.options)?;
+        let (keyring, empty) = (keys::keyring(&keys)?, Keyring::default());
         let rule = Rule {
             requirement: Requirement::Signature,
             kernel: KernelVersion::V7_3,
             salt: Salt::default(),
         };
-        let is_metadata = coverage.is_some();
-        let operation = match coverage {
-            Some(coverage) => Verify::new(&empty, rule).with_evm(EvmVerify {
-                keyring: &keyring,
-                coverage,
-                hmac: None,
-            }),
-            None => Verify::new(&keyring, rule),
-        };
-        let place = match self.options.has("sigfile") && !is_metadata {
+        let place = match self.options.has("sigfile") && coverage.is_none() {
             true => Place::Detached,
             false => self.place(),
         };
-        let mut judged = |path: &Path, judgement: Judgement| {
-            let path = path.display();
-            let (is_good, detail) = match judgement {
-                Judgement::Kernel(verdict) => (verdict.is_valid(), verdict.to_string()),
-                Judgement::WithEvm { evm, .. } => (evm.is_valid(), evm.to_string()),
-                Judgement::Appended(verdict) => (verdict.is_valid(), verdict.to_string()),
-                Judgement::Anomaly(anomaly) => (false, anomaly.to_string()),
-                Judgement::NotSigned => (false, "not signed".to_owned()),
-            };
-            match is_good {
-                true => eprintln!("{path}: verification is OK"),
-                false => eprintln!("{path}: verification failed: {detail}"),
+        let (newer, coverage) = match coverage {
+            Some(coverage) => {
+                let evm = EvmVerify { keyring: &keyring, coverage, hmac: None };
+                let version_1 = self.coverage(Binding::Inode)?;
+                (Verify::new(&empty, rule).with_evm(evm), Some(version_1))
             }
-            is_good
+            None => (Verify::new(&keyring, rule), None),
+        };
+        let operation = version_1::Verify { newer, keys: &keys, coverage };
+        let mut judged = |path: &Path, failure: Option<String>| {
+            let path = path.display();
+            match &failure {
+                None => eprintln!("{path}: verification is OK"),
+                Some(reason) => eprintln!("{path}: verification failed: {reason}"),
+            }
+            failure.is_none()
         };
         self.over_at(place, &operation, &files, Destination::Nowhere, &mut judged)
     }
@@ -395,6 +426,21 @@ impl Evmctl<'_> {
         let value = input::read_path(&from, KEY_MAX).with_context(|| from.display().to_string())?;
         self.over(&Restore(value), &files, self.destination(), &mut |_, ()| true)
     }
+}
+
+/// Whether the result for a file is good.
+type Judge<'a, T> = dyn FnMut(&Path, Result<T, ItemError>) -> bool + 'a;
+
+/// Files that were signed.
+struct Signing {
+    outcome: Outcome,
+    /// Those whose attributes could not be set.
+    unwritten: Vec<PathBuf>,
+}
+
+fn failed(path: &Path, error: ItemError) -> bool {
+    eprintln!("{}: {}", path.display(), Error::from(error));
+    false
 }
 
 fn uuid(text: &str) -> Result<[u8; 16]> {

@@ -36,6 +36,8 @@ pub(super) struct Graph {
 #[derive(Debug)]
 pub(super) struct Document {
     pub(super) name: String,
+    /// The one that names it; `index.json` has none.
+    pub(super) digest: Option<BlobDigest>,
     pub(super) text: Vec<u8>,
     pub(super) body: Body,
 }
@@ -208,7 +210,8 @@ impl<'a> Reader<'a> {
                 }
             },
         };
-        self.graph.documents.push(Document { name: name.to_owned(), text, body });
+        let digest = descriptor.map(|descriptor| descriptor.digest.clone());
+        self.graph.documents.push(Document { name: name.to_owned(), digest, text, body });
         Ok(Some(self.graph.documents.len() - 1))
     }
 
@@ -309,8 +312,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The digest that is in a name.
-fn named_by(name: &str) -> Expected {
+/// The digest that is in the name of a blob or of a file of docker save, if there is one.
+pub(super) fn named_by(name: &str) -> Expected {
     let digest = match name.strip_prefix("blobs/").and_then(|rest| rest.split_once('/')) {
         Some((algorithm, hex)) => format!("{algorithm}:{hex}"),
         None => format!("sha256:{}", name.split_once('.').map_or(name, |(stem, _)| stem)),

@@ -102,15 +102,16 @@ impl Layer {
         self.unpacked(store, |plain| Index::unpacked(plain, &spool).map_err(OciError::from))
     }
 
-    /// Processes its files.
+    /// Processes its files. `holes` is the rest of the limit for the holes of sparse files in all layers.
     pub(super) fn read<O: Operation>(
         &self,
         store: &Store,
         operation: &O,
         run: &Run<'_>,
+        holes: &mut u64,
         reports: &mut Reports<'_, O::Outcome>,
     ) -> Result<(), ContainerError> {
-        self.process(store, operation, run, None, reports)
+        self.process(store, operation, run, holes, None, reports)
     }
 
     /// Processes its files, and gives it with their changes, if there are any.
@@ -119,11 +120,13 @@ impl Layer {
         store: &Store,
         operation: &O,
         run: &Run<'_>,
+        holes: &mut u64,
         reports: &mut Reports<'_, O::Outcome>,
     ) -> Result<Option<Changed>, ContainerError> {
         if run.destination.is_nowhere() {
             let output = &mut io::sink();
-            return self.process(store, operation, run, Some(output), reports).map(|()| None);
+            self.process(store, operation, run, holes, Some(output), reports)?;
+            return Ok(None);
         }
         let spool = |source| OciError::Spool { directory: run.spool.clone(), source };
         let file = tempfile::tempfile_in(&run.spool).map_err(spool)?;
@@ -131,7 +134,7 @@ impl Layer {
         let sink = Hashing::new(BufWriter::with_capacity(1 << 18, file), as_digest)?;
         let encoder = Encoder::new(self.compression, sink, run.jobs).map_err(spool)?;
         let mut plain = Hashing::new(encoder, &self.diff_id)?;
-        self.process(store, operation, run, Some(&mut plain), reports)?;
+        self.process(store, operation, run, holes, Some(&mut plain), reports)?;
         let Passed { inner: encoder, digest: diff_id, .. } = plain.finish()?;
         if diff_id == self.diff_id {
             return Ok(None);
@@ -147,6 +150,7 @@ impl Layer {
         store: &Store,
         operation: &O,
         run: &Run<'_>,
+        holes: &mut u64,
         output: Option<&mut dyn Write>,
         reports: &mut Reports<'_, O::Outcome>,
     ) -> Result<(), ContainerError> {
@@ -155,7 +159,7 @@ impl Layer {
             jobs: run.jobs,
             destination: Destination::Nowhere,
             compression: None,
-            max_sparse: run.max_sparse,
+            max_sparse: *holes,
             after_end: AfterEnd::Refuse,
             spool: run.spool.clone(),
             progress: run.progress,
@@ -164,9 +168,11 @@ impl Layer {
             true => Err(OciError::Ostree.into()),
             false => reports(report),
         };
-        self.unpacked(store, |plain| {
-            tar::run::run(Box::new(plain), operation, &run, output, &mut reports).map(drop)
-        })
+        let extent = self.unpacked(store, |plain| {
+            tar::run::run(Box::new(plain), operation, &run, output, &mut reports)
+        })?;
+        *holes -= extent.holes;
+        Ok(())
     }
 }
 

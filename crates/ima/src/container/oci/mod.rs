@@ -72,12 +72,14 @@ impl Oci {
                 named(&layer.part, layer.check_writable(&store).map_err(Into::into))?;
             }
         }
-        let mut changed = Vec::new();
+        let (mut changed, mut holes) = (Vec::new(), run.max_sparse);
         for layer in &graph.layers {
             let mut reports = |report| reports(Report { part: Some(layer.part.clone()), ..report });
             let processed = match O::ACCESS.writes() {
-                false => layer.read(&store, operation, run, &mut reports).map(|()| None),
-                true => layer.write(&store, operation, run, &mut reports),
+                false => {
+                    layer.read(&store, operation, run, &mut holes, &mut reports).map(|()| None)
+                }
+                true => layer.write(&store, operation, run, &mut holes, &mut reports),
             };
             changed.push(named(&layer.part, processed)?);
         }

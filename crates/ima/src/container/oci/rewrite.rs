@@ -5,7 +5,7 @@ use std::fs::File;
 
 use ima_format::oci::{BlobDigest, Descriptor, Edits, Layers};
 
-use super::graph::{Body, Document, Graph, Image, SavedImages, INDEX, SAVED};
+use super::graph::{named_by, Body, Document, Graph, Image, SavedImages, SAVED};
 use super::layer::Changed;
 use super::store::of_bytes;
 use super::OciError;
@@ -123,7 +123,7 @@ impl Rewriter {
     }
 
     fn document(&mut self, document: &Document) -> Result<Option<Described>, OciError> {
-        let Document { name, text, body } = document;
+        let Document { name, digest, text, body } = document;
         let mut edits = Edits::default();
         match body {
             Body::Index(entries) => {
@@ -138,12 +138,11 @@ impl Rewriter {
             return Ok(None);
         }
         let text = edits.apply(text);
-        if name == INDEX {
-            self.add(INDEX, INDEX.to_owned(), Content::Bytes(text));
+        let Some(digest) = digest else {
+            self.add(name, name.clone(), Content::Bytes(text));
             return Ok(None);
-        }
-        let like = digest_of(name)?;
-        self.blob(name, &like, text).map(Some)
+        };
+        self.blob(name, digest, text).map(Some)
     }
 
     fn image(
@@ -168,11 +167,14 @@ impl Rewriter {
         for (parsed, image) in saved.parsed.images.iter().zip(&saved.images) {
             if let Some(text) = self.config(image) {
                 let (name, span) = &parsed.config;
-                let like = digest_of(name)?;
-                let new = of_bytes(&like, &text)?;
-                let new_name = name.replace(like.hex(), new.hex());
-                edits.string(span.clone(), &new_name);
-                self.changes.renamed.insert(like.hex().to_owned(), new.hex().to_owned());
+                let mut new_name = name.clone();
+                // docker and podman name it by its digest, which nothing demands
+                if let Some(old) = named_by(name).digest {
+                    let new = of_bytes(&old, &text)?;
+                    new_name = name.replace(old.hex(), new.hex());
+                    edits.string(span.clone(), &new_name);
+                    self.changes.renamed.insert(old.hex().to_owned(), new.hex().to_owned());
+                }
                 self.add(name, new_name, Content::Bytes(text));
             }
             let known = |number: usize| Some((graph.layers.get(number)?, self.layer(number)?));
@@ -215,15 +217,4 @@ fn edit(
         }
         None => Ok(()),
     }
-}
-
-/// The digest in the name of a blob, or of a configuration of docker save; where none is in it, one
-/// that the name has no digits of.
-fn digest_of(name: &str) -> Result<BlobDigest, OciError> {
-    let digits = name.rsplit('/').next().unwrap_or(name).split('.').next().unwrap_or(name);
-    let algorithm = if name.starts_with("blobs/sha512/") { "sha512" } else { "sha256" };
-    let none = || BlobDigest::new(ima_format::hash::HashAlgorithm::Sha256, &[0; 32]);
-    format!("{algorithm}:{digits}").parse().or_else(|_| none()).map_err(|fault| {
-        OciError::Malformed { name: name.to_owned(), error: ima_format::Error::new(fault, 0) }
-    })
 }

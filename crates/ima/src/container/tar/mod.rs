@@ -92,7 +92,7 @@ impl Archive {
     }
 }
 
-/// Why an archive was not dealt with. What was written so far is of no use.
+/// Why an archive was not processed. The output written so far is of no use.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TarError {
@@ -129,15 +129,18 @@ pub enum TarError {
         /// Why.
         source: crate::digest::DigestError,
     },
-    /// Sparse files with more zeros than are digested.
-    #[error("{}: with this file, sparse files have {holes} bytes of holes; the --max-sparse limit is {limit}", path.display())]
+    /// A sparse file with more holes than may be read.
+    #[error(
+        "{}: sparse file has {holes} bytes of holes; {left} remain of the --max-sparse limit",
+        path.display()
+    )]
     Sparse {
         /// The first member beyond the limit.
         path: PathBuf,
-        /// How many there are up to its end.
+        /// The size of its holes.
         holes: u64,
-        /// How many are digested.
-        limit: u64,
+        /// The rest of the limit.
+        left: u64,
     },
     /// There is no room for a large member on its way.
     #[error("{}: cannot keep a large member in a temporary file", directory.display())]
@@ -190,6 +193,8 @@ pub struct Extent {
     pub size: u64,
     /// Bytes after the end of the last archive that begin no other, and were passed on.
     pub foreign: u64,
+    /// Bytes of holes in sparse files that were read.
+    pub holes: u64,
 }
 
 fn path_of(member: &Member) -> PathBuf {

@@ -125,14 +125,18 @@ pub(in crate::container) fn run<O: Operation>(
             spools: &spools,
             names: Names::default(),
             foreign: 0,
-            zeros: 0,
+            holes: run.max_sparse,
             // in the order of the archive: each is as large as any other
             queue: &mut |piece, permit| queue((piece, permit), 0),
         };
         if let Err(error) = reader.read() {
             (reader.queue)(Piece::Failed(error), memory.take(0));
         }
-        extent = Extent { size: reader.stream.offset(), foreign: reader.foreign };
+        extent = Extent {
+            size: reader.stream.offset(),
+            foreign: reader.foreign,
+            holes: run.max_sparse - reader.holes,
+        };
     };
     let start = || {
         let mut worker = (operation.worker(), FileHasher::default());
@@ -259,8 +263,8 @@ struct Reader<'a, O> {
     names: Names,
     /// Bytes after the end of the archive.
     foreign: u64,
-    /// How many zeros of sparse files are digested, so far and at most.
-    zeros: u64,
+    /// How many bytes of holes in sparse files may still be read; never more than `run.max_sparse`.
+    holes: u64,
     queue: &'a mut dyn FnMut(Piece, Permit),
 }
 
@@ -389,7 +393,7 @@ impl<O: Operation> Reader<'_, O> {
         let left = all - in_memory;
         let digest = self.operation.digest_for(label.as_deref());
         if digest.is_some() {
-            self.count_zeros(&member)?;
+            self.count_holes(&member)?;
         }
         let (data, spool) = match digest {
             _ if left == 0 => (Data::Memory(begun), None),
@@ -416,19 +420,18 @@ impl<O: Operation> Reader<'_, O> {
     }
 
     /// Counts the holes of a member that is going to be digested.
-    fn count_zeros(&mut self, member: &Member) -> Result<(), TarError> {
-        self.zeros = self.zeros.saturating_add(member.size().saturating_sub(member.stored));
-        match self.zeros <= self.run.max_sparse {
-            true => Ok(()),
-            false => Err(TarError::Sparse {
-                path: path_of(member),
-                holes: self.zeros,
-                limit: self.run.max_sparse,
-            }),
+    fn count_holes(&mut self, member: &Member) -> Result<(), TarError> {
+        let holes = member.size().saturating_sub(member.stored);
+        match self.holes.checked_sub(holes) {
+            Some(left) => {
+                self.holes = left;
+                Ok(())
+            }
+            None => Err(TarError::Sparse { path: path_of(member), holes, left: self.holes }),
         }
     }
 
-    /// Has a member dealt with whose data is not looked at, and passes that on.
+    /// Processes a member whose data is not needed, and passes the data on.
     fn edit(&mut self, member: Member, begun: Vec<u8>, left: u64) -> Result<(), TarError> {
         let permit = self.memory.take(begun.len() as u64 + held(&member));
         (self.queue)(Piece::File(Box::new(member), Data::Memory(begun), None), permit);

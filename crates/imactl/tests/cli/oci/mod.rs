@@ -1,124 +1,16 @@
 //! Container images: what other programs say of an image before and after it is signed.
 
+mod layout;
+mod refused;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::{json, Value};
 
 use crate::support::*;
-
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
-
-/// A layout that is made blob by blob.
-pub(crate) struct Layout {
-    pub(crate) root: PathBuf,
-}
-
-/// A layer of it.
-#[derive(Clone)]
-pub(crate) struct Layer {
-    descriptor: Value,
-    diff_id: String,
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    let digest = openssl::sha::sha256(bytes);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-impl Layout {
-    pub(crate) fn new(root: &Path) -> Self {
-        fs::create_dir_all(root.join("blobs/sha256")).unwrap();
-        fs::write(root.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
-        Self { root: root.to_owned() }
-    }
-
-    pub(crate) fn blob(&self, media_type: &str, bytes: &[u8]) -> Value {
-        let hex = sha256(bytes);
-        fs::write(self.root.join("blobs/sha256").join(&hex), bytes).unwrap();
-        let digest = format!("sha256:{hex}");
-        json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
-    }
-
-    /// A layer with the files of a directory.
-    pub(crate) fn layer(&self, from: &Path, compression: &str) -> Option<Layer> {
-        let mut tar = tool("tar")?;
-        tar.args(["--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner"]);
-        let tar = tar.arg("-cC").arg(from).arg(".").output().unwrap().stdout;
-        let (packed, end) = match compression {
-            "" => (tar.clone(), String::new()),
-            program => {
-                let plain = self.root.join("plain");
-                fs::write(&plain, &tar).unwrap();
-                let packed = tool(program)?.arg("-c").arg(&plain).output().unwrap().stdout;
-                fs::remove_file(plain).unwrap();
-                (packed, format!("+{program}"))
-            }
-        };
-        let descriptor = self.blob(&format!("{LAYER}{end}"), &packed);
-        Some(Layer { descriptor, diff_id: format!("sha256:{}", sha256(&tar)) })
-    }
-
-    pub(crate) fn image(&self, layers: &[Layer]) -> Value {
-        self.image_with(layers, |_, _| {})
-    }
-
-    /// An image whose configuration and manifest are changed before they are written.
-    fn image_with(&self, layers: &[Layer], change: impl FnOnce(&mut Value, &mut Value)) -> Value {
-        let diff_ids: Vec<_> = layers.iter().map(|layer| &layer.diff_id).collect();
-        let mut config = json!({
-            "architecture": "amd64", "os": "linux", "config": {"Labels": {"a": "b"}},
-            "rootfs": {"type": "layers", "diff_ids": diff_ids},
-            "history": layers.iter().map(|_| json!({"created_by": "test"})).collect::<Vec<_>>(),
-            "io.example.unknown": [1.50, null],
-        });
-        let descriptors: Vec<_> = layers.iter().map(|layer| &layer.descriptor).collect();
-        let mut manifest = json!({
-            "schemaVersion": 2, "mediaType": MANIFEST, "layers": descriptors,
-            "annotations": {"org.opencontainers.image.title": "kept"},
-        });
-        change(&mut config, &mut manifest);
-        if manifest.get("config").is_none() {
-            let config = serde_json::to_vec_pretty(&config).unwrap();
-            manifest["config"] = self.blob(CONFIG, &config);
-        }
-        self.blob(MANIFEST, &serde_json::to_vec(&manifest).unwrap())
-    }
-
-    pub(crate) fn index(&self, manifests: &[Value]) {
-        let index = json!({"schemaVersion": 2, "manifests": manifests});
-        fs::write(self.root.join("index.json"), index.to_string()).unwrap();
-    }
-
-    /// The blobs and the index, to compare.
-    fn content(&self) -> Vec<(String, Vec<u8>)> {
-        let blobs = names(&self.root.join("blobs/sha256"));
-        let blobs = blobs.into_iter().map(|name| format!("blobs/sha256/{name}"));
-        let all = blobs.chain(["index.json".to_owned()]);
-        all.map(|name| (name.clone(), fs::read(self.root.join(name)).unwrap())).collect()
-    }
-
-    fn json(&self, descriptor: &Value) -> Value {
-        let hex = descriptor["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap();
-        let bytes = fs::read(self.root.join("blobs/sha256").join(hex)).unwrap();
-        assert_eq!((sha256(&bytes), bytes.len()), (hex.to_owned(), size(descriptor)));
-        serde_json::from_slice(&bytes).unwrap()
-    }
-
-    fn manifests(&self) -> Vec<Value> {
-        let index = fs::read(self.root.join("index.json")).unwrap();
-        let index: Value = serde_json::from_slice(&index).unwrap();
-        index["manifests"].as_array().unwrap().clone()
-    }
-}
-
-fn size(descriptor: &Value) -> usize {
-    usize::try_from(descriptor["size"].as_u64().unwrap()).unwrap()
-}
+pub(crate) use layout::Layout;
+use layout::*;
 
 /// An image of two layers, of which the upper one removes a file of the lower one.
 struct Made {
@@ -388,161 +280,6 @@ fn both_lists_of_an_archive_of_docker_agree() {
     ]);
 }
 
-/// One of the changes that make an image wrong.
-type Change = fn(&Layout, &[Layer; 2]);
-
-fn with(layout: &Layout, layers: &[Layer], change: impl FnOnce(&mut Value, &mut Value)) {
-    layout.index(&[layout.image_with(layers, change)]);
-}
-
-const DEFECTS: &[(&str, &str, Change)] = &[
-    ("does not match its digest", "flipped", |layout, layers| {
-        let digest = layers[0].descriptor["digest"].as_str().unwrap().replace("sha256:", "");
-        let path = layout.root.join("blobs/sha256").join(digest);
-        let mut bytes = fs::read(&path).unwrap();
-        // in the time of gzip's header, which changes nothing else
-        bytes[4] ^= 1;
-        fs::write(path, bytes).unwrap();
-    }),
-    ("does not match its size", "size of a layer", |layout, layers| {
-        with(layout, layers, |_, manifest| manifest["layers"][0]["size"] = json!(1));
-    }),
-    ("does not match its diff ID", "diff ID", |layout, layers| {
-        let other = Layer { diff_id: layers[1].diff_id.clone(), ..layers[0].clone() };
-        layout.index(&[layout.image(&[other, layers[1].clone()])]);
-    }),
-    ("2 layers, of which the configuration lists 1", "count", |layout, layers| {
-        with(layout, layers, |config, _| {
-            drop(config["rootfs"]["diff_ids"].as_array_mut().unwrap().pop())
-        });
-    }),
-    ("does not match its digest", "manifest", |layout, layers| {
-        let image = layout.image(layers);
-        let digest = image["digest"].as_str().unwrap().replace("sha256:", "");
-        let path = layout.root.join("blobs/sha256").join(digest);
-        let text = fs::read_to_string(&path).unwrap().replace("kept", "gone");
-        fs::write(path, text).unwrap();
-        layout.index(&[image]);
-    }),
-    ("is missing", "missing layer", |layout, layers| {
-        with(layout, layers, |_, manifest| {
-            manifest["layers"][0]["digest"] = json!(format!("sha256:{}", sha256(b"none")));
-        });
-    }),
-    ("not a SHA-256 or SHA-512 digest", "path in a digest", |layout, layers| {
-        with(layout, layers, |_, manifest| {
-            manifest["layers"][0]["digest"] = json!("sha256:../../../../../etc/passwd");
-        });
-    }),
-    ("not either an index or a manifest", "both", |layout, layers| {
-        with(layout, layers, |_, manifest| manifest["manifests"] = json!([]));
-    }),
-    ("is there twice or in another case", "two spellings", |layout, layers| {
-        with(layout, layers, |_, manifest| manifest["Layers"] = json!([]));
-    }),
-    ("differs from that of the descriptor", "media type", |layout, layers| {
-        with(layout, layers, |_, manifest| manifest["mediaType"] = json!(INDEX));
-    }),
-    ("larger than 4 MiB", "large", |layout, _| {
-        let descriptor = layout.blob(MANIFEST, &vec![b' '; (4 << 20) + 1]);
-        layout.index(&[descriptor]);
-    }),
-    ("nested too deep", "deep", |layout, _| {
-        let text = format!("{}{}", "[".repeat(1 << 16), "]".repeat(1 << 16));
-        let descriptor = layout.blob(MANIFEST, text.as_bytes());
-        layout.index(&[descriptor]);
-    }),
-    ("layer of media type", "encrypted", |layout, layers| {
-        with(layout, layers, |_, manifest| {
-            manifest["layers"][0]["mediaType"] = json!(format!("{LAYER}+gzip+encrypted"));
-        });
-    }),
-    ("content is compressed by gzip", "other compression", |layout, layers| {
-        with(layout, layers, |_, manifest| manifest["layers"][0]["mediaType"] = json!(LAYER));
-    }),
-    ("an ostree container", "ostree", |layout, layers| {
-        with(layout, layers, |config, _| config["config"]["Labels"]["ostree.commit"] = json!("1"));
-    }),
-    ("repositories without manifest.json", "legacy", |layout, _| {
-        fs::write(layout.root.join("repositories"), "{}").unwrap();
-    }),
-    ("no image that can be processed", "nothing", |layout, _| layout.index(&[])),
-];
-
-#[test]
-fn images_that_are_wrong_are_refused_and_stay_as_they_are() {
-    for (said, name, change) in DEFECTS {
-        let Some(made) = Made::new("gzip") else { return };
-        change(&made.layout, &made.layers);
-        let before = made.layout.content();
-        for verb in ["sign", "verify", "inspect", "clear"] {
-            let keys = args!["--keys", made.keys];
-            let keys = keys.into_iter().filter(|_| matches!(verb, "sign" | "verify"));
-            let refused = run(args![verb, made.layout.root].into_iter().chain(keys)).exits(2);
-            assert!(refused.stderr.contains(said), "{verb} {name}: {}", refused.stderr);
-            assert_eq!(made.layout.content(), before, "{verb} {name}");
-        }
-        let words = args![
-            "preflight",
-            made.layout.root,
-            "--keys",
-            made.keys,
-            "--policy",
-            "default:appraise"
-        ];
-        let refused = run(words).exits(2);
-        assert!(refused.stderr.contains(said), "preflight {name}: {}", refused.stderr);
-    }
-}
-
-const NOT_WRITTEN: &[(&str, Change)] = &[
-    ("a zstd:chunked layer", |layout, layers| {
-        with(layout, layers, |_, manifest| {
-            let name = "io.github.containers.zstd-chunked.manifest-checksum";
-            manifest["layers"][0]["annotations"] = json!({name: "sha256:0"});
-        });
-    }),
-    ("an eStargz layer", |layout, layers| {
-        with(layout, layers, |_, manifest| {
-            let name = "containerd.io/snapshot/stargz/toc.digest";
-            manifest["layers"][0]["annotations"] = json!({name: "sha256:0"});
-        });
-    }),
-    ("embedded data", |layout, layers| {
-        with(layout, layers, |_, manifest| manifest["layers"][0]["data"] = json!("AA=="));
-    }),
-];
-
-#[test]
-fn what_cannot_be_rewritten_is_read_and_refused_for_writing() {
-    for (said, change) in NOT_WRITTEN {
-        let Some(made) = Made::new("gzip") else { return };
-        change(&made.layout, &made.layers);
-        let before = made.layout.content();
-        let refused = run(args!["sign", "--keys", made.keys, made.layout.root]).exits(2);
-        let said = said.trim_start_matches("an ").trim_start_matches("a ");
-        assert!(refused.stderr.contains(said), "{}", refused.stderr);
-        run(args!["verify", "--keys", made.keys, made.layout.root]).exits(1);
-        assert_eq!(made.layout.content(), before);
-    }
-}
-
-#[test]
-fn a_layout_is_not_written_elsewhere_and_an_archive_is_not_a_stream() {
-    let Some(made) = Made::new("gzip") else { return };
-    let refused =
-        run(args!["sign", "--keys", made.keys, "-o", made.path("x"), made.layout.root]).exits(2);
-    assert!(refused.stderr.contains("changed in place"), "{}", refused.stderr);
-    let archive = made.path("image.tar");
-    let mut tar = tool("tar").unwrap();
-    finish(tar.arg("-cf").arg(&archive).arg("-C").arg(&made.layout.root).arg(".")).exits(0);
-    let mut streamed: Command = imactl();
-    streamed.args(args!["verify", "--keys", made.keys, "-"]);
-    streamed.stdin(fs::File::open(&archive).unwrap());
-    let refused = finish(&mut streamed).exits(2);
-    assert!(refused.stderr.contains("if it is named itself"), "{}", refused.stderr);
-}
-
 #[test]
 fn an_upper_layer_writes_through_links_of_lower_ones() {
     let Some(made) = Made::new("gzip") else { return };
@@ -577,6 +314,57 @@ fn an_upper_layer_writes_through_links_of_lower_ones() {
     finish(&mut umoci).exits(0);
     assert_eq!(names(&bundle.join("rootfs/usr/lib")), ["a", "new"]);
     assert_eq!(names(&bundle.join("rootfs/opt")), [""; 0]);
+}
+
+#[test]
+fn holes_of_all_layers_are_counted_together() {
+    let directory = directory();
+    let keys = store(directory.path(), "p-256");
+    let layout = Layout::new(&directory.path().join("image"));
+    let layers = ["one", "other"].map(|name| {
+        let root = directory.path().join(name);
+        fs::create_dir(&root).unwrap();
+        fs::File::create(root.join(name)).unwrap().set_len(1 << 20).unwrap();
+        layout.sparse_layer(&root)
+    });
+    let [Some(one), Some(other)] = layers else { return };
+    layout.index(&[layout.image(&[one, other])]);
+    let sign = |limit: &str| {
+        run(args!["sign", "--keys", keys, "--max-sparse", limit, layout.root.clone()])
+    };
+    let refused = sign("2047k").exits(2).stderr;
+    let said = "other: sparse file has 1048576 bytes of holes; 1047552 remain of the --max-sparse";
+    assert!(refused.contains(said), "{refused}");
+    assert!(sign("2M").exits(0).stdout.starts_with("signed 2 files"));
+}
+
+#[test]
+fn a_configuration_that_is_not_named_by_its_digest_keeps_its_name() {
+    let directory = directory();
+    let keys = store(directory.path(), "p-256");
+    let root = directory.path().join("root");
+    write_tree(&root, &[("etc/hosts", b"127.0.0.1 localhost\n")]);
+    let (layout, saved) =
+        (Layout::new(&directory.path().join("image")), directory.path().join("saved"));
+    let Some(layer) = layout.layer(&root, "") else { return };
+    write_tree(&saved, &[("layer.tar", &layout.bytes(&layer.descriptor))]);
+    let config = json!({"rootfs": {"type": "layers", "diff_ids": [layer.diff_id]}});
+    fs::write(saved.join("config.json"), config.to_string()).unwrap();
+    let list = json!([{"Config": "config.json", "RepoTags": null, "Layers": ["layer.tar"]}]);
+    fs::write(saved.join("manifest.json"), list.to_string()).unwrap();
+    let archive = directory.path().join("saved.tar");
+    let Some(mut tar) = tool("tar") else { return };
+    finish(tar.arg("-cf").arg(&archive).arg("-C").arg(&saved).args(names(&saved))).exits(0);
+
+    run(args!["sign", "--kind", "oci", "--keys", keys, archive]).exits(0);
+    run(args!["verify", "--kind", "oci", "--keys", keys, archive]).exits(0);
+    finish(tool("tar").unwrap().arg("-xf").arg(&archive).arg("-C").arg(&saved)).exits(0);
+    let read = |name: &str| fs::read(saved.join(name)).unwrap();
+    let written: Value = serde_json::from_slice(&read("config.json")).unwrap();
+    let diff_id = format!("sha256:{}", sha256(&read("layer.tar")));
+    assert_eq!(written["rootfs"]["diff_ids"], json!([diff_id]));
+    assert_ne!(diff_id, layer.diff_id);
+    assert_eq!(read("manifest.json"), list.to_string().into_bytes());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod bench;
 mod demo;
 mod foreign;
+mod signed;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,6 +32,7 @@ enum Command {
     Demo(demo::Demo),
     Bench(bench::Bench),
     Image(foreign::Foreign),
+    Boot(signed::Boot),
 }
 
 /// Build kernels, or find them in the cache; prints where they are
@@ -78,6 +80,7 @@ fn main() -> Result<()> {
         Command::Demo(demo) => demo.run(),
         Command::Bench(bench) => bench.run(),
         Command::Image(image) => image.run(),
+        Command::Boot(boot) => boot.run(),
     }
 }
 

@@ -41,5 +41,8 @@ mod signed_programs;
 mod signed_without_root;
 mod tampered_programs;
 mod this_machine;
+#[path = "../../crates/imactl/tests/cli/transcript.rs"]
+mod transcript;
+mod tutorial;
 mod unchanged_content;
 mod unsigned_programs;

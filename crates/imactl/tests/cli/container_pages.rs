@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::*;
+use crate::transcript::{assert_fits, transcripts};
 
 const SPEC: &str = r#"
 Name: hello
@@ -91,104 +92,25 @@ impl Place {
     /// Runs the commands of a page, and compares what they print.
     fn runs(&self, page: &str) {
         let mut ran = 0;
-        for block in blocks(page) {
-            let mut parts = block.split("\n$ ");
-            assert_eq!(parts.next(), Some(""), "a transcript begins with a command");
-            for part in parts {
-                let (command, expected) = command_and_output(part);
-                // who reads the page is asked for the PIN
-                let command = match command.contains("pkcs11-tool") {
-                    true => command.replace("--login", "--login --pin 1234"),
-                    false => command,
-                };
-                let mut shell = Command::new("sh");
-                shell.args(["-c", &command]).current_dir(&self.directory);
-                shell.env_remove("TMPDIR").envs(&self.environment);
-                let done = finish(&mut shell);
-                // what others print differs between their versions
-                match command.contains("imactl") {
-                    true => assert_fits(&(done.stderr + &done.stdout), &expected, &command),
-                    false => drop(done.exits(0)),
-                }
-                ran += 1;
+        for (command, expected) in transcripts(page) {
+            // who reads the page is asked for the PIN
+            let command = match command.contains("pkcs11-tool") {
+                true => command.replace("--login", "--login --pin 1234"),
+                false => command,
+            };
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &command]).current_dir(&self.directory);
+            shell.env_remove("TMPDIR").envs(&self.environment);
+            let done = finish(&mut shell);
+            // what others print differs between their versions
+            match command.contains("imactl") {
+                true => assert_fits(&(done.stderr + &done.stdout), &expected, &command),
+                false => drop(done.exits(0)),
             }
+            ran += 1;
         }
         assert!(ran > 2, "the page has lost its commands");
     }
-}
-
-/// The transcripts of a page, each line end before a line.
-fn blocks(page: &str) -> Vec<String> {
-    let mut blocks = Vec::new();
-    let mut lines = page.lines();
-    while let Some(line) = lines.next() {
-        let Some(kind) = line.strip_prefix("```") else { continue };
-        let text: Vec<_> = lines.by_ref().take_while(|line| *line != "```").collect();
-        if kind == "console" {
-            blocks.push(format!("\n{}", text.join("\n")));
-        }
-    }
-    blocks
-}
-
-/// A command, which goes on after a backslash or a pipe, and what it prints.
-fn command_and_output(text: &str) -> (String, String) {
-    let mut command = String::new();
-    let mut lines = text.lines();
-    for line in lines.by_ref() {
-        command += line;
-        command.push('\n');
-        if !line.ends_with('\\') && !line.ends_with('|') {
-            break;
-        }
-    }
-    (command, lines.collect::<Vec<_>>().join("\n"))
-}
-
-/// A text with its numbers, key ids and months made alike.
-fn without_numbers(text: &str) -> Vec<String> {
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let alike = |word: &str| {
-        let is_hex = word.len() >= 8 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if is_hex || MONTHS.contains(&word) {
-            return "#".to_owned();
-        }
-        let digit = |c: char| c.is_ascii_digit();
-        let mut parts = word.split(digit).filter(|part| !part.is_empty()).collect::<Vec<_>>();
-        if word.contains(digit) {
-            parts.insert(parts.len().min(1), "#");
-        }
-        parts.concat()
-    };
-    let line = |line: &str| {
-        let mut result = String::new();
-        for word in line.trim_end().split_inclusive(|c: char| !c.is_ascii_alphanumeric()) {
-            let end = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()).len();
-            result += &alike(&word[..end]);
-            result += &word[end..];
-        }
-        result
-    };
-    // OpenSSL pads days below ten with a second blank
-    text.lines().map(|text| line(text).replace("#  #", "# #")).collect()
-}
-
-/// Checks what was printed against what is shown, where `...` stands for any lines.
-#[track_caller]
-fn assert_fits(found: &str, expected: &str, command: &str) {
-    let (lines, shown) = (without_numbers(found), without_numbers(expected));
-    let mut rest = lines.as_slice();
-    let parts = shown.split(|line| line == "...");
-    for (index, part) in parts.enumerate() {
-        let at = rest.windows(part.len().max(1)).position(|window| window == part);
-        let at = if part.is_empty() { Some(0) } else { at };
-        let at = at.unwrap_or_else(|| panic!("{command}{part:#?}\nis not in\n{rest:#?}"));
-        assert!(index > 0 || at == 0, "{command}begins otherwise: {rest:#?}");
-        rest = &rest[at + part.len()..];
-    }
-    let open = shown.last().is_some_and(|last| last == "...");
-    assert!(open || rest.is_empty(), "{command}goes on:\n{rest:#?}");
 }
 
 #[test]

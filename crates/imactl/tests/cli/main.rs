@@ -49,6 +49,7 @@ mod tar_differential;
 mod tar_memory;
 mod terminal;
 mod token;
+mod transcript;
 mod updates;
 mod verity;
 mod whole;

@@ -90,7 +90,7 @@ pub struct Elf {
     pub machine: Machine,
     /// What it is.
     pub kind: Kind,
-    /// `PT_INTERP`: the loader that the kernel starts beside it.
+    /// `PT_INTERP`: the loader that the kernel also starts.
     pub interpreter: Option<Vec<u8>>,
     /// `DT_NEEDED`, in order.
     pub needed: Vec<Vec<u8>>,

@@ -2,8 +2,8 @@
 //! byte that is not changed stays.
 //!
 //! Manifests of container images are read by other programs as well, most of them written in Go,
-//! where names of members are compared without case and the last of several wins. A name that such a
-//! program would take for the one that is looked for is an error, as is a name that is there twice.
+//! where names of members are compared without case and the last of several wins. A name that such
+//! a program would accept as the one that is asked for is an error, as is a duplicate name.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -31,7 +31,7 @@ pub enum Fault {
     Expected(&'static str),
     /// Too many values, or nested too deep.
     TooComplex,
-    /// A member that is there twice, or that programs take for another one.
+    /// A member that is there twice, or that programs treat as another one.
     Ambiguous(&'static str),
     /// A value of another type.
     NotA(&'static str, &'static str),
@@ -268,7 +268,7 @@ impl Parser<'_> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    /// Passes over a byte, if it is next.
+    /// Skips a byte, if it is next.
     fn eat(&mut self, byte: u8) -> bool {
         let is_next = self.peek() == Some(byte);
         self.at += usize::from(is_next);

@@ -19,7 +19,7 @@ use core::fmt;
 
 use crate::superblock::is_ext;
 
-/// How paths are dealt with.
+/// How paths are processed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Files, and trees of them, on a mounted file system.
@@ -175,7 +175,7 @@ impl Named {
     }
 }
 
-/// What no command here deals with, and what is taken for something else easily.
+/// Formats that no command supports and that are easily mistaken for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Foreign {
     /// LZ4: a frame (`04 22 4d 18`), or the kernel's older form (`02 21 4c 18`).

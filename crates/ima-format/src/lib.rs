@@ -35,6 +35,38 @@
 //! | [`printable`] | foreign text for terminals and logs | |
 //! | [`kind`] | what a file holds, by its first bytes | |
 //! | [`reader`] | a cursor over bytes | |
+//!
+//! Decode the value of `security.ima`:
+//!
+//! ```
+//! use ima_format::xattr::Attribute;
+//!
+//! // type 4 (IMA_XATTR_DIGEST_NG), SHA-256, the digest of "abc"
+//! let value = [
+//!     0x04, 0x04, 0xba, 0x78, 0x16, 0xbf, 0x8f, 0x01, 0xcf, 0xea, 0x41, 0x41, 0x40, 0xde, 0x5d, 0xae,
+//!     0x22, 0x23, 0xb0, 0x03, 0x61, 0xa3, 0x96, 0x17, 0x7a, 0x9c, 0xb4, 0x10, 0xff, 0x61, 0xf2, 0x00,
+//!     0x15, 0xad,
+//! ];
+//! let attribute = Attribute::decode(&value)?;
+//! assert_eq!(attribute.encode(), value);
+//!
+//! // an error has the offset of the byte that is wrong
+//! let error = Attribute::decode(&value[..20]).unwrap_err();
+//! assert!(error.to_string().contains("at offset"), "{error}");
+//! # Ok::<(), ima_format::Error>(())
+//! ```
+//!
+//! Read a policy as a kernel does, and ask for a decision:
+//!
+//! ```
+//! use ima_format::policy::kernel::Kernel;
+//! use ima_format::policy::{read, Loading};
+//!
+//! let text = b"appraise func=BPRM_CHECK uid=0 appraise_type=imasig\n";
+//! let reading = read(text, &Kernel::default(), Loading::File);
+//! assert!(reading.refusals.is_empty());
+//! assert_eq!(reading.policy.rules().count(), 1);
+//! ```
 
 #![no_std]
 #![forbid(unsafe_code)]

@@ -100,8 +100,8 @@ fn fat(head: &[u8], _: &[u8]) -> Option<Superblock> {
     is(head, 0x36, b"FAT1").then_some(Superblock { types: &["vfat"], uuid, label })
 }
 
-/// Whether a superblock of ext2, ext3 or ext4 is there. The magic number is short, and what
-/// is taken for an image is not signed as a program: a few more fields have to fit.
+/// Whether a superblock of ext2, ext3 or ext4 is there. The magic number is short, and what is
+/// treated as an image is not signed as a program: a few more fields have to fit.
 pub(crate) fn is_ext(head: &[u8]) -> bool {
     let word = |offset: usize| {
         let bytes = field(head, 0x400 + offset, 4)?;

@@ -152,7 +152,7 @@ impl<S: Signer> Cached<S> {
     /// Appends what is not in the file yet.
     ///
     /// # Errors
-    /// Those of writing, now or before: signatures were made all the same.
+    /// Those of writing, now or before: signatures were made anyway.
     pub fn finish(mut self) -> Result<(), CacheError> {
         let appended = self.append(&mut self.store());
         let failed = self.failed.take().map_or(appended, Err);

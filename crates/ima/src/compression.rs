@@ -11,9 +11,9 @@ use ima_format::kind::Compression;
 /// What unpacking xz and lzma may take: as much as rpm allows (`rpmio/rpmio.cc`).
 const LZMA_MEMORY_LIMIT: u64 = 100 << 20;
 
-/// Unpacks what `source` gives; several streams one after the other are taken for one, as
-/// the programs do that make them. Memory is bounded: by 100 MiB for xz and lzma, by the
-/// library's default window of 128 MiB for Zstandard; a stream that wants more is an error.
+/// Unpacks what `source` gives; several streams one after the other are treated as one, as the
+/// programs do that make them. Memory is bounded: by 100 MiB for xz and lzma, by the library's
+/// default window of 128 MiB for Zstandard; a stream that wants more is an error.
 ///
 /// # Errors
 /// If no decoder can be set up; reading gives an error of kind `InvalidInput` or

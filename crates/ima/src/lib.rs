@@ -16,7 +16,7 @@
 //! | [`container`] | where files and their attributes are: trees, packages, archives, images |
 //! | [`operation`] | signing, verifying, inspecting and clearing, in any container |
 //! | [`advice`] | errors, and what to do about them |
-//! | [`preflight`] | a root file system and a policy to what the kernel will do |
+//! | [`preflight`] | a root file system and a policy to the kernel's decisions |
 //! | [`attest`] | measurement lists: read, replayed against PCRs, explained |
 //! | [`why`] | why this machine refuses a file |
 //! | [`staging`] | files that are there whole, or not at all |
@@ -24,6 +24,49 @@
 //! | [`initramfs`] | an initramfs with imactl-init |
 //! | [`compression`] | unpacking streams, within bounds |
 //! | [`system`] | this machine: its policy, keyrings, measurements |
+//!
+//! Sign a digest, and verify the value of `security.ima` that results:
+//!
+//! ```
+//! use ima::digest::{DigestError, Hasher};
+//! use ima::key::create::{create, KeyAlgorithm, Plan};
+//! use ima::key::issue::{Profile, Purpose};
+//! use ima::key::store::KeyStore;
+//! use ima::key::Signer;
+//! use ima::sign::Labeler;
+//! use ima::verify::{Keyring, Requirement, Rule, Verifier};
+//! use ima::HashAlgorithm;
+//! use ima_format::policy::kernel::KernelVersion;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let directory = tempfile::tempdir()?;
+//! let store = directory.path().join("keys");
+//! let profile = Profile {
+//!     hash: HashAlgorithm::Sha256,
+//!     days: 1,
+//!     organization: "Example".into(),
+//!     common_name: "Example".into(),
+//!     purpose: Purpose::Sample,
+//! };
+//! let algorithm = KeyAlgorithm::P256;
+//! create(&store, &Plan { algorithm, ima_algorithm: algorithm, profile, passphrase: None })?;
+//! let signer = KeyStore::open(&store)?.ima_signer(&mut |_| Ok(None))?;
+//!
+//! let digest = Hasher::new(HashAlgorithm::Sha256)?.digest(b"content")?;
+//! let mut value = Vec::new();
+//! Labeler::of(&signer).session()?.label(&digest, &mut value)?;
+//!
+//! // the verdict that Linux 6.12 has on a file with this content and this attribute
+//! let keyring = Keyring::of_public_key(signer.key_id(), signer.public_key().clone());
+//! let rule = Rule::new(Requirement::Signature, KernelVersion::V6_12);
+//! let mut verifier = Verifier::new(keyring);
+//! let verdict = verifier.verdict(rule, Some(&value), |_| Ok::<_, DigestError>(digest))?;
+//! assert!(verdict.is_valid());
+//! assert_eq!(verifier.verdict(rule, None, |_| Ok::<_, DigestError>(digest))?.cause(),
+//!     Some("IMA-signature-required"));
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! File and attribute calls go through libc, so that they work under `pseudo`
 //! (OpenEmbedded's fakeroot), which replaces libc's functions.

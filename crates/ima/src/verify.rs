@@ -226,9 +226,8 @@ impl Verifier {
         Self { keyring, contexts: Vec::new() }
     }
 
-    /// Gives the verdict on a file with the attribute `value`, or without one. The digest is
-    /// asked for only where the verdict hangs on it, with the algorithm that the attribute
-    /// names.
+    /// Gives the verdict on a file with the attribute `value`, or without one. The digest is asked
+    /// for only where the verdict depends on it, with the algorithm that the attribute names.
     ///
     /// # Errors
     /// Those of `digest_of`.

@@ -50,7 +50,7 @@ pub struct CommandLine {
 pub enum Mode {
     /// It stops the boot.
     Enforce,
-    /// The boot goes on, with a warning.
+    /// The boot continues, with a warning.
     Permissive,
 }
 
@@ -114,6 +114,10 @@ impl CommandLine {
     }
 
     /// Reads `/etc/imactl/cmdline`, then `/proc/cmdline`.
+    ///
+    /// The file is part of the initramfs, which the boot loader verifies or not, as the command line.
+    /// The order matters: a later word overrides an earlier one, but for
+    /// `imactl.root-certificates=skip`, which an image sets for good.
     pub fn configured(configuration: &[u8], line: &[u8]) -> Self {
         let mut this = Self::default();
         let lines = configuration.split(|&byte| byte == b'\n');

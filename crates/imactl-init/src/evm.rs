@@ -137,7 +137,8 @@ impl Configuration {
         self.master_key.clone().unwrap_or_else(default)
     }
 
-    /// What `add_key` takes for a master key: dracut passes a trusted one on in this form.
+    /// The form that `add_key` accepts as a master key: dracut passes a trusted one on in this
+    /// form.
     pub fn master_key_payload(&self, blob: &[u8]) -> Vec<u8> {
         match &*self.master_key_type {
             b"trusted" => [b"load ", blob].concat(),

@@ -80,7 +80,7 @@ impl Policy {
     }
 }
 
-/// The lines that `ima_parse_add_rule()` takes for rules, with their numbers from 1.
+/// The lines that `ima_parse_add_rule()` parses as rules, with their numbers from 1.
 pub fn rules(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     let lines = text.split(|&byte| byte == b'\n').enumerate();
     lines.filter_map(|(index, line)| {

@@ -30,7 +30,7 @@ pub fn machine(console: &Console, timeout: Option<u32>) -> ! {
 
 fn request(command: RebootCommand) {
     match system::reboot(command) {
-        Ok(()) | Err(_) => {} // the caller goes on with what is left
+        Ok(()) | Err(_) => {} // the caller continues with the rest
     }
 }
 

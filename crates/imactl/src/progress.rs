@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::output::{Level, Output};
 
-/// What a file costs beside its bytes, in bytes: a signature, some system calls.
+/// The cost of a file in addition to its bytes, in bytes: a signature, some system calls.
 const FILE_COST: u64 = 1 << 16;
 
 use crate::printable::Printable;
@@ -47,8 +47,8 @@ fn get(count: &AtomicU64) -> u64 {
 }
 
 impl Counts {
-    /// How much work was found, and how much of it is done. Bytes drive it, so that one large
-    /// file moves the bar; a file of which nothing was read is done all the same.
+    /// How much work was found, and how much of it is done. Bytes drive it, so that one large file
+    /// moves the bar; a file of which nothing was read is done, too.
     fn work(&self) -> (u64, u64) {
         let bytes = get(&self.read).max(get(&self.finished_bytes));
         let found_bytes = get(&self.found_bytes);

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 0 | 4 | where in the packed inode the content's end is, low half |
 //! | 2 | 2 | size of the last physical cluster, which follows the indexes |
-//! | 4 | 2 | flags: 1 indexes of 2 bytes, 2 and 4 large clusters, 8 last cluster beside the indexes, 16 what is not compressed is turned, 32 the end is in the packed inode |
+//! | 4 | 2 | flags: 1 indexes of 2 bytes, 2 and 4 large clusters, 8 last cluster next to the indexes, 16 what is not compressed is turned, 32 the end is in the packed inode |
 //! | 6 | 1 | compression of the first and the second kind, 4 bits each |
 //! | 7 | 1 | log2 of the logical clusters' size, less that of a block; 0x80: all is in the packed inode, at the number that the other 63 bits are |
 //!
@@ -15,9 +15,9 @@
 //!
 //! | offset | size | field |
 //! |---|---|---|
-//! | 0 | 2 | kind: 0 not compressed, 1 and 3 compressed, 2 goes on; 0x8000: a part of what is packed |
+//! | 0 | 2 | kind: 0 not compressed, 1 and 3 compressed, 2 continues; 0x8000: a part of what is packed |
 //! | 2 | 2 | where in the logical cluster its extent begins |
-//! | 4 | 4 | the block; where it goes on, the distance of its start, or 0x800 and the blocks |
+//! | 4 | 4 | the block; where it continues, the distance of its start, or 0x800 and the blocks |
 //!
 //! Compact indexes follow the header: 2 in 8 bytes, and between those, from a multiple of
 //! 32 on, 16 in 32 bytes. The pack's last 4 bytes are a block number, from which the others
@@ -58,7 +58,7 @@ pub(super) struct Clusters {
     flags: u16,
     algorithms: [u8; 2],
     bits: u32,
-    /// The logical cluster whose extent lies beside the indexes; where, and its size.
+    /// The logical cluster whose extent is next to the indexes; where, and its size.
     tail: Option<(u64, u64, u64)>,
     /// Indexes that were read last, and where.
     window: Vec<u8>,
@@ -70,7 +70,7 @@ enum Kind {
     Plain,
     First,
     Second,
-    /// Goes on; a block count, if that is there.
+    /// Continues; a block count, if it has one.
     Rest(u32),
 }
 

@@ -38,7 +38,7 @@ pub enum Fault {
     InodeMode(u16),
     /// The root is no directory.
     Root,
-    /// The end of a file beside its inode, longer than its block.
+    /// The end of a file next to its inode, longer than its block.
     Tail(u64),
     /// A form of chunks that is not known.
     ChunkFormat(u16),

@@ -45,7 +45,7 @@ fn take(packed: &mut &[u8]) -> Option<u8> {
     Some(*first)
 }
 
-/// A length that goes on in further bytes.
+/// A length that continues in further bytes.
 fn length(start: u8, packed: &mut &[u8]) -> Option<usize> {
     let mut length = usize::from(start);
     if start == 15 {

@@ -89,8 +89,8 @@ impl<D: Disk> Volume<D> {
         }
     }
 
-    /// Inline content that does not fit beside the inode's fields; `None` where the kernel
-    /// takes the inode for one without inline content (`ext4_has_inline_data`).
+    /// Inline content that does not fit next to the inode's fields; `None` where the kernel takes
+    /// the inode for one without inline content (`ext4_has_inline_data`).
     pub(super) fn inline_attribute(&self, inode: &Inode) -> Result<Option<Vec<u8>>, D::Error> {
         let Some(room) = self.in_inode(inode) else { return Ok(None) };
         let entries = self.attribute_entries(&room)?;

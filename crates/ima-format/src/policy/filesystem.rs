@@ -4,9 +4,9 @@
 /// What a file system is for, as far as it bears on a policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Purpose {
-    /// Files on a disc of this machine.
+    /// Files on a disk of this machine.
     Disc,
-    /// A disc format that users bring along.
+    /// A disk format of removable media.
     Removable,
     /// Files in memory; users can usually write to it.
     Memory,

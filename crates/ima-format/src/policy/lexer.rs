@@ -48,7 +48,7 @@ pub enum Content {
     Blank,
     /// A `#` before anything else.
     Comment,
-    /// A rule, or what the kernel takes for one.
+    /// A rule, or text that the kernel treats as one.
     Rule,
 }
 

@@ -128,6 +128,9 @@ impl Space {
         }
     }
 
+    /// The event with a number. The digits of the number, each with the radix of its dimension, select
+    /// one value of each: events are enumerated or sampled without a list of them. A digit is always
+    /// less than the length of its table; the defaults below are for empty tables.
     fn event(&self, func: Func, mut index: usize) -> Event {
         let mut digits = [0; 7];
         for (digit, radix) in digits.iter_mut().zip(self.radices(func)) {
@@ -195,6 +198,7 @@ fn users(subjects: impl Iterator<Item = SubjectTest>) -> Vec<User> {
         capability: if id == 0 { Capability::Held } else { Capability::Absent },
     };
     let mut users: Vec<_> = ids.iter().map(|id| alike(*id)).collect();
+    // euid= also looks at the saved id if the process has CAP_SETUID, so both states are tried
     if subjects.iter().any(|subject| subject.identity == Identity::Effective) {
         for real in &ids {
             for effective in ids.iter().filter(|effective| *effective != real) {

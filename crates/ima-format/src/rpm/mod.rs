@@ -166,7 +166,7 @@ pub enum Fault {
         /// Where it has to begin.
         expected: u32,
     },
-    /// A value that goes on past the region's end.
+    /// A value that continues past the region's end.
     ValuePastStore {
         /// The entry's tag.
         tag: u32,

@@ -111,7 +111,7 @@ pub enum Fault {
     GlobalRecord,
     /// Sparse in a form that is not known, in two forms, or in one that its type cannot have.
     UnknownSparse,
-    /// An old GNU map that goes on after an entry that ends it.
+    /// An old GNU map that continues after an entry that ends it.
     SparseTable,
     /// A map of a sparse file that is larger than [`MAP_MAX`].
     MapTooLarge,

@@ -58,7 +58,7 @@ impl OutputDirectory {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // it is whole even if a thread panicked beside it
+        // it is complete even if another thread panicked
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -22,7 +22,7 @@ pub enum DetectError {
     /// It could be read as either.
     #[error("it is {} and also {}", name(*.first), name(*.second))]
     Ambiguous {
-        /// The one that it would be taken for.
+        /// The one that it could be mistaken for.
         first: Content,
         /// Another.
         second: Content,
@@ -60,7 +60,7 @@ pub fn kind_of(path: &Path) -> Result<Kind, DetectError> {
     let head = read_head(&mut file)?;
     Ok(match single(&head)? {
         Some(Content::Compressed(compression)) => {
-            // what does not unpack is no archive that could be dealt with: a plain file
+            // if it cannot be unpacked, it is a plain file
             let Ok(mut decoder) = compression::decoder(compression, head.chain(file)) else {
                 return Ok(Kind::Tree);
             };
@@ -130,7 +130,7 @@ pub enum Mismatch {
     NotUnpacked(Compression),
     /// An image or a package, compressed.
     Packed(Compression, &'static Format),
-    /// Something that is known, and not dealt with.
+    /// A known format that is not supported.
     Foreign(Foreign),
     /// Anything else.
     Unknown,

@@ -1,4 +1,10 @@
 //! Why an item or a container was not processed.
+//!
+//! The two types say how far an error reaches. An [`ItemError`] concerns one file: it is reported,
+//! and the run continues with the next file. A [`ContainerError`] ends its container: nothing of it
+//! is written, and the run continues with the next container. In a container that is written as a
+//! whole, an item that fails is a [`ContainerError::Item`]: it must not be left out of the result.
+//! [`ContainerError::Report`] alone ends the run, because no one reads its results.
 
 use std::io;
 use std::path::PathBuf;

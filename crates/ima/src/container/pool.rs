@@ -149,10 +149,10 @@ pub(crate) fn run<J: Send, R: Send, E, W: FnMut(J) -> R>(
     run_following(workers, stop, produce, start, consume)
 }
 
-/// Runs `produce` in one thread and workers beside it. Results reach `consume`, in the caller's
+/// Runs `produce` in one thread and workers in others. Results reach `consume`, in the caller's
 /// thread, in the order in which their jobs were produced. A worker is given a function that queues
-/// further jobs, and one of these gives the result in place of the job that they follow. An error of
-/// `consume` sets `stop`, and is returned when the workers have ended.
+/// further jobs, and one of these gives the result in place of the job that they follow. An error
+/// of `consume` sets `stop`, and is returned when the workers have ended.
 pub(crate) fn run_following<J, R, E, W>(
     workers: Workers,
     stop: &AtomicBool,

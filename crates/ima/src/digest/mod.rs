@@ -174,8 +174,8 @@ impl Hasher {
     }
 }
 
-/// Digests files through one buffer: large enough that few reads are made, small enough
-/// to stay in the cache beside the hash.
+/// Digests files through one buffer: large enough that few reads are made, small enough to stay in
+/// the cache together with the hash.
 #[derive(Debug)]
 pub struct FileHasher {
     buffer: Vec<u8>,

@@ -78,7 +78,7 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Every certificate in a file: one in DER, or any number in PEM, beside keys too.
+    /// Every certificate in a file: one in DER, or any number in PEM, also between keys.
     pub fn read_all(path: &Path) -> Result<Vec<Self>, CertificateError> {
         let content = input::read_path(path, KEY_MAX)
             .map_err(|source| CertificateError::Read { path: path.to_owned(), source })?;

@@ -182,9 +182,9 @@ pub fn create(directory: &Path, plan: &Plan) -> Result<Vec<(Role, Certificate)>,
     };
     fs::create_dir_all(parent)
         .map_err(|source| CreateError::Write { path: parent.to_owned(), source })?;
-    // on the disc no longer than it takes to write it: keys take their time to be found
+    // on the disk no longer than it takes to write it: generating keys takes time
     let pairs = generate(plan)?;
-    // made beside its final place, so that renaming it there is one step
+    // made next to its final path, so that one rename puts it there
     let staging = StoreDirectory::in_directory(parent)
         .map_err(|source| CreateError::Write { path: parent.to_owned(), source })?;
     let mut files = Vec::new();

@@ -1,7 +1,7 @@
 //! Private keys in files: read in every form that people have, and used.
 //!
 //! PKCS#8 plain and encrypted (RFC 5958), traditional RSA and SEC 1 EC (RFC 5915) in PEM,
-//! `Proc-Type: 4,ENCRYPTED` (RFC 1421) too, alone or beside certificates, and all in DER.
+//! `Proc-Type: 4,ENCRYPTED` (RFC 1421) too, alone or together with certificates, and all in DER.
 
 use std::io;
 use std::path::{Path, PathBuf};

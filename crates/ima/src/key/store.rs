@@ -116,7 +116,7 @@ pub enum StoreError {
     /// The private key cannot be read.
     #[error(transparent)]
     PrivateKey(#[from] PrivateKeyError),
-    /// The private key and the certificate beside it are not a pair.
+    /// The private key and the certificate next to it are not a pair.
     #[error("{}: not the private key of {}", key.display(), certificate.display())]
     Mismatch {
         /// The private key's file.

@@ -1,4 +1,4 @@
-//! What a kernel with this policy and these keys will do to this root file system.
+//! Predicts the decisions of a kernel with this policy and these keys on a root file system.
 //!
 //! Every regular file is looked at once: what the kernel will be asked to do with it, what the
 //! policy decides about each of the events that come of that, and what the kernel makes of its
@@ -192,6 +192,7 @@ pub fn preflight(root: &dyn Source, options: &Options<'_>, progress: &dyn Progre
         Ok(entry) => entries.push(entry),
         Err(error) => unread.push(error),
     });
+    // Sorted by path. From here on a file is its number in this list: all tables below use it.
     let paths = Paths::new(entries);
     let bench = Bench {
         evm: options.evm.as_ref(),
@@ -206,6 +207,9 @@ pub fn preflight(root: &dyn Source, options: &Options<'_>, progress: &dyn Progre
     let (mut scanned, failed) =
         scan::scan(root, &paths, &bench, options.modules, options.jobs, progress);
     unread.extend(failed);
+    // Each file is judged once, in `scan`. The steps below only follow edges between files (a CA to
+    // its certificates, a program to its libraries, init to its services) and never ask again, so
+    // that every edge to a file has the same answer.
     let mut text = |path: &std::path::Path| scan::text(root, &paths, path);
     certificates::judge(&paths, &mut scanned, options.kernel, options.authorities, &mut text);
 
@@ -271,10 +275,12 @@ pub fn preflight(root: &dyn Source, options: &Options<'_>, progress: &dyn Progre
 fn report(number: usize, scanned: &Scanned, starter: &Starter<'_>) -> Option<FileReport> {
     let Scanned { purpose, answer, as_user, policy_fault, certificate_fault, .. } = scanned;
     let module_signature = scanned.module_signature.clone();
+    // data that no rule appraises is left out of the report: most files of a root are
     let untouched = Answer::Allowed { appraised: false };
     if *purpose == Use::Data && *answer == untouched {
         return None;
     }
+    // a program that is denied itself does not get as far as its libraries
     let starts = matches!(purpose, Use::Program | Use::Script) && !answer.is_refused();
     Some(FileReport {
         path: starter.paths.get(number).path.clone(),

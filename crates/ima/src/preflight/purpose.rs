@@ -1,4 +1,4 @@
-//! What a file is for: what the kernel will do with it, and what it needs for that.
+//! The purpose of a file: how the kernel uses it, and the files that this requires.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -138,7 +138,7 @@ fn found_by_env(argument: &[u8]) -> Option<Vec<u8>> {
 pub(super) const PATH: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-/// What a file is for. A shared library that is a program, too, is taken for a library.
+/// What a file is for. A shared library that is also a program is treated as a library.
 pub(crate) fn of(entry: &Entry, nature: &Nature) -> Use {
     if is_module(entry) {
         return Use::Module;

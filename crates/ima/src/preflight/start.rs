@@ -241,7 +241,7 @@ impl<'a> Starter<'a> {
                     let why = Why::Refused(refusal.clone());
                     Some(Obstacle::new(self.path(file), needed_by(), why))
                 }
-                // that of a program does not hang on who starts it
+                // that of a program does not depend on its parent
                 _ if matches!(self.scanned(file)?.nature, Nature::Elf(_)) => self.obstacle(file),
                 _ => self.obstacle_within(file, inner?),
             }
@@ -289,8 +289,8 @@ impl<'a> Starter<'a> {
         }
     }
 
-    /// Whether an obstacle makes `execve` fail, so that the caller goes on; what comes later
-    /// kills the process.
+    /// Whether an obstacle makes `execve` fail, so that the caller continues; later errors kill the
+    /// process.
     fn stops_execve(&self, number: usize, obstacle: &Obstacle) -> bool {
         if obstacle.why == Why::TooDeep {
             return true;

@@ -96,7 +96,7 @@ impl Subject {
     /// What the kernel does about an event on it.
     ///
     /// # Errors
-    /// It cannot be read, or a digest that it hangs on was not stated.
+    /// It cannot be read, or a digest that it depends on was not stated.
     pub fn try_event(
         &self,
         event: &Event,
@@ -171,7 +171,7 @@ impl SourceFile for Stated<'_> {
         let algorithm = kind.algorithm();
         let of = |digest: &&Digest| digest.algorithm() == algorithm;
         let stated = self.digests.iter().find(of).copied();
-        // with no attribute to compare it with, any will do
+        // with no attribute to compare it with, any algorithm works
         let any = || Digest::new(algorithm, &vec![0; algorithm.digest_size()]);
         let stated = stated.or_else(|| self.attribute.is_none().then(any).flatten());
         stated.ok_or_else(|| {

@@ -68,7 +68,7 @@ impl Location {
         Self::new(Arc::clone(&self.directory), name)
     }
 
-    /// Has `make` make something beside it under a temporary name.
+    /// Has `make` create a file next to it under a temporary name.
     fn make_beside<T>(
         &self,
         mut make: impl FnMut(&Self) -> Result<T, Errno>,

@@ -70,7 +70,7 @@ pub fn abandon() {
     let mut named = named();
     for entry in std::mem::take(&mut named.entries).into_values() {
         match entry {
-            // nobody is left who could deal with one that cannot be removed
+            // no caller is left that could handle one that cannot be removed
             Entry::File(location) => drop(location.remove()),
             Entry::Directory(path) => remove_directory(&path),
         }
@@ -79,7 +79,7 @@ pub fn abandon() {
 }
 
 /// Removes a directory in which a thread may still be making files: with the directory gone it
-/// makes no more. What cannot be removed stays: there is nobody left who could deal with it.
+/// makes no more. A file that cannot be removed stays: no caller is left that could handle it.
 fn remove_directory(path: &Path) {
     const TRIES: u32 = 100;
     for _ in 0..TRIES {
@@ -125,7 +125,7 @@ pub(super) struct Temporary {
 }
 
 impl Temporary {
-    /// A file beside a place that it will take, with these permissions under the umask.
+    /// A file next to the path that it will take, with these permissions under the umask.
     pub(super) fn beside(place: &Location, permissions: u32) -> io::Result<Self> {
         let mut named = named();
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;

@@ -34,9 +34,9 @@ impl Default for Policies {
 }
 
 impl Work<'_> {
-    /// The policy that everything hangs on: by path, so that the kernel can appraise it; by
-    /// content where that fails for other reasons than a missing signature, which also tells
-    /// the rule that is to blame.
+    /// The policy that everything depends on: by path, so that the kernel can appraise it; by
+    /// content where that fails for other reasons than a missing signature, which also tells the
+    /// rule that is to blame.
     pub(super) fn load_policy(&mut self, name: &[u8]) -> Result<(), Failure> {
         let text = self.policy_text(Origin::Initramfs, name);
         let content = text.as_deref().map(Policy::parse);
@@ -69,9 +69,9 @@ impl Work<'_> {
         }
     }
 
-    /// A policy of the real root: by path alone, for the kernel to check its signature. Where
-    /// it would not look at that, the real root would have power over what is in force: then
-    /// the policy is not offered, unless the command line wants a boot that goes on anyway.
+    /// A policy of the real root: by path alone, for the kernel to check its signature. Where it
+    /// would not look at that, the real root would have power over what is in force: then the
+    /// policy is not offered, unless the command line asks to continue anyway.
     pub(super) fn offer_policy(&mut self, origin: Origin, name: &[u8]) {
         let path = self.tree(origin).path_of(name);
         let demand = self.demand(origin, name);
@@ -142,9 +142,9 @@ impl Work<'_> {
         policy::load_by_path(&self.securityfs, path.to_bytes())
     }
 
-    /// A policy of the initramfs, whose file system has no attributes, with a signature in a file beside
-    /// it: of a copy in memory that has the signature as its attribute. `None` where there is no
-    /// signature, or no such copy can be made.
+    /// A policy of the initramfs, whose file system has no attributes, with a signature in a file
+    /// next to it: of a copy in memory that has the signature as its attribute. `None` where there
+    /// is no signature, or no such copy can be made.
     ///
     /// A kernel with `CONFIG_IMA_ARCH_POLICY` demands signed policies from its start where Secure Boot is on.
     fn load_signed(&self, name: &[u8], text: Option<&[u8]>) -> Option<Result<(), Refusal>> {

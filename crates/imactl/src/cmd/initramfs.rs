@@ -308,7 +308,7 @@ fn words(text: &str) -> Result<String, UnknownWord> {
     initramfs::check_words(text).map(|()| text.to_owned())
 }
 
-/// Where installations keep imactl-init: beside this program, or on the path.
+/// Where installations keep imactl-init: next to this program, or on the path.
 fn installed_init() -> Option<PathBuf> {
     let program = env::current_exe().ok()?;
     let beside = program.parent().map(Path::to_owned);

@@ -160,7 +160,7 @@ impl Action {
 }
 
 impl AppraiseType {
-    /// Whether a signature that is appended to the file will do.
+    /// Whether a signature that is appended to the file is accepted.
     pub const fn allows_modsig(self) -> bool {
         matches!(self, Self::ImasigOrModsig | Self::Sigv3OrModsig)
     }
@@ -258,7 +258,7 @@ pub struct SubjectTest {
 pub struct Uuid(pub [u8; 16]);
 
 impl Uuid {
-    /// All zero: what the kernel takes for "not set".
+    /// All zero, which the kernel treats as "not set".
     pub const NULL: Self = Self([0; 16]);
 
     /// Reads it as `blkid` prints it. The first 36 bytes count, and anything may follow

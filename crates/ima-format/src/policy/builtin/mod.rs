@@ -294,7 +294,7 @@ mod tests {
     fn the_default_is_the_layers_file() {
         let layer = concat!(env!("CARGO_MANIFEST_DIR"), "/../../meta-integrity");
         if !std::path::Path::new(layer).exists() {
-            std::eprintln!("SKIPPED: the crate stands alone, there is no layer beside it");
+            std::eprintln!("SKIPPED: the crate stands alone, there is no layer next to it");
             return;
         }
         let path = std::format!("{layer}/recipes-support/ima-policy/files/ima_policy.default");

@@ -160,7 +160,7 @@ struct Todo {
 /// What `ima_collect_measurement` comes to.
 enum Collected {
     Digest(Digest),
-    /// No digest, but the event is measured and logged all the same (`EINVAL`).
+    /// No digest, but the event is measured and logged anyway (`EINVAL`).
     Unread,
     Failed,
 }

@@ -1,4 +1,9 @@
 //! A file as the kernel meets it: its attribute, how it was opened, who vouches for it.
+//!
+//! Mirrors `ima_appraise_measurement` of `ima_appraise.c` and `struct ima_iint_cache`. The decision
+//! never reads a file: it asks [`Evidence`], and only for digests and signatures that this decision
+//! depends on. An error of the evidence is returned as it is, so that a file that cannot be read is
+//! never treated as one without an attribute.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -278,9 +283,9 @@ impl fmt::Display for Cause {
     }
 }
 
-/// What the kernel remembers of a file between events (`struct ima_iint_cache`), as long as
-/// nobody changes the file or its attributes: start anew with [`Inode::default`] when someone
-/// does.
+/// The kernel's cache of results for a file (`struct ima_iint_cache`). It is valid while the file and
+/// its attributes are unchanged: after a change, start again with [`Inode::default`]. A stale entry
+/// would allow a file that was changed after it was appraised.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Inode {
     /// Demands of every rule that has matched so far. They stay: a `measure` rule with
@@ -314,8 +319,8 @@ impl Inode {
     }
 
     /// What the kernel complains of when the last writer closes the file, on a file system that
-    /// does not count changes: a `hash` rule has it write the digest anew, another rule asked
-    /// for the fs-verity digest, and there is none (`ima_update_xattr`).
+    /// does not count changes: a `hash` rule has it write the digest again, another rule asked for
+    /// the fs-verity digest, and there is none (`ima_update_xattr`).
     ///
     /// # Errors
     /// Those of `evidence`.

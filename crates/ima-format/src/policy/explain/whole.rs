@@ -365,8 +365,8 @@ impl Whole<'_> {
         let weak = |rule: &Rule| rule.action == Action::Appraise && rule.appraise_type.is_none();
         if any(&|rule| weak(rule) && rule.func != Some(Func::SetxattrCheck)) {
             statements.push(String::from(
-                "Where a digest will do, whoever can write a file as root, or offline, can make \
-                 it good; only EVM binds digests to this machine.",
+                "Where a digest is enough, anyone who can write a file as root, or offline, can \
+                 also write its digest; only EVM binds digests to this machine.",
             ));
         }
         if any(&|rule| !rule.labels.is_empty()) {

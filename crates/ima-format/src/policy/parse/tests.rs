@@ -231,7 +231,7 @@ fn a_file_ends_in_a_newline() {
     assert!(faults(b"measure\n", Loading::File).is_empty());
     assert_eq!(faults(b"measure", Loading::File), ["no-final-newline"]);
     assert_eq!(faults(b"measure\n# end", Loading::File), ["no-final-newline"]);
-    assert!(faults(b"measure\0", Loading::File).is_empty(), "a NUL at the end will do");
+    assert!(faults(b"measure\0", Loading::File).is_empty(), "a NUL at the end is accepted");
     assert!(faults(b"measure\n\0", Loading::File).is_empty());
     assert_eq!(faults(b"measure\0\n", Loading::File), ["nul-byte"]);
     assert_eq!(faults(b"", Loading::File), ["empty-file"]);
@@ -251,7 +251,7 @@ fn refusals_know_their_places() {
     let places: Vec<_> =
         reading.refusals.iter().map(|refusal| (refusal.line, refusal.span.of(text))).collect();
     assert_eq!(places, [(3, &b"BPRM_CHEK"[..]), (4, b"x")]);
-    assert_eq!(reading.policy.rules().count(), 1, "the rest is read all the same");
+    assert_eq!(reading.policy.rules().count(), 1, "the rest is read anyway");
     let error = Policy::parse(text, &Kernel::default()).unwrap_err();
     assert_eq!(error.offset, 28);
     assert_eq!(

@@ -97,7 +97,7 @@ impl<K: KernelList> Keeper<K> {
     /// Moves all entries of the kernel's list into a new segment.
     ///
     /// # Errors
-    /// What went wrong; no entry is lost, and the next cycle goes on from there.
+    /// What went wrong; no entry is lost, and the next cycle continues from there.
     pub fn cycle(&mut self) -> Result<Cycle, KeepError> {
         if self.last == Last::Kept {
             if self.kernel.stage()? == Stage::Empty {

@@ -5,7 +5,7 @@
 //!
 //! | step | after a crash here |
 //! |---|---|
-//! | the kernel stages its list | the list is staged: the next cycle goes on from here |
+//! | the kernel stages its list | the list is staged: the next cycle continues from here |
 //! | the staged entries become a new segment: a file that is there whole, or not at all | the last segment is also staged |
 //! | all segments and the rest of the list are replayed, and result in the PCRs | the same |
 //! | the kernel deletes what is staged, after it was compared with the segment | the list is in segments and kernel, each entry once |

@@ -85,7 +85,7 @@ impl Fake {
         self.add(record("/var/log/x", true), true);
     }
 
-    /// A step of a process that may be killed now; meanwhile the machine goes on.
+    /// A step of a process that may be killed now; meanwhile the machine continues.
     fn step(&self) -> Result<(), KeepError> {
         let mut state = self.0.borrow_mut();
         if state.steps == 0 {

@@ -66,15 +66,14 @@ fn edits(changes: &[FileChange]) -> impl Iterator<Item = (u32, AttributeName, &E
     })
 }
 
-/// Has e2fsck count an image's quotas anew, of which debugfs keeps no account; `time` is as
-/// above.
+/// Has e2fsck count an image's quotas again, which debugfs does not update; `time` is as above.
 pub(super) fn count_quotas(image: &Bytes, time: u32) -> Result<(), ImageError> {
     let output = program("e2fsck", image, |command| {
         command.args(["-f", "-p", &argument(image)]).env("E2FSCK_TIME", time.to_string());
     })
     .map_err(ImageError::E2fsck)?;
     match output.status.code() {
-        // nothing was wrong; all that was is mended
+        // no errors; all errors were fixed
         Some(0 | 1) => Ok(()),
         _ => {
             let said = [output.stdout, output.stderr].concat();

@@ -105,7 +105,7 @@ fn path_of(below_root: &[u8]) -> PathBuf {
     Path::new("/").join(OsStr::from_bytes(below_root))
 }
 
-/// Why an image was not dealt with.
+/// Why an image was not processed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImageError {

@@ -6,7 +6,7 @@ use flate2::{Decompress, FlushDecompress, Status};
 use ima_format::erofs::{Algorithm, Unpack};
 use liblzma::stream::Stream;
 
-/// The most that is unpacked at once, 12 MiB, and what the decoder takes beside it.
+/// The most that is unpacked at once, 12 MiB, and the decoder's own memory.
 const LZMA_MEMORY_LIMIT: u64 = 32 << 20;
 /// log2 of the largest window, which is no larger than what is unpacked at once.
 const ZSTD_WINDOW_LOG_MAX: u32 = 24;

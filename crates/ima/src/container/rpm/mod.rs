@@ -144,7 +144,7 @@ pub enum Directories {
     Refused,
 }
 
-/// Why a package was not dealt with.
+/// Why a package was not processed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PackageError {

@@ -68,7 +68,7 @@ impl Package {
         let lead = read_at(&open.file, 0, LEAD_SIZE)?;
         read_lead(&lead)?;
         let signature = read_header(&open.file, LEAD_SIZE, Section::Signature)?;
-        // before the bytes after it are taken for a header
+        // before the bytes after it are parsed as a header
         Header::read(&signature, LEAD_SIZE, Section::Signature)?;
         let main = read_header(&open.file, LEAD_SIZE + signature.len(), Section::Main)?;
         Ok(Some(Self { candidate, below, open, lead, signature, main }))

@@ -366,7 +366,7 @@ fn payload_digests(content: &Content<'_>) -> Result<Vec<DigestCheck>, PackageErr
                 algorithm: HashAlgorithm::Md5,
                 matches: digest.as_bytes() == expected,
             }),
-            // a provider without MD5: nothing hangs on it
+            // a provider without MD5: nothing depends on it
             Err(DigestError::Unavailable(_)) => {}
             Err(error) => return Err(error.into()),
         }

@@ -32,7 +32,7 @@ pub(super) fn write(
     staged.persist().map_err(failed)
 }
 
-/// The new package, on the disc.
+/// The new package, on the disk.
 fn stage(content: &Content<'_>, header: &[u8], location: Location) -> io::Result<Staged> {
     let mode = content.package.open.file.metadata()?.mode() & 0o777;
     let staged = Staged::replacing(location, mode)?;

@@ -37,7 +37,7 @@ pub enum Place {
     Security,
     /// `user.ima`: for trials without privileges. No kernel looks at it.
     User,
-    /// A file beside it, its name followed by `.sig`, holding the attribute's value.
+    /// A file next to it, with `.sig` after its name, that has the attribute's value.
     Detached,
 }
 

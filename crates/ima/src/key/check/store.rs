@@ -1,4 +1,4 @@
-//! What is wrong between files: certificates beside a key, directories, a store's CAs.
+//! Errors between files: certificates next to a key, directories, a store's CAs.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -25,7 +25,7 @@ pub(super) fn authorities<'a>(
     (!found.is_empty()).then_some(found)
 }
 
-/// Compares a private key with each certificate beside it: which of them a kernel, evmctl or
+/// Compares a private key with each certificate next to it: which of them a kernel, evmctl or
 /// imactl takes is not the same. Tells whether there is one.
 pub(super) fn check_pair(key: &PrivateKey, report: &mut Report<'_>) -> bool {
     let beside = certificates_beside(report.path);

@@ -41,8 +41,8 @@ pub enum Tries {
 pub enum PinEntry {
     /// Here.
     Here,
-    /// At the device (`CKF_PROTECTED_AUTHENTICATION_PATH`). The answer `None` means that
-    /// it will be; a PIN that is given all the same is passed on.
+    /// At the device (`CKF_PROTECTED_AUTHENTICATION_PATH`). The answer `None` means that it will
+    /// be; a PIN that is given anyway is passed on.
     Device,
 }
 

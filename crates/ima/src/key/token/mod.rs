@@ -35,7 +35,7 @@ use super::passphrase::Passphrase;
 
 /// The module that reaches every token that the system knows (p11-kit).
 const PROXY_MODULE: &str = "p11-kit-proxy.so";
-/// Where modules are kept beside the dynamic linker's directories, on most distributions.
+/// Where modules are kept, besides the dynamic linker's directories, on most distributions.
 const MODULE_DIRECTORIES: [&str; 4] =
     ["/usr/lib/pkcs11", "/usr/lib64/pkcs11", "/usr/local/lib/pkcs11", "/usr/local/lib"];
 

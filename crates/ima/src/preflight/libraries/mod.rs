@@ -312,7 +312,7 @@ impl<'a> Libraries<'a> {
         found.or_else(|| self.find_in_common(name, search))
     }
 
-    /// In the directories that do not hang on the object.
+    /// In the directories that do not depend on the object.
     fn find_in_common(&self, name: &[u8], search: &Search<'_>) -> Option<Number> {
         let (machine, beside) = (search.elf.machine, &search.loader.directory);
         let in_directory = |directory: &PathBuf| self.in_directory(directory, name, search);
@@ -411,7 +411,7 @@ impl<'a> Libraries<'a> {
     /// The file that a path leads to, if it is a library for this machine.
     fn fitting(&self, path: &Path, machine: Machine) -> Option<Number> {
         let number = self.paths.file(path)?;
-        // what is no ELF file would be an error of the loader's, and is found all the same
+        // a file that is not ELF is an error of the loader, but is found anyway
         self.elves.get(&number).map_or(true, |elf| elf.machine == machine).then_some(number)
     }
 }

@@ -63,7 +63,7 @@ struct JsonMoved {
 
 type Shared = Mutex<Keeper<Securityfs>>;
 
-/// A cycle that failed leaves the keeper as it was: it goes on.
+/// A cycle that failed leaves the keeper as it was: it continues.
 fn lock(keeper: &Shared) -> MutexGuard<'_, Keeper<Securityfs>> {
     keeper.lock().unwrap_or_else(PoisonError::into_inner)
 }

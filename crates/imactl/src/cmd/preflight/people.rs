@@ -493,7 +493,7 @@ fn because_of(attempt: &Attempt) -> String {
     }
 }
 
-/// What was taken for granted, and what nobody can tell beforehand.
+/// The assumptions, and what cannot be known beforehand.
 fn not_known(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
     let Told { report, options, .. } = told;
     let mut lines = Vec::new();

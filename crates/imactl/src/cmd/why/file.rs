@@ -120,7 +120,7 @@ impl Told<'_> {
         }
     }
 
-    /// Whether an answer hangs on what `.ima` holds, which cannot be seen.
+    /// Whether an answer depends on the keys in `.ima`, which cannot be seen.
     fn depends_on_unseen_keys(&self, answer: &Answer) -> bool {
         let by_key = match answer {
             Answer::Allowed { appraised } => {

@@ -30,6 +30,7 @@ on_each_kernel! {
             boot.root.copy("/usr/bin/true", &path)?;
             (0..number).try_for_each(|_| boot.root.tamper(&path))?;
         }
+        boot.root.install_imactl()?;
         boot.root.sign_all(&store)?;
         boot.root.copy("/usr/bin/true", "/opt/other")?;
         other.sign(&[boot.root.path("/opt/other")])?;
@@ -64,6 +65,14 @@ on_each_kernel! {
             };
         }
         guest.execute(&["/opt/other"])?.is_refused(Errno::EACCES, "invalid-signature");
+        for (path, why) in [
+            ("/opt/later", "in the kernel's .blacklist"),
+            ("/opt/other", "which is in .ima_blacklist"),
+        ] {
+            let told = guest.execute(&["/usr/bin/imactl", "why", path])?;
+            let allowed = path == "/opt/later" && kernel.series() == Series::Linux6_1;
+            assert_eq!(told.text().contains(why), !allowed, "{told}");
+        }
         Ok(())
     }
 }

@@ -100,6 +100,7 @@ pub mod ext4;
 pub mod hash;
 pub mod hex;
 pub mod json;
+pub mod kernel_config;
 pub mod keyring;
 pub mod kind;
 pub mod loader_cache;

@@ -7,6 +7,7 @@
 //! | `init` | imactl-init |
 //! | `dev/console` | what the kernel gives `/init` as its terminal |
 //! | `etc/keys/x509_ima.der` | the kernel's own: `CONFIG_IMA_X509_PATH` |
+//! | `etc/keys/x509_ima_KEYID.der` | certificates of earlier generations, which imactl-init loads |
 //! | `etc/keys/evm/x509_evm.der` | for EVM, which imactl-init enables then; not where the kernel would find it and enable EVM before the policy is loaded |
 //! | `etc/ima/ima_policy.default` | the default policy |
 //! | `etc/ima/ima_policy` | in its place, where there is one |
@@ -34,8 +35,12 @@ pub struct Contents<'a> {
     pub init: &'a [u8],
     /// The certificate for the `.ima` keyring.
     pub certificate: &'a Certificate,
+    /// Those of earlier generations.
+    pub earlier: &'a [Certificate],
     /// A certificate for the `.evm` keyring, if EVM is to be enabled.
     pub evm_certificate: Option<&'a Certificate>,
+    /// Those of earlier generations.
+    pub earlier_evm: &'a [Certificate],
     /// The policy without which nothing else is said.
     pub default_policy: &'a [u8],
     /// A policy in place of it.
@@ -201,8 +206,16 @@ pub fn create(
     if let Some(certificate) = contents.evm_certificate {
         archive.directory(b"etc/keys/evm", 0o755)?;
         archive.file(b"etc/keys/evm/x509_evm.der", 0o444, certificate.der())?;
+        for earlier in contents.earlier_evm {
+            let name = format!("etc/keys/evm/x509_evm_{}.der", earlier.key_id());
+            archive.file(name.as_bytes(), 0o444, earlier.der())?;
+        }
     }
     archive.file(b"etc/keys/x509_ima.der", 0o444, contents.certificate.der())?;
+    for earlier in contents.earlier {
+        let name = format!("etc/keys/x509_ima_{}.der", earlier.key_id());
+        archive.file(name.as_bytes(), 0o444, earlier.der())?;
+    }
     for (number, (end, content)) in contents.revocations.iter().enumerate() {
         let name = format!("etc/keys/blacklist_{number}{end}");
         archive.file(name.as_bytes(), 0o444, content)?;

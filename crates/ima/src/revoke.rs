@@ -63,7 +63,7 @@ pub fn read(path: &Path, into: &mut Revocations) -> Result<(), RevocationError> 
     let bytes = input::read_path(path, TEXT_MAX)
         .map_err(|source| RevocationError::Read { path: path.to_owned(), source })?;
     if let Some(entry) = Entry::split_signed(&bytes).and_then(|(text, _)| Entry::parse(text)) {
-        into.entries.push(entry);
+        into.added.push(entry);
         return Ok(());
     }
     let certificates = Certificate::parse_all(&bytes).unwrap_or_default();
@@ -77,7 +77,7 @@ pub fn read(path: &Path, into: &mut Revocations) -> Result<(), RevocationError> 
             path: path.to_owned(),
             text: String::from_utf8_lossy(&text[..text.len().min(80)]).into_owned(),
         };
-        into.entries.push(Entry::parse(text).ok_or_else(not_an_entry)?);
+        into.built_in.push(Entry::parse(text).ok_or_else(not_an_entry)?);
     }
     Ok(())
 }

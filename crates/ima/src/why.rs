@@ -25,7 +25,7 @@ use crate::preflight::{
     purpose_of, Answer, Attributes, Bench, Judge, Mount, Nature, Owners, Source, SourceError,
     SourceFile, Use,
 };
-use crate::verify::{Keyring, Requirement, Rule, Verdict, Verifier};
+use crate::verify::{Keyring, Requirement, Revocations, Rule, Verdict, Verifier};
 
 /// What a file is held against.
 #[derive(Debug)]
@@ -38,6 +38,8 @@ pub struct Grounds<'a> {
     pub trusted: &'a [Certificate],
     /// Other certificates at hand, one of which may have been meant.
     pub others: &'a [Certificate],
+    /// What the kernel no longer accepts.
+    pub revoked: &'a Revocations,
 }
 
 /// What was found out about a file.
@@ -113,7 +115,8 @@ pub fn ask(file: &Path, grounds: &Grounds<'_>) -> Result<Account, WhyError> {
     let purpose = purpose_of(&entry, &nature);
     let (mount, noexec) = mount_of(&path).map_err(looked)?;
 
-    let keyring = Keyring::of_certificates(grounds.trusted);
+    let mut keyring = Keyring::of_certificates(grounds.trusted);
+    keyring.revoke(grounds.revoked);
     let mounts = [mount];
     let bench = Bench::new(grounds.policy, grounds.kernel, &keyring, &mounts, Owners::Kept);
     let mut judge = Judge::new(&bench);

@@ -71,6 +71,7 @@ const ROWS: &[Row] = &[
     Row("detached", TREE, SECURITY),
     Row("require", NOT_PACKAGES, LEAVE_OUT),
     Row("kernel", ALL, LEAVE_OUT),
+    Row("kernel_config", ALL, LEAVE_OUT),
     Row("allow_empty", ALL, LEAVE_OUT),
     Row("raw", ALL, LEAVE_OUT),
     Row(

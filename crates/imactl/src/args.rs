@@ -336,12 +336,21 @@ impl KeyringArgs {
         Ok(verify::Keyring::of_certificates(&certificates))
     }
 
-    /// The certificates that metadata is verified with: these, or a store's.
+    /// The keys that metadata is verified with.
     pub(crate) fn resolve_evm(
         &self,
         given: &[PathBuf],
         output: &mut Output,
     ) -> Result<verify::Keyring> {
+        Ok(verify::Keyring::of_certificates(&self.evm_certificates(given, output)?))
+    }
+
+    /// The certificates that metadata is verified with: these, or a store's.
+    pub(crate) fn evm_certificates(
+        &self,
+        given: &[PathBuf],
+        output: &mut Output,
+    ) -> Result<Vec<Certificate>> {
         let mut certificates = Vec::new();
         for path in given {
             certificates.extend(Certificate::read_all(path)?);
@@ -355,7 +364,7 @@ impl KeyringArgs {
             return Err(hinted("no certificate to verify security.evm with", hint));
         }
         warn_of_refusal(output, Keyring::Evm, certificates.iter());
-        Ok(verify::Keyring::of_certificates(&certificates))
+        Ok(certificates)
     }
 
     /// The keys that measured files are verified with, appended signatures by the module keys of a store, too;

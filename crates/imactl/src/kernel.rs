@@ -1,23 +1,89 @@
 //! The kernel that is meant.
 
-use clap::Args;
-use ima_format::policy::kernel::{Kernel, KernelVersion};
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
+use clap::Args;
+use ima::compression::decoder;
+use ima::input;
+use ima::key::acceptance::Rules;
+use ima_format::kernel_config::KernelConfig;
+use ima_format::kind::{Compression, Content};
+use ima_format::policy::kernel::{Built, Kernel, KernelVersion};
+
+use crate::error::{hinted, Context, Result};
 use crate::output::Output;
+
+/// The most bytes of a configuration; some 300,000 are usual.
+const CONFIG_MAX: u64 = 16 << 20;
 
 /// The kernel that a policy is meant for
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Kernel")]
 pub(crate) struct KernelArgs {
-    /// The kernel's version, 5.10 or later; the output of uname -r works
-    #[arg(long, value_name = "VERSION", default_value = "6.12", help_heading = "Kernel")]
-    kernel: KernelVersion,
+    /// The kernel's version, 5.10 or later, as uname -r prints it [default: that of --kernel-config, or
+    /// 6.12]
+    #[arg(long, value_name = "VERSION")]
+    kernel: Option<KernelVersion>,
+    /// The kernel's configuration: .config, /boot/config-*, /proc/config.gz [default: that of the layer
+    /// meta-integrity is assumed]
+    #[arg(long, value_name = "FILE")]
+    kernel_config: Option<PathBuf>,
+}
+
+/// A kernel, and its keyrings.
+pub(crate) struct Target {
+    pub(crate) kernel: Kernel,
+    pub(crate) rules: Rules,
 }
 
 impl KernelArgs {
-    /// A kernel of this version, as the layer's fragments configure it.
-    pub(crate) fn resolve(&self) -> Kernel {
-        Kernel::new(self.kernel)
+    /// A kernel of this version and configuration.
+    pub(crate) fn resolve(&self) -> Result<Kernel> {
+        Ok(self.target()?.kernel)
     }
+
+    /// A kernel of this version and configuration, and its keyrings.
+    pub(crate) fn target(&self) -> Result<Target> {
+        let Some(path) = &self.kernel_config else {
+            let kernel = Kernel::new(self.kernel.unwrap_or(KernelVersion::V6_12));
+            return Ok(Target { rules: Rules::of(&kernel), kernel });
+        };
+        let text = read(path)?;
+        let Some(config) = KernelConfig::parse(&text) else {
+            return Err(hinted(
+                format!("{}: not the configuration of a kernel", path.display()),
+                "give .config, /boot/config-VERSION, or /proc/config.gz (CONFIG_IKCONFIG_PROC)",
+            ));
+        };
+        if config.built("IMA") == Built::Out {
+            return Err(hinted(
+                format!("{}: CONFIG_IMA is not set: this kernel has no IMA", path.display()),
+                "give the configuration of the kernel that will run",
+            ));
+        }
+        let version = self.kernel.or(config.version()).with_context(|| {
+            format!("{}: no version in its head: give --kernel, too", path.display())
+        })?;
+        let kernel = Kernel::new(version).configured(&config);
+        Ok(Target { rules: Rules::of(&kernel).configured(&config), kernel })
+    }
+}
+
+/// The text of a configuration, which may be compressed.
+fn read(path: &Path) -> Result<String> {
+    let named = || path.display().to_string();
+    let bytes = input::read_path(path, CONFIG_MAX).with_context(named)?;
+    let bytes = match Content::of(&bytes) {
+        Some(Content::Compressed(compression @ Compression::Gzip)) => {
+            let mut plain = Vec::new();
+            let mut decoder = decoder(compression, &*bytes).with_context(named)?;
+            decoder.by_ref().take(CONFIG_MAX).read_to_end(&mut plain).with_context(named)?;
+            plain
+        }
+        _ => bytes,
+    };
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Says so where the grammar was not read off the kernel's source.

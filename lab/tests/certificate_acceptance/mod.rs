@@ -7,6 +7,7 @@ mod generate;
 use anyhow::{bail, ensure, Context, Result};
 use generate::{Case, World};
 use ima::key::acceptance::{Keyring, Keyrings, Refusal, Rules};
+use ima_format::kernel_config::KernelConfig;
 use lab::image::Tree;
 use lab::kernel::Kernel;
 use lab::keys::{Algorithm, KeyStore};
@@ -28,12 +29,9 @@ const OFFERED: [Keyring; 4] =
     [Keyring::Ima, Keyring::Evm, Keyring::ImaBlacklist, Keyring::SecondaryTrusted];
 
 fn rules(kernel: &Kernel) -> Result<Rules> {
-    let config = std::fs::read_to_string(kernel.directory().join("config"))?;
-    // "# Linux/x86 7.3.4 Kernel Configuration"
-    let line = config.lines().find_map(|line| line.strip_prefix("# Linux/"));
-    let version = line.and_then(|line| line.split(' ').nth(1));
-    let version = version.context("no version in the configuration")?.parse();
-    let version = version.map_err(|error| anyhow::anyhow!("{error}"))?;
+    let text = std::fs::read_to_string(kernel.directory().join("config"))?;
+    let config = KernelConfig::parse(&text).context("no configuration")?;
+    let version = config.version().context("no version in the configuration")?;
     Ok(Rules::new(version).configured(&config))
 }
 

@@ -5,9 +5,10 @@
 
 use alloc::vec::Vec;
 
-use super::ast::{AlgorithmSet, Name};
+use super::ast::{AlgorithmSet, AppraiseType, Func, Key, Name, Rule};
 pub use super::version::{Feature, KernelVersion, KernelVersionError};
 use crate::hash::HashAlgorithm;
+use crate::kernel_config::KernelConfig;
 
 /// `builtin_templates` in `ima_template.c`: names, fields, and what brought them.
 pub const TEMPLATES: &[(&str, &str, Option<Feature>)] = &[
@@ -74,11 +75,43 @@ pub enum LongSize {
     Bits64,
 }
 
+/// What is known of a kernel's configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Configuration {
+    /// Nothing: it is taken to be that of the layer's fragments.
+    Assumed,
+    /// It was read.
+    Read,
+}
+
+/// What the rules depend on that a kernel adds under Secure Boot (`CONFIG_IMA_ARCH_POLICY`,
+/// `sb_arch_rules` in `ima_efi.c`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ArchOptions {
+    /// `CONFIG_IMA_ARCH_POLICY`
+    pub policy: Built,
+    /// `CONFIG_KEXEC_SIG`: the kernel verifies kernels itself.
+    pub kexec_sig: Built,
+    /// `CONFIG_MODULE_SIG`: the kernel verifies modules itself.
+    pub module_sig: Built,
+    /// `CONFIG_INTEGRITY_MACHINE_KEYRING` and
+    /// `CONFIG_IMA_KEYRINGS_PERMIT_SIGNED_BY_BUILTIN_OR_SECONDARY`
+    pub machine_keys: Built,
+}
+
 /// A kernel as a policy meets it: version, configuration, command line, state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kernel {
     /// Its version.
     pub version: KernelVersion,
+    /// What is known of its configuration.
+    pub configuration: Configuration,
+    /// `CONFIG_IMA_APPRAISE`: without it `appraise` rules are accepted and do nothing.
+    pub appraise: Built,
+    /// `CONFIG_FS_VERITY`: files have an fs-verity digest.
+    pub verity: Built,
+    /// The rules under Secure Boot.
+    pub arch: ArchOptions,
     /// `CONFIG_IMA_APPRAISE_MODSIG`: `appraise_type=imasig|modsig`.
     pub modsig: Built,
     /// `CONFIG_IMA_MEASURE_ASYMMETRIC_KEYS`: `func=KEY_CHECK`, `keyrings=`.
@@ -119,6 +152,15 @@ impl Kernel {
             .with(HashAlgorithm::Sha512);
         Self {
             version,
+            configuration: Configuration::Assumed,
+            appraise: Built::In,
+            verity: Built::In,
+            arch: ArchOptions {
+                policy: Built::In,
+                kexec_sig: Built::Out,
+                module_sig: Built::In,
+                machine_keys: Built::Out,
+            },
             modsig: Built::In,
             asymmetric_keys: Built::In,
             lsm_rules: LsmRules::Unknown,
@@ -132,6 +174,49 @@ impl Kernel {
             signed_init: Built::Out,
             fail_securely: false,
             long_size: LongSize::Bits64,
+        }
+    }
+
+    /// The same kernel with this configuration.
+    #[must_use]
+    pub fn configured(self, config: &KernelConfig<'_>) -> Self {
+        let machine_keys = [
+            config.built("INTEGRITY_MACHINE_KEYRING"),
+            config.built("IMA_KEYRINGS_PERMIT_SIGNED_BY_BUILTIN_OR_SECONDARY"),
+        ];
+        let name = |option| Name::new(config.string(option)?.as_bytes());
+        let hash = config.string("IMA_DEFAULT_HASH").and_then(|name| name.parse().ok());
+        let pcr = config.value("IMA_MEASURE_PCR_IDX").and_then(|value| value.parse().ok());
+        Self {
+            configuration: Configuration::Read,
+            appraise: config.built("IMA_APPRAISE"),
+            verity: config.built("FS_VERITY"),
+            arch: ArchOptions {
+                policy: config.built("IMA_ARCH_POLICY"),
+                kexec_sig: config.built("KEXEC_SIG"),
+                module_sig: config.built("MODULE_SIG"),
+                machine_keys: match machine_keys {
+                    [Built::In, Built::In] => Built::In,
+                    _ => Built::Out,
+                },
+            },
+            modsig: config.built("IMA_APPRAISE_MODSIG"),
+            asymmetric_keys: config.built("IMA_MEASURE_ASYMMETRIC_KEYS"),
+            lsm_rules: match config.built("IMA_LSM_RULES") {
+                Built::In => LsmRules::Unknown,
+                Built::Out => LsmRules::Undefined,
+            },
+            algorithms: Available::Exactly(algorithms(config)),
+            default_hash: hash.unwrap_or(self.default_hash),
+            default_template: name("IMA_DEFAULT_TEMPLATE").unwrap_or(self.default_template),
+            default_pcr: pcr.unwrap_or(self.default_pcr),
+            write_policy: config.built("IMA_WRITE_POLICY"),
+            signed_init: config.built("IMA_APPRAISE_SIGNED_INIT"),
+            long_size: match config.built("64BIT") {
+                Built::In => LongSize::Bits64,
+                Built::Out => LongSize::Bits32,
+            },
+            ..self
         }
     }
 
@@ -157,6 +242,54 @@ impl Kernel {
     }
 }
 
+/// An option of a kernel's configuration that a rule needs.
+#[derive(Debug, Clone, Copy)]
+pub struct Needed {
+    /// Its name.
+    pub option: &'static str,
+    /// Whether a kernel has it.
+    pub built: fn(&Kernel) -> Built,
+}
+
+/// The options that a rule needs, each with the key that needs it; labels and algorithms are
+/// [`LsmRules`] and [`Available`].
+pub fn needed_options(rule: &Rule) -> Vec<(Key, Needed)> {
+    const MODSIG: Needed = Needed { option: "CONFIG_IMA_APPRAISE_MODSIG", built: |it| it.modsig };
+    const KEYS: Needed = Needed {
+        option: "CONFIG_IMA_MEASURE_ASYMMETRIC_KEYS",
+        built: |kernel| kernel.asymmetric_keys,
+    };
+    const VERITY: Needed = Needed { option: "CONFIG_FS_VERITY", built: |kernel| kernel.verity };
+    let modsig = rule.appraise_type.is_some_and(AppraiseType::allows_modsig);
+    let keys = rule.func == Some(Func::KeyCheck);
+    let mut needed = Vec::new();
+    needed.extend(modsig.then_some((Key::AppraiseType, MODSIG)));
+    needed.extend(keys.then_some((Key::Func, KEYS)));
+    needed.extend(rule.digest_type.map(|_| (Key::DigestType, VERITY)));
+    needed
+}
+
+/// The algorithms that a configuration has, built in or as modules, which `crypto_has_alg()` loads.
+fn algorithms(config: &KernelConfig<'_>) -> AlgorithmSet {
+    use HashAlgorithm::*;
+    const OPTIONS: &[(&str, &[HashAlgorithm])] = &[
+        ("CRYPTO_MD4", &[Md4]),
+        ("CRYPTO_MD5", &[Md5]),
+        ("CRYPTO_SHA1", &[Sha1]),
+        ("CRYPTO_RMD160", &[Rmd160]),
+        ("CRYPTO_SHA256", &[Sha224, Sha256]),
+        ("CRYPTO_SHA512", &[Sha384, Sha512]),
+        ("CRYPTO_WP512", &[Wp256, Wp384, Wp512]),
+        ("CRYPTO_SM3", &[Sm3]),
+        ("CRYPTO_SM3_GENERIC", &[Sm3]),
+        ("CRYPTO_STREEBOG", &[Streebog256, Streebog512]),
+        ("CRYPTO_SHA3", &[Sha3_256, Sha3_384, Sha3_512]),
+    ];
+    let built = OPTIONS.iter().filter(|(option, _)| config.has(option));
+    let algorithms = built.flat_map(|(_, algorithms)| *algorithms);
+    algorithms.fold(AlgorithmSet::EMPTY, |set, algorithm| set.with(*algorithm))
+}
+
 /// Linux 6.12, a long-term release.
 impl Default for Kernel {
     fn default() -> Self {
@@ -167,6 +300,24 @@ impl Default for Kernel {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_configuration_settles_what_is_assumed() {
+        let text = "CONFIG_64BIT=y\nCONFIG_IMA_APPRAISE=y\nCONFIG_IMA_DEFAULT_HASH=\"sha512\"\n\
+            CONFIG_IMA_DEFAULT_TEMPLATE=\"ima-ng\"\nCONFIG_IMA_MEASURE_PCR_IDX=11\n\
+            CONFIG_CRYPTO_SHA256=y\nCONFIG_CRYPTO_SM3_GENERIC=m\nCONFIG_KEXEC_SIG=y\n";
+        let config = KernelConfig::parse(text).unwrap();
+        let kernel = Kernel::default().configured(&config);
+        assert_eq!(kernel.configuration, Configuration::Read);
+        assert_eq!((kernel.modsig, kernel.asymmetric_keys), (Built::Out, Built::Out));
+        assert_eq!((kernel.appraise, kernel.arch.kexec_sig), (Built::In, Built::In));
+        assert_eq!((kernel.lsm_rules, kernel.default_pcr), (LsmRules::Undefined, 11));
+        assert_eq!(kernel.default_hash, HashAlgorithm::Sha512);
+        assert_eq!(kernel.default_template, Name::literal("ima-ng"));
+        let expected = [HashAlgorithm::Sha224, HashAlgorithm::Sha256, HashAlgorithm::Sm3];
+        let set = expected.into_iter().fold(AlgorithmSet::EMPTY, AlgorithmSet::with);
+        assert_eq!(kernel.algorithms, Available::Exactly(set));
+    }
 
     #[test]
     fn templates_go_by_name_or_fields() {

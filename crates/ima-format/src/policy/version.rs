@@ -150,6 +150,8 @@ features! {
     CertificateUsage = 6, 4;
     /// `.ima` and `.evm` take only keys whose certificates say digitalSignature, and no authority's.
     DigitalSignature = 6, 6;
+    /// The rules under Secure Boot (`sb_arch_rules`) demand signed policies where `.machine` is trusted.
+    ArchSignedPolicy = 6, 6;
     /// Every rule that asks for a signature looks into the blacklist, and
     /// `appraise_flag=` means nothing; before, the flag had to ask for it.
     BlacklistByDefault = 6, 6;

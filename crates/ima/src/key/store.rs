@@ -8,10 +8,13 @@
 //! evm_keys/x509_evm.{key,crt,der}                               signs their metadata
 //! ```
 //!
-//! `.key` is PEM, `.crt` a certificate in PEM, `.der` the same certificate in DER.
+//! `.key` is PEM, `.crt` a certificate in PEM, `.der` the same certificate in DER. Keys of earlier
+//! generations ([`super::rotate`]) have their key ID in the name: `x509_ima_1a2b3c4d.der`.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
+
+use ima_format::xattr::KeyId;
 
 use super::certificate::{Certificate, CertificateError};
 use super::private::{AskPassphrase, KeySigner, PrivateKey, PrivateKeyError};
@@ -70,7 +73,11 @@ impl Role {
         if stem.starts_with("x509_secondary_") {
             return Some(Self::SecondaryTrusted);
         }
-        Self::ALL.into_iter().find(|role| role.stem() == stem)
+        Self::ALL.into_iter().find(|role| match stem.strip_prefix(role.stem()) {
+            Some("") => true,
+            Some(rest) => rest.strip_prefix('_').is_some_and(|id| id.parse::<KeyId>().is_ok()),
+            None => false,
+        })
     }
 
     /// The path of one of the files below a store.
@@ -186,10 +193,54 @@ impl KeyStore {
         }
     }
 
+    /// The certificate of the key that signs now.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be read.
+    pub fn current(&self, role: Role) -> Result<Certificate, StoreError> {
+        let directory = self.directory(role);
+        let file = |extension: &&str| directory.join(role.stem()).with_extension(extension);
+        let found = CERTIFICATE_EXTENSIONS.iter().map(file).find(|path| path.exists());
+        let path = found.ok_or_else(|| StoreError::NoKey { path: directory.clone() })?;
+        let first = Certificate::read_all(&path)?.into_iter().next();
+        first.ok_or(StoreError::NoKey { path })
+    }
+
+    /// The certificates of earlier generations, whose files have key IDs in their names.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn earlier(&self, role: Role) -> Result<Vec<Certificate>, StoreError> {
+        let directory = self.directory(role);
+        if !directory.is_dir() {
+            return Ok(Vec::new());
+        }
+        let is_earlier = |path: &Path| {
+            Role::of_file(path) == Some(role) && path.file_stem() != Some(role.stem().as_ref())
+        };
+        Self::certificates_in(&directory, is_earlier)
+    }
+
+    fn directory(&self, role: Role) -> PathBuf {
+        match role {
+            Role::Ima => self.ima_keys.clone(),
+            _ => self.root.join(role.directory()),
+        }
+    }
+
     fn certificates(directory: &Path) -> Result<Vec<Certificate>, StoreError> {
+        Self::certificates_in(directory, |_| true)
+    }
+
+    /// The certificates in those files of a directory that are wanted.
+    fn certificates_in(
+        directory: &Path,
+        is_wanted: impl Fn(&Path) -> bool,
+    ) -> Result<Vec<Certificate>, StoreError> {
         let mut certificates: Vec<Certificate> = Vec::new();
         let unreadable = |source| StoreError::Read { path: directory.to_owned(), source };
-        for path in certificate_files(directory).map_err(unreadable)? {
+        let files = certificate_files(directory).map_err(unreadable)?;
+        for path in files.into_iter().filter(|path| is_wanted(path)) {
             for certificate in Certificate::read_all(&path)? {
                 if !certificates.iter().any(|known| known.der() == certificate.der()) {
                     certificates.push(certificate);

@@ -12,7 +12,7 @@
 
 use std::path::Path;
 
-use ima_format::policy::kernel::Kernel;
+use ima_format::blacklist::{Entry as Denied, Kind};
 
 use super::paths::Paths;
 use super::purpose::{Use, DRACUT_KEYS};
@@ -20,26 +20,52 @@ use super::scan::{CertificateFault, Scanned};
 use crate::container::source::Entry;
 use crate::key::acceptance::{Keyring, Keyrings, Refusal, Rules};
 use crate::key::certificate::Certificate;
+use crate::verify::Revocations;
 
 /// Certificates that are known beforehand.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Authorities<'a> {
     /// The CAs whose keys the kernel has: compiled in, or loaded by the initramfs. None: they
     /// are not known.
     pub trusted: &'a [Certificate],
     /// What is meant to be in a keyring.
     pub offered: &'a [Certificate],
+    /// What is no longer accepted.
+    pub revoked: &'a Revocations,
+    /// The kernel's keyrings.
+    pub rules: &'a Rules,
 }
 
 impl<'a> Authorities<'a> {
+    /// A kernel as it starts: what is compiled in is in `.blacklist` before any certificate is loaded.
+    fn at_start(self) -> Keyrings {
+        let mut keyrings = Keyrings::new(self.rules.clone());
+        blacklist(&mut keyrings, &self.revoked.built_in);
+        keyrings
+    }
+
     /// A kernel that trusts them.
-    fn keyrings(self, kernel: &Kernel) -> Keyrings {
-        let mut keyrings = Keyrings::new(Rules::of(kernel));
+    fn keyrings(self) -> Keyrings {
+        let mut keyrings = self.at_start();
         for certificate in self.trusted {
             // one that the kernel cannot read vouches for nothing
             keyrings.build_in(Keyring::BuiltinTrusted, certificate.der()).unwrap_or_default();
         }
+        // the keys that are built in stay
+        blacklist(&mut keyrings, &self.revoked.added);
         keyrings
+    }
+
+    /// Those of the certificates that are built into the kernel, and are not denied by its list.
+    pub fn built_in<'c>(
+        self,
+        certificates: impl IntoIterator<Item = &'c Certificate>,
+    ) -> Vec<&'c Certificate> {
+        let keyrings = self.at_start();
+        let denied = |it: &&Certificate| {
+            matches!(keyrings.check_readable(it.der()), Err(Refusal::Blacklisted))
+        };
+        certificates.into_iter().filter(|it| !denied(it)).collect()
     }
 
     /// Whether it bears on the answer: about issuers nothing is known without trusted ones.
@@ -51,14 +77,18 @@ impl<'a> Authorities<'a> {
     pub fn judged(
         self,
         keyring: Keyring,
-        kernel: &Kernel,
     ) -> impl Iterator<Item = (&'a Certificate, Option<Refusal>)> {
-        let keyrings = self.keyrings(kernel);
+        let keyrings = self.keyrings();
         self.offered.iter().map(move |certificate| {
             let refusal = keyrings.accept(keyring, certificate.der()).err();
             (certificate, refusal.filter(|refusal| self.counts(refusal)))
         })
     }
+}
+
+fn blacklist(keyrings: &mut Keyrings, entries: &[Denied]) {
+    let of_certificates = entries.iter().filter(|entry| entry.kind == Kind::Certificate);
+    of_certificates.for_each(|entry| keyrings.blacklist(entry.digest.clone()));
 }
 
 /// The keyring that a certificate is for, by its file's name.
@@ -80,11 +110,10 @@ fn keyring(entry: &Entry) -> Option<Keyring> {
 pub(super) fn judge(
     paths: &Paths,
     scanned: &mut [Option<Scanned>],
-    kernel: &Kernel,
     authorities: Authorities<'_>,
     content: &mut dyn FnMut(&Path) -> Option<Vec<u8>>,
 ) {
-    let mut keyrings = authorities.keyrings(kernel);
+    let mut keyrings = authorities.keyrings();
     let mut found = Vec::new();
     for (number, scanned) in scanned.iter().enumerate() {
         if scanned.as_ref().is_some_and(|it| it.purpose == Use::Certificate) {

@@ -211,7 +211,7 @@ pub fn preflight(root: &dyn Source, options: &Options<'_>, progress: &dyn Progre
     // its certificates, a program to its libraries, init to its services) and never ask again, so
     // that every edge to a file has the same answer.
     let mut text = |path: &std::path::Path| scan::text(root, &paths, path);
-    certificates::judge(&paths, &mut scanned, options.kernel, options.authorities, &mut text);
+    certificates::judge(&paths, &mut scanned, options.authorities, &mut text);
 
     let mut elves = HashMap::new();
     for (number, scanned) in scanned.iter().enumerate() {

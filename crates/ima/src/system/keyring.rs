@@ -15,7 +15,7 @@ use crate::advice::Advice;
 use crate::key::version_1::KeyV1;
 
 /// The keyrings that IMA looks at, and the ones behind them.
-pub const KEYRINGS: [&str; 7] = [
+pub const KEYRINGS: [&str; 8] = [
     ".ima",
     "_ima",
     ".evm",
@@ -23,7 +23,11 @@ pub const KEYRINGS: [&str; 7] = [
     ".secondary_trusted_keys",
     ".machine",
     ".ima_blacklist",
+    BLACKLIST,
 ];
+
+/// Has entries, each the description of a key.
+pub const BLACKLIST: &str = ".blacklist";
 
 /// A keyring of the kernel's.
 #[derive(Debug, Clone)]

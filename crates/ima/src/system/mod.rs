@@ -11,8 +11,12 @@ mod load;
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
+use ima_format::blacklist::Entry;
+
+use crate::verify::Revocations;
+
 pub use appraise::{Appraisal, AppraiseMode};
-pub use keyring::{add_version_1, Key, Keyring, KeyringError, Members, KEYRINGS};
+pub use keyring::{add_version_1, Key, Keyring, KeyringError, Members, BLACKLIST, KEYRINGS};
 pub use load::{add_certificate, load_certificate, load_policy, LoadError};
 
 /// Where a machine shows itself; elsewhere than here in tests.
@@ -124,6 +128,28 @@ pub struct Status {
     pub evm: EvmState,
     /// What could not be looked at.
     pub unseen: Vec<Unseen>,
+}
+
+impl Status {
+    /// What is seen of a keyring.
+    pub fn members(&self, keyring: &str) -> &Members {
+        let mut found = self.keyrings.iter().filter(|it| it.name == keyring);
+        found.next().map_or(&Members::Absent, |keyring| &keyring.members)
+    }
+
+    /// What the kernel no longer accepts, as far as that is seen.
+    pub fn revocations(&self) -> Revocations {
+        let keys = |keyring: &str| match self.members(keyring) {
+            Members::Keys(keys) => keys.as_slice(),
+            _ => &[],
+        };
+        let entry = |key: &Key| Entry::parse(key.description.as_bytes());
+        Revocations {
+            added: keys(BLACKLIST).iter().filter_map(entry).collect(),
+            keys: keys(".ima_blacklist").iter().filter_map(|key| key.key_id).collect(),
+            ..Revocations::default()
+        }
+    }
 }
 
 impl Machine {

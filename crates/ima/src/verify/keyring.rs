@@ -22,10 +22,21 @@ pub struct Keyring {
 /// What is no longer accepted.
 #[derive(Debug, Clone, Default)]
 pub struct Revocations {
-    /// In `.blacklist`.
-    pub entries: Vec<Entry>,
+    /// In `.blacklist` from the start: compiled in.
+    pub built_in: Vec<Entry>,
+    /// In `.blacklist`, added to the running kernel.
+    pub added: Vec<Entry>,
     /// In `.ima_blacklist`.
     pub certificates: Vec<Certificate>,
+    /// Ids of further keys in `.ima_blacklist`.
+    pub keys: Vec<KeyId>,
+}
+
+impl Revocations {
+    /// All entries of `.blacklist`.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.built_in.iter().chain(&self.added)
+    }
 }
 
 /// A key, and the names that signers of appended signatures give it.
@@ -84,8 +95,8 @@ impl Keyring {
     /// What the kernel no longer accepts. Appended signatures are verified without `.ima_blacklist`.
     pub fn revoke(&mut self, revoked: &Revocations) {
         let ids = revoked.certificates.iter().flat_map(Certificate::kernel_key_ids);
-        self.revoked.extend(ids);
-        let files = revoked.entries.iter().filter(|entry| entry.kind == Kind::Binary);
+        self.revoked.extend(ids.chain(revoked.keys.iter().copied()));
+        let files = revoked.entries().filter(|entry| entry.kind == Kind::Binary);
         self.denied.extend(files.map(|entry| entry.digest.clone()));
     }
 

@@ -10,17 +10,17 @@ use ima::digest::Hasher;
 use ima::initramfs::{self, Compression, Contents, UnknownWord};
 use ima::key::acceptance::Keyring;
 use ima::key::certificate::Certificate;
-use ima::key::store::KeyStore;
+use ima::key::store::{KeyStore, Role};
 use ima::preflight::Authorities;
-use ima::staging;
-use ima::verify::{self, Requirement, Rule, Verifier};
+use ima::verify::{self, Requirement, Revocations, Rule, Verifier};
+use ima::{revoke, staging};
 use ima_format::policy::builtin::Preset;
 use serde::Serialize;
 
 use super::policy::accepted;
 use crate::args::{default_store, warn_of_sample};
 use crate::error::{hinted, Context, Result};
-use crate::kernel::KernelArgs;
+use crate::kernel::{KernelArgs, Target};
 use crate::output::{JsonPath, Level, Output, Style};
 use crate::Outcome;
 use ima::input::{self, KEY_MAX, LIST_MAX};
@@ -117,18 +117,18 @@ struct JsonInitramfs {
 impl CreateArgs {
     fn run(&self, output: &mut Output) -> Result<Outcome> {
         let init = self.init()?;
-        let Some(certificate) = self.certificate(Keyring::Ima, output)? else {
+        let Some((certificate, earlier)) = self.certificates(Keyring::Ima, output)? else {
             return Ok(Outcome::Finding);
         };
-        let evm_certificate = match self.evm || self.evm_cert.is_some() {
-            true => match self.certificate(Keyring::Evm, output)? {
+        let (evm_certificate, earlier_evm) = match self.evm || self.evm_cert.is_some() {
+            true => match self.certificates(Keyring::Evm, output)? {
                 None => return Ok(Outcome::Finding),
-                accepted => accepted,
+                Some((certificate, earlier)) => (Some(certificate), earlier),
             },
-            false => None,
+            false => (None, Vec::new()),
         };
         let policy = match &self.policy {
-            Some(path) => match accepted(path, &self.kernel.resolve(), output)? {
+            Some(path) => match accepted(path, &self.kernel.resolve()?, output)? {
                 Some(text) => Some(text),
                 None => {
                     let text = "not created: the boot would stop at this policy";
@@ -148,7 +148,9 @@ impl CreateArgs {
             revocations: &revocations,
             init: &init,
             certificate: &certificate,
+            earlier: &earlier,
             evm_certificate: evm_certificate.as_ref(),
+            earlier_evm: &earlier_evm,
             default_policy: Preset::Appraise.text().as_bytes(),
             policy: policy.as_deref(),
             policy_signature: signature.as_deref(),
@@ -195,7 +197,7 @@ impl CreateArgs {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             read => read.with_context(|| path.display().to_string())?,
         };
-        let rule = Rule::new(Requirement::Signature, self.kernel.resolve().version);
+        let rule = Rule::new(Requirement::Signature, self.kernel.resolve()?.version);
         let mut verifier = Verifier::new(verify::Keyring::of_certificates([certificate]));
         let verdict =
             verifier.verdict(rule, Some(&value), |kind| Hasher::new(kind)?.digest(text))?;
@@ -231,8 +233,13 @@ impl CreateArgs {
         }
     }
 
-    /// The one that the kernel itself will load, if it accepts it.
-    fn certificate(&self, keyring: Keyring, output: &mut Output) -> Result<Option<Certificate>> {
+    /// The one that the kernel itself will load, and those of earlier generations of its store, if it
+    /// accepts them.
+    fn certificates(
+        &self,
+        keyring: Keyring,
+        output: &mut Output,
+    ) -> Result<Option<(Certificate, Vec<Certificate>)>> {
         let (given, name_it) = match keyring {
             Keyring::Evm => (
                 &self.evm_cert,
@@ -243,16 +250,20 @@ impl CreateArgs {
                 "select one with --cert; the others belong in /etc/keys of the real root",
             ),
         };
-        let (path, certificates, authorities) =
+        let (path, certificates, earlier, authorities) =
             match (given, self.keys.clone().or_else(default_store)) {
-                (Some(path), _) => (path.clone(), Certificate::read_all(path)?, Vec::new()),
+                (Some(path), _) => {
+                    (path.clone(), Certificate::read_all(path)?, Vec::new(), Vec::new())
+                }
                 (None, Some(keys)) => {
                     let store = KeyStore::open(&keys)?;
-                    let certificates = match keyring {
-                        Keyring::Evm => store.evm_certificates()?,
-                        _ => store.ima_certificates()?,
+                    let (role, mut certificates) = match keyring {
+                        Keyring::Evm => (Role::Evm, store.evm_certificates()?),
+                        _ => (Role::Ima, store.ima_certificates()?),
                     };
-                    (keys, certificates, store.authorities()?)
+                    let earlier = store.earlier(role)?;
+                    certificates.retain(|it| earlier.iter().all(|other| other.der() != it.der()));
+                    (keys, certificates, earlier, store.authorities()?)
                 }
                 (None, None) => {
                     return Err(hinted(
@@ -269,9 +280,17 @@ impl CreateArgs {
         if certificate.is_sample() {
             warn_of_sample(output, &path);
         }
-        let kernel = self.kernel.resolve();
-        let known = Authorities { trusted: &authorities, offered: &certificates };
-        if let Some(refusal) = known.judged(keyring, &kernel).find_map(|(_, refusal)| refusal) {
+        let Target { kernel, rules } = self.kernel.target()?;
+        let offered = [certificates.as_slice(), &earlier].concat();
+        let mut revoked = Revocations::default();
+        self.blacklist.iter().try_for_each(|path| revoke::read(path, &mut revoked))?;
+        let known = Authorities {
+            trusted: &authorities,
+            offered: &offered,
+            revoked: &revoked,
+            rules: &rules,
+        };
+        if let Some(refusal) = known.judged(keyring).find_map(|(_, refusal)| refusal) {
             let version = kernel.version;
             let text =
                 format!("{place}: not created: {keyring} of Linux {version} rejects it: {refusal}");
@@ -285,7 +304,7 @@ impl CreateArgs {
                  the kernel signed"
             ));
         }
-        Ok(Some(certificate.clone()))
+        Ok(Some((certificate.clone(), earlier)))
     }
 }
 

@@ -1,7 +1,7 @@
 //! `imactl status`
 
 use clap::{Args, ValueEnum};
-use ima::system::{Appraisal, AppraiseMode, EvmState, Ima, Machine, Members, Status};
+use ima::system::{Appraisal, AppraiseMode, EvmState, Ima, Machine, Members, Status, BLACKLIST};
 use ima_format::policy::ast::Func;
 use ima_format::policy::decide::{AccessSet, Credentials, Decider, Event, FileFacts, Mode};
 use ima_format::policy::{read, Loading};
@@ -305,10 +305,15 @@ fn keyrings(status: &Status, output: &Output, lines: &mut Vec<(&'static str, Str
             Members::Absent => "absent".to_owned(),
             Members::Hidden => "hidden: not seen without root".to_owned(),
             Members::Unreadable => "not readable here".to_owned(),
-            Members::Keys(keys) => count(keys.len() as u64, "key"),
+            Members::Keys(keys) => match keyring.name == BLACKLIST {
+                true => count(keys.len() as u64, "entry"),
+                false => count(keys.len() as u64, "key"),
+            },
         };
         lines.push(("keyring", format!("{} {seen}", output.paint(Style::Bold, &keyring.name))));
-        for key in keyring.keys().into_iter().flatten() {
+        // firmware brings hundreds of entries
+        let keys = keyring.keys().filter(|_| keyring.name != BLACKLIST);
+        for key in keys.into_iter().flatten() {
             let key_id = key.key_id.map_or_else(|| "?".to_owned(), |key_id| key_id.to_string());
             lines.push(("", format!("  {key_id:<8} {}", key.description)));
         }

@@ -123,7 +123,7 @@ impl VerifyArgs {
             return self.report(&VerifyAppended { keyring: &keyring }, inputs, output);
         }
         let keyring = self.keyring.resolve(output)?;
-        let kernel = self.kernel.resolve().version;
+        let kernel = self.kernel.resolve()?.version;
         warn_of_hearsay(kernel, output);
         let evm = self.evm.keys(&self.keyring, output)?;
         let salt = self.verity_salt.unwrap_or_default();

@@ -181,13 +181,64 @@ fn policies_that_need_not_be_written_are_printed() {
         run(args!["policy", "check", "--deny-warnings", file]).exits(0);
     }
     let listed = run(args!["policy", "builtin"]).exits(0).stdout;
-    for name in ["ima_tcb", "tcb", "secure_boot", "appraise_tcb", "critical_data"] {
+    for name in ["arch", "ima_tcb", "tcb", "secure_boot", "appraise_tcb", "critical_data"] {
         assert!(listed.contains(name));
         let printed = run(args!["policy", "builtin", name]).exits(0).stdout;
         run(args!["policy", "check", policy(directory.path(), name, &printed)]).exits(0);
     }
     let ran = run(args!["policy", "builtin", "tbc"]).exits(2);
-    assert!(ran.stderr.contains("known: ima_tcb"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("known: arch, ima_tcb"), "{}", ran.stderr);
+}
+
+#[test]
+fn the_configuration_of_a_kernel_settles_what_depends_on_it() {
+    let directory = directory();
+    let rule = "appraise func=MODULE_CHECK appraise_type=imasig|modsig\n";
+    let rules = policy(directory.path(), "modsig", rule);
+    let check = |more: &[&str]| {
+        let mut check = imactl();
+        check.args(["policy", "check", "--json"]).args(more).arg(&rules);
+        finish(&mut check)
+    };
+    let name = |found: &crate::support::Run, key: &str| {
+        let found = found.json();
+        let mut names = found.iter().filter_map(|it| it[key].as_str().map(str::to_owned));
+        names.find(|name| name.contains("config"))
+    };
+    let assumed = check(&[]).exits(0);
+    assert_eq!(name(&assumed, "lint").as_deref(), Some("depends-on-configuration"));
+    let explained = run(args!["policy", "explain", rules]).exits(0).stdout;
+    assert!(explained.contains("appraise_type need CONFIG_IMA_APPRAISE_MODSIG"), "{explained}");
+
+    let head = "#\n# Automatically generated file; DO NOT EDIT.\n\
+        # Linux/x86 6.12.57 Kernel Configuration\n#\nCONFIG_64BIT=y\nCONFIG_IMA=y\n\
+        CONFIG_IMA_APPRAISE=y\n";
+    let without = policy(directory.path(), "without", head);
+    let refused = check(&["--kernel-config", without.to_str().unwrap()]).exits(1);
+    assert_eq!(name(&refused, "error").as_deref(), Some("not-configured"));
+    assert_eq!(refused.json().pop().unwrap()["kernel"], "6.12");
+    // as in /proc/config.gz
+    let with = policy(directory.path(), "with", &format!("{head}CONFIG_IMA_APPRAISE_MODSIG=y\n"));
+    let Some(mut gzip) = tool("gzip") else { return };
+    finish(gzip.arg(&with)).exits(0);
+    let with = directory.path().join("with.gz");
+    let settled = check(&["--kernel-config", with.to_str().unwrap()]).exits(0);
+    assert_eq!(name(&settled, "lint"), None, "{}", settled.stdout);
+
+    let arch = |config: &str| {
+        let config = policy(directory.path(), "config", &format!("{head}{config}"));
+        run(args!["policy", "builtin", "arch", "--kernel-config", config]).exits(0).stdout
+    };
+    assert_eq!(arch(""), "", "no CONFIG_IMA_ARCH_POLICY");
+    assert_eq!(
+        arch("CONFIG_IMA_ARCH_POLICY=y\nCONFIG_MODULE_SIG=y\n"),
+        "appraise func=KEXEC_KERNEL_CHECK appraise_type=imasig\n\
+         measure func=KEXEC_KERNEL_CHECK\nmeasure func=MODULE_CHECK\n"
+    );
+    for wrong in [rule, "CONFIG_EVM=y\n", "CONFIG_IMA=y\n"] {
+        let wrong = policy(directory.path(), "wrong", wrong);
+        check(&["--kernel-config", wrong.to_str().unwrap()]).exits(2);
+    }
 }
 
 #[test]

@@ -101,6 +101,11 @@ fn certificates_are_denied_by_their_signed_part_and_their_key() {
         (&"refused".into(), &"invalid-signature".into())
     );
     let list = directory.path().join("list");
+    // tbs: the list is compiled in, so that the certificate is in no keyring
+    fs::write(&list, format!("\"tbs:{digest}\"\n")).unwrap();
+    let by_certificate = preflight(&list);
+    assert_eq!(by_certificate["cause"], "invalid-signature", "{by_certificate}");
+    assert!(by_certificate["unknown_key"].is_string(), "{by_certificate}");
     let mut revoke = imactl();
     revoke.args(args!["revoke", "--file", root.join("bin/program"), "--hash-list", list]);
     finish(&mut revoke).exits(0);

@@ -51,7 +51,7 @@ fn every_keyring_has_its_line() {
     let ran = finish(imactl().args(["status", "--json"]));
     let status = &ran.json()[0];
     let keyrings = status["keyrings"].as_array().unwrap();
-    assert_eq!(keyrings.len(), 7, "{status}");
+    assert_eq!(keyrings.len(), 8, "{status}");
     for keyring in keyrings {
         let shown = keyring["state"] == "shown";
         assert_eq!(shown, keyring["keys"].is_array(), "{keyring}");

@@ -4,12 +4,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::kernel::{Built, Feature, Kernel};
+use super::kernel::{ArchOptions, Built, Feature, Kernel};
 
 /// A policy that is compiled into the kernel, for `ima_policy=` on its command line: the tables
 /// of `ima_policy.c`, which are the same in Linux 5.10, 6.1 and 6.12 and differ since.
 ///
-/// A custom policy takes the place of all of them. As text they differ from the kernel's in
+/// A custom policy takes the place of all of them but [`Self::Arch`]. As text they differ from the kernel's in
 /// one respect: its own rules that want a signature do not look into the blacklist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Builtin {
@@ -23,12 +23,22 @@ pub enum Builtin {
     AppraiseTcb,
     /// `critical_data`: measure what subsystems report.
     CriticalData,
+    /// `arch`: no word of the command line. A kernel with `CONFIG_IMA_ARCH_POLICY` has these rules
+    /// before all others, also before those of a custom policy, where it was booted under Secure Boot
+    /// (`sb_arch_rules` in `ima_efi.c`; in 5.10, `arch/x86/kernel/ima_arch.c`).
+    Arch,
 }
 
 impl Builtin {
     /// All of them, in the order in which the kernel puts them together.
-    pub const ALL: &'static [Self] =
-        &[Self::OriginalTcb, Self::Tcb, Self::SecureBoot, Self::AppraiseTcb, Self::CriticalData];
+    pub const ALL: &'static [Self] = &[
+        Self::Arch,
+        Self::OriginalTcb,
+        Self::Tcb,
+        Self::SecureBoot,
+        Self::AppraiseTcb,
+        Self::CriticalData,
+    ];
 
     /// The word on the command line.
     pub const fn name(self) -> &'static str {
@@ -38,6 +48,7 @@ impl Builtin {
             Self::SecureBoot => "secure_boot",
             Self::AppraiseTcb => "appraise_tcb",
             Self::CriticalData => "critical_data",
+            Self::Arch => "arch",
         }
     }
 
@@ -100,6 +111,7 @@ impl Builtin {
                 rules.push("measure func=CRITICAL_DATA");
             }
             Self::CriticalData => {}
+            Self::Arch => rules.extend(arch_rules(kernel)),
         }
         let mut text = String::new();
         for rule in rules {
@@ -108,6 +120,29 @@ impl Builtin {
         }
         text
     }
+}
+
+/// `sb_arch_rules`
+fn arch_rules(kernel: &Kernel) -> Vec<&'static str> {
+    let ArchOptions { policy, kexec_sig, module_sig, machine_keys } = kernel.arch;
+    let mut rules = Vec::new();
+    if policy == Built::Out {
+        return rules;
+    }
+    if kexec_sig == Built::Out {
+        rules.push("appraise func=KEXEC_KERNEL_CHECK appraise_type=imasig");
+    }
+    rules.push("measure func=KEXEC_KERNEL_CHECK");
+    if module_sig == Built::Out {
+        rules.push("appraise func=MODULE_CHECK appraise_type=imasig");
+    }
+    if machine_keys == Built::In && kernel.version.has(Feature::ArchSignedPolicy) {
+        rules.push("appraise func=POLICY_CHECK appraise_type=imasig");
+    } else if kernel.version.has(Feature::PolicyMeasured) {
+        rules.push("measure func=CRITICAL_DATA label=ima_policy");
+    }
+    rules.push("measure func=MODULE_CHECK");
+    rules
 }
 
 impl fmt::Display for Builtin {

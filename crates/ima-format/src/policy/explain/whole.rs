@@ -5,11 +5,12 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::Topic;
-use crate::policy::ast::{Action, Func, Rule};
+use crate::policy::ast::{Action, Func, Key, Rule};
 use crate::policy::decide::{
     AccessSet, Choice, Credentials, Decider, Event, FileFacts, Kind, Operation,
 };
 use crate::policy::filesystem::{FileSystem, Purpose, FILE_SYSTEMS};
+use crate::policy::kernel::{needed_options, Built, Configuration, Needed};
 
 /// The topics, those with something to say.
 pub(super) fn topics(decider: &Decider<'_>) -> Vec<Topic> {
@@ -20,6 +21,7 @@ pub(super) fn topics(decider: &Decider<'_>) -> Vec<Topic> {
         Topic { title: "allowed to be written", statements: whole.writing() },
         Topic { title: "recorded", statements: whole.records() },
         Topic { title: "not restricted", statements: whole.open() },
+        Topic { title: "dependent on the kernel's configuration", statements: whole.options() },
     ]
     .into_iter()
     .filter(|topic| !topic.statements.is_empty())
@@ -79,6 +81,35 @@ impl Whole<'_> {
             }
         });
         wants.max().unwrap_or(Wants::Nothing)
+    }
+
+    /// The options that rules need, where the configuration is not known or lacks them.
+    fn options(&self) -> Vec<String> {
+        let kernel = self.decider.kernel();
+        let needed = self.decider.rules().iter().flat_map(|rule| needed_options(rule));
+        let mut needed: Vec<_> = needed.map(|(key, needed)| (needed.option, key, needed)).collect();
+        needed.sort_by_key(|(option, ..)| *option);
+        needed.dedup_by_key(|(option, ..)| *option);
+        let statement = |(option, key, needed): (&str, Key, Needed)| {
+            let key = key.name();
+            match (kernel.configuration, (needed.built)(kernel)) {
+                (Configuration::Assumed, _) => Some(format!("Rules with {key} need {option}.")),
+                (Configuration::Read, Built::Out) => {
+                    Some(format!("Rules with {key} need {option}, which this kernel lacks."))
+                }
+                (Configuration::Read, Built::In) => None,
+            }
+        };
+        let mut statements: Vec<_> = needed.into_iter().filter_map(statement).collect();
+        if kernel.appraise == Built::Out && self.appraises() {
+            let text = "This kernel lacks CONFIG_IMA_APPRAISE: nothing is appraised.";
+            statements.push(text.to_string());
+        }
+        if kernel.configuration == Configuration::Read && kernel.arch.policy == Built::In {
+            let text = "Under Secure Boot the rules of builtin:arch come before these.";
+            statements.push(text.to_string());
+        }
+        statements
     }
 
     fn appraises(&self) -> bool {

@@ -101,6 +101,16 @@ lints! {
         "a change of mode or owner removes security.ima before Linux 5.14",
         "these kernels ask the policy about the change without regard to func and mask, and \
          remove the attribute where a dont_appraise rule answers";
+    DETACHED_UNCHECKED = "appended-signature-unbound", Warning,
+        "appended signatures are accepted, which IMA does not bind to the file",
+        "ima_collect_modsig() ignores that a PKCS#7 message has content of its own: with such a \
+         message at its end any file passes";
+    DEPENDS_ON_CONFIGURATION = "depends-on-configuration", Note,
+        "a word that only some configurations of the kernel know",
+        "without the option the kernel refuses the whole policy, or the rule has no effect";
+    NOT_CONFIGURED = "option-not-built", Warning,
+        "a rule that this kernel was built without",
+        "the kernel accepts it and does nothing, or denies everything";
     WEAK_ALGORITHM = "weak-algorithm", Warning,
         "a rule that allows a hash algorithm with known collisions",
         "two files with the same digest can be made, and the signature of one is good for the other";

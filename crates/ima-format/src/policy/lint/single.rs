@@ -10,7 +10,10 @@ use crate::policy::ast::{
     Access, Action, AlgorithmSet, AppraiseType, DigestType, Func, Identity, Key, Mask, MaskScope,
     Place, Rule,
 };
-use crate::policy::kernel::{Available, Feature, KernelVersion, LsmRules};
+use crate::policy::diagnostic::Severity;
+use crate::policy::kernel::{
+    needed_options, Available, Built, Configuration, Feature, KernelVersion, LsmRules, Needed,
+};
 
 pub(super) fn find(subject: &Subject<'_>, findings: &mut Vec<Finding>) {
     for (number, (place, rule)) in subject.rules.iter().enumerate() {
@@ -62,6 +65,7 @@ impl Single<'_> {
                     .hint("add appraise_type=imasig"),
             );
         }
+        findings.extend(self.appended());
         if rule.permit_directio {
             let message = "O_DIRECT passes this rule unchecked";
             findings.push(self.at(&catalog::DIRECTIO_UNSEEN, Key::PermitDirectio, message));
@@ -75,6 +79,27 @@ impl Single<'_> {
             );
         }
         findings
+    }
+
+    /// IMA's own look at appended signatures stops nothing (`ima_collect_modsig`); the module loader's
+    /// does.
+    fn appended(&self) -> Option<Finding> {
+        let allowed = self.rule.appraise_type.is_some_and(AppraiseType::allows_modsig);
+        let lint = &catalog::DETACHED_UNCHECKED;
+        match self.rule.func.filter(|_| allowed)? {
+            func @ (Func::KexecKernelCheck | Func::KexecInitramfsCheck) => {
+                let message = format!("any file passes {func} that ends with a suitable message");
+                let finding = self.at(lint, Key::AppraiseType, message);
+                Some(finding.hint("write appraise_type=imasig"))
+            }
+            _ => {
+                let message = "any file passes, unless the module loader checks signatures itself";
+                let finding = self.at(lint, Key::AppraiseType, message);
+                let hint = "write appraise_type=imasig, or boot with module.sig_enforce=1 \
+                    (CONFIG_MODULE_SIG_FORCE)";
+                Some(finding.hint(hint).of_severity(Severity::Note))
+            }
+        }
     }
 
     fn appraises_without_verity(&self) -> bool {
@@ -205,6 +230,7 @@ impl Single<'_> {
                 ));
             }
         }
+        findings.extend(self.configuration());
         if self.subject.kernel.lsm_rules == LsmRules::Unknown {
             if let Some(key) = Key::labels().find(|key| self.rule.has(*key)) {
                 let message = format!("{} needs a security module that knows it", key.name());
@@ -212,6 +238,30 @@ impl Single<'_> {
             }
         }
         findings
+    }
+
+    /// What depends on the kernel's configuration. Words that it would refuse are errors already.
+    fn configuration(&self) -> Vec<Finding> {
+        let kernel = self.subject.kernel;
+        let needed = needed_options(self.rule).into_iter();
+        let found = needed.filter_map(|(key, option)| match (kernel.configuration, option) {
+            (Configuration::Assumed, Needed { option, .. }) => {
+                let message = format!("the kernel has to be built with {option}");
+                let finding = self.at(&catalog::DEPENDS_ON_CONFIGURATION, key, message);
+                Some(finding.hint("--kernel-config FILE tells whether it is"))
+            }
+            (Configuration::Read, Needed { option, built }) if built(kernel) == Built::Out => {
+                let message = format!("this kernel is built without {option}");
+                Some(self.at(&catalog::NOT_CONFIGURED, key, message))
+            }
+            _ => None,
+        });
+        let mut found: Vec<_> = found.collect();
+        if self.rule.action == Action::Appraise && kernel.appraise == Built::Out {
+            let message = "this kernel is built without CONFIG_IMA_APPRAISE: the rule does nothing";
+            found.push(self.on(&catalog::NOT_CONFIGURED, message));
+        }
+        found
     }
 
     /// What the kernel itself remarks on (`check_template_modsig`, `check_template_field`).

@@ -1,6 +1,7 @@
 //! What a kernel's version and configuration decide about its keyrings.
 
 use ima_format::hash::HashAlgorithm;
+use ima_format::kernel_config::KernelConfig;
 use ima_format::policy::kernel::{Available, Built, Feature, Kernel, KernelVersion};
 use ima_format::x509::{Curve, KeyAlgorithm, SignatureAlgorithm};
 
@@ -86,17 +87,11 @@ impl Rules {
         }
     }
 
-    /// Takes over what a kernel's configuration says: lines of a `.config`.
+    /// The keyrings of a kernel with this configuration.
     #[must_use]
-    pub fn configured(self, config: &str) -> Self {
-        let is_set = |option: &str| {
-            config.lines().any(|line| {
-                let value =
-                    line.trim().strip_prefix("CONFIG_").and_then(|it| it.strip_prefix(option));
-                value == Some("=y")
-            })
-        };
-        let built = |option: &str| if is_set(option) { Built::In } else { Built::Out };
+    pub fn configured(self, config: &KernelConfig<'_>) -> Self {
+        let built = |option: &str| config.built(option);
+        let is_set = |option: &str| built(option) == Built::In;
         Self {
             trusted_keyring: built("INTEGRITY_TRUSTED_KEYRING"),
             ima_issuers: match is_set("IMA_KEYRINGS_PERMIT_SIGNED_BY_BUILTIN_OR_SECONDARY") {

@@ -1,4 +1,5 @@
 use ima_format::hash::HashAlgorithm;
+use ima_format::kernel_config::KernelConfig;
 use ima_format::policy::ast::AlgorithmSet;
 use ima_format::policy::kernel::{Available, Built, Feature, KernelVersion};
 use ima_format::x509::Certificate as Fields;
@@ -121,11 +122,12 @@ fn blacklisted_certificates_are_in_no_keyring() {
 
 #[test]
 fn the_configuration_decides() {
+    let read = |text| KernelConfig::parse(text).unwrap();
     let rules = Rules::new(KernelVersion::V6_12);
     let config = "CONFIG_INTEGRITY_TRUSTED_KEYRING=y\nCONFIG_SECONDARY_TRUSTED_KEYRING=y\n\
         CONFIG_SECONDARY_TRUSTED_KEYRING_SIGNED_BY_BUILTIN=y\n# CONFIG_EVM is not set\n\
         CONFIG_INTEGRITY_MACHINE_KEYRING=y\nCONFIG_INTEGRITY_CA_MACHINE_KEYRING=y\n";
-    let mut kernel = Keyrings::new(rules.clone().configured(config));
+    let mut kernel = Keyrings::new(rules.clone().configured(&read(config)));
     kernel.add(Keyring::Machine, AUTHORITY).unwrap();
     refused(kernel.accept(Keyring::Machine, GOOD), Refusal::NoAuthority);
     refused(kernel.accept(Keyring::Ima, GOOD), Refusal::UnknownIssuer);
@@ -135,12 +137,12 @@ fn the_configuration_decides() {
     }
     let trusting = "CONFIG_IMA_KEYRINGS_PERMIT_SIGNED_BY_BUILTIN_OR_SECONDARY=y\n";
     let config = [config, trusting].concat();
-    let mut kernel = Keyrings::new(rules.clone().configured(&config));
+    let mut kernel = Keyrings::new(rules.clone().configured(&read(&config)));
     kernel.add(Keyring::Machine, AUTHORITY).unwrap();
     assert_eq!(kernel.accept(Keyring::Ima, GOOD), Ok(()));
     // any certificate without a trusted keyring, even with no hash algorithm for its signature
     let hashes = Available::Exactly(AlgorithmSet::EMPTY.with(HashAlgorithm::Sha1));
-    let mut untrusted = Rules { hashes, ..rules.configured("") };
+    let mut untrusted = Rules { hashes, ..rules.configured(&read("CONFIG_IMA=y")) };
     let kernel = Keyrings::new(untrusted.clone());
     assert_eq!(kernel.accept(Keyring::Ima, SELF_SIGNED), Ok(()));
     untrusted.trusted_keyring = Built::In;

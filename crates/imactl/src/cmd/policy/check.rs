@@ -82,7 +82,7 @@ pub(super) struct Counts {
 
 impl CheckArgs {
     pub(super) fn run(&self, output: &mut Output) -> Result<Outcome> {
-        let kernel = self.kernel.resolve();
+        let kernel = self.kernel.resolve()?;
         warn_of_hearsay(kernel.version, output);
         let mut outcome = Outcome::Good;
         for file in &self.files {

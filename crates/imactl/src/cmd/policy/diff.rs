@@ -68,7 +68,7 @@ struct JsonSummary {
 
 impl DiffArgs {
     pub(super) fn run(&self, output: &mut Output) -> Result<Outcome> {
-        let kernel = self.kernel.resolve();
+        let kernel = self.kernel.resolve()?;
         warn_of_hearsay(kernel.version, output);
         let before = Loaded::of(&[&self.before], &kernel)?;
         let after = Loaded::of(&[&self.after], &kernel)?;

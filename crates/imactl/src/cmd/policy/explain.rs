@@ -45,7 +45,7 @@ struct JsonTopic<'a> {
 
 impl ExplainArgs {
     pub(super) fn run(&self, output: &mut Output) -> Result<Outcome> {
-        let kernel = self.kernel.resolve();
+        let kernel = self.kernel.resolve()?;
         warn_of_hearsay(kernel.version, output);
         let loaded = Loaded::of(&self.files, &kernel)?;
         let explanation = explain(&loaded.policy, &kernel);

@@ -41,7 +41,7 @@ impl DefaultArgs {
 /// Without a name: list them.
 #[derive(Debug, Args)]
 pub(super) struct BuiltinArgs {
-    /// ima_tcb, tcb, secure_boot, appraise_tcb or critical_data
+    /// ima_tcb, tcb, secure_boot, appraise_tcb, critical_data or arch
     #[arg(value_name = "NAME")]
     name: Option<String>,
     #[command(flatten)]
@@ -51,7 +51,7 @@ pub(super) struct BuiltinArgs {
 impl BuiltinArgs {
     pub(super) fn run(&self, output: &mut Output) -> Result<Outcome> {
         match &self.name {
-            Some(name) => output.text(builtin(name)?.text(&self.kernel.resolve()).as_bytes())?,
+            Some(name) => output.text(builtin(name)?.text(&self.kernel.resolve()?).as_bytes())?,
             None => {
                 for builtin in Builtin::ALL {
                     let what = what_for(*builtin);
@@ -70,5 +70,8 @@ const fn what_for(builtin: Builtin) -> &'static str {
         Builtin::SecureBoot => "modules, firmware, kernels and policies must be signed",
         Builtin::AppraiseTcb => "files of root's must have a digest or a signature",
         Builtin::CriticalData => "measures data that subsystems report",
+        Builtin::Arch => {
+            "under Secure Boot before all other rules, also custom ones (CONFIG_IMA_ARCH_POLICY)"
+        }
     }
 }

@@ -34,7 +34,7 @@ impl PolicySignArgs {
     pub(super) fn run(&self, output: &mut Output) -> Result<Outcome> {
         let roots = self.tree.roots()?;
         if !self.no_check {
-            let kernel = self.kernel.resolve();
+            let kernel = self.kernel.resolve()?;
             let mut refused = false;
             for path in &roots {
                 refused |= accepted(path, &kernel, output)?.is_none();

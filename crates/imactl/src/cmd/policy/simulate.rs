@@ -109,7 +109,7 @@ struct JsonChoice {
 
 impl SimulateArgs {
     pub(super) fn run(&self, output: &mut Output) -> Result<Outcome> {
-        let kernel = self.kernel.resolve();
+        let kernel = self.kernel.resolve()?;
         warn_of_hearsay(kernel.version, output);
         let loaded = Loaded::of(&self.files, &kernel)?;
         let decider = Decider::new(&loaded.policy, &kernel, self.ima_appraise.resolve());

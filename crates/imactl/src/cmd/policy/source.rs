@@ -55,7 +55,7 @@ pub(super) fn builtin(name: &str) -> Result<Builtin> {
     Builtin::from_name(name).ok_or_else(|| {
         hinted(
             format!("no built-in policy is called {name:?}"),
-            "known: ima_tcb, tcb, secure_boot, appraise_tcb, critical_data",
+            "known: arch, ima_tcb, tcb, secure_boot, appraise_tcb, critical_data",
         )
     })
 }
@@ -105,7 +105,10 @@ impl Loaded {
             let lines = reading.policy.placed_rules().map(|(place, _)| place.line);
             loaded.places.extend(lines.map(|line| (text.name.clone(), line)));
             loaded.policy.items.extend(reading.policy.items);
-            kernel.in_force = InForce::Custom;
+            // its rules are there before the first custom policy, and stay
+            if text.name != "builtin:arch" {
+                kernel.in_force = InForce::Custom;
+            }
         }
         Ok(loaded)
     }

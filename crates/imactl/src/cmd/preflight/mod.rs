@@ -17,6 +17,7 @@ use ima::preflight::{
 };
 use ima::revoke;
 use ima::verify::{Keyring, Revocations};
+use ima_format::blacklist::Kind;
 use ima_format::evm::Machine;
 use ima_format::policy::ast::Uuid;
 use ima_format::policy::filesystem::{self, FileSystem};
@@ -26,7 +27,7 @@ use super::policy::Loaded;
 use crate::args::KeyringArgs;
 use crate::error::{with_causes, Context, Result};
 use crate::evm::WordSize;
-use crate::kernel::{warn_of_hearsay, KernelArgs};
+use crate::kernel::{warn_of_hearsay, KernelArgs, Target};
 use crate::output::{Output, Style};
 use crate::progress::Bar;
 use crate::Outcome;
@@ -127,24 +128,27 @@ impl FromStr for FsArg {
 
 impl PreflightArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
-        let kernel = self.kernel.resolve();
+        let Target { kernel, rules } = self.kernel.target()?;
         warn_of_hearsay(kernel.version, output);
         let loaded = Loaded::of(&self.policy, &kernel)?;
         let certificates = self.keyring.needed(output)?;
         let trusted = self.keyring.authorities(&certificates)?;
-        let authorities = Authorities { trusted: &trusted, offered: &certificates };
+        let revocations = self.revocations(output)?;
+        let authorities = Authorities {
+            trusted: &trusted,
+            offered: &certificates,
+            revoked: &revocations,
+            rules: &rules,
+        };
         let mut keyring = in_ima(authorities, &kernel, output);
         let of_modules = self.keyring.of_modules()?;
         // such a kernel has the module key in .ima, too (CONFIG_IMA_APPRAISE_MODSIG)
         if loaded.allows_modsig() {
-            keyring.trust(&of_modules);
-        }
-        let mut revocations = Revocations::default();
-        for path in &self.blacklist {
-            revoke::read(path, &mut revocations)?;
+            keyring.trust(authorities.built_in(&of_modules));
         }
         keyring.revoke(&revocations);
-        let modules = Keyring::of_certificates(of_modules.iter().chain(&trusted));
+        let of_loader = of_modules.iter().chain(&trusted);
+        let modules = Keyring::of_certificates(authorities.built_in(of_loader));
         let cpus = Cpus::named(&self.cpu)?;
         let name = self.root.display();
         let root = self.open()?;
@@ -153,7 +157,7 @@ impl PreflightArgs {
             policy: &loaded.policy,
             kernel: &kernel,
             keyring: &keyring,
-            evm: self.evm(&*root, output)?,
+            evm: self.evm(&*root, authorities, output)?,
             modules: &modules,
             authorities,
             mounts: self.mounts()?,
@@ -190,11 +194,35 @@ impl PreflightArgs {
         })
     }
 
-    fn evm(&self, root: &dyn Source, output: &mut Output) -> Result<Option<Evm>> {
+    /// What the kernel no longer accepts.
+    fn revocations(&self, output: &mut Output) -> Result<Revocations> {
+        let mut revocations = Revocations::default();
+        for path in &self.blacklist {
+            revoke::read(path, &mut revocations)?;
+        }
+        if revocations.added.iter().any(|entry| entry.kind == Kind::Certificate) {
+            output.warn(
+                "a signed entry tbs: comes too late for certificates that the kernel loads itself \
+                 (CONFIG_IMA_LOAD_X509, CONFIG_EVM_LOAD_X509): revoke the certificate, or compile the \
+                 entry in",
+            );
+        }
+        Ok(revocations)
+    }
+
+    fn evm(
+        &self,
+        root: &dyn Source,
+        authorities: Authorities<'_>,
+        output: &mut Output,
+    ) -> Result<Option<Evm>> {
         if !self.evm.evm {
             return Ok(None);
         }
-        let keyring = self.keyring.resolve_evm(&self.evm.evm_cert, output)?;
+        let certificates = self.keyring.evm_certificates(&self.evm.evm_cert, output)?;
+        let mut keyring = Keyring::of_certificates(authorities.built_in(&certificates));
+        // .ima_blacklist denies the keys of .evm, too
+        keyring.revoke(authorities.revoked);
         let machine = match &self.evm.word_size {
             Some(size) => size.0,
             None => machine_of(root).unwrap_or(Machine::DEFAULT),
@@ -229,7 +257,7 @@ impl PreflightArgs {
 /// says why not, unless they are the CAs that were given with them.
 fn in_ima(authorities: Authorities<'_>, kernel: &Kernel, output: &mut Output) -> Keyring {
     let mut accepted = Vec::new();
-    for (certificate, refusal) in authorities.judged(acceptance::Keyring::Ima, kernel) {
+    for (certificate, refusal) in authorities.judged(acceptance::Keyring::Ima) {
         match refusal {
             None => accepted.push(certificate),
             Some(_) if authorities.trusted.iter().any(|it| it.der() == certificate.der()) => {}

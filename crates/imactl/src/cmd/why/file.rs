@@ -69,6 +69,7 @@ pub(super) fn explain(path: &Path, grounds: &Grounds<'_>, output: &mut Output) -
         kernel: grounds.kernel,
         trusted: &grounds.trust.trusted,
         others: &grounds.trust.others,
+        revoked: &grounds.trust.revoked,
     };
     let account = match why::ask(path, &asked) {
         Ok(account) => account,
@@ -114,6 +115,9 @@ impl Told<'_> {
     /// The key of the signature where `.ima` holds it, and no certificate of it is at hand.
     fn key_not_at_hand(&self) -> Option<ima::KeyId> {
         let Verdict::UnknownKey(key_id) = self.account.label else { return None };
+        if self.grounds.trust.is_revoked(key_id) {
+            return None;
+        }
         match &self.grounds.trust.held {
             Held::Keys(held) => held.contains(&key_id).then_some(key_id),
             Held::NoKeyring | Held::Unseen => None,
@@ -128,7 +132,8 @@ impl Told<'_> {
             }
             Answer::Refused(refusal) => {
                 refusal.cause == Cause::InvalidSignature
-                    && matches!(self.account.label, Verdict::UnknownKey(_))
+                    && matches!(self.account.label, Verdict::UnknownKey(key_id)
+                        if !self.grounds.trust.is_revoked(key_id))
             }
             Answer::Unknown(_) => false,
         };
@@ -156,6 +161,16 @@ impl Told<'_> {
                 format!("{}, and the rule's appraise_algos= allows others", account.label),
                 format!("imactl sign --hash sha256 --keys DIR {path}"),
             ));
+        }
+        if refused.cause == Cause::Blacklisted {
+            return Some((
+                "its digest is in the kernel's .blacklist: this content is revoked".into(),
+                "install a version of it that is not; the entry itself stays until the next boot"
+                    .into(),
+            ));
+        }
+        if let Some(revoked) = self.revoked_key(&sign) {
+            return Some(revoked);
         }
         if let (Held::Unseen, Verdict::UnknownKey(key_id)) =
             (&self.grounds.trust.held, &account.label)
@@ -209,6 +224,24 @@ impl Told<'_> {
                 None => (other.to_string(), sign),
             },
         })
+    }
+
+    /// For a signature whose key, or the certificate of whose key, is revoked.
+    fn revoked_key(&self, sign: &str) -> Option<(String, String)> {
+        let Verdict::UnknownKey(key_id) = self.account.label else { return None };
+        let trust = self.grounds.trust;
+        let signer = self.account.signer.as_ref();
+        let why = if trust.is_revoked(key_id) {
+            format!("signed by key {key_id}, which is in .ima_blacklist: it is revoked")
+        } else if signer.is_some_and(|signer| trust.is_denied(signer)) {
+            format!(
+                "signed by key {key_id}, whose certificate is in .blacklist (tbs:): no keyring \
+                 accepts it"
+            )
+        } else {
+            return None;
+        };
+        Some((why, format!("sign it with another key: {sign}")))
     }
 
     fn unknown_key(&self, key_id: ima::KeyId, sign: String) -> (String, String) {

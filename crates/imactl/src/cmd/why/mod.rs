@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ima::key::certificate::Certificate;
-use ima::system::{Machine, Members};
+use ima::revoke::entries_of_certificate;
+use ima::system::{Machine, Members, BLACKLIST};
+use ima::verify::Revocations;
 
 use super::policy::Loaded;
 use crate::args::KeyringArgs;
@@ -113,6 +115,7 @@ struct Trust {
     held: Held,
     trusted: Vec<Certificate>,
     others: Vec<Certificate>,
+    revoked: Revocations,
 }
 
 /// What is known of the keys in a keyring.
@@ -128,30 +131,43 @@ enum Held {
 
 impl Trust {
     fn of(status: &ima::system::Status, known: Vec<Certificate>, output: &mut Output) -> Self {
-        let named = |name: &str| {
-            let mut found = status.keyrings.iter().filter(|keyring| keyring.name == name);
-            found.next().map_or(&Members::Absent, |keyring| &keyring.members)
-        };
-        let members = match named(".ima") {
-            Members::Absent => named("_ima"),
+        let members = match status.members(".ima") {
+            Members::Absent => status.members("_ima"),
             members => members,
         };
-        match members {
+        let (held, trusted, others) = match members {
             Members::Keys(keys) => {
                 let held: Vec<_> = keys.iter().filter_map(|key| key.key_id).collect();
                 let (trusted, others) = ima::why::split_by_trust(known, &held);
-                Self { held: Held::Keys(held), trusted, others }
+                (Held::Keys(held), trusted, others)
             }
             Members::Absent => {
                 output.warn(
                     "there is no .ima keyring: all given certificates are treated as trusted",
                 );
-                Self { held: Held::NoKeyring, trusted: known, others: Vec::new() }
+                (Held::NoKeyring, known, Vec::new())
             }
             Members::Hidden | Members::Unreadable => {
                 output.warn("the .ima keyring cannot be read (root?): its keys are unknown");
-                Self { held: Held::Unseen, trusted: known, others: Vec::new() }
+                (Held::Unseen, known, Vec::new())
+            }
+        };
+        for name in [".ima_blacklist", BLACKLIST] {
+            if matches!(status.members(name), Members::Hidden | Members::Unreadable) {
+                output.warn(&format!("{name} cannot be read (root?): revocations are unknown"));
             }
         }
+        Self { held, trusted, others, revoked: status.revocations() }
+    }
+
+    /// Whether the kernel denies files with signatures by this key.
+    fn is_revoked(&self, key_id: ima::KeyId) -> bool {
+        self.revoked.keys.contains(&key_id)
+    }
+
+    /// Whether no keyring accepts a certificate: its entry is in `.blacklist`.
+    fn is_denied(&self, certificate: &Certificate) -> bool {
+        let entries = entries_of_certificate(certificate).unwrap_or_default();
+        self.revoked.entries().any(|entry| entries.contains(entry))
     }
 }

@@ -49,6 +49,19 @@ pub(crate) const EXAMPLES: &[(&str, &[Example])] = &[
             "imactl keys certify --keys keys -o x509_ima.der 'pkcs11:token=Vault;object=ima'",
         )],
     ),
+    (
+        "imactl keys rotate",
+        &[
+            (
+                "Replace the key that signs files, and list the files that the old one signed",
+                "imactl keys rotate --keys keys root",
+            ),
+            (
+                "List again what is still signed by the old key",
+                "imactl keys rotate --keys keys --list root.tar",
+            ),
+        ],
+    ),
     ("imactl keys show", &[("Show the subject and key ID of a certificate", "imactl keys show x509_ima.der")]),
     ("imactl keys check", &[("Check a key store", "imactl keys check keys")]),
     (

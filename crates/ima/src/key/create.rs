@@ -29,6 +29,7 @@ use super::der;
 use super::issue::{issue, Authority, Holder, IssueError, Issuer, Profile, Purpose};
 use super::passphrase::{keep_out_of_dumps, Passphrase};
 use super::store::{Role, SAMPLE_FILE};
+use super::KeyType;
 use crate::advice::Advice;
 use crate::staging::{Location, Staged, StoreDirectory};
 
@@ -74,6 +75,11 @@ impl KeyAlgorithm {
             Self::P521 => "p-521",
             Self::MlDsa(set) => set.name(),
         }
+    }
+
+    /// That of a key, where keys can be made for it.
+    pub fn of(key_type: KeyType) -> Option<Self> {
+        Self::ALL.into_iter().find(|algorithm| algorithm.name() == key_type.to_string())
     }
 
     fn generate(self) -> Result<PKey<Private>, CreateError> {
@@ -183,7 +189,7 @@ pub fn create(directory: &Path, plan: &Plan) -> Result<Vec<(Role, Certificate)>,
     fs::create_dir_all(parent)
         .map_err(|source| CreateError::Write { path: parent.to_owned(), source })?;
     // on the disk no longer than it takes to write it: generating keys takes time
-    let pairs = generate(plan)?;
+    let pairs = generate(plan, &Role::ALL, None)?;
     // made next to its final path, so that one rename puts it there
     let staging = StoreDirectory::in_directory(parent)
         .map_err(|source| CreateError::Write { path: parent.to_owned(), source })?;
@@ -205,10 +211,10 @@ pub fn create(directory: &Path, plan: &Plan) -> Result<Vec<(Role, Certificate)>,
 }
 
 /// A key as it will be written, and its certificate.
-struct Pair {
-    role: Role,
+pub(super) struct Pair {
+    pub(super) role: Role,
     key: Zeroizing<Vec<u8>>,
-    certificate: Certificate,
+    pub(super) certificate: Certificate,
 }
 
 fn refuse_existing(directory: &Path) -> Result<(), CreateError> {
@@ -220,17 +226,22 @@ fn refuse_existing(directory: &Path) -> Result<(), CreateError> {
     }
 }
 
-fn generate(plan: &Plan) -> Result<Vec<Pair>, CreateError> {
+/// Makes keys, issuers before the keys that they certify. Without a CA the first key is one.
+pub(super) fn generate(
+    plan: &Plan,
+    roles: &[Role],
+    known: Option<&Authority>,
+) -> Result<Vec<Pair>, CreateError> {
     let mut pairs = Vec::new();
-    let mut authority: Option<Authority> = None;
+    let mut made: Option<Authority> = None;
     let modules = module_authority(plan)?;
-    for role in Role::ALL {
+    for &role in roles {
         let algorithm = match role {
             Role::Ima => plan.ima_algorithm,
             _ => plan.algorithm,
         };
         let key = algorithm.generate()?;
-        let issuer = match (role, &authority) {
+        let issuer = match (role, known.or(made.as_ref())) {
             (Role::Modsign, _) => Issuer::Authority(&modules),
             (_, Some(authority)) => Issuer::Authority(authority),
             (_, None) => Issuer::Itself(&key),
@@ -241,7 +252,7 @@ fn generate(plan: &Plan) -> Result<Vec<Pair>, CreateError> {
             None => Zeroizing::new(key.private_key_to_pem_pkcs8()?),
         };
         pairs.push(Pair { role, key: pem, certificate: certificate.clone() });
-        authority.get_or_insert(Authority { key, certificate });
+        made.get_or_insert(Authority { key, certificate });
     }
     Ok(pairs)
 }
@@ -254,7 +265,8 @@ fn module_authority(plan: &Plan) -> Result<Authority, CreateError> {
 }
 
 impl Pair {
-    fn stage(&self, store: &Path) -> Result<[StagedFile; 3], CreateError> {
+    /// Writes it into a new directory of a store; the files have no names yet.
+    pub(super) fn stage(&self, store: &Path) -> Result<[StagedFile; 3], CreateError> {
         let Self { role, key, certificate } = self;
         let directory = store.join(role.directory());
         DirBuilder::new()
@@ -270,7 +282,7 @@ impl Pair {
 }
 
 /// A file that is on disk, and has no name yet where the file system can do that.
-struct StagedFile {
+pub(super) struct StagedFile {
     path: PathBuf,
     staged: Staged,
 }
@@ -289,7 +301,7 @@ impl StagedFile {
         }
     }
 
-    fn persist(self) -> Result<(), CreateError> {
+    pub(super) fn persist(self) -> Result<(), CreateError> {
         let Self { path, staged } = self;
         staged.persist().map_err(|source| CreateError::Write { path, source })
     }

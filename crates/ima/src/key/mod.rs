@@ -25,6 +25,7 @@ pub mod form;
 pub mod issue;
 pub mod passphrase;
 pub mod private;
+pub mod rotate;
 pub mod store;
 pub mod token;
 pub mod version_1;

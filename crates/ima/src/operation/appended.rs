@@ -8,6 +8,7 @@ use std::io::Read;
 use ima_format::hash::{Digest, HashAlgorithm};
 use ima_format::kind::{self, Compression};
 use ima_format::modsig::{Message, SignerId, TRAILER_SIZE};
+use ima_format::xattr::KeyId;
 use ima_format::Error as FormatError;
 
 use super::sign::EvmEffect;
@@ -95,6 +96,18 @@ pub(super) fn signed_digests(
     let Ok(message) = Message::parse(&appended.message) else { return Ok(Vec::new()) };
     let hashes = message.signers.iter().filter_map(|signer| signer.hash);
     hashes.map(|hash| digest(hasher, content, appended.content, hash)).collect()
+}
+
+/// The key that made an appended signature, if it is in a keyring; nothing is verified.
+pub(super) fn signer_in(item: &dyn Item, keyring: &Keyring) -> Result<Option<KeyId>, ItemError> {
+    if keyring.is_empty() {
+        return Ok(None);
+    }
+    let Some(Ok(appended)) = find(item)? else { return Ok(None) };
+    let message = Message::parse(&appended.message);
+    let signers = message.map(|message| message.signers).unwrap_or_default();
+    let mut keys = signers.iter().flat_map(|info| keyring.certified(info.signer));
+    Ok(keys.next().map(|certified| certified.key_id))
 }
 
 /// The compression of a module that was compressed: its signature belongs inside.

@@ -11,6 +11,7 @@ use ima::key::store::KeyStore;
 use ima::operation::{Affected, FindAffected};
 use ima::revoke::{entries_of, entries_of_certificate, sign};
 use ima::staging::write_path;
+use ima::verify::Keyring;
 use ima_format::blacklist::{Entry, Kind};
 use ima_format::hex::{self, Hex};
 use serde::Serialize;
@@ -166,7 +167,7 @@ impl RevokeArgs {
         let inputs = self.inputs.resolve()?;
         let entries = revoked.entries.into_iter().map(|(entry, _)| entry).collect();
         let keys = revoked.certificates.iter().map(Certificate::key_id).collect();
-        let operation = FindAffected { entries, keys };
+        let operation = FindAffected { entries, keys, appended: Keyring::default() };
         let mut printer = AffectedFiles;
         let totals =
             report::run(&operation, inputs, Results::None, "looking", output, &mut printer)?;
@@ -177,7 +178,7 @@ impl RevokeArgs {
 }
 
 /// Prints the files that are affected.
-struct AffectedFiles;
+pub(super) struct AffectedFiles;
 
 #[derive(Serialize)]
 struct AffectedFile<'a> {
@@ -196,6 +197,8 @@ impl<'a> AffectedFile<'a> {
             Affected::Digest => ("digest", None),
             Affected::AppendedDigest => ("appended-digest", None),
             Affected::Key(key_id) => ("key", Some(key_id.to_string())),
+            Affected::EvmKey(key_id) => ("evm-key", Some(key_id.to_string())),
+            Affected::AppendedKey(key_id) => ("appended-key", Some(key_id.to_string())),
         };
         Self { kind: "file", name, affected_by, key_id }
     }

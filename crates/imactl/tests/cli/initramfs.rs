@@ -11,7 +11,7 @@ use crate::support::{directory, finish, names, run, store, tool};
 const POLICY: &str = "appraise func=BPRM_CHECK appraise_type=imasig\n";
 
 /// A static program of a machine, or one that wants a loader: an ELF header, program headers.
-fn elf(machine: u16, loader: Option<&str>) -> Vec<u8> {
+pub(crate) fn elf(machine: u16, loader: Option<&str>) -> Vec<u8> {
     let mut program = b"\x7fELF\x02\x01\x01".to_vec();
     program.resize(16, 0);
     program.extend([2_u16, machine].map(u16::to_le_bytes).concat());

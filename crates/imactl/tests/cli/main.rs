@@ -20,6 +20,7 @@ mod interop;
 mod interrupted;
 mod keys;
 mod keys_check;
+mod keys_rotate;
 mod kind_names;
 mod kinds;
 mod log;

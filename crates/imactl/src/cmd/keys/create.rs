@@ -82,7 +82,7 @@ impl CreateArgs {
         tell_left_over(self.directory.parent().unwrap_or(Path::new("")), output);
         let passphrase = match self.no_passphrase || self.sample {
             true => None,
-            false => Some(self.new_passphrase()?),
+            false => Some(new_passphrase(&self.passphrase)?),
         };
         let plan = Plan {
             algorithm: self.algorithm,
@@ -101,17 +101,18 @@ impl CreateArgs {
         }
         Ok(Outcome::Good)
     }
+}
 
-    fn new_passphrase(&self) -> Result<Passphrase> {
-        match self.passphrase.ask_new()? {
-            Some(passphrase) if passphrase.as_bytes().is_empty() => {
-                Err(hinted("the passphrase is empty", "give --no-passphrase if this is intended"))
-            }
-            Some(passphrase) => Ok(passphrase),
-            None => Err(hinted(
-                "no passphrase for the private keys, and no terminal to ask on",
-                "give --passphrase-file, --passphrase-env or --passphrase-fd; or --no-passphrase",
-            )),
+/// The passphrase that new keys are encrypted with.
+pub(super) fn new_passphrase(passphrase: &PassphraseArgs) -> Result<Passphrase> {
+    match passphrase.ask_new()? {
+        Some(passphrase) if passphrase.as_bytes().is_empty() => {
+            Err(hinted("the passphrase is empty", "give --no-passphrase if this is intended"))
         }
+        Some(passphrase) => Ok(passphrase),
+        None => Err(hinted(
+            "no passphrase for the private keys, and no terminal to ask on",
+            "give --passphrase-file, --passphrase-env or --passphrase-fd; or --no-passphrase",
+        )),
     }
 }

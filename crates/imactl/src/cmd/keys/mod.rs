@@ -2,6 +2,7 @@
 
 mod certify;
 mod create;
+mod rotate;
 mod show;
 
 use std::fs;
@@ -32,6 +33,7 @@ pub(crate) struct KeysArgs {
 enum KeysCommand {
     Create(create::CreateArgs),
     Certify(certify::CertifyArgs),
+    Rotate(Box<rotate::RotateArgs>),
     Show(show::ShowArgs),
     Check(CheckArgs),
     Load(LoadArgs),
@@ -42,6 +44,7 @@ impl KeysArgs {
         match &self.command {
             KeysCommand::Create(args) => args.run(output),
             KeysCommand::Certify(args) => args.run(output),
+            KeysCommand::Rotate(args) => args.run(output),
             KeysCommand::Show(args) => args.run(output),
             KeysCommand::Check(args) => args.run(output),
             KeysCommand::Load(args) => args.run(output),

@@ -12,7 +12,7 @@ use crate::programs;
 use crate::scenario::DEFAULT_POLICY;
 
 /// Size of a root disc; most of it is a hole.
-const ROOT_SIZE: u64 = 64 << 20;
+const ROOT_SIZE: u64 = 256 << 20;
 
 const LARGE_ROOT_SIZE: u64 = 512 << 20;
 

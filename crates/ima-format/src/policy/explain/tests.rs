@@ -95,13 +95,19 @@ fn a_uid_on_what_the_kernel_reads_leaves_a_gap() {
 #[test]
 fn what_is_recorded_and_left_open_is_found_by_asking() {
     says(Preset::Measure.text(), "Anybody may run anything");
-    says(Preset::Measure.text(), "What root executes, maps to be executed, opens for reading is");
-    says(Preset::Measure.text(), "What other users execute, map to be executed is measured.");
+    says(
+        Preset::Measure.text(),
+        "Files that root executes, maps to be executed, opens for reading are",
+    );
+    says(
+        Preset::Measure.text(),
+        "Files that other users execute, map to be executed are measured.",
+    );
     let text = "dont_appraise fsname=tmpfs\nappraise fowner=0\naudit func=BPRM_CHECK uid=0\n";
     says(text, "From tmpfs, root runs any program.");
     says(text, "Files of other users are run by root as they are.");
     says(text, "only EVM binds digests");
-    says(text, "What root executes is audited.");
+    says(text, "Files that root executes are audited.");
     says("appraise func=BPRM_CHECK obj_type=x\n", "depends on the security module");
 }
 
@@ -111,7 +117,7 @@ fn what_only_records_says_what_it_leaves_open() {
                 measure func=KEY_CHECK keyrings=.ima|.evm\nhash func=FILE_CHECK fowner=0\n";
     says(text, "nothing is denied, and changed files run");
     says(text, "without any measurement: shared libraries, modules, firmware, policies");
-    says(text, "is given its digest in security.ima");
+    says(text, "are given its digest in security.ima");
     says(text, "files on proc");
     says(text, "Keys that are added to .ima, .evm are measured");
     says("measure func=KEY_CHECK\n", "Keys that are added to keyrings are measured");

@@ -132,6 +132,11 @@ fn sign_and_verify(bench: &Bench, root: &Path, algorithm: &str, goals: Goals) ->
     let notes = above(&floor, "signing", ours)?;
     line(&format!("sign {algorithm}"), ours, "evmctl", evmctl_sign, goals.sign, &notes);
 
+    let evmctl = ["evmctl", "ima_sign", "-r", "-a", "sha256", "-k", &key, root_text];
+    let as_evmctl = bench.imactl(&evmctl, clear)?;
+    let what = format!("evmctl ima_sign {algorithm}");
+    line(&what, as_evmctl, "imactl sign", ours.seconds, Goal::None, "");
+
     if let Goal::Faster(_) = goals.cache {
         let cache = bench.directory.join("cache").join(algorithm);
         let cache = cache.to_str().context("a path that is text")?;

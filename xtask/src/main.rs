@@ -6,6 +6,7 @@ mod bench;
 mod counts;
 mod crates;
 mod cross;
+mod fleet;
 mod fuzz;
 mod init;
 mod install;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{bail, Context, Result};
 
 use crate::counts::{count, Counts};
-use crate::{cargo, fuzz, init, kernels, layer, lint, python, varied};
+use crate::{cargo, fleet, fuzz, init, kernels, layer, lint, python, varied};
 
 /// A part of the test run: its name, and what it does.
 type Part = (&'static str, fn(&mut Counts) -> Result<()>);
@@ -23,6 +23,7 @@ const PARTS: &[Part] = &[
         cargo_test(&["--manifest-path", "fuzz/Cargo.toml", "--no-default-features"], counts)?;
         fuzz::run(&["--seconds".into(), "3".into()])
     }),
+    ("fleet", fleet::run),
     ("init", |_| init::run(&["--all".into()])),
     ("layer", |_| layer::check()),
     ("lab", |counts| {

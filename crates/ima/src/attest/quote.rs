@@ -3,10 +3,12 @@
 //! As `tpm2_checkquote` does: the signature is by the attestation key over `TPMS_ATTEST`, which has the
 //! nonce of whoever asked, and a digest of the values.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use ima_format::hash::{Digest, HashAlgorithm};
+use ima_format::hex::Hex;
 use ima_format::measure::{PcrValue, PcrValues};
 use ima_format::tpm::{self, Curve, PublicArea, Scheme, Signature};
 use ima_format::Error as FormatError;
@@ -116,6 +118,38 @@ pub enum QuoteFault {
     },
     /// It is over other values.
     Values,
+}
+
+impl QuoteFault {
+    /// It in a word, as JSON has it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Signature => "signature",
+            Self::NotRestricted => "not-restricted",
+            Self::Nonce(_) => "nonce",
+            Self::NotGiven { .. } => "not-given",
+            Self::Values => "values",
+        }
+    }
+}
+
+impl fmt::Display for QuoteFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signature => f.write_str("not signed by the key"),
+            Self::NotRestricted => {
+                f.write_str("the key is not a restricted signing key: it also signs a forged quote")
+            }
+            Self::Nonce(found) if found.is_empty() => {
+                f.write_str("no nonce in it: it may be an old one")
+            }
+            Self::Nonce(found) => write!(f, "its nonce is {}: it may be an old one", Hex(found)),
+            Self::NotGiven { bank, pcr } => {
+                write!(f, "it is over {bank} PCR {pcr}, whose value is not given (--pcrs)")
+            }
+            Self::Values => f.write_str("it is over other PCR values than those given"),
+        }
+    }
 }
 
 impl AttestationKey {

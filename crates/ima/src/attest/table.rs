@@ -28,6 +28,7 @@ use super::check::{is_signed, FindingKind};
 use super::compare::{digest_of_file, fit};
 use super::explain::{judge, Explanation, Judged, Verdict};
 use super::manifest::Manifest;
+use super::quote::QuoteFault;
 use super::reader::Item;
 use super::source::Source;
 use super::verify::{verify_batches, Options, Report};
@@ -60,6 +61,8 @@ pub enum RowType {
     Entry,
     /// A PCR that the list extends, with the value that the list results in.
     Pcr,
+    /// The quote over the PCRs.
+    Quote,
     /// An error: the list cannot be read from this entry on.
     Error,
 }
@@ -131,10 +134,22 @@ impl Table {
         self.push(&Row { row_type: RowType::Error, index, error: Some(error), ..Row::default() });
     }
 
+    /// Appends a row about a quote: `valid`, or the first of its faults.
+    pub fn push_quote(&mut self, faults: &[QuoteFault]) {
+        let words: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        self.push(&Row {
+            row_type: RowType::Quote,
+            verdict: Some(faults.first().map_or("valid", QuoteFault::word)),
+            error: (!words.is_empty()).then(|| words.join("; ")),
+            ..Row::default()
+        });
+    }
+
     fn push(&mut self, row: &Row<'_>) {
         let row_type = match row.row_type {
             RowType::Entry => "entry",
             RowType::Pcr => "pcr",
+            RowType::Quote => "quote",
             RowType::Error => "error",
         };
         let path = row.path.map(String::from_utf8_lossy);
@@ -171,7 +186,8 @@ const ROWS: usize = 1 << 16;
 const BYTES: usize = 16 << 20;
 
 /// Verifies a list, and gives `sink` all of it as tables of some 65,000 rows: an entry each, a row for each
-/// PCR with a known value, and one for the error if the list cannot be read to its end.
+/// PCR with a known value, and one for the error if the list cannot be read to its end. The manifest has names as
+/// they are measured ([`Manifest::as_measured`]).
 ///
 /// # Errors
 /// Those of the sink, and those that are not of the list's making.
@@ -182,7 +198,6 @@ pub fn tabulate<E: From<ListError>>(
     origin: Origin,
     sink: &mut dyn FnMut(&Table) -> Result<(), E>,
 ) -> Result<Report, E> {
-    let manifest = manifest.map(Manifest::as_measured);
     let (mut table, mut result) = (Table::new(origin), Ok(()));
     let report = verify_batches(sources, options, &mut |checked| {
         let mut findings = checked.findings.iter().peekable();
@@ -191,7 +206,7 @@ pub fn tabulate<E: From<ListError>>(
             while let Some(finding) = findings.next_if(|finding| finding.index == item.index) {
                 worst = worst.or(Some(&finding.kind));
             }
-            push_entry(&mut table, &item, worst, options, manifest.as_ref());
+            push_entry(&mut table, &item, worst, options, manifest);
         }
         if result.is_ok() && (table.rows >= ROWS || table.size() >= BYTES) {
             result = sink(&table);

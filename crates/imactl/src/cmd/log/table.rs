@@ -51,7 +51,7 @@ impl TableArgs {
         let keyring = Keyring::of_certificates(&self.keyring.given(output)?);
         let manifest = match self.manifest.is_empty() {
             true => None,
-            false => Some(manifest::read_all(&self.manifest, &self.trust, output)?),
+            false => Some(manifest::read_all(&self.manifest, &self.trust, output)?.as_measured()),
         };
         Ok(TableSettings {
             origin: Origin { machine: self.machine.clone(), boot: self.boot.clone() },

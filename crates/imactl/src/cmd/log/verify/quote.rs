@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use ima::attest::quote::{AttestationKey, Checked, QuoteFault, SignedQuote};
-use ima_format::hex::{self, Hex};
+use ima_format::hex;
 use ima_format::measure::PcrValues;
 use serde::Serialize;
 
@@ -76,48 +76,24 @@ impl QuoteArgs {
 }
 
 fn print(checked: &Checked, output: &mut Output) -> std::io::Result<()> {
-    let described: Vec<_> = checked.faults.iter().map(describe).collect();
     let Checked { algorithm, resets, restarts, clock, .. } = *checked;
     output.json(&JsonQuote {
         kind: "quote",
-        good: described.is_empty(),
-        faults: described.iter().map(|(word, _)| *word).collect(),
+        good: checked.faults.is_empty(),
+        faults: checked.faults.iter().map(QuoteFault::word).collect(),
         hash: algorithm.name(),
         resets,
         restarts,
         clock,
     })?;
     let head = output.paint(Style::Bold, "quote");
-    for (_, text) in &described {
-        let text = output.paint(Style::Bad, text);
+    for fault in &checked.faults {
+        let text = output.paint(Style::Bad, &fault.to_string());
         output.line(Level::Quiet, format_args!("{head}: {text}"))?;
     }
-    if !described.is_empty() {
+    if !checked.faults.is_empty() {
         return Ok(());
     }
     let good = output.paint(Style::Good, "signed by the key over the given values");
     output.line(Level::Normal, format_args!("{head}: {good}"))
-}
-
-/// A fault in a word and in a sentence.
-fn describe(fault: &QuoteFault) -> (&'static str, String) {
-    match fault {
-        QuoteFault::Signature => ("signature", "not signed by the key".into()),
-        QuoteFault::NotRestricted => (
-            "not-restricted",
-            "the key is not a restricted signing key: it also signs a forged quote".into(),
-        ),
-        QuoteFault::Nonce(found) => (
-            "nonce",
-            match found.is_empty() {
-                true => "no nonce in it: it may be an old one".into(),
-                false => format!("its nonce is {}: it may be an old one", Hex(found)),
-            },
-        ),
-        QuoteFault::NotGiven { bank, pcr } => {
-            ("not-given", format!("it is over {bank} PCR {pcr}, whose value is not given (--pcrs)"))
-        }
-        QuoteFault::Values => ("values", "it is over other PCR values than those given".into()),
-        _ => ("other", "unknown fault".into()),
-    }
 }

@@ -114,6 +114,8 @@ pub enum Fault {
     Kind,
     /// It has the fields of a record (`op=`, `cause=`), and no type.
     NoKind,
+    /// `res=` is neither success nor failure.
+    Result,
 }
 
 impl fmt::Display for Fault {
@@ -123,6 +125,7 @@ impl fmt::Display for Fault {
             Self::Unended => "a quoted value without its end",
             Self::Kind => "an integrity record of an unknown type",
             Self::NoKind => "an integrity record without its type",
+            Self::Result => "res= is neither success nor failure",
         })
     }
 }
@@ -159,6 +162,9 @@ impl<'a> Record<'a> {
         let mut fields = Fields { bytes: body, offset: start, form };
         let mut record = Self { kind, fields: Vec::new() };
         while let Some(field) = fields.next()? {
+            if field.0 == b"res" && failed(&field.1).is_none() {
+                return Err(Error::new(Fault::Result, fields.offset - field.1.len()));
+            }
             record.fields.push(field);
         }
         match record.fields.is_empty() {
@@ -180,7 +186,7 @@ impl<'a> Record<'a> {
 
     /// Whether it tells of something that failed: `res=0`, or `res=no`.
     pub fn is_failure(&self) -> bool {
-        matches!(self.field("res"), Some(b"0" | b"no" | b"failed"))
+        self.field("res").and_then(failed) == Some(true)
     }
 
     /// The rule that a record of [`Kind::PolicyRule`] is about, as far as the kernel read it.
@@ -269,6 +275,18 @@ enum Form {
     Interpreted,
     /// As the words of a rule.
     Rule,
+}
+
+/// Whether the value of `res=` is a failure; `None` if it is neither. auditd writes the byte 0x1d and
+/// translated fields after it, which mailers and rsyslog write as text.
+fn failed(value: &[u8]) -> Option<bool> {
+    const SEPARATORS: [&[u8]; 4] = [b"^]", b"#035", b"\\x1d", b"\\035"];
+    let found = SEPARATORS.iter().filter_map(|separator| find_bytes(value, separator));
+    match value.get(..found.min().unwrap_or(value.len()))? {
+        b"0" | b"no" | b"failed" => Some(true),
+        b"1" | b"yes" | b"success" => Some(false),
+        _ => None,
+    }
 }
 
 /// Finds a record in a line.
@@ -416,6 +434,23 @@ mod tests {
     use std::vec;
 
     use super::*;
+
+    #[test]
+    fn an_unreadable_result_is_no_success() {
+        let parse = |result: &str| {
+            let line = std::format!("type=1800 audit(1.2:3): pid=1 op=x cause=y {result}");
+            let line = line.into_bytes();
+            Record::parse(&line).map(|record| record.unwrap().is_failure())
+        };
+        for separator in ["\x1d", "^]", "#035", "\\x1d"] {
+            let result = std::format!("res=0{separator}UID=\"root\" AUID=\"root\"");
+            assert_eq!(parse(&result), Ok(true), "{result}");
+        }
+        assert_eq!(parse("res=1 errno=0"), Ok(false));
+        for unreadable in ["res=2", "res=", "res=0x", "res=?"] {
+            assert!(parse(unreadable).is_err(), "{unreadable}");
+        }
+    }
 
     const FIELDS: &str = "pid=1 uid=0 auid=4294967295 ses=4294967295 \
         subj=/usr/bin/man (enforce) op=appraise_data cause=signed policy required \

@@ -73,13 +73,9 @@ impl Refusal {
         let text = |field: &str| {
             record.field(field).map(|value| String::from_utf8_lossy(value).into_owned())
         };
-        let refusing = match record.kind {
-            Kind::Data | Kind::Metadata | Kind::Status | Kind::PolicyRule => true,
-            // it has the entry already, and tells where integrity_audit=1
-            Kind::Pcr => record.field("cause") != Some(b"hash_exists"),
-            _ => false,
-        };
-        if !refusing || !record.is_failure() {
+        // it has the entry already, and tells where integrity_audit=1
+        let is_known = record.kind == Kind::Pcr && record.field("cause") == Some(b"hash_exists");
+        if is_known || !record.is_failure() {
             return None;
         }
         if let Some(rule) = record.rule() {

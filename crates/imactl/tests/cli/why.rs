@@ -179,3 +179,34 @@ fn a_line_without_an_end_takes_no_memory() {
         ran.stderr
     );
 }
+
+#[test]
+fn denials_that_people_paste_are_counted() {
+    let directory = directory();
+    let log = directory.path().join("log");
+    // auditd's separator, as a mailer writes it
+    let pasted = format!("{}^]UID=\"root\" AUID=\"root\"", RECORD.replace(" errno=0", ""));
+    let interpreter = format!("type=1808 audit(1.2:3): {RECORD}");
+    fs::write(&log, format!("type=1800 audit(1.2:3): {pasted}\n{interpreter}\n")).unwrap();
+    let told = run(args!["why", "--audit-log", log]).exits(1).stdout;
+    assert!(told.ends_with("2 records, 2 refusals\n"), "{told}");
+    fs::write(&log, "type=1800 audit(1.2:3): op=x cause=y res=9\n").unwrap();
+    let ran = run(args!["why", "--audit-log", log]).exits(2);
+    assert!(ran.stderr.contains("res= is neither"), "{}", ran.stderr);
+
+    let message = "integrity: Problem loading X.509 certificate -126";
+    fs::write(
+        &log,
+        format!(
+            "sonic ERR kernel: [   76.2] ima: impossible to appraise a kernel image without a file \
+             descriptor; try using kexec_file_load syscall.\n[    1.8] {message}\n{message}\n"
+        ),
+    )
+    .unwrap();
+    let told = run(args!["why", "--audit-log", log]).exits(1).stdout;
+    assert!(told.contains("kexec -s"), "{told}");
+    assert!(told.contains("certificate -126, 2 times\n  why   no key"), "{told}");
+    assert!(told.ends_with("0 records, 0 refusals, 2 kernel messages\n"), "{told}");
+    let found = &run(args!["why", "--json", "--audit", message]).exits(1).json()[0];
+    assert_eq!((&found["type"], &found["message"]), (&"message".into(), &message[11..].into()));
+}

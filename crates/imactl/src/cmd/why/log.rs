@@ -12,6 +12,7 @@ use ima_format::policy::{check, Loading};
 use serde::Serialize;
 
 use super::cause;
+use super::console::{Console, Message};
 use crate::error::{hinted, Context, Result};
 use crate::output::{count, Level, Output, Style};
 use crate::Outcome;
@@ -153,6 +154,10 @@ pub(super) fn explain_line(
         tell_missing(missing, 1, known, output)?;
         return Ok(Outcome::Finding);
     }
+    if let Some((found, message)) = Console::parse(line) {
+        tell_console(&found, message, 1, output)?;
+        return Ok(Outcome::Finding);
+    }
     let record = Record::parse(line)
         .with_context(|| format!("--audit: malformed record: {}", String::from_utf8_lossy(line)))?;
     let Some(record) = record else {
@@ -179,6 +184,7 @@ pub(super) fn explain_line(
 struct Found {
     refusals: BTreeMap<Refusal, (u64, u64)>,
     missing: BTreeMap<MissingKey, (u64, u64)>,
+    console: BTreeMap<Console, (u64, u64, &'static Message)>,
     records: u64,
     malformed: u64,
 }
@@ -187,6 +193,10 @@ impl Found {
     fn take(&mut self, line: &[u8], number: u64) -> Result<(), ima_format::Error> {
         if let Some(missing) = MissingKey::parse(line) {
             self.missing.entry(missing).or_insert((number, 0)).1 += 1;
+            return Ok(());
+        }
+        if let Some((found, message)) = Console::parse(line) {
+            self.console.entry(found).or_insert((number, 0, message)).1 += 1;
             return Ok(());
         }
         if let Some(record) = Record::parse(line)? {
@@ -240,13 +250,22 @@ fn sum_up(found: &Found, known: &[Certificate], output: &mut Output) -> Result<O
     for (key, (_, times)) in &missing {
         tell_missing(**key, *times, known, output)?;
     }
+    let mut console: Vec<_> = found.console.iter().collect();
+    console.sort_by_key(|(_, (first, ..))| *first);
+    for (found, (_, times, message)) in &console {
+        tell_console(found, message, *times, output)?;
+    }
     let refused = refusals.iter().map(|(_, (_, times))| times).sum();
     let mut line = format!("{}, {}", count(found.records, "record"), count(refused, "refusal"));
     if !missing.is_empty() {
         line += &format!(", {}", count(missing.len() as u64, "missing key"));
     }
+    if !console.is_empty() {
+        line += &format!(", {}", count(console.len() as u64, "kernel message"));
+    }
     output.line(Level::Normal, &line)?;
-    Ok(match (found.malformed, refusals.is_empty() && missing.is_empty()) {
+    let is_good = refusals.is_empty() && missing.is_empty() && console.is_empty();
+    Ok(match (found.malformed, is_good) {
         (1.., _) => Outcome::Failed,
         (0, false) => Outcome::Finding,
         (0, true) => Outcome::Good,
@@ -334,6 +353,22 @@ fn tell_missing(
     let line = format!("{key}: {}{}", output.paint(Style::Bad, word), times_of(times));
     output.line(Level::Quiet, &line)?;
     reasons(&why, fix, output)
+}
+
+/// A message without a record.
+fn tell_console(
+    found: &Console,
+    message: &Message,
+    times: u64,
+    output: &mut Output,
+) -> io::Result<()> {
+    let Message { why, fix, .. } = message;
+    output.json(&serde_json::json!({
+        "type": "message", "message": found.text(), "times": times, "why": why, "fix": fix
+    }))?;
+    let text = output.paint(Style::Bad, found.text());
+    output.line(Level::Quiet, format_args!("{text}{}", times_of(times)))?;
+    reasons(why, fix, output)
 }
 
 fn times_of(times: u64) -> String {

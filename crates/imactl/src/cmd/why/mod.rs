@@ -1,6 +1,7 @@
 //! `imactl why`
 
 mod cause;
+mod console;
 mod file;
 mod log;
 

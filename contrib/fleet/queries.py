@@ -26,9 +26,11 @@ QUERIES = {
         WHERE type = 'pcr' AND verdict = 'mismatch' OR type = 'quote' AND verdict <> 'valid'
         ORDER BY date, machine, type, pcr, algorithm""",
     "unproven": """
-        -- machines of which no PCR matches, for whatever reason
+        -- machines without a valid quote, or of which no PCR matches, for whatever reason
         SELECT date, machine, max(CASE WHEN type = 'error' THEN error END) AS error FROM entries
-        GROUP BY date, machine HAVING NOT bool_or(type = 'pcr' AND verdict = 'match') ORDER BY date, machine""",
+        GROUP BY date, machine
+        HAVING NOT (bool_or(type = 'pcr' AND verdict = 'match') AND bool_or(type = 'quote' AND verdict = 'valid'))
+        ORDER BY date, machine""",
     "errors": """
         -- lists and other files that could not be read
         SELECT date, machine, index, error FROM entries WHERE type = 'error' ORDER BY date, machine""",

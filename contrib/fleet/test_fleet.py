@@ -68,7 +68,7 @@ class Fleet:
         self.root, self.input, self.manifest = root, root / "input", root / "manifest"
         self.digests = collections.defaultdict(set)
         self.first, self.unknown, self.keys = {}, collections.defaultdict(set), collections.Counter()
-        self.disagree, self.unproven, self.errors, self.rows = set(), set(), set(), 0
+        self.disagree, self.unquoted, self.errors, self.rows = set(), set(), set(), 0
         key, ak = root / "ak.key", root / "ak"
         subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
         subprocess.run(["openssl", "rsa", "-in", key, "-pubout", "-out", ak], check=True, capture_output=True)
@@ -99,12 +99,10 @@ class Fleet:
             # an entry that the PCR does not have
             proven = bytes(32)
             self.disagree.add(name)
-            self.unproven.add(name)
         elif number % 10 == 5:
             del machine.list[-3:]
             self.errors.add(name)
             self.disagree.add(name)
-            self.unproven.add(name)
             self.forget(name, measured[-1])
         (directory / "list").write_bytes(machine.list)
         (directory / "pcrs").write_text(f"sha256:\n  10: 0x{proven.hex()}\n")
@@ -112,6 +110,9 @@ class Fleet:
         (directory / "ak").write_bytes(ak.read_bytes())
         # a quote over another value
         quote(directory, key, machine.pcr if number % 10 != 7 else bytes(32))
+        if number % 10 == 9:
+            (directory / "quote").unlink()
+            self.unquoted.add(name)
         if number % 10 == 7:
             self.disagree.add(name)
         self.rows += len(measured) + 1
@@ -183,7 +184,8 @@ class FleetTest(unittest.TestCase):
         unknown = {(row.path, row.digest): row.machines for row in ask("unknown")}
         self.assertEqual(unknown, {file: len(machines) for file, machines in fleet.unknown.items()})
         self.assertEqual({row.machine for row in ask("disagree")}, fleet.disagree)
-        self.assertEqual({row.machine for row in ask("unproven")}, fleet.unproven)
+        unproven = {row.machine for row in ask("unproven")}
+        self.assertEqual(unproven, fleet.disagree | fleet.unquoted)
         self.assertEqual({row.machine for row in ask("errors")}, fleet.errors)
         keys = collections.Counter()
         for (key_id, _), entries in fleet.keys.items():

@@ -30,7 +30,7 @@ pub(crate) fn run(counts: &mut Counts) -> Result<()> {
         }
     }
     let mut maturin = Command::new(tools.join("bin/maturin"));
-    maturin.args(["build", "--quiet", "--locked", "--no-default-features"]);
+    maturin.args(["build", "--quiet", "--no-default-features"]);
     // linked with this machine's OpenSSL: it is not for other distributions
     maturin.args(["--compatibility", "linux", "--manifest-path"]);
     maturin.arg(fleet.join("wheel/Cargo.toml")).arg("--out").arg(&wheels);

@@ -45,8 +45,10 @@ def verify(
     """Verifies the list of a machine, given as the paths of its segments; yields record batches.
 
     `pcrs` are files with PCR values; `quote`, `signature` and `ak` are the files of tpm2_quote and
-    tpm2_createak. An error does not raise: it is the last row, of type `error`.
+    tpm2_createak. An error in a file does not raise: it is the last row, of type `error`.
     """
+    if quote is not None and None in (signature, ak):
+        raise ValueError("a quote needs its signature and the attestation key (ak)")
     given = None if quote is None else (os.fspath(quote), os.fspath(signature), os.fspath(ak), nonce)
     paths = [os.fspath(path) for path in segments]
     values = [os.fspath(path) for path in pcrs]

@@ -48,8 +48,7 @@ pub(super) fn update(
         let ended = read < wanted || offset == size;
         Ok((!ended).then(|| start.elapsed()))
     };
-    loop {
-        let Some(alone) = stretch(Way::Alone, TRIAL)? else { break };
+    while let Some(alone) = stretch(Way::Alone, TRIAL)? {
         let Some(ahead) = stretch(Way::Ahead, TRIAL)? else { break };
         let way = if ahead < alone { Way::Ahead } else { Way::Alone };
         if stretch(way, STRETCH)?.is_none() {

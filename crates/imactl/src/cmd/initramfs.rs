@@ -1,4 +1,8 @@
 //! `imactl initramfs`
+//!
+//! Everything that would stop the boot is checked here, with the version of the kernel that will boot:
+//! the certificates by the rules of their key rings, the policy by the kernel's parser, its signature,
+//! the revocations and the init. Nothing is written unless all of them are accepted.
 
 use std::env;
 use std::io;

@@ -1,4 +1,8 @@
 //! `imactl inspect`
+//!
+//! One description of a file serves text and JSON: [`FileAttribute`]. It shows the attribute as it is,
+//! also if it is malformed; only a malformed attribute and a digest that differs are findings, because
+//! signatures are not verified here.
 
 mod rpm;
 

@@ -1,4 +1,7 @@
 //! `imactl status`
+//!
+//! A value that cannot be seen is unknown, never absent: without root most are hidden, and a script
+//! that asks with `--require` must not treat a hidden value as a good one.
 
 use clap::{Args, ValueEnum};
 use ima::system::{Appraisal, AppraiseMode, EvmState, Ima, Machine, Members, Status, BLACKLIST};
@@ -133,6 +136,7 @@ fn demands_signatures(policy: &str) -> bool {
     let execution =
         Event::on_file(Func::BprmCheck, AccessSet::EXEC, Credentials::ROOT, FileFacts::on_ext4());
     let decision = decider.decide(&execution);
+    // a rule that imactl cannot read could be the one that decides: not known to demand anything
     reading.refusals.is_empty() && decision.appraise.does() && decision.demands.signature
 }
 

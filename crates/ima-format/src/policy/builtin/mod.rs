@@ -1,4 +1,8 @@
 //! Policies that need not be written: the kernel's own, and ours.
+//!
+//! The kernel's are tables in its source that change with version and configuration. They are kept as
+//! text, in the kernel's order, and parsed like any other policy: lints, decisions and comparisons
+//! have no second form of a rule.
 
 use alloc::string::String;
 use alloc::vec::Vec;

@@ -6,6 +6,10 @@
 //! | platform: `$PLATFORM`, and a legacy directory | `AT_PLATFORM` (`ELF_PLATFORM` in `arch/*/include/asm/elf.h`); x86: `update_active` in `sysdeps/x86/cpu-features.c` |
 //! | capabilities: legacy directories, bits of `/etc/ld.so.cache` | `HWCAP_IMPORTANT` in `dl-procinfo.h` and `dl-hwcap.h`, `_dl_string_platform` |
 //!
+//! Invariant: the CPUs of a list that differ in no column find the same libraries, so one of them is
+//! enough; two that the loader treats differently must be two entries. A list is in the order of the
+//! levels, on which the names of groups depend ([`names`]).
+//!
 //! Not listed, since no such machine is known: Intel CPUs with AVX2 and BMI2 that lack another
 //! part of x86-64-v3, and features that a hypervisor hides from some of a level's CPUs.
 

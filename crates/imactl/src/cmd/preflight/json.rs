@@ -1,4 +1,7 @@
 //! JSON lines.
+//!
+//! The words are those of docs/json.md. Counts and exit status do not depend on `--details`, which
+//! only adds files and steps without findings.
 
 use std::io;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Measurement lists, against `evmctl ima_measurement`.
+//! Measurement lists, against `evmctl ima_measurement` and Keylime's parser.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use super::trees::make_once;
 use super::{line, timed, Bench, Goal};
-use crate::{root, run};
+use crate::{python, root, run};
 
 const ENTRIES: u32 = 1_000_000;
 /// Fewer: it takes a minute to sign these, once.
@@ -34,17 +34,38 @@ pub(super) fn measurements(bench: &Bench) -> Result<()> {
     // evmctl does not compare boot_aggregate, which the zeros of the other PCRs do not make: values of
     // PCR 10 alone
     let only = directory.join("pcrs");
-    let mut values = String::new();
+    let (mut values, mut sha256) = (String::new(), String::new());
     for bank in ["sha1", "sha256"] {
         let file = std::fs::read_to_string(format!("{list}.{bank}"))?;
         let value = file.lines().find_map(|line| line.strip_prefix("PCR-10:")).context("PCR 10")?;
         values += &format!("{bank}:\n  10: 0x{value}\n");
+        value.clone_into(&mut sha256);
     }
     std::fs::write(&only, values)?;
     let args = ["log", "verify", "--quiet", "--pcrs", &text(&only)?, &list];
     let ours = bench.imactl(&args, || Ok(()))?;
     line("verify", ours, "evmctl", theirs, Goal::Faster(4.0), "");
+    keylime(bench, &list, &sha256)?;
     signatures(bench, &directory, &generator)
+}
+
+/// The same list in Keylime, which reads the ASCII form and replays one bank.
+fn keylime(bench: &Bench, list: &str, value: &str) -> Result<()> {
+    let tools = python::environment("bench", "xtask/bench/requirements.txt")?;
+    let (text, pcrs) = (format!("{list}.ascii"), format!("{list}.pcr-10"));
+    let convert = ["log", "convert", "--quiet", "--to", "ascii", "-o", &text, list];
+    run({
+        let mut command = Command::new(&bench.imactl);
+        command.args(convert);
+        command
+    })?;
+    std::fs::write(&pcrs, format!("sha256:\n  10: 0x{value}\n"))?;
+    let mut python = Command::new(tools.join("bin/python"));
+    let theirs = timed(python.arg(root().join("xtask/bench/replay.py")).args([&text, value]))?;
+    let args = ["log", "verify", "--quiet", "--pcrs", &pcrs, &text];
+    let ours = bench.imactl(&args, || Ok(()))?;
+    line("verify, ASCII, SHA-256", ours, "keylime", theirs, Goal::None, "");
+    Ok(())
 }
 
 /// `ima-sig` entries, each with an RSA-2048 signature of its own.

@@ -1,6 +1,7 @@
 //! Speed, side by side with what others wrote, in one run: ratios, not claims.
 
 mod images;
+mod manifests;
 mod measurements;
 mod packages;
 mod preflight;
@@ -26,6 +27,7 @@ const BENCHMARKS: &[Benchmark] = &[
     ("preflight", preflight::large_root),
     ("packages", packages::packages),
     ("images", images::images),
+    ("manifests", manifests::manifests),
     ("measurements", measurements::measurements),
     ("boot", boot),
     ("token", token::token),

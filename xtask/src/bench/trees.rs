@@ -179,7 +179,7 @@ pub(super) fn clear(bench: &Bench, root: &str) -> Result<()> {
 }
 
 /// The least times that are possible.
-fn floor(bench: &Bench, keys: &str, root: &str) -> Result<Value> {
+pub(super) fn floor(bench: &Bench, keys: &str, root: &str) -> Result<Value> {
     let output = Command::new(&bench.floor).args([keys, root]).output()?;
     ensure!(output.status.success(), "floor: {}", String::from_utf8_lossy(&output.stderr));
     Ok(serde_json::from_slice(&output.stdout)?)

@@ -1,0 +1,66 @@
+//! Manifests, against hashing alone.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{ensure, Context, Result};
+
+use super::trees::{floor, make_once};
+use super::{line, repeated, Bench, Goal};
+
+/// As many as a small Debian root has.
+const FILES: usize = 8_000;
+
+/// Every so many of the files in /usr, in the directories that they have there.
+pub(super) fn manifests(bench: &Bench) -> Result<()> {
+    let root = bench.directory.join("manifest");
+    make_once(&root, |root| {
+        let mut found = Vec::new();
+        for directory in ["bin", "sbin", "lib", "share"] {
+            files(&Path::new("/usr").join(directory), &mut found)?;
+        }
+        ensure!(found.len() >= FILES, "fewer than {FILES} files in /usr");
+        let step = found.len() / FILES;
+        for path in found.iter().step_by(step).take(FILES) {
+            let to = root.join(path.strip_prefix("/")?);
+            fs::create_dir_all(to.parent().context("a directory")?)?;
+            fs::copy(path, to)?;
+        }
+        Ok(())
+    })?;
+    let mut copied = Vec::new();
+    files(&root, &mut copied)?;
+    let sizes = copied.iter().map(|path| Ok(path.metadata()?.len()));
+    let bytes: u64 = sizes.sum::<Result<_>>()?;
+    println!("Manifest: {FILES} files from /usr, {} MB", bytes / 1_000_000);
+
+    let root = root.to_str().context("a path that is text")?;
+    let keys = bench.keys("p-256")?;
+    let hashing = repeated(|| {
+        let floor = floor(bench, &keys, root)?;
+        let part = |name: &str| floor[name].as_f64().with_context(|| format!("floor of {name}"));
+        Ok(part("read")? + part("hash")?)
+    })?;
+    let result = bench.directory.join("manifest.jsonl");
+    let result = result.to_str().context("a path that is text")?;
+    let create = ["manifest", "create", "--quiet", "-o", result, root];
+    let ours = bench.imactl(&create, || Ok(()))?;
+    line("manifest create", ours, "read and hash", hashing, Goal::Faster(0.83), "");
+    Ok(())
+}
+
+/// Regular files that can be read, in the order of their paths.
+fn files(directory: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    let mut paths =
+        fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    paths.sort();
+    for path in paths {
+        let kind = path.symlink_metadata()?.file_type();
+        if kind.is_dir() {
+            files(&path, found)?;
+        } else if kind.is_file() {
+            found.push(path);
+        }
+    }
+    Ok(())
+}

@@ -1,5 +1,5 @@
-//! Roots that were signed and made by an ordinary user: through a tar archive, and in an
-//! ext4 image.
+//! Roots that were signed by an ordinary user: through a tar archive, in an ext4 image, and in a
+//! container image.
 
 use std::fs;
 use std::os::unix::fs::{chown, PermissionsExt};
@@ -10,9 +10,11 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 use lab::boot::Boot;
 use lab::image::Image;
+use lab::kernel::Series;
 use lab::keys::{Algorithm, KeyStore};
 use lab::machine::Guest;
 use lab::protocol::Errno;
+use lab::scenario::run;
 use lab::{host, on_each_kernel, programs};
 
 /// `nobody`
@@ -93,4 +95,33 @@ on_each_kernel! {
         let mut guest = boot.up_from_disc(&Image::copy_of(&image)?)?;
         enforces(&mut guest)
     }
+}
+
+#[test]
+fn a_root_unpacked_from_a_signed_container_image_boots() {
+    run(Series::Linux6_12, |kernel| {
+        let store = KeyStore::create(Algorithm::P256)?;
+        let boot = boot(kernel, &store)?;
+        let (home, keys) = home(&store)?;
+        let (layout, root) = (home.path().join("app"), home.path().join("root"));
+        let image = format!("{}:a", layout.display());
+        let umoci = || host::command("umoci", "umoci");
+        host::run(umoci()?.args(["init", "--layout"]).arg(&layout))?;
+        host::run(umoci()?.args(["new", "--image", &image]))?;
+        let top = boot.root.directory();
+        host::run(umoci()?.args(["insert", "--image", &image]).arg(top).arg("/"))?;
+        let mut own = host::command("chown", "coreutils")?;
+        host::run(own.args(["-R", &format!("{USER}:{USER}")]).arg(&layout))?;
+
+        host::run(sign(&keys)?.arg(&layout))?;
+
+        // umoci sets the attributes as it unpacks, mke2fs copies them
+        host::run(umoci()?.args(["raw", "unpack", "--image", &image]).arg(&root))?;
+        let disc = home.path().join("root.ext4");
+        fs::File::create(&disc)?.set_len(256 << 20)?;
+        let mut mke2fs = host::command("mke2fs", "e2fsprogs")?;
+        host::run(mke2fs.args(["-q", "-t", "ext4", "-d"]).arg(&root).arg(&disc))?;
+        let mut guest = boot.up_from_disc(&Image::copy_of(&disc)?)?;
+        enforces(&mut guest)
+    });
 }

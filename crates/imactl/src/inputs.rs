@@ -161,7 +161,7 @@ pub(crate) struct TreeArgs {
     /// Skip directories on other file systems
     #[arg(long)]
     one_file_system: bool,
-    /// Only files that the kernel executes, maps or loads: ELF files, #! scripts, modules,
+    /// Only files that the kernel executes, maps or loads: those with an execute bit, ELF files, modules,
     /// firmware, IMA policies
     #[arg(long, value_name = "KIND")]
     only: Option<OnlyArg>,

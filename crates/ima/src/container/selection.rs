@@ -18,8 +18,8 @@ pub enum Only {
     /// Every regular file.
     #[default]
     All,
-    /// What the kernel runs, maps or loads: ELF programs, libraries and modules, scripts
-    /// with a `#!` line, compressed modules, firmware, IMA policies.
+    /// What the kernel runs, maps or loads: files with an execute bit, ELF programs,
+    /// libraries and modules, scripts with a `#!` line, compressed modules, firmware, IMA policies.
     Executable,
 }
 
@@ -116,19 +116,22 @@ impl Selection {
             Only::All => Ok(true),
             Only::Executable => {
                 let mut head = [0; 4];
+                let mode = rustix::fs::fstat(&file)?.st_mode;
                 let head = FileHasher::head(file, &mut head)?;
                 // where a file stands tells what it is for, however the path is given
-                Ok(self.wants_head(path, head) || is_loaded_by_name(&from_root(path)?))
+                Ok(self.wants_head(path, head, mode) || is_loaded_by_name(&from_root(path)?))
             }
         }
     }
 
-    /// Whether a file that begins with `head` is of a kind that is meant.
-    pub(crate) fn wants_head(&self, path: &Path, head: &[u8]) -> bool {
+    /// Whether a file that begins with `head` is of a kind that is meant. The kernel appraises any
+    /// file that is executed, before it looks for a format (`search_binary_handler()`).
+    pub(crate) fn wants_head(&self, path: &Path, head: &[u8], mode: u32) -> bool {
         match self.only {
             Only::All => true,
             Only::Executable => {
                 is_loaded_by_name(path)
+                    || mode & 0o111 != 0
                     || matches!(head, [0x7f, b'E', b'L', b'F', ..] | [b'#', b'!', ..])
             }
         }

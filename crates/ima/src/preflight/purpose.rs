@@ -164,6 +164,8 @@ pub(crate) fn of(entry: &Entry, nature: &Nature) -> Use {
             _ => Use::Data,
         },
         Nature::Script(_) if entry.is_executable() => Use::Script,
+        // the kernel appraises it before it looks for a format; a shell then reads it
+        Nature::Other if entry.is_executable() => Use::Program,
         _ => Use::Data,
     }
 }

@@ -103,6 +103,18 @@ fn a_selection_signs_what_it_names_and_nothing_else() {
         "lib/modules/a.ko.xz",
     ];
     assert_eq!(signed(&["--only", "executable"]), executable);
+    // a script without #!, which a shell reads after the kernel has appraised it
+    let plain = root.join("bin/plain");
+    fs::write(&plain, "echo\n").unwrap();
+    assert_eq!(signed(&["--only", "executable"]), executable);
+    fs::set_permissions(&plain, fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(signed(&["--only", "executable"]).contains(&"bin/plain".to_owned()));
+    let mut preflight = imactl();
+    preflight.args(["preflight", "--json", "--no-init", "--all-root", "--policy"]);
+    preflight.arg("default:appraise").arg("--keys").arg(&keys).arg(&root);
+    let judged = finish(&mut preflight).exits(1).json_for("/bin/plain".as_ref());
+    assert_eq!((&judged["use"], &judged["result"]), (&"program".into(), &"refused".into()));
+    fs::remove_file(&plain).unwrap();
     assert_eq!(signed(&["--include", "bin/*"]), ["bin/program", "bin/script"]);
     assert_eq!(signed(&["--include", "*.ko.xz"]), ["lib/modules/a.ko.xz"]);
     assert_eq!(signed(&["--exclude", "etc", "--exclude", "lib/**"]).len(), 3);

@@ -231,13 +231,14 @@ impl Item for ImageItem<'_> {
 }
 
 /// Whether a file is of a selected kind.
-fn wants(selection: &Selection, path: &Path, file: &dyn SourceFile) -> Result<bool, SourceError> {
-    if selection.wants_head(path, &[]) {
+fn wants(selection: &Selection, found: &Found, file: &dyn SourceFile) -> Result<bool, SourceError> {
+    let (path, mode) = (&found.path, found.entry.mode);
+    if selection.wants_head(path, &[], mode) {
         return Ok(true);
     }
     let mut head = [0; 4];
     let read = file.read_at(0, &mut head)?;
-    Ok(selection.wants_head(path, &head[..read]))
+    Ok(selection.wants_head(path, &head[..read], mode))
 }
 
 impl Volumes {
@@ -262,7 +263,7 @@ impl Volumes {
             move |found: Result<Found, SourceError>| {
                 let found = found?;
                 let file = self.source().open(&found.entry)?;
-                let settled = match wants(selection, &found.path, &*file)? {
+                let settled = match wants(selection, &found, &*file)? {
                     true => {
                         let hasher = &mut hasher;
                         let mut item = ImageItem { found: &found, file, hasher, progress };

@@ -385,7 +385,9 @@ impl<O: Operation> Reader<'_, O> {
             true => &[],
             false => &begun[..stored.min(4)],
         };
-        if !is_selected || !self.run.selection.wants_head(&path, head) {
+        // one whose mode cannot be read may be executable
+        let mode = member.access().map_or(0o111, |(mode, ..)| mode);
+        if !is_selected || !self.run.selection.wants_head(&path, head, mode) {
             drop(permit);
             return self.pass_member(&member, begun);
         }

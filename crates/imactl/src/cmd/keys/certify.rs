@@ -79,7 +79,7 @@ fn write_new(path: &Path, content: &[u8]) -> Result<()> {
     match staged.persist_new() {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let message = format!("{}: is there already", path.display());
+            let message = format!("{}: exists", path.display());
             Err(hinted(
                 message,
                 "certificates are not overwritten: remove it, or give another name",

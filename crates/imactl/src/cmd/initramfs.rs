@@ -19,6 +19,7 @@ use ima::preflight::Authorities;
 use ima::verify::{self, Requirement, Revocations, Rule, Verifier};
 use ima::{revoke, staging};
 use ima_format::policy::builtin::Preset;
+use ima_format::policy::kernel::{Kernel, LsmRules};
 use serde::Serialize;
 
 use super::policy::accepted;
@@ -132,7 +133,7 @@ impl CreateArgs {
             false => (None, Vec::new()),
         };
         let policy = match &self.policy {
-            Some(path) => match accepted(path, &self.kernel.resolve()?, output)? {
+            Some(path) => match accepted(path, &self.at_boot()?, output)? {
                 Some(text) => Some(text),
                 None => {
                     let text = "not created: the boot would stop at this policy";
@@ -187,6 +188,11 @@ impl CreateArgs {
         let line = format!("{path}: {size}, certificate {key_id}{evm}, the {which} policy");
         output.line(Level::Normal, &line)?;
         Ok(Outcome::Good)
+    }
+
+    /// The kernel in the initramfs: no policy of a security module is loaded yet.
+    fn at_boot(&self) -> Result<Kernel> {
+        Ok(Kernel { lsm_rules: LsmRules::Undefined, ..self.kernel.resolve()? })
     }
 
     /// The policy's detached signature, where it exists.

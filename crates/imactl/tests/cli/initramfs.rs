@@ -325,3 +325,17 @@ fn devices_and_links_stay() {
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert!(fs::metadata(directory.path().join("image")).unwrap().is_file());
 }
+
+#[test]
+fn labels_are_refused_as_no_security_module_has_a_policy_yet() {
+    let directory = directory();
+    let keys = store(directory.path(), "p-256");
+    let (init, image) = (directory.path().join("init"), directory.path().join("image"));
+    fs::write(&init, elf(62, None)).unwrap();
+    let policy = directory.path().join("policy");
+    fs::write(&policy, format!("dont_appraise obj_type=var_log_t\n{POLICY}")).unwrap();
+    let create = args!["initramfs", "create", "--keys", keys, "--init", init, "--policy", policy];
+    let refused = run(create.into_iter().chain(args!["-o", image])).exits(1);
+    assert!(refused.stderr.contains("the boot would stop at this policy"), "{}", refused.stderr);
+    assert!(!image.exists());
+}

@@ -513,9 +513,17 @@ pub(crate) fn known_cases(first: usize) -> Vec<Case> {
         Label::None,
         &[(Deed::Open(OpenFor::Read), root()), (Deed::Open(OpenFor::ReadWrite), root())],
     );
-    // where changes are not counted
-    if let Some(case) = cases.last_mut() {
-        case.file.system = System::Ramfs;
+    // a set-user-ID program of another user: its ids count, and the capabilities of the caller
+    add(
+        &["audit func=CREDS_CHECK euid=0"],
+        Content::Program,
+        Label::None,
+        &[(Deed::Execute, root())],
+    );
+    if let [.., uncounted, set_user_id] = &mut cases[..] {
+        // where changes are not counted
+        uncounted.file.system = System::Ramfs;
+        (set_user_id.file.owner, set_user_id.file.mode) = (1, 0o4777);
     }
     cases
 }

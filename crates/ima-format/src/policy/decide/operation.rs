@@ -39,7 +39,10 @@ pub enum Behalf {
     /// The process on its way through `execve`, before the set-user-ID bit counts: of its ids
     /// only the saved ones are changed.
     Prepared,
-    /// The process as it will be after `execve`: a set-user-ID program has another effective
+    /// The same with the ids that it will have, and still the capabilities that it has:
+    /// `ima_match_rules` takes the former from `bprm->cred`, the latter from `current`.
+    Committing,
+    /// The process as it is after `execve`: a set-user-ID program has another effective
     /// user. An event that is refused then kills the process; the call does not return.
     Executed,
     /// The kernel itself, as root.
@@ -52,6 +55,11 @@ impl Behalf {
         match self {
             Self::Caller => *caller,
             Self::Prepared => Credentials { suid: caller.euid, sgid: caller.egid, ..*caller },
+            Self::Committing => Credentials {
+                cap_setuid: caller.cap_setuid,
+                cap_setgid: caller.cap_setgid,
+                ..*executed
+            },
             Self::Executed => *executed,
             Self::Kernel => Credentials::ROOT,
         }
@@ -82,7 +90,7 @@ impl Operation {
             asked.into_iter().chain([exec(Func::MmapCheck, behalf)])
         };
         let creds_check = match version.has(Feature::CredsCheckSeesSetuid) {
-            true => Behalf::Executed,
+            true => Behalf::Committing,
             false => Behalf::Prepared,
         };
         let executed = [

@@ -198,6 +198,18 @@ fn set_user_id_counts_for_mappings_not_for_creds_check() {
     assert_eq!(Operation::Execute.events(KernelVersion::V6_1).len(), 4, "no REQPROT hook");
 }
 
+/// Root executes a set-user-ID program of another user, and may still set its ids.
+#[test]
+fn creds_check_sees_new_ids_and_old_capabilities() {
+    let executed = Credentials::ROOT.executing(Some(1), None);
+    let events = Operation::Execute.events("6.19".parse().unwrap());
+    let asked = events.iter().find(|event| event.func == Func::CredsCheck).unwrap();
+    let credentials = asked.behalf.credentials(&Credentials::ROOT, &executed);
+    assert_eq!((credentials.uid, credentials.euid), (0, 1));
+    let event = Event { credentials, ..on(Func::CredsCheck, AccessSet::EXEC) };
+    assert!(decide("measure func=CREDS_CHECK euid=0\n", &event).measure.does());
+}
+
 /// A file of five bytes whose SHA-256 is all 1 and whose fs-verity digest all 2.
 #[derive(Clone)]
 struct Facts {

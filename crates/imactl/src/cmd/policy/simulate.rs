@@ -116,7 +116,7 @@ impl SimulateArgs {
         let keyring = Keyring::of_certificates(&self.keyring.given(output)?);
         let mut tell = |args: &EventArgs| {
             let subject = args.subject()?;
-            let event = args.about(subject.as_ref())?;
+            let event = args.about(subject.as_ref(), kernel.version)?;
             let told = subject
                 .map(|subject| verdict::tell(&subject, &event, (&loaded, &decider), &keyring))
                 .transpose()?;

@@ -5,7 +5,8 @@ use ima::verify::Keyring;
 use ima_format::hash::Digest;
 use ima_format::hex;
 use ima_format::policy::ast::Func;
-use ima_format::policy::decide::{Cause, Event, Verdict};
+use ima_format::policy::decide::{Cause, Event, Operation, Verdict};
+use ima_format::policy::KernelVersion;
 
 use super::event::EventArgs;
 use super::source::Loaded;
@@ -27,8 +28,8 @@ impl EventArgs {
         Ok(Some(Subject::Stated { attribute, digests }))
     }
 
-    /// What the kernel asks its policy, about this file.
-    pub(super) fn about(&self, subject: Option<&Subject>) -> Result<Event> {
+    /// What a kernel asks its policy, about this file.
+    pub(super) fn about(&self, subject: Option<&Subject>, version: KernelVersion) -> Result<Event> {
         let Some((owner, group, mode)) = subject.and_then(Subject::access) else {
             return self.resolve();
         };
@@ -39,10 +40,13 @@ impl EventArgs {
         }
         .resolve()?;
         if event.func == Func::CredsCheck && (self.euid, self.egid) == (None, None) {
-            // those that the program will have
             let setuid = (mode & 0o4000 != 0).then_some(owner);
             let setgid = (mode & 0o2010 == 0o2010).then_some(group);
-            event.credentials = event.credentials.executing(setuid, setgid);
+            let executed = event.credentials.executing(setuid, setgid);
+            let events = Operation::Execute.events(version);
+            if let Some(asked) = events.iter().find(|asked| asked.func == event.func) {
+                event.credentials = asked.behalf.credentials(&event.credentials, &executed);
+            }
         }
         Ok(event)
     }

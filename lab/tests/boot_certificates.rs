@@ -47,8 +47,8 @@ on_each_architecture! {
                 run.is_allowed();
             } else {
                 assert!(guest.boot_says(
-                    "ENOKEY: required key not available: it was signed by no key of \
-                     .builtin_trusted_keys or .secondary_trusted_keys"
+                    "ENOKEY: required key not available: no key in .builtin_trusted_keys or \
+                     .secondary_trusted_keys signed it"
                 ));
                 run.is_refused(Errno::EACCES, "invalid-signature");
             }
@@ -78,13 +78,13 @@ on_each_architecture! {
         boot.root.symlink("/etc/keys/x509_ima_d.der", "/etc/nowhere")?;
         let mut guest = boot.up()?;
 
-        let nobody = "refused by .ima: ENOKEY: required key not available: it was signed by no key";
+        let nobody = "refused by .ima: ENOKEY: required key not available: no key in";
         for words in [
             // another certificate of the key that the initramfs brought is for the kernel to judge
             &format!("\"self-signed\" of issuer \"self-signed\" (/sysroot/etc/keys/x509_ima_a.der) {nobody}"),
             &format!("\"fresh\" of issuer \"fresh\" (/sysroot/etc/keys/x509_ima_e.der) {nobody}"),
             "x509_ima_f.der) not offered to .ima: a key with this ID and name is already in the keyring",
-            "(/sysroot/etc/keys/x509_ima_b.der) refused by .ima: EBADMSG: malformed: it is no X.509",
+            "(/sysroot/etc/keys/x509_ima_b.der) refused by .ima: EBADMSG: malformed: it is not an X.509",
             "(/sysroot/etc/keys/x509_ima_c.der) refused by .ima: EINVAL",
             "cannot read certificate /sysroot/etc/keys/x509_ima_d.der: ENOENT",
             "certificate \"another one\" (/sysroot/etc/keys/x509_ima z.der) loaded into .ima",
@@ -106,7 +106,7 @@ on_each_architecture! {
         assert_eq!(record.ending, Ending::Off);
         for words in [
             "certificate \"fresh\" of issuer \"fresh\" (/etc/keys/x509_ima.der) refused by .ima: ENOKEY",
-            "the kernel is not secured: .ima holds no certificate",
+            "the kernel is not secured: .ima has no certificate",
             "the boot stops",
         ] {
             assert!(record.console.contains(words), "{words}: {}", record.console);
@@ -144,7 +144,7 @@ on_each_architecture! {
         boot.root.sign_all(&store)?;
         let record = boot.ends()?;
         assert_eq!(record.ending, Ending::Off);
-        assert!(record.console.contains("the kernel is not secured: .ima holds no certificate"));
+        assert!(record.console.contains("the kernel is not secured: .ima has no certificate"));
         assert!(!record.console.contains("policy update"), "no policy before a certificate");
         Ok(())
     }

@@ -38,7 +38,7 @@ on_each_kernel! {
         let boot = Boot::new(kernel, &store)?;
         boot.initramfs.remove("/etc/keys/x509_ima.der")?;
         let mut guest = boot.append("imactl.mode=permissive").up()?;
-        assert!(guest.boot_says("the kernel is not secured: .ima holds no certificate"));
+        assert!(guest.boot_says("the kernel is not secured: .ima has no certificate"));
         assert!(guest.boot_says("CONTINUING WITHOUT A SECURED KERNEL"));
         // with a policy nothing would run
         assert_eq!(guest.read("/sys/kernel/security/ima/policy")?.text(), "");
@@ -129,7 +129,7 @@ fn a_kernel_that_takes_one_policy_says_so_of_the_second() {
         boot.root.sign_all(&store)?;
         let guest = boot.up()?;
         assert!(guest.boot_says(
-            "policy /sysroot/etc/ima/ima_policy not loaded: this kernel takes one policy"
+            "policy /sysroot/etc/ima/ima_policy not loaded: this kernel accepts one policy"
         ));
         assert!(guest.boot_says("1 policy, 7 rules in force"));
         Ok(())

@@ -106,7 +106,7 @@ on_each_architecture! {
             ("strange", "EACCES: permission denied"),
             ("unsigned", "EACCES: permission denied"),
             ("syntax", "EINVAL: invalid argument: a rule that this kernel does not know"),
-            ("nul", "EINVAL: invalid argument: it holds a NUL byte"),
+            ("nul", "EINVAL: invalid argument: it has a NUL byte"),
             ("newline", "EINVAL: invalid argument: its last line does not end with a newline"),
         ] {
             let words = format!("policy /sysroot/etc/ima/ima_policy.{name} refused: {reason}");
@@ -192,7 +192,7 @@ on_each_architecture! {
         boot.root.sign_all(&store)?;
         let record = boot.ends()?;
         assert_eq!(record.ending, Ending::Off);
-        assert!(record.console.contains("the kernel is not secured: no policy: put one at"));
+        assert!(record.console.contains("the kernel is not secured: no policy: add one as"));
         assert!(record.console.contains("rebooting in 0 seconds"));
         Ok(())
     }

@@ -160,7 +160,7 @@ pub fn refusal(
             "no key in .builtin_trusted_keys signed it"
         }
         (Errno::NOKEY, ..) => {
-            "no key in .builtin_trusted_keys signed it or .secondary_trusted_keys"
+            "no key in .builtin_trusted_keys or .secondary_trusted_keys signed it"
         }
         (Errno::KEYREJECTED, ..) => {
             "its signature is not by the trusted key that it names, or it is blacklisted"
@@ -182,10 +182,10 @@ mod tests {
     #[test]
     fn a_signer_that_is_trusted_leaves_the_usage_to_blame() {
         let cause = |trusted, purpose| refusal(Keyring::Ima, Errno::NOKEY, Some(purpose), trusted);
-        assert!(cause(Some(true), Purpose::Authority).contains("authority"));
+        assert!(cause(Some(true), Purpose::Authority).contains("a CA certificate"));
         assert!(cause(Some(true), Purpose::Other).contains("digitalSignature"));
         assert!(cause(Some(true), Purpose::Signer).contains("SECONDARY"));
-        assert!(cause(Some(false), Purpose::Authority).contains("signed by no key"));
-        assert!(cause(None, Purpose::Signer).contains("signed by no key"));
+        assert!(cause(Some(false), Purpose::Authority).contains("signed it"));
+        assert!(cause(None, Purpose::Signer).contains("signed it"));
     }
 }

@@ -77,11 +77,21 @@ impl Update {
             }
             let identity = (0, update.contents.len() as u64);
             let kind = EntryKind::File { size: length };
-            update.entries.push(Entry { path, kind, mode: 0o755, uid: 0, gid: 0, identity });
+            let mode = update.mode(content, length)?;
+            update.entries.push(Entry { path, kind, mode, uid: 0, gid: 0, identity });
             update.contents.push(content);
             at = (content + length).next_multiple_of(4);
         }
         Ok(update)
+    }
+
+    /// A mode that goes with the content: programs and scripts are made executable, images are not.
+    fn mode(&self, start: u64, size: u64) -> io::Result<u32> {
+        let mut head = [0; 4];
+        let head = &mut head[..size.min(4) as usize];
+        self.file.read_exact_at(head, start)?;
+        let is_program = head.starts_with(b"#!") || head == b"\x7fELF";
+        Ok(if is_program { 0o755 } else { 0o644 })
     }
 
     /// The name of the entry at an offset, and where its content is; `None` at the end.

@@ -143,7 +143,7 @@ fn damaged_updates_are_not_looked_at() {
     refused(&changed(second + 6 + 6 * 8, b"x"), "hexadecimal");
     refused(&changed(second + 110, b"../a.sh"), "invalid or repeated file name");
     // any other cpio archive is not an update
-    refused(&changed(110, b"init"), "neither a directory nor a tar archive");
+    refused(&changed(110, b"init"), "not a directory, tar archive or supported image");
     let update = archive(directory.path(), "newc", &[DESCRIPTION, script, script]);
     let words = args!["preflight", update, "--policy", POLICY, "--keys", keys];
     let refused = run(words).exits(2);

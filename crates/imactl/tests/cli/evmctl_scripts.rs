@@ -252,7 +252,7 @@ fn a_root_is_signed_as_image_classes_do() {
             evmctl verify --key "$keys/ima_keys/x509_ima.der" rootfs/lib/libc.so.6
             evmctl sign --imasig "$@" rootfs/etc/ima/ima-policy
             find rootfs -type f -exec getfattr -m security.ima -e hex --dump {} + | grep -c '^security.ima=0x0'
-            chmod 600 rootfs/lib/libc.so.6
+            chmod 755 rootfs/lib/libc.so.6
             ! evmctl verify --key "$keys/ima_keys/x509_ima.der" rootfs/lib/libc.so.6
         "#;
         let said = script(directory.path(), &keys, &text.replace("CONTENT", content));

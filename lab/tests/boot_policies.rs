@@ -105,7 +105,7 @@ on_each_architecture! {
             ("tampered", "EACCES: permission denied"),
             ("strange", "EACCES: permission denied"),
             ("unsigned", "EACCES: permission denied"),
-            ("syntax", "EINVAL: invalid argument: a rule that this kernel does not know"),
+            ("syntax", "EINVAL: invalid argument: a rule that this kernel rejects"),
             ("nul", "EINVAL: invalid argument: it has a NUL byte"),
             ("newline", "EINVAL: invalid argument: its last line does not end with a newline"),
         ] {

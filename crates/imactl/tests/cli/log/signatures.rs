@@ -17,6 +17,12 @@ pub(super) fn record(name: &str, content: &[u8], signature: &[u8]) -> Entry {
     entry("ima-sig", fields(USUAL.endian, &[&digest_of(content), &name, signature]))
 }
 
+/// The paths and findings of a run, in their order.
+fn findings(lines: &[Value]) -> Vec<(&str, &str)> {
+    let found = of_type(lines, "finding").into_iter();
+    found.map(|line| (line["path"].as_str().unwrap(), line["finding"].as_str().unwrap())).collect()
+}
+
 #[test]
 fn signatures_are_verified_over_the_listed_digests() {
     let directory = directory();
@@ -44,12 +50,8 @@ fn signatures_are_verified_over_the_listed_digests() {
     let list = write(directory, "list", &binary(USUAL, &entries));
     let run = run(args!["log", "verify", "--json", "--no-pcrs", "--keys", keys, list]).exits(1);
     let lines = run.json();
-    let found: Vec<_> = of_type(&lines, "finding")
-        .iter()
-        .map(|line| (line["path"].as_str().unwrap(), line["finding"].as_str().unwrap()))
-        .collect();
     assert_eq!(
-        found,
+        findings(&lines),
         [
             ("/other-content", "invalid-signature"),
             ("/bad", "invalid-signature"),
@@ -207,12 +209,8 @@ fn appended_signatures_are_verified_over_the_digest_without_them() {
     let list = write(directory, "list", &binary(USUAL, &entries));
     let options = args!["log", "verify", "--json", "--no-pcrs", "--keys", keys, list];
     let lines = run(options).exits(1).json();
-    let found: Vec<_> = of_type(&lines, "finding")
-        .iter()
-        .map(|line| (line["path"].as_str().unwrap(), line["finding"].as_str().unwrap()))
-        .collect();
     assert_eq!(
-        found,
+        findings(&lines),
         [
             ("/other-content", "invalid-signature"),
             ("/bad", "invalid-signature"),

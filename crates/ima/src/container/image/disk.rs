@@ -8,7 +8,7 @@ use ima_format::kind::Content;
 use ima_format::partition::verity::Tree;
 use ima_format::partition::{Partition, Table};
 use ima_format::superblock::{
-    all, array_offsets, identify, is_array, member, Superblock, BTRFS_OFFSET, HEAD_SIZE,
+    all, array_offsets, is_array, member, Superblock, BTRFS_OFFSET, HEAD_SIZE,
 };
 
 use super::{squashfs_as_tar, Bytes, FileSystem, ImageError};
@@ -63,23 +63,23 @@ impl Layout {
             if !selected.is_empty() {
                 return Err(ImageError::NoPartitions);
             }
-            holds(bytes)?;
+            holds(bytes, &file_systems(bytes)?)?;
             layout.windows.push(Window { part: None, bytes: bytes.clone() });
             return Ok(layout);
         }
         let table = Table::read(bytes)?;
-        if let Some(found) = superblock(bytes)? {
-            return Err(ImageError::TableAndFileSystem(kind_of(&found)));
+        if let Some(found) = file_systems(bytes)?.first() {
+            return Err(ImageError::TableAndFileSystem(kind_of(found)));
         }
         let mut unmatched: Vec<_> = selected.iter().collect();
         for partition in table.partitions {
             let window = bytes.window(partition.start, partition.size);
-            let found = superblock(&window)?;
-            let is_named = |name: &&String| names(name, &partition, found.as_ref());
+            let found = file_systems(&window)?;
+            let is_named = |name: &&String| names(name, &partition, found.first());
             let is_selected = selected.iter().any(|name| is_named(&name));
             unmatched.retain(|name| !is_named(name));
             let part = Part { noun: "partition", name: partition.number.to_string() };
-            layout.add(part, window, is_selected, selected.is_empty())?;
+            layout.add(part, window, &found, is_selected, selected.is_empty())?;
         }
         match unmatched.first() {
             Some(name) => Err(ImageError::NoSuchPartition((*name).clone())),
@@ -91,6 +91,7 @@ impl Layout {
         &mut self,
         part: Part,
         bytes: Bytes,
+        found: &[Superblock],
         is_selected: bool,
         takes_all: bool,
     ) -> Result<(), ImageError> {
@@ -98,7 +99,7 @@ impl Layout {
         if let Some(tree) = Tree::parse(&head) {
             self.trees.push((part.clone(), bytes.clone(), tree));
         }
-        match holds(&bytes)? {
+        match holds(&bytes, found)? {
             Holds::FileSystem if is_selected || takes_all => {
                 self.windows.push(Window { part: Some(part), bytes });
             }
@@ -140,8 +141,9 @@ fn names(name: &str, partition: &Partition, found: Option<&Superblock>) -> bool 
         || label == Some(name.as_bytes())
 }
 
-fn superblock(bytes: &Bytes) -> Result<Option<Superblock>, ImageError> {
-    Ok(identify(&bytes.head(0)?, &bytes.head(BTRFS_OFFSET)?))
+/// All that it could be mounted as.
+fn file_systems(bytes: &Bytes) -> Result<Vec<Superblock>, ImageError> {
+    Ok(all(&bytes.head(0)?, &bytes.head(BTRFS_OFFSET)?).collect())
 }
 
 fn kind_of(found: &Superblock) -> &'static str {
@@ -149,9 +151,8 @@ fn kind_of(found: &Superblock) -> &'static str {
 }
 
 /// What is in a partition, or on a disk without partitions. It must be one thing.
-fn holds(bytes: &Bytes) -> Result<Holds, ImageError> {
-    let (head, at_btrfs) = (bytes.head(0)?, bytes.head(BTRFS_OFFSET)?);
-    let file_systems: Vec<_> = all(&head, &at_btrfs).collect();
+fn holds(bytes: &Bytes, file_systems: &[Superblock]) -> Result<Holds, ImageError> {
+    let head = bytes.head(0)?;
     let names = file_systems.iter().map(kind_of).chain(member(&head)).chain(array(bytes)?);
     let names: Vec<_> = names.collect();
     if let [first, second, ..] = names[..] {

@@ -9,11 +9,14 @@ use super::trees::{floor, make_once};
 use super::{line, repeated, Bench, Goal};
 
 /// As many as a small Debian root has.
-const FILES: usize = 8_000;
+pub(super) const FILES: usize = 8_000;
 
-/// Every so many of the files in /usr, in the directories that they have there.
-pub(super) fn manifests(bench: &Bench) -> Result<()> {
-    let root = bench.directory.join("manifest");
+/// So many files in a row are taken, as a directory of a small root has in the mean.
+const RUN: usize = 8;
+
+/// Every so many of the runs of files in /usr, in the directories that they have there; made once.
+pub(super) fn small_root(bench: &Bench) -> Result<PathBuf> {
+    let root = bench.directory.join("small-root");
     make_once(&root, |root| {
         let mut found = Vec::new();
         for directory in ["bin", "sbin", "lib", "share"] {
@@ -21,13 +24,19 @@ pub(super) fn manifests(bench: &Bench) -> Result<()> {
         }
         ensure!(found.len() >= FILES, "fewer than {FILES} files in /usr");
         let step = found.len() / FILES;
-        for path in found.iter().step_by(step).take(FILES) {
+        for path in found.chunks(RUN).step_by(step).flatten().take(FILES) {
             let to = root.join(path.strip_prefix("/")?);
             fs::create_dir_all(to.parent().context("a directory")?)?;
             fs::copy(path, to)?;
         }
         Ok(())
     })?;
+    Ok(root)
+}
+
+/// A manifest of a small root.
+pub(super) fn manifests(bench: &Bench) -> Result<()> {
+    let root = small_root(bench)?;
     let mut copied = Vec::new();
     files(&root, &mut copied)?;
     let sizes = copied.iter().map(|path| Ok(path.metadata()?.len()));

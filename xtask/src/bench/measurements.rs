@@ -5,7 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::trees::make_once;
+use super::manifests::{small_root, FILES};
+use super::trees::{floor, make_once};
 use super::{line, timed, Bench, Goal};
 use crate::{python, root, run};
 
@@ -51,7 +52,7 @@ pub(super) fn measurements(bench: &Bench) -> Result<()> {
 
 /// The same list in Keylime, which reads the ASCII form and replays one bank.
 fn keylime(bench: &Bench, list: &str, value: &str) -> Result<()> {
-    let tools = python::environment("bench", "xtask/bench/requirements.txt")?;
+    let tools = python::environment("keylime", "xtask/bench/requirements.txt")?;
     let (text, pcrs) = (format!("{list}.ascii"), format!("{list}.pcr-10"));
     let convert = ["log", "convert", "--quiet", "--to", "ascii", "-o", &text, list];
     run({
@@ -86,7 +87,12 @@ fn signatures(bench: &Bench, directory: &Path, generator: &Path) -> Result<()> {
     let theirs = timed(evmctl.args(["--pcrs", &format!("sha1,{list}.sha1"), list]))?;
     let args = ["log", "verify", "--quiet", "--no-pcrs", "--cert", &certificate, list];
     let ours = bench.imactl(&args, || Ok(()))?;
-    let rate = format!("{:.0} signatures/s", f64::from(SIGNED) / ours.seconds);
+    // the public operations alone, on all cores, of as many signatures as the small root has files
+    let root = small_root(bench)?;
+    let floor = floor(bench, &keys, root.to_str().context("a path that is text")?)?;
+    let alone = floor["verify"].as_f64().context("floor of verify")?;
+    let (rate, limit) = (f64::from(SIGNED) / ours.seconds, FILES as f64 / alone);
+    let rate = format!("{rate:.0} signatures/s, {:.2} of {limit:.0}", rate / limit);
     line("verify signatures", ours, "evmctl", theirs, Goal::None, &rate);
     Ok(())
 }

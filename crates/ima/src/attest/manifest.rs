@@ -3,11 +3,12 @@
 //! A file has a path as the kernel sees it, and one entry, whatever number of names, packages or versions
 //! it is from: then several digests are right.
 
+use std::collections::hash_map::Entry as Slot;
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use ima_format::hash::{Digest, HashAlgorithm};
@@ -119,53 +120,40 @@ pub fn of_source(
     jobs: NonZeroUsize,
     progress: &dyn Progress,
 ) -> (Manifest, Vec<Unread>) {
-    let (mut entries, mut unread) = (Vec::new(), Vec::new());
-    source.list(&mut |found: Result<Entry, Unread>| match found {
-        Ok(entry) => {
-            let below = entry.path.strip_prefix("/").unwrap_or(&entry.path);
-            if entry.size().is_some() && selection.selects(below) {
-                entries.push(entry);
+    let (mut unlisted, mut unread, mut names) = (Vec::new(), Vec::new(), Vec::new());
+    // files are read while others are still listed, each once
+    let produce = |queue: &mut dyn FnMut(Entry, u64)| {
+        let mut known: HashMap<(u64, u64), PathBuf> = HashMap::new();
+        source.list(&mut |found: Result<Entry, Unread>| match found {
+            Ok(entry) => {
+                let below = entry.path.strip_prefix("/").unwrap_or(&entry.path);
+                let Some(size) = entry.size().filter(|_| selection.selects(below)) else { return };
+                match known.entry(entry.identity) {
+                    Slot::Occupied(first) => names.push((entry.path, first.get().clone())),
+                    Slot::Vacant(slot) => {
+                        slot.insert(entry.path.clone());
+                        progress.found(size);
+                        queue(entry, size);
+                    }
+                }
             }
-        }
-        Err(error) => unread.push(error),
-    });
-    // each file once
-    let mut names: HashMap<(u64, u64), Vec<usize>> = HashMap::new();
-    for (number, entry) in entries.iter().enumerate() {
-        let known = names.entry(entry.identity).or_default();
-        if known.is_empty() {
-            progress.found(entry.size().unwrap_or_default());
-        }
-        known.push(number);
-    }
-    let mut work: Vec<_> = names.into_values().collect();
-    work.sort();
-    let produce = |queue: &mut dyn FnMut(Vec<usize>, u64)| {
-        for numbers in work {
-            let size = numbers.first().and_then(|number| entries[*number].size());
-            queue(numbers, size.unwrap_or_default());
-        }
+            Err(error) => unlisted.push(error),
+        });
     };
     let start = || {
-        let (mut hasher, entries) = (FileHasher::default(), &entries);
-        move |numbers: Vec<usize>| {
-            let entry = &entries[numbers[0]];
-            let described = describe(source, entry, algorithm, &mut hasher, progress);
+        let mut hasher = FileHasher::default();
+        move |entry: Entry| {
+            let described = describe(source, &entry, algorithm, &mut hasher, progress);
             progress.finished(entry.size().unwrap_or_default());
-            (numbers, described)
+            (entry.path, described)
         }
     };
     let mut manifest = Manifest::default();
-    let mut keep = |(numbers, described): (Vec<usize>, Result<Expected, SourceError>)| {
-        let mut paths = numbers.iter().map(|number| &entries[*number].path);
+    let mut keep = |(path, described): (PathBuf, Result<Expected, SourceError>)| {
         match described {
-            Ok(expected) => {
-                paths.for_each(|path| manifest.add(path.as_os_str().as_bytes(), expected.clone()));
-            }
+            Ok(expected) => manifest.add(path.as_os_str().as_bytes(), expected),
             // once, by the first of its names
-            Err(error) => {
-                unread.extend(paths.next().map(|path| Unread { path: path.clone(), error }))
-            }
+            Err(error) => unread.push(Unread { path, error }),
         }
         Ok::<(), Infallible>(())
     };
@@ -173,6 +161,12 @@ pub fn of_source(
     if let Err(never) = pool::run(workers, &AtomicBool::new(false), produce, start, &mut keep) {
         match never {}
     }
+    for (name, first) in names {
+        if let Some(expected) = manifest.0.get(first.as_os_str().as_bytes()).cloned() {
+            manifest.add(name.as_os_str().as_bytes(), expected);
+        }
+    }
+    unread.extend(unlisted);
     unread.sort_by(|one, other| one.path.cmp(&other.path));
     (manifest, unread)
 }

@@ -23,8 +23,8 @@ const VALUES_MAX: usize = 1 << 18;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// It is larger than [`SIZE_MAX`].
-    TooLarge,
+    /// It is larger than this many bytes.
+    TooLarge(usize),
     /// It is not UTF-8.
     NotUtf8,
     /// Something else should be here.
@@ -42,7 +42,7 @@ pub enum Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLarge => write!(f, "JSON larger than {SIZE_MAX} bytes"),
+            Self::TooLarge(limit) => write!(f, "JSON larger than {limit} bytes"),
             Self::NotUtf8 => f.write_str("JSON that is not UTF-8"),
             Self::Expected(expected) => write!(f, "JSON: {expected} expected"),
             Self::TooComplex => f.write_str("JSON with too many values, or nested too deep"),
@@ -66,11 +66,11 @@ impl From<Fault> for ErrorKind {
 pub struct Value {
     /// Its bytes in the text.
     pub span: Range<usize>,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
 }
 
-/// What a value is.
+/// The kind of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     /// `null`
@@ -107,13 +107,21 @@ pub struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
-    /// Parses a text.
+    /// Parses a text of at most [`SIZE_MAX`] bytes.
     ///
     /// # Errors
-    /// What is not JSON, or larger than it may be.
+    /// Anything but JSON; a text that is too large.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
-        if bytes.len() > SIZE_MAX {
-            return Err(Error::new(Fault::TooLarge, SIZE_MAX));
+        Self::parse_within(bytes, SIZE_MAX)
+    }
+
+    /// Parses a text of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// Those of [`Self::parse`].
+    pub fn parse_within(bytes: &'a [u8], limit: usize) -> Result<Self, Error> {
+        if bytes.len() > limit {
+            return Err(Error::new(Fault::TooLarge(limit), limit));
         }
         let text = core::str::from_utf8(bytes)
             .map_err(|error| Error::new(Fault::NotUtf8, error.valid_up_to()))?;
@@ -139,7 +147,7 @@ impl<'a> Text<'a> {
     }
 }
 
-/// What Go folds to the same letter.
+/// A name in the case folding of Go's `encoding/json`.
 fn folded(name: &str) -> impl Iterator<Item = char> + '_ {
     name.chars().map(|char| match char {
         '\u{17f}' => 's',
@@ -194,6 +202,14 @@ impl Value {
         }
     }
 
+    /// The string that a member is, which must be there.
+    ///
+    /// # Errors
+    /// Those of [`Self::string`]; no such member.
+    pub fn required_string(&self, name: &'static str) -> Result<(&str, Range<usize>), Error> {
+        self.string(name)?.ok_or(Error::new(Fault::Missing(name), self.span.start))
+    }
+
     /// The elements of an array; none where there is no such member.
     ///
     /// # Errors
@@ -219,7 +235,7 @@ impl Value {
     }
 }
 
-/// Changes of a text: spans, and what takes their place.
+/// Changes of a text: spans, and their replacements.
 #[derive(Debug, Default, Clone)]
 pub struct Edits(Vec<(Range<usize>, String)>);
 
@@ -309,7 +325,7 @@ impl Parser<'_> {
         Err(self.expected("a value"))
     }
 
-    /// Reads what is between brackets and commas.
+    /// Reads the elements between brackets and commas.
     fn list(
         &mut self,
         end: u8,

@@ -11,7 +11,7 @@ use crate::Error;
 /// A string, and where it stands in its document.
 type Spanned = (String, Range<usize>);
 
-/// What a document says of a blob.
+/// The description of a blob in a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Descriptor {
     /// Its media type, as text.
@@ -31,7 +31,7 @@ pub struct Descriptor {
 impl Descriptor {
     fn read(text: &Text<'_>, value: &Value) -> Result<Self, Error> {
         let media_type = value.string("mediaType")?.map_or("", |(media_type, _)| media_type);
-        let (digest, digest_span) = string(value, "digest")?;
+        let (digest, digest_span) = value.required_string("digest")?;
         let at = digest_span.start;
         let (size, size_span) = text.number(value, "size")?;
         Ok(Self {
@@ -45,7 +45,7 @@ impl Descriptor {
         })
     }
 
-    /// What its media type says.
+    /// The meaning of its media type.
     pub fn kind(&self) -> MediaType {
         MediaType::of(&self.media_type)
     }
@@ -55,12 +55,6 @@ impl Descriptor {
         edits.string(self.digest_span.clone(), digest.as_str());
         edits.number(self.size_span.clone(), size);
     }
-}
-
-fn string(value: &Value, name: &'static str) -> Result<Spanned, Error> {
-    let missing = || Error::new(crate::json::Fault::Missing(name), value.span.start);
-    let (string, span) = value.string(name)?.ok_or_else(missing)?;
-    Ok((string.to_string(), span))
 }
 
 fn names(members: &[Member]) -> Vec<String> {
@@ -98,7 +92,7 @@ impl Document {
     /// which has no descriptor.
     ///
     /// # Errors
-    /// What is not one of them, or could be read as both.
+    /// Anything else, and a document that could be read as both.
     pub fn parse(bytes: &[u8], media_type: Option<&str>) -> Result<Self, Error> {
         let text = Text::parse(bytes)?;
         let value = &text.value;
@@ -124,7 +118,7 @@ impl Document {
     }
 }
 
-/// What a configuration says of layers.
+/// The layers in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The digests of the layers without compression.
@@ -204,7 +198,7 @@ impl Saved {
     /// Reads `manifest.json`.
     ///
     /// # Errors
-    /// What is not such a list; names that lead out of the archive.
+    /// Anything but such a list; names that lead out of the archive.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
         let text = Text::parse(bytes)?;
         let Kind::Array(images) = &text.value.kind else {
@@ -217,7 +211,7 @@ impl Saved {
 
 impl SavedImage {
     fn read(text: &Text<'_>, value: &Value) -> Result<Self, Error> {
-        let (config, span) = string(value, "Config")?;
+        let (config, span) = value.required_string("Config")?;
         let mut layers = Vec::new();
         for layer in value.array("Layers")? {
             let Kind::String(name) = &layer.kind else {
@@ -231,7 +225,7 @@ impl SavedImage {
             let descriptor = Descriptor::read(text, value)?;
             sources.push(Source { diff_id: (id, span.clone()), descriptor });
         }
-        Ok(Self { config: checked(&config, span)?, layers, sources })
+        Ok(Self { config: checked(config, span)?, layers, sources })
     }
 }
 

@@ -63,7 +63,7 @@ pub struct CelReader {
     log: Log,
 }
 
-/// What surrounds the records.
+/// The form of the log around the records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Log {
     /// Nothing was read.
@@ -76,7 +76,7 @@ enum Log {
     Closed,
 }
 
-/// What a window begins with.
+/// The beginning of a window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CelStep {
     /// A record, and its size.
@@ -129,7 +129,7 @@ impl CelReader {
         Self { encoding, log: Log::Start }
     }
 
-    /// Reads what the window begins with. `ended`: nothing follows the window.
+    /// Reads the beginning of the window. `ended`: nothing follows the window.
     ///
     /// # Errors
     /// A malformed record, or one that is not of an IMA template; offsets count from the start of the window.
@@ -280,7 +280,7 @@ impl CelRecord {
     }
 }
 
-/// What a PCR was extended by: ones for a violation.
+/// The digest by which a PCR was extended: ones for a violation.
 pub fn extension(record: &Record<'_>, algorithm: HashAlgorithm, digest: &Digest) -> Option<Digest> {
     let ones = [0xff; MAX_DIGEST_SIZE];
     match record.is_violation() {

@@ -103,6 +103,8 @@ fn sequences_of_json_and_cbor_are_read() {
     let text = String::from_utf8(log(CelEncoding::Json, &records)).unwrap();
     let spaced = text.replace(':', " : ").replace(',', "\n,\t");
     assert_eq!(read(CelEncoding::Json, spaced.as_bytes()).unwrap(), records);
+    let escaped = text.replace("ima-ng", "ima-\\u006eg");
+    assert_eq!(read(CelEncoding::Json, escaped.as_bytes()).unwrap(), records);
 }
 
 #[test]
@@ -116,7 +118,6 @@ fn other_content_is_an_error() {
     for (from, to) in [
         ("ima_template", "systemd"),
         ("\"pcr\"", "\"nv_index\""),
-        ("ima-ng", "ima-\\u006eg"),
         ("ima-ng", "ima-none"),
         ("\"pcr\":10", "\"pcr\":10,\"pcr\":11"),
         ("0909", "09g9"),

@@ -1,12 +1,14 @@
 //! `imactl initramfs create`: what is in the archive, and what it refuses to make.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use crate::support::{directory, finish, names, run, store, tool};
+use tempfile::TempDir;
+
+use crate::support::{directory, finish, names, run, store, tool, Run};
 
 const POLICY: &str = "appraise func=BPRM_CHECK appraise_type=imasig\n";
 
@@ -50,51 +52,70 @@ fn unpacked(archive: &Path, compressor: &str) -> Option<tempfile::TempDir> {
     Some(to)
 }
 
+/// A key store, an init, and the initramfs that is made of them.
+struct Place {
+    directory: TempDir,
+    keys: PathBuf,
+    init: PathBuf,
+    image: PathBuf,
+}
+
+impl Place {
+    fn new() -> Self {
+        let directory = directory();
+        let keys = store(directory.path(), "p-256");
+        let [init, image] = ["imactl-init", "initramfs.img"].map(|it| directory.path().join(it));
+        fs::write(&init, elf(62, None)).unwrap();
+        Self { directory, keys, init, image }
+    }
+
+    fn file(&self, name: &str, content: &[u8]) -> PathBuf {
+        let path = self.directory.path().join(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// Creates the initramfs from the store, with further options.
+    fn create<const N: usize>(&self, options: [OsString; N]) -> Run {
+        self.create_from(args!["--keys", self.keys].into_iter().chain(options))
+    }
+
+    /// Creates it from the certificates that the options name.
+    fn create_from(&self, options: impl IntoIterator<Item = OsString>) -> Run {
+        let args = args!["initramfs", "create", "-o", self.image, "--init", self.init];
+        run(args.into_iter().chain(options))
+    }
+
+    /// Whether some bytes are in the initramfs, which is not compressed.
+    fn holds(&self, bytes: &[u8]) -> bool {
+        fs::read(&self.image).unwrap().windows(bytes.len()).any(|window| window == bytes)
+    }
+}
+
 #[test]
 fn holds_init_certificate_and_policies() {
-    let directory = directory();
-    let keys = store(directory.path(), "p-256");
-    let init = directory.path().join("imactl-init");
-    fs::write(&init, elf(62, None)).unwrap();
-    let policy = directory.path().join("policy");
-    fs::write(&policy, POLICY).unwrap();
-    let revoked = directory.path().join("revoked");
-    let certificate = keys.join("ima_keys/x509_ima.crt");
-    run(args!["revoke", "--file", policy, "--keys", keys, "--output-dir", revoked]).exits(0);
+    let place = Place::new();
+    let policy = place.file("policy", POLICY.as_bytes());
+    let revoked = place.directory.path().join("revoked");
+    let certificate = place.keys.join("ima_keys/x509_ima.crt");
+    let revoke = args!["revoke", "--file", policy, "--keys", place.keys, "--output-dir", revoked];
+    run(revoke).exits(0);
     let entry = revoked.join(&names(&revoked)[0]);
     for (how, compressor) in [("zstd", "zstd"), ("gzip", "gzip")] {
-        let image = directory.path().join("initramfs.img");
-        let create = args![
-            "initramfs",
-            "create",
-            "-o",
-            image,
-            "--keys",
-            keys,
-            "--policy",
-            policy,
-            "--init",
-            init,
-            "--compress",
-            how,
-            "--blacklist",
-            entry,
-            "--blacklist",
-            certificate
-        ];
-        run(create.clone()).exits(0);
-        let first = fs::read(&image).unwrap();
-        run(create).exits(0);
-        assert_eq!(fs::read(&image).unwrap(), first, "the output is not reproducible");
-        let Some(unpacked) = unpacked(&image, compressor) else { return };
+        let revocations = args!["--blacklist", entry, "--blacklist", certificate];
+        let options = args!["--keys", place.keys, "--policy", policy, "--compress", how];
+        let create = || place.create_from(options.clone().into_iter().chain(revocations.clone()));
+        create().exits(0);
+        let first = fs::read(&place.image).unwrap();
+        create().exits(0);
+        assert_eq!(fs::read(&place.image).unwrap(), first, "the output is not reproducible");
+        let Some(unpacked) = unpacked(&place.image, compressor) else { return };
         let read = |name: &str| fs::read(unpacked.path().join("root").join(name)).unwrap();
         assert_eq!(read("init"), elf(62, None));
-        assert_eq!(
-            read("etc/keys/x509_ima.der"),
-            fs::read(keys.join("ima_keys/x509_ima.der")).unwrap()
-        );
+        let der = fs::read(place.keys.join("ima_keys/x509_ima.der")).unwrap();
+        assert_eq!(read("etc/keys/x509_ima.der"), der);
         assert_eq!(read("etc/keys/blacklist_0.entry"), fs::read(&entry).unwrap());
-        assert_eq!(read("etc/keys/blacklist_1.der"), read("etc/keys/x509_ima.der"));
+        assert_eq!(read("etc/keys/blacklist_1.der"), der);
         assert_eq!(read("etc/ima/ima_policy"), POLICY.as_bytes());
         let default = run(["policy", "default"]).exits(0).stdout;
         assert_eq!(read("etc/ima/ima_policy.default"), default.as_bytes());
@@ -103,88 +124,50 @@ fn holds_init_certificate_and_policies() {
 
 #[test]
 fn holds_an_evm_certificate_if_it_is_asked_for() {
-    let directory = directory();
-    let (keys, other) = (store(directory.path(), "p-256"), store(directory.path(), "p-384"));
-    let (image, init) = (directory.path().join("img"), directory.path().join("init"));
-    fs::write(&init, elf(62, None)).unwrap();
-    let create = |keys: &Path, options: &[&OsStr]| {
-        let args = args!["initramfs", "create", "-o", image, "--init", init, "--compress", "none"];
-        run(args
-            .into_iter()
-            .chain(args!["--json", "--keys", keys])
-            .chain(options.iter().map(OsString::from)))
-    };
-    let evm = keys.join("evm_keys/x509_evm.der");
-    let holds = |der: &Path| {
-        let (image, der) = (fs::read(&image).unwrap(), fs::read(der).unwrap());
-        image.windows(der.len()).any(|window| window == der)
-    };
-    create(&keys, &[]).exits(0);
-    assert!(!holds(&evm));
-    let made = create(&keys, &["--evm".as_ref()]).exits(0);
-    assert!(holds(&evm));
+    let place = Place::new();
+    let other = store(place.directory.path(), "p-384");
+    let evm = place.keys.join("evm_keys/x509_evm.der");
+    let plain = |option: &str| place.create(args!["--compress", "none", "--json", option]);
+    let holds_evm = || place.holds(&fs::read(&evm).unwrap());
+    plain("--quiet").exits(0);
+    assert!(!holds_evm());
+    let made = plain("--evm").exits(0);
+    assert!(holds_evm());
     assert!(made.stdout.contains("\"evm_key_id\":\""), "{}", made.stdout);
-    fs::remove_file(&image).unwrap();
-    // one that .evm of this kernel refuses is not put in: the boot would stop
+    fs::remove_file(&place.image).unwrap();
+    // one that .evm of this kernel rejects is not put in: the boot would stop
     let theirs = other.join("evm_keys/x509_evm.der");
-    let ran = create(&keys, &["--evm-cert".as_ref(), theirs.as_ref()]).exits(0);
+    let ran = place.create(args!["--compress", "none", "--evm-cert", theirs]).exits(0);
     assert_eq!(ran.stderr, "", "held against nothing, as with --cert");
     fs::copy(&theirs, &evm).unwrap();
     fs::copy(theirs.with_extension("crt"), evm.with_extension("crt")).unwrap();
-    fs::remove_file(&image).unwrap();
-    let ran = create(&keys, &["--evm".as_ref()]).exits(1);
+    fs::remove_file(&place.image).unwrap();
+    let ran = plain("--evm").exits(1);
     assert!(ran.stderr.contains("not created: .evm of Linux"), "{}", ran.stderr);
-    assert!(!image.exists());
+    assert!(!place.image.exists());
 }
 
 #[test]
 fn holds_the_detached_signature_of_its_policy() {
-    let directory = directory();
-    let (keys, init) = (store(directory.path(), "p-256"), directory.path().join("imactl-init"));
-    fs::write(&init, elf(62, None)).unwrap();
-    let policy = directory.path().join("policy");
-    fs::write(&policy, POLICY).unwrap();
-    run(args!["policy", "sign", "--detached", "--keys", keys, policy]).exits(0);
-    let signature = fs::read(directory.path().join("policy.sig")).unwrap();
-    let image = directory.path().join("initramfs.img");
-    let create = args![
-        "initramfs",
-        "create",
-        "-o",
-        image,
-        "--keys",
-        keys,
-        "--init",
-        init,
-        "--policy",
-        policy,
-        "--compress",
-        "none"
-    ];
-    run(create.clone()).exits(0);
-    let archive = fs::read(&image).unwrap();
-    let name = b"etc/ima/ima_policy.sig\0";
-    assert!(archive.windows(name.len()).any(|it| it == name));
-    assert!(archive.windows(signature.len()).any(|it| it == signature));
+    let place = Place::new();
+    let policy = place.file("policy", POLICY.as_bytes());
+    run(args!["policy", "sign", "--detached", "--keys", place.keys, policy]).exits(0);
+    let create = || place.create(args!["--policy", policy, "--compress", "none"]);
+    create().exits(0);
+    assert!(place.holds(b"etc/ima/ima_policy.sig\0"));
+    assert!(place.holds(&fs::read(place.directory.path().join("policy.sig")).unwrap()));
 
-    fs::remove_file(&image).unwrap();
+    fs::remove_file(&place.image).unwrap();
     fs::write(&policy, format!("{POLICY}audit func=MMAP_CHECK\n")).unwrap();
-    let said = run(create).exits(2).stderr;
+    let said = create().exits(2).stderr;
     assert!(said.contains("not a valid signature of"), "{said}");
-    assert!(!image.exists());
+    assert!(!place.image.exists());
 }
 
 #[test]
 fn holds_words_that_its_init_knows() {
-    let directory = directory();
-    let keys = store(directory.path(), "p-256");
-    let init = directory.path().join("imactl-init");
-    fs::write(&init, elf(62, None)).unwrap();
-    let image = directory.path().join("initramfs.img");
-    let create = |words: &str| {
-        let args = args!["initramfs", "create", "-o", image, "--keys", keys, "--init", init];
-        run(args.into_iter().chain(args!["--compress", "gzip", "--cmdline", words]))
-    };
+    let place = Place::new();
+    let create = |words: &str| place.create(args!["--compress", "gzip", "--cmdline", words]);
     for wrong in [
         "root=/dev/vda",
         "imactl.root-certificates",
@@ -194,99 +177,67 @@ fn holds_words_that_its_init_knows() {
     ] {
         let ran = create(wrong).exits(2);
         assert!(ran.stderr.contains("unknown to imactl-init"), "{wrong}: {}", ran.stderr);
-        assert!(!image.exists());
+        assert!(!place.image.exists());
     }
     let words = "imactl.root-certificates=skip imactl.timeout=30";
     create(words).exits(0);
-    let Some(unpacked) = unpacked(&image, "gzip") else { return };
+    let Some(unpacked) = unpacked(&place.image, "gzip") else { return };
     let file = unpacked.path().join("root/etc/imactl/cmdline");
     assert_eq!(fs::read_to_string(file).unwrap(), format!("{words}\n"));
 }
 
 #[test]
 fn makes_nothing_with_a_policy_that_stops_the_boot() {
-    let directory = directory();
-    let keys = store(directory.path(), "p-256");
-    let init = directory.path().join("imactl-init");
-    fs::write(&init, elf(62, None)).unwrap();
-    let policy = directory.path().join("policy");
-    fs::write(&policy, "apraise func=BPRM_CHECK\n").unwrap();
-    let image = directory.path().join("initramfs.img");
-    let ran = run(args![
-        "initramfs",
-        "create",
-        "-o",
-        image,
-        "--keys",
-        keys,
-        "--policy",
-        policy,
-        "--init",
-        init
-    ])
-    .exits(1);
+    let place = Place::new();
+    let policy = place.file("policy", b"apraise func=BPRM_CHECK\n");
+    let ran = place.create(args!["--policy", policy]).exits(1);
     assert!(ran.stdout.contains("apraise"), "{}", ran.stdout);
-    assert!(!image.exists());
+    assert!(!place.image.exists());
 }
 
 #[test]
 fn wants_one_certificate_and_a_program() {
-    let directory = directory();
-    let keys = store(directory.path(), "p-256");
-    let image = directory.path().join("initramfs.img");
-    let missing = directory.path().join("no-such-init");
-    let ran =
-        run(args!["initramfs", "create", "-o", image, "--keys", keys, "--init", missing]).exits(2);
-    assert!(ran.stderr.contains("no-such-init"), "{}", ran.stderr);
-    fs::write(&missing, elf(62, None)).unwrap();
-    let system = keys.join("system_trusted_keys/system_trusted_key.der");
-    fs::copy(&system, keys.join("ima_keys/x509_second.der")).unwrap();
-    let ran =
-        run(args!["initramfs", "create", "-o", image, "--keys", keys, "--init", missing]).exits(2);
+    let place = Place::new();
+    fs::remove_file(&place.init).unwrap();
+    let ran = place.create([]).exits(2);
+    assert!(ran.stderr.contains("imactl-init: No such file"), "{}", ran.stderr);
+    fs::write(&place.init, elf(62, None)).unwrap();
+    let system = place.keys.join("system_trusted_keys/system_trusted_key.der");
+    fs::copy(&system, place.keys.join("ima_keys/x509_second.der")).unwrap();
+    let ran = place.create([]).exits(2);
     assert!(ran.stderr.contains("select one with --cert"), "{}", ran.stderr);
-    // what .ima of this kernel refuses is not put in
-    let create = |kernel: &str, certificate: &Path| {
-        let args = args!["initramfs", "create", "-o", image, "--init", missing, "--kernel", kernel];
-        run(args.into_iter().chain(args!["--cert", certificate]))
-    };
-    let ran = create("6.12", &system).exits(1);
+    // one that .ima of this kernel rejects is not put in
+    let create = |kernel: &str| place.create_from(args!["--kernel", kernel, "--cert", system]);
+    let ran = create("6.12").exits(1);
     assert!(ran.stderr.contains(".ima of Linux 6.12 rejects it: a CA (CA:TRUE)"), "{}", ran.stderr);
-    assert!(!image.exists());
-    let ran = create("6.1", &system).exits(0);
+    assert!(!place.image.exists());
+    let ran = create("6.1").exits(0);
     assert!(ran.stderr.contains("self-signed"), "{}", ran.stderr);
 }
 
 /// A store's certificate is held against the store's CAs, one by itself against nothing.
 #[test]
 fn wants_a_certificate_that_the_kernel_accepts() {
-    let directory = directory();
-    let (ours, theirs) = (store(directory.path(), "p-256"), store(directory.path(), "p-384"));
-    let (image, init) = (directory.path().join("img"), directory.path().join("init"));
-    fs::write(&init, elf(62, None)).unwrap();
-    let create = |option: &str, value: &Path| {
-        let args = args!["initramfs", "create", "-o", image, "--init", init];
-        run(args.into_iter().chain(args![option, value]))
-    };
-    let certificate = ours.join("ima_keys/x509_ima.der");
+    let place = Place::new();
+    let theirs = store(place.directory.path(), "p-384");
+    let create = |certificate: &Path| place.create_from(args!["--cert", certificate]);
     for extension in ["der", "crt"] {
         let name = Path::new("ima_keys/x509_ima").with_extension(extension);
-        fs::copy(theirs.join(&name), ours.join(&name)).unwrap();
+        fs::copy(theirs.join(&name), place.keys.join(&name)).unwrap();
     }
-    create("--cert", &certificate).exits(0);
-    fs::remove_file(&image).unwrap();
-    let ran = create("--keys", &ours).exits(1);
+    create(&place.keys.join("ima_keys/x509_ima.der")).exits(0);
+    fs::remove_file(&place.image).unwrap();
+    let ran = place.create([]).exits(1);
     assert!(ran.stderr.contains("no trusted key has the name or identifier"), "{}", ran.stderr);
-    assert!(!image.exists());
+    assert!(!place.image.exists());
     let issued = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/certificate/issued");
-    let ran = create("--cert", &issued.join("no-usage.der")).exits(1);
+    let ran = create(&issued.join("no-usage.der")).exits(1);
     assert!(ran.stderr.contains("key usage lacks digitalSignature"), "{}", ran.stderr);
 }
 
 #[test]
 fn wants_an_init_that_the_kernel_can_start() {
-    let directory = directory();
-    let keys = store(directory.path(), "p-256");
-    let (image, init) = (directory.path().join("img"), directory.path().join("init"));
+    let place = Place::new();
     for (program, why) in [
         (Vec::new(), "it is empty"),
         (b"#!/bin/sh\n".to_vec(), "not a program: not ELF"),
@@ -295,47 +246,39 @@ fn wants_an_init_that_the_kernel_can_start() {
         (elf(62, None)[..70].to_vec(), "not a program"),
         (fs::read(env!("CARGO_BIN_EXE_imactl")).unwrap(), "it is dynamically linked"),
     ] {
-        fs::write(&init, program).unwrap();
-        let create = args!["initramfs", "create", "-o", image, "--keys", keys, "--init", init];
-        let ran = run(create).exits(2);
+        fs::write(&place.init, program).unwrap();
+        let ran = place.create([]).exits(2);
         assert!(ran.stderr.contains(why), "{why}: {}", ran.stderr);
-        assert!(!image.exists());
+        assert!(!place.image.exists());
     }
-    fs::write(&init, elf(183, None)).unwrap();
-    run(args!["initramfs", "create", "-o", image, "--keys", keys, "--init", init]).exits(0);
+    fs::write(&place.init, elf(183, None)).unwrap();
+    place.create([]).exits(0);
 }
 
 #[test]
 fn devices_and_links_stay() {
-    let directory = directory();
-    let keys = store(directory.path(), "p-256");
-    let init = directory.path().join("init");
-    fs::write(&init, elf(62, None)).unwrap();
-    let create =
-        |to: &Path| run(args!["initramfs", "create", "-o", to, "--keys", keys, "--init", init]);
-    create(Path::new("/dev/null")).exits(0);
-    let ran = create(Path::new("/dev/full")).exits(2);
+    let mut place = Place::new();
+    place.image = "/dev/null".into();
+    place.create([]).exits(0);
+    place.image = "/dev/full".into();
+    let ran = place.create([]).exits(2);
     assert!(ran.stderr.contains("No space left on device"), "{}", ran.stderr);
     for device in ["/dev/null", "/dev/full"] {
         assert!(fs::metadata(device).unwrap().file_type().is_char_device(), "{device}");
     }
-    let link = directory.path().join("link");
-    std::os::unix::fs::symlink("image", &link).unwrap();
-    create(&link).exits(0);
-    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-    assert!(fs::metadata(directory.path().join("image")).unwrap().is_file());
+    place.image = place.directory.path().join("link");
+    std::os::unix::fs::symlink("image", &place.image).unwrap();
+    place.create([]).exits(0);
+    assert!(fs::symlink_metadata(&place.image).unwrap().is_symlink());
+    assert!(fs::metadata(place.directory.path().join("image")).unwrap().is_file());
 }
 
 #[test]
 fn labels_are_refused_as_no_security_module_has_a_policy_yet() {
-    let directory = directory();
-    let keys = store(directory.path(), "p-256");
-    let (init, image) = (directory.path().join("init"), directory.path().join("image"));
-    fs::write(&init, elf(62, None)).unwrap();
-    let policy = directory.path().join("policy");
-    fs::write(&policy, format!("dont_appraise obj_type=var_log_t\n{POLICY}")).unwrap();
-    let create = args!["initramfs", "create", "--keys", keys, "--init", init, "--policy", policy];
-    let refused = run(create.into_iter().chain(args!["-o", image])).exits(1);
+    let place = Place::new();
+    let policy = format!("dont_appraise obj_type=var_log_t\n{POLICY}");
+    let policy = place.file("policy", policy.as_bytes());
+    let refused = place.create(args!["--policy", policy]).exits(1);
     assert!(refused.stderr.contains("the boot would stop at this policy"), "{}", refused.stderr);
-    assert!(!image.exists());
+    assert!(!place.image.exists());
 }

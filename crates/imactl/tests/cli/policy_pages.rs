@@ -3,44 +3,25 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use crate::support::*;
+use crate::transcript::{assert_lines, blocks, Block};
 use ima_format::policy::lint::LINTS;
 use ima_format::policy::{check, Kernel, Loading, Severity};
 
 const POLICIES: &str = include_str!("../../../../docs/policies.md");
 const LINT_PAGE: &str = include_str!("../../../../docs/policy-lints.md");
 
-/// A fenced block: what stands behind the fence, and its text.
-struct Block<'a> {
-    info: &'a str,
-    text: String,
-}
-
-fn blocks(page: &str) -> Vec<Block<'_>> {
-    let mut blocks = Vec::new();
-    let mut lines = page.lines();
-    while let Some(line) = lines.next() {
-        let Some(info) = line.strip_prefix("```") else { continue };
-        let text: Vec<_> = lines.by_ref().take_while(|line| *line != "```").collect();
-        blocks.push(Block { info, text: text.join("\n") + "\n" });
-    }
-    blocks
-}
-
-impl Block<'_> {
-    /// The words behind `policy`, for blocks that are policies.
-    fn policy_words(&self) -> Option<Vec<&str>> {
-        let mut words = self.info.split(' ');
-        (words.next() == Some("policy")).then(|| words.collect())
-    }
+/// The words after `policy`, for blocks that are policies.
+fn policy_words<'a>(block: &Block<'a>) -> Option<Vec<&'a str>> {
+    let mut words = block.info.split(' ');
+    (words.next() == Some("policy")).then(|| words.collect())
 }
 
 fn examples_are_what_they_are_said_to_be(page: &str) {
     let mut policies = 0;
     for block in blocks(page) {
-        let Some(words) = block.policy_words() else { continue };
+        let Some(words) = policy_words(&block) else { continue };
         policies += 1;
         let found = check(block.text.as_bytes(), &Kernel::default(), Loading::File);
         let refused = found.iter().any(|it| it.severity == Severity::Error);
@@ -90,44 +71,27 @@ fn the_pages_commands_print_what_they_show() {
         let directory = directory();
         let mut ran = 0;
         for block in blocks(page) {
-            for word in block.policy_words().unwrap_or_default() {
+            for word in policy_words(&block).unwrap_or_default() {
                 if let Some(name) = word.strip_prefix("file=") {
                     fs::write(directory.path().join(name), &block.text).unwrap();
                 }
             }
-            if block.info == "console" {
-                ran += console(&block.text, directory.path());
+            if block.info != "console" {
+                continue;
+            }
+            for (command, expected) in block.commands() {
+                shows(&command, &expected, directory.path());
+                ran += 1;
             }
         }
         assert!(ran > 0, "the page has lost its commands");
     }
 }
 
-/// Runs the commands behind `$`; what follows is their output, `...` stands for any lines.
-fn console(text: &str, directory: &Path) -> u32 {
-    let mut commands = 0;
-    for part in text.split("$ imactl ").skip(1) {
-        let (command, expected) = part.split_once('\n').unwrap();
-        let mut imactl: Command = imactl();
-        let finished = finish(imactl.args(command.split(' ')).current_dir(directory));
-        commands += 1;
-        assert_matches(&finished.stdout, expected, command);
-    }
-    commands
-}
-
-#[track_caller]
-fn assert_matches(found: &str, expected: &str, command: &str) {
-    let trimmed = |text: &str| text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
-    let found = trimmed(found);
-    let mut rest = found.as_str();
-    let parts: Vec<_> = expected.split("...\n").map(trimmed).collect();
-    for (index, part) in parts.iter().enumerate() {
-        let part = part.trim_end_matches('\n');
-        let at = rest.find(part);
-        let at = at.unwrap_or_else(|| panic!("{command}: no\n{part}\nin\n{found}"));
-        assert!(index > 0 || at == 0, "{command} begins otherwise:\n{found}");
-        rest = &rest[at + part.len()..];
-    }
-    assert!(expected.ends_with("...\n") || rest.trim().is_empty(), "{command} goes on:\n{rest}");
+/// Runs a command of a page, which prints what is shown.
+fn shows(command: &str, expected: &str, directory: &Path) {
+    let words = command.strip_prefix("imactl ").unwrap().split_whitespace();
+    let finished = finish(imactl().args(words).current_dir(directory));
+    let lines = |text: &str| text.lines().map(|it| it.trim_end().to_owned()).collect::<Vec<_>>();
+    assert_lines(&lines(&finished.stdout), &lines(expected), command);
 }

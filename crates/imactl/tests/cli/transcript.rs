@@ -2,29 +2,37 @@
 //!
 //! The tests of the program and those of the lab both read this file.
 
-/// The commands of a page after `$`, and the output shown for each.
-pub(crate) fn transcripts(page: &str) -> Vec<(String, String)> {
-    let blocks = blocks(page);
-    let parts = blocks.iter().flat_map(|block| {
-        let mut parts = block.split("\n$ ");
-        assert_eq!(parts.next(), Some(""), "a transcript begins with a command");
-        parts
-    });
-    parts.map(command_and_output).collect()
+/// A fenced block of a page: the words after the fence, and its text.
+pub(crate) struct Block<'a> {
+    pub(crate) info: &'a str,
+    pub(crate) text: String,
 }
 
-/// The transcripts of a page, each line end before a line.
-fn blocks(page: &str) -> Vec<String> {
+pub(crate) fn blocks(page: &str) -> Vec<Block<'_>> {
     let mut blocks = Vec::new();
     let mut lines = page.lines();
     while let Some(line) = lines.next() {
-        let Some(kind) = line.strip_prefix("```") else { continue };
+        let Some(info) = line.strip_prefix("```") else { continue };
         let text: Vec<_> = lines.by_ref().take_while(|line| *line != "```").collect();
-        if kind == "console" {
-            blocks.push(format!("\n{}", text.join("\n")));
-        }
+        blocks.push(Block { info, text: text.join("\n") + "\n" });
     }
     blocks
+}
+
+/// The commands of a page after `$`, and the output shown for each.
+pub(crate) fn transcripts(page: &str) -> Vec<(String, String)> {
+    let blocks = blocks(page).into_iter().filter(|block| block.info == "console");
+    blocks.flat_map(|block| block.commands()).collect()
+}
+
+impl Block<'_> {
+    /// The commands of a transcript, and the output shown for each.
+    pub(crate) fn commands(&self) -> Vec<(String, String)> {
+        let text = format!("\n{}", self.text);
+        let mut parts = text.split("\n$ ");
+        assert_eq!(parts.next(), Some(""), "a transcript begins with a command");
+        parts.map(command_and_output).collect()
+    }
 }
 
 /// A command, which goes on after a backslash or a pipe, and what it prints.
@@ -70,11 +78,16 @@ fn without_numbers(text: &str) -> Vec<String> {
     text.lines().map(|text| line(text).replace("#  #", "# #")).collect()
 }
 
-/// Checks what was printed against what is shown, where `...` stands for any lines.
+/// Checks output against the one that is shown, where `...` stands for any lines, but for numbers.
 #[track_caller]
 pub(crate) fn assert_fits(found: &str, expected: &str, command: &str) {
-    let (lines, shown) = (without_numbers(found), without_numbers(expected));
-    let mut rest = lines.as_slice();
+    assert_lines(&without_numbers(found), &without_numbers(expected), command);
+}
+
+/// Checks lines of output against those that are shown, where `...` stands for any lines.
+#[track_caller]
+pub(crate) fn assert_lines(found: &[String], shown: &[String], command: &str) {
+    let mut rest = found;
     let parts = shown.split(|line| line == "...");
     for (index, part) in parts.enumerate() {
         let at = rest.windows(part.len().max(1)).position(|window| window == part);

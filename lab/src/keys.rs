@@ -4,44 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+pub use ima::key::create::KeyAlgorithm as Algorithm;
 use tempfile::TempDir;
 
 use crate::{host, programs};
-
-/// A key algorithm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Algorithm {
-    /// RSA, 2048 bits.
-    Rsa2048,
-    /// RSA, 3072 bits.
-    Rsa3072,
-    /// RSA, 4096 bits.
-    Rsa4096,
-    /// ECDSA on NIST P-256.
-    P256,
-    /// ECDSA on NIST P-384.
-    P384,
-    /// ECDSA on NIST P-521; kernels verify it from 6.10 on.
-    P521,
-}
-
-impl Algorithm {
-    /// All.
-    pub const ALL: [Self; 6] =
-        [Self::Rsa2048, Self::Rsa3072, Self::Rsa4096, Self::P256, Self::P384, Self::P521];
-
-    /// As imactl writes it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Rsa2048 => "rsa-2048",
-            Self::Rsa3072 => "rsa-3072",
-            Self::Rsa4096 => "rsa-4096",
-            Self::P256 => "p-256",
-            Self::P384 => "p-384",
-            Self::P521 => "p-521",
-        }
-    }
-}
 
 /// Who signs a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -184,85 +184,78 @@ pub trait Evidence {
     }
 }
 
-/// Why the kernel is not content: the `cause=` of its audit record, where it writes one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Cause {
+/// Lists the causes with their words.
+macro_rules! causes {
+    ($($(#[$doc:meta])* $cause:ident = $word:literal,)*) => {
+        /// Why the kernel denies an access: the `cause=` of its audit record, where it writes one.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[non_exhaustive]
+        pub enum Cause {
+            $($(#[$doc])* $cause,)*
+        }
+
+        impl Cause {
+            /// All causes.
+            pub const ALL: &'static [Self] = &[$(Self::$cause,)*];
+
+            /// The kernel's word if it has one, else one of ours.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$cause => $word,)*
+                }
+            }
+        }
+    };
+}
+
+causes! {
     /// No signature, and the policy wants one.
-    ImaSignatureRequired,
+    ImaSignatureRequired = "IMA-signature-required",
     /// A signature of an older version, and the policy wants version 3.
-    ImaSigv3Required,
+    ImaSigv3Required = "IMA-sigv3-required",
     /// No version 3 signature of the fs-verity digest, and the policy wants one.
-    VeritySignatureRequired,
+    VeritySignatureRequired = "verity-signature-required",
     /// No attribute.
-    MissingHash,
+    MissingHash = "missing-hash",
     /// The digest in the attribute is not the file's.
-    InvalidHash,
+    InvalidHash = "invalid-hash",
     /// The signature does not hold, or its key is not known, or it is malformed.
-    InvalidSignature,
+    InvalidSignature = "invalid-signature",
     /// A signature of a version that does not go with its type.
-    InvalidSignatureVersion,
+    InvalidSignatureVersion = "invalid-signature-version",
     /// The fs-verity signature does not hold.
-    InvalidVeritySignature,
+    InvalidVeritySignature = "invalid-verity-signature",
     /// An attribute that is neither a digest nor a signature.
-    UnknownImaData,
+    UnknownImaData = "unknown-ima-data",
     /// `security.evm` is missing.
-    MissingHmac,
+    MissingHmac = "missing-HMAC",
     /// `security.evm` does not hold.
-    InvalidHmac,
+    InvalidHmac = "invalid-HMAC",
     /// The portable signature in `security.evm` does not hold.
-    InvalidFailImmutable,
+    InvalidFailImmutable = "invalid-fail-immutable",
     /// The file system can give other bytes than those that were checked.
-    UnverifiableSignature,
+    UnverifiableSignature = "unverifiable-signature",
     /// A hash algorithm that the rule does not allow.
-    DeniedHashAlgorithm,
+    DeniedHashAlgorithm = "denied-hash-algorithm",
     /// Someone has the file mapped shared and writable.
-    MmappedWriters,
+    MmappedWriters = "mmapped_writers",
     /// The file has no fs-verity digest.
-    NoVerityDigest,
+    NoVerityDigest = "no-verity-digest",
     /// The digest could not be computed.
-    Failed,
+    Failed = "failed",
     /// The digest could not be computed from a file opened with `O_DIRECT`.
-    FailedDirectio,
+    FailedDirectio = "failed(directio)",
     /// Something else: reading the attribute failed, a signature of a version that is none.
-    Unknown,
+    Unknown = "unknown",
     /// The file system keeps no attributes. No record is written.
-    NoAttributes,
+    NoAttributes = "no-attributes",
     /// The blacklist has the file's digest. No record is written.
-    Blacklisted,
+    Blacklisted = "blacklisted",
     /// A signed file is opened for writing. No record is written.
-    SignedFileWritten,
+    SignedFileWritten = "signed-file-written",
 }
 
 impl Cause {
-    /// The kernel's word where it has one, else one of ours.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::ImaSignatureRequired => "IMA-signature-required",
-            Self::ImaSigv3Required => "IMA-sigv3-required",
-            Self::VeritySignatureRequired => "verity-signature-required",
-            Self::MissingHash => "missing-hash",
-            Self::InvalidHash => "invalid-hash",
-            Self::InvalidSignature => "invalid-signature",
-            Self::InvalidSignatureVersion => "invalid-signature-version",
-            Self::InvalidVeritySignature => "invalid-verity-signature",
-            Self::UnknownImaData => "unknown-ima-data",
-            Self::MissingHmac => "missing-HMAC",
-            Self::InvalidHmac => "invalid-HMAC",
-            Self::InvalidFailImmutable => "invalid-fail-immutable",
-            Self::UnverifiableSignature => "unverifiable-signature",
-            Self::DeniedHashAlgorithm => "denied-hash-algorithm",
-            Self::MmappedWriters => "mmapped_writers",
-            Self::NoVerityDigest => "no-verity-digest",
-            Self::Failed => "failed",
-            Self::FailedDirectio => "failed(directio)",
-            Self::Unknown => "unknown",
-            Self::NoAttributes => "no-attributes",
-            Self::Blacklisted => "blacklisted",
-            Self::SignedFileWritten => "signed-file-written",
-        }
-    }
-
     /// The `op=` of the audit record; `None` where the kernel writes none.
     pub const fn operation(self) -> Option<&'static str> {
         match self {

@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use ima_format::audit::{Kind, MissingKey, Record};
 use ima_format::elf::Elf;
 use ima_format::hash::HashAlgorithm;
-use ima_format::kind::{Content, Foreign, Named, Nested};
+use ima_format::kind::{Content, Foreign, Nested};
 use ima_format::loader_cache::Cache;
 use ima_format::measure::cel::{CelEncoding, CelReader, CelStep};
 use ima_format::measure::{self, AsciiRecord, Entry, EventLog, Layout, PcrValues, Step};
@@ -355,7 +355,6 @@ pub fn kind(bytes: &[u8]) {
         assert_eq!(Content::of(&[bytes, &[0; 64]].concat()), content);
     }
     Foreign::of(bytes);
-    Named::of(bytes);
     for marker in Nested::MARKERS {
         let nested = Nested::of(marker.as_bytes(), bytes);
         assert_eq!(Nested::of(marker.as_bytes(), &[bytes, b"\0"].concat()), nested);

@@ -1,4 +1,4 @@
-//! What a file holds, told by its first bytes.
+//! The content of a file, by its first bytes.
 //!
 //! | at | bytes | content |
 //! |---|---|---|
@@ -34,15 +34,39 @@ pub enum Kind {
     Oci,
 }
 
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 5] = [Self::Tree, Self::Rpm, Self::Tar, Self::Image, Self::Oci];
+
+    /// The word for it on the command line, one of it, several of it.
+    const fn names(self) -> [&'static str; 3] {
+        match self {
+            Self::Tree => ["tree", "a file or directory", "files and directories"],
+            Self::Rpm => ["rpm", "an RPM package", "packages"],
+            Self::Tar => ["tar", "a tar archive", "archives"],
+            Self::Image => ["image", "an image of a file system or disk", "images"],
+            Self::Oci => ["oci", "a container image", "container images"],
+        }
+    }
+
+    /// The word for it on the command line.
+    pub fn word(self) -> &'static str {
+        let [word, _, _] = self.names();
+        word
+    }
+
+    /// Several of it, as in "tar archives".
+    pub fn several(self) -> &'static str {
+        let [_, _, several] = self.names();
+        several
+    }
+}
+
+/// One of it, as in "a tar archive".
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tree => "a file or directory",
-            Self::Rpm => "an RPM package",
-            Self::Tar => "a tar archive",
-            Self::Image => "an image of a file system or disk",
-            Self::Oci => "a container image",
-        })
+        let [_, one, _] = self.names();
+        f.write_str(one)
     }
 }
 
@@ -73,14 +97,14 @@ impl fmt::Display for Compression {
     }
 }
 
-/// What the first bytes of a file say.
+/// The content of a file, as its first bytes say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
     /// An RPM package.
     Rpm,
     /// A tar archive.
     Tar,
-    /// Something compressed; what it is tells only the content.
+    /// Something compressed.
     Compressed(Compression),
     /// An ext2, ext3 or ext4 file system.
     Ext,
@@ -96,14 +120,14 @@ pub enum Content {
 pub const HEAD_SIZE: usize = 2048;
 
 impl Content {
-    /// What a file that begins with `head` holds, where it is one of these.
+    /// The content of a file that begins with `head`, if it is one of these.
     pub fn of(head: &[u8]) -> Option<Self> {
         Self::all(head).next()
     }
 
     /// Everything that a file that begins with `head` could be read as. File systems come after
     /// the disk whose partition table they leave room for; any other two are there only if
-    /// somebody made a file for two readers.
+    /// the file was made for two readers.
     pub fn all(head: &[u8]) -> impl Iterator<Item = Self> + '_ {
         let starts = |magic: &[u8]| head.starts_with(magic);
         let at = |offset: usize, magic: &[u8]| {
@@ -126,55 +150,6 @@ impl Content {
     }
 }
 
-/// What a name says of a file's content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Named {
-    /// A package.
-    Package,
-    /// A tar archive, compressed or not.
-    Tar,
-    /// An image of a file system, or of a disk.
-    Image,
-    /// A cpio archive.
-    Cpio,
-}
-
-impl fmt::Display for Named {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Package => "a package",
-            Self::Tar => "a tar archive",
-            Self::Image => "an image",
-            Self::Cpio => "a cpio archive",
-        })
-    }
-}
-
-impl Named {
-    /// What a file is called, by the end of its name.
-    pub fn of(name: &[u8]) -> Option<Self> {
-        const COMPRESSED: [&[u8]; 10] =
-            [b"gz", b"bz2", b"xz", b"zst", b"zstd", b"lzma", b"lz4", b"lz", b"lzo", b"z"];
-        let name = name.to_ascii_lowercase();
-        let mut words = name.rsplit(|byte| *byte == b'.');
-        let last = words.next().unwrap_or_default();
-        let inner = match COMPRESSED.contains(&last) {
-            true => words.next().unwrap_or_default(),
-            false => last,
-        };
-        // a name that is nothing but an extension is no extension
-        words.next()?;
-        Some(match inner {
-            b"rpm" | b"deb" | b"ipk" => Self::Package,
-            b"tar" | b"tgz" | b"tbz" | b"tbz2" | b"txz" | b"tzst" | b"tlz" => Self::Tar,
-            b"img" | b"ext2" | b"ext3" | b"ext4" | b"squashfs" | b"sqfs" | b"erofs" | b"wic"
-            | b"raw" | b"iso" => Self::Image,
-            b"cpio" => Self::Cpio,
-            _ => return None,
-        })
-    }
-}
-
 /// Formats that no command supports and that are easily mistaken for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Foreign {
@@ -186,8 +161,18 @@ pub enum Foreign {
     Debian,
 }
 
+impl fmt::Display for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lz4 => "compressed by lz4, which is not supported",
+            Self::Cpio => "a cpio archive, which cannot have attributes",
+            Self::Debian => "a Debian or opkg package: its files are in archives inside it",
+        })
+    }
+}
+
 impl Foreign {
-    /// What a file that begins with `head` holds, where it is one of these.
+    /// The format of a file that begins with `head`, if it is one of these.
     pub fn of(head: &[u8]) -> Option<Self> {
         let starts = |magic: &[u8]| head.starts_with(magic);
         if starts(&[0x04, 0x22, 0x4d, 0x18]) || starts(&[0x02, 0x21, 0x4c, 0x18]) {
@@ -237,12 +222,12 @@ impl Nested {
     /// How much of such a file [`Self::of`] looks at.
     pub const HEAD_SIZE: usize = 64 << 10;
 
-    /// Whether a file with this name may show what contains it.
+    /// Whether a file with this name may identify its container.
     pub fn is_marker(name: &[u8]) -> bool {
         Self::MARKERS.iter().any(|marker| marker.as_bytes() == name)
     }
 
-    /// What contains a file with this name in its top directory, and with this content.
+    /// The container that has a file with this name and content in its top directory.
     pub fn of(name: &[u8], content: &[u8]) -> Option<Self> {
         let content = content.get(..Self::HEAD_SIZE).unwrap_or(content);
         let has = |word: &[u8]| content.windows(word.len()).any(|window| window == word);
@@ -258,7 +243,7 @@ impl Nested {
         }
     }
 
-    /// What can be signed in its place.
+    /// The advice: how its files can be signed.
     pub fn hint(self) -> &'static str {
         match self {
             Self::OciLayout | Self::DockerSave => {
@@ -335,26 +320,6 @@ mod tests {
         }
         for head in [&b""[..], b"\x7fELF", b"#!/bin/sh\n", b"BZh0", &[0; HEAD_SIZE]] {
             assert_eq!(Content::of(head), None, "{head:?}");
-        }
-    }
-
-    #[test]
-    fn names_say_what_a_file_should_hold() {
-        for (name, expected) in [
-            ("a.rpm", Some(Named::Package)),
-            ("root.tar", Some(Named::Tar)),
-            ("root.v2.TAR.lz4", Some(Named::Tar)),
-            ("root.tgz", Some(Named::Tar)),
-            ("core-image.ext4.gz", Some(Named::Image)),
-            ("disk.img", Some(Named::Image)),
-            ("initramfs.cpio.xz", Some(Named::Cpio)),
-            ("root.tar.sig", None),
-            ("notes.gz", None),
-            (".img", Some(Named::Image)),
-            ("img", None),
-            ("program", None),
-        ] {
-            assert_eq!(Named::of(name.as_bytes()), expected, "{name}");
         }
     }
 

@@ -16,7 +16,7 @@ const IMAGES: &[Kind] = &[Kind::Image];
 const ARCHIVED: &[Kind] = &[Kind::Tar, Kind::Oci];
 const STREAMS: &[Kind] = &[Kind::Tar, Kind::Image, Kind::Oci];
 const NOT_PACKAGES: &[Kind] = &[Kind::Tree, Kind::Tar, Kind::Image, Kind::Oci];
-const ALL: &[Kind] = &[Kind::Tree, Kind::Rpm, Kind::Tar, Kind::Image, Kind::Oci];
+const ALL: &[Kind] = &Kind::ALL;
 
 /// An option, the kinds that it applies to, and what to do elsewhere.
 struct Row(&'static str, &'static [Kind], &'static str);
@@ -92,19 +92,8 @@ fn row(id: &str) -> Option<&'static Row> {
     ROWS.iter().find(|Row(option, ..)| *option == id)
 }
 
-/// Several of a kind.
-fn plural(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Tree => "files and directories",
-        Kind::Rpm => "packages",
-        Kind::Tar => "archives",
-        Kind::Image => "images",
-        Kind::Oci => "container images",
-    }
-}
-
 fn listed(kinds: &[Kind]) -> String {
-    kinds.iter().map(|kind| plural(*kind)).collect::<Vec<_>>().join(", ")
+    kinds.iter().map(|kind| kind.several()).collect::<Vec<_>>().join(", ")
 }
 
 /// The options that were given, by their names in [`ROWS`].

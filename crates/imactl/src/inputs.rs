@@ -7,6 +7,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use ima::container::image::Image;
 use ima::container::oci::Oci;
@@ -15,11 +16,9 @@ use ima::container::rpm::{
 };
 use ima::container::tar::Archive;
 use ima::container::tree::{Place, Tree};
-use ima::container::{
-    kind_of, mismatch, nested, AnyContainer, DetectError, Mismatch, Only, Selection, MAX_SPARSE,
-};
+use ima::container::{detect, AnyContainer, DetectError, Found, Only, Selection, MAX_SPARSE};
 use ima::input::{self, LIST_MAX};
-use ima_format::kind::{Foreign, Kind, Named};
+use ima_format::kind::Kind;
 use ima_format::tar::AfterEnd;
 use ima_format::verity::Parameters;
 
@@ -83,7 +82,7 @@ pub(crate) struct InputArgs {
 impl InputArgs {
     /// The containers, all of one kind, to which all options that were given apply.
     pub(crate) fn resolve(&self) -> Result<Inputs> {
-        let kind = self.kind.told(&self.tree)?;
+        let kind = self.kind.resolve(&self.tree)?;
         self.given.check(kind)?;
         let place = self.place.resolve();
         let roots = self.tree.roots()?;
@@ -228,8 +227,8 @@ impl TreeArgs {
 pub(crate) struct KindArgs {
     /// Container type of the paths; tree treats packages, archives and images as plain files
     /// [default: detected from content; tree for paths from --files-from]
-    #[arg(long, value_name = "KIND")]
-    kind: Option<KindArg>,
+    #[arg(long, value_name = "KIND", value_parser = kinds())]
+    kind: Option<Kind>,
     /// Treat directories as collections of RPM packages
     #[arg(short, long)]
     recursive: bool,
@@ -262,48 +261,33 @@ fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum KindArg {
-    Tree,
-    Rpm,
-    Tar,
-    Image,
-    Oci,
+/// The words of `--kind`.
+fn kinds() -> impl TypedValueParser<Value = Kind> {
+    let words = PossibleValuesParser::new(Kind::ALL.map(Kind::word));
+    words.try_map(|word| Kind::ALL.into_iter().find(|kind| kind.word() == word).ok_or("no kind"))
 }
 
 impl KindArgs {
-    fn told(&self, tree: &TreeArgs) -> Result<Kind> {
+    fn resolve(&self, tree: &TreeArgs) -> Result<Kind> {
         match self.kind {
-            Some(KindArg::Tree) => Ok(Kind::Tree),
-            Some(KindArg::Rpm) => Ok(Kind::Rpm),
-            Some(KindArg::Tar) => Ok(Kind::Tar),
-            Some(KindArg::Image) => Ok(Kind::Image),
-            Some(KindArg::Oci) => Ok(Kind::Oci),
+            Some(kind) => Ok(kind),
             None if self.recursive => Ok(Kind::Rpm),
-            None => told_by_content(tree),
+            None => detected(tree),
         }
     }
 }
 
-fn told_by_content(tree: &TreeArgs) -> Result<Kind> {
-    // a list of files comes from a tree, and to write into those that happen to be packages
-    // is not what is meant
+fn detected(tree: &TreeArgs) -> Result<Kind> {
+    // a list of files comes from a tree: a package in it is one of the files
     let mut found = tree.files_from.as_deref().map(|list| (list, Kind::Tree));
     for path in &tree.paths {
-        let kind = match kind_of(path) {
-            // what comes on standard input is an archive: nothing else is a stream
+        let kind = match detect(path).and_then(Found::checked) {
+            // standard input is an archive: nothing else is a stream
             _ if is_stdio(path) => Kind::Tar,
             Ok(kind) => kind,
-            // what cannot be read is reported in its turn, with the others
+            // a path that cannot be read is reported in its turn, with the others
             Err(DetectError::Read(_)) => continue,
             Err(error) => return Err(error).with_context(|| path.display().to_string()),
-        };
-        // not through a link, which is refused in its turn
-        let is_file = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file());
-        let kind = match kind {
-            Kind::Tree if is_file => check_name(path)?,
-            Kind::Tree => check_layout(path)?,
-            kind => kind,
         };
         match found {
             None => found = Some((path, kind)),
@@ -316,57 +300,4 @@ fn told_by_content(tree: &TreeArgs) -> Result<Kind> {
         }
     }
     Ok(found.map_or(Kind::Tree, |(_, kind)| kind))
-}
-
-/// What a directory is. Refuses one whose files are in archives inside it.
-pub(crate) fn check_layout(path: &Path) -> Result<Kind> {
-    match nested(path) {
-        Ok(Some(nested)) => {
-            let message = format!(
-                "{}: {nested}: its files are in archives or objects inside it, which --kind tree \
-                 processes as plain files",
-                path.display()
-            );
-            Err(hinted(message, nested.hint()))
-        }
-        // what cannot be read is reported when it is processed
-        Ok(None) | Err(_) => Ok(Kind::Tree),
-    }
-}
-
-/// What a file is that is no container by its content. Refuses one that is called a container: it
-/// is broken, truncated, or of an unsupported kind, and should not be signed as a plain file.
-fn check_name(path: &Path) -> Result<Kind> {
-    let name = path.file_name().unwrap_or_default().as_bytes();
-    let Some(named) = Named::of(name) else { return Ok(Kind::Tree) };
-    let found = mismatch(path).with_context(|| path.display().to_string())?;
-    let (what, hint) = match found {
-        Mismatch::Zeros if named == Named::Tar => return Ok(Kind::Tar),
-        Mismatch::Foreign(Foreign::Lz4) => (
-            "compressed by lz4, which is not supported".to_owned(),
-            "unpack it first (lz4 -d); --kind tree treats it as a plain file",
-        ),
-        Mismatch::Foreign(Foreign::Cpio) => (
-            "a cpio archive, which cannot have attributes".to_owned(),
-            "--kind tree treats it as a plain file, as for an initramfs that kexec loads",
-        ),
-        Mismatch::Foreign(Foreign::Debian) => (
-            "a Debian or opkg package: its files are in archives inside it".to_owned(),
-            "dpkg keeps no attributes: sign the files where they are installed; --kind tree \
-             processes it as a plain file",
-        ),
-        Mismatch::Packed(compression, format) => (
-            format!("{}, compressed by {compression}", format.kind),
-            "unpack it first; --kind tree treats it as a plain file",
-        ),
-        Mismatch::NotUnpacked(compression) => (
-            format!("compressed by {compression}, and does not unpack"),
-            "is it truncated? --kind tree treats it as a plain file",
-        ),
-        Mismatch::Zeros | Mismatch::Unknown => (
-            format!("file name says {named}, but its content is not one"),
-            "is it truncated? --kind tree treats it as a plain file",
-        ),
-    };
-    Err(hinted(format!("{}: {what}", path.display()), hint))
 }

@@ -255,6 +255,7 @@ pub(crate) fn run<O: Operation>(
         _ => Bar::new(verb, output),
     };
     let mut run = Run {
+        operation,
         selection,
         jobs,
         destination: Destination::Nowhere,
@@ -271,7 +272,7 @@ pub(crate) fn run<O: Operation>(
     for (container, destination) in containers.into_iter().zip(destinations) {
         warn_of_left_over(&container, &destination, output);
         run.destination = destination;
-        run_one(operation, container, &run, &mut totals, &bar, output, printer)?;
+        run_one(container, &run, &mut totals, &bar, output, printer)?;
     }
     (totals.bytes, totals.seconds) = bar.finish();
     for (option, globs) in ["--include", "--exclude"].into_iter().zip(run.selection.unmatched()) {
@@ -283,9 +284,8 @@ pub(crate) fn run<O: Operation>(
 }
 
 fn run_one<O: Operation>(
-    operation: &O,
     container: AnyContainer,
-    run: &Run<'_>,
+    run: &Run<'_, O>,
     totals: &mut Totals,
     bar: &Bar,
     output: &mut Output,
@@ -297,7 +297,7 @@ fn run_one<O: Operation>(
     let mut files = Vec::new();
     // until the container is written
     let mut pending = Tally::default();
-    container.run(operation, run, &mut |event| match event {
+    container.run(run, &mut |event| match event {
         // printed with its package
         Event::Item { report, .. } if packages => {
             files.push(report);

@@ -35,13 +35,8 @@ macro_rules! with {
 }
 
 impl Container for AnyContainer {
-    fn run<O: Operation>(
-        self,
-        operation: &O,
-        run: &Run<'_>,
-        sink: &mut Sink<'_, O::Outcome>,
-    ) -> io::Result<()> {
-        with!(self, container => container.run(operation, run, sink))
+    fn run<O: Operation>(self, run: &Run<'_, O>, sink: &mut Sink<'_, O>) -> io::Result<()> {
+        with!(self, container => container.run(run, sink))
     }
 }
 
@@ -59,7 +54,7 @@ impl AnyContainer {
         }
     }
 
-    /// What one of its kind is called.
+    /// The noun for it in messages.
     pub fn noun(&self) -> &'static str {
         match self {
             Self::Tree(_) => "file",

@@ -2,23 +2,23 @@
 
 use ima_format::xattr::AttributeName;
 
-/// What becomes of a file's attributes: those that it does not mention stay.
+/// Changes of a file's attributes: those that it does not mention stay.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Change {
     edits: Vec<(AttributeName, Edit)>,
     end: Option<End>,
 }
 
-/// What becomes of the end of a file's content; attributes that cover its content are removed.
+/// A new end of a file's content; attributes that cover its content are removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct End {
     /// How many bytes stay.
     pub start: u64,
-    /// What follows them.
+    /// The bytes that follow them.
     pub bytes: Vec<u8>,
 }
 
-/// What becomes of one attribute.
+/// A change of one attribute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Edit {
     /// It gets this value.

@@ -102,7 +102,7 @@ impl OutputDirectory {
     }
 }
 
-/// What is done with a directory.
+/// The use of a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DirectoryMode {
     /// Results are written.
@@ -118,7 +118,7 @@ struct Place {
 }
 
 impl Place {
-    /// Begins to write a file, in place of what has that name; a new one takes its permissions from
+    /// Begins to write a file, which replaces the one of that name; a new one takes its permissions from
     /// the original. Through a link, the file that it points to is replaced, and the link stays.
     fn begin(path: &Path, original: &Path) -> Result<Self, ContainerError> {
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
@@ -133,7 +133,7 @@ impl Place {
         }
     }
 
-    /// Puts what was written in its place.
+    /// Puts the new file in its place.
     fn finish(self) -> Result<(), ContainerError> {
         let Self { path, staged } = self;
         let finished = staged.complete().and_then(|()| staged.persist());

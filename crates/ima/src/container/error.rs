@@ -21,7 +21,7 @@ use crate::advice::{Advice, Failure};
 use crate::digest::DigestError;
 use crate::key::SignError;
 
-/// The longest path that is walked: what waits in a queue is bounded.
+/// The longest path that is walked: it bounds the memory of the queue.
 pub(super) const LONGEST_PATH: usize = 1 << 15;
 
 /// Why a file was not processed.
@@ -49,13 +49,13 @@ pub enum ItemError {
     /// The signing key was lost at another file: this one was not tried.
     #[error("not signed: the key was lost before")]
     KeyLost(Arc<SignError>),
-    /// It was named, and is the signature of a file, which has none itself.
+    /// It was named, and is a detached signature, which is not signed itself.
     #[error("a detached signature, which is not signed itself")]
     IsSignature,
     /// Its container does not let it be signed or judged.
     #[error(transparent)]
     Anomaly(#[from] Anomaly),
-    /// Its container does not have what EVM covers.
+    /// Its container does not have all metadata that EVM covers.
     #[error("{0}")]
     NoMetadata(&'static str),
     /// There is no `security.ima` that a portable EVM signature could cover.
@@ -113,7 +113,7 @@ pub enum ItemError {
     NoRoom {
         /// The attribute's size.
         size: usize,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The attribute cannot be set for another reason.
@@ -124,7 +124,7 @@ pub enum ItemError {
     Detached {
         /// The signature's file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The container that it is in cannot be read any further.
@@ -211,7 +211,7 @@ impl Advice for ItemError {
 const READ_ONLY: &str = "the file system is mounted read-only: remount it writable, or sign a \
 copy, or the tree that it is built from; ext4 images are signed as files";
 
-/// What to do where fs-verity cannot be enabled.
+/// The advice if fs-verity cannot be enabled.
 fn of_enabling(error: &io::Error) -> Option<&'static str> {
     Some(match Errno::from_io_error(error)? {
         Errno::NOTTY | Errno::OPNOTSUPP => {
@@ -224,7 +224,7 @@ fn of_enabling(error: &io::Error) -> Option<&'static str> {
     })
 }
 
-/// What to do about a file that cannot be written or removed.
+/// The advice for a file that cannot be written or removed.
 fn of_writing(error: &io::Error) -> Option<&'static str> {
     match Errno::from_io_error(error)? {
         Errno::ROFS => Some(READ_ONLY),
@@ -326,7 +326,7 @@ pub enum ContainerError {
     Write {
         /// Where it was to be written.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The result would replace something that is not a file.

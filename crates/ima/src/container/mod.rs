@@ -39,9 +39,9 @@ use ima_format::tar::AfterEnd;
 pub use any::AnyContainer;
 pub use change::{Change, Edit, End};
 pub use destination::{Destination, DirectoryMode, OutputDirectory};
-pub use detect::{kind_of, mismatch, nested, DetectError, Mismatch};
+pub use detect::{detect, DetectError, Found};
 pub use error::{Anomaly, ContainerError, ItemError, WalkError};
-pub use formats::{Changes, Format, FORMATS};
+pub use formats::{Changes, Format, Named, FORMATS};
 pub use ima_format::xattr::AttributeName;
 pub use selection::{Only, Selection, SelectionError};
 
@@ -134,7 +134,7 @@ pub trait Operation: Sync {
 
     /// Whether it changes attributes.
     const ACCESS: Access;
-    /// What becomes of temporary files that interrupted runs left in a tree.
+    /// The treatment of temporary files that interrupted runs left in a tree.
     const LEFT_OVER: LeftOver = LeftOver::Found;
 
     /// The attributes that it judges or changes.
@@ -146,7 +146,7 @@ pub trait Operation: Sync {
     fn worker(&self) -> Self::Worker;
 
     /// The digest that it will ask for, of a file with this `security.ima`. A stream makes it while
-    /// it reads, and keeps only what it must. By default it asks for none.
+    /// it reads, and keeps no more data than needed. By default there is none.
     fn digest_for(&self, _: Option<&[u8]>) -> Option<DigestKind> {
         None
     }
@@ -203,7 +203,7 @@ impl Access {
     }
 }
 
-/// What becomes of temporary files that interrupted runs left in a tree.
+/// The treatment of temporary files that interrupted runs left in a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeftOver {
     /// They are files like others: whoever judges a tree looks at all of it.
@@ -212,9 +212,11 @@ pub enum LeftOver {
     LeftOut,
 }
 
-/// How a run is done, on any container.
+/// An operation, and how it is run on any container.
 #[allow(missing_debug_implementations)] // progress is reported to anyone
-pub struct Run<'a> {
+pub struct Run<'a, O> {
+    /// The operation.
+    pub operation: &'a O,
     /// Which of the files.
     pub selection: Selection,
     /// Worker threads.
@@ -225,7 +227,7 @@ pub struct Run<'a> {
     pub compression: Option<Option<Compression>>,
     /// How many zeros in the holes of sparse files are digested.
     pub max_sparse: u64,
-    /// What becomes of bytes after an archive's end.
+    /// The treatment of bytes after an archive's end.
     pub after_end: AfterEnd,
     /// A directory with room for some of the largest files.
     pub spool: PathBuf,
@@ -239,18 +241,13 @@ pub trait Container: Sized {
     ///
     /// # Errors
     /// Those of `sink`. All others are events.
-    fn run<O: Operation>(
-        self,
-        operation: &O,
-        run: &Run<'_>,
-        sink: &mut Sink<'_, O::Outcome>,
-    ) -> io::Result<()>;
+    fn run<O: Operation>(self, run: &Run<'_, O>, sink: &mut Sink<'_, O>) -> io::Result<()>;
 }
 
 /// Takes events one by one; an error ends the run.
-pub type Sink<'a, T> = dyn FnMut(Event<'_, T>) -> io::Result<()> + 'a;
+pub type Sink<'a, O> = dyn FnMut(Event<'_, <O as Operation>::Outcome>) -> io::Result<()> + 'a;
 
-/// What happens in a run.
+/// An event of a run.
 #[derive(Debug)]
 pub enum Event<'a, T> {
     /// A file was processed, or not.
@@ -260,7 +257,7 @@ pub enum Event<'a, T> {
         /// The result.
         report: Report<T>,
     },
-    /// A container is done: what was reported of its files holds, or nothing was written.
+    /// A container is done: the reports of its files are valid, or nothing was written.
     Container {
         /// Its path.
         path: &'a Path,
@@ -291,11 +288,11 @@ impl fmt::Display for Part {
 pub struct Left {
     /// The part.
     pub part: Part,
-    /// What it holds.
+    /// Its content.
     pub content: &'static str,
 }
 
-/// What became of one file.
+/// The result for one file.
 #[derive(Debug)]
 pub struct Report<T> {
     /// The part of its container that it is in, where that has parts.
@@ -306,11 +303,11 @@ pub struct Report<T> {
     pub size: u64,
     /// The outcome, or why there is none.
     pub outcome: Result<T, ItemError>,
-    /// What a package lists of it.
+    /// Its properties in the header of a package.
     pub listed: Option<rpm::Listed>,
 }
 
-/// What is known of a container that was processed, besides the reports.
+/// Properties of a container that was processed, besides the reports.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Summary {
@@ -320,15 +317,15 @@ pub enum Summary {
     Image(Vec<Left>),
     /// A package.
     Package(Box<rpm::PackageSummary>),
-    /// A file among packages that is none.
+    /// A file among packages that is not a package.
     NotAPackage,
 }
 
 /// Gives the results of one container to a sink: its reports, then its summary.
-fn one<T>(
+fn one<O: Operation>(
     path: &Path,
-    process: impl FnOnce(&mut Reports<'_, T>) -> Result<Summary, ContainerError>,
-    sink: &mut Sink<'_, T>,
+    process: impl FnOnce(&mut Reports<'_, O>) -> Result<Summary, ContainerError>,
+    sink: &mut Sink<'_, O>,
 ) -> io::Result<()> {
     let processed = process(&mut |report| {
         sink(Event::Item { container: Some(path), report }).map_err(ContainerError::Report)
@@ -340,10 +337,11 @@ fn one<T>(
 }
 
 /// Takes the reports of one container.
-type Reports<'a, T> = dyn FnMut(Report<T>) -> Result<(), ContainerError> + 'a;
+type Reports<'a, O> =
+    dyn FnMut(Report<<O as Operation>::Outcome>) -> Result<(), ContainerError> + 'a;
 
-/// What becomes of a file in a container that is written whole or not at all: one that fails ends
-/// the writing. Where nothing is written, it is reported like others.
+/// Sorts the result for a file in a container that is written whole or not at all: an error of one file
+/// ends the writing. If nothing is written, it is reported like others.
 fn settle<O: Operation>(
     path: &Path,
     processed: Result<(O::Outcome, Change), ItemError>,
@@ -359,15 +357,15 @@ fn settle<O: Operation>(
     }
 }
 
-/// Is told how far a run has come, from any thread.
+/// Shows the progress of a run; called from any thread.
 pub trait Progress: Sync {
-    /// Something of so many bytes was found.
+    /// A file or container of so many bytes was found.
     fn found(&self, bytes: u64);
     /// So many more bytes were read.
     fn read(&self, bytes: u64);
-    /// One of what was found is done, of so many bytes, be they read or not.
+    /// One of these is done, of so many bytes, whether they were read or not.
     fn finished(&self, bytes: u64);
-    /// A temporary file or directory of a run that was cut short is left out.
+    /// A temporary file or directory of an interrupted run is skipped.
     fn left_out(&self, _path: &Path) {}
     /// A file of so many bytes waits in a temporary file in this directory.
     fn spooled(&self, _path: &Path, _bytes: u64, _directory: &Path) {}

@@ -1,11 +1,11 @@
-//! Opens a directory, an archive or an image as a [`Source`]: its kind is detected from its content.
+//! Opens a directory or any container with a root as a [`Source`]; its kind is detected from its content.
 
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
-use ima_format::kind::{Content, Kind, HEAD_SIZE};
+use ima_format::kind::{Content, Kind};
 
-use super::detect::{kind_of, nested, DetectError};
+use super::detect::{detect, DetectError};
 use super::image;
 use super::oci;
 use super::source::Source;
@@ -14,7 +14,6 @@ use super::tar::{Index, TarError};
 use super::tree::Directory;
 use super::ContainerError;
 use crate::advice::Advice;
-use crate::input;
 
 /// Why a root was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +22,7 @@ pub enum OpenError {
     /// It cannot be read.
     #[error(transparent)]
     Read(#[from] io::Error),
-    /// It is not known what it is.
+    /// Its kind cannot be detected.
     #[error(transparent)]
     Detect(#[from] DetectError),
     /// An archive that cannot be read, or an image that is read as one.
@@ -35,7 +34,7 @@ pub enum OpenError {
     /// An update of SWUpdate that cannot be read.
     #[error(transparent)]
     Update(#[from] SwuError),
-    /// It is none.
+    /// Anything else.
     #[error("not a directory, tar archive or supported image")]
     NoRoot,
 }
@@ -44,14 +43,13 @@ impl Advice for OpenError {
     fn advice(&self) -> Option<&'static str> {
         match self {
             Self::Archive(error) => error.advice(),
-            Self::Read(_) | Self::NoRoot => Some(
-                "ROOT is a directory, a tar archive (compressed or not), an image of ext4, \
-                 squashfs or EROFS, a container image, or an update of RAUC or SWUpdate; mount anything \
-                 else, and give the directory",
+            Self::NoRoot => Some(
+                "ROOT is a directory, or a container that imactl preflight --help lists; mount \
+                 anything else, and give the directory",
             ),
             Self::Detect(error) => error.advice(),
             Self::Image(error) => error.advice(),
-            Self::Update(_) => None,
+            Self::Read(_) | Self::Update(_) => None,
         }
     }
 }
@@ -60,21 +58,20 @@ impl Advice for OpenError {
 /// that `verify` reads, in a partition of a disk if there are several.
 ///
 /// # Errors
-/// What is none of them, and what cannot be read or is malformed.
+/// Anything else; a root that cannot be read, or is malformed.
 pub fn open(path: &Path, partition: Option<&str>) -> Result<Box<dyn Source>, OpenError> {
-    if kind_of(path)? == Kind::Oci {
+    let found = detect(path)?;
+    if found.kind == Kind::Oci {
         return Ok(oci::source(path)?);
     }
-    if path.metadata()?.is_dir() {
-        return match nested(path)? {
-            Some(nested) => Err(TarError::Nested(nested).into()),
-            None => Ok(Box::new(Directory::open(path)?)),
-        };
+    if let Some(nested) = found.nested {
+        return Err(TarError::Nested(nested).into());
     }
-    let mut head = Vec::new();
-    input::open(path)?.take(HEAD_SIZE as u64).read_to_end(&mut head)?;
-    match Content::of(&head) {
-        // what is compressed is an archive, or it is nothing that is read here
+    if path.is_dir() {
+        return Ok(Box::new(Directory::open(path)?));
+    }
+    match found.content {
+        // anything compressed is an archive, or not supported as a root
         Some(Content::Tar | Content::Compressed(_)) => {
             let index = Index::open(path)?;
             match index.nested() {
@@ -86,7 +83,7 @@ pub fn open(path: &Path, partition: Option<&str>) -> Result<Box<dyn Source>, Ope
         Some(Content::Ext | Content::Erofs | Content::Squashfs | Content::Disk) => {
             Ok(image::source(path, partition)?)
         }
-        None if swu::is_update(&head) => Ok(Box::new(swu::Update::open(path)?)),
+        None if swu::is_update(&found.head) => Ok(Box::new(swu::Update::open(path)?)),
         Some(Content::Rpm) | None => Err(OpenError::NoRoot),
     }
 }

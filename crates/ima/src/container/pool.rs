@@ -27,7 +27,7 @@ type Numbered<J> = (u64, J);
 pub(crate) struct Workers {
     /// Threads.
     pub(crate) jobs: NonZeroUsize,
-    /// How many jobs change hands at once, at most: 1 where the walk waits for what a job holds.
+    /// How many jobs are handed over at once, at most: 1 if the walk waits for memory that a job holds.
     pub(crate) batch: usize,
 }
 
@@ -184,7 +184,7 @@ where
         let (sender, results) = sync_channel(QUEUED / workers.batch);
         for _ in 0..workers.jobs.get() {
             let sender = sender.clone();
-            // the channel closes when nobody wants results any more
+            // the channel closes when results are no longer wanted
             scope.spawn(move || {
                 let _leaves = Leaves(queue);
                 drop(work(queue, start(), stop, &sender));
@@ -217,7 +217,7 @@ impl<J> Drop for Leaves<'_, J> {
     }
 }
 
-/// Works until there is nothing left to do, and sends what came of it in batches.
+/// Works until no job is left, and sends the results in batches.
 fn work<J, R>(
     queue: &Queue<J>,
     mut worker: impl FnMut(J, &mut dyn FnMut(J)) -> Option<R>,

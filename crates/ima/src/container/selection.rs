@@ -1,4 +1,4 @@
-//! Which files are meant.
+//! Which files are selected.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -12,18 +12,18 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use crate::advice::Advice;
 use crate::digest::FileHasher;
 
-/// Kinds of files that a run can be held to.
+/// Kinds of files to which a run can be limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Only {
     /// Every regular file.
     #[default]
     All,
-    /// What the kernel runs, maps or loads: files with an execute bit, ELF programs,
+    /// Files that the kernel runs, maps or loads: those with an execute bit, ELF programs,
     /// libraries and modules, scripts with a `#!` line, compressed modules, firmware, IMA policies.
     Executable,
 }
 
-/// Which of the files below the roots are meant.
+/// Which of the files below the roots are selected.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
     include: Option<Globs>,
@@ -35,7 +35,7 @@ pub struct Selection {
     names: Names,
 }
 
-/// What names mean.
+/// The meaning of names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Names {
     /// Those of files.
@@ -58,13 +58,13 @@ impl Advice for SelectionError {}
 impl Selection {
     /// A selection by globs (`*`, `?`, `**`, `[a-z]`, `{a,b}`; `*` does not match `/`). A
     /// glob with a `/` is matched against the path below the root, one without against the
-    /// name of each file and directory. With no `include`, everything is included. What
-    /// `exclude` matches is left out, a directory with all that is in it.
+    /// name of each file and directory. With no `include`, everything is included. Files
+    /// that `exclude` matches are skipped, and directories with all files below.
     pub fn new(include: &[String], exclude: &[String]) -> Result<Self, SelectionError> {
         Ok(Self { include: Globs::new(include)?, exclude: Globs::new(exclude)?, ..Self::default() })
     }
 
-    /// The same in a layer of a container image: files that remove others are not meant.
+    /// The same in a layer of a container image: whiteouts are not selected.
     pub(super) fn in_layer(self) -> Self {
         Self { names: Names::Layer, ..self }
     }
@@ -101,7 +101,7 @@ impl Selection {
         !self.excludes(below_root)
     }
 
-    /// Whether a file in a container is meant by its path below the root.
+    /// Whether a file in a container is selected by its path below the root.
     pub fn selects(&self, below_root: &Path) -> bool {
         // both are asked, to see which globs match anything
         let excluded = below_root.ancestors().any(|path| self.excludes(path));
@@ -110,7 +110,7 @@ impl Selection {
         self.includes(below_root) && !excluded && !removes
     }
 
-    /// Whether an open file is of a kind that is meant.
+    /// Whether an open file is of a selected kind.
     pub(super) fn wants(&self, path: &Path, file: impl AsFd) -> io::Result<bool> {
         match self.only {
             Only::All => Ok(true),
@@ -118,13 +118,13 @@ impl Selection {
                 let mut head = [0; 4];
                 let mode = rustix::fs::fstat(&file)?.st_mode;
                 let head = FileHasher::head(file, &mut head)?;
-                // where a file stands tells what it is for, however the path is given
+                // firmware and policies are known by their directories, however the path is given
                 Ok(self.wants_head(path, head, mode) || is_loaded_by_name(&from_root(path)?))
             }
         }
     }
 
-    /// Whether a file that begins with `head` is of a kind that is meant. The kernel appraises any
+    /// Whether a file that begins with `head` is of a selected kind. The kernel appraises any
     /// file that is executed, before it looks for a format (`search_binary_handler()`).
     pub(crate) fn wants_head(&self, path: &Path, head: &[u8], mode: u32) -> bool {
         match self.only {
@@ -204,8 +204,7 @@ impl Globs {
     }
 }
 
-/// What the kernel loads for what it is called or where it stands: compressed modules,
-/// firmware, policies.
+/// Whether the kernel loads a file by its name or directory: compressed modules, firmware, policies.
 fn is_loaded_by_name(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let module = [".ko.gz", ".ko.xz", ".ko.zst"].iter().any(|end| name.ends_with(end));

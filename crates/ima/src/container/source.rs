@@ -14,7 +14,7 @@ use crate::digest::{DigestError, DigestKind, FileHasher};
 
 /// A tree of files.
 pub trait Source: Sync {
-    /// Gives every entry to `visit`, and what could not be listed.
+    /// Gives every entry to `visit`, and the errors of listing.
     fn list(&self, visit: &mut dyn Visit);
 
     /// Opens a regular file that was listed. Files are opened from several threads.
@@ -24,12 +24,12 @@ pub trait Source: Sync {
     fn open<'a>(&'a self, entry: &Entry) -> Result<Box<dyn SourceFile + 'a>, SourceError>;
 }
 
-/// Is given what a source lists.
+/// Takes the entries of a source.
 pub trait Visit {
-    /// Takes an entry: every name of a file, in any order; a directory before what is in it.
+    /// Takes an entry: every name of a file, in any order; a directory before its entries.
     fn found(&mut self, found: Result<Entry, Unread>) -> ControlFlow<()>;
 
-    /// Whether to list what is in this directory; not every source asks.
+    /// Whether to list the entries of this directory; not every source asks.
     fn descends(&self, _: &Path) -> bool {
         true
     }
@@ -48,7 +48,7 @@ impl<F: FnMut(Result<Entry, Unread>)> Visit for F {
 pub struct Entry {
     /// Its path from the root of the source, which is `/`.
     pub path: PathBuf,
-    /// What it is.
+    /// Its kind.
     pub kind: EntryKind,
     /// Its permissions, with the set-user-ID and set-group-ID bits.
     pub mode: u32,
@@ -60,7 +60,7 @@ pub struct Entry {
     pub identity: (u64, u64),
 }
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EntryKind {
     /// A regular file.
@@ -159,7 +159,7 @@ pub trait SourceFile: Send {
     }
 }
 
-/// For a file that is no longer what was listed.
+/// The error for a file that is no longer the one that was listed.
 pub(crate) fn changed() -> io::Error {
     io::Error::other("changed while it was read")
 }
@@ -197,12 +197,12 @@ impl Entry {
         }
     }
 
-    /// Whether anybody may execute it; root needs that much, too.
+    /// Whether it has an execute bit: even root can execute it only then (`generic_permission()`).
     pub fn is_executable(&self) -> bool {
         self.mode & 0o111 != 0
     }
 
-    /// What EVM covers of a regular file, besides attributes.
+    /// The owner and mode of a regular file, which EVM covers.
     pub fn metadata(&self) -> Metadata {
         // no permission is lost: there are 12 bits
         let mode = evm::REGULAR | (self.mode & 0o7777) as u16;

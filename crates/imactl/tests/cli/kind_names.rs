@@ -30,7 +30,7 @@ fn what_is_called_a_container_and_is_none_is_refused_with_a_reason() {
         ("disk.wic", &noise, "file name says an image"),
         ("disk.raw", &noise, "file name says an image"),
         ("broken.tar", &noise, "file name says a tar archive, but its content is not one"),
-        ("broken.img", &noise, "file name says an image, but its content is not one"),
+        ("broken.img", &noise, "file system or disk, but its content is not one"),
         ("broken.SQUASHFS", &noise, "file name says an image"),
         ("zeros.img", &vec![0; 4096], "file name says an image"),
         ("empty.tar", &Vec::new(), "file name says a tar archive"),
@@ -39,7 +39,7 @@ fn what_is_called_a_container_and_is_none_is_refused_with_a_reason() {
         ("cut.tgz", &gzip[..10].to_vec(), "compressed by gzip, and does not unpack"),
         ("i.cpio", &cpio, "a cpio archive"),
         ("initrd.img", &cpio, "a cpio archive"),
-        ("p.rpm", &noise, "file name says a package"),
+        ("p.rpm", &noise, "file name says an RPM package"),
         ("p.deb", &deb, "a Debian or opkg package"),
     ] {
         let path = directory.path().join(name);

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 
 use rustix::io::Errno;
 
-/// Makes `copy`, an empty file, hold what `original` holds.
+/// Copies `original` to `copy`, an empty file.
 ///
 /// # Errors
 /// Those of reading and writing.
@@ -19,7 +19,7 @@ pub(crate) fn copy(original: &File, copy: &File) -> io::Result<()> {
     copy_range(original, 0, original.metadata()?.len(), copy)
 }
 
-/// Makes `copy`, an empty file, hold `size` bytes of `original` from `first` on.
+/// Copies `size` bytes of `original` from `first` on to `copy`, an empty file.
 ///
 /// # Errors
 /// Those of reading and writing.
@@ -73,7 +73,7 @@ fn next_data(
         Ok(start) if start >= size => return Ok(None),
         Ok(start) => start,
         Err(Errno::NXIO) => return Ok(None),
-        // a file system that knows no holes
+        // the file system does not support SEEK_DATA
         Err(Errno::INVAL) => return Ok(Some((offset, size))),
         Err(error) => return Err(error.into()),
     };

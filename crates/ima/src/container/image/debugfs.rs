@@ -1,5 +1,5 @@
 //! Writing attributes with e2fsprogs' debugfs: all at once, files by their numbers, so that
-//! no name can be mistaken. What debugfs leaves undone, e2fsck does.
+//! no name can be mistaken. e2fsck corrects the quotas, which debugfs does not.
 //!
 //! Both get the open image as standard input, and open it again through `/proc/self/fd`: its name
 //! may lead to another file by now. A partition is given by its offset, as `FILE?offset=BYTES`
@@ -31,8 +31,8 @@ pub(super) struct FileChange {
     pub(super) change: Change,
 }
 
-/// Makes the changes in an image; `time` is what it shall bear as the time of its last
-/// write. Returns what debugfs said; whether it did it all, only the image tells.
+/// Makes the changes in an image, whose time of the last write becomes `time`. Returns the messages of
+/// debugfs, whose exit status is 0 even if a command failed: the caller reads the image again.
 pub(super) fn apply(
     image: &Bytes,
     changes: &[FileChange],

@@ -1,7 +1,7 @@
 //! Disks with partitions: each file system is a window of the file.
 //!
-//! What a partition holds is detected from its content, not from the type that the table states: the
-//! kernel mounts by content, too. A partition that could be read as two things is refused.
+//! The file system of a partition is detected from its content, not from the type that the table states:
+//! the kernel mounts by content, too. A partition that could be read as two things is refused.
 
 use ima_format::ext4::Disk as _;
 use ima_format::kind::Content;
@@ -23,7 +23,7 @@ pub(super) struct Window {
     pub(super) bytes: Bytes,
 }
 
-/// The file systems of an image, and what else is in it.
+/// The file systems of an image, and its other parts.
 pub(super) struct Layout {
     pub(super) windows: Vec<Window>,
     pub(super) left: Vec<Left>,
@@ -31,7 +31,7 @@ pub(super) struct Layout {
     trees: Vec<(Part, Bytes, Tree)>,
 }
 
-/// What a partition holds.
+/// The content of a partition.
 enum Holds {
     FileSystem,
     /// A file system with attributes that is not read here.
@@ -141,7 +141,7 @@ fn names(name: &str, partition: &Partition, found: Option<&Superblock>) -> bool 
         || label == Some(name.as_bytes())
 }
 
-/// All that it could be mounted as.
+/// All file systems that it could be mounted as.
 fn file_systems(bytes: &Bytes) -> Result<Vec<Superblock>, ImageError> {
     Ok(all(&bytes.head(0)?, &bytes.head(BTRFS_OFFSET)?).collect())
 }
@@ -150,7 +150,7 @@ fn kind_of(found: &Superblock) -> &'static str {
     found.types.first().copied().unwrap_or_default()
 }
 
-/// What is in a partition, or on a disk without partitions. It must be one thing.
+/// The content of a partition, or of a disk without partitions. It must be one thing.
 fn holds(bytes: &Bytes, file_systems: &[Superblock]) -> Result<Holds, ImageError> {
     let head = bytes.head(0)?;
     let names = file_systems.iter().map(kind_of).chain(member(&head)).chain(array(bytes)?);
@@ -200,7 +200,7 @@ fn covers(tree: &Tree, hashes: &Bytes, data: &Bytes) -> Result<bool, ImageError>
 }
 
 impl Bytes {
-    /// What it holds, by its first bytes.
+    /// Its content, by the first bytes.
     pub(super) fn content(&self) -> Result<Option<Content>, ImageError> {
         Ok(Content::of(&self.head(0)?))
     }

@@ -18,7 +18,7 @@ type Volume = erofs::Volume<Bytes, Libraries>;
 
 /// A file system in an image, which is read without being mounted.
 ///
-/// A volume keeps what it unpacked last, so that the small files in one cluster are read
+/// A volume keeps the data that it unpacked last, so that the small files in one cluster are read
 /// quickly, and is used by one thread at a time: who opens a file takes an idle volume, or one
 /// that is made for it, and closing the file gives it back.
 #[derive(Debug)]

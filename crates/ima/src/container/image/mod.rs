@@ -1,5 +1,5 @@
 //! Images of file systems, read without mounting them: no privilege is needed, and no kernel
-//! has to trust what is in them.
+//! has to parse hostile ones.
 //!
 //! ext2, ext3 and ext4 are read by [`ima_format::ext4`], EROFS by [`ima_format::erofs`]; both are
 //! a [`Source`]. Attributes are written to ext4 alone, by e2fsprogs' debugfs, which keeps every
@@ -114,7 +114,7 @@ pub enum ImageError {
     Read {
         /// Where.
         offset: u64,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// It is malformed.
@@ -122,7 +122,7 @@ pub enum ImageError {
     Malformed {
         /// Where.
         offset: u64,
-        /// What is wrong there.
+        /// The fault.
         kind: ErrorKind,
     },
     /// Sparse files with more zeros than are digested.
@@ -160,7 +160,7 @@ pub enum ImageError {
     Unread {
         /// The partition.
         part: Part,
-        /// What it holds.
+        /// Its content.
         content: &'static str,
     },
     /// A partition that could be read as two things.
@@ -192,15 +192,15 @@ pub enum ImageError {
     /// sqfs2tar is not there, or cannot be run.
     #[error("cannot run sqfs2tar: {0}")]
     Sqfs2tar(io::Error),
-    /// What debugfs is told cannot be written.
+    /// The commands for debugfs cannot be written.
     #[error("cannot write the commands for debugfs: {0}")]
     Batch(io::Error),
-    /// debugfs did not do what it was told.
+    /// debugfs did not make a change.
     #[error("{}: the attribute was not written: debugfs: {said}", path.display())]
     NotWritten {
         /// The first file without its label.
         path: PathBuf,
-        /// What debugfs said.
+        /// The message of debugfs.
         said: String,
     },
 }

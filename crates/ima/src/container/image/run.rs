@@ -27,22 +27,16 @@ use crate::digest::{DigestKind, FileHasher};
 use crate::input;
 
 impl Container for Image {
-    fn run<O: Operation>(
-        self,
-        operation: &O,
-        run: &Run<'_>,
-        sink: &mut Sink<'_, O::Outcome>,
-    ) -> io::Result<()> {
-        one(&self.path, |reports| self.process(operation, run, reports), sink)
+    fn run<O: Operation>(self, run: &Run<'_, O>, sink: &mut Sink<'_, O>) -> io::Result<()> {
+        one::<O>(&self.path, |reports| self.process(run, reports), sink)
     }
 }
 
 impl Image {
     fn process<O: Operation>(
         &self,
-        operation: &O,
-        run: &Run<'_>,
-        reports: &mut Reports<'_, O::Outcome>,
+        run: &Run<'_, O>,
+        reports: &mut Reports<'_, O>,
     ) -> Result<Summary, ContainerError> {
         let read = |source| ImageError::Read { offset: 0, source };
         let original = input::open(&self.path).map_err(read)?;
@@ -50,7 +44,7 @@ impl Image {
         let found = layout(original.try_clone().map_err(read)?)?;
         if !O::ACCESS.writes() {
             for window in &found.windows {
-                window.named(reports, |reports| window.read(operation, run, reports))?;
+                window.named::<O>(reports, |reports| window.read(run, reports))?;
             }
             return Ok(Summary::Image(found.left));
         }
@@ -63,7 +57,7 @@ impl Image {
         run.destination.edit(&self.path, other, |copy| {
             let windows = layout(copy)?.windows;
             for window in &windows {
-                window.named(reports, |reports| window.write(operation, run, reports))?;
+                window.named::<O>(reports, |reports| window.write(run, reports))?;
             }
             match run.destination.is_nowhere() {
                 true => Ok(()),
@@ -86,10 +80,10 @@ impl Window {
     }
 
     /// Does the work, and names the partition in its reports and its error.
-    fn named<T>(
+    fn named<O: Operation>(
         &self,
-        reports: &mut Reports<'_, T>,
-        work: impl FnOnce(&mut Reports<'_, T>) -> Result<(), ContainerError>,
+        reports: &mut Reports<'_, O>,
+        work: impl FnOnce(&mut Reports<'_, O>) -> Result<(), ContainerError>,
     ) -> Result<(), ContainerError> {
         self.name(work(&mut |report| reports(Report { part: self.part.clone(), ..report })))
     }
@@ -105,23 +99,21 @@ impl Window {
 
     fn read<O: Operation>(
         &self,
-        operation: &O,
-        run: &Run<'_>,
-        reports: &mut Reports<'_, O::Outcome>,
+        run: &Run<'_, O>,
+        reports: &mut Reports<'_, O>,
     ) -> Result<(), ContainerError> {
         if self.bytes.content()? == Some(Content::Squashfs) {
             let archive = squashfs_as_tar(&self.bytes, &run.spool)?;
-            return tar::run::run(Box::new(archive), operation, run, None, reports).map(drop);
+            return tar::run::run(Box::new(archive), run, None, reports).map(drop);
         }
         let volumes = Volumes::open(self.bytes.clone())?;
-        volumes.run(operation, run, &mut |_, _| Ok(()), reports)
+        volumes.run(run, &mut |_, _| Ok(()), reports)
     }
 
     fn write<O: Operation>(
         &self,
-        operation: &O,
-        run: &Run<'_>,
-        reports: &mut Reports<'_, O::Outcome>,
+        run: &Run<'_, O>,
+        reports: &mut Reports<'_, O>,
     ) -> Result<(), ContainerError> {
         let volumes = Volumes::open(self.bytes.clone())?;
         let mut changes = Vec::new();
@@ -132,7 +124,7 @@ impl Window {
             }
             Ok(())
         };
-        volumes.run(operation, run, &mut keep, reports)?;
+        volumes.run(run, &mut keep, reports)?;
         match run.destination.is_nowhere() {
             true => Ok(()),
             false => Ok(volumes.change(&changes)?),
@@ -246,10 +238,9 @@ impl Volumes {
     /// in the order of the walk.
     fn run<O: Operation>(
         &self,
-        operation: &O,
-        run: &Run<'_>,
+        run: &Run<'_, O>,
         keep: &mut dyn FnMut(&Found, Change) -> Result<(), ContainerError>,
-        reports: &mut Reports<'_, O::Outcome>,
+        reports: &mut Reports<'_, O>,
     ) -> Result<(), ContainerError> {
         let stop = AtomicBool::new(false);
         let (selection, progress) = (&run.selection, run.progress);
@@ -259,7 +250,7 @@ impl Volumes {
         };
         let start = || {
             let mut hasher = FileHasher::default();
-            let mut worker = operation.worker();
+            let mut worker = run.operation.worker();
             move |found: Result<Found, SourceError>| {
                 let found = found?;
                 let file = self.source().open(&found.entry)?;
@@ -267,7 +258,7 @@ impl Volumes {
                     true => {
                         let hasher = &mut hasher;
                         let mut item = ImageItem { found: &found, file, hasher, progress };
-                        let processed = operation.item(&mut worker, &mut item);
+                        let processed = run.operation.item(&mut worker, &mut item);
                         drop(item);
                         Some(settle::<O>(&found.path, processed)?)
                     }

@@ -8,7 +8,7 @@ use liblzma::stream::Stream;
 
 /// The most that is unpacked at once, 12 MiB, and the decoder's own memory.
 const LZMA_MEMORY_LIMIT: u64 = 32 << 20;
-/// log2 of the largest window, which is no larger than what is unpacked at once.
+/// log2 of the largest window, which is no larger than the data that is unpacked at once.
 const ZSTD_WINDOW_LOG_MAX: u32 = 24;
 
 /// zlib, liblzma and libzstd.

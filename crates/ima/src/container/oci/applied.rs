@@ -96,8 +96,8 @@ impl Applied {
         self.layers.push(layer);
     }
 
-    /// Where a directory is, through the links that lead to it: what unpacks a layer follows links in
-    /// the root, but for the last component.
+    /// Where a directory is, through the links that lead to it: programs that unpack a layer follow links
+    /// in the root, but for the last component.
     fn resolve(&self, directory: &Path, links: usize) -> PathBuf {
         let mut path = PathBuf::from("/");
         for name in directory.components().skip(1) {

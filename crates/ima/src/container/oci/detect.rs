@@ -1,4 +1,4 @@
-//! What is a container image.
+//! Whether a path is a container image.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -9,16 +9,14 @@ use std::path::Path;
 use ima_format::kind::Nested;
 use ima_format::tar::{AfterEnd, Input as _, Item, MemberKind, Parser};
 
-use crate::container::detect::nested;
 use crate::container::tar::{below_root, Stream};
 
 /// How many members are looked at.
 const MEMBERS: usize = 32;
 
-/// Whether a directory is an OCI layout.
-pub(in crate::container) fn is_layout(directory: &Path) -> bool {
-    matches!(nested(directory), Ok(Some(Nested::OciLayout)))
-        && fs::symlink_metadata(directory.join("index.json")).is_ok_and(|found| found.is_file())
+/// Whether an OCI layout has its index.
+pub(in crate::container) fn has_index(layout: &Path) -> bool {
+    fs::symlink_metadata(layout.join("index.json")).is_ok_and(|found| found.is_file())
 }
 
 /// Whether a tar archive is one of a layout, or of docker save: the first file that decides it is

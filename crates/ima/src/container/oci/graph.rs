@@ -1,5 +1,5 @@
-//! What the documents of an image say of each other. Each blob is read once, however often it is
-//! described; one that is described stands before those that describe it.
+//! The documents of an image and their references. Each blob is read once, however often it is
+//! described, and comes before the documents that describe it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -329,7 +329,7 @@ fn check_ostree<'a>(names: impl IntoIterator<Item = &'a String>) -> Result<(), O
     }
 }
 
-/// What kind of index a layer's annotations say that it has.
+/// The kind of index that a layer has, by its annotations.
 fn chunked_by(annotations: &[String]) -> Option<&'static str> {
     let has = |word: &str| annotations.iter().any(|name| name.contains(word));
     match (has("zstd-chunked"), has("stargz")) {

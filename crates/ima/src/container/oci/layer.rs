@@ -18,7 +18,7 @@ use crate::container::{ContainerError, Destination, Operation, Part, Report, Rep
 pub(super) struct Layer {
     /// Its file.
     pub(super) name: String,
-    /// What is said of that.
+    /// Its digest and size, as documents state them.
     pub(super) expected: Expected,
     /// The digest without compression.
     pub(super) diff_id: BlobDigest,
@@ -102,30 +102,17 @@ impl Layer {
         self.unpacked(store, |plain| Index::unpacked(plain, &spool).map_err(OciError::from))
     }
 
-    /// Processes its files. `holes` is the rest of the limit for the holes of sparse files in all layers.
-    pub(super) fn read<O: Operation>(
-        &self,
-        store: &Store,
-        operation: &O,
-        run: &Run<'_>,
-        holes: &mut u64,
-        reports: &mut Reports<'_, O::Outcome>,
-    ) -> Result<(), ContainerError> {
-        self.process(store, operation, run, holes, None, reports)
-    }
-
     /// Processes its files, and gives it with their changes, if there are any.
     pub(super) fn write<O: Operation>(
         &self,
         store: &Store,
-        operation: &O,
-        run: &Run<'_>,
+        run: &Run<'_, O>,
         holes: &mut u64,
-        reports: &mut Reports<'_, O::Outcome>,
+        reports: &mut Reports<'_, O>,
     ) -> Result<Option<Changed>, ContainerError> {
         if run.destination.is_nowhere() {
             let output = &mut io::sink();
-            self.process(store, operation, run, holes, Some(output), reports)?;
+            self.process(store, run, holes, Some(output), reports)?;
             return Ok(None);
         }
         let spool = |source| OciError::Spool { directory: run.spool.clone(), source };
@@ -134,7 +121,7 @@ impl Layer {
         let sink = Hashing::new(BufWriter::with_capacity(1 << 18, file), as_digest)?;
         let encoder = Encoder::new(self.compression, sink, run.jobs).map_err(spool)?;
         let mut plain = Hashing::new(encoder, &self.diff_id)?;
-        self.process(store, operation, run, holes, Some(&mut plain), reports)?;
+        self.process(store, run, holes, Some(&mut plain), reports)?;
         let Passed { inner: encoder, digest: diff_id, .. } = plain.finish()?;
         if diff_id == self.diff_id {
             return Ok(None);
@@ -145,16 +132,18 @@ impl Layer {
         Ok(Some(Changed { digest, size, diff_id, file }))
     }
 
-    fn process<O: Operation>(
+    /// Processes its files, and writes it to `output`, if there is one. `holes` is the rest of the limit
+    /// for the holes of sparse files in all layers.
+    pub(super) fn process<O: Operation>(
         &self,
         store: &Store,
-        operation: &O,
-        run: &Run<'_>,
+        run: &Run<'_, O>,
         holes: &mut u64,
         output: Option<&mut dyn Write>,
-        reports: &mut Reports<'_, O::Outcome>,
+        reports: &mut Reports<'_, O>,
     ) -> Result<(), ContainerError> {
         let run = Run {
+            operation: run.operation,
             selection: run.selection.clone().in_layer(),
             jobs: run.jobs,
             destination: Destination::Nowhere,
@@ -168,9 +157,8 @@ impl Layer {
             true => Err(OciError::Ostree.into()),
             false => reports(report),
         };
-        let extent = self.unpacked(store, |plain| {
-            tar::run::run(Box::new(plain), operation, &run, output, &mut reports)
-        })?;
+        let extent = self
+            .unpacked(store, |plain| tar::run::run(Box::new(plain), &run, output, &mut reports))?;
         *holes -= extent.holes;
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Container images: OCI layouts as directories and as archives, and archives of `docker save`.
 //!
 //! [`store`] gives files by name, from a directory or an archive, and checks digests. [`graph`] reads
-//! what the documents say of each other, each blob once. The files of the layers are then processed
+//! the documents and their references to each other, each blob once. The files of the layers are then processed
 //! by the tar container, layer by layer ([`layer`]); a layer whose bytes change is kept in a
 //! temporary file. [`rewrite`] makes the documents that describe the new layers, and [`write`] puts
 //! all of it in its place.
@@ -29,7 +29,7 @@ use super::{one, Container, Operation, Part, Report, Reports, Run, Sink, Summary
 use crate::advice::{Advice, Failure};
 
 pub(super) use applied::source;
-pub(super) use detect::{is_archive, is_layout};
+pub(super) use detect::{has_index, is_archive};
 use graph::Graph;
 use store::Store;
 
@@ -41,13 +41,8 @@ pub struct Oci {
 }
 
 impl Container for Oci {
-    fn run<O: Operation>(
-        self,
-        operation: &O,
-        run: &Run<'_>,
-        sink: &mut Sink<'_, O::Outcome>,
-    ) -> io::Result<()> {
-        one(&self.path, |reports| self.process(operation, run, reports), sink)
+    fn run<O: Operation>(self, run: &Run<'_, O>, sink: &mut Sink<'_, O>) -> io::Result<()> {
+        one::<O>(&self.path, |reports| self.process(run, reports), sink)
     }
 }
 
@@ -59,9 +54,8 @@ impl Oci {
 
     fn process<O: Operation>(
         &self,
-        operation: &O,
-        run: &Run<'_>,
-        reports: &mut Reports<'_, O::Outcome>,
+        run: &Run<'_, O>,
+        reports: &mut Reports<'_, O>,
     ) -> Result<Summary, ContainerError> {
         let store = Store::open(&self.path, &run.spool)?;
         let graph = Graph::read(&store)?;
@@ -76,10 +70,8 @@ impl Oci {
         for layer in &graph.layers {
             let mut reports = |report| reports(Report { part: Some(layer.part.clone()), ..report });
             let processed = match O::ACCESS.writes() {
-                false => {
-                    layer.read(&store, operation, run, &mut holes, &mut reports).map(|()| None)
-                }
-                true => layer.write(&store, operation, run, &mut holes, &mut reports),
+                false => layer.process(&store, run, &mut holes, None, &mut reports).map(|()| None),
+                true => layer.write(&store, run, &mut holes, &mut reports),
             };
             changed.push(named(&layer.part, processed)?);
         }
@@ -150,7 +142,7 @@ pub enum OciError {
     Malformed {
         /// The document.
         name: String,
-        /// What is wrong.
+        /// The fault.
         error: ima_format::Error,
     },
     /// A layer of a form that is not read.
@@ -188,7 +180,7 @@ pub enum OciError {
     Spool {
         /// Where.
         directory: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The result cannot be written.

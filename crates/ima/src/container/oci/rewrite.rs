@@ -43,7 +43,7 @@ impl Content {
     }
 }
 
-/// What describes a blob in the place of another one.
+/// A new blob, as a descriptor describes it.
 struct Described {
     digest: BlobDigest,
     size: u64,

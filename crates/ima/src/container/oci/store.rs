@@ -33,7 +33,7 @@ pub(super) enum Place {
     Directory(Directory),
 }
 
-/// What a descriptor, or a name, says of a file.
+/// The digest and size of a file that a descriptor, or its name, states.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Expected {
     pub(super) digest: Option<BlobDigest>,
@@ -160,7 +160,7 @@ impl Store {
 }
 
 impl Expected {
-    /// Compares with what was found.
+    /// Compares them with the file.
     pub(super) fn check(
         &self,
         name: &str,
@@ -214,14 +214,14 @@ impl Read for Reader<'_> {
     }
 }
 
-/// Digests what passes.
+/// Digests a stream on its way.
 pub(super) struct Hashing<T> {
     inner: T,
     hasher: Hasher,
     size: u64,
 }
 
-/// What passed.
+/// The end of a stream, its digest and size.
 pub(super) struct Passed<T> {
     pub(super) inner: T,
     pub(super) digest: BlobDigest,

@@ -20,11 +20,11 @@ use crate::container::{Destination, Run};
 use crate::staging::{Location, Staged};
 
 /// Writes the result: a whole archive, or a layout that is the old one until its index is replaced.
-pub(super) fn write(
+pub(super) fn write<O>(
     image: &Oci,
     store: &Store,
     changes: Changes,
-    run: &Run<'_>,
+    run: &Run<'_, O>,
 ) -> Result<(), ContainerError> {
     let in_place = matches!(run.destination, Destination::InPlace) && run.compression.is_none();
     match &store.place {
@@ -47,7 +47,7 @@ fn archive(index: &Index, mut changes: Changes, output: &mut dyn Write) -> Resul
     index.copy(output, &mut |member, output| substitute(member, output, &mut changes, &mut written))
 }
 
-/// Writes what takes the place of a member.
+/// Writes the files that replace a member.
 fn substitute(
     member: &Member,
     output: &mut dyn Write,
@@ -117,7 +117,7 @@ impl Content {
     }
 }
 
-/// Files that are removed again, unless the run comes to its end.
+/// Files that are removed again, unless the run completes.
 struct Added(Vec<PathBuf>);
 
 impl Drop for Added {

@@ -1,9 +1,10 @@
-//! RPM packages: the files inside are signed, in the package's signature header.
+//! RPM packages: signatures of their files are in the signature header (`RPMSIGTAG_FILESIGNATURES`).
+//! rpm sets them as `security.ima` when it installs a file (`plugins/ima.c`).
 //!
-//! The digests that the main header lists are signed, of files that the payload brings: regular
-//! ones, no ghosts. The payload is not changed; before signing it is unpacked and compared with
-//! the digests, unless the header is trusted. A worker opens a package; its files are processed in
-//! chunks, by all workers.
+//! A signature is made over the digest in the main header (`RPMTAG_FILEDIGESTS`), for regular files that
+//! are not ghosts. The payload is never changed. Before signing it is unpacked and compared with the
+//! digests, unless the header is trusted. A worker opens a package and submits its files in chunks, which
+//! any worker processes; the worker that completes the last chunk writes the package (`run.rs`).
 
 mod package;
 mod payload;
@@ -29,11 +30,11 @@ use crate::key::SignError;
 pub struct Packages {
     /// Packages, and directories of them.
     pub roots: Vec<PathBuf>,
-    /// What directories stand for.
+    /// The treatment of directories.
     pub directories: Directories,
-    /// What becomes of the filler when signatures are set.
+    /// The treatment of the reserved space when signatures are set.
     pub reserved: ReservedSpace,
-    /// Whether digests that collisions can be made of are signed.
+    /// Whether MD5 and SHA-1 digests are signed.
     pub weak_digests: WeakDigests,
     /// Whether the payload is read and compared with the digests.
     pub payload: Payload,
@@ -41,7 +42,7 @@ pub struct Packages {
     pub source_packages: SourcePackages,
 }
 
-/// What is done with digests that collisions can be made of.
+/// The treatment of digests for which collisions can be made: MD5 and SHA-1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WeakDigests {
     /// They are not signed.
@@ -50,7 +51,7 @@ pub enum WeakDigests {
     Signed,
 }
 
-/// What is done with source packages, whose files no kernel will see.
+/// The treatment of source packages, whose files are not installed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SourcePackages {
     /// They are not signed.
@@ -68,22 +69,22 @@ pub enum Payload {
     Unpacked,
 }
 
-/// What is known of a package that was processed, besides the reports on its files.
+/// Properties of a package that was processed, besides the reports on its files.
 #[derive(Debug)]
 pub struct PackageSummary {
-    /// Which package it is.
+    /// Its name, version and architecture.
     pub identity: Identity,
     /// The algorithm of its file digests.
     pub algorithm: HashAlgorithm,
-    /// The digests that it has of itself, where nothing is written.
+    /// The digests of its own parts, compared; none if it is written.
     pub digests: Vec<DigestCheck>,
-    /// What is wrong with the payload as a whole.
+    /// Faults of the payload as a whole.
     pub payload: Vec<String>,
     /// Whether it was written; in a dry run, whether it would have been.
     pub changed: bool,
     /// Size of the signature header, its pad included, in bytes.
     pub signature_header_size: usize,
-    /// Bytes of it that are filler.
+    /// Bytes of it that are reserved (`RPMSIGTAG_RESERVEDSPACE`, `RPMSIGTAG_RESERVED`).
     pub reserved_space: usize,
 }
 
@@ -94,29 +95,29 @@ pub struct DigestCheck {
     pub part: &'static str,
     /// Its algorithm.
     pub algorithm: HashAlgorithm,
-    /// Whether it fits.
+    /// Whether it matches.
     pub matches: bool,
 }
 
-/// What a package lists of a file.
+/// Properties of a file in the header of its package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listed {
     /// The digest of its content.
     pub digest: Option<Digest>,
-    /// Whether the administrator may change it.
+    /// Whether it is a configuration file (`RPMFILE_CONFIG`), which the administrator may change.
     pub is_config: bool,
-    /// Whether the package only lays claim to it.
+    /// Whether it is a ghost (`RPMFILE_GHOST`): the package owns it, but does not contain it.
     pub is_ghost: bool,
-    /// Of its content, where the payload was unpacked.
+    /// The state of its content, if the payload was unpacked.
     pub content: Option<FileContent>,
 }
 
-/// Whether a file's content is what the header says.
+/// Whether a file's content matches the header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileContent {
-    /// It is.
+    /// It does.
     Matches,
-    /// It is not.
+    /// It does not.
     Differs,
     /// The payload does not have it.
     Missing,
@@ -135,12 +136,12 @@ impl std::fmt::Display for FileContent {
     }
 }
 
-/// What a directory that is named stands for.
+/// The treatment of a directory that is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Directories {
-    /// The packages below it; other files are passed over.
+    /// The packages below it are processed, and other files skipped.
     Packages,
-    /// A mistake.
+    /// It is an error.
     Refused,
 }
 
@@ -172,13 +173,13 @@ pub enum PackageError {
     /// The header says different things of two names of one file.
     #[error("{0} and {1} are one file, but have different digests or sizes")]
     NamesDisagree(String, String),
-    /// The payload as a whole is not what the header says.
+    /// The payload as a whole does not match the header.
     #[error("{0}")]
     Payload(PayloadFinding),
     /// The payload is not the one that the header has a digest of.
     #[error("the payload does not match its {0} digest")]
     PayloadDigest(HashAlgorithm),
-    /// A file in the payload is not what the header says.
+    /// A file in the payload does not match the header.
     #[error("{0}: {1}")]
     FileContent(String, FileContent),
 }

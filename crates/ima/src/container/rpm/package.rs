@@ -18,7 +18,7 @@ use crate::container::tree::{Candidate, Folders, OpenFile};
 use crate::container::ItemError;
 use crate::digest::{DigestError, Hasher};
 
-/// What a package is, for people.
+/// The name, version and architecture of a package.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// Name, version, release and architecture, as rpm prints them.
@@ -101,7 +101,7 @@ impl Identity {
     fn read(main: &Header<'_>, lead_type: PackageType) -> Result<Self, FormatError> {
         let text = |tag| -> Result<String, FormatError> {
             let text = String::from_utf8_lossy(main.string(tag)?.unwrap_or(b"?"));
-            // what a package says of itself is shown on terminals
+            // the text is shown on terminals
             Ok(text.replace(char::is_control, "\u{fffd}"))
         };
         // as `headerIsSource`
@@ -163,7 +163,7 @@ fn read_header(file: &File, offset: usize, section: Section) -> Result<Vec<u8>, 
     read_at(file, offset, size)
 }
 
-/// Reads so many bytes; memory grows with what is there, not with what is asked for.
+/// Reads so many bytes; memory grows with the input, not with the size that is asked for.
 fn read_at(file: &File, offset: usize, size: usize) -> Result<Vec<u8>, PackageError> {
     let mut bytes = Vec::new();
     let mut section = FileSection { file, offset: offset as u64 }.take(size as u64);

@@ -17,7 +17,7 @@ use super::{DigestCheck, FileContent, PackageError};
 use crate::compression;
 use crate::digest::{DigestError, Hasher};
 
-/// What is wrong with a payload as a whole.
+/// A fault of a payload as a whole.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PayloadFinding {
@@ -27,10 +27,10 @@ pub enum PayloadFinding {
     Compression {
         /// How much of it did, in bytes.
         unpacked: u64,
-        /// What is wrong.
+        /// The fault.
         error: io::Error,
     },
-    /// The archive in it is malformed; the offset counts what is unpacked.
+    /// The archive in it is malformed; the offset counts unpacked bytes.
     Archive(FormatError),
     /// The header lists a path twice: which of the two an entry is for is not known.
     ListedTwice(String),
@@ -49,7 +49,7 @@ impl fmt::Display for PayloadFinding {
     }
 }
 
-/// What came of unpacking.
+/// The result of unpacking.
 pub(super) struct Unpacked {
     pub(super) files: Vec<Option<FileContent>>,
     pub(super) digests: Vec<DigestCheck>,
@@ -57,7 +57,7 @@ pub(super) struct Unpacked {
 }
 
 impl Unpacked {
-    /// Refuses a payload that is not what the header says.
+    /// Refuses a payload that does not match the header.
     pub(super) fn check(self, list: &FileList<'_>) -> Result<(), PackageError> {
         if let Some(finding) = self.finding {
             return Err(PackageError::Payload(finding));
@@ -104,7 +104,7 @@ fn payload_form(
         return Ok(Err(String::from_utf8_lossy(format).into_owned()));
     }
     Ok(Ok(Some(match text(tag::PAYLOADCOMPRESSOR)? {
-        // as rpm, whose gzip reader takes what is not compressed as it is
+        // as rpm, whose gzip reader passes on data that is not compressed
         None | Some(b"gzip") => {
             let mut magic = [0; 2];
             let mut payload =
@@ -224,7 +224,7 @@ impl<'a> Entries<'a> {
         Ok(())
     }
 
-    /// What is in the payload of each file, where that is anything.
+    /// The content of each file in the payload, if it has any.
     fn compare(&self) -> Vec<Option<FileContent>> {
         let compare = |(index, file): (usize, &File)| {
             let content = self.digests[self.holders[index]];
@@ -249,7 +249,7 @@ impl<'a> Entries<'a> {
 struct Member {
     /// The file's number.
     index: usize,
-    /// What the entry says of its size, where it says anything.
+    /// The size that the entry states, if any.
     declared: Option<u64>,
     /// Where it begins.
     at: usize,

@@ -34,14 +34,14 @@ use crate::digest::DigestKind;
 /// Files that are taken at a time: enough work to be worth handing over.
 const CHUNK: usize = 32;
 
-/// What a worker takes.
+/// A job of a worker.
 enum Job<T> {
     Found { candidate: Candidate, below: PathBuf },
     Failed(PathBuf, PackageError),
     Chunk(Arc<Work<T>>, Range<usize>),
 }
 
-/// What becomes of a package.
+/// The result for a package.
 struct Done<T> {
     path: PathBuf,
     size: u64,
@@ -58,7 +58,7 @@ struct Work<T> {
     left: AtomicUsize,
     stop: AtomicBool,
     results: Mutex<Vec<(usize, Processed<T>)>>,
-    /// Whether the payload is what the header says, where that was asked.
+    /// Whether the payload matches the header, if that was checked.
     checked: OnceLock<bool>,
     payload: Payload,
     digests: Vec<DigestCheck>,
@@ -124,7 +124,7 @@ impl<T> Item for PackageItem<'_, T> {
 }
 
 impl<T> Work<T> {
-    /// Compares the payload with what the header says, once.
+    /// Compares the payload with the header, once.
     fn check_content(&self) -> Result<(), ItemError> {
         if self.payload == Payload::Left {
             return Ok(());
@@ -148,8 +148,7 @@ impl<T> Work<T> {
 /// The state of a thread.
 struct Worker<'a, O: Operation> {
     packages: &'a Packages,
-    operation: &'a O,
-    run: &'a Run<'a>,
+    run: &'a Run<'a, O>,
     state: O::Worker,
     folders: Folders,
 }
@@ -262,8 +261,9 @@ impl<O: Operation> Worker<'_, O> {
             }
             let mut item = PackageItem { work, file };
             let processed = match file.is_item(O::ACCESS) {
-                true => self.operation.item(&mut self.state, &mut item).map(Some),
+                true => self.run.operation.item(&mut self.state, &mut item).map(Some),
                 false => self
+                    .run
                     .operation
                     .without_content(&item)
                     .map(|outcome| outcome.map(|outcome| (outcome, Change::none()))),
@@ -460,16 +460,11 @@ fn summary<T>(content: Content<'_>, work: &Work<T>, changed: bool) -> PackageSum
 }
 
 impl Container for Packages {
-    fn run<O: Operation>(
-        self,
-        operation: &O,
-        run: &Run<'_>,
-        sink: &mut Sink<'_, O::Outcome>,
-    ) -> io::Result<()> {
+    fn run<O: Operation>(self, run: &Run<'_, O>, sink: &mut Sink<'_, O>) -> io::Result<()> {
         let stop = AtomicBool::new(false);
         let (packages, progress) = (&self, run.progress);
         let produce = |queue: &mut dyn FnMut(Job<O::Outcome>, u64)| {
-            // what is named has to be a package, whatever it is found below besides
+            // a path that is named must be a package, even if it is found below another root as well
             let mut walk = Walk::new(&run.selection, O::LEFT_OVER, false);
             for root in &packages.roots {
                 let is_directory =
@@ -502,8 +497,8 @@ impl Container for Packages {
             }
         };
         let start = || {
-            let (state, folders) = (operation.worker(), Folders::default());
-            let mut worker = Worker { packages, operation, run, state, folders };
+            let (state, folders) = (run.operation.worker(), Folders::default());
+            let mut worker = Worker { packages, run, state, folders };
             move |job, follow: &mut dyn FnMut(Job<O::Outcome>)| worker.job(job, follow)
         };
         let workers = pool::Workers { jobs: run.jobs, batch: 1 };

@@ -27,7 +27,7 @@ pub(super) fn write(
     };
     let failed = |source| ContainerError::Write { path: path.clone(), source };
     let staged = stage(content, header, location).map_err(failed)?;
-    // what was copied is what was read and signed
+    // the bytes that were copied are those that were read and signed
     content.package.open.check_unchanged().map_err(PackageError::from)?;
     staged.persist().map_err(failed)
 }
@@ -51,7 +51,7 @@ fn stage(content: &Content<'_>, header: &[u8], location: Location) -> io::Result
     Ok(staged)
 }
 
-/// Appends what a file has from an offset on: by reference or within the kernel where the file
+/// Appends the bytes of a file from an offset on: by reference or within the kernel if the file
 /// system can (`copy_file_range`).
 fn copy_from(mut from: &File, offset: u64, mut to: &File) -> io::Result<()> {
     from.seek(SeekFrom::Start(offset))?;

@@ -1,6 +1,6 @@
 //! A root that is in a tar archive, compressed or not.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -45,7 +45,7 @@ struct Stored {
     attributes: Vec<(AttributeName, Vec<u8>)>,
 }
 
-/// What becomes of a member that is copied.
+/// Whether a member is copied, or was replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::container) enum Original {
     Stays,
@@ -58,7 +58,7 @@ fn read_error(offset: u64) -> impl Fn(io::Error) -> TarError {
 }
 
 impl Index {
-    /// Reads what the archive at `path` holds.
+    /// Lists the archive at `path`.
     ///
     /// # Errors
     /// An archive that cannot be read, or is malformed.
@@ -129,7 +129,6 @@ impl Index {
         let file = self.file.try_clone().map_err(read_error(0))?;
         let mut input = Blocks { file, offset: 0 };
         let (mut parser, mut names) = (Parser::new(AfterEnd::Refuse), Names::default());
-        let mut files: HashMap<PathBuf, (u64, u64)> = HashMap::new();
         while let Some(item) = parser.next(&mut input)? {
             let member = match item {
                 Item::Member(member) => member,
@@ -144,7 +143,7 @@ impl Index {
                 return Err(TarError::Malformed { offset, kind });
             }
             input.offset = offset + length + padding(length) as u64;
-            self.add(&member, offset, &mut files, &mut names)?;
+            self.add(&member, offset, &mut names)?;
         }
         match (self.entries.is_empty(), size) {
             (true, 0) => Err(TarError::Empty),
@@ -153,13 +152,7 @@ impl Index {
     }
 
     /// Enters a member; of two with one name the later stays, as when they are unpacked.
-    fn add(
-        &mut self,
-        member: &Member,
-        offset: u64,
-        files: &mut HashMap<PathBuf, (u64, u64)>,
-        names: &mut Names,
-    ) -> Result<(), TarError> {
+    fn add(&mut self, member: &Member, offset: u64, names: &mut Names) -> Result<(), TarError> {
         let path = inside(&member.path);
         match member.file_type() {
             FileType::VolumeLabel => return Ok(()),
@@ -167,7 +160,13 @@ impl Index {
             FileType::HardLink => drop(names.link(member)?),
             _ => names.enter_other(member)?,
         }
-        let target = || PathBuf::from(OsString::from_vec(member.link.clone()));
+        let linked = || self.entries.get(&inside(&member.link)).filter(|it| it.size().is_some());
+        if let (MemberKind::HardLink, Some(first)) = (member.kind, linked()) {
+            // the header of a link may say nothing of the file
+            let entry = Entry { path, ..first.clone() };
+            self.insert(entry);
+            return Ok(());
+        }
         let mut identity = (0, u64::MAX);
         let kind = match member.file_type() {
             FileType::File => {
@@ -182,36 +181,28 @@ impl Index {
                 identity.1 = self.contents.len() as u64;
                 let (length, sparse) = (member.stored, member.sparse.clone());
                 self.contents.push(Stored { offset, length, sparse, attributes });
-                files.insert(path.clone(), (identity.1, member.size()));
                 EntryKind::File { size: member.size() }
             }
-            FileType::HardLink => match files.get(&inside(&member.link)).copied() {
-                Some((number, size)) => {
-                    identity.1 = number;
-                    files.insert(path.clone(), (number, size));
-                    EntryKind::File { size }
-                }
-                // of something without content
-                None => EntryKind::Other,
-            },
-            FileType::SymbolicLink => EntryKind::Link(target()),
-            FileType::Directory => EntryKind::Directory,
-            FileType::Special | FileType::VolumeLabel => EntryKind::Other,
-        };
-        let (mode, uid, gid) = match (member.kind, files.get(&inside(&member.link))) {
-            // the header of a link may say nothing of the file
-            (MemberKind::HardLink, Some(_)) => {
-                let first = self.entries.get(&inside(&member.link));
-                first.map_or((0, 0, 0), |first| (first.mode, first.uid, first.gid))
+            FileType::SymbolicLink => {
+                EntryKind::Link(PathBuf::from(OsString::from_vec(member.link.clone())))
             }
-            _ => member.access().map_err(|(offset, kind)| TarError::Malformed { offset, kind })?,
+            FileType::Directory => EntryKind::Directory,
+            // a hard link to something without content
+            FileType::HardLink | FileType::Special | FileType::VolumeLabel => EntryKind::Other,
         };
-        let is_directory = kind == EntryKind::Directory;
-        let entry = Entry { path: path.clone(), kind, mode, uid, gid, identity };
+        let access = member.access();
+        let (mode, uid, gid) =
+            access.map_err(|(offset, kind)| TarError::Malformed { offset, kind })?;
+        self.insert(Entry { path, kind, mode, uid, gid, identity });
+        Ok(())
+    }
+
+    fn insert(&mut self, entry: Entry) {
+        let is_directory = entry.kind == EntryKind::Directory;
+        let path = entry.path.clone();
         if self.entries.insert(path.clone(), entry).is_some() && !is_directory {
             self.repeated.get_or_insert(path);
         }
-        Ok(())
     }
 
     /// How it was compressed.
@@ -224,12 +215,12 @@ impl Index {
         self.repeated.as_deref()
     }
 
-    /// Whether a directory is there for what is in it alone.
+    /// Whether no member names a directory: it is only the parent of others.
     pub(in crate::container) fn is_implied(&self, path: &Path) -> bool {
         self.implied.contains(path)
     }
 
-    /// What it is if its files are archives, which have the files.
+    /// Its form, if its members are archives or objects, which have the files.
     pub(in crate::container) fn nested(&self) -> Result<Option<Nested>, SourceError> {
         for marker in Nested::MARKERS {
             let entry = self.entries.get(&Path::new("/").join(marker));
@@ -243,8 +234,8 @@ impl Index {
         Ok(None)
     }
 
-    /// Copies the archive member by member. `substitute` is asked about each, and writes what stands
-    /// in its place; every other byte is the same.
+    /// Copies the archive member by member. `substitute` is called for each, and may write others in
+    /// its place; every other byte is the same.
     pub(in crate::container) fn copy<E: From<TarError>>(
         &self,
         output: &mut dyn Write,

@@ -62,7 +62,7 @@ impl tar::Input for Stream<'_> {
 
     fn bytes(&mut self, count: usize, bytes: &mut Vec<u8>) -> Result<(), TarError> {
         let offset = self.offset;
-        // grows with what is there, not with what is claimed
+        // memory grows with the input, not with the size that a header claims
         let read = self.source.by_ref().take(count as u64).read_to_end(bytes);
         let available = read.map_err(|source| TarError::Read { offset, source })?;
         self.offset += available as u64;

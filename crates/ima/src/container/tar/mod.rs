@@ -1,9 +1,9 @@
 //! Tar archives, as streams: read once, written once, in the order of the input.
 //!
-//! One thread reads members, workers digest and sign them, the caller's thread writes them. A
-//! label stands before its file's data, so that what is to be signed is held until its digest
-//! is known: in memory up to [`IN_MEMORY`] a member and [`HELD`] in all, else in an unnamed
-//! temporary file. Nothing is unpacked; names only select.
+//! One thread reads members, workers digest and sign them, the caller's thread writes them. The
+//! attribute is in the header, before the data, so a member that is going to be signed is kept until
+//! its digest is known: in memory up to [`IN_MEMORY`] per member and [`HELD`] in all, else in an
+//! unnamed temporary file. Nothing is unpacked; names only select.
 
 mod content;
 mod index;
@@ -39,26 +39,21 @@ pub struct Archive {
 }
 
 impl Container for Archive {
-    fn run<O: Operation>(
-        self,
-        operation: &O,
-        run: &Run<'_>,
-        sink: &mut Sink<'_, O::Outcome>,
-    ) -> io::Result<()> {
-        let process = |reports: &mut Reports<'_, O::Outcome>| {
+    fn run<O: Operation>(self, run: &Run<'_, O>, sink: &mut Sink<'_, O>) -> io::Result<()> {
+        let process = |reports: &mut Reports<'_, O>| {
             let (archive, compression) = self.open()?;
             let extent = match O::ACCESS {
-                Access::Reads => run::run(archive, operation, run, None, reports),
+                Access::Reads => run::run(archive, run, None, reports),
                 Access::Removes | Access::Sets => {
                     let compression = run.compression.unwrap_or(compression);
                     run.destination.write(&self.path, compression, run.jobs, |output| {
-                        run::run(archive, operation, run, Some(output), reports)
+                        run::run(archive, run, Some(output), reports)
                     })
                 }
             };
             Ok(Summary::Archive(extent?))
         };
-        one(&self.path, process, sink)
+        one::<O>(&self.path, process, sink)
     }
 }
 
@@ -101,7 +96,7 @@ pub enum TarError {
     Read {
         /// Where in the archive, unpacked.
         offset: u64,
-        /// What the system or the decoder said.
+        /// The error of the system or the decoder.
         source: io::Error,
     },
     /// It is malformed.
@@ -109,7 +104,7 @@ pub enum TarError {
     Malformed {
         /// Where in the archive, unpacked.
         offset: u64,
-        /// What is wrong there.
+        /// The fault.
         kind: ErrorKind,
     },
     /// It holds nothing at all.
@@ -147,7 +142,7 @@ pub enum TarError {
     Spool {
         /// Where it was to be kept.
         directory: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The result cannot be written.
@@ -186,7 +181,7 @@ impl Advice for TarError {
     }
 }
 
-/// What an archive held besides the reports.
+/// Sizes of an archive that was processed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Extent {
     /// Bytes of the archive, unpacked.

@@ -1,10 +1,10 @@
-//! What an archive has made of each name so far.
+//! The role that an archive has given to each name so far.
 //!
 //! Programs that unpack do not agree on a name that is used in two roles. A member below a symbolic
 //! link is written through the link by some and not by others; GNU tar makes links that lead out of
-//! the root at the end, after what later members put in their place. So each name keeps the role
-//! that its first member gives it, and only files can be replaced: what is digested is what every
-//! program leaves there.
+//! the root at the end, after later members put something in their place. So each name keeps the role
+//! that its first member gives it, and only files can be replaced: the content that is digested is the
+//! one that every program leaves there.
 
 use std::collections::hash_map::{Entry, RandomState};
 use std::collections::HashMap;
@@ -20,7 +20,7 @@ use super::{below_root, path_of, TarError};
 /// How many names, with those of directories, an archive can have: at most 256 MiB of memory.
 const NAMES_MAX: usize = 7 << 20;
 
-/// What is at a name.
+/// A name's last member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
     Directory,
@@ -34,7 +34,7 @@ pub(super) enum Found {
     File(u64),
 }
 
-/// What a name is used as, which does not change.
+/// The use of a name, which does not change.
 #[derive(Debug, PartialEq, Eq)]
 enum Role {
     Directory,
@@ -54,13 +54,13 @@ impl Found {
     }
 }
 
-/// By hashes of the names, under a key that nobody knows.
+/// The names, as keyed hashes: an archive cannot be made to have collisions.
 #[derive(Debug)]
 pub(super) struct Names {
     limit: usize,
     key: RandomState,
     known: HashMap<u64, Found>,
-    /// Where the last member was put: the next ones are often put there, too.
+    /// The directory of the last member: the next ones are often in it, too.
     directory: PathBuf,
 }
 
@@ -76,7 +76,7 @@ impl Names {
         Self { limit, key, known, directory }
     }
 
-    /// What stands for a name, or for the values of attributes.
+    /// The hash of a name, or of the values of attributes.
     pub(super) fn hash<T: std::hash::Hash + ?Sized>(&self, value: &T) -> u64 {
         self.key.hash_one(value)
     }
@@ -112,7 +112,7 @@ impl Names {
         self.put(&path, found).map_err(malformed)
     }
 
-    /// Enters another name of what is at the target of a hard link, if something is.
+    /// Enters another name for the target of a hard link, if there is one.
     pub(super) fn link(&mut self, member: &Member) -> Result<Option<Found>, TarError> {
         let target = below_root(Path::new(OsStr::from_bytes(&member.link)));
         if target == below_root(&path_of(member)) {

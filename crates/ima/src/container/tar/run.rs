@@ -31,20 +31,20 @@ use crate::digest::{DigestKind, FileHasher, Hasher};
 /// A chunk of data that passes.
 const CHUNK: usize = 256 << 10;
 
-/// What a hard link leads to.
+/// The target of a hard link, compared with the attributes of the link itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Target {
-    /// A file with the label that the link gives, too.
-    SameLabel,
-    /// A file with another label.
-    OtherLabel,
+    /// A file with the same attributes.
+    SameAttributes,
+    /// A file with other attributes.
+    OtherAttributes,
     /// A file that is not selected.
     NotSelected,
     /// Nothing that came before.
     Missing,
 }
 
-/// What goes from the reader to a worker.
+/// A piece of the archive, from the reader to a worker.
 enum Piece {
     /// Bytes that pass.
     Bytes(Vec<u8>),
@@ -92,7 +92,7 @@ fn malformed((offset, kind): (u64, ErrorKind)) -> ItemError {
     ItemError::Container(Box::new(TarError::Malformed { offset, kind }.into()))
 }
 
-/// What goes from a worker to the writer.
+/// A processed piece, from a worker to the writer.
 struct Done<T> {
     bytes: Vec<u8>,
     data: Option<Data>,
@@ -105,10 +105,9 @@ struct Done<T> {
 /// one.
 pub(in crate::container) fn run<O: Operation>(
     archive: Box<dyn Read + Send + '_>,
-    operation: &O,
-    run: &Run<'_>,
+    run: &Run<'_, O>,
     mut output: Option<&mut dyn Write>,
-    reports: &mut Reports<'_, O::Outcome>,
+    reports: &mut Reports<'_, O>,
 ) -> Result<Extent, ContainerError> {
     let stop = AtomicBool::new(false);
     let (memory, spools) = (Budget::new(HELD), Budget::new(run.jobs.get().max(2) as u64));
@@ -117,7 +116,6 @@ pub(in crate::container) fn run<O: Operation>(
     let produce = |queue: &mut dyn FnMut((Piece, Permit), u64)| {
         let mut reader = Reader {
             stream: Stream::new(archive),
-            operation,
             writes,
             run,
             stop: &stop,
@@ -139,13 +137,13 @@ pub(in crate::container) fn run<O: Operation>(
         };
     };
     let start = || {
-        let mut worker = (operation.worker(), FileHasher::default());
-        move |(piece, permit)| process(operation, &mut worker, piece, permit, run.progress)
+        let mut worker = (run.operation.worker(), FileHasher::default());
+        move |(piece, permit)| process(run, &mut worker, piece, permit)
     };
-    // what a piece holds is given back when it is written
+    // a batch would keep the permits of its pieces until the last of them is done
     let workers = pool::Workers { jobs: run.jobs, batch: 1 };
     pool::run(workers, &stop, produce, start, &mut |done| {
-        let written = done.and_then(|done| write(done, &mut output, run.progress, reports));
+        let written = done.and_then(|done| write::<O>(done, &mut output, run.progress, reports));
         if written.is_err() {
             stop.store(true, Ordering::Relaxed);
             memory.close();
@@ -157,11 +155,10 @@ pub(in crate::container) fn run<O: Operation>(
 }
 
 fn process<O: Operation>(
-    operation: &O,
+    Run { operation, progress, .. }: &Run<'_, O>,
     (worker, hasher): &mut (O::Worker, FileHasher),
     piece: Piece,
     permit: Permit,
-    progress: &dyn Progress,
 ) -> Result<Done<O::Outcome>, ContainerError> {
     let mut done = Done { bytes: Vec::new(), data: None, report: None, _permits: (permit, None) };
     match piece {
@@ -169,7 +166,7 @@ fn process<O: Operation>(
         Piece::Bytes(bytes) => done.bytes = bytes,
         Piece::File(mut member, data, spool) => {
             let path = path_of(&member);
-            let mut item = TarItem { member: &member, data: &data, hasher, progress };
+            let mut item = TarItem { member: &member, data: &data, hasher, progress: *progress };
             let processed = operation.item(worker, &mut item);
             let (outcome, change) = settle::<O>(&path, processed)?;
             edit(&mut member, &change)?;
@@ -212,22 +209,22 @@ fn edit(member: &mut Member, change: &Change) -> Result<(), TarError> {
     })
 }
 
-/// Why what is found of its file does not hold for a hard link.
+/// Why the result of its file does not apply to a hard link.
 fn anomaly(member: &Member, target: Target) -> Option<Anomaly> {
     let path = OsString::from_vec(member.link.clone()).into();
     match target {
-        Target::SameLabel => None,
-        Target::OtherLabel => Some(Anomaly::LinkAttribute(path)),
+        Target::SameAttributes => None,
+        Target::OtherAttributes => Some(Anomaly::LinkAttribute(path)),
         Target::NotSelected => Some(Anomaly::LinkNotSelected(path)),
         Target::Missing => Some(Anomaly::LinkMissing(path)),
     }
 }
 
-fn write<T>(
-    done: Done<T>,
+fn write<O: Operation>(
+    done: Done<O::Outcome>,
     output: &mut Option<&mut dyn Write>,
     progress: &dyn Progress,
-    reports: &mut Reports<'_, T>,
+    reports: &mut Reports<'_, O>,
 ) -> Result<(), ContainerError> {
     if let Some(output) = output {
         output.write_all(&done.bytes).map_err(TarError::Write)?;
@@ -252,10 +249,9 @@ fn held(member: &Member) -> u64 {
 
 struct Reader<'a, O> {
     stream: Stream<'a>,
-    operation: &'a O,
-    /// Whether what is read will be written.
+    /// Whether there is an output.
     writes: bool,
-    run: &'a Run<'a>,
+    run: &'a Run<'a, O>,
     stop: &'a AtomicBool,
     memory: &'a Arc<Budget>,
     /// How many temporary files there may be.
@@ -292,7 +288,7 @@ impl<O: Operation> Reader<'_, O> {
         }
     }
 
-    /// Passes on what follows the end of the archive, to the end of the input.
+    /// Passes on the bytes after the end of the archive, up to the end of the input.
     fn foreign(&mut self, first: Vec<u8>) -> Result<(), TarError> {
         self.foreign += first.len() as u64;
         self.pass(first);
@@ -310,7 +306,7 @@ impl<O: Operation> Reader<'_, O> {
 
     fn pass(&mut self, bytes: Vec<u8>) {
         if self.writes {
-            // what a queue's entry costs besides
+            // 256: the entry of the queue itself
             let permit = self.memory.take(bytes.len() as u64 + 256);
             (self.queue)(Piece::Bytes(bytes), permit);
         }
@@ -351,7 +347,7 @@ impl<O: Operation> Reader<'_, O> {
             value.map_err(|(offset, kind)| TarError::Malformed { offset, kind })
         };
         let label = read(AttributeName::Ima)?;
-        let attributes = self.operation.attributes().iter().map(|name| read(*name));
+        let attributes = self.run.operation.attributes().iter().map(|name| read(*name));
         let attributes = attributes.collect::<Result<Vec<_>, _>>()?;
         let path = below_root(&path_of(&member));
         let is_selected = self.run.selection.selects(&path);
@@ -368,7 +364,7 @@ impl<O: Operation> Reader<'_, O> {
             }
         }
         let all = member.stored + padding(member.stored) as u64;
-        // with this member: what it holds, and what the rest of the queue is told to wait for
+        // for the member itself, and so that the reader waits while too much is in the queue
         let in_memory = all.min(IN_MEMORY);
         let permit = self.memory.take(in_memory + held(&member));
         let mut begun = Vec::new();
@@ -393,7 +389,7 @@ impl<O: Operation> Reader<'_, O> {
         }
         self.run.progress.found(member.stored);
         let left = all - in_memory;
-        let digest = self.operation.digest_for(label.as_deref());
+        let digest = self.run.operation.digest_for(label.as_deref());
         if digest.is_some() {
             self.count_holes(&member)?;
         }
@@ -452,10 +448,10 @@ impl<O: Operation> Reader<'_, O> {
         let target = match self.names.link(&member)? {
             None => Target::Missing,
             Some(Found::NotSelected) => Target::NotSelected,
-            Some(Found::File(known)) if mentions(&member, self.operation.attributes()) => {
+            Some(Found::File(known)) if mentions(&member, self.run.operation.attributes()) => {
                 match known == self.names.hash(attributes) {
-                    true => Target::SameLabel,
-                    false => Target::OtherLabel,
+                    true => Target::SameAttributes,
+                    false => Target::OtherAttributes,
                 }
             }
             Some(_) => return self.pass_member(&member, Vec::new()),
@@ -490,7 +486,7 @@ impl<O: Operation> Reader<'_, O> {
     ) -> Result<Data, TarError> {
         let path = path_of(member);
         let fail = |source| TarError::Digest { path: path.clone(), source };
-        // without an implementation, the worker tells
+        // without an implementation, the worker reports the error
         let Ok(mut hasher) = Hasher::new(kind) else {
             self.chunks(left, |_, _| Ok(()))?;
             return Ok(Data::Digested(None));

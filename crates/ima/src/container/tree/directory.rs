@@ -97,7 +97,7 @@ struct Level {
 }
 
 impl Listing {
-    /// Lists a directory, and what is in it next.
+    /// Lists a directory, then its entries.
     fn enter(
         &mut self,
         path: PathBuf,

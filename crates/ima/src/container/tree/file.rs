@@ -33,7 +33,7 @@ const SIGNATURE_MAX: u64 = 1 << 16;
 /// Where a file's label is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// `security.ima`: what the kernel reads.
+    /// `security.ima`, which the kernel reads.
     Security,
     /// `user.ima`: for trials without privileges. No kernel looks at it.
     User,
@@ -107,7 +107,7 @@ fn replaced_or_unopened(error: io::Error) -> ItemError {
 }
 
 impl<'a> OpenFile<'a> {
-    /// Opens what the walk found, where it was found. A file that changed within the last moments
+    /// Opens a file that the walk found, where it was found. A file that changed within the last moments
     /// is waited for, so that a change during the reading cannot hide behind the same time stamp.
     pub(in crate::container) fn open(
         candidate: &'a Candidate,
@@ -116,7 +116,7 @@ impl<'a> OpenFile<'a> {
         Self::open_in(directory(candidate, folders)?, candidate)
     }
 
-    /// Opens what the walk found in this directory.
+    /// Opens a file that the walk found in this directory.
     pub(super) fn open_in(
         directory: Arc<OwnedFd>,
         candidate: &'a Candidate,
@@ -193,7 +193,7 @@ impl<'a> OpenFile<'a> {
         }
     }
 
-    /// What EVM covers besides attributes.
+    /// The owner and mode, which EVM covers.
     pub(super) fn metadata(&self) -> Result<Metadata, ItemError> {
         let metadata = self.file.metadata().map_err(ItemError::Read)?;
         Ok(Metadata { uid: metadata.uid(), gid: metadata.gid(), mode: metadata.mode() as u16 })

@@ -1,4 +1,4 @@
-//! What of an inode an EVM signature or HMAC for one machine is over, besides owner and mode.
+//! The fields of an inode that an EVM signature or HMAC for one machine covers, besides owner and mode.
 
 use std::io;
 use std::os::fd::BorrowedFd;

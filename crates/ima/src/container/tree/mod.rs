@@ -121,8 +121,7 @@ impl Tree {
     fn process<O: Operation>(
         &self,
         candidate: &Candidate,
-        operation: &O,
-        run: &Run<'_>,
+        run: &Run<'_, O>,
         worker: &mut Worker<O::Worker>,
     ) -> Result<Option<O::Outcome>, ItemError> {
         let Worker { operation: state, hasher, folders } = worker;
@@ -130,7 +129,7 @@ impl Tree {
         let (place, progress) = (self.place, run.progress);
         let mut item =
             TreeItem { file: &file, place, hasher, progress, digest: None, read: Cell::new(false) };
-        let (outcome, change) = operation.item(state, &mut item)?;
+        let (outcome, change) = run.operation.item(state, &mut item)?;
         let digest = item.digest;
         if digest.is_some() || item.read.get() {
             file.check_unchanged()?;
@@ -151,12 +150,7 @@ impl Tree {
 }
 
 impl Container for Tree {
-    fn run<O: Operation>(
-        self,
-        operation: &O,
-        run: &Run<'_>,
-        sink: &mut Sink<'_, O::Outcome>,
-    ) -> io::Result<()> {
+    fn run<O: Operation>(self, run: &Run<'_, O>, sink: &mut Sink<'_, O>) -> io::Result<()> {
         let stop = AtomicBool::new(false);
         let progress = run.progress;
         let produce = |queue: &mut dyn FnMut(Found, u64)| {
@@ -176,13 +170,13 @@ impl Container for Tree {
         };
         let start = || {
             let (hasher, folders) = Default::default();
-            let mut worker = Worker { operation: operation.worker(), hasher, folders };
+            let mut worker = Worker { operation: run.operation.worker(), hasher, folders };
             let tree = &self;
             move |found: Found| {
                 let size = found.size();
                 let report = match found {
                     Found::File(candidate) => {
-                        let outcome = tree.process(&candidate, operation, run, &mut worker);
+                        let outcome = tree.process(&candidate, run, &mut worker);
                         let Candidate { path, size, .. } = candidate;
                         outcome.transpose().map(|outcome| Report {
                             part: None,

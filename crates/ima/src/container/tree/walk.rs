@@ -18,7 +18,7 @@ use crate::staging::{is_store_temporary, is_temporary};
 /// A regular file that the walk found.
 #[derive(Debug)]
 pub struct Candidate {
-    /// Its path: the root, and what follows below it.
+    /// Its path: the root as given, and the path below it.
     pub path: PathBuf,
     /// The device of its file system.
     pub dev: u64,
@@ -32,7 +32,7 @@ pub struct Candidate {
     pub(in crate::container) folder: Arc<Folder>,
 }
 
-/// What the walk comes upon.
+/// A result of the walk.
 pub(in crate::container) enum Found {
     File(Candidate),
     Failed(PathBuf, WalkError),
@@ -46,7 +46,7 @@ pub(in crate::container) struct Walk<'a> {
     left_over: LeftOver,
     /// Where the same files may be found again, below another root, all of them are remembered.
     again: bool,
-    /// What was found before, by device and inode.
+    /// The files that were found, by device and inode.
     seen: HashSet<(u64, u64)>,
     folders: Folders,
     /// The directory of the file that was named last.
@@ -60,7 +60,7 @@ struct Level {
     entries: vec::IntoIter<Entry>,
 }
 
-/// An entry of a directory that is meant.
+/// An entry of a directory that is selected.
 struct Entry {
     name: PathBuf,
     kind: EntryKind,
@@ -73,7 +73,7 @@ enum EntryKind {
     Failed(WalkError),
 }
 
-/// Takes what was found, and returns whether to go on.
+/// Takes results, and returns whether to continue.
 type Sink<'a> = dyn FnMut(Found) -> bool + 'a;
 
 impl Found {
@@ -223,7 +223,7 @@ impl<'a> Walk<'a> {
         Ok(Level { folder, path: path.to_owned(), entries: entries.into_iter() })
     }
 
-    /// What an entry is, if it is meant.
+    /// The kind of an entry, if it is selected.
     fn kind(
         &self,
         directory: &OwnedFd,

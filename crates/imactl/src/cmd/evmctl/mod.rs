@@ -291,6 +291,7 @@ impl Evmctl<'_> {
         let mut selection = Selection::new(&[], &[])?;
         selection.one_file_system = self.kinds()?.contains('m');
         let run = Run {
+            operation,
             selection,
             jobs: jobs(None),
             destination,
@@ -302,7 +303,7 @@ impl Evmctl<'_> {
         };
         let mut bad = 0;
         let tree = Tree { roots: files.to_vec(), place, verity: None };
-        tree.run(operation, &run, &mut |event| {
+        tree.run(&run, &mut |event| {
             let Event::Item { report, .. } = event else { return Ok(()) };
             bad += u64::from(!good(&report.path, report.outcome));
             Ok(())

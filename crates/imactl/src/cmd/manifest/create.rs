@@ -9,7 +9,7 @@ use ima::attest::manifest::{absolute, of_source, Describe, Expected, Manifest};
 use ima::container::rpm::{
     Directories, PackageSummary, Packages, Payload, ReservedSpace, SourcePackages, WeakDigests,
 };
-use ima::container::{kind_of, AnyContainer, Report, Selection, MAX_SPARSE};
+use ima::container::{detect, AnyContainer, Report, Selection, MAX_SPARSE};
 use ima::preflight;
 use ima::HashAlgorithm;
 use ima_format::kind::Kind;
@@ -79,7 +79,7 @@ impl CreateArgs {
             let is_directory = path.is_dir();
             let kind = match is_directory {
                 true if self.recursive => Kind::Rpm,
-                _ => kind_of(path).with_context(|| path.display().to_string())?,
+                _ => detect(path).with_context(|| path.display().to_string())?.kind,
             };
             match kind {
                 Kind::Rpm => packages.push(path.clone()),

@@ -10,6 +10,7 @@ use std::thread;
 
 use clap::builder::PossibleValuesParser;
 use clap::Args;
+use ima::container::FORMATS;
 use ima::evm::machine_of;
 use ima::key::acceptance;
 use ima::preflight::{
@@ -40,10 +41,7 @@ use crate::Outcome;
 /// init (see --no-init); 2 if a file could not be read.
 #[derive(Debug, Args)]
 pub(crate) struct PreflightArgs {
-    /// The root file system: a directory, a tar archive (compressed or not), or an image of ext4,
-    /// squashfs or EROFS, or of a disk with partitions. Or an update of RAUC (.raucb) or SWUpdate (.swu), whose
-    /// scripts run on another root
-    #[arg(value_name = "ROOT")]
+    #[arg(value_name = "ROOT", help = root_help())]
     root: PathBuf,
     /// The partition of a disk that has the root, by number, label or PARTUUID
     #[arg(long, value_name = "PARTITION", help_heading = "Root")]
@@ -87,6 +85,17 @@ pub(crate) struct PreflightArgs {
     /// Number of worker threads [default: number of CPUs; maximum 1024]
     #[arg(short, long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
+}
+
+/// Names all containers that have a root.
+fn root_help() -> String {
+    let formats = FORMATS.iter().filter(|format| format.can_be_root());
+    let names: Vec<_> = formats.map(|format| format.name).collect();
+    format!(
+        "The root file system: a directory, {} or a container image. Or an update of RAUC (.raucb) or \
+         SWUpdate (.swu), whose scripts run on another root",
+        names.join(", ")
+    )
 }
 
 /// EVM on the machine
@@ -262,7 +271,7 @@ fn in_ima(authorities: Authorities<'_>, kernel: &Kernel, output: &mut Output) ->
             None => accepted.push(certificate),
             Some(_) if authorities.trusted.iter().any(|it| it.der() == certificate.der()) => {}
             Some(refusal) => output.warn(&format!(
-                "{}: .ima of Linux {} refuses it: {refusal}: files signed with its key are denied",
+                "{}: .ima of Linux {} rejects it: {refusal}: files signed with its key are denied",
                 certificate.subject(),
                 kernel.version
             )),

@@ -18,7 +18,7 @@ use core::fmt;
 use crate::hash::MAX_DIGEST_SIZE;
 use crate::hex::{self, Hex};
 
-/// What an entry is about.
+/// The kind of object that an entry revokes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// Files.
@@ -30,7 +30,7 @@ pub enum Kind {
 /// An entry.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
-    /// What it is about.
+    /// The kind of object that it revokes.
     pub kind: Kind,
     /// The digest.
     pub digest: Vec<u8>,

@@ -28,7 +28,7 @@ pub const SEQUENCE: u8 = 0x30;
 /// `SET`, `SET OF`.
 pub const SET: u8 = 0x31;
 
-/// What is wrong with an encoding.
+/// A fault of an encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {

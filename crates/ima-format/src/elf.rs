@@ -1,4 +1,4 @@
-//! What an ELF file needs before it runs: its loader, its libraries, where they are looked for.
+//! The files that an ELF file needs before it runs: its loader, its libraries, and where they are searched.
 //!
 //! Read in place, at offsets, so that of a large program some hundred bytes are read. Fields
 //! that are not named here are not looked at.
@@ -59,7 +59,7 @@ pub enum ByteOrder {
     Big,
 }
 
-/// What kind of file it is (`e_type`).
+/// The type of a file (`e_type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Not linked: an object, or a kernel module.
@@ -83,12 +83,12 @@ pub struct Machine {
     pub number: u16,
 }
 
-/// What a file says of itself.
+/// The header of a file, and the parts that it refers to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Elf {
     /// For what it was linked.
     pub machine: Machine,
-    /// What it is.
+    /// Its type.
     pub kind: Kind,
     /// `PT_INTERP`: the loader that the kernel also starts.
     pub interpreter: Option<Vec<u8>>,
@@ -109,7 +109,7 @@ pub struct Elf {
     pub x86_64_level: u8,
 }
 
-/// What is malformed.
+/// A fault of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
@@ -167,10 +167,10 @@ impl<E> Stop<E> {
 }
 
 impl Elf {
-    /// Reads what is asked for from a file.
+    /// Reads a part of a file.
     ///
     /// # Errors
-    /// The outer one is that of `read`, the inner one tells what is malformed.
+    /// The outer one is that of `read`, the inner one is the fault of the file.
     pub fn read<E>(read: &mut ReadAt<'_, E>) -> Result<Result<Self, Error>, E> {
         match File::open(read).and_then(|mut file| file.elf()) {
             Ok(elf) => Ok(Ok(elf)),
@@ -414,7 +414,7 @@ fn x86_64_level(note: &[u8], word: usize) -> Option<u8> {
     None
 }
 
-/// Where in the file what is loaded at `address` stands.
+/// The offset in the file of the byte that is loaded at `address`.
 fn offset_of(address: u64, segments: &[Segment]) -> Option<u64> {
     let segment = segments.iter().find(|segment| {
         segment.kind == PT_LOAD

@@ -1,4 +1,4 @@
-//! What is wrong with some bytes, and where.
+//! Faults of input bytes, with their offsets.
 
 use core::fmt;
 
@@ -7,16 +7,16 @@ use crate::{
     policy, rpm, tar, tpm, x509, xattr,
 };
 
-/// A defect in input bytes: what, and at which offset from the start of the input.
+/// A fault of input bytes, and its offset from the start of the input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
-    /// What is wrong.
+    /// The fault.
     pub kind: ErrorKind,
     /// Byte offset of the field that is wrong.
     pub offset: usize,
 }
 
-/// What is wrong with the input; the kinds of one format are grouped under its name.
+/// A fault of the input; those of one format are grouped under its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -38,7 +38,7 @@ pub enum ErrorKind {
     LoaderCache(loader_cache::Fault),
     /// An extended attribute's value is malformed.
     Xattr(xattr::Fault),
-    /// A policy is one that the kernel refuses.
+    /// The kernel rejects the policy.
     Policy(policy::Fault),
     /// An RPM package is malformed.
     Rpm(rpm::Fault),

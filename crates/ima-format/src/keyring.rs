@@ -35,7 +35,7 @@ pub fn listed(list: &[u8]) -> impl Iterator<Item = Listed<'_>> + '_ {
     })
 }
 
-/// What the kernel says about one key.
+/// The kernel's description of one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Description<'a> {
     /// Type, such as `keyring` or `asymmetric`.
@@ -47,7 +47,7 @@ pub struct Description<'a> {
 }
 
 impl<'a> Description<'a> {
-    /// Reads what `KEYCTL_DESCRIBE` returns, with or without its NUL.
+    /// Reads the result of `KEYCTL_DESCRIBE`, with or without its NUL.
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
         let mut fields = bytes.splitn(5, |&byte| byte == b';');

@@ -4,16 +4,16 @@
 //! that nobody vouches for: it returns an [`Error`] with the offset of what is wrong, does
 //! not panic, and reserves no more memory than its input justifies.
 //!
-//! | module | what it reads and writes | mirrors |
+//! | module | reads and writes | mirrors |
 //! |---|---|---|
 //! | [`loader_cache`] | where glibc finds libraries | `elf/dl-cache.c` of glibc |
-//! | [`elf`] | what programs need before they run | `include/uapi/linux/elf.h`, `fs/binfmt_elf.c` |
+//! | [`elf`] | the files that programs need before they run | `include/uapi/linux/elf.h`, `fs/binfmt_elf.c` |
 //! | [`hash`] | algorithm ids, names, sizes | `include/uapi/linux/hash_info.h`, `crypto/hash_info.c` |
 //! | [`xattr`] | `security.ima`, `security.evm` | `security/integrity/integrity.h` |
 //! | [`evm`] | the bytes that `security.evm` is over | `security/integrity/evm/evm_crypto.c` |
-//! | [`audit`] | the kernel's records of what it refused | `security/integrity/integrity_audit.c` |
+//! | [`audit`] | the kernel's records of denied accesses | `security/integrity/integrity_audit.c` |
 //! | [`cpio`] | the archive of an initramfs | `init/initramfs.c` |
-//! | [`policy`] | IMA policies; what they decide | `security/integrity/ima/ima_policy.c`, `ima_appraise.c`, `ima_main.c` |
+//! | [`policy`] | IMA policies and their decisions | `security/integrity/ima/ima_policy.c`, `ima_appraise.c`, `ima_main.c` |
 //! | [`rpm`] | RPM packages, their files and signatures | rpm's `lib/header.cc`, `sign/rpmsignfiles.cc` |
 //! | [`tar`] | tar archives, member by member | POSIX `pax`, GNU tar's `tar.h` |
 //! | [`oci`] | container images: manifests, configurations, descriptors | OCI image-spec 1.1 |
@@ -23,17 +23,17 @@
 //! | [`erofs`] | EROFS images: files, content, attributes | `fs/erofs/erofs_fs.h`, `zmap.c`, `xattr.c` |
 //! | [`parquet`] | tables, written | parquet-format's `parquet.thrift` |
 //! | [`partition`] | GPT and MBR | `block/partitions/efi.c`, `msdos.c` |
-//! | [`superblock`] | what a device or partition holds: type, UUID, label | the superblocks of `fs/` |
+//! | [`superblock`] | the file system of a device or partition: type, UUID, label | the superblocks of `fs/` |
 //! | [`measure`] | measurement lists, binary and ASCII | `security/integrity/ima/ima_fs.c`, `ima_template.c` |
 //! | [`tpm`] | quotes, their signatures and keys | TCG TPM 2.0 Library, Part 2 |
 //! | [`der`], [`x509`] | the few fields of certificates that keyrings look at | `crypto/asymmetric_keys/x509_cert_parser.c` |
 //! | [`modsig`] | signatures appended to modules and kernels | `include/linux/module_signature.h`, `crypto/asymmetric_keys/pkcs7_parser.c` |
 //! | [`blacklist`] | entries that deny digests | `certs/blacklist.c` |
 //! | [`keyring`] | `/proc/keys`, descriptions of keys | `security/keys/proc.c` |
-//! | [`boot`] | the command line; what of `ima_appraise=` the kernel obeys | `lib/cmdline.c`, `ima_appraise.c` |
+//! | [`boot`] | the command line; `ima_appraise=` as the kernel obeys it | `lib/cmdline.c`, `ima_appraise.c` |
 //! | [`base64`], [`hex`], [`cbor`] | other forms of bytes, written | |
 //! | [`printable`] | foreign text for terminals and logs | |
-//! | [`kind`] | what a file holds, by its first bytes | |
+//! | [`kind`] | the content of a file, by its first bytes | |
 //! | [`reader`] | a cursor over bytes | |
 //!
 //! Decode the value of `security.ima`:

@@ -41,7 +41,7 @@ pub struct Cache<'a> {
 /// One library.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry<'a> {
-    /// What programs ask for.
+    /// The name that programs ask for.
     pub name: &'a [u8],
     /// The file.
     pub path: &'a [u8],
@@ -62,7 +62,7 @@ pub enum Variant<'a> {
     Capabilities(u64),
 }
 
-/// What is malformed.
+/// A fault of the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
@@ -122,7 +122,7 @@ impl<'a> Cache<'a> {
     /// makes the number of entries fit.
     ///
     /// # Errors
-    /// What is malformed, with its offset from the start.
+    /// A malformed cache, with the offset from the start.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
         let start = new_part(bytes)?;
         let bytes = bytes.get(start..).unwrap_or_default();

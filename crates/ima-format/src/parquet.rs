@@ -16,10 +16,10 @@
 
 use alloc::vec::Vec;
 
-/// What a file begins and ends with.
+/// The first and last bytes of a file.
 pub const MAGIC: &[u8; 4] = b"PAR1";
 
-/// What a column holds.
+/// The type of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// UTF-8.
@@ -37,7 +37,7 @@ pub enum Kind {
 pub struct Column {
     /// Its name.
     pub name: &'static str,
-    /// What it holds.
+    /// Its type.
     pub kind: Kind,
     /// For each row, whether it has a value.
     pub valid: Vec<bool>,

@@ -1,4 +1,4 @@
-//! What a block device holds: the file system's type, UUID and label, from its superblock.
+//! The file system of a block device: its type, UUID and label, from the superblock.
 //!
 //! | file system | magic, at | UUID at | label at, size | kernel source |
 //! |---|---|---|---|---|
@@ -119,7 +119,7 @@ pub(crate) fn is_ext(head: &[u8]) -> bool {
 
 /// Where a member of an md array has its superblock: versions 0.90, 1.0, 1.1 and 1.2
 /// (`calc_dev_sboffset` and `super_1_load` in `drivers/md/md.c`). Those of the first two are at
-/// the end: what the array holds begins where the member begins, and looks as if it stood alone.
+/// the end: the content of the array begins where the member begins, and looks as if it stood alone.
 pub fn array_offsets(size: u64) -> [Option<u64>; 4] {
     const RESERVED: u64 = 64 << 10;
     let end = (size & !(RESERVED - 1)).checked_sub(RESERVED);
@@ -134,7 +134,7 @@ pub fn is_array(superblock: &[u8]) -> bool {
     [MAGIC.to_le_bytes(), MAGIC.to_be_bytes()].iter().any(|magic| superblock.starts_with(magic))
 }
 
-/// Recognizes what is not a file system by the first [`HEAD_SIZE`] bytes.
+/// Recognizes content other than file systems by the first [`HEAD_SIZE`] bytes.
 pub fn member(head: &[u8]) -> Option<&'static str> {
     let is = |offset: usize, magic: &[u8]| is(head, offset, magic);
     let is_lvm =

@@ -44,14 +44,14 @@ const TPM_ALG_ECC: u16 = 0x23;
 const TPM_ALG_RSASSA: u16 = 0x14;
 const TPM_ALG_RSAPSS: u16 = 0x16;
 const TPM_ALG_ECDSA: u16 = 0x18;
-/// `TPMA_OBJECT`: the key signs only what the TPM itself made.
+/// `TPMA_OBJECT`: the key signs only structures that the TPM itself made.
 const RESTRICTED: u32 = 1 << 16;
 /// `TPMA_OBJECT`: the key signs.
 const SIGN: u32 = 1 << 18;
 /// No TPM has more banks.
 const BANKS: u32 = 16;
 
-/// What is wrong with a structure.
+/// A fault of a structure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
@@ -119,7 +119,7 @@ impl<'a> Quote<'a> {
     /// Reads `TPMS_ATTEST`.
     ///
     /// # Errors
-    /// What is not a quote of banks that are known.
+    /// Anything but a quote of known banks.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
         let mut reader = Reader::new(bytes);
         match reader.u32_be()? {
@@ -290,7 +290,7 @@ impl<'a> PublicArea<'a> {
         Ok(Self { attributes, key })
     }
 
-    /// Whether the TPM signs with the key only what it made itself. Any other key also signs a forged
+    /// Whether the TPM signs with the key only structures that it made itself. Any other key also signs a forged
     /// quote.
     pub fn is_restricted_signing_key(&self) -> bool {
         self.attributes & (RESTRICTED | SIGN) == RESTRICTED | SIGN

@@ -373,7 +373,7 @@ impl<D: Disk, U: Unpack> Volume<D, U> {
         let held = clusters.window_at + clusters.window.len() as u64;
         if offset < clusters.window_at || offset.saturating_add(length) > held {
             self.contains(offset, length, clusters.header)?;
-            // what is before is looked at as well
+            // the cluster before is checked as well
             let from = offset.saturating_sub(256).max(clusters.header);
             let rest = (self.disk.size() - from).min(1024);
             clusters.window = self.bytes(from, rest, clusters.header)?;
@@ -389,7 +389,7 @@ impl<D: Disk, U: Unpack> Volume<D, U> {
     }
 }
 
-/// The block count in what stands in the place of a distance; zero if none does.
+/// The block count that is stored in place of a distance; zero if there is none.
 fn block_count(distance: u32) -> u32 {
     match distance & BLOCK_COUNT {
         0 => 0,

@@ -12,7 +12,7 @@ use super::inode::Layout;
 use super::SUPERBLOCK;
 use super::{lz4, u16_at, u32_at, Algorithm, Disk, Fault, Inode, Unpack, Volume};
 
-/// How much of what is not compressed is read at once.
+/// How many bytes of uncompressed data are read at once.
 const PART: u64 = 256 << 10;
 /// `EROFS_NULL_ADDR`
 const NULL: u32 = u32::MAX;
@@ -23,19 +23,19 @@ const CHUNK_INDEXES: u16 = 0x20;
 #[derive(Debug)]
 pub struct Content {
     size: u64,
-    /// Of the inode, for what is wrong with it.
+    /// The offset of the inode, for errors.
     at: u64,
     source: Source,
     /// How many zeros it has in holes, until they are read the first time.
     holes: u64,
-    /// What was read last, and its position.
+    /// The data that was read last, and its position.
     part: Vec<u8>,
     start: u64,
 }
 
 #[derive(Debug)]
 enum Source {
-    /// In one piece at `offset`, except for what comes from `tail_from` on.
+    /// In one piece at `offset`, except for the bytes from `tail_from` on.
     Flat { offset: u64, tail_from: u64, tail: u64 },
     /// All of it is a hole.
     Hole,
@@ -272,7 +272,7 @@ impl<D: Disk, U: Unpack> Volume<D, U> {
         }
     }
 
-    /// Reads what of the packed inode is there from an offset on, at most `rest`.
+    /// Reads the packed inode from an offset on, at most `rest` bytes.
     fn fragment(
         &self,
         offset: u64,

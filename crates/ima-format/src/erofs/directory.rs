@@ -22,7 +22,7 @@ const DIRECTORY_MAX: u64 = 1 << 28;
 const DIRECTORIES_MAX: u64 = 16;
 /// `EROFS_NAME_LEN`
 const NAME_MAX: usize = 255;
-/// `PATH_MAX`: what has a longer path cannot be opened by it, nor be a link's target.
+/// `PATH_MAX`: a longer path cannot be opened, nor be a link's target.
 const PATH_MAX: usize = 4096;
 /// `struct erofs_dirent`
 const ENTRY: usize = 12;
@@ -38,21 +38,21 @@ struct Entry {
     parent: usize,
 }
 
-/// What a walk found.
+/// A result of a walk.
 #[derive(Debug)]
 pub struct Found {
     /// Its path below the root, which itself is not found.
     pub path: Vec<u8>,
-    /// What is there.
+    /// Its inode.
     pub inode: Inode,
 }
 
-/// A walk through all directories, sorted by name, a directory before what is in it.
+/// A walk through all directories, sorted by name, a directory before its entries.
 #[derive(Debug)]
 pub struct Walk {
-    /// What is still to be looked at, the next one last.
+    /// The entries that remain, the next one last.
     waiting: Vec<Entry>,
-    /// Of what was found last.
+    /// The path of the last result.
     path: Vec<u8>,
     directories: BTreeSet<u64>,
     /// How many more bytes directories can have.
@@ -84,7 +84,7 @@ impl<D: Disk, U: Unpack> Volume<D, U> {
         Ok(walk)
     }
 
-    /// Continues with the next name. `descend` tells whether a directory is walked into.
+    /// Continues with the next name. `descend` decides whether a directory is walked into.
     pub fn next(
         &self,
         walk: &mut Walk,
@@ -93,7 +93,7 @@ impl<D: Disk, U: Unpack> Volume<D, U> {
         let Some(Entry { name, inode: number, at, parent }) = walk.waiting.pop() else {
             return Ok(None);
         };
-        // what was found last is in the same directory, or in one below
+        // the last result is in the same directory, or in one below
         walk.path.truncate(parent);
         if parent > 0 {
             walk.path.push(b'/');

@@ -1,4 +1,4 @@
-//! What can be wrong in an image.
+//! Faults of images.
 
 use alloc::string::String;
 use core::fmt;
@@ -6,7 +6,7 @@ use core::fmt;
 use super::Algorithm;
 use crate::ErrorKind;
 
-/// What is malformed in an image, or cannot be read.
+/// A fault of an image, or a feature that is not supported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
@@ -16,9 +16,9 @@ pub enum Fault {
     Superblock(&'static str),
     /// The superblock's checksum is another.
     Checksum {
-        /// What is said.
+        /// The stated value.
         expected: u32,
-        /// What it is.
+        /// The real one.
         computed: u32,
     },
     /// Features that are not known, by their bits.
@@ -56,7 +56,7 @@ pub enum Fault {
     PackedSize(u64),
     /// Content that is unpacked from one physical cluster, of so many bytes.
     UnpackedSize(u64),
-    /// What is packed is damaged.
+    /// Compressed data is damaged.
     Packed(Algorithm),
     /// A piece of the packed inode, where there is none.
     Fragment,

@@ -15,7 +15,7 @@
 
 use super::{u16_at, u32_at, u64_at, Disk, Fault, Unpack, Volume};
 
-/// What an inode is.
+/// The type of an inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
     /// A regular file.
@@ -64,7 +64,7 @@ pub struct Inode {
     uid: u32,
     gid: u32,
     size: u64,
-    /// The field whose meaning the layout tells.
+    /// The field whose meaning depends on the layout (`i_u`).
     pub(super) place: u32,
 }
 
@@ -79,7 +79,7 @@ impl Inode {
         self.offset
     }
 
-    /// What it is.
+    /// Its type.
     pub fn kind(&self) -> FileKind {
         self.kind
     }
@@ -114,7 +114,7 @@ impl Inode {
         (self.offset + self.length, self.attributes)
     }
 
-    /// Where follows what belongs to the layout.
+    /// The offset of the data that belongs to the layout.
     pub(super) fn end(&self) -> u64 {
         self.offset + self.length + self.attributes
     }
@@ -134,7 +134,7 @@ impl<D: Disk, U: Unpack> Volume<D, U> {
     /// Reads an inode; `at` is where its number stands.
     pub fn inode(&self, number: u64, at: u64) -> Result<Inode, D::Error> {
         let offset = number.checked_mul(32).and_then(|offset| offset.checked_add(self.inodes));
-        // what overflows is past the end as well
+        // an offset that overflows is past the end as well
         let offset = offset.unwrap_or(u64::MAX);
         let head = self.bytes(offset, 32, at)?;
         let format = u16_at(&head, 0);

@@ -1,6 +1,6 @@
 //! LZ4 blocks (`doc/lz4_Block_format.md` of lz4), up to the length that is asked for.
 
-/// Fills `unpacked` from the start of what `packed` holds; whether it could.
+/// Fills `unpacked` from the start of `packed`; false if that fails.
 pub(super) fn unpack(packed: &[u8], unpacked: &mut [u8]) -> bool {
     fill(packed, unpacked).is_some()
 }

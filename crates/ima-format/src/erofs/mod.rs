@@ -107,7 +107,7 @@ impl fmt::Display for Algorithm {
 
 /// Undoes the compression that is not undone here: LZ4 is.
 pub trait Unpack {
-    /// Fills `unpacked` from the start of what `packed` holds, which may be more. Returns
+    /// Fills `unpacked` from the start of `packed`, which may have more. Returns
     /// whether it could.
     fn unpack(&self, algorithm: Algorithm, packed: &[u8], unpacked: &mut [u8]) -> bool;
 }
@@ -233,7 +233,7 @@ impl<D: Disk, U: Unpack> Volume<D, U> {
         &self.disk
     }
 
-    /// The same file system, for another thread: each keeps what it unpacked last.
+    /// The same file system, for another thread: each keeps the data that it unpacked last.
     pub fn share(&self) -> Self
     where
         D: Clone,

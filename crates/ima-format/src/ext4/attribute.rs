@@ -20,7 +20,7 @@ const BLOCK_HEADER: usize = 32;
 const ENTRY: usize = 16;
 /// `EXT4_XATTR_SIZE_MAX`
 const SIZE_MAX: u32 = 1 << 24;
-/// `XATTR_SIZE_MAX`: nobody can read a larger value through a system call.
+/// `XATTR_SIZE_MAX`: no system call reads a larger value.
 const VALUE_MAX: u32 = 1 << 16;
 
 /// Room for attributes: entries from `first` on, values relative to `base`.

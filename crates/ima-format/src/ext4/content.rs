@@ -29,7 +29,7 @@ pub struct Content {
 enum Source {
     /// In the inode.
     Inline(Vec<u8>),
-    /// In blocks; what is not in a run is zeros. In order, none twice.
+    /// In blocks, in order, without overlap; blocks outside all runs are zeros.
     Blocks(Vec<Run>),
 }
 
@@ -200,7 +200,7 @@ impl<D: Disk> Map<'_, D> {
     }
 
     /// A node of an extent tree; below the root, its depth and the first block that it maps are
-    /// known. Checks what `__ext4_ext_check` checks.
+    /// known. Checks the same as `__ext4_ext_check`.
     fn extents(&mut self, node: &[u8], at: u64, above: Option<(u16, u64)>) -> Result<(), D::Error> {
         let half = |offset| u16_at(node, offset).unwrap_or_default();
         let word = |offset| u32_at(node, offset).unwrap_or_default();

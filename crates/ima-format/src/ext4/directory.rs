@@ -120,7 +120,7 @@ impl<D: Disk> Volume<D> {
     }
 
     /// Walks all directories from the root, sorted by name, and gives everything to `found`
-    /// with each of its names, a directory before what is in it. `descend` tells whether a
+    /// with each of its names, a directory before its entries. `descend` decides whether a
     /// directory is gone into. `found` returns whether to go on.
     pub fn walk(
         &self,
@@ -133,7 +133,7 @@ impl<D: Disk> Volume<D> {
             return Err(self.fail(root.offset(), Fault::DanglingEntry(ROOT)));
         }
         seen.insert(ROOT);
-        // what is still to be looked at, the next one last
+        // the entries that remain, the next one last
         let mut waiting = Vec::new();
         let push = |waiting: &mut Vec<(Vec<u8>, Entry)>, path: &[u8], directory: &Inode| {
             let entries = self.entries(directory)?;

@@ -1,10 +1,10 @@
-//! What can be wrong in an image.
+//! Faults of images.
 
 use core::fmt;
 
 use crate::ErrorKind;
 
-/// What is malformed in an image, or cannot be read.
+/// A fault of an image, or a feature that is not supported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
@@ -46,9 +46,9 @@ pub enum Fault {
     AttributeInode(u32),
     /// Content that is encrypted.
     Encrypted,
-    /// A metadata checksum that does not match: the kernel refuses to use the metadata.
+    /// A metadata checksum that does not match: the kernel rejects the metadata.
     Checksum,
-    /// An inode whose fields contradict each other, so that the kernel refuses it.
+    /// An inode whose fields contradict each other, so that the kernel rejects it.
     Inode(&'static str),
     /// An inode with a reserved number, or one that holds the value of an attribute.
     ReservedInode(u32),

@@ -22,7 +22,7 @@ const IN_ROOT: usize = 32;
 const IN_NODE: usize = 8;
 const ENTRY: usize = 8;
 
-/// What a block of a directory is to its index.
+/// The role of a directory's block in its index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
     Unreached,
@@ -31,7 +31,7 @@ pub(super) enum Part {
 }
 
 impl<D: Disk> Volume<D> {
-    /// Walks the index of a directory with this content, and returns what each block is.
+    /// Walks the index of a directory with this content, and returns the role of each block.
     pub(super) fn index_parts(
         &self,
         directory: &Inode,

@@ -18,7 +18,7 @@ pub(super) const BLOCKS: usize = 0x28;
 /// `EXT4_GOOD_OLD_INODE_SIZE`
 const OLD_SIZE: usize = 128;
 
-/// What an inode is.
+/// The type of an inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
     /// A regular file.
@@ -35,7 +35,7 @@ pub struct Inode {
     number: u32,
     offset: u64,
     bytes: Vec<u8>,
-    /// The file system's incompatible features: they tell which fields are in use.
+    /// The file system's incompatible features: they say which fields are in use.
     incompat: u32,
 }
 
@@ -44,7 +44,7 @@ impl Inode {
         Self { number, offset, bytes, incompat }
     }
 
-    /// The field that makes the kernel refuse the inode.
+    /// The field that makes the kernel reject the inode.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
         let extra = self.half(OLD_SIZE);
         let has_extra = self.bytes.len() > OLD_SIZE;
@@ -86,7 +86,7 @@ impl Inode {
         u32_at(&self.bytes, offset).unwrap_or_default()
     }
 
-    /// What it is; `None` where it is in no use.
+    /// Its type; `None` if it is not in use.
     pub fn kind(&self) -> Option<FileKind> {
         if self.links() == 0 {
             return None;
@@ -114,7 +114,7 @@ impl Inode {
         u32::from(self.half(0x7a)) << 16 | u32::from(self.half(0x18))
     }
 
-    /// Its generation (`i_generation`), which tells it from one that had the number before.
+    /// Its generation (`i_generation`), which distinguishes it from earlier ones with the same number.
     pub fn generation(&self) -> u32 {
         self.word(0x64)
     }

@@ -84,7 +84,7 @@ const INTERNAL_INODES: [usize; 4] = [0x240, 0x244, 0x26c, 0x280];
 
 /// An image's bytes.
 pub trait Disk {
-    /// What can go wrong: the image is malformed, or cannot be read.
+    /// The error: the image is malformed, or cannot be read.
     type Error;
 
     /// How many bytes there are.
@@ -93,7 +93,7 @@ pub trait Disk {
     /// Fills `buffer` from an offset.
     fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Self::Error>;
 
-    /// Is told of zeros that will be given out and lie nowhere, and may refuse them; `at` is
+    /// Called for zeros of a hole before they are returned; may refuse them; `at` is
     /// where the size of their file stands.
     ///
     /// # Errors
@@ -215,7 +215,7 @@ impl<D: Disk> Volume<D> {
         Ok(volume)
     }
 
-    /// Checks what the kernel checks when it mounts.
+    /// Makes the same checks as the kernel when it mounts (`ext4_fill_super`).
     fn check_superblock(&self, log: u32) -> Result<(), D::Error> {
         let Self { inode_size, descriptor_size, blocks_per_group, .. } = *self;
         let descriptor_min = if self.has_incompat(INCOMPAT_64BIT) { 64 } else { 32 };
@@ -264,7 +264,7 @@ impl<D: Disk> Volume<D> {
         }
     }
 
-    /// What an attribute of `security.ima` or `security.evm` with a value of `size` bytes takes: an
+    /// The room for `security.ima` or `security.evm` with a value of `size` bytes: an
     /// entry, a name of three bytes, the value, in fours.
     pub const fn attribute_size(size: usize) -> usize {
         16 + 4 + size.div_ceil(4) * 4

@@ -41,11 +41,11 @@ pub struct PcrValues(BTreeMap<(HashAlgorithm, u32), Digest>);
 pub struct PcrFault {
     /// The line, from 1.
     pub line: usize,
-    /// What is wrong with it.
+    /// The fault.
     pub kind: PcrFaultKind,
 }
 
-/// What is wrong with a line.
+/// A fault of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PcrFaultKind {
     /// It has none of the known forms.

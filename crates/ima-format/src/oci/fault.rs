@@ -1,4 +1,4 @@
-//! What can be wrong with an image's documents.
+//! Faults of an image's documents.
 
 use alloc::string::String;
 use core::fmt;

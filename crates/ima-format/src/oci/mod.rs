@@ -1,4 +1,4 @@
-//! Container images: what their JSON documents say of each other (OCI image-spec 1.1, `manifest.md`,
+//! Container images: their JSON documents (OCI image-spec 1.1, `manifest.md`,
 //! `image-index.md`, `config.md`, `image-layout.md`; Docker's image manifest 2.2 and `docker save`).
 //!
 //! | file | in | holds |

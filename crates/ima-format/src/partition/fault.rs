@@ -1,4 +1,4 @@
-//! What can be wrong with a partition table.
+//! Faults of partition tables.
 
 use core::fmt;
 
@@ -24,7 +24,7 @@ pub enum Fault {
     Header(&'static str),
     /// The checksum of a GPT header or of its entries differs.
     Checksum {
-        /// What it covers.
+        /// The part that it covers.
         of: &'static str,
         /// As stored.
         stored: u32,

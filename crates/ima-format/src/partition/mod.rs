@@ -2,7 +2,7 @@
 //!
 //! Mirrors `block/partitions/efi.c` and `msdos.c`. [`Table::read`] is stricter than the kernel:
 //! where the kernel, firmware and partitioning tools could read a table differently, it is refused.
-//! Only what the kernel reads is needed here: nothing of a table is ever written.
+//! Only fields that the kernel reads are needed here: a table is never written.
 //!
 //! | module | contents |
 //! |---|---|

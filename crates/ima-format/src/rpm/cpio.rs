@@ -45,7 +45,7 @@ pub const NAMED_SIZE: usize = 13 * 8;
 /// Bytes of a numbered entry's field, behind the magic number.
 pub const NUMBERED_SIZE: usize = 8;
 
-/// What a named entry says of its file.
+/// The fields of a named entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Named {
     /// Size of the data in bytes.

@@ -7,17 +7,18 @@ use super::header::{Entry, Section, ValueType, ENTRY_SIZE, INTRO_SIZE, MAGIC};
 use super::{tag, Fault, Header};
 use crate::{hex, Error};
 
-/// What becomes of the filler of the signature header.
+/// The treatment of the reserved space of the signature header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReservedSpace {
     /// It stays as it was: the header grows.
     Keep,
-    /// It gives room, where it can: the header keeps its size, and what follows its place.
-    /// What is left of it says so, and when the signatures are taken out it is whole again.
+    /// Signatures take its room if it is large enough: the header keeps its size, and the rest of the
+    /// package its offset. A mark in the remaining space records that; when the signatures are removed,
+    /// the space is restored.
     Use,
 }
 
-/// What stands at the start of filler that has given room. rpm writes zeros, and looks at
+/// The mark at the start of reserved space that has given room. rpm writes zeros, and looks at
 /// neither.
 const TAKEN: [u8; 8] = *b"imactl\0\x01";
 
@@ -171,7 +172,7 @@ impl<'a> Header<'a> {
         original: usize,
     ) -> Option<Vec<u8>> {
         let filler = values.pop()?;
-        // what is not zeros is no filler
+        // space with anything but zeros is in use
         let is_empty = filler.bytes.iter().all(|byte| *byte == 0);
         if !filler.is_filler() || !is_empty {
             return None;

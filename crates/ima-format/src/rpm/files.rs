@@ -27,7 +27,7 @@ pub struct File {
     /// Device and inode on the machine that built it: the same for names of one file. `None`
     /// where the header does not say, or says 0.
     pub device_and_inode: Option<(u64, u64)>,
-    /// The digest of its content. What has no content ([`File::has_content`]) has none,
+    /// The digest of its content. A file without content ([`File::has_content`]) has none,
     /// whatever the header lists.
     pub digest: Option<Digest>,
 }

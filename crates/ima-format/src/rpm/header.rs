@@ -105,7 +105,7 @@ impl ValueType {
         })
     }
 
-    /// What an offset has to be a multiple of: a number's size.
+    /// The alignment of a value (`typeAlign` of rpm's `lib/header.cc`).
     pub(super) fn alignment(self) -> usize {
         match self {
             Self::Int16 => 2,
@@ -123,7 +123,7 @@ impl ValueType {
 /// An entry of the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
-    /// What it is.
+    /// Its type.
     pub tag: u32,
     pub(super) value_type: ValueType,
     /// Where in the store it begins.
@@ -158,7 +158,7 @@ impl<'a> Header<'a> {
     /// package.
     ///
     /// # Errors
-    /// What is malformed, with its offset in the package.
+    /// A malformed header, with the offset in the package.
     pub fn read(bytes: &'a [u8], position: usize, section: Section) -> Result<Self, Error> {
         read(bytes, position, section).map_err(|error| error.after(position))
     }
@@ -306,7 +306,7 @@ fn read(bytes: &[u8], position: usize, section: Section) -> Result<Header<'_>, E
     Ok(Header { bytes, position, store, entries, region_entries, by_tag, trailer_tag })
 }
 
-/// What the first entry and its trailer say.
+/// The region: the first entry and its trailer.
 struct Region {
     /// How many entries it has, without itself.
     entries: usize,

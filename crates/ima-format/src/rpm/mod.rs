@@ -1,4 +1,4 @@
-//! RPM packages: what says which files are inside, their digests and their signatures.
+//! RPM packages: the headers, which list the files, their digests and their signatures.
 //!
 //! Mirrors `lib/rpmlead.cc`, `lib/header.cc` (`hdrblobVerifyRegion`, `hdrblobVerifyInfo`,
 //! `regionSwab`), `lib/signature.cc` and `sign/rpmsignfiles.cc` of rpm 4.18 to 6.0. All
@@ -102,14 +102,14 @@ pub mod tag {
     pub const PAYLOADCOMPRESSOR: u32 = 1125;
     pub const LONGFILESIZES: u32 = 5008;
     pub const FILEDIGESTALGO: u32 = 5011;
-    /// What rpm reads the signature header's as, and takes from a main header that has it.
+    /// The tag that rpm maps the one of the signature header to; it also reads it from a main header.
     pub const FILESIGNATURES: u32 = 5090;
     pub const PAYLOADSHA256: u32 = 5092;
     pub const PAYLOADSHA256ALGO: u32 = 5093;
     pub const RPMFORMAT: u32 = 5114;
 }
 
-/// What is malformed in a package.
+/// A fault of a package.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
@@ -121,14 +121,14 @@ pub enum Fault {
     HeaderMagic,
     /// A header says that it has more entries than it may have, or none.
     EntryCount {
-        /// What it says.
+        /// Its value.
         declared: u32,
         /// How many there may be.
         limit: u32,
     },
     /// A header says that its store is larger than it may be.
     StoreSize {
-        /// What it says, in bytes.
+        /// Its value, in bytes.
         declared: u32,
         /// How large it may be.
         limit: u32,
@@ -154,7 +154,7 @@ pub enum Fault {
     ValueCount {
         /// The entry's tag.
         tag: u32,
-        /// What it says.
+        /// Its value.
         count: u32,
     },
     /// A value that does not begin where the one before it ends, after alignment.
@@ -231,9 +231,9 @@ pub enum Fault {
     CpioNames,
     /// The payload says another size than the header does.
     CpioSize {
-        /// What it says.
+        /// Its value.
         declared: u64,
-        /// What the header says.
+        /// The value in the header.
         expected: u64,
     },
 }
@@ -310,12 +310,12 @@ impl fmt::Display for Fault {
     }
 }
 
-/// What kind of package it is.
+/// The type of a package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PackageType {
     /// Software to be installed.
     Binary,
-    /// What binary packages are built from.
+    /// A source package.
     Source,
 }
 

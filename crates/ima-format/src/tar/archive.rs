@@ -1,4 +1,4 @@
-//! Members: the extensions, the header, and what they say together.
+//! Members: the extensions, the header, and the properties that they state together.
 
 use alloc::vec::Vec;
 
@@ -9,7 +9,7 @@ use crate::{Error, ErrorKind};
 
 /// Where an archive comes from.
 pub trait Input {
-    /// What can go wrong: the archive is malformed, or cannot be read.
+    /// The error: the archive is malformed, or cannot be read.
     type Error;
 
     /// The offset of the next byte.
@@ -25,7 +25,7 @@ pub trait Input {
     fn malformed(&self, offset: u64, kind: ErrorKind) -> Self::Error;
 }
 
-/// What an archive consists of.
+/// A part of an archive.
 #[derive(Debug)]
 pub enum Item {
     /// A member; its [`Member::stored`] bytes follow, and their [`padding`].
@@ -81,7 +81,7 @@ impl Extension {
     }
 }
 
-/// What a member is.
+/// The kind of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemberKind {
     /// A regular file.
@@ -92,7 +92,7 @@ pub enum MemberKind {
     Other,
 }
 
-/// What becomes of a member when it is unpacked.
+/// The type of file that a member is unpacked as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)] // what they are called everywhere
 pub enum FileType {
@@ -113,7 +113,7 @@ pub struct Member {
     pub offset: u64,
     /// Its name, from wherever it stands.
     pub path: Vec<u8>,
-    /// What it is.
+    /// Its kind.
     pub kind: MemberKind,
     /// The target, if it is a link.
     pub link: Vec<u8>,
@@ -123,7 +123,7 @@ pub struct Member {
     pub sparse: Option<SparseMap>,
     pub(super) extensions: Vec<Extension>,
     pub(super) header: Header,
-    /// What stands between header and data: the map of a sparse file.
+    /// The blocks between header and data: the map of a sparse file.
     pub(super) map: Vec<u8>,
 }
 
@@ -142,14 +142,14 @@ impl Member {
         (extensions.sum::<usize>() + names + map) as u64
     }
 
-    /// What becomes of it when it is unpacked.
+    /// The type of file that it is unpacked as.
     pub fn file_type(&self) -> FileType {
         match (self.kind, self.header.typeflag()) {
             (MemberKind::File, _) => FileType::File,
             (MemberKind::HardLink, _) => FileType::HardLink,
             (MemberKind::Other, b'2') => FileType::SymbolicLink,
             (MemberKind::Other, b'5' | b'D') => FileType::Directory,
-            // as in version 7, a directory is told by its slash
+            // as in version 7: a name that ends in a slash is a directory
             (MemberKind::Other, 0 | b'0' | b'7') => FileType::Directory,
             (MemberKind::Other, b'V') => FileType::VolumeLabel,
             (MemberKind::Other, _) => FileType::Special,
@@ -244,7 +244,7 @@ impl Member {
     }
 }
 
-/// What stands in the place of a member.
+/// The replacement of a member.
 #[derive(Debug, Clone, Copy)]
 pub enum Substitute<'a> {
     /// A file of this size.

@@ -1,4 +1,4 @@
-//! What can be wrong with an archive.
+//! Faults of archives.
 
 use core::fmt;
 
@@ -39,7 +39,7 @@ impl fmt::Display for Field {
     }
 }
 
-/// What is malformed in an archive.
+/// A fault of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
@@ -50,7 +50,7 @@ pub enum Fault {
     Magic,
     /// The header's checksum is not the sum of its bytes.
     Checksum {
-        /// What the field says.
+        /// The value of the field.
         declared: u64,
         /// The sum.
         sum: u64,
@@ -61,9 +61,9 @@ pub enum Fault {
     RecordWithoutLength,
     /// A pax record whose length lies.
     RecordLength {
-        /// What the record says.
+        /// The length in the record.
         declared: u64,
-        /// What is left of the records.
+        /// The length of the remaining records.
         left: usize,
     },
     /// A pax record without `=`.
@@ -97,7 +97,7 @@ pub enum Fault {
     LinkToItself,
     /// An archive with more names than are kept.
     TooManyNames(usize),
-    /// A type of member that nobody defines, or that holds what cannot be known.
+    /// A type of member that is not defined, or whose content has no defined size.
     UnknownType(u8),
     /// A member that began in another volume.
     MultiVolume,
@@ -107,7 +107,7 @@ pub enum Fault {
     UnexpectedLink,
     /// A second extension of the same kind for one member.
     TwoExtensions,
-    /// An extension for all members with what only one can have: a name, a size, a label.
+    /// An extension for all members with a property that only one can have: a name, a size, an attribute.
     GlobalRecord,
     /// Sparse in a form that is not known, in two forms, or in one that its type cannot have.
     UnknownSparse,

@@ -126,12 +126,12 @@ impl Header {
         }
     }
 
-    /// What follows, in bytes without padding.
+    /// The size of the data that follows, in bytes without padding.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Permissions, owner and group, without what extensions say.
+    /// Permissions, owner and group, without extensions.
     pub(super) fn access(&self) -> Result<[u64; 3], Error> {
         Ok([
             self.number(MODE, Field::Mode)?,
@@ -168,7 +168,7 @@ impl Header {
         self.format() == Format::Gnu && self.field(GNU_SPARSE).iter().any(|byte| *byte != 0)
     }
 
-    /// The member's name, without what extensions say.
+    /// The member's name, without extensions.
     pub fn path(&self) -> Vec<u8> {
         let prefix = match self.format() {
             Format::Posix => text(self.field(PREFIX)),
@@ -182,7 +182,7 @@ impl Header {
         path
     }
 
-    /// The name of the link's target, without what extensions say.
+    /// The name of the link's target, without extensions.
     pub fn link_name(&self) -> &[u8] {
         text(self.field(LINK_NAME))
     }
@@ -253,7 +253,7 @@ impl Header {
     }
 }
 
-/// What stands before the first zero byte.
+/// The bytes before the first zero byte.
 fn text(field: &[u8]) -> &[u8] {
     field.split(|byte| *byte == 0).next().unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! From blocks to members: which extensions belong to a member, and what they say together.
+//! From blocks to members: which extensions belong to a member, and the properties that they state together.
 //!
 //! [`Parser::next`] collects extensions until a header comes that is a member's, and
 //! [`Member`] is made of both. Each rule that refuses something here stands for a case in which
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{Error, ErrorKind};
 
-/// What becomes of bytes after an archive's end.
+/// The treatment of bytes after an archive's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AfterEnd {
     /// All but zeros are refused: no program reads them unless it is asked to.
@@ -142,7 +142,7 @@ fn is_for_one(record: &Record<'_>) -> bool {
     }
 }
 
-/// What a pax extension says of the member.
+/// The properties of a member in a pax extension.
 #[derive(Default)]
 struct Said {
     path: Option<Vec<u8>>,
@@ -178,7 +178,7 @@ impl Said {
     }
 }
 
-/// What stands before the data.
+/// The blocks before the data.
 fn member<I: Input>(
     input: &mut I,
     at: u64,
@@ -251,7 +251,7 @@ fn names(
     Ok((path, link.unwrap_or_else(|| header.link_name().to_vec())))
 }
 
-/// Checks what a member claims to be; gives the bytes that follow the header, of the sizes in
+/// Checks the type that a member claims; gives the bytes that follow the header, of the sizes in
 /// the header and in the records.
 fn check(
     member: &Member,
@@ -293,7 +293,7 @@ fn check(
         return Err(Fault::UnknownSparse);
     }
     let size = in_records.unwrap_or(in_header);
-    // what `off_t` holds, with its padding
+    // the largest `off_t`, with padding
     if size > i64::MAX as u64 - BLOCK_SIZE as u64 {
         return Err(Fault::Number(Field::Size));
     }
@@ -329,7 +329,7 @@ fn data_map<I: Input>(
     }
 }
 
-/// Reads a block of a map that begins at `start`, and appends it to what was read of it.
+/// Reads a block of a map that begins at `start`, and appends it to the blocks before.
 fn map_block<I: Input>(
     input: &mut I,
     start: u64,

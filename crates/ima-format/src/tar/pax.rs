@@ -140,7 +140,7 @@ pub(super) fn with_attribute(
         let record = record?;
         match attribute_form(record.keyword, name) {
             None => changed.extend_from_slice(record.bytes),
-            // where the first one stood; what else says something of it goes
+            // in the place of the first record; all others with that keyword are removed
             Some(_) => changed.extend(set.take().unwrap_or_default()),
         }
     }

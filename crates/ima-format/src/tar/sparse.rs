@@ -20,7 +20,7 @@ pub struct Segment {
     pub length: u64,
 }
 
-/// What of a sparse file is in the archive; the rest of it is zeros.
+/// The segments of a sparse file that are in the archive; the rest of it is zeros.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SparseMap {
     segments: Vec<Segment>,
@@ -125,7 +125,7 @@ pub(super) fn gnu(header: &Header, continuations: &[u8], data: u64) -> Result<Sp
     SparseMap::new(segments, size, data).map_err(|fault| Error::new(fault, GNU_SEGMENTS))
 }
 
-/// What pax records say of a sparse file.
+/// The pax records about a sparse file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Pax {
     /// Forms 0.0 and 0.1: the map is among the records.
@@ -140,7 +140,7 @@ pub(super) fn is_sparse_record(record: &Record<'_>) -> bool {
     keyword.starts_with(b"GNU.sparse") || matches!(keyword, b"SUN.holesdata" | b"SCHILY.realsize")
 }
 
-/// The sparse form of a pax member, if it has one. `data` is what follows the header.
+/// The sparse form of a pax member, if it has one. `data` follows the header.
 pub(super) fn pax(records: Records<'_>, data: u64) -> Result<Option<Pax>, Error> {
     let mut form = Keywords::default();
     let mut last = None;

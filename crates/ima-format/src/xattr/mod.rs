@@ -33,10 +33,10 @@
 //! RSA and ECDSA sign the hash of these bytes, by the same algorithm (`calc_file_id_hash`); ML-DSA
 //! signs the bytes themselves, in pure mode with an empty context (`asymmetric_verify_v3_hashless`).
 //!
-//! The kernel refuses (`asymmetric_verify`) a length that is not exactly what is left
+//! The kernel rejects (`asymmetric_verify`) a length that is not exactly the rest
 //! (`EBADMSG`), an unknown algorithm (`ENOPKG`) and an unknown version; it accepts digests
 //! (`xattr_verify`) that are longer than their algorithm wants. Decoding here is strict:
-//! what the kernel would read past is an error with its offset.
+//! bytes that the kernel would ignore are an error with their offset.
 
 mod signature;
 mod version_1;
@@ -153,7 +153,7 @@ impl AttributeType {
 /// A decoded attribute value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attribute {
-    /// A digest whose algorithm the length tells: SHA-1, or MD5 in 16 bytes (also 16 bytes
+    /// A digest whose algorithm follows from the length: SHA-1, or MD5 in 16 bytes (also 16 bytes
     /// padded with four of zero, which encodes back without the pad).
     Digest(Digest),
     /// A digest that names its algorithm.
@@ -166,7 +166,7 @@ pub enum Attribute {
     Signature(Signature),
 }
 
-/// What is malformed in an attribute value.
+/// A fault of an attribute value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
@@ -180,11 +180,11 @@ pub enum Fault {
     UnknownVersion(u8),
     /// A type 1 digest that is neither 16 nor 20 bytes.
     DigestLength(usize),
-    /// The signature's length field is not what is left of the value.
+    /// The signature's length field does not match the rest of the value.
     SignatureLength {
-        /// What the field says.
+        /// The field.
         declared: usize,
-        /// What is there.
+        /// The bytes that are left.
         present: usize,
     },
     /// A version 1 signature where only IMA and EVM knew it: fs-verity never did.

@@ -10,7 +10,7 @@ use crate::hex;
 use crate::reader::Reader;
 use crate::Error;
 
-/// What a signature vouches for; the attribute's type.
+/// The kind of content that a signature signs; the attribute's type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignatureKind {
     /// A file's content (`security.ima`).
@@ -110,7 +110,7 @@ impl FromStr for KeyId {
 /// A signature of version 2 or 3.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signature {
-    /// What it vouches for.
+    /// The kind of content that it signs.
     pub kind: SignatureKind,
     /// How the signed bytes are made.
     pub version: SignatureVersion,
@@ -133,7 +133,7 @@ impl Signature {
         value.push(self.version as u8);
         value.push(self.algorithm.id());
         value.extend_from_slice(&self.key_id.0);
-        // no key makes more; one that did would be told by the verifier, which compares
+        // no key makes longer ones; the verifier would reject one, as it compares
         let length = u16::try_from(self.bytes.len()).unwrap_or(u16::MAX);
         value.extend_from_slice(&length.to_be_bytes());
         value.extend_from_slice(&self.bytes);
@@ -150,7 +150,7 @@ impl Signature {
     }
 }
 
-/// Decodes what follows the type byte.
+/// Decodes the bytes after the type byte.
 pub(super) fn decode(kind: SignatureKind, reader: &mut Reader<'_>) -> Result<Attribute, Error> {
     let offset = reader.offset();
     let version = match reader.u8()? {

@@ -34,7 +34,7 @@ use crate::hash::HashAlgorithm;
 /// keyring.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignatureV1 {
-    /// What it vouches for.
+    /// The kind of content that it signs.
     pub kind: SignatureKind,
     /// When it was made, in the byte order of the machine that made it.
     pub timestamp: [u8; 4],

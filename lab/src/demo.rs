@@ -1,4 +1,4 @@
-//! `lab demo`: the project's main job from keys to a kernel that refuses, as a person would
+//! `lab demo`: the project's main job from keys to a kernel that denies, as a person would
 //! do it, and a table of what the kernel did.
 
 use std::io::IsTerminal;
@@ -16,7 +16,7 @@ use lab::programs;
 use lab::protocol::{Action, Attributes, Credentials, Output, Position, Status};
 use lab::scenario::{Enforced, DEFAULT_POLICY};
 
-/// Make keys, sign a small Debian, boot it under enforcement, and see what the kernel refuses
+/// Make keys, sign a small Debian, boot it under enforcement, and see what the kernel denies
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
     /// 6.1, 6.12 or 7

@@ -7,7 +7,7 @@
 //! | [`keys`] | makes key stores |
 //! | [`image`] | puts trees of files together, signs them, makes discs and initramfs of them |
 //! | [`machine`] | boots them under QEMU and has the agent inside do things |
-//! | [`audit`] | reads what the kernel says about refusals |
+//! | [`audit`] | reads the kernel's records of denials |
 //! | [`boot`] | boots them with imactl-init |
 //! | [`random`] | generated cases |
 //! | [`rpm`] | builds rpm as the layer does |

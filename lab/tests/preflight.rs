@@ -64,7 +64,7 @@ on_each_kernel! {
             let observed = guest.execute(&[path])?;
             match line["result"].as_str() {
                 Some("allowed") => drop(observed.is_allowed()),
-                Some("refused") => {
+                Some("denied") => {
                     let cause = line["cause"].as_str().context("a cause")?;
                     observed.is_refused(Errno::EACCES, cause);
                 }

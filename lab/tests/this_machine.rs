@@ -59,9 +59,9 @@ on_each_kernel! {
                     let record = done.is_refused(Errno::EACCES, cause).text.clone();
                     told.exits(1);
                     let text = told.text();
-                    assert!(text.contains(&format!("execute  refused   {cause}, by: ")), "{text}");
+                    assert!(text.contains(&format!("execute  denied    {cause}, by: ")), "{text}");
                     assert!(text.contains(why), "{text}");
-                    assert!(text.contains("the kernel refused to map it executable"), "{text}");
+                    assert!(text.contains("the kernel denied mapping it executable"), "{text}");
                     let line = format!("type=1800 audit(1.2:3): {record}");
                     let told = guest.execute(&["/usr/bin/imactl", "why", "--audit", &line])?;
                     told.exits(1);

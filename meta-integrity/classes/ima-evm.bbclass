@@ -27,13 +27,13 @@ def ima_sign_evm(d, selection):
             'where the key is. IMA_EVM = "none" makes one without')
     reason = ima_evm_later(d)
     if reason:
-        bb.fatal('IMA_EVM is "portable", but %s. Labels are a part of what is signed: a kernel would refuse every '
+        bb.fatal('IMA_EVM is "portable", but %s. Labels are a part of what is signed: a kernel would deny every '
             'file that gets another one. Label the files in do_rootfs or IMAGE_PREPROCESS_COMMAND (setfiles -r), '
             'or set IMA_EVM = "none"' % reason)
     scripts = ima_evm_scripts(d)
     if scripts:
         bb.warn('IMA_EVM is "portable", and these scripts, which run at the first boot, change owners, modes or '
-            'labels. The kernel refuses that for signed files: %s' % ' '.join(scripts))
+            'labels. The kernel denies that for signed files: %s' % ' '.join(scripts))
     arguments = ['sign', '--evm', '--evm-only', *integrity_key_arguments(d, 'EVM'),
         '--word-size', d.getVar('IMA_EVM_WORD_SIZE'), *selection]
     for glob in d.getVar('IMA_EVM_EXCLUDE').split():

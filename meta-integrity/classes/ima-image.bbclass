@@ -13,7 +13,7 @@
 #                   (programs, libraries, scripts, modules, firmware, policies); "none"
 # IMA_SIGN_EXCLUDE  globs, on paths below the root, of what is left unsigned
 #
-# Then imactl tells what a kernel will refuse of it (preflight).
+# Then imactl reports which files of it a kernel will deny (preflight).
 #
 # IMA_PREFLIGHT           "error": an image that would not boot, or not run all that it holds, fails
 #                         the build; "warn"; "off"
@@ -113,7 +113,7 @@ fakeroot python ima_sign_rootfs() {
     bare = {'cpio', 'cramfs', 'f2fs', 'vfat'}.intersection(
         name.split('.')[0] for name in ima_image_types(d))
     if bare:
-        bb.fatal('images of type %s leave signatures behind, and a kernel would refuse what is in '
+        bb.fatal('images of type %s leave signatures behind, and a kernel would deny what is in '
             'them. Take them out of IMAGE_FSTYPES, or name them in IMA_UNSIGNED_TYPES'
             % ', '.join(sorted(bare)))
     if d.getVar('INTEGRITY_SIGNS') == '0' and d.getVar('IMA_EVM') == 'none':
@@ -357,7 +357,7 @@ fakeroot python ima_preflight() {
         return
     if status != 1:  # it could not be told
         bb.fatal('imactl preflight:\n%s' % output)
-    text = 'a kernel under this policy would refuse some of the image, or not start from it:\n%s' % output
+    text = 'a kernel under this policy would deny some of the image, or not start from it:\n%s' % output
     if level == 'warn':
         bb.warn(text)
     else:

@@ -32,7 +32,7 @@ const TASKS: &[Task] = &[
     ("bench", "speed, side by side with evmctl; names of parts run those alone", bench::bench),
     ("completions", "writes completions for bash, zsh and fish [DIR]", install::completions),
     ("crates", "writes the layer's list of crates from Cargo.lock; --check compares", crates::run),
-    ("demo", "keys, a signed Debian, a kernel that refuses", demo),
+    ("demo", "keys, a signed Debian, a kernel that denies", demo),
     (
         "fuzz",
         "libFuzzer on the parsers: [TARGET...] [--seconds N]; keeps findings as seeds",

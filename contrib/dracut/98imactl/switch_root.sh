@@ -1,3 +1,3 @@
 #!/bin/sh
-# In place of the switch_root of util-linux, which the policy would refuse to execute.
+# In place of the switch_root of util-linux, whose execution the policy would deny.
 exec /usr/bin/imactl-init switch-root --secure "$@"

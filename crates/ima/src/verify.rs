@@ -107,7 +107,7 @@ pub enum Verdict {
     InvalidVeritySignature(Option<Box<Verdict>>),
     /// A digest, or a signature over the content, where one over the fs-verity digest is required.
     VerityRequired,
-    /// A version 3 signature of a file, which kernels before 7.1 refuse.
+    /// A version 3 signature of a file, which kernels before 7.1 reject.
     InvalidSignatureVersion,
     /// A version 2 signature where version 3 is required.
     OldSignatureVersion,
@@ -139,7 +139,7 @@ impl Verdict {
         }
     }
 
-    /// The `cause=` of the kernel's audit record, where it refuses.
+    /// The `cause=` of the kernel's audit record of a denial.
     pub fn cause(&self) -> Option<&'static str> {
         Some(match self {
             Self::ValidSignature { .. } | Self::ValidDigest { .. } => return None,

@@ -269,7 +269,7 @@ fn uuid_of(device: u64) -> Uuid {
 /// loader does with a library; the kernel measures and logs it as such.
 ///
 /// # Errors
-/// The kernel's refusal, `EACCES` where it is IMA's; those of opening.
+/// The kernel's denial, `EACCES` if it is IMA's; those of opening.
 pub fn map_executable(path: &Path) -> io::Result<()> {
     let file = File::open(path)?;
     // nothing can be mapped of an empty file

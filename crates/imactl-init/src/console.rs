@@ -64,7 +64,7 @@ enum Place {
     Other,
 }
 
-/// A longer line is refused by the kernel's log.
+/// The kernel's log rejects a longer line.
 const LINE_LIMIT: usize = 900;
 const PRINTK: &[u8] = b"sys/kernel/printk";
 const PRINTK_DEVKMSG: &[u8] = b"sys/kernel/printk_devkmsg";

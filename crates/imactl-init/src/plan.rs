@@ -48,7 +48,7 @@ pub struct PolicyFile {
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Load a certificate; a refusal stops nothing.
+    /// Load a certificate; a rejected one stops nothing.
     LoadCertificate {
         /// Where to.
         keyring: Keyring,
@@ -82,7 +82,7 @@ pub enum Step {
     },
     /// Stop: the initramfs has no policy.
     MissPolicy,
-    /// Offer the kernel a policy of the real root; a refusal stops nothing.
+    /// Offer the kernel a policy of the real root; a rejected one stops nothing.
     OfferPolicy {
         /// Which tree it is in.
         origin: Origin,

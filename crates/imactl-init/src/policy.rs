@@ -7,7 +7,7 @@
 //!   itself, through the writer's root directory and mounts, and appraises it if a rule for
 //!   `func=POLICY_CHECK` says so. A newline ends the path; a page is its limit.
 //! - Anything else is one rule for each write, at most a page less a byte, the rest is cut off
-//!   in silence; refused (`EACCES`) where policies must be signed.
+//!   in silence; rejected (`EACCES`) where policies must be signed.
 //! - What was written is put in force, or thrown away, when the file is closed, and `close()`
 //!   never fails: a policy without a rule is thrown away without an error.
 //! - Without `CONFIG_IMA_WRITE_POLICY` the file is gone after the first policy (`ENOENT`), or,
@@ -39,7 +39,7 @@ const WRITE_LIMIT: usize = 4096 - 1;
 pub struct Policy {
     /// How many rules it has.
     pub rules: usize,
-    /// Why the kernel would refuse it although each rule were right.
+    /// Why the kernel would reject it although each rule is valid.
     pub defect: Option<Defect>,
 }
 
@@ -136,7 +136,7 @@ pub fn signed_copy(text: &[u8], signature: &[u8]) -> Result<OwnedFd, Errno> {
     Ok(copy)
 }
 
-/// Gives the kernel the rules of `text` one by one; a refused rule undoes all of them.
+/// Gives the kernel the rules of `text` one by one; a rejected rule undoes all of them.
 pub fn load_by_content(securityfs: &OwnedFd, text: &[u8]) -> Result<(), Refusal> {
     let refusal = |line, text: &[u8], errno| Refusal::Rule { line, text: text.into(), errno };
     for (line, rule) in rules(text) {

@@ -43,7 +43,7 @@ pub enum Failure {
     NoInit(Errno),
     /// The mount that is to become the root cannot be moved there.
     Move(Errno),
-    /// The kernel refused to execute init: the new root is in place, there is no way back.
+    /// The kernel did not execute init: the new root is in place, there is no way back.
     Execute(Errno),
 }
 

@@ -84,7 +84,7 @@ fn keyctl_bytes(operation: usize, key: KeySerial) -> Result<Vec<u8>, Errno> {
     }
 }
 
-/// `execve(path, arguments, environment)`; returns only if the kernel refuses.
+/// `execve(path, arguments, environment)`; returns only if it fails.
 pub fn execute(path: &CStr, arguments: &[&CStr], environment: &[&CStr]) -> Errno {
     let arguments = pointers(arguments);
     let environment = pointers(environment);

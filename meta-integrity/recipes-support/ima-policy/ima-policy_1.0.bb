@@ -40,7 +40,7 @@ do_compile[cleandirs] = "${B}"
 POLICY_KERNEL = "${@' '.join(integrity_kernel_arguments(d))}"
 do_compile[vardepsexclude] += "POLICY_KERNEL"
 
-# A policy with a line that the kernel refuses is refused as a whole, and then nothing boots.
+# A policy with a line that the kernel rejects is rejected as a whole, and then nothing boots.
 do_compile() {
     cp ${S}/ima_policy.default ${B}
     if [ -n "${IMA_POLICY_INITRAMFS}" ]; then
@@ -53,7 +53,7 @@ do_compile() {
         done
     fi
     for policy in ${B}/ima_policy* ${IMA_POLICY_ROOT}; do
-        imactl --color never policy check ${POLICY_KERNEL} "$policy" || bbfatal "$policy: the kernel would refuse it"
+        imactl --color never policy check ${POLICY_KERNEL} "$policy" || bbfatal "$policy: the kernel would reject it"
     done
 }
 do_compile[file-checksums] += "${@' '.join(f + ':True' for f in d.expand('${IMA_POLICY_INITRAMFS} ${IMA_POLICY_ROOT}').split())}"

@@ -1,6 +1,6 @@
-SUMMARY = "Linux file integrity (IMA/EVM), from keys to a kernel that refuses"
+SUMMARY = "Linux file integrity (IMA/EVM), from keys to a kernel that denies"
 DESCRIPTION = "Makes keys, signs files, packages and images, checks policies, tells before the \
-boot what the kernel will refuse, and reads back what it refused."
+boot what the kernel will deny, and reads back what it denied."
 
 require imactl-source.inc
 

@@ -13,7 +13,7 @@ pub enum Severity {
     Note,
     /// It does not do what it seems to do, or leaves a hole.
     Warning,
-    /// The kernel refuses it.
+    /// The kernel rejects it.
     Error,
 }
 

@@ -1,4 +1,4 @@
-//! Why a kernel refuses a rule or a policy.
+//! Why a kernel rejects a rule or a policy.
 //!
 //! The kernel says no more than `-EINVAL`; which check it was is told here, with the check's
 //! place in `ima_policy.c`, and what to write instead.
@@ -12,7 +12,7 @@ use super::kernel::KernelVersion;
 use super::lexer::Span;
 use crate::{Error, ErrorKind};
 
-/// What a kernel refuses.
+/// The error for which a kernel rejects a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {

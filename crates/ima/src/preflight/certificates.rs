@@ -73,7 +73,7 @@ impl<'a> Authorities<'a> {
         !self.trusted.is_empty() || !refusal.is_about_issuer()
     }
 
-    /// What is meant to be in a keyring, and why this kernel refuses it there, if it does.
+    /// A certificate that should be in a keyring, and why this kernel rejects it, if it does.
     pub fn judged(
         self,
         keyring: Keyring,

@@ -81,7 +81,7 @@ impl Owners {
     }
 }
 
-/// A refusal by the kernel.
+/// A denial by the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// By which hook.

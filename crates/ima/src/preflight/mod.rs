@@ -123,7 +123,7 @@ pub struct FileReport {
 }
 
 impl FileReport {
-    /// Whether the kernel refuses it, or something that it needs, to root or to a user; or
+    /// Whether the kernel denies it, or something that it needs, to root or to a user; or
     /// would not take what it says.
     pub fn is_finding(&self) -> bool {
         self.answer.is_refused()

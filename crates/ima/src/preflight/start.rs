@@ -29,7 +29,7 @@ pub struct Obstacle {
 /// What is the matter with something that is needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Why {
-    /// The kernel refuses it.
+    /// The kernel denies it.
     Refused(Refusal),
     /// It is not in the root.
     Missing,
@@ -98,7 +98,7 @@ pub struct Step {
 /// Why a program does not start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem {
-    /// The kernel refuses it.
+    /// The kernel denies it.
     Refused(Refusal),
     /// Something that it needs.
     Needs(Obstacle),

@@ -1,4 +1,4 @@
-//! Hands certificates and policies to the running kernel, and makes its refusals
+//! Hands certificates and policies to the running kernel, and makes its errors
 //! understandable.
 
 use std::ffi::OsStr;
@@ -18,7 +18,7 @@ pub enum LoadError {
     /// The keyring is not there.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
-    /// The kernel refused a certificate.
+    /// The kernel rejected a certificate.
     #[error("{keyring} rejects {subject}: {source}")]
     Certificate {
         /// The keyring's name.
@@ -47,8 +47,8 @@ pub enum LoadError {
         /// What the system said.
         source: io::Error,
     },
-    /// The kernel refused the policy.
-    #[error("{}: refused: {source}", path.display())]
+    /// The kernel rejected the policy.
+    #[error("{}: rejected: {source}", path.display())]
     Policy {
         /// The policy's path.
         path: PathBuf,

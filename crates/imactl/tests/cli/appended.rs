@@ -211,8 +211,8 @@ fn preflight_judges_appended_signatures() {
     let report = judge("appraise func=MODULE_CHECK appraise_type=imasig|modsig\n").exits(1);
     for (name, result, cause, signature) in [
         ("good", "allowed", None, "appended sha256 signature by key"),
-        ("foreign", "refused", Some("invalid-signature"), "unknown key"),
-        ("none", "refused", Some("IMA-signature-required"), "no appended signature"),
+        ("foreign", "denied", Some("invalid-signature"), "unknown key"),
+        ("none", "denied", Some("IMA-signature-required"), "no appended signature"),
     ] {
         let line =
             report.json_for(&Path::new("/lib/modules/6.12.0/kernel").join(format!("{name}.ko")));

@@ -30,7 +30,7 @@ fn check_shows_the_line_and_what_is_meant() {
         "  = hint: did you mean func=BPRM_CHECK?".to_owned(),
         String::new(),
         format!(
-            "{}: refused by Linux 6.12, 1 error: it stops at line 2 and loads no rule of the \
+            "{}: rejected by Linux 6.12, 1 error: it stops at line 2 and loads no rule of the \
              file",
             file.display()
         ),
@@ -322,7 +322,7 @@ fn simulate_tells_what_becomes_of_a_file() {
     let bare = with_file(&[]);
     assert_eq!(
         (&bare["verdict"], &bare["cause"]),
-        (&"refused".into(), &"IMA-signature-required".into())
+        (&"denied".into(), &"IMA-signature-required".into())
     );
     assert_eq!(with_file(&["--mode", "log"])["verdict"], "tolerated");
     assert_eq!(with_file(&["--uid", "1000"])["verdict"], "allowed");
@@ -332,7 +332,7 @@ fn simulate_tells_what_becomes_of_a_file() {
         simulate(&["--file".as_ref(), file.as_os_str(), "--keys".as_ref(), stranger.as_os_str()]);
     assert_eq!(
         (&others["verdict"], &others["cause"]),
-        (&"refused".into(), &"invalid-signature".into())
+        (&"denied".into(), &"invalid-signature".into())
     );
     assert!(others["unknown_key"].is_string(), "{others}");
 

@@ -172,7 +172,7 @@ fn causes_are_the_kernels_words() {
     assert!(of(&lines, "file", "/usr/bin/changed")["unknown_key"].is_null());
     assert_eq!(of(&lines, "file", "/usr/bin/changed")["rule"], "default:appraise:21");
     let ran = root.preflight(POLICY, &[]).exits(1);
-    assert!(ran.stdout.contains("refused: invalid-signature: unknown key"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("denied: invalid-signature: unknown key"), "{}", ran.stdout);
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn modules_firmware_and_policies_are_looked_at() {
     assert_eq!(of(&lines, "file", "/etc/keys/x509_ima.der")["use"], "certificate");
     assert_eq!(of(&lines, "file", "/etc/ima/ima_policy.good")["result"], "allowed");
     let bad = of(&lines, "file", "/etc/ima/ima_policy.bad");
-    assert_eq!((&bad["result"], &bad["line"]), (&"refused".into(), &3.into()));
+    assert_eq!((&bad["result"], &bad["line"]), (&"denied".into(), &3.into()));
     let ran = root.preflight(POLICY, &[]).exits(1);
     assert!(ran.stdout.contains("1 compressed module appraised as stored"), "{}", ran.stdout);
 }
@@ -275,8 +275,8 @@ fn certificates_are_held_against_the_keys() {
     root.sign();
     let lines = root.lines(POLICY, 1);
     for (name, message) in [
-        ("x509_ima_theirs.der", Some(".ima refuses it: no trusted key has the name or identifier")),
-        ("x509_evm.der", Some(".evm refuses it: DER: tag 0x6a instead of 0x30 at offset 0")),
+        ("x509_ima_theirs.der", Some(".ima rejects it: no trusted key has the name or identifier")),
+        ("x509_evm.der", Some(".evm rejects it: DER: tag 0x6a instead of 0x30 at offset 0")),
         ("x509_ima.der", None),
         ("x509_secondary_ours.der", None),
     ] {
@@ -290,7 +290,7 @@ fn certificates_are_held_against_the_keys() {
         }
     }
     let ran = root.preflight(POLICY, &[]).exits(1);
-    assert!(ran.stdout.contains("refused: no keyring takes it (2)"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("rejected: no keyring accepts it (2)"), "{}", ran.stdout);
     // without a CA to hold it against, only its own faults are found
     fs::remove_file(root.at("/etc/keys/x509_evm.der")).unwrap();
     let certificate = root.keys.join("ima_keys/x509_ima.der");
@@ -324,18 +324,18 @@ fn certificates_that_ima_refuses_verify_nothing() {
     let lines = ran.json();
     assert_eq!(message(&lines, "/etc/keys/ima/vendor"), None);
     let said = message(&lines, "/etc/keys/ima/other.der").unwrap();
-    assert_eq!(said, ".ima refuses it: key usage lacks digitalSignature");
+    assert_eq!(said, ".ima rejects it: key usage lacks digitalSignature");
     let said = message(&lines, "/etc/keys/ima/text.pem").unwrap();
-    assert_eq!(said, ".ima refuses it: PEM, but the kernel reads DER only");
+    assert_eq!(said, ".ima rejects it: PEM, but the kernel reads DER only");
     assert!(message(&lines, "/etc/sysconfig/ima-policy").is_some(), "a policy");
     // Linux 6.1 asks for no usage; with the renewed authority its serial number differs
     let lines = given(&["good.der", "authority.der"], "6.1").exits(1).json();
     assert_eq!(message(&lines, "/etc/keys/ima/other.der"), None);
     let refused = |certificates: &[&str]| given(certificates, "6.12").exits(1).stderr;
     let said = refused(&["no-usage.der", "authority.der"]);
-    assert!(said.contains("refuses it: key usage lacks digitalSignature: files signed"), "{said}");
+    assert!(said.contains("rejects it: key usage lacks digitalSignature: files signed"), "{said}");
     let said = refused(&["serial-and-issuer.der", "authority-renewed.der"]);
-    assert!(said.contains("refuses it: no trusted key has the name or identifier"), "{said}");
+    assert!(said.contains("rejects it: no trusted key has the name or identifier"), "{said}");
 }
 
 #[test]
@@ -344,7 +344,7 @@ fn file_systems_without_attributes_refuse_all() {
     root.take(Path::new("/usr/bin/true"), Path::new("/boot/program"));
     root.sign();
     let ran = root.preflight(POLICY, &["--fs", "/boot=vfat"]).exits(1);
-    assert!(ran.stdout.contains("refused: no-attributes, without an audit record (1)"), "{ran:?}");
+    assert!(ran.stdout.contains("denied: no-attributes, without an audit record (1)"), "{ran:?}");
     assert!(ran.stdout.contains("init: /sbin/init: will run"), "{}", ran.stdout);
     let ran = root.preflight(POLICY, &["--fs", "vfatt"]).exits(2);
     assert!(ran.stderr.contains("no file system that is known here"), "{}", ran.stderr);
@@ -377,7 +377,7 @@ fn what_init_starts_is_read_from_its_table() {
     run(args!["clear", "--quiet", root.at("/etc/init.d/rcS")]).exits(0);
     let lines = root.lines(POLICY, 1);
     let step = of(&lines, "step", "/etc/init.d/rcS");
-    assert_eq!((&step["result"], &step["asked_by"]), (&"refused".into(), &"/etc/inittab".into()));
+    assert_eq!((&step["result"], &step["asked_by"]), (&"denied".into(), &"/etc/inittab".into()));
     assert_eq!(of(&lines, "step", "/sbin/getty")["result"], "absent");
 }
 
@@ -396,7 +396,7 @@ fn reads_are_looked_at_where_the_policy_appraises_them() {
     let lines = root.lines("builtin:appraise_tcb", 0);
     assert!(lines.iter().all(|line| line["path"] != "/etc/hosts"));
     let ran = root.preflight("builtin:appraise_tcb", &["--all-root"]).exits(1);
-    assert!(ran.stdout.contains("refused: missing-hash (1)"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("denied: missing-hash (1)"), "{}", ran.stdout);
 }
 
 #[test]

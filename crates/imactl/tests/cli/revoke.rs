@@ -98,7 +98,7 @@ fn certificates_are_denied_by_their_signed_part_and_their_key() {
     let by_key = preflight(&certificate);
     assert_eq!(
         (&by_key["result"], &by_key["cause"]),
-        (&"refused".into(), &"invalid-signature".into())
+        (&"denied".into(), &"invalid-signature".into())
     );
     let list = directory.path().join("list");
     // tbs: the list is compiled in, so that the certificate is in no keyring
@@ -110,7 +110,7 @@ fn certificates_are_denied_by_their_signed_part_and_their_key() {
     revoke.args(args!["revoke", "--file", root.join("bin/program"), "--hash-list", list]);
     finish(&mut revoke).exits(0);
     let by_digest = preflight(&list);
-    assert_eq!(by_digest["result"], "refused", "{by_digest}");
+    assert_eq!(by_digest["result"], "denied", "{by_digest}");
     assert_ne!(by_digest["cause"], "invalid-signature");
 }
 

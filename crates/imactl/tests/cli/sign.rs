@@ -113,7 +113,7 @@ fn a_selection_signs_what_it_names_and_nothing_else() {
     preflight.args(["preflight", "--json", "--no-init", "--all-root", "--policy"]);
     preflight.arg("default:appraise").arg("--keys").arg(&keys).arg(&root);
     let judged = finish(&mut preflight).exits(1).json_for("/bin/plain".as_ref());
-    assert_eq!((&judged["use"], &judged["result"]), (&"program".into(), &"refused".into()));
+    assert_eq!((&judged["use"], &judged["result"]), (&"program".into(), &"denied".into()));
     fs::remove_file(&plain).unwrap();
     assert_eq!(signed(&["--include", "bin/*"]), ["bin/program", "bin/script"]);
     assert_eq!(signed(&["--include", "*.ko.xz"]), ["lib/modules/a.ko.xz"]);

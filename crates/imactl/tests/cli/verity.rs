@@ -206,6 +206,6 @@ fn preflight_and_simulate_assume_that_it_is_enabled() {
         (line["verdict"].clone(), line["cause"].clone())
     };
     assert_eq!(simulate("good").0, "unknown");
-    assert_eq!(simulate("changed"), ("refused".into(), "invalid-verity-signature".into()));
-    assert_eq!(simulate("plain"), ("refused".into(), "verity-signature-required".into()));
+    assert_eq!(simulate("changed"), ("denied".into(), "invalid-verity-signature".into()));
+    assert_eq!(simulate("plain"), ("denied".into(), "verity-signature-required".into()));
 }

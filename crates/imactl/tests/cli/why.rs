@@ -59,7 +59,7 @@ fn the_certificate_that_was_meant_is_found() {
     let why =
         |code: i32| run(args!["why", "--policy", policy, "--keys", keys, file]).exits(code).stdout;
     let unsigned = why(1);
-    assert!(unsigned.contains("execute  refused   IMA-signature-required, by: "), "{unsigned}");
+    assert!(unsigned.contains("execute  denied    IMA-signature-required, by: "), "{unsigned}");
     assert!(unsigned.contains("module   allowed   no rule matches"), "{unsigned}");
     run(args!["sign", "--keys", keys, file]).exits(0);
     assert!(why(0).contains("execute  allowed"));

@@ -32,7 +32,7 @@ pub struct Outcome {
     pub decision: Decision,
     /// Whether it goes ahead.
     pub verdict: Verdict,
-    /// Why the kernel is not content: the last is what it is refused for, where it is.
+    /// Why the kernel is not content: the last is the cause of the denial, if it is denied.
     pub causes: Vec<Cause>,
     /// The PCR of the entry that it adds to the measurement list.
     pub measured: Option<u8>,

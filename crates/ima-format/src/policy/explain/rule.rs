@@ -22,7 +22,7 @@ pub(super) fn meaning(rule: &Rule, kernel: &Kernel) -> String {
         Action::Measure => format!("{what} is measured{}", list(rule, kernel)),
         Action::Appraise => format!("{what} needs {}", requirement(rule, kernel)),
         Action::Audit => format!("{what} is audited: its digest goes to the audit log"),
-        Action::Hash => format!("{what} gets its digest in security.ima, and is not refused"),
+        Action::Hash => format!("{what} gets its digest in security.ima, and is not denied"),
         Action::DontMeasure => format!("{what} is not measured, whatever later rules say"),
         Action::DontAppraise => format!("{what} is not appraised, whatever later rules say"),
         Action::DontAudit => format!("{what} is not audited, whatever later rules say"),

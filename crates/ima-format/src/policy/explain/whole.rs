@@ -177,12 +177,12 @@ impl Whole<'_> {
             })
             .collect();
         for (func, refused) in [
-            (Func::PolicyCheck, "Rules written as text are refused: a policy has to be a file."),
+            (Func::PolicyCheck, "Rules written as text are rejected: a policy has to be a file."),
             (
                 Func::ModuleCheck,
-                "init_module is refused, unless the kernel itself insists on module signatures.",
+                "init_module is denied, unless the kernel itself insists on module signatures.",
             ),
-            (Func::KexecKernelCheck, "kexec_load is refused: a kernel has to be a file."),
+            (Func::KexecKernelCheck, "kexec_load is denied: a kernel has to be a file."),
         ] {
             if self.decider.has_appraise_rule(func) {
                 statements.push(refused.to_string());

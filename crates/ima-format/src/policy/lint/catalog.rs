@@ -78,7 +78,7 @@ lints! {
          telling nothing";
     PSEUDO_FILES_APPRAISED = "pseudo-files-appraised", Warning,
         "files of pseudo file systems are appraised",
-        "they cannot carry an attribute, so that every access is refused: the machine does not \
+        "they cannot carry an attribute, so that every access is denied: the machine does not \
          boot";
     USER_FILES_MEASURED = "user-files-measured", Warning,
         "reads of files that users own are measured",
@@ -107,7 +107,7 @@ lints! {
          message at its end any file passes";
     DEPENDS_ON_CONFIGURATION = "depends-on-configuration", Note,
         "a word that only some configurations of the kernel know",
-        "without the option the kernel refuses the whole policy, or the rule has no effect";
+        "without the option the kernel rejects the whole policy, or the rule has no effect";
     NOT_CONFIGURED = "option-not-built", Warning,
         "a rule that this kernel was built without",
         "the kernel accepts it and does nothing, or denies everything";
@@ -134,7 +134,7 @@ lints! {
         "it is part of the value, which then matches nothing that is meant";
     ALGORITHM_MAY_BE_MISSING = "algorithm-may-be-missing", Note,
         "a hash algorithm that not every kernel has",
-        "a kernel that cannot compute it refuses the whole policy";
+        "a kernel that cannot compute it rejects the whole policy";
     LABEL_MAY_BE_UNDEFINED = "label-may-be-undefined", Warning,
         "a label that a security module has to know",
         "a kernel without such a module, or whose module does not know the label, refuses the \

@@ -92,7 +92,7 @@ struct Subject<'a> {
     decider: Decider<'a>,
 }
 
-/// All that is to be told about a policy: what `kernel` refuses, or else what the lints find,
+/// All diagnostics of a policy: the errors for which `kernel` rejects it, or else the findings of the lints,
 /// in the order of the text, the policy as a whole last.
 pub fn check(text: &[u8], kernel: &Kernel, loading: Loading) -> Vec<Diagnostic> {
     let reading = read(text, kernel, loading);

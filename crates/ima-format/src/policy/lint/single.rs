@@ -240,7 +240,7 @@ impl Single<'_> {
         findings
     }
 
-    /// What depends on the kernel's configuration. Words that it would refuse are errors already.
+    /// Words that depend on the kernel's configuration. Words that it would reject are errors already.
     fn configuration(&self) -> Vec<Finding> {
         let kernel = self.subject.kernel;
         let needed = needed_options(self.rule).into_iter();

@@ -34,7 +34,7 @@ impl Keyrings {
     /// description.
     ///
     /// # Errors
-    /// Why the kernel refuses it.
+    /// Why the kernel rejects it.
     pub fn add(&mut self, keyring: Keyring, der: &[u8]) -> Result<(), Refusal> {
         let key = self.judge(keyring, der)?;
         self.put(keyring, key);
@@ -62,7 +62,7 @@ impl Keyrings {
     /// Whether the kernel accepts a certificate into a keyring.
     ///
     /// # Errors
-    /// Why the kernel refuses it.
+    /// Why the kernel rejects it.
     pub fn accept(&self, keyring: Keyring, der: &[u8]) -> Result<(), Refusal> {
         self.judge(keyring, der).map(drop)
     }

@@ -13,7 +13,7 @@ use super::rules::Rules;
 const VERSIONS: [KernelVersion; 4] =
     [KernelVersion::V6_1, KernelVersion::V6_12, KernelVersion::V7_2, KernelVersion::V7_3];
 
-/// A certificate that kernels refuse.
+/// A certificate that kernels reject.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     /// The keyring.
@@ -23,7 +23,7 @@ pub struct Refused {
     by: Vec<KernelVersion>,
 }
 
-/// Whether kernels with the layer's options refuse a certificate, if they have these trusted ones
+/// Whether kernels with the layer's options reject a certificate, if they have these trusted ones
 /// built in. `None`: they accept it.
 pub fn refused<'a>(
     keyring: Keyring,
@@ -63,12 +63,12 @@ impl fmt::Display for Refused {
         let Self { keyring, refusal, by } = self;
         match (by.as_slice(), self.by_newest()) {
             ([oldest, ..], true) if by.len() < VERSIONS.len() => {
-                write!(f, "{keyring} of Linux {oldest} and newer refuses it: {refusal}")
+                write!(f, "{keyring} of Linux {oldest} and newer rejects it: {refusal}")
             }
             ([.., newest], false) => {
-                write!(f, "{keyring} of Linux {newest} and older refuses it: {refusal}")
+                write!(f, "{keyring} of Linux {newest} and older rejects it: {refusal}")
             }
-            _ => write!(f, "{keyring} refuses it: {refusal}"),
+            _ => write!(f, "{keyring} rejects it: {refusal}"),
         }
     }
 }

@@ -35,7 +35,7 @@ pub(super) fn check_pair(key: &PrivateKey, report: &mut Report<'_>) -> bool {
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let message = format!("not the private key of the certificate next to it, {name}");
-        let hint = "the kernel will refuse every signature: find the key that belongs to it";
+        let hint = "the kernel will reject every signature: find the key that belongs to it";
         report.say(Severity::Error, "key-mismatch", message, hint);
     }
     !beside.is_empty()

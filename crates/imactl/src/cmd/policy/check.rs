@@ -178,7 +178,7 @@ fn summarize(
     })?;
     let version = kernel.version;
     let line = if errors > 0 {
-        let refused = output.paint(Style::Bad, &format!("refused by Linux {version}"));
+        let refused = output.paint(Style::Bad, &format!("rejected by Linux {version}"));
         let line = found.iter().find_map(|found| found.location).map_or(1, |it| it.line);
         let whole = format!("it stops at line {line} and loads no rule of the file");
         format!("{}: {refused}, {}: {whole}", text.name, count(errors, "error"))

@@ -87,7 +87,7 @@ impl DiffArgs {
                 Refusing::Before => "before, not after",
                 Refusing::After => "after, not before",
             };
-            others.push(format!("{} is refused {when}", unnamed(*func)));
+            others.push(format!("{} is denied {when}", unnamed(*func)));
         }
         for message in &others {
             output.json(&JsonOther { kind: "other", message })?;

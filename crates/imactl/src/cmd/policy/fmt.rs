@@ -20,7 +20,7 @@ use crate::Outcome;
 ///
 /// Rules are printed as the kernel shows them: one space between words, keys in the kernel's
 /// order, old names of hooks replaced, numbers in one form. Comments and empty lines stay. A
-/// missing newline at the end is added; anything else that a kernel refuses stays an error.
+/// missing newline at the end is added; anything else that a kernel rejects stays an error.
 #[derive(Debug, Args)]
 pub(super) struct FmtArgs {
     /// The policies

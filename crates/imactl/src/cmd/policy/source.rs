@@ -98,7 +98,7 @@ impl Loaded {
                 let column = location.map_or(1, |location| location.column);
                 let place = format!("{}:{}:{column}", text.name, refusal.line);
                 return Err(hinted(
-                    format!("{place}: {message}: Linux {} refuses this policy", kernel.version),
+                    format!("{place}: {message}: Linux {} rejects this policy", kernel.version),
                     "imactl policy check shows all errors",
                 ));
             }

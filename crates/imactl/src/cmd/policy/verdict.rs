@@ -80,7 +80,7 @@ fn digest(text: &str) -> Result<Digest> {
 
 /// What comes of an event, and why.
 pub(super) struct Told {
-    /// `allowed`, `tolerated`, `refused`, `unknown`.
+    /// `allowed`, `tolerated`, `denied`, `unknown`.
     pub(super) verdict: &'static str,
     pub(super) cause: Option<Cause>,
     pub(super) unknown_key: Option<String>,
@@ -127,7 +127,7 @@ impl Told {
                 ("unknown", Style::Warning, words.to_owned())
             }
             _ if labels => ("unknown", Style::Warning, "it depends on labels".to_owned()),
-            Verdict::Refused => ("refused", Style::Bad, because),
+            Verdict::Refused => ("denied", Style::Bad, because),
             Verdict::Tolerated => {
                 let words = match outcome.fixed {
                     true => format!("{because}; a digest takes the attribute's place"),

@@ -98,7 +98,7 @@ struct JsonFile {
     #[serde(skip_serializing_if = "Option::is_none")]
     unknown: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    refused_to_users: Option<bool>,
+    denied_to_users: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     module_signature: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -163,7 +163,7 @@ struct JsonSummary {
     reaches_init: Option<bool>,
     files: u64,
     allowed: u64,
-    refused: u64,
+    denied: u64,
     blocked: u64,
     incomplete: u64,
     unknown: u64,
@@ -209,7 +209,7 @@ pub(super) fn tell(told: &Told<'_>, details: bool, output: &mut Output) -> io::R
         reaches_init: report.reaches_init(),
         files: report.regular,
         allowed: count(Fate::Allowed),
-        refused: count(Fate::Refused),
+        denied: count(Fate::Refused),
         blocked: count(Fate::Blocked),
         incomplete: count(Fate::Incomplete),
         unknown: count(Fate::Unknown),
@@ -234,7 +234,7 @@ fn json_file(file: &FileReport, fate: Fate, loaded: &Loaded) -> JsonFile {
             _ => None,
         },
         module_signature: file.module_signature.as_ref().map(ToString::to_string),
-        refused_to_users: user.filter(|refused| *refused != answer.is_refused()),
+        denied_to_users: user.filter(|denied| *denied != answer.is_refused()),
         line: policy_fault.as_ref().map(|(line, _)| *line),
         message: policy_fault
             .as_ref()
@@ -248,7 +248,7 @@ fn json_attempt(attempt: &Attempt, loaded: &Loaded) -> JsonAttempt {
         AttemptEnd::Runs => ("runs", None, None),
         AttemptEnd::Absent => ("absent", None, None),
         AttemptEnd::NoProgram => ("no-program", None, None),
-        AttemptEnd::Refused(refusal) => ("refused", Some(refusal), None),
+        AttemptEnd::Refused(refusal) => ("denied", Some(refusal), None),
         AttemptEnd::Fails(obstacle) => ("fails", None, Some(obstacle)),
         AttemptEnd::Dies(obstacle) => ("dies", None, Some(obstacle)),
     };
@@ -266,7 +266,7 @@ fn json_step(step: &Step, loaded: &Loaded) -> JsonStep {
     let (result, refusal, obstacle) = match &step.problem {
         None => ("runs", None, None),
         Some(Problem::Missing) => ("absent", None, None),
-        Some(Problem::Refused(refusal)) => ("refused", Some(refusal), None),
+        Some(Problem::Refused(refusal)) => ("denied", Some(refusal), None),
         Some(Problem::Needs(obstacle)) => ("dies", None, Some(obstacle)),
     };
     JsonStep {

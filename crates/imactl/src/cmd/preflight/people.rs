@@ -18,9 +18,9 @@ use crate::output::{count, Level, Output, Style};
 pub(super) enum Fate {
     /// It does what it is for.
     Allowed,
-    /// The kernel refuses it.
+    /// The kernel denies it.
     Refused,
-    /// The kernel refuses something that it needs.
+    /// The kernel denies something that it needs.
     Blocked,
     /// Something that it needs is not there.
     Incomplete,
@@ -49,7 +49,7 @@ impl Fate {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Allowed => "allowed",
-            Self::Refused => "refused",
+            Self::Refused => "denied",
             Self::Blocked => "blocked",
             Self::Incomplete => "incomplete",
             Self::Unknown => "unknown",
@@ -59,7 +59,7 @@ impl Fate {
     const fn words(self) -> (&'static str, Style) {
         match self {
             Self::Allowed => ("allowed", Style::Good),
-            Self::Refused => ("refused", Style::Bad),
+            Self::Refused => ("denied", Style::Bad),
             Self::Blocked => ("blocked", Style::Bad),
             Self::Incomplete => ("incomplete", Style::Warning),
             Self::Unknown => ("unknown", Style::Warning),
@@ -159,7 +159,7 @@ fn table(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
     };
     let refused = told.report.files.iter().filter(to_users).count() as u64;
     if refused > 0 {
-        let line = format!("  {} refused to ordinary users alone", count(refused, "file"));
+        let line = format!("  {} denied to ordinary users alone", count(refused, "file"));
         output.line(Level::Quiet, output.paint(Style::Bad, &line))?;
     }
     Ok(())
@@ -193,16 +193,16 @@ fn groups(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
         let path = || file.path.display().to_string();
         let (reason, place, member) = match (fate, &file.obstacle, &file.answer) {
             (Fate::Refused, _, Answer::Refused(refusal)) => {
-                (format!("refused: {}", cause(refusal)), parent(), name())
+                (format!("denied: {}", cause(refusal)), parent(), name())
             }
             (Fate::Refused, ..) if file.certificate_fault.is_some() => {
-                ("refused: no keyring takes it".to_owned(), path(), why(file, told))
+                ("rejected: no keyring accepts it".to_owned(), path(), why(file, told))
             }
             (Fate::Refused, ..) => {
-                ("refused: the kernel cannot read it".to_owned(), path(), why(file, told))
+                ("rejected: the kernel cannot read it".to_owned(), path(), why(file, told))
             }
             (Fate::Blocked, Some(obstacle), _) => {
-                ("blocked: a file that it needs is refused".to_owned(), needs(obstacle), path())
+                ("blocked: a file that it needs is denied".to_owned(), needs(obstacle), path())
             }
             (Fate::Incomplete, Some(Obstacle { why: Why::TooDeep, .. }), _) => (
                 "incomplete: scripts that interpret scripts, deeper than the kernel goes (ELOOP)"
@@ -276,7 +276,7 @@ fn needs(obstacle: &Obstacle) -> String {
     match &obstacle.why {
         Why::Refused(refusal) => format!("{what} ({}{on})", cause(refusal)),
         Why::Missing => format!("{what} (not found{on})"),
-        Why::NeedsLevel(level) => format!("{what} (needs x86-64-v{level}, refused by ld.so{on})"),
+        Why::NeedsLevel(level) => format!("{what} (needs x86-64-v{level}, rejected by ld.so{on})"),
         Why::TooDeep => format!("{what} (too many nested interpreters: ELOOP)"),
     }
 }
@@ -339,7 +339,7 @@ pub(super) fn cache_fault(fault: &CacheFault) -> String {
 pub(super) fn certificate_fault(fault: &CertificateFault) -> String {
     let CertificateFault { keyring, refusal } = fault;
     match keyring {
-        Some(keyring) => format!("{keyring} refuses it: {refusal}"),
+        Some(keyring) => format!("{keyring} rejects it: {refusal}"),
         None => refusal.to_string(),
     }
 }
@@ -432,7 +432,7 @@ fn init(told: &Told<'_>, details: bool, output: &mut Output) -> io::Result<()> {
             None => continue,
             Some(Problem::Missing) => (Level::Normal, "is not there".to_owned()),
             Some(Problem::Refused(refusal)) => {
-                (Level::Quiet, format!("is refused: {}", cause(refusal)))
+                (Level::Quiet, format!("is denied: {}", cause(refusal)))
             }
             Some(Problem::Needs(obstacle)) => {
                 let level = if obstacle.is_refusal() { Level::Quiet } else { Level::Normal };
@@ -451,7 +451,7 @@ fn attempted(attempt: &Attempt) -> String {
         AttemptEnd::Absent => "not there".to_owned(),
         AttemptEnd::NoProgram => "is no program".to_owned(),
         AttemptEnd::Refused(refusal) => {
-            format!("is refused ({}); the kernel tries the next", cause(refusal))
+            format!("is denied ({}); the kernel tries the next", cause(refusal))
         }
         AttemptEnd::Fails(obstacle) => {
             format!("needs {}; the kernel tries the next", needs(obstacle))
@@ -467,7 +467,7 @@ fn because_of(attempt: &Attempt) -> String {
     match &attempt.end {
         AttemptEnd::Runs | AttemptEnd::Absent => String::new(),
         AttemptEnd::NoProgram => format!("{path} is no program"),
-        AttemptEnd::Refused(refusal) => format!("{path} is refused: {}", cause(refusal)),
+        AttemptEnd::Refused(refusal) => format!("{path} is denied: {}", cause(refusal)),
         AttemptEnd::Fails(obstacle) | AttemptEnd::Dies(obstacle) => {
             let what = obstacle.what.display();
             let by = match obstacle.what == obstacle.needed_by {
@@ -477,11 +477,11 @@ fn because_of(attempt: &Attempt) -> String {
             match &obstacle.why {
                 Why::Refused(refusal) => {
                     let on = cpus(obstacle);
-                    format!("{what}{by} is refused{on}: {}", cause(refusal))
+                    format!("{what}{by} is denied{on}: {}", cause(refusal))
                 }
                 Why::Missing => format!("{what}{by} was not found{}", cpus(obstacle)),
                 Why::NeedsLevel(level) => {
-                    format!("{what}{by} needs x86-64-v{level}: ld.so refuses it{}", cpus(obstacle))
+                    format!("{what}{by} needs x86-64-v{level}: ld.so rejects it{}", cpus(obstacle))
                 }
                 Why::TooDeep => {
                     format!(

@@ -1,4 +1,4 @@
-//! Why a file of this machine is refused.
+//! Why a file of this machine is denied.
 
 use std::path::Path;
 
@@ -85,7 +85,7 @@ pub(super) fn explain(path: &Path, grounds: &Grounds<'_>, output: &mut Output) -
     let told = Told { account: &account, grounds };
     let asked = grounds.ask.then(|| match why::map_executable(&account.path) {
         Ok(()) => "mapped it executable".to_owned(),
-        Err(error) => format!("refused to map it executable: {error}"),
+        Err(error) => format!("denied mapping it executable: {error}"),
     });
     match output.is_json() {
         true => output.json(&told.json(asked))?,
@@ -284,7 +284,7 @@ impl Told<'_> {
                 Answer::Allowed { appraised: false } => ("not-appraised", None, None),
                 Answer::Unknown(unknown) => ("unknown", Some(unknown_word(*unknown)), None),
                 Answer::Refused(Refusal { cause, rule, .. }) => {
-                    ("refused", Some(cause.name()), rule.and_then(|rule| self.rule(rule)))
+                    ("denied", Some(cause.name()), rule.and_then(|rule| self.rule(rule)))
                 }
             };
             JsonUse { operation: verb(*operation), answer: word, cause, rule }
@@ -329,7 +329,7 @@ impl Told<'_> {
         output.line(Level::Quiet, &head)?;
         for JsonUse { operation, answer, cause, rule } in self.uses() {
             let (word, style) = match answer {
-                "refused" => ("refused", Style::Bad),
+                "denied" => ("denied", Style::Bad),
                 "unknown" => ("unknown", Style::Warning),
                 "not-appraised" => ("allowed", Style::Plain),
                 _ => ("allowed", Style::Good),

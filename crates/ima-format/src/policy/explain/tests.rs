@@ -82,7 +82,7 @@ fn the_default_is_summed_up() {
     says(text, "Modules: signed files.");
     says(text, "Firmware: signed files.");
     says(text, "Kernels by kexec: signed files.");
-    says(text, "Rules written as text are refused");
+    says(text, "Rules written as text are rejected");
     says(text, "sh script.sh");
 }
 

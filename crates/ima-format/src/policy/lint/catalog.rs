@@ -137,7 +137,7 @@ lints! {
         "a kernel that cannot compute it rejects the whole policy";
     LABEL_MAY_BE_UNDEFINED = "label-may-be-undefined", Warning,
         "a label that a security module has to know",
-        "a kernel without such a module, or whose module does not know the label, refuses the \
+        "a kernel without such a module, or whose module does not know the label, rejects the \
          whole policy if it is the first";
     VERITY_BINDS_APPRAISAL = "verity-binds-appraisal", Warning,
         "a rule that does not appraise and asks for the fs-verity digest",

@@ -256,6 +256,19 @@ pub(crate) const EXAMPLES: &[(&str, &[Example])] = &[
         &[("Write a runtime policy for Keylime", "imactl manifest export --to keylime root.manifest")],
     ),
     (
+        "imactl report",
+        &[
+            (
+                "A page on an image: which of its files are signed, and which would be denied",
+                "imactl report --root root.ext4 --policy default:appraise --keys keys -o report.html",
+            ),
+            (
+                "A page on a boot: list, PCRs and audit log of a machine",
+                "imactl report --list list --pcrs pcrs --audit audit.log --cert x509_ima.der -o report.html",
+            ),
+        ],
+    ),
+    (
         "imactl evmctl",
         &[
             ("Sign a file", "imactl evmctl ima_sign --key privkey.pem -a sha256 FILE"),

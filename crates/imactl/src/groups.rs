@@ -8,7 +8,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Keys and signatures", &["keys", "sign", "verify", "inspect", "clear", "digest", "revoke"]),
     ("Policies and booting", &["policy", "preflight", "initramfs"]),
     ("The running machine", &["status", "why"]),
-    ("Measurements", &["log", "manifest"]),
+    ("Measurements", &["log", "manifest", "report"]),
     ("Compatibility", &["evmctl"]),
 ];
 

@@ -13,6 +13,7 @@
 //! | `scan` | all of them, on all cores | |
 //! | `immutable` | EVM's verdicts, and files that it makes immutable | `security/integrity/evm/evm_main.c` |
 //! | `libraries` | which files the loader opens | `elf/dl-load.c` of glibc |
+//! | `coverage` | which files are signed, and their packages | |
 //! | `update` | updates, whose programs run on another root | `src/install.c` of RAUC, `core/installer.c` of SWUpdate |
 //! | `trial` | one event on one file | [`ima_format::policy::decide`] |
 //! | `start`, `services` | what a program needs; init, and what it starts | `init/main.c`, `inittab(5)`, `systemd.unit(5)` |
@@ -21,7 +22,7 @@
 //! systems that are mounted later, what programs open or execute in the end.
 
 mod certificates;
-
+mod coverage;
 mod immutable;
 mod judge;
 mod libraries;
@@ -41,6 +42,7 @@ use ima_format::policy::ast::Policy;
 use ima_format::policy::kernel::Kernel;
 
 pub use certificates::Authorities;
+pub use coverage::{coverage, Covered};
 
 pub use immutable::{Evm, Immutable};
 pub use judge::{Answer, Attributes, Mount, Owners, Refusal, Unknown};

@@ -10,6 +10,7 @@ mod log;
 mod manifest;
 mod policy;
 mod preflight;
+mod report;
 mod revoke;
 mod sign;
 mod status;
@@ -41,6 +42,7 @@ pub(crate) enum Command {
     Log(log::LogCommand),
     #[command(subcommand)]
     Manifest(manifest::ManifestCommand),
+    Report(Box<report::ReportArgs>),
     Evmctl(evmctl::EvmctlArgs),
 }
 
@@ -75,6 +77,7 @@ impl Command {
             Self::Why(args) => args.run(output),
             Self::Log(command) => command.run(output),
             Self::Manifest(command) => command.run(output),
+            Self::Report(args) => args.run(output),
             Self::Evmctl(args) => args.run(),
         }
     }

@@ -22,6 +22,8 @@ use serde::Serialize;
 use crate::error::Result;
 use crate::output::{Output, Style};
 use crate::Outcome;
+pub(crate) use timeline::audited;
+pub(crate) use verify::{words, ListOf, ReferenceArgs, IMA_MAY_EXTEND};
 
 /// Read, verify, compare, convert and keep measurement lists
 #[derive(Debug, Subcommand)]
@@ -61,15 +63,18 @@ pub(super) struct ListArgs {
 }
 
 impl ListArgs {
-    /// Whether the list is that of this machine.
-    fn is_here(&self) -> bool {
-        self.lists.is_empty()
+    /// The machine that the list is from.
+    fn machine(&self) -> ListOf {
+        match self.lists.is_empty() {
+            true => ListOf::ThisMachine,
+            false => ListOf::Another,
+        }
     }
 
     fn open(&self, reading: Reading) -> Result<Vec<Source>, ListError> {
-        let paths = match self.is_here() {
-            true => Machine::here().measurement_list(),
-            false => self.lists.clone(),
+        let paths = match self.machine() {
+            ListOf::ThisMachine => Machine::here().measurement_list(),
+            ListOf::Another => self.lists.clone(),
         };
         paths.iter().map(|path| Source::open(path, reading)).collect()
     }
@@ -91,7 +96,7 @@ struct JsonMalformed<'a> {
 }
 
 /// Reports that a list could not be read to its end.
-fn report_fault(malformed: &Malformed, output: &mut Output) -> Result<Outcome> {
+pub(crate) fn report_fault(malformed: &Malformed, output: &mut Output) -> Result<Outcome> {
     let Malformed { name, offset, index, kind, rest } = malformed;
     output.json(&JsonMalformed {
         kind: "error",

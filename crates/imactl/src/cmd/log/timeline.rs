@@ -50,7 +50,7 @@ struct JsonEvent<'a> {
 
 impl TimelineArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
-        let audited = self.audited()?;
+        let audited = audited(&self.audit)?;
         let records = audited.len() as u64;
         let sources = self.list.open(Reading::Once)?;
         let events = match timeline(&sources, audited) {
@@ -72,30 +72,31 @@ impl TimelineArgs {
         output.line(Level::Normal, line)?;
         Ok(if back == 0 { Outcome::Good } else { Outcome::Finding })
     }
+}
 
-    fn audited(&self) -> Result<Vec<Audited>> {
-        let name = || self.audit.display().to_string();
-        let content = input::read_path(&self.audit, LIST_MAX).with_context(name)?;
-        let mut audited = Vec::new();
-        for (line, number) in content.split(|byte| *byte == b'\n').zip(1..) {
-            let malformed = |why: &str| Error::new(format!("{}: line {number}: {why}", name()));
-            let record = Record::parse(line).map_err(|error| malformed(&error.to_string()))?;
-            let Some(record) = record.filter(|record| record.kind == Kind::Rule) else { continue };
-            let text = |field: &str| {
-                record.field(field).map(|value| String::from_utf8_lossy(value).into_owned())
-            };
-            let (Some(file), Some(digest)) = (record.field("file"), text("hash")) else {
-                return Err(malformed("an INTEGRITY_RULE record without file= and hash="));
-            };
-            audited.push(Audited {
-                time: String::from_utf8_lossy(audit::time(line).unwrap_or(b"?")).into_owned(),
-                name: file.to_vec(),
-                digest,
-                command: text("comm"),
-            });
-        }
-        Ok(audited)
+/// The records of type INTEGRITY_RULE in an audit log.
+pub(crate) fn audited(path: &Path) -> Result<Vec<Audited>> {
+    let name = || path.display().to_string();
+    let content = input::read_path(path, LIST_MAX).with_context(name)?;
+    let mut audited = Vec::new();
+    for (line, number) in content.split(|byte| *byte == b'\n').zip(1..) {
+        let malformed = |why: &str| Error::new(format!("{}: line {number}: {why}", name()));
+        let record = Record::parse(line).map_err(|error| malformed(&error.to_string()))?;
+        let Some(record) = record.filter(|record| record.kind == Kind::Rule) else { continue };
+        let text = |field: &str| {
+            record.field(field).map(|value| String::from_utf8_lossy(value).into_owned())
+        };
+        let (Some(file), Some(digest)) = (record.field("file"), text("hash")) else {
+            return Err(malformed("an INTEGRITY_RULE record without file= and hash="));
+        };
+        audited.push(Audited {
+            time: String::from_utf8_lossy(audit::time(line).unwrap_or(b"?")).into_owned(),
+            name: file.to_vec(),
+            digest,
+            command: text("comm"),
+        });
     }
+    Ok(audited)
 }
 
 fn print(event: &Event, output: &mut Output) -> std::io::Result<()> {

@@ -6,7 +6,6 @@ mod people;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::thread;
 
 use clap::builder::PossibleValuesParser;
 use clap::Args;
@@ -25,13 +24,14 @@ use ima_format::policy::filesystem::{self, FileSystem};
 use ima_format::policy::kernel::Kernel;
 
 use super::policy::Loaded;
-use crate::args::KeyringArgs;
+use crate::args::{jobs, KeyringArgs};
 use crate::error::{with_causes, Context, Result};
 use crate::evm::WordSize;
 use crate::kernel::{warn_of_hearsay, KernelArgs, Target};
 use crate::output::{Output, Style};
 use crate::progress::Bar;
 use crate::Outcome;
+pub(crate) use people::{noun, unreached, why, Fate};
 
 /// Predict which files of a root file system a kernel will deny
 ///
@@ -43,48 +43,55 @@ use crate::Outcome;
 pub(crate) struct PreflightArgs {
     #[arg(value_name = "ROOT", help = root_help())]
     root: PathBuf,
-    /// The partition of a disk that has the root, by number, label or PARTUUID
-    #[arg(long, value_name = "PARTITION", help_heading = "Root")]
-    partition: Option<String>,
     /// The policies, in the order of loading; default:appraise is imactl's default one
     #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
     policy: Vec<PathBuf>,
     #[command(flatten)]
-    keyring: KeyringArgs,
+    judge: JudgeArgs,
+    /// Print all files, not only the first ones of each group
+    #[arg(long)]
+    details: bool,
+}
+
+/// The kernel that a root is judged for
+#[derive(Debug, Args)]
+pub(crate) struct JudgeArgs {
+    /// The partition of a disk that has the root, by number, label or PARTUUID
+    #[arg(long, value_name = "PARTITION", help_heading = "Root", requires = "root")]
+    partition: Option<String>,
+    #[command(flatten)]
+    pub(crate) keyring: KeyringArgs,
     /// Revoked digests and keys: a signed entry or a certificate as imactl revoke writes them, or a
     /// list for CONFIG_SYSTEM_BLACKLIST_HASH_LIST; may be repeated
-    #[arg(long, value_name = "FILE", help_heading = "Key")]
+    #[arg(long, value_name = "FILE", help_heading = "Key", requires = "root")]
     blacklist: Vec<PathBuf>,
     #[command(flatten)]
     kernel: KernelArgs,
     /// The type of the file system that the root, or the directory PATH, will be on [default: ext4]
-    #[arg(long, value_name = "[PATH=]NAME", help_heading = "Root")]
+    #[arg(long, value_name = "[PATH=]NAME", help_heading = "Root", requires = "root")]
     fs: Vec<FsArg>,
     /// The UUID of the root's file system, for policies with fsuuid=
-    #[arg(long, value_name = "UUID", help_heading = "Root")]
+    #[arg(long, value_name = "UUID", help_heading = "Root", requires = "root")]
     fsuuid: Option<String>,
     /// Treat all files as owned by root
-    #[arg(long, help_heading = "Root")]
+    #[arg(long, help_heading = "Root", requires = "root")]
     all_root: bool,
     /// A CPU that the root will run on, as in x86-64-v3-intel, or a level as in x86-64-v3; may be
     /// repeated [default: all CPUs that its programs can run on]
-    #[arg(long, value_name = "NAME", help_heading = "Root")]
+    #[arg(long, value_name = "NAME", help_heading = "Root", requires = "root")]
     #[arg(value_parser = PossibleValuesParser::new(Cpus::names()), hide_possible_values = true)]
     cpu: Vec<String>,
     /// init= on the kernel's command line
-    #[arg(long, value_name = "PATH", help_heading = "Root")]
+    #[arg(long, value_name = "PATH", help_heading = "Root", requires = "root")]
     init: Option<PathBuf>,
     /// Do not require an init: no machine boots from this root (a container, a system extension)
-    #[arg(long, conflicts_with = "init", help_heading = "Root")]
+    #[arg(long, conflicts_with = "init", help_heading = "Root", requires = "root")]
     no_init: bool,
     #[command(flatten)]
     evm: PreflightEvmArgs,
-    /// Print all files, not only the first ones of each group
-    #[arg(long)]
-    details: bool,
     /// Number of worker threads [default: number of CPUs; maximum 1024]
     #[arg(short, long, value_name = "N")]
-    jobs: Option<NonZeroUsize>,
+    pub(crate) jobs: Option<NonZeroUsize>,
 }
 
 /// Names all containers that have a root.
@@ -103,7 +110,7 @@ fn root_help() -> String {
 #[command(next_help_heading = "EVM")]
 struct PreflightEvmArgs {
     /// Assume that EVM is enabled: security.evm is verified before the content
-    #[arg(long)]
+    #[arg(long, requires = "root")]
     evm: bool,
     /// A certificate in .evm; may be repeated [default: the EVM certificates of --keys]
     #[arg(long, value_name = "CERT", requires = "evm")]
@@ -137,9 +144,29 @@ impl FromStr for FsArg {
 
 impl PreflightArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
+        let Self { root, policy, judge, details } = self;
+        judge.judge(root, policy, output, |_, told, output| {
+            match output.is_json() {
+                true => json::tell(told, *details, output)?,
+                false => people::tell(told, root, *details, output)?,
+            }
+            Ok(told.outcome())
+        })
+    }
+}
+
+impl JudgeArgs {
+    /// Judges a root by policies; `tell` is given the root, and what will become of it.
+    pub(crate) fn judge<R>(
+        &self,
+        path: &Path,
+        policies: &[PathBuf],
+        output: &mut Output,
+        tell: impl FnOnce(&dyn Source, &Told<'_>, &mut Output) -> Result<R>,
+    ) -> Result<R> {
         let Target { kernel, rules } = self.kernel.target()?;
         warn_of_hearsay(kernel.version, output);
-        let loaded = Loaded::of(&self.policy, &kernel)?;
+        let loaded = Loaded::of(policies, &kernel)?;
         let certificates = self.keyring.needed(output)?;
         let trusted = self.keyring.authorities(&certificates)?;
         let revocations = self.revocations(output)?;
@@ -159,9 +186,8 @@ impl PreflightArgs {
         let of_loader = of_modules.iter().chain(&trusted);
         let modules = Keyring::of_certificates(authorities.built_in(of_loader));
         let cpus = Cpus::named(&self.cpu)?;
-        let name = self.root.display();
-        let root = self.open()?;
-        let cores = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let root = open(path, self.partition.as_deref());
+        let root = root.with_context(|| path.display().to_string())?;
         let options = Options {
             policy: &loaded.policy,
             kernel: &kernel,
@@ -177,30 +203,24 @@ impl PreflightArgs {
                 (Some(path), false) => Init::At(path.clone()),
                 (None, false) => Init::Usual,
             },
-            jobs: self.jobs.unwrap_or_else(cores),
+            jobs: jobs(self.jobs),
         };
         let bar = Bar::new("looking", output);
         let report = preflight(&*root, &options, &bar);
         let (bytes, seconds) = bar.finish();
         let told = Told { report: &report, loaded: &loaded, options: &options, bytes, seconds };
-        match output.is_json() {
-            true => json::tell(&told, self.details, output)?,
-            false => people::tell(&told, &self.root, self.details, output)?,
-        }
+        let result = tell(&*root, &told, output)?;
         if !self.all_root && report.not_roots == report.regular && report.regular > 0 {
             output.warn(&format!(
-                "{name}: no file is root's; run it under pseudo or fakeroot, or give --all-root"
+                "{}: no file is root's; run it under pseudo or fakeroot, or give --all-root",
+                path.display()
             ));
         }
         for unread in &report.unread {
             let (path, error) = (unread.path.display(), with_causes(&unread.error));
             output.complain(Style::Bad, "error:", &format!("{path}: {error}"));
         }
-        Ok(match (report.unread.is_empty(), report.is_good()) {
-            (false, _) => Outcome::Failed,
-            (true, false) => Outcome::Finding,
-            (true, true) => Outcome::Good,
-        })
+        Ok(result)
     }
 
     /// What the kernel no longer accepts.
@@ -237,10 +257,6 @@ impl PreflightArgs {
             None => machine_of(root).unwrap_or(Machine::DEFAULT),
         };
         Ok(Some(Evm { keyring, hmac: None, machine }))
-    }
-
-    fn open(&self) -> Result<Box<dyn Source>> {
-        open(&self.root, self.partition.as_deref()).with_context(|| self.root.display().to_string())
     }
 
     fn mounts(&self) -> Result<Vec<Mount>> {
@@ -281,10 +297,21 @@ fn in_ima(authorities: Authorities<'_>, kernel: &Kernel, output: &mut Output) ->
 }
 
 /// What is to be told.
-struct Told<'a> {
-    report: &'a Report,
+pub(crate) struct Told<'a> {
+    pub(crate) report: &'a Report,
     loaded: &'a Loaded,
-    options: &'a Options<'a>,
+    pub(crate) options: &'a Options<'a>,
     bytes: u64,
     seconds: f64,
+}
+
+impl Told<'_> {
+    /// How the program exits.
+    pub(crate) fn outcome(&self) -> Outcome {
+        match (self.report.unread.is_empty(), self.report.is_good()) {
+            (false, _) => Outcome::Failed,
+            (true, false) => Outcome::Finding,
+            (true, true) => Outcome::Good,
+        }
+    }
 }

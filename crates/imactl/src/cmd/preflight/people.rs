@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ima::preflight::{
     Answer, Attempt, AttemptEnd, CacheFault, CertificateFault, FileReport, Immutable, Obstacle,
-    Owners, Problem, Refusal, Unknown, Use, Why,
+    Owners, Problem, Refusal, Report, Unknown, Use, Why,
 };
 use ima_format::policy::ast::Func;
 
@@ -15,7 +15,7 @@ use crate::output::{count, Level, Output, Style};
 
 /// What a file comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(crate) enum Fate {
     /// It does what it is for.
     Allowed,
     /// The kernel denies it.
@@ -32,7 +32,7 @@ impl Fate {
     pub(super) const ALL: [Self; 5] =
         [Self::Allowed, Self::Refused, Self::Blocked, Self::Incomplete, Self::Unknown];
 
-    pub(super) fn of(file: &FileReport) -> Self {
+    pub(crate) fn of(file: &FileReport) -> Self {
         let fault = file.policy_fault.is_some() || file.certificate_fault.is_some();
         if file.answer.is_refused() || fault {
             return Self::Refused;
@@ -46,7 +46,7 @@ impl Fate {
         }
     }
 
-    pub(super) const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Allowed => "allowed",
             Self::Refused => "denied",
@@ -165,7 +165,7 @@ fn table(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
     Ok(())
 }
 
-const fn noun(purpose: Use) -> &'static str {
+pub(crate) const fn noun(purpose: Use) -> &'static str {
     match purpose {
         Use::Program => "programs",
         Use::Script => "scripts",
@@ -345,7 +345,7 @@ pub(super) fn certificate_fault(fault: &CertificateFault) -> String {
 }
 
 /// The reason in one line; empty where all is well.
-fn why(file: &FileReport, told: &Told<'_>) -> String {
+pub(crate) fn why(file: &FileReport, told: &Told<'_>) -> String {
     let rule = |refusal: &Refusal| {
         let place = refusal.rule.map(|rule| told.loaded.place(rule));
         place.map_or_else(String::new, |place| format!(", {place}"))
@@ -396,13 +396,10 @@ fn init(told: &Told<'_>, details: bool, output: &mut Output) -> io::Result<()> {
     if report.init.is_empty() {
         return output.line(Level::Normal, "init: none is wanted (--no-init)");
     }
-    let absent = report.init.iter().all(|attempt| attempt.end == AttemptEnd::Absent);
-    if absent {
-        let tried: Vec<_> = report.init.iter().map(|it| it.path.display().to_string()).collect();
+    if report.init.iter().all(|attempt| attempt.end == AttemptEnd::Absent) {
         let line = format!(
-            "the machine will not reach init because none of {} is in the root; --no-init, if no \
-             machine starts from it",
-            tried.join(", ")
+            "the machine will not reach init because {}; --no-init, if no machine starts from it",
+            unreached(report)
         );
         return output.line(Level::Quiet, output.paint(Style::Bad, &line));
     }
@@ -416,9 +413,7 @@ fn init(told: &Told<'_>, details: bool, output: &mut Output) -> io::Result<()> {
         output.line(level, output.paint(style, &line))?;
     }
     if report.reaches_init() == Some(false) {
-        let because = report.init.iter().find(|attempt| attempt.end != AttemptEnd::Absent);
-        let because = because.map(because_of).unwrap_or_default();
-        let line = format!("the machine will not reach init because {because}");
+        let line = format!("the machine will not reach init because {}", unreached(report));
         return output.line(Level::Quiet, output.paint(Style::Bad, &line));
     }
     let good = report.steps.iter().filter(|step| step.problem.is_none()).count() as u64;
@@ -443,6 +438,17 @@ fn init(told: &Told<'_>, details: bool, output: &mut Output) -> io::Result<()> {
         output.line(level, &line)?;
     }
     Ok(())
+}
+
+/// Why the machine does not reach its init.
+pub(crate) fn unreached(report: &Report) -> String {
+    match report.init.iter().find(|attempt| attempt.end != AttemptEnd::Absent) {
+        Some(attempt) => because_of(attempt),
+        None => {
+            let tried = report.init.iter().map(|attempt| attempt.path.display().to_string());
+            format!("none of {} is in the root", tried.collect::<Vec<_>>().join(", "))
+        }
+    }
 }
 
 fn attempted(attempt: &Attempt) -> String {

@@ -9,6 +9,7 @@ mod generate;
 mod parquet;
 mod prune;
 mod quote;
+mod report;
 mod signatures;
 
 use std::fs;

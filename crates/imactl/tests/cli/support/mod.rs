@@ -1,6 +1,7 @@
 //! What the tests of the program share: the program, tools that others wrote, trees.
 #![allow(dead_code, unreachable_pub)] // each test file uses a part
 
+pub mod browser;
 pub mod pty;
 pub mod seeded;
 

@@ -3,22 +3,19 @@
 mod boot;
 mod finding;
 mod quote;
+mod reference;
 mod register;
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 
 use clap::Args;
 use ima::attest::check::{Counts, Finding, FindingKind};
 use ima::attest::explain::{judge, Judged, Verdict};
-use ima::attest::firmware;
-use ima::attest::pcr::{self, PcrInput};
 use ima::attest::signature::SignatureState;
 use ima::attest::source::Reading;
 use ima::attest::verify::{boot_aggregates, verify, Options};
 use ima::attest::ListError;
-use ima::system::Machine;
 use ima::HashAlgorithm;
 use ima_format::measure::{PcrValue, PcrValues};
 use serde::Serialize;
@@ -31,7 +28,9 @@ use crate::Outcome;
 use boot::{print_boot_aggregate, print_firmware};
 use finding::print_finding;
 pub(super) use quote::QuoteArgs;
+pub(crate) use reference::{ListOf, ReferenceArgs};
 use register::print_pcr;
+pub(crate) use register::words;
 
 /// Verify a measurement list against PCR values and certificates
 ///
@@ -46,17 +45,8 @@ use register::print_pcr;
 pub(crate) struct VerifyArgs {
     #[command(flatten)]
     list: ListArgs,
-    /// PCR values: output of tpm2_pcrread, ALGORITHM,FILE with lines "PCR-10: HEX" as evmctl reads
-    /// them, a directory with pcr-sha256/10, or the file that tpm2_quote --pcr writes [default for this
-    /// machine: its TPM]
-    #[arg(long, value_name = "FILE")]
-    pcrs: Vec<PathBuf>,
-    /// The firmware's event log (/sys/kernel/security/tpm0/binary_bios_measurements): replayed, compared
-    /// with the PCR values and with boot_aggregate [default for this machine: its log]
-    #[arg(long, value_name = "FILE")]
-    event_log: Option<PathBuf>,
     #[command(flatten)]
-    quote: QuoteArgs,
+    reference: ReferenceArgs,
     /// Verify template digests and signatures only; print the PCR values that the list results in
     #[arg(long, conflicts_with_all = ["pcrs", "quote"])]
     no_pcrs: bool,
@@ -77,7 +67,7 @@ impl VerifyArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
         // before the list: then it has all that extended them
         let values = self.values()?;
-        let (values, mut outcome) = self.quote.check(values, output)?;
+        let (values, mut outcome) = self.reference.quote.check(values, output)?;
         let keyring = self.keyring.measured(output)?;
         let options = Options {
             banks: self.banks(&values)?,
@@ -108,7 +98,7 @@ impl VerifyArgs {
             }
             print_pcr(judged, output)?;
         }
-        let event_log = self.event_log()?;
+        let event_log = self.reference.event_log(self.list.machine())?;
         for PcrValue { pcr, value } in event_log.iter() {
             if let Some(expected) =
                 values.get(value.algorithm(), pcr).filter(|_| pcr < IMA_MAY_EXTEND)
@@ -140,26 +130,13 @@ impl VerifyArgs {
         if self.no_pcrs {
             return Ok(PcrValues::default());
         }
-        let mut inputs: Vec<_> = self.pcrs.iter().map(|path| PcrInput::from(&**path)).collect();
-        if inputs.is_empty() && self.list.is_here() {
-            let tpm = Machine::here().tpm_with_pcrs();
-            inputs.extend(tpm.map(|path| PcrInput { bank: None, path }));
-        }
-        if inputs.is_empty() {
-            return Err(hinted(
+        let values = self.reference.values(self.list.machine())?;
+        values.ok_or_else(|| {
+            hinted(
                 "no PCR values to compare the list with",
                 "give --pcrs FILE (tpm2_pcrread > FILE), or --no-pcrs to check entries only",
-            ));
-        }
-        Ok(pcr::read(&inputs)?)
-    }
-
-    fn event_log(&self) -> Result<PcrValues> {
-        let here = || self.list.is_here().then(|| Machine::here().event_log()).flatten();
-        match self.event_log.clone().or_else(here) {
-            Some(path) => Ok(firmware::replay(&path)?),
-            None => Ok(PcrValues::default()),
-        }
+            )
+        })
     }
 
     fn banks(&self, values: &PcrValues) -> Result<BTreeSet<HashAlgorithm>> {
@@ -188,7 +165,7 @@ impl VerifyArgs {
 }
 
 /// PCRs from here on may be extended after the firmware's log was written: by the kernel, by systemd.
-const IMA_MAY_EXTEND: u32 = 8;
+pub(crate) const IMA_MAY_EXTEND: u32 = 8;
 
 #[derive(Serialize)]
 struct JsonSummary {

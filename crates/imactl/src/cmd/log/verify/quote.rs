@@ -15,7 +15,7 @@ use crate::Outcome;
 /// A quote
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Quote")]
-pub(in crate::cmd::log) struct QuoteArgs {
+pub(crate) struct QuoteArgs {
     /// A TPM's quote over the PCR values (tpm2_quote --message)
     #[arg(long, value_name = "FILE", requires_all = ["signature", "ak"])]
     quote: Option<PathBuf>,
@@ -59,19 +59,24 @@ impl QuoteArgs {
         given: PcrValues,
         output: &mut Output,
     ) -> Result<(PcrValues, Outcome)> {
-        let (Some(quote), Some(signature), Some(ak)) = (&self.quote, &self.signature, &self.ak)
-        else {
-            return Ok((given, Outcome::Good));
-        };
-        let key = AttestationKey::read(ak).context("--ak")?;
-        let nonce = self.nonce.as_ref().map_or(&[][..], |nonce| &nonce.0);
-        let checked = SignedQuote::read(quote, signature)?.check(&key, nonce, &given)?;
+        let Some(checked) = self.verify(&given)? else { return Ok((given, Outcome::Good)) };
         print(&checked, output)?;
         let outcome = match checked.faults.is_empty() {
             true => Outcome::Good,
             false => Outcome::Finding,
         };
         Ok((checked.values, outcome))
+    }
+
+    /// Verifies the quote, if there is one.
+    pub(crate) fn verify(&self, given: &PcrValues) -> Result<Option<Checked>> {
+        let (Some(quote), Some(signature), Some(ak)) = (&self.quote, &self.signature, &self.ak)
+        else {
+            return Ok(None);
+        };
+        let key = AttestationKey::read(ak).context("--ak")?;
+        let nonce = self.nonce.as_ref().map_or(&[][..], |nonce| &nonce.0);
+        Ok(Some(SignedQuote::read(quote, signature)?.check(&key, nonce, given)?))
     }
 }
 

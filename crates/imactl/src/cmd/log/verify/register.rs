@@ -57,21 +57,12 @@ pub(super) fn print_pcr(judged: &Judged, output: &mut Output) -> std::io::Result
         why: why.as_deref(),
     })?;
     let head = output.paint(Style::Bold, &format!("{bank} PCR {}", register.pcr));
-    let (level, mut line) = match verdict {
-        Verdict::Match { reached, .. } if reached.records == register.records => {
-            (Level::Normal, output.paint(Style::Good, "matches"))
-        }
-        Verdict::Match { .. } => {
-            let newer = count(register.records - matched, "newer entry");
-            let word = output.paint(Style::Good, "matches");
-            (Level::Normal, format!("{word} up to entry {}; {newer} not verified", last(verdict)))
-        }
-        Verdict::Mismatch(_) => (Level::Quiet, output.paint(Style::Bad, "does not match")),
-        Verdict::NoValue(_) => (Level::Normal, format!("results in {}", hex(&register.value))),
+    let (style, said, rest) = words(judged);
+    let level = match style {
+        Style::Bad => Level::Quiet,
+        _ => Level::Normal,
     };
-    if padded {
-        line += " (extended by padded SHA-1 digests, as Linux before 5.8 does)";
-    }
+    let line = output.paint(style, said) + &rest;
     output.line(level, format_args!("{head}: {line}"))?;
     if let (Some(expected), Verdict::Mismatch(_)) = (&register.expected, verdict) {
         output.line(level, format_args!("  value     {}", hex(expected)))?;
@@ -83,9 +74,26 @@ pub(super) fn print_pcr(judged: &Judged, output: &mut Output) -> std::io::Result
     Ok(())
 }
 
-fn last(verdict: &Verdict) -> u64 {
-    match verdict {
-        Verdict::Match { reached, .. } => reached.index,
-        _ => 0,
+/// The verdict in words: how it is meant, the verdict, and the details.
+pub(crate) fn words(judged: &Judged) -> (Style, &'static str, String) {
+    let Judged { register, verdict, .. } = judged;
+    match *verdict {
+        Verdict::Match { reached, extended_by } => {
+            let mut rest = match register.records - reached.records {
+                0 => String::new(),
+                newer => {
+                    let (newer, last) = (count(newer, "newer entry"), reached.index);
+                    format!(" up to entry {last}; {newer} not verified")
+                }
+            };
+            if extended_by == ExtendedBy::PaddedSha1 {
+                rest += " (extended by padded SHA-1 digests, as Linux before 5.8 does)";
+            }
+            (Style::Good, "matches", rest)
+        }
+        Verdict::Mismatch(_) => (Style::Bad, "does not match", String::new()),
+        Verdict::NoValue(_) => {
+            (Style::Plain, "results in", format!(" {}", Hex(register.value.as_bytes())))
+        }
     }
 }

@@ -336,8 +336,10 @@ pub fn payload(bytes: &[u8]) {
     let mut rest = Reader::new(bytes);
     let mut read = || match cpio::Form::of(rest.array()?, 0)? {
         cpio::Form::Named => {
-            let named = cpio::read_named(&rest.array()?, cpio::MAGIC_SIZE)?;
+            let fields = rest.array()?;
+            let named = cpio::read_named(&fields, cpio::MAGIC_SIZE)?;
             assert!((1..=4096).contains(&named.name_size));
+            cpio::read_inode(&fields, cpio::MAGIC_SIZE)?;
             Ok::<(), Error>(())
         }
         cpio::Form::Numbered => cpio::read_numbered(&rest.array()?, cpio::MAGIC_SIZE).map(drop),

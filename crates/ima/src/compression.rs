@@ -37,6 +37,28 @@ pub fn decoder<'a>(
     })
 }
 
+/// Unpacks one stream, and leaves what follows it to `source`: as the kernel does with the archives of an
+/// initramfs. The bounds are those of [`decoder`].
+///
+/// # Errors
+/// As [`decoder`].
+pub(crate) fn single<'a>(
+    compression: Compression,
+    source: &'a mut (dyn BufRead + Send),
+) -> io::Result<Box<dyn Read + Send + 'a>> {
+    Ok(match compression {
+        Compression::Gzip => Box::new(flate2::bufread::GzDecoder::new(source)),
+        Compression::Bzip2 => Box::new(bzip2::bufread::BzDecoder::new(source)),
+        Compression::Xz => {
+            lzma(source, liblzma::stream::Stream::new_stream_decoder(LZMA_MEMORY_LIMIT, 0))?
+        }
+        Compression::Lzma => {
+            lzma(source, liblzma::stream::Stream::new_lzma_decoder(LZMA_MEMORY_LIMIT))?
+        }
+        Compression::Zstd => Box::new(zstd::Decoder::with_buffer(source)?.single_frame()),
+    })
+}
+
 fn lzma<'a>(
     source: impl BufRead + Send + 'a,
     stream: Result<liblzma::stream::Stream, liblzma::stream::Error>,

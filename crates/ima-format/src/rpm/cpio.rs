@@ -66,6 +66,37 @@ pub fn read_named(fields: &[u8; NAMED_SIZE], offset: usize) -> Result<Named, Err
     Ok(named)
 }
 
+/// Whose a file is, and which. Packages say that in their main header; an initramfs has it here alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inode {
+    /// Its number, the same for all names of a file.
+    pub number: u32,
+    /// Type and permissions, as `st_mode` has them.
+    pub mode: u32,
+    /// The owner.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+    /// How many names the file has.
+    pub links: u32,
+    /// The device that the number is of: major and minor.
+    pub device: (u32, u32),
+}
+
+/// Reads whose a named entry's file is, from its fields, which begin at `offset`.
+pub fn read_inode(fields: &[u8; NAMED_SIZE], offset: usize) -> Result<Inode, Error> {
+    let field =
+        |index: usize| read_field(fields.get(index * 8..).unwrap_or_default(), offset + index * 8);
+    Ok(Inode {
+        number: field(0)?,
+        mode: field(1)?,
+        uid: field(2)?,
+        gid: field(3)?,
+        links: field(4)?,
+        device: (field(7)?, field(8)?),
+    })
+}
+
 /// Reads a numbered entry's field, which begins at `offset`.
 pub fn read_numbered(field: &[u8; NUMBERED_SIZE], offset: usize) -> Result<u32, Error> {
     read_field(field, offset)

@@ -15,6 +15,7 @@ mod detect;
 mod error;
 mod formats;
 pub mod image;
+pub mod initramfs;
 pub mod oci;
 pub mod open;
 pub(crate) mod pool;

@@ -142,10 +142,11 @@ impl Source for Update {
     }
 }
 
-struct Open<'a> {
-    file: &'a File,
-    start: u64,
-    size: u64,
+/// A part of a file, without attributes.
+pub(super) struct Open<'a> {
+    pub(super) file: &'a File,
+    pub(super) start: u64,
+    pub(super) size: u64,
 }
 
 impl SourceFile for Open<'_> {

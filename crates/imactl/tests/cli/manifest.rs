@@ -234,3 +234,76 @@ fn cyclonedx_has_a_component_for_each_digest() {
     let hashes: Vec<_> = space.map(|it| it["hashes"][0]["alg"].as_str().unwrap()).collect();
     assert_eq!(hashes, ["SHA-256", "SHA-512"]);
 }
+
+/// Packs what `find` finds in a tree as cpio, compressed by a program.
+fn packed(root: &Path, find: &[&str], compressor: &[&str]) -> Option<Vec<u8>> {
+    let found = finish(tool("find")?.arg(".").args(find).current_dir(root)).exits(0).stdout;
+    // directories come first
+    let mut names: Vec<_> = found.lines().collect();
+    names.sort_unstable();
+    let list = root.with_extension("names");
+    fs::write(&list, names.join("\n")).unwrap();
+    let mut cpio = tool("cpio")?;
+    cpio.args(["--quiet", "-o", "-H", "newc"]).current_dir(root);
+    let archive = cpio.stdin(fs::File::open(&list).unwrap()).output().unwrap();
+    assert!(archive.status.success(), "{archive:?}");
+    let Some((program, options)) = compressor.split_first() else { return Some(archive.stdout) };
+    let (unpacked, mut compress) = (root.with_extension("cpio"), tool(program)?);
+    fs::write(&unpacked, archive.stdout).unwrap();
+    let output = compress.args(options).stdin(fs::File::open(&unpacked).unwrap()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    Some(output.stdout)
+}
+
+#[test]
+fn an_initramfs_is_what_the_kernel_unpacks() {
+    let directory = directory();
+    let directory = directory.path();
+    let [first, second, whole] = ["first", "second", "whole"].map(|name| directory.join(name));
+    write_tree(&first, &[("usr/bin/tool", b"old"), ("usr/bin/other", b"other"), ("init", b"init")]);
+    std::os::unix::fs::symlink("usr/bin", first.join("bin")).unwrap();
+    fs::hard_link(first.join("init"), first.join("usr/bin/again")).unwrap();
+    // through the link of the first archive
+    write_tree(&second, &[("bin/tool", b"new"), ("usr/with space", b"space")]);
+    write_tree(
+        &whole,
+        &[
+            ("usr/bin/tool", b"new"),
+            ("usr/bin/other", b"other"),
+            ("init", b"init"),
+            ("usr/bin/again", b"init"),
+            ("usr/with space", b"space"),
+        ],
+    );
+    let digests = |manifest: &str| -> Vec<_> {
+        let line = |line: &Value| (line["path"].to_string(), line["digests"].to_string());
+        lines(manifest).iter().map(line).collect()
+    };
+    let expected = digests(&create(&[whole.as_os_str()]));
+    let compressors: [&[&str]; 5] =
+        [&[], &["gzip", "-c"], &["zstd", "-qc"], &["xz", "-c"], &["bzip2", "-c"]];
+    let (microcode, image) = (directory.join("microcode"), directory.join("initramfs.img"));
+    fs::create_dir(&microcode).unwrap();
+    for compressor in compressors {
+        let Some(early) = packed(&microcode, &[], &[]) else { return };
+        let Some(one) = packed(&first, &[], compressor) else { return };
+        // an entry for the directory bin would replace the link
+        let Some(other) = packed(&second, &["-type", "f"], compressor) else { return };
+        let aligned = |mut bytes: Vec<u8>| {
+            bytes.resize(bytes.len().next_multiple_of(512), 0);
+            bytes
+        };
+        fs::write(&image, [aligned(early), aligned(one.clone()), other].concat()).unwrap();
+        let made = create(&["--initramfs".as_ref(), image.as_os_str()]);
+        assert_eq!(digests(&made), expected, "{compressor:?}");
+        // a part of it is an error, not a shorter manifest
+        let trailer = one.windows(7).position(|bytes| bytes == b"TRAILER");
+        let cut = trailer.map_or(one.len() * 2 / 3, |at| at - 50);
+        fs::write(&image, &one[..cut]).unwrap();
+        let cut = run(args!["manifest", "create", "--initramfs", image]).exits(2);
+        assert!(cut.stderr.contains("archive 1"), "{compressor:?}: {}", cut.stderr);
+    }
+    fs::write(&image, b"no archive").unwrap();
+    let ran = run(args!["manifest", "create", "--initramfs", image]).exits(2);
+    assert!(ran.stderr.contains("not cpio (newc)"), "{}", ran.stderr);
+}

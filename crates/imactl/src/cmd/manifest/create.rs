@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ima::attest::manifest::{absolute, of_source, Describe, Expected, Manifest};
+use ima::container::initramfs::Initramfs;
 use ima::container::rpm::{
     Directories, PackageSummary, Packages, Payload, ReservedSpace, SourcePackages, WeakDigests,
 };
 use ima::container::{detect, AnyContainer, Report, Selection, MAX_SPARSE};
-use ima::preflight;
+use ima::preflight::{self, Source};
 use ima::HashAlgorithm;
 use ima_format::kind::Kind;
 use ima_format::tar::AfterEnd;
@@ -34,12 +35,16 @@ use crate::Outcome;
 /// 2 then.
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
-    /// Root directories, tar archives, images, disks, container images, RPM packages
+    /// Root directories, tar archives, images, disks, container images, RPM packages, with --initramfs also
+    /// initramfs images
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
     /// Treat directories as collections of RPM packages
     #[arg(short, long)]
     recursive: bool,
+    /// Treat files as initramfs images: cpio archives (newc) one after the other, each compressed or not
+    #[arg(long, conflicts_with_all = ["recursive", "partition"])]
+    initramfs: bool,
     /// The algorithm of the digests, which is the one that ima_hash= sets [files of packages: the package's]
     #[arg(long, value_name = "ALGORITHM", default_value = "sha256")]
     hash: HashAlgorithm,
@@ -79,6 +84,7 @@ impl CreateArgs {
             let is_directory = path.is_dir();
             let kind = match is_directory {
                 true if self.recursive => Kind::Rpm,
+                false if self.initramfs => Kind::Image,
                 _ => detect(path).with_context(|| path.display().to_string())?.kind,
             };
             match kind {
@@ -90,7 +96,7 @@ impl CreateArgs {
             failed += self.packages(packages, selection, &mut manifest, output)?;
         }
         if failed > 0 {
-            let line = format!("{} not read: no manifest written written", count(failed, "file"));
+            let line = format!("{} not read: no manifest written", count(failed, "file"));
             output.complain(Style::Bad, "error:", &line);
             return Ok(Outcome::Failed);
         }
@@ -112,8 +118,7 @@ impl CreateArgs {
         manifest: &mut Manifest,
         output: &mut Output,
     ) -> Result<u64> {
-        let source = preflight::open(path, self.partition.as_deref());
-        let source = source.with_context(|| path.display().to_string())?;
+        let source = self.open(path).with_context(|| path.display().to_string())?;
         let bar = Bar::new("hashing", output);
         let (files, unread) = of_source(&*source, selection, self.hash, jobs(self.jobs), &bar);
         bar.finish();
@@ -126,6 +131,13 @@ impl CreateArgs {
             output.complain(Style::Bad, "error:", &text);
         }
         Ok(unread.len() as u64)
+    }
+
+    fn open(&self, path: &Path) -> Result<Box<dyn Source>> {
+        match self.initramfs && !path.is_dir() {
+            true => Ok(Box::new(Initramfs::open(path)?)),
+            false => Ok(preflight::open(path, self.partition.as_deref())?),
+        }
     }
 
     /// Adds the files of packages; returns how many packages and files cannot be read.

@@ -49,12 +49,12 @@ def verify_machine(uri, name, keyring, manifest):
         )
 
 
-def verifier(uri, certificates, manifests):
+def verifier(uri, certificates, manifests, signers):
     """The function that tasks run: names of machines to rows."""
 
     def verify(batches):
         keyring = once("keyring", lambda: imactl.Keyring(certificates)) if certificates else None
-        manifest = once("manifest", lambda: imactl.read_manifest(*manifests)) if manifests else None
+        manifest = once("manifest", lambda: imactl.read_manifest(*manifests, certificates=signers)) if manifests else None
         for batch in batches:
             for name in batch.column("machine").to_pylist():
                 try:
@@ -66,7 +66,7 @@ def verifier(uri, certificates, manifests):
     return verify
 
 
-def verify_fleet(spark, uri, certificates, manifests, tasks=None):
+def verify_fleet(spark, uri, certificates, manifests, tasks=None, signers=()):
     """A data frame with the rows of all machines below `uri`."""
     filesystem, root = fs.FileSystem.from_uri(uri)
     found = filesystem.get_file_info(fs.FileSelector(root))
@@ -75,7 +75,7 @@ def verify_fleet(spark, uri, certificates, manifests, tasks=None):
     tasks = tasks or max(1, min(len(names), 16 * spark.sparkContext.defaultParallelism))
     rows = spark.sparkContext.parallelize([(name,) for name in names], tasks)
     machines = spark.createDataFrame(rows, "machine string")
-    return machines.mapInArrow(verifier(uri, certificates, manifests), from_arrow_schema(imactl.SCHEMA))
+    return machines.mapInArrow(verifier(uri, certificates, manifests, signers), from_arrow_schema(imactl.SCHEMA))
 
 
 def main():
@@ -85,12 +85,15 @@ def main():
     parser.add_argument("--date", default=datetime.date.today().isoformat(), help="partition [default: today]")
     parser.add_argument("--cert", action="append", default=[], help="certificate of a key that signs files")
     parser.add_argument("--manifest", action="append", default=[], help="manifest of the files that are expected")
+    parser.add_argument(
+        "--manifest-cert", action="append", default=[], help="certificate of a key that must have signed the manifests"
+    )
     parser.add_argument("--tasks", type=int, help="number of tasks [default: 16 per core]")
     args = parser.parse_args()
     spark = SparkSession.builder.appName("imactl").getOrCreate()
     # a second run replaces the partition of its date only
     spark.conf.set("spark.sql.sources.partitionOverwriteMode", "dynamic")
-    rows = verify_fleet(spark, args.input, args.cert, args.manifest, args.tasks)
+    rows = verify_fleet(spark, args.input, args.cert, args.manifest, args.tasks, args.manifest_cert)
     rows.withColumn("date", functions.lit(args.date)).write.mode("overwrite").partitionBy("date").parquet(args.output)
     spark.stop()
 

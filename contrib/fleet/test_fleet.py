@@ -4,6 +4,7 @@
 IMACTL_FLEET=MACHINES,ENTRIES sets the size, IMACTL_FLEET_MASTER the masters of Spark, separated by spaces.
 """
 
+import base64
 import collections
 import hashlib
 import json
@@ -18,6 +19,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+import imactl
 import job
 import queries
 from pyspark.sql import SparkSession, functions
@@ -191,6 +193,52 @@ class FleetTest(unittest.TestCase):
         for (key_id, _), entries in fleet.keys.items():
             keys[key_id] += entries
         self.assertEqual({row.key_id: row.entries for row in ask("keys")}, dict(keys))
+
+
+class ManifestTest(unittest.TestCase):
+    """Signed manifests, with envelopes made here by OpenSSL."""
+
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.root = pathlib.Path(directory.name)
+        for name in ("release", "other"):
+            make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}"]
+            make += ["-keyout", self.root / f"{name}.key", "-out", self.root / f"{name}.pem"]
+            subprocess.run(make, check=True, capture_output=True)
+
+    def envelope(self, name="manifest", **changes):
+        digest = f"sha256:{hashlib.sha256(b'x').hexdigest()}"
+        predicate = {"version": 1, "files": [{"path": "/usr/bin/x", "digests": [digest]}]}
+        statement = {"_type": "https://in-toto.io/Statement/v1", "subject": [], "predicate": predicate}
+        statement["predicateType"] = changes.get("predicate_type", "urn:imactl:manifest:v1")
+        kind, payload = b"application/vnd.in-toto+json", json.dumps(statement).encode()
+        message = self.root / "message"
+        message.write_bytes(b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload))
+        sign = ["openssl", "dgst", "-sha256", "-sign", self.root / "release.key", message]
+        signature = subprocess.run(sign, check=True, capture_output=True).stdout
+        payload = payload.replace(b"bin", b"lib") if changes.get("changed") else payload
+        signatures = [{"keyid": "", "sig": base64.urlsafe_b64encode(signature).decode().rstrip("=")}]
+        made = {"payloadType": kind.decode(), "payload": base64.b64encode(payload).decode(), "signatures": signatures}
+        path = self.root / name
+        path.write_text(json.dumps(made) + "\n")
+        return path
+
+    def test_only_trusted_keys_are_accepted(self):
+        path, release = self.envelope(), self.root / "release.pem"
+        self.assertIsNotNone(imactl.read_manifest(path, certificates=[self.root / "other.pem", release]))
+        unsigned = self.root / "unsigned"
+        unsigned.write_text('{"type": "manifest", "version": 1}\n')
+        self.assertIsNotNone(imactl.read_manifest(unsigned))
+        for wrong, certificates in [
+            (path, []),
+            (path, [self.root / "other.pem"]),
+            (unsigned, [release]),
+            (self.envelope("changed", changed=True), [release]),
+            (self.envelope("type", predicate_type="urn:other"), [release]),
+        ]:
+            with self.assertRaises(ValueError, msg=f"{wrong} {certificates}"):
+                imactl.read_manifest(wrong, certificates=certificates)
 
 
 if __name__ == "__main__":

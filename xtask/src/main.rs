@@ -89,7 +89,16 @@ fn lint(_: &[String]) -> Result<()> {
     }
     run(cargo(&["fmt", "--all", "--check"]))?;
     run(cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    wheel("fmt", &["--check"])?;
+    wheel("clippy", &["--quiet", "--no-default-features", "--", "-D", "warnings"])?;
     architecture::check()
+}
+
+/// Runs a tool of cargo on the Python module, which is a workspace of its own and built with the system's OpenSSL.
+fn wheel(tool: &str, options: &[&str]) -> Result<()> {
+    let mut cargo = cargo(&[tool, "--manifest-path", "contrib/fleet/wheel/Cargo.toml"]);
+    cargo.args(options).env("CARGO_TARGET_DIR", target_directory()).env("PYO3_NO_PYTHON", "1");
+    run(cargo)
 }
 
 /// Looks for misspelled words.

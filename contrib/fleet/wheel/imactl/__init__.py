@@ -3,12 +3,13 @@
 The columns are those of `imactl log convert --to parquet` (docs/measurement.md, "Tables").
 """
 
+import base64
 import json
 import os
 
 import pyarrow
 
-from imactl._imactl import Keyring, Manifest, columns, verify_list
+from imactl._imactl import Keyring, Manifest, columns, is_signed, verify_list
 
 __all__ = ["Keyring", "Manifest", "SCHEMA", "error_batch", "read_manifest", "verify"]
 
@@ -22,20 +23,57 @@ _TYPES = {
 SCHEMA = pyarrow.schema([(name, _TYPES[kind]) for name, kind in columns()])
 
 
-def read_manifest(*paths):
-    """Reads manifests of `imactl manifest create`. Signatures are not verified: use `imactl manifest merge`."""
+def read_manifest(*paths, certificates=()):
+    """Reads manifests of `imactl manifest create`.
+
+    With `certificates` (paths of PEM or DER files) each manifest must be signed by the key of one of them, as
+    `imactl manifest create --key` does it. A signed manifest is only read with certificates.
+    """
     manifest = Manifest()
     for path in paths:
-        with open(path, encoding="utf-8") as lines:
-            head = json.loads(next(lines, "null"))
-            if head != {"type": "manifest", "version": 1}:
-                raise ValueError(f"{path}: not a manifest of version 1 (is it signed?)")
-            for line in lines:
-                file = json.loads(line)
+        with open(path, "rb") as content:
+            for file in _files(path, content.read(), [os.fspath(path) for path in certificates]):
                 raw = file.get("path_bytes")
                 name = bytes.fromhex(raw) if raw else file["path"].encode()
                 manifest.add(name, file["digests"])
     return manifest
+
+
+def _files(path, content, certificates):
+    """The files of a manifest, in an envelope or not."""
+    head, *lines = content.split(b"\n")
+    first = json.loads(head or b"null")
+    if isinstance(first, dict) and "payloadType" in first:
+        return _opened(path, first, certificates)
+    if certificates:
+        raise ValueError(f"{path}: not signed (imactl manifest merge --key signs it)")
+    if first != {"type": "manifest", "version": 1}:
+        raise ValueError(f"{path}: not a manifest of version 1")
+    return [json.loads(line) for line in lines if line]
+
+
+def _opened(path, envelope, certificates):
+    """The files in an envelope (DSSE) that is signed by the key of one of the certificates."""
+    if not certificates:
+        raise ValueError(f"{path}: signed: give the certificate of its key (certificates=, --manifest-cert)")
+    payload = _decoded(envelope["payload"])
+    signatures = [_decoded(signature["sig"]) for signature in envelope["signatures"]]
+    if not is_signed(envelope["payloadType"], payload, signatures, certificates):
+        raise ValueError(f"{path}: not signed by a trusted key")
+    statement = json.loads(payload)
+    found = (envelope["payloadType"], statement["_type"], statement["predicateType"], statement["predicate"]["version"])
+    if found != _STATEMENT:
+        raise ValueError(f"{path}: not a manifest of version 1 in its envelope")
+    return statement["predicate"]["files"]
+
+
+_STATEMENT = ("application/vnd.in-toto+json", "https://in-toto.io/Statement/v1", "urn:imactl:manifest:v1", 1)
+
+
+def _decoded(text):
+    """Base64 of the standard alphabet or the one for URLs, with or without padding, as DSSE allows."""
+    text = text.replace("-", "+").replace("_", "/").rstrip("=")
+    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
 
 
 def verify(

@@ -9,6 +9,7 @@ use std::sync::mpsc::{sync_channel, Receiver, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use ima::attest::envelope::{Envelope, EnvelopeSignature};
 use ima::attest::manifest::{Expected, Manifest as Files};
 use ima::attest::pcr::{self, PcrInput};
 use ima::attest::quote::{AttestationKey, SignedQuote};
@@ -76,6 +77,24 @@ fn value_error(error: impl ToString) -> PyErr {
     PyValueError::new_err(error.to_string())
 }
 
+/// Whether a key of these certificates made one of the signatures of an envelope (DSSE).
+#[pyfunction]
+fn is_signed(
+    payload_type: String,
+    payload: Vec<u8>,
+    signatures: Vec<Vec<u8>>,
+    certificates: Vec<PathBuf>,
+) -> PyResult<bool> {
+    let mut trusted = Vec::new();
+    for path in certificates {
+        trusted.extend(Certificate::read_all(&path).map_err(value_error)?);
+    }
+    let signature = |signature| EnvelopeSignature { key_id: String::new(), signature };
+    let signatures = signatures.into_iter().map(signature).collect();
+    let envelope = Envelope { payload_type, payload, signatures };
+    Ok(envelope.signer(&trusted).map_err(value_error)?.is_some())
+}
+
 /// The columns: their names and kinds.
 #[pyfunction]
 fn columns() -> Vec<(&'static str, &'static str)> {
@@ -131,7 +150,7 @@ struct Task {
 /// A quote, its signature, the key, the nonce.
 type QuoteFiles = (PathBuf, PathBuf, PathBuf, Vec<u8>);
 
-/// Nobody takes the tables any more, or an error that is to be a row.
+/// The tables are no longer taken, or an error that is to be a row.
 enum Stop {
     Dropped,
     Error(String),
@@ -234,6 +253,7 @@ fn _imactl(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Keyring>()?;
     module.add_class::<Manifest>()?;
     module.add_function(wrap_pyfunction!(columns, module)?)?;
+    module.add_function(wrap_pyfunction!(is_signed, module)?)?;
     module.add_function(wrap_pyfunction!(verify_list, module)?)?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use lab::host;
 use lab::image::Tree;
-use lab::kernel::Kernel;
+use lab::kernel::{Kernel, Series};
 use lab::keys::{Algorithm, KeyStore};
 use lab::machine::{Guest, Observation};
 use lab::on_each_kernel;
@@ -42,8 +42,20 @@ fn load(guest: &mut Guest, name: &str) -> Result<Observation> {
 const MODSIG: u32 = 1001;
 
 /// Files with appended signatures of keys in `.ima`, as imactl makes them.
-fn appended(root: &Tree, kernel: &Kernel, store: &KeyStore, stranger: &KeyStore) -> Result<()> {
-    for (name, signer) in [("good", Some(store)), ("foreign", Some(stranger)), ("bare", None)] {
+fn appended(
+    root: &Tree,
+    kernel: &Kernel,
+    store: &KeyStore,
+    stranger: &KeyStore,
+    ml_dsa: &KeyStore,
+) -> Result<()> {
+    for (name, signer) in [
+        ("good", Some(store)),
+        ("foreign", Some(stranger)),
+        ("bare", None),
+        ("ml-dsa", Some(ml_dsa)),
+        ("ml-dsa-changed", Some(ml_dsa)),
+    ] {
         let module = format!("/lib/modules/appended-{name}.ko");
         let (image, initramfs) = (format!("/boot/vmlinuz-{name}"), format!("/boot/initrd-{name}"));
         add_module(root, kernel, "test_module", &format!("appended-{name}"), None)?;
@@ -53,7 +65,48 @@ fn appended(root: &Tree, kernel: &Kernel, store: &KeyStore, stranger: &KeyStore)
             if let Some(store) = signer {
                 store.append_with_ima_key(&root.path(&path))?;
             }
+            if name == "ml-dsa-changed" {
+                // not at the end, where the signature is
+                let mut bytes = std::fs::read(root.path(&path))?;
+                bytes[0] ^= 1;
+                std::fs::write(root.path(&path), bytes)?;
+            }
             chown(root.path(&path), Some(MODSIG), None)?;
+        }
+    }
+    Ok(())
+}
+
+/// Signatures over the content itself, which Linux 7.2 and newer verify. Older kernels cannot read the
+/// message: to them the files have none.
+fn ml_dsa_counts(guest: &mut Guest, series: Series, certificate: Vec<u8>) -> Result<()> {
+    let has = series == Series::Linux7;
+    let added = guest
+        .request(Action::AddKey { keyring: ".ima".into(), certificate: certificate.into() })?;
+    match has {
+        true => added.is_allowed(),
+        false => added.is_refused_silently(Errno::ENOPKG),
+    };
+    for name in ["ml-dsa", "ml-dsa-changed"] {
+        let denied = match (name, has) {
+            ("ml-dsa", true) => None,
+            (_, true) => Some("invalid-signature"),
+            (_, false) => Some("IMA-signature-required"),
+        };
+        let path = format!("/boot/vmlinuz-{name}");
+        let initramfs = Some(format!("/boot/initrd-{name}"));
+        let kernel = guest.request(Action::LoadKernel { path, initramfs })?;
+        let module = load(guest, &format!("appended-{name}"))?;
+        match denied {
+            None => {
+                kernel.is_allowed();
+                module.is_allowed().says("test_module:");
+                guest.request(Action::UnloadModule { name: "test_module".into() })?.is_allowed();
+            }
+            Some(cause) => {
+                kernel.is_refused(Errno::EACCES, cause);
+                module.is_refused(Errno::EACCES, cause);
+            }
         }
     }
     Ok(())
@@ -113,7 +166,9 @@ on_each_kernel! {
         let read = |name: &str| std::fs::read(root.path(&format!("/lib/modules/{name}.ko")));
         assert_eq!(read("ours")?, read("signed")?);
         root.sign(&store, &["/lib/modules/ours.ko"])?;
-        appended(&root, kernel, &store, &stranger)?;
+        // the CA is RSA's, so that only the key itself is news to older kernels
+        let ml_dsa = KeyStore::create_with(Algorithm::Rsa2048, &["--ima-algorithm", "ml-dsa-65"])?;
+        appended(&root, kernel, &store, &stranger, &ml_dsa)?;
         attach(&root, &store, "/boot/initrd-attached")?;
         add_module(&root, kernel, "test_module", "without-ima-signature", Some(&store))?;
         let policy = ["MODULE_CHECK", "KEXEC_KERNEL_CHECK", "KEXEC_INITRAMFS_CHECK"]
@@ -123,6 +178,9 @@ on_each_kernel! {
         let mut enforced = Enforced::new(kernel, &store, &root, &policy)?;
         // what signs modules is in .ima, too
         enforced.machine = enforced.machine.trusting(&store.ima_certificate()?);
+        for certificate in [ml_dsa.system_certificate()?, ml_dsa.ima_certificate()?] {
+            enforced.machine = enforced.machine.trusting(&certificate);
+        }
         let mut guest = enforced.boot()?;
 
         for name in ["signed", "ours"] {
@@ -140,6 +198,7 @@ on_each_kernel! {
         load(&mut guest, "stranger")?
             .is_refused_silently(Errno::EKEYREJECTED)
             .says("module with unavailable key");
+        ml_dsa_counts(&mut guest, kernel.series(), ml_dsa.ima_certificate()?)?;
         appended_signatures_count(&mut guest)
     }
 

@@ -40,6 +40,7 @@ use core::fmt;
 use crate::der::{Value, Values, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET};
 use crate::hash::HashAlgorithm;
 use crate::reader::Reader;
+use crate::x509::MlDsa;
 use crate::xattr::KeyId;
 use crate::{Error, ErrorKind};
 
@@ -148,12 +149,24 @@ pub struct Message<'a> {
     pub signers: Vec<SignerInfo<'a>>,
 }
 
+impl Message<'_> {
+    /// The ML-DSA key of a signer. The kernel cannot read a message with a signer whose algorithm it does
+    /// not know.
+    pub fn ml_dsa(&self) -> Option<MlDsa> {
+        self.signers.iter().find_map(|signer| match signer.key {
+            SignatureKey::MlDsa(set) => Some(set),
+            _ => None,
+        })
+    }
+}
+
 /// One signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SignerInfo<'a> {
     /// Whose it is.
     pub signer: SignerId<'a>,
-    /// The hash of what is signed; `None` for one that the kernel does not know.
+    /// The hash of what is signed; `None` for one that the kernel does not know, and where ML-DSA signs
+    /// the content itself (`algo_takes_data` in `pkcs7_parser.c`).
     pub hash: Option<HashAlgorithm>,
     /// Whether attributes are signed in place of the content. The kernel rejects that for modules.
     pub has_attributes: bool,
@@ -198,6 +211,8 @@ pub enum SignatureKey {
     Rsa,
     /// ECDSA.
     Ecdsa,
+    /// ML-DSA, pure, with an empty context.
+    MlDsa(MlDsa),
     /// One that is not verified here.
     Other,
 }
@@ -268,6 +283,10 @@ impl<'a> SignerInfo<'a> {
             .filter(|hash| !matches!(hash, HashAlgorithm::Md5 | HashAlgorithm::Rmd160));
         let has_attributes = fields.optional(CONTEXT_0)?.is_some();
         let key = SignatureKey::of(algorithm(&mut fields)?);
+        let hash = match key {
+            SignatureKey::MlDsa(_) if !has_attributes => None,
+            _ => hash,
+        };
         let signature = fields.take(OCTET_STRING)?.content;
         fields.optional(CONTEXT_1)?;
         fields.end()?;
@@ -289,7 +308,20 @@ impl SignatureKey {
             [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 1]
             | [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 3, 1..=4]
             | [0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x03, 10..=12] => Self::Ecdsa,
-            _ => Self::Other,
+            id => MlDsa::ALL
+                .into_iter()
+                .find(|set| set.encoded_identifier() == id)
+                .map_or(Self::Other, Self::MlDsa),
+        }
+    }
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rsa => "rsa",
+            Self::Ecdsa => "ecdsa",
+            Self::MlDsa(set) => set.name(),
+            Self::Other => "unknown",
         }
     }
 }

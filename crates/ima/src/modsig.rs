@@ -7,9 +7,10 @@
 
 use std::fmt;
 
-use ima_format::hash::{Digest, HashAlgorithm};
+use ima_format::hash::HashAlgorithm;
 use ima_format::modsig::{self, Message, SignatureKey, SignerInfo, TRAILER_SIZE};
-use ima_format::x509;
+use ima_format::policy::kernel::{Feature, KernelVersion};
+use ima_format::x509::{self, MlDsa};
 use ima_format::xattr::KeyId;
 use ima_format::Error as FormatError;
 
@@ -26,6 +27,20 @@ pub struct Appended {
     pub message: Vec<u8>,
 }
 
+impl Appended {
+    /// The hash algorithm of the digest that IMA looks up in the blacklist, if the message makes it compute
+    /// one (`pkcs7_get_digest()`): not for several signers, ML-DSA, or content of its own.
+    pub(crate) fn digested_by(&self) -> Option<HashAlgorithm> {
+        match Message::parse(&self.message).ok()? {
+            Message { has_content: false, signers, .. } => match &*signers {
+                [signer] if !signer.has_attributes => signer.hash,
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
 /// Finds the appended signature of a file of this size; `None` if it has none.
 ///
 /// # Errors
@@ -34,18 +49,7 @@ pub fn read<E>(
     size: u64,
     mut read_at: impl FnMut(u64, &mut [u8]) -> Result<usize, E>,
 ) -> Result<Option<Result<Appended, FormatError>>, E> {
-    let mut part = |offset: u64, length: usize| {
-        let mut bytes = vec![0; length];
-        let mut filled = 0;
-        while filled < length {
-            match read_at(offset + filled as u64, &mut bytes[filled..])? {
-                0 => break,
-                read => filled += read,
-            }
-        }
-        bytes.truncate(filled);
-        Ok(bytes)
-    };
+    let mut part = |offset, length| part(&mut read_at, offset, length);
     let Some(start) = size.checked_sub(TRAILER_SIZE as u64) else { return Ok(None) };
     let length = match modsig::message_length(&part(start, TRAILER_SIZE)?, size) {
         Ok(None) => return Ok(None),
@@ -56,22 +60,72 @@ pub fn read<E>(
     Ok(Some(Ok(Appended { content, message: part(content, length)? })))
 }
 
-/// What is appended to content with this digest: the message and the fields after it.
+/// This many bytes of a file from an offset, or what there is of them.
+fn part<E>(
+    mut read_at: impl FnMut(u64, &mut [u8]) -> Result<usize, E>,
+    offset: u64,
+    length: usize,
+) -> Result<Vec<u8>, E> {
+    let mut bytes = vec![0; length];
+    let mut filled = 0;
+    while filled < length {
+        match read_at(offset + filled as u64, &mut bytes[filled..])? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+/// What of the content is signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// Its digest.
+    Digest(HashAlgorithm),
+    /// All of it: ML-DSA.
+    Content,
+}
+
+impl Over {
+    /// What a key of this type signs, if it signs a digest, that by `algorithm`.
+    pub fn of(key_type: KeyType, algorithm: HashAlgorithm) -> Self {
+        match key_type {
+            KeyType::MlDsa(_) => Self::Content,
+            _ => Self::Digest(algorithm),
+        }
+    }
+}
+
+/// The first bytes of a file, in memory, as the kernel has them, too; fewer if the file is cut, or is larger
+/// than `kernel_read_file()` takes.
+///
+/// # Errors
+/// Those of `read_at`.
+pub(crate) fn content<E>(
+    size: u64,
+    read_at: impl FnMut(u64, &mut [u8]) -> Result<usize, E>,
+) -> Result<Vec<u8>, E> {
+    part(read_at, 0, size.min(i32::MAX as u64) as usize)
+}
+
+/// What is appended to content: the message and the fields after it. `signed` is the digest of the content,
+/// or all of it ([`Over`]).
 ///
 /// # Errors
 /// Those of [`message`].
 pub fn sign(
     signer: &dyn Signer,
     certificate: &Certificate,
-    digest: &Digest,
+    signed: &Signed,
 ) -> Result<Vec<u8>, SignError> {
-    let mut bytes = message(signer, certificate, digest)?;
+    let mut bytes = message(signer, certificate, signed)?;
     // a signature and a name: nowhere near 4 GiB
     bytes.extend(modsig::trailer(bytes.len() as u32));
     Ok(bytes)
 }
 
-/// A detached PKCS#7 message over content with this digest.
+/// A detached PKCS#7 message over the digest of content, or over content.
 ///
 /// # Errors
 /// The key failed; the kernel does not know such a key or hash algorithm in appended signatures; the
@@ -79,9 +133,14 @@ pub fn sign(
 pub fn message(
     signer: &dyn Signer,
     certificate: &Certificate,
-    digest: &Digest,
+    signed: &Signed,
 ) -> Result<Vec<u8>, SignError> {
-    let (key_type, algorithm) = (signer.public_key().key_type(), digest.algorithm());
+    let key_type = signer.public_key().key_type();
+    let algorithm = match signed {
+        Signed::Digest(digest) => digest.algorithm(),
+        // without signed attributes it has no meaning (RFC 9882)
+        Signed::Bytes(_) | Signed::Bare(_) => HashAlgorithm::Sha512,
+    };
     let unverifiable = || SignError::Unverifiable { key_type, algorithm };
     let fields = x509::Certificate::parse(certificate.der()).map_err(|_| unverifiable())?;
     let message = |signature: &[u8]| {
@@ -90,46 +149,51 @@ pub fn message(
     // before a token is asked for anything
     message(&[])?;
     let mut signature = Vec::new();
-    signer.session()?.sign(&Signed::Digest(*digest), &mut signature)?;
+    signer.session()?.sign(signed, &mut signature)?;
     message(&signature)
 }
 
-/// The verdict on an appended signature. `digest_of` gives digests of the content before it.
+/// The verdict of this kernel on an appended signature. `signed` gives digests of the content before it,
+/// or all of that.
 ///
 /// # Errors
-/// Those of `digest_of`.
+/// Those of `signed`.
 pub fn verdict<E>(
     keyring: &Keyring,
+    kernel: KernelVersion,
     appended: Option<&Result<Appended, FormatError>>,
-    digest_of: impl FnMut(HashAlgorithm) -> Result<Digest, E>,
+    signed: impl FnMut(Over) -> Result<Signed, E>,
 ) -> Result<Verdict, E> {
-    match appended {
-        None => Ok(Verdict::Missing),
-        Some(Ok(appended)) => of_message(keyring, &appended.message, digest_of),
-        Some(Err(error)) => Ok(Verdict::Malformed(error.clone())),
+    let appended = match appended {
+        None => return Ok(Verdict::Missing),
+        Some(Ok(appended)) => appended,
+        Some(Err(error)) => return Ok(Verdict::Malformed(error.clone())),
+    };
+    match Message::parse(&appended.message) {
+        Ok(message) => match message.ml_dsa().filter(|_| !kernel.has(Feature::MlDsa)) {
+            Some(set) => Ok(Verdict::TooNew(set)),
+            None => of_message(keyring, &message, signed),
+        },
+        Err(error) => Ok(Verdict::Malformed(error)),
     }
 }
 
-/// The verdict on a PKCS#7 message; the same otherwise.
+/// The verdict of the newest kernel on a PKCS#7 message; the same otherwise.
 ///
 /// # Errors
-/// Those of `digest_of`.
+/// Those of `signed`.
 pub(crate) fn of_message<E>(
     keyring: &Keyring,
-    message: &[u8],
-    mut digest_of: impl FnMut(HashAlgorithm) -> Result<Digest, E>,
+    message: &Message<'_>,
+    mut signed: impl FnMut(Over) -> Result<Signed, E>,
 ) -> Result<Verdict, E> {
-    let message = match Message::parse(message) {
-        Ok(message) => message,
-        Err(error) => return Ok(Verdict::Malformed(error)),
-    };
     if message.has_content {
         return Ok(Verdict::NotDetached);
     }
     let mut verdict = Verdict::UnknownKey;
     for info in &message.signers {
         for certified in keyring.certified(info.signer) {
-            verdict = of_signer(certified, info, &mut digest_of)?;
+            verdict = of_signer(certified, info, &mut signed)?;
             if verdict.is_valid() {
                 return Ok(verdict);
             }
@@ -142,21 +206,24 @@ pub(crate) fn of_message<E>(
 fn of_signer<E>(
     certified: &Certified,
     info: &SignerInfo<'_>,
-    digest_of: &mut impl FnMut(HashAlgorithm) -> Result<Digest, E>,
+    signed: &mut impl FnMut(Over) -> Result<Signed, E>,
 ) -> Result<Verdict, E> {
     let Certified { key_id, key, .. } = certified;
-    let fits = matches!(
-        (info.key, key.key_type()),
-        (SignatureKey::Rsa, KeyType::Rsa(_)) | (SignatureKey::Ecdsa, KeyType::Ecdsa(_))
-    );
-    let algorithm = match info.hash {
-        _ if info.has_attributes => return Ok(Verdict::Attributes),
-        Some(hash) if fits && key.key_type().verifiable_over(hash) => hash,
+    if info.has_attributes {
+        return Ok(Verdict::Attributes(info.key));
+    }
+    let over = match (info.key, key.key_type(), info.hash) {
+        (SignatureKey::Rsa, key @ KeyType::Rsa(_), Some(hash))
+        | (SignatureKey::Ecdsa, key @ KeyType::Ecdsa(_), Some(hash))
+            if key.verifiable_over(hash) =>
+        {
+            Over::Digest(hash)
+        }
+        (SignatureKey::MlDsa(named), KeyType::MlDsa(set), _) if named == set => Over::Content,
         _ => return Ok(Verdict::Invalid(*key_id)),
     };
-    let message = Signed::Digest(digest_of(algorithm)?);
-    Ok(match is_signed_by(key, &message, info.signature) {
-        true => Verdict::Valid { key_id: *key_id, algorithm },
+    Ok(match is_signed_by(key, &signed(over)?, info.signature) {
+        true => Verdict::Valid { key_id: *key_id, over },
         false => Verdict::Invalid(*key_id),
     })
 }
@@ -169,19 +236,22 @@ pub enum Verdict {
     Valid {
         /// The key.
         key_id: KeyId,
-        /// The digest's algorithm.
-        algorithm: HashAlgorithm,
+        /// What it is over.
+        over: Over,
     },
     /// There is none.
     Missing,
     /// It is malformed, which IMA treats as none.
     Malformed(FormatError),
+    /// By an algorithm that the kernel is too old for: it cannot read the message, which IMA treats as
+    /// none.
+    TooNew(MlDsa),
     /// No certificate at hand is the signer's.
     UnknownKey,
     /// The key is known, the signature is not its over this content.
     Invalid(KeyId),
-    /// Attributes are signed in place of the content.
-    Attributes,
+    /// Attributes are signed in place of the content, by such a key.
+    Attributes(SignatureKey),
     /// The message has content of its own. The module loader rejects it; IMA accepts it for any file, as
     /// `ima_collect_modsig()` ignores that it cannot supply the file's.
     NotDetached,
@@ -205,7 +275,7 @@ impl Verdict {
     pub fn cause(&self) -> Option<&'static str> {
         match self {
             Self::Valid { .. } => None,
-            Self::Missing | Self::Malformed(_) => Some("IMA-signature-required"),
+            Self::Missing | Self::Malformed(_) | Self::TooNew(_) => Some("IMA-signature-required"),
             _ => Some("invalid-signature"),
         }
     }
@@ -214,16 +284,29 @@ impl Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Valid { key_id, algorithm } => {
+            Self::Valid { key_id, over: Over::Digest(algorithm) } => {
                 write!(f, "appended {algorithm} signature by key {key_id}")
+            }
+            Self::Valid { key_id, over: Over::Content } => {
+                write!(f, "appended ML-DSA signature by key {key_id}")
             }
             Self::Missing => f.write_str("no appended signature"),
             Self::Malformed(error) => write!(f, "malformed: {error}"),
+            Self::TooNew(set) => write!(
+                f,
+                "appended signature by an {} key, which the kernel verifies from Linux {} on",
+                set.name(),
+                Feature::MlDsa.since()
+            ),
             Self::UnknownKey => f.write_str("appended signature by an unknown key"),
             Self::Invalid(key_id) => {
                 write!(f, "not an appended signature by key {key_id} over this content")
             }
-            Self::Attributes => f.write_str(
+            Self::Attributes(SignatureKey::MlDsa(_)) => f.write_str(
+                "the appended signature has signed attributes, which the kernel rejects unless it has \
+                 CONFIG_PKCS7_WAIVE_AUTHATTRS_REJECTION_FOR_MLDSA",
+            ),
+            Self::Attributes(_) => f.write_str(
                 "the appended signature has signed attributes, which the kernel rejects",
             ),
             Self::NotDetached => f.write_str("the appended signature has content of its own"),

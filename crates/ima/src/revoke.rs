@@ -20,8 +20,8 @@ use crate::advice::Advice;
 use crate::digest::{DigestError, FileHasher, Hasher};
 use crate::input::{self, TEXT_MAX};
 use crate::key::certificate::Certificate;
-use crate::key::{SignError, Signer};
-use crate::modsig;
+use crate::key::{Message, SignError, Signer};
+use crate::modsig::{self, Over};
 use crate::verify::Revocations;
 
 /// Why revocations could not be read.
@@ -165,7 +165,10 @@ pub fn sign(
     certificate: &Certificate,
 ) -> Result<Vec<u8>, SignError> {
     let text = entry.to_string();
-    let digest = Hasher::new(HashAlgorithm::Sha256)?.digest(text.as_bytes())?;
-    let message = modsig::message(signer, certificate, &digest)?;
+    let signed = match Over::of(signer.public_key().key_type(), HashAlgorithm::Sha256) {
+        Over::Digest(hash) => Message::Digest(Hasher::new(hash)?.digest(text.as_bytes())?),
+        Over::Content => Message::Bytes(text.clone().into_bytes()),
+    };
+    let message = modsig::message(signer, certificate, &signed)?;
     Ok([text.as_bytes(), b"\n", &message].concat())
 }

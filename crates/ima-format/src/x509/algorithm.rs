@@ -179,6 +179,15 @@ impl MlDsa {
         }
     }
 
+    /// Its object identifier, as DER has it.
+    pub const fn encoded_identifier(self) -> &'static [u8] {
+        match self {
+            Self::MlDsa44 => b"\x60\x86\x48\x01\x65\x03\x04\x03\x11",
+            Self::MlDsa65 => b"\x60\x86\x48\x01\x65\x03\x04\x03\x12",
+            Self::MlDsa87 => b"\x60\x86\x48\x01\x65\x03\x04\x03\x13",
+        }
+    }
+
     /// Its object identifier in dots.
     pub const fn object_identifier(self) -> &'static str {
         match self {

@@ -15,7 +15,8 @@ use ima_format::xattr::{Attribute, KeyId, Signature, SignatureKind};
 use ima_format::Error as FormatError;
 
 use crate::digest::{DigestError, FileHasher};
-use crate::modsig::{self, Verdict};
+use crate::key::Message as Signed;
+use crate::modsig::{self, Over, Verdict};
 use crate::verify::Verifier;
 
 /// What is known of the signature in a record.
@@ -50,7 +51,7 @@ pub enum Unverifiable {
     OtherType,
     /// It is over the file's metadata, which the template does not have.
     Metadata,
-    /// It is appended, and over attributes or content of its own.
+    /// It is appended, and over attributes, content of its own, or the content itself by ML-DSA.
     Appended,
     /// The record is a violation: it has no digest.
     Violation,
@@ -106,7 +107,7 @@ impl fmt::Display for Unverifiable {
             Self::OtherType => f.write_str("it is over another type of digest than was measured"),
             Self::Metadata => f.write_str("it is over metadata, which the list does not have"),
             Self::Appended => {
-                f.write_str("the appended signature is over attributes or content of its own")
+                f.write_str("the appended signature is not over a digest of the file's content")
             }
             Self::Violation => f.write_str("a violation has no digest"),
             Self::NotASignature => f.write_str("not a signature"),
@@ -173,21 +174,23 @@ impl RecordVerifier {
         if record.is_violation() {
             return SignatureState::Unverifiable(Unverifiable::Violation);
         }
+        let message = match Message::parse(message) {
+            Ok(message) => message,
+            Err(error) => return SignatureState::Malformed(error),
+        };
         let digest = entry.modsig_digest.and_then(|digest| digest.digest);
-        let verdict = modsig::of_message(self.verifier.keyring(), message, |signed| {
+        let verdict = modsig::of_message(self.verifier.keyring(), &message, |over| {
+            // no record has the content
+            let Over::Digest(signed) = over else { return Err(Unverifiable::Appended) };
             let measured = digest.map(|digest| digest.algorithm());
             let same = digest.filter(|digest| digest.algorithm() == signed);
-            same.ok_or(Unverifiable::OtherDigest { signed, measured })
+            same.map(Signed::Digest).ok_or(Unverifiable::OtherDigest { signed, measured })
         });
-        let named = || {
-            let message = Message::parse(message).ok()?;
-            message.signers.first().and_then(|info| info.signer.key_id())
-        };
+        let named = || message.signers.first().and_then(|info| info.signer.key_id());
         match verdict {
             Err(why) => SignatureState::Unverifiable(why),
             Ok(Verdict::Valid { key_id, .. }) => SignatureState::Valid(key_id),
             Ok(Verdict::Invalid(key_id)) => SignatureState::Invalid(key_id),
-            Ok(Verdict::Malformed(error)) => SignatureState::Malformed(error),
             Ok(Verdict::UnknownKey) => match named() {
                 Some(key_id) => SignatureState::UnknownKey(key_id),
                 None => SignatureState::Unverifiable(Unverifiable::NotASignature),

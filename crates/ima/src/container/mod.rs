@@ -99,9 +99,18 @@ pub trait Item {
         None
     }
 
-    /// Its content, where any part of it can be read, and the end of it replaced
-    /// ([`Change::of_end`]).
+    /// Its content, where any part of it can be read.
     fn content(&self) -> Option<&dyn Content> {
+        None
+    }
+
+    /// The same, where at least the end of it can be read: where an appended signature is.
+    fn end(&self) -> Option<&dyn Content> {
+        self.content()
+    }
+
+    /// The same, where the end of it can also be replaced ([`Change::of_end`]).
+    fn rewritable(&self) -> Option<&dyn Content> {
         None
     }
 

@@ -106,7 +106,8 @@ pub(crate) fn detached_signature(
     let by = match key {
         KeyType::Rsa(_) => sequence(&[&oid(RSA_ENCRYPTION), &encode(NULL, &[])]),
         KeyType::Ecdsa(_) => sequence(&[&oid(ecdsa_with(algorithm)?)]),
-        KeyType::MlDsa(_) | KeyType::Other(_) => return None,
+        KeyType::MlDsa(set) => sequence(&[&oid(set.encoded_identifier())]),
+        KeyType::Other(_) => return None,
     };
     let version = encode(INTEGER, &[1]);
     let issuer = encode(SEQUENCE, certificate.issuer_name);

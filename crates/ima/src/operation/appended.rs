@@ -7,7 +7,8 @@ use std::io::Read;
 
 use ima_format::hash::{Digest, HashAlgorithm};
 use ima_format::kind::{self, Compression};
-use ima_format::modsig::{Message, SignerId, TRAILER_SIZE};
+use ima_format::modsig::{Message, SignatureKey, SignerId, TRAILER_SIZE};
+use ima_format::policy::kernel::KernelVersion;
 use ima_format::xattr::KeyId;
 use ima_format::Error as FormatError;
 
@@ -17,8 +18,8 @@ use crate::compression::decoder;
 use crate::container::{Access, Change, Content, Item, ItemError, LeftOver, Operation};
 use crate::digest::FileHasher;
 use crate::key::certificate::Certificate;
-use crate::key::Signer;
-use crate::modsig::{self, Appended, Verdict};
+use crate::key::{self, Signer};
+use crate::modsig::{self, Appended, Over, Verdict};
 use crate::verify::Keyring;
 
 /// Appends a signature by a key to each file, in place of one that is there.
@@ -28,7 +29,7 @@ pub struct Append<'a> {
     pub signer: &'a dyn Signer,
     /// Its certificate, whose issuer and serial number name the signer.
     pub certificate: &'a Certificate,
-    /// The hash of the signed digest.
+    /// The hash of the signed digest; ML-DSA keys sign the content itself.
     pub algorithm: HashAlgorithm,
     /// Which files are signed.
     pub mode: SignMode,
@@ -43,18 +44,20 @@ pub struct Strip;
 pub struct VerifyAppended<'a> {
     /// The keys.
     pub keyring: &'a Keyring,
+    /// The kernel whose verdict it is.
+    pub kernel: KernelVersion,
 }
 
 /// The appended signature of a file.
 type Found = Option<Result<Appended, FormatError>>;
 
-fn content(item: &dyn Item) -> Result<&dyn Content, ItemError> {
-    item.content().ok_or(ItemError::NoContentAccess)
+fn rewritable(item: &dyn Item) -> Result<&dyn Content, ItemError> {
+    item.rewritable().ok_or(ItemError::NoContentAccess)
 }
 
-/// Finds the appended signature of a file, where its container can be read at any offset.
+/// Finds the appended signature of a file, where its container gives access to the end of the content.
 pub(super) fn find(item: &dyn Item) -> Result<Found, ItemError> {
-    match item.content() {
+    match item.end() {
         Some(content) => modsig::read(content.size(), |offset, to| content.read_at(offset, to)),
         None => Ok(None),
     }
@@ -73,6 +76,22 @@ fn digest(
     };
     match hasher.digest_with(read, algorithm, &|_| {})? {
         (digest, found) if found == size => Ok(digest),
+        _ => Err(ItemError::Changed),
+    }
+}
+
+/// What a signature is over, of the first bytes of a file.
+fn signed(
+    hasher: &mut FileHasher,
+    content: &dyn Content,
+    size: u64,
+    over: Over,
+) -> Result<key::Message, ItemError> {
+    if let Over::Digest(algorithm) = over {
+        return digest(hasher, content, size, algorithm).map(key::Message::Digest);
+    }
+    match modsig::content(size, |offset, to| content.read_at(offset, to))? {
+        bytes if bytes.len() as u64 == size => Ok(key::Message::Bytes(bytes)),
         _ => Err(ItemError::Changed),
     }
 }
@@ -143,25 +162,25 @@ impl Operation for Append<'_> {
     ) -> Result<(Signed, Change), ItemError> {
         let key_id = Some(self.certificate.key_id());
         let found = find(item)?;
-        let content = content(item)?;
+        let content = rewritable(item)?;
         if let Some(compression) = compressed_module(content)? {
             return Err(ItemError::CompressedModule(compression));
         }
         if let Some(Err(error)) = found {
             return Err(ItemError::Appended(error));
         }
+        let size = content_size(content, &found);
+        let wanted = Over::of(self.signer.public_key().key_type(), self.algorithm);
         if self.mode == SignMode::Changed {
             let keyring = Keyring::of_certificates([self.certificate]);
-            let size = content_size(content, &found);
-            let digest_of = |algorithm| digest(hasher, content, size, algorithm);
-            let verdict = modsig::verdict(&keyring, found.as_ref(), digest_of)?;
-            if matches!(verdict, Verdict::Valid { algorithm, .. } if algorithm == self.algorithm) {
+            let signed = |over| signed(hasher, content, size, over);
+            let verdict = modsig::verdict(&keyring, KernelVersion::V7_3, found.as_ref(), signed)?;
+            if matches!(verdict, Verdict::Valid { over, .. } if over == wanted) {
                 return Ok((Signed::Unchanged { key_id }, Change::none()));
             }
         }
-        let size = content_size(content, &found);
-        let digest = digest(hasher, content, size, self.algorithm)?;
-        let signature = modsig::sign(self.signer, self.certificate, &digest)?;
+        let message = signed(hasher, content, size, wanted)?;
+        let signature = modsig::sign(self.signer, self.certificate, &message)?;
         let signed = Signed::Signed { key_id, evm: EvmEffect::Absent };
         Ok((signed, Change::of_end(size, signature)))
     }
@@ -176,7 +195,7 @@ impl Operation for Strip {
     fn worker(&self) {}
 
     fn item(&self, (): &mut (), item: &mut dyn Item) -> Result<(Cleared, Change), ItemError> {
-        content(item)?;
+        rewritable(item)?;
         match find(item)? {
             None => Ok((Cleared::Bare, Change::none())),
             Some(Err(error)) => Err(ItemError::Appended(error)),
@@ -204,10 +223,10 @@ impl Operation for VerifyAppended<'_> {
         item: &mut dyn Item,
     ) -> Result<(Judgement, Change), ItemError> {
         let found = find(item)?;
-        let content = content(item)?;
+        let content = item.content().ok_or(ItemError::NoContentAccess)?;
         let size = content_size(content, &found);
-        let digest_of = |algorithm| digest(hasher, content, size, algorithm);
-        let verdict = modsig::verdict(self.keyring, found.as_ref(), digest_of)?;
+        let signed = |over| signed(hasher, content, size, over);
+        let verdict = modsig::verdict(self.keyring, self.kernel, found.as_ref(), signed)?;
         Ok((Judgement::Appended(verdict), Change::none()))
     }
 }
@@ -217,6 +236,8 @@ impl Operation for VerifyAppended<'_> {
 pub struct AppendedInspection {
     /// Bytes, all that is appended.
     pub size: u64,
+    /// The algorithm of the key.
+    pub key: SignatureKey,
     /// The hash of the signed digest.
     pub hash: Option<HashAlgorithm>,
     /// How the signer is named.
@@ -248,6 +269,8 @@ pub(super) fn inspect(
             None => Signatory::KeyId(Vec::new()),
         };
         let size = (message.len() + TRAILER_SIZE) as u64;
-        Ok(AppendedInspection { size, hash: first.and_then(|info| info.hash), signer, message })
+        let key = first.map_or(SignatureKey::Other, |info| info.key);
+        let hash = first.and_then(|info| info.hash);
+        Ok(AppendedInspection { size, key, hash, signer, message })
     }))
 }

@@ -9,7 +9,7 @@ use ima_format::policy::decide::{
     Labels, Mode, Modsig, OpenFile, Operation, Outcome, SignatureCheck, Signed, Verdict,
 };
 use ima_format::policy::filesystem::{FileSystem, Purpose};
-use ima_format::policy::kernel::Kernel;
+use ima_format::policy::kernel::{Kernel, KernelVersion};
 use ima_format::verity::{Parameters, Salt};
 use ima_format::xattr::{Attribute, KeyId, Signature, SignatureKind};
 
@@ -19,7 +19,8 @@ use crate::container::source::{Entry, SourceError, SourceFile};
 use crate::container::AttributeName;
 use crate::digest::{DigestError, DigestKind, FileHasher};
 use crate::evm::EvmVerifier;
-use crate::modsig;
+use crate::key::Message;
+use crate::modsig::{self, Over};
 use crate::verify::{Keyring, Verifier};
 
 /// Which file system a part of the root will be on.
@@ -223,6 +224,7 @@ impl<'a> Judge<'a> {
             size,
             proof: Proof {
                 keyring: self.bench.keyring,
+                kernel: self.bench.decider.kernel().version,
                 verifier: &mut self.verifier,
                 hasher: &mut self.hasher,
                 size,
@@ -254,6 +256,7 @@ pub(crate) struct Case<'f> {
 /// What the file's content and the keys show, each computed once.
 struct Proof<'f> {
     keyring: &'f Keyring,
+    kernel: KernelVersion,
     verifier: &'f mut Verifier,
     hasher: &'f mut FileHasher,
     size: u64,
@@ -444,21 +447,18 @@ impl Evidence for Proof<'_> {
     }
 
     fn modsig(&mut self) -> Result<Option<Modsig>, SourceError> {
-        let Self { size, content, keyring, hasher, .. } = self;
-        let (verdict, signed) = appended_verdict(*content, *size, keyring, hasher)?;
+        let Self { size, content, keyring, kernel, hasher, .. } = self;
+        let (verdict, signed) = appended_verdict(*content, *size, (keyring, *kernel), hasher)?;
         let check = match verdict {
             // one that is malformed counts as none
-            modsig::Verdict::Malformed(_) | modsig::Verdict::Missing => return Ok(None),
+            modsig::Verdict::Malformed(_)
+            | modsig::Verdict::Missing
+            | modsig::Verdict::TooNew(_) => return Ok(None),
             modsig::Verdict::Valid { .. } => SignatureCheck::Good,
             modsig::Verdict::UnknownKey => SignatureCheck::UnknownKey,
             _ => SignatureCheck::Bad,
         };
-        // where the signature does not hold, its digest decides nothing
-        let signed = match signed {
-            None => self.digest(HashAlgorithm::Sha256)?,
-            signed => signed,
-        };
-        Ok(signed.map(|digest| Modsig { check, digest }))
+        Ok(Some(Modsig { check, digest: signed }))
     }
 }
 
@@ -466,7 +466,7 @@ impl Evidence for Proof<'_> {
 pub(super) fn appended_verdict(
     content: &dyn SourceFile,
     size: u64,
-    keyring: &Keyring,
+    (keyring, kernel): (&Keyring, KernelVersion),
     hasher: &mut FileHasher,
 ) -> Result<(modsig::Verdict, Option<Digest>), SourceError> {
     let found = modsig::read(size, |offset, to| content.read_at(offset, to))?;
@@ -474,15 +474,27 @@ pub(super) fn appended_verdict(
         Some(Ok(appended)) => appended.content,
         _ => size,
     };
-    let mut signed = None;
-    let digest_of = |algorithm| {
-        let read = |offset: u64, to: &mut [u8]| {
-            let left = usize::try_from(before - offset).unwrap_or(usize::MAX).min(to.len());
-            content.read_at(offset, &mut to[..left])
+    let read = |offset: u64, to: &mut [u8]| {
+        let left = usize::try_from(before - offset).unwrap_or(usize::MAX).min(to.len());
+        content.read_at(offset, &mut to[..left])
+    };
+    let mut digested = None;
+    let signed = |over| {
+        let Over::Digest(algorithm) = over else {
+            return modsig::content(before, read).map(Message::Bytes);
         };
         let (digest, _) = hasher.digest_with(read, algorithm, &|_| {})?;
-        signed = Some(digest);
-        Ok::<_, SourceError>(digest)
+        digested = Some(digest);
+        Ok::<_, SourceError>(Message::Digest(digest))
     };
-    Ok((modsig::verdict(keyring, found.as_ref(), digest_of)?, signed))
+    let verdict = modsig::verdict(keyring, kernel, found.as_ref(), signed)?;
+    // the blacklist is asked for the digest before a key is
+    let algorithm = match (digested, &found) {
+        (None, Some(Ok(appended))) => appended.digested_by(),
+        _ => None,
+    };
+    if let Some(algorithm) = algorithm {
+        digested = Some(hasher.digest_with(read, algorithm, &|_| {})?.0);
+    }
+    Ok((verdict, digested))
 }

@@ -155,7 +155,8 @@ impl Scanner<'_> {
         };
         if purpose == Use::Module && !self.modules.is_empty() {
             let mut hasher = FileHasher::default();
-            let (verdict, _) = appended_verdict(&*content, size, self.modules, &mut hasher)?;
+            let keys = (self.modules, self.bench.decider.kernel().version);
+            let (verdict, _) = appended_verdict(&*content, size, keys, &mut hasher)?;
             scanned.module_signature = Some(verdict);
         }
         if purpose == Use::Data && !self.data {

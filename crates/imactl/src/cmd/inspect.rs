@@ -147,6 +147,10 @@ impl ListedFields {
 struct AppendedFields {
     #[serde(skip_serializing_if = "Option::is_none")]
     size: Option<u64>,
+    /// The algorithm of the key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'static str>,
+    /// None where ML-DSA signs the content itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     hash: Option<&'static str>,
     /// Of the signer's certificate.
@@ -162,7 +166,7 @@ struct AppendedFields {
 
 impl AppendedFields {
     fn of(found: &Result<AppendedInspection, FormatError>, raw: bool) -> Self {
-        let AppendedInspection { size, hash, signer, message } = match found {
+        let AppendedInspection { size, key, hash, signer, message } = match found {
             Ok(found) => found,
             Err(error) => {
                 return Self { malformed: Some(error.to_string()), ..Self::default() };
@@ -174,6 +178,7 @@ impl AppendedFields {
         };
         Self {
             size: Some(*size),
+            key: Some(key.name()),
             hash: hash.map(|hash| hash.name()),
             serial,
             subject_key_id,
@@ -187,12 +192,16 @@ impl AppendedFields {
         if let Some(malformed) = &self.malformed {
             return format!("malformed: {malformed}");
         }
-        let hash = self.hash.unwrap_or("unknown hash");
+        let algorithms = match (self.key, self.hash) {
+            (Some(key), Some(hash)) => format!("{key}, {hash}"),
+            (Some(key), None) if key.starts_with("ml-dsa") => key.to_owned(),
+            (key, _) => format!("{}, unknown hash", key.unwrap_or_default()),
+        };
         let signer = match (&self.serial, &self.subject_key_id) {
             (Some(serial), _) => format!("certificate with serial number {serial}"),
             (None, id) => format!("key {}", id.as_deref().unwrap_or_default()),
         };
-        format!("{hash}, {signer}, {} bytes", self.size.unwrap_or_default())
+        format!("{algorithms}, {signer}, {} bytes", self.size.unwrap_or_default())
     }
 }
 

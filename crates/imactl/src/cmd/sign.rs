@@ -13,6 +13,7 @@ use ima::container::Report;
 use ima::key::caveat::{self, Caveat};
 use ima::key::check::Severity;
 use ima::key::{Form, KeyType, Signer};
+use ima::modsig::Over;
 use ima::operation::{Append, EvmEffect, Sign, SignMode, Signed};
 use ima::sign::{default_version, Labeler};
 use ima::{HashAlgorithm, KeyId};
@@ -65,14 +66,17 @@ pub(super) struct SignFilesArgs {
     #[arg(long, value_name = "NAME", help_heading = "Signature")]
     hash: Option<HashAlgorithm>,
     /// Append the signature to the content, as modules, kernels and initramfs images have it for
-    /// CONFIG_MODULE_SIG and appraise_type=imasig|modsig; the module key of --keys signs. security.ima
-    /// and security.evm covered the old content and are removed: sign them afterwards
+    /// CONFIG_MODULE_SIG and appraise_type=imasig|modsig; the module key of --keys signs. Signatures by
+    /// RSA and ECDSA keys are those of sign-file for all kernels; those by ML-DSA keys, over the content
+    /// itself, are for Linux 7.2 and newer. security.ima and security.evm covered the old content and are
+    /// removed: sign them afterwards
     #[arg(long, help_heading = "Signature")]
     #[arg(conflicts_with_all = ["signature_version", "for_kernel", "digest", "cache", "hash_only"])]
     #[arg(conflicts_with_all = ["evm", "enable_verity", "xattr_namespace", "detached"])]
     appended: bool,
-    /// Version of the signature: 2 is over the file's digest, 3 over its type, algorithm and digest
-    /// (Linux 7.1 and newer) [default: 2, for ML-DSA keys 3]
+    /// Version of the signature: 2 is over the file's digest (all kernels), 3 over its type, algorithm
+    /// and digest (Linux 7.1 and newer; of fs-verity digests 5.19, by ML-DSA keys 7.2) [default: 2, for
+    /// ML-DSA keys 3]
     #[arg(long, value_name = "2|3", conflicts_with = "hash_only", help_heading = "Signature")]
     signature_version: Option<SignatureVersion>,
     /// Choose the newest signature version that all these kernels verify, or fail and explain why
@@ -193,8 +197,17 @@ impl SignFilesArgs {
             return Err(hinted(message, "use sha256, sha384 or sha512"));
         }
         let (signer, certificate) = self.signer.resolve_module(output)?;
-        let signing = format!("signing with {} over {}", describe(&*signer), self.hash());
-        output.line(Level::Verbose, signing)?;
+        let key = signer.public_key().key_type();
+        let over = match Over::of(key, self.hash()) {
+            Over::Digest(hash) => format!("over {hash}"),
+            Over::Content if self.hash.is_some() => {
+                let message = format!("{key} keys sign the content itself: --hash does not apply");
+                return Err(hinted(message, "leave out --hash"));
+            }
+            Over::Content => "over the content".to_owned(),
+        };
+        output.line(Level::Verbose, format_args!("signing with {} {over}", describe(&*signer)))?;
+        tell(caveat::of_key(key), output);
         let key_id = Some(certificate.key_id());
         let operation = Append {
             signer: &*signer,

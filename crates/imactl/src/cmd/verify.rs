@@ -118,13 +118,13 @@ impl VerifyArgs {
             Some(Require::Verity) => Requirement::Verity,
             Some(Require::Digest) => Requirement::Digest,
         };
-        if self.appended {
-            let keyring = Keyring::of_certificates(&self.keyring.modules(output)?);
-            return self.report(&VerifyAppended { keyring: &keyring }, inputs, output);
-        }
-        let keyring = self.keyring.resolve(output)?;
         let kernel = self.kernel.resolve()?.version;
         warn_of_hearsay(kernel, output);
+        if self.appended {
+            let keyring = Keyring::of_certificates(&self.keyring.modules(output)?);
+            return self.report(&VerifyAppended { keyring: &keyring, kernel }, inputs, output);
+        }
+        let keyring = self.keyring.resolve(output)?;
         let evm = self.evm.keys(&self.keyring, output)?;
         let salt = self.verity_salt.unwrap_or_default();
         let operation = Verify::new(&keyring, Rule { requirement, kernel, salt });
@@ -225,9 +225,10 @@ impl<'a> FileVerdict<'a> {
             None => (None, None),
         };
         let (appended_hash, appended_key_id) = match judgement {
-            Judgement::Appended(modsig::Verdict::Valid { key_id, algorithm }) => {
-                (Some(algorithm), Some(key_id))
-            }
+            Judgement::Appended(modsig::Verdict::Valid { key_id, over }) => match over {
+                modsig::Over::Digest(algorithm) => (Some(algorithm), Some(key_id)),
+                modsig::Over::Content => (None, Some(key_id)),
+            },
             Judgement::Appended(verdict) => (None, verdict.key_id()),
             _ => (None, None),
         };

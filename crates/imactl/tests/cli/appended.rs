@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::signature_forms::peer;
 use crate::support::*;
 
 const MARKER: &[u8] = b"~Module signature appended~\n";
@@ -185,6 +186,97 @@ fn files_that_cannot_have_one_are_reported() {
     assert!(nameless.stderr.contains("give --cert FILE"), "{}", nameless.stderr);
 }
 
+/// The module key of a store that has ML-DSA keys; `None`, said loudly, if the linked OpenSSL makes none.
+fn ml_dsa_store(directory: &Path, algorithm: &str) -> Option<PathBuf> {
+    let keys = directory.join(algorithm);
+    let made = run(args!["keys", "create", "--sample", "--algorithm", algorithm, keys]);
+    if made.code == Some(0) {
+        return Some(keys);
+    }
+    assert!(made.stderr.contains("the linked OpenSSL has no ML-DSA"), "{}", made.stderr);
+    missing("this OpenSSL has no ML-DSA");
+    None
+}
+
+#[test]
+fn ml_dsa_keys_sign_the_content() {
+    let directory = directory();
+    let Some(_) = peer() else { return };
+    for (algorithm, oid, size) in [
+        ("ml-dsa-44", "2.16.840.1.101.3.4.3.17", 2420),
+        ("ml-dsa-65", "2.16.840.1.101.3.4.3.18", 3309),
+        ("ml-dsa-87", "2.16.840.1.101.3.4.3.19", 4627),
+    ] {
+        let Some(keys) = ml_dsa_store(directory.path(), algorithm) else { return };
+        let file = directory.path().join("module.ko");
+        fs::write(&file, "content").unwrap();
+        let signed = run(args!["sign", "--appended", "--keys", keys, file]).exits(0);
+        assert!(signed.stderr.contains("only Linux 7.2 and newer"), "{}", signed.stderr);
+        let (content, message) = split(&file);
+        assert_eq!(content, b"content");
+
+        let [plain, signature, der] =
+            ["plain", "signature", "message"].map(|name| directory.path().join(name));
+        fs::write(&plain, &content).unwrap();
+        // without unsigned attributes it is the last value
+        fs::write(&signature, &message[message.len() - size..]).unwrap();
+        let certificate = module_key(&keys).with_extension("der");
+        let mut theirs = peer().unwrap();
+        finish(theirs.arg("verify-content").arg(certificate).arg(&signature).arg(&plain)).exits(0);
+        fs::write(&der, &message).unwrap();
+        let mut parse = tool("openssl").unwrap();
+        let parsed = finish(parse.args(["asn1parse", "-inform", "DER", "-in"]).arg(&der)).exits(0);
+        let named = parsed.stdout.to_lowercase();
+        assert!(named.contains(oid) || named.contains(algorithm), "{named}");
+        assert_eq!(named.matches(":sha512").count(), 2, "RFC 9882: {named}");
+
+        let verify = |kernel: &str| {
+            let args = args!["verify", "--json", "--appended", "--kernel", kernel, "--keys", keys];
+            run(args.into_iter().chain([file.clone().into()]))
+        };
+        assert_eq!(verify("7.2").exits(0).json_for(&file)["verdict"], "valid");
+        let older = verify("6.12").exits(1).json_for(&file);
+        assert_eq!(older["verdict"], "IMA-signature-required");
+        assert!(older["detail"].as_str().unwrap().contains("from Linux 7.2 on"), "{older}");
+        let inspected = run(args!["inspect", "--json", file]).exits(0).json_for(&file);
+        assert_eq!(inspected["appended"]["key"], algorithm);
+        assert!(inspected["appended"]["hash"].is_null(), "{inspected}");
+        let again = args!["sign", "--json", "--changed", "--appended", "--keys", keys, file];
+        assert_eq!(run(again).exits(0).json_for(&file)["result"], "unchanged");
+        let mut bytes = fs::read(&file).unwrap();
+        bytes[0] ^= 1;
+        fs::write(&file, bytes).unwrap();
+        assert_eq!(verify("7.2").exits(1).json_for(&file)["verdict"], "invalid-signature");
+        let hashed = run(args!["sign", "--appended", "--hash", "sha512", "--keys", keys, file]);
+        assert!(hashed.exits(2).stderr.contains("sign the content itself"));
+    }
+}
+
+#[test]
+fn preflight_judges_ml_dsa_by_version() {
+    let directory = directory();
+    let Some(keys) = ml_dsa_store(directory.path(), "ml-dsa-65") else { return };
+    let root = directory.path().join("root");
+    let module = root.join("lib/modules/7.3.0/kernel/good.ko");
+    fs::create_dir_all(module.parent().unwrap()).unwrap();
+    fs::copy("/bin/true", &module).unwrap();
+    run(args!["sign", "--appended", "--keys", keys, module]).exits(0);
+    let policy = directory.path().join("policy");
+    fs::write(&policy, "appraise func=MODULE_CHECK appraise_type=imasig|modsig\n").unwrap();
+    for (kernel, code, result, says) in [
+        ("7.3", 0, "allowed", "appended ML-DSA signature by key"),
+        ("6.12", 1, "refused", "verifies from Linux 7.2 on"),
+    ] {
+        let options = args!["--json", "--details", "--no-init", "--kernel", kernel, "--all-root"];
+        let mut preflight = imactl();
+        preflight.arg("preflight").args(options).arg("--policy").arg(&policy);
+        let report = finish(preflight.arg("--keys").arg(&keys).arg(&root)).exits(code);
+        let line = report.json_for(Path::new("/lib/modules/7.3.0/kernel/good.ko"));
+        assert_eq!(line["result"], result, "{kernel}: {line}");
+        assert!(line["module_signature"].as_str().unwrap().contains(says), "{kernel}: {line}");
+    }
+}
+
 #[test]
 fn preflight_judges_appended_signatures() {
     let directory = directory();
@@ -224,4 +316,61 @@ fn preflight_judges_appended_signatures() {
         assert!(line["module_signature"].as_str().unwrap().contains(signature), "{line}");
     }
     judge("dont_appraise func=MODULE_CHECK\n").exits(0);
+}
+
+#[test]
+fn inspect_shows_appended_signatures_in_containers() {
+    let directory = directory();
+    let keys = store(directory.path(), "keys", "p-256");
+    let root = directory.path().join("root");
+    fs::create_dir(&root).unwrap();
+    // larger than what an archive's member may be to stay in memory, and of sizes around its blocks
+    let sizes = [("small", 700), ("large", (1 << 20) + 512), ("larger", (3 << 20) + 77)];
+    for (name, size) in sizes {
+        fs::write(root.join(name), vec![b'm'; size]).unwrap();
+    }
+    run(args!["sign", "--appended", "--keys", keys, root]).exits(0);
+    fs::write(root.join("none"), vec![b'n'; (1 << 20) + 1]).unwrap();
+    let expected: Vec<_> = sizes
+        .iter()
+        .map(|(name, _)| {
+            let shown = run(args!["inspect", "--json", root.join(name)]).exits(0);
+            (*name, shown.json_for(&root.join(name))["appended"].clone())
+        })
+        .collect();
+    assert!(expected.iter().all(|(_, appended)| appended["key"] == "ecdsa"), "{expected:?}");
+
+    let archive = directory.path().join("root.tar");
+    let mut tar = tool("tar").unwrap();
+    finish(
+        tar.arg("-cf")
+            .arg(&archive)
+            .arg("-C")
+            .arg(&root)
+            .args(["small", "large"])
+            .args(["larger", "none"]),
+    )
+    .exits(0);
+    let mut containers = vec![archive];
+    if let Some(mut make) = tool("mke2fs") {
+        let image = directory.path().join("root.ext4");
+        make.args(["-q", "-t", "ext4", "-d"]).arg(&root).arg(&image).arg("16M");
+        finish(&mut make).exits(0);
+        containers.push(image);
+    }
+    if let Some(mut make) = tool("mksquashfs") {
+        let image = directory.path().join("root.squashfs");
+        finish(make.arg(&root).arg(&image).args(["-quiet", "-no-progress"])).exits(0);
+        containers.push(image);
+    }
+    for container in containers {
+        let shown = run(args!["inspect", "--json", container]).exits(0);
+        for (name, appended) in &expected {
+            let line = shown.json_for(Path::new(name));
+            assert_eq!(line["appended"], *appended, "{}: {line}", container.display());
+        }
+        assert!(shown.json_for(Path::new("none"))["appended"].is_null());
+        let text = run(args!["inspect", container]).exits(0).stdout;
+        assert_eq!(text.matches("appended signature: ecdsa, sha256").count(), 3, "{text}");
+    }
 }

@@ -2,6 +2,7 @@
 
 peer.py sign KEY HASH TYPE FILE     writes FILE.sig with KEY (PEM), over FILE's digest (type 6: that of fsverity)
 peer.py verify CERT HASH TYPE FILE  verifies FILE.sig with CERT (DER)
+peer.py verify-content CERT SIGNATURE FILE  verifies an ML-DSA signature over FILE itself
 peer.py issue CAKEY CACERT SET DIR  makes an ML-DSA key DIR/SET.key, and its certificate DIR/SET.der by that CA
 """
 
@@ -69,6 +70,11 @@ def verify(certificate, name, kind, path):
     public.verify(value[9:], file_id(name, kind, path), *arguments(public, name))
 
 
+def verify_content(certificate, signature, path):
+    public = x509.load_der_x509_certificate(pathlib.Path(certificate).read_bytes()).public_key()
+    public.verify(pathlib.Path(signature).read_bytes(), pathlib.Path(path).read_bytes())
+
+
 def issue(authority, certificate, name, directory):
     authority = private_key(authority)
     issuer = x509.load_der_x509_certificate(pathlib.Path(certificate).read_bytes())
@@ -97,4 +103,4 @@ def issue(authority, certificate, name, directory):
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
 
 
-{"sign": sign, "verify": verify, "issue": issue}[sys.argv[1]](*sys.argv[2:])
+{"sign": sign, "verify": verify, "verify-content": verify_content, "issue": issue}[sys.argv[1]](*sys.argv[2:])

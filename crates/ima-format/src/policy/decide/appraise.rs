@@ -412,10 +412,11 @@ impl<'a, E: Evidence> Step<'a, E> {
     ) -> Result<bool, E::Error> {
         let demands = self.inode.demands;
         let any = self.decider.kernel().version.has(Feature::BlacklistByDefault);
-        let looked_up = match modsig {
-            Some(modsig) => &modsig.digest,
+        let looked_up = match modsig.map(|modsig| modsig.digest.as_ref()) {
+            Some(Some(signed)) => signed,
             None if any && demands.signature => digest,
-            None => return Ok(false),
+            // pkcs7_get_digest() has no digest of ML-DSA's: nothing is looked up
+            Some(None) | None => return Ok(false),
         };
         Ok(demands.check_blacklist && self.evidence.is_blacklisted(looked_up.as_bytes())?)
     }

@@ -146,8 +146,8 @@ pub enum Signed<'a> {
 pub struct Modsig {
     /// Whether it holds with a key in `.ima` (in `.platform` too, for a kexec kernel).
     pub check: SignatureCheck,
-    /// The digest that it signs, for the blacklist.
-    pub digest: Digest,
+    /// The digest that it signs, for the blacklist; `None` if it signs the content itself.
+    pub digest: Option<Digest>,
 }
 
 /// What depends on the file's bytes and on the keys. Nothing is asked for that the decision does

@@ -238,7 +238,7 @@ impl Evidence for Facts {
 
     fn modsig(&mut self) -> Result<Option<Modsig>, Infallible> {
         let digest = Digest::new(HashAlgorithm::Sha256, &[3; 32]).unwrap();
-        Ok(self.modsig.map(|check| Modsig { check, digest }))
+        Ok(self.modsig.map(|check| Modsig { check, digest: Some(digest) }))
     }
 
     fn is_blacklisted(&mut self, _: &[u8]) -> Result<bool, Infallible> {

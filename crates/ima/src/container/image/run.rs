@@ -20,8 +20,8 @@ use crate::container::error::{ContainerError, ItemError};
 use crate::container::formats::{Changes, Format};
 use crate::container::source::{Entry, SourceError, SourceFile, Unread, Visit};
 use crate::container::{
-    one, pool, settle, tar, AttributeName, Change, Container, Item, Operation, Progress, Report,
-    Reports, Run, Selection, Sink, Summary,
+    one, pool, settle, tar, AttributeName, Change, Container, Content as FileContent, Item,
+    Operation, Progress, Report, Reports, Run, Selection, Sink, Summary,
 };
 use crate::digest::{DigestKind, FileHasher};
 use crate::input;
@@ -219,6 +219,20 @@ impl Item for ImageItem<'_> {
     fn digest(&mut self, kind: DigestKind) -> Result<Digest, ItemError> {
         let progress = |bytes| self.progress.read(bytes);
         Ok(self.file.digest(self.hasher, self.found.size, kind, &progress)?)
+    }
+
+    fn content(&self) -> Option<&dyn FileContent> {
+        Some(self)
+    }
+}
+
+impl FileContent for ImageItem<'_> {
+    fn size(&self) -> u64 {
+        self.found.size
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, ItemError> {
+        Ok(self.file.read_at(offset, buffer)?)
     }
 }
 

@@ -2,11 +2,13 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use ima_format::hash::Digest;
 use ima_format::tar::{Member, SparseMap};
 
+use crate::container::error::ItemError;
 use crate::digest::{DigestError, DigestKind, FileHasher, Hasher};
 
 /// Members up to this size are held in memory.
@@ -20,11 +22,76 @@ pub(super) enum Data {
     Memory(Vec<u8>),
     /// In a temporary file.
     Spooled(File),
-    /// Read already, and this digest made of it.
-    Digested(Option<(DigestKind, Digest)>),
+    /// Read already.
+    Passed {
+        /// The digest that was made of it.
+        digest: Option<(DigestKind, Digest)>,
+        /// The last bytes, without the padding.
+        end: Vec<u8>,
+    },
+}
+
+/// How much is kept of data that passes: an appended signature has some kilobytes.
+const END: usize = 64 << 10;
+
+/// The last bytes of data that passes.
+pub(super) struct End {
+    pub(super) bytes: Vec<u8>,
+    /// How much data is still to come; padding follows it.
+    left: u64,
+}
+
+impl End {
+    pub(super) fn of(member: &Member) -> Self {
+        Self { bytes: Vec::new(), left: member.stored }
+    }
+
+    /// Takes the next chunk, and gives it without the padding.
+    pub(super) fn update<'c>(&mut self, chunk: &'c [u8]) -> &'c [u8] {
+        let left = usize::try_from(self.left).unwrap_or(usize::MAX);
+        let data = &chunk[..chunk.len().min(left)];
+        self.left -= data.len() as u64;
+        let last = &data[data.len().saturating_sub(END)..];
+        let surplus = (self.bytes.len() + last.len()).saturating_sub(END);
+        self.bytes.drain(..surplus);
+        self.bytes.extend_from_slice(last);
+        data
+    }
 }
 
 impl Data {
+    /// From where to the end it can be read, of so many bytes; `None` if the end was passed on.
+    pub(super) fn start(&self, stored: u64) -> Option<u64> {
+        match self {
+            Self::Memory(bytes) => (bytes.len() as u64 >= stored).then_some(0),
+            Self::Spooled(_) => Some(0),
+            Self::Passed { end, .. } => Some(stored - end.len() as u64),
+        }
+    }
+
+    /// Reads at an offset of so many bytes; 0 bytes at the end.
+    pub(super) fn read_at(
+        &self,
+        stored: u64,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<usize, ItemError> {
+        let skipped = self.start(stored).and_then(|start| offset.checked_sub(start));
+        let skipped = skipped.ok_or(ItemError::NoContentAccess)?;
+        let left = usize::try_from(stored.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let wanted = left.min(buffer.len());
+        let buffer = &mut buffer[..wanted];
+        let bytes = match self {
+            Self::Spooled(file) => return file.read_at(buffer, offset).map_err(ItemError::Read),
+            Self::Memory(bytes) | Self::Passed { end: bytes, .. } => bytes,
+        };
+        let skipped = usize::try_from(skipped).unwrap_or(usize::MAX).min(bytes.len());
+        let rest = &bytes[skipped..];
+        let length = rest.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&rest[..length]);
+        Ok(length)
+    }
+
     /// The digest of the file that a member's data makes.
     pub(super) fn digest(
         &self,
@@ -61,7 +128,7 @@ impl Data {
                 expander.finish(hasher)?;
                 hasher.finish()?
             }
-            (Self::Digested(digest), _) => {
+            (Self::Passed { digest, .. }, _) => {
                 let digest = digest.filter(|(made, _)| *made == kind).map(|(_, digest)| digest);
                 return digest.ok_or(DigestError::Unavailable(kind.algorithm()));
             }
@@ -86,7 +153,7 @@ impl Data {
                     }
                 }
             }
-            Self::Digested(_) => Ok(()),
+            Self::Passed { .. } => Ok(()),
         }
     }
 }

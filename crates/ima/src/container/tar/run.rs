@@ -17,14 +17,14 @@ use ima_format::tar::{
 
 use ima_format::ErrorKind;
 
-use super::content::{Budget, Data, Expander, Permit, HELD, IN_MEMORY};
+use super::content::{Budget, Data, End, Expander, Permit, HELD, IN_MEMORY};
 use super::input::Stream;
 use super::names::{Found, Names};
 use super::{below_root, path_of, Extent, TarError};
 use crate::container::error::{Anomaly, ContainerError, ItemError};
 use crate::container::{
-    pool, settle, AttributeName, Change, FurtherName, Item, Operation, Progress, Report, Reports,
-    Run,
+    pool, settle, AttributeName, Change, Content, FurtherName, Item, Operation, Progress, Report,
+    Reports, Run,
 };
 use crate::digest::{DigestKind, FileHasher, Hasher};
 
@@ -85,6 +85,26 @@ impl Item for TarItem<'_> {
     fn digest(&mut self, kind: DigestKind) -> Result<Digest, ItemError> {
         let progress = |bytes| self.progress.read(bytes);
         Ok(self.data.digest(self.member, self.hasher, kind, &progress)?)
+    }
+
+    fn content(&self) -> Option<&dyn Content> {
+        self.end().filter(|_| self.data.start(self.member.stored) == Some(0))
+    }
+
+    fn end(&self) -> Option<&dyn Content> {
+        // offsets of a sparse file are not those of its data
+        let has_end = self.data.start(self.member.stored).is_some();
+        (self.member.sparse.is_none() && has_end).then_some(self)
+    }
+}
+
+impl Content for TarItem<'_> {
+    fn size(&self) -> u64 {
+        self.member.stored
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, ItemError> {
+        self.data.read_at(self.member.stored, offset, buffer)
     }
 }
 
@@ -408,10 +428,7 @@ impl<O: Operation> Reader<'_, O> {
                 drop(permit);
                 return self.edit(member, begun, left);
             }
-            None => {
-                self.chunks(left, |_, _| Ok(()))?;
-                (Data::Digested(None), None)
-            }
+            None => (self.skip(&member, &begun, left)?, None),
         };
         (self.queue)(Piece::File(Box::new(member), data, spool), permit);
         Ok(())
@@ -476,6 +493,17 @@ impl<O: Operation> Reader<'_, O> {
         Ok(file)
     }
 
+    /// Reads a large member whose digest is not needed.
+    fn skip(&mut self, member: &Member, begun: &[u8], left: u64) -> Result<Data, TarError> {
+        let mut end = End::of(member);
+        end.update(begun);
+        self.chunks(left, |_, chunk| {
+            end.update(&chunk);
+            Ok(())
+        })?;
+        Ok(Data::Passed { digest: None, end: end.bytes })
+    }
+
     /// Digests a large member while it is read.
     fn digest(
         &mut self,
@@ -488,20 +516,19 @@ impl<O: Operation> Reader<'_, O> {
         let fail = |source| TarError::Digest { path: path.clone(), source };
         // without an implementation, the worker reports the error
         let Ok(mut hasher) = Hasher::new(kind) else {
-            self.chunks(left, |_, _| Ok(()))?;
-            return Ok(Data::Digested(None));
+            return self.skip(member, begun, left);
         };
         let mut expander = Expander::new(member.sparse.as_ref());
         expander.update(begun, &mut hasher).map_err(fail)?;
-        let mut stored = member.stored - begun.len() as u64;
+        let mut end = End::of(member);
+        end.update(begun);
         self.chunks(left, |reader, chunk| {
-            let data = chunk.len().min(usize::try_from(stored).unwrap_or(usize::MAX));
-            stored -= data as u64;
-            reader.run.progress.read(data as u64);
-            expander.update(&chunk[..data], &mut hasher).map_err(fail)
+            let data = end.update(&chunk);
+            reader.run.progress.read(data.len() as u64);
+            expander.update(data, &mut hasher).map_err(fail)
         })?;
         expander.finish(&mut hasher).map_err(fail)?;
         let digest = hasher.finish().map_err(fail)?;
-        Ok(Data::Digested(Some((kind, digest))))
+        Ok(Data::Passed { digest: Some((kind, digest)), end: end.bytes })
     }
 }

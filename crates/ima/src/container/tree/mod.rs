@@ -89,6 +89,10 @@ impl Item for TreeItem<'_> {
         Some(self.file)
     }
 
+    fn rewritable(&self) -> Option<&dyn Content> {
+        self.content()
+    }
+
     fn digest(&mut self, kind: DigestKind) -> Result<Digest, ItemError> {
         let digest = self.file.digest(self.hasher, kind, &|bytes| self.progress.read(bytes))?;
         self.digest = Some((kind, digest));

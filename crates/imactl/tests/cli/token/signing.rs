@@ -74,6 +74,41 @@ fn an_rsa_signature_is_the_same_from_a_token_and_from_a_file() {
 }
 
 #[test]
+fn openssl_accepts_what_a_token_appends() {
+    const MARKER: &[u8] = b"~Module signature appended~\n";
+    let Some(token) = token() else { return };
+    let file = token.path("files/00");
+    let content = fs::read(&file).unwrap();
+    let plain = token.path("plain");
+    fs::write(&plain, &content).unwrap();
+    for (label, ..) in KEYS {
+        let certificate = token.certificate(label);
+        let (uri, hash) = (token.uri(&format!("object={label}")), "sha384");
+        let options = args!["sign", "--appended", "--hash", hash, "--passphrase-env", "PIN"];
+        let key = args!["--key", uri, "--cert", certificate, file];
+        token.imactl(options.into_iter().chain(key)).exits(0);
+        run(args!["verify", "--appended", "--cert", certificate, file]).exits(0);
+        let bytes = fs::read(&file).unwrap();
+        let message = bytes.strip_prefix(&*content).and_then(|rest| rest.strip_suffix(MARKER));
+        let der = token.path("message");
+        let message = message.unwrap();
+        fs::write(&der, &message[..message.len() - 12]).unwrap();
+        let pem = token.path("certificate.pem");
+        openssl(args!["x509", "-inform", "DER", "-in", certificate, "-out", pem]);
+        let cms = args!["cms", "-verify", "-binary", "-inform", "DER", "-noverify", "-nointern"];
+        let input = args!["-certfile", pem, "-in", der, "-content", plain];
+        openssl(cms.into_iter().chain(input));
+    }
+    // no name for the signer
+    let before = fs::read(&file).unwrap();
+    let options = args!["sign", "--appended", "--passphrase-env", "PIN"];
+    let nameless = args!["--key", token.uri("object=p-256"), file];
+    let refused = token.imactl(options.into_iter().chain(nameless)).exits(2);
+    assert!(refused.stderr.contains("give --cert FILE"), "{}", refused.stderr);
+    assert_eq!(fs::read(&file).unwrap(), before);
+}
+
+#[test]
 fn the_key_id_is_the_certificates() {
     let Some(token) = token() else { return };
     let file = token.path("files/00");

@@ -25,6 +25,8 @@ use encrypted_key::encrypted;
 use generated::Keys;
 
 const CERTIFICATE: &str = "/etc/keys/x509_evm.der";
+/// A program whose EVM signature is by a key that is revoked before it runs.
+const REVOKED: &str = "/srv/revoked";
 const SWITCH: &str = "/sys/kernel/security/evm";
 const LABEL: &[u8] = b"system_u:object_r:bin_t:s0\0";
 /// `cap_net_raw+ep`, `cap_sys_admin+ep` (`struct vfs_cap_data`).
@@ -104,6 +106,9 @@ fn root(store: &KeyStore, other: &Signer) -> Result<Tree> {
     stranger.sign_with(&["--evm", "--evm-only"], &root.path("/opt/strangers"))?;
     sign("other-key", store, &[])?;
     other.sign_evm(&store.directory(), &root.path("/opt/other-key"))?;
+    root.copy("/usr/bin/true", REVOKED)?;
+    store.sign_with(&["--evm"], &root.path(REVOKED))?;
+    other.sign_evm(&store.directory(), &root.path(REVOKED))?;
     Ok(root)
 }
 
@@ -282,7 +287,11 @@ on_each_kernel! {
         assert_eq!(before_boot, predicted, "preflight says the same");
         changes_are_refused(&mut guest)?;
         predicted.remove("/opt/other-key");
-        layers_are_judged_as_their_files(&mut guest, &predicted)
+        layers_are_judged_as_their_files(&mut guest, &predicted)?;
+        // .ima_blacklist denies keys in .evm, too: as keys that are not known
+        let (keyring, certificate) = (".ima_blacklist".to_owned(), other.certificate()?.into());
+        guest.request(Action::AddKey { keyring, certificate })?.is_allowed();
+        judges(&mut guest, REVOKED, &predicted["/opt/strangers"])
     }
 
     fn hmacs_are_judged_as_predicted(kernel) {

@@ -267,8 +267,8 @@ fn check_says_what_the_keyrings_say() {
     }
     // same key and name, another serial number
     let renewed = path("authority-renewed");
-    let found = check(&[&path("serial-and-issuer"), &renewed], 0);
-    assert_eq!(named(&found, "note"), ["issuer-missing"]);
+    let found = check(&[&path("serial-and-issuer"), &renewed], 1);
+    assert_eq!(named(&found, "error"), ["issuer-differs"]);
     assert!(check(&[&path("good"), &renewed], 0).is_empty());
     // for another keyring
     let directory = directory();

@@ -206,6 +206,10 @@ fn check_keyring(
         // said by check_key_type()
         Refusal::UnknownKeyAlgorithm | Refusal::NewerKeyAlgorithm(_) => return,
         Refusal::UnknownIssuer if certificate.is_self_signed() => (Severity::Error, "self-signed"),
+        // a CA's certificate that was renewed has another serial number
+        Refusal::UnknownIssuer if issuer.is_some() => {
+            (Severity::Error, Refusal::IssuerDiffers.name())
+        }
         Refusal::UnknownIssuer if authorities.is_none() => {
             let message = format!("issued by {}, which was not given", certificate.issuer());
             let hint = "give the issuer's certificate too, to have the chain checked";
@@ -216,14 +220,23 @@ fn check_keyring(
         refusal if refused.by_newest() => (Severity::Error, refusal.name()),
         refusal => (Severity::Note, refusal.name()),
     };
-    let message = match &refused.refusal {
-        Refusal::UnknownIssuer if !certificate.is_self_signed() => {
+    let message = match (&refused.refusal, issuer) {
+        (Refusal::UnknownIssuer, Some(issuer)) if !certificate.is_self_signed() => format!(
+            "{refused}: the key of {} signed it, but it names the serial number or key identifier of \
+             another certificate of that key",
+            issuer.subject()
+        ),
+        (Refusal::UnknownIssuer, None) if !certificate.is_self_signed() => {
             let issuer = certificate.issuer();
             format!("{refused}; issued by {issuer}, whose certificate is not a CA of this store")
         }
         _ => refused.to_string(),
     };
-    report.say(severity, name, message, refused.refusal.hint());
+    let hint = match name == Refusal::IssuerDiffers.name() {
+        true => Refusal::IssuerDiffers.hint(),
+        false => refused.refusal.hint(),
+    };
+    report.say(severity, name, message, hint);
 }
 
 /// The module key's certificate is built into the kernel, which asks for no issuer. One that `.ima`

@@ -21,8 +21,8 @@ const CONFIG_MAX: u64 = 16 << 20;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Kernel")]
 pub(crate) struct KernelArgs {
-    /// The kernel's version, 5.10 or later, as uname -r prints it [default: that of --kernel-config, or
-    /// 6.12]
+    /// The kernel's version, 5.10 or later, as uname -r prints it; the sources of 5.10, 6.1, 6.12, 7.2 and
+    /// 7.3 were read (docs/kernels.md) [default: that of --kernel-config, or 6.12]
     #[arg(long, value_name = "VERSION")]
     kernel: Option<KernelVersion>,
     /// The kernel's configuration: .config, /boot/config-*, /proc/config.gz [default: that of the layer
@@ -84,6 +84,14 @@ fn read(path: &Path) -> Result<String> {
         _ => bytes,
     };
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// What answers for a version rest on, as JSON has it.
+pub(crate) fn source(version: KernelVersion) -> &'static str {
+    match version.is_verified() {
+        true => "read",
+        false => "history",
+    }
 }
 
 /// Says so where the grammar was not read off the kernel's source.

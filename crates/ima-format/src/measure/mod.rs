@@ -20,7 +20,7 @@
 //! (`ima_calc_field_array_hash_tfm`, `ima_crypto.c`). A violation has a digest of zeros in the
 //! list and extends the PCR by ones.
 //!
-//! The record has not changed from Linux 4.3 to 7.3; the sources of 5.10, 6.12 and 7.3 were compared.
+//! The record is the same in Linux 5.10, 6.12 and 7.3, whose sources were compared.
 //!
 //! Nothing in a record says how long its digest is or which byte order it has: [`Layout::detect`]
 //! looks for the one under which the first record has the name of a template.

@@ -188,7 +188,10 @@ impl Fault {
             Self::NeedsKernel { what, since } => (
                 "needs-newer-kernel",
                 format!("{what} needs Linux {since}"),
-                Some(format!("leave it out, or load this policy on Linux {since} and later")),
+                Some(format!(
+                    "leave it out, or load this policy on Linux {since} and later{}",
+                    history(*since)
+                )),
             ),
             Self::NotConfigured { what, option } => (
                 "not-configured",
@@ -332,6 +335,16 @@ impl Fault {
                 "load the policy as a file: write its path",
             ),
         }
+    }
+}
+
+/// What a version rests on that is only the kernel's history.
+fn history(since: KernelVersion) -> String {
+    match since.read_around() {
+        (_, Some(read)) if read != since => {
+            format!(" (by the kernel's history; read in the source of {read})")
+        }
+        _ => String::new(),
     }
 }
 

@@ -53,6 +53,15 @@ impl KernelVersion {
         Self::READ.contains(&self)
     }
 
+    /// The versions next to it whose sources were read: the newest before it, and the oldest that is not.
+    /// What came with it is in the second and not in the first; unless the two are one release apart, in
+    /// which release between them is the kernel's history.
+    pub fn read_around(self) -> (Option<Self>, Option<Self>) {
+        let before = Self::READ.iter().rev().find(|read| **read < self);
+        let from = Self::READ.iter().find(|read| **read >= self);
+        (before.copied(), from.copied())
+    }
+
     /// Whether it has `feature`.
     pub fn has(self, feature: Feature) -> bool {
         self >= feature.since()
@@ -225,6 +234,18 @@ mod tests {
         for text in ["6", "6.", "6.x", "", "v6.1", "-6.1", "6.99999999"] {
             assert_eq!(text.parse::<KernelVersion>(), Err(KernelVersionError::Malformed), "{text}");
         }
+    }
+
+    #[test]
+    fn features_are_between_two_versions_that_were_read() {
+        for feature in Feature::ALL {
+            let (before, from) = feature.since().read_around();
+            assert!(before.is_some_and(|before| !before.has(*feature)), "{feature:?}");
+            assert!(from.is_some_and(|from| from.has(*feature)), "{feature:?}");
+        }
+        let around = |text: &str| text.parse::<KernelVersion>().unwrap().read_around();
+        assert_eq!(around("6.1"), (Some(KernelVersion::V5_10), Some(KernelVersion::V6_1)));
+        assert_eq!(around("7.9"), (Some(KernelVersion::V7_3), None));
     }
 
     #[test]

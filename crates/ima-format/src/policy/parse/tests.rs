@@ -296,7 +296,12 @@ fn hints_say_what_to_write() {
             "appraise appraise_type=sigv3 digest_type=verity",
             "write digest_type=verity before it; Linux 7.1 and later accept it alone",
         ),
-        ("measure fgroup=0 # x", "leave it out, or load this policy on Linux 5.16 and later"),
+        (
+            "measure fgroup=0 # x",
+            "leave it out, or load this policy on Linux 5.16 and later (by the kernel's history; read \
+             in the source of 6.1)",
+        ),
+        ("measure func=BPRM_CHECK \\", "a rule cannot be continued: write it on one line"),
     ] {
         let kernel = kernel(if rule.contains("fgroup") { "5.10" } else { "6.12" });
         let reading = read((rule.to_string() + "\n").as_bytes(), &kernel, Loading::File);

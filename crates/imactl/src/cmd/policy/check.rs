@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::snippet;
 use super::source::PolicyText;
 use crate::error::Result;
-use crate::kernel::{warn_of_hearsay, KernelArgs};
+use crate::kernel::{source, warn_of_hearsay, KernelArgs};
 use crate::output::{count, JsonPath, Level, Output, Style};
 use crate::Outcome;
 
@@ -57,6 +57,7 @@ struct JsonSummary {
     #[serde(flatten)]
     path: JsonPath,
     kernel: String,
+    kernel_source: &'static str,
     accepted: bool,
     errors: u64,
     warnings: u64,
@@ -171,6 +172,7 @@ fn summarize(
         kind: "summary",
         path: path.into(),
         kernel: kernel.version.to_string(),
+        kernel_source: source(kernel.version),
         accepted: errors == 0,
         errors,
         warnings,

@@ -6,7 +6,7 @@ use clap::Args;
 use ima_format::policy::explain;
 use serde::Serialize;
 
-use super::source::Loaded;
+use super::source::BootArgs;
 use crate::error::Result;
 use crate::kernel::{warn_of_hearsay, KernelArgs};
 use crate::output::{Level, Output, Style};
@@ -23,6 +23,8 @@ pub(super) struct ExplainArgs {
     files: Vec<PathBuf>,
     #[command(flatten)]
     kernel: KernelArgs,
+    #[command(flatten)]
+    boot: BootArgs,
 }
 
 #[derive(Serialize)]
@@ -47,7 +49,7 @@ impl ExplainArgs {
     pub(super) fn run(&self, output: &mut Output) -> Result<Outcome> {
         let kernel = self.kernel.resolve()?;
         warn_of_hearsay(kernel.version, output);
-        let loaded = Loaded::of(&self.files, &kernel)?;
+        let loaded = self.boot.load(&self.files, &kernel)?;
         let explanation = explain(&loaded.policy, &kernel);
         for (number, rule) in explanation.rules.iter().enumerate() {
             let place = loaded.file_and_line(number);

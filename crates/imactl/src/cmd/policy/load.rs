@@ -11,6 +11,7 @@ use ima_format::policy::{check, Kernel};
 use super::check::tell;
 use super::source::PolicyText;
 use crate::error::Result;
+use crate::kernel::warn_of_hearsay;
 use crate::output::{Level, Output};
 use crate::Outcome;
 
@@ -33,6 +34,7 @@ impl LoadArgs {
     pub(super) fn run(&self, output: &mut Output) -> Result<Outcome> {
         if !self.no_check {
             let kernel = running();
+            warn_of_hearsay(kernel.version, output);
             let text = PolicyText::of(&self.file, &kernel)?;
             let found = check(&text.bytes, &kernel, text.loading);
             let counts = tell(&found, &self.file, &text, output)?;

@@ -22,7 +22,7 @@ use crate::error::Result;
 use crate::output::Output;
 use crate::Outcome;
 
-pub(super) use source::Loaded;
+pub(super) use source::{BootArgs, Loaded};
 
 /// Check, explain, compare and load policies
 ///

@@ -5,7 +5,7 @@ use ima_format::policy::builtin::{Builtin, Preset};
 
 use super::source::builtin;
 use crate::error::Result;
-use crate::kernel::KernelArgs;
+use crate::kernel::{warn_of_hearsay, KernelArgs};
 use crate::output::{Level, Output};
 use crate::Outcome;
 
@@ -38,7 +38,8 @@ impl DefaultArgs {
 
 /// Print a built-in policy of the kernel (ima_policy= on its command line)
 ///
-/// Without a name: list them.
+/// Without a name: list them. They are those of Linux 5.10, 6.1, 6.12, 7.2 and 7.3, whose sources were
+/// read; for other versions the kernel's history fills in, and a warning says so.
 #[derive(Debug, Args)]
 pub(super) struct BuiltinArgs {
     /// ima_tcb, tcb, secure_boot, appraise_tcb, critical_data or arch
@@ -51,7 +52,11 @@ pub(super) struct BuiltinArgs {
 impl BuiltinArgs {
     pub(super) fn run(&self, output: &mut Output) -> Result<Outcome> {
         match &self.name {
-            Some(name) => output.text(builtin(name)?.text(&self.kernel.resolve()?).as_bytes())?,
+            Some(name) => {
+                let kernel = self.kernel.resolve()?;
+                warn_of_hearsay(kernel.version, output);
+                output.text(builtin(name)?.text(&kernel).as_bytes())?;
+            }
             None => {
                 for builtin in Builtin::ALL {
                     let what = what_for(*builtin);

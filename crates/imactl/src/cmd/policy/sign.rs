@@ -7,7 +7,7 @@ use crate::args::PlaceArgs;
 use crate::cmd::sign::SignFilesArgs;
 use crate::error::Result;
 use crate::inputs::TreeArgs;
-use crate::kernel::KernelArgs;
+use crate::kernel::{warn_of_hearsay, KernelArgs};
 use crate::output::{Output, Style};
 use crate::Outcome;
 
@@ -35,6 +35,7 @@ impl PolicySignArgs {
         let roots = self.tree.roots()?;
         if !self.no_check {
             let kernel = self.kernel.resolve()?;
+            warn_of_hearsay(kernel.version, output);
             let mut refused = false;
             for path in &roots {
                 refused |= accepted(path, &kernel, output)?.is_none();

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::diff::demands;
 use super::event::{describe, EventArgs};
-use super::source::Loaded;
+use super::source::{BootArgs, Loaded};
 use super::verdict::{self, Told};
 use crate::args::KeyringArgs;
 use crate::error::{Context, Error, Result};
@@ -41,6 +41,8 @@ pub(super) struct SimulateArgs {
     keyring: KeyringArgs,
     #[command(flatten)]
     kernel: KernelArgs,
+    #[command(flatten)]
+    boot: BootArgs,
     /// ima_appraise= on the kernel's command line
     #[arg(
         long,
@@ -111,8 +113,8 @@ impl SimulateArgs {
     pub(super) fn run(&self, output: &mut Output) -> Result<Outcome> {
         let kernel = self.kernel.resolve()?;
         warn_of_hearsay(kernel.version, output);
-        let loaded = Loaded::of(&self.files, &kernel)?;
-        let decider = Decider::new(&loaded.policy, &kernel, self.ima_appraise.resolve());
+        let loaded = self.boot.load(&self.files, &kernel)?;
+        let decider = Decider::new(&loaded.policy, &kernel, self.mode(output));
         let keyring = Keyring::of_certificates(&self.keyring.given(output)?);
         let mut tell = |args: &EventArgs| {
             let subject = args.subject()?;
@@ -127,6 +129,18 @@ impl SimulateArgs {
             Some(list) => read_events(list, &mut tell)?,
         }
         Ok(Outcome::Good)
+    }
+}
+
+impl SimulateArgs {
+    /// Under Secure Boot every kernel enforces (`ima_appraise_parse_cmdline()`).
+    fn mode(&self, output: &mut Output) -> Mode {
+        let mode = self.ima_appraise.resolve();
+        if mode == Mode::Enforce || !self.boot.is_secure() {
+            return mode;
+        }
+        output.warn("under Secure Boot the kernel ignores this ima_appraise=, and enforces");
+        Mode::Enforce
     }
 }
 

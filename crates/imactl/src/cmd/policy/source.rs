@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::Args;
 use ima_format::policy::ast::{AppraiseType, Policy};
 use ima_format::policy::builtin::{Builtin, Preset};
 use ima_format::policy::diagnostic::Diagnostic;
-use ima_format::policy::kernel::InForce;
+use ima_format::policy::kernel::{Built, InForce};
 use ima_format::policy::{read, Kernel, Loading};
 
 use ima::input::{self, TEXT_MAX};
@@ -69,6 +70,34 @@ fn preset(name: &str) -> Result<Preset> {
     })
 }
 
+/// The rules that come before all policies, and stay.
+const ARCH: &str = "builtin:arch";
+
+/// How the machine is booted
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Kernel")]
+pub(crate) struct BootArgs {
+    /// The machine is booted under Secure Boot: a kernel with CONFIG_IMA_ARCH_POLICY has the rules of
+    /// builtin:arch before all others, and ignores ima_appraise= unless it enforces
+    #[arg(long)]
+    secure_boot: bool,
+}
+
+impl BootArgs {
+    pub(super) fn is_secure(&self) -> bool {
+        self.secure_boot
+    }
+
+    /// The policies in the order of loading.
+    pub(crate) fn load(&self, policies: &[PathBuf], kernel: &Kernel) -> Result<Loaded> {
+        let named = policies.iter().any(|policy| policy.as_os_str() == ARCH);
+        match self.secure_boot && !named && kernel.arch.policy == Built::In {
+            true => Loaded::of(&[&[PathBuf::from(ARCH)], policies].concat(), kernel),
+            false => Loaded::of(policies, kernel),
+        }
+    }
+}
+
 /// Policies that were loaded one after the other: the kernel appends each to those before.
 #[derive(Debug)]
 pub(crate) struct Loaded {
@@ -106,7 +135,7 @@ impl Loaded {
             loaded.places.extend(lines.map(|line| (text.name.clone(), line)));
             loaded.policy.items.extend(reading.policy.items);
             // its rules are there before the first custom policy, and stay
-            if text.name != "builtin:arch" {
+            if text.name != ARCH {
                 kernel.in_force = InForce::Custom;
             }
         }

@@ -15,6 +15,7 @@ use super::people::{cache_fault, certificate_fault, immutable, unknown_reason, F
 use super::Told;
 use crate::cmd::policy::Loaded;
 use crate::error::with_causes;
+use crate::kernel::source;
 use crate::output::{JsonPath, Output};
 
 #[derive(Default, Serialize)]
@@ -159,6 +160,7 @@ struct JsonSummary {
     #[serde(rename = "type")]
     kind: &'static str,
     kernel: String,
+    kernel_source: &'static str,
     good: bool,
     reaches_init: Option<bool>,
     files: u64,
@@ -205,6 +207,7 @@ pub(super) fn tell(told: &Told<'_>, details: bool, output: &mut Output) -> io::R
     output.json(&JsonSummary {
         kind: "summary",
         kernel: told.options.kernel.version.to_string(),
+        kernel_source: source(told.options.kernel.version),
         good: report.is_good(),
         reaches_init: report.reaches_init(),
         files: report.regular,

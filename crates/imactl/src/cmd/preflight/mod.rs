@@ -23,7 +23,7 @@ use ima_format::policy::ast::Uuid;
 use ima_format::policy::filesystem::{self, FileSystem};
 use ima_format::policy::kernel::Kernel;
 
-use super::policy::Loaded;
+use super::policy::{BootArgs, Loaded};
 use crate::args::{jobs, KeyringArgs};
 use crate::error::{with_causes, Context, Result};
 use crate::evm::WordSize;
@@ -67,6 +67,8 @@ pub(crate) struct JudgeArgs {
     blacklist: Vec<PathBuf>,
     #[command(flatten)]
     kernel: KernelArgs,
+    #[command(flatten)]
+    boot: BootArgs,
     /// The type of the file system that the root, or the directory PATH, will be on [default: ext4]
     #[arg(long, value_name = "[PATH=]NAME", help_heading = "Root", requires = "root")]
     fs: Vec<FsArg>,
@@ -166,7 +168,7 @@ impl JudgeArgs {
     ) -> Result<R> {
         let Target { kernel, rules } = self.kernel.target()?;
         warn_of_hearsay(kernel.version, output);
-        let loaded = Loaded::of(policies, &kernel)?;
+        let loaded = self.boot.load(policies, &kernel)?;
         let certificates = self.keyring.needed(output)?;
         let trusted = self.keyring.authorities(&certificates)?;
         let revocations = self.revocations(output)?;

@@ -16,6 +16,7 @@ use ima::verify::Revocations;
 use super::policy::Loaded;
 use crate::args::KeyringArgs;
 use crate::error::{hinted, Result};
+use crate::kernel::warn_of_hearsay;
 use crate::output::Output;
 use crate::Outcome;
 
@@ -68,6 +69,7 @@ impl WhyArgs {
         let machine = Machine::here();
         let status = machine.status();
         let kernel = super::policy::running();
+        warn_of_hearsay(kernel.version, output);
         let loaded = match self.policy.as_slice() {
             [] => {
                 if status.policy.is_none() {

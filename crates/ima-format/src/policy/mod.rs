@@ -36,7 +36,7 @@
 //! | [`explain`](mod@explain), [`diff`](mod@diff) | a policy in words; what two decide otherwise | |
 //!
 //! Linux 6.1, 6.12 and 7.3 judge: generated texts are offered to them (some hundred thousand to the
-//! first two), and each is accepted or refused as here; what they show of accepted rules
+//! first two), and each is accepted or rejected as here; what they show of accepted rules
 //! (`CONFIG_IMA_READ_POLICY`) is what is printed here (`lab/tests/policy_texts.rs`). A file without a last newline it offers to kernels alone that zero
 //! memory: what is read behind its end is anything, and has had Linux 6.12 panic.
 

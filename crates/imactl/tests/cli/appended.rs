@@ -265,7 +265,7 @@ fn preflight_judges_ml_dsa_by_version() {
     fs::write(&policy, "appraise func=MODULE_CHECK appraise_type=imasig|modsig\n").unwrap();
     for (kernel, code, result, says) in [
         ("7.3", 0, "allowed", "appended ML-DSA signature by key"),
-        ("6.12", 1, "refused", "verifies from Linux 7.2 on"),
+        ("6.12", 1, "denied", "verifies from Linux 7.2 on"),
     ] {
         let options = args!["--json", "--details", "--no-init", "--kernel", kernel, "--all-root"];
         let mut preflight = imactl();

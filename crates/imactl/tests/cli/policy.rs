@@ -403,12 +403,12 @@ fn secure_boot_brings_rules_and_enforces() {
     };
     assert_eq!(simulate(&[]).json()[0]["verdict"], "allowed");
     let event = simulate(&["--secure-boot"]).json()[0].clone();
-    assert_eq!(event["verdict"], "refused");
+    assert_eq!(event["verdict"], "denied");
     assert_eq!(event["appraise"]["file"], "builtin:arch");
     let log = ["--ima-appraise", "log", "--secure-boot"];
     assert_eq!(simulate(&log[..2]).json()[0]["verdict"], "allowed");
     let ignored = simulate(&log);
-    assert_eq!(ignored.json()[0]["verdict"], "refused");
+    assert_eq!(ignored.json()[0]["verdict"], "denied");
     assert!(ignored.stderr.contains("ignores this ima_appraise="), "{}", ignored.stderr);
     // given by name, the rules are not there twice
     let explain = |args: &[&str]| {

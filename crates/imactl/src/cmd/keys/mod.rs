@@ -143,7 +143,7 @@ fn print_certificate(path: &Path, certificate: &Certificate, output: &mut Output
 /// store, if the store has one, and match the private key in the file next to it. A file named as
 /// in a store, or x509_secondary_*, is checked against the keyring that it is for, any other
 /// against .ima. The keyrings are those of Linux 6.1, 6.12, 7.2 and 7.3, whose sources were read; a
-/// finding names the versions if not all of them agree, and only what 7.3 refuses is an error (since
+/// finding names the versions if not all of them agree, and only what 7.3 rejects is an error (since
 /// 6.6 .ima and .evm demand digitalSignature and reject CAs; docs/kernels.md). Without a passphrase, encrypted keys are not opened; everything else is checked.
 /// Exit status 1 if a finding is an error, 2 if a path cannot be read.
 #[derive(Debug, Args)]

@@ -21,7 +21,7 @@ mod terminal;
 mod token;
 mod verity;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
@@ -120,7 +120,7 @@ fn print_error(error: &error::Error, output: &mut Output) {
     if error.is_broken_pipe {
         return;
     }
-    let (red, cyan, reset) = match io::stderr().is_terminal() {
+    let (red, cyan, reset) = match output.colors_errors() {
         true => ("\x1b[1;31m", "\x1b[36m", "\x1b[0m"),
         false => ("", "", ""),
     };

@@ -86,16 +86,22 @@ pub(crate) struct Output {
     level: Level,
     json: bool,
     colored: bool,
+    /// The same of standard error.
+    colors_errors: bool,
     warned: Vec<String>,
 }
 
 impl Output {
     pub(crate) fn new(args: &OutputArgs) -> Self {
-        let colored = match args.color {
+        // no-color.org: an empty value is none
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let colors = |is_terminal: bool| match args.color {
             Color::Always => true,
             Color::Never => false,
-            Color::Auto => io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+            Color::Auto => is_terminal && !refused,
         };
+        let colored = colors(io::stdout().is_terminal());
+        let colors_errors = colors(io::stderr().is_terminal());
         let level = match (args.quiet, args.verbose) {
             (true, _) => Level::Quiet,
             (_, true) => Level::Verbose,
@@ -103,7 +109,7 @@ impl Output {
         };
         let answer: Box<dyn Write> = Box::new(io::stdout());
         let answer = BufWriter::with_capacity(1 << 16, answer);
-        Self { answer, level, json: args.json, colored, warned: Vec::new() }
+        Self { answer, level, json: args.json, colored, colors_errors, warned: Vec::new() }
     }
 
     /// Leaves standard output to a file that is written there, and prints on standard error.
@@ -184,7 +190,7 @@ impl Output {
 
     /// Says something on standard error after a coloured word.
     pub(crate) fn complain(&mut self, style: Style, word: &str, text: &str) {
-        let word = match io::stderr().is_terminal() {
+        let word = match self.colors_errors {
             true => paint_always(style, word),
             false => word.to_owned(),
         };
@@ -200,6 +206,11 @@ impl Output {
             true => paint_always(style, word),
             false => word.to_owned(),
         }
+    }
+
+    /// Whether standard error is coloured.
+    pub(crate) fn colors_errors(&self) -> bool {
+        self.colors_errors
     }
 
     pub(crate) fn flush(&mut self) -> io::Result<()> {

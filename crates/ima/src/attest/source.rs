@@ -1,13 +1,16 @@
 //! Where a list is read from.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 use super::ListError;
+use crate::container::Progress;
 use crate::input;
 
 /// An input, open.
@@ -16,6 +19,20 @@ pub struct Source {
     name: Arc<str>,
     file: Arc<File>,
     access: Access,
+    watch: Option<Watch>,
+}
+
+/// Who is told how much of an input was read; what is read again does not count.
+#[derive(Clone)]
+struct Watch {
+    progress: Arc<dyn Progress + Send + Sync>,
+    read: Arc<AtomicU64>,
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.read.fmt(f)
+    }
 }
 
 /// How often an input is read.
@@ -56,12 +73,17 @@ impl Source {
 
     /// A file that is open; it is read from its start, once.
     pub(super) fn of_file(name: &str, file: File) -> Self {
-        Self { name: name.into(), file: Arc::new(file), access: Access::Sequential }
+        Self { name: name.into(), file: Arc::new(file), access: Access::Sequential, watch: None }
     }
 
     fn of(opened: io::Result<File>, name: &Arc<str>, reading: Reading) -> io::Result<Self> {
         let file = opened?;
-        let source = |file, access| Self { name: Arc::clone(name), file: Arc::new(file), access };
+        let source = |file, access| Self {
+            name: Arc::clone(name),
+            file: Arc::new(file),
+            access,
+            watch: None,
+        };
         let is_positioned = file.metadata()?.is_file() && &**name != "standard input";
         Ok(match (is_positioned, reading) {
             (true, _) => source(file, Access::Positioned),
@@ -79,9 +101,18 @@ impl Source {
         &self.name
     }
 
+    /// The same, whose reading is shown.
+    pub fn watched(self, progress: &Arc<dyn Progress + Send + Sync>) -> Self {
+        // files of securityfs have no size
+        progress.found(self.file.metadata().map_or(0, |metadata| metadata.len()));
+        let watch = Watch { progress: Arc::clone(progress), read: Arc::default() };
+        Self { watch: Some(watch), ..self }
+    }
+
     /// Its content from the start.
     pub(super) fn stream(&self) -> Stream {
-        Stream { file: Arc::clone(&self.file), access: self.access, offset: 0 }
+        let (file, watch) = (Arc::clone(&self.file), self.watch.clone());
+        Stream { file, access: self.access, offset: 0, watch }
     }
 }
 
@@ -95,6 +126,7 @@ pub(super) struct Stream {
     file: Arc<File>,
     access: Access,
     offset: u64,
+    watch: Option<Watch>,
 }
 
 impl Read for Stream {
@@ -104,6 +136,10 @@ impl Read for Stream {
             Access::Sequential => (&*self.file).read(buffer)?,
         };
         self.offset += read as u64;
+        if let Some(Watch { progress, read }) = &self.watch {
+            let before = read.fetch_max(self.offset, Ordering::Relaxed);
+            progress.read(self.offset.saturating_sub(before));
+        }
         Ok(read)
     }
 }

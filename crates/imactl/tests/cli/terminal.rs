@@ -128,3 +128,44 @@ fn an_archive_is_not_written_to_a_terminal() {
     terminal.waits_for("give -o FILE, or redirect standard output");
     assert_eq!(terminal.child.wait().unwrap().code(), Some(2));
 }
+
+#[test]
+fn long_lists_have_a_progress_bar() {
+    if tool("setsid").is_none() {
+        return;
+    }
+    let directory = directory();
+    let (list, out) = (directory.path().join("list"), directory.path().join("out"));
+    // violations of template ima-ng
+    let sized = |bytes: &[u8]| [&(bytes.len() as u32).to_le_bytes()[..], bytes].concat();
+    let data = [sized(b"sha1:\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"), sized(b"/x\0")].concat();
+    let record = [&10_u32.to_le_bytes()[..], &[0; 20], &sized(b"ima-ng"), &sized(&data)].concat();
+    fs::write(&list, record.repeat(100_000)).unwrap();
+    let verify = args!["log", "verify", "--no-pcrs", "--ignore-violations", list];
+    let convert = args!["log", "convert", "--to", "cel-json", "-o", out, list];
+    for (arguments, verb) in [(&verify[..], "verifying"), (&convert[..], "converting")] {
+        let mut terminal = OnTerminal::run(&command(arguments.iter().cloned()));
+        terminal.ends();
+        let shown = terminal.shown();
+        assert!(shown.contains(verb) && shown.contains(" lists, "), "{shown:?}");
+        let ran = run(arguments);
+        assert!(!(ran.stdout + &ran.stderr).contains(verb));
+    }
+}
+
+#[test]
+fn colors_are_for_terminals_and_can_be_refused() {
+    if tool("setsid").is_none() {
+        return;
+    }
+    let program = imactl().get_program().to_owned();
+    for (value, is_colored) in [("NO_COLOR=1", false), ("NO_COLOR=", true)] {
+        let mut command = Command::new("env");
+        command.arg(value).arg(&program).args(["log", "verify", "--no-pcrs", "/nowhere"]);
+        let mut terminal = OnTerminal::run(&command);
+        terminal.ends();
+        let shown = terminal.shown();
+        assert!(shown.contains("/nowhere"), "{shown:?}");
+        assert_eq!(shown.contains("\x1b["), is_colored, "{value}: {shown:?}");
+    }
+}

@@ -12,7 +12,7 @@ use ima::HashAlgorithm;
 use ima_format::measure::cel::CelEncoding;
 
 use super::table::{TableArgs, TableSettings};
-use super::{report_fault, ListArgs};
+use super::{report_fault, streamed, watched, ListArgs};
 use crate::error::{Context, Error, Result};
 use crate::output::{count, Level, Output};
 use crate::outputs::is_stdio;
@@ -77,7 +77,15 @@ impl ConvertArgs {
             _ => self.table.refuse()?,
         }
         let sources = self.list.open(reading)?;
-        let converted = match self.output.as_deref().filter(|path| !is_stdio(path)) {
+        let path = self.output.as_deref().filter(|path| !is_stdio(path));
+        let (sources, bar) = match path {
+            None => streamed(sources, "converting", output),
+            Some(_) => {
+                let (sources, bar) = watched(sources, "converting", output);
+                (sources, Some(bar))
+            }
+        };
+        let converted = match path {
             None => {
                 output.give_way();
                 self.convert(&converter, &sources, &mut io::stdout().lock())
@@ -93,6 +101,9 @@ impl ConvertArgs {
                 converted
             }
         };
+        if let Some(bar) = bar {
+            bar.finish();
+        }
         match converted {
             Ok(Converted { entries, fault }) => {
                 output.line(Level::Normal, count(entries, "entry"))?;

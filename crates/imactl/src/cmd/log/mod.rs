@@ -11,16 +11,20 @@ mod table;
 mod timeline;
 mod verify;
 
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use ima::attest::source::{Reading, Source};
 use ima::attest::{ListError, Malformed};
+use ima::container::Progress;
 use ima::system::Machine;
 use serde::Serialize;
 
 use crate::error::Result;
 use crate::output::{Output, Style};
+use crate::progress::Bar;
 use crate::Outcome;
 pub(crate) use timeline::audited;
 pub(crate) use verify::{words, ListOf, ReferenceArgs, IMA_MAY_EXTEND};
@@ -78,6 +82,30 @@ impl ListArgs {
         };
         paths.iter().map(|path| Source::open(path, reading)).collect()
     }
+}
+
+/// Shows on a terminal how much of lists was read.
+pub(crate) fn watched(
+    sources: Vec<Source>,
+    verb: &'static str,
+    output: &Output,
+) -> (Vec<Source>, Arc<Bar>) {
+    let bar = Arc::new(Bar::of("lists", verb, output));
+    let progress: Arc<dyn Progress + Send + Sync> = Arc::clone(&bar) as _;
+    (sources.into_iter().map(|source| source.watched(&progress)).collect(), bar)
+}
+
+/// As [`watched`], unless the result is printed on a terminal, where it shows itself how far it is.
+fn streamed(
+    sources: Vec<Source>,
+    verb: &'static str,
+    output: &Output,
+) -> (Vec<Source>, Option<Arc<Bar>>) {
+    if io::stdout().is_terminal() {
+        return (sources, None);
+    }
+    let (sources, bar) = watched(sources, verb, output);
+    (sources, Some(bar))
 }
 
 #[derive(Serialize)]

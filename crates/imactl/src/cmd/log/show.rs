@@ -10,7 +10,7 @@ use ima::attest::ListError;
 use ima::container::Selection;
 use ima_format::measure::Entry;
 
-use super::{entry, report_fault, ListArgs};
+use super::{entry, report_fault, streamed, ListArgs};
 use crate::error::{Context, Result};
 use crate::output::{Level, Output};
 use crate::Outcome;
@@ -47,7 +47,15 @@ pub(crate) struct ShowArgs {
 impl ShowArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
         let reading = if self.current_boot { Reading::Again } else { Reading::Once };
-        let sources = self.list.open(reading)?;
+        let (sources, bar) = streamed(self.list.open(reading)?, "reading", output);
+        let shown = self.show(sources, output);
+        if let Some(bar) = bar {
+            bar.finish();
+        }
+        shown
+    }
+
+    fn show(&self, sources: Vec<Source>, output: &mut Output) -> Result<Outcome> {
         let first = match self.current_boot {
             true => last_boot(&sources)?,
             false => 0,

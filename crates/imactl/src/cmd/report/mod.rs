@@ -21,7 +21,7 @@ use ima::HashAlgorithm;
 use ima_format::measure::PcrValues;
 use serde::Serialize;
 
-use super::log::{audited, ListOf, ReferenceArgs};
+use super::log::{audited, watched, ListOf, ReferenceArgs};
 use super::manifest::{self, TrustArgs};
 use super::preflight::JudgeArgs;
 use crate::args::jobs;
@@ -155,13 +155,13 @@ impl ReportArgs {
             keyring: keyring.as_ref(),
             jobs: jobs(self.judge.jobs),
         };
-        List::of(Inputs {
-            sources: &sources?,
-            options,
-            event_log: self.reference.event_log(of)?,
-            quote: quote.clone(),
-            audited: self.audit.as_deref().map(audited).transpose()?,
-        })
+        let event_log = self.reference.event_log(of)?;
+        let audited = self.audit.as_deref().map(audited).transpose()?;
+        let (sources, bar) = watched(sources?, "verifying", output);
+        let (sources, quote) = (&sources[..], quote.clone());
+        let list = List::of(Inputs { sources, options, event_log, quote, audited });
+        bar.finish();
+        list
     }
 
     fn write(&self, page: &str, output: &mut Output) -> Result<()> {

@@ -20,7 +20,7 @@ use ima::HashAlgorithm;
 use ima_format::measure::{PcrValue, PcrValues};
 use serde::Serialize;
 
-use super::{report_fault, ListArgs};
+use super::{report_fault, watched, ListArgs};
 use crate::args::{jobs, KeyringArgs};
 use crate::error::{hinted, Result};
 use crate::output::{count, Level, Output};
@@ -76,7 +76,7 @@ impl VerifyArgs {
             jobs: jobs(self.jobs),
         };
         let reading = if self.no_pcrs { Reading::Once } else { Reading::Again };
-        let sources = self.list.open(reading)?;
+        let (sources, bar) = watched(self.list.open(reading)?, "verifying", output);
 
         let mut written = Ok(());
         let report = verify(&sources, &options, &mut |finding| {
@@ -84,9 +84,11 @@ impl VerifyArgs {
                 outcome = Outcome::Finding;
             }
             if written.is_ok() {
-                written = print_finding(&finding, output);
+                written = bar.suspend(|| print_finding(&finding, output));
             }
-        })?;
+        });
+        bar.finish();
+        let report = report?;
         written?;
         if let Some(ListError::Malformed(fault)) = &report.fault {
             outcome = outcome.max(report_fault(fault, output)?);

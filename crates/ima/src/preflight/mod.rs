@@ -77,6 +77,8 @@ pub struct Options<'a> {
     pub evm: Option<Evm>,
     /// The keys with which it verifies the signatures of modules; empty where they are not known.
     pub modules: &'a Keyring,
+    /// Whether it insists on them.
+    pub module_check: ModuleCheck,
     /// The certificates in its keyrings, by which those in the root are judged.
     pub authorities: Authorities<'a>,
     /// The file systems that the root will be on; ext4 where none covers a path.
@@ -89,6 +91,15 @@ pub struct Options<'a> {
     pub init: Init,
     /// Worker threads.
     pub jobs: NonZeroUsize,
+}
+
+/// What becomes of a module without a good signature of its own (`module_sig_check()`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModuleCheck {
+    /// It is loaded, unless the command line or the configuration say otherwise.
+    Optional,
+    /// It is rejected: `set_module_sig_enforced()`.
+    Enforced,
 }
 
 /// What the machine starts first.
@@ -122,6 +133,8 @@ pub struct FileReport {
     /// The verdict on the signature of a module, which counts where the kernel insists on it
     /// (`module.sig_enforce`, `CONFIG_MODULE_SIG_FORCE`, lockdown).
     pub module_signature: Option<modsig::Verdict>,
+    /// Whether the kernel insists on it.
+    pub module_check: ModuleCheck,
 }
 
 impl FileReport {
@@ -133,6 +146,14 @@ impl FileReport {
             || self.obstacle.as_ref().is_some_and(Obstacle::is_refusal)
             || self.policy_fault.is_some()
             || self.certificate_fault.is_some()
+            || self.is_rejected_module()
+    }
+
+    /// Whether it is a module that the kernel rejects for its own signature.
+    pub fn is_rejected_module(&self) -> bool {
+        let is_bad = |verdict: &modsig::Verdict| !verdict.is_valid();
+        self.module_check == ModuleCheck::Enforced
+            && self.module_signature.as_ref().is_some_and(is_bad)
     }
 }
 
@@ -248,7 +269,9 @@ pub fn preflight(root: &dyn Source, options: &Options<'_>, progress: &dyn Progre
     let files = scanned
         .iter()
         .enumerate()
-        .filter_map(|(number, scanned)| report(number, scanned.as_ref()?, &starter))
+        .filter_map(|(number, scanned)| {
+            report(number, scanned.as_ref()?, options.module_check, &starter)
+        })
         .map(|file| if is_update { update::without_needs(file) } else { file });
     let regular = |entry: &&Entry| entry.size().is_some();
     Report {
@@ -274,7 +297,12 @@ pub fn preflight(root: &dyn Source, options: &Options<'_>, progress: &dyn Progre
     }
 }
 
-fn report(number: usize, scanned: &Scanned, starter: &Starter<'_>) -> Option<FileReport> {
+fn report(
+    number: usize,
+    scanned: &Scanned,
+    module_check: ModuleCheck,
+    starter: &Starter<'_>,
+) -> Option<FileReport> {
     let Scanned { purpose, answer, as_user, policy_fault, certificate_fault, .. } = scanned;
     let module_signature = scanned.module_signature.clone();
     // data that no rule appraises is left out of the report: most files of a root are
@@ -293,5 +321,6 @@ fn report(number: usize, scanned: &Scanned, starter: &Starter<'_>) -> Option<Fil
         policy_fault: policy_fault.clone(),
         certificate_fault: certificate_fault.clone(),
         module_signature,
+        module_check,
     })
 }

@@ -315,7 +315,24 @@ fn preflight_judges_appended_signatures() {
         );
         assert!(line["module_signature"].as_str().unwrap().contains(signature), "{line}");
     }
-    judge("dont_appraise func=MODULE_CHECK\n").exits(0);
+    let unjudged = "dont_appraise func=MODULE_CHECK\n";
+    judge(unjudged).exits(0);
+    // under Secure Boot the module loader insists, whatever the policy says
+    let mut preflight = imactl();
+    preflight.args([
+        "preflight",
+        "--json",
+        "--details",
+        "--no-init",
+        "--all-root",
+        "--secure-boot",
+    ]);
+    preflight.arg("--policy").arg(&policy);
+    let report = finish(preflight.arg("--keys").arg(&keys).arg(&root)).exits(1);
+    for (name, result) in [("good", "allowed"), ("foreign", "denied"), ("none", "denied")] {
+        let path = Path::new("/lib/modules/6.12.0/kernel").join(format!("{name}.ko"));
+        assert_eq!(report.json_for(&path)["result"], result, "{name}");
+    }
 }
 
 #[test]

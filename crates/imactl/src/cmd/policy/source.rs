@@ -12,6 +12,7 @@ use ima_format::policy::kernel::{Built, InForce};
 use ima_format::policy::{read, Kernel, Loading};
 
 use ima::input::{self, TEXT_MAX};
+use ima::preflight::ModuleCheck;
 
 use crate::error::{hinted, Context, Result};
 
@@ -78,7 +79,8 @@ const ARCH: &str = "builtin:arch";
 #[command(next_help_heading = "Kernel")]
 pub(crate) struct BootArgs {
     /// The machine is booted under Secure Boot: a kernel with CONFIG_IMA_ARCH_POLICY has the rules of
-    /// builtin:arch before all others, and ignores ima_appraise= unless it enforces
+    /// builtin:arch before all others and insists on the signatures of modules; every kernel ignores
+    /// ima_appraise= unless it enforces
     #[arg(long)]
     secure_boot: bool,
 }
@@ -86,6 +88,15 @@ pub(crate) struct BootArgs {
 impl BootArgs {
     pub(super) fn is_secure(&self) -> bool {
         self.secure_boot
+    }
+
+    /// With the rules of [`ARCH`] the kernel insists on the signatures of modules
+    /// (`arch_get_ima_policy()`).
+    pub(crate) fn module_check(&self, kernel: &Kernel) -> ModuleCheck {
+        match (self.secure_boot, kernel.arch.policy, kernel.arch.module_sig) {
+            (true, Built::In, Built::In) => ModuleCheck::Enforced,
+            _ => ModuleCheck::Optional,
+        }
     }
 
     /// The policies in the order of loading.

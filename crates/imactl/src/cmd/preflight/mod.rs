@@ -196,6 +196,7 @@ impl JudgeArgs {
             keyring: &keyring,
             evm: self.evm(&*root, authorities, output)?,
             modules: &modules,
+            module_check: self.boot.module_check(&kernel),
             authorities,
             mounts: self.mounts()?,
             owners: if self.all_root { Owners::Root } else { Owners::Kept },

@@ -33,7 +33,9 @@ impl Fate {
         [Self::Allowed, Self::Refused, Self::Blocked, Self::Incomplete, Self::Unknown];
 
     pub(crate) fn of(file: &FileReport) -> Self {
-        let fault = file.policy_fault.is_some() || file.certificate_fault.is_some();
+        let fault = file.policy_fault.is_some()
+            || file.certificate_fault.is_some()
+            || file.is_rejected_module();
         if file.answer.is_refused() || fault {
             return Self::Refused;
         }
@@ -198,6 +200,11 @@ fn groups(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
             (Fate::Refused, ..) if file.certificate_fault.is_some() => {
                 ("rejected: no keyring accepts it".to_owned(), path(), why(file, told))
             }
+            (Fate::Refused, ..) if file.is_rejected_module() => (
+                "rejected: a module without a good signature of its own".to_owned(),
+                parent(),
+                name(),
+            ),
             (Fate::Refused, ..) => {
                 ("rejected: the kernel cannot read it".to_owned(), path(), why(file, told))
             }

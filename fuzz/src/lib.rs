@@ -177,7 +177,7 @@ pub fn cel(bytes: &[u8]) {
         match reader.step(rest, true) {
             Err(error) => return assert!(error.offset <= rest.len(), "{error}"),
             Ok(CelStep::Incomplete(length)) => return assert!(length > rest.len()),
-            Ok(CelStep::Between(size)) => rest = &rest[size..],
+            Ok(CelStep::Between(size) | CelStep::Other(_, size)) => rest = &rest[size..],
             Ok(CelStep::Record(record, size)) => {
                 for encoding in [CelEncoding::Tlv, CelEncoding::Cbor, CelEncoding::Json] {
                     let mut again = Vec::new();

@@ -143,6 +143,8 @@ pub enum Fault {
     Cel(&'static str),
     /// A record of a Canonical Event Log has content of this type.
     CelContent(u64),
+    /// In a Canonical Event Log entries of IMA and other events extend this PCR.
+    CelPcr(u32),
     /// An event of the firmware's log has a digest of an algorithm that its first event does not name.
     EventBank(u16),
     /// An event of the firmware's log has more digests than a TPM has banks.
@@ -190,6 +192,10 @@ impl fmt::Display for Fault {
             Self::CelContent(kind) => {
                 write!(f, "CEL: content of type {kind}, expected an IMA template (7)")
             }
+            Self::CelPcr(pcr) => write!(
+                f,
+                "CEL: entries of IMA and other events extend PCR {pcr}, which cannot be replayed"
+            ),
             Self::EventBank(algorithm) => write!(
                 f,
                 "digest of algorithm {algorithm:#x}, which the log's first event does not name"

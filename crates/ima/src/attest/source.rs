@@ -20,6 +20,7 @@ pub struct Source {
     file: Arc<File>,
     access: Access,
     watch: Option<Watch>,
+    others: Arc<AtomicU64>,
 }
 
 /// Who is told how much of an input was read; what is read again does not count.
@@ -73,7 +74,8 @@ impl Source {
 
     /// A file that is open; it is read from its start, once.
     pub(super) fn of_file(name: &str, file: File) -> Self {
-        Self { name: name.into(), file: Arc::new(file), access: Access::Sequential, watch: None }
+        let (access, others) = (Access::Sequential, Arc::default());
+        Self { name: name.into(), file: Arc::new(file), access, watch: None, others }
     }
 
     fn of(opened: io::Result<File>, name: &Arc<str>, reading: Reading) -> io::Result<Self> {
@@ -83,6 +85,7 @@ impl Source {
             file: Arc::new(file),
             access,
             watch: None,
+            others: Arc::default(),
         };
         let is_positioned = file.metadata()?.is_file() && &**name != "standard input";
         Ok(match (is_positioned, reading) {
@@ -94,6 +97,17 @@ impl Source {
                 source(copy, Access::Positioned)
             }
         })
+    }
+
+    /// How many records were read that are not of IMA: a Canonical Event Log may have those of the firmware, of
+    /// systemd and of the log itself. They are no entries of the list.
+    pub fn others(&self) -> u64 {
+        self.others.load(Ordering::Relaxed)
+    }
+
+    /// Where they are counted.
+    pub(super) fn others_read(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.others)
     }
 
     /// Its path, or `standard input`.

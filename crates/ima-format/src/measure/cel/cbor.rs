@@ -2,18 +2,24 @@
 
 use alloc::vec::Vec;
 
-use super::{CelRecord, Fault, IMA_TEMPLATE};
+use super::{is_other, CelOther, CelRecord, Fault, Parsed, IMA_TEMPLATE};
 use crate::cbor::{Writer, ARRAY, BYTES, MAP, NUMBER, TEXT};
 use crate::hash::{Digest, HashAlgorithm};
 use crate::reader::Reader;
 use crate::Error;
 
+/// The major type of a tag.
+const TAG: u8 = 6;
 /// An array of indefinite length.
 const INDEFINITE: u8 = 0x9f;
 /// The end of one.
 pub(super) const BREAK: u8 = 0xff;
 /// More digests than a TPM has banks.
 const MAX_DIGESTS: u64 = 16;
+/// The key of an NV index, in the place of a PCR.
+const NV_INDEX: u64 = 2;
+/// Deeper than the content of any event.
+const MAX_DEPTH: usize = 8;
 
 /// A major type and its argument.
 fn head(reader: &mut Reader<'_>) -> Result<(u8, u64), Error> {
@@ -60,6 +66,27 @@ fn map(reader: &mut Reader<'_>, count: u64, named: &'static str) -> Result<(), E
     }
 }
 
+/// Skips an item, of definite length.
+fn skip(reader: &mut Reader<'_>, depth: usize) -> Result<(), Error> {
+    let at = reader.offset();
+    let Some(deeper) = depth.checked_sub(1) else {
+        return Err(Error::new(Fault::Cel("content that is nested less"), at));
+    };
+    match head(reader)? {
+        (BYTES | TEXT, length) => {
+            reader.take(usize::try_from(length).unwrap_or(usize::MAX)).map(drop)
+        }
+        (ARRAY, count) => (0..count).try_for_each(|_| skip(reader, deeper)),
+        (MAP, count) => (0..count).try_for_each(|_| {
+            skip(reader, deeper)?;
+            skip(reader, deeper)
+        }),
+        (TAG, _) => skip(reader, deeper),
+        // numbers, true, false, null
+        _ => Ok(()),
+    }
+}
+
 /// The array that a log begins with: how many records it has, and the size of its head.
 pub(super) fn array_start(window: &[u8]) -> Result<Option<(Option<u64>, usize)>, Error> {
     match window.first() {
@@ -74,14 +101,20 @@ pub(super) fn array_start(window: &[u8]) -> Result<Option<(Option<u64>, usize)>,
 }
 
 /// Reads the record that a window begins with, and its size.
-pub(super) fn record(window: &[u8]) -> Result<(CelRecord, usize), Error> {
+pub(super) fn record(window: &[u8]) -> Result<(Parsed, usize), Error> {
     let mut reader = Reader::new(window);
     let reader = &mut reader;
     map(reader, 5, "a record: a map of 5")?;
     key(reader, 0, "the number of a record (key 0)")?;
     let number = argument(reader, NUMBER, "a number")?;
-    key(reader, 1, "a PCR (key 1)")?;
+    let not_a_pcr = Error::new(Fault::Cel("a PCR (key 1)"), reader.offset());
+    let register = argument(reader, NUMBER, "a PCR (key 1)")?;
     let pcr = u32::try_from(argument(reader, NUMBER, "a number")?).unwrap_or(u32::MAX);
+    let pcr = match register {
+        1 => Some(pcr),
+        NV_INDEX => None,
+        _ => return Err(not_a_pcr),
+    };
     key(reader, 3, "digests (key 3)")?;
     let at = reader.offset();
     let count = argument(reader, ARRAY, "an array of digests")?;
@@ -102,17 +135,23 @@ pub(super) fn record(window: &[u8]) -> Result<(CelRecord, usize), Error> {
     }
     key(reader, 9, "the type of the content (key 9)")?;
     let at = reader.offset();
-    match argument(reader, NUMBER, "a number")? {
-        IMA_TEMPLATE => {}
-        other => return Err(Error::new(Fault::CelContent(other), at)),
+    let content = argument(reader, NUMBER, "a number")?;
+    if content != IMA_TEMPLATE && !is_other(content) {
+        return Err(Error::new(Fault::CelContent(content), at));
     }
     key(reader, 10, "content (key 10)")?;
+    if content != IMA_TEMPLATE {
+        skip(reader, MAX_DEPTH)?;
+        return Ok((Parsed::Other(CelOther { pcr, content }), reader.offset()));
+    }
+    let pcr = pcr.ok_or(not_a_pcr)?;
     map(reader, 2, "an IMA template: a map of 2")?;
     key(reader, 0, "the name of a template (key 0)")?;
     let name = string(reader, TEXT, "a text string")?.to_vec();
     key(reader, 1, "template data (key 1)")?;
     let data = string(reader, BYTES, "a byte string")?.to_vec();
-    Ok((CelRecord { number, pcr, digests, name, data }.checked(at)?, reader.offset()))
+    let record = CelRecord { number, pcr, digests, name, data }.checked(at)?;
+    Ok((Parsed::Ima(record), reader.offset()))
 }
 
 /// Appends a record.

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{CelRecord, Fault, IMA_TEMPLATE, MAX_RECORD};
+use super::{is_other, CelOther, CelRecord, Fault, Parsed, IMA_TEMPLATE, MAX_RECORD, OTHERS};
 use crate::hash::{Digest, HashAlgorithm};
 use crate::hex::{self, Hex};
 use crate::json::{Kind, Text, Value};
@@ -30,20 +30,31 @@ pub(super) fn object_end(window: &[u8]) -> Option<usize> {
 }
 
 /// Reads a record from an object.
-pub(super) fn record(bytes: &[u8]) -> Result<CelRecord, Error> {
+pub(super) fn record(bytes: &[u8]) -> Result<Parsed, Error> {
     let text = Text::parse_within(bytes, MAX_RECORD)?;
     let object = &text.value;
     let content_type = object.required("content_type")?;
-    match &content_type.kind {
-        Kind::String(name) if name == "ima_template" => {}
+    let named =
+        |name: &str| OTHERS.iter().find(|(_, other)| *other == name).map(|(content, _)| *content);
+    let other = match &content_type.kind {
+        Kind::String(name) if name == "ima_template" => None,
+        Kind::String(name) if named(name).is_some() => named(name),
         Kind::Number => match text.number(object, "content_type")? {
-            (IMA_TEMPLATE, _) => {}
+            (IMA_TEMPLATE, _) => None,
+            (other, _) if is_other(other) => Some(other),
             (other, span) => return Err(Error::new(Fault::CelContent(other), span.start)),
         },
         _ => {
             let fault = Fault::Cel("content_type \"ima_template\"");
             return Err(Error::new(fault, content_type.span.start));
         }
+    };
+    if let Some(content) = other {
+        let pcr = match object.member("nv_index")? {
+            Some(_) => None,
+            None => Some(u32::try_from(text.number(object, "pcr")?.0).unwrap_or(u32::MAX)),
+        };
+        return Ok(Parsed::Other(CelOther { pcr, content }));
     }
     let (number, _) = text.number(object, "recnum")?;
     let (pcr, _) = text.number(object, "pcr")?;
@@ -60,7 +71,8 @@ pub(super) fn record(bytes: &[u8]) -> Result<CelRecord, Error> {
     let (name, _) = content.required_string("template_name")?;
     let (data, _) = hexadecimal(content, "template_data")?;
     let pcr = u32::try_from(pcr).unwrap_or(u32::MAX);
-    CelRecord { number, pcr, digests, name: name.as_bytes().to_vec(), data }.checked(0)
+    let name = name.as_bytes().to_vec();
+    CelRecord { number, pcr, digests, name, data }.checked(0).map(Parsed::Ima)
 }
 
 /// The bytes of a member in hexadecimal, and where they begin.

@@ -1,7 +1,8 @@
 //! The TCG's Canonical Event Log: the same records in three encodings.
 //!
 //! TCG Canonical Event Log Format 1.1. A log is an array or a sequence of records (CBOR, JSON) or records one
-//! after the other (TLV). Only records of IMA templates are read: no other are in a measurement list.
+//! after the other (TLV). Records of IMA templates are the entries of a measurement list. A log may have those of
+//! the firmware, of systemd and of the log itself among them: for these only the PCR is read.
 //!
 //! | field | TLV type, big-endian | CBOR key | JSON |
 //! |---|---|---|---|
@@ -27,6 +28,8 @@ use crate::{Error, ErrorKind};
 
 /// `content_type`: an IMA template.
 const IMA_TEMPLATE: u64 = 7;
+/// Types of content that are not of IMA, and their names in JSON: of the log itself, the firmware, systemd.
+const OTHERS: [(u64, &str); 3] = [(4, "cel"), (5, "pcclient_std"), (9, "systemd")];
 /// The longest record: data in hexadecimal, and the rest of it.
 const MAX_RECORD: usize = 2 * MAX_DATA + (1 << 16);
 
@@ -56,6 +59,36 @@ pub struct CelRecord {
     pub data: Vec<u8>,
 }
 
+/// A record that is not of IMA.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CelOther {
+    /// The PCR that it extends; `None` if it extends an NV index.
+    pub pcr: Option<u32>,
+    /// The type of its content.
+    pub content: u64,
+}
+
+/// A record as an encoding has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Parsed {
+    Ima(CelRecord),
+    Other(CelOther),
+}
+
+impl Parsed {
+    fn step(self, size: usize) -> CelStep {
+        match self {
+            Self::Ima(record) => CelStep::Record(record, size),
+            Self::Other(other) => CelStep::Other(other, size),
+        }
+    }
+}
+
+/// Whether content of this type is not of IMA.
+fn is_other(content: u64) -> bool {
+    OTHERS.iter().any(|(other, _)| *other == content)
+}
+
 /// Reads a log from a window that may be shorter than it.
 #[derive(Debug, Clone)]
 pub struct CelReader {
@@ -81,6 +114,8 @@ enum Log {
 pub enum CelStep {
     /// A record, and its size.
     Record(CelRecord, usize),
+    /// A record that is not of IMA, and its size.
+    Other(CelOther, usize),
     /// So many bytes between records.
     Between(usize),
     /// Part of a record: so many bytes are needed, as far as can be seen.
@@ -172,7 +207,9 @@ impl CelReader {
             }
             log => {
                 let step = incomplete(cbor::record(window))?;
-                if let (Log::Array(Some(left)), CelStep::Record(..)) = (log, &step) {
+                if let (Log::Array(Some(left)), CelStep::Record(..) | CelStep::Other(..)) =
+                    (log, &step)
+                {
                     self.log = Log::Array(Some(left.saturating_sub(1)));
                 }
                 Ok(step)
@@ -202,7 +239,7 @@ impl CelReader {
                 }
                 match json::object_end(window) {
                     Some(end) => json::record(window.get(..end).unwrap_or_default())
-                        .map(|record| CelStep::Record(record, end)),
+                        .map(|parsed| parsed.step(end)),
                     None if ended => Err(Error::new(Fault::Cel("the end of an object"), 0)),
                     None => Ok(CelStep::Incomplete(window.len().saturating_mul(2))),
                 }
@@ -213,9 +250,9 @@ impl CelReader {
 }
 
 /// A window that ends early is not an error.
-fn incomplete(read: Result<(CelRecord, usize), Error>) -> Result<CelStep, Error> {
+fn incomplete(read: Result<(Parsed, usize), Error>) -> Result<CelStep, Error> {
     match read {
-        Ok((record, size)) => Ok(CelStep::Record(record, size)),
+        Ok((parsed, size)) => Ok(parsed.step(size)),
         Err(Error { kind: ErrorKind::Truncated { needed, .. }, offset }) => {
             Ok(CelStep::Incomplete(offset.saturating_add(needed)))
         }

@@ -39,7 +39,7 @@ fn read(encoding: CelEncoding, mut log: &[u8]) -> Result<Vec<CelRecord>, Error> 
                 records.push(record);
                 size
             }
-            CelStep::Between(size) => size,
+            CelStep::Between(size) | CelStep::Other(_, size) => size,
             CelStep::Incomplete(needed) => {
                 let available = log.len();
                 return Err(Error::new(ErrorKind::Truncated { needed, available }, 0));
@@ -111,12 +111,12 @@ fn sequences_of_json_and_cbor_are_read() {
 fn other_content_is_an_error() {
     let mut tlv = log(CelEncoding::Tlv, &[record(0)]);
     let at = tlv.windows(5).position(|window| window == [7, 0, 0, 1, 0x3c]).unwrap();
-    tlv[at] = 5;
+    tlv[at] = 8;
     let error = read(CelEncoding::Tlv, &tlv).unwrap_err();
-    assert_eq!((error.kind, error.offset), (Fault::CelContent(5).into(), at));
+    assert_eq!((error.kind, error.offset), (Fault::CelContent(8).into(), at));
     let json = String::from_utf8(log(CelEncoding::Json, &[record(0)])).unwrap();
     for (from, to) in [
-        ("ima_template", "systemd"),
+        ("ima_template", "ima_tlv"),
         ("\"pcr\"", "\"nv_index\""),
         ("ima-ng", "ima-none"),
         ("\"pcr\":10", "\"pcr\":10,\"pcr\":11"),
@@ -129,6 +129,55 @@ fn other_content_is_an_error() {
     }
     let deep = "{\"a\":".repeat(100) + "1" + &"}".repeat(100);
     assert!(read(CelEncoding::Json, deep.as_bytes()).is_err());
+}
+
+/// Events of the firmware and of systemd in each encoding, as the specification and systemd write them.
+#[test]
+fn records_that_are_not_of_ima_are_left_out() {
+    let own = [record(0), record(1)];
+    let json = br#"{"pcr":4,"recnum":0,"digests":[{"hashAlg":"sha256","digest":"00"}],
+        "content_type":"pcclient_std","content":{"event_type":"EV_SEPARATOR","n":-1.5,"list":[null,true]}}"#;
+    let nv = br#"{"nv_index":30474688,"digests":[],"content_type":"systemd","content":{"string":"a\"b"}}"#;
+    // a map with an array, a text, a tag and a number in it
+    let content = [0xa2, 0, 0x82, 0x61, b'x', 0xc1, 0x1a, 0, 0, 0, 9, 1, 0x44, 1, 2, 3, 4];
+    let cbor = [&[0xa5, 0, 0, 1, 4, 3, 0x80, 9, 5, 10][..], &content].concat();
+    let nv_cbor = [&[0xa5, 0, 0, 2, 0x1a, 1, 0xd1, 2, 0, 3, 0x80, 9, 9, 10][..], &content].concat();
+    let tlv = [&[0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1, 4, 3, 0, 0, 0, 0, 5, 0, 0, 0, 2, 0xff, 0xff][..]]
+        .concat();
+    let nv_tlv =
+        [&[0, 0, 0, 0, 1, 0, 2, 0, 0, 0, 4, 1, 0xd1, 2, 0, 3, 0, 0, 0, 0, 9, 0, 0, 0, 0][..]]
+            .concat();
+    let others = [(&json[..], &nv[..]), (&cbor, &nv_cbor), (&tlv, &nv_tlv)];
+    let encodings = [CelEncoding::Json, CelEncoding::Cbor, CelEncoding::Tlv];
+    for (encoding, (in_pcr, in_nv)) in encodings.into_iter().zip(others) {
+        for (other, pcr, content) in [(in_pcr, Some(4), 5), (in_nv, None, 9)] {
+            let mut log = Vec::new();
+            for record in &own {
+                log.extend_from_slice(other);
+                record.encode_into(encoding, true, &mut log);
+            }
+            log.extend_from_slice(other);
+            assert_eq!(read(encoding, &log).unwrap(), own, "{encoding:?}");
+            let mut reader = CelReader::new(encoding);
+            let step = loop {
+                match reader.step(&log, true).unwrap() {
+                    CelStep::Between(size) => drop(log.drain(..size)),
+                    step => break step,
+                }
+            };
+            assert_eq!(
+                step,
+                CelStep::Other(CelOther { pcr, content }, other.len()),
+                "{encoding:?}"
+            );
+            // a part of one is no record
+            let cut = &other[..other.len() - 1];
+            let step = CelReader { encoding, log: Log::Sequence }.step(cut, false).unwrap();
+            assert!(matches!(step, CelStep::Incomplete(_)), "{encoding:?} {step:?}");
+        }
+    }
+    let deep = [&[0xa5, 0, 0, 1, 4, 3, 0x80, 9, 5, 10][..], &[0x81; 100]].concat();
+    assert!(read(CelEncoding::Cbor, &deep).is_err());
 }
 
 #[test]

@@ -2,13 +2,14 @@
 
 use alloc::vec::Vec;
 
-use super::{CelRecord, Fault, IMA_TEMPLATE};
+use super::{is_other, CelOther, CelRecord, Fault, Parsed, IMA_TEMPLATE};
 use crate::hash::{Digest, HashAlgorithm};
 use crate::reader::Reader;
 use crate::Error;
 
 const NUMBER: u8 = 0;
 const PCR: u8 = 1;
+const NV_INDEX: u8 = 2;
 const DIGESTS: u8 = 3;
 const NAME: u8 = 0;
 const DATA: u8 = 1;
@@ -37,12 +38,16 @@ fn number(value: &[u8], at: usize) -> Result<u64, Error> {
 }
 
 /// Reads the record that a window begins with, and its size.
-pub(super) fn record(window: &[u8]) -> Result<(CelRecord, usize), Error> {
+pub(super) fn record(window: &[u8]) -> Result<(Parsed, usize), Error> {
     let mut reader = Reader::new(window);
     let recnum = number(take(&mut reader, NUMBER, "the number of a record (type 0)")?, 0)?;
     let at = reader.offset();
-    let pcr = number(take(&mut reader, PCR, "a PCR (type 1)")?, at)?;
-    let pcr = u32::try_from(pcr).unwrap_or(u32::MAX);
+    let not_a_pcr = Error::new(Fault::Cel("a PCR (type 1)"), at);
+    let pcr = match any(&mut reader)? {
+        (PCR, value) => Some(u32::try_from(number(value, at)?).unwrap_or(u32::MAX)),
+        (NV_INDEX, _) => None,
+        _ => return Err(not_a_pcr),
+    };
     let at = reader.offset();
     let mut listed = Reader::at(take(&mut reader, DIGESTS, "digests (type 3)")?, at + 5);
     let mut digests = Vec::new();
@@ -55,6 +60,11 @@ pub(super) fn record(window: &[u8]) -> Result<(CelRecord, usize), Error> {
     }
     let at = reader.offset();
     let (kind, content) = any(&mut reader)?;
+    if is_other(kind.into()) {
+        let other = CelOther { pcr, content: kind.into() };
+        return Ok((Parsed::Other(other), reader.offset()));
+    }
+    let pcr = pcr.ok_or(not_a_pcr)?;
     if u64::from(kind) != IMA_TEMPLATE {
         return Err(Error::new(Fault::CelContent(kind.into()), at));
     }
@@ -62,7 +72,8 @@ pub(super) fn record(window: &[u8]) -> Result<(CelRecord, usize), Error> {
     let name = whole(take(&mut content, NAME, "the name of a template (type 0)"))?.to_vec();
     let data = whole(take(&mut content, DATA, "template data (type 1)"))?.to_vec();
     content.finish()?;
-    Ok((CelRecord { number: recnum, pcr, digests, name, data }.checked(at)?, reader.offset()))
+    let record = CelRecord { number: recnum, pcr, digests, name, data }.checked(at)?;
+    Ok((Parsed::Ima(record), reader.offset()))
 }
 
 /// A part that is longer than the whole, which is at hand, is malformed.

@@ -1,10 +1,56 @@
 //! Canonical Event Logs to batches.
 
-use ima_format::measure::cel::CelStep;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+
+use ima_format::measure::cel::{CelOther, CelStep};
 use ima_format::measure::{Fault, Layout};
 use ima_format::{Error as FormatError, ErrorKind};
 
-use super::{Batch, ListError, Place, Segment, CHUNK};
+use super::{Batch, ListError, Place, Segment, Source, CHUNK};
+
+/// Records of a log that are not of IMA. A PCR that they and entries of IMA extend cannot be replayed.
+#[derive(Debug, Default)]
+pub(super) struct Others {
+    count: u64,
+    /// The PCRs that they extend, and those that IMA does: a bit for each.
+    pcrs: u64,
+    of_ima: u64,
+    /// Of all passes over the input the longest.
+    total: Arc<AtomicU64>,
+}
+
+impl Others {
+    pub(super) fn of(source: &Source) -> Self {
+        Self { total: source.others_read(), ..Self::default() }
+    }
+
+    fn add(&mut self, other: CelOther) -> Result<(), FormatError> {
+        self.count += 1;
+        self.total.fetch_max(self.count, Ordering::Relaxed);
+        self.pcrs |= other.pcr.map_or(0, bit);
+        self.check(other.pcr)
+    }
+
+    fn add_entry(&mut self, pcr: u32) -> Result<(), FormatError> {
+        self.of_ima |= bit(pcr);
+        self.check(Some(pcr))
+    }
+
+    fn check(&self, pcr: Option<u32>) -> Result<(), FormatError> {
+        match pcr {
+            Some(pcr) if self.pcrs & self.of_ima & bit(pcr) != 0 => {
+                Err(FormatError::new(Fault::CelPcr(pcr), 0))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// PCRs of other events have any number; those of a list are below 64.
+fn bit(pcr: u32) -> u64 {
+    1_u64.checked_shl(pcr).unwrap_or(0)
+}
 
 impl Segment {
     pub(super) fn fill_cel(
@@ -18,7 +64,12 @@ impl Segment {
             self.read_to(&mut window, needed)?;
             let result = self.take_records(&window, &mut at, batch);
             match result {
-                Ok(length) if batch.is_empty() && !self.ended => needed = at + length.max(CHUNK),
+                Ok(length) if batch.is_empty() && !self.ended => {
+                    // there may be any number of records that are not of IMA
+                    window.drain(..at);
+                    self.offset += at as u64;
+                    (at, needed) = (0, length.max(CHUNK));
+                }
                 Ok(_) if batch.is_empty() && at < window.len() => {
                     let available = window.len() - at;
                     let kind = ErrorKind::Truncated { needed: available + 1, available };
@@ -51,8 +102,14 @@ impl Segment {
                     continue;
                 }
                 CelStep::Incomplete(length) => return Ok(length),
+                CelStep::Other(other, size) => {
+                    self.others.add(other)?;
+                    (self.cel, *at) = (ahead, *at + size);
+                    continue;
+                }
                 CelStep::Record(record, size) => (record, size),
             };
+            self.others.add_entry(record.pcr)?;
             let first = record.digests.first().map(|digest| digest.algorithm());
             let listed = self.algorithm.or(first).and_then(|bank| record.listed(bank));
             // a list has one bank

@@ -25,6 +25,7 @@ use ima_format::{Error as FormatError, ErrorKind};
 
 use super::source::{Source, Stream};
 use super::{algorithm_of, algorithms_of, ListError, Malformed, Rest};
+use cel::Others;
 
 /// Bytes of a batch, unless a record is longer.
 const CHUNK: usize = 512 << 10;
@@ -130,8 +131,9 @@ struct Segment {
     ended: bool,
     /// What a kexec header leaves to read.
     kexec: Option<KexecHeader>,
-    /// What reads a Canonical Event Log.
+    /// What reads a Canonical Event Log, and the records in it that are not of IMA.
     cel: CelReader,
+    others: Others,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -185,6 +187,7 @@ impl Segment {
             ended: false,
             kexec: None,
             cel: CelReader::new(CelEncoding::Tlv),
+            others: Others::of(source),
         };
         let mut head = Vec::new();
         segment.read_to(&mut head, HEAD)?;

@@ -11,7 +11,7 @@ use ima::attest::ListError;
 use ima_format::printable::Printable;
 use serde::Serialize;
 
-use super::{report_fault, ListArgs};
+use super::{note_others, report_fault, ListArgs};
 use crate::args::KeyringArgs;
 use crate::cmd::manifest;
 use crate::error::Result;
@@ -86,6 +86,7 @@ impl CheckArgs {
             }
         });
         written?;
+        note_others(&sources, output);
         let comparison = match compared {
             Ok(comparison) => comparison,
             Err(ListError::Malformed(fault)) => return report_fault(&fault, output),

@@ -12,7 +12,7 @@ use ima::HashAlgorithm;
 use ima_format::measure::cel::CelEncoding;
 
 use super::table::{TableArgs, TableSettings};
-use super::{report_fault, streamed, watched, ListArgs};
+use super::{note_others, report_fault, streamed, watched, ListArgs};
 use crate::error::{Context, Error, Result};
 use crate::output::{count, Level, Output};
 use crate::outputs::is_stdio;
@@ -104,6 +104,7 @@ impl ConvertArgs {
         if let Some(bar) = bar {
             bar.finish();
         }
+        note_others(&sources, output);
         match converted {
             Ok(Converted { entries, fault }) => {
                 output.line(Level::Normal, count(entries, "entry"))?;

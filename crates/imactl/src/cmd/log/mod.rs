@@ -23,7 +23,7 @@ use ima::system::Machine;
 use serde::Serialize;
 
 use crate::error::Result;
-use crate::output::{Output, Style};
+use crate::output::{count, Output, Style};
 use crate::progress::Bar;
 use crate::Outcome;
 pub(crate) use timeline::audited;
@@ -93,6 +93,16 @@ pub(crate) fn watched(
     let bar = Arc::new(Bar::of("lists", verb, output));
     let progress: Arc<dyn Progress + Send + Sync> = Arc::clone(&bar) as _;
     (sources.into_iter().map(|source| source.watched(&progress)).collect(), bar)
+}
+
+/// Says how many events of Canonical Event Logs are not entries of a list.
+pub(crate) fn note_others(sources: &[Source], output: &mut Output) {
+    let others: u64 = sources.iter().map(Source::others).sum();
+    if others > 0 {
+        let events = count(others, "event");
+        output
+            .note(&format!("{events} of the firmware, systemd or the log itself: not in the list"));
+    }
 }
 
 /// As [`watched`], unless the result is printed on a terminal, where it shows itself how far it is.

@@ -10,7 +10,7 @@ use ima::attest::ListError;
 use ima::container::Selection;
 use ima_format::measure::Entry;
 
-use super::{entry, report_fault, streamed, ListArgs};
+use super::{entry, note_others, report_fault, streamed, ListArgs};
 use crate::error::{Context, Result};
 use crate::output::{Level, Output};
 use crate::Outcome;
@@ -48,10 +48,11 @@ impl ShowArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
         let reading = if self.current_boot { Reading::Again } else { Reading::Once };
         let (sources, bar) = streamed(self.list.open(reading)?, "reading", output);
-        let shown = self.show(sources, output);
+        let shown = self.show(sources.clone(), output);
         if let Some(bar) = bar {
             bar.finish();
         }
+        note_others(&sources, output);
         shown
     }
 

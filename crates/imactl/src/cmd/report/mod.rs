@@ -21,7 +21,7 @@ use ima::HashAlgorithm;
 use ima_format::measure::PcrValues;
 use serde::Serialize;
 
-use super::log::{audited, watched, ListOf, ReferenceArgs};
+use super::log::{audited, note_others, watched, ListOf, ReferenceArgs};
 use super::manifest::{self, TrustArgs};
 use super::preflight::JudgeArgs;
 use crate::args::jobs;
@@ -161,6 +161,7 @@ impl ReportArgs {
         let (sources, quote) = (&sources[..], quote.clone());
         let list = List::of(Inputs { sources, options, event_log, quote, audited });
         bar.finish();
+        note_others(sources, output);
         list
     }
 

@@ -84,10 +84,41 @@ fn malformed_logs_say_where() {
         assert!(error["offset"].as_u64().unwrap() <= whole.len() as u64);
     }
     convert(&list, "cel-json", &log);
-    let other = fs::read_to_string(&log).unwrap().replacen("ima_template", "pcclient_std", 1);
+    let other = fs::read_to_string(&log).unwrap().replacen("ima_template", "ima_tlv", 1);
     let log = write(directory, "log", other.as_bytes());
     let said = run(args!["log", "show", log]).exits(2).stderr;
     assert!(said.contains("CEL: expected content_type"), "{said}");
+}
+
+#[test]
+fn events_of_the_firmware_and_of_systemd_are_counted() {
+    let directory = directory();
+    let directory = directory.path();
+    let entries = templates(USUAL.endian);
+    let list = write(directory, "list", &binary(USUAL, &entries));
+    let pcrs = Pcrs::after(&entries).write(&directory.join("pcrs"));
+    let log = directory.join("log");
+    run(args!["log", "convert", "--to", "cel-json", "-o", log, list]).exits(0);
+    let text = fs::read_to_string(&log).unwrap();
+    let event = |pcr: u32| {
+        format!(
+            "{{\"pcr\":{pcr},\"recnum\":0,\"digests\":[],\"content_type\":\"systemd\",\
+             \"content\":{{\"string\":\"a\\\"b\"}}}},\n"
+        )
+    };
+    // more of them than are read at once
+    let mixed = text.replacen('[', &format!("[{}", event(11).repeat(20_000)), 1);
+    let mixed = write(directory, "mixed", mixed.as_bytes());
+    let ran = run(args!["log", "verify", "--pcrs", pcrs, mixed]).exits(0);
+    assert!(ran.stderr.contains("20,000 events of the firmware"), "{}", ran.stderr);
+    let shown = run(args!["log", "show", "--json", mixed]).exits(0).json();
+    let plain = run(args!["log", "show", "--json", log]).exits(0).json();
+    assert_eq!(shown.len(), plain.len());
+    // an entry that is not of IMA in PCR 10: no replay can be right
+    let shared = text.replacen('[', &format!("[{}", event(10)), 1);
+    let shared = write(directory, "shared", shared.as_bytes());
+    let said = run(args!["log", "verify", "--pcrs", pcrs, shared]).exits(2).stderr;
+    assert!(said.contains("other events extend PCR 10"), "{said}");
 }
 
 /// Python's JSON and cbor2 read the digests, and hashlib extends by them.

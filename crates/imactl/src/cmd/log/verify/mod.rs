@@ -20,7 +20,7 @@ use ima::HashAlgorithm;
 use ima_format::measure::{PcrValue, PcrValues};
 use serde::Serialize;
 
-use super::{report_fault, watched, ListArgs};
+use super::{note_others, report_fault, watched, ListArgs};
 use crate::args::{jobs, KeyringArgs};
 use crate::error::{hinted, Result};
 use crate::output::{count, Level, Output};
@@ -90,6 +90,7 @@ impl VerifyArgs {
         bar.finish();
         let report = report?;
         written?;
+        note_others(&sources, output);
         if let Some(ListError::Malformed(fault)) = &report.fault {
             outcome = outcome.max(report_fault(fault, output)?);
         }

@@ -75,6 +75,54 @@ fn evmctl_accepts_portable_signatures_of_a_tree() {
     }
 }
 
+/// Version 3 is over the type, the algorithm and the digest of what version 2 is over.
+#[test]
+fn openssl_accepts_signatures_of_version_3() {
+    let directory = directory();
+    let Some(root) = root(directory.path()) else { return };
+    let Some(mut openssl) = tool("openssl") else { return };
+    let (store, file) = (store(directory.path(), "rsa-2048"), root.join("etc/owned"));
+    run(args!["sign", "--evm", "--signature-version", "3", "--keys", store, root]).exits(0);
+    let ima = get(&file, "security.ima").unwrap();
+    let misc = [&[0; 12][..], &1234_u32.to_le_bytes(), &70_000_u32.to_le_bytes()].concat();
+    let mode = [&0o102_640_u16.to_le_bytes()[..], &[0; 2]].concat();
+    let covered = [CONTEXT, &ima, &misc, &mode].concat();
+    let digest = openssl::sha::sha256(&covered);
+    let [signed, signature, public] =
+        ["signed", "signature", "public.pem"].map(|name| directory.path().join(name));
+    fs::write(&signed, [&[5, 4][..], &digest].concat()).unwrap();
+    let evm = get(&file, "security.evm").unwrap();
+    assert_eq!(evm[..3], [5, 3, 4]);
+    fs::write(&signature, &evm[9..]).unwrap();
+    let [key, _] = evm_key(&store);
+    finish(openssl.args(["pkey", "-pubout", "-in"]).arg(key).arg("-out").arg(&public)).exits(0);
+    let mut openssl = tool("openssl").unwrap();
+    openssl.args(["dgst", "-sha256", "-verify"]).arg(public).arg("-signature").arg(signature);
+    finish(openssl.arg(signed)).exits(0);
+}
+
+/// In an archive, as two of these signatures do not fit into a block of ext4.
+#[test]
+fn ml_dsa_signatures_are_for_kernels_that_know_them() {
+    let directory = directory();
+    let Some(root) = root(directory.path()) else { return };
+    let Some(mut tar) = tool("tar") else { return };
+    let store = store(directory.path(), "ml-dsa-44");
+    let [archive, signed] = ["a.tar", "b.tar"].map(|name| directory.path().join(name));
+    finish(tar.arg("-cf").arg(&archive).arg("-C").arg(&root).arg(".")).exits(0);
+    run(args!["sign", "--evm", "--keys", store, "-o", signed, archive]).exits(0);
+    let verify = |kernel: &str| {
+        run(args!["verify", "--evm", "--json", "--kernel", kernel, "--keys", store, signed])
+    };
+    verify("7.3").exits(0);
+    let lines = verify("7.1").exits(1).json();
+    let files: Vec<_> = lines.iter().filter(|line| line["type"] == "file").collect();
+    assert_eq!(files.len(), FILES.len());
+    for line in files {
+        assert_eq!(line["evm"], "invalid-fail-immutable", "{line}");
+    }
+}
+
 #[test]
 fn each_change_of_metadata_is_found_as_evmctl_finds_it() {
     let directory = directory();

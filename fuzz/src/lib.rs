@@ -37,6 +37,7 @@ pub const PROPERTIES: &[(&str, Property)] = &[
     ("erofs", erofs),
     ("event_log", event_log),
     ("ext4", ext4),
+    ("file_contexts", file_contexts),
     ("keyring", boot::keyring),
     ("kind", kind),
     ("loader_cache", loader_cache),
@@ -444,6 +445,26 @@ pub fn ext4(bytes: &[u8]) {
     };
     if let Err(error) = read() {
         assert!(error.offset <= bytes.len(), "{error}");
+    }
+}
+
+/// Rules are read, or refused with an offset in the text; substitutions take any path.
+pub fn file_contexts(text: &[u8]) {
+    use ima_format::file_contexts::{rules, Pattern, Substitutions};
+    match rules(text) {
+        Err(error) => assert!(error.offset <= text.len(), "{error}"),
+        Ok(rules) => {
+            for rule in rules {
+                assert!(rule.offset < text.len());
+                if let Pattern::Regex { syntax, .. } = &rule.pattern {
+                    assert!(syntax.is_ascii(), "{rule:?}");
+                }
+            }
+        }
+    }
+    let substitutions = Substitutions::parse(text);
+    for path in text.split(|byte| *byte == b'\n') {
+        substitutions.apply(path);
     }
 }
 

@@ -3,8 +3,8 @@
 use core::fmt;
 
 use crate::{
-    audit, der, elf, erofs, ext4, json, loader_cache, measure, modsig, oci, partition, pkcs11,
-    policy, rpm, tar, tpm, x509, xattr,
+    audit, der, elf, erofs, ext4, file_contexts, json, loader_cache, measure, modsig, oci,
+    partition, pkcs11, policy, rpm, tar, tpm, x509, xattr,
 };
 
 /// A fault of input bytes, and its offset from the start of the input.
@@ -46,6 +46,8 @@ pub enum ErrorKind {
     Ext4(ext4::Fault),
     /// An EROFS image is malformed.
     Erofs(erofs::Fault),
+    /// SELinux's file contexts are malformed, or not supported.
+    FileContexts(file_contexts::Fault),
     /// A partition table is damaged, or programs read it differently.
     Partition(partition::Fault),
     /// A tar archive is malformed.
@@ -103,6 +105,7 @@ impl fmt::Display for ErrorKind {
             Self::Rpm(fault) => fault.fmt(f),
             Self::Ext4(fault) => fault.fmt(f),
             Self::Erofs(fault) => fault.fmt(f),
+            Self::FileContexts(fault) => fault.fmt(f),
             Self::Partition(fault) => fault.fmt(f),
             Self::Tar(fault) => fault.fmt(f),
             Self::Json(fault) => fault.fmt(f),

@@ -11,6 +11,7 @@
 //! | [`hash`] | algorithm ids, names, sizes | `include/uapi/linux/hash_info.h`, `crypto/hash_info.c` |
 //! | [`xattr`] | `security.ima`, `security.evm` | `security/integrity/integrity.h` |
 //! | [`evm`] | the bytes that `security.evm` is over | `security/integrity/evm/evm_crypto.c` |
+//! | [`file_contexts`] | SELinux's labels of paths | libselinux's `label_file.h`, `label_file.c` |
 //! | [`audit`] | the kernel's records of denied accesses | `security/integrity/integrity_audit.c` |
 //! | [`cpio`] | the archive of an initramfs | `init/initramfs.c` |
 //! | [`policy`] | IMA policies and their decisions | `security/integrity/ima/ima_policy.c`, `ima_appraise.c`, `ima_main.c` |
@@ -97,6 +98,7 @@ pub mod erofs;
 pub mod error;
 pub mod evm;
 pub mod ext4;
+pub mod file_contexts;
 pub mod hash;
 pub mod hex;
 pub mod json;

@@ -22,7 +22,7 @@ use openssl::sign::Signer;
 use zeroize::Zeroizing;
 
 use crate::container::source::{part, Entry, Source, Unread, Visit};
-use crate::container::{AttributeName, Item, ItemError};
+use crate::container::{AttributeName, Change, Item, ItemError};
 use crate::digest::FileHasher;
 use crate::key::Form;
 use crate::verify::Verifier;
@@ -116,19 +116,19 @@ impl Coverage {
         Self { binding: Binding::Portable, machine, given }
     }
 
-    /// The bytes that are hashed of a file that has this `security.ima`.
+    /// The bytes that are hashed of a file after a change of its attributes.
     ///
     /// # Errors
     /// Those of reading; a portable signature without `security.ima`.
-    pub fn message(&self, item: &dyn Item, ima: Option<&[u8]>) -> Result<Vec<u8>, ItemError> {
+    pub fn message(&self, item: &dyn Item, change: &Change) -> Result<Vec<u8>, ItemError> {
         let mut message = Vec::new();
         let mut has_ima = false;
         for name in PROTECTED {
             let given = self.given.attributes.iter().find(|(given, _)| *given == name);
-            let value = match (given, name) {
+            let value = match (given, change.value(name)) {
                 (Some((_, value)), _) => value.as_deref().map(Cow::Borrowed),
-                (None, AttributeName::Ima) => ima.map(Cow::Borrowed),
-                (None, name) => item.attribute(name)?,
+                (None, Some(value)) => Some(Cow::Borrowed(value)),
+                (None, None) => item.attribute(name)?,
             };
             has_ima |= name == AttributeName::Ima && value.is_some();
             message.extend_from_slice(&value.unwrap_or_default());
@@ -371,8 +371,7 @@ impl<'a> EvmVerifier<'a> {
     fn hmac_verdict(&self, item: &dyn Item, value: &[u8]) -> Result<Verdict, ItemError> {
         let Some(key) = self.hmac else { return Ok(Verdict::NoHmacKey) };
         let coverage = Coverage { binding: Binding::Inode, ..self.coverage.clone() };
-        let ima = item.attribute(AttributeName::Ima)?;
-        let message = match coverage.message(item, ima.as_deref()) {
+        let message = match coverage.message(item, &Change::none()) {
             Err(ItemError::NoInode) => return Ok(Verdict::NoInode),
             message => message?,
         };
@@ -419,10 +418,9 @@ impl<'a> EvmVerifier<'a> {
             }
             _ => {}
         }
-        let ima = item.attribute(AttributeName::Ima)?;
         for (number, machine) in self.coverage.machine.all().into_iter().enumerate() {
             let coverage = Coverage { binding, machine, ..self.coverage.clone() };
-            let message = match coverage.message(item, ima.as_deref()) {
+            let message = match coverage.message(item, &Change::none()) {
                 Err(ItemError::NothingToCover) => return Ok(Verdict::NothingCovered),
                 Err(ItemError::NoInode) => return Ok(Verdict::NoInode),
                 message => message?,

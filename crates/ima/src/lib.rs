@@ -18,6 +18,7 @@
 //! | [`advice`] | errors, and what to do about them |
 //! | [`preflight`] | a root file system and a policy to the kernel's decisions |
 //! | [`attest`] | measurement lists: read, replayed against PCRs, explained |
+//! | [`selinux`] | the labels that files will have |
 //! | [`why`] | why this machine refuses a file |
 //! | [`staging`] | files that are there whole, or not at all |
 //! | [`input`] | files that are read whole, within bounds |
@@ -87,6 +88,7 @@ pub mod modsig;
 pub mod operation;
 pub mod preflight;
 pub mod revoke;
+pub mod selinux;
 pub mod sign;
 pub mod staging;
 pub mod system;

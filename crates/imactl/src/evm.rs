@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
+use ima::container::source::Source;
+use ima::container::tree::Directory;
 use ima::container::AnyContainer;
 use ima::evm::{machine_of, Binding, Coverage, Given, HmacKey};
 use ima::input::{self, KEY_MAX};
@@ -14,7 +16,6 @@ use ima_format::measure::Endian;
 
 use crate::error::{hinted, Context, Result};
 use crate::inputs::Inputs;
-use ima::container::tree::Directory;
 
 /// What EVM covers
 #[derive(Debug, Args)]
@@ -134,19 +135,22 @@ fn machine_of_all(containers: &[AnyContainer]) -> Result<Machine> {
     Ok(found.map_or(Machine::DEFAULT, |(_, machine)| machine))
 }
 
-/// The machines of a container's roots, as far as they have programs. An archive is read once, and
-/// says nothing before.
-fn machines(container: &AnyContainer) -> Vec<(&Path, Machine)> {
+/// The machines of a container's roots, as far as they have programs.
+fn machines(container: &AnyContainer) -> impl Iterator<Item = (&Path, Machine)> {
+    roots(container).into_iter().filter_map(|(path, root)| Some((path, machine_of(&*root)?)))
+}
+
+/// The roots of a container. An archive is read once, and says nothing before.
+pub(crate) fn roots(container: &AnyContainer) -> Vec<(&Path, Box<dyn Source>)> {
     // what cannot be read is reported in its turn
     match container {
         AnyContainer::Tree(tree) => {
-            let of = |path: &PathBuf| machine_of(&Directory::open(path).ok()?);
-            tree.roots.iter().filter_map(|path| Some((path.as_path(), of(path)?))).collect()
+            let root = |path: &PathBuf| Directory::open(path).ok().map(|it| Box::new(it) as Box<_>);
+            tree.roots.iter().filter_map(|path| Some((path.as_path(), root(path)?))).collect()
         }
         AnyContainer::Image(image) => {
             let sources = image.sources().unwrap_or_default();
-            let machines = sources.iter().filter_map(|source| machine_of(&**source));
-            machines.map(|machine| (image.path.as_path(), machine)).collect()
+            sources.into_iter().map(|source| (image.path.as_path(), source)).collect()
         }
         _ => Vec::new(),
     }

@@ -58,6 +58,12 @@ pub enum ItemError {
     /// Its container does not have all metadata that EVM covers.
     #[error("{0}")]
     NoMetadata(&'static str),
+    /// The root enables SELinux, and the file has no label.
+    #[error("no security.selinux: the target labels the file, and security.evm becomes invalid")]
+    Unlabeled,
+    /// It was named itself, so that its path on the target is not known.
+    #[error("its label depends on its path on the target, which is not known")]
+    NoPath,
     /// There is no `security.ima` that a portable EVM signature could cover.
     #[error("no security.ima for the EVM signature to cover")]
     NothingToCover,
@@ -175,6 +181,11 @@ impl Advice for ItemError {
             Self::NoMetadata(_) => {
                 "sign the image or tree that is built from them, or leave out --evm"
             }
+            Self::Unlabeled => {
+                "give --selinux-contexts FILE, or label the files first (setfiles -r ROOT), or \
+                 --allow-unlabeled if the target does not"
+            }
+            Self::NoPath => "name the root directory, and select files with --include",
             Self::NothingToCover => "sign the content, too: the kernel rejects the one without it",
             Self::NoInode => "a portable signature (imactl sign --evm) needs none",
             Self::NoFsUuid => {

@@ -68,6 +68,11 @@ pub trait Item {
         Ok(self.attribute(name)?.is_some())
     }
 
+    /// Its path below the root of the container; `None` where that is not known.
+    fn path(&self) -> Option<&Path> {
+        None
+    }
+
     /// The digest of its content, or that of fs-verity; a package gives the one that its header
     /// lists.
     ///

@@ -13,7 +13,7 @@ use crate::digest::DigestKind;
 use crate::key::SignError;
 use crate::sign::{LabelSession, Labeler};
 
-pub use evm::{EvmMaker, EvmSign};
+pub use evm::{EvmMaker, EvmSign, Labels};
 
 /// Signs each file on its own. One that fails does not stop the others, unless the key is lost:
 /// then those that need it are not tried.
@@ -100,8 +100,10 @@ impl<'a> Sign<'a> {
     /// The attributes that it sets, with the size of the largest value of each.
     pub fn sizes(&self) -> Vec<(AttributeName, usize)> {
         let ima = self.labeler.map(|labeler| (AttributeName::Ima, labeler.size()));
+        let label = self.evm.as_ref().and_then(|evm| evm.labels.size());
+        let label = label.map(|size| (AttributeName::Selinux, size));
         let evm = self.evm.as_ref().map(|evm| (AttributeName::Evm, evm.size()));
-        ima.into_iter().chain(evm).collect()
+        ima.into_iter().chain(label).chain(evm).collect()
     }
 
     fn check_key(&self) -> Result<(), ItemError> {
@@ -168,6 +170,9 @@ impl<'a> Sign<'a> {
             Some(labeler) => self.content(labeler, &mut sessions.content, item)?,
             None => Change::none(),
         };
+        if let Some(evm) = &self.evm {
+            change = evm.labels.set(item, change)?;
+        }
         let evm = match &self.evm {
             Some(evm) => match evm.renewed(self.mode, &mut sessions.evm, item, &change)? {
                 Some(value) => {
@@ -194,7 +199,10 @@ impl<'a> Operation for Sign<'a> {
     const LEFT_OVER: LeftOver = LeftOver::LeftOut;
 
     fn attributes(&self) -> &'static [AttributeName] {
-        match self.evm {
+        match &self.evm {
+            Some(EvmSign { labels: Labels::Set(_), .. }) => {
+                &[AttributeName::Ima, AttributeName::Selinux, AttributeName::Evm]
+            }
             Some(_) => &[AttributeName::Ima, AttributeName::Evm],
             None => &[AttributeName::Ima],
         }

@@ -119,6 +119,14 @@ struct SignEvmArgs {
     /// The key for --evm-type hmac: the decrypted bytes of the kernel's encrypted key "evm-key"
     #[arg(long, value_name = "FILE", requires = "evm")]
     hmac_key: Option<PathBuf>,
+    /// Label the files by the target's SELinux policy, and sign these labels: its file_contexts
+    /// (ROOT/etc/selinux/TYPE/contexts/files/file_contexts; .homedirs, .local, .subs and .subs_dist
+    /// next to it are read, too)
+    #[arg(long, value_name = "FILE", requires = "evm")]
+    selinux_contexts: Option<PathBuf>,
+    /// Sign files without an SELinux label although /etc/selinux/config of the root enables SELinux
+    #[arg(long, requires = "evm", conflicts_with = "selinux_contexts")]
+    allow_unlabeled: bool,
     #[command(flatten)]
     key: EvmKeyArgs,
     #[command(flatten)]
@@ -157,11 +165,13 @@ impl SignFilesArgs {
             warn_of_hearsay(*kernel, output);
         }
         let maker = self.evm.maker(&self.signer, self.cache().as_deref(), output)?;
+        let contexts = self.evm.contexts(&inputs)?;
         let evm = match &maker {
             Some(maker) => {
                 let coverage = self.evm.coverage.resolve(maker.binding(), &inputs)?;
+                let labels = self.evm.labels(contexts.as_ref(), maker.binding(), &inputs);
                 let version = |kind, key| self.version(kind, key);
-                let evm = maker.sign(coverage, self.evm_hash(), &version)?;
+                let evm = maker.sign(coverage, self.evm_hash(), labels, &version)?;
                 evm.check()?;
                 Some(evm)
             }

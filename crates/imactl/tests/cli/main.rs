@@ -41,6 +41,7 @@ mod revoke;
 mod rpm;
 mod rpm_differential;
 mod rpm_forms;
+mod selinux;
 mod several;
 mod sign;
 mod signature_forms;

@@ -208,6 +208,10 @@ impl Item for ImageItem<'_> {
         Ok(self.file.attribute(name)?.map(Cow::Owned))
     }
 
+    fn path(&self) -> Option<&Path> {
+        Some(&self.found.path)
+    }
+
     fn metadata(&self) -> Result<Metadata, ItemError> {
         Ok(self.found.entry.metadata())
     }

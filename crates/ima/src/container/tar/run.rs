@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
@@ -56,6 +57,7 @@ enum Piece {
 /// A member, as an operation sees it.
 struct TarItem<'a> {
     member: &'a Member,
+    path: &'a Path,
     data: &'a Data,
     hasher: &'a mut FileHasher,
     progress: &'a dyn Progress,
@@ -69,6 +71,10 @@ impl Item for TarItem<'_> {
 
     fn has_attribute(&self, name: AttributeName) -> Result<bool, ItemError> {
         Ok(self.member.mentions_attribute(name.as_str()))
+    }
+
+    fn path(&self) -> Option<&Path> {
+        Some(self.path)
     }
 
     fn metadata(&self) -> Result<Metadata, ItemError> {
@@ -186,7 +192,8 @@ fn process<O: Operation>(
         Piece::Bytes(bytes) => done.bytes = bytes,
         Piece::File(mut member, data, spool) => {
             let path = path_of(&member);
-            let mut item = TarItem { member: &member, data: &data, hasher, progress: *progress };
+            let (below, progress) = (below_root(&path), *progress);
+            let mut item = TarItem { member: &member, path: &below, data: &data, hasher, progress };
             let processed = operation.item(worker, &mut item);
             let (outcome, change) = settle::<O>(&path, processed)?;
             edit(&mut member, &change)?;

@@ -16,7 +16,7 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ima_format::evm::{InodeId, Metadata};
@@ -57,6 +57,7 @@ struct Worker<W> {
 
 /// An open file, as an operation sees it.
 struct TreeItem<'a> {
+    candidate: &'a Candidate,
     file: &'a OpenFile<'a>,
     place: Place,
     hasher: &'a mut FileHasher,
@@ -74,6 +75,10 @@ impl Item for TreeItem<'_> {
 
     fn has_attribute(&self, name: AttributeName) -> Result<bool, ItemError> {
         self.file.has_attribute(name, self.place)
+    }
+
+    fn path(&self) -> Option<&Path> {
+        self.candidate.below_root()
     }
 
     fn metadata(&self) -> Result<Metadata, ItemError> {
@@ -131,8 +136,8 @@ impl Tree {
         let Worker { operation: state, hasher, folders } = worker;
         let Some(file) = self.open(candidate, &run.selection, folders)? else { return Ok(None) };
         let (place, progress) = (self.place, run.progress);
-        let mut item =
-            TreeItem { file: &file, place, hasher, progress, digest: None, read: Cell::new(false) };
+        let (file, read) = (&file, Cell::new(false));
+        let mut item = TreeItem { candidate, file, place, hasher, progress, digest: None, read };
         let (outcome, change) = run.operation.item(state, &mut item)?;
         let digest = item.digest;
         if digest.is_some() || item.read.get() {

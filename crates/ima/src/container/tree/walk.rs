@@ -28,6 +28,8 @@ pub struct Candidate {
     pub size: u64,
     /// It is a root itself: its path was named.
     pub named: bool,
+    /// How many names of its path are below the root.
+    depth: usize,
     /// The directory that it is in.
     pub(in crate::container) folder: Arc<Folder>,
 }
@@ -57,6 +59,8 @@ pub(in crate::container) struct Walk<'a> {
 struct Level {
     folder: Arc<Folder>,
     path: PathBuf,
+    /// Of what is in it.
+    depth: usize,
     entries: vec::IntoIter<Entry>,
 }
 
@@ -137,7 +141,7 @@ impl<'a> Walk<'a> {
             return Err(refused);
         }
         let is_first = self.seen.insert((stat.st_dev as _, stat.st_ino as _));
-        Ok(is_first.then(|| Candidate::new(root.to_owned(), &stat, &folder, true)))
+        Ok(is_first.then(|| Candidate::new(root.to_owned(), &stat, &folder, 0)))
     }
 
     /// Walks a directory.
@@ -163,7 +167,7 @@ impl<'a> Walk<'a> {
                 }
                 EntryKind::File(stat) => self
                     .is_first(&stat)
-                    .then(|| Found::File(Candidate::new(path, &stat, &level.folder, false))),
+                    .then(|| Found::File(Candidate::new(path, &stat, &level.folder, level.depth))),
                 EntryKind::LeftOver => Some(Found::LeftOut(path)),
                 EntryKind::Failed(error) => Some(Found::Failed(path, error)),
                 EntryKind::Directory => match self.descend(level, &name) {
@@ -220,7 +224,8 @@ impl<'a> Walk<'a> {
         }
         entries.sort_unstable_by(|a, b| a.name.as_os_str().cmp(b.name.as_os_str()));
         self.folders.keep(&folder, descriptor);
-        Ok(Level { folder, path: path.to_owned(), entries: entries.into_iter() })
+        let depth = 1 + within.components().count();
+        Ok(Level { folder, path: path.to_owned(), depth, entries: entries.into_iter() })
     }
 
     /// The kind of an entry, if it is selected.
@@ -277,9 +282,17 @@ impl<'a> Walk<'a> {
 }
 
 impl Candidate {
-    fn new(path: PathBuf, stat: &Stat, folder: &Arc<Folder>, named: bool) -> Self {
+    fn new(path: PathBuf, stat: &Stat, folder: &Arc<Folder>, depth: usize) -> Self {
         let (dev, ino, size) = (stat.st_dev as _, stat.st_ino as _, stat.st_size as _);
-        Self { path, dev, ino, size, named, folder: Arc::clone(folder) }
+        Self { path, dev, ino, size, named: depth == 0, depth, folder: Arc::clone(folder) }
+    }
+
+    /// Its path below the root; `None` if it is the root.
+    pub(super) fn below_root(&self) -> Option<&Path> {
+        let above = self.path.components().count().checked_sub(self.depth)?;
+        let mut components = self.path.components();
+        components.by_ref().take(above).for_each(drop);
+        (!self.named).then(|| components.as_path())
     }
 }
 

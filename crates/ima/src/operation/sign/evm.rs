@@ -1,7 +1,5 @@
 //! The signature or HMAC over metadata.
 
-use std::borrow::Cow;
-
 use ima_format::hash::HashAlgorithm;
 
 use super::SignMode;
@@ -9,6 +7,7 @@ use crate::container::{AttributeName, Change, Item, ItemError};
 use crate::digest::Hasher;
 use crate::evm::{Coverage, HmacKey};
 use crate::key::SignError;
+use crate::selinux::FileContexts;
 use crate::sign::{LabelSession, Labeler};
 
 /// How `security.evm` is made.
@@ -20,6 +19,47 @@ pub struct EvmSign<'a> {
     pub coverage: Coverage,
     /// The hash algorithm of the signed digest.
     pub algorithm: HashAlgorithm,
+    /// The labels that it covers.
+    pub labels: Labels<'a>,
+}
+
+/// The SELinux label of a file whose metadata is signed.
+#[derive(Debug, Clone, Copy)]
+pub enum Labels<'a> {
+    /// The one that it has, if any.
+    Kept,
+    /// The one that it has; a file without label is refused.
+    Required,
+    /// The one that the target's policy has for it. The file gets it.
+    Set(&'a FileContexts),
+}
+
+impl Labels<'_> {
+    /// The size of the largest label that is set.
+    pub(super) fn size(self) -> Option<usize> {
+        match self {
+            Self::Kept | Self::Required => None,
+            Self::Set(contexts) => Some(contexts.longest()),
+        }
+    }
+
+    /// Adds the label to a change.
+    pub(super) fn set(self, item: &dyn Item, change: Change) -> Result<Change, ItemError> {
+        let name = AttributeName::Selinux;
+        match self {
+            Self::Kept => Ok(change),
+            Self::Required if item.has_attribute(name)? => Ok(change),
+            Self::Required => Err(ItemError::Unlabeled),
+            Self::Set(contexts) => {
+                let label = contexts.label(item.path().ok_or(ItemError::NoPath)?);
+                let existing = item.attribute(name)?;
+                Ok(match label.filter(|label| existing.as_deref() != Some(*label)) {
+                    Some(label) => change.and_set(name, label.to_vec()),
+                    None => change,
+                })
+            }
+        }
+    }
 }
 
 /// What `security.evm` is made with.
@@ -60,11 +100,7 @@ impl<'a> EvmSign<'a> {
         item: &dyn Item,
         change: &Change,
     ) -> Result<Option<Vec<u8>>, ItemError> {
-        let ima = match change.value(AttributeName::Ima) {
-            Some(value) => Some(Cow::Borrowed(value)),
-            None => item.attribute(AttributeName::Ima)?,
-        };
-        let message = self.coverage.message(item, ima.as_deref())?;
+        let message = self.coverage.message(item, change)?;
         let existing = match mode {
             SignMode::Changed if change.is_none() => item.attribute(AttributeName::Evm)?,
             _ => None,

@@ -21,7 +21,7 @@ use ima::container::{
 };
 use ima::evm::{Binding, Coverage, Given, HmacKey};
 use ima::input::{self, KEY_MAX};
-use ima::operation::{Clear, EvmMaker, EvmSign, EvmVerify, Sign, SignMode, Signed, Verify};
+use ima::operation::{Clear, EvmMaker, EvmSign, EvmVerify, Labels, Sign, SignMode, Signed, Verify};
 use ima::sign::{default_version, Labeler};
 use ima::staging;
 use ima::verify::{Keyring, Requirement, Rule};
@@ -366,7 +366,8 @@ impl Evmctl<'_> {
         signer: Option<&dyn ima::key::Signer>,
     ) -> Result<Outcome> {
         let algorithm = self.hash()?;
-        let evm = EvmSign { maker, coverage: self.coverage(self.binding())?, algorithm };
+        let (coverage, labels) = (self.coverage(self.binding())?, Labels::Kept);
+        let evm = EvmSign { maker, coverage, algorithm, labels };
         let content = match (self.options.has("imasig"), self.options.has("imahash"), signer) {
             (true, _, Some(signer)) => Some(self.labeler(signer, SignatureKind::Ima)),
             (_, true, _) => Some(Labeler::Digest),

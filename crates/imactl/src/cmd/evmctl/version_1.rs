@@ -82,8 +82,7 @@ impl Verify<'_> {
         let digest = match &self.coverage {
             None => item.digest(algorithm.into())?,
             Some(coverage) => {
-                let ima = item.attribute(AttributeName::Ima)?;
-                Hasher::new(algorithm)?.digest(&coverage.message(item, ima.as_deref())?)?
+                Hasher::new(algorithm)?.digest(&coverage.message(item, &Change::none())?)?
             }
         };
         let is_good = self.keys.iter().any(|(_, key)| is_version_1_by(key, &signature, &digest));

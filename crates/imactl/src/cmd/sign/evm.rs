@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use ima::cache::Cached;
+use ima::container::AnyContainer;
 use ima::evm::{Binding, Coverage, HmacKey};
 use ima::key::{KeyType, Signer};
-use ima::operation::{EvmMaker, EvmSign};
+use ima::operation::{EvmMaker, EvmSign, Labels};
+use ima::selinux::{is_enabled, FileContexts};
 use ima::sign::Labeler;
 use ima::{HashAlgorithm, KeyId};
 use ima_format::xattr::{SignatureKind, SignatureVersion};
@@ -13,7 +15,8 @@ use ima_format::xattr::{SignatureKind, SignatureVersion};
 use super::SignEvmArgs;
 use crate::args::SignerArgs;
 use crate::error::{hinted, Result};
-use crate::evm::{hmac_key, EvmType};
+use crate::evm::{hmac_key, roots, EvmType};
+use crate::inputs::Inputs;
 use crate::output::Output;
 
 /// A key for `security.evm`.
@@ -55,6 +58,40 @@ impl SignEvmArgs {
     }
 }
 
+impl SignEvmArgs {
+    /// The labels that the target's policy has for files.
+    pub(super) fn contexts(&self, inputs: &Inputs) -> Result<Option<FileContexts>> {
+        let Some(path) = &self.selinux_contexts else { return Ok(None) };
+        for container in &inputs.containers {
+            if let (AnyContainer::Image(image), 2..) = (container, roots(container).len()) {
+                let message = format!(
+                    "{}: labels depend on paths, and partitions do not name their mount points",
+                    image.path.display()
+                );
+                return Err(hinted(message, "give --partition for the root file system"));
+            }
+        }
+        Ok(Some(FileContexts::read(path)?))
+    }
+
+    /// The labels that are covered. A root that enables SELinux gets labels, and changes of the label
+    /// make a portable signature invalid.
+    pub(super) fn labels<'a>(
+        &self,
+        contexts: Option<&'a FileContexts>,
+        binding: Binding,
+        inputs: &Inputs,
+    ) -> Labels<'a> {
+        let mut roots = inputs.containers.iter().flat_map(roots);
+        match contexts {
+            Some(contexts) => Labels::Set(contexts),
+            None if self.allow_unlabeled || binding != Binding::Portable => Labels::Kept,
+            None if roots.any(|(_, root)| is_enabled(&*root)) => Labels::Required,
+            None => Labels::Kept,
+        }
+    }
+}
+
 impl Maker {
     pub(super) fn binding(&self) -> Binding {
         match self {
@@ -71,12 +108,13 @@ impl Maker {
     }
 
     /// How it is made; `version` chooses the version of signatures.
-    pub(super) fn sign(
-        &self,
+    pub(super) fn sign<'a>(
+        &'a self,
         coverage: Coverage,
         algorithm: HashAlgorithm,
+        labels: Labels<'a>,
         version: &dyn Fn(SignatureKind, KeyType) -> Result<SignatureVersion>,
-    ) -> Result<EvmSign<'_>> {
+    ) -> Result<EvmSign<'a>> {
         let maker = match self {
             Self::Signature(signer, binding) => {
                 let signer: &dyn Signer = &**signer;
@@ -86,6 +124,6 @@ impl Maker {
             }
             Self::Hmac(key) => EvmMaker::Hmac(key),
         };
-        Ok(EvmSign { maker, coverage, algorithm })
+        Ok(EvmSign { maker, coverage, algorithm, labels })
     }
 }

@@ -1,7 +1,8 @@
 //! The bytes that EVM hashes: a file's protected attributes, its owner and its mode.
 //!
 //! Mirrors `evm_calc_hmac_or_hash` and `hmac_add_misc` in `security/integrity/evm/evm_crypto.c`, and
-//! `evm_config_default_xattrnames` in `evm_main.c` (Linux 5.10 to 7.3 are the same here).
+//! `evm_config_default_xattrnames` in `evm_main.c` (Linux 5.10 to 7.3). Those before 5.14 include in
+//! portable signatures, too, only what they were built to protect.
 //!
 //! First come the values of the protected attributes that the file has, in the order of
 //! [`PROTECTED`]: no names, no lengths, no separators. A portable signature covers all of them, an

@@ -39,6 +39,16 @@ pub enum Binding {
     Inode,
 }
 
+/// Which signatures EVM accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Versions {
+    /// All that the kernel knows.
+    #[default]
+    All,
+    /// Those of version 3 (`EVM_SIGV3_REQUIRED`, since Linux 7.1).
+    V3,
+}
+
 /// The directories in which a root has programs.
 const PROGRAMS: [&str; 7] =
     ["/", "/bin", "/sbin", "/usr", "/usr/bin", "/usr/sbin", "/usr/lib/systemd"];
@@ -224,6 +234,8 @@ pub enum Verdict {
     NewerForm(Form, Binding),
     /// The signature is good on a machine with another layout.
     OtherMachine(KeyId, Machine),
+    /// A signature that is not of version 3, which EVM requires.
+    OldVersion,
     /// The HMAC does not fit.
     InvalidHmac,
     /// An HMAC, and its key is not at hand.
@@ -306,6 +318,7 @@ impl fmt::Display for Verdict {
                 Some(since) => write!(f, "{form}: only Linux {since} and newer verify it"),
                 None => write!(f, "{form}: no kernel verifies it"),
             },
+            Self::OldVersion => f.write_str("EVM requires signatures of version 3 (bit 8)"),
             Self::InvalidHmac => f.write_str("EVM HMAC does not match"),
             Self::NoHmacKey => f.write_str("an EVM HMAC, and no key to verify it"),
             Self::NothingCovered => f.write_str("EVM signature without security.ima"),
@@ -323,6 +336,7 @@ pub struct EvmVerifier<'a> {
     kernel: KernelVersion,
     coverage: Coverage,
     hmac: Option<&'a HmacKey>,
+    versions: Versions,
     hashers: FileHasher,
 }
 
@@ -334,7 +348,13 @@ impl<'a> EvmVerifier<'a> {
         coverage: Coverage,
         hmac: Option<&'a HmacKey>,
     ) -> Self {
-        Self { verifier, kernel, coverage, hmac, hashers: FileHasher::default() }
+        let (versions, hashers) = Default::default();
+        Self { verifier, kernel, coverage, hmac, versions, hashers }
+    }
+
+    /// The same where EVM accepts these signatures.
+    pub fn accepting(self, versions: Versions) -> Self {
+        Self { versions, ..self }
     }
 
     /// The verdict on a file.
@@ -349,6 +369,12 @@ impl<'a> EvmVerifier<'a> {
             [5, ..] if value.len() > SIGNATURE_HEADER => Binding::Portable,
             _ => Binding::Inode,
         };
+        // before the kernel looks any further
+        if let (Versions::V3, [3 | 5, 0..=2 | 4.., ..]) = (self.versions, &*value) {
+            if value.len() > SIGNATURE_HEADER {
+                return Ok(Verdict::OldVersion);
+            }
+        }
         let attribute = match Attribute::decode(&value) {
             Ok(attribute) => attribute,
             Err(error) => return Ok(Verdict::Malformed(error, binding)),

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use ima::container::source::Source;
 use ima::container::tree::Directory;
 use ima::container::AnyContainer;
-use ima::evm::{machine_of, Binding, Coverage, Given, HmacKey};
+use ima::evm::{machine_of, Binding, Coverage, Given, HmacKey, Versions};
 use ima::input::{self, KEY_MAX};
 use ima_format::elf::Class;
 use ima_format::evm::Machine;
@@ -32,6 +32,24 @@ pub(crate) struct CoverageArgs {
     /// without CONFIG_EVM_ATTR_FSUUID [default: that of the file system]
     #[arg(long, value_name = "UUID|none")]
     fsuuid: Option<FsUuid>,
+}
+
+/// Which signatures EVM accepts
+#[derive(Debug, Args)]
+#[command(next_help_heading = "EVM")]
+pub(crate) struct VersionsArgs {
+    /// Only signatures of version 3 are valid, as on a kernel with bit 8 of EVM (Linux 7.1)
+    #[arg(long, requires = "evm")]
+    evm_sigv3: bool,
+}
+
+impl VersionsArgs {
+    pub(crate) fn resolve(&self) -> Versions {
+        match self.evm_sigv3 {
+            true => Versions::V3,
+            false => Versions::All,
+        }
+    }
 }
 
 /// What security.evm is made as

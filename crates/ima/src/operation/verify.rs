@@ -4,7 +4,7 @@ use ima_format::xattr::Attribute;
 
 use crate::container::{Access, Anomaly, AttributeName, Change, Item, ItemError, Operation};
 use crate::digest::DigestKind;
-use crate::evm::{Coverage, EvmVerifier, HmacKey, Verdict as EvmVerdict};
+use crate::evm::{Coverage, EvmVerifier, HmacKey, Verdict as EvmVerdict, Versions};
 use crate::modsig;
 use crate::verify::{Keyring, Rule, Verdict, Verifier};
 
@@ -25,6 +25,8 @@ pub struct EvmVerify<'a> {
     pub coverage: Coverage,
     /// The key of HMACs.
     pub hmac: Option<&'a HmacKey>,
+    /// The versions that are accepted.
+    pub versions: Versions,
 }
 
 /// What a thread keeps from file to file.
@@ -96,6 +98,7 @@ impl<'a> Operation for Verify<'a> {
         let evm = self.evm.as_ref().map(|evm| {
             let verifier = Verifier::new(evm.keyring.clone());
             EvmVerifier::new(verifier, self.rule.kernel, evm.coverage.clone(), evm.hmac)
+                .accepting(evm.versions)
         });
         Verifiers { content: Verifier::new(self.keyring.clone()), evm }
     }

@@ -13,7 +13,7 @@ use super::paths::Paths;
 use crate::container::source::{Entry, Source, SourceError, SourceFile};
 use crate::container::{AttributeName, Item, ItemError};
 use crate::digest::{DigestKind, FileHasher};
-use crate::evm::{Coverage, EvmVerifier, Given, HmacKey, Verdict};
+use crate::evm::{Coverage, EvmVerifier, Given, HmacKey, Verdict, Versions};
 use crate::verify::{Keyring, Verifier};
 
 /// EVM on a machine where it is enabled.
@@ -25,29 +25,32 @@ pub struct Evm {
     pub hmac: Option<HmacKey>,
     /// How it lays out what is hashed.
     pub machine: Machine,
+    /// The UUID of the file system, if it is not the one that the root has.
+    pub fsuuid: Option<[u8; 16]>,
+    /// The versions of signatures that it accepts.
+    pub versions: Versions,
 }
 
 impl Evm {
     /// What a thread verifies with, files that all have one owner, if one is given.
-    pub(super) fn verifier(&self, kernel: KernelVersion, owner: Option<u32>) -> EvmVerifier<'_> {
-        let given = Given { uid: owner, gid: owner, ..Given::default() };
+    pub(crate) fn verifier(&self, kernel: KernelVersion, owner: Option<u32>) -> EvmVerifier<'_> {
+        let fsuuid = self.fsuuid.map(Some);
+        let given = Given { uid: owner, gid: owner, fsuuid, ..Given::default() };
         let coverage = Coverage { machine: self.machine, given, ..Coverage::portable() };
-        EvmVerifier::new(Verifier::new(self.keyring.clone()), kernel, coverage, self.hmac.as_ref())
+        let verifier = Verifier::new(self.keyring.clone());
+        EvmVerifier::new(verifier, kernel, coverage, self.hmac.as_ref()).accepting(self.versions)
     }
 }
 
 /// EVM's verdict on a file of the root.
-pub(super) fn status(
+pub(crate) fn verdict(
     verifier: &mut EvmVerifier<'_>,
     entry: &Entry,
     content: &dyn SourceFile,
-) -> Result<EvmStatus, SourceError> {
+) -> Result<Verdict, SourceError> {
     let size = entry.size().unwrap_or_default();
-    let verdict = verifier.verdict(&Held { entry, content, size });
-    verdict.as_ref().map(Verdict::status).map_err(|error| match error {
-        ItemError::Read(error) => {
-            SourceError::Read(std::io::Error::new(error.kind(), error.to_string()))
-        }
+    verifier.verdict(&Held { entry, content, size }).map_err(|error| match error {
+        ItemError::Read(error) => SourceError::Read(error),
         error => SourceError::Read(std::io::Error::other(error.to_string())),
     })
 }
@@ -124,8 +127,8 @@ pub(super) fn find(
             None => continue,
         };
         // one that cannot be read was reported
-        let status = root.open(entry).and_then(|content| status(verifier, entry, &*content));
-        if status.is_ok_and(|status| status == EvmStatus::PassImmutable) {
+        let verdict = root.open(entry).and_then(|content| verdict(verifier, entry, &*content));
+        if verdict.is_ok_and(|verdict| verdict.status() == EvmStatus::PassImmutable) {
             found.push(Immutable { path: entry.path.clone(), by });
         }
     }

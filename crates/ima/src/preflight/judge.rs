@@ -158,6 +158,11 @@ impl<'a> Bench<'a> {
         Self { decider: Decider::new(policy, kernel, mode), mounts, owners, keyring, evm: None }
     }
 
+    /// The same with EVM.
+    pub(crate) fn with_evm(self, evm: Option<&'a Evm>) -> Self {
+        Self { evm, ..self }
+    }
+
     fn mount(&self, entry: &Entry) -> Option<&Mount> {
         let covers = |mount: &&Mount| entry.path.starts_with(&mount.path);
         let depth = |mount: &&Mount| mount.path.components().count();
@@ -198,7 +203,9 @@ impl<'a> Judge<'a> {
         };
         let evm = match &mut self.evm {
             // without security.ima the kernel does not come so far
-            Some(verifier) if attribute.is_some() => immutable::status(verifier, entry, content)?,
+            Some(verifier) if attribute.is_some() => {
+                immutable::verdict(verifier, entry, content)?.status()
+            }
             _ => EvmStatus::Unknown,
         };
         let verity = verity_parameters(&attribute);

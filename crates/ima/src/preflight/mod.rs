@@ -44,6 +44,7 @@ use ima_format::policy::kernel::Kernel;
 pub use certificates::Authorities;
 pub use coverage::{coverage, Covered};
 
+pub(crate) use immutable::verdict as evm_verdict;
 pub use immutable::{Evm, Immutable};
 pub use judge::{Answer, Attributes, Mount, Owners, Refusal, Unknown};
 pub(crate) use judge::{Bench, Judge};

@@ -111,7 +111,7 @@ struct SignEvmArgs {
     #[arg(long)]
     evm: bool,
     /// Leave security.ima unchanged, and write a security.evm that covers it
-    #[arg(long, requires = "evm", conflicts_with_all = ["hash_only", "hash"])]
+    #[arg(long, requires = "evm", conflicts_with = "hash_only")]
     evm_only: bool,
     /// Type of security.evm [default: portable]
     #[arg(long, value_name = "TYPE", requires = "evm")]

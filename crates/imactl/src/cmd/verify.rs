@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use crate::args::KeyringArgs;
 use crate::error::Result;
-use crate::evm::{hmac_key, CoverageArgs};
+use crate::evm::{hmac_key, CoverageArgs, VersionsArgs};
 use crate::inputs::{InputArgs, Inputs};
 use crate::kernel::{warn_of_hearsay, KernelArgs};
 use crate::output::{count, Entry, Level, Name, Output, Style};
@@ -73,6 +73,8 @@ struct VerifyEvmArgs {
     /// The key of HMACs: the decrypted bytes of the kernel's encrypted key "evm-key"
     #[arg(long, value_name = "FILE", requires = "evm")]
     hmac_key: Option<PathBuf>,
+    #[command(flatten)]
+    versions: VersionsArgs,
     #[command(flatten)]
     coverage: CoverageArgs,
 }
@@ -133,6 +135,7 @@ impl VerifyArgs {
                 keyring,
                 coverage: self.evm.coverage.resolve(Binding::Portable, &inputs)?,
                 hmac: hmac.as_ref(),
+                versions: self.evm.versions.resolve(),
             }),
             None => operation,
         };

@@ -1,5 +1,6 @@
 //! `security.evm`: what imactl makes, evmctl accepts; what evmctl makes, imactl accepts.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::fs::{chown, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -194,6 +195,68 @@ fn preflight_asks_evm_before_the_content_and_names_what_becomes_immutable() {
     assert_eq!(cause(&bad, "/etc/owned").as_deref(), Some("invalid-fail-immutable"));
     assert_eq!(cause(&bad, "/plain").as_deref(), Some("missing-HMAC"));
     assert_eq!(cause(&bad, "/etc/machine-id"), None);
+}
+
+/// HMACs are those of one file system: of a tree, its UUID is given.
+#[test]
+fn preflight_verifies_hmacs_with_their_key() {
+    let directory = directory();
+    let Some(root) = root(directory.path()) else { return };
+    let (store, uuid) = (store(directory.path(), "p-256"), "12345678-1234-5678-9abc-def012345678");
+    let [key, wrong, policy] = ["key", "wrong", "policy"].map(|name| directory.path().join(name));
+    fs::write(&key, [7; 32]).unwrap();
+    fs::write(&wrong, [8; 32]).unwrap();
+    fs::write(&policy, "appraise func=FILE_CHECK appraise_type=imasig\n").unwrap();
+    let sign = args!["sign", "--evm", "--evm-type", "hmac", "--hmac-key", key, "--fsuuid", uuid];
+    run(sign.into_iter().chain(args!["--keys", store, root])).exits(0);
+    let preflight = |options: &[OsString]| {
+        let args = args!["preflight", "--evm", "--no-init", "--policy", policy, "--keys", store];
+        run(args.into_iter().chain(options.iter().cloned()).chain(args![root]))
+    };
+    preflight(&args!["--fsuuid", uuid, "--hmac-key", key]).exits(0);
+    for options in [
+        &args!["--fsuuid", uuid][..],
+        &args!["--fsuuid", uuid, "--hmac-key", wrong],
+        &args!["--fsuuid", "22345678-1234-5678-9abc-def012345678", "--hmac-key", key],
+    ] {
+        let refused = preflight(options).exits(1);
+        assert!(refused.stdout.contains("invalid-HMAC"), "{refused:?}");
+    }
+}
+
+/// Bit 8: `evm_sigv3_required` in `evm_main.c`.
+#[test]
+fn evm_can_require_version_3() {
+    let directory = directory();
+    let Some(root) = root(directory.path()) else { return };
+    let (store, plain) = (store(directory.path(), "p-256"), root.join("plain"));
+    let sign = |version: &str| {
+        let args = args!["sign", "--evm", "--signature-version", version, "--keys", store, plain];
+        run(args).exits(0);
+    };
+    let verdict = || {
+        let args = args!["verify", "--evm", "--evm-sigv3", "--json", "--kernel", "7.3"];
+        run(args.into_iter().chain(args!["--keys", store, plain])).json_for(&plain)["verdict"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    sign("3");
+    assert_eq!(verdict(), "valid");
+    sign("2");
+    // the hash is that of the metadata
+    run(args!["sign", "--evm", "--evm-only", "--hash", "sha384", "--keys", store, plain]).exits(0);
+    assert_eq!(get(&plain, "security.evm").unwrap()[..3], [5, 2, 5]);
+    assert_eq!(get(&plain, "security.ima").unwrap()[..3], [3, 2, 4]);
+    // although it is portable
+    assert_eq!(verdict(), "invalid-HMAC");
+    run(args!["verify", "--evm", "--keys", store, plain]).exits(0);
+    let policy = directory.path().join("policy");
+    fs::write(&policy, "appraise func=FILE_CHECK appraise_type=imasig\n").unwrap();
+    let args = args!["preflight", "--evm", "--evm-sigv3", "--no-init", "--policy", policy];
+    let refused =
+        run(args.into_iter().chain(args!["--kernel", "7.3", "--keys", store, root])).exits(1);
+    assert!(refused.stdout.contains("invalid-HMAC"), "{refused:?}");
 }
 
 /// As the kernels do: `lab/tests/evm/generated.rs`.

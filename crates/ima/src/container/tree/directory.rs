@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::vec;
 
+use ima_format::evm::InodeId;
 use ima_format::hash::Digest;
 use ima_format::policy::filesystem::{with_magic, Purpose};
 use rustix::fs::{
@@ -19,6 +20,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::folder::{Folder, Folders, Links};
+use super::inode;
 use crate::container::source::{
     changed, Entry, EntryKind, Source, SourceError, SourceFile, Unread, Visit,
 };
@@ -231,6 +233,15 @@ impl SourceFile for Open {
                 Err(Errno::RANGE) if value.len() <= 1 << 16 => value.resize(value.len() * 8, 0),
                 Err(error) => return Err(io::Error::from(error).into()),
             }
+        }
+    }
+
+    fn inode(&self) -> Result<Option<InodeId>, SourceError> {
+        match inode::id_of(self.file.as_fd(), self.metadata.ino()) {
+            Ok(inode) => Ok(Some(inode)),
+            // a file system that does not show the generation
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::NOTTY) => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -19,7 +19,7 @@ use ima::container::{
     AttributeName, Change, Container, Destination, Event, ItemError, Operation, Run, Selection,
     Silent, MAX_SPARSE,
 };
-use ima::evm::{Binding, Coverage, Given, HmacKey};
+use ima::evm::{Binding, Coverage, Given, HmacKey, Versions};
 use ima::input::{self, KEY_MAX};
 use ima::operation::{Clear, EvmMaker, EvmSign, EvmVerify, Labels, Sign, SignMode, Signed, Verify};
 use ima::sign::{default_version, Labeler};
@@ -399,7 +399,8 @@ impl Evmctl<'_> {
         };
         let (newer, coverage) = match coverage {
             Some(coverage) => {
-                let evm = EvmVerify { keyring: &keyring, coverage, hmac: None };
+                let versions = Versions::All;
+                let evm = EvmVerify { keyring: &keyring, coverage, hmac: None, versions };
                 let version_1 = self.coverage(Binding::Inode)?;
                 (Verify::new(&empty, rule).with_evm(evm), Some(version_1))
             }

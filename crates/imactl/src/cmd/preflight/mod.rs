@@ -26,7 +26,7 @@ use ima_format::policy::kernel::Kernel;
 use super::policy::{BootArgs, Loaded};
 use crate::args::{jobs, KeyringArgs};
 use crate::error::{with_causes, Context, Result};
-use crate::evm::WordSize;
+use crate::evm::{hmac_key, VersionsArgs, WordSize};
 use crate::kernel::{warn_of_hearsay, KernelArgs, Target};
 use crate::output::{Output, Style};
 use crate::progress::Bar;
@@ -72,7 +72,7 @@ pub(crate) struct JudgeArgs {
     /// The type of the file system that the root, or the directory PATH, will be on [default: ext4]
     #[arg(long, value_name = "[PATH=]NAME", help_heading = "Root", requires = "root")]
     fs: Vec<FsArg>,
-    /// The UUID of the root's file system, for policies with fsuuid=
+    /// The UUID of the root's file system, for policies with fsuuid= and for HMACs
     #[arg(long, value_name = "UUID", help_heading = "Root", requires = "root")]
     fsuuid: Option<String>,
     /// Treat all files as owned by root
@@ -117,6 +117,11 @@ struct PreflightEvmArgs {
     /// A certificate in .evm; may be repeated [default: the EVM certificates of --keys]
     #[arg(long, value_name = "CERT", requires = "evm")]
     evm_cert: Vec<PathBuf>,
+    /// The key of HMACs: the decrypted bytes of the kernel's encrypted key "evm-key"
+    #[arg(long, value_name = "FILE", requires = "evm")]
+    hmac_key: Option<PathBuf>,
+    #[command(flatten)]
+    versions: VersionsArgs,
     /// Word size and byte order of the kernel: 64, 32, 64be or 32be [default: as the programs in the
     /// root, else 64]
     #[arg(long, value_name = "SIZE", requires = "evm")]
@@ -251,7 +256,11 @@ impl JudgeArgs {
         if !self.evm.evm {
             return Ok(None);
         }
-        let certificates = self.keyring.evm_certificates(&self.evm.evm_cert, output)?;
+        let hmac = self.evm.hmac_key.as_deref().map(hmac_key).transpose()?;
+        let certificates = match self.keyring.evm_certificates(&self.evm.evm_cert, output) {
+            Err(_) if hmac.is_some() && self.evm.evm_cert.is_empty() => Vec::new(),
+            certificates => certificates?,
+        };
         let mut keyring = Keyring::of_certificates(authorities.built_in(&certificates));
         // .ima_blacklist denies the keys of .evm, too
         keyring.revoke(authorities.revoked);
@@ -259,15 +268,20 @@ impl JudgeArgs {
             Some(size) => size.0,
             None => machine_of(root).unwrap_or(Machine::DEFAULT),
         };
-        Ok(Some(Evm { keyring, hmac: None, machine }))
+        let fsuuid = self.uuid()?.map(|uuid| uuid.0);
+        Ok(Some(Evm { keyring, hmac, machine, fsuuid, versions: self.evm.versions.resolve() }))
+    }
+
+    fn uuid(&self) -> Result<Option<Uuid>> {
+        let parse = |text: &String| {
+            Uuid::parse(text.as_bytes())
+                .with_context(|| format!("not a UUID: {text:?}; blkid prints them"))
+        };
+        self.fsuuid.as_ref().map(parse).transpose()
     }
 
     fn mounts(&self) -> Result<Vec<Mount>> {
-        let uuid = match &self.fsuuid {
-            None => Uuid::NULL,
-            Some(text) => Uuid::parse(text.as_bytes())
-                .with_context(|| format!("not a UUID: {text:?}; blkid prints them"))?,
-        };
+        let uuid = self.uuid()?.unwrap_or(Uuid::NULL);
         let mount = |arg: &FsArg| {
             let uuid = if arg.path == Path::new("/") { uuid } else { Uuid::NULL };
             Mount::new(arg.path.clone(), arg.system, uuid)

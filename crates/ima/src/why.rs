@@ -20,10 +20,11 @@ use crate::advice::Advice;
 use crate::container::tree::Directory;
 use crate::container::AttributeName;
 use crate::digest::FileHasher;
+use crate::evm;
 use crate::key::certificate::Certificate;
 use crate::preflight::{
-    purpose_of, Answer, Attributes, Bench, Judge, Mount, Nature, Owners, Source, SourceError,
-    SourceFile, Use,
+    evm_verdict, purpose_of, Answer, Attributes, Bench, Evm, Judge, Mount, Nature, Owners, Source,
+    SourceError, SourceFile, Use,
 };
 use crate::verify::{Keyring, Requirement, Revocations, Rule, Verdict, Verifier};
 
@@ -40,6 +41,10 @@ pub struct Grounds<'a> {
     pub others: &'a [Certificate],
     /// What the kernel no longer accepts.
     pub revoked: &'a Revocations,
+    /// EVM, if it is active, with the keys in `.evm` whose certificates are at hand.
+    pub evm: Option<&'a Evm>,
+    /// The other keys in `.evm`; `None` if they cannot be seen.
+    pub evm_others: Option<&'a [KeyId]>,
 }
 
 /// What was found out about a file.
@@ -62,8 +67,12 @@ pub struct Account {
     pub not_executable: bool,
     /// What its attribute is, whatever the policy asks for.
     pub label: Verdict,
-    /// Whether it carries `security.evm`, which is not looked into.
+    /// Whether it carries `security.evm`.
     pub has_evm: bool,
+    /// EVM's verdict, if it is active and everything that it covers can be read.
+    pub evm: Option<evm::Verdict>,
+    /// Whether the answers depend on that verdict. They do not if only the kernel has its key.
+    pub considers_evm: bool,
     /// For a signature by an unknown key, or by none of that id: the certificate that made it.
     pub signer: Option<Certificate>,
 }
@@ -118,7 +127,14 @@ pub fn ask(file: &Path, grounds: &Grounds<'_>) -> Result<Account, WhyError> {
     let mut keyring = Keyring::of_certificates(grounds.trusted);
     keyring.revoke(grounds.revoked);
     let mounts = [mount];
-    let bench = Bench::new(grounds.policy, grounds.kernel, &keyring, &mounts, Owners::Kept);
+    let evm = grounds.evm.and_then(|evm| {
+        let mut verifier = evm.verifier(grounds.kernel.version, None);
+        // the UUID of the file system may not be known
+        evm_verdict(&mut verifier, &entry, &*content).ok()
+    });
+    let considered = grounds.evm.filter(|_| evm.as_ref().is_some_and(|it| grounds.knows(it)));
+    let bench = Bench::new(grounds.policy, grounds.kernel, &keyring, &mounts, Owners::Kept)
+        .with_evm(considered);
     let mut judge = Judge::new(&bench);
     let mut case = judge.open(&entry, size, &*content, &|_| {}).map_err(read)?;
     let mut answers = Vec::new();
@@ -141,9 +157,24 @@ pub fn ask(file: &Path, grounds: &Grounds<'_>) -> Result<Account, WhyError> {
         not_executable: !entry.is_executable(),
         label,
         has_evm: rustix::fs::getxattr(&path, XATTR_NAME_EVM, &mut [0; 0][..]).is_ok(),
+        evm,
+        considers_evm: considered.is_some(),
         signer,
         path,
     })
+}
+
+impl Grounds<'_> {
+    /// Whether the kernel comes to the same verdict on `security.evm`.
+    fn knows(&self, verdict: &evm::Verdict) -> bool {
+        match verdict {
+            evm::Verdict::NoHmacKey => false,
+            evm::Verdict::UnknownKey(key_id, _) => {
+                self.evm_others.is_some_and(|others| !others.contains(key_id))
+            }
+            _ => true,
+        }
+    }
 }
 
 /// All operations, what the file is for first.

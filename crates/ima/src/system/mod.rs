@@ -13,6 +13,7 @@ use std::{fmt, fs, io};
 
 use ima_format::blacklist::Entry;
 
+use crate::evm::Versions;
 use crate::verify::Revocations;
 
 pub use appraise::{Appraisal, AppraiseMode};
@@ -65,6 +66,14 @@ impl Evm {
     /// Whether it looks at files: it was given a key.
     pub const fn is_active(self) -> bool {
         self.0 & 3 != 0
+    }
+
+    /// The signatures that it accepts.
+    pub const fn versions(self) -> Versions {
+        match self.0 & 8 {
+            0 => Versions::All,
+            _ => Versions::V3,
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use ima_format::policy::decide::{Cause, Operation};
 use ima_format::policy::Kernel;
 use serde::Serialize;
 
-use super::{cause, Held, Trust};
+use super::{cause, ActiveEvm, Held, Trust};
 use crate::cmd::policy::Loaded;
 use crate::error::Result;
 use crate::output::{JsonPath, Level, Output, Style};
@@ -24,6 +24,8 @@ pub(super) struct Grounds<'a> {
     pub(super) appraisal: Appraisal,
     pub(super) evm: EvmState,
     pub(super) trust: &'a Trust,
+    /// EVM and its keys, if it is active.
+    pub(super) active: Option<&'a ActiveEvm>,
     pub(super) ask: bool,
 }
 
@@ -46,12 +48,13 @@ struct JsonFile {
     asked: Option<String>,
 }
 
-/// EVM is told of, and not considered.
 #[derive(Serialize)]
 struct JsonEvm {
     state: &'static str,
     considered: bool,
     attribute: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verdict: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -70,6 +73,8 @@ pub(super) fn explain(path: &Path, grounds: &Grounds<'_>, output: &mut Output) -
         trusted: &grounds.trust.trusted,
         others: &grounds.trust.others,
         revoked: &grounds.trust.revoked,
+        evm: grounds.active.map(|active| &active.evm),
+        evm_others: grounds.active.and_then(|active| active.others.as_deref()),
     };
     let account = match why::ask(path, &asked) {
         Ok(account) => account,
@@ -147,6 +152,9 @@ impl Told<'_> {
             Answer::Refused(refusal) => Some(refusal),
             _ => None,
         })?;
+        if let (Some(verdict), Some(meaning)) = (&account.evm, of_evm(refused.cause)) {
+            return Some((verdict.to_string(), meaning.fix.into()));
+        }
         let path = shell_word(&account.path);
         let sign = format!("imactl sign --keys DIR {path}");
         let name = &account.mount.name;
@@ -311,8 +319,9 @@ impl Told<'_> {
                     EvmState::Absent => "absent",
                     EvmState::Unknown => "unknown",
                 },
-                considered: false,
+                considered: self.account.considers_evm,
                 attribute: self.account.has_evm,
+                verdict: self.account.evm.as_ref().map(ToString::to_string),
             },
             uses: self.uses(),
             why,
@@ -377,17 +386,16 @@ impl Told<'_> {
         remarks
     }
 
-    /// What EVM may do to the answers, which are IMA's.
+    /// EVM's verdict, and whether it is part of the answers.
     fn evm(&self) -> Option<String> {
         let EvmState::Present(evm) = self.grounds.evm else { return None };
-        let carries = if self.account.has_evm {
-            "the file has security.evm, which is not checked here"
-        } else {
-            "the file has no security.evm: the kernel denies it if a rule appraises it \
-             (missing-HMAC)"
+        let active = format!("EVM is active ({evm})");
+        let text = match (&self.account.evm, self.account.considers_evm) {
+            (Some(verdict), true) => format!("{active}: {verdict}"),
+            (Some(verdict), false) => format!("{active}, not considered: {verdict}; try --ask"),
+            (None, _) => format!("{active}, not considered: its verdict is unknown; try --ask"),
         };
-        let active = format!("EVM is active ({evm}): not considered; {carries}");
-        evm.is_active().then_some(active)
+        evm.is_active().then_some(text)
     }
 
     /// What becomes of refusals.
@@ -407,6 +415,16 @@ impl Told<'_> {
                 reason.unwrap_or_default()
             )),
         }
+    }
+}
+
+/// What a refusal by EVM means.
+fn of_evm(cause: Cause) -> Option<cause::Meaning> {
+    match cause {
+        Cause::MissingHmac | Cause::InvalidHmac | Cause::InvalidFailImmutable => {
+            cause::of("appraise_data", cause.name())
+        }
+        _ => None,
     }
 }
 

@@ -8,10 +8,14 @@ mod log;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use ima::container::tree::Directory;
+use ima::evm::machine_of;
 use ima::key::certificate::Certificate;
+use ima::preflight::Evm;
 use ima::revoke::entries_of_certificate;
-use ima::system::{Machine, Members, BLACKLIST};
-use ima::verify::Revocations;
+use ima::system::{self, EvmState, Members, Status, BLACKLIST};
+use ima::verify::{Keyring, Revocations};
+use ima_format::evm::Machine;
 
 use super::policy::Loaded;
 use crate::args::KeyringArgs;
@@ -66,7 +70,7 @@ impl WhyArgs {
     }
 
     fn explain_files(&self, output: &mut Output) -> Result<Outcome> {
-        let machine = Machine::here();
+        let machine = system::Machine::here();
         let status = machine.status();
         let kernel = super::policy::running();
         warn_of_hearsay(kernel.version, output);
@@ -82,13 +86,21 @@ impl WhyArgs {
             }
             policies => Loaded::of(policies, &kernel)?,
         };
-        let trust = Trust::of(&status, self.certificates(output)?, output);
+        let known = self.certificates(output)?;
+        let active = match status.evm {
+            EvmState::Present(evm) if evm.is_active() => {
+                Some(ActiveEvm::of(evm, &status, self.evm_certificates(&known, output)))
+            }
+            _ => None,
+        };
+        let trust = Trust::of(&status, known, output);
         let grounds = file::Grounds {
             loaded: &loaded,
             kernel: &kernel,
             appraisal: status.appraisal,
             evm: status.evm,
             trust: &trust,
+            active: active.as_ref(),
             ask: self.ask,
         };
         let mut outcome = Outcome::Good;
@@ -101,14 +113,61 @@ impl WhyArgs {
     /// Those that are given, and those that the machine keeps where the boot finds them.
     fn certificates(&self, output: &mut Output) -> Result<Vec<Certificate>> {
         let mut certificates = self.keyring.given(output)?;
-        let kept = ima::key::store::certificate_files(Path::new("/etc/keys")).unwrap_or_default();
-        for path in kept {
-            match Certificate::read_all(&path) {
-                Ok(read) => certificates.extend(read),
-                Err(error) => output.warn(&error.to_string()),
-            }
-        }
+        certificates.extend(kept("/etc/keys", output));
         Ok(certificates)
+    }
+
+    /// The same for `.evm`: any of these may be in it, too.
+    fn evm_certificates(&self, known: &[Certificate], output: &mut Output) -> Vec<Certificate> {
+        let mut certificates = known.to_vec();
+        certificates.extend(self.keyring.evm_certificates(&[], output).unwrap_or_default());
+        certificates.extend(kept("/etc/keys/evm", output));
+        certificates
+    }
+}
+
+/// The certificates in a directory of this machine.
+fn kept(directory: &str, output: &mut Output) -> Vec<Certificate> {
+    let mut certificates = Vec::new();
+    for path in ima::key::store::certificate_files(Path::new(directory)).unwrap_or_default() {
+        match Certificate::read_all(&path) {
+            Ok(read) => certificates.extend(read),
+            Err(error) => output.warn(&error.to_string()),
+        }
+    }
+    certificates
+}
+
+/// EVM that looks at files, and its keys.
+struct ActiveEvm {
+    evm: Evm,
+    /// Keys in `.evm` without a certificate at hand; `None` if they cannot be seen.
+    others: Option<Vec<ima::KeyId>>,
+}
+
+impl ActiveEvm {
+    fn of(bits: ima::system::Evm, status: &Status, known: Vec<Certificate>) -> Self {
+        let held = match status.members(".evm") {
+            Members::Absent => status.members("_evm"),
+            members => members,
+        };
+        let held: Option<Vec<_>> = match held {
+            Members::Keys(keys) => Some(keys.iter().filter_map(|key| key.key_id).collect()),
+            Members::Absent => Some(Vec::new()),
+            Members::Hidden | Members::Unreadable => None,
+        };
+        let trusted = match &held {
+            Some(held) => ima::why::split_by_trust(known, held).0,
+            None => known,
+        };
+        let is_known = |key_id: &ima::KeyId| trusted.iter().any(|it| it.key_id() == *key_id);
+        let others = held.map(|held| held.into_iter().filter(|it| !is_known(it)).collect());
+        let mut keyring = Keyring::of_certificates(&trusted);
+        keyring.revoke(&status.revocations());
+        let here = Directory::open(Path::new("/")).ok();
+        let machine = here.and_then(|here| machine_of(&here)).unwrap_or(Machine::DEFAULT);
+        let (hmac, fsuuid, versions) = (None, None, bits.versions());
+        Self { evm: Evm { keyring, hmac, machine, fsuuid, versions }, others }
     }
 }
 
@@ -133,7 +192,7 @@ enum Held {
 }
 
 impl Trust {
-    fn of(status: &ima::system::Status, known: Vec<Certificate>, output: &mut Output) -> Self {
+    fn of(status: &Status, known: Vec<Certificate>, output: &mut Output) -> Self {
         let members = match status.members(".ima") {
             Members::Absent => status.members("_ima"),
             members => members,

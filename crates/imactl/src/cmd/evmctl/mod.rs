@@ -98,8 +98,8 @@ struct Evmctl<'a> {
 impl Evmctl<'_> {
     fn run(&self) -> Result<Outcome> {
         if self.options.has("version") {
-            // scripts compare it
-            println!("evmctl {VERSION} (imactl {})", env!("CARGO_PKG_VERSION"));
+            // scripts compare the second word, or the last one
+            println!("evmctl {VERSION}");
             return Ok(Outcome::Good);
         }
         let command = self.options.operands.first().and_then(|command| command.to_str());
@@ -118,6 +118,11 @@ impl Evmctl<'_> {
             "sign" => {
                 let signer = keys::signer(self.options)?;
                 let labeler = self.labeler(&*signer, self.binding().signature_kind());
+                if let (Labeler::Version1 { .. }, Binding::Portable) = (labeler, self.binding()) {
+                    eprintln!(
+                        "warning: no kernel verifies portable signatures of version 1 (--rsa)"
+                    );
+                }
                 self.sign_metadata(EvmMaker::Signature(labeler), Some(&*signer))
             }
             "hmac" => {

@@ -186,8 +186,9 @@ impl FileContexts {
 /// The line and the column of an offset, from 1 on.
 fn position(text: &[u8], offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
-    let line = before.split(|byte| *byte == b'\n');
-    (line.clone().count(), 1 + line.last().map_or(0, <[u8]>::len))
+    let mut lines = before.rsplit(|byte| *byte == b'\n');
+    let column = 1 + lines.next().map_or(0, <[u8]>::len);
+    (1 + lines.count(), column)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ContextsError> {

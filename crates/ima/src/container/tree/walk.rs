@@ -292,7 +292,7 @@ impl Candidate {
         let above = self.path.components().count().checked_sub(self.depth)?;
         let mut components = self.path.components();
         components.by_ref().take(above).for_each(drop);
-        (!self.named).then(|| components.as_path())
+        (!self.named).then_some(components.as_path())
     }
 }
 

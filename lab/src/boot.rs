@@ -71,6 +71,12 @@ impl Boot {
         self
     }
 
+    /// Its kernel trusts what another store's system key signs, too.
+    pub fn trusting(mut self, store: &KeyStore) -> Result<Self> {
+        self.machine = self.machine.trusting(&store.system_certificate()?);
+        Ok(self)
+    }
+
     /// Its clock.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.machine = self.machine.clock(clock);

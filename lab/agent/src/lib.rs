@@ -144,6 +144,16 @@ pub enum Action {
         /// Options of the file system.
         options: String,
     },
+    /// Mounts a directory once more, with owners that are mapped: 0 on the disk is `first` there, 1 is
+    /// `first` + 1, and so on.
+    MountMapped {
+        /// The directory.
+        path: String,
+        /// Where; it is made if it is not there.
+        target: String,
+        /// The first owner and group.
+        first: u32,
+    },
     /// Unmounts.
     Unmount {
         /// Where.

@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{ensure, Context, Result};
 use lab::audit::Kind;
 use lab::image::{Image, Tree};
-use lab::kernel::Kernel;
+use lab::kernel::{Kernel, Series};
 use lab::keys::{Algorithm, KeyStore, Signer};
 use lab::machine::Guest;
 use lab::random::Random;
@@ -36,6 +36,56 @@ enum Key {
     Known,
     /// Of one whose certificate is not.
     Stranger,
+    /// The IMA key of a store of this algorithm ([`ALGORITHMS`]).
+    Of(&'static str),
+}
+
+/// Of EVM keys besides the store's; kernels that do not know the last one have no certificate for it.
+const ALGORITHMS: [&str; 3] = ["p-256", "p-384", "ml-dsa-44"];
+
+/// The state of EVM: bits of securityfs' `evm` besides that for signatures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bits {
+    /// With the HMAC key.
+    Hmac,
+    Signatures,
+    /// Metadata may be changed although it becomes invalid.
+    MetadataWrites,
+    /// With the HMAC key; signatures must be of version 3.
+    Version3,
+}
+
+impl Bits {
+    /// Those of this seed.
+    pub(super) fn pick(kernel: &Kernel, seed: u64) -> Self {
+        let all = [Self::Hmac, Self::Hmac, Self::Signatures, Self::MetadataWrites, Self::Version3];
+        let number = match kernel.series() {
+            Series::Linux7 => all.len(),
+            _ => all.len() - 1,
+        };
+        *Random::new(seed ^ 0xb175).pick(&all[..number])
+    }
+
+    pub(super) fn has_hmac(self) -> bool {
+        matches!(self, Self::Hmac | Self::Version3)
+    }
+
+    /// Dracut's variable for them.
+    pub(super) fn variable(self) -> &'static str {
+        match self {
+            Self::Hmac | Self::Signatures => "",
+            Self::MetadataWrites => "EVM_ACTIVATION_BITS=4\n",
+            Self::Version3 => "EVM_ACTIVATION_BITS=8\n",
+        }
+    }
+
+    /// Options for the files of the root that are not generated.
+    pub(super) fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::Version3 => &["--evm", "--signature-version", "3"],
+            _ => &["--evm"],
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -55,8 +105,13 @@ const fn group(
     Group { name, key, options, weight, place: Place::Tree }
 }
 
-const fn bound(name: &'static str, options: &'static [&'static str], weight: u64) -> Group {
-    Group { name, key: Key::Store, options, weight, place: Place::Image }
+const fn bound(
+    name: &'static str,
+    key: Key,
+    options: &'static [&'static str],
+    weight: u64,
+) -> Group {
+    Group { name, key, options, weight, place: Place::Image }
 }
 
 const GROUPS: &[Group] = &[
@@ -68,10 +123,15 @@ const GROUPS: &[Group] = &[
     group("big-endian", Key::Store, &["--word-size", "64be"], 3),
     group("known", Key::Known, &[], 8),
     group("stranger", Key::Stranger, &[], 5),
-    bound("inode", &["--evm-type", "inode"], 11),
-    bound("inode-3", &["--evm-type", "inode", "--signature-version", "3"], 4),
-    bound("hmac", &["--evm-type", "hmac", "--hmac-key", "KEY"], 12),
-    bound("hmac-wrong", &["--evm-type", "hmac", "--hmac-key", "WRONG"], 4),
+    group("p-256", Key::Of("p-256"), &[], 8),
+    group("p-384", Key::Of("p-384"), &["--hash", "sha384"], 6),
+    group("p-384-3", Key::Of("p-384"), &["--signature-version", "3"], 5),
+    group("ml-dsa", Key::Of("ml-dsa-44"), &[], 9),
+    bound("inode", Key::Store, &["--evm-type", "inode"], 11),
+    bound("inode-3", Key::Store, &["--evm-type", "inode", "--signature-version", "3"], 4),
+    bound("inode-p-256", Key::Of("p-256"), &["--evm-type", "inode"], 5),
+    bound("hmac", Key::Store, &["--evm-type", "hmac", "--hmac-key", "KEY"], 12),
+    bound("hmac-wrong", Key::Store, &["--evm-type", "hmac", "--hmac-key", "WRONG"], 4),
 ];
 
 /// Changes after signing.
@@ -270,6 +330,14 @@ pub(super) struct Keys<'a> {
     pub(super) store: &'a KeyStore,
     pub(super) known: &'a Signer,
     pub(super) hmac: &'a Path,
+    /// One of each of [`ALGORITHMS`].
+    pub(super) others: Vec<(&'static str, KeyStore)>,
+}
+
+/// A store of each algorithm.
+pub(super) fn others() -> Result<Vec<(&'static str, KeyStore)>> {
+    let store = |name| KeyStore::create_with(Algorithm::P256, &["--ima-algorithm", name]);
+    ALGORITHMS.into_iter().map(|name| Ok((name, store(name)?))).collect()
 }
 
 /// Puts generated files below `/opt` of a tree that is signed, and makes an image of it.
@@ -292,6 +360,14 @@ pub(super) fn image(root: &Tree, keys: &Keys<'_>, number: usize, seed: u64) -> R
             Key::Store => keys.store.sign_with(&options, path),
             Key::Known => keys.known.sign_evm(&keys.store.directory(), path),
             Key::Stranger => stranger.sign_with(&options, path),
+            Key::Of(name) => {
+                let store = keys.others.iter().find(|(algorithm, _)| *algorithm == name);
+                let directory = store.context(name)?.1.directory().join("ima_keys/x509_ima");
+                let file = |end| directory.with_extension(end).to_string_lossy().into_owned();
+                let (key, certificate) = (file("key"), file("der"));
+                let key = ["--evm-only", "--evm-key", &key, "--evm-cert", &certificate];
+                keys.store.sign_with(&[&key[..], &options].concat(), path)
+            }
         }
     };
     let has = |group: usize, cases: &[(usize, Case)]| cases.iter().any(|(it, _)| *it == group);
@@ -327,11 +403,24 @@ pub(super) fn image(root: &Tree, keys: &Keys<'_>, number: usize, seed: u64) -> R
 }
 
 /// What `imactl verify` says of the generated files in the image.
-fn predicted(image: &Image, keys: &Keys<'_>, kernel: &Kernel) -> Result<BTreeMap<String, Value>> {
+fn predicted(
+    image: &Image,
+    keys: &Keys<'_>,
+    kernel: &Kernel,
+    bits: Bits,
+) -> Result<BTreeMap<String, Value>> {
     let mut verify = lab::programs::imactl()?;
     verify.args(["verify", "--evm", "--json", "--include", "/opt/*/*"]);
     verify.args(["--kernel", kernel.version(), "--keys"]).arg(keys.store.directory());
-    verify.arg("--hmac-key").arg(keys.hmac);
+    if bits.has_hmac() {
+        verify.arg("--hmac-key").arg(keys.hmac);
+    }
+    if bits == Bits::Version3 {
+        verify.arg("--evm-sigv3");
+    }
+    for (_, store) in &keys.others {
+        verify.arg("--evm-cert").arg(store.directory().join("ima_keys/x509_ima.der"));
+    }
     verify.arg("--evm-cert").arg(keys.store.directory().join("evm_keys/x509_evm.der"));
     let known = super::tempfile(&keys.known.certificate()?)?;
     let output = verify.arg("--evm-cert").arg(known.path()).arg(image.path()).output()?;
@@ -353,9 +442,10 @@ pub(super) fn all_are_judged_as_predicted(
     image: &Image,
     keys: &Keys<'_>,
     kernel: &Kernel,
+    bits: Bits,
     number: usize,
 ) -> Result<()> {
-    let predicted = predicted(image, keys, kernel)?;
+    let predicted = predicted(image, keys, kernel, bits)?;
     ensure!(predicted.len() == number, "{} of {number} files", predicted.len());
     let mut verdicts = BTreeMap::new();
     let mut surprises = Vec::new();

@@ -22,7 +22,7 @@ use serde_json::Value;
 use tempfile::NamedTempFile;
 
 use encrypted_key::encrypted;
-use generated::Keys;
+use generated::{Bits, Keys};
 
 const CERTIFICATE: &str = "/etc/keys/x509_evm.der";
 /// A program whose EVM signature is by a key that is revoked before it runs.
@@ -81,6 +81,9 @@ fn move_attributes(path: &Path, names: &[&str]) -> Result<()> {
 /// A root whose files have portable signatures; those in `/opt` are changed after that.
 fn root(store: &KeyStore, other: &Signer) -> Result<Tree> {
     let root = Tree::small_root()?;
+    root.install_imactl()?;
+    root.write("/etc/keys/x509_ima.der", store.ima_certificate()?, 0o644)?;
+    root.write("/etc/keys/evm/x509_evm.der", store.evm_certificate()?, 0o644)?;
     for (name, _) in CHANGES {
         let path = root.path(&format!("/opt/{name}"));
         root.copy("/usr/bin/true", &format!("/opt/{name}"))?;
@@ -160,9 +163,10 @@ fn boot(kernel: &Kernel, store: &KeyStore, root: Tree) -> Result<Boot> {
 }
 
 /// Has its imactl-init load the HMAC key, which is encrypted with a user's key.
-fn with_hmac_key(boot: &Boot) -> Result<()> {
+fn with_hmac_key(boot: &Boot, variables: &str) -> Result<()> {
     let (initramfs, master) = (&boot.initramfs, [0x22; 32]);
-    initramfs.write("/etc/sysconfig/evm", "EVMKEY=\"/etc/keys/evm.blob\"\n", 0o644)?;
+    let variables = format!("EVMKEY=\"/etc/keys/evm.blob\"\n{variables}");
+    initramfs.write("/etc/sysconfig/evm", variables, 0o644)?;
     initramfs.write("/etc/sysconfig/masterkey", "MASTERKEYTYPE=user\n", 0o644)?;
     initramfs.write("/etc/keys/kmk-user.blob", master, 0o600)?;
     let blob = encrypted(&KEY, ("user:kmk-user", &master))?;
@@ -220,6 +224,22 @@ fn changes_are_refused(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
+/// `imactl why` on the machine itself gives the kernel's causes.
+fn why_says_the_same(guest: &mut Guest, predicted: &BTreeMap<String, String>) -> Result<()> {
+    for (path, verdict) in predicted {
+        let told = guest.execute(&["/usr/bin/imactl", "why", path])?;
+        let (text, expected) = (
+            told.text(),
+            match verdict.as_str() {
+                "valid" => "execute  allowed".to_owned(),
+                cause => format!("execute  denied    {cause}, by: "),
+            },
+        );
+        assert!(text.contains(&expected) && text.contains("EVM is active"), "{verdict}: {told}");
+    }
+    Ok(())
+}
+
 /// On an overlay, the files of the lower layer have their own signatures, and keep them.
 fn layers_are_judged_as_their_files(
     guest: &mut Guest,
@@ -241,6 +261,24 @@ fn layers_are_judged_as_their_files(
     changed.is_refused(Errno::EPERM, "pass_immutable");
     guest.execute(&[&path])?.is_allowed();
     Ok(())
+}
+
+/// On a mount that maps owners, the owners on the disk count. To set one that is there already is
+/// no change.
+fn mapped_owners_are_those_on_the_disk(
+    guest: &mut Guest,
+    predicted: &BTreeMap<String, String>,
+) -> Result<()> {
+    let (path, target) = ("/opt".to_owned(), "/mnt/mapped".to_owned());
+    guest.request(Action::MountMapped { path, target, first: 3000 })?.is_allowed();
+    for (path, verdict) in predicted {
+        judges(guest, &path.replace("/opt", "/mnt/mapped"), verdict)?;
+    }
+    let path = "/mnt/mapped/other".to_owned();
+    let owner = |uid| Action::ChangeOwner { path: path.clone(), uid, gid: 3000 };
+    guest.request(owner(3001))?.is_refused(Errno::EPERM, "pass_immutable");
+    guest.request(owner(3000))?.is_allowed();
+    judges(guest, &path, "valid")
 }
 
 /// The HMAC key.
@@ -287,7 +325,9 @@ on_each_kernel! {
         assert_eq!(before_boot, predicted, "preflight says the same");
         changes_are_refused(&mut guest)?;
         predicted.remove("/opt/other-key");
+        why_says_the_same(&mut guest, &predicted)?;
         layers_are_judged_as_their_files(&mut guest, &predicted)?;
+        mapped_owners_are_those_on_the_disk(&mut guest, &predicted)?;
         // .ima_blacklist denies keys in .evm, too: as keys that are not known
         let (keyring, certificate) = (".ima_blacklist".to_owned(), other.certificate()?.into());
         guest.request(Action::AddKey { keyring, certificate })?.is_allowed();
@@ -303,7 +343,7 @@ on_each_kernel! {
         }
         store.sign_with(&["--evm"], root.directory())?;
         let boot = boot(kernel, &store, root)?;
-        with_hmac_key(&boot)?;
+        with_hmac_key(&boot, "")?;
         let disc = boot.root.ext4(64 << 20)?;
         let sign = |glob: &str, options: &[&str]| {
             let only = ["--evm", "--evm-only", "--include", glob];
@@ -357,15 +397,28 @@ on_each_kernel! {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
         let known = store.another_signer("another EVM key", Issuer::System)?;
         let hmac = tempfile(&KEY)?;
-        let keys = Keys { store: &store, known: &known, hmac: hmac.path() };
+        let others = generated::others()?;
+        let keys = Keys { store: &store, known: &known, hmac: hmac.path(), others };
+        let bits = Bits::pick(kernel, seed);
         let root = Tree::small_root()?;
-        store.sign_with(&["--evm"], root.directory())?;
+        store.sign_with(bits.options(), root.directory())?;
         let image = generated::image(&root, &keys, number, seed)?;
-        let boot = boot(kernel, &store, root)?.append("loglevel=4");
-        with_hmac_key(&boot)?;
+        let mut boot = boot(kernel, &store, root)?.append("loglevel=4");
+        match bits.has_hmac() {
+            true => with_hmac_key(&boot, bits.variable())?,
+            false => boot.initramfs.write("/etc/sysconfig/evm", bits.variable(), 0o644)?,
+        }
         boot.initramfs.write("/etc/keys/evm/known.der", known.certificate()?, 0o644)?;
+        for (name, store) in &keys.others {
+            // a certificate that the kernel cannot read stops the boot
+            if *name != "ml-dsa-44" || kernel.series() == Series::Linux7 {
+                let path = format!("/etc/keys/evm/{name}.der");
+                boot.initramfs.write(&path, store.ima_certificate()?, 0o644)?;
+                boot = boot.trusting(store)?;
+            }
+        }
         let mut guest = boot.up_from_disc(&image)?;
-        generated::all_are_judged_as_predicted(&mut guest, &image, &keys, kernel, number)
-            .with_context(|| format!("seed {seed}"))
+        generated::all_are_judged_as_predicted(&mut guest, &image, &keys, kernel, bits, number)
+            .with_context(|| format!("seed {seed}, {bits:?}"))
     }
 }

@@ -13,9 +13,9 @@ use lab_agent::{
     Access, Action, Attributes, Bytes, Credentials, Errno, Failure, Offer, OpenFor, Output,
     Position, Status,
 };
-use rustix::fs::XattrFlags;
+use rustix::fs::{XattrFlags, CWD};
 use rustix::mm::{self, MapFlags, MprotectFlags, ProtFlags};
-use rustix::mount::{self, MountFlags, UnmountFlags};
+use rustix::mount::{self, MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
 use crate::{credentials, machine, Outcome};
 
@@ -69,6 +69,7 @@ fn perform_here(action: &Action, credentials: Option<&Credentials>) -> Outcome {
         Action::Mount { source, target, kind, access, options } => {
             mount(source, target, kind, *access, options)
         }
+        Action::MountMapped { path, target, first } => mount_mapped(path, target, *first),
         Action::Unmount { target } => {
             let unmounted = mount::unmount(target, UnmountFlags::empty());
             done("umount", target, unmounted.map_err(Into::into))
@@ -244,6 +245,55 @@ fn mount(source: &str, target: &str, kind: &str, access: Access, options: &str) 
     let options = c_string(options)?;
     let mounted = mount::mount(source, target, kind, flags, Some(options.as_c_str()));
     done("mount", target, mounted.map_err(Into::into))
+}
+
+/// `struct mount_attr`: flags that are set, flags that are cleared, the propagation, the user
+/// namespace whose mapping of owners counts.
+fn mount_mapped(path: &str, target: &str, first: u32) -> Outcome {
+    const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
+    call("mkdir", target, fs::create_dir_all(target))?;
+    let namespace = call("map owners", path, user_namespace(first))?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let tree = call("open_tree", path, mount::open_tree(CWD, path, flags).map_err(Into::into))?;
+    let attributes = [MOUNT_ATTR_IDMAP, 0, 0, namespace.as_raw_fd() as u64];
+    // SAFETY: an open descriptor, an empty string, and a structure with its size.
+    let mapped = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            b"\0".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            attributes.as_ptr(),
+            std::mem::size_of_val(&attributes),
+        )
+    };
+    call("mount_setattr", path, result_of(mapped))?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    done("move_mount", target, mount::move_mount(&tree, "", CWD, target, flags).map_err(Into::into))
+}
+
+/// A user namespace in which 0 is the user and the group `first` of this one.
+fn user_namespace(first: u32) -> io::Result<File> {
+    let flags = libc::CLONE_NEWUSER | libc::SIGCHLD;
+    // SAFETY: as fork, in a process with one thread; the child waits to be killed.
+    let child = match unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) } {
+        -1 => return Err(io::Error::last_os_error()),
+        0 => loop {
+            // SAFETY: no arguments.
+            unsafe { libc::pause() };
+        },
+        child => child as libc::pid_t,
+    };
+    let of = |name: &str| format!("/proc/{child}/{name}");
+    let map = format!("0 {first} 65536\n");
+    let opened = fs::write(of("uid_map"), &map)
+        .and_then(|()| fs::write(of("gid_map"), &map))
+        .and_then(|()| File::open(of("ns/user")));
+    // SAFETY: the child that was just made.
+    unsafe { libc::kill(child, libc::SIGKILL) };
+    // SAFETY: as above; its status is not asked for.
+    unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+    opened
 }
 
 fn load_module(path: &str, parameters: &str) -> Outcome {

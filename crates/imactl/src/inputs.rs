@@ -1,5 +1,4 @@
-//! What is processed: paths, and the kind of what they hold, which is detected from content
-//! unless `--kind` says it.
+//! The inputs of a run: paths, and their kind, which is detected from content unless `--kind` states it.
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -11,9 +10,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use ima::container::image::Image;
 use ima::container::oci::Oci;
-use ima::container::rpm::{
-    Directories, Packages, Payload, ReservedSpace, SourcePackages, WeakDigests,
-};
+use ima::container::rpm::{Directories, Packages};
 use ima::container::tar::Archive;
 use ima::container::tree::{Place, Tree};
 use ima::container::{detect, AnyContainer, DetectError, Found, Only, Selection, MAX_SPARSE};
@@ -27,7 +24,7 @@ use crate::args::{jobs, PlaceArgs};
 use crate::error::{hinted, Context, Result};
 use crate::outputs::is_stdio;
 
-/// What is processed, resolved.
+/// The inputs of a run, resolved.
 #[derive(Debug)]
 pub(crate) struct Inputs {
     pub(crate) kind: Kind,
@@ -56,7 +53,7 @@ impl Inputs {
         }
     }
 
-    /// The packages, where these are what is processed.
+    /// The packages, if these are the inputs.
     pub(crate) fn packages(&mut self) -> Option<&mut Packages> {
         self.containers.iter_mut().find_map(|container| match container {
             AnyContainer::Packages(packages) => Some(packages),
@@ -117,23 +114,17 @@ impl InputArgs {
     /// The packages that are meant.
     fn packages(&self, mut roots: Vec<PathBuf>) -> Result<Packages> {
         for root in &mut roots {
-            // a link stands for the package that it leads to, which is what is replaced
+            // a link stands for the package that it leads to, and that is replaced
             let is_link = fs::symlink_metadata(&*root).is_ok_and(|metadata| metadata.is_symlink());
             if is_link && fs::metadata(&*root).is_ok_and(|metadata| metadata.is_file()) {
                 *root = fs::canonicalize(&*root).with_context(|| root.display().to_string())?;
             }
         }
-        Ok(Packages {
-            roots,
-            directories: match self.kind.recursive {
-                true => Directories::Packages,
-                false => Directories::Refused,
-            },
-            reserved: ReservedSpace::Keep,
-            weak_digests: WeakDigests::Refused,
-            payload: Payload::Left,
-            source_packages: SourcePackages::Refused,
-        })
+        let directories = match self.kind.recursive {
+            true => Directories::Packages,
+            false => Directories::Refused,
+        };
+        Ok(Packages::new(roots, directories))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What people and programs read: aligned, coloured text, or JSON lines.
+//! Output: aligned, coloured text, or JSON lines.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -47,9 +47,9 @@ enum Color {
 /// How much is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
-    /// What must not be missed: findings and errors.
+    /// Findings and errors, which must not be missed.
     Quiet,
-    /// What most people want to see.
+    /// Results that most users want to see.
     Normal,
     /// Everything.
     Verbose,
@@ -80,7 +80,7 @@ pub(crate) trait Entry: Serialize {
     }
 }
 
-/// Standard output, and standard error for what is not the answer.
+/// Standard output for results, standard error for everything else.
 pub(crate) struct Output {
     answer: BufWriter<Box<dyn Write>>,
     level: Level,
@@ -285,6 +285,16 @@ impl Serialize for Name<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         JsonPath::from(*self).serialize(serializer)
     }
+}
+
+/// The error of one path, in JSON.
+#[derive(Debug, Serialize)]
+pub(crate) struct JsonError {
+    #[serde(rename = "type")]
+    pub(crate) kind: &'static str,
+    #[serde(flatten)]
+    pub(crate) path: JsonPath,
+    pub(crate) error: String,
 }
 
 /// A name in JSON: the path as text, its bytes in hexadecimal where it is not UTF-8, and the

@@ -111,13 +111,13 @@ pub enum DirectoryMode {
     Check,
 }
 
-/// A file's place.
-struct Place {
+/// A file that is being written.
+struct Output {
     path: PathBuf,
     staged: Staged,
 }
 
-impl Place {
+impl Output {
     /// Begins to write a file, which replaces the one of that name; a new one takes its permissions from
     /// the original. Through a link, the file that it points to is replaced, and the link stays.
     fn begin(path: &Path, original: &Path) -> Result<Self, ContainerError> {
@@ -170,11 +170,11 @@ impl Destination {
         edit: impl FnOnce(File) -> Result<T, ContainerError>,
     ) -> Result<T, ContainerError> {
         let Some(path) = self.file(original) else { return edit(source) };
-        let place = Place::begin(path, original)?;
-        let failed = |source| ContainerError::Write { path: place.path.clone(), source };
-        copy(&source, place.staged.as_file()).map_err(failed)?;
-        let edited = edit(place.staged.as_file().try_clone().map_err(failed)?)?;
-        place.finish()?;
+        let output = Output::begin(path, original)?;
+        let failed = |source| ContainerError::Write { path: output.path.clone(), source };
+        copy(&source, output.staged.as_file()).map_err(failed)?;
+        let edited = edit(output.staged.as_file().try_clone().map_err(failed)?)?;
+        output.finish()?;
         Ok(edited)
     }
 
@@ -187,9 +187,9 @@ impl Destination {
         write: impl FnOnce(&mut dyn Write) -> Result<T, ContainerError>,
     ) -> Result<T, ContainerError> {
         if let Some(path) = self.file(original) {
-            let place = Place::begin(path, original)?;
-            let written = packed(&place.path, place.staged.as_file(), compression, jobs, write)?;
-            place.finish()?;
+            let output = Output::begin(path, original)?;
+            let written = packed(&output.path, output.staged.as_file(), compression, jobs, write)?;
+            output.finish()?;
             return Ok(written);
         }
         match self {

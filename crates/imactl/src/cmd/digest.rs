@@ -11,7 +11,7 @@ use ima_format::verity::Salt;
 use serde::Serialize;
 
 use crate::error::{Context, Error, Result};
-use crate::output::{JsonPath, Level, Output, Style};
+use crate::output::{JsonError, JsonPath, Level, Output, Style};
 use crate::verity::parameters;
 use crate::Outcome;
 
@@ -44,15 +44,6 @@ struct JsonDigest {
     hash: &'static str,
     verity: bool,
     digest: String,
-}
-
-#[derive(Serialize)]
-struct JsonError {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    #[serde(flatten)]
-    path: JsonPath,
-    error: String,
 }
 
 impl DigestArgs {

@@ -25,16 +25,16 @@ pub(super) struct Changes {
 #[derive(Debug)]
 pub(super) struct NewFile {
     pub(super) name: String,
-    pub(super) content: Content,
+    pub(super) content: Data,
 }
 
 #[derive(Debug)]
-pub(super) enum Content {
+pub(super) enum Data {
     Bytes(Vec<u8>),
     File(File, u64),
 }
 
-impl Content {
+impl Data {
     pub(super) fn size(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
@@ -67,7 +67,7 @@ pub(super) fn rewrite(graph: &Graph, changed: Vec<Option<Changed>>) -> Result<Ch
                 true => digest.path(),
                 false => layer.name.replace(layer.diff_id.hex(), diff_id.hex()),
             };
-            rewriter.add(&layer.name, name, Content::File(file, size));
+            rewriter.add(&layer.name, name, Data::File(file, size));
             (Described { digest, size }, diff_id)
         });
         rewriter.layers.push(new);
@@ -91,7 +91,7 @@ struct Rewriter {
 }
 
 impl Rewriter {
-    fn add(&mut self, old: &str, name: String, content: Content) {
+    fn add(&mut self, old: &str, name: String, content: Data) {
         self.changes.files.entry(old.to_owned()).or_default().push(NewFile { name, content });
     }
 
@@ -107,7 +107,7 @@ impl Rewriter {
         text: Vec<u8>,
     ) -> Result<Described, OciError> {
         let (digest, size) = (of_bytes(like, &text)?, text.len() as u64);
-        self.add(name, digest.path(), Content::Bytes(text));
+        self.add(name, digest.path(), Data::Bytes(text));
         Ok(Described { digest, size })
     }
 
@@ -139,7 +139,7 @@ impl Rewriter {
         }
         let text = edits.apply(text);
         let Some(digest) = digest else {
-            self.add(name, name.clone(), Content::Bytes(text));
+            self.add(name, name.clone(), Data::Bytes(text));
             return Ok(None);
         };
         self.blob(name, digest, text).map(Some)
@@ -175,7 +175,7 @@ impl Rewriter {
                     edits.string(span.clone(), &new_name);
                     self.changes.renamed.insert(old.hex().to_owned(), new.hex().to_owned());
                 }
-                self.add(name, new_name, Content::Bytes(text));
+                self.add(name, new_name, Data::Bytes(text));
             }
             let known = |number: usize| Some((graph.layers.get(number)?, self.layer(number)?));
             for ((name, span), number) in parsed.layers.iter().zip(&image.layers) {
@@ -197,7 +197,7 @@ impl Rewriter {
             }
         }
         if !edits.is_empty() {
-            self.add(SAVED, SAVED.to_owned(), Content::Bytes(edits.apply(&saved.text)));
+            self.add(SAVED, SAVED.to_owned(), Data::Bytes(edits.apply(&saved.text)));
         }
         Ok(())
     }

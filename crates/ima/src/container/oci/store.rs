@@ -22,13 +22,13 @@ const LINKS: usize = 8;
 /// The files of an image.
 #[derive(Debug)]
 pub(super) struct Store {
-    pub(super) place: Place,
+    pub(super) backing: Backing,
     entries: HashMap<PathBuf, Entry>,
 }
 
 /// Where they are.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum Backing {
     Archive(Index),
     Directory(Directory),
 }
@@ -43,11 +43,11 @@ pub(super) struct Expected {
 impl Store {
     /// Lists a directory or an archive; `spool` is for the content of one that is compressed.
     pub(super) fn open(path: &Path, spool: &Path) -> Result<Self, OciError> {
-        let place = match path.is_dir() {
-            true => Place::Directory(Directory::open(path).map_err(SourceError::from)?),
-            false => Place::Archive(Index::open_in(path, spool)?),
+        let backing = match path.is_dir() {
+            true => Backing::Directory(Directory::open(path).map_err(SourceError::from)?),
+            false => Backing::Archive(Index::open_in(path, spool)?),
         };
-        let mut store = Self { place, entries: HashMap::new() };
+        let mut store = Self { backing, entries: HashMap::new() };
         let (mut entries, mut failed) = (HashMap::new(), None);
         store.source().list(&mut |found: Result<Entry, Unread>| match found {
             Ok(entry) => drop(entries.insert(entry.path.clone(), entry)),
@@ -58,31 +58,31 @@ impl Store {
         }
         store.entries = entries;
         // programs differ in which of them they use
-        match &store.place {
-            Place::Archive(index) => match index.repeated() {
+        match &store.backing {
+            Backing::Archive(index) => match index.repeated() {
                 Some(path) => Err(OciError::Repeated(path.display().to_string())),
                 None => Ok(store),
             },
-            Place::Directory(_) => Ok(store),
+            Backing::Directory(_) => Ok(store),
         }
     }
 
     fn source(&self) -> &dyn Source {
-        match &self.place {
-            Place::Archive(index) => index,
-            Place::Directory(directory) => directory,
+        match &self.backing {
+            Backing::Archive(index) => index,
+            Backing::Directory(directory) => directory,
         }
     }
 
     /// Checks that a result can take the place of the whole in one step.
     pub(super) fn check_writable(&self, destination: &Destination) -> Result<(), OciError> {
-        match (&self.place, destination) {
-            (Place::Archive(_), _) | (_, Destination::Nowhere) => Ok(()),
-            (Place::Directory(_), Destination::InPlace) => match self.has("manifest.json") {
+        match (&self.backing, destination) {
+            (Backing::Archive(_), _) | (_, Destination::Nowhere) => Ok(()),
+            (Backing::Directory(_), Destination::InPlace) => match self.has("manifest.json") {
                 true => Err(OciError::TwoForms),
                 false => Ok(()),
             },
-            (Place::Directory(_), _) => Err(OciError::InPlaceOnly),
+            (Backing::Directory(_), _) => Err(OciError::InPlaceOnly),
         }
     }
 
@@ -103,10 +103,10 @@ impl Store {
         let mut path = Path::new("/").join(name);
         for _ in 0..LINKS {
             let entry = self.entries.get(&path).ok_or_else(missing)?;
-            match (&entry.kind, &self.place) {
+            match (&entry.kind, &self.backing) {
                 (EntryKind::File { size }, _) => return Ok((entry, *size)),
                 // as docker save writes a layer that is there twice
-                (EntryKind::Link(target), Place::Archive(_)) => path = join(&path, target),
+                (EntryKind::Link(target), Backing::Archive(_)) => path = join(&path, target),
                 _ => break,
             }
         }

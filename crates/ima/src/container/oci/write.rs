@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use ima_format::tar::{padding, FileType, Member, Substitute};
 
 use super::graph::INDEX;
-use super::rewrite::{Changes, Content, NewFile};
-use super::store::{Place, Store};
+use super::rewrite::{Changes, Data, NewFile};
+use super::store::{Backing, Store};
 use super::{Oci, OciError};
 use crate::container::error::ContainerError;
 use crate::container::tar::{below_root, Index, Original, TarError};
@@ -27,15 +27,15 @@ pub(super) fn write<O>(
     run: &Run<'_, O>,
 ) -> Result<(), ContainerError> {
     let in_place = matches!(run.destination, Destination::InPlace) && run.compression.is_none();
-    match &store.place {
+    match &store.backing {
         _ if in_place && changes.files.is_empty() => Ok(()),
-        Place::Archive(index) => {
+        Backing::Archive(index) => {
             let compression = run.compression.unwrap_or(index.compression());
             run.destination.write(&image.path, compression, run.jobs, |output| {
                 Ok(archive(index, changes, output)?)
             })
         }
-        Place::Directory(_) => match run.destination {
+        Backing::Directory(_) => match run.destination {
             Destination::InPlace => Ok(layout(&image.path, changes)?),
             _ => Err(OciError::InPlaceOnly.into()),
         },
@@ -105,7 +105,7 @@ impl Changes {
     }
 }
 
-impl Content {
+impl Data {
     fn write_to(self, output: &mut dyn Write) -> io::Result<()> {
         match self {
             Self::Bytes(bytes) => output.write_all(&bytes),
@@ -155,7 +155,7 @@ fn layout(root: &Path, mut changes: Changes) -> Result<(), OciError> {
     Ok(())
 }
 
-fn put(path: &Path, permissions: u32, content: Content) -> Result<(), OciError> {
+fn put(path: &Path, permissions: u32, content: Data) -> Result<(), OciError> {
     let write = || {
         let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
         directory.map_or(Ok(()), fs::create_dir_all)?;
@@ -167,7 +167,7 @@ fn put(path: &Path, permissions: u32, content: Content) -> Result<(), OciError> 
     write().map_err(OciError::Write)
 }
 
-fn replace(path: &Path, content: Content) -> Result<(), OciError> {
+fn replace(path: &Path, content: Data) -> Result<(), OciError> {
     let write = || {
         let staged = Staged::replacing(Location::of(path)?, 0o644)?;
         content.write_to(&mut staged.as_file())?;

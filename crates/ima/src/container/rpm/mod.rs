@@ -42,6 +42,21 @@ pub struct Packages {
     pub source_packages: SourcePackages,
 }
 
+impl Packages {
+    /// Packages with the usual treatment: reserved space is kept, the payload is not read, weak digests
+    /// and source packages are refused.
+    pub fn new(roots: Vec<PathBuf>, directories: Directories) -> Self {
+        Self {
+            roots,
+            directories,
+            reserved: ReservedSpace::Keep,
+            weak_digests: WeakDigests::Refused,
+            payload: Payload::Left,
+            source_packages: SourcePackages::Refused,
+        }
+    }
+}
+
 /// The treatment of digests for which collisions can be made: MD5 and SHA-1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WeakDigests {

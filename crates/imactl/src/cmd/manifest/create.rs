@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use ima::attest::manifest::{absolute, of_source, Describe, Expected, Manifest};
 use ima::container::initramfs::Initramfs;
-use ima::container::rpm::{
-    Directories, PackageSummary, Packages, Payload, ReservedSpace, SourcePackages, WeakDigests,
-};
+use ima::container::rpm::{Directories, PackageSummary, Packages};
 use ima::container::{detect, AnyContainer, Report, Selection, MAX_SPARSE};
 use ima::preflight::{self, Source};
 use ima::HashAlgorithm;
@@ -148,17 +146,11 @@ impl CreateArgs {
         manifest: &mut Manifest,
         output: &mut Output,
     ) -> Result<u64> {
-        let packages = Packages {
-            roots,
-            directories: match self.recursive {
-                true => Directories::Packages,
-                false => Directories::Refused,
-            },
-            reserved: ReservedSpace::Keep,
-            weak_digests: WeakDigests::Refused,
-            payload: Payload::Left,
-            source_packages: SourcePackages::Refused,
+        let directories = match self.recursive {
+            true => Directories::Packages,
+            false => Directories::Refused,
         };
+        let packages = Packages::new(roots, directories);
         let inputs = Inputs {
             kind: Kind::Rpm,
             containers: vec![AnyContainer::Packages(packages)],

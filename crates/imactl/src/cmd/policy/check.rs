@@ -11,7 +11,7 @@ use super::snippet;
 use super::source::PolicyText;
 use crate::error::Result;
 use crate::kernel::{source, warn_of_hearsay, KernelArgs};
-use crate::output::{count, JsonPath, Level, Output, Style};
+use crate::output::{count, JsonError, JsonPath, Level, Output, Style};
 use crate::Outcome;
 
 /// Check policies for errors, and for rules that are accepted but dangerous
@@ -62,15 +62,6 @@ struct JsonSummary {
     errors: u64,
     warnings: u64,
     notes: u64,
-}
-
-#[derive(Serialize)]
-struct JsonError {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    #[serde(flatten)]
-    path: JsonPath,
-    error: String,
 }
 
 /// How many findings of each severity.

@@ -109,27 +109,15 @@ struct JsonFile {
 }
 
 #[derive(Serialize)]
-struct JsonAttempt {
+struct JsonStart {
     #[serde(rename = "type")]
     kind: &'static str,
     #[serde(flatten)]
     path: JsonPath,
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<String>,
-    result: &'static str,
-    #[serde(flatten)]
-    refusal: JsonRefusal,
     #[serde(skip_serializing_if = "Option::is_none")]
-    needs: Option<JsonObstacle>,
-}
-
-#[derive(Serialize)]
-struct JsonStep {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    #[serde(flatten)]
-    path: JsonPath,
-    asked_by: String,
+    asked_by: Option<String>,
     result: &'static str,
     #[serde(flatten)]
     refusal: JsonRefusal,
@@ -186,10 +174,10 @@ pub(super) fn tell(told: &Told<'_>, details: bool, output: &mut Output) -> io::R
         }
     }
     for attempt in &report.init {
-        output.json(&json_attempt(attempt, told.loaded))?;
+        output.json(&JsonStart::attempt(attempt, told.loaded))?;
     }
     for step in report.steps.iter().filter(|step| details || step.problem.is_some()) {
-        output.json(&json_step(step, told.loaded))?;
+        output.json(&JsonStart::step(step, told.loaded))?;
     }
     if let Some(fault) = &report.cache {
         let message = cache_fault(fault);
@@ -246,38 +234,45 @@ fn json_file(file: &FileReport, fate: Fate, loaded: &Loaded) -> JsonFile {
     }
 }
 
-fn json_attempt(attempt: &Attempt, loaded: &Loaded) -> JsonAttempt {
-    let (result, refusal, obstacle) = match &attempt.end {
-        AttemptEnd::Runs => ("runs", None, None),
-        AttemptEnd::Absent => ("absent", None, None),
-        AttemptEnd::NoProgram => ("no-program", None, None),
-        AttemptEnd::Refused(refusal) => ("denied", Some(refusal), None),
-        AttemptEnd::Fails(obstacle) => ("fails", None, Some(obstacle)),
-        AttemptEnd::Dies(obstacle) => ("dies", None, Some(obstacle)),
-    };
-    JsonAttempt {
-        kind: "init",
-        path: attempt.path.as_path().into(),
-        file: attempt.file.as_deref().map(Path::display).map(|path| path.to_string()),
-        result,
-        refusal: refusal.map_or_else(JsonRefusal::default, |it| JsonRefusal::of(it, loaded)),
-        needs: obstacle.map(|obstacle| JsonObstacle::of(obstacle, loaded)),
+impl JsonStart {
+    fn of(
+        kind: &'static str,
+        path: &Path,
+        (result, refusal, obstacle): (&'static str, Option<&Refusal>, Option<&Obstacle>),
+        loaded: &Loaded,
+    ) -> Self {
+        Self {
+            kind,
+            path: path.into(),
+            file: None,
+            asked_by: None,
+            result,
+            refusal: refusal.map_or_else(JsonRefusal::default, |it| JsonRefusal::of(it, loaded)),
+            needs: obstacle.map(|obstacle| JsonObstacle::of(obstacle, loaded)),
+        }
     }
-}
 
-fn json_step(step: &Step, loaded: &Loaded) -> JsonStep {
-    let (result, refusal, obstacle) = match &step.problem {
-        None => ("runs", None, None),
-        Some(Problem::Missing) => ("absent", None, None),
-        Some(Problem::Refused(refusal)) => ("denied", Some(refusal), None),
-        Some(Problem::Needs(obstacle)) => ("dies", None, Some(obstacle)),
-    };
-    JsonStep {
-        kind: "step",
-        path: step.program.as_path().into(),
-        asked_by: step.asked_by.clone(),
-        result,
-        refusal: refusal.map_or_else(JsonRefusal::default, |it| JsonRefusal::of(it, loaded)),
-        needs: obstacle.map(|obstacle| JsonObstacle::of(obstacle, loaded)),
+    fn attempt(attempt: &Attempt, loaded: &Loaded) -> Self {
+        let end = match &attempt.end {
+            AttemptEnd::Runs => ("runs", None, None),
+            AttemptEnd::Absent => ("absent", None, None),
+            AttemptEnd::NoProgram => ("no-program", None, None),
+            AttemptEnd::Refused(refusal) => ("denied", Some(refusal), None),
+            AttemptEnd::Fails(obstacle) => ("fails", None, Some(obstacle)),
+            AttemptEnd::Dies(obstacle) => ("dies", None, Some(obstacle)),
+        };
+        let file = attempt.file.as_deref().map(|file| file.display().to_string());
+        Self { file, ..Self::of("init", &attempt.path, end, loaded) }
+    }
+
+    fn step(step: &Step, loaded: &Loaded) -> Self {
+        let end = match &step.problem {
+            None => ("runs", None, None),
+            Some(Problem::Missing) => ("absent", None, None),
+            Some(Problem::Refused(refusal)) => ("denied", Some(refusal), None),
+            Some(Problem::Needs(obstacle)) => ("dies", None, Some(obstacle)),
+        };
+        let asked_by = Some(step.asked_by.clone());
+        Self { asked_by, ..Self::of("step", &step.program, end, loaded) }
     }
 }

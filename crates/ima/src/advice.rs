@@ -1,11 +1,11 @@
-//! Errors, and what to do about them.
+//! Errors, and advice how to fix them.
 
 use std::error::Error;
 use std::{fmt, io};
 
-/// An error that may say what to do about it.
+/// An error that may have advice how to fix it.
 pub trait Advice: Error + Send + Sync + 'static {
-    /// What to do, where there is something to say: one line.
+    /// The advice, if there is any: one line.
     fn advice(&self) -> Option<&'static str> {
         None
     }

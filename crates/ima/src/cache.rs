@@ -1,6 +1,6 @@
 //! Signatures that were made before: a file in a directory for each key.
 //!
-//! What is signed again, in a tree, package or image that was built again, needs no key then. A
+//! A file that is signed again, in a tree, package or image that was built again, needs no key then. A
 //! signature is verified before it is used: whatever is in a file, a wrong one costs time, and is
 //! made again. Nothing is kept of keys that sign faster than their signatures are verified (ECDSA keys
 //! in files).
@@ -56,7 +56,7 @@ pub enum CacheError {
     File {
         /// Its path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// No digest could be made.
@@ -98,7 +98,7 @@ impl<S> Drop for Cached<S> {
         let (path, name, largest) = (&self.path, &self.name, self.largest);
         let store = self.store.get_mut().unwrap_or_else(PoisonError::into_inner);
         if !store.new.is_empty() {
-            // what is not kept is made again
+            // a signature that is not kept is made again
             store.append(path, name, largest).ok();
         }
     }
@@ -149,7 +149,7 @@ impl<S: Signer> Cached<S> {
         self.store().hits
     }
 
-    /// Appends what is not in the file yet.
+    /// Appends the records that are not in the file yet.
     ///
     /// # Errors
     /// Those of writing, now or before: signatures were made anyway.
@@ -197,7 +197,7 @@ impl Store {
         if size == 0 {
             file.write_all_at(name, 0)?;
         } else if size > largest || file.read_exact_at(&mut head, 0).is_err() || head != *name {
-            // not cut: other processes know what is where
+            // not cut: other processes know the offsets
             staging::write(&Location::of(path)?, 0o644, name)?;
             *self = Self { hits: self.hits, ..Self::default() };
             file = self.locked(path)?;
@@ -233,7 +233,7 @@ impl Store {
         Ok(file)
     }
 
-    /// Reads the records from where reading ended, and cuts off what is not a whole one.
+    /// Reads the records from where reading ended, and cuts off an incomplete one.
     fn catch_up(&mut self, file: &File) -> io::Result<()> {
         let size = file.metadata()?.len();
         self.end = self.end.max(HEAD);

@@ -8,10 +8,10 @@ use std::num::NonZeroUsize;
 
 use ima_format::kind::Compression;
 
-/// What unpacking xz and lzma may take: as much as rpm allows (`rpmio/rpmio.cc`).
+/// The memory limit for unpacking xz and lzma: as much as rpm allows (`rpmio/rpmio.cc`).
 const LZMA_MEMORY_LIMIT: u64 = 100 << 20;
 
-/// Unpacks what `source` gives; several streams one after the other are treated as one, as the
+/// Unpacks `source`; several streams one after the other are treated as one, as the
 /// programs do that make them. Memory is bounded: by 100 MiB for xz and lzma, by the library's
 /// default window of 128 MiB for Zstandard; a stream that wants more is an error.
 ///
@@ -66,13 +66,13 @@ fn lzma<'a>(
     Ok(Box::new(liblzma::bufread::XzDecoder::new_stream(source, stream?)))
 }
 
-/// What a block of xz holds: blocks are packed side by side.
+/// The size of a block of xz: blocks are packed side by side.
 const XZ_BLOCK: u64 = 16 << 20;
 
 /// Threads that pack, at most: with xz each takes some 100 MiB.
 const PACKING_THREADS: u32 = 16;
 
-/// Packs what is written to it. The same input gives the same bytes, however many threads
+/// Compresses the bytes that are written to it. The same input gives the same bytes, however many threads
 /// work at it.
 pub struct Encoder<W: Write>(Packer<W>);
 
@@ -128,7 +128,7 @@ impl<W: Write> Encoder<W> {
         }))
     }
 
-    /// Writes what is left, and gives the sink back.
+    /// Writes the rest, and gives the sink back.
     ///
     /// # Errors
     /// Those of the sink.

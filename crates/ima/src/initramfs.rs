@@ -1,11 +1,11 @@
 //! An initramfs that needs nothing else: imactl-init, a certificate, a policy.
 //!
-//! Where the kernel and imactl-init look for what:
+//! The paths where the kernel and imactl-init look for files:
 //!
 //! | name | |
 //! |---|---|
 //! | `init` | imactl-init |
-//! | `dev/console` | what the kernel gives `/init` as its terminal |
+//! | `dev/console` | the terminal that the kernel gives `/init` |
 //! | `etc/keys/x509_ima.der` | the kernel's own: `CONFIG_IMA_X509_PATH` |
 //! | `etc/keys/x509_ima_KEYID.der` | certificates of earlier generations, which imactl-init loads |
 //! | `etc/keys/evm/x509_evm.der` | for EVM, which imactl-init enables then; not where the kernel would find it and enable EVM before the policy is loaded |
@@ -28,7 +28,7 @@ use ima_format::elf::{Elf, Kind};
 use crate::advice::Advice;
 use crate::key::certificate::Certificate;
 
-/// What goes into an initramfs.
+/// The contents of an initramfs.
 #[derive(Debug, Clone, Copy)]
 pub struct Contents<'a> {
     /// The program imactl-init.
@@ -53,7 +53,7 @@ pub struct Contents<'a> {
     pub words: Option<&'a str>,
 }
 
-/// How an initramfs is compressed; the kernel tells by its first bytes.
+/// How an initramfs is compressed; the kernel detects it from the first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
     /// Not at all.

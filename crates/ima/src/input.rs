@@ -3,7 +3,7 @@
 //! Whoever names such a file may not be whoever made it. Opening one never waits (a FIFO without a
 //! writer), only regular files are read, and no more than a limit. A descriptor that the caller of
 //! the program has opened (`/dev/stdin`, `/dev/fd/3`, as a shell gives for `<(command)`) may be a
-//! pipe: to read from it is what was asked for.
+//! pipe: the user asked to read from it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, Read};
@@ -27,7 +27,7 @@ const FIRST: usize = 64 << 10;
 /// Opens a regular file, or a descriptor of the program's own by its path.
 ///
 /// # Errors
-/// Those of opening it; one that says what the file is if it is not a regular one.
+/// Those of opening it; one that names the type of a file that is not regular.
 pub fn open(path: &Path) -> io::Result<File> {
     if is_descriptor(path) {
         return File::open(path);
@@ -87,7 +87,7 @@ pub fn read_line(reader: &mut dyn BufRead, line: &mut Vec<u8>, limit: u64) -> io
     }
 }
 
-/// What [`read_line`] read.
+/// The result of [`read_line`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Line {
     /// A line.

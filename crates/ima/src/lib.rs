@@ -4,7 +4,7 @@
 //! or exits: each operation returns what it did or an error with its path and cause, and a
 //! bad signature is a [`verify::Verdict`], not an error.
 //!
-//! | module | what it does |
+//! | module | purpose |
 //! |---|---|
 //! | [`key`] | signers, certificates, key stores: made, read, checked |
 //! | [`digest`] | digests of bytes and files |
@@ -15,7 +15,7 @@
 //! | [`revoke`] | entries that deny digests and certificates |
 //! | [`container`] | where files and their attributes are: trees, packages, archives, images |
 //! | [`operation`] | signing, verifying, inspecting and clearing, in any container |
-//! | [`advice`] | errors, and what to do about them |
+//! | [`advice`] | errors, and advice how to fix them |
 //! | [`preflight`] | a root file system and a policy to the kernel's decisions |
 //! | [`attest`] | measurement lists: read, replayed against PCRs, explained |
 //! | [`selinux`] | the labels that files will have |

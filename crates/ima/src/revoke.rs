@@ -33,7 +33,7 @@ pub enum RevocationError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// It has something else.

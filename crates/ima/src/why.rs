@@ -28,7 +28,7 @@ use crate::preflight::{
 };
 use crate::verify::{Keyring, Requirement, Revocations, Rule, Verdict, Verifier};
 
-/// What a file is held against.
+/// The policy and keys by which a file is judged.
 #[derive(Debug)]
 pub struct Grounds<'a> {
     /// The policy in force.
@@ -39,7 +39,7 @@ pub struct Grounds<'a> {
     pub trusted: &'a [Certificate],
     /// Other certificates at hand, one of which may have been meant.
     pub others: &'a [Certificate],
-    /// What the kernel no longer accepts.
+    /// The revoked digests and keys.
     pub revoked: &'a Revocations,
     /// EVM, if it is active, with the keys in `.evm` whose certificates are at hand.
     pub evm: Option<&'a Evm>,
@@ -47,14 +47,14 @@ pub struct Grounds<'a> {
     pub evm_others: Option<&'a [KeyId]>,
 }
 
-/// What was found out about a file.
+/// The account of a file.
 #[derive(Debug)]
 pub struct Account {
     /// Where it lies: links followed.
     pub path: PathBuf,
-    /// What it is for.
+    /// Its use.
     pub purpose: Use,
-    /// What the kernel says to root: first to what the file is for, then to the rest of
+    /// The kernel's answers to root: first for the file's own use, then for the rest of
     /// [`OPERATIONS`].
     pub answers: Vec<(Operation, Answer)>,
     /// The program that its `#!` line names: a file of its own.
@@ -63,9 +63,9 @@ pub struct Account {
     pub mount: Mount,
     /// Whether the file system is mounted `noexec`, which holds root, too.
     pub noexec: bool,
-    /// Whether nobody may execute it: root neither.
+    /// Whether no one may execute it, not even root.
     pub not_executable: bool,
-    /// What its attribute is, whatever the policy asks for.
+    /// Its attribute, whatever the policy asks for.
     pub label: Verdict,
     /// Whether it carries `security.evm`.
     pub has_evm: bool,
@@ -77,7 +77,7 @@ pub struct Account {
     pub signer: Option<Certificate>,
 }
 
-/// What root may be refused: to execute, map, load as a module, as firmware, as a policy.
+/// The operations that root may be denied: to execute, map, load as a module, as firmware, as a policy.
 pub const OPERATIONS: [Operation; 5] = [
     Operation::Execute,
     Operation::MapExecutable,
@@ -95,7 +95,7 @@ pub enum WhyError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: SourceError,
     },
     /// It is a directory, a device, a socket.
@@ -108,7 +108,7 @@ pub enum WhyError {
 
 impl Advice for WhyError {}
 
-/// Tells what the kernel says to root about a file of this machine.
+/// Predicts the kernel's answers to root about a file of this machine.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -177,7 +177,7 @@ impl Grounds<'_> {
     }
 }
 
-/// All operations, what the file is for first.
+/// All operations, the file's own use first.
 fn operations(purpose: Use, is_script: bool) -> Vec<Operation> {
     let executed = if is_script { Operation::ExecuteScript } else { Operation::Execute };
     let first = match purpose {
@@ -192,7 +192,7 @@ fn operations(purpose: Use, is_script: bool) -> Vec<Operation> {
     first.into_iter().chain(rest).collect()
 }
 
-/// What the attribute is, and who made the signature in it.
+/// The attribute, and who made the signature in it.
 fn label(
     size: u64,
     content: &dyn SourceFile,

@@ -18,7 +18,7 @@ const STREAMS: &[Kind] = &[Kind::Tar, Kind::Image, Kind::Oci];
 const NOT_PACKAGES: &[Kind] = &[Kind::Tree, Kind::Tar, Kind::Image, Kind::Oci];
 const ALL: &[Kind] = &Kind::ALL;
 
-/// An option, the kinds that it applies to, and what to do elsewhere.
+/// An option, the kinds that it applies to, and the advice for others.
 struct Row(&'static str, &'static [Kind], &'static str);
 
 const LEAVE_OUT: &str = "leave it out";
@@ -130,7 +130,7 @@ impl Given {
     }
 }
 
-/// Adds to the help of each option what it applies to, where that is not everything.
+/// Adds to the help of each option the kinds that it applies to, if these are not all.
 pub(crate) fn annotate(mut program: Command) -> Command {
     for name in COMMANDS {
         program = program.mut_subcommand(name, |mut command| {

@@ -1,4 +1,4 @@
-//! Errors of the program: one line, and one more that says what to do.
+//! Errors of the program: one line, and a second one with the advice.
 
 use std::fmt;
 use std::io;
@@ -21,7 +21,7 @@ impl Error {
         Self { message: message.into(), hint: None, is_broken_pipe: false }
     }
 
-    /// What to do about it.
+    /// The advice.
     pub(crate) fn hint(&self) -> Option<&'static str> {
         self.hint
     }
@@ -41,7 +41,7 @@ impl<E: Advice> From<E> for Error {
     }
 }
 
-/// An error that says what to do.
+/// An error with advice.
 pub(crate) fn hinted(message: impl Into<String>, hint: &'static str) -> Error {
     Error { hint: Some(hint), ..Error::new(message) }
 }

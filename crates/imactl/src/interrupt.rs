@@ -42,7 +42,7 @@ fn handle(signal: libc::c_int) {
     let (mut action, mut before): (libc::sigaction, libc::sigaction) = unsafe { mem::zeroed() };
     // SAFETY: there is room for the answer, and nothing is set
     let asked = unsafe { libc::sigaction(signal, std::ptr::null(), &mut before) };
-    // what nohup or a shell's & had ignored stays ignored
+    // signals that nohup or a shell's & ignores stay ignored
     if asked != 0 || before.sa_sigaction == libc::SIG_IGN {
         return;
     }

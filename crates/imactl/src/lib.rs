@@ -44,7 +44,7 @@ struct Cli {
     command: Command,
 }
 
-/// What a command came to.
+/// The result of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Outcome {
     /// All good.
@@ -115,7 +115,7 @@ struct JsonError<'a> {
     hint: Option<&'a str>,
 }
 
-/// Tells people, and programs that read JSON, why the work could not be done, and what to do.
+/// Prints the error and its hint, as text and as JSON.
 fn print_error(error: &error::Error, output: &mut Output) {
     if error.is_broken_pipe {
         return;
@@ -126,12 +126,12 @@ fn print_error(error: &error::Error, output: &mut Output) {
     };
     let (line, hint) = (error.to_string(), error.hint());
     let json = JsonError { kind: "error", error: &line, hint };
-    // with stdout gone, stderr tells
+    // without stdout, the error goes to stderr
     drop(output.json(&json).and_then(|()| output.flush()));
     let mut message = format!("{red}error:{reset} {}\n", Printable::new(&line));
     if let Some(hint) = hint {
         message += &format!("{cyan}hint:{reset} {hint}\n");
     }
-    // with stderr gone there is nobody to tell
+    // without stderr, the error is lost
     drop(io::stderr().write_all(message.as_bytes()));
 }

@@ -121,12 +121,12 @@ impl Bar {
     }
 
     fn say(&self, word: &str, text: &str) {
-        // without stderr there is nobody to tell
+        // without stderr, the message is lost
         let text = Printable::new(text);
         self.bar.suspend(|| drop(writeln!(std::io::stderr(), "{word}: {text}")));
     }
 
-    /// Takes the bar away and tells the bytes read and the seconds passed.
+    /// Removes the bar, and returns the bytes read and the seconds passed.
     pub(crate) fn finish(&self) -> (u64, f64) {
         let seconds = self.bar.elapsed().as_secs_f64();
         self.bar.finish_and_clear();

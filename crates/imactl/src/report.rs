@@ -1,4 +1,4 @@
-//! One run of an operation on all inputs: what happens is reported as it happens, and counted.
+//! One run of an operation on all inputs: events are reported as they happen, and counted.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -123,7 +123,7 @@ pub(crate) trait Printer<T> {
     ) -> (bool, io::Result<()>);
 }
 
-/// What became of a file or a package that an operation changes.
+/// The result for a file or a package that an operation changes.
 #[derive(Serialize)]
 pub(crate) struct Changed<'a> {
     #[serde(rename = "type")]
@@ -234,7 +234,7 @@ impl Results<'_> {
     }
 }
 
-/// Runs an operation on all inputs; `verb` says what is being done.
+/// Runs an operation on all inputs; `verb` is the word for the progress bar.
 pub(crate) fn run<O: Operation>(
     operation: &O,
     inputs: Inputs,

@@ -28,16 +28,16 @@ pub struct Authorities<'a> {
     /// The CAs whose keys the kernel has: compiled in, or loaded by the initramfs. None: they
     /// are not known.
     pub trusted: &'a [Certificate],
-    /// What is meant to be in a keyring.
+    /// The certificates that should be in a keyring.
     pub offered: &'a [Certificate],
-    /// What is no longer accepted.
+    /// The revoked digests and keys.
     pub revoked: &'a Revocations,
     /// The kernel's keyrings.
     pub rules: &'a Rules,
 }
 
 impl<'a> Authorities<'a> {
-    /// A kernel as it starts: what is compiled in is in `.blacklist` before any certificate is loaded.
+    /// A kernel as it starts: compiled-in revocations are in `.blacklist` before any certificate is loaded.
     fn at_start(self) -> Keyrings {
         let mut keyrings = Keyrings::new(self.rules.clone());
         blacklist(&mut keyrings, &self.revoked.built_in);

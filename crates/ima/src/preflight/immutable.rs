@@ -23,7 +23,7 @@ pub struct Evm {
     pub keyring: Keyring,
     /// The HMAC key, if it has one.
     pub hmac: Option<HmacKey>,
-    /// How it lays out what is hashed.
+    /// Its layout of the hashed bytes.
     pub machine: Machine,
     /// The UUID of the file system, if it is not the one that the root has.
     pub fsuuid: Option<[u8; 16]>,
@@ -108,7 +108,7 @@ const CHANGED: [(&str, &str); 19] = [
 pub struct Immutable {
     /// Its path.
     pub path: PathBuf,
-    /// What changes it.
+    /// The operation that changes it.
     pub by: &'static str,
 }
 

@@ -95,7 +95,7 @@ pub struct Refusal {
     pub rule: Option<usize>,
 }
 
-/// Why it cannot be told what the kernel will say.
+/// Why the kernel's answer cannot be predicted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Unknown {
     /// The rule asks for the file's fs-verity digest, which it has only where that is enabled. All
@@ -105,7 +105,7 @@ pub enum Unknown {
     Labels,
 }
 
-/// What the kernel will say of one use of a file.
+/// The kernel's answer to one use of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// It is let through.
@@ -113,20 +113,20 @@ pub enum Answer {
         /// Whether a rule had it checked.
         appraised: bool,
     },
-    /// It is refused.
+    /// It is denied.
     Refused(Refusal),
-    /// It cannot be told.
+    /// It is unknown.
     Unknown(Unknown),
 }
 
 impl Answer {
-    /// Whether it is refused.
+    /// Whether it is denied.
     pub fn is_refused(&self) -> bool {
         matches!(self, Self::Refused(_))
     }
 }
 
-/// What all files are judged by.
+/// The policy, keys and kernel by which all files are judged.
 #[derive(Debug)]
 pub(crate) struct Bench<'a> {
     pub(super) decider: Decider<'a>,
@@ -170,7 +170,7 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// What a thread judges with.
+/// The state of a thread.
 pub(crate) struct Judge<'a> {
     bench: &'a Bench<'a>,
     verifier: Verifier,
@@ -247,7 +247,7 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// A file before the judge, and what was found out about it.
+/// A file that is judged, and its properties that are known so far.
 pub(crate) struct Case<'f> {
     bench: &'f Bench<'f>,
     facts: FileFacts,
@@ -260,7 +260,7 @@ pub(crate) struct Case<'f> {
     proof: Proof<'f>,
 }
 
-/// What the file's content and the keys show, each computed once.
+/// Evidence from the file's content and the keys, each computed once.
 struct Proof<'f> {
     keyring: &'f Keyring,
     kernel: KernelVersion,
@@ -290,7 +290,7 @@ fn verity_parameters(attribute: &Option<Vec<u8>>) -> Option<Parameters> {
 }
 
 impl Case<'_> {
-    /// What the kernel says when `caller` has this done with the file.
+    /// The kernel's answer when `caller` uses the file like this.
     ///
     /// # Errors
     /// The digest was needed, and could not be computed.
@@ -343,7 +343,7 @@ impl Case<'_> {
         })
     }
 
-    /// What the kernel does about one event.
+    /// The kernel's reaction to one event.
     ///
     /// # Errors
     /// The digest was needed, and could not be computed.
@@ -444,7 +444,7 @@ impl Evidence for Proof<'_> {
             Ok(Attribute::SignatureV1(_)) => return Ok(SignatureCheck::UnknownKey),
             _ => return Ok(SignatureCheck::Bad),
         };
-        // the signature's own version says what is made of the digest
+        // the signature's version decides how the digest is hashed again
         let (Signed::Digest(digest) | Signed::FileId(digest)) = signed;
         Ok(self.check(&signature, digest))
     }

@@ -1,22 +1,22 @@
 //! Predicts the decisions of a kernel with this policy and these keys on a root file system.
 //!
-//! Every regular file is looked at once: what the kernel will be asked to do with it, what the
-//! policy decides about each of the events that come of that, and what the kernel makes of its
-//! attribute. Then programs are followed to what they need, and the machine to its init.
+//! Every regular file is read once: its use, the decision of the policy about each event of that use,
+//! and the kernel's verdict on its attribute. Then programs are followed to the files that they need,
+//! and the machine to its init.
 //!
-//! | module | what it knows | mirrors |
+//! | module | knows | mirrors |
 //! |---|---|---|
 //! | `paths` | paths and symbolic links within it | `fs/namei.c` |
 //! | `certificates` | which of them the kernel takes | `crypto/asymmetric_keys/restrict.c` |
-//! | `purpose` | what a file is for | `fs/binfmt_script.c`, `kernel/module`, `drivers/base/firmware_loader` |
-//! | `judge` | what the kernel says to one use of one file | [`ima_format::policy::decide`] |
+//! | `purpose` | the use of a file | `fs/binfmt_script.c`, `kernel/module`, `drivers/base/firmware_loader` |
+//! | `judge` | the kernel's answer to one use of one file | [`ima_format::policy::decide`] |
 //! | `scan` | all of them, on all cores | |
 //! | `immutable` | EVM's verdicts, and files that it makes immutable | `security/integrity/evm/evm_main.c` |
 //! | `libraries` | which files the loader opens | `elf/dl-load.c` of glibc |
 //! | `coverage` | which files are signed, and their packages | |
 //! | `update` | updates, whose programs run on another root | `src/install.c` of RAUC, `core/installer.c` of SWUpdate |
 //! | `trial` | one event on one file | [`ima_format::policy::decide`] |
-//! | `start`, `services` | what a program needs; init, and what it starts | `init/main.c`, `inittab(5)`, `systemd.unit(5)` |
+//! | `start`, `services` | the files that a program needs; init, and the programs that it starts | `init/main.c`, `inittab(5)`, `systemd.unit(5)` |
 //!
 //! Nothing is known of: labels of security modules, file
 //! systems that are mounted later, what programs open or execute in the end.
@@ -65,7 +65,7 @@ pub use scan::CertificateFault;
 use scan::Scanned;
 use start::Starter;
 
-/// What a root is to be held against.
+/// The machine for which a root is judged.
 #[derive(Debug)]
 pub struct Options<'a> {
     /// The policy in force when init is started.
@@ -88,7 +88,7 @@ pub struct Options<'a> {
     pub owners: Owners,
     /// The CPUs that the root may run on. That of this machine means nothing.
     pub cpus: Cpus,
-    /// What the machine starts first.
+    /// The program that the machine starts first.
     pub init: Init,
     /// Worker threads.
     pub jobs: NonZeroUsize,
@@ -103,7 +103,7 @@ pub enum ModuleCheck {
     Enforced,
 }
 
-/// What the machine starts first.
+/// The program that the machine starts first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Init {
     /// One of those that the kernel tries.
@@ -114,18 +114,18 @@ pub enum Init {
     Unwanted,
 }
 
-/// What will become of a file.
+/// The prediction for a file.
 #[derive(Debug, Clone)]
 pub struct FileReport {
     /// Its path as the booted machine sees it.
     pub path: PathBuf,
-    /// What it is for.
+    /// Its use.
     pub purpose: Use,
-    /// What the kernel says to root.
+    /// The kernel's answer to root.
     pub answer: Answer,
-    /// What it says to an ordinary user, where users have it done.
+    /// The answer to an ordinary user, if users use the file.
     pub as_user: Option<Answer>,
-    /// What keeps it from starting besides: nothing, if it is refused itself.
+    /// Another obstacle for it; none if it is denied itself.
     pub obstacle: Option<Obstacle>,
     /// A policy that the kernel does not take: the line at which it gives up, and why.
     pub policy_fault: Option<(usize, String)>,
@@ -158,7 +158,7 @@ impl FileReport {
     }
 }
 
-/// What will become of a root.
+/// The prediction for a root.
 #[derive(Debug)]
 pub struct Report {
     /// The files that the kernel will be asked for, sorted by path.
@@ -167,13 +167,13 @@ pub struct Report {
     pub is_update: bool,
     /// How the kernel looks for an init; the last attempt is the one that counts.
     pub init: Vec<Attempt>,
-    /// What init starts, as far as that can be read.
+    /// The programs that init starts, as far as that can be read.
     pub steps: Vec<Step>,
-    /// What is wrong with `/etc/ld.so.cache`, where programs go by it.
+    /// The fault of `/etc/ld.so.cache`, if programs use it.
     pub cache: Option<CacheFault>,
     /// Files that software changes, although their EVM signature makes them immutable.
     pub immutable: Vec<Immutable>,
-    /// What could not be looked at.
+    /// The files that could not be read.
     pub unread: Vec<Unread>,
     /// How many regular files there are.
     pub regular: u64,
@@ -189,12 +189,12 @@ impl Report {
         self.init.last().map(|attempt| attempt.end == AttemptEnd::Runs)
     }
 
-    /// Whether nothing that is needed is refused, and init is reached, where one is wanted.
+    /// Whether no file that is needed is denied, and init is reached, where one is wanted.
     pub fn is_good(&self) -> bool {
         !self.has_findings() && self.reaches_init() != Some(false)
     }
 
-    /// Whether anything that is needed would be refused.
+    /// Whether a file that is needed would be denied.
     fn has_findings(&self) -> bool {
         let refused = |attempt: &Attempt| match &attempt.end {
             AttemptEnd::Refused(_) => true,
@@ -208,7 +208,7 @@ impl Report {
     }
 }
 
-/// Tells what the kernel will say to a root.
+/// Predicts the kernel's answers for a root.
 pub fn preflight(root: &dyn Source, options: &Options<'_>, progress: &dyn Progress) -> Report {
     let mut entries = Vec::new();
     let mut unread = Vec::new();

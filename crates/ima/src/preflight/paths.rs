@@ -34,7 +34,7 @@ impl Paths {
         &self.entries[number]
     }
 
-    /// What a path leads to.
+    /// The file that a path leads to.
     pub(super) fn resolve(&self, path: &Path) -> Option<usize> {
         // most paths hold no link
         if let Some(number) = self.by_path.get(path) {
@@ -78,7 +78,7 @@ impl Paths {
         self.resolve(path).filter(|number| self.entries[*number].size().is_some())
     }
 
-    /// What is in the directory that a path leads to, by name.
+    /// The entries of the directory that a path leads to, by name.
     pub(super) fn children(&self, path: &Path) -> &[usize] {
         let directory = self.resolve(path).map(|number| self.entries[number].path.as_path());
         let children = directory.and_then(|directory| self.children.get(directory));

@@ -9,7 +9,7 @@ use ima_format::policy::decide::{AccessSet, Operation};
 
 use crate::container::source::{part, Entry, SourceError, SourceFile};
 
-/// What the kernel is asked to do with a file.
+/// The use of a file: an operation of the kernel on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Use {
     /// An ELF program, executed.
@@ -57,7 +57,7 @@ impl Use {
         }
     }
 
-    /// What the kernel does.
+    /// The operation of the kernel.
     pub const fn operation(self) -> Operation {
         match self {
             Self::Program => Operation::Execute,
@@ -71,7 +71,7 @@ impl Use {
     }
 }
 
-/// What a file's content says.
+/// The kind of a file, by its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Nature {
     Elf(Box<Elf>),
@@ -95,14 +95,14 @@ impl Nature {
                 Some(rest) if rest.len() >= length => Ok(rest[..length].to_vec()),
                 _ => part(content, offset, length),
             };
-            // what is malformed the kernel does not run: it is data
+            // the kernel does not run malformed files: they are data
             return Ok(Elf::read(&mut read)?.map_or(Self::Other, |elf| Self::Elf(elf.into())));
         }
         Ok(Shebang::parse(&head).map_or(Self::Other, Self::Script))
     }
 }
 
-/// What `execve` looks at.
+/// The bytes that `execve` looks at.
 const BINPRM_BUF_SIZE: usize = 256;
 
 impl Shebang {
@@ -138,7 +138,7 @@ fn found_by_env(argument: &[u8]) -> Option<Vec<u8>> {
 pub(super) const PATH: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-/// What a file is for. A shared library that is also a program is treated as a library.
+/// The use of a file. A shared library that is also a program is treated as a library.
 pub(crate) fn of(entry: &Entry, nature: &Nature) -> Use {
     if is_module(entry) {
         return Use::Module;
@@ -180,7 +180,7 @@ pub(super) fn is_compressed_module(entry: &Entry) -> bool {
     is_module(entry) && !entry.name().ends_with(b".ko")
 }
 
-/// What the boot stage and systemd load.
+/// The files that the boot stage and systemd load.
 fn is_policy_name(name: &[u8]) -> bool {
     name.starts_with(b"ima_policy") || name.starts_with(b"ima-policy")
 }

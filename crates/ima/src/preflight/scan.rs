@@ -20,12 +20,12 @@ use crate::key::acceptance::{Keyring, Refusal};
 use crate::modsig::Verdict;
 use crate::verify;
 
-/// What is known of a file after it was looked at.
+/// A file that was read.
 #[derive(Debug, Clone)]
 pub(super) struct Scanned {
     pub(super) nature: Nature,
     pub(super) purpose: Use,
-    /// What the kernel says of that use, to root.
+    /// The kernel's answer to that use, to root.
     pub(super) answer: Answer,
     /// The same to an ordinary user, where users have it done.
     pub(super) as_user: Option<Answer>,
@@ -53,7 +53,7 @@ pub struct CertificateFault {
 /// An ordinary user.
 pub(super) const USER: u32 = 1000;
 
-/// Looks at all regular files; `None` in the place of what is none, or could not be read.
+/// Reads all regular files; `None` in the place of other entries and of files that could not be read.
 pub(super) fn scan(
     root: &dyn Source,
     paths: &Paths,
@@ -119,7 +119,7 @@ pub(super) fn scan(
     (scanned, unread)
 }
 
-/// Whether what root merely reads is appraised, somewhere.
+/// Whether files that root only reads are appraised by any rule.
 fn reads_appraised(bench: &Bench<'_>) -> bool {
     use ima_format::policy::ast::{Action, Func};
     let appraises = |func: Option<Func>| func.map_or(true, |func| func == Func::FileCheck);

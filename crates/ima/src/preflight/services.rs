@@ -1,8 +1,8 @@
-//! What init starts first: `inittab(5)` of sysvinit and busybox, the units of systemd.
+//! The programs that init starts first: `inittab(5)` of sysvinit and busybox, the units of systemd.
 //!
 //! Of systemd's units those are followed that `default.target` pulls in by `.wants` and
 //! `.requires` directories, `Wants=`, `Requires=` and `BindsTo=`; conditions, sockets, timers
-//! and generated units are not looked at. What a script starts in turn is not known.
+//! and generated units are not looked at. Programs that a script starts in turn are unknown.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ pub(super) type Asked = (String, Vec<u8>);
 /// Gives the content of a small file of the root.
 type Text<'a> = dyn FnMut(&Path) -> Option<Vec<u8>> + 'a;
 
-/// What this init starts.
+/// The programs that this init starts.
 pub(super) fn started_by(init: &Path, paths: &Paths, text: &mut Text<'_>) -> Vec<Asked> {
     let name = init.file_name().unwrap_or_default().to_string_lossy().into_owned();
     if name == "systemd" {
@@ -124,7 +124,7 @@ fn read_unit(unit: &str, content: &[u8], wanted: &mut Vec<String>, asked: &mut V
                 wanted.extend(value.split_whitespace().map(str::to_owned));
             }
             "ExecStartPre" | "ExecStart" | "ExecStartPost" => {
-                // prefixes of systemd.service(5); what does not matter if it fails is left out
+                // prefixes of systemd.service(5); commands whose failure is ignored are left out
                 let command = value.trim();
                 let program = command.trim_start_matches(['@', '-', ':', '+', '!', '|']);
                 let optional = command[..command.len() - program.len()].contains('-');

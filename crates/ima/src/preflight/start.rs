@@ -1,4 +1,4 @@
-//! What a program needs besides itself, and whether the machine gets as far as its init.
+//! The files that a program needs besides itself, and whether the machine reaches its init.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -13,20 +13,20 @@ use super::paths::Paths;
 use super::purpose::{path_of, Nature, Use};
 use super::scan::{in_path, Scanned};
 
-/// What stands in the way of a program that is let through itself.
+/// An obstacle for a program that is allowed itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Obstacle {
-    /// What it needs: a path, or the name of a library that is nowhere.
+    /// The file that it needs: a path, or the name of a library that was not found.
     pub what: PathBuf,
-    /// Which file asks for it: the program itself, or what it needs in turn.
+    /// The file that asks for it: the program itself, or one that it needs.
     pub needed_by: PathBuf,
-    /// What is the matter with it.
+    /// The problem.
     pub why: Why,
     /// The CPUs on which it stands in the way, or levels of them; empty: all.
     pub on: Vec<&'static str>,
 }
 
-/// What is the matter with something that is needed.
+/// The problem with a file that is needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Why {
     /// The kernel denies it.
@@ -63,11 +63,11 @@ pub struct Attempt {
     pub path: PathBuf,
     /// The file that it leads to, where it is another.
     pub file: Option<PathBuf>,
-    /// What comes of it.
+    /// The result.
     pub end: AttemptEnd,
 }
 
-/// What comes of an [`Attempt`].
+/// The result of an [`Attempt`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AttemptEnd {
     /// It runs.
@@ -91,7 +91,7 @@ pub struct Step {
     pub asked_by: String,
     /// The program's path as it stands there.
     pub program: PathBuf,
-    /// What keeps it from starting; `None`: nothing.
+    /// The problem with which it does not start.
     pub problem: Option<Problem>,
 }
 
@@ -133,7 +133,7 @@ impl Depth {
     const FIRST: Self = Self { interpreters: MOST_INTERPRETERS, starts: 8 };
 }
 
-/// Answers about programs and what they need.
+/// Answers about programs and the files that they need.
 pub(super) struct Starter<'a> {
     pub(super) paths: &'a Paths,
     scanned: &'a [Option<Scanned>],
@@ -158,8 +158,7 @@ impl<'a> Starter<'a> {
         self.scanned.get(number)?.as_ref()
     }
 
-    /// What keeps a program from starting, other than the program itself: what is refused
-    /// before what is missing.
+    /// The obstacle for a program, other than the program itself: denied files come before missing ones.
     pub(super) fn obstacle(&self, number: usize) -> Option<Obstacle> {
         if let Some(known) = self.known.borrow().get(&number) {
             return known.clone();
@@ -177,7 +176,7 @@ impl<'a> Starter<'a> {
         }
     }
 
-    /// What is in a program's way on some CPUs, or on all.
+    /// The obstacle for a program on some CPUs, or on all.
     fn of_program(&self, number: usize) -> Option<Obstacle> {
         let Nature::Elf(elf) = &self.scanned(number)?.nature else { return None };
         let groups = self.libraries.groups(elf.machine);
@@ -248,7 +247,7 @@ impl<'a> Starter<'a> {
         })
     }
 
-    /// What the kernel comes to that looks for an init (`kernel_init` in `init/main.c`).
+    /// The attempts of the kernel to start an init (`kernel_init` in `init/main.c`).
     pub(super) fn init(&self, asked_for: Option<&Path>) -> Vec<Attempt> {
         const TRIED: [&str; 4] = ["/sbin/init", "/etc/init", "/bin/init", "/bin/sh"];
         let tried = match asked_for {

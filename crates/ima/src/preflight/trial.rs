@@ -1,4 +1,4 @@
-//! One event on one file: what the kernel makes of its attribute, and why.
+//! One event on one file: the kernel's verdict on its attribute, and the reason.
 
 use std::cell::Cell;
 use std::io;
@@ -36,10 +36,10 @@ pub enum Subject {
     },
 }
 
-/// What came of a trial.
+/// The result of a trial.
 #[derive(Debug)]
 pub struct Trial {
-    /// What the kernel does.
+    /// The kernel's reaction.
     pub outcome: Outcome,
     /// The key of a signature that is not known.
     pub unknown_key: Option<KeyId>,
@@ -47,7 +47,7 @@ pub struct Trial {
     pub verity: bool,
 }
 
-/// Why it cannot be told.
+/// Why it is unknown.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrialError {
@@ -74,7 +74,7 @@ impl Subject {
     /// A file of this machine; links are followed.
     ///
     /// # Errors
-    /// What is no regular file, or cannot be looked at.
+    /// A file that is not regular, or cannot be read.
     pub fn file(path: &Path) -> Result<Self, TrialError> {
         let path = path.canonicalize()?;
         let directory = Directory::open(Path::new("/"))?;
@@ -93,7 +93,7 @@ impl Subject {
         }
     }
 
-    /// What the kernel does about an event on it.
+    /// The kernel's reaction to an event on it.
     ///
     /// # Errors
     /// It cannot be read, or a digest that it depends on was not stated.
@@ -144,7 +144,7 @@ impl Subject {
     }
 }
 
-/// What is known of a file that is not at hand.
+/// The known properties of a file that is not at hand.
 struct Stated<'a> {
     attribute: &'a Option<Vec<u8>>,
     digests: &'a [Digest],

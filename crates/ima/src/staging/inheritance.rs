@@ -1,4 +1,4 @@
-//! What a new file takes over from the one whose place it takes: owner, group, mode, access
+//! The properties that a new file inherits from the one that it replaces: owner, group, mode, access
 //! control lists and other extended attributes. The content is another, and so the labels of
 //! the old one (`security.ima`, `security.evm`) are not taken over.
 
@@ -19,11 +19,11 @@ use super::Location;
 const ATTRIBUTE_MAX: usize = 1 << 16;
 const ACCESS_LIST: &CStr = c"system.posix_acl_access";
 
-/// Gives `new` what `old` has besides its content. What only root can set, an ordinary user's
+/// Gives `new` the properties of `old` besides its content. What only root can set, an ordinary user's
 /// file does without.
 ///
 /// # Errors
-/// A mode or an attribute that anybody can set, and that cannot be set.
+/// A mode or an attribute that needs no privilege, and cannot be set.
 pub(super) fn inherit(old: &File, new: &File) -> io::Result<()> {
     let (before, after) = (old.metadata()?, new.metadata()?);
     let mut mode = before.mode() & 0o7777;

@@ -114,7 +114,7 @@ impl Staged {
     /// A file that will take this place, with these permissions under the umask.
     ///
     /// # Errors
-    /// What the system said.
+    /// The system's error.
     pub fn new(place: Location, permissions: u32) -> io::Result<Self> {
         let file = match nameless(&place, permissions) {
             Some(file) => StagedFile::Nameless(file),
@@ -127,10 +127,10 @@ impl Staged {
     /// that is there; where none is, these permissions under the umask.
     ///
     /// # Errors
-    /// What the system said.
+    /// The system's error.
     pub fn replacing(place: Location, permissions: u32) -> io::Result<Self> {
         let replaced = inheritance::replaced(&place)?;
-        // where another's permissions follow, nobody else has to do with it before
+        // if another's permissions follow, no one else may open it before
         let permissions = if replaced.is_some() { 0o600 } else { permissions };
         Ok(Self { replaced, ..Self::new(place, permissions)? })
     }
@@ -143,10 +143,10 @@ impl Staged {
         }
     }
 
-    /// Completes it: it is on disk, with what it takes over.
+    /// Completes it: it is on disk, with the inherited attributes.
     ///
     /// # Errors
-    /// What the system said.
+    /// The system's error.
     pub fn complete(&self) -> io::Result<()> {
         if let Some(replaced) = &self.replaced {
             inherit(replaced, self.as_file())?;
@@ -157,7 +157,7 @@ impl Staged {
     /// Puts it in its place if nothing is there.
     ///
     /// # Errors
-    /// What the system said; `AlreadyExists` if something is there.
+    /// The system's error; `AlreadyExists` if a file is there.
     pub fn persist_new(self) -> io::Result<()> {
         let Self { place, file, .. } = self;
         match file {
@@ -170,10 +170,10 @@ impl Staged {
         }
     }
 
-    /// Puts it in its place, and in the place of what is there.
+    /// Puts it in its place, and replaces a file that is there.
     ///
     /// # Errors
-    /// What the system said; what was there before is still there then.
+    /// The system's error; the old file is still there then.
     pub fn persist(self) -> io::Result<()> {
         let Self { place, file, .. } = self;
         let file = match file {
@@ -204,7 +204,7 @@ fn named_copy(file: &File, place: &Location) -> io::Result<Temporary> {
 /// where the file system can do that.
 ///
 /// # Errors
-/// What the system said; what was there before is still there then.
+/// The system's error; the old file is still there then.
 pub(crate) fn write(place: &Location, permissions: u32, content: &[u8]) -> io::Result<()> {
     let staged = Staged::new(place.clone(), permissions)?;
     staged.as_file().write_all(content)?;
@@ -212,11 +212,11 @@ pub(crate) fn write(place: &Location, permissions: u32, content: &[u8]) -> io::R
     staged.persist()
 }
 
-/// Writes what somebody asked for under this name: a symbolic link stays, and what it leads to is
-/// written; what is not a regular file (a device, a pipe) stays, too, and is written to.
+/// Writes a file under a name that the user gave: a symbolic link stays, and its target is written; a file
+/// that is not regular (a device, a pipe) stays, too, and is written to.
 ///
 /// # Errors
-/// What the system said; what was at `path` before is still there then.
+/// The system's error; the old file at `path` is still there then.
 pub fn write_path(path: &Path, permissions: u32, content: &[u8]) -> io::Result<()> {
     let path = resolve(path)?;
     match fs::metadata(&path) {
@@ -228,7 +228,7 @@ pub fn write_path(path: &Path, permissions: u32, content: &[u8]) -> io::Result<(
     }
 }
 
-/// What a path leads to, whether that is there or not.
+/// The target of a path, whether that is there or not.
 fn resolve(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..=LINKS {

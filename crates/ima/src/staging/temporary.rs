@@ -22,9 +22,9 @@ use tempfile::TempDir;
 
 use super::{or_here, Location};
 
-/// What the names of temporary files begin with.
+/// The beginning of the names of temporary files.
 pub const PREFIX: &str = ".imactl-";
-/// What the names of the directories begin with in which key stores are made.
+/// The beginning of the names of directories in which key stores are made.
 const STORE_PREFIX: &str = ".imactl-keys-";
 /// Random characters behind it.
 const RANDOM: usize = 6;
@@ -155,7 +155,7 @@ impl Temporary {
         }
     }
 
-    /// Gives it another name in its directory, in place of what has it.
+    /// Gives it another name in its directory, and replaces a file of that name.
     pub(super) fn rename(mut self, name: &OsStr) -> io::Result<()> {
         let remembered = self.remembered.take();
         let named = named();

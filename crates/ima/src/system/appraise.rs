@@ -1,4 +1,4 @@
-//! What the kernel does with files that fail, as far as this machine shows it.
+//! The mode of appraisal, as far as this machine shows it.
 
 use std::path::Path;
 use std::{fs, io};
@@ -8,18 +8,18 @@ use ima_format::boot::{InForce, SecureBoot};
 
 use super::Sight;
 
-/// What is asked of the kernel, and what it does.
+/// The mode that is asked for, and the one in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Appraisal {
-    /// What the command line asks for.
+    /// The mode on the command line.
     pub asked: AppraiseMode,
-    /// What is in force; `None` where that cannot be seen.
+    /// The mode in force; `None` if it is not visible.
     pub in_force: Option<AppraiseMode>,
     /// Why that is another, or not known.
     pub reason: Option<&'static str>,
 }
 
-/// What is in force on a machine with this command line.
+/// The mode in force on a machine with this command line.
 pub(super) fn appraisal(line: &str, proc: &Path, sys: &Path, sight: &mut Sight<'_>) -> Appraisal {
     let asked = AppraiseMode::of_command_line(line.as_bytes());
     let environment = match asked {
@@ -35,7 +35,7 @@ pub(super) fn appraisal(line: &str, proc: &Path, sys: &Path, sight: &mut Sight<'
     Appraisal { asked, in_force, reason }
 }
 
-/// What the firmware says, by way of efivarfs.
+/// The state of the firmware, from efivarfs.
 fn secure_boot(sys: &Path) -> SecureBoot {
     let efi = sys.join("firmware/efi");
     if !efi.exists() {

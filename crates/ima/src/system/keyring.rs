@@ -1,4 +1,4 @@
-//! The kernel's keyrings: which there are, and what is in them.
+//! The kernel's keyrings and their contents.
 //!
 //! `/proc/keys` lists what the reader may view; `keyctl(KEYCTL_READ)` returns the keys in a keyring.
 
@@ -34,18 +34,18 @@ pub const BLACKLIST: &str = ".blacklist";
 pub struct Keyring {
     /// Its name, with the dot of those that the kernel guards.
     pub name: String,
-    /// What is in it.
+    /// Its keys.
     pub members: Members,
 }
 
-/// What is seen of a keyring.
+/// The visible state of a keyring.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Members {
     /// The kernel has none of that name.
     Absent,
     /// It is not seen without root; the kernel may have it, or not.
     Hidden,
-    /// It is there, and what is in it may not be read.
+    /// It is there, and its keys may not be read.
     Unreadable,
     /// These keys.
     Keys(Vec<Key>),
@@ -101,7 +101,7 @@ fn serial(list: &[u8], name: &str) -> Option<i32> {
     })
 }
 
-/// What is seen of the keyrings of [`KEYRINGS`].
+/// The visible state of the keyrings of [`KEYRINGS`].
 pub(super) fn read(proc: &Path, sight: &mut Sight<'_>) -> Vec<Keyring> {
     let list = sight.text(&proc.join("keys"));
     let unlisted = match list {
@@ -184,7 +184,7 @@ mod syscall {
         read(KEYCTL_DESCRIBE, key)
     }
 
-    /// Reads what an operation gives, with room enough.
+    /// Reads the result of an operation, with enough room.
     fn read(operation: libc::c_int, key: i32) -> io::Result<Vec<u8>> {
         let mut buffer = vec![0_u8; 4096];
         loop {

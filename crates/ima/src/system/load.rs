@@ -11,7 +11,7 @@ use super::{keyring, Ima, KeyringError, Machine};
 use crate::advice::Advice;
 use crate::key::certificate::Certificate;
 
-/// Why the kernel does not have what it was given.
+/// Why the kernel did not load a certificate or a policy.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
@@ -36,7 +36,7 @@ pub enum LoadError {
     Path {
         /// The policy's path.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
     /// The kernel's file cannot be opened.
@@ -44,7 +44,7 @@ pub enum LoadError {
     Open {
         /// The kernel's file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The kernel rejected the policy.
@@ -58,7 +58,7 @@ pub enum LoadError {
 }
 
 impl Advice for LoadError {
-    /// What the kernel's answer usually means, and what to do.
+    /// The usual cause of the kernel's error, and the advice.
     fn advice(&self) -> Option<&'static str> {
         let code = match self {
             Self::Certificate { source, .. }

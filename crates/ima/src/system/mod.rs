@@ -1,8 +1,8 @@
-//! This machine: what its kernel measures, appraises and trusts, as far as it shows it.
+//! This machine: the policy, keys and measurements of its kernel, as far as they are visible.
 //!
 //! Reads securityfs (`security/integrity/ima/ima_fs.c`, `security/integrity/evm/evm_secfs.c`),
-//! `/proc/keys`, `/proc/cmdline` and `/sys/class/tpm`. Nothing here needs root; what root
-//! alone can see is told as unseen.
+//! `/proc/keys`, `/proc/cmdline` and `/sys/class/tpm`. Nothing here needs root; files that
+//! only root can read are reported as unseen.
 
 mod appraise;
 mod keyring;
@@ -108,16 +108,16 @@ impl fmt::Display for Evm {
     }
 }
 
-/// What a machine shows of itself; `None` is what it does not show, and `unseen` tells why.
+/// The visible state of a machine; `None` is not visible, and `unseen` has the reason.
 #[derive(Debug, Clone)]
 pub struct Status {
     /// The kernel's release, as `uname -r` has it.
     pub release: Option<String>,
     /// Whether IMA is there.
     pub ima: Ima,
-    /// What appraisal does.
+    /// The mode of appraisal.
     pub appraisal: Appraisal,
-    /// What of the command line concerns integrity.
+    /// The parameters of the command line that concern integrity.
     pub arguments: Vec<String>,
     /// The policy in force.
     pub policy: Option<String>,
@@ -135,18 +135,18 @@ pub struct Status {
     pub tpms: Vec<Tpm>,
     /// EVM.
     pub evm: EvmState,
-    /// What could not be looked at.
+    /// The files that could not be read.
     pub unseen: Vec<Unseen>,
 }
 
 impl Status {
-    /// What is seen of a keyring.
+    /// The visible state of a keyring.
     pub fn members(&self, keyring: &str) -> &Members {
         let mut found = self.keyrings.iter().filter(|it| it.name == keyring);
         found.next().map_or(&Members::Absent, |keyring| &keyring.members)
     }
 
-    /// What the kernel no longer accepts, as far as that is seen.
+    /// The revocations, as far as they are visible.
     pub fn revocations(&self) -> Revocations {
         let keys = |keyring: &str| match self.members(keyring) {
             Members::Keys(keys) => keys.as_slice(),
@@ -302,7 +302,7 @@ impl Machine {
     }
 }
 
-/// Reads, and remembers what could not be read.
+/// Reads, and remembers the files that could not be read.
 struct Sight<'a> {
     unseen: &'a mut Vec<Unseen>,
 }

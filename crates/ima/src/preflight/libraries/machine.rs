@@ -1,4 +1,4 @@
-//! What glibc's loader knows of machines: their flags in `/etc/ld.so.cache`
+//! Machines as glibc's loader knows them: their flags in `/etc/ld.so.cache`
 //! (`sysdeps/generic/ldconfig.h`, `dl-cache.h` of each machine), and Debian's directories.
 
 use ima_format::elf::{ByteOrder, Class, Machine};

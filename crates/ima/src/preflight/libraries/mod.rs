@@ -103,7 +103,7 @@ pub(super) struct Group {
     all: Vec<&'static Cpu>,
 }
 
-/// What a program's start comes to.
+/// The result of starting a program.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Needs {
     /// The loader and libraries, in the order in which they are opened, and for what.
@@ -165,7 +165,7 @@ impl<'a> Libraries<'a> {
         Self { paths, elves, cache, fault, musl, cpus, depends, subdirectories, found }
     }
 
-    /// What is wrong with the cache, where a program's loader reads it.
+    /// The fault of the cache, if a program's loader reads it.
     pub(super) fn fault(&self) -> Option<&CacheFault> {
         self.fault.as_ref()
     }
@@ -204,7 +204,7 @@ impl<'a> Libraries<'a> {
         cpu::names(&some, machine)
     }
 
-    /// What is opened when a program starts on CPUs of a group.
+    /// The files that are opened when a program starts on CPUs of a group.
     pub(super) fn needs(&self, program: Number, elf: &Elf, group: &Group) -> Needs {
         let mut needs = Needs::default();
         let mut loader = Loader {

@@ -1,4 +1,4 @@
-//! Where all programs' libraries are: `/etc/ld.so.cache`, what `ldconfig` makes it of, and
+//! Where all programs' libraries are: `/etc/ld.so.cache`, the directories that `ldconfig` makes it of, and
 //! musl's list.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -19,7 +19,7 @@ const MUSL_DIRECTORIES: [&str; 3] = ["/lib", "/usr/local/lib", "/usr/lib"];
 /// Gives the content of a small file.
 pub(super) type Text<'a> = dyn FnMut(&Path) -> Option<Vec<u8>> + 'a;
 
-/// What is wrong with `/etc/ld.so.cache`.
+/// A fault of `/etc/ld.so.cache`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CacheFault {
     /// It is not there, and `/etc/ld.so.conf` names directories with libraries, in which the
@@ -80,7 +80,7 @@ impl Subdirectories {
     }
 }
 
-/// What the loaders of glibc that programs ask for search.
+/// The directories that the loaders of glibc search.
 pub(super) fn subdirectories(
     paths: &Paths,
     elves: &HashMap<Number, &Elf>,
@@ -98,7 +98,7 @@ pub(super) fn subdirectories(
     found
 }
 
-/// What the cache says, by name; in its order.
+/// The entries of the cache, by name, in its order.
 pub(super) type Names = HashMap<Vec<u8>, Vec<Cached>>;
 
 /// Reads the cache; an absent one is empty.
@@ -158,7 +158,7 @@ pub(super) fn compare(
     (!gone.is_empty() || !lacking.is_empty()).then_some(CacheFault::Stale { gone, lacking })
 }
 
-/// What `ldconfig` would take up of a directory.
+/// The libraries of a directory that `ldconfig` would enter.
 fn libraries_in(paths: &Paths, elves: &HashMap<Number, &Elf>, directory: &Path) -> Vec<Number> {
     let is_library = |number: &&Number| {
         let name = paths.get(**number).name();
@@ -169,7 +169,7 @@ fn libraries_in(paths: &Paths, elves: &HashMap<Number, &Elf>, directory: &Path) 
     paths.children(directory).iter().filter(is_library).copied().collect()
 }
 
-/// The directories of `/etc/ld.so.conf` and of what it includes.
+/// The directories of `/etc/ld.so.conf` and of the files that it includes.
 fn configured(paths: &Paths, text: &mut Text<'_>) -> Vec<PathBuf> {
     let mut directories = Vec::new();
     let mut waiting = vec![PathBuf::from(CONFIGURATION)];

@@ -9,7 +9,7 @@ use ima_format::elf::{Class, Machine};
 use super::super::purpose::path_of;
 use super::{Flavour, Loader};
 
-/// What the tokens in a search path stand for.
+/// The values of the tokens in a search path.
 pub(super) struct Tokens<'a> {
     /// `$ORIGIN`: where the object is.
     origin: &'a Path,

@@ -16,7 +16,7 @@ pub(super) struct Others {
     /// The PCRs that they extend, and those that IMA does: a bit for each.
     pcrs: u64,
     of_ima: u64,
-    /// Of all passes over the input the longest.
+    /// The largest count of any reading of the input.
     total: Arc<AtomicU64>,
 }
 

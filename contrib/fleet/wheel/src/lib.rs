@@ -116,6 +116,8 @@ fn columns() -> Vec<(&'static str, &'static str)> {
 /// A column: how many of its values are null, and Arrow's buffers: which are not, where texts end, values.
 type Buffers = (usize, Vec<Vec<u8>>);
 type Batch = (usize, Vec<Buffers>);
+/// The same for Python.
+type PythonBuffers<'p> = (usize, Vec<Bound<'p, PyBytes>>);
 
 fn batch(table: &Table) -> Batch {
     (table.rows(), table.columns().iter().map(buffers).collect())
@@ -214,10 +216,7 @@ impl Batches {
         this
     }
 
-    fn __next__<'p>(
-        &self,
-        py: Python<'p>,
-    ) -> Option<(usize, Vec<(usize, Vec<Bound<'p, PyBytes>>)>)> {
+    fn __next__<'p>(&self, py: Python<'p>) -> Option<(usize, Vec<PythonBuffers<'p>>)> {
         let (rows, columns) = py.allow_threads(|| self.0.lock().ok()?.recv().ok())?;
         let bytes = |buffer: &Vec<u8>| PyBytes::new(py, buffer);
         let column = |(nulls, buffers): &Buffers| (*nulls, buffers.iter().map(bytes).collect());

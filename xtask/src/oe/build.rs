@@ -38,6 +38,11 @@ impl Checkout {
         self.directory.join("oe-core")
     }
 
+    /// Something that is next to oe-core.
+    pub(super) fn beside(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
     /// The layer of oe-core.
     pub(super) fn meta(&self) -> PathBuf {
         self.core().join("meta")
@@ -72,6 +77,21 @@ impl Build {
              require conf/task.conf\n"
         );
         Self::make(checkout, directory, &checkout.layers(), fixed)
+    }
+
+    /// All of oe-core, and other layers.
+    pub(super) fn whole(
+        checkout: &Checkout,
+        builds: &Path,
+        name: &str,
+        layers: &[PathBuf],
+        fixed: &str,
+    ) -> Result<Self> {
+        let directory = builds.join(format!("{}-{name}", checkout.series));
+        let layers = [checkout.layers(), layers.to_vec()].concat();
+        let fixed =
+            format!("DISTRO = \"nodistro\"\nCONF_VERSION = \"2\"\n{fixed}require conf/task.conf\n");
+        Self::make(checkout, directory, &layers, fixed)
     }
 
     /// For yocto-check-layer, which adds the layer by itself.

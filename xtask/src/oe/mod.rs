@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`build`] | build directories, and BitBake in them |
 //! | [`cases`] | what is refused, not left behind, and signed with |
+//! | [`dry`] | task graphs with all of oe-core |
 //! | [`image`] | what is in the images and packages that came of it |
 //! | [`leaks`] | looks for keys and passphrases in all that a build leaves behind |
 //! | [`models`] | whose keys sign |
@@ -16,6 +17,7 @@
 
 mod build;
 mod cases;
+mod dry;
 mod image;
 mod leaks;
 mod models;
@@ -58,6 +60,12 @@ const STEPS: &[Step] = &[
     ("parse", "parse the layer, with all that it appends to", parse),
     ("sources", "the sources of imactl's recipes", sources),
     ("check-layer", "yocto-check-layer", check_layer),
+    ("first-image", "resolve the README's first image", |run| {
+        dry::first_image(&run.checkout, &run.builds)
+    }),
+    ("others", "resolve an image next to the layers of others", |run| {
+        dry::next_to_others(&run.checkout, &run.builds)
+    }),
     ("sample", "build with sample keys", sample),
     ("exclude", "leave out what was signed before", |run| cases::exclude(&run.build)),
     ("refusals", "what must not be built", |run| cases::refusals(&run.build)),

@@ -2,6 +2,7 @@
 //! compiled by cargo without a network. A file that the recipe forgets is missed here.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -31,7 +32,7 @@ pub(super) fn check(build: &Build) -> Result<()> {
             |variable| build.variable(name, variable).map(|value| PathBuf::from(value.trim()));
         let (source, home) = (path("S")?, path("CARGO_HOME")?);
         // do_configure, as the class cargo_common has it
-        let vendored = home.join("bitbake");
+        let vendored = shared(&home.join("bitbake"))?;
         let config = format!(
             "[source.bitbake]\ndirectory = {vendored:?}\n\n[source.crates-io]\nreplace-with = \"bitbake\"\n"
         );
@@ -52,6 +53,17 @@ pub(super) fn check(build: &Build) -> Result<()> {
         run(compile).with_context(|| format!("the sources of {name}"))?;
     }
     Ok(())
+}
+
+/// A link with the same path for all series and recipes: cargo compiles a crate again where its source has
+/// another.
+fn shared(vendored: &Path) -> Result<PathBuf> {
+    let link = root().join("target/recipe-crates");
+    if link.symlink_metadata().is_ok() {
+        fs::remove_file(&link)?;
+    }
+    symlink(vendored, &link)?;
+    Ok(link)
 }
 
 /// Has BitBake find the crates that cargo has downloaded for this workspace; it checks their hashes.

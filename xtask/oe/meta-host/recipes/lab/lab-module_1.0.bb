@@ -6,6 +6,7 @@ inherit module
 
 PROGRAMS = "sign-file"
 
+LIC_FILES_CHKSUM = "file://${COMMON_LICENSE_DIR}/MIT;md5=0835ade698e0bcf8506ecda2f7b4f302"
 SRC_URI = "file://Makefile;subdir=${BP}"
 
 # LAB_SIGN_FILE is another program where a test has it fail

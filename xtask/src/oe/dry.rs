@@ -1,0 +1,94 @@
+//! Task graphs (`bitbake -g`) of images with all of oe-core: every recipe must parse, and every task must have a
+//! provider for each of its dependencies. The README's first image, and the layer next to those of others.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{ensure, Context, Result};
+
+use super::build::{layer, Build, Checkout};
+
+/// Settings that only a build without a network needs.
+const OFFLINE: &str = "BB_NO_NETWORK = \"1\"\nCONNECTIVITY_CHECK_URIS = \"\"\n\
+    SANITY_TESTED_DISTROS = \"\"\nINHERIT_DISTRO:remove = \"uninative\"\n\
+    BB_NUMBER_THREADS = \"2\"\nBB_NUMBER_PARSE_THREADS = \"2\"\n";
+
+/// With the lines that the README gives for `local.conf`, and no others.
+pub(super) fn first_image(checkout: &Checkout, builds: &Path) -> Result<()> {
+    let readme = fs::read_to_string(layer().join("README.md"))?;
+    let block = readme.split("In `conf/local.conf`:\n\n```\n").nth(1);
+    let text = block.and_then(|rest| rest.split("```").next()).context("README.md: local.conf")?;
+    let build = Build::whole(checkout, builds, "first-image", &[], OFFLINE)?;
+    build.configure(text)?;
+    for arguments in [
+        &["core-image-minimal"][..],
+        &["integrity-image-minimal"],
+        &["-c", "populate_sdk", "core-image-minimal"],
+        &["-c", "populate_sdk_ext", "core-image-minimal"],
+    ] {
+        resolves(&build, arguments)?;
+    }
+    build.configure(&format!(
+        "{text}IMAGE_CLASSES += \"testimage\"\nTEST_SUITES:append = \" ima\"\nIMA_EVM = \"portable\"\n"
+    ))?;
+    resolves(&build, &["-c", "testimage", "core-image-minimal"])
+}
+
+/// Layers of others: their checkout, next to oe-core, with a directory for each layer; and what they ask for.
+const OTHERS: [(&str, &[&str], &str); 2] = [
+    (
+        "meta-secure-core",
+        &[
+            "meta-secure-core-common",
+            "meta-signing-key",
+            "meta-efi-secure-boot",
+            "meta-encrypted-storage",
+            "meta-tpm2",
+            "meta-ids",
+        ],
+        "DISTRO_FEATURES:append = \" efi-secure-boot tpm2 luks\"\n",
+    ),
+    (
+        "meta-security",
+        &["", "meta-tpm", "meta-hardening", "meta-parsec"],
+        "DISTRO_FEATURES:append = \" security tpm2\"\n",
+    ),
+];
+/// Layers of meta-openembedded that those depend on.
+const OPENEMBEDDED: [&str; 4] = ["meta-oe", "meta-python", "meta-perl", "meta-networking"];
+
+/// Next to other layers, but for their counterparts of this one, where the series has a checkout of them.
+pub(super) fn next_to_others(checkout: &Checkout, builds: &Path) -> Result<()> {
+    for (name, layers, features) in OTHERS {
+        let (others, core) = (checkout.beside(name), checkout.beside("meta-oe"));
+        if !others.exists() || !core.exists() {
+            eprintln!("   SKIPPED: no {} or no {}", others.display(), core.display());
+            continue;
+        }
+        let core = OPENEMBEDDED.map(|layer| core.join(layer));
+        let others: Vec<PathBuf> = layers.iter().map(|layer| others.join(layer)).collect();
+        let layers = [&core[..], &others].concat();
+        let build = Build::whole(checkout, builds, name, &layers, OFFLINE)?;
+        build.configure(&format!(
+            "MACHINE = \"qemux86-64\"\nINIT_MANAGER = \"systemd\"\n\
+             require conf/distro/include/integrity.inc\nSIGNING_MODEL = \"sample\"\n\
+             CORE_IMAGE_EXTRA_INSTALL += \"packagegroup-ima packagegroup-ima-tools\"\n{features}"
+        ))?;
+        resolves(&build, &["core-image-minimal"]).with_context(|| name.to_owned())?;
+    }
+    Ok(())
+}
+
+/// BitBake resolves all that the arguments ask for.
+fn resolves(build: &Build, arguments: &[&str]) -> Result<()> {
+    let graph = build.directory().join("task-depends.dot");
+    if graph.exists() {
+        fs::remove_file(&graph)?;
+    }
+    build.bitbake(&[&["-g"], arguments].concat())?;
+    let text = fs::read_to_string(&graph).with_context(|| graph.display().to_string())?;
+    let tasks = text.lines().filter(|line| line.contains("[label=")).count();
+    ensure!(tasks > 0, "{arguments:?}: {} has no task", graph.display());
+    eprintln!("   {}: {tasks} tasks", arguments.join(" "));
+    Ok(())
+}

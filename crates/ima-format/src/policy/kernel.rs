@@ -112,6 +112,8 @@ pub struct Kernel {
     pub verity: Built,
     /// The rules under Secure Boot.
     pub arch: ArchOptions,
+    /// `CONFIG_MODULE_SIG_FORCE`: no module is loaded without a good signature of its own.
+    pub module_sig_force: Built,
     /// `CONFIG_IMA_APPRAISE_MODSIG`: `appraise_type=imasig|modsig`.
     pub modsig: Built,
     /// `CONFIG_IMA_MEASURE_ASYMMETRIC_KEYS`: `func=KEY_CHECK`, `keyrings=`.
@@ -161,6 +163,7 @@ impl Kernel {
                 module_sig: Built::In,
                 machine_keys: Built::Out,
             },
+            module_sig_force: Built::Out,
             modsig: Built::In,
             asymmetric_keys: Built::In,
             lsm_rules: LsmRules::Unknown,
@@ -200,6 +203,7 @@ impl Kernel {
                     _ => Built::Out,
                 },
             },
+            module_sig_force: config.built("MODULE_SIG_FORCE"),
             modsig: config.built("IMA_APPRAISE_MODSIG"),
             asymmetric_keys: config.built("IMA_MEASURE_ASYMMETRIC_KEYS"),
             lsm_rules: match config.built("IMA_LSM_RULES") {

@@ -90,10 +90,11 @@ impl BootArgs {
         self.secure_boot
     }
 
-    /// With the rules of [`ARCH`] the kernel insists on the signatures of modules
-    /// (`arch_get_ima_policy()`).
+    /// The kernel insists on the signatures of modules by its configuration, and with the rules of
+    /// [`ARCH`] (`arch_get_ima_policy()`).
     pub(crate) fn module_check(&self, kernel: &Kernel) -> ModuleCheck {
         match (self.secure_boot, kernel.arch.policy, kernel.arch.module_sig) {
+            _ if kernel.module_sig_force == Built::In => ModuleCheck::Enforced,
             (true, Built::In, Built::In) => ModuleCheck::Enforced,
             _ => ModuleCheck::Optional,
         }

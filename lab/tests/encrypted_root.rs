@@ -1,5 +1,5 @@
-//! A root that the TPM unlocks: the initramfs unlocks it, then imactl-init loads the policy, which
-//! measures and appraises.
+//! A root that the TPM unlocks: the initramfs unlocks it, then imactl-init loads EVM's HMAC key, which
+//! only the TPM opens, too, and the policy, which measures and appraises.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use lab::keys::{Algorithm, KeyStore};
 use lab::machine::{Disc, Guest, Machine, Tpm};
 use lab::on_each_kernel;
 use lab::programs;
-use lab::protocol::Errno;
+use lab::protocol::{Action, Errno};
 use lab::scenario::DEFAULT_POLICY;
 
 const DISC_SIZE: u64 = 96 << 20;
@@ -39,6 +39,18 @@ busybox dd if=/dev/vdb of=/dev/mapper/root bs=1M
 cryptsetup close root
 busybox sync";
 
+/// As docs/evm.md makes them: a trusted key, and EVM's, which is encrypted with it.
+const MAKE_KEYS: &str = "set -e
+export PATH=/usr/bin TPM2TOOLS_TCTI=device:/dev/tpmrm0
+tpm2 createprimary -Q -C o -c /tmp/parent
+tpm2 evictcontrol -Q -C o -c /tmp/parent 0x81000001
+keyctl add trusted kmk-trusted 'new 32 keyhandle=0x81000001' @u >&2
+keyctl add encrypted evm-key 'new trusted:kmk-trusted 64' @u >&2
+for key in 'trusted kmk-trusted' 'encrypted evm-key'; do
+    keyctl pipe $(keyctl search @u $key)
+    echo
+done";
+
 /// A machine that started otherwise has another value in PCR 7.
 const OTHERWISE: &str = "set -e
 export PATH=/usr/bin:/usr/sbin
@@ -53,11 +65,13 @@ fn initramfs(store: &KeyStore) -> Result<Image> {
     let policy = format!("{DEFAULT_POLICY}{}", String::from_utf8(measure)?);
     let tree = Tree::small_initramfs(store, &policy)?;
     tree.take(programs::imactl_init()?, "/usr/bin/imactl-init")?;
+    tree.write("/etc/keys/x509_evm.der", store.evm_certificate()?, 0o644)?;
     for (program, package) in [
         ("/usr/bin/busybox", "busybox-static"),
         ("/usr/sbin/cryptsetup", "cryptsetup-bin"),
         ("/usr/bin/systemd-cryptenroll", "systemd"),
         ("/usr/bin/tpm2", "tpm2-tools"),
+        ("/usr/bin/keyctl", "keyutils"),
     ] {
         tree.install(program, package)?;
     }
@@ -76,7 +90,7 @@ on_each_kernel! {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
         let initramfs = initramfs(&store)?;
         let root = Tree::small_root()?;
-        root.sign_all(&store)?;
+        store.sign_with(&["--evm"], root.directory())?;
         root.copy("/usr/bin/true", "/opt/unsigned")?;
         let root = root.ext4(ROOT_SIZE)?;
         let disc = Image::blank(DISC_SIZE)?;
@@ -89,13 +103,22 @@ on_each_kernel! {
         let first = machine(kernel)?.disc(&disc, Disc::Kept).disc(&root, Disc::Discarded);
         let mut guest = first.boot()?;
         shell(&mut guest, ENROLL)?.exits(0);
+        let made = shell(&mut guest, MAKE_KEYS)?;
+        made.exits(0);
+        let keys: Vec<_> = made.text().lines().map(str::to_owned).collect();
         shell(&mut guest, OTHERWISE)?.exits(0);
         guest.power_off()?;
 
         let mut guest = machine(kernel)?.disc(&disc, Disc::Discarded).boot()?;
         shell(&mut guest, UNLOCK)?.exits(0);
         guest.mount("/dev/mapper/root", "ext4", "/sysroot")?.is_allowed();
+        for (name, blob) in ["kmk-trusted", "evm-trusted"].iter().zip(&keys) {
+            let (path, content) = (format!("/etc/keys/{name}.blob"), blob.as_bytes().into());
+            guest.request(Action::Write { path, content, mode: 0o600 })?.is_allowed();
+        }
         guest.execute(&["/usr/bin/imactl-init", "/sysroot"])?.exits(0);
+        // the HMAC key and the certificate
+        assert_eq!(guest.read("/sys/kernel/security/evm")?.text().trim(), "3");
         let refusal = guest.switch_root("/sysroot", "/sbin/init")?;
         assert!(refusal.is_none(), "{refusal:?}");
         guest.execute(&["/usr/bin/true"])?.is_allowed();

@@ -136,6 +136,9 @@ pub struct Volume<D> {
     descriptor_size: u16,
     /// From this group of descriptors on they lie in their own groups.
     first_meta_group: Option<u32>,
+    /// The first block of group descriptors, those of the first 8 GiB with blocks of 4 KiB: nearly every inode
+    /// needs one of them.
+    descriptors: Vec<u8>,
     compat: u32,
     incompat: u32,
     ro_compat: u32,
@@ -185,7 +188,7 @@ impl<D: Disk> Volume<D> {
         let log = word(0x18);
         let big_clusters = ro_compat & RO_COMPAT_BIG_CLUSTERS != 0;
         let cluster_log = if big_clusters { word(0x1c) } else { log };
-        let volume = Self {
+        let mut volume = Self {
             block_size: 1024_u32.checked_shl(log).unwrap_or_default(),
             cluster_size: 1024_u64.checked_shl(cluster_log).unwrap_or_default(),
             blocks: u64::from(high) << 32 | u64::from(word(0x04)),
@@ -198,6 +201,7 @@ impl<D: Disk> Volume<D> {
             inode_size: if dynamic { half(0x58) } else { 128 },
             descriptor_size: if sixty_four { half(0xfe) } else { 32 },
             first_meta_group: meta.then(|| word(0x104)),
+            descriptors: Vec::new(),
             compat,
             incompat,
             ro_compat,
@@ -212,6 +216,9 @@ impl<D: Disk> Volume<D> {
             disk,
         };
         volume.check_superblock(log)?;
+        let per_block = volume.block_size / u32::from(volume.descriptor_size);
+        (_, volume.descriptors) =
+            volume.block(volume.descriptor_block(0, per_block), SUPERBLOCK)?;
         Ok(volume)
     }
 
@@ -332,13 +339,18 @@ impl<D: Disk> Volume<D> {
         let per_block = self.block_size / u32::from(self.descriptor_size);
         let (table, slot) = (group / per_block, group % per_block);
         let block = self.descriptor_block(table, per_block);
-        let descriptor =
-            self.block_offset(block, at)? + u64::from(slot * u32::from(self.descriptor_size));
+        let in_block = slot * u32::from(self.descriptor_size);
+        let descriptor = self.block_offset(block, at)? + u64::from(in_block);
         let mut bytes = [0; 64];
-        let size = usize::from(self.descriptor_size.min(64));
-        self.disk.read(descriptor, bytes.get_mut(..size).unwrap_or_default())?;
-        let low = u64::from(u32_at(&bytes, 0x08).unwrap_or_default());
-        let high = u64::from(u32_at(&bytes, 0x28).unwrap_or_default());
+        let bytes = bytes.get_mut(..usize::from(self.descriptor_size.min(64))).unwrap_or_default();
+        let kept =
+            self.descriptors.get(in_block as usize..).and_then(|rest| rest.get(..bytes.len()));
+        match kept.filter(|_| table == 0) {
+            Some(kept) => bytes.copy_from_slice(kept),
+            None => self.disk.read(descriptor, bytes)?,
+        }
+        let low = u64::from(u32_at(bytes, 0x08).unwrap_or_default());
+        let high = u64::from(u32_at(bytes, 0x28).unwrap_or_default());
         let in_table = u64::from(index) * u64::from(self.inode_size);
         let (block, rest) =
             (in_table / u64::from(self.block_size), in_table % u64::from(self.block_size));

@@ -20,6 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "liblzma",
             "openssl",
             "openssl-sys",
+            "regex-automata",
             "rustix",
             "streebog",
             "tempfile",

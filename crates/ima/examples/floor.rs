@@ -15,7 +15,7 @@ use std::{env, error::Error, io, io::Read, thread};
 use ima::digest::{DigestError, Hasher};
 use ima::key::store::KeyStore;
 use ima::key::Signer;
-use ima::sign::Labeler;
+use ima::sign::Maker;
 use ima::verify::{Keyring, Requirement, Rule, Verifier};
 use ima::HashAlgorithm;
 use ima_format::policy::kernel::KernelVersion;
@@ -56,13 +56,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         Ok(())
     })?;
     let digest = Hasher::new(HashAlgorithm::Sha256)?.digest(b"abc")?;
-    let labeler = Labeler::of(&signer);
+    let maker = Maker::of(&signer);
     let mut value = Vec::new();
-    labeler.session()?.label(&digest, &mut value)?;
+    maker.session()?.make(&digest, &mut value)?;
     let sign = timed(&shares, |share| {
-        let mut session = labeler.session()?;
+        let mut session = maker.session()?;
         let mut value = Vec::new();
-        share.iter().try_for_each(|_| Ok(session.label(&digest, &mut value)?))
+        share.iter().try_for_each(|_| Ok(session.make(&digest, &mut value)?))
     })?;
     let keyring = Keyring::of_public_key(signer.key_id(), signer.public_key().clone());
     let verify = timed(&shares, |share| {
@@ -77,7 +77,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         })
     })?;
     let keep = timed(&shares, |share| {
-        let mut session = labeler.session()?;
+        let mut session = maker.session()?;
         share.iter().try_for_each(|_| match session.keeps(&value, &digest)? {
             true => Ok(()),
             false => Err("not this key's signature".into()),

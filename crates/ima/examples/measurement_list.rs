@@ -11,7 +11,7 @@ use std::path::Path;
 use ima::attest::replay::{extend, zeros};
 use ima::digest::Hasher;
 use ima::key::store::KeyStore;
-use ima::sign::Labeler;
+use ima::sign::Maker;
 use ima::HashAlgorithm;
 use ima_format::hex::Hex;
 use ima_format::measure::{Endian, Record, Template};
@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         None => None,
     };
     let mut session = match &signer {
-        Some(signer) => Some(Labeler::of(signer).session()?),
+        Some(signer) => Some(Maker::of(signer).session()?),
         None => None,
     };
     let name = if session.is_some() { "ima-sig" } else { "ima-ng" };
@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         };
         let digest = files.digest(&number.to_le_bytes())?;
         if let Some(session) = &mut session {
-            session.label(&digest, &mut signature)?;
+            session.make(&digest, &mut signature)?;
         }
         let signature = session.is_some().then_some(&signature[..]);
         let digest = [b"sha256:\0", digest.as_bytes()].concat();

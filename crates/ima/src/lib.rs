@@ -34,7 +34,7 @@
 //! use ima::key::issue::{Profile, Purpose};
 //! use ima::key::store::KeyStore;
 //! use ima::key::Signer;
-//! use ima::sign::Labeler;
+//! use ima::sign::Maker;
 //! use ima::verify::{Keyring, Requirement, Rule, Verifier};
 //! use ima::HashAlgorithm;
 //! use ima_format::policy::kernel::KernelVersion;
@@ -55,7 +55,7 @@
 //!
 //! let digest = Hasher::new(HashAlgorithm::Sha256)?.digest(b"content")?;
 //! let mut value = Vec::new();
-//! Labeler::of(&signer).session()?.label(&digest, &mut value)?;
+//! Maker::of(&signer).session()?.make(&digest, &mut value)?;
 //!
 //! // the verdict that Linux 6.12 has on a file with this content and this attribute
 //! let keyring = Keyring::of_public_key(signer.key_id(), signer.public_key().clone());

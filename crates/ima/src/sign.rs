@@ -1,4 +1,4 @@
-//! Labels: a file's digest to the bytes of its `security.ima`.
+//! From a file's digest to the value of its `security.ima` or `security.evm`.
 
 use ima_format::hash::{Digest, HashAlgorithm, MAX_DIGEST_SIZE};
 use ima_format::xattr::{
@@ -9,9 +9,9 @@ use crate::key::version_1::{self, KeyV1};
 use crate::key::{Form, KeyType, Message, Session, SignError, Signer};
 use crate::verify::{Keyring, Verifier};
 
-/// What files are labelled with.
+/// Makes values of attributes.
 #[derive(Clone, Copy)]
-pub enum Labeler<'a> {
+pub enum Maker<'a> {
     /// Signatures.
     Signature {
         /// The key.
@@ -34,21 +34,21 @@ pub enum Labeler<'a> {
     Digest,
 }
 
-impl std::fmt::Debug for Labeler<'_> {
+impl std::fmt::Debug for Maker<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Signature { signer, kind, version } => {
-                write!(f, "Labeler::Signature({}, {kind:?}, {version})", signer.key_id())
+                write!(f, "Maker::Signature({}, {kind:?}, {version})", signer.key_id())
             }
             Self::Version1 { signer, kind, .. } => {
-                write!(f, "Labeler::Version1({}, {kind:?})", signer.key_id())
+                write!(f, "Maker::Version1({}, {kind:?})", signer.key_id())
             }
-            Self::Digest => f.write_str("Labeler::Digest"),
+            Self::Digest => f.write_str("Maker::Digest"),
         }
     }
 }
 
-impl<'a> Labeler<'a> {
+impl<'a> Maker<'a> {
     /// Signatures of files by this key, in the version that most kernels verify.
     pub fn of(signer: &'a dyn Signer) -> Self {
         let kind = SignatureKind::Ima;
@@ -64,7 +64,7 @@ impl<'a> Labeler<'a> {
         }
     }
 
-    /// The size of the largest label.
+    /// The size of the largest value, in bytes.
     pub fn size(self) -> usize {
         match self {
             Self::Signature { signer, .. } => {
@@ -75,10 +75,10 @@ impl<'a> Labeler<'a> {
         }
     }
 
-    /// Begins a series of labels, made by one thread.
-    pub fn session(self) -> Result<LabelSession<'a>, SignError> {
+    /// Begins a series of values, made by one thread.
+    pub fn session(self) -> Result<MakerSession<'a>, SignError> {
         Ok(match self {
-            Self::Signature { signer, kind, version } => LabelSession::Signature {
+            Self::Signature { signer, kind, version } => MakerSession::Signature {
                 session: signer.session()?,
                 signer,
                 kind,
@@ -89,25 +89,25 @@ impl<'a> Labeler<'a> {
                 )),
             },
             Self::Version1 { signer, kind, time } => {
-                LabelSession::Version1 { session: signer.session()?, signer, kind, time }
+                MakerSession::Version1 { session: signer.session()?, signer, kind, time }
             }
-            Self::Digest => LabelSession::Digest,
+            Self::Digest => MakerSession::Digest,
         })
     }
 
-    /// Checks that labels can be made with this hash algorithm, by making one.
+    /// Checks that values can be made with this hash algorithm, by making one.
     pub fn check(self, algorithm: HashAlgorithm) -> Result<(), SignError> {
         let zeros = [0; MAX_DIGEST_SIZE];
         match Digest::new(algorithm, &zeros[..algorithm.digest_size()]) {
-            Some(digest) => self.session()?.label(&digest, &mut Vec::new()),
+            Some(digest) => self.session()?.make(&digest, &mut Vec::new()),
             None => Ok(()),
         }
     }
 }
 
-/// A series of labels by one thread.
+/// A series of values, made by one thread.
 #[allow(missing_debug_implementations)] // a session may hold a device
-pub enum LabelSession<'a> {
+pub enum MakerSession<'a> {
     #[doc(hidden)]
     Signature {
         session: Box<dyn Session + 'a>,
@@ -127,10 +127,10 @@ pub enum LabelSession<'a> {
     Digest,
 }
 
-impl LabelSession<'_> {
+impl MakerSession<'_> {
     /// Makes the attribute's value for a file with this digest, in place of what `value`
     /// held.
-    pub fn label(&mut self, digest: &Digest, value: &mut Vec<u8>) -> Result<(), SignError> {
+    pub fn make(&mut self, digest: &Digest, value: &mut Vec<u8>) -> Result<(), SignError> {
         value.clear();
         match self {
             Self::Signature { session, signer, kind, version, .. } => {
@@ -165,11 +165,11 @@ impl LabelSession<'_> {
         Ok(())
     }
 
-    /// Whether `existing` is a good label already: by this key, over this digest.
+    /// Whether `existing` is a good value already: by this key, over this digest.
     pub fn keeps(&mut self, existing: &[u8], digest: &Digest) -> Result<bool, SignError> {
         let mut made = Vec::new();
         let Self::Signature { session, signer, kind, version, verifier } = self else {
-            self.label(digest, &mut made)?;
+            self.make(digest, &mut made)?;
             return Ok(made == existing);
         };
         // the header tells most strangers, without decoding what may be malformed

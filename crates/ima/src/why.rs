@@ -66,7 +66,7 @@ pub struct Account {
     /// Whether no one may execute it, not even root.
     pub not_executable: bool,
     /// Its attribute, whatever the policy asks for.
-    pub label: Verdict,
+    pub attribute: Verdict,
     /// Whether it carries `security.evm`.
     pub has_evm: bool,
     /// EVM's verdict, if it is active and everything that it covers can be read.
@@ -143,7 +143,7 @@ pub fn ask(file: &Path, grounds: &Grounds<'_>) -> Result<Account, WhyError> {
         answers.push((operation, case.answer(operation, Credentials::ROOT).map_err(read)?));
     }
     drop(case);
-    let (label, signer) = label(size, &*content, &keyring, grounds).map_err(read)?;
+    let (attribute, signer) = attribute(size, &*content, &keyring, grounds).map_err(read)?;
     let [mount] = mounts;
     Ok(Account {
         purpose,
@@ -155,7 +155,7 @@ pub fn ask(file: &Path, grounds: &Grounds<'_>) -> Result<Account, WhyError> {
         mount,
         noexec,
         not_executable: !entry.is_executable(),
-        label,
+        attribute,
         has_evm: rustix::fs::getxattr(&path, XATTR_NAME_EVM, &mut [0; 0][..]).is_ok(),
         evm,
         considers_evm: considered.is_some(),
@@ -193,7 +193,7 @@ fn operations(purpose: Use, is_script: bool) -> Vec<Operation> {
 }
 
 /// The attribute, and who made the signature in it.
-fn label(
+fn attribute(
     size: u64,
     content: &dyn SourceFile,
     keyring: &Keyring,

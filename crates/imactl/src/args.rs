@@ -32,7 +32,7 @@ pub(crate) fn jobs(given: Option<NonZeroUsize>) -> NonZeroUsize {
     jobs.unwrap_or(NonZeroUsize::MIN).min(MOST_JOBS)
 }
 
-/// Where labels are kept
+/// Where signatures are kept
 #[derive(Debug, Args)]
 pub(crate) struct PlaceArgs {
     /// Namespace of the attribute; user.ima is for trials without root, kernels ignore it [default:

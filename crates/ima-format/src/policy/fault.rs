@@ -207,12 +207,12 @@ impl Fault {
                 "start the rule with measure, appraise, audit, hash, or dont_ and one of these",
             ),
             Self::Repeated(key) => {
-                let (place, advice) = match key {
+                let (position, advice) = match key {
                     Key::Uid | Key::Euid => ("uid or euid", "a rule has room for one of uid and euid"),
                     Key::Gid | Key::Egid => ("gid or egid", "a rule has room for one of gid and egid"),
                     key => (key.name(), "write one rule per value"),
                 };
-                fixed("repeated-key", &format!("a second condition on {place}"), advice)
+                fixed("repeated-key", &format!("a second condition on {position}"), advice)
             }
             Self::NotANumber { key, value } => {
                 let advice = match key {

@@ -110,7 +110,7 @@ impl Space {
         self.radices(func).iter().fold(1, |size, radix| size.saturating_mul(*radix))
     }
 
-    /// How many values each place of an event has, the quickest changing first.
+    /// How many values each position of an event has, the quickest changing first.
     fn radices(&self, func: Func) -> [usize; 7] {
         let (users, groups) = (self.users.len(), self.groups.len());
         match func {

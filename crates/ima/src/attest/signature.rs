@@ -222,19 +222,21 @@ impl RecordVerifier {
         };
         let invalid = SignatureState::Invalid(signature.key_id);
         // the signature covers security.ima, and that has to be about what was measured
-        let label = metadata.attribute(b"security.ima", record.endian).map(Attribute::decode);
-        match label {
+        let attribute = metadata.attribute(b"security.ima", record.endian).map(Attribute::decode);
+        match attribute {
             Some(Ok(Attribute::Digest(digest) | Attribute::DigestNg(digest))) => {
                 if entry.digest.and_then(|measured| measured.digest) != Some(digest) {
                     return Ok(invalid);
                 }
             }
-            Some(Ok(Attribute::Signature(label))) if label.kind != SignatureKind::EvmPortable => {
-                let digest = match measured(&label, entry, record) {
+            Some(Ok(Attribute::Signature(content)))
+                if content.kind != SignatureKind::EvmPortable =>
+            {
+                let digest = match measured(&content, entry, record) {
                     Ok(digest) => digest,
                     Err(why) => return Ok(SignatureState::Unverifiable(why)),
                 };
-                let state = self.over(&label, &digest);
+                let state = self.over(&content, &digest);
                 if !matches!(state, SignatureState::Valid(_)) {
                     return Ok(state);
                 }

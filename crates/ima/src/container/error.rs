@@ -281,7 +281,7 @@ impl From<Errno> for WalkError {
 #[non_exhaustive]
 pub enum Anomaly {
     /// A hard link has an attribute that its file does not have.
-    #[error("a hard link to {} with another label, which unpacking would set", .0.display())]
+    #[error("a hard link to {} with another attribute, which unpacking would set", .0.display())]
     LinkAttribute(PathBuf),
     /// A hard link to a file that the container does not contain, up to the link.
     #[error("a hard link to {}, which the archive does not contain before it", .0.display())]

@@ -91,7 +91,7 @@ pub fn of_version(version: SignatureVersion) -> Option<Caveat> {
     })
 }
 
-/// What is to be known of labels over this hash algorithm, signatures or digests.
+/// The caveats of signatures or digests with this hash algorithm.
 pub fn of_hash(algorithm: HashAlgorithm) -> Option<Caveat> {
     use HashAlgorithm::{Sha3_256, Sha3_384, Sha3_512};
     matches!(algorithm, Sha3_256 | Sha3_384 | Sha3_512).then(|| Caveat {

@@ -11,7 +11,7 @@ use crate::container::{
 };
 use crate::digest::DigestKind;
 use crate::key::SignError;
-use crate::sign::{LabelSession, Labeler};
+use crate::sign::{Maker, MakerSession};
 
 pub use evm::{EvmMaker, EvmSign, Labels};
 
@@ -20,7 +20,7 @@ pub use evm::{EvmMaker, EvmSign, Labels};
 #[derive(Debug)]
 pub struct Sign<'a> {
     /// Makes `security.ima`; without it, that stays as it is.
-    labeler: Option<Labeler<'a>>,
+    maker: Option<Maker<'a>>,
     digest: DigestKind,
     mode: SignMode,
     /// Makes `security.evm`.
@@ -70,26 +70,20 @@ pub enum EvmEffect {
 #[derive(Default)]
 #[allow(missing_debug_implementations)] // a session may hold a device
 pub struct Sessions<'a> {
-    content: Option<LabelSession<'a>>,
-    evm: Option<LabelSession<'a>>,
+    content: Option<MakerSession<'a>>,
+    evm: Option<MakerSession<'a>>,
 }
 
 impl<'a> Sign<'a> {
     /// Signs with this key, over a digest of this kind.
-    pub fn new(labeler: Labeler<'a>, digest: impl Into<DigestKind>, mode: SignMode) -> Self {
-        Self {
-            labeler: Some(labeler),
-            digest: digest.into(),
-            mode,
-            evm: None,
-            lost: OnceLock::new(),
-        }
+    pub fn new(maker: Maker<'a>, digest: impl Into<DigestKind>, mode: SignMode) -> Self {
+        Self { maker: Some(maker), digest: digest.into(), mode, evm: None, lost: OnceLock::new() }
     }
 
     /// Makes `security.evm` over what is there, and leaves `security.ima`.
     pub fn metadata(evm: EvmSign<'a>, mode: SignMode) -> Self {
         let digest = evm.algorithm.into();
-        Self { labeler: None, digest, mode, evm: Some(evm), lost: OnceLock::new() }
+        Self { maker: None, digest, mode, evm: Some(evm), lost: OnceLock::new() }
     }
 
     /// Makes `security.evm`, too.
@@ -99,7 +93,7 @@ impl<'a> Sign<'a> {
 
     /// The attributes that it sets, with the size of the largest value of each.
     pub fn sizes(&self) -> Vec<(AttributeName, usize)> {
-        let ima = self.labeler.map(|labeler| (AttributeName::Ima, labeler.size()));
+        let ima = self.maker.map(|maker| (AttributeName::Ima, maker.size()));
         let label = self.evm.as_ref().and_then(|evm| evm.labels.size());
         let label = label.map(|size| (AttributeName::Selinux, size));
         let evm = self.evm.as_ref().map(|evm| (AttributeName::Evm, evm.size()));
@@ -116,8 +110,8 @@ impl<'a> Sign<'a> {
     /// The change of `security.ima`; none if it is good already.
     fn content(
         &self,
-        labeler: Labeler<'a>,
-        session: &mut Option<LabelSession<'a>>,
+        maker: Maker<'a>,
+        session: &mut Option<MakerSession<'a>>,
         item: &mut dyn Item,
     ) -> Result<Change, ItemError> {
         let existing = match self.mode {
@@ -136,7 +130,7 @@ impl<'a> Sign<'a> {
         };
         let session = match session {
             Some(session) => session,
-            none => none.insert(labeler.session()?),
+            none => none.insert(maker.session()?),
         };
         if let Some(existing) = existing {
             if session.keeps(&existing, &digest)? {
@@ -149,7 +143,7 @@ impl<'a> Sign<'a> {
         }
         item.check_content()?;
         let mut value = Vec::new();
-        session.label(&digest, &mut value)?;
+        session.make(&digest, &mut value)?;
         Ok(Change::set(AttributeName::Ima, value))
     }
 
@@ -165,9 +159,9 @@ impl<'a> Sign<'a> {
         sessions: &mut Sessions<'a>,
         item: &mut dyn Item,
     ) -> Result<(Signed, Change), ItemError> {
-        let key_id = self.labeler.and_then(Labeler::key_id);
-        let mut change = match self.labeler {
-            Some(labeler) => self.content(labeler, &mut sessions.content, item)?,
+        let key_id = self.maker.and_then(Maker::key_id);
+        let mut change = match self.maker {
+            Some(maker) => self.content(maker, &mut sessions.content, item)?,
             None => Change::none(),
         };
         if let Some(evm) = &self.evm {
@@ -213,7 +207,7 @@ impl<'a> Operation for Sign<'a> {
     }
 
     fn digest_for(&self, _: Option<&[u8]>) -> Option<DigestKind> {
-        self.labeler.map(|_| self.digest)
+        self.maker.map(|_| self.digest)
     }
 
     fn item(

@@ -1,6 +1,6 @@
 //! The properties that a new file inherits from the one that it replaces: owner, group, mode, access
-//! control lists and other extended attributes. The content is another, and so the labels of
-//! the old one (`security.ima`, `security.evm`) are not taken over.
+//! control lists and other extended attributes. The content differs, and so `security.ima` and
+//! `security.evm` of the old file are not taken over.
 
 use std::ffi::{CStr, CString};
 use std::fs::{File, Permissions};
@@ -69,7 +69,7 @@ pub(super) fn replaced(place: &Location) -> io::Result<Option<File>> {
     Ok(Some(file.into()))
 }
 
-/// The names of a file's attributes, without its labels.
+/// The names of a file's attributes, without `security.ima` and `security.evm`.
 fn attributes(file: &File) -> io::Result<Vec<CString>> {
     let mut names = vec![0; ATTRIBUTE_MAX];
     let size = match flistxattr(file, &mut names[..]) {

@@ -15,13 +15,13 @@ use ima::key::check::Severity;
 use ima::key::{Form, KeyType, Signer};
 use ima::modsig::Over;
 use ima::operation::{Append, EvmEffect, Sign, SignMode, Signed};
-use ima::sign::{default_version, Labeler};
+use ima::sign::{default_version, Maker};
 use ima::{HashAlgorithm, KeyId};
 use ima_format::kind::Kind;
 use ima_format::policy::kernel::KernelVersion;
 use ima_format::xattr::{SignatureKind, SignatureVersion};
 
-use self::evm::Maker;
+use self::evm::EvmKey;
 use crate::args::{describe, EvmKeyArgs, SignerArgs};
 use crate::error::{hinted, Context, Result};
 use crate::evm::{CoverageArgs, EvmType};
@@ -164,20 +164,20 @@ impl SignFilesArgs {
         for kernel in &self.for_kernel {
             warn_of_hearsay(*kernel, output);
         }
-        let maker = self.evm.maker(&self.signer, self.cache().as_deref(), output)?;
+        let evm_key = self.evm.key(&self.signer, self.cache().as_deref(), output)?;
         let contexts = self.evm.contexts(&inputs)?;
-        let evm = match &maker {
-            Some(maker) => {
-                let coverage = self.evm.coverage.resolve(maker.binding(), &inputs)?;
-                let labels = self.evm.labels(contexts.as_ref(), maker.binding(), &inputs);
+        let evm = match &evm_key {
+            Some(key) => {
+                let coverage = self.evm.coverage.resolve(key.binding(), &inputs)?;
+                let labels = self.evm.labels(contexts.as_ref(), key.binding(), &inputs);
                 let version = |kind, key| self.version(kind, key);
-                let evm = maker.sign(coverage, self.evm_hash(), labels, &version)?;
+                let evm = key.sign(coverage, self.evm_hash(), labels, &version)?;
                 evm.check()?;
                 Some(evm)
             }
             None => None,
         };
-        let evm_key_id = maker.as_ref().and_then(Maker::key_id);
+        let evm_key_id = evm_key.as_ref().and_then(EvmKey::key_id);
         let kind = inputs.kind;
         let run = |operation: &Sign<'_>, key_id, output: &mut Output| {
             self.check_room(operation, &inputs, output)?;
@@ -188,14 +188,14 @@ impl SignFilesArgs {
         };
         match evm {
             Some(evm) if self.evm.evm_only => run(&Sign::metadata(evm, self.mode()), None, output),
-            evm => self.with_labeler(kind, output, |labeler, output| {
+            evm => self.with_maker(kind, output, |maker, output| {
                 let digest = self.signed.digest(self.hash())?;
-                let operation = Sign::new(labeler, digest, self.mode());
+                let operation = Sign::new(maker, digest, self.mode());
                 let operation = match evm {
                     Some(evm) => operation.with_evm(evm),
                     None => operation,
                 };
-                run(&operation, labeler.key_id(), output)
+                run(&operation, maker.key_id(), output)
             }),
         }
     }
@@ -280,17 +280,17 @@ impl SignFilesArgs {
     }
 
     /// Runs `sign` with what makes attributes.
-    fn with_labeler<T>(
+    fn with_maker<T>(
         &self,
         kind: Kind,
         output: &mut Output,
-        sign: impl FnOnce(Labeler<'_>, &mut Output) -> Result<T>,
+        sign: impl FnOnce(Maker<'_>, &mut Output) -> Result<T>,
     ) -> Result<T> {
         if self.hash_only {
             // before the first file, not at each
-            Labeler::Digest.check(self.hash())?;
+            Maker::Digest.check(self.hash())?;
             tell(caveat::of_hash(self.hash()), output);
-            return sign(Labeler::Digest, output);
+            return sign(Maker::Digest, output);
         }
         if self.hash().is_weak() {
             match self.hash() {
@@ -321,22 +321,22 @@ impl SignFilesArgs {
         kind: Kind,
         signer: &dyn Signer,
         output: &mut Output,
-        sign: impl FnOnce(Labeler<'_>, &mut Output) -> Result<T>,
+        sign: impl FnOnce(Maker<'_>, &mut Output) -> Result<T>,
     ) -> Result<T> {
         let key = signer.public_key().key_type();
         let version = self.version(self.signed.kind(), key)?;
-        let labeler = Labeler::Signature { signer, kind: self.signed.kind(), version };
+        let maker = Maker::Signature { signer, kind: self.signed.kind(), version };
         if kind == Kind::Rpm {
             output.line(Level::Verbose, format_args!("signing with {}", describe(signer)))?;
-            labeler.check(HashAlgorithm::Sha256)?;
-            return sign(labeler, output);
+            maker.check(HashAlgorithm::Sha256)?;
+            return sign(maker, output);
         }
         let mut what = format!("{} over {}", describe(signer), self.hash());
         if version != SignatureVersion::V2 {
             what += &format!(", version {version}");
         }
         output.line(Level::Verbose, format_args!("signing with {what}"))?;
-        labeler.check(self.hash())?;
+        maker.check(self.hash())?;
         if self.for_kernel.is_empty() {
             tell(caveat::of_key(key), output);
             if default_version(key, self.signed.kind()) != version {
@@ -344,7 +344,7 @@ impl SignFilesArgs {
             }
             tell(caveat::of_hash(self.hash()), output);
         }
-        sign(labeler, output)
+        sign(maker, output)
     }
 
     /// The version of the signatures, which all of the kernels asked for verify.

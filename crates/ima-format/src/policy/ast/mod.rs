@@ -136,7 +136,7 @@ pub struct Item {
     /// Whether an empty line separates it from what is above.
     pub set_apart: bool,
     /// Where it stands.
-    pub place: Place,
+    pub position: Position,
     /// What it is.
     pub content: ItemContent,
     /// The comment after a rule, from its `#` on; empty if there is none.
@@ -153,9 +153,9 @@ pub enum ItemContent {
     Rule(Rule),
 }
 
-/// Where an [`Item`] stands in the text; [`Place::default`] for what was not read.
+/// Where an [`Item`] stands in the text; [`Position::default`] for what was not read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Place {
+pub struct Position {
     /// The line, counted from 1; 0 for what was not read.
     pub line: usize,
     /// The first word to the last.
@@ -166,7 +166,7 @@ pub struct Place {
     pub keys: Vec<(Key, Span)>,
 }
 
-impl Place {
+impl Position {
     /// Where `key` stands, the last if it is repeated; the whole rule if it does not.
     pub fn of(&self, key: Key) -> Span {
         let found = self.keys.iter().rev().find(|(other, _)| *other == key);
@@ -177,13 +177,13 @@ impl Place {
 impl Policy {
     /// The rules, in order.
     pub fn rules(&self) -> impl DoubleEndedIterator<Item = &Rule> {
-        self.placed_rules().map(|(_, rule)| rule)
+        self.positioned_rules().map(|(_, rule)| rule)
     }
 
     /// The rules, in order, and where they stand.
-    pub fn placed_rules(&self) -> impl DoubleEndedIterator<Item = (&Place, &Rule)> {
+    pub fn positioned_rules(&self) -> impl DoubleEndedIterator<Item = (&Position, &Rule)> {
         self.items.iter().filter_map(|item| match &item.content {
-            ItemContent::Rule(rule) => Some((&item.place, rule)),
+            ItemContent::Rule(rule) => Some((&item.position, rule)),
             ItemContent::Comment(_) => None,
         })
     }
@@ -199,7 +199,7 @@ impl FromIterator<Rule> for Policy {
     fn from_iter<I: IntoIterator<Item = Rule>>(rules: I) -> Self {
         let item = |rule| Item {
             set_apart: false,
-            place: Place::default(),
+            position: Position::default(),
             content: ItemContent::Rule(rule),
             remark: Vec::new(),
         };

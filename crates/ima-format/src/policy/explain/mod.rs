@@ -9,7 +9,7 @@ mod whole;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::ast::{Place, Policy};
+use super::ast::{Policy, Position};
 use super::decide::{Decider, Mode};
 use super::kernel::Kernel;
 
@@ -26,7 +26,7 @@ pub struct Explanation {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleExplanation {
     /// Where it stands.
-    pub place: Place,
+    pub position: Position,
     /// The rule as it is printed.
     pub rule: String,
     /// What it does: a sentence.
@@ -44,8 +44,8 @@ pub struct Topic {
 
 /// Explains a policy as `kernel` would follow it, in the mode `enforce`.
 pub fn explain(policy: &Policy, kernel: &Kernel) -> Explanation {
-    let rules = policy.placed_rules().map(|(place, rule)| RuleExplanation {
-        place: place.clone(),
+    let rules = policy.positioned_rules().map(|(position, rule)| RuleExplanation {
+        position: position.clone(),
         rule: rule.to_string(),
         meaning: rule::meaning(rule, kernel),
     });

@@ -5,7 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::catalog;
-use crate::policy::ast::{ItemContent, Place, Policy};
+use crate::policy::ast::{ItemContent, Policy, Position};
 use crate::policy::diagnostic::{Diagnostic, Location};
 use crate::policy::lexer::Span;
 use crate::policy::suggest::nearest;
@@ -32,13 +32,13 @@ impl Allowed {
         for item in &policy.items {
             match &item.content {
                 ItemContent::Rule(_) => rule += 1,
-                ItemContent::Comment(comment) => allowed.comment(comment, &item.place, rule),
+                ItemContent::Comment(comment) => allowed.comment(comment, &item.position, rule),
             }
         }
         allowed
     }
 
-    fn comment(&mut self, comment: &[u8], place: &Place, rule: usize) {
+    fn comment(&mut self, comment: &[u8], position: &Position, rule: usize) {
         let text = String::from_utf8_lossy(comment);
         let Some(words) = text.trim_start_matches('#').trim().strip_prefix(MARK) else {
             return;
@@ -52,17 +52,17 @@ impl Allowed {
         };
         let (Some(rule), Some(names)) = (scope, names.strip_suffix(')')) else {
             // told as an unknown lint: what was meant is not in force
-            self.push(words, Some(rule), place);
+            self.push(words, Some(rule), position);
             return;
         };
         for name in names.split(',') {
-            self.push(name.trim(), rule, place);
+            self.push(name.trim(), rule, position);
         }
     }
 
-    fn push(&mut self, name: &str, rule: Option<usize>, place: &Place) {
+    fn push(&mut self, name: &str, rule: Option<usize>, position: &Position) {
         let name = name.to_string();
-        self.entries.push(Entry { name, rule, line: place.line, span: place.span });
+        self.entries.push(Entry { name, rule, line: position.line, span: position.span });
     }
 
     /// Whether a finding of the lint `name` about `rule` is not to be told.

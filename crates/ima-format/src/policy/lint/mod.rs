@@ -15,7 +15,7 @@ mod single;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::ast::{Key, Place, Policy, Rule};
+use super::ast::{Key, Policy, Position, Rule};
 use super::decide::{Decider, Mode};
 use super::diagnostic::{Diagnostic, Location, Severity};
 use super::kernel::Kernel;
@@ -40,7 +40,7 @@ pub struct Lint {
 struct Finding {
     lint: &'static Lint,
     /// The rule, counted from 0, and the key in it; `None`: the policy as a whole.
-    place: Option<(usize, Option<Key>)>,
+    position: Option<(usize, Option<Key>)>,
     message: String,
     hint: Option<String>,
     severity: Severity,
@@ -48,13 +48,13 @@ struct Finding {
 
 impl Finding {
     fn on_policy(lint: &'static Lint, message: impl Into<String>) -> Self {
-        Self { lint, place: None, message: message.into(), hint: None, severity: lint.severity }
+        Self { lint, position: None, message: message.into(), hint: None, severity: lint.severity }
     }
 
     fn on_rule(lint: &'static Lint, rule: usize, message: impl Into<String>) -> Self {
         Self {
             lint,
-            place: Some((rule, None)),
+            position: Some((rule, None)),
             message: message.into(),
             hint: None,
             severity: lint.severity,
@@ -64,7 +64,7 @@ impl Finding {
     fn on_key(lint: &'static Lint, rule: usize, key: Key, message: impl Into<String>) -> Self {
         Self {
             lint,
-            place: Some((rule, Some(key))),
+            position: Some((rule, Some(key))),
             message: message.into(),
             hint: None,
             severity: lint.severity,
@@ -88,7 +88,7 @@ struct Subject<'a> {
     text: &'a [u8],
     policy: &'a Policy,
     kernel: &'a Kernel,
-    rules: Vec<(&'a Place, &'a Rule)>,
+    rules: Vec<(&'a Position, &'a Rule)>,
     decider: Decider<'a>,
 }
 
@@ -109,7 +109,7 @@ pub fn lint(text: &[u8], policy: &Policy, kernel: &Kernel) -> Vec<Diagnostic> {
         text,
         policy,
         kernel,
-        rules: policy.placed_rules().collect(),
+        rules: policy.positioned_rules().collect(),
         decider: Decider::new(policy, kernel, Mode::Enforce),
     };
     let mut findings = Vec::new();
@@ -120,7 +120,9 @@ pub fn lint(text: &[u8], policy: &Policy, kernel: &Kernel) -> Vec<Diagnostic> {
     let allowed = allow::Allowed::of(policy);
     let mut diagnostics: Vec<_> = findings
         .into_iter()
-        .filter(|finding| !allowed.allows(finding.lint.name, finding.place.map(|(rule, _)| rule)))
+        .filter(|finding| {
+            !allowed.allows(finding.lint.name, finding.position.map(|(rule, _)| rule))
+        })
         .map(|finding| finding.told(&subject))
         .collect();
     diagnostics.extend(allowed.unknown(text));
@@ -130,15 +132,15 @@ pub fn lint(text: &[u8], policy: &Policy, kernel: &Kernel) -> Vec<Diagnostic> {
 
 impl Finding {
     fn told(self, subject: &Subject<'_>) -> Diagnostic {
-        let place = self.place.and_then(|(rule, key)| {
-            let (place, _) = subject.rules.get(rule)?;
-            let span = key.map_or(place.span, |key| place.of(key));
-            Some(Location::of(subject.text, place.line, span))
+        let position = self.position.and_then(|(rule, key)| {
+            let (position, _) = subject.rules.get(rule)?;
+            let span = key.map_or(position.span, |key| position.of(key));
+            Some(Location::of(subject.text, position.line, span))
         });
         Diagnostic {
             severity: self.severity,
             name: self.lint.name,
-            location: place,
+            location: position,
             message: self.message,
             reason: Some(self.lint.reason),
             hint: self.hint,

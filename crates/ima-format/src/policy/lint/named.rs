@@ -59,12 +59,12 @@ impl Exclusion<'_> {
         let mut places: Vec<String> = Vec::new();
         let mut opened: Vec<&str> = Vec::new();
         for (func, files) in OPENED {
-            for (place, file) in self.files() {
+            for (position, file) in self.files() {
                 if !self.opens(*func, file) {
                     continue;
                 }
-                if !places.contains(&place) {
-                    places.push(place);
+                if !places.contains(&position) {
+                    places.push(position);
                 }
                 if !opened.contains(files) {
                     opened.push(files);

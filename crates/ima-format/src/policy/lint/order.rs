@@ -110,14 +110,14 @@ fn unreachable(subject: &Subject<'_>, number: usize, rule: &Rule) -> Option<Find
 /// The line of an earlier rule that matches all that this one matches.
 fn shadow(subject: &Subject<'_>, number: usize, rule: &Rule) -> Option<usize> {
     let earlier = subject.rules.get(..number)?;
-    let (place, _) = earlier.iter().find(|(_, other)| {
+    let (position, _) = earlier.iter().find(|(_, other)| {
         let setxattr = Some(Func::SetxattrCheck);
         if rule.func == setxattr || other.func == setxattr {
             return rule.func == other.func;
         }
         other.action.kind() == rule.action.kind() && covers(other, rule)
     })?;
-    Some(place.line)
+    Some(position.line)
 }
 
 /// Whether `wide` matches whatever `narrow` matches, as far as each condition can tell.
@@ -205,7 +205,7 @@ fn too_late(subject: &Subject<'_>, number: usize, rule: &Rule) -> Option<Finding
         (is(other.func, Func::FileCheck) && is(rule.func, Func::FileCheck))
             || [Func::BprmCheck, Func::MmapCheck].into_iter().any(executed)
     };
-    let (place, taker) = earlier.iter().find(|(_, other)| {
+    let (position, taker) = earlier.iter().find(|(_, other)| {
         other.action.kind() == rule.action.kind()
             && other.action.does()
             && meets(other)
@@ -219,10 +219,10 @@ fn too_late(subject: &Subject<'_>, number: usize, rule: &Rule) -> Option<Finding
         Some(IdTest { comparison: Comparison::Equal, id }) => format!(" of user {id}"),
         _ => String::new(),
     };
-    let message = format!("line {} already takes files{whose} on {name}", place.line);
+    let message = format!("line {} already takes files{whose} on {name}", position.line);
     Some(
         Finding::on_rule(&catalog::EXCLUSION_TOO_LATE, number, message)
-            .hint(format!("move it above line {}", place.line)),
+            .hint(format!("move it above line {}", position.line)),
     )
 }
 

@@ -8,7 +8,7 @@ use super::catalog;
 use super::{Finding, Subject};
 use crate::policy::ast::{
     Access, Action, AlgorithmSet, AppraiseType, DigestType, Func, Identity, Key, Mask, MaskScope,
-    Place, Rule,
+    Position, Rule,
 };
 use crate::policy::diagnostic::Severity;
 use crate::policy::kernel::{
@@ -16,8 +16,8 @@ use crate::policy::kernel::{
 };
 
 pub(super) fn find(subject: &Subject<'_>, findings: &mut Vec<Finding>) {
-    for (number, (place, rule)) in subject.rules.iter().enumerate() {
-        let single = Single { subject, number, place, rule };
+    for (number, (position, rule)) in subject.rules.iter().enumerate() {
+        let single = Single { subject, number, position, rule };
         findings.extend(single.appraisal());
         findings.extend(single.conditions());
         findings.extend(single.spelling());
@@ -29,7 +29,7 @@ pub(super) fn find(subject: &Subject<'_>, findings: &mut Vec<Finding>) {
 struct Single<'a> {
     subject: &'a Subject<'a>,
     number: usize,
-    place: &'a Place,
+    position: &'a Position,
     rule: &'a Rule,
 }
 
@@ -183,7 +183,7 @@ impl Single<'_> {
 
     fn spelling(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
-        for (index, (key, span)) in self.place.keys.iter().enumerate() {
+        for (index, (key, span)) in self.position.keys.iter().enumerate() {
             let text = span.of(self.subject.text);
             let value = text.iter().position(|byte| matches!(byte, b'=' | b'<' | b'>'));
             let value = value.and_then(|at| text.get(at + 1..)).unwrap_or_default();
@@ -205,7 +205,7 @@ impl Single<'_> {
                         .hint("end lines with LF alone, not CR LF"),
                 );
             }
-            let later = self.place.keys.get(index + 1..).unwrap_or_default();
+            let later = self.position.keys.get(index + 1..).unwrap_or_default();
             if later.iter().any(|(other, _)| other == key) {
                 let message = format!("{} is given twice", key.name());
                 findings.push(self.at(&catalog::REPEATED_KEY, *key, message).hint("leave one"));

@@ -10,7 +10,7 @@ mod word;
 
 use alloc::vec::Vec;
 
-use super::ast::{Item, ItemContent, Place, Policy};
+use super::ast::{Item, ItemContent, Policy, Position};
 use super::fault::{Fault, Refusal};
 use super::kernel::Kernel;
 use super::lexer::{self, Content, Line, Span};
@@ -111,9 +111,9 @@ fn comment(line: &Line<'_>) -> Item {
     let text = tail(line, start);
     let start = line.span.start + start;
     let span = Span { start, end: start + text.len() };
-    let place = Place { line: line.number, span, ..Place::default() };
+    let position = Position { line: line.number, span, ..Position::default() };
     let content = ItemContent::Comment(text.to_vec());
-    Item { set_apart: false, place, content, remark: Vec::new() }
+    Item { set_apart: false, position, content, remark: Vec::new() }
 }
 
 /// What is wrong with the whole.

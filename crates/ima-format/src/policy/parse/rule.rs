@@ -15,7 +15,7 @@ use super::{tail, Loading};
 use crate::hash::HashAlgorithm;
 use crate::policy::ast::{
     Access, Action, AlgorithmSet, AppraiseType, Comparison, DigestType, Func, IdTest, Identity,
-    Item, ItemContent, Key, Mask, MaskScope, Name, NameList, Place, Rule, SubjectTest, Uuid,
+    Item, ItemContent, Key, Mask, MaskScope, Name, NameList, Position, Rule, SubjectTest, Uuid,
 };
 use crate::policy::fault::{quoted, Fault};
 use crate::policy::kernel::{
@@ -37,7 +37,7 @@ pub(super) fn read(
         action: None,
         // the action is put in at the end; until then it is asked for in `action`
         rule: Rule::new(Action::Measure),
-        place: Place { line: line.number, ..Place::default() },
+        position: Position { line: line.number, ..Position::default() },
     };
     let mut whole: Option<Span> = None;
     let mut remark = Vec::new();
@@ -49,9 +49,9 @@ pub(super) fn read(
         whole = Some(Span { start: whole.map_or(word.span.start, |span| span.start), ..word.span });
         reader.word(&word)?;
     }
-    let RuleReader { action, mut rule, mut place, .. } = reader;
-    place.span = whole.unwrap_or(line.span);
-    rule.action = action.ok_or((Fault::NoAction, place.span))?;
+    let RuleReader { action, mut rule, mut position, .. } = reader;
+    position.span = whole.unwrap_or(line.span);
+    rule.action = action.ok_or((Fault::NoAction, position.span))?;
     // the order of the two is not looked at in what the kernel shows
     let fault = match (rule.digest_type, rule.appraise_type) {
         _ if kernel.version.has(Feature::FileSigv3) => None,
@@ -65,12 +65,12 @@ pub(super) fn read(
         _ => None,
     };
     if let Some(fault) = fault {
-        return Err((fault, place.of(Key::AppraiseType)));
+        return Err((fault, position.of(Key::AppraiseType)));
     }
     match validate(&rule, kernel) {
-        Ok(()) => Ok(Item { set_apart: false, place, content: ItemContent::Rule(rule), remark }),
-        Err((fault, Some(key))) => Err((fault, place.of(key))),
-        Err((fault, None)) => Err((fault, place.action)),
+        Ok(()) => Ok(Item { set_apart: false, position, content: ItemContent::Rule(rule), remark }),
+        Err((fault, Some(key))) => Err((fault, position.of(key))),
+        Err((fault, None)) => Err((fault, position.action)),
     }
 }
 
@@ -79,23 +79,23 @@ struct RuleReader<'a> {
     loading: Loading,
     action: Option<Action>,
     rule: Rule,
-    place: Place,
+    position: Position,
 }
 
 impl RuleReader<'_> {
     fn word(&mut self, word: &Word<'_>) -> Result<(), (Fault, Span)> {
         match token(word.bytes).map_err(|fault| (fault, word.span))? {
             Token::Action(action) => {
-                self.place.action = word.span;
+                self.position.action = word.span;
                 self.action(action).map_err(|fault| (fault, word.span))
             }
             Token::Flag(key) => {
-                self.place.keys.push((key, word.span));
+                self.position.keys.push((key, word.span));
                 self.rule.permit_directio = true;
                 Ok(())
             }
             Token::Condition { key, comparison, value } => {
-                self.place.keys.push((key, word.span));
+                self.position.keys.push((key, word.span));
                 let start = word.span.end - value.len();
                 let span = Span { start, end: word.span.end };
                 self.require(key.since(), key.name()).map_err(|fault| (fault, word.span))?;

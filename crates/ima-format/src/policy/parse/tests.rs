@@ -260,8 +260,8 @@ fn refusals_know_their_places() {
         "the first is the error"
     );
     assert_eq!(reading.refusals[0].fault.hint().as_deref(), Some("did you mean func=BPRM_CHECK?"));
-    let (place, _) = reading.policy.placed_rules().next().unwrap();
-    assert_eq!((place.line, place.span.of(text)), (5, &b"hash"[..]));
+    let (position, _) = reading.policy.positioned_rules().next().unwrap();
+    assert_eq!((position.line, position.span.of(text)), (5, &b"hash"[..]));
 }
 
 #[test]
@@ -313,11 +313,11 @@ fn hints_say_what_to_write() {
 fn keys_know_their_places() {
     let text = b"measure func=BPRM_CHECK pcr=1 pcr=2\n";
     let reading = read(text, &Kernel::default(), Loading::File);
-    let (place, rule) = reading.policy.placed_rules().next().unwrap();
+    let (position, rule) = reading.policy.positioned_rules().next().unwrap();
     assert_eq!(rule.func, Some(Func::BprmCheck));
-    assert_eq!(place.action.of(text), b"measure");
-    assert_eq!(place.of(Key::Pcr).of(text), b"pcr=2", "the last counts");
-    assert_eq!(place.of(Key::Uid), place.span);
+    assert_eq!(position.action.of(text), b"measure");
+    assert_eq!(position.of(Key::Pcr).of(text), b"pcr=2", "the last counts");
+    assert_eq!(position.of(Key::Uid), position.span);
 }
 
 #[test]

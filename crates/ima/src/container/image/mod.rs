@@ -198,7 +198,7 @@ pub enum ImageError {
     /// debugfs did not make a change.
     #[error("{}: the attribute was not written: debugfs: {said}", path.display())]
     NotWritten {
-        /// The first file without its label.
+        /// The first file without its attribute.
         path: PathBuf,
         /// The message of debugfs.
         said: String,

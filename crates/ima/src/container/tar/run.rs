@@ -373,7 +373,7 @@ impl<O: Operation> Reader<'_, O> {
             let value = member.attribute(name.as_str());
             value.map_err(|(offset, kind)| TarError::Malformed { offset, kind })
         };
-        let label = read(AttributeName::Ima)?;
+        let attribute = read(AttributeName::Ima)?;
         let attributes = self.run.operation.attributes().iter().map(|name| read(*name));
         let attributes = attributes.collect::<Result<Vec<_>, _>>()?;
         let path = below_root(&path_of(&member));
@@ -416,7 +416,7 @@ impl<O: Operation> Reader<'_, O> {
         }
         self.run.progress.found(member.stored);
         let left = all - in_memory;
-        let digest = self.run.operation.digest_for(label.as_deref());
+        let digest = self.run.operation.digest_for(attribute.as_deref());
         if digest.is_some() {
             self.count_holes(&member)?;
         }

@@ -30,7 +30,7 @@ use crate::staging::{self, Location, Staged};
 /// No attribute is larger (`XATTR_SIZE_MAX`).
 const SIGNATURE_MAX: u64 = 1 << 16;
 
-/// Where a file's label is kept.
+/// Where a file's signature is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// `security.ima`, which the kernel reads.

@@ -8,7 +8,7 @@ use crate::digest::Hasher;
 use crate::evm::{Coverage, HmacKey};
 use crate::key::SignError;
 use crate::selinux::FileContexts;
-use crate::sign::{LabelSession, Labeler};
+use crate::sign::{Maker, MakerSession};
 
 /// How `security.evm` is made.
 #[derive(Debug, Clone)]
@@ -66,7 +66,7 @@ impl Labels<'_> {
 #[derive(Debug, Clone)]
 pub enum EvmMaker<'a> {
     /// A key, for signatures.
-    Signature(Labeler<'a>),
+    Signature(Maker<'a>),
     /// The key of an HMAC.
     Hmac(&'a HmacKey),
 }
@@ -78,7 +78,7 @@ impl<'a> EvmSign<'a> {
     /// Those of the key.
     pub fn check(&self) -> Result<(), SignError> {
         match &self.maker {
-            EvmMaker::Signature(labeler) => labeler.check(self.algorithm),
+            EvmMaker::Signature(maker) => maker.check(self.algorithm),
             EvmMaker::Hmac(_) => Ok(()),
         }
     }
@@ -86,7 +86,7 @@ impl<'a> EvmSign<'a> {
     /// The size of the largest value.
     pub(super) fn size(&self) -> usize {
         match &self.maker {
-            EvmMaker::Signature(labeler) => labeler.size(),
+            EvmMaker::Signature(maker) => maker.size(),
             EvmMaker::Hmac(_) => 1 + HashAlgorithm::Sha1.digest_size(),
         }
     }
@@ -96,7 +96,7 @@ impl<'a> EvmSign<'a> {
     pub(super) fn renewed(
         &self,
         mode: SignMode,
-        session: &mut Option<LabelSession<'a>>,
+        session: &mut Option<MakerSession<'a>>,
         item: &dyn Item,
         change: &Change,
     ) -> Result<Option<Vec<u8>>, ItemError> {
@@ -105,8 +105,8 @@ impl<'a> EvmSign<'a> {
             SignMode::Changed if change.is_none() => item.attribute(AttributeName::Evm)?,
             _ => None,
         };
-        let labeler = match &self.maker {
-            EvmMaker::Signature(labeler) => labeler,
+        let maker = match &self.maker {
+            EvmMaker::Signature(maker) => maker,
             EvmMaker::Hmac(key) => {
                 let made = key.attribute(&message).map_err(ItemError::Hmac)?;
                 return Ok(Some(made).filter(|made| existing.as_deref() != Some(made)));
@@ -114,7 +114,7 @@ impl<'a> EvmSign<'a> {
         };
         let session = match session {
             Some(session) => session,
-            none => none.insert(labeler.session()?),
+            none => none.insert(maker.session()?),
         };
         let digest = Hasher::new(self.algorithm)?.digest(&message)?;
         if let Some(existing) = existing {
@@ -123,7 +123,7 @@ impl<'a> EvmSign<'a> {
             }
         }
         let mut value = Vec::new();
-        session.label(&digest, &mut value)?;
+        session.make(&digest, &mut value)?;
         Ok(Some(value))
     }
 }

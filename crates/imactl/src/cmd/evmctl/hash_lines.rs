@@ -9,21 +9,21 @@ use ima_format::xattr::{SignatureKind, SignatureVersion};
 use super::{keys, Evmctl};
 use crate::error::{Context, Error, Result};
 use crate::Outcome;
-use ima::sign::Labeler;
+use ima::sign::Maker;
 
 /// Signs each line of standard input, `HEX FILE` of `sha256sum` or with --veritysig `ALGO:HEX FILE` of
 /// `fsverity digest`, and prints it with the attribute's value in hexadecimal.
 pub(super) fn sign(evmctl: &Evmctl<'_>) -> Result<Outcome> {
     let signer = keys::signer(evmctl.options)?;
-    let labeler = match evmctl.options.has("veritysig") {
-        true => Labeler::Signature {
+    let maker = match evmctl.options.has("veritysig") {
+        true => Maker::Signature {
             signer: &*signer,
             kind: SignatureKind::Verity,
             version: SignatureVersion::V3,
         },
-        false => evmctl.labeler(&*signer, SignatureKind::Ima),
+        false => evmctl.maker(&*signer, SignatureKind::Ima),
     };
-    let mut session = labeler.session()?;
+    let mut session = maker.session()?;
     let (mut lines, mut value) = (0_u64, Vec::new());
     for line in io::stdin().lock().lines() {
         let line = line?;
@@ -31,7 +31,7 @@ pub(super) fn sign(evmctl: &Evmctl<'_>) -> Result<Outcome> {
         let given = evmctl.hash()?;
         let digest = digest(&line, evmctl.options.has("veritysig"), given);
         let digest = digest.with_context(|| format!("line {lines}"))?;
-        session.label(&digest, &mut value)?;
+        session.make(&digest, &mut value)?;
         writeln!(io::stdout(), "{line} {}", Hex(&value))?;
     }
     match lines {

@@ -22,7 +22,7 @@ use ima::container::{
 use ima::evm::{Binding, Coverage, Given, HmacKey, Versions};
 use ima::input::{self, KEY_MAX};
 use ima::operation::{Clear, EvmMaker, EvmSign, EvmVerify, Labels, Sign, SignMode, Signed, Verify};
-use ima::sign::{default_version, Labeler};
+use ima::sign::{default_version, Maker};
 use ima::staging;
 use ima::verify::{Keyring, Requirement, Rule};
 use ima::HashAlgorithm;
@@ -109,21 +109,21 @@ impl Evmctl<'_> {
                 print!("{}", include_str!("help.txt"));
                 Ok(Outcome::Good)
             }
-            "ima_hash" => self.sign(Sign::new(Labeler::Digest, self.hash()?, SignMode::Always)),
+            "ima_hash" => self.sign(Sign::new(Maker::Digest, self.hash()?, SignMode::Always)),
             "ima_sign" => {
                 let signer = keys::signer(self.options)?;
-                let labeler = self.labeler(&*signer, SignatureKind::Ima);
-                self.sign(Sign::new(labeler, self.hash()?, SignMode::Always))
+                let maker = self.maker(&*signer, SignatureKind::Ima);
+                self.sign(Sign::new(maker, self.hash()?, SignMode::Always))
             }
             "sign" => {
                 let signer = keys::signer(self.options)?;
-                let labeler = self.labeler(&*signer, self.binding().signature_kind());
-                if let (Labeler::Version1 { .. }, Binding::Portable) = (labeler, self.binding()) {
+                let maker = self.maker(&*signer, self.binding().signature_kind());
+                if let (Maker::Version1 { .. }, Binding::Portable) = (maker, self.binding()) {
                     eprintln!(
                         "warning: no kernel verifies portable signatures of version 1 (--rsa)"
                     );
                 }
-                self.sign_metadata(EvmMaker::Signature(labeler), Some(&*signer))
+                self.sign_metadata(EvmMaker::Signature(maker), Some(&*signer))
             }
             "hmac" => {
                 let path = self.options.path("hmackey");
@@ -159,13 +159,13 @@ impl Evmctl<'_> {
     }
 
     /// Makes signatures of the version that is asked for.
-    fn labeler<'s>(&self, signer: &'s dyn ima::key::Signer, kind: SignatureKind) -> Labeler<'s> {
+    fn maker<'s>(&self, signer: &'s dyn ima::key::Signer, kind: SignatureKind) -> Maker<'s> {
         let version = match self.options.has("v3") || self.options.has("immutable") {
             true => SignatureVersion::V3,
-            false if self.options.has("rsa") => return version_1::labeler(signer, kind),
+            false if self.options.has("rsa") => return version_1::maker(signer, kind),
             false => default_version(signer.public_key().key_type(), kind),
         };
-        Labeler::Signature { signer, kind, version }
+        Maker::Signature { signer, kind, version }
     }
 
     fn binding(&self) -> Binding {
@@ -374,12 +374,12 @@ impl Evmctl<'_> {
         let (coverage, labels) = (self.coverage(self.binding())?, Labels::Kept);
         let evm = EvmSign { maker, coverage, algorithm, labels };
         let content = match (self.options.has("imasig"), self.options.has("imahash"), signer) {
-            (true, _, Some(signer)) => Some(self.labeler(signer, SignatureKind::Ima)),
-            (_, true, _) => Some(Labeler::Digest),
+            (true, _, Some(signer)) => Some(self.maker(signer, SignatureKind::Ima)),
+            (_, true, _) => Some(Maker::Digest),
             _ => None,
         };
         self.sign(match content {
-            Some(labeler) => Sign::new(labeler, algorithm, SignMode::Always).with_evm(evm),
+            Some(maker) => Sign::new(maker, algorithm, SignMode::Always).with_evm(evm),
             None => Sign::metadata(evm, SignMode::Always),
         })
     }

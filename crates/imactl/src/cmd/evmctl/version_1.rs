@@ -9,7 +9,7 @@ use ima::evm::Coverage;
 use ima::key::version_1::KeyV1;
 use ima::key::{PublicKey, Signer};
 use ima::operation::{self, Judgement};
-use ima::sign::Labeler;
+use ima::sign::Maker;
 use ima::staging;
 use ima::system::add_version_1;
 use ima::verify::is_version_1_by;
@@ -23,12 +23,12 @@ use crate::Outcome;
 pub(super) const PUBLIC_KEY: &str = "/etc/keys/pubkey_evm.pem";
 
 /// Makes signatures with the time of now, or of reproducible builds.
-pub(super) fn labeler(signer: &dyn Signer, kind: SignatureKind) -> Labeler<'_> {
+pub(super) fn maker(signer: &dyn Signer, kind: SignatureKind) -> Maker<'_> {
     let given = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|time| time.parse().ok());
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     // 32 bits are in the signature, from 2106 on the lower ones
     let time = given.unwrap_or_else(now) as u32;
-    Labeler::Version1 { signer, kind, time }
+    Maker::Version1 { signer, kind, time }
 }
 
 /// The key in a file, and as the kernel gets it.

@@ -143,7 +143,7 @@ impl Loaded {
                     "imactl policy check shows all errors",
                 ));
             }
-            let lines = reading.policy.placed_rules().map(|(place, _)| place.line);
+            let lines = reading.policy.positioned_rules().map(|(place, _)| place.line);
             loaded.places.extend(lines.map(|line| (text.name.clone(), line)));
             loaded.policy.items.extend(reading.policy.items);
             // its rules are there before the first custom policy, and stay

@@ -8,7 +8,7 @@ use ima::evm::{Binding, Coverage, HmacKey};
 use ima::key::{KeyType, Signer};
 use ima::operation::{EvmMaker, EvmSign, Labels};
 use ima::selinux::{is_enabled, FileContexts};
-use ima::sign::Labeler;
+use ima::sign::Maker;
 use ima::{HashAlgorithm, KeyId};
 use ima_format::xattr::{SignatureKind, SignatureVersion};
 
@@ -20,7 +20,7 @@ use crate::inputs::Inputs;
 use crate::output::Output;
 
 /// A key for `security.evm`.
-pub(super) enum Maker {
+pub(super) enum EvmKey {
     /// For signatures of this type.
     Signature(Box<dyn Signer>, Binding),
     /// For HMACs.
@@ -28,18 +28,18 @@ pub(super) enum Maker {
 }
 
 impl SignEvmArgs {
-    /// What `security.evm` is made with, if it is.
-    pub(super) fn maker(
+    /// The key for `security.evm`, if it is made.
+    pub(super) fn key(
         &self,
         keys: &SignerArgs,
         cache: Option<&Path>,
         output: &mut Output,
-    ) -> Result<Option<Maker>> {
+    ) -> Result<Option<EvmKey>> {
         if !self.evm {
             return Ok(None);
         }
         let binding = match (self.evm_type, &self.hmac_key) {
-            (Some(EvmType::Hmac), Some(path)) => return Ok(Some(Maker::Hmac(hmac_key(path)?))),
+            (Some(EvmType::Hmac), Some(path)) => return Ok(Some(EvmKey::Hmac(hmac_key(path)?))),
             (Some(EvmType::Hmac), None) => {
                 return Err(hinted("no key for the HMAC", "give --hmac-key FILE"));
             }
@@ -54,7 +54,7 @@ impl SignEvmArgs {
             Some(directory) => Box::new(Cached::new(signer, directory)?),
             None => signer,
         };
-        Ok(Some(Maker::Signature(signer, binding)))
+        Ok(Some(EvmKey::Signature(signer, binding)))
     }
 }
 
@@ -92,7 +92,7 @@ impl SignEvmArgs {
     }
 }
 
-impl Maker {
+impl EvmKey {
     pub(super) fn binding(&self) -> Binding {
         match self {
             Self::Signature(_, binding) => *binding,
@@ -120,7 +120,7 @@ impl Maker {
                 let signer: &dyn Signer = &**signer;
                 let kind = binding.signature_kind();
                 let version = version(kind, signer.public_key().key_type())?;
-                EvmMaker::Signature(Labeler::Signature { signer, kind, version })
+                EvmMaker::Signature(Maker::Signature { signer, kind, version })
             }
             Self::Hmac(key) => EvmMaker::Hmac(key),
         };

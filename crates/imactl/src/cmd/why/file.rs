@@ -119,7 +119,7 @@ impl Told<'_> {
 
     /// The key of the signature where `.ima` holds it, and no certificate of it is at hand.
     fn key_not_at_hand(&self) -> Option<ima::KeyId> {
-        let Verdict::UnknownKey(key_id) = self.account.label else { return None };
+        let Verdict::UnknownKey(key_id) = self.account.attribute else { return None };
         if self.grounds.trust.is_revoked(key_id) {
             return None;
         }
@@ -133,11 +133,11 @@ impl Told<'_> {
     fn depends_on_unseen_keys(&self, answer: &Answer) -> bool {
         let by_key = match answer {
             Answer::Allowed { appraised } => {
-                *appraised && matches!(self.account.label, Verdict::ValidSignature { .. })
+                *appraised && matches!(self.account.attribute, Verdict::ValidSignature { .. })
             }
             Answer::Refused(refusal) => {
                 refusal.cause == Cause::InvalidSignature
-                    && matches!(self.account.label, Verdict::UnknownKey(key_id)
+                    && matches!(self.account.attribute, Verdict::UnknownKey(key_id)
                         if !self.grounds.trust.is_revoked(key_id))
             }
             Answer::Unknown(_) => false,
@@ -166,7 +166,7 @@ impl Told<'_> {
         }
         if refused.cause == Cause::DeniedHashAlgorithm {
             return Some((
-                format!("{}, and the rule's appraise_algos= allows others", account.label),
+                format!("{}, and the rule's appraise_algos= allows others", account.attribute),
                 format!("imactl sign --hash sha256 --keys DIR {path}"),
             ));
         }
@@ -181,7 +181,7 @@ impl Told<'_> {
             return Some(revoked);
         }
         if let (Held::Unseen, Verdict::UnknownKey(key_id)) =
-            (&self.grounds.trust.held, &account.label)
+            (&self.grounds.trust.held, &account.attribute)
         {
             return Some((
                 format!("signed by key {key_id}; the keys in .ima cannot be read"),
@@ -197,7 +197,7 @@ impl Told<'_> {
                 "give the certificate with --cert, or ask the kernel with --ask".into(),
             ));
         }
-        Some(match &account.label {
+        Some(match &account.attribute {
             Verdict::Missing(_) => ("it has no signature".into(), sign),
             Verdict::DigestOnly { matches: true } => {
                 ("it has a digest, and the rule demands a signature".into(), sign)
@@ -236,7 +236,7 @@ impl Told<'_> {
 
     /// For a signature whose key, or the certificate of whose key, is revoked.
     fn revoked_key(&self, sign: &str) -> Option<(String, String)> {
-        let Verdict::UnknownKey(key_id) = self.account.label else { return None };
+        let Verdict::UnknownKey(key_id) = self.account.attribute else { return None };
         let trust = self.grounds.trust;
         let signer = self.account.signer.as_ref();
         let why = if trust.is_revoked(key_id) {
@@ -311,7 +311,7 @@ impl Told<'_> {
             path: self.account.path.as_path().into(),
             purpose: self.account.purpose.name(),
             file_system: self.account.mount.name.to_string(),
-            attribute: self.account.label.to_string(),
+            attribute: self.account.attribute.to_string(),
             evm: JsonEvm {
                 state: match self.grounds.evm {
                     EvmState::Present(evm) if evm.is_active() => "active",
@@ -334,7 +334,7 @@ impl Told<'_> {
         let account = self.account;
         let path = output.paint(Style::Bold, &account.path.display().to_string());
         let (purpose, system) = (account.purpose.name(), &account.mount.name);
-        let head = format!("{path}: {purpose}, on {system}; {}", account.label);
+        let head = format!("{path}: {purpose}, on {system}; {}", account.attribute);
         output.line(Level::Quiet, &head)?;
         for JsonUse { operation, answer, cause, rule } in self.uses() {
             let (word, style) = match answer {

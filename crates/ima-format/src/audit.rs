@@ -7,26 +7,24 @@
 //! | where | how it looks |
 //! |---|---|
 //! | auditd's log, `ausearch --raw` | `type=INTEGRITY_DATA msg=audit(SECONDS.MILLISECONDS:SERIAL): FIELDS` |
-//! | the same, where auditd does not know the name | `type=UNKNOWN[1800] msg=audit(...): FIELDS` |
+//! | the same, if auditd does not know the name | `type=UNKNOWN[1800] msg=audit(...): FIELDS` |
 //! | `ausearch --interpret` | `type=INTEGRITY_DATA msg=audit(DATE TIME.MILLISECONDS:SERIAL) : FIELDS` |
 //! | the kernel's log, the console | `audit: type=1800 audit(SECONDS.MILLISECONDS:SERIAL): FIELDS` |
 //! | the journal | `audit[PID]: INTEGRITY_DATA FIELDS` |
-//! | the same, where systemd does not know the name | `audit[PID]: <audit-1800> FIELDS` |
+//! | the same, if systemd does not know the name | `audit[PID]: <audit-1800> FIELDS` |
 //!
-//! Fields are `NAME=VALUE`, a space between them. A value that anybody may have chosen (`comm`,
-//! `name`, `dev`, `file`) is in quotes or, where it holds a quote, a space or a byte below
-//! 0x21 or above 0x7e, in hexadecimal. `cause` may hold spaces, and `comm` follows it; so may
-//! `subj`, which `op` follows. auditd may add its own names for numbers behind a byte 0x1d,
-//! which are not looked at. `ausearch --interpret` has the names of users for their numbers,
-//! `yes` and `no` for 1 and 0, and what anybody may have chosen as it is, without quotes.
+//! Fields are `NAME=VALUE`, separated by a space. An untrusted value (`comm`, `name`, `dev`, `file`) is in
+//! quotes or, if it contains a quote, a space or a byte below 0x21 or above 0x7e, in hexadecimal. `cause`
+//! may contain spaces and is followed by `comm`; `subj` may, and is followed by `op`. auditd may append
+//! names for numbers after a byte 0x1d; these are ignored. `ausearch --interpret` prints user names for
+//! user IDs, `yes` and `no` for 1 and 0, and untrusted values as they are, without quotes.
 //!
-//! A rule of a policy (`ima_parse_rule` in `security/integrity/ima/ima_policy.c`) has its words
-//! for fields, as far as the kernel read it: `action=`, then `func=`, `uid>`, and so on; a word
-//! that it does not know as `UNKNOWN=`; then `res=`.
+//! The record of a policy rule (`ima_parse_rule` in `security/integrity/ima/ima_policy.c`) has the words
+//! of the rule as fields, as far as the kernel read them: `action=`, then `func=`, `uid>`, and so on; an
+//! unknown word as `UNKNOWN=`; then `res=`.
 //!
-//! The key of a signature that no keyring holds is named by no record, but by a line of the
-//! kernel's log ([`MissingKey`], `request_asymmetric_key` in
-//! `security/integrity/digsig_asymmetric.c`).
+//! If the keyring does not have the key of a signature, no record names the key; a line of the kernel's log
+//! does ([`MissingKey`], `request_asymmetric_key` in `security/integrity/digsig_asymmetric.c`).
 
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
@@ -35,7 +33,7 @@ use core::fmt;
 use crate::xattr::KeyId;
 use crate::{hex, Error, ErrorKind};
 
-/// What a record is about (`include/uapi/linux/audit.h`).
+/// The type of a record (`include/uapi/linux/audit.h`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// `AUDIT_INTEGRITY_DATA`: a file's content.
@@ -46,7 +44,7 @@ pub enum Kind {
     Status,
     /// `AUDIT_INTEGRITY_HASH`
     Hash,
-    /// `AUDIT_INTEGRITY_PCR`: a measurement that no longer holds.
+    /// `AUDIT_INTEGRITY_PCR`: a measurement that a violation invalidates.
     Pcr,
     /// `AUDIT_INTEGRITY_RULE`: a file that an `audit` rule matched.
     Rule,
@@ -76,7 +74,7 @@ impl Kind {
         Self::ALL.iter().find(|(kind, ..)| *kind == self).map_or("", |(_, _, name)| name)
     }
 
-    /// A kind by its number or name, however it is dressed.
+    /// The type with this number or name, in any of the forms of the table above.
     fn of_word(word: &[u8]) -> Option<Self> {
         let word = bare(word);
         let known = Self::ALL.iter();
@@ -86,7 +84,7 @@ impl Kind {
     }
 }
 
-/// The number in `UNKNOWN[1800]`, `<audit-1800>` and `AUDIT1800`.
+/// The inner part of `UNKNOWN[1800]`, `<audit-1800>` and `AUDIT1800`.
 fn bare(word: &[u8]) -> &[u8] {
     let dressed = [(&b"UNKNOWN["[..], &b"]"[..]), (b"<audit-", b">"), (b"AUDIT", b"")];
     let mut dressed =
@@ -94,25 +92,25 @@ fn bare(word: &[u8]) -> &[u8] {
     dressed.next().unwrap_or(word)
 }
 
-/// Whether a type is one of the integrity subsystem's: those that it has, and those that
-/// `include/uapi/linux/audit.h` sets apart for it.
+/// Whether a type belongs to the integrity subsystem: an `INTEGRITY_` name, or a number from 1800 to 1899,
+/// which `include/uapi/linux/audit.h` reserves for it.
 fn is_integrity(word: &[u8]) -> bool {
     let word = bare(word);
     let number = word.len() == 4 && word.starts_with(b"18") && word.iter().all(u8::is_ascii_digit);
     number || word.starts_with(b"INTEGRITY_")
 }
 
-/// What is wrong with a record.
+/// A fault of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// There is no field where one begins.
+    /// A field has no name or no `=`.
     NoField,
-    /// A value in quotes has no end.
+    /// A value in quotes has no closing quote.
     Unended,
-    /// It is of a type that is not known.
+    /// The type is not known.
     Kind,
-    /// It has the fields of a record (`op=`, `cause=`), and no type.
+    /// The line has the fields of a record (`op=`, `cause=`), but no type.
     NoKind,
     /// `res=` is neither success nor failure.
     Result,
@@ -142,17 +140,17 @@ pub type Field<'a> = (&'a [u8], Cow<'a, [u8]>);
 /// A record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// What it is about.
+    /// Its type.
     pub kind: Kind,
-    /// Its names and values in order, values as the kernel had them.
+    /// Names and values in the order of the record; values are decoded.
     pub fields: Vec<Field<'a>>,
 }
 
 impl<'a> Record<'a> {
-    /// Reads a line; `None` for one that is no record of the integrity subsystem.
+    /// Reads a line; `None` if it is not a record of the integrity subsystem.
     ///
     /// # Errors
-    /// A record that breaks off, or whose fields are none; with the offset in the line.
+    /// A truncated record, or malformed fields; the offset counts from the start of the line.
     pub fn parse(line: &'a [u8]) -> Result<Option<Self>, Error> {
         let Some(Head { kind, start, form }) = find(line)? else { return Ok(None) };
         let body = line.get(start..).unwrap_or_default();
@@ -179,17 +177,17 @@ impl<'a> Record<'a> {
         fields.find(|(known, _)| *known == name.as_bytes()).map(|(_, value)| value.as_ref())
     }
 
-    /// A field's value where it is a number.
+    /// A field's value as a number; `None` if it is not one.
     pub fn number(&self, name: &str) -> Option<i64> {
         core::str::from_utf8(self.field(name)?).ok()?.parse().ok()
     }
 
-    /// Whether it tells of something that failed: `res=0`, or `res=no`.
+    /// Whether it reports a failure: `res=0`, or `res=no`.
     pub fn is_failure(&self) -> bool {
         self.field("res").and_then(failed) == Some(true)
     }
 
-    /// The rule that a record of [`Kind::PolicyRule`] is about, as far as the kernel read it.
+    /// The rule of a [`Kind::PolicyRule`] record, as far as the kernel read it.
     pub fn rule(&self) -> Option<Vec<u8>> {
         if self.kind != Kind::PolicyRule {
             return None;
@@ -214,25 +212,25 @@ impl<'a> Record<'a> {
     }
 }
 
-/// The time of a record, as its line has it: what stands before the serial number.
+/// The time of a record as it is written: the text before the serial number.
 pub fn time(line: &[u8]) -> Option<&[u8]> {
     let stamp = after(line, b"audit(")?.split(|byte| *byte == b')').next()?;
     let serial = stamp.iter().rposition(|byte| *byte == b':')?;
     stamp.get(..serial)
 }
 
-/// A line of the kernel's log: a signature's key that the kernel looked for and did not find,
+/// A line of the kernel's log: the kernel did not find the key of a signature,
 /// `integrity: Request for unknown key 'id:8d0c3afe' in '.ima' keyring. err -11`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MissingKey {
     /// The key.
     pub key_id: KeyId,
-    /// Whether the kernel has it in `.ima_blacklist` instead.
+    /// Whether the key is in `.ima_blacklist`.
     pub blacklisted: bool,
 }
 
 impl MissingKey {
-    /// Reads a line; `None` for any other one.
+    /// Reads a line; `None` if it is any other.
     pub fn parse(line: &[u8]) -> Option<Self> {
         let requested = after(line, b"Request for unknown key 'id:");
         let blacklisted =
@@ -254,31 +252,31 @@ fn after<'a>(bytes: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
     bytes.get(find_bytes(bytes, wanted)?.checked_add(wanted.len())?..)
 }
 
-/// Where auditd begins with what it adds.
+/// The byte before the fields that auditd appends.
 const ENRICHED: u8 = 0x1d;
 
-/// What comes before the fields.
+/// The part of a line before the fields.
 #[derive(Debug, Clone, Copy)]
 struct Head {
     kind: Kind,
-    /// Where the fields begin.
+    /// The offset of the first field.
     start: usize,
     form: Form,
 }
 
-/// How fields are written.
+/// The syntax of fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
-    /// As the kernel does.
+    /// As the kernel writes them.
     Raw,
-    /// As `ausearch --interpret` does.
+    /// As `ausearch --interpret` prints them.
     Interpreted,
-    /// As the words of a rule.
+    /// The words of a policy rule.
     Rule,
 }
 
-/// Whether the value of `res=` is a failure; `None` if it is neither. auditd writes the byte 0x1d and
-/// translated fields after it, which mailers and rsyslog write as text.
+/// Whether the value of `res=` is a failure; `None` if it is neither success nor failure. auditd appends
+/// the byte 0x1d and translated fields, which mailers and rsyslog write as text.
 fn failed(value: &[u8]) -> Option<bool> {
     const SEPARATORS: [&[u8]; 4] = [b"^]", b"#035", b"\\x1d", b"\\035"];
     let found = SEPARATORS.iter().filter_map(|separator| find_bytes(value, separator));
@@ -295,10 +293,10 @@ fn find(line: &[u8]) -> Result<Option<Head>, Error> {
     for word in line.split(|byte| *byte == b' ') {
         let end = (offset + word.len() + 1).min(line.len());
         let kind = match word.strip_prefix(b"type=") {
-            // of another subsystem, whatever its fields hold
+            // a record of another subsystem, whatever its fields
             Some(kind) if !is_integrity(kind) => return Ok(None),
             Some(kind) => Some(kind),
-            // the journal's: a word alone, before any field
+            // the journal has the type alone, before any field
             None => (is_integrity(word) && !word.iter().all(u8::is_ascii_digit)).then_some(word),
         };
         if let Some(kind) = kind {
@@ -320,7 +318,7 @@ fn find(line: &[u8]) -> Result<Option<Head>, Error> {
     }
 }
 
-/// The length of `audit(...):` or `msg=audit(...) :`, if it is there, and what follows it.
+/// The length of `audit(...):` or `msg=audit(...) :`, if there is one, and the syntax of the fields after it.
 fn stamp(rest: &[u8]) -> (usize, Form) {
     let inner = rest.strip_prefix(b"msg=").unwrap_or(rest);
     let skipped = rest.len() - inner.len();
@@ -339,15 +337,15 @@ fn stamp(rest: &[u8]) -> (usize, Form) {
     }
 }
 
-/// Fields one after the other.
+/// Iterates over fields.
 struct Fields<'a> {
     bytes: &'a [u8],
-    /// Of the next byte, in the line.
+    /// The offset in the line of the next byte.
     offset: usize,
     form: Form,
 }
 
-/// What anybody may have chosen.
+/// Fields whose values the kernel does not choose: it writes them quoted or in hexadecimal.
 const UNTRUSTED: [&[u8]; 5] = [b"comm", b"name", b"dev", b"file", b"exe"];
 
 impl<'a> Fields<'a> {
@@ -378,7 +376,7 @@ impl<'a> Fields<'a> {
         Ok(Some((name, decoded.map_or(Cow::Borrowed(value), Cow::Owned))))
     }
 
-    /// A name, with the `<` or `>` of a rule's word.
+    /// Reads a name, with the `<` or `>` of a rule's word.
     fn name(&mut self) -> Result<&'a [u8], Error> {
         let malformed = Error::new(Fault::NoField, self.offset);
         let compares = |byte: &u8| self.form == Form::Rule && matches!(byte, b'<' | b'>');
@@ -394,8 +392,7 @@ impl<'a> Fields<'a> {
         Ok(name)
     }
 
-    /// Where the value of a field ends. Some may hold spaces; what follows them is always the
-    /// same.
+    /// The end of a field's value. The fields that may contain spaces are each followed by one fixed field.
     fn end_of(&self, name: &[u8]) -> usize {
         let followers: &[&[u8]] = match (self.form, name) {
             (Form::Rule, _) => &[],
@@ -407,7 +404,7 @@ impl<'a> Fields<'a> {
             _ => &[],
         };
         let followed = followers.iter().filter_map(|follower| match name {
-            // a name may hold any of these words: the last one is the kernel's
+            // a name may contain the follower: the last occurrence is the kernel's
             b"name" | b"file" => find_last_bytes(self.bytes, follower),
             _ => find_bytes(self.bytes, follower),
         });

@@ -1,4 +1,4 @@
-//! URIs of keys in tokens (RFC 7512).
+//! URIs of keys on tokens (RFC 7512).
 //!
 //! ```text
 //! pkcs11:token=Vault;object=signer;type=private?module-path=/usr/lib/p11.so&pin-source=file:/pin
@@ -19,9 +19,9 @@
 //! | `pin-source` | query | `file:` URI or path |
 //! | `pin-value` | query | refused |
 //!
-//! Characters other than the RFC's (2.3: letters, digits, `-._~`, `:[]@!$'()*+,=`, `&` in
-//! the path, `/?|` in the query) are written `%XX`. An attribute that is not in the table
-//! is refused, also where the RFC lets a vendor define it: what it selects is not known.
+//! Characters other than those of the RFC (2.3: letters, digits, `-._~`, `:[]@!$'()*+,=`, `&` in the path,
+//! `/?|` in the query) are written `%XX`. An attribute that is not in the table is rejected, even where the
+//! RFC lets a vendor define it: it is not known which objects it would select.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -31,13 +31,12 @@ use crate::{Error, ErrorKind};
 
 const SCHEME: &[u8] = b"pkcs11:";
 
-/// Whether this is meant as a URI of a token's object: what begins with `pkcs11:`, in
-/// either case (RFC 3986, 3.1).
+/// Whether this is meant as a PKCS #11 URI: it begins with `pkcs11:`, in any case (RFC 3986, 3.1).
 pub fn is_uri(text: &[u8]) -> bool {
     text.get(..SCHEME.len()).is_some_and(|scheme| scheme.eq_ignore_ascii_case(SCHEME))
 }
 
-/// What a URI names; what is `None` may be anything.
+/// The attributes of a URI; one that is `None` matches any value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[allow(missing_docs)] // the names are the attributes'
 pub struct Uri {
@@ -54,11 +53,11 @@ pub struct Uri {
     pub object: Option<String>,
     pub class: Option<Class>,
     pub id: Option<Vec<u8>>,
-    /// The module's file, or the directory that it is in.
+    /// The module's file, or its directory.
     pub module_path: Option<Vec<u8>>,
-    /// The module's file name, without `lib` in front and `.so` behind.
+    /// The module's file name, without `lib` before it and `.so` after it.
     pub module_name: Option<Vec<u8>>,
-    /// The file that holds the PIN.
+    /// The file that has the PIN.
     pub pin_source: Option<Vec<u8>>,
 }
 
@@ -85,7 +84,7 @@ impl Class {
     const ALL: [Self; 5] =
         [Self::Private, Self::Public, Self::Certificate, Self::SecretKey, Self::Data];
 
-    /// The value of `type`.
+    /// The spelling in `type=`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Private => "private",
@@ -97,36 +96,36 @@ impl Class {
     }
 }
 
-/// What is wrong with a URI. No value is repeated: it may be a PIN.
+/// A fault of a URI. No value is repeated: it may be a PIN.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
     /// It does not begin with `pkcs11:`.
     Scheme,
-    /// An attribute without `=`.
+    /// An attribute has no `=`.
     NoValue,
     /// An attribute that RFC 7512 does not define for this part of the URI.
     UnknownAttribute(String),
-    /// An attribute that is there already.
+    /// An attribute is given twice.
     Duplicate(&'static str),
-    /// `%` without two hexadecimal digits after it.
+    /// `%` is not followed by two hexadecimal digits.
     Escape,
-    /// A character that has to be written as `%XX`.
+    /// A character must be written as `%XX`.
     Unescaped(u8),
-    /// Bytes that are not UTF-8 where text is meant.
+    /// The value of a text attribute is not UTF-8.
     NotText,
-    /// No number, or one that is too large.
+    /// A value is not a number, or too large.
     NotANumber,
-    /// A `type` that there is not.
+    /// A `type` that RFC 7512 does not define.
     NoClass,
-    /// A PIN in the URI itself.
+    /// The PIN is in the URI itself.
     PinValue,
     /// A `pin-source` that is neither a path nor a `file:` URI of this machine.
     PinSource,
 }
 
 impl Fault {
-    /// What to do about it.
+    /// How to fix it.
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Scheme | Self::NoValue => {
@@ -180,7 +179,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A part of a URI and where it stands.
+/// A part of a URI and its offset.
 #[derive(Clone, Copy)]
 struct Part<'a> {
     bytes: &'a [u8],
@@ -192,7 +191,7 @@ impl<'a> Part<'a> {
         Error::new(fault, self.offset)
     }
 
-    /// What stands before and after the first `separator`.
+    /// The parts before and after the first `separator`.
     fn split_once(self, separator: u8) -> Option<(Self, Self)> {
         let at = self.bytes.iter().position(|&byte| byte == separator)?;
         let (head, tail) = (self.bytes.get(..at)?, self.bytes.get(at + 1..)?);
@@ -202,7 +201,7 @@ impl<'a> Part<'a> {
         ))
     }
 
-    /// The attributes in it; none in an empty one.
+    /// The attributes in it; an empty part has none.
     fn attributes(self, separator: u8) -> impl Iterator<Item = Self> + 'a {
         let mut left = Some(self).filter(|part| !part.bytes.is_empty());
         core::iter::from_fn(move || {
@@ -260,7 +259,7 @@ impl<'a> Part<'a> {
         class.ok_or_else(|| self.fault(Fault::NoClass))
     }
 
-    /// A path, or a `file:` URI of this machine (RFC 8089).
+    /// A path, or a `file:` URI without a remote host (RFC 8089).
     fn pin_source(self) -> Result<Vec<u8>, Error> {
         let value = self.decode(Component::Query)?;
         let path = match value.strip_prefix(b"file:") {
@@ -270,7 +269,7 @@ impl<'a> Part<'a> {
                 Some(path).filter(|path| path.first() == Some(&b'/'))
             }
             None if value.starts_with(b"/") => Some(&*value),
-            // another scheme, or a program's name after a bar, is no path
+            // a URI of another scheme, or a program's name after `|`, is not a path
             None => Some(&*value).filter(|path| !path.starts_with(b"|") && !path.contains(&b':')),
         };
         match path {
@@ -280,7 +279,7 @@ impl<'a> Part<'a> {
     }
 }
 
-/// The parts of a URI differ in what need not be escaped.
+/// The parts of a URI; each has its own set of characters that need no escape.
 #[derive(Clone, Copy)]
 enum Component {
     Path,
@@ -297,7 +296,7 @@ impl Component {
     }
 }
 
-/// Sets what may be set once.
+/// Sets an attribute that may be given once.
 fn set<T>(
     slot: &mut Option<T>,
     name: &'static str,
@@ -314,7 +313,7 @@ impl Uri {
     /// Reads a URI.
     ///
     /// # Errors
-    /// A [`Fault`], with the offset of what is wrong. No value is in it.
+    /// A [`Fault`] with its offset, without any value.
     pub fn parse(uri: &[u8]) -> Result<Self, Error> {
         let whole = Part { bytes: uri, offset: 0 };
         let Some(bytes) = uri.get(SCHEME.len()..).filter(|_| is_uri(uri)) else {
@@ -385,13 +384,13 @@ impl Uri {
     }
 }
 
-/// The attribute's name is not an attribute's; shortened, since it may be anything.
+/// The fault of an unknown attribute; its name is shortened, since it may be anything.
 fn unknown(name: Part<'_>) -> Error {
     let shown = name.bytes.get(..name.bytes.len().min(40)).unwrap_or_default();
     name.fault(Fault::UnknownAttribute(String::from_utf8_lossy(shown).into_owned()))
 }
 
-/// Writes bytes so that [`Part::decode`] gives them back.
+/// Escapes bytes; [`Part::decode`] is the inverse.
 fn encode(bytes: &[u8], component: Component, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     bytes.iter().try_for_each(|&byte| match component.allows(byte) {
         true => f.write_char(char::from(byte)),
@@ -399,7 +398,7 @@ fn encode(bytes: &[u8], component: Component, f: &mut fmt::Formatter<'_>) -> fmt
     })
 }
 
-/// The URI, in the order of the table above; it reads back as the same.
+/// The URI, in the order of the table above; parsing it gives the same value.
 impl fmt::Display for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("pkcs11:")?;

@@ -1,9 +1,9 @@
-//! ASCII records: what `ima_ascii_measurements_show` (`ima_fs.c`) prints, and back.
+//! ASCII records: the output of `ima_ascii_measurements_show` (`ima_fs.c`), parsed and printed.
 //!
-//! `PCR digest template field...`, separated by single spaces, a field without data being empty.
-//! Lengths are not printed, and in a name of template `ima` spaces are kept, so that it reaches to
-//! the end of the line. A newline in a name is printed as it is: what does not begin a record
-//! belongs to the record before it ([`AsciiRecord::begins`]).
+//! `PCR digest template field...`, separated by single spaces; a field without data is empty. Lengths are
+//! not printed. Template `ima` prints the spaces of a name, so its name extends to the end of the line. A
+//! newline in a name is printed as it is: a line that does not begin a record continues the record before
+//! it ([`AsciiRecord::begins`]).
 
 use alloc::vec::Vec;
 
@@ -13,7 +13,7 @@ use super::{Endian, Fault, Record, Template};
 use crate::hex;
 use crate::Error;
 
-/// A record read from a line; its data are as in a binary list of the byte order that was given.
+/// A record read from a line; its data are encoded as in a binary list of the given byte order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AsciiRecord<'a> {
     pcr: u32,
@@ -24,16 +24,16 @@ pub struct AsciiRecord<'a> {
 }
 
 impl<'a> AsciiRecord<'a> {
-    /// Whether a line begins a record: a PCR, a digest and a template.
+    /// Whether a line begins a record: with a PCR, a digest and a template.
     pub fn begins(line: &[u8]) -> bool {
         Words::new(line).header().is_ok()
     }
 
-    /// Reads a record without the newline at its end. Lengths and numbers, which are part of what was
-    /// hashed, are written in the byte order of the machine that made it, which no line shows.
+    /// Reads a record without its final newline. The template digest covers lengths and numbers in the byte
+    /// order of the machine that made them, which no line shows: `endian` selects it.
     ///
     /// # Errors
-    /// A line that the kernel does not print; the offset counts from its start.
+    /// A line that the kernel does not print; the offset counts from the start of the line.
     pub fn parse(line: &'a [u8], endian: Endian) -> Result<Self, Error> {
         let mut words = Words::new(line);
         let (pcr, digest, template) = words.header()?;
@@ -46,7 +46,7 @@ impl<'a> AsciiRecord<'a> {
                 false => words.next()?,
             };
             let bytes = bytes_of(*id, text, endian).map_err(|fault| Error::new(fault, at))?;
-            // in template `ima` the digest has no length, and the name no NUL
+            // template `ima`: the digest has no length, and the name no NUL
             let bytes = match (template.is_ima(), *id) {
                 (true, FieldId::Digest) if matches!(bytes.len(), 16 | 20) => {
                     data.extend_from_slice(&bytes);
@@ -66,17 +66,17 @@ impl<'a> AsciiRecord<'a> {
         Ok(Self { pcr, digest, template, data, endian })
     }
 
-    /// The record, as in a binary list.
+    /// The record as in a binary list.
     pub fn record(&self) -> Record<'_> {
         let Self { pcr, digest, template, data, endian } = self;
         Record { pcr: *pcr, digest, template: *template, data, data_offset: 0, endian: *endian }
     }
 }
 
-/// The words of a line.
+/// Iterates over the words of a line.
 struct Words<'a> {
     line: &'a [u8],
-    /// Where the next word begins; behind the end when there is none.
+    /// Offset of the next word; past the end of the line if there is no further word.
     next: usize,
 }
 
@@ -85,7 +85,7 @@ impl<'a> Words<'a> {
         Self { line, next: 0 }
     }
 
-    /// The next word, and where it begins.
+    /// The next word, and its offset.
     fn next(&mut self) -> Result<(&'a [u8], usize), Error> {
         let at = self.next;
         let rest = self.line.get(at..).ok_or(Error::new(Fault::Line, self.line.len()))?;
@@ -131,7 +131,7 @@ fn number(text: &[u8]) -> Option<u32> {
     core::str::from_utf8(text).ok().filter(|_| digits)?.parse().ok()
 }
 
-/// The bytes of a field that is printed so.
+/// The binary form of a printed field.
 fn bytes_of(id: FieldId, text: &[u8], endian: Endian) -> Result<Vec<u8>, Fault> {
     let from_hex = |text| hex::decode(text).map_err(|_| Fault::Hex);
     if text.is_empty() && !matches!(id, FieldId::Name | FieldId::NameNg) {
@@ -194,7 +194,7 @@ impl Record<'_> {
 
     fn print_field(&self, field: &Field<'_>, output: &mut Vec<u8>) -> Result<(), Fault> {
         let bytes = field.bytes;
-        // as printf: up to the first NUL
+        // as printf's %s: up to the first NUL
         let string = || bytes.split(|byte| *byte == 0).next().unwrap_or_default();
         match field.id {
             _ if bytes.is_empty() => {}

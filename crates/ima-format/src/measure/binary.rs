@@ -1,4 +1,4 @@
-//! Binary records, from a window of a list that may be longer than memory.
+//! Binary records, read from a window of a list that may be larger than memory.
 
 use alloc::vec::Vec;
 
@@ -7,59 +7,59 @@ use super::{Endian, Fault};
 use crate::reader::Reader;
 use crate::{Error, ErrorKind};
 
-/// The longest name of a template: a list of the most fields, each of the longest name
-/// (`IMA_TEMPLATE_FIELD_ID_MAX_LEN`), with separators.
+/// The longest name of a template: a list of the most fields, each with the longest name
+/// (`IMA_TEMPLATE_FIELD_ID_MAX_LEN`) and a separator.
 pub const MAX_NAME: usize = MAX_FIELDS * 17 - 1;
-/// The longest template data that are read: far more than a policy or a key, and little enough to
-/// be held in memory.
+/// The most template data that are read, in bytes: far more than a policy or a key, and small enough to
+/// keep in memory.
 pub const MAX_DATA: usize = 16 << 20;
-/// PCRs that a policy can name (`INVALID_PCR`, `ima_policy.c`): more than a TPM has, which refuses to
-/// extend the others, but the record is in the list.
+/// The number of PCRs that a policy can name (`INVALID_PCR`, `ima_policy.c`). A TPM has fewer and rejects
+/// the others, but their records are in the list.
 pub const PCRS: u32 = 64;
 /// In template `ima` a name is padded to this size before it is hashed.
 const IMA_NAME_SIZE: usize = 256;
 
-/// How the records of a list are written.
+/// The encoding of a list's records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
     /// The byte order.
     pub endian: Endian,
-    /// The size of template digests: the bank's.
+    /// The size of template digests in bytes, which depends on the bank.
     pub digest_size: usize,
 }
 
-/// A record, its parts as they are in the list.
+/// A record, with its parts as they are in the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {
     /// The PCR that it extended.
     pub pcr: u32,
-    /// The digest of its data: zeros if it is a violation.
+    /// The digest of its data; zeros in a violation.
     pub digest: &'a [u8],
     /// Its template.
     pub template: Template<'a>,
     /// Its template data.
     pub data: &'a [u8],
-    /// Where the data begin, from the start of the record.
+    /// The offset of the data from the start of the record.
     pub data_offset: usize,
     /// The byte order of its lengths.
     pub endian: Endian,
 }
 
-/// What a window of a list begins with.
+/// The result of reading from the start of a window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step<'a> {
     /// A record, and its size.
     Record(Record<'a>, usize),
-    /// Part of a record: so many bytes are needed, as far as can be seen.
+    /// A part of a record: at least so many bytes are needed.
     Incomplete(usize),
 }
 
 impl Layout {
-    /// The layout under which a list that begins with `head` has a template's name in its first
-    /// record. Half a kilobyte is enough.
+    /// Detects the layout from the first bytes of a list: the layout under which the first record has the name
+    /// of a template. 512 bytes are enough.
     ///
     /// # Errors
-    /// [`Fault::NotAList`] where there is none.
+    /// [`Fault::NotAList`] if no layout fits.
     pub fn detect(head: &[u8]) -> Result<Self, Error> {
         for digest_size in [20, 32, 48, 64] {
             for endian in [Endian::Little, Endian::Big] {
@@ -72,7 +72,7 @@ impl Layout {
         Err(Error::new(Fault::NotAList, 0))
     }
 
-    /// The PCR, the digest and the template that a record begins with.
+    /// Reads the PCR, the digest and the template of a record.
     fn header<'a>(&self, reader: &mut Reader<'a>) -> Result<(u32, &'a [u8], Template<'a>), Error> {
         let at = reader.offset();
         let pcr = self.endian.u32(reader.array()?);
@@ -91,11 +91,11 @@ impl Layout {
         Ok((pcr, digest, template))
     }
 
-    /// Reads the record that `window` begins with.
+    /// Reads the record at the start of `window`.
     ///
     /// # Errors
-    /// A malformed record; offsets count from the start of the window. That the window ends early
-    /// is not an error.
+    /// A malformed record; offsets count from the start of the window. A window that ends early is not an error
+    /// but [`Step::Incomplete`].
     pub fn step<'a>(&self, window: &'a [u8]) -> Result<Step<'a>, Error> {
         let mut reader = Reader::new(window);
         match self.record(&mut reader) {
@@ -112,7 +112,7 @@ impl Layout {
         let at = reader.offset();
         let (data_offset, length) = match template.is_ima() {
             true => {
-                // looked at in a copy: the digest, and a name that has a length
+                // only looks ahead, at the digest and a name that has a length: the reader itself does not move
                 let mut ahead = reader.clone();
                 let digest = ima_digest_size(ahead.clone().rest(), self.endian);
                 ahead.take(digest)?;
@@ -135,8 +135,8 @@ impl Layout {
 }
 
 impl<'a> Record<'a> {
-    /// Whether it is a violation: a file that was open for writing while it was measured, or
-    /// measured while it was open for writing.
+    /// Whether it is a violation: the file was measured while it was open for writing, or opened for writing
+    /// while it was open after a measurement.
     pub fn is_violation(&self) -> bool {
         self.digest.iter().all(|byte| *byte == 0)
     }
@@ -146,7 +146,7 @@ impl<'a> Record<'a> {
         Fields::new(self.template, self.data, self.endian)
     }
 
-    /// Gives `update` the bytes that the template digest is made of, in one or several parts.
+    /// Passes the bytes that the template digest covers to `update`, in one or more parts.
     ///
     /// # Errors
     /// Those of `update`.
@@ -162,7 +162,7 @@ impl<'a> Record<'a> {
         update([0; IMA_NAME_SIZE].get(name.len()..).unwrap_or_default())
     }
 
-    /// Its data as a machine of the other byte order would have written them.
+    /// Its data as a machine of the other byte order would write them.
     ///
     /// # Errors
     /// Template data that do not have the form of the template.
@@ -174,7 +174,7 @@ impl<'a> Record<'a> {
                 let length = u32::try_from(field.bytes.len()).unwrap_or(u32::MAX);
                 data.extend_from_slice(&self.endian.other().bytes(length));
             }
-            // numbers are in that order, too
+            // numbers have the byte order of the lengths
             match field.id {
                 FieldId::Uid | FieldId::Gid | FieldId::Mode => {
                     data.extend(field.bytes.iter().rev())
@@ -189,7 +189,7 @@ impl<'a> Record<'a> {
         Ok(data)
     }
 
-    /// Appends the record as it is in a list.
+    /// Appends the record in its binary form.
     pub fn encode_into(&self, output: &mut Vec<u8>) {
         let length = |bytes: &[u8]| self.endian.bytes(u32::try_from(bytes.len()).unwrap_or(0));
         output.extend_from_slice(&self.endian.bytes(self.pcr));
@@ -203,25 +203,24 @@ impl<'a> Record<'a> {
     }
 }
 
-/// The size of [`KexecHeader`].
+/// The size of [`KexecHeader`] in bytes.
 pub const KEXEC_HEADER_SIZE: usize = 24;
 
-/// What stands before a list that is handed over by kexec (`struct ima_kexec_hdr`,
-/// `security/integrity/ima/ima.h`): version (2), reserved (2 and 4), size of the buffer with this
-/// header (8), number of records (8).
+/// The header of a list that kexec hands over (`struct ima_kexec_hdr`, `security/integrity/ima/ima.h`):
+/// version (2), reserved (2 and 4), size of the buffer with this header (8), number of records (8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KexecHeader {
     /// The byte order.
     pub endian: Endian,
-    /// Bytes of the list, this header among them.
+    /// The size of the list in bytes, with this header.
     pub buffer_size: u64,
-    /// Records in the list.
+    /// The number of records.
     pub count: u64,
 }
 
 impl KexecHeader {
-    /// The header, if `head` begins with one. A record of PCR 1 would have to follow it by a
-    /// digest that begins with four zeros, and not go on as a violation does, with more of them.
+    /// The header, if `head` begins with one. A record of PCR 1 can be mistaken for it only if its digest begins with
+    /// four zeros; a violation cannot, since the size would be 0.
     pub fn read(head: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(head);
         let (version, reserved) = (reader.array::<2>().ok()?, reader.array::<6>().ok()?);

@@ -1,11 +1,11 @@
-//! Records decoded.
+//! Decoded records.
 
 use super::template::{Field, FieldId};
 use super::{Endian, Fault, Record};
 use crate::hash::{Digest, HashAlgorithm};
 use crate::Error;
 
-/// What a digest is of.
+/// The input of a file's digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DigestType {
     /// The file's content.
@@ -17,40 +17,40 @@ pub enum DigestType {
 /// The digest of a measured file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileDigest {
-    /// What it is of.
+    /// The input of the digest.
     pub digest_type: DigestType,
-    /// The digest; `None` in a violation, which has zeros in its place.
+    /// The digest; `None` in a violation, which has zeros instead.
     pub digest: Option<Digest>,
-    /// Its algorithm; `None` in fields of type `d`, which do not name it.
+    /// Its algorithm; `None` in a field `d`, which does not name it.
     pub algorithm: Option<HashAlgorithm>,
 }
 
-/// The decoded fields of a record; those that its template does not have are absent.
+/// The decoded fields of a record; fields that its template lacks are absent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Entry<'a> {
     /// The file's digest, or the buffer's.
     pub digest: Option<FileDigest>,
-    /// The file's name as the kernel saw it, or the name of an event.
+    /// The file's path as the kernel saw it, or the name of an event.
     pub name: &'a [u8],
-    /// `security.ima` or `security.evm`: the whole attribute.
+    /// `security.ima` or `security.evm`: the whole value of the attribute.
     pub signature: Option<&'a [u8]>,
-    /// A buffer that was measured.
+    /// The content of a measured buffer.
     pub buffer: Option<&'a [u8]>,
-    /// The digest that the appended signature is over.
+    /// The digest that the appended signature covers.
     pub modsig_digest: Option<FileDigest>,
-    /// The appended signature: PKCS #7.
+    /// The appended signature, as a PKCS #7 message.
     pub modsig: Option<&'a [u8]>,
-    /// The EVM portable signature: the whole attribute.
+    /// The EVM portable signature: the whole value of the attribute.
     pub evm_signature: Option<&'a [u8]>,
-    /// The owner.
+    /// The file's owner.
     pub uid: Option<u32>,
-    /// The group.
+    /// The file's group.
     pub gid: Option<u32>,
-    /// Type and permissions.
+    /// The file's type and permissions.
     pub mode: Option<u32>,
-    /// Names of the attributes that EVM protects.
+    /// The names of the attributes that EVM protects.
     pub xattr_names: Option<&'a [u8]>,
-    /// Their lengths: 32 bits each.
+    /// Their lengths, 32 bits each.
     pub xattr_lengths: Option<&'a [u8]>,
     /// Their values, one after the other.
     pub xattr_values: Option<&'a [u8]>,
@@ -60,7 +60,7 @@ impl<'a> Entry<'a> {
     /// Decodes a record.
     ///
     /// # Errors
-    /// A field that is not as its kind says; offsets count from the start of the record.
+    /// A field that does not have the form of its kind; offsets count from the start of the record.
     pub fn decode(record: &Record<'a>) -> Result<Self, Error> {
         let mut entry = Self::default();
         for field in record.fields() {
@@ -135,7 +135,7 @@ fn prefixed_digest(bytes: &[u8], violation: bool) -> Result<FileDigest, Fault> {
 fn name(bytes: &[u8]) -> Result<&[u8], Fault> {
     match bytes.split_last() {
         Some((0, name)) if !name.contains(&0) => Ok(name),
-        // `n-ng` of an event without a name
+        // an `n-ng` field of an event without a name
         None => Ok(bytes),
         _ => Err(Fault::Name),
     }

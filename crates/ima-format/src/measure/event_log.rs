@@ -1,18 +1,18 @@
-//! The firmware's event log, as `/sys/kernel/security/tpm0/binary_bios_measurements` has it.
+//! The firmware's event log, as in `/sys/kernel/security/tpm0/binary_bios_measurements`.
 //!
 //! Mirrors `drivers/char/tpm/eventlog/{tpm1,tpm2}.c` and `include/linux/tpm_eventlog.h`; TCG PC Client
 //! Platform Firmware Profile, chapter 10. Little-endian.
 //!
-//! | bytes | field of `TCG_PCR_EVENT`, the first event and all of a TPM 1.2 |
+//! | bytes | field of `TCG_PCR_EVENT`: the first event, and every event of a TPM 1.2 |
 //! |---|---|
 //! | 4, 4 | PCR, type |
 //! | 20 | SHA-1 digest |
-//! | 4, n | size of the event's data, and they |
+//! | 4, n | size of the event's data, the data |
 //!
-//! If the data of the first are a `TCG_EfiSpecIdEvent` (`Spec ID Event03`), the others are
-//! `TCG_PCR_EVENT2`: instead of the digest a count (4), and for each an algorithm (2, `TPM_ALG`) and
-//! the digest, whose size the first event gives. Events of type `EV_NO_ACTION` extend nothing; one of
-//! them says with which locality the TPM was started, which PCR 0 begins with.
+//! If the data of the first event are a `TCG_EfiSpecIdEvent` (`Spec ID Event03`), the others are
+//! `TCG_PCR_EVENT2`: instead of the digest a count (4), and for each an algorithm (2, `TPM_ALG`) and the
+//! digest, whose size the first event gives. Events of type `EV_NO_ACTION` extend no PCR; one of them gives
+//! the locality from which the TPM was started, which is the initial value of PCR 0.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -26,7 +26,7 @@ use super::Fault;
 const EV_NO_ACTION: u32 = 3;
 const SPEC_ID: &[u8] = b"Spec ID Event03\0";
 const STARTUP_LOCALITY: &[u8] = b"StartupLocality\0";
-/// No TPM has more banks.
+/// The most banks of a log: no TPM has more.
 const BANKS: u32 = 16;
 
 /// An event of the firmware's log.
@@ -36,7 +36,7 @@ pub struct FirmwareEvent<'a> {
     pub pcr: u32,
     /// The type (`EV_*`).
     pub event_type: u32,
-    /// Digests of the algorithms that are known.
+    /// The digests; those of unknown algorithms are left out.
     pub digests: Vec<Digest>,
     /// The data.
     pub data: &'a [u8],
@@ -49,12 +49,12 @@ impl fmt::Debug for FirmwareEvent<'_> {
 }
 
 impl FirmwareEvent<'_> {
-    /// Whether it extends a PCR.
+    /// Whether it extends its PCR.
     pub fn extends(&self) -> bool {
         self.event_type != EV_NO_ACTION
     }
 
-    /// The locality that PCR 0 begins with, if the event says so.
+    /// The locality from which the TPM was started, if this event gives it: the initial value of PCR 0.
     pub fn startup_locality(&self) -> Option<u8> {
         match (self.extends(), self.data.strip_prefix(STARTUP_LOCALITY)) {
             (false, Some(&[locality])) => Some(locality),
@@ -63,20 +63,20 @@ impl FirmwareEvent<'_> {
     }
 }
 
-/// The events of a log, in order; an error ends them.
+/// The events of a log, in order; the first error ends the iteration.
 #[derive(Debug, Clone)]
 pub struct EventLog<'a> {
     reader: Reader<'a>,
-    /// Algorithms and sizes of digests; `None` in a log of a TPM 1.2.
+    /// The algorithms and sizes of digests; `None` in a log of a TPM 1.2.
     banks: Option<Vec<(u16, u16)>>,
     failed: bool,
 }
 
 impl<'a> EventLog<'a> {
-    /// Begins to read a log.
+    /// Reads the first event of a log.
     ///
     /// # Errors
-    /// A first event that is malformed.
+    /// A malformed first event.
     pub fn new(log: &'a [u8]) -> Result<Self, Error> {
         let mut ahead = Self { reader: Reader::new(log), banks: None, failed: false };
         let start = ahead.clone();
@@ -86,7 +86,7 @@ impl<'a> EventLog<'a> {
         };
         let offset = ahead.reader.offset().saturating_sub(id.len());
         let mut id = Reader::at(id, offset);
-        // platform class, version, size of integers
+        // skip platform class, version, size of integers
         id.take(8)?;
         let at = id.offset();
         let count = id.u32_le()?;

@@ -12,18 +12,17 @@
 //! | 4 | length of the template data; absent in template `ima` |
 //! | n | template data: for each field a length (4) and its bytes |
 //!
-//! Template `ima` differs: its digest has 20 bytes (16 with `ima_hash=md5`) and no length, and its name no
+//! Template `ima` differs: its digest has 20 bytes (16 with `ima_hash=md5`) and no length, and its name has no
 //! final NUL.
 //!
-//! The template digest is the hash of the template data as they are in the record; in template
-//! `ima`, of the digest and the name padded with zeros to 256 bytes
-//! (`ima_calc_field_array_hash_tfm`, `ima_crypto.c`). A violation has a digest of zeros in the
-//! list and extends the PCR by ones.
+//! The template digest is the hash of the template data as they are in the record; in template `ima`, of the
+//! digest and the name, padded with zeros to 256 bytes (`ima_calc_field_array_hash_tfm`, `ima_crypto.c`). A
+//! violation has a digest of zeros in the list and extends the PCR by ones.
 //!
 //! The record is the same in Linux 5.10, 6.12 and 7.3, whose sources were compared.
 //!
-//! Nothing in a record says how long its digest is or which byte order it has: [`Layout::detect`]
-//! looks for the one under which the first record has the name of a template.
+//! A record shows neither the length of its digest nor its byte order: [`Layout::detect`] selects the layout
+//! under which the first record has the name of a template.
 
 mod ascii;
 mod binary;
@@ -42,7 +41,7 @@ pub use template::{Field, FieldId, Fields, Template, MAX_FIELDS};
 
 use core::fmt;
 
-/// The order of bytes in integers.
+/// The byte order of integers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Endian {
     /// The least significant byte first.
@@ -52,7 +51,7 @@ pub enum Endian {
 }
 
 impl Endian {
-    /// The other one.
+    /// The opposite order.
     pub fn other(self) -> Self {
         match self {
             Self::Little => Self::Big,
@@ -60,7 +59,7 @@ impl Endian {
         }
     }
 
-    /// Reads 32 bits.
+    /// Decodes 32 bits.
     pub fn u32(self, bytes: [u8; 4]) -> u32 {
         match self {
             Self::Little => u32::from_le_bytes(bytes),
@@ -68,7 +67,7 @@ impl Endian {
         }
     }
 
-    /// Writes 16 bits.
+    /// Encodes 16 bits.
     pub fn u16_bytes(self, value: u16) -> [u8; 2] {
         match self {
             Self::Little => value.to_le_bytes(),
@@ -76,7 +75,7 @@ impl Endian {
         }
     }
 
-    /// Writes 64 bits.
+    /// Encodes 64 bits.
     pub fn u64_bytes(self, value: u64) -> [u8; 8] {
         match self {
             Self::Little => value.to_le_bytes(),
@@ -84,7 +83,7 @@ impl Endian {
         }
     }
 
-    /// Writes 32 bits.
+    /// Encodes 32 bits.
     pub fn bytes(self, value: u32) -> [u8; 4] {
         match self {
             Self::Little => value.to_le_bytes(),
@@ -102,30 +101,30 @@ impl fmt::Display for Endian {
     }
 }
 
-/// What is wrong with a measurement list.
+/// A fault of a measurement list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// No byte order and digest size make sense of the first record.
+    /// No byte order and digest size fit the first record.
     NotAList,
-    /// The PCR does not exist.
+    /// A PCR with a number that no policy can name.
     Pcr(u32),
-    /// The template's name is longer than any list of fields can be, or empty.
+    /// The template's name is empty, or longer than any list of fields.
     NameLength(u32),
     /// The template's name is neither known nor a list of known fields.
     Template,
-    /// The template data are longer than any that the kernel makes.
+    /// The template data are longer than [`MAX_DATA`].
     DataLength(u32),
-    /// A field is longer than what is left of the template data.
+    /// A field is longer than the rest of the template data.
     FieldLength {
         /// Its length.
         length: u32,
-        /// How much is left.
+        /// The size of the rest.
         left: usize,
     },
     /// Bytes follow the last field of the template.
     TrailingData(usize),
-    /// A digest field has no algorithm, or one that is not known.
+    /// A digest field has no algorithm, or an unknown one.
     DigestAlgorithm,
     /// A digest does not have the size of its algorithm.
     DigestSize(usize),
@@ -137,15 +136,15 @@ pub enum Fault {
     Line,
     /// A field of an ASCII list is not hexadecimal.
     Hex,
-    /// The list ends before so many records that its kexec header counts.
+    /// The list ends before this number of records, which its kexec header gives.
     KexecCount(u64),
-    /// A record of a Canonical Event Log lacks this.
+    /// A record of a Canonical Event Log lacks this item.
     Cel(&'static str),
-    /// A record of a Canonical Event Log has content of this type.
+    /// A record of a Canonical Event Log has content of an unknown type.
     CelContent(u64),
     /// In a Canonical Event Log entries of IMA and other events extend this PCR.
     CelPcr(u32),
-    /// An event of the firmware's log has a digest of an algorithm that its first event does not name.
+    /// An event of the firmware's log has a digest of an algorithm that the first event does not name.
     EventBank(u16),
     /// An event of the firmware's log has more digests than a TPM has banks.
     EventBanks(u32),

@@ -1,11 +1,11 @@
-//! Values of PCRs, as tools print them.
+//! Values of PCRs, in the forms that tools print.
 //!
 //! | form | example |
 //! |---|---|
 //! | `tpm2_pcrread` (YAML) | `sha256:`, then lines `  10: 0x00AA...` |
 //! | evmctl's `--pcrs sha256,FILE`, and `/sys/class/tpm/tpm0/device/pcrs` of a TPM 1.2 | lines `PCR-10: 00 AA ...` |
 //! | `/sys/class/tpm/tpm0/pcr-sha256/10` | `00AA...` |
-//! | `tpm2_quote --pcr` | binary, little-endian: number of banks (4); 16 banks: algorithm (2), size (1), a bit for each PCR (4), 0; number of lists (4); each: number of values (4), 8 values: size (2), value (64) |
+//! | `tpm2_quote --pcr` | binary, little-endian: number of banks (4); 16 banks: algorithm (2), size (1), a bit per PCR (4), 0; number of lists (4); each: number of values (4), 8 values: size (2), value (64) |
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -16,11 +16,11 @@ use crate::hash::{Digest, HashAlgorithm};
 use crate::hex;
 use crate::reader::Reader;
 
-/// Room for banks in the binary form (`TPML_PCR_SELECTION`).
+/// The number of banks in the binary form (`TPML_PCR_SELECTION`), used or not.
 const SERIALIZED_BANKS: u32 = 16;
-/// Room for values in one of its lists (`TPML_DIGEST`).
+/// The number of values in one of its lists (`TPML_DIGEST`), used or not.
 const SERIALIZED_VALUES: u32 = 8;
-/// Room for a value.
+/// The size of a value's buffer in bytes.
 const SERIALIZED_VALUE: usize = 64;
 
 /// The value of a PCR in a bank; the bank is the digest's algorithm.
@@ -39,7 +39,7 @@ pub struct PcrValues(BTreeMap<(HashAlgorithm, u32), Digest>);
 /// A line that is not the value of a PCR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PcrFault {
-    /// The line, from 1.
+    /// The number of the line, counted from 1.
     pub line: usize,
     /// The fault.
     pub kind: PcrFaultKind,
@@ -48,13 +48,13 @@ pub struct PcrFault {
 /// A fault of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PcrFaultKind {
-    /// It has none of the known forms.
+    /// It is not in any of the known forms.
     Form,
-    /// The bank before it is unknown, or there is none.
+    /// The bank is unknown or missing.
     Bank,
-    /// The value does not have the bank's size.
+    /// The value does not have the size of the bank's digests.
     Size(HashAlgorithm),
-    /// The same PCR has another value before it.
+    /// An earlier line has another value of the same PCR.
     Twice,
 }
 
@@ -79,10 +79,10 @@ impl fmt::Display for PcrFault {
 impl std::error::Error for PcrFault {}
 
 impl PcrValues {
-    /// Reads a text. `bank` is the one of values that no bank stands before.
+    /// Reads a text. Values without a bank before them are of the given `bank`.
     ///
     /// # Errors
-    /// The first line that is not in a known form; every line counts.
+    /// The first line that is not in a known form: no line is skipped.
     pub fn parse(text: &[u8], bank: Option<HashAlgorithm>) -> Result<Self, PcrFault> {
         let mut values = Self::default();
         let mut bank = bank;
@@ -107,7 +107,7 @@ impl PcrValues {
         let (label, value) = (label.trim(), value.trim());
         let number = label.strip_prefix("PCR-").unwrap_or(label);
         let Ok(pcr) = number.parse() else {
-            // a bank without values is one that the TPM does not keep
+            // a bank without values is listed, but not allocated in the TPM
             let name = if label == "sm3_256" { "sm3" } else { label };
             let is_bank = value.is_empty() && !label.contains(char::is_whitespace);
             *bank = name.parse().ok();
@@ -129,7 +129,7 @@ impl PcrValues {
         matches!(bytes, [_, 0, 0, 0, ..])
     }
 
-    /// Reads the binary form; `None` if it is another.
+    /// Reads the binary form; `None` if it is malformed.
     pub fn parse_serialized(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(bytes);
         let banks = reader.u32_le().ok()?;
@@ -163,7 +163,7 @@ impl PcrValues {
     /// Adds a value.
     ///
     /// # Errors
-    /// The other value that the PCR has already.
+    /// The other value that the PCR already has.
     pub fn add(&mut self, PcrValue { pcr, value }: PcrValue) -> Result<(), Digest> {
         match self.0.insert((value.algorithm(), pcr), value) {
             Some(other) if other != value => Err(other),

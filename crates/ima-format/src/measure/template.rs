@@ -1,4 +1,4 @@
-//! Templates: which fields a record has.
+//! Templates: the fields of a record.
 //!
 //! Mirrors `builtin_templates` and `supported_fields` in
 //! `security/integrity/ima/ima_template.c`, Linux 6.12.
@@ -22,7 +22,7 @@ macro_rules! field_ids {
             /// Every kind.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// The kernel's name of it.
+            /// The kernel's name.
             pub fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)+
@@ -64,7 +64,7 @@ pub struct Template<'a> {
 }
 
 use FieldId::*;
-/// The templates with names of their own.
+/// The templates that have a name.
 const NAMED: &[(&[u8], &[FieldId])] = &[
     (b"ima", &[Digest, Name]),
     (b"ima-ng", &[DigestNg, NameNg]),
@@ -80,7 +80,7 @@ const NAMED: &[(&[u8], &[FieldId])] = &[
 ];
 
 impl<'a> Template<'a> {
-    /// The template of this name; a name that is not known is a list of fields.
+    /// The template with this name; an unknown name is parsed as a list of fields.
     pub fn of(name: &'a [u8]) -> Option<Self> {
         let (mut fields, mut count) = ([FieldId::Digest; MAX_FIELDS], 0);
         if let Some((_, named)) = NAMED.iter().find(|(known, _)| *known == name) {
@@ -104,24 +104,24 @@ impl<'a> Template<'a> {
         self.fields.get(..self.count).unwrap_or_default()
     }
 
-    /// Whether it is the one whose data have another form.
+    /// Whether it is template `ima`, whose data have another encoding.
     pub fn is_ima(&self) -> bool {
         self.name == b"ima"
     }
 }
 
-/// One field of a record.
+/// A field of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Field<'a> {
-    /// What it is.
+    /// The kind of field.
     pub id: FieldId,
     /// Its bytes.
     pub bytes: &'a [u8],
-    /// Where they begin in the template data.
+    /// Its offset in the template data.
     pub offset: usize,
 }
 
-/// The fields of a record, in order; an error ends them.
+/// The fields of a record, in order; the first error ends the iteration.
 #[derive(Debug, Clone)]
 pub struct Fields<'a> {
     template: Template<'a>,
@@ -131,7 +131,7 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// The fields of template data in a byte order.
+    /// Splits template data of a byte order into fields.
     pub fn new(template: Template<'a>, data: &'a [u8], endian: Endian) -> Self {
         Self { template, next: 0, data: Reader::new(data), endian }
     }
@@ -151,16 +151,16 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// SHA-1, or zeros in a violation (`IMA_DIGEST_SIZE`).
+/// The size of a SHA-1 digest, or of the zeros of a violation (`IMA_DIGEST_SIZE`).
 const IMA_DIGEST_SIZE: usize = 20;
-/// With `ima_hash=md5`.
+/// The size of the digest with `ima_hash=md5`.
 const IMA_MD5_SIZE: usize = 16;
 /// The longest name in template `ima` (`IMA_EVENT_NAME_LEN_MAX`).
 pub(super) const IMA_NAME_MAX: usize = 255;
 
-/// The size of the digest that the data of template `ima` begin with. It has no length of its own, but
-/// the length of a name must follow it: a name has no NUL, so that what follows an MD5 digest is no
-/// length for a SHA-1 digest, and the last bytes of a SHA-1 digest are one in 2^24.
+/// The size of the digest at the start of the data of template `ima`, which has no length of its own. The length of
+/// the name must follow it. A name has no NUL, so the bytes after an MD5 digest are not a valid length for a SHA-1
+/// digest; the last bytes of a SHA-1 digest are a valid length once in 2^24.
 pub(super) fn ima_digest_size(data: &[u8], endian: Endian) -> usize {
     let name = |size| {
         let mut reader = Reader::new(data.get(size..)?);
@@ -180,7 +180,7 @@ impl<'a> Iterator for Fields<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let Some(id) = self.template.fields().get(self.next).copied() else {
-            // once, what no field accounts for
+            // once: the bytes after the last field
             let (offset, left) = (self.data.offset(), self.data.remaining());
             self.data.rest();
             return (left > 0).then(|| Err(Error::new(Fault::TrailingData(left), offset)));

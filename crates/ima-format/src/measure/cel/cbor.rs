@@ -1,4 +1,4 @@
-//! Records in CBOR (RFC 8949), of definite lengths.
+//! Records in CBOR (RFC 8949), of definite length.
 
 use alloc::vec::Vec;
 
@@ -12,16 +12,16 @@ use crate::Error;
 const TAG: u8 = 6;
 /// An array of indefinite length.
 const INDEFINITE: u8 = 0x9f;
-/// The end of one.
+/// The end of an array of indefinite length.
 pub(super) const BREAK: u8 = 0xff;
-/// More digests than a TPM has banks.
+/// The most digests of a record: more than a TPM has banks.
 const MAX_DIGESTS: u64 = 16;
 /// The key of an NV index, in the place of a PCR.
 const NV_INDEX: u64 = 2;
 /// Deeper than the content of any event.
 const MAX_DEPTH: usize = 8;
 
-/// A major type and its argument.
+/// Reads a major type and its argument.
 fn head(reader: &mut Reader<'_>) -> Result<(u8, u64), Error> {
     let at = reader.offset();
     let first = reader.u8()?;
@@ -49,7 +49,7 @@ fn string<'a>(reader: &mut Reader<'a>, major: u8, named: &'static str) -> Result
     reader.take(usize::try_from(length).unwrap_or(usize::MAX))
 }
 
-/// A key, which must be this one.
+/// Reads a key, which must be `wanted`.
 fn key(reader: &mut Reader<'_>, wanted: u64, named: &'static str) -> Result<(), Error> {
     let at = reader.offset();
     match head(reader)? {
@@ -87,7 +87,8 @@ fn skip(reader: &mut Reader<'_>, depth: usize) -> Result<(), Error> {
     }
 }
 
-/// The array that a log begins with: how many records it has, and the size of its head.
+/// Reads the head of the array that a log may begin with: the number of records (`None`: indefinite), and
+/// the size of the head.
 pub(super) fn array_start(window: &[u8]) -> Result<Option<(Option<u64>, usize)>, Error> {
     match window.first() {
         Some(&INDEFINITE) => Ok(Some((None, 1))),
@@ -100,7 +101,7 @@ pub(super) fn array_start(window: &[u8]) -> Result<Option<(Option<u64>, usize)>,
     }
 }
 
-/// Reads the record that a window begins with, and its size.
+/// Reads the record at the start of a window; returns its size as well.
 pub(super) fn record(window: &[u8]) -> Result<(Parsed, usize), Error> {
     let mut reader = Reader::new(window);
     let reader = &mut reader;

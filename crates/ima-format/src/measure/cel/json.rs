@@ -8,7 +8,7 @@ use crate::hex::{self, Hex};
 use crate::json::{Kind, Text, Value};
 use crate::Error;
 
-/// Where the object ends that a window begins with; `None` if it does not end in it.
+/// The end of the object at the start of a window; `None` if the window ends before it.
 pub(super) fn object_end(window: &[u8]) -> Option<usize> {
     let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
     for (at, byte) in window.iter().enumerate() {
@@ -92,7 +92,7 @@ pub(super) fn encode_into(record: &CelRecord, output: &mut Vec<u8>) {
             alloc::format!("{{\"hashAlg\":\"{algorithm}\",\"digest\":\"{bytes}\"}}")
         })
         .collect();
-    // the name of a template needs no escapes
+    // the name of a template has no characters that need an escape
     let name = core::str::from_utf8(name).unwrap_or_default();
     let (digests, data) = (digests.join(","), Hex(data));
     output.extend_from_slice(

@@ -13,7 +13,7 @@
 //! | content: an IMA template | 7: name 0, data 1 | 10: `{0: name, 1: data}` | `content`: `{template_name, template_data}` |
 //!
 //! A TLV is a type (1), a length (4, big-endian) and a value; numbers have any length. The digests are those
-//! that extended the PCR, so that a violation has ones, not the zeros of the list.
+//! that extended the PCR: a violation has ones, not the zeros of the list.
 
 mod cbor;
 mod json;
@@ -30,7 +30,7 @@ use crate::{Error, ErrorKind};
 const IMA_TEMPLATE: u64 = 7;
 /// Types of content that are not of IMA, and their names in JSON: of the log itself, the firmware, systemd.
 const OTHERS: [(u64, &str); 3] = [(4, "cel"), (5, "pcclient_std"), (9, "systemd")];
-/// The longest record: data in hexadecimal, and the rest of it.
+/// The longest record in bytes: data in hexadecimal, and room for the rest.
 const MAX_RECORD: usize = 2 * MAX_DATA + (1 << 16);
 
 /// An encoding.
@@ -51,7 +51,7 @@ pub struct CelRecord {
     pub number: u64,
     /// The PCR.
     pub pcr: u32,
-    /// The digests that extended the PCR, of algorithms that are known.
+    /// The digests that extended the PCR; those of unknown algorithms are left out.
     pub digests: Vec<Digest>,
     /// The name of the template.
     pub name: Vec<u8>,
@@ -89,7 +89,7 @@ fn is_other(content: u64) -> bool {
     OTHERS.iter().any(|(other, _)| *other == content)
 }
 
-/// Reads a log from a window that may be shorter than it.
+/// Reads a log from windows, which may be shorter than the log.
 #[derive(Debug, Clone)]
 pub struct CelReader {
     encoding: CelEncoding,
@@ -101,11 +101,11 @@ pub struct CelReader {
 enum Log {
     /// Nothing was read.
     Start,
-    /// Nothing does.
+    /// No structure: records one after the other.
     Sequence,
-    /// An array of so many more records; `None`: it ends with a mark.
+    /// An array with so many more records; `None`: of indefinite length.
     Array(Option<u64>),
-    /// An array that is over.
+    /// The array has ended.
     Closed,
 }
 
@@ -116,17 +116,17 @@ pub enum CelStep {
     Record(CelRecord, usize),
     /// A record that is not of IMA, and its size.
     Other(CelOther, usize),
-    /// So many bytes between records.
+    /// So many bytes of separators between records.
     Between(usize),
-    /// Part of a record: so many bytes are needed, as far as can be seen.
+    /// A part of a record: at least so many bytes are needed.
     Incomplete(usize),
 }
 
 impl CelEncoding {
-    /// The encoding of a log that begins with `head`, which is not a list in a kernel's form.
+    /// Detects the encoding from the first bytes of a log; `None` also for the kernel's binary form.
     pub fn detect(head: &[u8]) -> Option<Self> {
         match head {
-            // the first number has 1 to 8 bytes, a PCR or an NV index follows
+            // the record number has 1 to 8 bytes; a PCR or an NV index follows
             [0, 0, 0, 0, length @ 1..=8, rest @ ..] => {
                 let next = rest.get(usize::from(*length));
                 matches!(next, Some(1 | 2)).then_some(Self::Tlv)
@@ -139,7 +139,7 @@ impl CelEncoding {
         }
     }
 
-    /// The bytes before the first of so many records.
+    /// Appends the bytes before the first of `count` records.
     pub fn start_into(self, count: u64, output: &mut Vec<u8>) {
         match self {
             Self::Tlv => {}
@@ -150,7 +150,7 @@ impl CelEncoding {
         }
     }
 
-    /// The bytes after the last record.
+    /// Appends the bytes after the last record.
     pub fn end_into(self, output: &mut Vec<u8>) {
         if self == Self::Json {
             output.extend_from_slice(b"\n]\n");
@@ -159,7 +159,7 @@ impl CelEncoding {
 }
 
 impl CelReader {
-    /// A reader of a log from its start.
+    /// A reader at the start of a log.
     pub fn new(encoding: CelEncoding) -> Self {
         Self { encoding, log: Log::Start }
     }
@@ -167,7 +167,7 @@ impl CelReader {
     /// Reads the beginning of the window. `ended`: nothing follows the window.
     ///
     /// # Errors
-    /// A malformed record, or one that is not of an IMA template; offsets count from the start of the window.
+    /// A malformed record, or one of an unknown type of content; offsets count from the start of the window.
     pub fn step(&mut self, window: &[u8], ended: bool) -> Result<CelStep, Error> {
         let step = match self.encoding {
             CelEncoding::Tlv => incomplete(tlv::record(window)),
@@ -241,6 +241,7 @@ impl CelReader {
                     Some(end) => json::record(window.get(..end).unwrap_or_default())
                         .map(|parsed| parsed.step(end)),
                     None if ended => Err(Error::new(Fault::Cel("the end of an object"), 0)),
+                    // the length of the object is unknown: doubling the window keeps the total work linear
                     None => Ok(CelStep::Incomplete(window.len().saturating_mul(2))),
                 }
             }
@@ -249,7 +250,7 @@ impl CelReader {
     }
 }
 
-/// A window that ends early is not an error.
+/// Turns the error of a window that ends early into [`CelStep::Incomplete`].
 fn incomplete(read: Result<(Parsed, usize), Error>) -> Result<CelStep, Error> {
     match read {
         Ok((parsed, size)) => Ok(parsed.step(size)),
@@ -261,7 +262,7 @@ fn incomplete(read: Result<(Parsed, usize), Error>) -> Result<CelStep, Error> {
 }
 
 impl CelRecord {
-    /// A record as read; an error if it cannot be one of a measurement list.
+    /// Checks that the record can be one of a measurement list.
     fn checked(self, at: usize) -> Result<Self, Error> {
         if self.pcr >= PCRS {
             return Err(Error::new(Fault::Pcr(self.pcr), at));
@@ -279,7 +280,7 @@ impl CelRecord {
         }
     }
 
-    /// The digest of an algorithm as it is in a list: zeros for the ones of a violation.
+    /// The digest of an algorithm as a list has it: zeros for the ones of a violation.
     pub fn listed(&self, algorithm: HashAlgorithm) -> Option<Digest> {
         let digest = self.digests.iter().find(|digest| digest.algorithm() == algorithm)?;
         let is_violation = digest.as_bytes().iter().all(|byte| *byte == 0xff);
@@ -287,8 +288,8 @@ impl CelRecord {
         zeros.filter(|_| is_violation).or(Some(*digest))
     }
 
-    /// The record of a list. The data do not say in which byte order they are: it is the one in which they
-    /// have the form of their template, little-endian in doubt.
+    /// The record as a list has it. The data do not show their byte order: it is the one in which they have the
+    /// form of their template, little-endian if both fit.
     pub fn record<'a>(&'a self, digest: &'a Digest) -> Option<Record<'a>> {
         let template = Template::of(&self.name)?;
         let with = |endian| Record {
@@ -304,7 +305,7 @@ impl CelRecord {
         Some(if is_big { big } else { little })
     }
 
-    /// Appends the record. In JSON the first has no comma before it.
+    /// Appends the record. In JSON the first record has no comma before it.
     pub fn encode_into(&self, encoding: CelEncoding, is_first: bool, output: &mut Vec<u8>) {
         match encoding {
             CelEncoding::Tlv => tlv::encode_into(self, output),

@@ -30,7 +30,7 @@ fn log(encoding: CelEncoding, records: &[CelRecord]) -> Vec<u8> {
     log
 }
 
-/// Reads a log of which all is at hand.
+/// Reads a log that is complete.
 fn read(encoding: CelEncoding, mut log: &[u8]) -> Result<Vec<CelRecord>, Error> {
     let (mut reader, mut records) = (CelReader::new(encoding), Vec::new());
     while !log.is_empty() {
@@ -63,7 +63,7 @@ fn records_are_read_back_and_no_cut_goes_unseen() {
         for length in 1..log.len() {
             let read = read(encoding, &log[..length]);
             match encoding {
-                // a cut between records is a shorter log
+                // a log that is cut between records is a shorter log
                 CelEncoding::Tlv => assert!(read.map_or(true, |read| read.len() < 3)),
                 // only the newline at the end can be missing
                 _ => assert_eq!(read.is_ok(), log[length..] == *b"\n", "{encoding:?} {length}"),

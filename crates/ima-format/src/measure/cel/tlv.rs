@@ -14,7 +14,7 @@ const DIGESTS: u8 = 3;
 const NAME: u8 = 0;
 const DATA: u8 = 1;
 
-/// The next type and its value.
+/// Reads the next type and its value.
 fn any<'a>(reader: &mut Reader<'a>) -> Result<(u8, &'a [u8]), Error> {
     let (kind, length) = (reader.u8()?, reader.u32_be()?);
     Ok((kind, reader.take(length as usize)?))
@@ -37,7 +37,7 @@ fn number(value: &[u8], at: usize) -> Result<u64, Error> {
     }
 }
 
-/// Reads the record that a window begins with, and its size.
+/// Reads the record at the start of a window; returns its size as well.
 pub(super) fn record(window: &[u8]) -> Result<(Parsed, usize), Error> {
     let mut reader = Reader::new(window);
     let recnum = number(take(&mut reader, NUMBER, "the number of a record (type 0)")?, 0)?;
@@ -76,7 +76,8 @@ pub(super) fn record(window: &[u8]) -> Result<(Parsed, usize), Error> {
     Ok((Parsed::Ima(record), reader.offset()))
 }
 
-/// A part that is longer than the whole, which is at hand, is malformed.
+/// Turns the error of a value that ends early into a fault: the enclosing value is complete, so a longer part
+/// is malformed.
 fn whole<T>(read: Result<T, Error>) -> Result<T, Error> {
     read.map_err(|error| match error.kind {
         crate::ErrorKind::Truncated { .. } => {

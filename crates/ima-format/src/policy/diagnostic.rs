@@ -1,4 +1,4 @@
-//! What is to be told about a policy: refusals and lints in one form.
+//! Diagnostics of a policy: rejections and lints in one form.
 
 use alloc::string::{String, ToString};
 use core::fmt;
@@ -6,12 +6,12 @@ use core::fmt;
 use super::fault::Refusal;
 use super::lexer::Span;
 
-/// How bad it is.
+/// The severity of a diagnostic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Severity {
-    /// Worth knowing.
+    /// Useful to know.
     Note,
-    /// It does not do what it seems to do, or leaves a hole.
+    /// The policy does not do what it seems to do, or leaves a hole.
     Warning,
     /// The kernel rejects it.
     Error,
@@ -34,19 +34,19 @@ impl fmt::Display for Severity {
     }
 }
 
-/// Where in a text.
+/// A position in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Location {
-    /// Counted from 1.
+    /// The line, counted from 1.
     pub line: usize,
-    /// In bytes, counted from 1.
+    /// The column in bytes, counted from 1.
     pub column: usize,
-    /// The bytes of the text.
+    /// The bytes in the text.
     pub span: Span,
 }
 
 impl Location {
-    /// Where `span`, which begins on `line`, stands in `text`.
+    /// The position of `span`, which begins on `line`, in `text`.
     pub(super) fn of(text: &[u8], line: usize, span: Span) -> Self {
         let before = text.get(..span.start).unwrap_or(text);
         let line_start =
@@ -55,25 +55,25 @@ impl Location {
     }
 }
 
-/// One thing to be told.
+/// A diagnostic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// How bad it is.
+    /// The severity.
     pub severity: Severity,
-    /// A name for programs: of a [`Fault`](super::Fault) or of a [`Lint`](super::lint::Lint).
+    /// A stable name for programs: of a [`Fault`](super::Fault) or of a [`Lint`](super::lint::Lint).
     pub name: &'static str,
-    /// Where; `None`: the policy as a whole.
+    /// Its position; `None` for the policy as a whole.
     pub location: Option<Location>,
-    /// What is the matter.
+    /// The problem.
     pub message: String,
-    /// Why that matters.
+    /// Why it matters.
     pub reason: Option<&'static str>,
-    /// What to do.
+    /// How to fix it.
     pub hint: Option<String>,
 }
 
 impl Diagnostic {
-    /// A refusal, told as an error.
+    /// A rejection as an error.
     pub fn of_refusal(refusal: &Refusal, text: &[u8]) -> Self {
         Self {
             severity: Severity::Error,

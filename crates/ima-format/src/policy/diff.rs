@@ -1,7 +1,7 @@
-//! What two policies decide otherwise.
+//! Differences between the decisions of two policies.
 //!
-//! Not the texts are compared but the decisions, over all events that the rules of either can
-//! tell apart. Each difference comes with an event that shows it.
+//! The texts are not compared, but the decisions about all events that the rules of either policy can distinguish.
+//! Each difference has an event that shows it.
 
 use alloc::vec::Vec;
 
@@ -10,22 +10,22 @@ use super::decide::{Choice, Decider, Decision, Demands, Event, Kind, Mode};
 use super::kernel::Kernel;
 use super::space::Space;
 
-/// What two policies decide otherwise.
+/// The differences between the decisions of two policies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diff {
-    /// Decisions about events, those that weigh most first: appraisal, measurement, audit.
+    /// Differences about events, the most important first: appraisal, measurement, audit.
     pub decisions: Vec<Difference>,
-    /// The algorithms with which `security.ima` may be written (`None`: any that the kernel
-    /// can compute), if they differ.
+    /// The algorithms that a new value of `security.ima` may use (`None` for all that the kernel can compute), if they
+    /// differ.
     pub setxattr: Option<(Option<AlgorithmSet>, Option<AlgorithmSet>)>,
-    /// Hooks for which one of the two refuses what comes without a file, and the other does
-    /// not (see [`Decider::has_appraise_rule`]).
+    /// Hooks for which only one of the two denies data that do not come from a file (see
+    /// [`Decider::has_appraise_rule`]).
     pub unnamed: Vec<(Func, Refusing)>,
-    /// Whether every event was tried; if not, there may be differences that are not told.
+    /// Whether every event was tried; if not, there may be more differences.
     pub complete: bool,
 }
 
-/// Which of two policies refuses.
+/// The one of two policies that denies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Refusing {
     /// The first.
@@ -34,28 +34,27 @@ pub enum Refusing {
     After,
 }
 
-/// Events that are decided otherwise, all in the same way and by the same rules.
+/// Events with different decisions, all in the same way and by the same rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// What was decided.
+    /// The kind of rule.
     pub kind: Kind,
-    /// By the first policy.
+    /// The effect under the first policy.
     pub before: Effect,
-    /// By the second.
+    /// The effect under the second policy.
     pub after: Effect,
-    /// The rule of the first that decided, counted from 0.
+    /// The rule of the first policy that decided, counted from 0.
     pub before_rule: Option<usize>,
-    /// The rule of the second.
+    /// The rule of the second policy that decided, counted from 0.
     pub after_rule: Option<usize>,
-    /// The hooks where it happens.
+    /// The hooks with this difference.
     pub funcs: Vec<Func>,
-    /// Events where it happens: the most ordinary one, and others that differ from it in one
-    /// respect each.
+    /// Events with this difference: the most ordinary one, and others that differ from it in one aspect each.
     pub witnesses: Vec<Event>,
 }
 
 impl Difference {
-    /// Takes `event` for a witness, if it shows what none has shown.
+    /// Adds `event` as a witness, if it differs in an aspect that no witness differs in yet.
     fn witness(&mut self, event: &Event) {
         let Some(first) = self.witnesses.first() else {
             return;
@@ -68,7 +67,7 @@ impl Difference {
     }
 }
 
-/// The one respect in which an event differs from another.
+/// The one aspect in which two events differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Aspect {
     Access,
@@ -79,7 +78,7 @@ enum Aspect {
 }
 
 impl Aspect {
-    /// `None`: in no respect, in several, or in the hook.
+    /// `None` if they differ in no aspect, in several, or in the hook.
     fn between(one: &Event, other: &Event) -> Option<Self> {
         let system = |event: &Event| {
             let file = event.file.as_ref();
@@ -104,10 +103,10 @@ impl Aspect {
     }
 }
 
-/// What is done with an event, for one kind of rule.
+/// The effect of one kind of rule on an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// Nothing.
+    /// No effect.
     Nothing,
     /// It is measured.
     Measured {
@@ -120,25 +119,25 @@ pub enum Effect {
     },
     /// It is appraised.
     Appraised {
-        /// What it takes.
+        /// The requirements.
         demands: Demands,
-        /// The algorithms that the attribute may use.
+        /// The algorithms that the attribute may use; `None` for any.
         algorithms: Option<AlgorithmSet>,
     },
     /// It is audited.
     Audited,
-    /// Its digest is kept.
+    /// Its digest is stored in `security.ima`.
     Hashed,
 }
 
 impl Diff {
-    /// Whether the two decide everything alike, as far as was tried.
+    /// Whether both policies decide all events that were tried in the same way.
     pub fn is_empty(&self) -> bool {
         self.decisions.is_empty() && self.setxattr.is_none() && self.unnamed.is_empty()
     }
 }
 
-/// Compares what two policies decide on `kernel`, in the mode `enforce`.
+/// Compares the decisions of two policies on `kernel`, in the mode `enforce`.
 pub fn diff(before: &Policy, after: &Policy, kernel: &Kernel) -> Diff {
     let space = Space::of(&[before, after], kernel);
     let sides = [before, after].map(|policy| Decider::new(policy, kernel, Mode::Enforce));
@@ -154,7 +153,7 @@ pub fn diff(before: &Policy, after: &Policy, kernel: &Kernel) -> Diff {
         let space = Space::at(*func, &[before, after], kernel);
         if !space.is_complete(*func) {
             complete = false;
-            // where it is most likely that something differs
+            // a sample of the space may miss a difference: first the events that rules of only one policy distinguish
             for event in Space::between(*func, [before, after], kernel).events(*func) {
                 compare(&event, first, second, &mut decisions);
             }

@@ -1,7 +1,7 @@
 //! Why a kernel rejects a rule or a policy.
 //!
-//! The kernel says no more than `-EINVAL`; which check it was is told here, with the check's
-//! place in `ima_policy.c`, and what to write instead.
+//! The kernel returns only `-EINVAL`; a [`Fault`] names the check in `ima_policy.c` that failed, and how to fix the
+//! rule.
 
 use alloc::format;
 use alloc::string::String;
@@ -18,32 +18,32 @@ use crate::{Error, ErrorKind};
 pub enum Fault {
     /// Neither an action nor a key with `=` and a value (`match_token`).
     UnknownWord {
-        /// As it stands there; bytes that are not UTF-8 replaced.
+        /// The word; bytes that are not UTF-8 are replaced.
         word: String,
-        /// What may have been meant.
+        /// A similar word that is valid.
         meant: Option<String>,
     },
-    /// A key and `=` with nothing behind.
+    /// A key and `=` without a value.
     EmptyValue(Key),
-    /// A value that the key does not know.
+    /// A value that is not valid for the key.
     UnknownValue {
         /// The key.
         key: Key,
-        /// Its value; bytes that are not UTF-8 replaced.
+        /// Its value; bytes that are not UTF-8 are replaced.
         value: String,
-        /// What may have been meant.
+        /// A similar value that is valid.
         meant: Option<String>,
     },
-    /// Something that this kernel does not have and a later one does.
+    /// A feature that this kernel does not have, but a later one does.
     NeedsKernel {
-        /// What, as a policy spells it.
+        /// Its spelling in a policy.
         what: String,
         /// The first version that has it.
         since: KernelVersion,
     },
-    /// Something that this kernel was built without.
+    /// A feature that this kernel was built without.
     NotConfigured {
-        /// What, as a policy spells it.
+        /// Its spelling in a policy.
         what: &'static str,
         /// The option.
         option: &'static str,
@@ -52,59 +52,59 @@ pub enum Fault {
     ActionRepeated,
     /// No action.
     NoAction,
-    /// A key that may stand once, or shares its place with another: `uid` and `euid`.
+    /// A key that may be given once, or excludes another: `uid` and `euid`.
     Repeated(Key),
-    /// A value that is no number of the key's base.
+    /// A value that is not a number in the key's base.
     NotANumber {
         /// The key.
         key: Key,
         /// Its value.
         value: String,
     },
-    /// A number that the key does not take.
+    /// A number that is out of the key's range.
     OutOfRange {
         /// The key.
         key: Key,
-        /// The largest that it takes.
+        /// The maximum.
         maximum: u64,
     },
     /// Not a UUID.
     BadUuid,
-    /// Nothing between two separators of a list.
+    /// An empty item in a list.
     EmptyListItem(Key),
     /// A hash algorithm that this kernel cannot compute.
     UnavailableAlgorithm(String),
     /// A label that no security module in force defines.
     UndefinedLabel(Key),
-    /// `digest_type=` behind `appraise_type=`.
+    /// `digest_type=` after `appraise_type=`.
     DigestTypeAfterAppraiseType,
-    /// `appraise_type=sigv3` without `digest_type=verity` in front of it.
+    /// `appraise_type=sigv3` without `digest_type=verity` before it.
     Sigv3NeedsVerity,
-    /// Another `appraise_type=` than `sigv3` behind `digest_type=verity`.
+    /// `appraise_type=` with another value than `sigv3` after `digest_type=verity`.
     VerityNeedsSigv3,
     /// `appraise_type=imasig|modsig` after `appraise_type=sigv3`.
     Sigv3ExcludesModsig,
-    /// `template=` in front of the action or with another than `measure`.
+    /// `template=` before the action, or with another action than `measure`.
     TemplateNeedsMeasure,
-    /// A key that goes with one action only.
+    /// A key that is valid with one action only.
     KeyNeedsAction {
         /// The key.
         key: Key,
-        /// The action that it goes with.
+        /// The action that it needs.
         action: Action,
     },
-    /// A key that does not go with the rule's `func=`, or with none.
+    /// A key that is not valid with the rule's `func=`, or without one.
     KeyNotForFunc {
         /// The key.
         key: Key,
-        /// The rule's.
+        /// The `func=` of the rule.
         func: Option<Func>,
     },
-    /// An action that does not go with the rule's `func=`.
+    /// An action that is not valid with the rule's `func=`.
     ActionNotForFunc {
         /// The action.
         action: Action,
-        /// The rule's.
+        /// The `func=` of the rule.
         func: Func,
     },
     /// `func=SETXATTR_CHECK` without `appraise_algos=`.
@@ -117,25 +117,25 @@ pub enum Fault {
     EmptyFile,
     /// No rule in the whole text.
     NoRules,
-    /// No newline behind the last line.
+    /// No newline after the last line.
     NoFinalNewline,
-    /// A NUL in front of the end.
+    /// A NUL before the end.
     NulByte,
-    /// A line longer than one write can be.
+    /// A line that is longer than one write.
     LineTooLong {
-        /// How many bytes it may have.
+        /// The maximum, in bytes.
         maximum: usize,
     },
 }
 
-/// A fault and the bytes that it is about.
+/// A fault and its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// What is refused.
+    /// The fault.
     pub fault: Fault,
-    /// Where in the text.
+    /// The bytes in the text.
     pub span: Span,
-    /// On which line, counted from 1.
+    /// The line, counted from 1.
     pub line: usize,
 }
 
@@ -151,11 +151,11 @@ impl From<Fault> for ErrorKind {
     }
 }
 
-/// A fault's name for programs, which stays; its message; the advice that goes with it.
+/// A fault's stable name for programs, its message, and its hint.
 type Row = (&'static str, String, Option<String>);
 
 impl Fault {
-    /// A name for programs, which stays.
+    /// A stable name for programs.
     pub fn name(&self) -> &'static str {
         self.row().0
     }
@@ -367,7 +367,7 @@ fn word_hint(word: &str, meant: Option<&str>) -> Option<String> {
     meant.map(|meant| format!("did you mean {meant}?"))
 }
 
-/// The kernel has no `!=`.
+/// Hint for `!=`, an operator that the kernel does not have.
 fn unequal(word: &str) -> Option<String> {
     let (name, value) = word.split_once("!=")?;
     let key = Key::ALL.iter().find(|key| key.name() == name)?;
@@ -411,7 +411,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Bytes for a message: what is not UTF-8 replaced, and no more than a line of it.
+/// Bytes in a message: those that are not UTF-8 are replaced, and the text is shortened to a line.
 pub(super) fn quoted(bytes: &[u8]) -> String {
     const MOST: usize = 80;
     match bytes.get(..MOST) {

@@ -1,22 +1,22 @@
-//! File systems by name and magic number: `include/uapi/linux/magic.h`, and the `.name` and
-//! `s_magic` that each file system gives itself.
+//! File systems by name and magic number: `include/uapi/linux/magic.h`, and the `.name` and `s_magic` of each file
+//! system.
 
-/// What a file system is for, as far as it bears on a policy.
+/// The purpose of a file system, as far as policies depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Purpose {
     /// Files on a disk of this machine.
     Disc,
     /// A disk format of removable media.
     Removable,
-    /// Files in memory; users can usually write to it.
+    /// Files in memory, which users can usually write.
     Memory,
-    /// Files of another machine.
+    /// Files on another machine.
     Network,
-    /// What a program serves.
+    /// Files that a user-space program serves.
     User,
-    /// One laid over another.
+    /// A file system on top of another.
     Stacked,
-    /// No files but the kernel's state: nothing there can carry an attribute.
+    /// The kernel's state: its files cannot have attributes.
     Pseudo,
 }
 
@@ -27,7 +27,7 @@ pub struct FileSystem {
     pub name: &'static str,
     /// For `fsmagic=`.
     pub magic: u64,
-    /// What it is for.
+    /// Its purpose.
     pub purpose: Purpose,
 }
 
@@ -35,7 +35,7 @@ const fn known(name: &'static str, magic: u64, purpose: Purpose) -> FileSystem {
     FileSystem { name, magic, purpose }
 }
 
-/// The file systems that policies are written about. Several may share a magic number.
+/// The file systems that policies commonly name. Several may share a magic number.
 pub const FILE_SYSTEMS: &[FileSystem] = &[
     known("ext4", 0xef53, Purpose::Disc),
     known("ext2", 0xef53, Purpose::Disc),
@@ -96,7 +96,7 @@ pub fn with_name(name: &[u8]) -> impl Iterator<Item = &'static FileSystem> + '_ 
     FILE_SYSTEMS.iter().filter(move |known| known.name.as_bytes() == name)
 }
 
-/// Whether a file system is made whole and never written to.
+/// Whether a file system is created in one piece and never written.
 pub fn is_read_only(name: &str) -> bool {
     matches!(name, "squashfs" | "erofs" | "cramfs" | "iso9660")
 }

@@ -1,4 +1,4 @@
-//! A kernel as a policy meets it: its version, its configuration, its state.
+//! A kernel, as far as a policy depends on it: version, configuration, state.
 //!
 //! The defaults of [`Kernel`] are those of the configuration fragments of the `meta-integrity`
 //! layer.
@@ -10,7 +10,7 @@ pub use super::version::{Feature, KernelVersion, KernelVersionError};
 use crate::hash::HashAlgorithm;
 use crate::kernel_config::KernelConfig;
 
-/// `builtin_templates` in `ima_template.c`: names, fields, and what brought them.
+/// `builtin_templates` in `ima_template.c`: names, fields, and the features that added them.
 pub const TEMPLATES: &[(&str, &str, Option<Feature>)] = &[
     ("ima", "d|n", None),
     ("ima-ng", "d-ng|n-ng", None),
@@ -26,7 +26,7 @@ pub const TEMPLATES: &[(&str, &str, Option<Feature>)] = &[
     ),
 ];
 
-/// Whether something was built into a kernel.
+/// Whether an option is built into a kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Built {
     /// `=y`
@@ -35,38 +35,38 @@ pub enum Built {
     Out,
 }
 
-/// What a kernel makes of `obj_type=` and its kin (`CONFIG_IMA_LSM_RULES`, and a security
-/// module in force that has such labels).
+/// How a kernel handles `obj_type=` and the like (`CONFIG_IMA_LSM_RULES`, and a security module in force that has such
+/// labels).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LsmRules {
-    /// No module knows any label. Such a rule is refused in the first custom policy;
-    /// accepted in a later one, where it matches nothing.
+    /// No security module has labels. Such a rule is rejected in the first custom policy; in a later one it is accepted
+    /// and matches nothing.
     Undefined,
-    /// A module knows every label of the policy.
+    /// A security module has every label of the policy.
     Defined,
-    /// Not known here: such rules are taken to be accepted.
+    /// Unknown: such rules are assumed to be accepted.
     Unknown,
 }
 
-/// The policy in force when another is loaded.
+/// The kind of policy in force when another is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum InForce {
-    /// What the command line asked for, or none: the policy to be loaded replaces it.
+    /// A built-in policy, or no policy: the loaded policy replaces it.
     Builtin,
-    /// A custom one: the policy to be loaded is appended to it.
+    /// A custom policy: the loaded policy is appended to it.
     Custom,
 }
 
 /// The hash algorithms that a kernel can compute (`crypto_has_alg`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Available {
-    /// These for certain, others perhaps.
+    /// At least these algorithms; others are possible.
     AtLeast(AlgorithmSet),
-    /// These and no others.
+    /// Exactly these algorithms.
     Exactly(AlgorithmSet),
 }
 
-/// How wide `unsigned long` is, which bounds `fsmagic=` and `pcr=`.
+/// The width of `unsigned long`, which limits `fsmagic=` and `pcr=`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LongSize {
     /// 32 bits.
@@ -75,16 +75,16 @@ pub enum LongSize {
     Bits64,
 }
 
-/// What is known of a kernel's configuration.
+/// The source of a kernel's configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Configuration {
-    /// Nothing: it is taken to be that of the layer's fragments.
+    /// The configuration is unknown: that of the layer's fragments is assumed.
     Assumed,
-    /// It was read.
+    /// The configuration was read.
     Read,
 }
 
-/// What the rules depend on that a kernel adds under Secure Boot (`CONFIG_IMA_ARCH_POLICY`,
+/// The options that select the rules which a kernel adds under Secure Boot (`CONFIG_IMA_ARCH_POLICY`,
 /// `sb_arch_rules` in `ima_efi.c`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ArchOptions {
@@ -99,18 +99,18 @@ pub struct ArchOptions {
     pub machine_keys: Built,
 }
 
-/// A kernel as a policy meets it: version, configuration, command line, state.
+/// A kernel, as far as a policy depends on it: version, configuration, command line, state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kernel {
     /// Its version.
     pub version: KernelVersion,
-    /// What is known of its configuration.
+    /// The source of its configuration.
     pub configuration: Configuration,
-    /// `CONFIG_IMA_APPRAISE`: without it `appraise` rules are accepted and do nothing.
+    /// `CONFIG_IMA_APPRAISE`: without it, `appraise` rules are accepted and have no effect.
     pub appraise: Built,
     /// `CONFIG_FS_VERITY`: files have an fs-verity digest.
     pub verity: Built,
-    /// The rules under Secure Boot.
+    /// The options of the rules under Secure Boot.
     pub arch: ArchOptions,
     /// `CONFIG_MODULE_SIG_FORCE`: no module is loaded without a good signature of its own.
     pub module_sig_force: Built,
@@ -118,23 +118,23 @@ pub struct Kernel {
     pub modsig: Built,
     /// `CONFIG_IMA_MEASURE_ASYMMETRIC_KEYS`: `func=KEY_CHECK`, `keyrings=`.
     pub asymmetric_keys: Built,
-    /// What it makes of labels.
+    /// How it handles labels.
     pub lsm_rules: LsmRules,
-    /// What is in force.
+    /// The kind of policy in force.
     pub in_force: InForce,
-    /// What it can compute.
+    /// The algorithms that it can compute.
     pub algorithms: Available,
     /// `ima_hash=` or `CONFIG_IMA_DEFAULT_HASH`: for files without an attribute.
     pub default_hash: HashAlgorithm,
     /// `ima_template=` or `CONFIG_IMA_DEFAULT_TEMPLATE`: a name or fields.
     pub default_template: Name,
-    /// `ima_template_fmt=`: fields that `template=` may name besides the built-in ones.
+    /// `ima_template_fmt=`: fields that `template=` may name in addition to the built-in templates.
     pub custom_template: Option<Name>,
     /// `CONFIG_IMA_MEASURE_PCR_IDX`
     pub default_pcr: u8,
-    /// `CONFIG_IMA_WRITE_POLICY`: more than one custom policy; bears on `appraise_tcb`.
+    /// `CONFIG_IMA_WRITE_POLICY`: several custom policies can be loaded; changes `appraise_tcb`.
     pub write_policy: Built,
-    /// `CONFIG_IMA_APPRAISE_SIGNED_INIT`: bears on `appraise_tcb`.
+    /// `CONFIG_IMA_APPRAISE_SIGNED_INIT`: changes `appraise_tcb`.
     pub signed_init: Built,
     /// `fail_securely` among the values of `ima_policy=`.
     pub fail_securely: bool,
@@ -143,8 +143,8 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// A 64-bit kernel of `version`, configured with the layer's fragments, before its first
-    /// custom policy. Whether it has a security module is not known.
+    /// A 64-bit kernel of `version`, with the configuration of the layer's fragments, before its first custom policy.
+    /// Whether it has a security module is unknown.
     pub fn new(version: KernelVersion) -> Self {
         const ALGORITHMS: AlgorithmSet = AlgorithmSet::EMPTY
             .with(HashAlgorithm::Sha1)
@@ -224,7 +224,7 @@ impl Kernel {
         }
     }
 
-    /// The fields of the template with this name or these fields (`lookup_template_desc`).
+    /// The fields of the template with this name, or with these fields (`lookup_template_desc`).
     pub fn template_fields<'a>(&'a self, name: &'a [u8]) -> Option<&'a [u8]> {
         let custom = self.custom_template.as_ref().map(Name::as_bytes);
         let builtin = TEMPLATES.iter().find(|(template, fields, feature)| {
@@ -234,7 +234,7 @@ impl Kernel {
         builtin.map(|(_, fields, _)| fields.as_bytes()).or(custom.filter(|fields| *fields == name))
     }
 
-    /// The names of the templates that it has.
+    /// The names of its templates.
     pub fn template_names(&self) -> Vec<&'static str> {
         let present =
             |feature: &Option<Feature>| feature.map_or(true, |feature| self.version.has(feature));
@@ -255,7 +255,7 @@ pub struct Needed {
     pub built: fn(&Kernel) -> Built,
 }
 
-/// The options that a rule needs, each with the key that needs it; labels and algorithms are
+/// The options that a rule needs, each with the key that needs it. Labels and algorithms are not included: see
 /// [`LsmRules`] and [`Available`].
 pub fn needed_options(rule: &Rule) -> Vec<(Key, Needed)> {
     const MODSIG: Needed = Needed { option: "CONFIG_IMA_APPRAISE_MODSIG", built: |it| it.modsig };
@@ -273,7 +273,7 @@ pub fn needed_options(rule: &Rule) -> Vec<(Key, Needed)> {
     needed
 }
 
-/// The algorithms that a configuration has, built in or as modules, which `crypto_has_alg()` loads.
+/// The algorithms of a configuration, built in or as modules, which `crypto_has_alg()` loads.
 fn algorithms(config: &KernelConfig<'_>) -> AlgorithmSet {
     use HashAlgorithm::*;
     const OPTIONS: &[(&str, &[HashAlgorithm])] = &[

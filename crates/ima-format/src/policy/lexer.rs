@@ -1,8 +1,8 @@
-//! Lines and words of a policy, with their places in the text.
+//! Lines and words of a policy, with their positions in the text.
 //!
-//! Mirrors the `strsep()` calls of `ima_read_policy`, `ima_parse_add_rule` and
-//! `ima_parse_rule`: lines end at `\n`, words at a space or a tab, and a run of separators is
-//! one. A carriage return, a form feed or a no-break space separates nothing.
+//! Mirrors the `strsep()` calls of `ima_read_policy`, `ima_parse_add_rule` and `ima_parse_rule`: lines end at `\n`,
+//! words at a space or a tab, and consecutive separators count as one. A carriage return, a form feed or a no-break
+//! space is not a separator.
 
 /// Bytes `start..end` of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -14,46 +14,46 @@ pub struct Span {
 }
 
 impl Span {
-    /// How many bytes.
+    /// The number of bytes.
     pub const fn len(self) -> usize {
         self.end.saturating_sub(self.start)
     }
 
-    /// Whether it covers nothing.
+    /// Whether it has no bytes.
     pub const fn is_empty(self) -> bool {
         self.len() == 0
     }
 
-    /// The bytes of `text` that it covers; none where it does not lie inside.
+    /// The bytes of `text` in the span; empty if it is out of range.
     pub fn of(self, text: &[u8]) -> &[u8] {
         text.get(self.start..self.end).unwrap_or_default()
     }
 }
 
-/// A line without what ended it.
+/// A line without its final newline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Line<'a> {
-    /// Counted from 1.
+    /// Its number, counted from 1.
     pub number: usize,
     /// Its bytes.
     pub bytes: &'a [u8],
-    /// Where they are.
+    /// Its position.
     pub span: Span,
 }
 
-/// What a line holds, in the kernel's eyes.
+/// The kind of a line, as the kernel sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
-    /// Nothing but spaces and tabs.
+    /// Only spaces and tabs.
     Blank,
-    /// A `#` before anything else.
+    /// The first character other than a space or tab is `#`.
     Comment,
     /// A rule, or text that the kernel treats as one.
     Rule,
 }
 
 impl<'a> Line<'a> {
-    /// What it holds.
+    /// The kind of the line.
     pub fn content(&self) -> Content {
         match self.bytes.iter().find(|byte| !is_separator(**byte)) {
             None => Content::Blank,
@@ -68,8 +68,8 @@ impl<'a> Line<'a> {
     }
 }
 
-/// The lines of `text`, each ended by a byte for which `ends` is true or by the end of the
-/// text. A text that ends with such a byte has no further, empty line.
+/// The lines of `text`, each ended by a byte for which `ends` is true or by the end of the text. If the text ends with
+/// such a byte, there is no empty line after it.
 pub fn lines(text: &[u8], ends: fn(u8) -> bool) -> Lines<'_> {
     Lines { rest: text, offset: 0, number: 0, ends }
 }
@@ -104,9 +104,9 @@ impl<'a> Iterator for Lines<'a> {
 /// A word of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Word<'a> {
-    /// Its bytes; at least one.
+    /// Its bytes, at least one.
     pub bytes: &'a [u8],
-    /// Where they are.
+    /// Its position.
     pub span: Span,
 }
 

@@ -1,6 +1,6 @@
-//! IMA policies: read as the kernel reads them, checked, explained, decided.
+//! IMA policies: parsed as the kernel parses them, checked, explained, decided.
 //!
-//! A policy is text, a rule a line: an action, and conditions that must all hold.
+//! A policy is text with one rule per line: an action, and conditions that must all match.
 //!
 //! ```text
 //! line      = *SEP ( [ comment ] / rule ) *SEP LF        SEP = space or tab
@@ -18,22 +18,21 @@
 //!           | keyrings=NAME|... | label=NAME|...
 //! ```
 //!
-//! The kernel takes all of a policy or nothing: at the first line that it cannot read it
-//! gives up. What it refuses besides misspelt words is in [`Fault`]; the more surprising part:
-//! a file whose last line has no newline, a comment behind a rule, CR LF, an order of words
-//! (`template=` behind `measure`, `digest_type=` in front of `appraise_type=`), `uid` with
-//! `euid` in one rule. What it lets through, and should not be relied on: `+7` and `-0` for
-//! numbers, anything at all behind a UUID, a second `fsname=` or `pcr=`.
+//! The kernel accepts a policy as a whole or not at all: it stops at the first line that it rejects. [`Fault`]
+//! lists the reasons besides misspelt words. The more surprising ones: a file whose last line has no newline, a
+//! comment after a rule, CR LF, an order of words (`template=` after `measure`, `digest_type=` before
+//! `appraise_type=`), `uid` and `euid` in one rule. Accepted, but not to be relied on: `+7` and `-0` as numbers,
+//! any text after a UUID, a second `fsname=` or `pcr=`.
 //!
-//! | module | what it knows | mirrors |
+//! | module | purpose | mirrors |
 //! |---|---|---|
-//! | [`lexer`], [`parse`] | text to rules, and what is refused | `ima_parse_add_rule`, `ima_parse_rule`, `ima_validate_rule` |
+//! | [`lexer`], [`parse`] | text to rules, and faults | `ima_parse_add_rule`, `ima_parse_rule`, `ima_validate_rule` |
 //! | [`ast`] | rules as types, and back to text | `struct ima_rule_entry`, `ima_policy_show` |
-//! | [`kernel`] | which version and configuration accepts what | |
-//! | [`builtin`] | the kernel's own policies, and ours | `default_measurement_rules` and its kin |
-//! | [`decide`] | what a policy decides, what a kernel makes of a file then | `ima_match_policy`, `process_measurement` |
-//! | [`lint`](mod@lint) | what is accepted and should not be wanted | |
-//! | [`explain`](mod@explain), [`diff`](mod@diff) | a policy in words; what two decide otherwise | |
+//! | [`kernel`] | version and configuration of a kernel, which decide what it accepts | |
+//! | [`builtin`] | the kernel's own policies, and the presets of imactl | `default_measurement_rules` and the like |
+//! | [`decide`] | the decision of a policy, and its effect on a file | `ima_match_policy`, `process_measurement` |
+//! | [`lint`](mod@lint) | rules that are accepted but probably a mistake | |
+//! | [`explain`](mod@explain), [`diff`](mod@diff) | a policy in words; differences between the decisions of two | |
 //!
 //! Linux 6.1, 6.12 and 7.3 judge: generated texts are offered to them (some hundred thousand to the
 //! first two), and each is accepted or rejected as here; what they show of accepted rules

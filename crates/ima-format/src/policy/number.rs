@@ -1,14 +1,14 @@
-//! Numbers as the kernel reads them.
+//! Numbers as the kernel parses them.
 //!
-//! Mirrors `kstrtoul()` and `kstrtoint()` in `lib/kstrtox.c`, with what they let through: a
-//! leading `+`, leading zeros, `-0`.
+//! Mirrors `kstrtoul()` and `kstrtoint()` in `lib/kstrtox.c`, including the forms that they accept: a leading `+`,
+//! leading zeros, `-0`.
 
-/// Why some bytes are no number.
+/// Why bytes are not a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NumberFault {
-    /// No digit of the base, or something behind the digits (`-EINVAL`).
+    /// No digit of the base, or another character after the digits (`-EINVAL`).
     Malformed,
-    /// More than the type holds (`-ERANGE`).
+    /// The number exceeds the type (`-ERANGE`).
     TooLarge,
 }
 
@@ -20,7 +20,7 @@ pub(super) fn unsigned(text: &[u8], base: u32) -> Result<u64, NumberFault> {
 /// `kstrtoint(text, 10, ...)`.
 pub(super) fn signed(text: &[u8]) -> Result<i32, NumberFault> {
     let value = match text.strip_prefix(b"-") {
-        // no `+` behind the minus sign
+        // no `+` after the minus sign
         Some(magnitude) => -i128::from(digits(magnitude, 10)?),
         None => i128::from(unsigned(text, 10)?),
     };

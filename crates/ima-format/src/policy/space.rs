@@ -1,10 +1,9 @@
-//! The events that some rules can tell apart: one of each kind, finitely many.
+//! The events that some rules can distinguish: one of each kind, a finite number.
 //!
-//! Two events that differ in nothing that a rule compares are decided alike, so that trying
-//! one of them is enough. A value is tried for each that a rule names, for its neighbours
-//! where it is compared by `<` or `>`, and for one that none names. File systems are taken
-//! whole, from [`filesystem`]: a magic number comes with the names that go with it. Of a
-//! process's three user ids at most two differ.
+//! Two events that differ in nothing that a rule compares have the same decision, so one of them is enough. For each
+//! property, the values are those that rules name, their neighbours if they are compared by `<` or `>`, and one that no
+//! rule names. File systems are taken as a whole, from [`filesystem`]: a magic number with its names. At most two of a
+//! process's three user ids differ.
 
 use alloc::vec::Vec;
 
@@ -13,13 +12,13 @@ use super::decide::{AccessSet, Capability, Credentials, Event, FileFacts, Labels
 use super::filesystem::{self, FileSystem};
 use super::kernel::{Feature, Kernel, LsmRules};
 
-/// More events than this for one hook are sampled, not tried one by one.
+/// The most events that are tried for one hook; more are sampled.
 const MOST: usize = 100_000;
-/// Fewer where there are many rules: an event is held against each of them, and so many
-/// comparisons take a fraction of a second.
+/// The most comparisons of events with rules for one hook, which bounds the number of events if there are many rules:
+/// so many take a fraction of a second.
 const COMPARISONS: usize = 1 << 24;
 
-/// The file systems, ids, accesses and names that some policies can tell apart.
+/// The file systems, ids, accesses and names that some policies can distinguish.
 #[derive(Debug, Clone)]
 pub(super) struct Space {
     funcs: Vec<Func>,
@@ -32,11 +31,11 @@ pub(super) struct Space {
     labels: Labels,
     keyrings: Vec<Option<Vec<u8>>>,
     critical: Vec<Option<Vec<u8>>>,
-    /// How many events of a hook are tried.
+    /// The most events of a hook that are tried.
     most: usize,
 }
 
-/// Real, effective and saved id, and whether they may be changed.
+/// Real, effective and saved id, and whether the process can change them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct User {
     ids: [u32; 3],
@@ -44,18 +43,18 @@ struct User {
 }
 
 impl Space {
-    /// The events that the rules of `policies` can tell apart on `kernel`. What is ordinary
-    /// comes first: root, ext4, a file of root's.
+    /// The events that the rules of `policies` can distinguish on `kernel`. Ordinary values are first: root,
+    /// ext4, a file of root.
     pub(super) fn of(policies: &[&Policy], kernel: &Kernel) -> Self {
         Self::of_rules(policies, kernel, |_| true)
     }
 
-    /// Those at one hook alone: what rules about other hooks name tells none of them apart.
+    /// The events at one hook: values that only rules for other hooks name are left out.
     pub(super) fn at(func: Func, policies: &[&Policy], kernel: &Kernel) -> Self {
         Self::of_rules(policies, kernel, |rule| rule.func.map_or(true, |other| other == func))
     }
 
-    /// Those at one hook that the rules tell apart which only one of two policies has.
+    /// The events at one hook that rules distinguish which only one of two policies has.
     pub(super) fn between(func: Func, [one, other]: [&Policy; 2], kernel: &Kernel) -> Self {
         let has = |policy: &Policy, rule: &Rule| policy.rules().any(|known| known == rule);
         Self::of_rules(&[one, other], kernel, |rule| {
@@ -94,12 +93,12 @@ impl Space {
         &self.funcs
     }
 
-    /// Whether [`Space::events`] gives all of them for this hook.
+    /// Whether [`Space::events`] returns all events of this hook.
     pub(super) fn is_complete(&self, func: Func) -> bool {
         self.size(func) <= self.most
     }
 
-    /// The events at `func`, or as many as can be tried, evenly spread.
+    /// The events at `func`, or a sample of them at equal distances.
     pub(super) fn events(&self, func: Func) -> impl Iterator<Item = Event> + '_ {
         let size = self.size(func);
         let stride = (size / self.most).max(1);
@@ -163,7 +162,7 @@ impl Space {
     }
 }
 
-/// How files are opened: for reading, writing, both, appending, and to be executed.
+/// The accesses of files: reading, writing, both, appending, and executing.
 fn accesses(rules: &[&Rule]) -> Vec<AccessSet> {
     let (read, write) = (AccessSet::READ, AccessSet::WRITE);
     if rules.iter().all(|rule| rule.mask.is_none()) {
@@ -181,7 +180,7 @@ fn accesses(rules: &[&Rule]) -> Vec<AccessSet> {
     .to_vec()
 }
 
-/// Ids on either side of every comparison; root's alone where nothing is compared.
+/// Ids on both sides of every comparison; only root's if there is no comparison.
 fn ids(tests: impl Iterator<Item = IdTest>) -> Vec<u32> {
     let mut ids = [0].to_vec();
     for test in tests {
@@ -211,7 +210,7 @@ fn users(subjects: impl Iterator<Item = SubjectTest>) -> Vec<User> {
     users
 }
 
-/// The file systems that the rules name, and two that none names if there are two.
+/// The file systems that the rules name, and up to two that they do not name.
 fn file_systems(rules: &[&Rule]) -> Vec<FileFacts> {
     let named = |system: &FileSystem| {
         rules.iter().any(|rule| {
@@ -275,7 +274,7 @@ fn names<'a>(lists: impl Iterator<Item = &'a super::ast::NameList>) -> Vec<Optio
     unique(names)
 }
 
-/// Without repetition, in the order of the first.
+/// Removes duplicates and keeps the order of first occurrences.
 fn unique<T: PartialEq>(values: Vec<T>) -> Vec<T> {
     let mut unique = Vec::new();
     for value in values {

@@ -1,14 +1,14 @@
-//! What may have been meant by a word that is not known.
+//! Suggestions for unknown words.
 
-/// The candidate nearest to `word`, if it is near: at most a third of its letters wrong,
-/// dropped, added or exchanged with their neighbour; upper and lower case count as equal.
+/// The candidate nearest to `word`, if it is near: at most a third of its letters are wrong, missing, added or
+/// swapped with their neighbour; case is ignored.
 pub(super) fn nearest<'a>(
     word: &[u8],
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
     let distances = candidates.into_iter().filter_map(|candidate| {
         let limit = (candidate.len() / 3).max(1);
-        // a longer difference in length cannot be near, and the work stays small
+        // a candidate whose length differs more cannot be near: this bounds the work
         if word.len().abs_diff(candidate.len()) > limit {
             return None;
         }

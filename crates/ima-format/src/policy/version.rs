@@ -1,18 +1,16 @@
-//! Which version of the kernel brought what: one table.
+//! The kernel version of each feature, as one table.
 //!
-//! The rows were read off the sources of five kernels: Linux 5.10, 6.1, 6.12, 7.2 and 7.3, in
-//! their stable releases 5.10.223, 6.1.192, 6.12.117, 7.2.13 and 7.3.4
-//! ([`KernelVersion::is_verified`]). Where a row names a version between two of them, the sources
-//! show that the newer one has it and the older one does not, and the exact version is the kernel's
-//! history. A distribution may have carried a feature back to an older kernel.
+//! The rows are from the sources of five kernels: Linux 5.10, 6.1, 6.12, 7.2 and 7.3, in their stable releases
+//! 5.10.223, 6.1.192, 6.12.117, 7.2.13 and 7.3.4 ([`KernelVersion::is_verified`]). If a row names a version
+//! between two of them, the newer source has the feature and the older one does not; the exact version is from
+//! the kernel's history. A distribution may have backported a feature to an older kernel.
 
 use core::fmt;
 use core::str::FromStr;
 
 use crate::hash::HashAlgorithm;
 
-/// A kernel version, for what changed between two: `6.12`. Stable releases behind the second
-/// dot change no grammar.
+/// A kernel version without its stable release, such as `6.12`: stable releases do not change the grammar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KernelVersion {
     major: u16,
@@ -48,7 +46,7 @@ impl KernelVersion {
         Self { major, minor }
     }
 
-    /// Whether the grammar was read off this version's source.
+    /// Whether the grammar was verified against the source of this version.
     pub fn is_verified(self) -> bool {
         Self::READ.contains(&self)
     }
@@ -74,7 +72,7 @@ impl fmt::Display for KernelVersion {
     }
 }
 
-/// A text that names no kernel version of the table.
+/// Why a text is not a kernel version of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KernelVersionError {
     /// Not `MAJOR.MINOR`.
@@ -97,7 +95,7 @@ impl fmt::Display for KernelVersionError {
 #[cfg(feature = "std")]
 impl std::error::Error for KernelVersionError {}
 
-/// Reads `6.12`, and what `uname -r` prints: `6.12.117-yocto-standard`.
+/// Parses `6.12`, and the output of `uname -r`: `6.12.117-yocto-standard`.
 impl FromStr for KernelVersion {
     type Err = KernelVersionError;
 
@@ -116,14 +114,14 @@ impl FromStr for KernelVersion {
 
 macro_rules! features {
     ($($(#[$doc:meta])* $variant:ident = $major:literal, $minor:literal;)+) => {
-        /// What a version brought, as far as it bears on policies.
+        /// A feature that a version added, as far as policies depend on it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Feature {
             $($(#[$doc])* $variant,)+
         }
 
         impl Feature {
-            /// All of them, oldest first.
+            /// All features, oldest first.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
             /// The first version that has it.
@@ -141,7 +139,7 @@ features! {
     CriticalData = 5, 12;
     /// Keys and signatures of ECDSA in certificates.
     Ecdsa = 5, 13;
-    /// A change of owner or mode no longer removes `security.ima` where no rule appraises.
+    /// A change of owner or mode no longer removes `security.ima` if no rule appraises.
     SetattrKeepsAttribute = 5, 14;
     /// `template=evm-sig`.
     EvmSigTemplate = 5, 14;
@@ -155,58 +153,57 @@ features! {
     Verity = 5, 19;
     /// `func=MMAP_CHECK_REQPROT`.
     MmapCheckReqprot = 6, 3;
-    /// The key usage and basic constraints of a certificate are read.
+    /// The kernel parses the key usage and basic constraints of a certificate.
     CertificateUsage = 6, 4;
-    /// `.ima` and `.evm` take only keys whose certificates say digitalSignature, and no authority's.
+    /// `.ima` and `.evm` accept only keys whose certificates have digitalSignature and are not those of a CA.
     DigitalSignature = 6, 6;
-    /// The rules under Secure Boot (`sb_arch_rules`) demand signed policies where `.machine` is trusted.
+    /// The rules under Secure Boot (`sb_arch_rules`) require signed policies if `.machine` is trusted.
     ArchSignedPolicy = 6, 6;
-    /// Every rule that asks for a signature looks into the blacklist, and
-    /// `appraise_flag=` means nothing; before, the flag had to ask for it.
+    /// Every rule that requires a signature checks the blacklist, and `appraise_flag=` is ignored; earlier
+    /// kernels check it only with the flag.
     BlacklistByDefault = 6, 6;
     /// The algorithms `sha3-256`, `sha3-384` and `sha3-512`.
     Sha3 = 6, 7;
-    /// Keys on the curve P-521: before, no certificate with one gets into a keyring.
+    /// Keys on the curve P-521: earlier kernels reject such certificates.
     EcdsaP521 = 6, 10;
-    /// The same violation of the same file is not told again. It came with 6.15 and was carried
-    /// back to the stable releases of 6.12.
+    /// The same violation of the same file is not recorded twice. Added in 6.15 and backported to the stable
+    /// releases of 6.12.
     LimitedViolations = 6, 12;
-    /// Authority key identifiers are read that name the issuer otherwise than by a directory name,
-    /// too. In 6.12, not in 6.1; the version between is not known.
+    /// Authority key identifiers whose issuer name is not a directory name are accepted, too. In 6.12, not in
+    /// 6.1; the exact version is unknown.
     AuthorityNames = 6, 12;
     /// A comment after a rule is ignored.
     TrailingComments = 6, 14;
     /// `execveat(AT_EXECVE_CHECK)`: an interpreter asks whether a script may run.
     ExecveCheck = 6, 14;
-    /// The built-in measure rules leave out files of a tmpfs that are opened, no longer programs
-    /// that are run from it.
+    /// The built-in measure rules exclude only files that are opened on tmpfs; programs that are run from it are
+    /// measured.
     TmpfsProgramsMeasured = 6, 14;
-    /// `func=CREDS_CHECK` sees the user that a set-user-ID bit makes; from 5.8 until then it
-    /// saw the caller.
+    /// `func=CREDS_CHECK` sees the user of a set-user-ID program; from 5.8 until then it saw the caller.
     CredsCheckSeesSetuid = 6, 19;
     /// The action `dont_audit`.
     DontAudit = 6, 19;
     /// `fs_subtype=`.
     FsSubtype = 6, 19;
-    /// A module that the kernel decompresses is measured and appraised after that, with the
+    /// A module that the kernel decompresses is measured and appraised in its decompressed form, with the
     /// signature that is appended to it.
     ModulesDecompressed = 6, 19;
-    /// The built-in policy `secure_boot` accepts appended signatures of modules.
+    /// The built-in policy `secure_boot` accepts appended signatures on modules.
     SecureBootModsig = 6, 19;
-    /// Signatures of version 3 on files, and `appraise_type=sigv3` for them: without
-    /// `digest_type=verity`, and before or after it.
+    /// Signatures of version 3 on files, and `appraise_type=sigv3` for them: without `digest_type=verity`, or
+    /// with it in any order.
     FileSigv3 = 7, 1;
     /// Keys and signatures of ML-DSA, in version 3 only.
     MlDsa = 7, 2;
-    /// The policy is measured: what is written, by `func=POLICY_CHECK`, and the rules in force, as
-    /// critical data `ima_policy`.
+    /// The policy is measured: written rules by `func=POLICY_CHECK`, and the rules in force as critical data
+    /// `ima_policy`.
     PolicyMeasured = 7, 3;
-    /// The built-in policies leave out configfs.
+    /// The built-in policies exclude configfs.
     ConfigfsExcluded = 7, 3;
 }
 
 impl Feature {
-    /// The feature of an algorithm's name; `None` for those that every version has.
+    /// The feature of a hash algorithm's name; `None` for algorithms that every version has.
     pub const fn of_algorithm(algorithm: HashAlgorithm) -> Option<Self> {
         match algorithm {
             HashAlgorithm::Sha3_256 | HashAlgorithm::Sha3_384 | HashAlgorithm::Sha3_512 => {

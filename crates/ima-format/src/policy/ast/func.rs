@@ -1,11 +1,11 @@
-//! The hooks at which the kernel asks its policy: one table.
+//! The hooks at which the kernel consults its policy, as one table.
 
 use core::fmt;
 
 use super::{Access, AccessSet, Key, KeyClass};
 use crate::policy::version::Feature;
 
-/// Under which hook the result of an appraisal is kept (`IMA_*_APPRAISE`).
+/// The cache flag of a hook's appraisal result (`IMA_*_APPRAISE`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs)] // the kernel's names
 pub enum Subaction {
@@ -16,59 +16,59 @@ pub enum Subaction {
     Creds,
 }
 
-/// Which keys may stand in a rule with a hook (`ima_validate_rule`).
+/// The keys that a rule with a hook may have (`ima_validate_rule`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     /// A file.
     File,
     /// A file that may have an appended signature.
     AppendedSignature,
-    /// Kexec's command line, of which the kernel's file is known.
+    /// Kexec's command line; the kernel file is known.
     Cmdline,
     /// A key.
     Key,
     /// Data of a subsystem.
     Data,
-    /// The writing of an attribute.
+    /// The change of an attribute.
     Setxattr,
 }
 
 macro_rules! hooks {
     ($($(#[$doc:meta])* $variant:ident $name:literal $form:ident $subaction:ident $access:ident
         $since:expr;)+) => {
-        /// `enum ima_hooks`: where the kernel asks its policy.
+        /// `enum ima_hooks`: where the kernel consults its policy.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Func {
             $($(#[$doc])* $variant,)+
         }
 
         impl Func {
-            /// All of them, in the kernel's order.
+            /// All hooks, in the kernel's order.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// As a policy spells it.
+            /// Its spelling in a policy.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)+
                 }
             }
 
-            /// What brought it; `None` for what every version of the table has.
+            /// The feature that added it; `None` if every version of the table has it.
             pub const fn since(self) -> Option<Feature> {
                 match self {
                     $(Self::$variant => $since,)+
                 }
             }
 
-            /// `ima_get_cache_status`: where the result of an appraisal for this hook is kept.
+            /// The cache flag of the appraisal result for this hook (`ima_get_cache_status`).
             pub const fn subaction(self) -> Subaction {
                 match self {
                     $(Self::$variant => Subaction::$subaction,)+
                 }
             }
 
-            /// The access that the hook is always asked with; for `FILE_CHECK`, which is asked
-            /// with any, `MAY_READ`.
+            /// The access with which the kernel always calls the hook; `MAY_READ` for `FILE_CHECK`, which is called
+            /// with any.
             pub const fn access(self) -> AccessSet {
                 match self {
                     $(Self::$variant => AccessSet::$access,)+
@@ -89,11 +89,11 @@ hooks! {
     FileCheck "FILE_CHECK" File File READ None;
     /// A file is mapped with `PROT_EXEC` in effect (also spelled `FILE_MMAP`).
     MmapCheck "MMAP_CHECK" File Mmap EXEC None;
-    /// A file is mapped with `PROT_EXEC` asked for.
+    /// A file is mapped with `PROT_EXEC` requested.
     MmapCheckReqprot "MMAP_CHECK_REQPROT" File Mmap EXEC Some(Feature::MmapCheckReqprot);
-    /// A program is executed; the credentials are the caller's.
+    /// A program is executed; the credentials are those of the caller.
     BprmCheck "BPRM_CHECK" File Bprm EXEC None;
-    /// A program is executed; the credentials are those that it will have.
+    /// A program is executed; the credentials are those of the new program.
     CredsCheck "CREDS_CHECK" File Creds EXEC None;
     /// Owner, mode or times were changed; no rule can name it.
     PostSetattr "POST_SETATTR" File File NONE None;
@@ -105,35 +105,35 @@ hooks! {
     KexecKernelCheck "KEXEC_KERNEL_CHECK" AppendedSignature Read READ None;
     /// `kexec_file_load` reads an initramfs.
     KexecInitramfsCheck "KEXEC_INITRAMFS_CHECK" AppendedSignature Read READ None;
-    /// The kernel reads an IMA policy from a file; from Linux 7.3 on it is also asked, without a
-    /// file, about what is written.
+    /// The kernel reads an IMA policy from a file; since Linux 7.3 it is also called, without a file, for a policy
+    /// that is written as text.
     PolicyCheck "POLICY_CHECK" File Read READ None;
-    /// The command line for a kernel to be started by kexec.
+    /// The command line of a kernel that kexec will start.
     KexecCmdline "KEXEC_CMDLINE" Cmdline Read NONE None;
     /// A key is created or updated.
     KeyCheck "KEY_CHECK" Key Read NONE None;
-    /// Kernel data that a subsystem hands to IMA.
+    /// Kernel data that a subsystem passes to IMA.
     CriticalData "CRITICAL_DATA" Data Read NONE Some(Feature::CriticalData);
     /// `security.ima` is written: which hash algorithms it may use.
     SetxattrCheck "SETXATTR_CHECK" Setxattr Read NONE Some(Feature::AppraiseAlgos);
 }
 
 impl Func {
-    /// The old spellings that are still read.
+    /// The old spellings that the kernel still accepts.
     pub const ALIASES: &'static [(&'static str, Self)] =
         &[("PATH_CHECK", Self::FileCheck), ("FILE_MMAP", Self::MmapCheck)];
 
-    /// The one with this spelling, which is exact.
+    /// The hook with exactly this spelling.
     pub fn from_name(name: &[u8]) -> Option<Self> {
         Self::ALL.iter().copied().find(|value| value.name().as_bytes() == name)
     }
 
-    /// Whether a file may carry a signature that is appended to it.
+    /// Whether a file may have an appended signature.
     pub fn takes_appended_signature(self) -> bool {
         self.form() == Form::AppendedSignature
     }
 
-    /// Whether `key` may stand in a rule with this `func=`, or without one.
+    /// Whether a rule with this `func=`, or without one, may have `key`.
     pub fn takes(func: Option<Self>, key: Key) -> bool {
         use KeyClass::{Any, FileSystem, Label, Owner, Subject};
         let of_a_file = matches!(key.class(), FileSystem | Subject | Owner | Label);
@@ -152,7 +152,7 @@ impl Func {
             }
     }
 
-    /// Whether it is ever asked with an access that a rule's mask names alone.
+    /// Whether the hook is ever called with exactly this access, which `mask=` compares.
     pub fn is_asked_with(self, access: Access) -> bool {
         match self {
             Self::FileCheck => access != Access::Append,

@@ -1,27 +1,27 @@
-//! The keys of rules: one table.
+//! The keys of rules, as one table.
 
 use crate::policy::version::Feature;
 
-/// What a key is about, as far as that decides with which hooks it goes.
+/// The class of a key, which decides with which hooks it is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyClass {
-    /// It goes with every hook.
+    /// It is valid with every hook.
     Any,
-    /// The file system of a file.
+    /// It compares the file system of a file.
     FileSystem,
-    /// The process.
+    /// It compares the process.
     Subject,
-    /// The owner of a file.
+    /// It compares the owner of a file.
     Owner,
-    /// A label, which only a security module understands.
+    /// It compares a label, which only a security module understands.
     Label,
-    /// A condition or an option that goes with some hooks.
+    /// A condition or an option that is valid with some hooks.
     Other,
 }
 
 macro_rules! keys {
     ($($variant:ident $name:literal $class:ident $since:expr;)+) => {
-        /// What a rule consists of besides its action, in the order in which rules are printed.
+        /// The parts of a rule other than its action, in the order in which rules are printed.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[allow(missing_docs)] // the fields of `Rule`
         pub enum Key {
@@ -29,24 +29,24 @@ macro_rules! keys {
         }
 
         impl Key {
-            /// Every key, in the order in which rules are printed.
+            /// All keys, in the order in which rules are printed.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// As a policy spells it.
+            /// Its spelling in a policy.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)+
                 }
             }
 
-            /// What it is about.
+            /// Its class.
             pub const fn class(self) -> KeyClass {
                 match self {
                     $(Self::$variant => KeyClass::$class,)+
                 }
             }
 
-            /// What brought it; `None` for what every version of the table has.
+            /// The feature that added it; `None` if every version of the table has it.
             pub const fn since(self) -> Option<Feature> {
                 match self {
                     $(Self::$variant => $since,)+
@@ -92,7 +92,7 @@ impl Key {
         Self::ALL.iter().copied().filter(|key| key.class() == KeyClass::Label)
     }
 
-    /// Whether an id is compared, so that `<` and `>` may stand in place of `=`.
+    /// Whether it compares an id, so that `<` and `>` are valid instead of `=`.
     pub const fn compares_ids(self) -> bool {
         matches!(self.class(), KeyClass::Subject | KeyClass::Owner)
     }

@@ -1,8 +1,7 @@
-//! A policy as types: every rule that a kernel accepts can be said, and little else.
+//! A policy as types, which express every rule that a kernel accepts, and little else.
 //!
-//! A [`Rule`] is what the kernel keeps of a line (`struct ima_rule_entry`): repeated keys are
-//! folded as the kernel folds them, and nothing of the line's layout is left. The layout
-//! that people care about, comments and the places of words, is in [`Item`].
+//! A [`Rule`] has the same information as the kernel's `struct ima_rule_entry`: repeated keys are merged as the
+//! kernel merges them, and the layout of the line is lost. Comments and the positions of words are in [`Item`].
 
 mod func;
 mod key;
@@ -21,10 +20,10 @@ pub use value::{
     Identity, Mask, MaskScope, Name, NameList, SubjectTest, Uuid,
 };
 
-/// A rule: an action and the conditions that must all hold.
+/// A rule: an action and its conditions, all of which must match.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Rule {
-    /// What is done.
+    /// The action.
     pub action: Action,
     /// `func=`
     pub func: Option<Func>,
@@ -34,7 +33,7 @@ pub struct Rule {
     pub fsmagic: Option<u64>,
     /// `fsname=`: the file system's type, as in `/proc/filesystems`.
     pub fsname: Option<Name>,
-    /// `fs_subtype=`: what a FUSE file system calls itself.
+    /// `fs_subtype=`: the subtype of a FUSE file system.
     pub fs_subtype: Option<Name>,
     /// `fsuuid=`
     pub fsuuid: Option<Uuid>,
@@ -52,7 +51,7 @@ pub struct Rule {
     pub digest_type: Option<DigestType>,
     /// `appraise_type=`
     pub appraise_type: Option<AppraiseType>,
-    /// `appraise_flag=`: checked by kernels before 6.6, ignored since.
+    /// `appraise_flag=`: checked by kernels before 6.6, ignored by later ones.
     pub appraise_flag: Option<Name>,
     /// `appraise_algos=`
     pub appraise_algos: Option<AlgorithmSet>,
@@ -96,28 +95,28 @@ impl Rule {
         }
     }
 
-    /// Whether it has `key`.
+    /// Whether the rule has `key`.
     pub fn has(&self, key: Key) -> bool {
         self.value_of(key).is_some()
     }
 }
 
-/// Conditions on labels, which only a security module understands: at most one for each key.
+/// Conditions on labels, which only a security module understands: at most one per key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct LsmConditions(BTreeMap<Key, Name>);
 
 impl LsmConditions {
-    /// What `key` must be.
+    /// The required value of `key`.
     pub fn value(&self, key: Key) -> Option<&Name> {
         self.0.get(&key)
     }
 
-    /// Asks for a label, in place of what was asked for before.
+    /// Sets the condition on `key`, replacing an earlier one.
     pub fn set(&mut self, key: Key, value: Name) {
         self.0.insert(key, value);
     }
 
-    /// Whether no label is asked for.
+    /// Whether there is no condition.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -133,21 +132,21 @@ pub struct Policy {
 /// A rule or a comment of a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
-    /// Whether an empty line separates it from what is above.
+    /// Whether an empty line precedes it.
     pub set_apart: bool,
-    /// Where it stands.
+    /// Its position.
     pub position: Position,
-    /// What it is.
+    /// The rule or comment.
     pub content: ItemContent,
     /// The comment after a rule, from its `#` on; empty if there is none.
     pub remark: Vec<u8>,
 }
 
-/// What an [`Item`] is.
+/// The content of an [`Item`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(clippy::large_enum_variant)] // a rule is the usual case, a box would be for comments
 pub enum ItemContent {
-    /// A comment line from its `#` on, without spaces at the end.
+    /// A comment line from its `#` on, without trailing spaces.
     Comment(Vec<u8>),
     /// A rule.
     Rule(Rule),
@@ -156,18 +155,18 @@ pub enum ItemContent {
 /// Where an [`Item`] stands in the text; [`Position::default`] for what was not read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Position {
-    /// The line, counted from 1; 0 for what was not read.
+    /// The line, counted from 1; 0 if it was not read from text.
     pub line: usize,
-    /// The first word to the last.
+    /// From the first word to the last.
     pub span: Span,
     /// The action.
     pub action: Span,
-    /// Each key, in the order of the text; repeated keys are repeated here.
+    /// The keys, in the order of the text; a repeated key has several spans.
     pub keys: Vec<(Key, Span)>,
 }
 
 impl Position {
-    /// Where `key` stands, the last if it is repeated; the whole rule if it does not.
+    /// The span of `key`, of its last use if it is repeated; of the whole rule if it has no such key.
     pub fn of(&self, key: Key) -> Span {
         let found = self.keys.iter().rev().find(|(other, _)| *other == key);
         found.map_or(self.span, |(_, span)| *span)
@@ -180,7 +179,7 @@ impl Policy {
         self.positioned_rules().map(|(_, rule)| rule)
     }
 
-    /// The rules, in order, and where they stand.
+    /// The rules, in order, with their positions.
     pub fn positioned_rules(&self) -> impl DoubleEndedIterator<Item = (&Position, &Rule)> {
         self.items.iter().filter_map(|item| match &item.content {
             ItemContent::Rule(rule) => Some((&item.position, rule)),
@@ -188,7 +187,7 @@ impl Policy {
         })
     }
 
-    /// Whether it says the same in the same layout, wherever the words stand.
+    /// Whether both have the same rules and comments in the same layout; positions are ignored.
     pub fn says_the_same(&self, other: &Self) -> bool {
         let content = |item: &Item| (item.set_apart, item.content.clone(), item.remark.clone());
         self.items.iter().map(content).eq(other.items.iter().map(content))

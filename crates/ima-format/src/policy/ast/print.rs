@@ -1,8 +1,7 @@
 //! Rules and policies as text.
 //!
-//! The order of keys is that of `ima_policy_show`, with which the kernel shows the policy in
-//! force, but for `digest_type`: it has to stand before `appraise_type=sigv3`, or the kernel
-//! refuses to read what it has written.
+//! Keys are in the order of `ima_policy_show`, in which the kernel prints its policy, except `digest_type`: it must
+//! precede `appraise_type=sigv3`, or the kernel rejects its own output.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -18,7 +17,7 @@ impl Rule {
     /// Appends the rule to `text`, without a newline.
     pub fn write_to(&self, text: &mut Vec<u8>) {
         text.extend_from_slice(self.action.name().as_bytes());
-        // with `digest_type=verity` before it, no other type than sigv3 is accepted
+        // after `digest_type=verity` only `appraise_type=sigv3` is accepted
         let digest_type_last =
             self.appraise_type.is_some_and(|appraise_type| appraise_type != AppraiseType::Sigv3);
         let first = Key::ALL.iter().filter(|key| **key != Key::DigestType || !digest_type_last);
@@ -33,8 +32,7 @@ impl Rule {
         }
     }
 
-    /// What stands behind `key`: the operator and the value, both empty for
-    /// `permit_directio`; `None` where the rule does not have it.
+    /// The operator and the value of `key`, both empty for `permit_directio`; `None` if the rule does not have it.
     pub(super) fn value_of(&self, key: Key) -> Option<(String, Vec<u8>)> {
         let subject = |subject: Option<SubjectTest>, identity: Identity| {
             subject.filter(|subject| subject.identity == identity).map(|subject| subject.test)
@@ -55,7 +53,7 @@ impl Rule {
         Some((symbol, value.into_bytes()))
     }
 
-    /// What stands behind the `=` of a key that compares no ids.
+    /// The value of a key that compares no id.
     fn bytes_of(&self, key: Key) -> Option<Vec<u8>> {
         let text = match key {
             Key::Func => String::from(self.func?.name()),
@@ -90,7 +88,7 @@ fn join(list: &NameList) -> Vec<u8> {
     names.join(&b'|')
 }
 
-/// On one line; bytes that are not UTF-8 are replaced, [`Rule::write_to`] keeps them.
+/// The rule on one line; bytes that are not UTF-8 are replaced, but [`Rule::write_to`] keeps them.
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = Vec::new();
@@ -100,8 +98,8 @@ impl fmt::Display for Rule {
 }
 
 impl Policy {
-    /// The policy as text: one rule a line, comments kept, at most one empty line in a row.
-    /// Reading it gives the same policy.
+    /// The policy as text: one rule per line, with its comments and at most one empty line in a row. Parsing it
+    /// gives the same policy.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut text = Vec::new();
         for item in &self.items {

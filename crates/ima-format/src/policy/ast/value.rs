@@ -1,4 +1,4 @@
-//! What stands behind the `=` of a condition.
+//! The values of keys.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -7,7 +7,7 @@ use core::fmt;
 use crate::hash::HashAlgorithm;
 use crate::policy::version::Feature;
 
-/// Declares an enum whose variants have one spelling each.
+/// Declares an enum with one spelling per variant.
 macro_rules! spelled {
     ($(#[$attribute:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$attribute])*
@@ -20,14 +20,14 @@ macro_rules! spelled {
             /// All of them, in the kernel's order.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// As a policy spells it.
+            /// Its spelling in a policy.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $text,)+
                 }
             }
 
-            /// The one with this spelling, which is exact.
+            /// The variant with exactly this spelling.
             pub fn from_name(name: &[u8]) -> Option<Self> {
                 Self::ALL.iter().copied().find(|value| value.name().as_bytes() == name)
             }
@@ -42,21 +42,21 @@ macro_rules! spelled {
 }
 
 spelled! {
-    /// What a rule has done with what matches it.
+    /// The action of a rule on the events that match it.
     Action {
-        /// Add it to the measurement list, extend the PCR.
+        /// Add the file to the measurement list and extend the PCR.
         Measure = "measure",
         /// End the search for a `measure` rule.
         DontMeasure = "dont_measure",
-        /// Compare it with `security.ima`; refuse what does not hold.
+        /// Compare the file with `security.ima`; deny access if it does not match.
         Appraise = "appraise",
         /// End the search for an `appraise` rule.
         DontAppraise = "dont_appraise",
-        /// Write its digest to the audit log.
+        /// Write the file's digest to the audit log.
         Audit = "audit",
         /// End the search for an `audit` rule.
         DontAudit = "dont_audit",
-        /// Keep its digest in `security.ima`, check nothing.
+        /// Store the file's digest in `security.ima`, without a check.
         Hash = "hash",
         /// End the search for a `hash` rule.
         DontHash = "dont_hash",
@@ -82,8 +82,7 @@ spelled! {
 pub struct AccessSet(u8);
 
 impl AccessSet {
-    /// None of them: what keys, critical data, kexec's command line and changes of
-    /// attributes are asked with.
+    /// No access: keys, critical data, kexec's command line and changes of attributes.
     pub const NONE: Self = Self(0);
     /// `MAY_EXEC`
     pub const EXEC: Self = Self::NONE.with(Access::Exec);
@@ -92,7 +91,7 @@ impl AccessSet {
     /// `MAY_READ`
     pub const READ: Self = Self::NONE.with(Access::Read);
 
-    /// The set with `access` in it.
+    /// The set with `access` added.
     #[must_use]
     pub const fn with(self, access: Access) -> Self {
         Self(self.0 | Self::bit(access))
@@ -103,12 +102,12 @@ impl AccessSet {
         self.0 & Self::bit(access) != 0
     }
 
-    /// Whether `access` is in it and nothing else.
+    /// Whether the set is exactly `access`.
     pub const fn is_exactly(self, access: Access) -> bool {
         self.0 == Self::bit(access)
     }
 
-    /// As in `include/linux/fs.h`.
+    /// The bit of an access in `include/linux/fs.h`.
     const fn bit(access: Access) -> u8 {
         match access {
             Access::Exec => 1,
@@ -135,11 +134,11 @@ impl fmt::Display for AccessSet {
 }
 
 spelled! {
-    /// What an attribute must be.
+    /// The required form of `security.ima`.
     AppraiseType {
         /// A signature of version 2 of the file's digest.
         Imasig = "imasig",
-        /// That, or a signature appended to the file.
+        /// The same, or a signature appended to the file.
         ImasigOrModsig = "imasig|modsig",
         /// A signature of version 3: of the file's digest, or with `digest_type=verity` of the
         /// fs-verity digest.
@@ -150,7 +149,7 @@ spelled! {
 }
 
 impl Action {
-    /// What brought it; `None` for what every version of the table has.
+    /// The feature that added it; `None` if every version of the table has it.
     pub const fn since(self) -> Option<Feature> {
         match self {
             Self::DontAudit => Some(Feature::DontAudit),
@@ -160,14 +159,14 @@ impl Action {
 }
 
 impl AppraiseType {
-    /// Whether a signature that is appended to the file is accepted.
+    /// Whether a signature appended to the file is accepted.
     pub const fn allows_modsig(self) -> bool {
         matches!(self, Self::ImasigOrModsig | Self::Sigv3OrModsig)
     }
 }
 
 spelled! {
-    /// Which digest of the file counts.
+    /// The digest of the file that is used.
     DigestType {
         /// The fs-verity digest.
         Verity = "verity",
@@ -177,18 +176,18 @@ spelled! {
 /// `mask=`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Mask {
-    /// How it is compared.
+    /// How the access is compared.
     pub scope: MaskScope,
-    /// With what.
+    /// The access.
     pub access: Access,
 }
 
-/// How `mask=` is compared with the access that was asked for.
+/// How `mask=` is compared with the requested access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MaskScope {
-    /// `mask=MAY_READ`: this access and nothing else.
+    /// `mask=MAY_READ`: exactly this access.
     Exactly,
-    /// `mask=^MAY_READ`: this access among others.
+    /// `mask=^MAY_READ`: this access, possibly with others.
     Among,
 }
 
@@ -214,17 +213,17 @@ impl Comparison {
     }
 }
 
-/// A user or group id and how another is compared with it.
+/// A comparison with a user or group id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct IdTest {
-    /// How.
+    /// The operator.
     pub comparison: Comparison,
-    /// With what.
+    /// The right operand.
     pub id: u32,
 }
 
 impl IdTest {
-    /// Whether `id` passes.
+    /// Whether the comparison is true for `id`.
     pub const fn holds(self, id: u32) -> bool {
         match self.comparison {
             Comparison::Equal => id == self.id,
@@ -234,22 +233,21 @@ impl IdTest {
     }
 }
 
-/// Whose id: `uid=` and `gid=`, or `euid=` and `egid=`. A rule holds one of the two.
+/// Which ids are compared: `uid=` and `gid=`, or `euid=` and `egid=`. A rule has one of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Identity {
     /// The real one.
     Real,
-    /// The effective one; the real and saved ones too, for a process with `CAP_SETUID`
-    /// (`CAP_SETGID`).
+    /// The effective one; for a process with `CAP_SETUID` (`CAP_SETGID`) also the real and saved ones.
     Effective,
 }
 
 /// A condition on the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SubjectTest {
-    /// Which of its ids.
+    /// Which ids of the process.
     pub identity: Identity,
-    /// What must hold of it.
+    /// The comparison.
     pub test: IdTest,
 }
 
@@ -261,8 +259,8 @@ impl Uuid {
     /// All zero, which the kernel treats as "not set".
     pub const NULL: Self = Self([0; 16]);
 
-    /// Reads it as `blkid` prints it. The first 36 bytes count, and anything may follow
-    /// (`uuid_parse`, `lib/uuid.c`).
+    /// Parses the form that `blkid` prints. As in the kernel's `uuid_parse` (`lib/uuid.c`), only the first 36 bytes
+    /// are read.
     pub fn parse(text: &[u8]) -> Option<Self> {
         const LENGTH: usize = 36;
         let text = text.get(..LENGTH)?;
@@ -296,19 +294,18 @@ impl fmt::Display for Uuid {
     }
 }
 
-/// Text that can stand behind a `=`: at least one byte, no space, tab, newline or NUL. It
-/// need not be UTF-8.
+/// Text that can follow `=`: at least one byte, without space, tab, newline and NUL. It need not be UTF-8.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(Vec<u8>);
 
 impl Name {
-    /// Holds `bytes`, if they can be said in a policy.
+    /// A name of these bytes; `None` if a policy cannot contain it.
     pub fn new(bytes: &[u8]) -> Option<Self> {
         let sayable = |byte: &u8| !matches!(byte, b' ' | b'\t' | b'\n' | 0);
         (!bytes.is_empty() && bytes.iter().all(sayable)).then(|| Self(bytes.to_vec()))
     }
 
-    /// A name that the program itself brings.
+    /// A name that is a constant of this crate.
     pub(crate) fn literal(text: &'static str) -> Self {
         debug_assert!(Self::new(text.as_bytes()).is_some());
         Self(text.as_bytes().to_vec())
@@ -319,7 +316,7 @@ impl Name {
         &self.0
     }
 
-    /// For people: bytes that are not UTF-8 are replaced.
+    /// For display: bytes that are not UTF-8 are replaced.
     pub fn to_text(&self) -> String {
         String::from_utf8_lossy(&self.0).into_owned()
     }
@@ -337,12 +334,12 @@ impl fmt::Display for Name {
     }
 }
 
-/// `keyrings=` and `label=`: names with a `|` between them, at least one.
+/// `keyrings=` and `label=`: names separated by `|`, at least one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NameList(Vec<Name>);
 
 impl NameList {
-    /// Splits at each `|`; `None` where a name is empty or cannot be said in a policy.
+    /// Splits at each `|`; `None` if a name is empty, or a policy cannot contain it.
     pub fn parse(text: &[u8]) -> Option<Self> {
         text.split(|byte| *byte == b'|').map(Name::new).collect::<Option<_>>().map(Self)
     }
@@ -366,7 +363,7 @@ impl AlgorithmSet {
     /// No algorithm.
     pub const EMPTY: Self = Self(0);
 
-    /// The set with `algorithm` in it.
+    /// The set with `algorithm` added.
     #[must_use]
     pub const fn with(self, algorithm: HashAlgorithm) -> Self {
         Self(self.0 | 1 << algorithm.id())
@@ -377,7 +374,7 @@ impl AlgorithmSet {
         self.0 & 1 << algorithm.id() != 0
     }
 
-    /// Whether there is none in it.
+    /// Whether the set is empty.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }

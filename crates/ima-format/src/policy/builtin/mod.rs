@@ -1,8 +1,8 @@
-//! Policies that need not be written: the kernel's own, and ours.
+//! Policies that need not be written: the kernel's built-in ones, and the presets of imactl.
 //!
-//! The kernel's are tables in its source that change with version and configuration. They are kept as
-//! text, in the kernel's order, and parsed like any other policy: lints, decisions and comparisons
-//! have no second form of a rule.
+//! The kernel's are tables in its source that change with version and configuration. They are kept as text, in
+//! the kernel's order, and parsed like any other policy: lints, decisions and comparisons need only one form of
+//! a rule.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -10,31 +10,31 @@ use core::fmt;
 
 use super::kernel::{ArchOptions, Built, Feature, Kernel};
 
-/// A policy that is compiled into the kernel, for `ima_policy=` on its command line: the tables
-/// of `ima_policy.c`, which are the same in Linux 5.10, 6.1 and 6.12 and differ since.
+/// A policy that is compiled into the kernel, selected by `ima_policy=` on its command line: the tables of
+/// `ima_policy.c`, which are the same in Linux 5.10, 6.1 and 6.12 and differ since.
 ///
-/// A custom policy takes the place of all of them but [`Self::Arch`]. As text they differ from the kernel's in
-/// one respect: its own rules that want a signature do not look into the blacklist.
+/// A custom policy replaces all of them except [`Self::Arch`]. The text differs from the kernel's tables in one
+/// respect: the kernel's own rules that require a signature do not check the blacklist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Builtin {
-    /// `ima_tcb`: measure programs, and what real root reads (`original_measurement_rules`).
+    /// `ima_tcb`: measure programs, and files that real root reads (`original_measurement_rules`).
     OriginalTcb,
-    /// `tcb`: measure programs, what root reads, and policies.
+    /// `tcb`: measure programs, files that root reads, and policies.
     Tcb,
-    /// `secure_boot`: what the kernel reads must be signed.
+    /// `secure_boot`: files that the kernel reads must be signed.
     SecureBoot,
-    /// `appraise_tcb`: files of root's must have a digest or a signature.
+    /// `appraise_tcb`: files owned by root must have a digest or a signature.
     AppraiseTcb,
-    /// `critical_data`: measure what subsystems report.
+    /// `critical_data`: measure the data that subsystems report.
     CriticalData,
-    /// `arch`: no word of the command line. A kernel with `CONFIG_IMA_ARCH_POLICY` has these rules
-    /// before all others, also before those of a custom policy, where it was booted under Secure Boot
-    /// (`sb_arch_rules` in `ima_efi.c`; in 5.10, `arch/x86/kernel/ima_arch.c`).
+    /// `arch`: not selected on the command line. A kernel with `CONFIG_IMA_ARCH_POLICY` that was booted under Secure
+    /// Boot has these rules before all others, including those of a custom policy (`sb_arch_rules` in `ima_efi.c`; in
+    /// 5.10, `arch/x86/kernel/ima_arch.c`).
     Arch,
 }
 
 impl Builtin {
-    /// All of them, in the order in which the kernel puts them together.
+    /// All of them, in the order in which the kernel concatenates them.
     pub const ALL: &'static [Self] = &[
         Self::Arch,
         Self::OriginalTcb,
@@ -44,7 +44,7 @@ impl Builtin {
         Self::CriticalData,
     ];
 
-    /// The word on the command line.
+    /// Its word on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::OriginalTcb => "ima_tcb",
@@ -56,12 +56,12 @@ impl Builtin {
         }
     }
 
-    /// The one with this name.
+    /// The policy with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|builtin| builtin.name() == name)
     }
 
-    /// Its rules, one a line; none where the version does not have it.
+    /// Its rules, one per line; empty if this version does not have it.
     pub fn text(self, kernel: &Kernel) -> String {
         const MEASURED: &[&str] =
             &["measure func=MMAP_CHECK mask=MAY_EXEC", "measure func=BPRM_CHECK mask=MAY_EXEC"];
@@ -155,11 +155,11 @@ impl fmt::Display for Builtin {
     }
 }
 
-/// Nothing on a tmpfs is measured.
+/// No rule measures files on tmpfs.
 const TMPFS: &str = "dont_measure fsmagic=0x1021994";
-/// No file that is opened on a tmpfs is measured.
+/// No rule measures files that are opened on tmpfs; programs that are run from it are measured.
 const TMPFS_FILES: &str = "dont_measure func=FILE_CHECK fsmagic=0x1021994";
-/// Nothing on a configfs is measured.
+/// No rule measures files on configfs.
 const NO_CONFIGFS: &str = "dont_measure fsmagic=0x62656570";
 
 /// `dont_measure_rules`: proc, sysfs, debugfs, tmpfs, devpts, binfmt_misc, securityfs,
@@ -180,7 +180,7 @@ const NOT_MEASURED: &[&str] = &[
     "dont_measure fsmagic=0xde5e81e4",
 ];
 
-/// The head of `default_appraise_rules`: the same with ramfs, in another order.
+/// The start of `default_appraise_rules`: the same file systems and ramfs, in another order.
 const NOT_APPRAISED: &[&str] = &[
     "dont_appraise fsmagic=0x9fa0",
     "dont_appraise fsmagic=0x62656572",
@@ -198,14 +198,14 @@ const NOT_APPRAISED: &[&str] = &[
     "dont_appraise fsmagic=0x63677270",
 ];
 
-/// A policy of ours, with comments for who reads it.
+/// A preset of imactl, with comments for its readers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Preset {
-    /// The default: what root runs and what the kernel reads for root must be signed.
+    /// The default: programs that root runs and files that the kernel reads for root must be signed.
     Appraise,
-    /// What anybody runs and whatever the kernel reads must be signed.
+    /// Programs that anyone runs and files that the kernel reads must be signed.
     Strict,
-    /// What runs and what root and the kernel read is measured.
+    /// Programs, and files that root and the kernel read, are measured.
     Measure,
 }
 
@@ -222,12 +222,12 @@ impl Preset {
         }
     }
 
-    /// The one with this name.
+    /// The preset with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|preset| preset.name() == name)
     }
 
-    /// The whole file.
+    /// The whole file, with comments.
     pub const fn text(self) -> &'static str {
         match self {
             Self::Appraise => include_str!("appraise.policy"),

@@ -14,37 +14,37 @@ use crate::policy::ast::{Access, Func, Subaction};
 use crate::policy::kernel::{Feature, Kernel};
 use crate::xattr::AttributeType;
 
-/// What comes of an event.
+/// The result of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verdict {
-    /// It goes ahead.
+    /// The event is allowed.
     Allowed,
-    /// The kernel is not content; it goes ahead, because the mode is not to enforce.
+    /// There is a cause for denial, but the event is allowed, since the mode is not [`Mode::Enforce`].
     Tolerated,
-    /// `EACCES`
+    /// The event is denied (`EACCES`).
     Refused,
 }
 
-/// What the kernel does about an event.
+/// The effects of an event on a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// Which rules decided.
+    /// The rules that decided.
     pub decision: Decision,
-    /// Whether it goes ahead.
+    /// Whether the event is allowed.
     pub verdict: Verdict,
     /// Why the kernel is not content: the last is the cause of the denial, if it is denied.
     pub causes: Vec<Cause>,
-    /// The PCR of the entry that it adds to the measurement list.
+    /// The PCR of the entry that is added to the measurement list.
     pub measured: Option<u8>,
-    /// Violations that it adds to the measurement list.
+    /// Violations that are added to the measurement list.
     pub violations: Vec<Violation>,
-    /// Whether it writes the digest to the audit log.
+    /// Whether the digest is written to the audit log.
     pub audited: bool,
-    /// Whether it puts a digest in place of the attribute ([`Mode::Fix`]).
+    /// Whether the attribute is replaced by a digest ([`Mode::Fix`]).
     pub fixed: bool,
 }
 
-/// A measurement that cannot be relied on.
+/// The reason why a measurement is unreliable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Violation {
     /// `ToMToU`: the file was measured, is still open, and is opened for writing.
@@ -53,7 +53,7 @@ pub enum Violation {
     OpenWriters,
 }
 
-/// How an appraisal ends within the kernel.
+/// The kernel's result of an appraisal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Status {
     Pass,
@@ -61,7 +61,7 @@ enum Status {
 }
 
 impl Decider<'_> {
-    /// What the kernel does about an event on a file, and what it remembers in `inode`.
+    /// Processes an event on a file as the kernel does, and updates `inode`, the kernel's cache.
     ///
     /// # Errors
     /// Those of `evidence`.
@@ -96,7 +96,7 @@ impl Decider<'_> {
     }
 }
 
-/// `ima_get_hash_algo`: which digest of the file an attribute is compared with.
+/// `ima_get_hash_algo`: the algorithm of the digest that an attribute is compared with.
 pub fn attribute_algorithm(value: Option<&[u8]>, kernel: &Kernel) -> HashAlgorithm {
     let default = kernel.default_hash;
     let Some(value) = value.filter(|value| value.len() >= 2) else {
@@ -115,6 +115,7 @@ pub fn attribute_algorithm(value: Option<&[u8]>, kernel: &Kernel) -> HashAlgorit
         }
         Some(AttributeType::ImaDigestNg) => HashAlgorithm::from_id(byte(1)),
         Some(AttributeType::ImaDigest) => match value.len() {
+            // this type does not name its algorithm: an MD5 digest in 20 bytes ends with zeros
             21 if value.ends_with(&[0; 4]) => Some(HashAlgorithm::Md5),
             21 => Some(HashAlgorithm::Sha1),
             17 => Some(HashAlgorithm::Md5),
@@ -125,7 +126,7 @@ pub fn attribute_algorithm(value: Option<&[u8]>, kernel: &Kernel) -> HashAlgorit
     algorithm.unwrap_or(default)
 }
 
-/// What a signature of a version is of.
+/// The digest that a signature of this version covers.
 fn signed(version: u8, digest: &Digest) -> Signed<'_> {
     match version {
         3 => Signed::FileId(digest),
@@ -133,10 +134,10 @@ fn signed(version: u8, digest: &Digest) -> Signed<'_> {
     }
 }
 
-/// The bytes of an attribute in front of a signature (`struct signature_v2_hdr`).
+/// The size of the header before a signature in an attribute (`struct signature_v2_hdr`), in bytes.
 const SIGNATURE_HEADER_SIZE: usize = 9;
 
-/// The fields of the template `ima`, which holds no signature.
+/// The fields of the template `ima`, which has no signature.
 const OLDEST_TEMPLATE: &[u8] = b"d|n";
 
 struct Step<'a, E> {
@@ -148,7 +149,7 @@ struct Step<'a, E> {
     outcome: Outcome,
 }
 
-/// What is left to be done after what was done before.
+/// The actions that remain after those of earlier events on the same file.
 #[derive(Debug, Clone, Copy)]
 struct Todo {
     measure: bool,
@@ -157,7 +158,7 @@ struct Todo {
     hash: bool,
 }
 
-/// What `ima_collect_measurement` comes to.
+/// The result of `ima_collect_measurement`.
 enum Collected {
     Digest(Digest),
     /// No digest, but the event is measured and logged anyway (`EINVAL`).
@@ -216,7 +217,7 @@ impl<'a, E: Evidence> Step<'a, E> {
         }
     }
 
-    /// The part of `process_measurement` under the lock. Whether the kernel is content.
+    /// The part of `process_measurement` under the lock; returns whether the event passes.
     fn look(&mut self) -> Result<bool, E::Error> {
         let mut todo = self.todo();
         if todo.hash && !self.inode.signed {
@@ -227,7 +228,7 @@ impl<'a, E: Evidence> Step<'a, E> {
             todo.hash = false;
         }
         if !todo.measure && todo.appraise.is_none() && !todo.audit && !todo.hash {
-            // whatever is left to be done for an appraisal was done, and well
+            // earlier events on the file did all actions, and the appraisal passed
             return Ok(!self.must_appraise() || self.is_unmapped());
         }
         let (algorithm, modsig) = self.read_signatures(&mut todo)?;
@@ -276,8 +277,7 @@ impl<'a, E: Evidence> Step<'a, E> {
         self.outcome.decision.pcr.unwrap_or(self.decider.kernel().default_pcr)
     }
 
-    /// `mmap_violation_check`. A rule without `func=` makes the hook `FILE_CHECK`, for which
-    /// nothing is checked.
+    /// `mmap_violation_check`. A rule without `func=` has the subaction of `FILE_CHECK`, which is not checked.
     fn is_unmapped(&mut self) -> bool {
         let mapping = matches!(self.event.func, Func::MmapCheck | Func::MmapCheckReqprot);
         let specific = self.outcome.decision.subaction == Some(Subaction::Mmap);
@@ -288,8 +288,8 @@ impl<'a, E: Evidence> Step<'a, E> {
         !violated
     }
 
-    /// Reads the attribute, for the algorithm of its digest, and the appended signature, as
-    /// far as anyone wants them.
+    /// Reads the attribute, which selects the algorithm of the digest, and the appended signature, if any action
+    /// needs them.
     fn read_signatures(
         &mut self,
         todo: &mut Todo,
@@ -299,7 +299,7 @@ impl<'a, E: Evidence> Step<'a, E> {
         if todo.appraise.is_none() && fields == OLDEST_TEMPLATE {
             return Ok((kernel.default_hash, None));
         }
-        // the hooks that are called with the file's content at hand
+        // hooks that are called with the content of the file in memory
         let buffered = self.event.func.subaction() == Subaction::Read;
         let modsig = match self.inode.demands.modsig_allowed && buffered {
             true => self.evidence.modsig()?,
@@ -308,6 +308,7 @@ impl<'a, E: Evidence> Step<'a, E> {
         let wants_modsig = fields
             .split(|byte| *byte == b'|')
             .any(|field| matches!(field, b"modsig" | b"d-modsig"));
+        // the appended signature needs an entry of its own, even if the file was measured before
         if modsig.is_some() && wants_modsig && !self.inode.measured_pcrs.is_empty() {
             todo.measure = true;
         }
@@ -321,7 +322,7 @@ impl<'a, E: Evidence> Step<'a, E> {
         kernel.template_fields(name.as_bytes()).unwrap_or_default()
     }
 
-    /// `ima_collect_measurement`: what was collected first stays, whatever is asked for now.
+    /// `ima_collect_measurement`: a digest that is cached is used, whatever algorithm is requested now.
     fn collect(&mut self, algorithm: HashAlgorithm) -> Result<Collected, E::Error> {
         if let Some(digest) = self.inode.collected {
             return Ok(Collected::Digest(digest));
@@ -348,8 +349,8 @@ impl<'a, E: Evidence> Step<'a, E> {
         })
     }
 
-    /// `ima_store_measurement`. The oldest template has room for SHA-1 and MD5 alone, and
-    /// computes one of its own where another was collected (`ima_eventdigest_init`).
+    /// `ima_store_measurement`. The oldest template has room for SHA-1 and MD5 only; if another digest was collected,
+    /// it computes its own (`ima_eventdigest_init`).
     fn measure(&mut self, collected: &Collected) {
         let algorithm = match collected {
             Collected::Digest(digest) => digest.algorithm(),
@@ -399,6 +400,7 @@ impl<'a, E: Evidence> Step<'a, E> {
             }
             Status::Fail(cause) => {
                 self.outcome.causes.push(cause);
+                // a new file may get its signature before its content
                 let empty = self.file.size == 0 && self.inode.new_file && self.inode.signed;
                 self.fix(modsig) || empty
             }
@@ -421,7 +423,7 @@ impl<'a, E: Evidence> Step<'a, E> {
         Ok(demands.check_blacklist && self.evidence.is_blacklisted(looked_up.as_bytes())?)
     }
 
-    /// Puts a digest in place of the attribute, in that mode; signatures are left alone.
+    /// Replaces the attribute by a digest in [`Mode::Fix`]; signatures are kept.
     fn fix(&mut self, modsig: Option<&Modsig>) -> bool {
         let kind = self.file.attribute.value().and_then(|value| value.first());
         self.outcome.fixed = self.decider.mode() == Mode::Fix
@@ -482,7 +484,7 @@ impl<'a, E: Evidence> Step<'a, E> {
         })
     }
 
-    /// `xattr_verify`; and whether it failed for want of the key.
+    /// `xattr_verify`; also returns whether it failed because the key is unknown.
     fn verify(
         &mut self,
         value: &[u8],
@@ -504,7 +506,7 @@ impl<'a, E: Evidence> Step<'a, E> {
                 }
                 self.inode.signed = immutable;
                 let start = if kind == Some(AttributeType::ImaDigest) { 1 } else { 2 };
-                // what is longer than the digest is not looked at
+                // bytes after the digest are ignored
                 let held = value.get(start..).unwrap_or_default();
                 match held.starts_with(digest.as_bytes()) {
                     true => (Status::Pass, false),
@@ -521,7 +523,7 @@ impl<'a, E: Evidence> Step<'a, E> {
                 match version {
                     _ if version > newest => fail(Cause::InvalidSignatureVersion),
                     _ if demands.sigv3 && version != 3 => fail(Cause::ImaSigv3Required),
-                    // a byte alone has no version, and is too short for any
+                    // an attribute of one byte has no version, and is too short for a signature
                     0 if value.len() > 1 => fail(Cause::Unknown),
                     _ => match self.evidence.verify(value, signed(version, digest))? {
                         SignatureCheck::Good => (Status::Pass, false),

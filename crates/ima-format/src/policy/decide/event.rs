@@ -1,4 +1,4 @@
-//! What the kernel asks its policy about.
+//! The events about which the kernel consults its policy.
 
 use alloc::vec::Vec;
 
@@ -13,7 +13,7 @@ pub enum Capability {
     Absent,
 }
 
-/// The ids of a process, and the capabilities that bear on `euid=` and `egid=`.
+/// The ids of a process, and the capabilities that affect `euid=` and `egid=`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)] // `struct cred`
 pub struct Credentials {
@@ -48,9 +48,9 @@ impl Credentials {
         }
     }
 
-    /// The process after `execve` of a program that is set-user-ID to `setuid` and
-    /// set-group-ID to `setgid`: it has all capabilities if its effective user is root, none
-    /// otherwise (file capabilities, ambient ones and secure bits are not looked at).
+    /// The process after `execve` of a program that is set-user-ID to `setuid` and set-group-ID to `setgid`. It has all
+    /// capabilities if its effective user is root, and none otherwise: file capabilities, ambient capabilities and
+    /// secure bits are ignored.
     #[must_use]
     pub fn executing(self, setuid: Option<u32>, setgid: Option<u32>) -> Self {
         let euid = setuid.unwrap_or(self.euid);
@@ -68,25 +68,25 @@ impl Credentials {
     }
 }
 
-/// What a rule can ask about a file.
+/// The properties of a file that rules compare.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FileFacts {
     /// Its owner, as the mount shows it.
     pub owner: u32,
     /// Its group, as the mount shows it.
     pub group: u32,
-    /// `s_magic` of its file system: `statfs(2)`'s `f_type`, but for a few file systems.
+    /// `s_magic` of its file system: the same as `f_type` of `statfs(2)`, except for a few file systems.
     pub fsmagic: u64,
     /// The file system's type, as in `/proc/filesystems`.
     pub fsname: Vec<u8>,
-    /// The part of a FUSE type behind the dot: `sshfs` of `fuse.sshfs`.
+    /// The part of a FUSE type after the dot: `sshfs` of `fuse.sshfs`.
     pub fs_subtype: Option<Vec<u8>>,
-    /// The file system's UUID; null where it has none.
+    /// The file system's UUID; null if it has none.
     pub fsuuid: Uuid,
 }
 
 impl FileFacts {
-    /// A file of root's on an ext4 file system without UUID.
+    /// A file of root on an ext4 file system without a UUID.
     pub fn on_ext4() -> Self {
         Self {
             owner: 0,
@@ -99,27 +99,27 @@ impl FileFacts {
     }
 }
 
-/// What is known of labels (`obj_type=` and its kin).
+/// The labels of an event, as far as they are known (`obj_type=` and the like).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Labels {
-    /// No security module knows labels: no rule that asks for one matches.
+    /// No security module has labels: no rule with a condition on labels matches.
     None,
-    /// A rule that asks for one may match or not.
+    /// The labels are unknown: a rule with a condition on labels may match or not.
     Unknown,
-    /// These, compared byte for byte. (SELinux compares types and roles so; a user too.)
+    /// These labels, compared byte for byte, as SELinux compares users, roles and types.
     Known(LsmConditions),
 }
 
-/// One question to the policy.
+/// An event about which the policy is consulted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Event {
-    /// From where.
+    /// The hook.
     pub func: Func,
-    /// For what.
+    /// The access.
     pub access: AccessSet,
-    /// On whose behalf.
+    /// The credentials of the process.
     pub credentials: Credentials,
-    /// About which file; `None` for keys and critical data.
+    /// The file; `None` for keys and critical data.
     pub file: Option<FileFacts>,
     /// Labels of the file and of the process.
     pub labels: Labels,

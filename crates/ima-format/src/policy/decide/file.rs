@@ -1,9 +1,8 @@
-//! A file as the kernel meets it: its attribute, how it was opened, who vouches for it.
+//! A file as the kernel sees it: its attribute, how it was opened, and its signatures.
 //!
-//! Mirrors `ima_appraise_measurement` of `ima_appraise.c` and `struct ima_iint_cache`. The decision
-//! never reads a file: it asks [`Evidence`], and only for digests and signatures that this decision
-//! depends on. An error of the evidence is returned as it is, so that a file that cannot be read is
-//! never treated as one without an attribute.
+//! Mirrors `ima_appraise_measurement` of `ima_appraise.c` and `struct ima_iint_cache`. The decision never reads a
+//! file: it calls [`Evidence`], and only for digests and signatures that the decision depends on. An error of the
+//! evidence is returned as it is, so that a file that cannot be read is never treated as one without an attribute.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -11,25 +10,24 @@ use core::fmt;
 use crate::hash::{Digest, HashAlgorithm};
 use crate::policy::ast::Subaction;
 
-/// What reading `security.ima` gave.
+/// The result of reading `security.ima`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AttributeRead<'a> {
-    /// This value.
+    /// The attribute has this value.
     Value(&'a [u8]),
-    /// There is none.
+    /// The file has no such attribute.
     Missing,
-    /// The file system keeps attributes, but none in the `security` name space
-    /// (`EOPNOTSUPP`).
+    /// The file system has attributes, but none in the `security` name space (`EOPNOTSUPP`).
     Unsupported,
-    /// The file system keeps no attributes at all (`IOP_XATTR` is not set): squashfs or ext4
-    /// built without, vfat.
+    /// The file system has no attributes at all (`IOP_XATTR` is not set): vfat, or squashfs and ext4 if they are
+    /// built without.
     NoAttributes,
     /// Reading it failed.
     Unreadable,
 }
 
 impl<'a> AttributeRead<'a> {
-    /// The value, where there is one; an empty value counts as none.
+    /// The value, if there is one; an empty value counts as a missing attribute.
     pub fn value(self) -> Option<&'a [u8]> {
         match self {
             Self::Value(value) if !value.is_empty() => Some(value),
@@ -38,51 +36,51 @@ impl<'a> AttributeRead<'a> {
     }
 }
 
-/// What EVM says of a file's attributes (`enum integrity_status` from `evm_verifyxattr`).
+/// EVM's verdict on a file's attributes (`enum integrity_status` from `evm_verifyxattr`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EvmStatus {
-    /// EVM has no key, or does not look at this file system.
+    /// EVM has no key, or does not support this file system.
     Unknown,
-    /// The HMAC or the signature holds.
+    /// The HMAC or the signature is valid.
     Pass,
-    /// The portable signature holds.
+    /// The portable signature is valid.
     PassImmutable,
-    /// The HMAC or the signature does not hold.
+    /// The HMAC or the signature is invalid.
     Fail,
-    /// The portable signature does not hold.
+    /// The portable signature is invalid.
     FailImmutable,
-    /// `security.evm` is missing where there are attributes to be protected.
+    /// `security.evm` is missing, but there are attributes to protect.
     NoLabel,
-    /// There is nothing to be protected.
+    /// There are no attributes to protect.
     NoXattrs,
 }
 
-/// Whether a file system can be trusted to give the kernel the same bytes twice
+/// Whether a file system is trusted to return the same bytes for every read
 /// (`SB_I_IMA_UNVERIFIABLE_SIGNATURE`, `SB_I_UNTRUSTED_MOUNTER`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FileSystemTrust {
-    /// It can.
+    /// It is trusted.
     Verifiable,
-    /// It cannot, and was mounted with privilege: FUSE.
+    /// It is not trusted, and was mounted with privilege: FUSE.
     Unverifiable,
-    /// It cannot, and was mounted without privilege.
+    /// It is not trusted, and was mounted without privilege.
     UntrustedMounter,
 }
 
 /// A file at the moment of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct OpenFile<'a> {
-    /// Whether it is a regular file; no other is looked at.
+    /// Whether it is a regular file; the kernel ignores all others.
     pub regular: bool,
     /// Its size in bytes.
     pub size: u64,
     /// `security.ima`.
     pub attribute: AttributeRead<'a>,
-    /// What EVM says.
+    /// EVM's verdict.
     pub evm: EvmStatus,
-    /// Its file system.
+    /// Whether its file system is trusted.
     pub trust: FileSystemTrust,
-    /// Whether this very `open` created it (`FMODE_CREATED`).
+    /// Whether this `open` created it (`FMODE_CREATED`).
     pub created: bool,
     /// Whether it was opened with `O_DIRECT`.
     pub direct: bool,
@@ -92,15 +90,14 @@ pub struct OpenFile<'a> {
     pub written_elsewhere: bool,
     /// Whether it is open for reading elsewhere.
     pub read_elsewhere: bool,
-    /// Whether someone has it mapped shared and writable.
+    /// Whether a shared, writable mapping of it exists.
     pub mapped_writable: bool,
-    /// Whether an attribute could be written: the file system is not mounted read-only, the
-    /// file not immutable.
+    /// Whether an attribute can be written: the file system is not mounted read-only, and the file is not immutable.
     pub fixable: bool,
 }
 
 impl<'a> OpenFile<'a> {
-    /// A file with this attribute at rest: nobody writes it, EVM has no key.
+    /// A file with this attribute at rest: it is not open elsewhere, and EVM has no key.
     pub const fn at_rest(size: u64, attribute: AttributeRead<'a>) -> Self {
         Self {
             regular: true,
@@ -119,20 +116,20 @@ impl<'a> OpenFile<'a> {
     }
 }
 
-/// How a signature was found.
+/// The result of verifying a signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SignatureCheck {
-    /// It holds.
+    /// It is valid.
     Good,
-    /// It does not.
+    /// It is invalid.
     Bad,
-    /// No key with its id is in the keyring (`ENOKEY`).
+    /// No key in the keyring has its key ID (`ENOKEY`).
     UnknownKey,
-    /// The kernel cannot check signatures of its kind (`EOPNOTSUPP`).
+    /// The kernel does not support its algorithm (`EOPNOTSUPP`).
     Unsupported,
 }
 
-/// What a signature in an attribute is a signature of.
+/// The input of a signature in an attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Signed<'a> {
     /// The digest itself: versions 1 and 2.
@@ -144,16 +141,16 @@ pub enum Signed<'a> {
 /// A signature appended to a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Modsig {
-    /// Whether it holds with a key in `.ima` (in `.platform` too, for a kexec kernel).
+    /// Whether it is valid by a key in `.ima` (for a kexec kernel also by one in `.platform`).
     pub check: SignatureCheck,
     /// The digest that it signs, for the blacklist; `None` if it signs the content itself.
     pub digest: Option<Digest>,
 }
 
-/// What depends on the file's bytes and on the keys. Nothing is asked for that the decision does
-/// not need. An error ends the decision: the kernel would have known, and the caller does not.
+/// Facts that depend on the file's bytes and on the keys. Only those that the decision needs are requested. An
+/// error ends the decision: the kernel would have known the fact, but the caller does not.
 pub trait Evidence {
-    /// Why evidence is not to be had.
+    /// Why a fact cannot be determined.
     type Error;
 
     /// The digest of the file's content; `None` if this kernel cannot compute it.
@@ -164,8 +161,8 @@ pub trait Evidence {
         Ok(None)
     }
 
-    /// Checks the signature in an attribute's value with the keys in `.ima`. The value is not
-    /// checked before: its length field, algorithm or version may be anything.
+    /// Verifies the signature in an attribute's value with the keys in `.ima`. The value is not validated: its length
+    /// field, algorithm or version may be anything.
     fn verify(
         &mut self,
         attribute: &[u8],
@@ -209,35 +206,35 @@ macro_rules! causes {
 }
 
 causes! {
-    /// No signature, and the policy wants one.
+    /// The policy requires a signature, and there is none.
     ImaSignatureRequired = "IMA-signature-required",
-    /// A signature of an older version, and the policy wants version 3.
+    /// The policy requires a signature of version 3, and it is of an older version.
     ImaSigv3Required = "IMA-sigv3-required",
-    /// No version 3 signature of the fs-verity digest, and the policy wants one.
+    /// The policy requires a version 3 signature of the fs-verity digest, and there is none.
     VeritySignatureRequired = "verity-signature-required",
-    /// No attribute.
+    /// There is no attribute.
     MissingHash = "missing-hash",
     /// The digest in the attribute is not the file's.
     InvalidHash = "invalid-hash",
-    /// The signature does not hold, or its key is not known, or it is malformed.
+    /// The signature is invalid or malformed, or its key is unknown.
     InvalidSignature = "invalid-signature",
-    /// A signature of a version that does not go with its type.
+    /// The signature's version is not valid for the type of the attribute.
     InvalidSignatureVersion = "invalid-signature-version",
-    /// The fs-verity signature does not hold.
+    /// The fs-verity signature is invalid.
     InvalidVeritySignature = "invalid-verity-signature",
-    /// An attribute that is neither a digest nor a signature.
+    /// The attribute is neither a digest nor a signature.
     UnknownImaData = "unknown-ima-data",
     /// `security.evm` is missing.
     MissingHmac = "missing-HMAC",
-    /// `security.evm` does not hold.
+    /// `security.evm` is invalid.
     InvalidHmac = "invalid-HMAC",
-    /// The portable signature in `security.evm` does not hold.
+    /// The portable signature in `security.evm` is invalid.
     InvalidFailImmutable = "invalid-fail-immutable",
-    /// The file system can give other bytes than those that were checked.
+    /// The file system may return other bytes than those that were verified.
     UnverifiableSignature = "unverifiable-signature",
-    /// A hash algorithm that the rule does not allow.
+    /// The rule does not allow the hash algorithm.
     DeniedHashAlgorithm = "denied-hash-algorithm",
-    /// Someone has the file mapped shared and writable.
+    /// A shared, writable mapping of the file exists.
     MmappedWriters = "mmapped_writers",
     /// The file has no fs-verity digest.
     NoVerityDigest = "no-verity-digest",
@@ -245,9 +242,9 @@ causes! {
     Failed = "failed",
     /// The digest could not be computed from a file opened with `O_DIRECT`.
     FailedDirectio = "failed(directio)",
-    /// Something else: reading the attribute failed, a signature of a version that is none.
+    /// Anything else: the attribute cannot be read, or a signature has an impossible version.
     Unknown = "unknown",
-    /// The file system keeps no attributes. No record is written.
+    /// The file system has no attributes. No record is written.
     NoAttributes = "no-attributes",
     /// The blacklist has the file's digest. No record is written.
     Blacklisted = "blacklisted",
@@ -256,7 +253,7 @@ causes! {
 }
 
 impl Cause {
-    /// The `op=` of the audit record; `None` where the kernel writes none.
+    /// The `op=` of the audit record; `None` if the kernel writes no record.
     pub const fn operation(self) -> Option<&'static str> {
         match self {
             Self::NoAttributes | Self::Blacklisted | Self::SignedFileWritten => None,
@@ -276,25 +273,25 @@ impl fmt::Display for Cause {
     }
 }
 
-/// The kernel's cache of results for a file (`struct ima_iint_cache`). It is valid while the file and
-/// its attributes are unchanged: after a change, start again with [`Inode::default`]. A stale entry
-/// would allow a file that was changed after it was appraised.
+/// The kernel's cache of results for a file (`struct ima_iint_cache`). It is valid while the file and its
+/// attributes are unchanged: after a change, start again with [`Inode::default`]. A stale entry would allow a
+/// file that was changed after it was appraised.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Inode {
-    /// Demands of every rule that has matched so far. They stay: a `measure` rule with
-    /// `digest_type=verity` on an earlier event binds a later appraisal.
+    /// The demands of all rules that have matched so far. They stay: a `measure` rule with `digest_type=verity` on an
+    /// earlier event affects a later appraisal.
     pub(super) demands: super::walk::Demands,
-    /// The digest, once it is computed.
+    /// The digest, if it was computed.
     pub(super) collected: Option<Digest>,
-    /// For which hooks it needs no second look.
+    /// The hooks whose appraisal passed and need not be repeated.
     pub(super) appraised: Vec<Subaction>,
-    /// PCRs that have it.
+    /// The PCRs that the file was measured into.
     pub(super) measured_pcrs: Vec<u8>,
-    /// Whether it was written to the audit log.
+    /// Whether the digest was written to the audit log.
     pub(super) audited: bool,
-    /// Whether a `hash` rule has seen it.
+    /// Whether a `hash` rule has matched.
     pub(super) hashed: bool,
-    /// `IMA_DIGSIG`: it is signed, and not to be written.
+    /// `IMA_DIGSIG`: it is signed, and must not be written.
     pub(super) signed: bool,
     /// `IMA_NEW_FILE`
     pub(super) new_file: bool,
@@ -305,15 +302,15 @@ pub struct Inode {
 }
 
 impl Inode {
-    /// A file that this process created: what it writes is not refused for a missing
-    /// attribute (`ima_post_path_mknod`, `ima_post_create_tmpfile`).
+    /// A file that this process created: writing it is not denied for a missing attribute (`ima_post_path_mknod`,
+    /// `ima_post_create_tmpfile`).
     pub fn new_file() -> Self {
         Self { new_file: true, ..Self::default() }
     }
 
-    /// What the kernel complains of when the last writer closes the file, on a file system that
-    /// does not count changes: a `hash` rule has it write the digest again, another rule asked for
-    /// the fs-verity digest, and there is none (`ima_update_xattr`).
+    /// The cause that the kernel logs when the last writer closes the file, on a file system that does not count
+    /// changes: a `hash` rule makes it write the digest again, another rule requires the fs-verity digest, and there is
+    /// none (`ima_update_xattr`).
     ///
     /// # Errors
     /// Those of `evidence`.

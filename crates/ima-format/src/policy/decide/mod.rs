@@ -1,4 +1,4 @@
-//! What a policy decides, and what a kernel then makes of a file.
+//! The decision of a policy, and its effect on a file.
 //!
 //! | here | in the kernel |
 //! |---|---|
@@ -13,8 +13,8 @@
 //! asked about thousands of generated policies, files and operations and gave the same
 //! verdicts, causes, audit records and measurements; `lab/tests/policy_decisions` asks again.
 //!
-//! Not modelled: what closing a written file does to its attribute (`ima_update_xattr`),
-//! signatures by a key in `.platform` for kexec, and LSM labels beyond equality.
+//! Not modelled: the effect of closing a written file on its attribute (`ima_update_xattr`), signatures by a key
+//! in `.platform` for kexec, and LSM labels beyond equality.
 
 mod appraise;
 mod event;

@@ -1,4 +1,4 @@
-//! What a process does, as the events that the kernel makes of it.
+//! Operations of a process, as the sequence of events that the kernel makes of them.
 
 use alloc::vec::Vec;
 
@@ -6,12 +6,12 @@ use super::event::Credentials;
 use crate::policy::ast::{AccessSet, Func};
 use crate::policy::kernel::{Feature, KernelVersion};
 
-/// What is done with one file.
+/// An operation on one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
     /// It is executed, and is a program (ELF).
     Execute,
-    /// It is executed, and is a script. Its interpreter is a file of its own: executed too.
+    /// It is executed, and is a script. Its interpreter is a separate file, which is executed too.
     ExecuteScript,
     /// It is the loader (`PT_INTERP`) of a program that is executed.
     LoadProgram,
@@ -31,26 +31,25 @@ pub enum Operation {
     KexecInitramfs,
 }
 
-/// On whose behalf an event happens.
+/// The process whose credentials an event uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Behalf {
     /// The process that asked for the operation.
     Caller,
-    /// The process on its way through `execve`, before the set-user-ID bit counts: of its ids
-    /// only the saved ones are changed.
+    /// The process during `execve`, before the set-user-ID bit takes effect: only its saved ids have changed.
     Prepared,
-    /// The same with the ids that it will have, and still the capabilities that it has:
-    /// `ima_match_rules` takes the former from `bprm->cred`, the latter from `current`.
+    /// The same with its future ids, but its present capabilities: `ima_match_rules` takes the ids from
+    /// `bprm->cred`, the capabilities from `current`.
     Committing,
-    /// The process as it is after `execve`: a set-user-ID program has another effective
-    /// user. An event that is refused then kills the process; the call does not return.
+    /// The process after `execve`: a set-user-ID program has another effective user. If such an event is denied, the
+    /// process is killed; the call does not return.
     Executed,
     /// The kernel itself, as root.
     Kernel,
 }
 
 impl Behalf {
-    /// The credentials that are looked at, when `caller` executes what makes it `executed`.
+    /// The credentials that are compared, when `caller` executes a program that makes it `executed`.
     pub fn credentials(self, caller: &Credentials, executed: &Credentials) -> Credentials {
         match self {
             Self::Caller => *caller,
@@ -73,12 +72,12 @@ pub struct OperationEvent {
     pub func: Func,
     /// The access.
     pub access: AccessSet,
-    /// Whose credentials are looked at.
+    /// The credentials that are compared.
     pub behalf: Behalf,
 }
 
 impl Operation {
-    /// Its events in their order. The first that is refused is the last.
+    /// Its events, in order. If one is denied, those after it do not happen.
     pub fn events(self, version: KernelVersion) -> Vec<OperationEvent> {
         let event = |func, access, behalf| OperationEvent { func, access, behalf };
         let exec = |func, behalf| event(func, AccessSet::EXEC, behalf);
@@ -101,7 +100,7 @@ impl Operation {
         let kernel_read = |func| [opened(AccessSet::READ), read(func, Behalf::Caller)].to_vec();
         match self {
             Self::Execute => executed.into_iter().chain(mapped(Behalf::Executed)).collect(),
-            // where the final credentials are looked at, the file is that of the last interpreter
+            // with the final credentials, the hook sees the file of the last interpreter
             // (`bprm_creds_from_file`), which is an operation of its own
             Self::ExecuteScript if version.has(Feature::CredsCheckSeesSetuid) => {
                 let [opened, checked, _] = executed;

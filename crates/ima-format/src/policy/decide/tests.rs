@@ -198,7 +198,7 @@ fn set_user_id_counts_for_mappings_not_for_creds_check() {
     assert_eq!(Operation::Execute.events(KernelVersion::V6_1).len(), 4, "no REQPROT hook");
 }
 
-/// Root executes a set-user-ID program of another user, and may still set its ids.
+/// Root executes a set-user-ID program of another user, and can still change its ids.
 #[test]
 fn creds_check_sees_new_ids_and_old_capabilities() {
     let executed = Credentials::ROOT.executing(Some(1), None);
@@ -210,7 +210,7 @@ fn creds_check_sees_new_ids_and_old_capabilities() {
     assert!(decide("measure func=CREDS_CHECK euid=0\n", &event).measure.does());
 }
 
-/// A file of five bytes whose SHA-256 is all 1 and whose fs-verity digest all 2.
+/// A file of five bytes with a SHA-256 of all ones and an fs-verity digest of all twos.
 #[derive(Clone)]
 struct Facts {
     signature: SignatureCheck,
@@ -431,7 +431,7 @@ fn the_oldest_template_cannot_tell_of_a_direct_read() {
     let kernel = Kernel::default();
     let file = OpenFile { direct: true, ..OpenFile::at_rest(5, AttributeRead::Missing) };
     for (template, causes, measured) in [
-        // it computes a digest of its own, which fails again
+        // the template computes its own digest, which fails again
         ("ima", &[Cause::FailedDirectio, Cause::Failed][..], None),
         ("ima-ng", &[Cause::FailedDirectio], Some(10)),
     ] {
@@ -537,7 +537,7 @@ fn each_hook_is_appraised_once() {
     let file = with_attribute(&HASHED);
     let first = decider.process(&bprm(), &file, &mut inode, &mut PLAIN.clone()).unwrap();
     assert_eq!((first.measured, first.audited), (Some(11), true));
-    // were it looked at again, it would be found wanting
+    // if it were appraised again, it would fail
     let again =
         decider.process(&bprm(), &with_attribute(&[4, 4]), &mut inode, &mut PLAIN.clone()).unwrap();
     assert_eq!((again.verdict, again.measured, again.audited), (Verdict::Allowed, None, false));

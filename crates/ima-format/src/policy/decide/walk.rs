@@ -1,5 +1,4 @@
-//! Rules tried from top to bottom: `ima_match_rules`, `ima_match_policy`,
-//! `ima_update_policy_flags`.
+//! The walk through the rules: `ima_match_rules`, `ima_match_policy`, `ima_update_policy_flags`.
 
 use alloc::vec::Vec;
 
@@ -13,18 +12,18 @@ use crate::policy::kernel::{Feature, Kernel};
 /// `ima_appraise=` on the kernel's command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// What does not hold is refused.
+    /// A file that fails the appraisal is denied.
     Enforce,
-    /// What does not hold is logged.
+    /// A file that fails the appraisal is logged.
     Log,
-    /// What does not hold is logged and gets a digest of what is there.
+    /// A file that fails the appraisal is logged, and its attribute is replaced by the digest of its content.
     Fix,
-    /// Nothing is appraised; but a rule for modules, firmware, policies or kexec turns
-    /// appraisal on again, as in [`Mode::Log`].
+    /// Files are not appraised; but an `appraise` rule for modules, firmware, policies or kexec turns appraisal on, as
+    /// in [`Mode::Log`].
     Off,
 }
 
-/// The four kinds of rules; each event is decided once for each.
+/// The four kinds of rules. Each event has one decision per kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     /// `measure`, `dont_measure`
@@ -41,7 +40,7 @@ impl Kind {
     /// All four.
     pub const ALL: [Self; 4] = [Self::Measure, Self::Appraise, Self::Audit, Self::Hash];
 
-    /// The action that does it.
+    /// The action of this kind.
     pub const fn action(self) -> Action {
         match self {
             Self::Measure => Action::Measure,
@@ -53,7 +52,7 @@ impl Kind {
 }
 
 impl Action {
-    /// Which kind of question the action answers.
+    /// The kind of the action.
     pub const fn kind(self) -> Kind {
         match self {
             Self::Measure | Self::DontMeasure => Kind::Measure,
@@ -63,22 +62,22 @@ impl Action {
         }
     }
 
-    /// Whether it does something, rather than end the search.
+    /// Whether it is the action itself, not its `dont_` form.
     pub const fn does(self) -> bool {
         matches!(self, Self::Measure | Self::Appraise | Self::Audit | Self::Hash)
     }
 }
 
-/// What was decided for one kind; rules are counted from 0.
+/// The decision for one kind; rules are counted from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Choice {
     /// No rule matched.
     NoRule,
-    /// This rule has it done.
+    /// This rule matched: the action is done.
     Do(usize),
     /// This `dont_` rule ended the search.
     Dont(usize),
-    /// This `hash` rule matched, and a later `appraise` rule took its place.
+    /// This `hash` rule matched, and a later `appraise` rule replaced it.
     Overruled {
         /// The `hash` rule.
         rule: usize,
@@ -88,7 +87,7 @@ pub enum Choice {
 }
 
 impl Choice {
-    /// Whether it is done.
+    /// Whether the action is done.
     pub const fn does(self) -> bool {
         matches!(self, Self::Do(_))
     }
@@ -102,8 +101,8 @@ impl Choice {
     }
 }
 
-/// What rules ask for besides their action (`IMA_NONACTION_FLAGS`). They add up over every
-/// rule that matched, whatever its action.
+/// The requirements of rules besides their action (`IMA_NONACTION_FLAGS`). They accumulate over every rule that
+/// matched, whatever its action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[allow(clippy::struct_excessive_bools)] // the kernel's flags, each on its own
 pub struct Demands {
@@ -124,7 +123,7 @@ pub struct Demands {
 }
 
 impl Demands {
-    /// What a rule asks for.
+    /// The requirements of a rule.
     pub fn of(rule: &Rule, kernel: &Kernel) -> Self {
         let by_default = kernel.version.has(Feature::BlacklistByDefault);
         Self {
@@ -143,7 +142,7 @@ impl Demands {
         }
     }
 
-    /// What either asks for.
+    /// The union of both.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self {
@@ -158,7 +157,7 @@ impl Demands {
     }
 }
 
-/// What a policy decides about an event.
+/// The decision of a policy about an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     /// Whether it is measured.
@@ -167,19 +166,19 @@ pub struct Decision {
     pub appraise: Choice,
     /// Whether its digest is written to the audit log.
     pub audit: Choice,
-    /// Whether its digest is kept in `security.ima`.
+    /// Whether its digest is stored in `security.ima`.
     pub hash: Choice,
-    /// What the appraisal wants.
+    /// The requirements of the appraisal.
     pub demands: Demands,
-    /// Where the result of the appraisal is kept.
+    /// The cache flag of the appraisal's result.
     pub subaction: Option<Subaction>,
     /// The PCR of the measurement.
     pub pcr: Option<u8>,
-    /// The rule whose template the measurement has, if not the default one.
+    /// The rule whose template is used, if it is not the default one.
     pub template: Option<usize>,
-    /// The algorithms that the attribute may use; `None`: any.
+    /// The algorithms that the attribute may use; `None` for any.
     pub allowed_algos: Option<AlgorithmSet>,
-    /// Rules that were taken not to match and would, if the labels are theirs.
+    /// Rules that match only if the unknown labels are theirs; they are treated as not matching.
     pub undetermined: Vec<usize>,
 }
 
@@ -203,17 +202,17 @@ impl Decision {
         }
     }
 
-    /// Whether nothing is done.
+    /// Whether no action is done.
     pub fn is_idle(&self) -> bool {
         !Kind::ALL.iter().any(|kind| self.choice(*kind).does())
     }
 }
 
-/// A policy in force on a kernel.
+/// A policy on a kernel.
 #[derive(Debug, Clone)]
 pub struct Decider<'a> {
     rules: Vec<&'a Rule>,
-    /// For each hook, the numbers of the rules that can match there.
+    /// The numbers of the rules that can match at each hook.
     by_func: Vec<(Func, Vec<usize>)>,
     kernel: &'a Kernel,
     mode: Mode,
@@ -221,7 +220,7 @@ pub struct Decider<'a> {
 }
 
 impl<'a> Decider<'a> {
-    /// Puts `policy` in force.
+    /// The decider for `policy` on `kernel`.
     pub fn new(policy: &'a Policy, kernel: &'a Kernel, mode: Mode) -> Self {
         let rules: Vec<&Rule> = policy.rules().collect();
         let at = |func: &Func| {
@@ -235,7 +234,7 @@ impl<'a> Decider<'a> {
         decider
     }
 
-    /// Its rules, by the numbers that decisions name.
+    /// Its rules; the numbers in decisions are indexes.
     pub fn rules(&self) -> &[&'a Rule] {
         &self.rules
     }
@@ -245,7 +244,7 @@ impl<'a> Decider<'a> {
         self.numbers_at(func).filter_map(|number| self.rules.get(number).copied())
     }
 
-    /// Their numbers. A change of owner or mode asks all, without regard to `func`.
+    /// The numbers of these rules. For a change of owner or mode they are all rules, whatever their `func=`.
     fn numbers_at(&self, func: Func) -> impl Iterator<Item = usize> + '_ {
         let known = self.by_func.iter().find(|(other, _)| *other == func);
         let known = known.filter(|_| func != Func::PostSetattr);
@@ -263,7 +262,7 @@ impl<'a> Decider<'a> {
         self.mode
     }
 
-    /// The kinds that any rule has done (`ima_policy_flag`); events are decided for no other.
+    /// The kinds that any rule enables (`ima_policy_flag`); no other kind is decided.
     pub fn active_kinds(&self) -> &[Kind] {
         &self.active
     }
@@ -278,36 +277,34 @@ impl<'a> Decider<'a> {
         Kind::ALL.iter().copied().filter(done).filter(on).collect()
     }
 
-    /// Whether a rule turns appraisal on whatever the mode (`ima_appraise_flag`).
+    /// Whether a rule turns appraisal on, whatever the mode (`ima_appraise_flag`).
     fn appraises_by_func(&self) -> bool {
         [Func::ModuleCheck, Func::FirmwareCheck, Func::PolicyCheck, Func::KexecKernelCheck]
             .iter()
             .any(|func| self.has_appraise_rule(*func))
     }
 
-    /// Whether a rule appraises this hook, on whatever conditions. For some hooks this alone
-    /// refuses data that comes from no file: `POLICY_CHECK`, a policy written as text;
-    /// `MODULE_CHECK`, `init_module` unless the kernel enforces module signatures;
-    /// `FIRMWARE_CHECK`, the sysfs fallback; `KEXEC_KERNEL_CHECK`, `kexec_load`
+    /// Whether a rule appraises this hook, under any conditions. For some hooks this is enough to deny data that do not
+    /// come from a file: `POLICY_CHECK`, a policy written as text; `MODULE_CHECK`, `init_module` unless the kernel
+    /// enforces module signatures; `FIRMWARE_CHECK`, the sysfs fallback; `KEXEC_KERNEL_CHECK`, `kexec_load`
     /// (`ima_write_policy`, `ima_load_data`).
     pub fn has_appraise_rule(&self, func: Func) -> bool {
         self.rules.iter().any(|rule| rule.action == Action::Appraise && rule.func == Some(func))
     }
 
-    /// The algorithms that `security.ima` may use when it is written: those of the first
-    /// `SETXATTR_CHECK` rule; `None`: all that the kernel can compute.
+    /// The algorithms that a new value of `security.ima` may use: those of the first `SETXATTR_CHECK` rule; `None` for
+    /// all that the kernel can compute.
     pub fn setxattr_algorithms(&self) -> Option<AlgorithmSet> {
         let mut rules = self.rules.iter();
         rules.find(|rule| rule.func == Some(Func::SetxattrCheck))?.appraise_algos
     }
 
-    /// `ima_get_action`: what is done about an event.
+    /// `ima_get_action`: the decision about an event.
     pub fn decide(&self, event: &Event) -> Decision {
         self.decide_kinds(event, &self.active)
     }
 
-    /// `ima_must_appraise`: whether a new file, or one whose owner or mode changes, is one to
-    /// be appraised or hashed.
+    /// `ima_must_appraise`: whether a file that is new, or whose owner or mode changes, is appraised or hashed.
     pub fn must_appraise(&self, event: &Event) -> bool {
         if self.mode == Mode::Off && !self.appraises_by_func() {
             return false;
@@ -316,14 +313,13 @@ impl<'a> Decider<'a> {
         decision.appraise.does() || decision.hash.does()
     }
 
-    /// The question behind [`Decider::must_appraise`], which is put whatever rules there are.
+    /// The decision behind [`Decider::must_appraise`], whatever kinds are active.
     pub fn decide_on_setattr(&self, event: &Event) -> Decision {
         self.decide_kinds(event, &[Kind::Appraise, Kind::Hash])
     }
 
-    /// `ima_file_mprotect`: whether a mapping of a file may not be made executable
-    /// afterwards, because mapping it executable would have been appraised. It is refused
-    /// (`EPERM`) whatever the mode. The event's `func` and `access` do not count.
+    /// `ima_file_mprotect`: whether a mapping of a file cannot be made executable later, because an executable mapping
+    /// would have been appraised. It is denied (`EPERM`) in every mode. The event's `func` and `access` are ignored.
     pub fn refuses_mprotect(&self, event: &Event) -> bool {
         let mut hooks = [Func::MmapCheck, Func::MmapCheckReqprot].into_iter();
         hooks.any(|func| {
@@ -348,6 +344,7 @@ impl<'a> Decider<'a> {
             allowed_algos: None,
             undetermined: Vec::new(),
         };
+        // the first rule of a kind that matches decides it; the walk ends when all kinds are decided
         for number in self.numbers_at(event.func) {
             let Some(rule) = self.rules.get(number) else { break };
             let kind = rule.action.kind();
@@ -376,6 +373,7 @@ impl<'a> Decider<'a> {
         *decision.choice_mut(rule.action.kind()) =
             if rule.action.does() { Choice::Do(number) } else { Choice::Dont(number) };
         if rule.action == Action::Appraise {
+            // without func= the result is cached as that of FILE_CHECK, whatever the hook
             let specific = rule.func.is_some();
             let subaction = if specific { func.subaction() } else { Subaction::File };
             decision.subaction = Some(subaction);
@@ -397,11 +395,11 @@ impl<'a> Decider<'a> {
 /// Whether a rule matches an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Match {
-    /// It does.
+    /// It matches.
     Yes,
-    /// It does not.
+    /// It does not match.
     No,
-    /// It does if the labels, which are not known, are the rule's.
+    /// It matches if the unknown labels are those of the rule.
     IfLabels,
 }
 
@@ -429,7 +427,7 @@ pub fn matches(rule: &Rule, event: &Event) -> Match {
     matches_labels(rule, &event.labels)
 }
 
-/// `ima_match_rule_data`: of the process only `uid` is looked at, `gid` is not.
+/// `ima_match_rule_data`: compares `uid` of the process, but not `gid`.
 fn matches_data(rule: &Rule, event: &Event) -> bool {
     let uid = rule.user.map_or(true, |user| match user.identity {
         Identity::Real => user.test.holds(event.credentials.uid),
@@ -438,7 +436,7 @@ fn matches_data(rule: &Rule, event: &Event) -> bool {
     let list = match event.func {
         Func::KeyCheck => &rule.keyrings,
         Func::CriticalData => &rule.label,
-        // a policy that is written: every rule of that hook
+        // a policy that is written as text: every rule with that hook matches
         _ => &None,
     };
     let listed = list

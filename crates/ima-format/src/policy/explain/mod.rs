@@ -1,7 +1,7 @@
-//! A policy in plain words: each rule, and what it comes to as a whole.
+//! A policy in plain words: each rule, and their effect as a whole.
 //!
-//! The whole is not read off the rules but found by asking [`Decider`] about what matters:
-//! what root and others may run, what the kernel takes, what is recorded, what is left open.
+//! The whole is not derived from the rules but from the decisions of [`Decider`] about selected events: programs
+//! that root and others run, files that the kernel reads, records, and holes.
 
 mod rule;
 mod whole;
@@ -18,31 +18,31 @@ use super::kernel::Kernel;
 pub struct Explanation {
     /// Each rule, in order.
     pub rules: Vec<RuleExplanation>,
-    /// What they come to, in groups.
+    /// Their effect, in groups.
     pub whole: Vec<Topic>,
 }
 
 /// A rule explained.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleExplanation {
-    /// Where it stands.
+    /// Its position.
     pub position: Position,
     /// The rule as it is printed.
     pub rule: String,
-    /// What it does: a sentence.
+    /// Its effect, as a sentence.
     pub meaning: String,
 }
 
-/// Statements about one matter.
+/// Statements about one topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topic {
-    /// A few words.
+    /// A title of a few words.
     pub title: &'static str,
     /// Sentences.
     pub statements: Vec<String>,
 }
 
-/// Explains a policy as `kernel` would follow it, in the mode `enforce`.
+/// Explains a policy on `kernel`, in the mode `enforce`.
 pub fn explain(policy: &Policy, kernel: &Kernel) -> Explanation {
     let rules = policy.positioned_rules().map(|(position, rule)| RuleExplanation {
         position: position.clone(),

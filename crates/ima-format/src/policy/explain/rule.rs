@@ -11,7 +11,7 @@ use crate::policy::ast::{
 use crate::policy::filesystem;
 use crate::policy::kernel::{Feature, Kernel};
 
-/// What the rule does: a sentence or two.
+/// The effect of a rule, in one or two sentences.
 pub(super) fn meaning(rule: &Rule, kernel: &Kernel) -> String {
     if let (Some(Func::SetxattrCheck), Some(algorithms)) = (rule.func, rule.appraise_algos) {
         let algorithms = algorithms.to_string().replace(',', ", ");
@@ -72,7 +72,7 @@ fn requirement(rule: &Rule, kernel: &Kernel) -> String {
     text
 }
 
-/// Whom and what the rule is about.
+/// The process and the file that a rule is about.
 fn subject(rule: &Rule) -> String {
     let mut text = noun(rule);
     let mut add = |part: Option<String>| {

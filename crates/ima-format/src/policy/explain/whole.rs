@@ -1,4 +1,4 @@
-//! What a policy comes to, found by asking it.
+//! The effect of a whole policy, from its decisions.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -12,7 +12,7 @@ use crate::policy::decide::{
 use crate::policy::filesystem::{FileSystem, Purpose, FILE_SYSTEMS};
 use crate::policy::kernel::{needed_options, Built, Configuration, Needed};
 
-/// The topics, those with something to say.
+/// The topics that have statements.
 pub(super) fn topics(decider: &Decider<'_>) -> Vec<Topic> {
     let whole = Whole { decider };
     [
@@ -32,7 +32,7 @@ struct Whole<'a> {
     decider: &'a Decider<'a>,
 }
 
-/// What an access takes, from the least to the most.
+/// The requirement for an access, from the weakest to the strongest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Wants {
     Nothing,
@@ -52,12 +52,11 @@ impl Wants {
 
 const USER: Credentials = Credentials::user(1000, 1000);
 
-/// A process that has given root's id away and kept some capability other than those to
-/// change ids.
+/// A process that has given up root's id and kept some capability, but not those to change ids.
 const CAPABLE: Credentials = USER;
 
 impl Whole<'_> {
-    /// What an operation on an ordinary file of root's takes.
+    /// The requirement for an operation on an ordinary file of root.
     fn wants(&self, operation: Operation, caller: Credentials, executed: Credentials) -> Wants {
         self.wants_on(operation, caller, executed, &FileFacts::on_ext4())
     }
@@ -83,7 +82,7 @@ impl Whole<'_> {
         wants.max().unwrap_or(Wants::Nothing)
     }
 
-    /// The options that rules need, where the configuration is not known or lacks them.
+    /// The options that rules need, if the configuration is unknown or lacks them.
     fn options(&self) -> Vec<String> {
         let kernel = self.decider.kernel();
         let needed = self.decider.rules().iter().flat_map(|rule| needed_options(rule));
@@ -279,7 +278,7 @@ impl Whole<'_> {
         statements
     }
 
-    /// File systems that are left out of what is measured elsewhere.
+    /// File systems whose files are not measured, although those of others are.
     fn unmeasured(&self) -> Option<String> {
         let root = Credentials::ROOT;
         let measured = |func, access, file: &FileFacts| {
@@ -333,7 +332,7 @@ impl Whole<'_> {
         self.decider.decide(&event).choice(kind).does()
     }
 
-    /// File systems with files of which an operation by root takes this.
+    /// File systems on which an operation by root has this requirement.
     fn places(&self, operation: Operation, wanted: impl Fn(Wants) -> bool) -> Vec<&'static str> {
         let root = Credentials::ROOT;
         let takes = |system: &&FileSystem| {

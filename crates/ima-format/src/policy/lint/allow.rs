@@ -1,4 +1,4 @@
-//! Comments that switch lints off.
+//! Comments that disable lints.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -10,14 +10,14 @@ use crate::policy::diagnostic::{Diagnostic, Location};
 use crate::policy::lexer::Span;
 use crate::policy::suggest::nearest;
 
-/// What the comments of a policy switch off, and where.
+/// The lints that the comments of a policy disable.
 pub(super) struct Allowed {
     entries: Vec<Entry>,
 }
 
 struct Entry {
     name: String,
-    /// The rule; `None`: the whole policy.
+    /// The rule; `None` for the whole policy.
     rule: Option<usize>,
     line: usize,
     span: Span,
@@ -51,7 +51,7 @@ impl Allowed {
             _ => None,
         };
         let (Some(rule), Some(names)) = (scope, names.strip_suffix(')')) else {
-            // told as an unknown lint: what was meant is not in force
+            // reported as an unknown lint, since the comment has no effect
             self.push(words, Some(rule), position);
             return;
         };
@@ -65,14 +65,14 @@ impl Allowed {
         self.entries.push(Entry { name, rule, line: position.line, span: position.span });
     }
 
-    /// Whether a finding of the lint `name` about `rule` is not to be told.
+    /// Whether findings of the lint `name` about `rule` are disabled.
     pub(super) fn allows(&self, name: &str, rule: Option<usize>) -> bool {
         self.entries.iter().any(|entry| {
             entry.name == name && (entry.rule.is_none() || (rule.is_some() && entry.rule == rule))
         })
     }
 
-    /// What comments say that is no lint.
+    /// Names in comments that are not lints.
     pub(super) fn unknown(&self, text: &[u8]) -> Vec<Diagnostic> {
         let unknown = self.entries.iter().filter(|entry| catalog::find(&entry.name).is_none());
         let tell = |entry: &Entry| Diagnostic {

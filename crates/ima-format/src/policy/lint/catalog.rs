@@ -1,4 +1,4 @@
-//! Every lint, with its reason.
+//! All lints, with their reasons.
 
 use super::Lint;
 use crate::policy::diagnostic::Severity;
@@ -14,7 +14,7 @@ macro_rules! lints {
             };
         )+
 
-        /// Every lint.
+        /// All lints.
         pub const LINTS: &[Lint] = &[$($constant,)+];
     };
 }

@@ -1,4 +1,4 @@
-//! Lints about what a policy reaches as a whole: holes in appraisal, floods of records.
+//! Lints about the coverage of a whole policy: holes in appraisal, floods of records.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -31,8 +31,7 @@ impl Coverage<'_> {
         self.subject.decider.decide(event)
     }
 
-    /// Whether root's access to an ordinary file of root's is appraised, as far as labels do
-    /// not come into it.
+    /// Whether access by root to an ordinary file of root is appraised, under some labels at least.
     fn is_appraised(&self, func: Func, access: AccessSet) -> bool {
         let event = Event::on_file(func, access, Credentials::ROOT, FileFacts::on_ext4());
         let decision = self.decide(&Event { labels: Labels::Unknown, ..event });
@@ -130,7 +129,7 @@ impl Coverage<'_> {
         )
     }
 
-    /// Rules that take files of pseudo file systems, and which.
+    /// Rules that measure or appraise files of pseudo file systems.
     fn pseudo_files(&self) -> Vec<Finding> {
         let mut taken: Vec<(usize, Kind, Vec<&str>)> = Vec::new();
         for system in FILE_SYSTEMS.iter().filter(|system| system.purpose == Purpose::Pseudo) {
@@ -182,7 +181,8 @@ impl Coverage<'_> {
         )
     }
 
-    /// Exclusions that answer when owner or mode change, where access is appraised.
+    /// `dont_appraise` rules that match when owner or mode change, although access is appraised: kernels before
+    /// 5.14 then remove `security.ima`.
     fn vanishing(&self) -> Option<Finding> {
         let file = FileFacts::on_ext4();
         let event = Event::on_file(Func::PostSetattr, AccessSet::NONE, Credentials::ROOT, file);
@@ -210,7 +210,7 @@ impl Coverage<'_> {
     }
 }
 
-/// A file of root's on this file system.
+/// A file of root on this file system.
 fn facts(system: &FileSystem) -> FileFacts {
     let fsname = system.name.as_bytes().to_vec();
     FileFacts { fsmagic: system.magic, fsname, ..FileFacts::on_ext4() }

@@ -1,9 +1,8 @@
-//! What the kernel accepts and nobody should want.
+//! Lints: rules that the kernel accepts, but that are probably a mistake.
 //!
-//! Each lint has a name, a severity, a reason and mostly a hint. A comment switches lints
-//! off: `# imactl: allow(NAME, ...)` for the next rule, `# imactl: allow-file(NAME, ...)` for
-//! the whole policy. Lints about what the policy lacks are about no rule, and only the second
-//! form reaches them.
+//! Each lint has a name, a severity, a reason and usually a hint. Comments disable lints:
+//! `# imactl: allow(NAME, ...)` for the next rule, `# imactl: allow-file(NAME, ...)` for the whole policy. A lint about
+//! the policy as a whole belongs to no rule: only the second form disables it.
 
 mod allow;
 mod catalog;
@@ -26,20 +25,20 @@ pub use catalog::{find, LINTS};
 /// A lint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lint {
-    /// For people and programs.
+    /// A stable name for people and programs.
     pub name: &'static str,
-    /// How bad it is.
+    /// The severity.
     pub severity: Severity,
-    /// What it finds.
+    /// The pattern that it finds.
     pub summary: &'static str,
-    /// Why that matters.
+    /// Why it matters.
     pub reason: &'static str,
 }
 
-/// What a lint has found.
+/// A finding of a lint.
 struct Finding {
     lint: &'static Lint,
-    /// The rule, counted from 0, and the key in it; `None`: the policy as a whole.
+    /// The rule, counted from 0, and the key in it; `None` for the policy as a whole.
     position: Option<(usize, Option<Key>)>,
     message: String,
     hint: Option<String>,
@@ -71,7 +70,7 @@ impl Finding {
         }
     }
 
-    /// Where it is not the lint's own.
+    /// Replaces the severity of the lint.
     fn of_severity(mut self, severity: Severity) -> Self {
         self.severity = severity;
         self
@@ -83,7 +82,7 @@ impl Finding {
     }
 }
 
-/// What lints look at.
+/// The input of lints.
 struct Subject<'a> {
     text: &'a [u8],
     policy: &'a Policy,
@@ -103,7 +102,7 @@ pub fn check(text: &[u8], kernel: &Kernel, loading: Loading) -> Vec<Diagnostic> 
     lint(text, &reading.policy, kernel)
 }
 
-/// What the lints find in a policy that was read from `text`.
+/// The findings of all lints in a policy that was read from `text`.
 pub fn lint(text: &[u8], policy: &Policy, kernel: &Kernel) -> Vec<Diagnostic> {
     let subject = Subject {
         text,

@@ -1,4 +1,4 @@
-//! Lints that try what the rules themselves name: their file systems, owners, groups, users.
+//! Lints that try the values that the rules name: file systems, owners, groups, users.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -22,7 +22,7 @@ pub(super) fn find(subject: &Subject<'_>, findings: &mut Vec<Finding>) {
     findings.extend(user_programs(subject));
 }
 
-/// An id other than root's that a condition holds for.
+/// An id for which a condition is true, other than root's; `None` if there is no such id.
 fn other_than_root(test: Option<IdTest>) -> Option<u32> {
     let Some(IdTest { comparison, id }) = test else { return Some(USER) };
     let found = match comparison {
@@ -33,17 +33,17 @@ fn other_than_root(test: Option<IdTest>) -> Option<u32> {
     (found != 0).then_some(found)
 }
 
-/// An ordinary user, where no rule names any.
+/// An ordinary user, for rules that do not name one.
 const USER: u32 = 1000;
 
-/// A rule that keeps files from being appraised.
+/// A rule that excludes files from appraisal.
 struct Exclusion<'a> {
     subject: &'a Subject<'a>,
     number: usize,
     rule: &'a Rule,
 }
 
-/// What an exclusion can let in.
+/// The hooks that an exclusion can open, and the files that they read.
 const OPENED: &[(Func, &str)] = &[
     (Func::BprmCheck, "programs"),
     (Func::MmapCheck, "libraries"),
@@ -88,14 +88,14 @@ impl Exclusion<'_> {
         Some(Finding::on_rule(lint, self.number, message).hint(hint))
     }
 
-    /// Whether the policy does not tell who may write there.
+    /// Whether the policy does not show who can write there.
     fn is_unclear(&self) -> bool {
         let rule = self.rule;
         let told = rule.fsmagic.is_some() || rule.fsname.is_some() || rule.fowner.is_some();
         !told && (rule.fsuuid.is_some() || !rule.labels.is_empty())
     }
 
-    /// Files that the rule names, in places that are written to.
+    /// Files that the rule matches, on file systems that can be written.
     fn files(&self) -> Vec<(String, FileFacts)> {
         let rule = self.rule;
         let mut owned = String::new();
@@ -143,7 +143,7 @@ impl Exclusion<'_> {
         known.iter().filter(is_written).map(|system| on(system.name, system.magic)).collect()
     }
 
-    /// Whether this rule keeps such a file from being appraised when root uses it.
+    /// Whether this rule excludes such a file from appraisal when root uses it.
     fn opens(&self, func: Func, file: FileFacts) -> bool {
         let event = Event::on_file(func, func.access(), Credentials::ROOT, file);
         let event = match self.rule.labels.is_empty() {
@@ -158,7 +158,7 @@ impl Exclusion<'_> {
     }
 }
 
-/// Owners other than root: one that no rule names, and those that the rules do.
+/// Owners other than root: one that the rules do not name, and those that they name.
 fn owners(subject: &Subject<'_>) -> Vec<(u32, u32)> {
     let mut owners = Vec::from([(USER, USER)]);
     for (_, rule) in &subject.rules {
@@ -177,7 +177,7 @@ fn owners(subject: &Subject<'_>) -> Vec<(u32, u32)> {
     owners
 }
 
-/// Rules that take what is read of files that are not root's: by their owners, or by root.
+/// Rules that match reads of files that root does not own: by their owners, or by root.
 fn user_files(subject: &Subject<'_>) -> Vec<Finding> {
     let mut found: Vec<(usize, Kind, bool)> = Vec::new();
     for (owner, group) in owners(subject) {
@@ -212,7 +212,7 @@ fn user_files(subject: &Subject<'_>) -> Vec<Finding> {
     found.into_iter().map(tell).collect()
 }
 
-/// Rules that measure programs that users make for themselves.
+/// Rules that measure programs that users own and run.
 fn user_programs(subject: &Subject<'_>) -> Vec<Finding> {
     let mut rules: Vec<usize> = Vec::new();
     for (owner, group) in owners(subject) {

@@ -1,4 +1,4 @@
-//! Lints about the order of rules: which of them ever decides anything.
+//! Lints about the order of rules: rules that never decide anything.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -26,14 +26,14 @@ pub(super) fn find(subject: &Subject<'_>, findings: &mut Vec<Finding>) {
     }
 }
 
-/// What becomes of a rule over all events.
+/// The effect of a rule over all events.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
-    /// It decides some.
+    /// It decides some events.
     Decides,
-    /// It matches some, and others decide them all.
+    /// It matches some events, but earlier rules decide all of them.
     Matches,
-    /// It matches none.
+    /// It matches no event.
     Idle,
 }
 
@@ -55,7 +55,7 @@ fn fates(subject: &Subject<'_>) -> Vec<Fate> {
             spare(subject, *func, &mut fates);
         }
     }
-    // rules about attributes being written take no part in this
+    // SETXATTR_CHECK rules match no event: only the first of them has an effect
     let mut written = false;
     for (fate, (_, rule)) in fates.iter_mut().zip(&subject.rules) {
         if rule.func == Some(Func::SetxattrCheck) {
@@ -66,6 +66,8 @@ fn fates(subject: &Subject<'_>) -> Vec<Fate> {
     fates
 }
 
+/// Updates the fates for one event: the first matching rule of each kind decides it. A rule whose labels are
+/// unknown may decide, and does not keep later rules from deciding.
 fn visit(rules: &[(usize, &Rule)], event: &Event, fates: &mut [Fate]) {
     let mut decided = Vec::new();
     for (number, rule) in rules {
@@ -86,7 +88,7 @@ fn visit(rules: &[(usize, &Rule)], event: &Event, fates: &mut [Fate]) {
     }
 }
 
-/// Where not every event was tried, rules are given the benefit of the doubt.
+/// If not every event was tried, a rule counts as deciding unless one earlier rule covers it.
 fn spare(subject: &Subject<'_>, func: Func, fates: &mut [Fate]) {
     for (number, (fate, (_, rule))) in fates.iter_mut().zip(&subject.rules).enumerate() {
         let concerned = rule.func.map_or(true, |other| other == func);
@@ -107,7 +109,7 @@ fn unreachable(subject: &Subject<'_>, number: usize, rule: &Rule) -> Option<Find
     )
 }
 
-/// The line of an earlier rule that matches all that this one matches.
+/// The line of an earlier rule that matches every event that this one matches.
 fn shadow(subject: &Subject<'_>, number: usize, rule: &Rule) -> Option<usize> {
     let earlier = subject.rules.get(..number)?;
     let (position, _) = earlier.iter().find(|(_, other)| {
@@ -120,7 +122,7 @@ fn shadow(subject: &Subject<'_>, number: usize, rule: &Rule) -> Option<usize> {
     Some(position.line)
 }
 
-/// Whether `wide` matches whatever `narrow` matches, as far as each condition can tell.
+/// Whether `wide` matches every event that `narrow` matches, as far as the conditions alone show.
 fn covers(wide: &Rule, narrow: &Rule) -> bool {
     fn same<T: PartialEq>(wide: &Option<T>, narrow: &Option<T>) -> bool {
         wide.is_none() || wide == narrow
@@ -188,14 +190,15 @@ fn is_asked_with(func: Func, mask: Mask) -> bool {
     among || func.is_asked_with(mask.access)
 }
 
-/// A file system's exclusion behind a rule that takes some of its files.
+/// A file system's exclusion after a rule that already matches some of its files.
 fn too_late(subject: &Subject<'_>, number: usize, rule: &Rule) -> Option<Finding> {
     if rule.action.does() || (rule.fsmagic.is_none() && rule.fsname.is_none()) {
         return None;
     }
     let earlier = subject.rules.get(..number)?;
     let later = subject.rules.get(number + 1..).unwrap_or_default();
-    // what it is for, a later rule would tell; and nobody executes files of the kernel's own
+    // without a later rule of its kind, the exclusion's purpose is unknown; and files of pseudo file systems are
+    // not executed
     let idle = !is_pseudo(rule)
         && later.iter().all(|(_, later)| later.action != rule.action.kind().action());
     let meets = |other: &Rule| {
@@ -234,7 +237,7 @@ fn is_pseudo(rule: &Rule) -> bool {
     })
 }
 
-/// How the file system that a rule is about is called.
+/// The name of the file system that a rule is about.
 fn named(rule: &Rule) -> Option<String> {
     if let Some(name) = &rule.fsname {
         return Some(name.to_text());

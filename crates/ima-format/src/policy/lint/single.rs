@@ -1,4 +1,4 @@
-//! Lints that one rule alone gives cause for.
+//! Lints about a single rule.
 
 use alloc::format;
 use alloc::string::String;
@@ -81,8 +81,7 @@ impl Single<'_> {
         findings
     }
 
-    /// IMA's own look at appended signatures stops nothing (`ima_collect_modsig`); the module loader's
-    /// does.
+    /// IMA's verification of appended signatures denies nothing (`ima_collect_modsig`); that of the module loader does.
     fn appended(&self) -> Option<Finding> {
         let allowed = self.rule.appraise_type.is_some_and(AppraiseType::allows_modsig);
         let lint = &catalog::DETACHED_UNCHECKED;
@@ -110,8 +109,8 @@ impl Single<'_> {
         })
     }
 
-    /// For a rule about what the kernel reads on a process's behalf, limited to some
-    /// processes: the capability that it takes, and what happens.
+    /// For a rule about files that the kernel reads for a process, limited to some processes: the capability that the
+    /// process needs, and the effect.
     fn kernel_read(&self) -> Option<(&'static str, &'static str)> {
         if self.rule.user.is_none() && self.rule.group.is_none() {
             return None;
@@ -264,7 +263,7 @@ impl Single<'_> {
         found
     }
 
-    /// What the kernel itself remarks on (`check_template_modsig`, `check_template_field`).
+    /// The warnings of the kernel itself (`check_template_modsig`, `check_template_field`).
     fn template(&self) -> Vec<Finding> {
         let kernel = self.subject.kernel;
         let name = self.rule.template.as_ref().unwrap_or(&kernel.default_template);

@@ -15,7 +15,7 @@ fn found(text: &str) -> Vec<(usize, &'static str)> {
     found_on(text, &Kernel::default())
 }
 
-/// Whether the lint `name` finds something on line `line` of `text`, 0 for the whole.
+/// Whether the lint `name` has a finding on line `line` of `text`, 0 for the policy as a whole.
 #[track_caller]
 fn finds(name: &str, line: usize, text: &str) {
     assert!(found(text).contains(&(line, name)), "{name} in {text:?}: {:?}", found(text));
@@ -205,7 +205,7 @@ fn floods_are_told() {
     for limit in ["fowner=0", "mask=^MAY_WRITE", "fgroup=0", "uid=7 fowner=0"] {
         passes("user-files-measured", &std::format!("measure func=FILE_CHECK {limit}\n"));
     }
-    // root reads what anyone has written; and whoever is named reads files of their own
+    // root reads files that anyone wrote; and any named user reads their own files
     for limit in ["uid=0", "euid=0", "fowner=33", "uid=33", "fgroup=100", "fowner>100", "uid<50"] {
         finds("user-files-measured", 1, &std::format!("measure func=FILE_CHECK {limit}\n"));
     }

@@ -16,32 +16,30 @@ use super::kernel::Kernel;
 use super::lexer::{self, Content, Line, Span};
 use crate::Error;
 
-/// How a policy reaches the kernel.
+/// The way in which a policy reaches the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Loading {
     /// The path of a file is written to `ima/policy`, and the kernel reads the file.
     File,
-    /// The rules themselves are written to `ima/policy`, as by `cat`: one write, one rule.
+    /// The rules are written to `ima/policy`, as by `cat`: one rule per write.
     Text,
-    /// The other direction: it was read from `ima/policy`. The kernel shows rules that it
-    /// would not read back: `appraise_type=sigv3` in front of `digest_type=verity`, and ids
-    /// above 2147483647 as negative numbers.
+    /// The opposite direction: the text was read from `ima/policy`. The kernel shows rules that it would not accept:
+    /// `appraise_type=sigv3` before `digest_type=verity`, and ids above 2147483647 as negative numbers.
     ReadBack,
 }
 
-/// What came of reading a policy.
+/// The result of reading a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {
-    /// Comments, and the rules that the kernel would take each for itself. The kernel takes
-    /// all rules of a policy or none: if there is a refusal, none.
+    /// Comments, and the rules that the kernel would accept one by one. It accepts all rules of a policy or none:
+    /// if there is a refusal, none.
     pub policy: Policy,
-    /// What it refuses, in the order of the text: for each line the first thing, though the
-    /// kernel looks no further than the first such line.
+    /// The faults, in the order of the text, with the first one of each line. The kernel stops at the first such line.
     pub refusals: Vec<Refusal>,
 }
 
-/// The most bytes of one write that the kernel looks at (`PAGE_SIZE - 1`; pages are larger
-/// than this on some machines, smaller on none).
+/// The most bytes of one write that the kernel reads (`PAGE_SIZE - 1`; pages are larger on some machines, smaller on
+/// none).
 const WRITE_MAX: usize = 4095;
 
 /// Reads a policy as `kernel` would.
@@ -50,7 +48,7 @@ pub fn read(text: &[u8], kernel: &Kernel, loading: Loading) -> Reading {
     let mut set_apart = false;
     let ends: fn(u8) -> bool = match loading {
         Loading::File => |byte| byte == b'\n',
-        // a string ends at its NUL, and what follows is the next write's
+        // a NUL ends the string, and the text after it belongs to the next write
         Loading::Text | Loading::ReadBack => |byte| matches!(byte, b'\n' | 0),
     };
     for line in lexer::lines(file_text(text, loading), ends) {
@@ -72,7 +70,7 @@ pub fn read(text: &[u8], kernel: &Kernel, loading: Loading) -> Reading {
     reading
 }
 
-/// A NUL that ends a file ends its last line, too.
+/// A NUL at the end of a file also ends its last line.
 fn file_text(text: &[u8], loading: Loading) -> &[u8] {
     match (loading, text) {
         (Loading::File, [text @ .., 0]) => text,
@@ -99,7 +97,7 @@ fn read_line(line: &Line<'_>, kernel: &Kernel, loading: Loading) -> Result<Optio
     }
 }
 
-/// The text of a line from an offset on, without spaces at its end.
+/// The text of a line from an offset on, without trailing spaces.
 fn tail<'a>(line: &Line<'a>, start: usize) -> &'a [u8] {
     let text = line.bytes.get(start..).unwrap_or_default();
     let end = text.iter().rposition(|byte| !byte.is_ascii_whitespace()).map_or(0, |end| end + 1);
@@ -116,7 +114,7 @@ fn comment(line: &Line<'_>) -> Item {
     Item { set_apart: false, position, content, remark: Vec::new() }
 }
 
-/// What is wrong with the whole.
+/// Adds the faults of the text as a whole.
 fn refuse_file(text: &[u8], loading: Loading, reading: &mut Reading) {
     let end = Span { start: text.len(), end: text.len() };
     let line = lexer::lines(text, |byte| byte == b'\n').count().max(1);
@@ -124,7 +122,7 @@ fn refuse_file(text: &[u8], loading: Loading, reading: &mut Reading) {
     match (loading, text) {
         (Loading::File, []) => refuse(Fault::EmptyFile),
         (Loading::File, [.., b'\n' | 0]) | (Loading::Text | Loading::ReadBack, _) => {}
-        // `size` runs below zero and the kernel gives up, if it does not read on behind the end
+        // `size` underflows: the kernel rejects the file, or reads past its end
         (Loading::File, _) => refuse(Fault::NoFinalNewline),
     }
     if reading.refusals.is_empty()

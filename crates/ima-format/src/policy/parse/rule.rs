@@ -1,10 +1,9 @@
 //! One line to one [`Rule`]: `ima_parse_rule`.
 //!
-//! Words are taken from left to right and some orders matter: `template=` wants `measure` in
-//! front of it, before Linux 7.1 `appraise_type=sigv3` wants `digest_type=verity`. Of keys that
-//! may be repeated the last counts: `fsname`, `pcr`, `fsmagic` after `fsmagic=0`, `fsuuid` after
-//! one of zeros; flags of `appraise_type=` add up. From Linux 6.14 on a word that begins with `#`
-//! ends the rule.
+//! Words are parsed from left to right, and some orders matter: `template=` needs `measure` before it; before
+//! Linux 7.1, `appraise_type=sigv3` needs `digest_type=verity` before it. Of keys that may be repeated the last
+//! one counts: `fsname`, `pcr`, `fsmagic` after `fsmagic=0`, `fsuuid` after one of zeros; flags of
+//! `appraise_type=` accumulate. Since Linux 6.14 a word that begins with `#` ends the rule.
 
 use alloc::string::ToString;
 use alloc::vec::Vec;
@@ -25,7 +24,7 @@ use crate::policy::lexer::{Line, Span, Word};
 use crate::policy::number::{self, NumberFault};
 use crate::policy::suggest::nearest;
 
-/// Reads a line that holds a rule.
+/// Parses a line that has a rule.
 pub(super) fn read(
     line: &Line<'_>,
     kernel: &Kernel,
@@ -35,7 +34,7 @@ pub(super) fn read(
         kernel,
         loading,
         action: None,
-        // the action is put in at the end; until then it is asked for in `action`
+        // a placeholder: the action is set at the end, and is in `action` until then
         rule: Rule::new(Action::Measure),
         position: Position { line: line.number, ..Position::default() },
     };
@@ -52,7 +51,7 @@ pub(super) fn read(
     let RuleReader { action, mut rule, mut position, .. } = reader;
     position.span = whole.unwrap_or(line.span);
     rule.action = action.ok_or((Fault::NoAction, position.span))?;
-    // the order of the two is not looked at in what the kernel shows
+    // the kernel does not observe this order in its own output
     let fault = match (rule.digest_type, rule.appraise_type) {
         _ if kernel.version.has(Feature::FileSigv3) => None,
         (None, Some(AppraiseType::Sigv3 | AppraiseType::Sigv3OrModsig)) => {
@@ -107,7 +106,7 @@ impl RuleReader<'_> {
         }
     }
 
-    /// Refuses what came with a later version.
+    /// Rejects a feature of a later version.
     fn require(&self, feature: Option<Feature>, what: &str) -> Result<(), Fault> {
         match feature {
             Some(feature) if !self.kernel.version.has(feature) => {
@@ -162,7 +161,7 @@ impl RuleReader<'_> {
                 self.rule.label = Some(list(key, value)?);
                 Ok(())
             }
-            // `token` gives it as a flag
+            // `token` returns it as a flag
             Key::PermitDirectio => Ok(()),
         }
     }
@@ -171,7 +170,7 @@ impl RuleReader<'_> {
         refuse_second(&self.rule.func, Key::Func)?;
         let alias = Func::ALIASES.iter().find(|(name, _)| name.as_bytes() == value);
         let func = match alias.map(|(_, func)| *func).or_else(|| Func::from_name(value)) {
-            // a hook that no rule can name
+            // POST_SETATTR is a hook that no rule can name
             None | Some(Func::PostSetattr) => {
                 let funcs = Func::ALL.iter().filter(|func| **func != Func::PostSetattr);
                 return Err(unknown_value(Key::Func, value, funcs.map(|func| func.name())));
@@ -236,7 +235,7 @@ impl RuleReader<'_> {
         value: &[u8],
         field: fn(&mut Rule) -> &mut Option<Name>,
     ) -> Result<(), Fault> {
-        // a word is never empty and holds no separator, so that there always is a name
+        // a word is neither empty nor contains a separator, so the name is always valid
         *field(&mut self.rule) = Name::new(value);
         Ok(())
     }
@@ -273,7 +272,7 @@ impl RuleReader<'_> {
     }
 
     fn id_value(&self, key: Key, value: &[u8]) -> Result<u32, Fault> {
-        // the last number stands for "no id" (`uid_valid`)
+        // the largest number means "no id" (`uid_valid`)
         const MAXIMUM: u32 = u32::MAX - 1;
         if let (Loading::ReadBack, Ok(id @ i32::MIN..=-2)) = (self.loading, number::signed(value)) {
             return Ok(u32::from_ne_bytes(id.to_ne_bytes()));
@@ -291,13 +290,13 @@ impl RuleReader<'_> {
     fn label(&mut self, key: Key, value: &[u8]) -> Result<(), Fault> {
         match (self.kernel.lsm_rules, self.kernel.in_force) {
             (LsmRules::Undefined, InForce::Builtin) => return Err(Fault::UndefinedLabel(key)),
-            // nothing was looked up, so that nothing is in the way of a second
+            // no label was looked up, so a second condition is accepted
             (LsmRules::Undefined, InForce::Custom) => {}
             (LsmRules::Defined | LsmRules::Unknown, _) => {
                 refuse_second(&self.rule.labels.value(key), key)?;
             }
         }
-        // a word is never empty and holds no separator, so that there always is a name
+        // a word is neither empty nor contains a separator, so the name is always valid
         if let Some(name) = Name::new(value) {
             self.rule.labels.set(key, name);
         }
@@ -356,7 +355,7 @@ impl RuleReader<'_> {
             {
                 Err(Fault::Sigv3ExcludesModsig)
             }
-            // flags add up: what was allowed once stays allowed
+            // flags accumulate: a form that was allowed stays allowed
             Some(_) => {
                 self.rule.appraise_type = self.rule.appraise_type.max(said);
                 Ok(())
@@ -373,6 +372,7 @@ impl RuleReader<'_> {
                     option: "CONFIG_IMA_APPRAISE_MODSIG",
                 });
             }
+            // the kernel uses strstr(): the word may be anywhere in the value
             if !value.windows(WORD.len()).any(|window| window == WORD) {
                 return Err(unknown_value(Key::AppraiseFlag, value, ["check_blacklist"]));
             }

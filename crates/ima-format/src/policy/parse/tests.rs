@@ -10,7 +10,7 @@ fn kernel(version: &str) -> Kernel {
     Kernel::new(version.parse().unwrap())
 }
 
-/// The rule as it is printed, or the name of what is refused.
+/// The rule as it is printed, or the name of the fault.
 fn line(rule: &str, kernel: &Kernel) -> Result<String, &'static str> {
     let text = rule.to_string() + "\n";
     let reading = read(text.as_bytes(), kernel, Loading::File);

@@ -1,13 +1,13 @@
-//! What goes together in a rule: `ima_validate_rule`.
+//! Combinations of keys that the kernel rejects: `ima_validate_rule`.
 
 use crate::policy::ast::{Action, AppraiseType, DigestType, Func, Key, Rule};
 use crate::policy::fault::Fault;
 use crate::policy::kernel::{Feature, Kernel};
 
-/// The fault and the key that it is about; `None` for the action.
+/// The fault and its key; `None` for the action.
 type Invalid = (Fault, Option<Key>);
 
-/// Checks what no single key can tell.
+/// Makes the checks that need the whole rule.
 pub(super) fn validate(rule: &Rule, kernel: &Kernel) -> Result<(), Invalid> {
     let refuse = |fault, key| Err((fault, Some(key)));
     for (key, action) in [

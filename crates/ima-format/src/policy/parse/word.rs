@@ -1,7 +1,6 @@
 //! A word of a rule: an action, or a key with its operator and value.
 //!
-//! Mirrors `policy_tokens` and `match_token`: spellings are exact, and a key without a value
-//! is not known.
+//! Mirrors `policy_tokens` and `match_token`: spellings are exact, and a key without a value is an unknown word.
 
 use alloc::string::{String, ToString};
 
@@ -9,7 +8,7 @@ use crate::policy::ast::{Access, Action, Comparison, Func, Key};
 use crate::policy::fault::{quoted, Fault};
 use crate::policy::suggest::nearest;
 
-/// What `match_token` makes of a word.
+/// The result of `match_token` for a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Token<'a> {
     Action(Action),
@@ -58,7 +57,7 @@ fn unknown(word: &[u8]) -> Fault {
     Fault::UnknownWord { word: quoted(word), meant: meant(word) }
 }
 
-/// What may have been meant by a word that is neither an action nor a condition.
+/// A suggestion for a word that is neither an action nor a condition.
 fn meant(word: &[u8]) -> Option<String> {
     let actions = Action::ALL.iter().map(|action| action.name());
     let keys = Key::ALL.iter().map(|key| key.name());
@@ -72,7 +71,7 @@ fn meant(word: &[u8]) -> Option<String> {
         }
         return nearest(word, actions.chain(keys)).map(String::from);
     };
-    // `uid!=0`: the kernel has no such operator, and a word without it says the opposite
+    // `uid!=0`: the kernel has no such operator, and without the `!` the word would mean the opposite
     if name.ends_with(b"!") {
         return None;
     }
@@ -81,7 +80,7 @@ fn meant(word: &[u8]) -> Option<String> {
     if *key == Key::PermitDirectio {
         return Some(name.to_string());
     }
-    // `fmask=0022` is an option of mount(8), and not a misspelt mask=
+    // `fmask=0022` is an option of mount(8), not a misspelt mask=
     let access = value.strip_prefix(b"^").unwrap_or(value);
     if *key == Key::Mask && nearest(access, Access::ALL.iter().map(|it| it.name())).is_none() {
         return None;

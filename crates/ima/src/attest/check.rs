@@ -1,4 +1,4 @@
-//! A batch to template digests and findings: what a worker does.
+//! The work of a thread: a batch to template digests and findings.
 
 use std::fmt;
 
@@ -12,35 +12,35 @@ use super::{hash, ListError};
 use crate::digest::{DigestError, FileHasher, Hasher};
 use crate::verify::{Keyring, Verifier};
 
-/// Something about a record that people should know.
+/// A fact about a record that a user should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// The number of the record.
     pub index: u64,
-    /// Where it begins in its segment.
+    /// The offset of the record in its segment.
     pub offset: u64,
     /// The file's name, or the event's.
     pub name: Vec<u8>,
-    /// What it is.
+    /// The kind of finding.
     pub kind: FindingKind,
 }
 
-/// What was found.
+/// The kind of a finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FindingKind {
-    /// The template data do not make the template digest that is listed.
+    /// The listed template digest is not that of the template data.
     TemplateDigest,
     /// The template data are malformed; the offset counts from the start of the record.
     Malformed(FormatError),
-    /// A file was read while it was written, or the reverse.
+    /// A file was read while it was open for writing, or the reverse.
     Violation,
-    /// A signature that is wrong, or that cannot be verified.
+    /// A signature that is invalid, or that cannot be verified.
     Signature(SignatureState),
 }
 
 impl FindingKind {
-    /// It in a word, as JSON has it.
+    /// The name of the kind in JSON.
     pub fn word(&self) -> &'static str {
         match self {
             Self::TemplateDigest => "template-digest",
@@ -64,45 +64,45 @@ impl fmt::Display for FindingKind {
     }
 }
 
-/// What a batch came to.
+/// A batch with its results.
 #[derive(Debug)]
 pub struct Checked {
     /// The batch.
     pub batch: Batch,
-    /// For each algorithm that was asked for, the template digests of all records in a row.
+    /// The template digests of all records, concatenated, for each requested algorithm.
     pub digests: Vec<Vec<u8>>,
-    /// What each record does to a PCR.
+    /// The effect of each record on a PCR.
     pub extensions: Vec<Extension>,
-    /// Records that say how the machine was booted.
+    /// Records that belong to a boot.
     pub landmarks: Vec<Landmark>,
     /// Findings, in the list's order.
     pub findings: Vec<Finding>,
-    /// How many records are what.
+    /// Counts of records by kind.
     pub counts: Counts,
 }
 
-/// What a record does to a PCR.
+/// The effect of a record on a PCR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extension {
     /// The PCR.
     pub pcr: u32,
-    /// Whether it extends it by ones, not by its digest.
+    /// Whether the record extends it by ones instead of its digest.
     pub by_ones: bool,
 }
 
-/// A record that says how the machine was booted.
+/// A record that belongs to a boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Landmark {
     /// The number of the record.
     pub index: u64,
-    /// What it says.
+    /// The event.
     pub event: BootEvent,
 }
 
-/// What a record says of a boot.
+/// An event of a boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BootEvent {
-    /// A kernel started: the digest of the PCRs before it, of zeros if there was no TPM.
+    /// A kernel started: the digest of the PCRs before it; `None` if it is zeros, without a TPM.
     BootAggregate(Option<Digest>),
     /// The next kernel was loaded.
     KexecLoad,
@@ -111,7 +111,7 @@ pub enum BootEvent {
 }
 
 impl BootEvent {
-    /// The event that a record tells of.
+    /// The event of a record.
     pub fn of(entry: &Entry<'_>) -> Option<Self> {
         Some(match (entry.name, entry.buffer) {
             (b"boot_aggregate" | b"boot_aggregate_late", None) => {
@@ -124,20 +124,20 @@ impl BootEvent {
     }
 }
 
-/// How many records are what.
+/// Counts of records by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// All records.
     pub records: u64,
     /// Violations.
     pub violations: u64,
-    /// Records whose digest is not that of their data, or whose data are malformed.
+    /// Records with another digest than that of their data, or with malformed data.
     pub malformed: u64,
     /// Records with a signature.
     pub signed: u64,
     /// Signatures that are valid.
     pub valid: u64,
-    /// Signatures that are not, or malformed.
+    /// Signatures that are invalid or malformed.
     pub invalid: u64,
     /// Signatures of unknown keys.
     pub unknown: u64,
@@ -146,7 +146,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Adds those of another part of the list.
+    /// Adds the counts of another part of the list.
     pub fn add(&mut self, other: &Self) {
         self.records += other.records;
         self.violations += other.violations;
@@ -159,17 +159,17 @@ impl Counts {
     }
 }
 
-/// A worker.
+/// A worker, used by one thread.
 #[allow(missing_debug_implementations)] // OpenSSL's contexts have nothing to show
 pub struct Checker {
     banks: Vec<Hasher>,
-    /// For listed digests of other algorithms.
+    /// For listed digests of algorithms that are not requested.
     others: FileHasher,
     verifier: Option<RecordVerifier>,
 }
 
 impl Checker {
-    /// A worker that makes digests of these algorithms, and verifies signatures by these keys.
+    /// A worker that computes digests of these algorithms, and verifies signatures with these keys.
     ///
     /// # Errors
     /// An algorithm that is not available.
@@ -184,7 +184,7 @@ impl Checker {
     /// Checks a batch.
     ///
     /// # Errors
-    /// Digests that cannot be made.
+    /// Digests that cannot be computed.
     pub fn check(&mut self, batch: Batch) -> Result<Checked, ListError> {
         let space =
             |bank: &Hasher| Vec::with_capacity(batch.len() * bank.algorithm().digest_size());

@@ -13,7 +13,7 @@ use super::source::Source;
 use super::ListError;
 use crate::verify::{Keyring, Verifier};
 
-/// How an entry and a manifest fit.
+/// The result of comparing an entry with a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fit {
     /// The manifest has its digest.
@@ -27,7 +27,7 @@ pub enum Fit {
 }
 
 impl Fit {
-    /// It in a word, as JSON has it.
+    /// The name of the result in JSON.
     pub fn word(self) -> &'static str {
         match self {
             Self::Expected => "expected",
@@ -38,7 +38,7 @@ impl Fit {
     }
 }
 
-/// An entry that is not as the manifest says.
+/// An entry that differs from the manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deviation {
     /// The number of the entry.
@@ -47,36 +47,36 @@ pub struct Deviation {
     pub name: Vec<u8>,
     /// Its digest.
     pub digest: Digest,
-    /// How the two fit.
+    /// The result of the comparison.
     pub fit: Fit,
     /// The trusted key that signed it.
     pub signed_by: Option<KeyId>,
 }
 
-/// What came of a list.
+/// The result of comparing a list with a manifest.
 #[derive(Debug, Default)]
 pub struct Comparison {
     /// Entries of files with a digest.
     pub files: u64,
-    /// Those that are expected.
+    /// Those with an expected digest.
     pub expected: u64,
-    /// Those that are not, but signed by a trusted key.
+    /// Those without an expected digest, but with a signature of a trusted key.
     pub signed: u64,
-    /// Measured buffers, and boot_aggregate: no files.
+    /// Measured buffers, and boot_aggregate, which are not files.
     pub events: u64,
-    /// Violations: what was read is not known.
+    /// Violations: the content that was read is unknown.
     pub violations: u64,
     /// Entries that cannot be decoded.
     pub malformed: u64,
-    /// Files of the manifest that no entry is of.
+    /// Files of the manifest without an entry.
     pub never_seen: Vec<Vec<u8>>,
 }
 
-/// Compares each entry with a manifest; `sink` is given those that deviate, in order. Their signatures are
-/// verified by the trusted keys.
+/// Compares each entry with a manifest; those that differ are passed to `sink`, in order. Their signatures are
+/// verified with the trusted keys.
 ///
 /// # Errors
-/// A list that cannot be read to its end; digests that cannot be made.
+/// A list that cannot be read to its end; digests that cannot be computed.
 pub fn compare(
     sources: &[Source],
     manifest: &Manifest,
@@ -136,7 +136,7 @@ pub(super) fn digest_of_file(entry: &Entry<'_>) -> Option<Digest> {
     entry.digest.and_then(|digest| digest.digest).filter(|_| !is_event)
 }
 
-/// The key of a valid signature, if none is not: an entry may have several.
+/// The key of a valid signature, unless another signature of the entry is not valid.
 fn signed_by(states: &[SignatureState]) -> Option<KeyId> {
     let valid = |state: &SignatureState| match state {
         SignatureState::Valid(key_id) => Some(*key_id),
@@ -149,7 +149,7 @@ fn is_boot_aggregate(name: &[u8]) -> bool {
     matches!(name, b"boot_aggregate" | b"boot_aggregate_late")
 }
 
-/// How a file fits a manifest that has names as they are measured.
+/// Compares a file with a manifest whose names are those of a list ([`Manifest::as_measured`]).
 pub(super) fn fit(manifest: &Manifest, name: &[u8], digest: &Digest) -> Fit {
     let Some(expected) = manifest.0.get(name) else { return Fit::Unexpected };
     if expected.digests.contains(digest) {

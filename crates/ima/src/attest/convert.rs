@@ -1,8 +1,8 @@
-//! A list written in another form.
+//! Conversion of a list to another form.
 //!
-//! Records keep their data, which is what was hashed; so every form replays to the same PCRs. The ASCII form
-//! alone loses something: bytes of a name after a NUL, which no kernel writes, and where a name ends that
-//! has a newline followed by what looks like a record.
+//! Records keep their template data, so every form replays to the same PCRs. Only the ASCII form is lossy: it drops the
+//! bytes of a name after a NUL, which no kernel writes, and the end of a name is lost if it contains a newline followed
+//! by text in the form of a record.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -33,24 +33,24 @@ pub enum Form {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConvertError {
-    /// The list cannot be read, or not to its end.
+    /// The list cannot be read to its end.
     #[error(transparent)]
     List(#[from] ListError),
-    /// The digests of another bank were asked for, and a record does not have the listed one.
+    /// Digests of another bank were requested, but the data of a record do not have the listed digest.
     #[error("entry {index} was changed: its data do not result in its template digest")]
     Changed {
         /// The record.
         index: u64,
     },
-    /// A record that the form cannot hold.
+    /// A record that the form cannot represent.
     #[error("entry {index} is malformed: {error}")]
     Malformed {
         /// The record.
         index: u64,
-        /// Where, and what is wrong.
+        /// The offset and the fault.
         error: FormatError,
     },
-    /// A kernel's list has one digest per record.
+    /// A list in the kernel's form has one digest per record.
     #[error("this form has the digests of one bank")]
     OneBank,
     /// The result cannot be written.
@@ -71,11 +71,11 @@ impl Advice for ConvertError {
     }
 }
 
-/// Writes a list in a form, with the digests of these banks instead of the listed ones if there are any;
-/// returns the number of its records.
+/// Writes a list in a form, with the digests of these banks, or with the listed digests if there are no banks; returns
+/// the number of records.
 ///
 /// # Errors
-/// A list that cannot be read to its end; a changed record, if digests are computed.
+/// A list that cannot be read to its end; a record whose data do not have the listed digest, if digests are computed.
 pub fn convert(
     sources: &[Source],
     form: Form,
@@ -110,7 +110,7 @@ pub fn convert(
     Ok(count)
 }
 
-/// Gives each record, with the algorithm of its listed digest; returns how many there are.
+/// Passes each record with the algorithm of its listed digest to a function; returns the number of records.
 fn each(
     sources: &[Source],
     take: &mut dyn FnMut(&Item<'_>, HashAlgorithm) -> Result<(), ConvertError>,
@@ -132,7 +132,7 @@ fn each(
 struct Converter<'a> {
     form: Form,
     banks: &'a [HashAlgorithm],
-    /// The next record of each PCR.
+    /// The number of the next record of each PCR.
     numbers: BTreeMap<u32, u64>,
     hashers: FileHasher,
 }
@@ -177,7 +177,7 @@ impl Converter<'_> {
         Ok(())
     }
 
-    /// The template digests of the banks; without any the listed one.
+    /// The template digests of the banks; the listed digest if there are no banks.
     fn digests(
         &mut self,
         record: &Record<'_>,

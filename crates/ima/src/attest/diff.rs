@@ -1,4 +1,4 @@
-//! Two lists, compared: of two boots, or of two machines.
+//! Comparison of two lists: of two boots, or of two machines.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use super::reader::{Batch, ListReader};
 use super::source::Source;
 use super::ListError;
 
-/// What a list has of a file or an event.
+/// The digests and violations of a file or an event in a list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Seen {
     /// Its digests, as text.
@@ -18,7 +18,7 @@ pub struct Seen {
     pub violated: bool,
 }
 
-/// Names of files and events, and what a list has of them.
+/// The names of files and events in a list.
 pub type Names = BTreeMap<Vec<u8>, Seen>;
 
 /// Reads the names of a list.
@@ -34,7 +34,7 @@ pub fn names(sources: &[Source]) -> Result<Names, ListError> {
             return Ok(names);
         }
         for item in batch.items() {
-            // what cannot be decoded has no name; log verify reports it
+            // an entry that cannot be decoded has no name; log verify reports it
             let Ok(entry) = Entry::decode(&item.record) else { continue };
             let seen = names.entry(entry.name.to_vec()).or_default();
             seen.violated |= item.record.is_violation();

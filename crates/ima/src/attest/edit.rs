@@ -1,7 +1,7 @@
-//! Which single edit of a list explains a PCR: every one is tried.
+//! The single edit of a list that explains a PCR: every possible edit is tried.
 //!
-//! A hash cannot be undone, so that the rest of the list is replayed for each edit: the square of its
-//! length, which bounds the lists for which it is done.
+//! A hash has no inverse, so the rest of the list is replayed for each edit. The cost is the square of the
+//! length, which limits the lists for which this is done.
 
 use ima_format::hash::{Digest, HashAlgorithm};
 
@@ -9,15 +9,15 @@ use super::hypothesis::Hypothesis;
 use super::replay::{extend, zeros};
 use crate::digest::{DigestError, Hasher};
 
-/// The most records of a PCR.
+/// The most records of a PCR for which edits are tried.
 pub(super) const MOST: usize = 1 << 11;
 
-/// What a record does to a PCR, and what it would do if it were no violation.
+/// The effect of a record on a PCR, and its effect if it were not a violation.
 #[derive(Debug, Clone)]
 pub(super) struct Step {
     /// The number of the record.
     pub(super) index: u64,
-    /// What extends the PCR.
+    /// The digest that extends the PCR.
     pub(super) by: Digest,
     /// The digest of its data, if it is a violation.
     pub(super) hidden: Option<Digest>,

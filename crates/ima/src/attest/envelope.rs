@@ -1,10 +1,10 @@
 //! Signed documents: DSSE envelopes, version 1 (`secure-systems-lab/dsse`, protocol.md).
 //!
-//! A signature is over the pre-authentication encoding of type and payload:
+//! A signature covers the pre-authentication encoding of type and payload:
 //! `DSSEv1 LENGTH(type) type LENGTH(payload) payload`, with one space between the parts and decimal lengths in
-//! bytes. The specification leaves the algorithm to the key. It is the one that Sigstore uses: RSA PKCS#1 v1.5 and
-//! P-256 over SHA-256, P-384 over SHA-384, P-521 over SHA-512. ML-DSA signs the encoding itself. The key ID in
-//! an envelope is a hint that is not signed: every trusted key is tried.
+//! bytes. The specification leaves the algorithm to the key; it is the one of Sigstore: RSA PKCS#1 v1.5 and P-256 over SHA-256, P-384 over
+//! SHA-384, P-521 over SHA-512. ML-DSA signs the encoding itself. The key ID in an envelope is an unsigned hint,
+//! so every trusted key is tried.
 
 use ima_format::hash::HashAlgorithm;
 use ima_format::hex;
@@ -17,18 +17,18 @@ use crate::verify::is_signed_by;
 /// An envelope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
-    /// What the payload is.
+    /// The type of the payload.
     pub payload_type: String,
-    /// What is signed.
+    /// The signed bytes.
     pub payload: Vec<u8>,
-    /// By whom.
+    /// The signatures.
     pub signatures: Vec<EnvelopeSignature>,
 }
 
 /// A signature in an envelope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnvelopeSignature {
-    /// A hint at the key.
+    /// The key ID, which is an unsigned hint.
     pub key_id: String,
     /// The signature's bytes.
     pub signature: Vec<u8>,
@@ -38,7 +38,7 @@ impl Envelope {
     /// Signs a payload.
     ///
     /// # Errors
-    /// The key failed, or cannot sign.
+    /// The key fails, or cannot sign.
     pub fn sign(
         signer: &dyn Signer,
         payload_type: &str,
@@ -54,10 +54,10 @@ impl Envelope {
         Ok(envelope)
     }
 
-    /// The certificate whose key made one of the signatures.
+    /// The certificate whose key made one of the signatures; `None` if there is no such certificate.
     ///
     /// # Errors
-    /// Digests that cannot be made.
+    /// Digests that cannot be computed.
     pub fn signer<'a>(
         &self,
         trusted: &'a [Certificate],
@@ -73,7 +73,7 @@ impl Envelope {
         Ok(None)
     }
 
-    /// What a key of this type signs.
+    /// The input of the signature algorithm of a key of this type.
     fn message(&self, key: KeyType) -> Result<Message, DigestError> {
         let encoded = encoded(&self.payload_type, &self.payload);
         let algorithm = match key {

@@ -1,7 +1,7 @@
-//! Why a list and a PCR differ: the list is replayed again under every hypothesis at once.
+//! Why a list and a PCR differ: the list is replayed a second time, under all hypotheses at once.
 //!
-//! A hypothesis under which the replay reaches the PCR's value is proven. Those that no replay can
-//! prove are given where the list speaks for them.
+//! A hypothesis is proven if the replay under it reaches the PCR's value. Hypotheses that no replay can prove are
+//! reported if the list suggests them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,57 +18,57 @@ use super::verify::Report;
 use super::{edit, hash, ListError};
 use crate::digest::Hasher;
 
-/// A PCR whose value no part of the list makes.
+/// A PCR with a value that no prefix of the list results in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mismatch {
     /// The bank.
     pub bank: HashAlgorithm,
-    /// The PCR that the records name.
+    /// The PCR.
     pub pcr: u32,
-    /// Its value, if it is known.
+    /// Its value, if known.
     pub expected: Option<Digest>,
 }
 
-/// A PCR next to what the list makes of it.
+/// A PCR compared with the result of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judged {
     /// The bank.
     pub bank: HashAlgorithm,
-    /// The PCR, as it was replayed.
+    /// The replayed PCR.
     pub register: Register,
-    /// What came of it.
+    /// The result of the comparison.
     pub verdict: Verdict,
 }
 
-/// What came of a PCR.
+/// The result of comparing a PCR with the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// The list, or its first records, make its value.
+    /// The list, or a prefix of it, results in its value.
     Match {
-        /// The last record that it covers.
+        /// The last record of the prefix.
         reached: Reached,
-        /// How its bank was extended.
+        /// The digests that extended its bank.
         extended_by: ExtendedBy,
     },
-    /// No part of the list makes its value.
+    /// No prefix of the list results in its value.
     Mismatch(Explanation),
-    /// Its value is not known. If it is that of another PCR, the explanation says so.
+    /// Its value is unknown. The explanation is set if the list results in the value of another PCR.
     NoValue(Option<Explanation>),
 }
 
-/// By what the bank of a PCR is extended.
+/// The digests that extend the bank of a PCR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExtendedBy {
-    /// By digests of its own algorithm.
+    /// Digests of its own algorithm.
     OwnDigests,
-    /// By SHA-1 digests that are padded with zeros: no more than SHA-1 protects it.
+    /// SHA-1 digests padded with zeros: the bank is as weak as SHA-1.
     PaddedSha1,
 }
 
-/// Judges each PCR that the list extends, and explains those that differ.
+/// Compares each PCR that the list extends, and explains differences.
 ///
 /// # Errors
-/// A list that can no longer be read as it was before.
+/// A list that cannot be read as it was the first time.
 pub fn judge(
     sources: &[Source],
     report: &Report,
@@ -115,12 +115,12 @@ pub fn judge(
     Ok(judged.collect())
 }
 
-/// What explains a mismatch.
+/// An explanation of a mismatch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Explanation {
     /// The hypothesis.
     pub hypothesis: Hypothesis,
-    /// Where the replay under it reaches the PCR's value: then it is proven.
+    /// The record after which the replay under it reaches the PCR's value; if set, the hypothesis is proven.
     pub reached: Option<Reached>,
 }
 
@@ -183,13 +183,13 @@ impl fmt::Display for Explanation {
     }
 }
 
-/// Boots that are tried as the first of the list.
+/// The most boots that are tried as the one after the PCR's reset.
 const BOOTS: usize = 64;
 
 /// Explains mismatches.
 ///
 /// # Errors
-/// A list that can no longer be read as it was before.
+/// A list that cannot be read as it was the first time.
 pub fn explain(
     sources: &[Source],
     report: &Report,
@@ -208,11 +208,11 @@ pub fn explain(
     let mut batch = Batch::default();
     loop {
         match reader.next(&mut batch) {
-            // the report has it
+            // the report already has this error
             Err(ListError::Malformed(_)) => break,
             result => result?,
         }
-        // this machine's list grows meanwhile
+        // this machine's list may have grown since the first pass
         let items = batch.items().take_while(|item| item.index < report.counts.records);
         let mut count = 0;
         for item in items {
@@ -228,17 +228,17 @@ pub fn explain(
     cases.iter().map(|case| case.explanation(report)).collect()
 }
 
-/// A mismatch, and a replay under each hypothesis.
+/// A mismatch, with one replay per hypothesis.
 struct Case {
     mismatch: Mismatch,
     trials: Vec<Trial>,
-    /// The records of the PCR, as long as they are few enough to try every edit of them.
+    /// The records of the PCR, unless there are too many to try every edit.
     steps: Option<Vec<edit::Step>>,
 }
 
 struct Trial {
     hypothesis: Hypothesis,
-    /// What the replay should reach.
+    /// The value that the replay should reach.
     target: Digest,
     value: Digest,
     records: u64,
@@ -306,7 +306,7 @@ impl Case {
         Ok(())
     }
 
-    /// Keeps what a record does to the PCR.
+    /// Records the effect of a record on the PCR, for the search of edits.
     fn keep(
         &mut self,
         record: &Record<'_>,
@@ -333,7 +333,7 @@ impl Case {
         Ok(())
     }
 
-    /// The first hypothesis that is proven, or the likeliest.
+    /// The first proven hypothesis, otherwise the likeliest one.
     fn explanation(&self, report: &Report) -> Result<Explanation, ListError> {
         if let Some(trial) = self.trials.iter().find(|trial| trial.reached.is_some()) {
             return Ok(Explanation { hypothesis: trial.hypothesis, reached: trial.reached });
@@ -369,7 +369,7 @@ impl Case {
 }
 
 impl Trial {
-    /// What a record extends the PCR by under the hypothesis; `None`: it does not.
+    /// The digest by which a record extends the PCR under the hypothesis; `None` if it does not extend it.
     fn extension(
         &self,
         record: &Record<'_>,

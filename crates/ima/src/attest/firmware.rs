@@ -1,4 +1,4 @@
-//! The firmware's event log to the values that PCRs have when the kernel starts.
+//! The firmware's event log to the values of PCRs at the start of the kernel.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,7 +22,7 @@ pub enum EventLogError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
     /// The file is not an event log.
@@ -30,21 +30,21 @@ pub enum EventLogError {
     Malformed {
         /// The file.
         path: PathBuf,
-        /// Where, and what is wrong.
+        /// The offset and the fault.
         error: FormatError,
     },
-    /// A digest cannot be made.
+    /// A digest cannot be computed.
     #[error(transparent)]
     Digest(#[from] DigestError),
 }
 
 impl Advice for EventLogError {}
 
-/// PCRs that locality 4 resets to ones (`TPM2_PT_PCR_RESET_L4`): a dynamic launch, which is not in this log.
+/// PCRs that locality 4 resets to ones (`TPM2_PT_PCR_RESET_L4`) for a dynamic launch, which is not in this log.
 const DYNAMIC: std::ops::Range<u32> = 17..23;
 
-/// Replays an event log: the values of every PCR from 0 to 16 in every bank that it has digests of,
-/// also of PCRs that no event extends.
+/// Replays an event log: returns the values of PCRs 0 to 16, extended or not, in every bank that the log has
+/// digests of.
 ///
 /// # Errors
 /// A log that cannot be read or is malformed.
@@ -75,13 +75,13 @@ pub fn replay(path: &Path) -> Result<PcrValues, EventLogError> {
     }
     let mut values = PcrValues::default();
     for (pcr, value) in banks.into_values().flat_map(|(_, registers)| registers) {
-        // each is there once
+        // no PCR is added twice
         let _: Result<(), Digest> = values.add(PcrValue { pcr, value });
     }
     Ok(values)
 }
 
-/// PCRs 0 to 16 after a reset.
+/// PCRs 0 to 16 after a reset, with the locality in PCR 0.
 fn fresh(bank: HashAlgorithm, locality: u8) -> Result<BTreeMap<u32, Digest>, DigestError> {
     let zeros = zeros(bank)?;
     let mut registers: BTreeMap<_, _> = (0..DYNAMIC.start).map(|pcr| (pcr, zeros)).collect();

@@ -1,13 +1,13 @@
-//! How a list and a PCR can differ.
+//! Reasons why a list and a PCR differ.
 
-/// How a list and a PCR can differ.
+/// A reason why a list and a PCR differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Hypothesis {
-    /// The bank was extended by SHA-1 digests that were padded with zeros, as kernels before 5.8 do.
-    /// Nothing is wrong.
+    /// The bank was extended by SHA-1 digests padded with zeros, as in kernels before 5.8. This is not a fault of
+    /// the list.
     PaddedSha1,
-    /// The data of a record, the first of them, were changed after it was measured.
+    /// The data of records, of which this is the first, were changed after they were measured.
     Changed {
         /// The record.
         index: u64,
@@ -22,48 +22,47 @@ pub enum Hypothesis {
         /// The first of them.
         index: u64,
     },
-    /// This record is a violation in the list alone: the digest of its data extended the PCR.
+    /// This record is a violation only in the list: the PCR was extended by the digest of its data.
     ForgedViolation {
         /// The record.
         index: u64,
     },
-    /// The list was rewritten in the other byte order.
+    /// The list was converted to the other byte order.
     OtherByteOrder,
-    /// Records before this one belong to an earlier boot, and the PCR was reset since.
+    /// Records before this one are of an earlier boot, and the PCR was reset in between.
     EarlierBoot {
         /// The first record of this boot.
         index: u64,
     },
-    /// The value is that of another PCR.
+    /// Another PCR has the value.
     OtherPcr {
-        /// The PCR that has it.
+        /// The other PCR.
         pcr: u32,
     },
-    /// The records of all PCRs extended this one.
+    /// The records of all PCRs were extended into this one.
     AllPcrs,
-    /// Violations extended it by zeros, which no kernel does.
+    /// Violations extended it by zeros; no kernel does this.
     ZeroViolations,
-    /// The PCR was never extended since it was reset.
+    /// The PCR was not extended since its reset.
     NeverExtended,
-    /// The list does not begin with a boot_aggregate: records before it were trimmed or staged.
+    /// The list does not begin with a boot_aggregate: the records before it were trimmed or staged.
     HeadMissing,
     /// Records between loading a kernel and starting it were lost.
     LostInKexec {
         /// The first record of the kernel that was started.
         index: u64,
     },
-    /// The list could not be read beyond this number of records.
+    /// The list could not be read from this record on.
     Unread {
         /// The first record that could not be read.
         index: u64,
     },
-    /// Nothing else explains it: records at the end are missing, or some were removed, added or
-    /// replaced.
+    /// No other hypothesis applies: records at the end are missing, or several were removed, added or replaced.
     Unknown,
 }
 
 impl Hypothesis {
-    /// It in a word, as JSON has it.
+    /// The name of the hypothesis in JSON.
     pub fn word(&self) -> &'static str {
         match self {
             Self::PaddedSha1 => "padded-sha1",
@@ -84,7 +83,7 @@ impl Hypothesis {
         }
     }
 
-    /// The record to look at first, if it points at one.
+    /// The record to inspect first, if the hypothesis names one.
     pub fn first(&self) -> Option<u64> {
         match *self {
             Self::Changed { index }

@@ -1,7 +1,7 @@
 //! Manifests: the files of a root or of packages, with their digests, to compare measurement lists with.
 //!
-//! A file has a path as the kernel sees it, and one entry, whatever number of names, packages or versions
-//! it is from: then several digests are right.
+//! A file has one entry under its path as the kernel sees it. It may be from several packages or versions, or
+//! have several names: then any of its digests is correct.
 
 use std::collections::hash_map::Entry as Slot;
 use std::collections::{BTreeMap, HashMap};
@@ -18,20 +18,20 @@ use crate::container::source::{Entry, Source, SourceError, Unread};
 use crate::container::{pool, Access, Change, Item, ItemError, Operation, Progress, Selection};
 use crate::digest::{DigestKind, FileHasher};
 
-/// Files by their path, which begins with `/`.
+/// Files by path, which begins with `/`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Manifest(pub BTreeMap<Vec<u8>, Expected>);
 
-/// What is known of a file.
+/// The expected properties of a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Expected {
-    /// Digests of its content, sorted; each is right.
+    /// Digests of its content, sorted; any of them is correct.
     pub digests: Vec<Digest>,
     /// The keys that signed it.
     pub key_ids: Vec<KeyId>,
-    /// Owner, group and permissions; `None` where they are not known or differ.
+    /// Owner, group and permissions; `None` if they are unknown or differ between packages.
     pub owner: Option<Owner>,
-    /// Packages that have it.
+    /// The packages that contain it.
     pub packages: Vec<String>,
 }
 
@@ -47,7 +47,7 @@ pub struct Owner {
 }
 
 impl Expected {
-    /// Takes over what another manifest says of the same file.
+    /// Adds the properties of the same file in another manifest.
     pub fn merge(&mut self, other: Self) {
         if self.digests.is_empty() {
             self.owner = other.owner;
@@ -67,12 +67,12 @@ impl Expected {
 }
 
 impl Manifest {
-    /// Adds a file, or merges it with what is there.
+    /// Adds a file, or merges it with an existing one of the same path.
     pub fn add(&mut self, path: &[u8], expected: Expected) {
         self.0.entry(path.to_vec()).or_default().merge(expected);
     }
 
-    /// The same by the names in a measurement list, where `_` stands for each space (`n-ng`).
+    /// The same manifest by the names in a measurement list, where `_` replaces each space (`n-ng`).
     pub fn as_measured(&self) -> Self {
         let mut measured = Self::default();
         for (path, expected) in &self.0 {
@@ -95,7 +95,7 @@ pub enum Difference {
     Changed,
 }
 
-/// The files in which two manifests differ, by path.
+/// The files that differ between two manifests, by path.
 pub fn differences<'a>(one: &'a Manifest, other: &'a Manifest) -> Vec<(&'a [u8], Difference)> {
     let mut differences: Vec<_> = one
         .0
@@ -112,7 +112,7 @@ pub fn differences<'a>(one: &'a Manifest, other: &'a Manifest) -> Vec<(&'a [u8],
     differences
 }
 
-/// Lists the regular files of a root, each under every name that it has.
+/// Lists the regular files of a root file system, each under every name.
 pub fn of_source(
     source: &dyn Source,
     selection: &Selection,
@@ -152,7 +152,7 @@ pub fn of_source(
     let mut keep = |(path, described): (PathBuf, Result<Expected, SourceError>)| {
         match described {
             Ok(expected) => manifest.add(path.as_os_str().as_bytes(), expected),
-            // once, by the first of its names
+            // reported once, under the first of its names
             Err(error) => unread.push(Unread { path, error }),
         }
         Ok::<(), Infallible>(())
@@ -191,7 +191,7 @@ fn describe(
     })
 }
 
-/// The key that a signature in `security.ima` names.
+/// The key ID of a signature in `security.ima`.
 fn key_id(attribute: Option<&[u8]>) -> Option<KeyId> {
     match Attribute::decode(attribute?).ok()? {
         Attribute::Signature(signature) => Some(signature.key_id),
@@ -199,7 +199,7 @@ fn key_id(attribute: Option<&[u8]>) -> Option<KeyId> {
     }
 }
 
-/// Describes the files of packages by the digests that these list.
+/// Describes the files of packages by the digests in the packages.
 #[derive(Debug, Clone, Copy)]
 pub struct Describe;
 
@@ -222,7 +222,7 @@ impl Operation for Describe {
         let expected = Expected {
             digests: vec![digest],
             key_ids: key_id(attribute.as_deref()).into_iter().collect(),
-            // a package has names of users, which are numbers on a machine alone
+            // a package has user names, which are numbers only on an installed system
             owner: None,
             packages: Vec::new(),
         };

@@ -1,30 +1,29 @@
-//! Measurement lists: read, replayed against PCRs, and explained where the two differ.
+//! Measurement lists: read, replayed against PCRs, and explained if the two differ.
 //!
-//! | module | what it does |
+//! | module | purpose |
 //! |---|---|
 //! | [`source`] | files, standard input, this machine's securityfs |
 //! | [`reader`] | segments to batches of records, in constant memory |
-//! | [`check`] | a batch to template digests and findings, on all processors |
-//! | [`signature`] | the signatures in records, verified by what the record has |
-//! | [`replay`] | template digests to the values that PCRs should have |
-//! | [`pcr`] | the values that they have |
+//! | [`check`] | a batch to template digests and findings, on all CPUs |
+//! | [`signature`] | the signatures in records, verified with the data in the record |
+//! | [`replay`] | template digests to the expected values of PCRs |
+//! | [`pcr`] | the actual values of PCRs |
 //! | [`quote`] | those values, signed by a TPM |
-//! | [`firmware`] | the firmware's event log to the values that they had when the kernel started |
+//! | [`firmware`] | the firmware's event log to the values of PCRs at the start of the kernel |
 //! | [`verify`] | all of it in one pass |
-//! | [`convert`] | a list written in another form |
+//! | [`convert`] | conversion of a list to another form |
 //! | [`table`] | a list as rows with verdicts, for databases |
 //! | [`parquet`] | such a table as a Parquet file |
 //! | [`manifest`] | the files of a root or of packages, with their digests |
-//! | [`envelope`] | manifests, signed |
-//! | [`compare`] | a list next to a manifest |
-//! | [`diff`] | two lists next to each other |
+//! | [`envelope`] | signed manifests |
+//! | [`compare`] | a list compared with a manifest |
+//! | [`diff`] | two lists compared |
 //! | [`timeline`] | a list merged with the audit log |
 //! | [`keep`] | the list moved from kernel memory to files |
 //! | [`explain`] | a second pass: why a list and a PCR differ |
 //!
-//! A pass has one thread that reads, workers that hash and verify, and the caller's thread, which
-//! extends in the list's order: that part cannot be parallel. Batches go around, so that memory
-//! does not grow with the list.
+//! A pass has one thread that reads, workers that hash and verify, and the caller's thread, which extends in the
+//! order of the list: that part cannot be parallel. Batches are reused, so memory does not grow with the list.
 
 pub mod check;
 pub mod compare;
@@ -68,13 +67,13 @@ pub enum ListError {
     Read {
         /// The input.
         name: Arc<str>,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
-    /// The input is not a list, or not from some offset on.
+    /// The input is not a list, or not from an offset on.
     #[error("{0}")]
     Malformed(Box<Malformed>),
-    /// Digests cannot be made.
+    /// Digests cannot be computed.
     #[error(transparent)]
     Digest(#[from] DigestError),
 }
@@ -88,7 +87,7 @@ impl Advice for ListError {
                 Some("mount securityfs; is the kernel built with CONFIG_IMA?")
             }
             (true, io::ErrorKind::PermissionDenied) => Some("only root can read it"),
-            // staging has one writer, or readers (Linux 7.2)
+            // with staging, the kernel allows one writer or several readers (Linux 7.2)
             (true, _) if source.raw_os_error() == Some(libc::EBUSY) => {
                 Some("another program is staging or deleting entries; try again")
             }
@@ -97,7 +96,7 @@ impl Advice for ListError {
     }
 }
 
-/// Where a list stops being one.
+/// The record at which a list becomes malformed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Malformed {
     /// The input.
@@ -106,22 +105,22 @@ pub struct Malformed {
     pub offset: u64,
     /// The number of the record, from 0 over all segments.
     pub index: u64,
-    /// What was expected.
+    /// The fault.
     pub kind: ErrorKind,
-    /// What follows.
+    /// The readable part after it.
     pub rest: Rest,
 }
 
-/// How much after a malformed record can be read.
+/// The readable part of a list after a malformed record.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rest {
     /// Bytes from the start of the malformed record to the end of the input.
     pub bytes: u64,
     /// The offset of the first record that can be read again.
     pub resumes: Option<u64>,
-    /// Records that can be read.
+    /// The number of records that can be read.
     pub records: u64,
-    /// Their bytes.
+    /// Their size in bytes.
     pub readable: u64,
 }
 
@@ -140,7 +139,7 @@ impl fmt::Display for Malformed {
     }
 }
 
-/// The algorithms whose digests have this size, the likeliest first.
+/// The algorithms with digests of this size, the likeliest first.
 fn algorithms_of(digest_size: usize) -> &'static [HashAlgorithm] {
     use HashAlgorithm::{Sha1, Sha256, Sha384, Sha3_256, Sha3_384, Sha3_512, Sha512, Sm3};
     match digest_size {
@@ -152,7 +151,7 @@ fn algorithms_of(digest_size: usize) -> &'static [HashAlgorithm] {
     }
 }
 
-/// The algorithm that made a record's template digest; `None` if none did.
+/// The algorithm of a record's template digest; `None` if no algorithm results in it.
 fn algorithm_of(record: &Record<'_>) -> Option<HashAlgorithm> {
     let mut algorithms = algorithms_of(record.digest.len()).iter().copied();
     algorithms.find(|algorithm| {
@@ -161,7 +160,7 @@ fn algorithm_of(record: &Record<'_>) -> Option<HashAlgorithm> {
     })
 }
 
-/// The template digest of a record.
+/// Computes the template digest of a record.
 fn hash(hasher: &mut Hasher, record: &Record<'_>) -> Result<crate::Digest, DigestError> {
     record.hashed(|part| hasher.update(part))?;
     hasher.finish()

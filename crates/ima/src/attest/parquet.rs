@@ -1,4 +1,4 @@
-//! A table to a Parquet file: one row group and one page per column for each table that is given.
+//! A table as a Parquet file: one row group per table, with one page per column.
 
 use std::io::{self, Write};
 
@@ -19,10 +19,10 @@ pub struct ParquetWriter<W: Write> {
 }
 
 impl<W: Write> ParquetWriter<W> {
-    /// Begins a file.
+    /// Writes the start of a file.
     ///
     /// # Errors
-    /// Those of writing, and of the compressor.
+    /// Writing or compressing fails.
     pub fn new(mut output: W) -> io::Result<Self> {
         output.write_all(MAGIC)?;
         let compressor = Compressor::new(DEFAULT_COMPRESSION_LEVEL)?;
@@ -33,7 +33,7 @@ impl<W: Write> ParquetWriter<W> {
     /// Writes all rows of a table.
     ///
     /// # Errors
-    /// Those of writing, and of the compressor.
+    /// Writing or compressing fails.
     pub fn write(&mut self, table: &Table) -> io::Result<()> {
         if table.rows() == 0 {
             return Ok(());
@@ -60,10 +60,10 @@ impl<W: Write> ParquetWriter<W> {
         Ok(())
     }
 
-    /// Ends the file.
+    /// Writes the end of the file.
     ///
     /// # Errors
-    /// Those of writing.
+    /// Writing fails.
     pub fn finish(mut self) -> io::Result<()> {
         let mut footer = Vec::new();
         footer_into(Table::new(Origin::default()).columns(), &self.groups, &mut footer);

@@ -1,4 +1,4 @@
-//! The values that PCRs have: files that tools wrote, and sysfs.
+//! The actual values of PCRs: files written by tools, and sysfs.
 
 use std::fmt;
 use std::fs;
@@ -21,7 +21,7 @@ pub enum PcrError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
     /// The file is not in a known form.
@@ -29,10 +29,10 @@ pub enum PcrError {
     Malformed {
         /// The file.
         path: PathBuf,
-        /// Where, and what is wrong.
+        /// The line and the fault.
         fault: PcrFault,
     },
-    /// A binary file that is not in the form of tpm2-tools.
+    /// A binary file that is not in the format of tpm2-tools.
     #[error("{}: expected the PCR values that tpm2_quote --pcr writes", path.display())]
     NotSerialized {
         /// The file.
@@ -44,7 +44,7 @@ pub enum PcrError {
         /// The directory.
         path: PathBuf,
     },
-    /// A file of sysfs that does not hold a digest of its bank.
+    /// A file in sysfs that is not a digest of its bank.
     #[error("{}: expected the {bank} value of a PCR", path.display())]
     NotAValue {
         /// The file.
@@ -52,7 +52,7 @@ pub enum PcrError {
         /// The bank.
         bank: HashAlgorithm,
     },
-    /// Two inputs disagree.
+    /// Two inputs have different values of a PCR.
     #[error("{}: PCR {pcr} has another value in an earlier input", path.display())]
     Conflict {
         /// The second input.
@@ -64,10 +64,10 @@ pub enum PcrError {
 
 impl Advice for PcrError {}
 
-/// An input of values: `FILE`, `ALGORITHM,FILE`, or a TPM's directory in sysfs.
+/// An input: `FILE`, `ALGORITHM,FILE`, or a TPM's directory in sysfs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PcrInput {
-    /// The bank of values that name none.
+    /// The bank of values for which the file names no bank.
     pub bank: Option<HashAlgorithm>,
     /// The file or directory.
     pub path: PathBuf,
@@ -92,7 +92,7 @@ impl fmt::Display for PcrInput {
 /// Reads all inputs.
 ///
 /// # Errors
-/// The first that is not one, or that disagrees with one before it.
+/// The first input that is malformed, or that differs from an earlier one.
 pub fn read(inputs: &[PcrInput]) -> Result<PcrValues, PcrError> {
     let mut values = PcrValues::default();
     for PcrInput { bank, path } in inputs {
@@ -123,7 +123,7 @@ fn read_file(path: &Path, bank: Option<HashAlgorithm>) -> Result<PcrValues, PcrE
         .map_err(|fault| PcrError::Malformed { path: path.to_owned(), fault })
 }
 
-/// Reads `pcr-ALGORITHM/NUMBER` of these PCRs, as a TPM's directory in sysfs has them since Linux 5.12.
+/// Reads `pcr-ALGORITHM/NUMBER` of these PCRs in a TPM's directory in sysfs (Linux 5.12).
 pub(super) fn read_directory(
     path: &Path,
     wanted: &dyn Fn(u32) -> bool,

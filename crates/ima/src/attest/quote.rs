@@ -1,7 +1,7 @@
-//! Quotes: values of PCRs, signed by a TPM.
+//! Quotes: values of PCRs signed by a TPM.
 //!
-//! As `tpm2_checkquote` does: the signature is by the attestation key over `TPMS_ATTEST`, which has the
-//! nonce of whoever asked, and a digest of the values.
+//! The same checks as `tpm2_checkquote`: the attestation key signs `TPMS_ATTEST`, which has the nonce of the
+//! challenger and a digest of the values.
 
 use std::fmt;
 use std::io;
@@ -35,36 +35,36 @@ pub enum QuoteError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
-    /// A file is not the structure that it should be.
+    /// A file does not have the expected structure.
     #[error("{}: {error}", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// Where, and what is wrong.
+        /// The offset and the fault.
         error: FormatError,
     },
     /// The file is not a public key.
     #[error(transparent)]
     Key(#[from] PublicKeyError),
-    /// OpenSSL does not take the key: a point that is not on its curve.
+    /// OpenSSL rejects the key: a point that is not on its curve.
     #[error("{}: invalid public key: {source}", path.display())]
     InvalidKey {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// OpenSSL's error.
         source: ErrorStack,
     },
-    /// A digest cannot be made.
+    /// A digest cannot be computed.
     #[error(transparent)]
     Digest(#[from] DigestError),
 }
 
 impl Advice for QuoteError {}
 
-/// A quote with its signature, as `tpm2_quote` writes them.
+/// A quote and its signature, in the format of `tpm2_quote`.
 #[derive(Debug)]
 pub struct SignedQuote {
     attested: Vec<u8>,
@@ -77,25 +77,25 @@ pub struct SignedQuote {
 #[derive(Debug)]
 pub struct AttestationKey {
     key: PKey<Public>,
-    /// Whether the TPM signs only its own structures with it; a PEM file does not say so.
+    /// Whether the TPM signs only its own structures with it; `None` for a PEM file, which does not have this.
     restricted: Option<bool>,
 }
 
-/// What came of a quote.
+/// The result of checking a quote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checked {
-    /// Why it proves nothing; empty if all is well.
+    /// Why it proves nothing; empty if it is valid.
     pub faults: Vec<QuoteFault>,
-    /// The values that it is over. All others are not proven by it.
+    /// The values that it covers. It does not prove any others.
     pub values: PcrValues,
     /// The algorithm of the signature and of the digest over the values.
     pub algorithm: HashAlgorithm,
-    /// How often the TPM was reset: another number than in an earlier quote is another boot. A TPM adds a
-    /// secret number for keys outside the endorsement hierarchy.
+    /// The number of resets of the TPM: a different number than in an earlier quote is a different boot. For keys
+    /// outside the endorsement hierarchy, a TPM adds a secret number.
     pub resets: u32,
-    /// How often it was resumed since.
+    /// The number of resumes since the reset.
     pub restarts: u32,
-    /// Its clock in milliseconds.
+    /// The clock of the TPM in milliseconds.
     pub clock: u64,
 }
 
@@ -103,25 +103,25 @@ pub struct Checked {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum QuoteFault {
-    /// It is not signed by the key.
+    /// The signature is not by the key.
     Signature,
-    /// The key also signs what the TPM did not make.
+    /// The key also signs data that the TPM did not create.
     NotRestricted,
-    /// It has another nonce: it may be an old one.
+    /// The nonce differs: it may be an old quote.
     Nonce(Vec<u8>),
-    /// A value that it is over is not given.
+    /// The value of a PCR that it covers is not given.
     NotGiven {
         /// The bank.
         bank: HashAlgorithm,
         /// The PCR.
         pcr: u32,
     },
-    /// It is over other values.
+    /// It covers other values.
     Values,
 }
 
 impl QuoteFault {
-    /// It in a word, as JSON has it.
+    /// The name of the fault in JSON.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Signature => "signature",
@@ -156,7 +156,7 @@ impl AttestationKey {
     /// Reads a public key: PEM or DER, or `TPM2B_PUBLIC` as `tpm2_createak -u` writes it.
     ///
     /// # Errors
-    /// Files that are none of these.
+    /// The file is none of these, or cannot be read.
     pub fn read(path: &Path) -> Result<Self, QuoteError> {
         let content = input::read_path(path, KEY_MAX)
             .map_err(|source| QuoteError::Read { path: path.to_owned(), source })?;
@@ -168,7 +168,7 @@ impl AttestationKey {
             }
             Err(error) => match PublicKey::read(path) {
                 Ok(key) => Ok(Self { key: key.pkey().to_owned(), restricted: None }),
-                // the size that a structure begins with says that it is one
+                // a structure of the TPM begins with its size, which is below 512
                 Err(_) if content.first() == Some(&0) || content.first() == Some(&1) => {
                     Err(QuoteError::Malformed { path: path.to_owned(), error })
                 }
@@ -195,7 +195,7 @@ impl AttestationKey {
             }
             _ => Ok(false),
         };
-        // OpenSSL has an error for a signature that has not even the form of one
+        // OpenSSL returns an error for a malformed signature
         Ok(verified.unwrap_or(false))
     }
 }
@@ -228,7 +228,7 @@ impl SignedQuote {
     /// Reads a quote and its signature (`tpm2_quote --message --signature`).
     ///
     /// # Errors
-    /// Files that cannot be read.
+    /// A file cannot be read.
     pub fn read(quote: &Path, signature: &Path) -> Result<Self, QuoteError> {
         let read = |path: &Path| {
             input::read_path(path, KEY_MAX)
@@ -242,10 +242,10 @@ impl SignedQuote {
         })
     }
 
-    /// Verifies it. Without a nonce it must have none.
+    /// Checks the quote. Without a nonce, the quote must not have one either.
     ///
     /// # Errors
-    /// Files that are not a quote or a signature.
+    /// A file is not a quote or a signature.
     pub fn check(
         &self,
         key: &AttestationKey,
@@ -276,7 +276,7 @@ impl SignedQuote {
             match given.get(*bank, *pcr) {
                 Some(value) => {
                     hasher.update(value.as_bytes())?;
-                    // the same PCR twice has the same value
+                    // a PCR that is selected twice has the same value
                     let _: Result<(), Digest> = values.add(PcrValue { pcr: *pcr, value: *value });
                 }
                 None => faults.push(QuoteFault::NotGiven { bank: *bank, pcr: *pcr }),

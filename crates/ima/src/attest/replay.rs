@@ -1,4 +1,4 @@
-//! Template digests to the values that PCRs should have.
+//! Template digests to the expected values of PCRs.
 //!
 //! `PCR = H(PCR || digest)` for each record, from zeros; a violation extends by ones
 //! (`ima_add_template_entry`, `security/integrity/ima/ima_queue.c`).
@@ -20,29 +20,29 @@ pub struct Bank {
 pub struct Register {
     /// The PCR.
     pub pcr: u32,
-    /// What it holds after the records so far.
+    /// The value after the records so far.
     pub value: Digest,
-    /// How many records extended it.
+    /// The number of records that extended it.
     pub records: u64,
-    /// What it should hold in the end.
+    /// The expected value at the end.
     pub expected: Option<Digest>,
-    /// The first records after which it does.
+    /// The first records after which it has the expected value.
     pub reached: Option<Reached>,
 }
 
-/// Where a replay reached the value of a PCR.
+/// The position at which a replay reached the value of a PCR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reached {
-    /// The last record before it.
+    /// The number of the last record before it.
     pub index: u64,
-    /// How many records had extended the PCR.
+    /// The number of records that had extended the PCR.
     pub records: u64,
 }
 
 /// `PCR = H(PCR || digest)`.
 ///
 /// # Errors
-/// Those of the hash.
+/// The hash fails.
 pub fn extend(hasher: &mut Hasher, value: &mut Digest, digest: &[u8]) -> Result<(), DigestError> {
     hasher.update(value.as_bytes())?;
     hasher.update(digest)?;
@@ -50,21 +50,21 @@ pub fn extend(hasher: &mut Hasher, value: &mut Digest, digest: &[u8]) -> Result<
     Ok(())
 }
 
-/// The value of a PCR after a reset.
+/// The value of a PCR after a reset: zeros.
 ///
 /// # Errors
-/// An algorithm whose digests do not fit, which there is none of.
+/// An algorithm whose digests do not fit; there is none.
 pub fn zeros(algorithm: HashAlgorithm) -> Result<Digest, DigestError> {
     let zeros = [0; ima_format::hash::MAX_DIGEST_SIZE];
     let zeros = Digest::new(algorithm, &zeros[..algorithm.digest_size()]);
     zeros.ok_or(DigestError::Unavailable(algorithm))
 }
 
-/// What a violation extends by.
+/// The input of an extension by a violation.
 pub const ONES: [u8; ima_format::hash::MAX_DIGEST_SIZE] = [0xff; 64];
 
 impl Bank {
-    /// A bank, in which these PCRs have known values.
+    /// A bank with the known values of these PCRs.
     ///
     /// # Errors
     /// An algorithm that is not available.
@@ -104,7 +104,7 @@ impl Bank {
     /// Extends a PCR by the digest of a record.
     ///
     /// # Errors
-    /// Those of the hash.
+    /// The hash fails.
     pub fn extend(&mut self, pcr: u32, index: u64, digest: &[u8]) -> Result<(), DigestError> {
         self.register(pcr)?;
         let Self { hasher, registers } = self;

@@ -1,9 +1,9 @@
-//! The signature in a record, verified by what else the record has.
+//! The signature in a record, verified with the other fields of the record.
 //!
-//! `ima-sig` has the file's digest and the signature over it. An EVM portable signature is over the
-//! file's attributes, owner and mode, which only `evm-sig` has; that they hold the digest that was
-//! measured is checked, too. An appended signature is over the content before it, whose digest `ima-modsig`
-//! has as `d-modsig` (`ima_eventdigest_modsig_init`, `ima_template_lib.c`).
+//! `ima-sig` has the file's digest and the signature over it. An EVM portable signature covers the file's
+//! attributes, owner and mode, which only `evm-sig` has; it is also checked that they contain the measured
+//! digest. An appended signature covers the content before it, whose digest `ima-modsig` has as `d-modsig`
+//! (`ima_eventdigest_modsig_init`, `ima_template_lib.c`).
 
 use std::fmt;
 
@@ -19,48 +19,48 @@ use crate::key::Message as Signed;
 use crate::modsig::{self, Over, Verdict};
 use crate::verify::Verifier;
 
-/// What is known of the signature in a record.
+/// The result of verifying a signature in a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SignatureState {
-    /// It is that of a known key over what was measured.
+    /// The signature of a known key over the measured content.
     Valid(KeyId),
-    /// It is not.
+    /// The signature is not by the key that it names, or not over the measured content.
     Invalid(KeyId),
     /// No certificate has this key ID.
     UnknownKey(KeyId),
-    /// It is over something that the record does not have.
+    /// The signature covers data that the record does not have.
     Unverifiable(Unverifiable),
     /// It is malformed.
     Malformed(FormatError),
 }
 
-/// Why a signature cannot be verified by the record alone.
+/// Why a signature cannot be verified from the record alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unverifiable {
-    /// Version 1: no certificate belongs to such a key.
+    /// Version 1: certificates do not belong to such keys.
     Version1,
-    /// It is over a digest of another algorithm than the one that was measured.
+    /// The signature covers a digest of another algorithm than the measured one.
     OtherDigest {
         /// The signature's algorithm.
         signed: HashAlgorithm,
         /// That of the digest in the record.
         measured: Option<HashAlgorithm>,
     },
-    /// It is over the fs-verity digest, and the content was measured, or the reverse.
+    /// The signature covers the fs-verity digest, but the content was measured, or the reverse.
     OtherType,
-    /// It is over the file's metadata, which the template does not have.
+    /// The signature covers the file's metadata, which the template does not have.
     Metadata,
     /// It is appended, and over attributes, content of its own, or the content itself by ML-DSA.
     Appended,
     /// The record is a violation: it has no digest.
     Violation,
-    /// Not a signature.
+    /// The value is not a signature.
     NotASignature,
 }
 
 impl SignatureState {
-    /// It in a word, as JSON has it.
+    /// The name of the state in JSON.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Valid(_) => "valid-signature",
@@ -71,7 +71,7 @@ impl SignatureState {
         }
     }
 
-    /// The key that the signature names, if it could be verified.
+    /// The key ID of the signature, if it could be verified.
     pub fn key_id(&self) -> Option<KeyId> {
         match *self {
             Self::Valid(key_id) | Self::Invalid(key_id) | Self::UnknownKey(key_id) => Some(key_id),
@@ -169,7 +169,7 @@ impl RecordVerifier {
         }
     }
 
-    /// Verifies an appended signature over the digest of the content before it, which the record has, too.
+    /// Verifies an appended signature over the digest of the content before it, which the record also has.
     fn appended(&self, message: &[u8], entry: &Entry<'_>, record: &Record<'_>) -> SignatureState {
         if record.is_violation() {
             return SignatureState::Unverifiable(Unverifiable::Violation);
@@ -195,7 +195,7 @@ impl RecordVerifier {
                 Some(key_id) => SignatureState::UnknownKey(key_id),
                 None => SignatureState::Unverifiable(Unverifiable::NotASignature),
             },
-            // signed attributes, or content of its own: not over what was measured
+            // signed attributes, or content of its own: the signature does not cover the measured content
             Ok(_) => SignatureState::Unverifiable(Unverifiable::Appended),
         }
     }
@@ -221,7 +221,7 @@ impl RecordVerifier {
             return Ok(SignatureState::Unverifiable(Unverifiable::Metadata));
         };
         let invalid = SignatureState::Invalid(signature.key_id);
-        // the signature covers security.ima, and that has to be about what was measured
+        // the signature covers security.ima, whose digest must be the measured one
         let attribute = metadata.attribute(b"security.ima", record.endian).map(Attribute::decode);
         match attribute {
             Some(Ok(Attribute::Digest(digest) | Attribute::DigestNg(digest))) => {
@@ -244,7 +244,7 @@ impl RecordVerifier {
             _ => return Ok(invalid),
         }
         let mut state = invalid;
-        // the machine's word size and byte order are in no record
+        // the record has neither the machine's word size nor its byte order: all are tried
         for machine in (Machine { endian: record.endian, ..Machine::DEFAULT }).all() {
             let mut message = metadata.values.to_vec();
             metadata.owner.append_to(&mut message, None, machine);
@@ -258,7 +258,7 @@ impl RecordVerifier {
     }
 }
 
-/// What an EVM portable signature is over.
+/// The data that an EVM portable signature covers.
 struct Covered<'a> {
     names: &'a [u8],
     lengths: &'a [u8],
@@ -296,7 +296,7 @@ impl<'a> Covered<'a> {
     }
 }
 
-/// The digest in a record that a signature of content is over.
+/// The digest in a record that a signature of content covers.
 fn measured(
     signature: &Signature,
     entry: &Entry<'_>,
@@ -310,7 +310,7 @@ fn measured(
         SignatureKind::Verity => DigestType::Verity,
         SignatureKind::Ima | SignatureKind::EvmPortable => DigestType::Ima,
     };
-    // d-ng does not say of which type its digest is: the signature does
+    // d-ng does not show the type of its digest: that of the signature is used
     if record.template.fields().contains(&FieldId::DigestNgV2) && digest_type != wanted {
         return Err(Unverifiable::OtherType);
     }

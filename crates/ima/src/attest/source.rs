@@ -1,4 +1,4 @@
-//! Where a list is read from.
+//! The inputs of a list.
 
 use std::fmt;
 use std::fs::File;
@@ -13,7 +13,7 @@ use super::ListError;
 use crate::container::Progress;
 use crate::input;
 
-/// An input, open.
+/// An open input.
 #[derive(Debug, Clone)]
 pub struct Source {
     name: Arc<str>,
@@ -36,20 +36,20 @@ impl fmt::Debug for Watch {
     }
 }
 
-/// How often an input is read.
+/// The number of passes through an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reading {
-    /// Once: a pipe is read as it comes.
+    /// One pass: a pipe is streamed.
     Once,
-    /// Several times: the content of a pipe is kept in a temporary file.
+    /// Several passes: the content of a pipe is copied to a temporary file.
     Again,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Access {
-    /// From offset 0, however often.
+    /// Any number of passes, from offset 0.
     Positioned,
-    /// As it comes.
+    /// One pass, as the data arrive.
     Sequential,
 }
 
@@ -57,7 +57,7 @@ impl Source {
     /// Opens an input; `-` is standard input.
     ///
     /// # Errors
-    /// Those of opening it, and of copying a pipe.
+    /// Opening the input or copying a pipe fails.
     pub fn open(path: &Path, reading: Reading) -> Result<Self, ListError> {
         let (name, opened) = match path.to_str() {
             Some("-") => ("standard input".into(), standard_input()),
@@ -67,12 +67,12 @@ impl Source {
         Self::of(opened, &name, reading).map_err(|source| ListError::Read { name, source })
     }
 
-    /// A file of this program's own making.
+    /// A file that this program created.
     pub(super) fn of_path(path: &Path) -> Result<Self, ListError> {
         Self::open(path, Reading::Once)
     }
 
-    /// A file that is open; it is read from its start, once.
+    /// An open file, read once from its start.
     pub(super) fn of_file(name: &str, file: File) -> Self {
         let (access, others) = (Access::Sequential, Arc::default());
         Self { name: name.into(), file: Arc::new(file), access, watch: None, others }
@@ -123,7 +123,7 @@ impl Source {
         Self { watch: Some(watch), ..self }
     }
 
-    /// Its content from the start.
+    /// A stream from its start.
     pub(super) fn stream(&self) -> Stream {
         let (file, watch) = (Arc::clone(&self.file), self.watch.clone());
         Stream { file, access: self.access, offset: 0, watch }

@@ -1,19 +1,19 @@
 //! A list as rows of a table, the same in a Parquet file and as Arrow arrays.
 //!
-//! | column | what it has |
+//! | column | content |
 //! |---|---|
-//! | `machine`, `boot` | names that the caller gives |
+//! | `machine`, `boot` | names from the caller |
 //! | `type` | [`RowType`] |
 //! | `index` | the number of the entry |
-//! | `pcr`, `template` | of the entry |
-//! | `path` | of the file, or the name of the event; U+FFFD for what is not UTF-8 |
-//! | `path_bytes` | the same as bytes, where it is not UTF-8 |
-//! | `digest`, `algorithm` | of the file: hexadecimal digits, and `sha256` or `verity:sha256` |
-//! | `key_id` | the key that the signature names |
-//! | `verdict` | what verifying resulted in; null if there was nothing to verify |
-//! | `fit` | how the file fits the manifest; null without one |
-//! | `violation` | whether it is one |
-//! | `error` | the verdict as a sentence, unless all is well |
+//! | `pcr`, `template` | the PCR and the template of the entry |
+//! | `path` | the path of the file, or the name of the event; U+FFFD for bytes that are not UTF-8 |
+//! | `path_bytes` | the same as bytes, if it is not UTF-8 |
+//! | `digest`, `algorithm` | the digest of the file: hexadecimal digits, and `sha256` or `verity:sha256` |
+//! | `key_id` | the key ID in the signature |
+//! | `verdict` | the result of verification; null if there was nothing to verify |
+//! | `fit` | the result of comparing the file with the manifest; null without one |
+//! | `violation` | whether the entry is a violation |
+//! | `error` | the verdict as a sentence, unless it is good |
 //!
 //! The names and their meanings are an interface: new columns are added at the end.
 
@@ -53,13 +53,13 @@ const COLUMNS: [(&str, Kind); 15] = [
     ("error", Kind::Text),
 ];
 
-/// What a row is about.
+/// The subject of a row.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum RowType {
     /// An entry of the list.
     #[default]
     Entry,
-    /// A PCR that the list extends, with the value that the list results in.
+    /// A PCR that the list extends, with the value after the list.
     Pcr,
     /// The quote over the PCRs.
     Quote,
@@ -84,7 +84,7 @@ struct Row<'a> {
     error: Option<String>,
 }
 
-/// Rows, by column.
+/// Rows, stored by column.
 #[derive(Debug)]
 pub struct Table {
     columns: Vec<Column>,
@@ -92,7 +92,7 @@ pub struct Table {
     origin: Origin,
 }
 
-/// Where a list is from.
+/// The origin of a list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origin {
     /// The machine.
@@ -113,12 +113,12 @@ impl Table {
         &self.columns
     }
 
-    /// How many rows it has.
+    /// The number of rows.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// How many bytes its values have.
+    /// The size of its values in bytes.
     pub fn size(&self) -> usize {
         self.columns.iter().map(|column| column.bytes.len()).sum()
     }
@@ -129,7 +129,7 @@ impl Table {
         self.rows = 0;
     }
 
-    /// Appends a row with an error, about a list or about its machine.
+    /// Appends a row with an error of a list or of its machine.
     pub fn push_error(&mut self, index: Option<u64>, error: String) {
         self.push(&Row { row_type: RowType::Error, index, error: Some(error), ..Row::default() });
     }
@@ -181,16 +181,16 @@ fn text(text: Option<&str>) -> Value<'_> {
     text.map_or(Value::Null, |text| Value::Bytes(text.as_bytes()))
 }
 
-/// Rows of a table before it is given to the caller, and bytes of their values.
+/// The limits of a table before it is passed to the caller: rows, and bytes of their values.
 const ROWS: usize = 1 << 16;
 const BYTES: usize = 16 << 20;
 
-/// Verifies a list, and gives `sink` all of it as tables of some 65,000 rows: an entry each, a row for each
-/// PCR with a known value, and one for the error if the list cannot be read to its end. The manifest has names as
-/// they are measured ([`Manifest::as_measured`]).
+/// Verifies a list, and passes it to `sink` as tables of some 65,000 rows: one per entry, one per PCR with a
+/// known value, and one for the error if the list cannot be read to its end. The manifest has the names of a list
+/// ([`Manifest::as_measured`]).
 ///
 /// # Errors
-/// Those of the sink, and those that are not of the list's making.
+/// Those of `sink`, and those that are not faults of the list.
 pub fn tabulate<E: From<ListError>>(
     sources: &[Source],
     options: &Options<'_>,
@@ -257,7 +257,7 @@ fn push_entry(
         row.verdict = match (is_signed(&entry), digest) {
             (true, _) => Some("valid-signature"),
             (false, Some(_)) => Some("unsigned"),
-            // an event
+            // an event, not a file
             (false, None) => None,
         };
     }
@@ -266,7 +266,7 @@ fn push_entry(
     table.push(&row);
 }
 
-/// The key that a signature names.
+/// The key ID in a signature.
 fn key_id(attribute: &[u8]) -> Option<KeyId> {
     match Attribute::decode(attribute).ok()? {
         Attribute::Signature(signature) => Some(signature.key_id),

@@ -1,7 +1,7 @@
-//! A list merged with the audit log, which has the times, and the order of what the list has once.
+//! A list merged with the audit log, which has the time and order of accesses that the list has only once.
 //!
-//! The kernel lists a digest of a file once: a file that changes from X to Y and back to X has two entries.
-//! With an `audit` rule each time is in the audit log (`ima_audit_measurement`, `ima_api.c`).
+//! The kernel lists each digest of a file once: a file that changes from X to Y and back to X has two entries. With an
+//! `audit` rule, each change is in the audit log (`ima_audit_measurement`, `ima_api.c`).
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ use super::ListError;
 /// A record of the audit log: a file that an `audit` rule matched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Audited {
-    /// The time, as the log has it.
+    /// The time as it is written in the log.
     pub time: String,
     /// The file.
     pub name: Vec<u8>,
@@ -28,7 +28,7 @@ pub struct Audited {
 /// A step of the timeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// What happened.
+    /// The kind of event.
     pub kind: EventKind,
     /// The entry of the list, if it has one.
     pub index: Option<u64>,
@@ -40,16 +40,16 @@ pub struct Event {
     pub audited: Option<Audited>,
 }
 
-/// What happened.
+/// The kind of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventKind {
-    /// The entry was made.
+    /// The entry was added.
     Measured,
     /// The file was used again, with the same digest as the last time.
     Again,
-    /// The file was used with a digest that it had before the last one.
+    /// The file was used with a digest that it had before its latest one.
     Back,
-    /// The file was audited, and has no such entry.
+    /// The file was audited, but no such entry is in the list.
     NotListed,
 }
 
@@ -61,8 +61,8 @@ struct Listed {
     is_emitted: bool,
 }
 
-/// Merges a list and records of the audit log, both in their order. Entries without a record stand between
-/// the entries next to them.
+/// Merges a list with records of the audit log, both in their order. An entry without a record stays between its
+/// neighbours in the list.
 ///
 /// # Errors
 /// A list that cannot be read to its end.
@@ -76,7 +76,7 @@ pub fn timeline(sources: &[Source], audited: Vec<Audited>) -> Result<Vec<Event>,
         })
         .collect();
     let position_of = |record: &Audited| {
-        // as the list has the name
+        // names as in a list
         let space = |byte: &u8| if *byte == b' ' { b'_' } else { *byte };
         let name: Vec<_> = record.name.iter().map(space).collect();
         positions.get(&(name, record.digest.clone())).copied()
@@ -139,7 +139,7 @@ fn read(sources: &[Source]) -> Result<Vec<Listed>, ListError> {
             return Ok(listed);
         }
         for item in batch.items() {
-            // what cannot be decoded has no name; log verify reports it
+            // an entry that cannot be decoded has no name; log verify reports it
             let Ok(entry) = Entry::decode(&item.record) else { continue };
             let digest = entry.digest.and_then(|digest| digest.digest);
             listed.push(Listed {

@@ -1,4 +1,4 @@
-//! A list, in one pass: replayed, its template digests made again, its signatures verified.
+//! Verification of a list in one pass: replay, template digests, signatures.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -17,45 +17,45 @@ use crate::container::pool::{self, Workers};
 use crate::digest::{DigestError, Hasher};
 use crate::verify::Keyring;
 
-/// What a list is verified against.
+/// The data against which a list is verified.
 #[derive(Debug, Clone)]
 pub struct Options<'a> {
     /// The banks to replay.
     pub banks: BTreeSet<HashAlgorithm>,
     /// The values of PCRs.
     pub values: &'a PcrValues,
-    /// The keys that sign files; without them signatures are not looked at.
+    /// The keys that sign files; without them, signatures are not verified.
     pub keyring: Option<&'a Keyring>,
-    /// Threads that hash and verify.
+    /// The number of threads that hash and verify.
     pub jobs: NonZeroUsize,
 }
 
-/// What a list came to.
+/// The result of verifying a list.
 #[derive(Debug)]
 pub struct Report {
-    /// How many records are what.
+    /// Counts of records by kind.
     pub counts: Counts,
-    /// The banks as they were replayed.
+    /// The replayed banks.
     pub banks: Vec<Bank>,
-    /// The boots that the list tells of; of very many the first.
+    /// The boots in the list; only the first ones if there are very many.
     pub landmarks: Vec<Landmark>,
-    /// The first record whose data do not make its template digest.
+    /// The first record whose data do not have the listed digest.
     pub first_changed: Option<u64>,
     /// Why the list could not be read to its end.
     pub fault: Option<ListError>,
 }
 
-/// No machine is booted by kexec so often.
+/// The most landmarks that are kept: no machine is booted by kexec so often.
 const LANDMARKS: usize = 1 << 10;
 
-/// Batches that go around for each worker: one in its hands, one that waits.
+/// Batches per worker: one in use, one waiting.
 const BATCHES: usize = 2;
 
-/// Verifies a list; `sink` is given findings in the list's order.
+/// Verifies a list; findings are passed to `sink` in the order of the list.
 ///
 /// # Errors
-/// Digests that cannot be made. A list that cannot be read to its end is no error: the report has
-/// what was read, and the fault.
+/// Digests that cannot be computed. A list that cannot be read to its end is not an error: the report covers the
+/// records that were read, and has the fault.
 pub fn verify(
     sources: &[Source],
     options: &Options<'_>,
@@ -64,7 +64,7 @@ pub fn verify(
     verify_batches(sources, options, &mut |checked| checked.findings.drain(..).for_each(&mut *sink))
 }
 
-/// Verifies a list; `sink` is given its batches in the list's order.
+/// Verifies a list; its batches are passed to `sink` in the order of the list.
 ///
 /// # Errors
 /// As [`verify`].
@@ -74,7 +74,7 @@ pub fn verify_batches(
     sink: &mut dyn FnMut(&mut Checked),
 ) -> Result<Report, ListError> {
     let banks: Vec<_> = options.banks.iter().copied().collect();
-    // the algorithms and the keys are found to be usable before any thread starts
+    // unavailable algorithms and keys are found before any thread starts
     let mut pass = Pass::new(&banks, options.values)?;
     Checker::new(&banks, options.keyring)?;
 
@@ -82,7 +82,7 @@ pub fn verify_batches(
     let around = BATCHES * options.jobs.get() + 1;
     let (give_back, empty) = sync_channel(around);
     for _ in 0..around {
-        // the channel holds them all
+        // never full: the channel has room for all batches
         drop(give_back.try_send(Batch::default()));
     }
     let stop = AtomicBool::new(false);
@@ -109,7 +109,7 @@ pub fn verify_batches(
         }
     };
     let consume = &mut |checked: Result<Checked, ListError>| {
-        // whatever happens, the reader waits for batches until it has seen `stop`
+        // even after an error, batches are returned: the reader waits for them until it has seen `stop`
         let batch = match checked.and_then(|checked| pass.take(checked, sink)) {
             Ok(batch) => batch,
             Err(error) => {
@@ -123,7 +123,7 @@ pub fn verify_batches(
     };
     pool::run(workers, &AtomicBool::new(false), produce, start, consume)?;
     match pass.report.fault {
-        // not of the list's making
+        // not a fault of the list
         Some(error @ (ListError::Digest(_) | ListError::Read { .. })) => Err(error),
         _ => Ok(pass.report),
     }
@@ -146,7 +146,7 @@ impl Pass {
         Ok(Self { report })
     }
 
-    /// Extends the banks by the records of a batch, and gives the batch back.
+    /// Extends the banks by the records of a batch, and returns the batch for reuse.
     fn take(
         &mut self,
         mut checked: Checked,
@@ -176,7 +176,7 @@ impl Pass {
     }
 }
 
-/// Where the values of the first PCRs are from.
+/// The source of the values of the first PCRs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// The TPM.
@@ -185,33 +185,33 @@ pub enum Origin {
     EventLog,
 }
 
-/// A boot_aggregate, next to the PCRs that it is over.
+/// A boot_aggregate, compared with the PCRs that it covers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootAggregate {
     /// The number of the record.
     pub index: u64,
-    /// The digest that is listed; `None` if it is zeros: the kernel had no TPM.
+    /// The listed digest; `None` if it is zeros: the kernel had no TPM.
     pub listed: Option<Digest>,
-    /// What the values of PCRs 0 to 7, and 0 to 9 (Linux 5.8, banks other than SHA-1), make;
-    /// without those values none.
+    /// The digests of PCRs 0 to 7, and of 0 to 9 (Linux 5.8, banks other than SHA-1); empty if their values are
+    /// unknown.
     pub expected: Vec<Digest>,
-    /// Where these values are from.
+    /// The source of these values.
     pub origin: Origin,
 }
 
 impl BootAggregate {
-    /// Whether it is what the PCRs make; `None` if that is not known.
+    /// Whether the listed digest is one of the expected ones; `None` if it is not known.
     pub fn matches(&self) -> Option<bool> {
         let listed = self.listed?;
         (!self.expected.is_empty()).then(|| self.expected.contains(&listed))
     }
 }
 
-/// Compares each boot_aggregate with the values of PCRs, which kexec does not reset, or where they are
-/// not known with those of an event log.
+/// Compares each boot_aggregate with the values of PCRs, which kexec does not reset; if they are unknown, with those of
+/// an event log.
 ///
 /// # Errors
-/// Those of the hash.
+/// The hash fails.
 pub fn boot_aggregates(
     report: &Report,
     values: &PcrValues,
@@ -233,11 +233,11 @@ pub fn boot_aggregates(
     Ok(aggregates)
 }
 
-/// The digests that PCRs 0 to 9 and 0 to 7 of a bank result in, of SHA-1 only the latter
+/// The digests of PCRs 0 to 9 and 0 to 7 of a bank; for SHA-1 only the latter
 /// (`ima_calc_boot_aggregate_tfm`, `ima_crypto.c`).
 ///
 /// # Errors
-/// Those of the hash.
+/// The hash fails.
 pub fn boot_aggregate(bank: HashAlgorithm, values: &PcrValues) -> Result<Vec<Digest>, DigestError> {
     let counts: &[u32] = if bank == HashAlgorithm::Sha1 { &[8] } else { &[10, 8] };
     let mut expected = Vec::new();

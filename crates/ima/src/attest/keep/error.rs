@@ -1,4 +1,4 @@
-//! Why entries were not moved.
+//! Errors of a keeper.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,32 +8,32 @@ use crate::attest::pcr::PcrError;
 use crate::attest::ListError;
 use crate::digest::DigestError;
 
-/// Why entries were not moved. None are lost: they are still in the kernel.
+/// Why entries were not moved. No entry is lost: they are still in the kernel.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeepError {
     /// The kernel has no staging.
     #[error("{}: the kernel cannot stage its measurement list", path.display())]
     NoStaging {
-        /// The file that is not there.
+        /// The missing file.
         path: PathBuf,
     },
-    /// Without PCRs nothing can be verified.
+    /// Without PCR values, entries cannot be verified.
     #[error("no TPM with PCR values in sysfs: the list cannot be verified, so nothing is deleted")]
     NoTpm,
-    /// Another keeper has the directory.
+    /// Another keeper uses the directory.
     #[error("{}: another imactl log keep is using this directory", path.display())]
     Locked {
         /// The lock.
         path: PathBuf,
     },
-    /// Somebody has the list open.
+    /// Another program has the list open.
     #[error("{}: in use by another program", path.display())]
     Busy {
         /// The file.
         path: PathBuf,
     },
-    /// The kernel is about to start another one.
+    /// The kernel is about to start another kernel.
     #[error(
         "the kernel has suspended measuring for a kexec or reboot; it hands the list over itself"
     )]
@@ -44,7 +44,7 @@ pub enum KeepError {
         /// The segments.
         directory: PathBuf,
     },
-    /// What is staged is not what was kept.
+    /// The staged entries are not those of the last segment.
     #[error(
         "the staged entries are not the last segment: another program staged or deleted entries"
     )]
@@ -55,13 +55,13 @@ pub enum KeepError {
         /// The segment.
         path: PathBuf,
     },
-    /// A directory is not of a boot.
+    /// The directory is not that of a boot.
     #[error("{}: not a directory of segments (boot-NUMBER)", path.display())]
     NotABoot {
         /// The directory.
         path: PathBuf,
     },
-    /// The keeper continues these segments.
+    /// The segments of the last boot, which the keeper continues.
     #[error("{}: the segments of the last boot, which imactl log keep continues", path.display())]
     LastBoot {
         /// The directory.
@@ -78,7 +78,7 @@ pub enum KeepError {
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
     /// A list cannot be read.
@@ -87,13 +87,13 @@ pub enum KeepError {
     /// The PCRs cannot be read.
     #[error(transparent)]
     Pcr(#[from] PcrError),
-    /// Digests cannot be made.
+    /// Digests cannot be computed.
     #[error(transparent)]
     Digest(#[from] DigestError),
 }
 
 impl KeepError {
-    /// An error of a file.
+    /// Wraps an I/O error of a file.
     pub(super) fn file(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::File { path, source }

@@ -1,4 +1,4 @@
-//! The cycles.
+//! Cycles of moving the kernel's list into segments.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -10,17 +10,17 @@ use super::snapshot::Snapshot;
 use super::store::{self, Store};
 use crate::attest::source::Source;
 
-/// Moves the list of a kernel into the segments of a directory. There is one for a directory at a time.
+/// Moves the list of a kernel into the segments of a directory. At most one keeper uses a directory at a time.
 #[derive(Debug)]
 pub struct Keeper<K> {
     kernel: K,
     store: Store,
-    /// What all segments result in.
+    /// The PCR values after all segments.
     replayed: Replayed,
     last: Last,
 }
 
-/// Where the entries of the last segment are.
+/// The location of the last segment's entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Last {
     /// Only in the segment.
@@ -32,7 +32,7 @@ enum Last {
 /// The result of a cycle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cycle {
-    /// The list had no entries.
+    /// The list was empty.
     Nothing,
     /// Its entries were moved.
     Moved {
@@ -44,11 +44,11 @@ pub enum Cycle {
 }
 
 impl<K: KernelList> Keeper<K> {
-    /// Opens a directory of segments, which is made if it is not there, and finds out which entries are
-    /// where.
+    /// Opens a directory of segments, creates it if it is missing, and finds out which entries are in the kernel, in
+    /// segments, or in both.
     ///
     /// # Errors
-    /// Segments and list that do not result in the PCRs; another keeper; those of reading.
+    /// Segments and list do not result in the PCRs; another keeper uses the directory; reading fails.
     pub fn open(kernel: K, directory: &Path) -> Result<Self, KeepError> {
         let store = Store::open(directory)?;
         let banks = kernel.banks()?;
@@ -70,22 +70,25 @@ impl<K: KernelList> Keeper<K> {
             None => false,
         };
         let mut keeper = Self { kernel, store, replayed: all, last: Last::Kept };
+        // the kernel has only entries after those of all segments
         if keeper.matches(&keeper.replayed, Part::Staged)? {
             return Ok(keeper);
         }
         if keeper.store.segments().is_empty() {
             return Err(KeepError::Mismatch { directory: directory.to_owned() });
         }
+        // the kernel still has the entries of the last segment
         if keeper.matches(&before_last, Part::Staged)? {
             if is_staged {
                 keeper.last = Last::Staged;
             } else {
-                // handed over by kexec: the list has these entries, and will be staged again
+                // handed over by kexec: the list contains these entries, which will be staged again
                 keeper.store.remove_last()?;
                 keeper.replayed = before_last;
             }
             return Ok(keeper);
         }
+        // the kernel's list begins at the reset of the PCRs: a new boot
         if !keeper.matches(&fresh, Part::Staged)? {
             return Err(KeepError::Mismatch { directory: directory.to_owned() });
         }
@@ -97,7 +100,7 @@ impl<K: KernelList> Keeper<K> {
     /// Moves all entries of the kernel's list into a new segment.
     ///
     /// # Errors
-    /// What went wrong; no entry is lost, and the next cycle continues from there.
+    /// The failed step. No entry is lost, and the next cycle continues from there.
     pub fn cycle(&mut self) -> Result<Cycle, KeepError> {
         if self.last == Last::Kept {
             if self.kernel.stage()? == Stage::Empty {
@@ -121,19 +124,19 @@ impl<K: KernelList> Keeper<K> {
         Ok(Cycle::Moved { segment, records: self.replayed.records() })
     }
 
-    /// How many entries the kernel's list has, without staged ones.
+    /// The number of entries in the kernel's list, without staged ones.
     ///
     /// # Errors
-    /// Those of reading it.
+    /// Reading the list fails.
     pub fn waiting(&self) -> Result<u64, KeepError> {
         self.kernel.count()
     }
 
-    /// How many entries the complete list has; `None` if some are staged that are in no segment, as
-    /// the kernel does not count these.
+    /// The number of entries in the complete list; `None` if staged entries are not in a segment yet, since the
+    /// kernel does not count them.
     ///
     /// # Errors
-    /// Those of reading the kernel's number, and what is staged.
+    /// Reading the kernel's count or the staged entries fails.
     pub(super) fn entries(&self) -> Result<Option<u64>, KeepError> {
         let count = self.replayed.records() + self.kernel.count()?;
         let mut staged = self.kernel.open(Part::Staged)?;
@@ -141,10 +144,10 @@ impl<K: KernelList> Keeper<K> {
         Ok((read == 0 || self.last == Last::Staged).then_some(count))
     }
 
-    /// The complete list, as it is now.
+    /// The complete list at this time.
     ///
     /// # Errors
-    /// Those of reading the kernel's part, and of a temporary file.
+    /// Reading the kernel's list or writing a temporary file fails.
     pub fn snapshot(&self) -> Result<Snapshot, KeepError> {
         let parts = match self.last {
             Last::Staged => &[Part::Current][..],
@@ -155,8 +158,8 @@ impl<K: KernelList> Keeper<K> {
         Snapshot::new(self.store.segments(), parts)
     }
 
-    /// Whether a replay and then the list, from this part on, result in the PCRs. What is staged must be in
-    /// the PCRs; the list may be newer.
+    /// Whether a replay, continued with the list from this part on, results in the PCRs. The PCRs must include
+    /// the staged entries; the list may be newer than the PCRs.
     fn matches(&self, replayed: &Replayed, from: Part) -> Result<bool, KeepError> {
         let mut replayed = replayed.clone();
         let source = |part| self.kernel.open(part).map(|file| Source::of_file(KERNEL, file));
@@ -164,6 +167,7 @@ impl<K: KernelList> Keeper<K> {
             replayed.add(source(Part::Staged)?, &mut |_| {})?;
         }
         let values = self.kernel.values(&replayed.pcrs())?;
+        // read before the rest of the list, which may be newer: each value must be reached on the way
         let mut missing = replayed.differing(&values);
         if !missing.is_empty() {
             replayed.add(source(Part::Current)?, &mut |now| {

@@ -1,9 +1,9 @@
-//! The list in the kernel, and what can be done with it (`security/integrity/ima/ima_fs.c`, Linux 7.2).
+//! The list in the kernel and its operations (`security/integrity/ima/ima_fs.c`, Linux 7.2).
 //!
-//! The kernel lets many read the list, or one write, and refuses others when they open it. It counts the
-//! openings of a writer by its thread. If a process that has two open for writing is killed, another of its
-//! threads may close them, and the count is wrong from then on: nobody can stage any more until the next
-//! boot. So no more than one is open for writing at any time.
+//! The kernel allows several readers of the list or one writer; `open` fails otherwise. It attributes the opens
+//! of a writer to its thread. If a process with two files open for writing is killed, another of its threads may
+//! close them, and the count stays wrong: staging is impossible until the next boot. Therefore at most one file
+//! is open for writing at any time.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
@@ -21,51 +21,51 @@ use crate::attest::pcr;
 use crate::input;
 use crate::system::Machine;
 
-/// What errors call the list in the kernel.
+/// The name of the kernel's list in errors.
 pub(super) const KERNEL: &str = "the kernel's list";
 
 /// A part of the list in the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// The entries that are staged, which come first.
+    /// The staged entries, which come first.
     Staged,
-    /// The others.
+    /// The entries that are not staged.
     Current,
 }
 
-/// Whether the kernel has entries to stage.
+/// The result of staging.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Entries are staged: these, or earlier ones.
+    /// Entries are staged, now or earlier.
     Staged,
     /// The list is empty.
     Empty,
 }
 
-/// A kernel that can stage its list, and the TPM that it extends.
+/// A kernel that can stage its list, and the TPM whose PCRs it extends.
 pub trait KernelList {
     /// Opens a part to read it.
     ///
     /// # Errors
-    /// Those of opening it.
+    /// Opening it fails.
     fn open(&self, part: Part) -> Result<File, KeepError>;
 
-    /// How many entries the current part has.
+    /// The number of entries in the current part.
     ///
     /// # Errors
-    /// Those of reading it.
+    /// Reading it fails.
     fn count(&self) -> Result<u64, KeepError>;
 
-    /// Stages all entries, unless some are staged.
+    /// Stages all entries, unless entries are already staged.
     ///
     /// # Errors
-    /// What the kernel said.
+    /// The kernel's error.
     fn stage(&self) -> Result<Stage, KeepError>;
 
-    /// Deletes what is staged, if it is the content of a segment.
+    /// Deletes the staged entries if they are equal to a segment.
     ///
     /// # Errors
-    /// [`KeepError::Changed`] if it is not; what the kernel said.
+    /// [`KeepError::Changed`] if they differ; the kernel's error.
     fn delete(&self, segment: &Path) -> Result<(), KeepError>;
 
     /// The banks of the TPM.
@@ -77,12 +77,12 @@ pub trait KernelList {
     /// The values of these PCRs in all banks.
     ///
     /// # Errors
-    /// Those of reading them.
+    /// Reading them fails.
     fn values(&self, pcrs: &BTreeSet<u32>) -> Result<PcrValues, KeepError>;
 }
 
-/// How often, and after which time, a file that is in use is tried again: others read the list, and only
-/// for a moment.
+/// The number of attempts, and the delay between them, for a file that is in use: other readers have it open only for a
+/// moment.
 const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -96,10 +96,10 @@ pub struct Securityfs {
 }
 
 impl Securityfs {
-    /// Those of a machine.
+    /// The list and the PCRs of a machine.
     ///
     /// # Errors
-    /// A kernel without staging; a machine without a TPM.
+    /// The kernel has no staging, or the machine has no TPM.
     pub fn of(machine: &Machine) -> Result<Self, KeepError> {
         let [staged, current, count] = machine.staging();
         if !staged.exists() {
@@ -119,7 +119,7 @@ impl Securityfs {
         Err(KeepError::Busy { path: path.to_owned() })
     }
 
-    /// Asks for something; the kernel takes a request in one write, with a line feed.
+    /// Writes a request; the kernel expects it in one write, with a newline.
     fn ask(&self, mut file: &File, request: &[u8; 2]) -> io::Result<()> {
         file.write_all(request)
     }
@@ -143,6 +143,7 @@ impl KernelList for Securityfs {
 
     fn stage(&self) -> Result<Stage, KeepError> {
         let file = self.try_open(&self.staged, OpenOptions::new().write(true))?;
+        // EEXIST: entries are already staged; ENOENT: the list is empty; EACCES: measuring is suspended
         match self.ask(&file, b"A\n") {
             Ok(()) => Ok(Stage::Staged),
             Err(error) => match error.raw_os_error() {

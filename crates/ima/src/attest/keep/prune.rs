@@ -1,8 +1,8 @@
 //! Removing the segments of an earlier boot.
 //!
-//! They are evidence, and the only copy of it: they may go when a quote proves every one of their entries,
-//! since whoever has the quote has accepted the list. All segments of a boot go together, as entries cannot be
-//! replayed without those before them. The last boot stays: [`Keeper`](super::Keeper) continues its segments.
+//! Segments are evidence, and the only copy of it. They may be removed when a quote proves all their entries, since the
+//! owner of the quote has accepted the list. All segments of a boot are removed together, as entries cannot be replayed
+//! without those before them. The last boot stays: [`Keeper`](super::Keeper) continues its segments.
 
 use std::fs::{self, File};
 use std::io;
@@ -18,7 +18,7 @@ use crate::attest::source::{Reading, Source};
 use crate::attest::verify::{verify, Options, Report};
 use crate::HashAlgorithm;
 
-/// What the directory of a boot is renamed to before its segments are removed, before its number.
+/// The prefix of a boot's directory, before its number, while its segments are removed.
 const REMOVED: &str = "removed-";
 
 /// The segments of an earlier boot.
@@ -33,20 +33,20 @@ pub struct EarlierBoot {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Coverage {
-    /// It does: so many.
+    /// It proves all entries; their number.
     Whole(u64),
-    /// Nothing was compared: there are no entries, or no values.
+    /// Nothing was compared: there are no entries, or no quoted values.
     Nothing,
-    /// Entries are malformed, or not of their digests.
+    /// Entries are malformed, or do not have their listed digests.
     Malformed,
-    /// The list is not what the segments begin.
+    /// The list does not begin with the segments.
     OtherList,
     /// The quote is not over a PCR that entries extended.
     NotQuoted {
         /// The PCR.
         pcr: u32,
     },
-    /// The entries that it proves end before the last segment does, or there are none.
+    /// The proven entries end before the last segment, or no entry is proven.
     Short {
         /// The bank.
         bank: HashAlgorithm,
@@ -54,7 +54,7 @@ pub enum Coverage {
         pcr: u32,
         /// How many entries of this PCR are proven.
         proven: u64,
-        /// How many the segments have.
+        /// The number of entries of this PCR in the segments.
         entries: u64,
     },
 }
@@ -63,9 +63,9 @@ impl EarlierBoot {
     /// Opens the directory of a boot.
     ///
     /// # Errors
-    /// A directory that is not of a boot, or of the last one; one with other files; a missing segment.
+    /// The directory is not that of a boot, or it is that of the last boot; it has other files; a segment is missing.
     pub fn open(path: &Path) -> Result<Self, KeepError> {
-        // a name such as `.`
+        // resolves a name such as `.`
         let path = fs::canonicalize(path).map_err(KeepError::file(path))?;
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let parent = path.parent().unwrap_or(Path::new("/"));
@@ -92,11 +92,11 @@ impl EarlierBoot {
         &self.path
     }
 
-    /// Whether quoted values prove every entry. They are of the given list, which the segments begin; without
-    /// one, of the segments themselves.
+    /// Whether quoted values prove every entry. They are the result of the given list, which begins with the
+    /// segments, or without a list of the segments themselves.
     ///
     /// # Errors
-    /// Those of reading; digests that cannot be made.
+    /// Reading fails; digests cannot be computed.
     pub fn coverage(
         &self,
         list: Option<&[Source]>,
@@ -109,15 +109,17 @@ impl EarlierBoot {
         let segments = opened.collect::<Result<Vec<_>, _>>()?;
         let list = list.unwrap_or(&segments);
 
+        // the segments, and the list up to the quoted values
         let kept = verify(&segments, &options, &mut |_| {})?;
         let proven = verify(list, &options, &mut |_| {})?;
         let is_sound = |report: &Report| report.fault.is_none() && report.counts.malformed == 0;
         if !is_sound(&kept) || !is_sound(&proven) {
             return Ok(Coverage::Malformed);
         }
+        // the list begins with the segments if it reaches their final values after as many records
         let mut ends = PcrValues::default();
         for (_, Register { pcr, value, .. }) in extended(&kept) {
-            // a bank has one register of a PCR
+            // a bank has each PCR once
             let _: Result<(), _> = ends.add(PcrValue { pcr: *pcr, value: *value });
         }
         options.values = &ends;
@@ -134,7 +136,7 @@ impl EarlierBoot {
     /// Removes the segments. If this is interrupted, the next call removes the rest.
     ///
     /// # Errors
-    /// Those of renaming and removing.
+    /// Renaming or removing fails.
     pub fn remove(self) -> Result<(), KeepError> {
         let parent = self.path.parent().unwrap_or(Path::new("/"));
         let removed = |number| parent.join(format!("{REMOVED}{number:08}"));
@@ -153,7 +155,7 @@ impl EarlierBoot {
     }
 }
 
-/// The PCRs that a list extended, in each bank.
+/// The PCRs that a list extended, with their banks.
 fn extended(report: &Report) -> impl Iterator<Item = (HashAlgorithm, &Register)> {
     let registers = report
         .banks
@@ -167,8 +169,8 @@ fn find(report: &Report, bank: HashAlgorithm, pcr: u32) -> Option<&Register> {
     registers.find_map(|(of, found)| (of == bank && found.pcr == pcr).then_some(found))
 }
 
-/// Each PCR that the segments extended is quoted in a bank, and every quoted value of it is that after the
-/// last segment, or later.
+/// Every PCR that the segments extended must be quoted in a bank, and every quoted value of it must be that after
+/// the last segment, or a later one.
 fn judge(kept: &Report, proven: &Report) -> Result<Coverage, KeepError> {
     let quoted = |pcr| {
         extended(proven).any(|(_, register)| register.pcr == pcr && register.expected.is_some())

@@ -1,4 +1,4 @@
-//! The complete list, as files that agents read in place of the kernel's.
+//! The complete list as files, which agents read instead of the kernel's.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -11,34 +11,34 @@ use super::keeper::Keeper;
 use super::kernel::KernelList;
 use crate::staging::{Location, Staged};
 
-/// The kernel's names of its files.
+/// The names of the kernel's files.
 const BINARY: &str = "binary_runtime_measurements";
 const ASCII: &str = "ascii_runtime_measurements";
-/// Bytes that are written at a time, in whole records.
+/// The size of a write in bytes, in whole records.
 const CHUNK: usize = 1 << 16;
 
-/// The files. They only grow, by whole records, so that an agent may keep one open and read on.
+/// The published files. They only grow, by whole records, so an agent may keep them open and read on.
 #[derive(Debug)]
 pub struct Publisher {
     directory: PathBuf,
     binary: File,
     ascii: File,
-    /// Bytes of both lists so far.
+    /// The size of both lists so far, in bytes.
     written: u64,
     printed: u64,
-    /// How many entries there were at the last look.
+    /// The number of entries at the last update.
     entries: Option<u64>,
-    /// The layout, as soon as a record shows it.
+    /// The layout, once a record shows it.
     layout: Option<Layout>,
-    /// What is not written yet.
+    /// Bytes that are not written yet.
     waiting: Vec<u8>,
 }
 
 impl Publisher {
-    /// Makes the files in a directory, with the list as it is now, in place of those that are there.
+    /// Creates the files in a directory with the current list; existing ones are replaced.
     ///
     /// # Errors
-    /// Those of reading the list and of writing the files.
+    /// Reading the list or writing the files fails.
     pub fn create<K: KernelList>(directory: &Path, keeper: &Keeper<K>) -> Result<Self, KeepError> {
         let paths = [BINARY, ASCII].map(|name| directory.join(name));
         let fail = || KeepError::file(directory);
@@ -64,7 +64,7 @@ impl Publisher {
         let append = |path: &PathBuf| OpenOptions::new().append(true).open(path);
         let place = || -> io::Result<()> {
             staged.into_iter().try_for_each(Staged::persist)?;
-            // by its name: where a file without a name cannot get one, it was copied
+            // reopened by name: a file that cannot be linked was copied
             publisher.binary = append(&paths[0])?;
             publisher.ascii = append(&paths[1])?;
             Ok(())
@@ -73,13 +73,13 @@ impl Publisher {
         Ok(publisher)
     }
 
-    /// Appends the entries that are new. After an error the files are as they were, or longer by whole
-    /// records, and the next call continues.
+    /// Appends new entries. After an error the files are unchanged, or longer by whole records, and the next call
+    /// continues.
     ///
     /// # Errors
-    /// Those of reading the list and of writing the files.
+    /// Reading the list or writing the files fails.
     pub fn update<K: KernelList>(&mut self, keeper: &Keeper<K>) -> Result<(), KeepError> {
-        // before the list is read: what is added meanwhile is for the next look
+        // before the list is read: entries that are added later are left for the next update
         let entries = keeper.entries()?;
         if entries.is_some() && self.entries == entries {
             return Ok(());

@@ -1,4 +1,4 @@
-//! What records result in, in all banks of a TPM.
+//! The PCR values after a sequence of records, in all banks of a TPM.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,10 +12,10 @@ use crate::attest::replay::{extend, zeros, ONES};
 use crate::attest::source::Source;
 use crate::digest::Hasher;
 
-/// A PCR of a bank.
+/// A bank and the number of a PCR.
 pub(super) type Key = (HashAlgorithm, u32);
 
-/// The values of PCRs after the records so far.
+/// The PCR values after the records so far.
 #[derive(Debug, Clone)]
 pub(super) struct Replayed {
     banks: Vec<HashAlgorithm>,
@@ -24,19 +24,19 @@ pub(super) struct Replayed {
 }
 
 impl Replayed {
-    /// Before any record.
+    /// The values before any record.
     pub(super) fn new(banks: &[HashAlgorithm]) -> Result<Self, KeepError> {
-        // so that an algorithm that is not available is found before anything is staged
+        // fails for an unavailable algorithm before entries are staged
         Checker::new(banks, None)?;
         Ok(Self { banks: banks.to_vec(), values: BTreeMap::new(), records: 0 })
     }
 
-    /// How many records there were.
+    /// The number of records.
     pub(super) fn records(&self) -> u64 {
         self.records
     }
 
-    /// The PCRs that were extended.
+    /// The PCRs that records extended.
     pub(super) fn pcrs(&self) -> BTreeSet<u32> {
         self.values.keys().map(|(_, pcr)| *pcr).collect()
     }
@@ -45,13 +45,13 @@ impl Replayed {
         self.values.get(key)
     }
 
-    /// The given values that these are not, of PCRs that were extended.
+    /// The given values that differ from the replayed ones, for PCRs that records extended.
     pub(super) fn differing(&self, given: &PcrValues) -> BTreeMap<Key, Digest> {
         let given = given.iter().map(|value| ((value.value.algorithm(), value.pcr), value.value));
         given.filter(|(key, value)| self.value(key).is_some_and(|own| own != value)).collect()
     }
 
-    /// Adds the records of a list; `each` sees the values after each of them.
+    /// Adds the records of a list; `each` is called with the values after each record.
     pub(super) fn add(
         &mut self,
         source: Source,

@@ -28,10 +28,10 @@ impl Snapshot {
         Ok(Self { segments: segments.to_vec(), rest })
     }
 
-    /// Writes the list from an offset on, and returns how many bytes these are.
+    /// Writes the list from an offset on; returns the number of bytes.
     ///
     /// # Errors
-    /// Those of reading the segments and of writing.
+    /// Reading the segments or writing fails.
     pub fn write_from(self, offset: u64, output: &mut dyn Write) -> io::Result<u64> {
         let (mut skip, mut written) = (offset, 0);
         for segment in &self.segments {

@@ -1,4 +1,4 @@
-//! The directory of segments: `boot-NUMBER/NUMBER`, each from 1, and a lock.
+//! The directory of segments: `boot-NUMBER/NUMBER`, counted from 1, and a lock.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufReader, Read, Write};
@@ -10,10 +10,10 @@ use rustix::fs::{flock, FlockOperation};
 use super::error::KeepError;
 use crate::staging::{Location, Staged};
 
-/// How a directory of a boot is called, before its number.
+/// The prefix of a boot's directory, before its number.
 pub(super) const BOOT: &str = "boot-";
 
-/// The segments of a boot, in the directory of all.
+/// The segments of a boot, in the directory of all boots.
 #[derive(Debug)]
 pub(super) struct Store {
     directory: PathBuf,
@@ -55,7 +55,7 @@ impl Store {
         self.directory.join(boot_name(self.boot))
     }
 
-    /// Makes a new segment of what can be read: it is on disk, whole, or not there.
+    /// Adds a segment with the content of a file. After a crash it is complete on disk, or missing.
     pub(super) fn add(&mut self, content: File) -> Result<PathBuf, KeepError> {
         let path = segment(&self.boot_directory(), self.segments.len() as u64 + 1);
         let written = || -> io::Result<()> {
@@ -78,7 +78,7 @@ impl Store {
         removed.map_err(KeepError::file(&path))
     }
 
-    /// Starts another boot, without segments.
+    /// Starts a new boot without segments.
     pub(super) fn start_boot(&mut self) -> Result<(), KeepError> {
         self.boot += 1;
         self.segments.clear();
@@ -86,7 +86,7 @@ impl Store {
     }
 }
 
-/// How the directory of a boot is called.
+/// The name of a boot's directory.
 pub(super) fn boot_name(number: u64) -> String {
     format!("{BOOT}{number:08}")
 }
@@ -95,7 +95,7 @@ fn segment(boot: &Path, number: u64) -> PathBuf {
     boot.join(format!("{number:08}"))
 }
 
-/// The segments in the directory of a boot, in order, of which none is missing.
+/// The segments in a boot's directory, in order. A missing one is an error.
 pub(super) fn segments(boot: &Path) -> Result<Vec<PathBuf>, KeepError> {
     let numbers = numbers(boot, "")?.into_iter().zip(1..);
     let checked = numbers.map(|(number, expected)| match number == expected {
@@ -105,14 +105,14 @@ pub(super) fn segments(boot: &Path) -> Result<Vec<PathBuf>, KeepError> {
     checked.collect()
 }
 
-/// The kernel gives a page for each read, however large the buffer is.
+/// Copies a file of the kernel, which returns at most a page per read, whatever the size of the buffer.
 fn copy(content: File, mut to: &File) -> io::Result<()> {
     let mut content = BufReader::with_capacity(1 << 16, content);
     io::copy(&mut content, &mut to)?;
     to.flush()
 }
 
-/// Whether a file, from where it is, has the content of a segment.
+/// Whether the rest of a file is equal to a segment.
 pub(super) fn is_same(file: File, segment: &Path) -> Result<bool, KeepError> {
     let kept = File::open(segment).map_err(KeepError::file(segment))?;
     let (mut one, mut other) = (BufReader::new(file).bytes(), BufReader::new(kept).bytes());
@@ -126,7 +126,7 @@ pub(super) fn is_same(file: File, segment: &Path) -> Result<bool, KeepError> {
     }
 }
 
-/// Makes a directory that only its owner can read: the list is secret in the kernel, too.
+/// Creates a directory that only its owner can read, since the kernel's list is not public either.
 fn make_directory(path: &Path) -> Result<(), KeepError> {
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -140,7 +140,7 @@ fn make_directory(path: &Path) -> Result<(), KeepError> {
     }
 }
 
-/// The numbers that names in a directory have after a prefix, in order. Other names are left alone.
+/// The numbers after a prefix in the names of a directory, sorted. Other names are ignored.
 pub(super) fn numbers(directory: &Path, prefix: &str) -> Result<Vec<u64>, KeepError> {
     let entries = fs::read_dir(directory).map_err(KeepError::file(directory))?;
     let mut numbers = Vec::new();

@@ -1,4 +1,4 @@
-//! A kernel in memory that stops at any step, with a TPM: whatever happens, each entry is there once.
+//! A kernel with a TPM, simulated in memory, that stops at any step: each entry must be there exactly once.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -56,7 +56,7 @@ impl Fake {
         fake
     }
 
-    /// The machine starts again.
+    /// Reboots the machine.
     fn reset(&self) {
         let values = BANKS.map(|bank| zeros(bank).unwrap()).to_vec();
         *self.0.borrow_mut() = State { values, steps: u32::MAX, ..State::default() };
@@ -65,7 +65,7 @@ impl Fake {
 
     fn add(&self, record: Vec<u8>, is_violation: bool) {
         let mut state = self.0.borrow_mut();
-        // after PCR, digest, and the name of the template
+        // skips PCR, digest, and the name of the template
         let data = record[4 + 20 + 4 + 6 + 4..].to_vec();
         for (bank, value) in BANKS.iter().zip(&mut state.values) {
             let digest = hash(*bank, &data);
@@ -80,12 +80,12 @@ impl Fake {
         self.add(record(name, false), false);
     }
 
-    /// The same entry as often as one likes.
+    /// Adds the same violation again; it may be repeated.
     fn violate(&self) {
         self.add(record("/var/log/x", true), true);
     }
 
-    /// A step of a process that may be killed now; meanwhile the machine continues.
+    /// A step of a process that may be killed here; the machine continues meanwhile.
     fn step(&self) -> Result<(), KeepError> {
         let mut state = self.0.borrow_mut();
         if state.steps == 0 {
@@ -162,13 +162,13 @@ impl KernelList for Fake {
     }
 }
 
-/// What a keeper that starts now makes of it is the list, whole.
+/// A keeper that starts now must have the whole list.
 fn complete(fake: &Fake, directory: &Path) -> Keeper<Fake> {
     fake.0.borrow_mut().steps = u32::MAX;
     let keeper = Keeper::open(fake.clone(), directory).unwrap();
     let mut list = Vec::new();
     keeper.snapshot().unwrap().write_from(0, &mut list).unwrap();
-    // it was made before the step that read it last
+    // created before the step that read it last
     let all = fake.0.borrow().all.concat();
     assert!(all.starts_with(&list) && all.len() - list.len() < 400, "{}", list.len());
     keeper
@@ -191,7 +191,7 @@ fn killed_at_any_step_no_entry_is_lost_or_there_twice() {
     assert!(fake.0.borrow().all.len() > 300);
 }
 
-/// The last segment is the same as what is staged after it: only the PCR shows that it is new.
+/// The last segment is equal to the entries that are staged after it: only the PCR shows that they are new.
 #[test]
 fn the_same_violations_twice_are_kept_twice() {
     let stage = |fake: &Fake| {
@@ -212,12 +212,12 @@ fn the_same_violations_twice_are_kept_twice() {
     first_kernel.violate();
     keep(&mut store, &first_kernel.content(Part::Current));
     drop(store);
-    // still staged: it is in the segment already
+    // still staged: the entries are already in the segment
     stage(&first_kernel);
     let keeper = complete(&first_kernel, directory.path());
     assert_eq!(keeper.last, Last::Staged);
     drop(keeper);
-    // deleted, and staged again: it is not
+    // deleted, and staged again: they are not in the segment
     let second_kernel = Fake::new();
     second_kernel.0.borrow_mut().current.clear();
     second_kernel.violate();
@@ -243,7 +243,7 @@ fn a_boot_and_a_kexec_are_told_apart() {
     keeper.store.add(staged).unwrap();
     drop(keeper);
     assert!(matches!(complete(&fake, directory.path()).cycle(), Err(KeepError::Suspended)));
-    // which has them at the head of its list
+    // the next kernel has them at the head of its list
     let mut state = fake.0.borrow_mut();
     let staged = std::mem::take(&mut state.staged);
     state.current = [staged, std::mem::take(&mut state.current)].concat();
@@ -254,7 +254,7 @@ fn a_boot_and_a_kexec_are_told_apart() {
     keeper.cycle().unwrap();
     drop(keeper);
     complete(&fake, directory.path());
-    // a boot starts over
+    // after a reboot
     fake.reset();
     let mut keeper = complete(&fake, directory.path());
     assert_eq!(keeper.store.segments().len(), 0);
@@ -268,7 +268,7 @@ fn nothing_is_deleted_that_is_not_in_the_pcr() {
     let fake = Fake::new();
     let mut keeper = complete(&fake, directory.path());
     keeper.cycle().unwrap();
-    // somebody else removed an entry
+    // another program removed an entry
     fake.measure("/opt/hidden");
     fake.0.borrow_mut().current.pop();
     fake.measure("/opt/seen");

@@ -87,7 +87,7 @@ impl Segment {
         Ok(result)
     }
 
-    /// Appends all whole records of a window; returns how long the next one is, as far as can be seen.
+    /// Appends the whole records of a window; returns the size of the next one, as far as it is known.
     fn take_records(
         &mut self,
         window: &[u8],
@@ -121,7 +121,7 @@ impl Segment {
             if batch.is_empty() {
                 batch.layout = Layout { endian, digest_size };
             } else if endian != batch.layout.endian {
-                // begins the next batch
+                // this record begins the next batch
                 return Ok(size);
             }
             let start = batch.bytes.len();

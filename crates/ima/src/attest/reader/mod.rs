@@ -1,13 +1,12 @@
 //! Segments of a list to batches of records.
 //!
-//! Segments are read in order, each in a form of its own that is detected: binary in either byte
-//! order with the digests of any bank, a kexec header before it or not, ASCII, or a Canonical Event
-//! Log. Lines and records of other forms are rewritten as binary records, so that whatever follows knows
-//! one form.
+//! Segments are read in order, each in its own form, which is detected: binary in either byte order with the
+//! digests of any bank, with or without a kexec header; ASCII; or a Canonical Event Log. Lines and records of
+//! other forms are rewritten as binary records, so later stages see one form.
 //!
-//! A [`Batch`] holds whole records and belongs to one segment. What is left of a chunk after its
-//! last whole record is carried over to the next. A malformed record ends the list: the records
-//! before it are given first, then the error, for which the rest of the input is looked through.
+//! A [`Batch`] has whole records of one segment. The rest of a chunk after its last whole record is carried over to the
+//! next. A malformed record ends the list: the records before it are returned first, then the error, after the rest of
+//! the input was searched for readable records.
 
 mod cel;
 
@@ -27,9 +26,9 @@ use super::source::{Source, Stream};
 use super::{algorithm_of, algorithms_of, ListError, Malformed, Rest};
 use cel::Others;
 
-/// Bytes of a batch, unless a record is longer.
+/// The size of a batch in bytes, unless a record is longer.
 const CHUNK: usize = 512 << 10;
-/// More than the longest line before its template's fields.
+/// The size of the window for detection: more than the part of a line before its template's fields.
 const HEAD: usize = 1 << 10;
 
 /// Whole records of one segment, in order.
@@ -43,7 +42,7 @@ pub struct Batch {
     places: Vec<Place>,
 }
 
-/// Where a record is.
+/// The position of a record.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     /// In the batch.
@@ -57,7 +56,7 @@ struct Place {
 pub struct Item<'a> {
     /// Its number in the list, from 0.
     pub index: u64,
-    /// Where it begins in its segment.
+    /// Its offset in its segment.
     pub offset: u64,
     /// The record.
     pub record: Record<'a>,
@@ -82,17 +81,17 @@ impl Batch {
         &self.segment
     }
 
-    /// The algorithm of the template digests that are listed.
+    /// The algorithm of the listed template digests.
     pub fn algorithm(&self) -> HashAlgorithm {
         self.algorithm
     }
 
-    /// How many records it has.
+    /// The number of records.
     pub fn len(&self) -> usize {
         self.places.len()
     }
 
-    /// Whether it has none.
+    /// Whether it has no records.
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
     }
@@ -100,7 +99,7 @@ impl Batch {
     /// Its records.
     pub fn items(&self) -> impl Iterator<Item = Item<'_>> {
         self.places.iter().zip(self.first..).filter_map(|(place, index)| {
-            // it is a record: it was read as one when the batch was filled
+            // never fails: the same bytes were read as a record when the batch was filled
             match self.layout.step(self.bytes.get(place.start..)?) {
                 Ok(Step::Record(record, _)) => Some(Item { index, offset: place.offset, record }),
                 _ => None,
@@ -123,13 +122,13 @@ struct Segment {
     name: Arc<str>,
     stream: Stream,
     form: Form,
-    /// The algorithm of the listed digests, as soon as a record shows it.
+    /// The algorithm of the listed digests, once a record shows it.
     algorithm: Option<HashAlgorithm>,
-    /// What was read and not given yet, and where it begins.
+    /// Bytes that were read but not returned, and their offset.
     carry: Vec<u8>,
     offset: u64,
     ended: bool,
-    /// What a kexec header leaves to read.
+    /// The rest of the size and count in a kexec header.
     kexec: Option<KexecHeader>,
     /// What reads a Canonical Event Log, and the records in it that are not of IMA.
     cel: CelReader,
@@ -139,7 +138,7 @@ struct Segment {
 #[derive(Debug, Clone, Copy)]
 enum Form {
     Binary(Layout),
-    /// The byte order is known as soon as a record shows it.
+    /// The byte order, once a record shows it.
     Ascii(Option<Endian>),
     Cel,
 }
@@ -150,10 +149,10 @@ impl ListReader {
         Self { sources: sources.into_iter().collect(), segment: None, next: 0 }
     }
 
-    /// Fills the batch with the next records; without any, the list is at its end.
+    /// Fills the batch with the next records; it stays empty at the end of the list.
     ///
     /// # Errors
-    /// [`ListError::Malformed`] after the last record before a malformed one.
+    /// [`ListError::Malformed`] after the records before the malformed one were returned.
     pub fn next(&mut self, batch: &mut Batch) -> Result<(), ListError> {
         batch.places.clear();
         loop {
@@ -214,7 +213,7 @@ impl Segment {
         Ok(segment)
     }
 
-    /// Reads until the buffer has so many bytes, or the input is at its end.
+    /// Reads until the buffer has this size, or the input ends.
     fn read_to(&mut self, buffer: &mut Vec<u8>, length: usize) -> Result<(), ListError> {
         let missing = length.saturating_sub(buffer.len()) as u64;
         let read = self.stream.by_ref().take(missing).read_to_end(buffer);
@@ -237,13 +236,13 @@ impl Segment {
         let likeliest = algorithms_of(size).first().copied();
         batch.algorithm = self.algorithm.or(likeliest).unwrap_or(HashAlgorithm::Sha1);
         match result {
-            // the records before it come first
+            // the records before the error are returned first
             Err(error) if batch.is_empty() => Err(self.malformed(error, index)),
             _ => Ok(()),
         }
     }
 
-    /// Whether a kexec header says that the list is over.
+    /// Whether the list ends here by its kexec header.
     fn is_over(&self, records: usize) -> bool {
         self.kexec.is_some_and(|header| header.count <= records as u64)
     }
@@ -321,6 +320,7 @@ impl Segment {
                 at = (at + end + 1).min(text.len());
             };
             match result {
+                // hexadecimal doubles the data: a longer line is not a record
                 Ok(()) if batch.is_empty() && !self.ended && text.len() > 3 * MAX_DATA => {
                     let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
                     break Err(FormatError::new(Fault::DataLength(length), 0));
@@ -335,7 +335,7 @@ impl Segment {
         Ok(result)
     }
 
-    /// Appends the record that a line is.
+    /// Appends the record of a line.
     fn take_line(&mut self, line: &[u8], at: usize, batch: &mut Batch) -> Result<(), FormatError> {
         let mut parsed = AsciiRecord::parse(line, self.endian())?;
         if self.algorithm.is_none() && !parsed.record().is_violation() {
@@ -356,7 +356,7 @@ impl Segment {
         if batch.is_empty() {
             batch.layout = layout;
         }
-        // a list has one bank; a violation before the byte order is known has no say in it
+        // a list has one bank; a violation before the byte order is known does not count
         if layout.digest_size != batch.layout.digest_size {
             return Err(FormatError::new(Fault::Line, 0));
         }
@@ -379,7 +379,7 @@ impl Segment {
         }
     }
 
-    /// The error for a malformed record, with which the carried bytes begin.
+    /// The error for the malformed record at the start of the carried bytes.
     fn malformed(&mut self, error: FormatError, index: u64) -> ListError {
         let (name, offset) = (Arc::clone(&self.name), self.offset + error.offset as u64);
         match self.look_through() {
@@ -394,10 +394,11 @@ impl Segment {
         }
     }
 
-    /// Looks for records after the one that the carried bytes begin with.
+    /// Searches for readable records after the one at the start of the carried bytes.
     fn look_through(&mut self) -> Result<Rest, ListError> {
         let mut rest = Rest::default();
         let mut window = std::mem::take(&mut self.carry);
+        // the malformed record begins at 0: the search begins after its first byte
         let (mut at, mut needed) = (1, CHUNK);
         loop {
             self.read_to(&mut window, needed.max(CHUNK))?;
@@ -428,12 +429,12 @@ impl Segment {
         }
     }
 
-    /// What of the malformed list's form is at the start of a window.
+    /// The readable record at the start of a window, in the form of the malformed list.
     fn readable(&self, window: &[u8]) -> Found {
         let layout = match self.form {
             Form::Binary(layout) => Some(layout),
             Form::Ascii(_) => None,
-            // an encoding in which nothing is certain after an error
+            // after an error in these encodings, no record can be found reliably
             Form::Cel => return Found::Nothing(window.len()),
         };
         let Some(layout) = layout else {
@@ -459,15 +460,18 @@ impl Segment {
     }
 }
 
-/// What a window begins with.
+/// The content at the start of a window.
 enum Found {
+    /// A record of this size.
     Record(usize),
+    /// No record, for so many bytes.
     Nothing(usize),
+    /// The window must have so many bytes.
     More(usize),
 }
 
-/// Where the line ends that the text begins with: a newline that is followed by a record or by
-/// nothing. `None` if that cannot be seen.
+/// The end of the line at the start of the text: a newline that is followed by a record or by the end of the
+/// input. `None` if the text is too short to know.
 fn record_end(text: &[u8], ended: bool) -> Option<usize> {
     let mut from = 0;
     loop {

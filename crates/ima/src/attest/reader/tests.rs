@@ -3,7 +3,7 @@ use ima_format::measure::Template;
 use super::super::source::Reading;
 use super::*;
 
-/// A list of so many records.
+/// A list with this number of records.
 fn list(count: usize, endian: Endian) -> Vec<Vec<u8>> {
     let record = |number: usize| {
         let name = format!("/file/{number}\0");
@@ -21,7 +21,7 @@ fn list(count: usize, endian: Endian) -> Vec<Vec<u8>> {
     (0..count).map(record).collect()
 }
 
-/// Reads a list: its records as they are written, and the error at its end.
+/// Reads a list: returns its records in binary form, and the error at its end.
 fn read(content: &[u8]) -> (Vec<Vec<u8>>, Option<Malformed>) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), content).unwrap();
@@ -63,7 +63,7 @@ fn a_cut_list_is_read_up_to_its_last_whole_record() {
     for length in 0..content.len() {
         let (read, fault) = read(&content[..length]);
         let whole = ends.iter().filter(|end| **end <= length).count() - 1;
-        // what is too short for a record's head is no list
+        // less than a record's head is not a list
         assert_eq!(read, records[..whole], "{length}");
         assert_eq!(fault.is_none(), ends.contains(&length), "{length}");
         if let Some(fault) = fault {
@@ -82,7 +82,7 @@ fn a_changed_byte_is_seen_or_is_in_a_record() {
         changed[at] ^= 0x41;
         let (read, fault) = read(&changed);
         match fault {
-            // nothing is lost without an error
+            // no record is lost without an error
             None => assert_eq!(read.concat(), changed, "{at}"),
             Some(fault) => {
                 let before = read.concat().len() as u64;

@@ -1,15 +1,14 @@
-//! What is to be known before a key signs: which kernels verify with it, and whether it is
-//! strong enough.
+//! Caveats about a key before it signs: the kernels that can verify its signatures, and its strength.
 //!
-//! | kernel source | what it decides |
+//! | kernel source | content |
 //! |---|---|
 //! | `crypto/rsa.c`, `rsa_check_key_length` | the sizes of RSA keys |
 //! | `crypto/rsa-pkcs1pad.c`, `rsa_asn1_templates` | the hash algorithms of RSA: SHA-3 came with Linux 6.7 |
-//! | `crypto/asymmetric_keys/public_key.c`, `software_key_determine_akcipher` | those of ECDSA: SHA-3 came with Linux 6.7 |
-//! | `include/uapi/linux/hash_info.h` | those that an attribute can name: SHA-3 came with Linux 6.7 |
+//! | `crypto/asymmetric_keys/public_key.c`, `software_key_determine_akcipher` | the hash algorithms of ECDSA: SHA-3 came with Linux 6.7 |
+//! | `include/uapi/linux/hash_info.h` | the hash algorithms that an attribute can name: SHA-3 came with Linux 6.7 |
 //! | `crypto/ecdsa.c` | the curves: P-521 came with Linux 6.10 |
 //!
-//! Which versions of signatures they verify is in [`form`](super::form).
+//! The versions of signatures that they verify are in [`form`](super::form).
 
 use ima_format::hash::HashAlgorithm;
 use ima_format::policy::Severity;
@@ -17,33 +16,33 @@ use ima_format::xattr::SignatureVersion;
 
 use super::{Curve, KeyType};
 
-/// One thing to be known, and what to do about it.
+/// A caveat, with a hint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caveat {
-    /// How bad it is.
+    /// The severity.
     pub severity: Severity,
-    /// A name for it, in kebab case, that stays the same.
+    /// A stable name in kebab case.
     pub name: &'static str,
-    /// What it is.
+    /// The problem.
     pub message: String,
-    /// What to do.
+    /// How to fix it.
     pub hint: &'static str,
 }
 
-/// Sizes of RSA keys, in bits, that the kernel takes.
+/// The sizes of RSA keys, in bits, that the kernel accepts.
 const RSA_SIZES: [u32; 6] = [512, 1024, 1536, 2048, 3072, 4096];
 
-/// The size as the kernel reckons it (`mpi_get_size`): in whole words of 64 bits.
+/// The size as the kernel computes it (`mpi_get_size`): in whole words of 64 bits.
 fn in_words(bits: u32) -> u32 {
     bits.div_ceil(64) * 64
 }
 
-/// Whether the kernel verifies with RSA keys of this size.
+/// Whether the kernel can verify signatures of RSA keys of this size.
 pub(super) fn is_rsa_size(bits: u32) -> bool {
     RSA_SIZES.contains(&in_words(bits))
 }
 
-/// What is to be known of keys of this type.
+/// The caveat of keys of this type.
 pub fn of_key(key_type: KeyType) -> Option<Caveat> {
     let (severity, name, message, hint) = match key_type {
         KeyType::Rsa(bits) if !is_rsa_size(bits) => {
@@ -81,7 +80,7 @@ pub fn of_key(key_type: KeyType) -> Option<Caveat> {
     Some(Caveat { severity, name, message, hint })
 }
 
-/// What is to be known of signatures of files of this version.
+/// The caveat of signatures of this version on files.
 pub fn of_version(version: SignatureVersion) -> Option<Caveat> {
     (version == SignatureVersion::V3).then(|| Caveat {
         severity: Severity::Note,

@@ -1,8 +1,7 @@
-//! X.509 certificates as far as the kernel's keyrings look at them (RFC 5280).
+//! X.509 certificates, as far as the kernel's keyrings depend on them (RFC 5280).
 //!
-//! Mirrors `crypto/asymmetric_keys/x509_cert_parser.c` (what is read),
-//! `x509_public_key.c` and `restrict.c` (what is asked of a certificate before it enters
-//! a keyring).
+//! Mirrors `crypto/asymmetric_keys/x509_cert_parser.c` (the fields that are parsed), `x509_public_key.c` and
+//! `restrict.c` (the conditions for entering a keyring).
 
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
@@ -22,7 +21,7 @@ use super::PublicKey;
 use crate::advice::Advice;
 use crate::input::{self, KEY_MAX};
 
-/// Ends the organization of a sample certificate's subject.
+/// The end of the organization in the subject of a sample certificate.
 pub const SAMPLE_MARK: &str = "SAMPLE, DO NOT SHIP";
 
 /// Why a certificate could not be read.
@@ -34,30 +33,30 @@ pub enum CertificateError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The file holds no X.509 certificate, neither PEM nor DER.
+    /// The file has no X.509 certificate, neither in PEM nor in DER.
     #[error("{}: no X.509 certificate found (neither PEM nor DER)", path.display())]
     NotACertificate {
         /// The file.
         path: PathBuf,
     },
-    /// OpenSSL cannot make sense of the certificate.
+    /// OpenSSL cannot parse the certificate.
     #[error("{}: OpenSSL: {source}", path.display())]
     OpenSsl {
         /// The file.
         path: PathBuf,
-        /// OpenSSL's reasons.
+        /// OpenSSL's error.
         source: ErrorStack,
     },
 }
 
 impl Advice for CertificateError {}
 
-/// The key ids under which the kernel finds the key of a certificate for a signature
-/// (`asymmetric_key_id_partial`): the end of serial number and issuer, and the end of the subject
-/// key identifier, unless it is shorter.
+/// The key IDs by which the kernel finds the key of a certificate for a signature (`asymmetric_key_id_partial`):
+/// the last bytes of serial number and issuer, and the last bytes of the subject key identifier, unless it is
+/// shorter.
 pub fn key_ids(fields: &x509::Certificate<'_>) -> impl Iterator<Item = KeyId> {
     let end = |bytes: &[u8]| match bytes {
         [.., a, b, c, d] => Some(KeyId([*a, *b, *c, *d])),
@@ -67,7 +66,7 @@ pub fn key_ids(fields: &x509::Certificate<'_>) -> impl Iterator<Item = KeyId> {
     identified.into_iter().chain(fields.subject_key_identifier.and_then(end))
 }
 
-/// A certificate and what the kernel reads from it.
+/// A certificate and the fields that the kernel reads.
 #[derive(Clone)]
 pub struct Certificate {
     x509: X509,
@@ -78,7 +77,7 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Every certificate in a file: one in DER, or any number in PEM, also between keys.
+    /// All certificates of a file: one in DER, or any number in PEM, possibly between keys.
     pub fn read_all(path: &Path) -> Result<Vec<Self>, CertificateError> {
         let content = input::read_path(path, KEY_MAX)
             .map_err(|source| CertificateError::Read { path: path.to_owned(), source })?;
@@ -91,7 +90,7 @@ impl Certificate {
         }
     }
 
-    /// Every certificate in some bytes; none is no error.
+    /// All certificates in some bytes; none is not an error.
     pub fn parse_all(content: &[u8]) -> Result<Vec<Self>, ErrorStack> {
         let mut certificates = match X509::from_der(content) {
             Ok(certificate) => vec![certificate],
@@ -110,12 +109,12 @@ impl Certificate {
             _ => public.default_key_id()?,
         };
         let der = x509.to_der()?;
-        // OpenSSL read it; an extension that does not parse says nothing about its use
+        // OpenSSL parsed it; if an extension cannot be parsed here, the usage is unknown
         let usage = x509::Certificate::parse(&der).map(|found| found.usage).unwrap_or_default();
         Ok(Self { usage, x509, der, public, key_id })
     }
 
-    /// The certificate in DER: what the kernel's keyrings take.
+    /// The certificate in DER, the format for the kernel's keyrings.
     pub fn der(&self) -> &[u8] {
         &self.der
     }
@@ -125,24 +124,24 @@ impl Certificate {
         self.x509.to_pem()
     }
 
-    /// The key that it certifies.
+    /// Its public key.
     pub fn public_key(&self) -> &PublicKey {
         &self.public
     }
 
-    /// The last four bytes of the Subject Key Identifier. Without the extension, those of
-    /// the public key's SHA-1, under which evmctl and imactl look, but the kernel does not.
+    /// The last four bytes of the Subject Key Identifier. Without the extension, those of the public key's SHA-1,
+    /// which evmctl and imactl use, but not the kernel.
     pub fn key_id(&self) -> KeyId {
         self.key_id
     }
 
-    /// The key ids under which the kernel finds it: none that evmctl makes up.
+    /// The key IDs by which the kernel finds it, without the one that evmctl computes.
     pub fn kernel_key_ids(&self) -> Vec<KeyId> {
         let fields = x509::Certificate::parse(&self.der);
         fields.map(|fields| key_ids(&fields).collect()).unwrap_or_default()
     }
 
-    /// Whether a signature that names its [`key_id`](Self::key_id) is found by the kernel.
+    /// Whether the kernel finds it for a signature with its [`key_id`](Self::key_id).
     pub fn is_found_by_key_id(&self) -> bool {
         self.kernel_key_ids().contains(&self.key_id)
     }
@@ -152,12 +151,12 @@ impl Certificate {
         self.x509.subject_key_id().map(|identifier| identifier.as_slice())
     }
 
-    /// The Authority Key Identifier's key identifier: by it the kernel finds the issuer.
+    /// The key identifier in the Authority Key Identifier, by which the kernel finds the issuer.
     pub fn authority_key_identifier(&self) -> Option<&[u8]> {
         self.x509.authority_key_id().map(|identifier| identifier.as_slice())
     }
 
-    /// What it may be used for.
+    /// Its key usage and basic constraints.
     pub fn usage(&self) -> Usage {
         self.usage
     }
@@ -178,34 +177,34 @@ impl Certificate {
         number.map(|hex| hex.to_ascii_lowercase()).unwrap_or_default()
     }
 
-    /// The SHA-256 of the DER, in hexadecimal.
+    /// The SHA-256 of the DER, in hexadecimal digits.
     pub fn fingerprint(&self) -> Result<String, ErrorStack> {
         let digest = self.x509.digest(MessageDigest::sha256())?;
         Ok(Hex(&digest).to_string())
     }
 
-    /// Begin of validity, as OpenSSL prints it. No kernel keyring looks at it.
+    /// The start of its validity, as OpenSSL prints it. No keyring of the kernel checks it.
     pub fn not_before(&self) -> &Asn1TimeRef {
         self.x509.not_before()
     }
 
-    /// End of validity, as OpenSSL prints it. No kernel keyring looks at it.
+    /// The end of its validity, as OpenSSL prints it. No keyring of the kernel checks it.
     pub fn not_after(&self) -> &Asn1TimeRef {
         self.x509.not_after()
     }
 
-    /// Days until the end of validity; negative after it.
+    /// Days to the end of its validity; negative after it.
     pub fn days_left(&self) -> Result<i32, ErrorStack> {
         let left = Asn1Time::days_from_now(0)?.diff(self.not_after())?;
         Ok(if left.secs < 0 { left.days - 1 } else { left.days })
     }
 
-    /// Whether validity has begun.
+    /// Whether its validity has begun.
     pub fn is_valid_yet(&self) -> Result<bool, ErrorStack> {
         Ok(Asn1Time::days_from_now(0)? >= *self.not_before())
     }
 
-    /// The hash algorithm of the issuer's signature, where it is one the kernel names.
+    /// The hash algorithm of the issuer's signature; `None` if the kernel has no name for it.
     pub fn signature_hash(&self) -> Option<HashAlgorithm> {
         let nid = self.x509.signature_algorithm().object().nid();
         let digest = nid.signature_algorithms()?.digest;
@@ -223,7 +222,7 @@ impl Certificate {
         })
     }
 
-    /// Whether `issuer`'s key made this certificate's signature.
+    /// Whether the key of `issuer` made its signature.
     pub fn is_signed_by(&self, issuer: &Self) -> bool {
         self.x509.verify(issuer.public.pkey()).unwrap_or(false)
     }
@@ -233,7 +232,7 @@ impl Certificate {
         self.is_signed_by(self)
     }
 
-    /// Whether it belongs to keys for development ([`SAMPLE_MARK`]).
+    /// Whether it is a sample for development ([`SAMPLE_MARK`]).
     pub fn is_sample(&self) -> bool {
         let mut organizations = self.x509.subject_name().entries_by_nid(Nid::ORGANIZATIONNAME);
         organizations.any(|entry| {
@@ -253,7 +252,7 @@ impl fmt::Debug for Certificate {
     }
 }
 
-/// Whether there is PEM in it.
+/// Whether the content has PEM.
 pub(super) fn is_pem(content: &[u8]) -> bool {
     const MARK: &[u8] = b"-----BEGIN";
     content.windows(MARK.len()).any(|window| window == MARK)

@@ -1,9 +1,9 @@
 //! A new chain of keys and certificates, in the layout of [`super::store`].
 //!
-//! The module key's certificate has an issuer of its own, whose key is thrown away when it has
-//! signed it: the kernel has the certificate built in and asks for no issuer there, but `.ima` takes
-//! whatever a built-in key has signed (`restrict_link_by_signature`). Issued by the store's CA, or by
-//! its own key, it could be added to `.ima` by root, and the module key would sign programs, too.
+//! The module key's certificate has an issuer of its own, whose key is discarded after signing: the kernel has
+//! the certificate built in and requires no issuer for it, but `.ima` accepts any certificate that a built-in key
+//! signed (`restrict_link_by_signature`). If it were signed by the store's CA or by its own key, root could add
+//! it to `.ima`, and the module key could sign programs, too.
 
 use std::fs::{self, DirBuilder};
 use std::io::{self, Write};
@@ -33,11 +33,11 @@ use super::KeyType;
 use crate::advice::Advice;
 use crate::staging::{Location, Staged, StoreDirectory};
 
-/// PBKDF2 rounds for a key's passphrase: what OWASP asks for with HMAC-SHA-256. A key is
-/// decrypted once a run, in a fraction of a second.
+/// PBKDF2 rounds for a key's passphrase: the number that OWASP recommends for HMAC-SHA-256. A key is decrypted
+/// once per run, in a fraction of a second.
 const PBKDF2_ITERATIONS: u32 = 600_000;
 
-/// Which keys to make.
+/// The algorithm of new keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)] // the variants are their names
 pub enum KeyAlgorithm {
@@ -51,7 +51,7 @@ pub enum KeyAlgorithm {
 }
 
 impl KeyAlgorithm {
-    /// Every algorithm that keys can be made for.
+    /// All algorithms of new keys.
     pub const ALL: [Self; 9] = [
         Self::Rsa2048,
         Self::Rsa3072,
@@ -77,7 +77,7 @@ impl KeyAlgorithm {
         }
     }
 
-    /// That of a key, where keys can be made for it.
+    /// The algorithm of a key; `None` if keys of this type cannot be created.
     pub fn of(key_type: KeyType) -> Option<Self> {
         Self::ALL.into_iter().find(|algorithm| algorithm.name() == key_type.to_string())
     }
@@ -86,7 +86,7 @@ impl KeyAlgorithm {
         let rsa = |bits| PKey::from_rsa(Rsa::generate(bits)?);
         let ec = |nid| {
             let mut group = EcGroup::from_curve_name(nid)?;
-            // the kernel knows curves by name alone
+            // the kernel supports only curves that are given by name
             group.set_asn1_flag(Asn1Flag::NAMED_CURVE);
             PKey::from_ec_key(EcKey::generate(&group)?)
         };
@@ -102,7 +102,7 @@ impl KeyAlgorithm {
     }
 }
 
-/// OpenSSL has ML-DSA since 3.5, under a number that it gives to the object identifier.
+/// OpenSSL supports ML-DSA since 3.5, under a dynamic number that it assigns to the object identifier.
 fn generate_ml_dsa(set: MlDsa) -> Result<PKey<Private>, CreateError> {
     let unavailable = |_| CreateError::Unavailable(set);
     let object = Asn1Object::from_str(set.object_identifier()).map_err(unavailable)?;
@@ -123,41 +123,41 @@ impl FromStr for KeyAlgorithm {
     }
 }
 
-/// What a new store is to be.
+/// The plan of a new store.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The algorithm of the keys.
     pub algorithm: KeyAlgorithm,
-    /// That of the key that signs files.
+    /// The algorithm of the key that signs files.
     pub ima_algorithm: KeyAlgorithm,
-    /// What the certificates say.
+    /// The content of the certificates.
     pub profile: Profile,
     /// Encrypts the private keys; `None` leaves them plain.
     pub passphrase: Option<Passphrase>,
 }
 
-/// Why no store was made.
+/// Why a store could not be created.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CreateError {
-    /// A file is there already; nothing was changed.
+    /// A file exists already; nothing was changed.
     #[error("{}: exists; key stores are never overwritten", path.display())]
     Exists {
         /// The file.
         path: PathBuf,
     },
-    /// A file or directory cannot be made; what was made before is removed.
+    /// A file or directory cannot be created; those that were created before are removed.
     #[error("{}: {source}", path.display())]
     Write {
         /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// A certificate cannot be issued.
+    /// A certificate could not be issued.
     #[error(transparent)]
     Issue(#[from] IssueError),
-    /// The linked OpenSSL has no such keys.
+    /// The linked OpenSSL does not support ML-DSA.
     #[error("{}: the linked OpenSSL has no ML-DSA ({})", .0.name(), openssl::version::version())]
     Unavailable(MlDsa),
     /// OpenSSL failed.
@@ -177,8 +177,8 @@ impl Advice for CreateError {
     }
 }
 
-/// Makes a store: all of it, or nothing. `directory` is made if it is not there; nothing
-/// that stands in it is overwritten. Directories get mode 0700, keys 0600.
+/// Creates a store as a whole, or not at all. `directory` is created if it is missing; existing files in it are not
+/// overwritten. Directories have mode 0700, keys 0600.
 pub fn create(directory: &Path, plan: &Plan) -> Result<Vec<(Role, Certificate)>, CreateError> {
     keep_out_of_dumps();
     refuse_existing(directory)?;
@@ -188,9 +188,9 @@ pub fn create(directory: &Path, plan: &Plan) -> Result<Vec<(Role, Certificate)>,
     };
     fs::create_dir_all(parent)
         .map_err(|source| CreateError::Write { path: parent.to_owned(), source })?;
-    // on the disk no longer than it takes to write it: generating keys takes time
+    // generating keys takes time: keys are on disk only for the time of writing them
     let pairs = generate(plan, &Role::ALL, None)?;
-    // made next to its final path, so that one rename puts it there
+    // created next to its final path, so that a rename can move it
     let staging = StoreDirectory::in_directory(parent)
         .map_err(|source| CreateError::Write { path: parent.to_owned(), source })?;
     let mut files = Vec::new();
@@ -202,7 +202,7 @@ pub fn create(directory: &Path, plan: &Plan) -> Result<Vec<(Role, Certificate)>,
             Anybody who has them can sign for a machine that trusts them. Do not ship them.\n";
         files.push(StagedFile::new(staging.path().join(SAMPLE_FILE), 0o644, text)?);
     }
-    // until now a run that is killed leaves no key that has a name
+    // a run that is killed before this leaves no key with a name
     for file in files {
         file.persist()?;
     }
@@ -210,7 +210,7 @@ pub fn create(directory: &Path, plan: &Plan) -> Result<Vec<(Role, Certificate)>,
     Ok(pairs.into_iter().map(|pair| (pair.role, pair.certificate)).collect())
 }
 
-/// A key as it will be written, and its certificate.
+/// A key before it is written, and its certificate.
 pub(super) struct Pair {
     pub(super) role: Role,
     key: Zeroizing<Vec<u8>>,
@@ -226,7 +226,7 @@ fn refuse_existing(directory: &Path) -> Result<(), CreateError> {
     }
 }
 
-/// Makes keys, issuers before the keys that they certify. Without a CA the first key is one.
+/// Creates keys, issuers first. Without a CA, the first key is one.
 pub(super) fn generate(
     plan: &Plan,
     roles: &[Role],
@@ -281,7 +281,7 @@ impl Pair {
     }
 }
 
-/// A file that is on disk, and has no name yet where the file system can do that.
+/// A file on disk, without a name if the file system supports that.
 pub(super) struct StagedFile {
     path: PathBuf,
     staged: Staged,
@@ -307,8 +307,8 @@ impl StagedFile {
     }
 }
 
-/// Moves the finished store to its place: whole if the place is free, else directory by
-/// directory into what is there, taking back what was moved if one does not go.
+/// Moves the finished store to its place: in one rename if the place is free, otherwise directory by directory into the
+/// existing one. If one cannot be moved, those that were moved are moved back.
 fn publish(staging: &Path, directory: &Path) -> Result<(), CreateError> {
     let failed = |path: &Path, source| CreateError::Write { path: path.to_owned(), source };
     if directory.symlink_metadata().is_err() {

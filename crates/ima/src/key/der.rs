@@ -1,4 +1,4 @@
-//! The few DER structures (ITU-T X.690) that OpenSSL's binding does not reach.
+//! DER structures (ITU-T X.690) that OpenSSL's binding does not support.
 
 use ima_format::der::{
     Values, BIT_STRING, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET,
@@ -10,8 +10,7 @@ use super::KeyType;
 
 const NULL: u8 = 0x05;
 
-/// The BIT STRING's content in a SubjectPublicKeyInfo (RFC 5280, 4.1), without the octet
-/// that counts unused bits.
+/// The content of the BIT STRING in a SubjectPublicKeyInfo (RFC 5280, 4.1), without the octet that counts unused bits.
 pub(super) fn subject_public_key(info: &[u8]) -> Option<&[u8]> {
     let mut outer = Values::new(info);
     let mut fields = outer.take(SEQUENCE).ok()?.values();
@@ -40,9 +39,9 @@ fn sequence(parts: &[&[u8]]) -> Vec<u8> {
     encode(SEQUENCE, &parts.concat())
 }
 
-/// SubjectPublicKeyInfo (RFC 5480, 2) of a point on a curve, both as PKCS#11 keeps them:
-/// the parameters in DER, the point in an OCTET STRING, or bare as some tokens have it. A
-/// bare point may look like an OCTET STRING, but not like one of a point's size.
+/// SubjectPublicKeyInfo (RFC 5480, 2) of a point on a curve, both in the form of PKCS#11: the parameters in DER,
+/// the point in an OCTET STRING, or without one on some tokens. A bare point may look like an OCTET STRING, but
+/// not like one of a point's size.
 pub(super) fn ec_public_key_info(parameters: &[u8], point: &[u8]) -> Vec<u8> {
     /// 1.2.840.10045.2.1
     const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
@@ -62,8 +61,7 @@ pub(super) fn ec_public_key_info(parameters: &[u8], point: &[u8]) -> Vec<u8> {
     sequence(&[&algorithm, &encode(BIT_STRING, &[&[0], point].concat())])
 }
 
-/// DigestInfo (RFC 8017, 9.2) as the kernel's `rsa_asn1_templates` have it; `None` for an
-/// algorithm that they lack.
+/// DigestInfo (RFC 8017, 9.2) as in the kernel's `rsa_asn1_templates`; `None` for an algorithm that is not in it.
 pub(super) fn digest_info(algorithm: HashAlgorithm, digest: &[u8]) -> Option<Vec<u8>> {
     let oid = algorithm.object_identifier()?;
     let algorithm = sequence(&[&encode(OBJECT_IDENTIFIER, oid), &encode(NULL, &[])]);
@@ -92,9 +90,9 @@ fn ecdsa_with(algorithm: HashAlgorithm) -> Option<&'static [u8]> {
     })
 }
 
-/// A detached signature in CMS (RFC 5652), byte by byte as `scripts/sign-file` has it made: without
-/// attributes and certificates, the signer named by issuer and serial number. `None` for a key or a hash
-/// algorithm that the kernel does not know in such messages.
+/// A detached signature in CMS (RFC 5652), with the same bytes as `scripts/sign-file`: without attributes and
+/// certificates, with issuer and serial number of the signer. `None` for a key or a hash algorithm that the
+/// kernel does not support in such messages.
 pub(crate) fn detached_signature(
     certificate: &x509::Certificate<'_>,
     key: KeyType,
@@ -137,7 +135,7 @@ pub(super) fn encrypted_private_key_info(
     encrypted: &[u8],
 ) -> Vec<u8> {
     let oid = |oid: &[u8]| encode(OBJECT_IDENTIFIER, oid);
-    // an INTEGER is signed: a zero in front keeps it positive
+    // an INTEGER is signed: a leading zero keeps it positive
     let iterations = encode(INTEGER, &[&[0], &iterations.to_be_bytes()[..]].concat());
     let iterations = minimal_integer(&iterations);
     let prf = sequence(&[&oid(HMAC_WITH_SHA256), &encode(NULL, &[])]);
@@ -169,7 +167,7 @@ mod tests {
         let parameters = encode(OBJECT_IDENTIFIER, &[1]);
         for number in [24, 32, 48, 66] {
             for (form, length) in [(0x04, 2 * number), (0x02, number), (0x03, number)] {
-                // each byte is such that a bare point looks like an OCTET STRING
+                // each byte makes the bare point look like an OCTET STRING
                 let point = [vec![form], vec![length as u8 - 1; length]].concat();
                 let wrapped = ec_public_key_info(&parameters, &encode(OCTET_STRING, &point));
                 assert_eq!(subject_public_key(&wrapped), Some(&point[..]), "{form} {number}");

@@ -1,4 +1,4 @@
-//! Which kernels verify which form of signature: one table.
+//! The kernels that verify each form of signature, as one table.
 //!
 //! | since | form | kernel source |
 //! |---|---|---|
@@ -23,18 +23,18 @@ use crate::digest::{DigestError, Hasher};
 /// A form of signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Form {
-    /// What it vouches for.
+    /// The object that it signs.
     pub kind: SignatureKind,
-    /// How the signed bytes are made.
+    /// The structure of the signed bytes.
     pub version: SignatureVersion,
-    /// The key.
+    /// The type of the key.
     pub key: KeyType,
     /// The hash algorithm of the file's digest.
     pub algorithm: HashAlgorithm,
 }
 
 impl Form {
-    /// What the kernel must have to verify it; `None` if no kernel does.
+    /// The features that the kernel needs to verify it; `None` if no kernel can.
     fn needs(self) -> Option<[Option<Feature>; 3]> {
         use SignatureVersion::{V2, V3};
         if !self.key.verifiable_over(self.algorithm) {
@@ -56,21 +56,21 @@ impl Form {
         Some([version, key, Feature::of_algorithm(self.algorithm)])
     }
 
-    /// Whether this kernel verifies it.
+    /// Whether this kernel can verify it.
     pub fn is_verified_by(self, kernel: KernelVersion) -> bool {
         self.needs().is_some_and(|needs| needs.into_iter().flatten().all(|it| kernel.has(it)))
     }
 
-    /// The first kernel that verifies it; `None` if none does.
+    /// The first kernel that can verify it; `None` if no kernel can.
     pub fn since(self) -> Option<KernelVersion> {
         let needs = self.needs()?.into_iter().flatten().map(Feature::since);
         Some(needs.max().unwrap_or(KernelVersion::V5_10))
     }
 
-    /// The newest version of this form that all of these kernels verify.
+    /// The newest version of this form that all of these kernels can verify.
     ///
     /// # Errors
-    /// There is none: why not.
+    /// No version can be verified by all of them, with the reason.
     pub fn for_kernels(self, kernels: &[KernelVersion]) -> Result<Self, NoForm> {
         let versions = [SignatureVersion::V3, SignatureVersion::V2];
         let mut forms = versions.into_iter().map(|version| Self { version, ..self });
@@ -94,7 +94,7 @@ impl fmt::Display for Form {
     }
 }
 
-/// There is no form of signature that all kernels verify.
+/// No form of signature can be verified by all kernels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoForm {
     kernels: Vec<KernelVersion>,
@@ -126,18 +126,18 @@ impl Advice for NoForm {
 pub enum Message {
     /// A digest: RSA, with DigestInfo, and ECDSA.
     Digest(Digest),
-    /// Bytes that are not hashed before: ML-DSA.
+    /// Bytes that are not hashed first: ML-DSA.
     Bytes(Vec<u8>),
     /// A SHA-1 digest without DigestInfo: RSA, in signatures of version 1.
     Bare([u8; 20]),
 }
 
 impl Message {
-    /// What a signature of this form is over, of a file (or its metadata) with this digest; `None`
-    /// if there is no such form.
+    /// The input of a signature of this form, for a file (or its metadata) with this digest; `None` if there is
+    /// no such form.
     ///
     /// # Errors
-    /// The hash algorithm is not at hand.
+    /// The hash algorithm is not available.
     pub fn of(
         kind: SignatureKind,
         version: SignatureVersion,

@@ -1,4 +1,4 @@
-//! Certificates as the kernel's keyrings want them.
+//! Certificates that the kernel's keyrings accept.
 
 use std::path::Path;
 
@@ -20,48 +20,48 @@ use super::store::{Role, StoreError};
 use super::{KeyType, PublicKey};
 use crate::advice::Advice;
 
-/// What a certificate says.
+/// The content of a certificate.
 #[derive(Debug, Clone)]
 pub struct Profile {
-    /// The hash algorithm of its signature: SHA-2 with 256 bits or more.
+    /// The hash algorithm of its signature: SHA-256, SHA-384 or SHA-512.
     pub hash: HashAlgorithm,
-    /// Days that it is valid.
+    /// Its validity in days.
     pub days: u32,
     /// The subject's organization.
     pub organization: String,
-    /// Begins the subject's common name; the role follows.
+    /// The prefix of the subject's common name, before the role.
     pub common_name: String,
-    /// For whom it is.
+    /// The purpose of the key.
     pub purpose: Purpose,
 }
 
-/// For whom keys are made.
+/// The purpose of new keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// For products.
     Production,
-    /// For development: marked in each certificate and by a file.
+    /// For development: marked in each certificate, and by a file.
     Sample,
 }
 
-/// Why no certificate was issued.
+/// Why a certificate could not be issued.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IssueError {
     /// Certificates cannot be signed with this hash algorithm.
     #[error("{0}: certificates are signed with sha256, sha384 or sha512")]
     Hash(HashAlgorithm),
-    /// A subject that X.509 cannot hold, such as a name of more than 64 characters.
+    /// A subject that does not fit in X.509, such as a name of more than 64 characters.
     #[error("{field} {value:?} does not fit a certificate: {source}")]
     Subject {
         /// `organization` or `common name`.
         field: &'static str,
-        /// What was asked for.
+        /// The requested value.
         value: String,
-        /// OpenSSL's reasons.
+        /// OpenSSL's error.
         source: ErrorStack,
     },
-    /// The key is neither RSA, nor ECDSA on a curve of the kernel's, nor ML-DSA.
+    /// The key is neither RSA, nor ECDSA on a curve of the kernel, nor ML-DSA.
     #[error("the kernel cannot verify files with a {0} key")]
     Unsuitable(KeyType),
     /// OpenSSL failed.
@@ -71,7 +71,7 @@ pub enum IssueError {
 
 impl Advice for IssueError {}
 
-/// A CA: its key and its certificate.
+/// A CA, with its key and its certificate.
 #[derive(Debug)]
 pub struct Authority {
     pub(super) key: PKey<Private>,
@@ -79,7 +79,7 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// A store's CA whose certificate is in the kernel: the system trusted key.
+    /// The CA of a store whose certificate is built into the kernel: the system trusted key.
     pub fn read(store: &Path, ask: &mut AskPassphrase<'_>) -> Result<Self, StoreError> {
         let [key, certificate] =
             ["key", "crt"].map(|extension| Role::SystemTrusted.path(store, extension));
@@ -98,7 +98,7 @@ impl Authority {
         &self.certificate
     }
 
-    /// Certifies a key that signs files, wherever its private half is kept.
+    /// Certifies a key that signs files; its private half may be anywhere.
     pub fn certify(&self, key: &PublicKey, profile: &Profile) -> Result<Certificate, IssueError> {
         match key.key_type() {
             key_type if key_type.verifiable_over(HashAlgorithm::Sha256) => {
@@ -109,11 +109,11 @@ impl Authority {
     }
 }
 
-/// Whose a certificate is.
+/// The holder of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Holder {
     Role(Role),
-    /// The CA of the module key, which is in no store and no kernel.
+    /// The CA of the module key, which is not in a store or a kernel.
     ModuleAuthority,
 }
 
@@ -134,7 +134,7 @@ impl Holder {
     }
 }
 
-/// Who signs a certificate.
+/// The issuer of a certificate.
 pub(super) enum Issuer<'a> {
     /// Its own key.
     Itself(&'a PKeyRef<Private>),
@@ -173,7 +173,7 @@ pub(super) fn issue<T: HasPublic>(
     builder.set_pubkey(key)?;
     extend(&mut builder, holder, authority)?;
     let digest = match KeyType::of(signing_key) {
-        // it signs the certificate itself
+        // ML-DSA signs the certificate itself, not a digest
         KeyType::MlDsa(_) => MessageDigest::null(),
         _ => digest,
     };
@@ -202,7 +202,7 @@ fn extend(
     let context = builder.x509v3_context(issuer.map(|issuer| &**issuer.x509()), None);
     let subject_key = SubjectKeyIdentifier::new().build(&context)?;
     builder.append_extension(subject_key)?;
-    // after the subject's, from which a self-signed certificate's is taken
+    // added after the subject's identifier, from which that of a self-signed certificate is copied
     let context = builder.x509v3_context(issuer.map(|issuer| &**issuer.x509()), None);
     let authority_key = AuthorityKeyIdentifier::new().keyid(true).build(&context)?;
     builder.append_extension(authority_key)
@@ -228,7 +228,7 @@ fn subject(profile: &Profile, holder: Holder) -> Result<X509Name, IssueError> {
     Ok(name.build())
 }
 
-/// 127 random bits: positive, and never the same twice (RFC 5280, 4.1.2.2).
+/// 127 random bits: positive, and unique in practice (RFC 5280, 4.1.2.2).
 fn random_serial() -> Result<Asn1Integer, ErrorStack> {
     let mut number = BigNum::new()?;
     number.rand(127, MsbOption::MAYBE_ZERO, false)?;

@@ -1,18 +1,18 @@
-//! Keys: what signs, what verifies, and the stores they are kept in.
+//! Keys that sign or verify, and their stores.
 //!
-//! | module | what it holds |
+//! | module | content |
 //! |---|---|
-//! | [`private`] | private keys in files, in every form that people have |
-//! | [`certificate`] | X.509 certificates, and how the kernel will see them |
+//! | [`private`] | private keys in files, in all common formats |
+//! | [`certificate`] | X.509 certificates, as the kernel sees them |
 //! | [`store`] | the directory layout of a key store |
 //! | [`create`] | a new chain of keys and certificates |
-//! | [`issue`] | certificates, by a CA that the kernel trusts |
+//! | [`issue`] | certificates of a CA that the kernel trusts |
 //! | [`acceptance`] | which certificates the kernel's keyrings accept |
 //! | [`form`] | which kernels verify which form of signature |
 //! | [`caveat`] | which kernels verify with a key, and whether it is strong enough |
-//! | [`check`] | what is wrong with keys and certificates |
+//! | [`check`] | faults of keys and certificates |
 //! | [`version_1`] | keys for signatures of version 1 |
-//! | [`token`] | private keys in smart cards and HSMs |
+//! | [`token`] | private keys on smart cards and HSMs |
 //! | [`passphrase`] | secrets, wiped after use |
 
 pub mod acceptance;
@@ -48,33 +48,32 @@ use crate::advice::Advice;
 use crate::digest::DigestError;
 use crate::input::{self, KEY_MAX};
 
-/// A signing key, in a file or in hardware. Shared between threads; each opens a session.
+/// A signing key, in a file or in hardware. Threads share it; each opens its own session.
 pub trait Signer: Send + Sync {
-    /// How the kernel will look for the certificate.
+    /// The key ID by which the kernel finds the certificate.
     fn key_id(&self) -> KeyId;
 
     /// The public half.
     fn public_key(&self) -> &PublicKey;
 
-    /// Begins a series of signatures. A session serves one thread; several may be open.
+    /// Begins a series of signatures. A session is for one thread; several may be open.
     ///
     /// # Errors
-    /// The key cannot be used now: a token is gone, OpenSSL cannot make a context.
+    /// The key cannot be used now: the token is not there, or OpenSSL cannot create a context.
     fn session(&self) -> Result<Box<dyn Session + '_>, SignError>;
 }
 
-/// A series of signatures by one key, made by one thread.
+/// A series of signatures by one key in one thread.
 pub trait Session {
-    /// Appends the signature of `message` to `signature`: RSA, PKCS#1 v1.5 with the
-    /// algorithm's DigestInfo; ECDSA, the DER of r and s over the digest's bytes; ML-DSA, that
-    /// of the bytes.
+    /// Appends the signature of `message` to `signature`. RSA: PKCS#1 v1.5 with the algorithm's DigestInfo.
+    /// ECDSA: the DER of r and s over the digest. ML-DSA: the signature of the bytes.
     ///
     /// # Errors
-    /// The key or its device failed, or the kernel could not verify a signature of this
-    /// key type over this message ([`SignError::Unverifiable`], [`SignError::Message`]).
+    /// The key or its device failed, or the kernel could not verify a signature of this key type over this message
+    /// ([`SignError::Unverifiable`], [`SignError::Message`]).
     fn sign(&mut self, message: &Message, signature: &mut Vec<u8>) -> Result<(), SignError>;
 
-    /// Whether the same message gives the same signature, at a cost below verifying one.
+    /// Whether the same message gives the same signature, at a lower cost than verifying one.
     fn repeats_itself(&self) -> bool;
 }
 
@@ -106,41 +105,41 @@ impl<S: Signer + ?Sized> Signer for Box<S> {
     }
 }
 
-/// Why no signature was made.
+/// Why a signature was not made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignError {
-    /// The kernel has no way to verify this combination, so it is not made.
+    /// The kernel cannot verify this combination.
     #[error("no kernel verifies {key_type} signatures over {algorithm}")]
     Unverifiable {
         /// The key's type.
         key_type: KeyType,
-        /// The hash algorithm asked for.
+        /// The requested hash algorithm.
         algorithm: HashAlgorithm,
     },
     /// There is no such form of signature, or no kernel verifies it.
     #[error("no kernel verifies a signature of {0}")]
     Form(Form),
-    /// Signatures of version 1 are by RSA keys, over SHA-1 or SHA-256.
+    /// Signatures of version 1 require RSA keys and SHA-1 or SHA-256.
     #[error(
         "no signature of version 1 by {key_type} over {algorithm}: only by rsa over sha1 or sha256"
     )]
     Version1 {
         /// The key's type.
         key_type: KeyType,
-        /// The hash algorithm asked for.
+        /// The requested hash algorithm.
         algorithm: HashAlgorithm,
     },
-    /// The key signs digests alone, or bytes alone.
+    /// The key signs only digests, or only bytes.
     #[error("{key_type} keys do not sign this kind of message")]
     Message {
         /// The key's type.
         key_type: KeyType,
     },
-    /// The digest that a signature is over cannot be made.
+    /// The digest that the signature covers cannot be computed.
     #[error(transparent)]
     Digest(#[from] DigestError),
-    /// The token failed, or is gone; so it will be for what is still to be signed.
+    /// The token failed, or is not there; later signatures fail as well.
     #[error(transparent)]
     Token(Box<token::TokenError>),
     /// OpenSSL failed.
@@ -149,7 +148,7 @@ pub enum SignError {
 }
 
 impl SignError {
-    /// Whether the key is lost: whatever is still to be signed will fail too.
+    /// Whether the key is lost: all later signatures fail as well.
     pub fn is_lasting(&self) -> bool {
         matches!(self, Self::Token(_))
     }
@@ -170,20 +169,20 @@ impl Advice for SignError {
     }
 }
 
-/// A public key's algorithm and size, as far as signing files is concerned.
+/// The algorithm and size of a public key, as far as signing files depends on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyType {
-    /// RSA with a modulus of so many bits.
+    /// RSA with a modulus of this size in bits.
     Rsa(u32),
-    /// ECDSA on a curve: its name as the kernel's policy and RFC 5480 know it.
+    /// ECDSA on a curve.
     Ecdsa(Curve),
     /// ML-DSA.
     MlDsa(MlDsa),
-    /// Something that cannot sign files.
+    /// An algorithm that cannot sign files.
     Other(Id),
 }
 
-/// The curves that the kernel's ECDSA knows (`crypto/ecdsa.c`).
+/// The curves of the kernel's ECDSA (`crypto/ecdsa.c`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)] // the names of FIPS 186
 pub enum Curve {
@@ -191,7 +190,7 @@ pub enum Curve {
     P256,
     P384,
     P521,
-    /// A curve that the kernel does not know.
+    /// A curve that the kernel does not support.
     Unknown(Nid),
 }
 
@@ -240,7 +239,7 @@ impl KeyType {
         }
     }
 
-    /// The size of its longest signature, in bytes.
+    /// The size of the longest signature, in bytes.
     pub fn signature_size(self) -> usize {
         match self {
             Self::Rsa(bits) => (bits as usize).div_ceil(8),
@@ -252,12 +251,11 @@ impl KeyType {
         }
     }
 
-    /// Whether some kernel verifies this key type's signature over this algorithm.
+    /// Whether some kernel can verify a signature of this key type over this algorithm.
     ///
-    /// RSA: `rsa_asn1_templates` in `crypto/rsa-pkcs1pad.c`. ECDSA:
-    /// `software_key_determine_akcipher` in `crypto/asymmetric_keys/public_key.c`, which
-    /// names the SHA-1, SHA-2 and SHA-3 families alone. ML-DSA signs the digest with its
-    /// algorithm's number, whichever that is.
+    /// RSA: `rsa_asn1_templates` in `crypto/rsa-pkcs1pad.c`. ECDSA: `software_key_determine_akcipher` in
+    /// `crypto/asymmetric_keys/public_key.c`, which has only the SHA-1, SHA-2 and SHA-3 families. ML-DSA signs
+    /// the digest with the number of its algorithm, so any algorithm is possible.
     pub fn verifiable_over(self, algorithm: HashAlgorithm) -> bool {
         use HashAlgorithm::*;
         match self {
@@ -292,16 +290,16 @@ pub enum PublicKeyError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The file holds no public key in a form that is known.
+    /// The file has no public key in a known format.
     #[error("{}: no public key, request or certificate found", path.display())]
     NotAKey {
         /// The file.
         path: PathBuf,
     },
-    /// The certificate request was not signed by the key in it.
+    /// The certificate request is not signed by its own key.
     #[error("{}: the request is not signed by its own key", path.display())]
     BadRequest {
         /// The file.
@@ -311,7 +309,7 @@ pub enum PublicKeyError {
 
 impl Advice for PublicKeyError {}
 
-/// A public key and what is derived from it.
+/// A public key and the values derived from it.
 #[derive(Debug, Clone)]
 pub struct PublicKey {
     key: PKey<Public>,
@@ -325,8 +323,8 @@ impl PublicKey {
         Ok(Self { key, key_type })
     }
 
-    /// Reads a public key from a file: bare, in a certificate request (whose signature is
-    /// checked) or in a certificate; PEM or DER.
+    /// Reads a public key from a file: a plain key, a certificate request (whose signature is checked) or a
+    /// certificate, in PEM or DER.
     pub fn read(path: &Path) -> Result<Self, PublicKeyError> {
         let owned = || path.to_owned();
         let content = input::read_path(path, KEY_MAX)
@@ -357,9 +355,9 @@ impl PublicKey {
         self.key_type
     }
 
-    /// The key id without a certificate: the last four bytes of the SHA-1 of the subject
-    /// public key's BIT STRING content (RFC 5280, 4.2.1.2, method 1), which is what most
-    /// tools, this one too, make the Subject Key Identifier of.
+    /// The key ID without a certificate: the last four bytes of the SHA-1 of the content of the subject public
+    /// key's BIT STRING (RFC 5280, 4.2.1.2, method 1), which most tools, including imactl, use for the Subject
+    /// Key Identifier.
     pub fn default_key_id(&self) -> Result<KeyId, ErrorStack> {
         let identifier = self.subject_key_identifier()?;
         let [.., a, b, c, d] = identifier;
@@ -378,7 +376,7 @@ impl PublicKey {
     /// The subject public key info, DER in base64.
     ///
     /// # Errors
-    /// Those of OpenSSL.
+    /// OpenSSL's error.
     pub fn to_base64(&self) -> Result<String, ErrorStack> {
         Ok(openssl::base64::encode_block(&self.key.public_key_to_der()?))
     }
@@ -387,7 +385,7 @@ impl PublicKey {
         &self.key
     }
 
-    /// Whether the two are the same key.
+    /// Whether both are the same key.
     pub fn is(&self, other: &Self) -> bool {
         self.key.public_eq(&other.key)
     }

@@ -1,4 +1,4 @@
-//! Secrets: held in memory that is wiped, never shown.
+//! Secrets: kept in memory that is wiped, and never printed.
 
 use std::fmt;
 use std::sync::Once;
@@ -6,19 +6,18 @@ use std::sync::Once;
 use rustix::process::{set_dumpable_behavior, setrlimit, DumpableBehavior, Resource, Rlimit};
 use zeroize::Zeroizing;
 
-/// A passphrase. Wiped when dropped; `Debug` does not show it.
+/// A passphrase. It is wiped when dropped; `Debug` does not print it.
 #[derive(Clone)]
 pub struct Passphrase(Zeroizing<Vec<u8>>);
 
 impl Passphrase {
-    /// Takes over a passphrase's bytes.
+    /// Takes ownership of a passphrase's bytes.
     pub fn new(bytes: Vec<u8>) -> Self {
         keep_out_of_dumps();
         Self(Zeroizing::new(bytes))
     }
 
-    /// The first line of what a file or descriptor holds, without its line end: what
-    /// `openssl -pass file:` takes.
+    /// The first line of a file or descriptor, without its line end, as with `openssl -pass file:`.
     pub fn first_line(content: &[u8]) -> Self {
         let line = content.split(|&byte| byte == b'\n').next().unwrap_or_default();
         Self::new(line.strip_suffix(b"\r").unwrap_or(line).to_vec())
@@ -30,12 +29,12 @@ impl Passphrase {
     }
 }
 
-/// Has the kernel write no core dump of this process from now on, and let no other process of the
-/// same user read its memory: private keys and passphrases are in it.
+/// Disables core dumps of this process, and access to its memory by other processes of the same user, from now
+/// on: it has private keys and passphrases.
 pub(crate) fn keep_out_of_dumps() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // neither fails on Linux; a dump is prevented by each of them
+        // neither call fails on Linux, and each prevents dumps
         set_dumpable_behavior(DumpableBehavior::NotDumpable).ok();
         setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).ok();
     });

@@ -1,4 +1,4 @@
-//! Private keys in files: read in every form that people have, and used.
+//! Private keys in files, in all common formats.
 //!
 //! PKCS#8 plain and encrypted (RFC 5958), traditional RSA and SEC 1 EC (RFC 5915) in PEM,
 //! `Proc-Type: 4,ENCRYPTED` (RFC 1421) too, alone or together with certificates, and all in DER.
@@ -33,16 +33,16 @@ pub enum PrivateKeyError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The file holds no private key in a form that is known.
+    /// The file has no private key in a known format.
     #[error("{}: no private key found", path.display())]
     NotAKey {
         /// The file.
         path: PathBuf,
     },
-    /// The key is encrypted and no passphrase is at hand.
+    /// The key is encrypted, and there is no passphrase.
     #[error("{}: the key is encrypted, and no passphrase was given", path.display())]
     PassphraseNeeded {
         /// The file.
@@ -54,20 +54,20 @@ pub enum PrivateKeyError {
         /// The file.
         path: PathBuf,
     },
-    /// The passphrase could not be asked for.
+    /// Asking for the passphrase failed.
     #[error("{}: cannot ask for the passphrase: {source}", path.display())]
     Ask {
         /// The key's file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The key is neither RSA, nor ECDSA on a curve of the kernel's, nor ML-DSA.
+    /// The key is neither RSA, nor ECDSA on a curve of the kernel, nor ML-DSA.
     #[error("{}: a {key_type} key cannot sign files for the kernel", path.display())]
     Unsuitable {
         /// The file.
         path: PathBuf,
-        /// What it is.
+        /// The type of the key.
         key_type: KeyType,
     },
     /// OpenSSL failed.
@@ -75,7 +75,7 @@ pub enum PrivateKeyError {
     OpenSsl {
         /// The file.
         path: PathBuf,
-        /// OpenSSL's reasons.
+        /// OpenSSL's error.
         source: ErrorStack,
     },
 }
@@ -95,8 +95,8 @@ impl Advice for PrivateKeyError {
     }
 }
 
-/// Where a passphrase comes from when a key turns out to be encrypted: asked at most once,
-/// with the key's path; `None` means that there is none.
+/// Provides the passphrase of an encrypted key. It is called at most once, with the path of the key; `None` means
+/// that there is no passphrase.
 pub type AskPassphrase<'a> = dyn FnMut(&Path) -> io::Result<Option<Passphrase>> + 'a;
 
 /// A private key read from a file.
@@ -105,13 +105,13 @@ pub struct PrivateKey {
     path: PathBuf,
     key: PKey<Private>,
     public: PublicKey,
-    /// Certificates that stand in the same file.
+    /// The certificates in the same file.
     certificates: Vec<Certificate>,
     encrypted: bool,
 }
 
 impl PrivateKey {
-    /// Reads a private key, asking for its passphrase if it is encrypted.
+    /// Reads a private key, and asks for its passphrase if it is encrypted.
     pub fn read(path: &Path, ask: &mut AskPassphrase<'_>) -> Result<Self, PrivateKeyError> {
         keep_out_of_dumps();
         let content = input::read_path(path, KEY_MAX)
@@ -129,12 +129,12 @@ impl PrivateKey {
         &self.public
     }
 
-    /// The certificate for this key that stands in the same file.
+    /// The certificate for this key in the same file.
     pub fn certificate(&self) -> Option<&Certificate> {
         self.certificates.iter().find(|certificate| certificate.public_key().is(&self.public))
     }
 
-    /// Whether a passphrase protects the file.
+    /// Whether the file is encrypted with a passphrase.
     pub fn is_encrypted(&self) -> bool {
         self.encrypted
     }
@@ -143,10 +143,10 @@ impl PrivateKey {
         self.key
     }
 
-    /// Makes a signer of it, with the key id that its certificate has.
+    /// Makes a signer with the key ID of its certificate.
     ///
     /// # Errors
-    /// [`PrivateKeyError::Unsuitable`] for a key that the kernel cannot verify with.
+    /// [`PrivateKeyError::Unsuitable`] for a key whose signatures the kernel cannot verify.
     pub fn into_signer(self, key_id: KeyId) -> Result<KeySigner, PrivateKeyError> {
         let key_type = self.public.key_type();
         if !key_type.verifiable_over(HashAlgorithm::Sha256) {
@@ -156,7 +156,7 @@ impl PrivateKey {
     }
 }
 
-/// Reads the key, and tells whether it was encrypted.
+/// Parses the key; also returns whether it was encrypted.
 fn parse(
     path: &Path,
     content: &[u8],
@@ -175,7 +175,7 @@ fn parse(
             None => Err(ErrorStack::get()),
         }
     };
-    // PEM, DER, and DER of an encrypted key, which asks only if that is what it is
+    // PEM, DER, and encrypted DER, which asks for the passphrase only if it is such a key
     let key = PKey::private_key_from_pem_callback(content, &mut give)
         .or_else(|_| PKey::private_key_from_der(content))
         .or_else(|_| PKey::private_key_from_pkcs8_callback(content, &mut give));
@@ -211,14 +211,14 @@ impl Signer for KeySigner {
     }
 }
 
-/// One thread's use of a [`KeySigner`]: the context for one algorithm is kept.
+/// The use of a [`KeySigner`] by one thread; the context of one algorithm is kept.
 struct KeySession<'a> {
     signer: &'a KeySigner,
     prepared: Option<Prepared>,
 }
 
 struct Prepared {
-    /// Of the DigestInfo, which signatures of version 1 do not have.
+    /// The algorithm of the DigestInfo, which signatures of version 1 do not have.
     algorithm: Option<HashAlgorithm>,
     context: PkeyCtx<Private>,
 }
@@ -240,7 +240,7 @@ impl KeySession<'_> {
         if let Some(md) = md {
             context.set_signature_md(&md)?;
         }
-        // RFC 6979: the same file and key give the same bytes, and no nonce can be bad
+        // RFC 6979: the same file and key have the same signature, and the nonce does not depend on a random number
         #[cfg(ossl320)]
         if let KeyType::Ecdsa(_) = key_type {
             context.set_nonce_type(NonceType::DETERMINISTIC_K)?;
@@ -254,7 +254,7 @@ impl Session for KeySession<'_> {
         let key_type = self.signer.public.key_type();
         let (algorithm, bytes) = match (message, key_type) {
             (Message::Bytes(bytes), KeyType::MlDsa(_)) => {
-                // such a context makes one signature
+                // each of these contexts makes only one signature
                 let mut context = MdCtx::new()?;
                 context.digest_sign_init(None, &self.signer.key)?;
                 context.digest_sign_to_vec(bytes, signature)?;

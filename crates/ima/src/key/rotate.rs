@@ -1,9 +1,9 @@
 //! A new generation of a store's keys.
 //!
-//! The files of a key that is replaced stay next to the new ones, with its key ID in their names:
-//! `x509_ima_1a2b3c4d.{key,crt,der}`. So the store trusts the certificates of all generations, and
-//! imactl-init loads them. Each directory is made whole, with hard links to the files that stay, and
-//! takes the place of the old one in one step (`renameat2`, `RENAME_EXCHANGE`).
+//! The files of replaced keys stay next to the new ones, with their key IDs in the names:
+//! `x509_ima_1a2b3c4d.{key,crt,der}`. So the store trusts the certificates of all generations, and imactl-init
+//! loads them. Each directory is created as a whole, with hard links to the files that stay, and exchanged with
+//! the old one in one step (`renameat2`, `RENAME_EXCHANGE`).
 
 use std::fs;
 use std::io;
@@ -19,21 +19,21 @@ use super::store::{KeyStore, Role, StoreError};
 use crate::advice::Advice;
 use crate::staging::StoreDirectory;
 
-/// Which keys are replaced.
+/// The keys to replace.
 #[derive(Debug)]
 pub enum Replaced {
-    /// One that signs, by the store's CA.
+    /// One key that signs, with a certificate of the store's CA.
     Signer(Role, Authority),
-    /// All, with a new CA.
+    /// All keys, with a new CA.
     All,
 }
 
 /// The new generation.
 #[derive(Debug)]
 pub struct Generation {
-    /// Which keys.
+    /// The keys to replace.
     pub replaced: Replaced,
-    /// The algorithm of the new keys; `None` for those of the old ones.
+    /// The algorithm of the new keys; `None` to keep that of the old ones.
     pub algorithm: Option<KeyAlgorithm>,
     /// The content of the certificates.
     pub profile: Profile,
@@ -41,7 +41,7 @@ pub struct Generation {
     pub passphrase: Option<Passphrase>,
 }
 
-/// Why there is no new generation; the store is as it was.
+/// Why there is no new generation; the store is unchanged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RotateError {
@@ -57,7 +57,7 @@ pub enum RotateError {
         /// Where the key would be.
         path: PathBuf,
     },
-    /// No key can be made that is like the old one.
+    /// The algorithm of the old key cannot be used for a new one.
     #[error("{}: no algorithm known that is the old key's", path.display())]
     Algorithm {
         /// The directory of the old key.
@@ -89,10 +89,10 @@ impl Advice for RotateError {
     }
 }
 
-/// Replaces keys of a store, and returns the new certificates: all of it, or nothing. Nothing is deleted.
+/// Replaces keys of a store, all of them or none, and returns the new certificates. No file is deleted.
 ///
 /// # Errors
-/// The store has no such keys, or they cannot be replaced.
+/// The store does not have these keys, or they cannot be replaced.
 pub fn rotate(
     store: &Path,
     generation: &Generation,
@@ -144,7 +144,7 @@ fn plan(
     })
 }
 
-/// Makes the directory that takes the place of a role's.
+/// Creates the directory that replaces that of a role.
 fn stage(
     store: &Path,
     staging: &Path,
@@ -154,11 +154,12 @@ fn stage(
 ) -> Result<(), RotateError> {
     let (from, to) = (store.join(role.directory()), staging.join(role.directory()));
     let failed = |path: &Path, source| RotateError::Replace { path: path.to_owned(), source };
-    // makes the directory, for its owner alone
+    // creates the directory, which only its owner can read
     let files = pair.stage(staging)?;
     for entry in fs::read_dir(&from).map_err(|error| failed(&from, error))? {
         let path = entry.map_err(|error| failed(&from, error))?.path();
         let mut name = path.file_name().unwrap_or_default().to_owned();
+        // the files of the replaced key get its key ID; those of earlier generations have theirs
         if path.file_stem() == Some(role.stem().as_ref()) {
             let kept = format!("{}_{}", role.stem(), old.key_id());
             name = match path.extension() {
@@ -174,7 +175,7 @@ fn stage(
     Ok(())
 }
 
-/// Puts the new directories in place of the old ones, which are then in `staging`.
+/// Exchanges the new directories with the old ones, which are in `staging` afterwards.
 fn exchange(store: &Path, staging: &Path, roles: &[Role]) -> Result<(), RotateError> {
     let exchange = |role: &Role| {
         let [new, old] = [staging, store].map(|parent| parent.join(role.directory()));

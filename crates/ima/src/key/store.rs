@@ -1,4 +1,4 @@
-//! The directory layout of a key store, as OpenEmbedded key stores have it.
+//! The directory layout of a key store, as in OpenEmbedded.
 //!
 //! ```text
 //! system_trusted_keys/system_trusted_key.{key,crt,der}          the CA, compiled into the kernel
@@ -24,7 +24,7 @@ use crate::advice::Advice;
 /// The file that marks a store as a sample.
 pub const SAMPLE_FILE: &str = "SAMPLE-KEYS-DO-NOT-SHIP";
 
-/// What a key of the store is for.
+/// The purpose of a key in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// The root of trust: its certificate goes into `.builtin_trusted_keys`.
@@ -40,7 +40,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// All roles, issuers before what they sign.
+    /// All roles, issuers first.
     pub const ALL: [Self; 5] =
         [Self::SystemTrusted, Self::SecondaryTrusted, Self::Modsign, Self::Ima, Self::Evm];
 
@@ -55,7 +55,7 @@ impl Role {
         }
     }
 
-    /// The files' name without extension.
+    /// The name of its files without the extension.
     pub const fn stem(self) -> &'static str {
         match self {
             Self::SystemTrusted => "system_trusted_key",
@@ -66,8 +66,8 @@ impl Role {
         }
     }
 
-    /// What a file is for, where its name says so: it is named as in a store, or as imactl-init
-    /// looks for it (`x509_secondary_*.der`).
+    /// The role of a file by its name, which must be as in a store, or as imactl-init expects it
+    /// (`x509_secondary_*.der`).
     pub fn of_file(path: &Path) -> Option<Self> {
         let stem = path.file_stem()?.to_str()?;
         if stem.starts_with("x509_secondary_") {
@@ -80,7 +80,7 @@ impl Role {
         })
     }
 
-    /// The path of one of the files below a store.
+    /// The path of one of its files in a store.
     pub fn path(self, store: &Path, extension: &str) -> PathBuf {
         store.join(self.directory()).join(self.stem()).with_extension(extension)
     }
@@ -93,20 +93,20 @@ pub struct KeyStore {
     root: PathBuf,
 }
 
-/// Why a key store cannot serve.
+/// Why a key store cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The directory is no key store.
+    /// The directory is not a key store.
     #[error("{}: not a key store: neither ima_keys/x509_ima.* nor x509_ima.* found", path.display())]
     NotAStore {
         /// The directory.
         path: PathBuf,
     },
-    /// The store has no key for this.
+    /// The store does not have such a key.
     #[error("{}: no such key in the store", path.display())]
     NoKey {
-        /// The directory that it would be in.
+        /// The directory of the key.
         path: PathBuf,
     },
     /// The directory cannot be read.
@@ -114,7 +114,7 @@ pub enum StoreError {
     Read {
         /// The directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A certificate cannot be read.
@@ -123,7 +123,7 @@ pub enum StoreError {
     /// The private key cannot be read.
     #[error(transparent)]
     PrivateKey(#[from] PrivateKeyError),
-    /// The private key and the certificate next to it are not a pair.
+    /// The private key and the certificate next to it do not match.
     #[error("{}: not the private key of {}", key.display(), certificate.display())]
     Mismatch {
         /// The private key's file.
@@ -155,13 +155,13 @@ impl Advice for StoreError {
 impl KeyStore {
     /// Opens a store. `path` may be the store, or its `ima_keys` directory.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        // a directory that cannot be read is told as such, not as no store
+        // a directory that cannot be read is reported as such, not as "not a key store"
         fs::read_dir(path).map_err(|source| StoreError::Read { path: path.to_owned(), source })?;
         let inner = path.join(Role::Ima.directory());
         for ima_keys in [inner, path.to_owned()] {
             for extension in CERTIFICATE_EXTENSIONS.iter().chain(&["key"]) {
                 let file = ima_keys.join(Role::Ima.stem()).with_extension(extension);
-                // one that is closed to us is there, and is told as such
+                // a directory without permission to search it is an error, not a missing file
                 let found = file
                     .try_exists()
                     .map_err(|source| StoreError::Read { path: ima_keys.clone(), source })?;
@@ -183,7 +183,7 @@ impl KeyStore {
         Self::certificates(&self.evm_keys()?)
     }
 
-    /// The directory of the EVM key: in the store, or next to its `ima_keys`.
+    /// The directory of the EVM key: in the store, or next to `ima_keys`.
     fn evm_keys(&self) -> Result<PathBuf, StoreError> {
         let store = self.ima_keys.parent().unwrap_or(&self.root);
         let path = store.join(Role::Evm.directory());
@@ -193,10 +193,10 @@ impl KeyStore {
         }
     }
 
-    /// The certificate of the key that signs now.
+    /// The certificate of the key that currently signs.
     ///
     /// # Errors
-    /// There is none, or it cannot be read.
+    /// There is no such certificate, or it cannot be read.
     pub fn current(&self, role: Role) -> Result<Certificate, StoreError> {
         let directory = self.directory(role);
         let file = |extension: &&str| directory.join(role.stem()).with_extension(extension);
@@ -206,7 +206,7 @@ impl KeyStore {
         first.ok_or(StoreError::NoKey { path })
     }
 
-    /// The certificates of earlier generations, whose files have key IDs in their names.
+    /// The certificates of earlier generations, which have key IDs in their file names.
     ///
     /// # Errors
     /// They cannot be read.
@@ -232,7 +232,7 @@ impl KeyStore {
         Self::certificates_in(directory, |_| true)
     }
 
-    /// The certificates in those files of a directory that are wanted.
+    /// The certificates in the selected files of a directory.
     fn certificates_in(
         directory: &Path,
         is_wanted: impl Fn(&Path) -> bool,
@@ -250,7 +250,7 @@ impl KeyStore {
         Ok(certificates)
     }
 
-    /// The CAs: the one that goes into the kernel, and the one that it vouches for.
+    /// The CAs: the one that is built into the kernel, and the one that it signed.
     pub fn authorities(&self) -> Result<Vec<Certificate>, StoreError> {
         let mut certificates = Vec::new();
         for role in [Role::SystemTrusted, Role::SecondaryTrusted] {
@@ -266,7 +266,7 @@ impl KeyStore {
         Ok(certificates)
     }
 
-    /// The IMA signer: the private key with its certificate's key id.
+    /// The IMA signer: the private key, with the key ID of its certificate.
     pub fn ima_signer(&self, ask: &mut AskPassphrase<'_>) -> Result<KeySigner, StoreError> {
         Self::signer(self.ima_keys.join("x509_ima.key"), ask)
     }
@@ -276,8 +276,7 @@ impl KeyStore {
         Self::signer(self.evm_keys()?.join("x509_evm.key"), ask)
     }
 
-    /// The certificates of module keys: every certificate in `modsign_keys`; none where the store has
-    /// no such directory.
+    /// The certificates of module keys: every certificate in `modsign_keys`; empty if the store has no such directory.
     pub fn module_certificates(&self) -> Result<Vec<Certificate>, StoreError> {
         let path = self.root.join(Role::Modsign.directory());
         match path.is_dir() {
@@ -342,7 +341,7 @@ impl KeyStore {
         Ok(key.into_signer(key_id)?)
     }
 
-    /// Whether the store was made for development.
+    /// Whether the store is a sample for development.
     pub fn is_sample(&self) -> bool {
         [&self.root, &self.ima_keys].iter().any(|directory| is_sample_directory(directory))
             || self
@@ -351,7 +350,7 @@ impl KeyStore {
     }
 }
 
-/// Whether a directory, or the store that it is part of, is marked as a sample.
+/// Whether a directory, or the store that contains it, is marked as a sample.
 pub fn is_sample_directory(directory: &Path) -> bool {
     [Some(directory), directory.parent()]
         .into_iter()
@@ -361,7 +360,7 @@ pub fn is_sample_directory(directory: &Path) -> bool {
 
 const CERTIFICATE_EXTENSIONS: [&str; 4] = ["der", "crt", "pem", "cer"];
 
-/// The files in a directory that certificates are kept in, sorted by name.
+/// The files in a directory that can have certificates, sorted by name.
 pub fn certificate_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(directory)? {

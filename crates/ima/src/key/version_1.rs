@@ -1,4 +1,4 @@
-//! RSA keys as signatures of version 1 name them; the bytes are in [`ima_format::xattr`].
+//! RSA keys in the form of signatures of version 1; the bytes are in [`ima_format::xattr`].
 
 use std::fmt;
 
@@ -8,17 +8,17 @@ use openssl::sha::{sha1, Sha1};
 
 use super::{Message, PublicKey};
 
-/// The form in which the kernel gets a key for signatures of version 1.
+/// A key in the kernel's form for signatures of version 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyV1 {
     /// The payload of the kernel's key.
     pub payload: Vec<u8>,
-    /// What signatures name it by.
+    /// The key ID in signatures.
     pub key_id: [u8; 8],
 }
 
 impl KeyV1 {
-    /// That of an RSA key; `None` for others.
+    /// The form of an RSA key; `None` for other keys.
     pub fn of(key: &PublicKey) -> Option<Self> {
         let rsa = key.pkey().rsa().ok()?;
         let payload = public_key_v1(&rsa.n().to_vec(), &rsa.e().to_vec());
@@ -34,7 +34,7 @@ impl fmt::Display for KeyV1 {
     }
 }
 
-/// What the RSA signature is over, of a file (or its metadata) with this digest.
+/// The input of the RSA signature, for a file (or its metadata) with this digest.
 pub(crate) fn message(signature: &SignatureV1, digest: &Digest) -> Message {
     let mut sha1 = Sha1::new();
     sha1.update(digest.as_bytes());

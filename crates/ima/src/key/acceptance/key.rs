@@ -1,9 +1,9 @@
-//! What a keyring keeps of a certificate.
+//! The part of a certificate that a keyring keeps.
 
 use ima_format::x509::{Certificate as Fields, KeyAlgorithm};
 use openssl::pkey::{PKey, Public};
 
-/// A key in a keyring, as other certificates and signatures find it (`asymmetric_key_ids`).
+/// A key in a keyring, with the ids by which certificates and signatures find it (`asymmetric_key_ids`).
 #[derive(Debug, Clone)]
 pub(super) struct Key {
     /// Serial number and issuer of its certificate.
@@ -11,9 +11,9 @@ pub(super) struct Key {
     pub(super) identifier: Option<Vec<u8>>,
     pub(super) subject: Vec<u8>,
     pub(super) algorithm: KeyAlgorithm,
-    /// `None` where OpenSSL cannot read it.
+    /// `None` if OpenSSL cannot read it.
     pub(super) public: Option<PKey<Public>>,
-    /// Stands for its description, by which a later key replaces it.
+    /// Identifies its description: a later key with the same description replaces it.
     pub(super) described_by: Vec<u8>,
 }
 
@@ -29,7 +29,7 @@ impl Key {
         }
     }
 
-    /// Whether one of its first two ids is exactly this (`asymmetric_key_cmp`).
+    /// Whether one of its first two ids is equal to `id` (`asymmetric_key_cmp`).
     pub(super) fn is_identified_by(&self, id: &[u8]) -> bool {
         self.serial_and_issuer == id || self.identifier.as_deref() == Some(id)
     }

@@ -1,4 +1,4 @@
-//! The keyrings that certificates are offered to.
+//! The kernel's keyrings for certificates.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ pub enum Keyring {
 }
 
 impl Keyring {
-    /// All.
+    /// All keyrings.
     pub const ALL: [Self; 7] = [
         Self::BuiltinTrusted,
         Self::SecondaryTrusted,
@@ -27,7 +27,7 @@ impl Keyring {
         Self::ImaBlacklist,
     ];
 
-    /// The kernel's name for it.
+    /// The kernel's name of it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::BuiltinTrusted => ".builtin_trusted_keys",
@@ -45,7 +45,7 @@ impl Keyring {
         Self::ALL.into_iter().find(|keyring| keyring.name() == name)
     }
 
-    /// Whether programs can add keys to it, rather than the kernel alone.
+    /// Whether programs can add keys to it, not only the kernel.
     pub const fn takes_keys_from_programs(self) -> bool {
         !matches!(self, Self::BuiltinTrusted | Self::Machine | Self::Platform)
     }

@@ -1,4 +1,4 @@
-//! Whether the keyrings of a kernel accept a certificate, by what they hold.
+//! Whether the keyrings of a kernel accept a certificate, depending on their keys.
 
 use ima_format::hash::HashAlgorithm;
 use ima_format::policy::kernel::{Built, Feature};
@@ -11,7 +11,7 @@ use super::rules::{ImaIssuers, MachineRule, Rules, Secondary};
 use super::signature;
 use crate::key::certificate::is_pem;
 
-/// The keyrings of a kernel, and what they hold.
+/// The keyrings of a kernel, and their keys.
 #[derive(Debug, Clone)]
 pub struct Keyrings {
     rules: Rules,
@@ -20,18 +20,17 @@ pub struct Keyrings {
 }
 
 impl Keyrings {
-    /// Empty ones.
+    /// Empty keyrings.
     pub fn new(rules: Rules) -> Self {
         Self { rules, keys: Vec::new(), blacklist: Vec::new() }
     }
 
-    /// Puts a certificate in `.blacklist`, by the hash of what is signed of it: an entry `tbs:HEX`.
+    /// Puts a certificate in `.blacklist`, by the hash of its signed part: an entry `tbs:HEX`.
     pub fn blacklist(&mut self, hash: Vec<u8>) {
         self.blacklist.push(hash);
     }
 
-    /// Adds a certificate to a keyring if the kernel accepts it, in place of a key with its
-    /// description.
+    /// Adds a certificate to a keyring if the kernel accepts it; a key with the same description is replaced.
     ///
     /// # Errors
     /// Why the kernel rejects it.
@@ -41,11 +40,10 @@ impl Keyrings {
         Ok(())
     }
 
-    /// Adds a key without a question, as the kernel adds its own: the key of a certificate that it
-    /// can read.
+    /// Adds the key of a certificate without a check, as the kernel adds its own; the certificate must be readable.
     ///
     /// # Errors
-    /// Why it cannot read it.
+    /// Why the kernel cannot read it.
     pub fn build_in(&mut self, keyring: Keyring, der: &[u8]) -> Result<(), Refusal> {
         let key = Key::of(&self.read(der)?);
         self.put(keyring, key);
@@ -67,10 +65,10 @@ impl Keyrings {
         self.judge(keyring, der).map(drop)
     }
 
-    /// Whether the kernel can read a certificate at all.
+    /// Whether the kernel can read a certificate.
     ///
     /// # Errors
-    /// Why it cannot.
+    /// Why the kernel cannot read it.
     pub fn check_readable(&self, der: &[u8]) -> Result<(), Refusal> {
         self.read(der).map(drop)
     }
@@ -174,8 +172,8 @@ impl Keyrings {
         }
     }
 
-    /// `restrict_link_by_signature()`, with the keyrings in the order in which they are searched;
-    /// in which order the keys of one are, is not known.
+    /// `restrict_link_by_signature()`, with the keyrings in the order in which they are searched. The order of
+    /// the keys of a keyring is unknown.
     fn check_issuer(
         &self,
         keyring: Keyring,
@@ -204,6 +202,7 @@ impl Keyrings {
             }
             signature::verify(key, fields)
         });
+        // the kernel tries only the first key, and their order is unknown: the result is certain if all agree
         let first = verdicts.next().unwrap_or(Err(Refusal::UnknownIssuer));
         match verdicts.all(|other| other.is_ok() == first.is_ok()) {
             true => first,
@@ -214,10 +213,10 @@ impl Keyrings {
 
 const SECONDARY: [Keyring; 1] = [Keyring::SecondaryTrusted];
 const BUILTIN: [Keyring; 1] = [Keyring::BuiltinTrusted];
-/// Linked into the secondary keyring.
+/// The keyrings that are linked into the secondary keyring.
 const BELOW_SECONDARY: [Keyring; 2] = [Keyring::BuiltinTrusted, Keyring::Machine];
 
-/// What the issuer's key is looked up by (`find_asymmetric_key`).
+/// The ids by which the issuer's key is found (`find_asymmetric_key`).
 enum Lookup<'a> {
     /// The authority key identifier's serial number and issuer, and its key identifier.
     Serial(Vec<u8>, Option<&'a [u8]>),
@@ -245,7 +244,7 @@ impl<'a> Lookup<'a> {
         }
     }
 
-    /// Of two ids the second must be the found key's, too.
+    /// If the lookup has a second id, it must be that of the found key, too.
     fn confirms(&self, key: &Key) -> Result<(), Refusal> {
         match self {
             Self::Serial(_, Some(id)) if key.identifier.as_deref() != Some(id) => {
@@ -256,7 +255,7 @@ impl<'a> Lookup<'a> {
     }
 }
 
-/// `restrict_link_by_digsig()`, which gives one error for all three.
+/// `restrict_link_by_digsig()`, which returns the same error for all three.
 fn check_signer(fields: &Fields<'_>) -> Result<(), Refusal> {
     match fields.kernel_usage.map_err(Refusal::Usage)? {
         usage if usage.ca => Err(Refusal::Authority),
@@ -266,7 +265,7 @@ fn check_signer(fields: &Fields<'_>) -> Result<(), Refusal> {
     }
 }
 
-/// `x509_check_for_self_signed()`: whether the kernel will verify it with its own key.
+/// `x509_check_for_self_signed()`: whether the kernel verifies it with its own key.
 fn is_said_to_be_self_signed(fields: &Fields<'_>) -> Result<bool, Refusal> {
     if fields.subject_name != fields.issuer_name {
         return Ok(false);

@@ -13,75 +13,75 @@ pub enum Refusal {
     /// The kernel has no such keyring.
     #[error("the kernel has no {0} keyring")]
     NoKeyring(Keyring),
-    /// PEM: the kernel reads DER only.
+    /// The certificate is in PEM, but the kernel reads only DER.
     #[error("PEM, but the kernel reads DER only")]
     Pem,
-    /// More than the kernel's decoder reads.
+    /// The certificate is larger than the limit of the kernel's decoder.
     #[error("larger than 65535 bytes")]
     TooLarge,
-    /// Shorter than 256 bytes, which ends the list of compiled-in certificates.
+    /// Shorter than 260 bytes with its header, which ends the kernel's list of compiled-in certificates.
     #[error("shorter than 260 bytes: the kernel stops reading its compiled-in certificates here")]
     TooShortToBuildIn,
-    /// Not a certificate in DER.
+    /// The certificate is not valid DER.
     #[error("{0}")]
     Malformed(Error),
-    /// An extension that the kernel does not accept.
+    /// An extension that the kernel rejects.
     #[error("{0}")]
     Usage(x509::Fault),
     /// An authority key identifier that the kernel cannot read.
     #[error("authority key identifier with a name that is not a directory name")]
     AuthorityNames,
-    /// A key whose algorithm or curve no kernel knows.
+    /// The algorithm or curve of the key is supported by no kernel.
     #[error("key of an algorithm or curve that the kernel does not know")]
     UnknownKeyAlgorithm,
-    /// An elliptic curve given by its parameters.
+    /// The elliptic curve is given by its parameters.
     #[error("elliptic curve given by parameters: the kernel needs its name")]
     UnnamedCurve,
-    /// A key of an algorithm that came with a later version.
+    /// The algorithm of the key was added in a later version.
     #[error("key of an algorithm that the kernel supports since Linux {}", .0.since())]
     NewerKeyAlgorithm(Feature),
-    /// A signature of an algorithm that no kernel knows.
+    /// The algorithm of the signature is supported by no kernel.
     #[error("signed by an algorithm that the kernel does not know")]
     UnknownSignatureAlgorithm,
-    /// A signature of an algorithm that came with a later version.
+    /// The algorithm of the signature was added in a later version.
     #[error("signed by an algorithm that the kernel supports since Linux {}", .0.since())]
     NewerSignatureAlgorithm(Feature),
-    /// The kernel lacks the hash algorithm of the signature.
+    /// The kernel does not have the hash algorithm of the signature.
     #[error("signed over {0}, which this kernel does not compute")]
     MissingHash(HashAlgorithm),
-    /// It is in `.blacklist`.
+    /// The certificate is in `.blacklist`.
     #[error("blacklisted: its hash is in .blacklist")]
     Blacklisted,
-    /// It names itself as its issuer, but its key did not sign it.
+    /// The certificate names itself as its issuer, but its key did not sign it.
     #[error("names itself as its issuer, but is not signed by its own key")]
     BadSelfSignature,
-    /// The two parts of the authority key identifier disagree on whether it is self-signed.
+    /// Only one part of the authority key identifier names the certificate itself.
     #[error(
         "one part of its authority key identifier names itself, the other part another certificate"
     )]
     SelfContradicting,
-    /// Key usage lacks digitalSignature.
+    /// The key usage lacks digitalSignature.
     #[error("key usage lacks digitalSignature")]
     NoDigitalSignature,
-    /// `CA:TRUE` where only signers are accepted.
+    /// `CA:TRUE`, but the keyring accepts only signers.
     #[error("a CA (CA:TRUE)")]
     Authority,
-    /// keyCertSign where only signers are accepted.
+    /// keyCertSign, but the keyring accepts only signers.
     #[error("key usage has keyCertSign")]
     KeyCertSign,
-    /// Not `CA:TRUE` where only CAs are accepted.
+    /// Not `CA:TRUE`, but the keyring accepts only CAs.
     #[error("not a CA (CA:TRUE)")]
     NoAuthority,
     /// A CA without keyCertSign.
     #[error("a CA whose key usage lacks keyCertSign")]
     NoKeyCertSign,
-    /// A CA that may sign other things.
+    /// A CA that may also sign other data.
     #[error("a CA whose key usage has digitalSignature")]
     AuthorityThatSigns,
-    /// The kernel needs an authority key identifier.
+    /// There is no authority key identifier, which the kernel needs.
     #[error("no authority key identifier, by which Linux before 5.17 finds the issuer")]
     NoAuthorityKeyIdentifier,
-    /// No key in the keyrings is its issuer's.
+    /// No key in the keyrings is that of the issuer.
     #[error("no trusted key has the name or identifier of its issuer")]
     UnknownIssuer,
     /// The key with the serial number in the authority key identifier has another key identifier.
@@ -93,22 +93,22 @@ pub enum Refusal {
     /// The issuer's key cannot have made a signature of this algorithm.
     #[error("signed by another algorithm than its issuer's key has")]
     IssuerOfAnotherAlgorithm,
-    /// The kernel does not verify with RSA keys of this size.
+    /// The kernel does not support RSA keys of this size.
     #[error("signed by an RSA key of {0} bits, with which the kernel does not verify")]
     RsaSize(u32),
     /// The issuer's key did not make the signature.
     #[error("not signed by the key of its issuer")]
     BadSignature,
-    /// Several keys fit; the kernel tries the first that it finds.
+    /// Several keys match, and the kernel tries only the first that it finds.
     #[error("several trusted keys have the identifier of its issuer, and not all signed it")]
     SeveralIssuers,
-    /// OpenSSL cannot verify it.
+    /// OpenSSL cannot verify the signature.
     #[error("its signature cannot be verified here")]
     NotVerifiableHere,
 }
 
 impl Refusal {
-    /// A name, in kebab case, that stays the same.
+    /// A stable name in kebab case.
     pub fn name(&self) -> &'static str {
         match self {
             Self::NoKeyring(_) => "no-keyring",
@@ -138,7 +138,7 @@ impl Refusal {
         }
     }
 
-    /// Whether it is about the issuer, so that another issuer would change it.
+    /// Whether it is a fault of the issuer, so that another issuer would fix it.
     pub fn is_about_issuer(&self) -> bool {
         matches!(
             self,
@@ -153,8 +153,7 @@ impl Refusal {
         )
     }
 
-    /// The errors that `add_key` returns for it. Which one a bad signature gives depends on its
-    /// bytes.
+    /// The errors that `add_key` returns. For an invalid signature, the error depends on its bytes.
     pub fn errors(&self) -> &'static [i32] {
         use libc::{EBADMSG, EINVAL, EKEYREJECTED, EMSGSIZE, ENOENT, ENOKEY, ENOPKG};
         match self {
@@ -194,7 +193,7 @@ impl Refusal {
         }
     }
 
-    /// What to do about it.
+    /// How to fix it.
     pub fn hint(&self) -> &'static str {
         match self {
             Self::NoKeyring(_) => "see docs/boot.md for the options that the kernel needs",

@@ -1,4 +1,4 @@
-//! What a kernel's version and configuration decide about its keyrings.
+//! The rules of keyrings, from a kernel's version and configuration.
 
 use ima_format::hash::HashAlgorithm;
 use ima_format::kernel_config::KernelConfig;
@@ -8,17 +8,17 @@ use ima_format::x509::{Curve, KeyAlgorithm, SignatureAlgorithm};
 use super::keyring::Keyring;
 use super::refusal::Refusal;
 
-/// A kernel as certificates meet it.
+/// A kernel, as far as certificates depend on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
     /// Its version.
     pub version: KernelVersion,
-    /// The hash algorithms that it computes; those that are not known are taken to be there.
+    /// The hash algorithms that it can compute; unknown ones are assumed to be available.
     pub hashes: Available,
-    /// `CONFIG_INTEGRITY_TRUSTED_KEYRING`: without it `.ima` and `.evm` accept any certificate
-    /// (and are called `_ima` and `_evm`).
+    /// `CONFIG_INTEGRITY_TRUSTED_KEYRING`: without it, `.ima` and `.evm` accept any certificate (and are named
+    /// `_ima` and `_evm`).
     pub trusted_keyring: Built,
-    /// Whose signatures `.ima` and `.evm` accept.
+    /// The issuers that `.ima` and `.evm` accept.
     pub ima_issuers: ImaIssuers,
     /// The secondary keyring.
     pub secondary: Secondary,
@@ -32,22 +32,21 @@ pub struct Rules {
     pub evm: Built,
 }
 
-/// Whose signatures `.ima` and `.evm` accept.
+/// The issuers that `.ima` and `.evm` accept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ImaIssuers {
-    /// Those of built-in keys.
+    /// Built-in keys.
     Builtin,
-    /// `CONFIG_IMA_KEYRINGS_PERMIT_SIGNED_BY_BUILTIN_OR_SECONDARY`: those of secondary and machine
-    /// keys, too.
+    /// `CONFIG_IMA_KEYRINGS_PERMIT_SIGNED_BY_BUILTIN_OR_SECONDARY`: built-in, secondary and machine keys.
     BuiltinOrSecondary,
 }
 
 /// `.secondary_trusted_keys`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Secondary {
-    /// Not `CONFIG_SECONDARY_TRUSTED_KEYRING`.
+    /// `CONFIG_SECONDARY_TRUSTED_KEYRING` is not set.
     Absent,
-    /// It accepts what any trusted key signed.
+    /// It accepts certificates that any trusted key signed.
     SignedByTrusted,
     /// `CONFIG_SECONDARY_TRUSTED_KEYRING_SIGNED_BY_BUILTIN`
     SignedByBuiltin,
@@ -56,23 +55,23 @@ pub enum Secondary {
 /// `.machine`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MachineRule {
-    /// Not `CONFIG_INTEGRITY_MACHINE_KEYRING`.
+    /// `CONFIG_INTEGRITY_MACHINE_KEYRING` is not set.
     Absent,
     /// It accepts every key.
     Any,
     /// `CONFIG_INTEGRITY_CA_MACHINE_KEYRING`
     Authorities,
-    /// `CONFIG_INTEGRITY_CA_MACHINE_KEYRING_MAX`: CAs that sign nothing else.
+    /// `CONFIG_INTEGRITY_CA_MACHINE_KEYRING_MAX`: CAs that sign only certificates.
     OnlyAuthorities,
 }
 
 impl Rules {
-    /// A kernel of this version, configured with the fragments of the `meta-integrity` layer.
+    /// A kernel of this version, with the configuration of the fragments of the `meta-integrity` layer.
     pub fn new(version: KernelVersion) -> Self {
         Self::of(&Kernel::new(version))
     }
 
-    /// The same kernel as a policy meets it, in all else configured with the fragments.
+    /// The rules of a kernel; options that [`Kernel`] lacks are those of the fragments.
     pub fn of(kernel: &Kernel) -> Self {
         Self {
             version: kernel.version,
@@ -87,7 +86,7 @@ impl Rules {
         }
     }
 
-    /// The keyrings of a kernel with this configuration.
+    /// The rules of a kernel with this configuration.
     #[must_use]
     pub fn configured(self, config: &KernelConfig<'_>) -> Self {
         let built = |option: &str| config.built(option);
@@ -138,7 +137,7 @@ impl Rules {
 
     pub(super) fn check_signature(&self, algorithm: SignatureAlgorithm) -> Result<(), Refusal> {
         let since = match algorithm {
-            // removed when SHA-3 came
+            // removed in the version that added SHA-3
             SignatureAlgorithm::Rsa(HashAlgorithm::Md4) if self.version.has(Feature::Sha3) => {
                 return Err(Refusal::UnknownSignatureAlgorithm)
             }

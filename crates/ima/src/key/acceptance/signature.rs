@@ -9,7 +9,7 @@ use super::refusal::Refusal;
 use crate::digest::{openssl_digest, Hasher};
 use crate::key::caveat;
 
-/// Whether `key` made the signature of a certificate, and the kernel can verify it.
+/// Whether `key` made the signature of a certificate and the kernel can verify it.
 pub(super) fn verify(key: &Key, fields: &Fields<'_>) -> Result<(), Refusal> {
     let hash = match (key.algorithm, fields.signature_algorithm) {
         (KeyAlgorithm::Rsa, SignatureAlgorithm::Rsa(hash)) => Some(hash),

@@ -49,7 +49,7 @@ fn ima_wants_a_signer_since_6_6() {
         for keyring in [Keyring::Ima, Keyring::Evm] {
             refused(kernel(new, &[AUTHORITY]).accept(keyring, der), why.clone());
         }
-        // neither of these asks for it
+        // neither of these keyrings requires digitalSignature
         for keyring in [Keyring::SecondaryTrusted, Keyring::ImaBlacklist] {
             assert_eq!(kernel(new, &[AUTHORITY]).accept(keyring, der), Ok(()));
         }
@@ -77,7 +77,7 @@ fn the_issuer_is_found_by_serial_or_identifier_or_name() {
 
 #[test]
 fn an_issuer_need_not_be_an_authority() {
-    // its own key, compiled in, though it is no CA's
+    // its own key, compiled in, although it is not that of a CA
     let version = KernelVersion::V6_12;
     assert_eq!(kernel(version, &[SELF_SIGNED]).accept(Keyring::Ima, SELF_SIGNED), Ok(()));
     let accepted = kernel(version, &[AUTHORITY]).accept(Keyring::Ima, SELF_SIGNED);
@@ -87,7 +87,7 @@ fn an_issuer_need_not_be_an_authority() {
 #[test]
 fn key_ids_are_those_that_the_kernel_compares() {
     let ids = |der| key_ids(&Fields::parse(der).unwrap()).collect::<Vec<_>>();
-    // the end of the issuer's name, "suer"
+    // the last bytes of the issuer's name, "suer"
     let name = KeyId(*b"suer");
     assert_eq!(ids(NO_IDENTIFIER), [name]);
     assert_eq!(ids(SHORT_IDENTIFIER), [name]);
@@ -105,7 +105,7 @@ fn what_is_not_der_or_damaged_is_refused() {
     let at = changed.len() - 80;
     changed[at] ^= 1;
     assert!(kernel.accept(Keyring::Ima, &changed).is_err());
-    // what follows is not looked at
+    // bytes after the certificate are ignored
     let longer = [GOOD, b"rest"].concat();
     assert_eq!(kernel.accept(Keyring::Ima, &longer), Ok(()));
 }
@@ -140,7 +140,7 @@ fn the_configuration_decides() {
     let mut kernel = Keyrings::new(rules.clone().configured(&read(&config)));
     kernel.add(Keyring::Machine, AUTHORITY).unwrap();
     assert_eq!(kernel.accept(Keyring::Ima, GOOD), Ok(()));
-    // any certificate without a trusted keyring, even with no hash algorithm for its signature
+    // without a trusted keyring any certificate, even without the hash algorithm of its signature
     let hashes = Available::Exactly(AlgorithmSet::EMPTY.with(HashAlgorithm::Sha1));
     let mut untrusted = Rules { hashes, ..rules.configured(&read("CONFIG_IMA=y")) };
     let kernel = Keyrings::new(untrusted.clone());

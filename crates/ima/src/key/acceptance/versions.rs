@@ -1,4 +1,4 @@
-//! One answer for all kernels that are looked at.
+//! Acceptance by all kernel versions of interest.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::keyrings::Keyrings;
 use super::refusal::Refusal;
 use super::rules::Rules;
 
-/// The versions that are looked at, oldest first.
+/// The versions that are tried, oldest first.
 const VERSIONS: [KernelVersion; 4] =
     [KernelVersion::V6_1, KernelVersion::V6_12, KernelVersion::V7_2, KernelVersion::V7_3];
 
@@ -18,7 +18,7 @@ const VERSIONS: [KernelVersion; 4] =
 pub struct Refused {
     /// The keyring.
     pub keyring: Keyring,
-    /// Why the newest of them refuses it.
+    /// Why the newest of these versions rejects it.
     pub refusal: Refusal,
     by: Vec<KernelVersion>,
 }
@@ -34,7 +34,7 @@ pub fn refused<'a>(
     for version in VERSIONS {
         let mut kernel = Keyrings::new(Rules::new(version));
         for issuer in trusted.clone() {
-            // one that the kernel cannot read vouches for nothing
+            // a certificate that the kernel cannot read is not an issuer
             kernel.build_in(Keyring::BuiltinTrusted, issuer).unwrap_or_default();
         }
         let Err(refusal) = kernel.accept(keyring, der) else { continue };
@@ -45,14 +45,14 @@ pub fn refused<'a>(
     refused
 }
 
-/// The same without a look at the issuer.
+/// The same, without a check of the issuer.
 pub fn refused_for_itself(keyring: Keyring, der: &[u8]) -> Option<Refused> {
     let refused = refused(keyring, der, std::iter::empty())?;
     (!refused.refusal.is_about_issuer()).then_some(refused)
 }
 
 impl Refused {
-    /// Whether the newest version refuses it, rather than older ones alone.
+    /// Whether the newest version rejects it, not only older ones.
     pub fn by_newest(&self) -> bool {
         self.by.last() == VERSIONS.last()
     }

@@ -1,22 +1,22 @@
-//! What is said of keys and certificates.
+//! Findings about keys and certificates.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use ima_format::policy::Severity;
 
-/// One thing that is wrong, and what to do about it.
+/// A fault, with a hint.
 #[derive(Debug, Clone)]
 pub struct Finding {
-    /// The file that it is about.
+    /// The file.
     pub path: PathBuf,
-    /// How bad it is.
+    /// The severity.
     pub severity: Severity,
-    /// A name for it, in kebab case, that stays the same.
+    /// A stable name in kebab case.
     pub name: &'static str,
-    /// What is wrong.
+    /// The problem.
     pub message: String,
-    /// What to do.
+    /// How to fix it.
     pub hint: &'static str,
 }
 

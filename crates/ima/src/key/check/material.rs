@@ -1,4 +1,4 @@
-//! Finds and reads what is to be checked.
+//! The files to check.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::key::certificate::{Certificate, CertificateError};
 use crate::key::private::{AskPassphrase, PrivateKey, PrivateKeyError};
 use crate::key::store::{certificate_files, Role};
 
-/// What was read from one file: what it is, or the finding that it is nothing.
+/// The content of a file; without a certificate and a key it is a finding.
 #[derive(Debug)]
 pub struct Material {
     /// The file.
@@ -24,7 +24,7 @@ pub struct Material {
     pub key: Option<KeyFile>,
 }
 
-/// A private key in a file.
+/// A private key of a file.
 #[derive(Debug)]
 pub enum KeyFile {
     /// It was read.
@@ -34,7 +34,7 @@ pub enum KeyFile {
 }
 
 /// Reads the keys and certificates in files and directories (key stores: all four
-/// directories; others: the directory itself). Files that hold neither are findings.
+/// directories; others: the directory itself). Files with neither are findings.
 pub fn read(
     paths: &[PathBuf],
     ask: &mut AskPassphrase<'_>,

@@ -1,4 +1,4 @@
-//! What is wrong with keys and certificates, before a kernel says `-ENOKEY`.
+//! Faults of keys and certificates, found before a kernel returns `-ENOKEY`.
 
 mod finding;
 mod material;
@@ -18,9 +18,8 @@ use finding::Report;
 pub use finding::{Finding, Severity};
 pub use material::{read, KeyFile, Material};
 
-/// Checks keys and certificates, each by itself and against the others. Issuers are looked
-/// for among all the certificates given; those of a key store's certificates among the CAs of
-/// the store, which is what its kernel trusts.
+/// Checks keys and certificates, each by itself and against the others. Issuers are searched among all given
+/// certificates; those of a key store's certificates among the CAs of the store, which its kernel trusts.
 pub fn check(materials: &[Material]) -> Result<Vec<Finding>, ErrorStack> {
     let mut findings = Vec::new();
     let all: Vec<&Certificate> =
@@ -39,7 +38,7 @@ pub fn check(materials: &[Material]) -> Result<Vec<Finding>, ErrorStack> {
     }
     store::check_directories(materials, &mut findings);
     store::check_same(materials, &mut findings);
-    // said once, for whatever bears the mark
+    // reported once, for all files with the mark
     let mut samples = 0;
     findings.retain(|finding| {
         samples += usize::from(finding.name == SAMPLE_KEY);
@@ -144,7 +143,7 @@ fn check_certificate(certificate: &Certificate, report: &mut Report<'_>) -> Resu
     Ok(())
 }
 
-/// What other tools ask of an authority; the kernel does not.
+/// Usage that other tools require of a CA, but the kernel does not.
 fn check_usage(certificate: &Certificate, report: &mut Report<'_>) {
     let usage = certificate.usage();
     if is_authority(certificate) && usage.key_usage.is_some() && !usage.has(Usage::KEY_CERT_SIGN) {
@@ -158,7 +157,7 @@ fn is_authority(certificate: &Certificate) -> bool {
     certificate.usage().ca == Some(true)
 }
 
-/// The keyring that a certificate is for: by its file's name, else by what it is.
+/// The keyring of a certificate: by the name of its file, otherwise by its usage.
 pub fn keyring_of(path: &Path, certificate: &Certificate) -> Keyring {
     let is_evm = || {
         let stem = path.file_stem().and_then(|stem| stem.to_str());
@@ -177,8 +176,8 @@ pub fn keyring_of(path: &Path, certificate: &Certificate) -> Keyring {
     }
 }
 
-/// What the keyring that a certificate is for says to it, in kernels that trust the authorities of
-/// its store; without these, all other certificates.
+/// Reports why the keyring of a certificate rejects it, on kernels that trust the CAs of its store; without these,
+/// on kernels that trust all other certificates.
 fn check_keyring(
     certificate: &Certificate,
     all: &[&Certificate],
@@ -203,7 +202,7 @@ fn check_keyring(
     let trusted = trusted.map(|issuer| issuer.der());
     let Some(refused) = acceptance::refused(keyring, certificate.der(), trusted) else { return };
     let (severity, name) = match &refused.refusal {
-        // said by check_key_type()
+        // reported by check_key_type()
         Refusal::UnknownKeyAlgorithm | Refusal::NewerKeyAlgorithm(_) => return,
         Refusal::UnknownIssuer if certificate.is_self_signed() => (Severity::Error, "self-signed"),
         // a CA's certificate that was renewed has another serial number
@@ -239,8 +238,8 @@ fn check_keyring(
     report.say(severity, name, message, hint);
 }
 
-/// The module key's certificate is built into the kernel, which asks for no issuer. One that `.ima`
-/// takes would let the module key sign programs: a built-in key has signed it, be it itself.
+/// The module key's certificate is built into the kernel, which requires no issuer. A certificate that `.ima`
+/// accepts, signed by any built-in key including itself, would let the module key sign programs.
 fn check_module_chain(
     certificate: &Certificate,
     authorities: &[&Certificate],

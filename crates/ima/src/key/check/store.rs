@@ -10,7 +10,7 @@ use crate::key::certificate::Certificate;
 use crate::key::private::PrivateKey;
 use crate::key::store::{certificate_files, Role};
 
-/// The CAs of a store, where its certificates are there: a kernel trusts what they issued.
+/// The CAs of a store, if its certificates are there: a kernel trusts the certificates that they signed.
 pub(super) fn authorities<'a>(
     root: &Path,
     materials: &'a [Material],
@@ -25,8 +25,8 @@ pub(super) fn authorities<'a>(
     (!found.is_empty()).then_some(found)
 }
 
-/// Compares a private key with each certificate next to it: which of them a kernel, evmctl or
-/// imactl takes is not the same. Tells whether there is one.
+/// Compares a private key with each certificate next to it, since kernel, evmctl and imactl use different ones. Returns
+/// whether there is one.
 pub(super) fn check_pair(key: &PrivateKey, report: &mut Report<'_>) -> bool {
     let beside = certificates_beside(report.path);
     for (path, certificates) in &beside {
@@ -41,7 +41,7 @@ pub(super) fn check_pair(key: &PrivateKey, report: &mut Report<'_>) -> bool {
     !beside.is_empty()
 }
 
-/// The certificates in files that are named as the key is.
+/// The certificates in files with the same name as the key's, except for the extension.
 fn certificates_beside(key: &Path) -> Vec<(PathBuf, Vec<Certificate>)> {
     let directory = key.parent().filter(|parent| !parent.as_os_str().is_empty());
     let files = certificate_files(directory.unwrap_or(Path::new("."))).unwrap_or_default();
@@ -49,7 +49,7 @@ fn certificates_beside(key: &Path) -> Vec<(PathBuf, Vec<Certificate>)> {
     alike.filter_map(|path| Certificate::read_all(&path).ok().map(|read| (path, read))).collect()
 }
 
-/// Compares certificates whose files differ in the extension alone: they are meant to be one.
+/// Compares certificates in files whose names differ only in the extension, which should be the same certificate.
 pub(super) fn check_same(materials: &[Material], findings: &mut Vec<Finding>) {
     for (number, material) in materials.iter().enumerate() {
         let Some(certificate) = material.certificates.first() else { continue };
@@ -70,8 +70,8 @@ pub(super) fn check_same(materials: &[Material], findings: &mut Vec<Finding>) {
     }
 }
 
-/// Looks for directories in which others can put keys and certificates of their own: those of
-/// stores and those with private keys.
+/// Reports directories in which other users can put keys and certificates: those of stores, and those with
+/// private keys.
 pub(super) fn check_directories(materials: &[Material], findings: &mut Vec<Finding>) {
     let mut directories = BTreeSet::new();
     for material in materials {
@@ -89,7 +89,7 @@ pub(super) fn check_directories(materials: &[Material], findings: &mut Vec<Findi
         }
         let mut report = Report { path: directory, findings };
         let hint = "chmod 0700 the directory";
-        // what is in a sticky one stays its owner's, but others can add to it
+        // in a sticky directory others cannot replace files, but add some
         let (severity, harm) = match mode & 0o1000 {
             0 => (Severity::Error, "replace keys and certificates in it"),
             _ => (Severity::Warning, "add certificates to it"),

@@ -1,4 +1,4 @@
-//! Why a token does not serve.
+//! Errors of tokens.
 
 use std::io;
 use std::path::PathBuf;
@@ -14,10 +14,10 @@ use crate::key::KeyType;
 #[non_exhaustive]
 #[allow(missing_docs)] // `token` names the token, `key` the key, by its URI
 pub enum TokenError {
-    /// No module was named, and the default is not there.
+    /// No module was given, and the default one was not found.
     #[error("no PKCS#11 module given, and p11-kit was not found: {source}")]
     NoModule {
-        /// The dynamic linker's words.
+        /// The dynamic linker's error.
         source: LoadFailure,
     },
     /// The module cannot be used.
@@ -25,52 +25,52 @@ pub enum TokenError {
     Module {
         /// Its file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: LoadFailure,
     },
-    /// The module does not tell its tokens.
+    /// The module cannot list its tokens.
     #[error("cannot list the tokens: {source}")]
     List {
-        /// What it said.
+        /// The module's error.
         source: Refusal,
     },
-    /// No token is the one that the URI names.
+    /// No token matches the URI.
     #[error("no such token; {}", listed("none found", present))]
     NoToken {
-        /// The URIs of those that are there.
+        /// The URIs of the tokens that were found.
         present: Vec<String>,
     },
-    /// The URI fits more than one token.
+    /// The URI matches more than one token.
     #[error("{} tokens fit: {}", matching.len(), matching.join(", "))]
     SeveralTokens {
         /// Their URIs.
         matching: Vec<String>,
     },
-    /// The token refused a call, or failed.
+    /// The token rejected a call, or failed.
     #[error("{token}: {source}")]
     Refused {
         token: String,
-        /// What it said.
+        /// The token's error.
         source: Refusal,
     },
-    /// The token wants a PIN and none is at hand.
+    /// The token needs a PIN, and there is none.
     #[error("{token}: needs a PIN, and none was given")]
     PinNeeded { token: String },
     /// The PIN could not be read or asked for.
     #[error("{token}: cannot get the PIN: {source}")]
     Ask {
         token: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The PIN is wrong. It was tried once.
     #[error("{token}: the PIN is wrong; it was tried once{left}")]
     WrongPin {
         token: String,
-        /// How many tries are left, where the token tells.
+        /// The number of tries that are left, if the token reports it.
         left: &'static str,
     },
-    /// One try is left and the PIN is not typed by somebody who can judge it.
+    /// One try is left, and the PIN was not typed by a person.
     #[error("{token}: one more wrong PIN locks it, so only a typed PIN is tried")]
     LastTry { token: String },
     /// The PIN is locked.
@@ -79,70 +79,70 @@ pub enum TokenError {
     /// The token has no PIN yet.
     #[error("{token}: it has no user PIN yet")]
     PinNotSet { token: String },
-    /// The URI's type is one that does not sign.
+    /// The type in the URI cannot sign.
     #[error("an object of type {class} does not sign")]
     NotAPrivateKey {
         /// The URI's type.
         class: &'static str,
     },
-    /// No private key is the one that the URI names.
+    /// No private key matches the URI.
     #[error("{token}: no such private key; {}", listed("none found", present))]
     NoKey {
         token: String,
-        /// The URIs of those that are there.
+        /// The URIs of the keys that were found.
         present: Vec<String>,
     },
-    /// The URI fits more than one private key.
+    /// The URI matches more than one private key.
     #[error("{token}: {} private keys fit: {}", matching.len(), matching.join(", "))]
     SeveralKeys {
         token: String,
         /// Their URIs.
         matching: Vec<String>,
     },
-    /// No public key is the one that the URI names.
+    /// No public key matches the URI.
     #[error(
         "{token}: no such public key or certificate, and the private key alone does not show it"
     )]
     NoPublicKeyObject { token: String },
-    /// The URI fits more than one public key.
+    /// The URI matches more than one public key.
     #[error("{token}: {count} public keys fit")]
     SeveralPublicKeys {
         token: String,
-        /// How many.
+        /// Their number.
         count: usize,
     },
     /// The key is not for signing.
     #[error("{key}: the token does not let this key sign (CKA_SIGN)")]
     MayNotSign { key: String },
-    /// Nothing on the token tells the public key.
+    /// The token has neither the public key nor a certificate of the key.
     #[error("{key}: neither its public key nor a certificate is on the token")]
     NoPublicKey { key: String },
-    /// The certificate that was given is another key's.
+    /// The given certificate is that of another key.
     #[error("{key}: not the certificate's key")]
     Mismatch { key: String },
-    /// The certificates on the token give the key different key ids.
+    /// The certificates on the token give the key different key IDs.
     #[error("{key}: several certificates on the token, with different key ids: {}", ids.join(", "))]
     SeveralCertificates {
         key: String,
         /// The key ids.
         ids: Vec<String>,
     },
-    /// The key is neither RSA nor ECDSA on a curve of the kernel's.
+    /// The key is neither RSA nor ECDSA on a curve of the kernel.
     #[error("{key}: a {key_type} key cannot sign files for the kernel")]
     Unsuitable {
         key: String,
-        /// What it is.
+        /// The type of the key.
         key_type: KeyType,
     },
-    /// What the token tells of a key or certificate makes no sense.
+    /// A key or certificate on the token cannot be parsed.
     #[error("{object}: OpenSSL: {source}")]
     OpenSsl {
         /// The object's URI.
         object: String,
-        /// OpenSSL's reasons.
+        /// OpenSSL's error.
         source: ErrorStack,
     },
-    /// What the token calls a signature is none by this key.
+    /// The signature that the token returned is not by this key.
     #[error("{key}: the token did not make a signature by this key; nothing was signed")]
     BadSignature { key: String },
 }

@@ -1,4 +1,4 @@
-//! Logging in: where the PIN comes from, and that a wrong one is tried once.
+//! Login: the source of the PIN. A wrong PIN is tried only once.
 
 use std::ffi::OsStr;
 use std::io;
@@ -14,51 +14,51 @@ use super::{Refusal, Token, TokenError};
 use crate::input::{self, KEY_MAX};
 use crate::key::passphrase::Passphrase;
 
-/// What is asked for.
+/// A request for a PIN.
 #[derive(Debug, Clone, Copy)]
 pub struct PinRequest<'a> {
     /// The token's name.
     pub token: &'a str,
-    /// How many wrong PINs it still suffers.
+    /// The tries that are left.
     pub tries: Tries,
-    /// Where the PIN is typed.
+    /// The place where the PIN is typed.
     pub entry: PinEntry,
 }
 
-/// How many wrong PINs a token still suffers, as far as it tells.
+/// The tries that are left on a token, as far as it reports them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tries {
-    /// Nothing is known against it.
+    /// The token reports no failed tries.
     Unknown,
-    /// There were wrong ones since the last right one (`CKF_USER_PIN_COUNT_LOW`).
+    /// There were wrong PINs since the last login (`CKF_USER_PIN_COUNT_LOW`).
     Few,
-    /// The next wrong one locks it (`CKF_USER_PIN_FINAL_TRY`).
+    /// The next wrong PIN locks the token (`CKF_USER_PIN_FINAL_TRY`).
     Last,
 }
 
-/// Where a PIN is typed.
+/// The place where a PIN is typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PinEntry {
     /// Here.
     Here,
-    /// At the device (`CKF_PROTECTED_AUTHENTICATION_PATH`). The answer `None` means that it will
-    /// be; a PIN that is given anyway is passed on.
+    /// On the device (`CKF_PROTECTED_AUTHENTICATION_PATH`). The answer `None` means that it is typed there; a PIN
+    /// that is given anyway is passed on.
     Device,
 }
 
 /// A PIN.
 #[derive(Debug)]
 pub enum Pin {
-    /// From a person, just now.
+    /// Just typed by a person.
     Typed(Passphrase),
     /// From a file, a variable or another program.
     Stored(Passphrase),
 }
 
-/// Where a PIN comes from: asked at most once; `None` means that there is none.
+/// Provides the PIN. It is called at most once; `None` means that there is no PIN.
 pub type AskPin<'a> = dyn FnMut(&PinRequest<'_>) -> io::Result<Option<Pin>> + 'a;
 
-/// Logs in, if the token wants it; gives the PIN back.
+/// Logs in if the token requires it; returns the PIN.
 pub(super) fn login(
     token: &Token,
     uri: &Uri,
@@ -123,7 +123,7 @@ fn tries_left(flags: CK_FLAGS) -> Tries {
     }
 }
 
-/// The PIN that a `pin-source` holds: the file's first line.
+/// The PIN in a `pin-source`: the first line of the file.
 fn read(path: &[u8]) -> io::Result<Passphrase> {
     let path = Path::new(OsStr::from_bytes(path));
     let content = input::read_path(path, KEY_MAX).map(Zeroizing::new).map_err(|error| {

@@ -1,12 +1,12 @@
-//! Keys that do not leave their hardware: smart cards, USB tokens, HSMs, through PKCS#11.
+//! Keys that stay in hardware: smart cards, USB tokens and HSMs, through PKCS#11.
 //!
-//! A [`Uri`] (RFC 7512) names the module, the token and the key. One login serves the run;
-//! each thread signs in a session of its own, where the token allows it.
+//! A [`Uri`] (RFC 7512) names the module, the token and the key. One login is used for the whole run; each thread
+//! signs in its own session if the token allows it.
 //!
-//! | module | what it does |
+//! | module | purpose |
 //! |---|---|
 //! | `module` | calls the PKCS#11 module; the only `unsafe` here |
-//! | `login` | the PIN: where from, tried once |
+//! | `login` | the PIN: its source, and the single try |
 //! | `object` | keys and certificates on a token |
 //! | `signer` | signatures |
 
@@ -33,9 +33,9 @@ pub use signer::TokenSigner;
 
 use super::passphrase::Passphrase;
 
-/// The module that reaches every token that the system knows (p11-kit).
+/// The module that reaches all tokens of the system (p11-kit).
 const PROXY_MODULE: &str = "p11-kit-proxy.so";
-/// Where modules are kept, besides the dynamic linker's directories, on most distributions.
+/// The usual directories of modules, besides those of the dynamic linker.
 const MODULE_DIRECTORIES: [&str; 4] =
     ["/usr/lib/pkcs11", "/usr/lib64/pkcs11", "/usr/local/lib/pkcs11", "/usr/local/lib"];
 
@@ -44,9 +44,9 @@ pub struct Token {
     module: Arc<Module>,
     slot: CK_SLOT_ID,
     info: TokenInfo,
-    /// The session of the login, which ends with the last session.
+    /// The session of the login: the login ends with the token's last session.
     session: module::Session,
-    /// Kept for keys that want it for each signature.
+    /// Kept for keys that require it for each signature.
     pin: Option<Passphrase>,
 }
 
@@ -56,7 +56,7 @@ impl std::fmt::Debug for Token {
     }
 }
 
-/// What a token says of itself.
+/// The description of a token.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)] // the fields of CK_TOKEN_INFO
 pub struct TokenInfo {
@@ -78,7 +78,7 @@ impl TokenInfo {
     }
 }
 
-/// The token's label, or its model where it has none.
+/// The token's label, or its model if the label is empty.
 impl std::fmt::Display for TokenInfo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.label.is_empty() {
@@ -89,12 +89,12 @@ impl std::fmt::Display for TokenInfo {
 }
 
 impl Token {
-    /// Finds the token that a URI names.
+    /// Finds the token of a URI.
     ///
-    /// `module` is used where the URI names none; without either it is p11-kit's proxy.
+    /// `module` is used if the URI names none; without either, the module is p11-kit's proxy.
     ///
     /// # Errors
-    /// There is no module, no such token or more than one.
+    /// There is no module, no such token, or more than one.
     pub fn find(uri: &Uri, module: Option<&Path>) -> Result<Self, TokenError> {
         let module = load(uri, module)?;
         let (slot, info) = find(&module, uri)?;
@@ -102,17 +102,17 @@ impl Token {
         Ok(Self { module, slot, info, session, pin: None })
     }
 
-    /// Logs in, if the token wants it: private keys are seen then. The PIN is the one of
-    /// the URI's `pin-source`, else asked for.
+    /// Logs in if the token requires it, which makes private keys visible. The PIN is that of the URI's
+    /// `pin-source`, otherwise `ask` provides it.
     ///
     /// # Errors
-    /// The PIN is missing or wrong. A wrong one is not tried again.
+    /// The PIN is missing or wrong. A wrong PIN is not tried again.
     pub fn log_in(&mut self, uri: &Uri, ask: &mut AskPin<'_>) -> Result<(), TokenError> {
         self.pin = login::login(self, uri, ask)?;
         Ok(())
     }
 
-    /// What it says of itself.
+    /// Its description.
     pub fn info(&self) -> &TokenInfo {
         &self.info
     }
@@ -122,7 +122,7 @@ impl Token {
     }
 }
 
-/// Loads the module that the URI names, or the default.
+/// Loads the module of the URI, or the default one.
 fn load(uri: &Uri, default: Option<&Path>) -> Result<Arc<Module>, TokenError> {
     let by_default = uri.module_path.is_none() && uri.module_name.is_none() && default.is_none();
     let (path, others) = module_files(uri, default);
@@ -133,12 +133,12 @@ fn load(uri: &Uri, default: Option<&Path>) -> Result<Arc<Module>, TokenError> {
             .iter()
             .find_map(|other| Module::load(other).ok())
             .ok_or(TokenError::Module { path, source }),
-        // it is there, and broken: another would not be the one that was meant
+        // the module exists, but is broken: no other module is tried in its place
         Err(source) => Err(TokenError::Module { path, source }),
     }
 }
 
-/// Where the module may be: the first place, and others.
+/// The paths of the module: the first one, and the others.
 fn module_files(uri: &Uri, default: Option<&Path>) -> (PathBuf, Vec<PathBuf>) {
     let named = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
     match (&uri.module_path, &uri.module_name) {
@@ -159,7 +159,7 @@ fn module_files(uri: &Uri, default: Option<&Path>) -> (PathBuf, Vec<PathBuf>) {
     }
 }
 
-/// The names that a module's file can have.
+/// The possible names of a module's file.
 fn file_names(name: &[u8]) -> [PathBuf; 2] {
     ["lib", ""].map(|prefix| {
         let mut file = OsStr::new(prefix).to_owned();
@@ -169,7 +169,7 @@ fn file_names(name: &[u8]) -> [PathBuf; 2] {
     })
 }
 
-/// The one token that the URI names.
+/// The one token that matches the URI.
 fn find(module: &Arc<Module>, uri: &Uri) -> Result<(CK_SLOT_ID, TokenInfo), TokenError> {
     let failed = |source| TokenError::List { source };
     let (mut matching, mut others) = (Vec::new(), Vec::new());
@@ -180,7 +180,7 @@ fn find(module: &Arc<Module>, uri: &Uri) -> Result<(CK_SLOT_ID, TokenInfo), Toke
         let info = match module.token_info(slot) {
             Ok(info) if info.flags & CKF_TOKEN_INITIALIZED != 0 => info,
             Ok(_) => continue,
-            // unplugged since; or a token that its module does not understand
+            // unplugged in the meantime, or a token that the module does not support
             Err(Refusal { code: CKR_TOKEN_NOT_PRESENT | CKR_TOKEN_NOT_RECOGNIZED, .. }) => continue,
             Err(source) => return Err(failed(source)),
         };
@@ -209,7 +209,7 @@ fn find(module: &Arc<Module>, uri: &Uri) -> Result<(CK_SLOT_ID, TokenInfo), Toke
     }
 }
 
-/// Whether what the URI asks for, if anything, is what there is.
+/// Whether a value is that of the URI, if the URI has one.
 fn agrees<T: PartialEq + ?Sized>(wanted: Option<&T>, value: &T) -> bool {
     wanted.map_or(true, |wanted| wanted == value)
 }
@@ -222,7 +222,7 @@ fn names_library(uri: &Uri, info: &CK_INFO) -> bool {
 }
 
 fn names_token(uri: &Uri, slot: CK_SLOT_ID, slot_info: &CK_SLOT_INFO, info: &TokenInfo) -> bool {
-    // a slot's number has 32 bits where a long has
+    // the number of a slot has the size of a C long, which has 32 bits on some machines
     #[allow(clippy::useless_conversion)]
     let slot = u64::from(slot);
     agrees(uri.slot_id.as_ref(), &slot)

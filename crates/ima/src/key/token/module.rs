@@ -1,8 +1,8 @@
-//! A PKCS#11 module (OASIS PKCS #11 2.40), loaded: the one place that calls into it.
+//! A loaded PKCS#11 module (OASIS PKCS #11 2.40): the only place that calls into it.
 //!
-//! Thin and safe: a session closes itself, a result code that is not `CKR_OK` is an error
-//! with the specification's name, text fields lose their padding. The functions are those
-//! of `C_GetFunctionList`, which modules of every version have.
+//! A thin, safe layer: a session is closed when dropped, a result code other than `CKR_OK` is an error with the
+//! specification's name, and text fields lose their padding. The functions are those of `C_GetFunctionList`,
+//! which modules of all versions have.
 
 use std::fmt;
 use std::path::Path;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use cryptoki_sys::*;
 
-/// A function refused, or the device behind it failed.
+/// A function of the module failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     function: &'static str,
@@ -31,7 +31,7 @@ impl fmt::Display for Refusal {
 
 macro_rules! names {
     ($($name:ident)+) => {
-        /// The specification's name of a result code that signing can meet.
+        /// The specification's name of a result code that signing may return.
         fn name(code: CK_RV) -> Option<&'static str> {
             match code {
                 $($name => Some(stringify!($name)),)+
@@ -60,7 +60,7 @@ names! {
     CKR_FUNCTION_REJECTED
 }
 
-/// Calls a function of a module's; every argument is evaluated outside `unsafe`.
+/// Calls a function of a module; every argument is evaluated outside `unsafe`.
 macro_rules! call {
     ($module:expr, $function:ident($($argument:expr),* $(,)?)) => {{
         let refused = |code| Refusal { function: stringify!($function), code };
@@ -83,37 +83,36 @@ macro_rules! call {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadFailure {
-    /// It cannot be loaded; the dynamic linker's words.
+    /// The library cannot be loaded; the dynamic linker's error.
     #[error("{0}")]
     Library(String),
     /// It is a library, but not a PKCS#11 module.
     #[error("a library, but not a PKCS#11 module: C_GetFunctionList not found")]
     NotAModule,
-    /// It does not start.
+    /// The module cannot be initialized.
     #[error(transparent)]
     Refused(#[from] Refusal),
 }
 
-/// Whether a module may be called by several threads at a time.
+/// Whether several threads may call a module at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Threading {
-    /// By any number.
+    /// Any number of threads.
     Free,
-    /// By one at a time: it has no locks.
+    /// One thread at a time: the module has no locks.
     OneAtATime,
 }
 
-/// A module that is loaded and initialized; finalized when dropped.
+/// A loaded and initialized module; it is finalized when dropped.
 pub(super) struct Module {
     functions: CK_FUNCTION_LIST,
     pub(super) threading: Threading,
-    /// Whether it was this that initialized the module.
+    /// Whether the module was initialized here, and not by other code in this process.
     initialized_here: bool,
 }
 
 impl Module {
-    /// Loads and initializes a module. A name without a slash is looked for where the
-    /// dynamic linker looks.
+    /// Loads and initializes a module. The dynamic linker searches a name without a slash.
     pub(super) fn load(path: &Path) -> Result<Arc<Self>, LoadFailure> {
         // SAFETY: loading runs the library's constructors; the user named it for that.
         let library = unsafe { Pkcs11::new(path) }
@@ -132,7 +131,7 @@ impl Module {
         let Some(functions) = (unsafe { list.as_ref() }).copied() else {
             return Err(LoadFailure::NotAModule);
         };
-        // Modules start threads and register exit handlers: to unload one is to crash later.
+        // Modules start threads and register exit handlers: unloading one causes crashes later.
         std::mem::forget(library);
         let mut module = Self { functions, threading: Threading::Free, initialized_here: true };
         module.initialize()?;
@@ -143,6 +142,7 @@ impl Module {
         let mut arguments =
             CK_C_INITIALIZE_ARGS { flags: CKF_OS_LOCKING_OK, ..CK_C_INITIALIZE_ARGS::default() };
         let mut result = call!(self, C_Initialize(ptr::addr_of_mut!(arguments).cast()));
+        // without its own locks, the module works for one thread at a time
         if matches!(result, Err(Refusal { code: CKR_CANT_LOCK, .. })) {
             self.threading = Threading::OneAtATime;
             result = call!(self, C_Initialize(ptr::null_mut()));
@@ -161,7 +161,7 @@ impl Module {
         Ok(info)
     }
 
-    /// The slots in which there is a token.
+    /// The slots that have a token.
     pub(super) fn slots(&self) -> Result<Vec<CK_SLOT_ID>, Refusal> {
         loop {
             let mut count = 0;
@@ -189,7 +189,7 @@ impl Module {
         Ok(info)
     }
 
-    /// Opens a session that reads and signs.
+    /// Opens a session for reading and signing.
     pub(super) fn open_session(self: &Arc<Self>, slot: CK_SLOT_ID) -> Result<Session, Refusal> {
         let mut handle = 0;
         let flags = CKF_SERIAL_SESSION;
@@ -201,13 +201,13 @@ impl Module {
 impl Drop for Module {
     fn drop(&mut self) {
         if self.initialized_here {
-            // nothing is left to do about a device that does not even say goodbye
+            // the error of a device that cannot even close is ignored
             drop(call!(self, C_Finalize(ptr::null_mut())));
         }
     }
 }
 
-/// Who logs in.
+/// The kind of login.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum User {
     /// For all sessions with the token.
@@ -216,10 +216,10 @@ pub(super) enum User {
     ContextSpecific,
 }
 
-/// An object of a token's, valid in all sessions.
+/// An object of a token, valid in all of its sessions.
 pub(super) type Handle = CK_OBJECT_HANDLE;
 
-/// An open session. One thread at a time may use it.
+/// An open session, used by one thread at a time.
 pub(super) struct Session {
     module: Arc<Module>,
     handle: CK_SESSION_HANDLE,
@@ -230,21 +230,21 @@ impl Session {
         &self.module
     }
 
-    /// Logs in: with a PIN, or without one where the device itself asks for it.
+    /// Logs in with a PIN, or without one if the device itself asks for it.
     pub(super) fn login(&self, user: User, pin: Option<&[u8]>) -> Result<(), Refusal> {
         let user = match user {
             User::User => CKU_USER,
             User::ContextSpecific => CKU_CONTEXT_SPECIFIC,
         };
         let (pointer, length) = match pin {
-            // the specification lacks a const: no module writes to it
+            // the specification lacks a const, but no module writes to the PIN
             Some(pin) => (pin.as_ptr().cast_mut(), pin.len() as CK_ULONG),
             None => (ptr::null_mut(), 0),
         };
         call!(self.module, C_Login(self.handle, user, pointer, length))
     }
 
-    /// The objects that have all these attributes.
+    /// The objects with all of these attributes.
     pub(super) fn find(
         &self,
         wanted: &[(CK_ATTRIBUTE_TYPE, &[u8])],
@@ -275,7 +275,7 @@ impl Session {
         found.and(finished).map(|()| handles)
     }
 
-    /// An object's attribute; `None` where it has none, or does not tell.
+    /// The attribute of an object; `None` if it has none, or does not reveal it.
     pub(super) fn attribute(
         &self,
         object: Handle,
@@ -294,6 +294,7 @@ impl Session {
             }
             Err(refusal) => Err(refusal),
         };
+        // without a buffer, the module returns the size
         if !get(&mut attribute)? {
             return Ok(None);
         }
@@ -306,8 +307,8 @@ impl Session {
         Ok(Some(value))
     }
 
-    /// Signs `data` in one part. `authenticate` is run when the operation has begun, which
-    /// is when a key that wants a login for each signature gets it.
+    /// Signs `data` in one part. `authenticate` is called after the operation was begun: this is the time of the
+    /// login for a key that requires one for each signature.
     pub(super) fn sign(
         &self,
         mechanism: CK_MECHANISM_TYPE,
@@ -332,12 +333,12 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // a token that is gone has closed its sessions
+        // a token that is not there has closed its sessions
         drop(call!(self.module, C_CloseSession(self.handle)));
     }
 }
 
-/// A text field of the specification's: UTF-8, filled up with blanks.
+/// A text field of the specification: UTF-8, padded with blanks.
 pub(super) fn text(field: &[u8]) -> String {
     let end = field.iter().rposition(|&byte| byte != b' ' && byte != 0).map_or(0, |last| last + 1);
     String::from_utf8_lossy(field.get(..end).unwrap_or_default()).into_owned()

@@ -1,8 +1,8 @@
-//! Keys and certificates on a token, and how they belong together.
+//! Keys and certificates on a token, and their relations.
 //!
-//! A private key's public half is in its own attributes (RSA, or `CKA_PUBLIC_KEY_INFO`),
-//! in the public key object or in the certificate of the same `CKA_ID`. Its certificate is
-//! the one of the same `CKA_ID` and public key, or another one of that public key.
+//! The public half of a private key is in its own attributes (RSA, or `CKA_PUBLIC_KEY_INFO`), in the public key
+//! object or in the certificate with the same `CKA_ID`. Its certificate is the one with the same `CKA_ID` and
+//! public key, otherwise another one with this public key.
 
 use cryptoki_sys::*;
 use ima_format::pkcs11::{Class, Uri};
@@ -30,14 +30,14 @@ pub struct TokenKey {
 /// A certificate on a token.
 #[derive(Debug)]
 pub struct TokenCertificate {
-    /// Where it is.
+    /// Its URI.
     pub uri: Uri,
-    /// What it is.
+    /// The certificate.
     pub certificate: Certificate,
 }
 
 impl TokenKey {
-    /// Names this key, and this key alone.
+    /// The URI that names this key and no other.
     pub fn uri(&self) -> &Uri {
         &self.uri
     }
@@ -45,13 +45,13 @@ impl TokenKey {
     /// The public half.
     ///
     /// # Errors
-    /// [`TokenError::NoPublicKey`] where nothing on the token tells it.
+    /// [`TokenError::NoPublicKey`] if it is not on the token.
     pub fn public_key(&self) -> Result<&PublicKey, TokenError> {
         let nothing = || TokenError::NoPublicKey { key: self.uri.to_string() };
         self.public.as_ref().ok_or_else(nothing)
     }
 
-    /// Whether each signature wants a login of its own (`CKA_ALWAYS_AUTHENTICATE`).
+    /// Whether each signature requires its own login (`CKA_ALWAYS_AUTHENTICATE`).
     pub fn always_authenticate(&self) -> bool {
         self.always_authenticate
     }
@@ -59,8 +59,7 @@ impl TokenKey {
     /// The key's certificate on the token.
     ///
     /// # Errors
-    /// [`TokenError::SeveralCertificates`] where there are some that the kernel would look
-    /// for under different key ids.
+    /// [`TokenError::SeveralCertificates`] if there are several for which the kernel would use different key IDs.
     pub fn certificate(&self) -> Result<Option<&Certificate>, TokenError> {
         let first = self.certificates.first();
         let ids = || self.certificates.iter().map(Certificate::key_id);
@@ -73,10 +72,10 @@ impl TokenKey {
         })
     }
 
-    /// Takes the public half from a certificate, where the token does not tell it.
+    /// Takes the public half from a certificate, if it is not on the token.
     ///
     /// # Errors
-    /// [`TokenError::Mismatch`] where it does, and it is another.
+    /// [`TokenError::Mismatch`] if the token has another public half.
     pub fn certified_by(mut self, certificate: &Certificate) -> Result<Self, TokenError> {
         match &self.public {
             Some(public) if !public.is(certificate.public_key()) => {
@@ -92,7 +91,7 @@ impl TokenKey {
 }
 
 impl Token {
-    /// The private keys that the URI names: those of its label and id, where it has them.
+    /// The private keys that match the URI, by label and id if it has them.
     pub fn keys(&self, uri: &Uri) -> Result<Vec<TokenKey>, TokenError> {
         if let Some(class) = uri.class.filter(|&class| class != Class::Private) {
             return Err(TokenError::NotAPrivateKey { class: class.name() });
@@ -101,12 +100,12 @@ impl Token {
         let handles = self.objects(CKO_PRIVATE_KEY, uri)?;
         let keys = handles.into_iter().map(|handle| self.key_object(handle, &certificates));
         let mut keys = keys.collect::<Result<Vec<_>, _>>()?;
-        // tokens give their objects in any order
+        // the order of objects on a token is arbitrary
         keys.sort_by_cached_key(|key| key.uri.to_string());
         Ok(keys)
     }
 
-    /// The one private key that the URI names.
+    /// The one private key that matches the URI.
     pub fn key(&self, uri: &Uri) -> Result<TokenKey, TokenError> {
         let mut keys = self.keys(uri)?;
         let uris = |keys: &[TokenKey]| keys.iter().map(|key| key.uri.to_string()).collect();
@@ -121,8 +120,8 @@ impl Token {
         }
     }
 
-    /// The one public key that the URI names, from its object or its certificate. Most
-    /// tokens show them without a login.
+    /// The one public key that matches the URI, from its object or its certificate. On most tokens it is visible
+    /// without a login.
     pub fn public_key(&self, uri: &Uri) -> Result<PublicKey, TokenError> {
         let mut found: Vec<PublicKey> = Vec::new();
         for handle in self.objects(CKO_PUBLIC_KEY, uri)? {
@@ -143,13 +142,13 @@ impl Token {
         }
     }
 
-    /// The X.509 certificates that the URI names.
+    /// The X.509 certificates that match the URI.
     pub fn certificates(&self, uri: &Uri) -> Result<Vec<TokenCertificate>, TokenError> {
         let mut certificates = Vec::new();
         for handle in self.objects(CKO_CERTIFICATE, uri)? {
             let Some(value) = self.attribute(handle, CKA_VALUE)? else { continue };
             let uri = self.object_uri(handle, Class::Certificate)?;
-            // an empty value is a certificate kept elsewhere (CKA_URL), or of another kind
+            // an empty value is a certificate stored elsewhere (CKA_URL), or of another kind
             let read = Certificate::parse_all(&value)
                 .map_err(|source| TokenError::OpenSsl { object: uri.to_string(), source })?;
             let here = read
@@ -174,7 +173,7 @@ impl Token {
         self.session.find(&template).map_err(|source| self.refused(source))
     }
 
-    /// An attribute that is there and not empty.
+    /// An attribute that exists and is not empty.
     fn attribute(
         &self,
         object: Handle,
@@ -243,7 +242,7 @@ impl Token {
             if wanted == Uri::default() {
                 continue;
             }
-            // the same label twice tells nothing
+            // several objects with the same label are ambiguous
             if let [object] = self.objects(CKO_PUBLIC_KEY, &wanted)?[..] {
                 return self.public_key_of(object, uri);
             }
@@ -251,7 +250,7 @@ impl Token {
         Ok(None)
     }
 
-    /// The public key that an object's own attributes tell.
+    /// The public key in an object's own attributes.
     fn public_key_of(&self, object: Handle, uri: &Uri) -> Result<Option<PublicKey>, TokenError> {
         let kind = self.attribute(object, CKA_KEY_TYPE)?;
         let is = |wanted: CK_KEY_TYPE| kind.as_deref() == Some(&wanted.to_ne_bytes());

@@ -1,8 +1,8 @@
 //! Signatures by a key on a token.
 //!
-//! `CKM_RSA_PKCS` pads what it is given, so the DigestInfo (RFC 8017, 9.2) is made here, and
-//! every hash algorithm goes, also those that the token does not know. `CKM_ECDSA` gives r
-//! and s side by side; the kernel wants the DER of the two (RFC 3279, 2.2.3).
+//! `CKM_RSA_PKCS` only adds the padding, so the DigestInfo (RFC 8017, 9.2) is made here: every hash algorithm
+//! works, even one that the token does not support. `CKM_ECDSA` returns r and s concatenated; the kernel requires
+//! their DER (RFC 3279, 2.2.3).
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -23,8 +23,7 @@ use crate::key::{der, Curve, KeyType, Message, PublicKey, Session, SignError, Si
 
 /// A signer whose key is on a token.
 pub struct TokenSigner {
-    /// The session of the login; used by the threads in turn where they cannot have their
-    /// own.
+    /// The session of the login; threads that cannot have their own session take turns.
     shared: Mutex<module::Session>,
     slot: CK_SLOT_ID,
     token: String,
@@ -32,7 +31,7 @@ pub struct TokenSigner {
     public: PublicKey,
     key_id: KeyId,
     form: Form,
-    /// The PIN, where each signature wants it.
+    /// The PIN, if each signature requires it.
     pin: Option<Passphrase>,
 }
 
@@ -43,12 +42,12 @@ impl std::fmt::Debug for TokenSigner {
     }
 }
 
-/// What the token is given and gives.
+/// The form of signatures on the token.
 #[derive(Debug, Clone, Copy)]
 enum Form {
-    /// A signature of so many bytes.
+    /// A signature of the size of the modulus, in bytes.
     Rsa { modulus: usize },
-    /// Two numbers of so many bytes each.
+    /// Two numbers of this size each, in bytes.
     Ecdsa { number: usize },
 }
 
@@ -74,7 +73,7 @@ impl Form {
         }
     }
 
-    /// The size of what the token gives.
+    /// The size of the token's signature in bytes.
     fn size(self) -> usize {
         match self {
             Self::Rsa { modulus } => modulus,
@@ -82,7 +81,7 @@ impl Form {
         }
     }
 
-    /// What the token is to sign.
+    /// The data that the token signs.
     fn data(self, key_type: KeyType, message: &Message) -> Result<Vec<u8>, SignError> {
         let digest = match (self, message) {
             (_, Message::Digest(digest)) => digest,
@@ -93,13 +92,13 @@ impl Form {
         let data = match self {
             _ if !key_type.verifiable_over(algorithm) => None,
             Self::Rsa { .. } => der::digest_info(algorithm, bytes),
-            // FIPS 186-5, 6.4.1: the leftmost bits; tokens differ in whether they cut it
+            // FIPS 186-5, 6.4.1: the leftmost bits; not every token truncates the digest itself
             Self::Ecdsa { number } => Some(bytes[..bytes.len().min(number)].to_vec()),
         };
         data.ok_or(SignError::Unverifiable { key_type, algorithm })
     }
 
-    /// Appends what the kernel wants, made of what the token gave.
+    /// Appends the signature in the kernel's form, converted from the token's.
     fn append(self, raw: &[u8], signature: &mut Vec<u8>) -> Result<(), ErrorStack> {
         match self {
             Self::Rsa { .. } => signature.extend_from_slice(raw),
@@ -115,11 +114,10 @@ impl Form {
 }
 
 impl Token {
-    /// Makes a signer of a key of this token's, with the key id that its certificate has.
+    /// Makes a signer of a key on this token, with the key ID of its certificate.
     ///
     /// # Errors
-    /// The kernel cannot verify with the key, the token does not let it sign, or nothing
-    /// tells its public half.
+    /// The kernel cannot verify signatures of the key, the token does not let it sign, or its public half is unknown.
     pub fn into_signer(self, key: TokenKey, key_id: KeyId) -> Result<TokenSigner, TokenError> {
         let name = || key.uri().to_string();
         let public = key.public_key()?.clone();
@@ -146,7 +144,7 @@ impl Token {
 
 impl TokenSigner {
     fn share(&self) -> MutexGuard<'_, module::Session> {
-        // a thread that panicked left at most an operation behind, which the token refuses
+        // a thread that panicked left at most an unfinished operation, which the token rejects
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -155,7 +153,7 @@ impl TokenSigner {
         SignError::Token(Box::new(error))
     }
 
-    /// Signs in a session that no other thread uses meanwhile.
+    /// Signs in a session that no other thread uses at the time.
     fn sign_in(&self, session: &module::Session, data: &[u8]) -> Result<Vec<u8>, Refusal> {
         let authenticate = |session: &module::Session| match self.key.always_authenticate {
             true => {
@@ -168,7 +166,7 @@ impl TokenSigner {
         session.sign(mechanism, self.key.handle, data, size, authenticate)
     }
 
-    /// Whether a signature is one by this key.
+    /// Whether a signature is by this key.
     fn accepts(&self, message: &Message, signature: &[u8]) -> Result<bool, ErrorStack> {
         let mut context = PkeyCtx::new(self.public.pkey())?;
         context.verify_init()?;
@@ -185,7 +183,7 @@ impl TokenSigner {
             Message::Bare(digest) => digest,
             Message::Bytes(bytes) => bytes,
         };
-        // what is no signature at all is an error to OpenSSL
+        // OpenSSL returns an error for a malformed signature
         Ok(context.verify(bytes, signature).unwrap_or(false))
     }
 }
@@ -201,14 +199,14 @@ impl Signer for TokenSigner {
 
     fn session(&self) -> Result<Box<dyn Session + '_>, SignError> {
         let shared = self.share();
-        // a PIN for each signature serves one operation, whoever asks next
+        // a PIN for each signature is valid for one operation, of any thread
         let in_turn =
             self.key.always_authenticate || shared.module().threading == Threading::OneAtATime;
         let own = match in_turn {
             true => None,
             false => match shared.module().open_session(self.slot) {
                 Ok(session) => Some(session),
-                // no more than the one that there is
+                // the token allows no more sessions than the shared one
                 Err(Refusal { code: CKR_SESSION_COUNT, .. }) => None,
                 Err(source) => return Err(self.failed(source)),
             },
@@ -217,12 +215,12 @@ impl Signer for TokenSigner {
     }
 }
 
-/// One thread's use of a [`TokenSigner`].
+/// The use of a [`TokenSigner`] by one thread.
 struct TokenSession<'a> {
     signer: &'a TokenSigner,
-    /// Its own session; else the shared one, in turn.
+    /// Its own session; `None` to take turns with the shared one.
     own: Option<module::Session>,
-    /// Whether the token has shown that it signs with the key that it says.
+    /// Whether the token has proven that it signs with the private half of the public key.
     verified: bool,
 }
 
@@ -255,7 +253,7 @@ impl Session for TokenSession<'_> {
     }
 
     fn repeats_itself(&self) -> bool {
-        // RSA does, but to ask a token takes longer than to verify
+        // RSA does, but asking the token takes longer than verifying
         false
     }
 }

@@ -1,6 +1,6 @@
-//! The kernel command line: what of it concerns the boot from the initramfs.
+//! The kernel command line: the words that concern the boot from the initramfs.
 //!
-//! What follows `--` is for init alone.
+//! Words after `--` are for init alone.
 //!
 //! `/etc/imactl/cmdline` of the initramfs holds words that are read before those of the kernel's
 //! command line: only `imactl.*`, because the kernel must see the others itself. Lines that begin
@@ -14,7 +14,7 @@ use ima_format::printable::Printable;
 
 use crate::root::Root;
 
-/// What the command line asks for.
+/// The parsed words of the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandLine {
     /// `ima_appraise=`.
@@ -41,11 +41,11 @@ pub struct CommandLine {
     pub evm: Vec<(Vec<u8>, Vec<u8>)>,
     /// `init=`.
     pub init: Option<Vec<u8>>,
-    /// Values that were not understood, and what is done about it.
+    /// Values that could not be parsed, and the default used instead.
     pub complaints: Vec<String>,
 }
 
-/// `imactl.mode=`: what a failure to secure the kernel does to the boot.
+/// `imactl.mode=`: the effect of a failure to secure the kernel on the boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// It stops the boot.
@@ -56,13 +56,13 @@ pub enum Mode {
 
 /// `imactl.root-certificates=`: whether certificates of the real root are loaded.
 ///
-/// Whoever can write to the root can put a certificate there that a trusted key once signed, such
-/// as that of a key replaced since.
+/// An attacker who can write to the root can put a certificate there that a trusted key once signed,
+/// such as that of a key replaced since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RootCertificates {
     /// They are offered to the kernel.
     Load,
-    /// Only those of the initramfs are. Once this is set, `load` does not change it.
+    /// Only those of the initramfs are loaded. Once this is set, `load` does not change it.
     Skip,
 }
 
@@ -80,11 +80,11 @@ pub enum Access {
 pub enum Wait {
     /// As long as it takes.
     Forever,
-    /// So many seconds.
+    /// This many seconds.
     Seconds(u32),
 }
 
-/// Without `rootwait`: drivers probe in the background, which the kernel itself would await.
+/// Without `rootwait`: drivers probe in the background. Without an initramfs the kernel itself waits for them.
 const DEFAULT_WAIT: Wait = Wait::Seconds(10);
 
 impl Default for CommandLine {
@@ -108,16 +108,16 @@ impl Default for CommandLine {
 }
 
 impl CommandLine {
-    /// Reads `/proc/cmdline`. Of a parameter given twice the last one counts.
+    /// Parses `/proc/cmdline`. If a parameter is given twice, the last one counts.
     pub fn parse(line: &[u8]) -> Self {
         Self::configured(b"", line)
     }
 
-    /// Reads `/etc/imactl/cmdline`, then `/proc/cmdline`.
+    /// Parses `/etc/imactl/cmdline`, then `/proc/cmdline`.
     ///
-    /// The file is part of the initramfs, which the boot loader verifies or not, as the command line.
-    /// The order matters: a later word overrides an earlier one, but for
-    /// `imactl.root-certificates=skip`, which an image sets for good.
+    /// The boot loader verifies the file with the initramfs, if it does, and the command line likewise.
+    /// The order matters: a later word overrides an earlier one, except that the command line cannot
+    /// override `imactl.root-certificates=skip` of an image.
     pub fn configured(configuration: &[u8], line: &[u8]) -> Self {
         let mut this = Self::default();
         let lines = configuration.split(|&byte| byte == b'\n');
@@ -173,7 +173,7 @@ impl CommandLine {
         }
     }
 
-    /// Fails closed: what is not `permissive` enforces.
+    /// Fails closed: any value but `permissive` enforces.
     fn take_mode(&mut self, value: &[u8]) {
         self.mode = match value {
             b"permissive" => Mode::Permissive,
@@ -213,7 +213,7 @@ impl CommandLine {
     }
 }
 
-/// A parameter's name as the kernel compares it.
+/// A parameter's name as the kernel compares it: `-` and `_` are equal.
 fn underscored(name: &[u8]) -> Vec<u8> {
     name.iter().map(|&byte| if byte == b'-' { b'_' } else { byte }).collect()
 }

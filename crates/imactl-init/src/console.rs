@@ -1,9 +1,9 @@
 //! Messages: to the kernel's log, and to the standard error, coloured on a terminal.
 //!
-//! The kernel's log keeps them with their severity and shows them on the console itself as
-//! far as `loglevel=` and `quiet` let it. So on the console only that is written directly
-//! which the kernel holds back and which people must see; anywhere else (a pipe, a terminal
-//! of somebody logged in) everything is.
+//! The kernel's log keeps them with their severity, and shows them on the console as far as `loglevel=`
+//! and `quiet` permit. Directly to the console go only messages that the kernel does not show and
+//! people must see. Any other standard error (a pipe, the terminal of a user who is logged in)
+//! receives all of them.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -16,18 +16,18 @@ use rustix::{stdio, termios};
 use crate::file;
 use crate::syscall::standard_error;
 
-/// How bad it is: the level of the kernel's log (`include/linux/kern_levels.h`).
+/// The severity: the level of the kernel's log (`include/linux/kern_levels.h`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// The boot stops.
     Critical = 2,
     /// Something was refused.
     Error = 3,
-    /// Something weakens the machine, or is odd.
+    /// Something weakens the machine, or is unusual.
     Warning = 4,
-    /// What people want to see of a good boot.
+    /// The summary of a good boot.
     Notice = 5,
-    /// Each thing that was done.
+    /// Each action.
     Info = 6,
 }
 
@@ -43,18 +43,18 @@ impl Severity {
     }
 }
 
-/// Where messages go.
+/// The outputs for messages.
 #[derive(Debug)]
 pub struct Console {
     kernel_log: Option<OwnedFd>,
     standard_error: Place,
-    /// Levels below this are shown on the console by the kernel.
+    /// The kernel shows levels below this on the console.
     kernel_shows_below: i32,
-    /// What `/proc/sys/kernel/printk_devkmsg` was, where it was changed.
+    /// The previous value of `/proc/sys/kernel/printk_devkmsg`, if it was changed.
     rate_limit: Option<Vec<u8>>,
 }
 
-/// What the standard error is.
+/// The type of the standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Closed,
@@ -70,7 +70,7 @@ const PRINTK: &[u8] = b"sys/kernel/printk";
 const PRINTK_DEVKMSG: &[u8] = b"sys/kernel/printk_devkmsg";
 
 impl Console {
-    /// A console, as far as there is one before /proc and /dev are there.
+    /// Opens the log; /proc and /dev may not be mounted yet.
     pub fn open() -> Self {
         let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
         Self {
@@ -81,13 +81,13 @@ impl Console {
         }
     }
 
-    /// Learns from /proc what the kernel shows, and has it take more than ten messages in
-    /// five seconds, as user space may write by default.
+    /// Reads from /proc which levels the kernel shows, and removes the limit on messages from user
+    /// space: ten in five seconds by default.
     pub fn learn(&mut self, proc: &OwnedFd) {
         let Ok(before) = file::read_at(proc, PRINTK_DEVKMSG, 64) else { return };
         if !before.starts_with(b"on") {
             if set(proc, PRINTK_DEVKMSG, b"on\n").is_err() {
-                return; // fixed by printk.devkmsg=: messages may get lost on that way
+                return; // printk.devkmsg= fixed the value: the limit stays, and messages may be lost
             }
             self.rate_limit = Some(before);
         }
@@ -97,7 +97,7 @@ impl Console {
         self.kernel_shows_below = level.unwrap_or(0);
     }
 
-    /// Puts back what [`learn`](Self::learn) changed.
+    /// Restores the value that [`learn`](Self::learn) changed.
     pub fn restore(&mut self, proc: &OwnedFd) {
         if let Some(before) = self.rate_limit.take() {
             match set(proc, PRINTK_DEVKMSG, &before) {
@@ -106,7 +106,7 @@ impl Console {
         }
     }
 
-    /// Says one line.
+    /// Writes one line; longer ones are cut.
     pub fn say(&self, severity: Severity, message: fmt::Arguments<'_>) {
         let mut line = alloc::format!("imactl-init: {message}");
         if line.len() > LINE_LIMIT {
@@ -151,7 +151,7 @@ pub fn take_console() {
     }
 }
 
-/// Prints a text for somebody who called the program by hand.
+/// Prints a text for a user who called the program by hand.
 pub fn print(text: &str) {
     write_to_standard_error(text);
 }
@@ -162,7 +162,7 @@ fn write_to_standard_error(text: &str) {
         match rustix::io::write(standard_error(), rest) {
             Ok(count @ 1..) => rest = rest.get(count..).unwrap_or_default(),
             Err(Errno::INTR) => {}
-            Ok(0) | Err(_) => return, // there is nobody left to tell
+            Ok(0) | Err(_) => return, // no one reads it any more
         }
     }
 }
@@ -184,7 +184,7 @@ fn set(proc: &OwnedFd, name: &[u8], value: &[u8]) -> Result<(), Errno> {
     file::write_all(&file, value)
 }
 
-/// Says a line of a severity: `say!(console, Warning, "no {thing}")`.
+/// Writes a message with a severity: `say!(console, Warning, "no {thing}")`.
 #[macro_export]
 macro_rules! say {
     ($console:expr, $severity:ident, $($message:tt)+) => {

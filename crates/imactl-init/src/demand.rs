@@ -1,30 +1,30 @@
-//! Whether the rules in force have the kernel take signed policies only.
+//! Whether the rules in force make the kernel accept signed policies only.
 //!
 //! Mirrors `ima_match_policy()` and `ima_match_rules()` of
 //! `security/integrity/ima/ima_policy.c` for one event: root reads a policy
-//! (`func=POLICY_CHECK`, `MAY_READ`). The first rule about appraisal that matches decides. Where
-//! it cannot be told here whether a rule matches, the answer is the one that trusts less.
+//! (`func=POLICY_CHECK`, `MAY_READ`). The first matching rule about appraisal decides. If it is
+//! unknown whether a rule matches, the answer is the one that trusts less.
 
-/// What the rules come to.
+/// The requirement that the rules result in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Demand {
-    /// No rule is about policies: the kernel takes any.
+    /// No rule is about policies: the kernel accepts any.
     #[default]
     None,
-    /// A rule decides first, or may, that takes policies without a signature: with a digest, or
-    /// with nothing at all.
+    /// The first rule that matches, or may match, accepts policies without a signature: with a digest,
+    /// or unchecked.
     Lax,
     /// A signature by a key in `.ima`.
     Signature,
 }
 
 impl Demand {
-    /// Of rules, in order, about a policy on a file system with this magic number.
+    /// The demand of rules, in order, on a policy on a file system with this magic number.
     pub fn of<'a>(rules: impl Iterator<Item = &'a [u8]>, magic: Option<u64>) -> Self {
         rules.map(|rule| Rule::parse(rule, magic).demand()).fold(Self::None, Self::then)
     }
 
-    /// Of rules and those that were added after them.
+    /// The demand of these rules, with further ones added after them.
     pub fn then(self, added: Self) -> Self {
         if self == Self::None {
             added
@@ -87,7 +87,7 @@ impl Rule {
                 (b"func", _) => Match::Never,
                 (b"mask", b"MAY_READ" | b"^MAY_READ") => Match::Always,
                 (b"mask", _) => Match::Never,
-                // who loads policies at boot is root
+                // root loads the policies at boot
                 (b"uid" | b"euid", b"0") => Match::Always,
                 (b"fsmagic", value) => match (hexadecimal(value), magic) {
                     (Some(wanted), Some(magic)) if wanted == magic => Match::Always,
@@ -105,7 +105,7 @@ impl Rule {
         match (self.action, self.matches, self.signature) {
             (Action::Other, ..) | (_, Match::Never, _) => Demand::None,
             (Action::Appraise, Match::Always, true) => Demand::Signature,
-            // if it matches, well; if it does not, what comes after it decides
+            // may not match: then the rules after it decide
             (Action::Appraise, Match::Maybe, true) => Demand::None,
             (Action::Appraise, _, false) | (Action::DontAppraise, ..) => Demand::Lax,
         }

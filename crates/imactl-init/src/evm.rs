@@ -10,8 +10,8 @@
 //! | `etc/sysconfig/masterkey` | `MASTERKEY` | `masterkey=` | `/etc/keys/kmk-TYPE.blob` | the key that the HMAC key is encrypted with |
 //! | | `MASTERKEYTYPE` | `masterkeytype=` | `trusted` | its type |
 //!
-//! dracut has a shell read the files; here a line is an assignment or a comment, and a value for
-//! which a shell would be needed is an error.
+//! dracut has a shell read the files. Here a line is an assignment or a comment; a value that only a
+//! shell could expand is an error.
 
 use alloc::vec::Vec;
 
@@ -19,29 +19,29 @@ use ima_format::boot::Words;
 
 /// The bits of securityfs' `evm` (`security/integrity/evm/evm.h`).
 pub mod bits {
-    /// `EVM_INIT_HMAC`: the HMAC key is there.
+    /// `EVM_INIT_HMAC`: the HMAC key is loaded.
     pub const HMAC: u32 = 1;
-    /// `EVM_INIT_X509`: certificates are there.
+    /// `EVM_INIT_X509`: certificates are loaded.
     pub const X509: u32 = 2;
     /// `EVM_ALLOW_METADATA_WRITES`: metadata may be changed although it becomes invalid.
     pub const METADATA_WRITES: u32 = 4;
-    /// `EVM_SETUP_COMPLETE`: no bit changes any more.
+    /// `EVM_SETUP_COMPLETE`: the bits can no longer change.
     pub const COMPLETE: u32 = 1 << 31;
 }
 
 /// The files, by names relative to a tree.
 pub const FILE: &[u8] = b"etc/sysconfig/evm";
-/// The same for the master key.
+/// The file of the master key, likewise.
 pub const MASTER_FILE: &[u8] = b"etc/sysconfig/masterkey";
 
-/// What the variables say; paths are names relative to a tree.
+/// The values of the variables; paths are relative to a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Configuration {
     /// `EVMX509`.
     pub certificate: Vec<u8>,
     /// `EVMKEYSDIR`.
     pub certificates: Vec<u8>,
-    /// `EVMKEY`, if it is given: then it has to be there.
+    /// `EVMKEY`, if it is set: then the file must exist.
     pub key: Option<Vec<u8>>,
     /// `EVMKEYTYPE`.
     pub key_type: Vec<u8>,
@@ -49,7 +49,7 @@ pub struct Configuration {
     pub key_name: Vec<u8>,
     /// `EVM_ACTIVATION_BITS`.
     pub bits: u32,
-    /// `MASTERKEY`, if it is given.
+    /// `MASTERKEY`, if it is set.
     pub master_key: Option<Vec<u8>>,
     /// `MASTERKEYTYPE`.
     pub master_key_type: Vec<u8>,
@@ -70,7 +70,7 @@ impl Default for Configuration {
     }
 }
 
-/// A value that only a shell could make sense of.
+/// A value that only a shell could expand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotUnderstood {
     /// The line.
@@ -78,7 +78,7 @@ pub struct NotUnderstood {
 }
 
 impl Configuration {
-    /// Takes the assignments of a file.
+    /// Reads the assignments of a file.
     pub fn read(&mut self, text: &[u8]) -> Result<(), NotUnderstood> {
         for line in text.split(|&byte| byte == b'\n') {
             let mut words = Words::new(line).filter(|(name, _)| *name != b"export");
@@ -95,7 +95,7 @@ impl Configuration {
         Ok(())
     }
 
-    /// Takes a word of the command line, if it is one of these.
+    /// Reads a word of the command line, if it is one of these.
     pub fn take(&mut self, name: &[u8], value: &[u8]) {
         match name {
             b"evmkey" => self.key = Some(relative(value)),
@@ -119,26 +119,26 @@ impl Configuration {
             b"EVM_ACTIVATION_BITS" => self.bits = number(value)?,
             b"MASTERKEY" => self.master_key = Some(relative(value)),
             b"MASTERKEYTYPE" => self.master_key_type = value.into(),
-            // the name of the master key would depend on the kernel
+            // the name of the master key would then depend on the kernel
             b"MULTIKERNELMODE" if value != b"NO" => return None,
             _ => {}
         }
         Some(())
     }
 
-    /// Where the HMAC key is.
+    /// The path of the HMAC key.
     pub fn key_path(&self) -> &[u8] {
         self.key.as_deref().unwrap_or(b"etc/keys/evm-trusted.blob")
     }
 
-    /// Where the master key is.
+    /// The path of the master key.
     pub fn master_key_path(&self) -> Vec<u8> {
         let default = || [b"etc/keys/kmk-", &*self.master_key_type, b".blob"].concat();
         self.master_key.clone().unwrap_or_else(default)
     }
 
-    /// The form that `add_key` accepts as a master key: dracut passes a trusted one on in this
-    /// form.
+    /// The payload of the master key in the form that `add_key` accepts: for a trusted key, the one
+    /// that dracut passes, too.
     pub fn master_key_payload(&self, blob: &[u8]) -> Vec<u8> {
         match &*self.master_key_type {
             b"trusted" => [b"load ", blob].concat(),
@@ -152,7 +152,7 @@ fn relative(path: &[u8]) -> Vec<u8> {
     path.get(start..).unwrap_or_default().into()
 }
 
-/// A number as a shell's arithmetic takes it: decimal, or hexadecimal after `0x`.
+/// A number as in a shell's arithmetic: decimal, octal after `0`, or hexadecimal after `0x`.
 fn number(text: &[u8]) -> Option<u32> {
     let text = core::str::from_utf8(text).ok()?;
     match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {

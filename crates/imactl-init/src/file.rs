@@ -1,4 +1,4 @@
-//! Reading files and directories below a directory that is not trusted to stay inside itself.
+//! Reading files and directories of a tree that is not trusted: no name leads out of it.
 
 use alloc::vec::Vec;
 use core::mem::MaybeUninit;
@@ -9,8 +9,8 @@ use rustix::fs::{self, FileType, Mode, OFlags, RawDir, ResolveFlags, CWD};
 use rustix::io::{self, Errno};
 use rustix::process;
 
-/// A directory tree, such as the mounted real root: names are looked up inside it, absolute
-/// symbolic links and `..` included, as they would be once it is the root.
+/// A directory tree, such as the mounted real root. Names are resolved inside it, including absolute
+/// symbolic links and `..`, as they will be once it is the root.
 #[derive(Debug)]
 pub struct Tree {
     directory: OwnedFd,
@@ -24,12 +24,12 @@ impl Tree {
         Ok(Self { directory: fs::openat(CWD, path, flags, Mode::empty())?, path: path.into() })
     }
 
-    /// Where the tree is.
+    /// The path of the tree.
     pub fn path(&self) -> Printable<'_> {
         Printable(&self.path)
     }
 
-    /// The path of a name in this tree, as it is told in messages.
+    /// The path of a name in this tree, for messages.
     pub fn path_of(&self, name: &[u8]) -> Vec<u8> {
         let base = self.path.strip_suffix(b"/").unwrap_or(&self.path);
         [base, b"/", name].concat()
@@ -43,7 +43,7 @@ impl Tree {
         }
     }
 
-    /// The file system that its top directory is on.
+    /// The device number of its top directory's file system.
     pub fn device(&self) -> Result<u64, Errno> {
         Ok(fs::fstat(&self.directory)?.st_dev)
     }
@@ -53,18 +53,18 @@ impl Tree {
         process::fchdir(&self.directory)
     }
 
-    /// Makes a directory in it the working directory. A system call that has no descriptor for
-    /// its target then takes `.`, so that the kernel looks up no link of the tree again.
+    /// Makes a directory in it the working directory. A system call without a descriptor for its
+    /// target is then given `.`, so that the kernel resolves no link of the tree again.
     pub fn enter_directory(&self, name: &[u8]) -> Result<(), Errno> {
         process::fchdir(self.lookup(name, OFlags::PATH | OFlags::DIRECTORY)?)
     }
 
-    /// Looks `name` up without opening what it leads to.
+    /// Resolves `name` without opening the file.
     pub fn find(&self, name: &[u8]) -> Result<OwnedFd, Errno> {
         self.lookup(name, OFlags::PATH)
     }
 
-    /// Opens the regular file `name`; never blocks on what only looks like one.
+    /// Opens the regular file `name`; a FIFO or device of that name does not block.
     pub fn open_file(&self, name: &[u8]) -> Result<OwnedFd, Errno> {
         let file = self.lookup(name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
         match FileType::from_raw_mode(fs::fstat(&file)?.st_mode) {
@@ -74,8 +74,8 @@ impl Tree {
         }
     }
 
-    /// The names in `directory` that begin and end so, sorted by their bytes; none if there
-    /// is no such directory.
+    /// The names in `directory` with this prefix and suffix, sorted by bytes; empty if the directory
+    /// does not exist.
     pub fn list(&self, directory: &str, prefix: &str, suffix: &str) -> Result<Vec<Vec<u8>>, Errno> {
         let opened = match self.lookup(directory.as_bytes(), OFlags::RDONLY | OFlags::DIRECTORY) {
             Err(Errno::NOENT) => return Ok(Vec::new()),
@@ -99,20 +99,20 @@ impl Tree {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         loop {
             match fs::openat2(&self.directory, name, flags, Mode::empty(), resolve) {
-                // A rename elsewhere in the tree raced with `..`.
+                // A rename elsewhere in the tree raced with `..`: try again.
                 Err(Errno::AGAIN) => {}
-                // Before Linux 5.6.
+                // The kernel is older than Linux 5.6.
                 Err(Errno::NOSYS) => return self.lookup_in_steps(name, flags),
                 result => return result,
             }
         }
     }
 
-    /// The lookup for kernels without `openat2`: step by step, links by their text.
+    /// The lookup for kernels without `openat2`: one component at a time; links are read, not followed.
     fn lookup_in_steps(&self, name: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
         const LINKS: usize = 40; // MAXSYMLINKS
         let step = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        // From the top to where the lookup is, for `..`; and what is left of the name, reversed.
+        // The directories from the top to the current one, for `..`; and the remaining components, reversed.
         let mut above = alloc::vec![fs::openat(&self.directory, ".", step, Mode::empty())?];
         let mut left = Vec::new();
         push_parts(&mut left, name);
@@ -147,13 +147,13 @@ impl Tree {
     }
 }
 
-/// Adds the parts of a path to a reversed list.
+/// Pushes the components of a path to a reversed list.
 fn push_parts(left: &mut Vec<Vec<u8>>, path: &[u8]) {
     let parts = path.split(|&byte| byte == b'/').rev();
     left.extend(parts.filter(|part| !part.is_empty() && *part != b".").map(Vec::from));
 }
 
-/// The names in an open directory, without `.` and `..`, in no order.
+/// The names in an open directory, unsorted, without `.` and `..`.
 pub fn names(directory: &OwnedFd) -> Result<Vec<Vec<u8>>, Errno> {
     let mut buffer = [MaybeUninit::uninit(); 2048];
     let mut entries = RawDir::new(directory, &mut buffer);
@@ -168,14 +168,14 @@ pub fn names(directory: &OwnedFd) -> Result<Vec<Vec<u8>>, Errno> {
     Ok(names)
 }
 
-/// Everything in `name` below `directory`, which may be a file whose size is not known before
-/// (procfs); `EFBIG` past `limit` bytes.
+/// Reads all of `name` below `directory`, also a file of procfs, whose size is unknown; `EFBIG` if it
+/// has more than `limit` bytes.
 pub fn read_at(directory: impl AsFd, name: &[u8], limit: usize) -> Result<Vec<u8>, Errno> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
     read(&fs::openat(directory, name, flags, Mode::empty())?, limit)
 }
 
-/// Everything in an open file; `EFBIG` past `limit` bytes.
+/// Reads all of an open file; `EFBIG` if it has more than `limit` bytes.
 pub fn read(file: &OwnedFd, limit: usize) -> Result<Vec<u8>, Errno> {
     // A hint only: files of procfs say 0, those of sysfs a page.
     let size = usize::try_from(fs::fstat(file)?.st_size).unwrap_or(usize::MAX);

@@ -1,4 +1,4 @@
-//! The role of `/init`: the first process, from the kernel's start of it to the real init.
+//! The role of `/init`: the first process, from its start by the kernel to the real init.
 
 use alloc::ffi::CString;
 use alloc::vec::Vec;
@@ -19,18 +19,18 @@ use crate::stop;
 use crate::switch_root::{self, Init};
 use crate::text::Reason;
 
-/// Where the real root is mounted while the initramfs is the root.
+/// The mount point of the real root while the initramfs is the root.
 const SYSROOT: &str = "/sysroot";
-/// What is started without `init=`.
+/// The init that is executed without `init=`.
 const DEFAULT_INIT: &str = "/sbin/init";
-/// Pauses between two looks for the root device.
+/// The first pause between two lookups of the root device, in milliseconds; it doubles up to the longest.
 const FIRST_PAUSE: u64 = 5;
 const LONGEST_PAUSE: u64 = 100;
 
-/// Boots. Arguments and environment are what the kernel passed, and go on to the real init.
+/// Boots. Arguments and environment come from the kernel, and are passed on to the real init.
 pub fn run(arguments: Vec<&CStr>, environment: Vec<&CStr>) -> ! {
     let devices = mount_devices();
-    // Without a /dev/console in the initramfs the kernel starts /init with nothing open.
+    // Without a /dev/console in the initramfs, the kernel starts /init without open descriptors.
     console::take_console();
     let mut console = Console::open();
     if let Err(errno) = devices {
@@ -56,7 +56,7 @@ pub fn run(arguments: Vec<&CStr>, environment: Vec<&CStr>) -> ! {
         say!(console, Critical, "the boot stops: there is no root file system");
         stop::machine(&console, command_line.timeout);
     }
-    // For what runs later; the step does without. Its absence is the step's to tell.
+    // For programs that run later; the step does not need it, and reports if there is none.
     match pseudo::SECURITY.mount() {
         Ok(()) | Err(_) => {}
     }
@@ -73,10 +73,10 @@ pub fn run(arguments: Vec<&CStr>, environment: Vec<&CStr>) -> ! {
     stop::machine(&console, command_line.timeout)
 }
 
-/// The kernel mounts devtmpfs itself only where there is no initramfs.
+/// The kernel itself mounts devtmpfs only without an initramfs.
 fn mount_devices() -> Result<(), Errno> {
     match fs::mkdir("/dev", Mode::from_raw_mode(0o755)) {
-        Ok(()) | Err(_) => {} // mount says better what is wrong
+        Ok(()) | Err(_) => {} // mount reports the error
     }
     let data = CStr::from_bytes_with_nul(b"mode=0755\0").ok();
     match mount::mount("devtmpfs", "/dev", "devtmpfs", MountFlags::NOSUID, data) {
@@ -85,7 +85,7 @@ fn mount_devices() -> Result<(), Errno> {
     }
 }
 
-/// Finds and mounts the root; what fails has been said.
+/// Finds and mounts the root; errors are reported.
 fn mount_root(console: &Console, proc: &OwnedFd, command_line: &CommandLine) -> Result<(), ()> {
     let Some(root) = &command_line.root else {
         say!(console, Error, "no root= on the command line");
@@ -94,7 +94,7 @@ fn mount_root(console: &Console, proc: &OwnedFd, command_line: &CommandLine) -> 
     stop::sleep_milliseconds(u64::from(command_line.delay) * 1000);
     let source = wait_for(console, root, command_line.wait)?;
     match fs::mkdir(SYSROOT, Mode::from_raw_mode(0o755)) {
-        Ok(()) | Err(_) => {} // mount says better what is wrong
+        Ok(()) | Err(_) => {} // mount reports the error
     }
     let path = Printable(&source.path);
     match root::mount(&source, command_line, proc, SYSROOT) {
@@ -117,7 +117,7 @@ fn mount_root(console: &Console, proc: &OwnedFd, command_line: &CommandLine) -> 
     }
 }
 
-/// Waits for the root device as long as the command line says.
+/// Waits for the root device as long as `rootwait=` permits.
 fn wait_for(console: &Console, root: &Root, wait: Wait) -> Result<Source, ()> {
     let (mut waited, mut pause, mut told) = (0, FIRST_PAUSE, false);
     loop {

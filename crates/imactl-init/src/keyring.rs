@@ -14,20 +14,20 @@ use crate::file;
 use crate::syscall;
 pub use crate::syscall::KeySerial;
 
-/// A keyring of the kernel's.
+/// A keyring of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keyring {
-    /// What was compiled into the kernel.
+    /// Keys that are compiled into the kernel.
     BuiltinTrusted,
-    /// What may sign what IMA appraises.
+    /// Keys that sign files for IMA.
     Ima,
-    /// What may sign what EVM verifies.
+    /// Keys that sign metadata for EVM.
     Evm,
-    /// What may, besides the built-in keys, sign certificates for `.ima`.
+    /// Keys that, like the built-in ones, sign certificates for `.ima`.
     SecondaryTrusted,
     /// Keys whose signatures IMA no longer accepts.
     ImaBlacklist,
-    /// Digests that are denied.
+    /// Digests that the kernel denies.
     Blacklist,
 }
 
@@ -44,7 +44,7 @@ impl Keyring {
         }
     }
 
-    /// The option that makes the kernel have it.
+    /// The configuration option of the keyring.
     pub fn option(self) -> &'static str {
         match self {
             Self::BuiltinTrusted => "CONFIG_SYSTEM_TRUSTED_KEYRING",
@@ -57,13 +57,13 @@ impl Keyring {
     }
 }
 
-/// `/proc/keys` on a machine with very many keys.
+/// The limit on `/proc/keys`: large enough for a machine with very many keys.
 const PROC_KEYS_LIMIT: usize = 4 << 20;
 
-/// Finds a keyring; `ENOKEY` where the kernel has none of this name.
+/// Finds a keyring; `ENOKEY` if the kernel has none of this name.
 ///
-/// A user's key may have a description that looks like a line of the list: the kernel is
-/// asked again what each find is.
+/// The description of a user's key may imitate a line of the list, so the kernel is asked for the
+/// description of each match.
 pub fn find(proc: &OwnedFd, keyring: Keyring) -> Result<KeySerial, Errno> {
     let list = file::read_at(proc, b"keys", PROC_KEYS_LIMIT)?;
     let found = listed(&list).filter(|found| found.name == keyring.name()).find(|found| {
@@ -73,15 +73,15 @@ pub fn find(proc: &OwnedFd, keyring: Keyring) -> Result<KeySerial, Errno> {
     Ok(found.ok_or(Errno::NOKEY)?.serial)
 }
 
-/// Whether `.ima` holds a key that is not the kernel's own: with `CONFIG_IMA_APPRAISE_MODSIG`
-/// the kernel puts the built-in key of its modules there, which signs no programs.
+/// Whether `.ima` has a key that is not built in: with `CONFIG_IMA_APPRAISE_MODSIG` the kernel
+/// itself adds the built-in module key, which signs no programs.
 pub fn ima_holds_more_than_builtin(proc: &OwnedFd) -> Result<bool, Errno> {
     let in_ima = descriptions(find(proc, Keyring::Ima)?)?;
     let builtin = find(proc, Keyring::BuiltinTrusted).and_then(descriptions).unwrap_or_default();
     Ok(in_ima.iter().any(|key| !builtin.contains(key)))
 }
 
-/// Loads a DER certificate: the kernel decides.
+/// Offers a DER certificate to a keyring; the kernel decides.
 pub fn load(keyring: KeySerial, der: &[u8]) -> Result<(), Errno> {
     let asymmetric = CStr::from_bytes_with_nul(b"asymmetric\0");
     syscall::add_key(asymmetric.map_err(|_| Errno::INVAL)?, None, der, keyring).map(drop)
@@ -94,15 +94,15 @@ pub fn deny(blacklist: KeySerial, entry: &[u8], signature: &[u8]) -> Result<(), 
     syscall::add_key(kind, Some(&entry), signature, blacklist).map(drop)
 }
 
-/// Whether the keyring holds a key with a certificate's identifier and subject. Another certificate
-/// of the same key is not held: it is for the kernel to judge.
+/// Whether the keyring has a key with a certificate's identifier and subject. Another certificate of
+/// the same key counts as absent: the kernel decides about it.
 pub fn holds_certificate(keyring: KeySerial, certificate: &Certificate<'_>) -> Result<bool, Errno> {
-    // the kernel may put another of the subject's names before this one
+    // the kernel may put another name of the subject first
     holds(keyring, certificate.key_identifier(), |names| names.ends_with(certificate.subject))
 }
 
-/// Whether the keyring holds a key with this identifier (see [`Certificate::key_identifier`]) and
-/// fitting names.
+/// Whether the keyring has a key with this identifier (see [`Certificate::key_identifier`]) and
+/// matching names.
 fn holds(
     keyring: KeySerial,
     identifier: &[u8],
@@ -115,15 +115,15 @@ fn holds(
     }))
 }
 
-/// Whether the key that signed a certificate is a built-in or secondary trusted one; `None`
-/// if the certificate does not name it.
+/// Whether the key that signed a certificate is a built-in or secondary trusted one; `None` if the
+/// certificate does not name it.
 pub fn is_signer_trusted(proc: &OwnedFd, certificate: &Certificate<'_>) -> Option<bool> {
     let signer = certificate.authority_key_identifier?;
     let holds_it = |keyring| find(proc, keyring).and_then(|serial| holds(serial, signer, |_| true));
     Some([Keyring::BuiltinTrusted, Keyring::SecondaryTrusted].map(holds_it).contains(&Ok(true)))
 }
 
-/// Whether the keyring holds a key with this description.
+/// Whether the keyring has a key with this description.
 pub fn holds_description(keyring: KeySerial, wanted: &[u8]) -> Result<bool, Errno> {
     let is_wanted = |key: &Vec<u8>| {
         let text = key.strip_suffix(&[0]).unwrap_or(key);

@@ -3,20 +3,20 @@
 //!
 //! One static program without a C library, in three roles ([`Role`]):
 //!
-//! - a step of somebody else's initramfs: `imactl-init [--enforce] [ROOT]`, and `/init.ima ROOT`;
+//! - a step of another initramfs: `imactl-init [--enforce] [ROOT]`, and `/init.ima ROOT`;
 //! - the first process of an initramfs of its own, as `/init`;
-//! - the last step of somebody else's: `imactl-init switch-root [--secure] NEWROOT INIT [ARG...]`,
+//! - the last step of another initramfs: `imactl-init switch-root [--secure] NEWROOT INIT [ARG...]`,
 //!   or `--systemd NEWROOT` where systemd is its first process.
 //!
-//! | module | what it does |
+//! | module | purpose |
 //! |---|---|
 //! | [`plan`] | the steps, from the command line and the files found: pure |
-//! | [`step`] | carries them out |
+//! | [`step`] | runs them |
 //! | [`init`] | the role of `/init` |
 //! | [`switch_root`] | moves the mounts, frees the initramfs, executes the real init |
-//! | [`systemd`] | has systemd do so |
+//! | [`systemd`] | makes systemd switch the root |
 //! | [`cmdline`], [`root`] | `/proc/cmdline`; finding and mounting `root=` |
-//! | [`keyring`], [`policy`], [`demand`] | what the kernel takes, and why it does not |
+//! | [`keyring`], [`policy`], [`demand`] | what the kernel accepts, and why it rejects |
 //! | [`evm`] | how EVM is set up |
 //! | [`console`], [`text`] | messages |
 //! | [`file`], [`pseudo`], [`syscall`], [`stop`] | the system underneath |
@@ -68,10 +68,10 @@ use file::Tree;
 use switch_root::Init;
 use text::Reason;
 
-/// Exit code where the work could not even begin: wrong usage, no ROOT, no /proc.
+/// Exit code if the work could not begin: wrong usage, no ROOT, no /proc.
 pub const EXIT_UNABLE: i32 = 6;
 
-/// Words of the initramfs's own, read before the kernel's command line.
+/// The initramfs's own words, read before the kernel's command line.
 const CONFIGURATION: &str = "etc/imactl/cmdline";
 
 const USAGE: &str = "usage: imactl-init [--enforce] [ROOT]
@@ -79,43 +79,43 @@ const USAGE: &str = "usage: imactl-init [--enforce] [ROOT]
        imactl-init switch-root [--secure] --systemd NEWROOT
 ";
 
-/// What the program is to do.
+/// The role of the program.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Role<'a> {
     /// Boot, as the first process.
     Init,
     /// Secure the kernel and return.
     Step {
-        /// Where the real root is mounted.
+        /// The mount point of the real root.
         root: &'a [u8],
-        /// What a failure does, unless `imactl.mode=` says otherwise.
+        /// The effect of a failure, unless `imactl.mode=` overrides it.
         failure: OnFailure,
     },
     /// Make another mount the root and execute its init.
     SwitchRoot {
-        /// The mount.
+        /// The mount point.
         new_root: &'a [u8],
-        /// Init's path there.
+        /// Init's path below it.
         init: &'a CStr,
         /// Init's arguments.
         arguments: Vec<&'a CStr>,
-        /// What comes before it.
+        /// The step before it.
         before: Before,
     },
-    /// Have systemd, the first process, make another mount the root.
+    /// Make systemd, the first process, switch the root.
     SystemdSwitchRoot {
-        /// The mount.
+        /// The mount point.
         new_root: &'a [u8],
-        /// What comes before it.
+        /// The step before it.
         before: Before,
     },
-    /// Say how the program is called.
+    /// Print the usage.
     Usage,
-    /// Say which version it is.
+    /// Print the version.
     Version,
 }
 
-/// What a failed step does.
+/// The effect of a failed step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnFailure {
     /// It returns, with its exit code.
@@ -124,23 +124,23 @@ pub enum OnFailure {
     Stop,
 }
 
-/// What is done before the root is switched.
+/// The step before the switch of the root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Before {
     /// Nothing.
     Nothing,
-    /// The kernel is secured.
+    /// Secure the kernel.
     Secure,
 }
 
 impl<'a> Role<'a> {
-    /// Reads the arguments, the program's name the first, of process `pid`.
+    /// Parses the arguments of process `pid`; the first one is the program's name.
     pub fn of(arguments: &[&'a CStr], pid: i32) -> Self {
         let name = arguments.first().map_or(&b""[..], |name| name.to_bytes());
         let name = name.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
         let arguments = arguments.get(1..).unwrap_or_default();
         let first = arguments.first().map(|first| first.to_bytes());
-        // The kernel hands words of its command line to /init: they are the real init's.
+        // The kernel passes words of its command line to /init; they are for the real init.
         if pid == 1 && name == b"init" {
             return Self::Init;
         }
@@ -150,7 +150,7 @@ impl<'a> Role<'a> {
             (_, Some(b"switch-root")) => Self::switch_root(arguments.get(1..).unwrap_or_default()),
             _ if pid == 1 => Self::Init,
             (_, Some(b"--version" | b"-V")) => Self::Version,
-            // The script that calls it continues without a policy where it fails.
+            // The script that calls it would continue without a policy.
             (b"init.ima", _) => Self::step(OnFailure::Stop, arguments),
             _ => Self::step(OnFailure::Return, arguments),
         }
@@ -192,7 +192,7 @@ impl<'a> Role<'a> {
     }
 }
 
-/// Runs the program; the result is its exit code.
+/// Runs the program; returns its exit code.
 pub fn run(arguments: Vec<&CStr>, environment: Vec<&CStr>) -> i32 {
     syscall::fill_standard_descriptors();
     match Role::of(&arguments, process::getpid().as_raw_nonzero().get()) {
@@ -243,8 +243,8 @@ fn run_step(root: &[u8], on_failure: OnFailure) -> i32 {
     code
 }
 
-/// Secures the kernel; where that fails, stops the machine unless `imactl.mode=permissive`.
-/// Returns the exit code of the step.
+/// Secures the kernel. On failure it stops the machine, unless `imactl.mode=permissive`, and
+/// otherwise returns the exit code of the step.
 fn secure_or_stop(
     console: &Console,
     proc: &OwnedFd,
@@ -285,12 +285,12 @@ fn run_systemd_switch_root(new_root: &[u8], before: Before) -> i32 {
     say!(console, Critical, "systemd does not switch root: {failure}");
     match command_line.mode {
         Mode::Permissive => EXIT_UNABLE,
-        // Of what systemd would do next, the policy refuses to execute most.
+        // Most programs that systemd would run next are denied by the policy.
         Mode::Enforce => stop::machine(&console, command_line.timeout),
     }
 }
 
-/// What every role but that of `/init` begins with.
+/// The common start of all roles but `/init`.
 struct Session {
     console: Console,
     proc: Option<OwnedFd>,
@@ -313,7 +313,7 @@ impl Session {
         }
     }
 
-    /// Secures the kernel if that comes before a switch of the root.
+    /// Secures the kernel, if that is to happen before the switch of the root.
     fn secure_first(self, before: Before, new_root: &[u8]) -> (Console, CommandLine) {
         let Self { mut console, proc, command_line } = self;
         match (&proc, before) {
@@ -330,8 +330,8 @@ impl Session {
     }
 }
 
-/// The command line after the configuration of the initramfs, with its complaints told; without
-/// one everything is at its default.
+/// The command line after the configuration of the initramfs; complaints are reported. If it cannot be
+/// read, everything is at its default.
 fn command_line(console: &Console, proc: &OwnedFd) -> CommandLine {
     let (configuration, unreadable) = match configuration() {
         Ok(text) => (text, None),
@@ -344,7 +344,7 @@ fn command_line(console: &Console, proc: &OwnedFd) -> CommandLine {
     let mut command_line = CommandLine::configured(&configuration, &line);
     if let Some(errno) = unreadable {
         say!(console, Error, "cannot read /{CONFIGURATION}: {}", Reason(errno));
-        command_line.root_certificates = RootCertificates::Skip; // it may ask for that
+        command_line.root_certificates = RootCertificates::Skip; // the unreadable file may contain it
     }
     for complaint in &command_line.complaints {
         say!(console, Warning, "{complaint}");
@@ -366,7 +366,7 @@ mod tests {
 
     use super::*;
 
-    /// Calls `check` with the role of a command line, its words apart by spaces.
+    /// Calls `check` with the role of a command line, whose words are separated by spaces.
     fn with_role(line: &str, pid: i32, check: impl Fn(Role<'_>)) {
         let words: Vec<CString> =
             line.split_ascii_whitespace().map(|word| CString::new(word).unwrap()).collect();

@@ -18,7 +18,7 @@ use rustix::process;
 #[global_allocator]
 static HEAP: start::heap::Heap = start::heap::Heap::new();
 
-/// A defect of this program: fails closed.
+/// A bug in this program fails closed: the first process stops the machine, any other reports an error.
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     let console = Console::open();

@@ -1,4 +1,4 @@
-//! What is to be done to secure the kernel, in which order: from the files that were found.
+//! The steps that secure the kernel, and their order, from the files that were found.
 
 use alloc::vec::Vec;
 
@@ -6,33 +6,33 @@ use crate::cmdline::RootCertificates;
 use crate::keyring::Keyring;
 use crate::policy::Policy;
 
-/// The policy of the initramfs, and the one in its absence.
+/// The policy of the initramfs, and the one that is used without it.
 const CUSTOM_POLICY: &[u8] = b"etc/ima/ima_policy";
 const DEFAULT_POLICY: &[u8] = b"etc/ima/ima_policy.default";
 
-/// Which tree a file is in.
+/// The tree that a file is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// The tree that this program was started in: the initramfs, or the real root where the
-    /// program is run without one.
+    /// The tree that this program was started in: the initramfs, or the real root if the program runs
+    /// without an initramfs.
     Initramfs,
     /// The mounted real root.
     Root,
 }
 
-/// The files of one tree that matter, by names relative to its root, sorted.
+/// The relevant files of one tree, by names relative to its root, sorted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Files {
     /// `etc/keys/x509_secondary_*.der`.
     pub secondary_certificates: Vec<Vec<u8>>,
     /// `etc/keys/x509_ima*.der`.
     pub ima_certificates: Vec<Vec<u8>>,
-    /// What EVM's configuration names: `etc/keys/x509_evm.der`, `etc/keys/evm/*.der`.
+    /// The files that EVM's configuration names: `etc/keys/x509_evm.der`, `etc/keys/evm/*.der`.
     pub evm_certificates: Vec<Vec<u8>>,
-    /// `etc/keys/blacklist*.der` and `etc/keys/blacklist*.entry`, certificates first: one that an entry
-    /// denies would be refused.
+    /// `etc/keys/blacklist*.der` and `etc/keys/blacklist*.entry`, certificates first: the kernel rejects a
+    /// certificate that an entry denies.
     pub revocations: Vec<Vec<u8>>,
-    /// `etc/ima/ima_policy*`, with what is in each.
+    /// `etc/ima/ima_policy*`, with the content of each.
     pub policies: Vec<PolicyFile>,
 }
 
@@ -41,41 +41,41 @@ pub struct Files {
 pub struct PolicyFile {
     /// Its name, relative to the tree.
     pub name: Vec<u8>,
-    /// What is in it; `None` where that could not be read, which is the kernel's to judge.
+    /// Its content; `None` if that could not be read: the kernel decides.
     pub content: Option<Policy>,
 }
 
-/// One thing to do.
+/// A step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Load a certificate; a rejected one stops nothing.
     LoadCertificate {
-        /// Where to.
+        /// The keyring to load it into.
         keyring: Keyring,
         /// Which tree it is in.
         origin: Origin,
         /// Its name there.
         name: Vec<u8>,
     },
-    /// Revoke a key or a digest; go on only if the kernel takes it, where it is the initramfs's.
+    /// Revoke a key or a digest; continue only if the kernel accepts it, if it is the initramfs's.
     Revoke {
         /// Which tree it is in.
         origin: Origin,
         /// Its name there.
         name: Vec<u8>,
     },
-    /// Say that the real root's certificates are not loaded.
+    /// Report that the real root's certificates are not loaded.
     SkipRootCertificates {
-        /// How many there are.
+        /// Their number.
         count: usize,
     },
-    /// Go on only if `.ima` holds a key.
+    /// Continue only if `.ima` has a key.
     RequireCertificate,
-    /// Load EVM's HMAC key, while every file can be read; go on only if EVM has a key.
+    /// Load EVM's HMAC key, while every file can still be read; continue only if EVM has a key.
     RequireEvmKey,
-    /// Switch EVM on; go on only if the kernel does.
+    /// Enable EVM; continue only if the kernel does.
     EnableEvm,
-    /// Load the policy that secures the boot; go on only if the kernel takes it.
+    /// Load the policy that secures the boot; continue only if the kernel accepts it.
     LoadPolicy {
         /// Its name in the initramfs.
         name: Vec<u8>,
@@ -89,7 +89,7 @@ pub enum Step {
         /// Its name there.
         name: Vec<u8>,
     },
-    /// Say that a policy file has no rule.
+    /// Report that a policy file has no rule.
     PassOver {
         /// Which tree it is in.
         origin: Origin,
@@ -103,16 +103,16 @@ pub enum Step {
 pub enum Evm {
     /// It has files of EVM.
     Wanted,
-    /// It has none; those of the real root have no power over the boot.
+    /// It has none; files of the real root cannot enable it.
     Unwanted,
 }
 
-/// Plans the steps. `root` is `None` where the real root is the initramfs's own tree.
+/// Plans the steps. `root` is `None` if the real root is the initramfs's own tree.
 ///
-/// The order is fixed: revocations, so that nothing revoked counts; certificates of trusted keys
-/// before those that they vouch for, the initramfs before the real root, names by their bytes; then
-/// the policy of the initramfs, whose signature, if it has one, is not EVM's; then EVM; then the
-/// policies of the real root, which can only add to it.
+/// The order is fixed. Revocations come first, so that nothing revoked counts. Certificates of trusted
+/// keys come before those that they sign, the initramfs before the real root, names by their bytes.
+/// Then come the policy of the initramfs, whose signature, if any, is not EVM's; EVM; and the
+/// policies of the real root, which can only add to the first one.
 pub fn plan(
     initramfs: &Files,
     root: Option<&Files>,
@@ -159,9 +159,9 @@ pub fn plan(
         for PolicyFile { name, content } in &files.policies {
             let name = name.clone();
             match (origin, content) {
-                // Either was the first policy, or was not wanted as that.
+                // It was the first policy, or was left out in favour of it.
                 (Origin::Initramfs, _) if [CUSTOM_POLICY, DEFAULT_POLICY].contains(&&*name) => {}
-                // Further policies of an initramfs are none of its own, unless it is the root.
+                // Further policies of an initramfs are ignored, unless it is the root.
                 (Origin::Initramfs, _) if root.is_some() => {}
                 (_, Some(Policy { rules: 0, .. })) => steps.push(Step::PassOver { origin, name }),
                 _ => steps.push(Step::OfferPolicy { origin, name }),

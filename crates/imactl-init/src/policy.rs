@@ -1,9 +1,9 @@
-//! IMA policies: what a file holds, and how it is handed to the kernel.
+//! IMA policies: the content of a file, and how it is loaded into the kernel.
 //!
 //! Mirrors `ima_write_policy()`, `ima_read_policy()`, `ima_open_policy()` and
 //! `ima_release_policy()` of `security/integrity/ima/ima_fs.c`:
 //!
-//! - One writer at a time (`EBUSY`). What begins with `/` is a path: the kernel reads the file
+//! - One writer at a time (`EBUSY`). Input that begins with `/` is a path: the kernel reads the file
 //!   itself, through the writer's root directory and mounts, and appraises it if a rule for
 //!   `func=POLICY_CHECK` says so. A newline ends the path; a page is its limit.
 //! - Anything else is one rule for each write, at most a page less a byte, the rest is cut off
@@ -25,16 +25,16 @@ use crate::demand::Demand;
 use crate::file;
 use crate::text::Reason;
 
-/// Larger policies are left to the kernel unread.
+/// Larger policies are not read here; the kernel decides.
 pub const READ_LIMIT: usize = 16 << 20;
 /// The end of the name of a file with a policy's signature, as `imactl policy sign --detached` makes it.
 pub const SIGNATURE_SUFFIX: &[u8] = b".sig";
-/// The largest attribute that Linux has.
+/// The largest attribute that Linux supports (`XATTR_SIZE_MAX`).
 pub const SIGNATURE_LIMIT: usize = 64 << 10;
-/// What one write may bring, path or rule: a page less its last byte.
+/// The limit of one write, path or rule: a page less its last byte.
 const WRITE_LIMIT: usize = 4096 - 1;
 
-/// What is in a policy file, as far as it matters before the kernel has its say.
+/// The properties of a policy file that matter before the kernel reads it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Policy {
     /// How many rules it has.
@@ -43,12 +43,12 @@ pub struct Policy {
     pub defect: Option<Defect>,
 }
 
-/// What `ima_read_policy()` chokes on, apart from rules.
+/// A fault that `ima_read_policy()` rejects, apart from rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Defect {
     /// The last line has no newline.
     NoFinalNewline,
-    /// A NUL byte ends what the kernel reads.
+    /// A NUL byte ends the text for the kernel.
     Nul,
     /// Lines end with carriage return and newline.
     CarriageReturn,
@@ -95,9 +95,9 @@ pub fn rules(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
 pub enum Refusal {
     /// The kernel's file could not be opened for writing.
     Open(Errno),
-    /// The path was refused.
+    /// The path was rejected.
     Path(Errno),
-    /// A rule was refused.
+    /// A rule was rejected.
     Rule {
         /// Its line, from 1.
         line: usize,
@@ -106,13 +106,13 @@ pub enum Refusal {
         /// The kernel's answer.
         errno: Errno,
     },
-    /// The path cannot be written to the kernel: too long, or with a newline.
+    /// The path cannot be passed to the kernel: it is too long, or has a newline.
     Unwritable,
-    /// The name leads to something else than a file.
+    /// The name is not that of a regular file.
     NoFile,
 }
 
-/// Has the kernel load the file at `path`, an absolute path.
+/// Makes the kernel load the file at `path`, an absolute path.
 pub fn load_by_path(securityfs: &OwnedFd, path: &[u8]) -> Result<(), Refusal> {
     if path.len() > WRITE_LIMIT || path.contains(&b'\n') || path.first() != Some(&b'/') {
         return Err(Refusal::Unwritable);
@@ -123,8 +123,8 @@ pub fn load_by_path(securityfs: &OwnedFd, path: &[u8]) -> Result<(), Refusal> {
     })
 }
 
-/// A file in memory with `text`, and `signature` as its `security.ima`. The kernel appraises it as any
-/// other (`CONFIG_TMPFS_XATTR`), and reads it by way of `/proc/self/fd`.
+/// A file in memory with `text`, and `signature` as its `security.ima`. The kernel appraises it like any
+/// other (`CONFIG_TMPFS_XATTR`), and reads it through `/proc/self/fd`.
 pub fn signed_copy(text: &[u8], signature: &[u8]) -> Result<OwnedFd, Errno> {
     let copy = fs::memfd_create("policy", MemfdFlags::CLOEXEC)?;
     let mut left = text;
@@ -140,7 +140,7 @@ pub fn signed_copy(text: &[u8], signature: &[u8]) -> Result<OwnedFd, Errno> {
 pub fn load_by_content(securityfs: &OwnedFd, text: &[u8]) -> Result<(), Refusal> {
     let refusal = |line, text: &[u8], errno| Refusal::Rule { line, text: text.into(), errno };
     for (line, rule) in rules(text) {
-        // The kernel would cut the one and take the other for a path.
+        // The kernel would cut a long rule, and take one that begins with `/` for a path.
         match (rule.len() < WRITE_LIMIT, rule.first()) {
             (false, _) => return Err(refusal(line, rule, Errno::TOOBIG)),
             (_, Some(b'/')) => return Err(refusal(line, rule, Errno::INVAL)),
@@ -156,8 +156,8 @@ pub fn load_by_content(securityfs: &OwnedFd, text: &[u8]) -> Result<(), Refusal>
     })
 }
 
-/// Starts again after a signal: a write that failed for it spoils the policy at the close,
-/// even if it is repeated.
+/// Runs `load` again if a signal interrupted it: an interrupted write invalidates the policy when the
+/// file is closed, even if the write is repeated.
 fn uninterrupted(load: impl Fn() -> Result<(), Refusal>) -> Result<(), Refusal> {
     loop {
         match load() {
@@ -167,12 +167,12 @@ fn uninterrupted(load: impl Fn() -> Result<(), Refusal>) -> Result<(), Refusal> 
     }
 }
 
-/// The text of the rules in force, where the kernel lets one read them.
+/// The text of the rules in force, if the kernel permits reading them.
 pub fn in_force(securityfs: &OwnedFd) -> Option<Vec<u8>> {
     file::read_at(securityfs, b"ima/policy", READ_LIMIT).ok()
 }
 
-/// What a policy's text demands of further policies on a file system with this magic number.
+/// The demand of a policy's rules on further policies on a file system with this magic number.
 pub fn demand(text: &[u8], magic: Option<u64>) -> Demand {
     Demand::of(rules(text).map(|(_, rule)| rule), magic)
 }
@@ -183,7 +183,7 @@ fn open(securityfs: &OwnedFd) -> Result<OwnedFd, Refusal> {
 }
 
 impl Refusal {
-    /// What the kernel answered, if it was asked.
+    /// The kernel's error, if the kernel was asked.
     pub fn errno(&self) -> Option<Errno> {
         match self {
             Self::Open(errno) | Self::Path(errno) | Self::Rule { errno, .. } => Some(*errno),

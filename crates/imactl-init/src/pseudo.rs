@@ -1,4 +1,4 @@
-//! procfs, sysfs and securityfs, wherever and whether they are mounted.
+//! procfs, sysfs and securityfs, mounted or not.
 
 use alloc::vec::Vec;
 
@@ -9,14 +9,14 @@ use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags}
 
 use crate::file;
 
-/// A file system that the kernel makes up.
+/// A pseudo file system of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pseudo {
-    /// As `/proc/filesystems` calls it.
+    /// Its name in `/proc/filesystems`.
     pub kind: &'static str,
-    /// Where it belongs.
+    /// Its usual mount point.
     pub path: &'static str,
-    /// `f_type`, of `include/uapi/linux/magic.h`.
+    /// `f_type`, from `include/uapi/linux/magic.h`.
     magic: u32,
 }
 
@@ -31,9 +31,9 @@ pub const SECURITY: Pseudo =
 pub const EFI_VARIABLES: Pseudo =
     Pseudo { kind: "efivarfs", path: "/sys/firmware/efi/efivars", magic: 0xde5e_81e4 };
 
-/// Short waits of the kernel for its readers (RCU), for as long as this lives.
+/// While this exists, the kernel's RCU grace periods are short.
 ///
-/// Each policy is put in force with such a wait: some 10 ms, the most that the step takes.
+/// Putting a policy in force waits for one: some 10 ms, most of the time of the step.
 #[derive(Debug)]
 pub struct Hurry {
     switch: OwnedFd,
@@ -41,7 +41,7 @@ pub struct Hurry {
 }
 
 impl Hurry {
-    /// Begins it, where the kernel has a switch for it.
+    /// Expedites grace periods, if the kernel has the switch for it.
     pub fn begin() -> Option<Self> {
         let sys = SYS.open().ok()?;
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
@@ -55,19 +55,19 @@ impl Hurry {
 impl Drop for Hurry {
     fn drop(&mut self) {
         match io::pwrite(&self.switch, &self.before, 0) {
-            Ok(_) | Err(_) => {} // it was written before; at worst the kernel stays in a hurry
+            Ok(_) | Err(_) => {} // the same write succeeded before; at worst grace periods stay expedited
         }
     }
 }
 
 impl Pseudo {
-    /// Its root directory: where it belongs if it is there, else in a mount of our own that
-    /// nobody else sees and that goes away with the descriptor.
+    /// Its root directory: at the usual mount point, else in a detached mount that no other process sees
+    /// and that ends with the descriptor.
     pub fn open(self) -> Result<OwnedFd, Errno> {
         match self.open_in_place() {
             Ok(directory) => Ok(directory),
             Err(_) => match self.open_detached() {
-                // Before Linux 5.2; ENODEV is a kernel without the file system.
+                // The kernel is older than Linux 5.2; ENODEV would mean that it lacks the file system.
                 Err(Errno::NOSYS | Errno::PERM) => {
                     self.mount()?;
                     self.open_in_place()
@@ -77,13 +77,13 @@ impl Pseudo {
         }
     }
 
-    /// Mounts it where it belongs, unless it is there.
+    /// Mounts it at the usual mount point, unless it is mounted.
     pub fn mount(self) -> Result<(), Errno> {
         if self.open_in_place().is_ok() {
             return Ok(());
         }
         match fs::mkdir(self.path, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(_) => {} // mount says better what is wrong
+            Ok(()) | Err(_) => {} // mount reports the error
         }
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         mount::mount(self.kind, self.path, self.kind, flags, None)

@@ -7,7 +7,7 @@ use rustix::thread::{self, Timespec};
 use crate::console::Console;
 use crate::say;
 
-/// Stops the machine for good: reboots it after so many seconds, or halts it.
+/// Stops the machine for good: reboots it after `timeout` seconds, or halts it without one.
 pub fn machine(console: &Console, timeout: Option<u32>) -> ! {
     fs::sync();
     match timeout {
@@ -21,7 +21,7 @@ pub fn machine(console: &Console, timeout: Option<u32>) -> ! {
             request(RebootCommand::Halt);
         }
     }
-    // Without CAP_SYS_BOOT, as in a container.
+    // CAP_SYS_BOOT is missing, as in a container.
     say!(console, Critical, "the kernel does not let this process stop the machine");
     loop {
         sleep_milliseconds(3_600_000);
@@ -30,11 +30,11 @@ pub fn machine(console: &Console, timeout: Option<u32>) -> ! {
 
 fn request(command: RebootCommand) {
     match system::reboot(command) {
-        Ok(()) | Err(_) => {} // the caller continues with the rest
+        Ok(()) | Err(_) => {} // the caller continues
     }
 }
 
-/// Sleeps, however many signals come.
+/// Sleeps for the full time, even if signals arrive.
 pub fn sleep_milliseconds(milliseconds: u64) {
     let mut left = Timespec {
         tv_sec: (milliseconds / 1000).try_into().unwrap_or(i64::MAX),

@@ -1,7 +1,7 @@
 //! From the initramfs to the real root, in one process.
 //!
-//! The root file system of an initramfs cannot be unmounted: the real root is moved over it,
-//! and its files are removed for their memory. No program is executed but the real init.
+//! The root file system of an initramfs cannot be unmounted: the real root is moved over it, and its
+//! files are removed to free their memory. No program is executed but the real init.
 
 use alloc::ffi::CString;
 use alloc::vec::Vec;
@@ -21,27 +21,27 @@ use crate::say;
 use crate::syscall;
 use crate::text::Reason;
 
-/// What is to be executed in the new root.
+/// The program to execute in the new root.
 #[derive(Debug)]
 pub struct Init<'a> {
     /// Its path there.
     pub path: CString,
-    /// Its arguments, its own name not among them.
+    /// Its arguments, without its name.
     pub arguments: Vec<&'a CStr>,
     /// Its environment.
     pub environment: Vec<&'a CStr>,
 }
 
-/// Why the switch did not come about.
+/// Why the root was not switched.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Failure {
     /// The new root cannot be used.
     NewRoot(&'static str, Errno),
-    /// The new root is no mount of its own.
+    /// The new root is not a mount point.
     NoMountPoint,
-    /// Init is not there, or not to be executed.
+    /// Init does not exist, or cannot be executed.
     NoInit(Errno),
-    /// The mount that is to become the root cannot be moved there.
+    /// The new root cannot be moved to `/`.
     Move(Errno),
     /// The kernel did not execute init: the new root is in place, there is no way back.
     Execute(Errno),
@@ -66,18 +66,18 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Mounts that go along, if there is something mounted.
+/// Mounts that are moved to the new root.
 const MOVED: [&str; 4] = ["dev", "proc", "sys", "run"];
 
-/// `statfs` types of what an initramfs lives in: `RAMFS_MAGIC`, `TMPFS_MAGIC`.
+/// `statfs` types of an initramfs: `RAMFS_MAGIC`, `TMPFS_MAGIC`.
 const IN_MEMORY: [u32; 2] = [0x8584_58f6, 0x0102_1994];
 
-/// Makes the mount at `new_root` the root and executes init there; returns only to fail.
+/// Makes the mount at `new_root` the root and executes init there; returns only on failure.
 pub fn switch(console: &Console, new_root: &[u8], init: &Init<'_>) -> Failure {
     match prepare(console, new_root, &init.path).and_then(|tree| enter(console, &tree)) {
         Err(failure) => failure,
         Ok(()) => {
-            // What init inherits would else hold on to the initramfs.
+            // Descriptors that init inherits would keep the initramfs busy.
             console::take_console();
             let arguments: Vec<&CStr> =
                 [&*init.path].into_iter().chain(init.arguments.iter().copied()).collect();
@@ -86,7 +86,7 @@ pub fn switch(console: &Console, new_root: &[u8], init: &Init<'_>) -> Failure {
     }
 }
 
-/// Checks what can be checked while there is a way back, and moves the other mounts.
+/// Checks everything that can be checked before the point of no return, and moves the other mounts.
 fn prepare(console: &Console, new_root: &[u8], init: &CStr) -> Result<Tree, Failure> {
     let unusable = |errno| Failure::NewRoot("open it", errno);
     let tree = Tree::open(new_root).map_err(unusable)?;
@@ -100,7 +100,7 @@ fn prepare(console: &Console, new_root: &[u8], init: &CStr) -> Result<Tree, Fail
     }
     for name in MOVED {
         let old = alloc::format!("/{name}");
-        // What is not a mount goes with the initramfs.
+        // A directory that is not a mount point stays in the initramfs.
         if device(old.as_bytes()).is_some() && device(old.as_bytes()) != device(b"/") {
             move_mount(console, &tree, &old);
         }
@@ -108,11 +108,11 @@ fn prepare(console: &Console, new_root: &[u8], init: &CStr) -> Result<Tree, Fail
     Ok(tree)
 }
 
-/// Moves the mount at `old` to the same place in the new root; one that has no place there
-/// is detached, so that the initramfs can go.
+/// Moves the mount at `old` to the same place in the new root. If that place does not exist, the mount
+/// is detached, so that the initramfs can be freed.
 ///
-/// The place is looked up once, inside the new root. By its path the kernel would look it up
-/// from the initramfs, where a link of the new root such as `/proc -> /etc` leads out of it.
+/// The place is resolved once, inside the new root. The kernel would resolve its path from the
+/// initramfs, where a link of the new root such as `/proc -> /etc` leads out of it.
 fn move_mount(console: &Console, new_root: &Tree, old: &str) {
     let name = old.as_bytes().strip_prefix(b"/").unwrap_or_default();
     let moved = new_root.enter_directory(name).and_then(|()| mount::mount_move(old, "."));
@@ -126,7 +126,7 @@ fn move_mount(console: &Console, new_root: &Tree, old: &str) {
     }
 }
 
-/// The point of no return.
+/// Moves the new root over `/`. There is no way back after this.
 fn enter(console: &Console, new_root: &Tree) -> Result<(), Failure> {
     let step = |what, result: Result<(), Errno>| result.map_err(|e| Failure::NewRoot(what, e));
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -151,8 +151,8 @@ fn enter(console: &Console, new_root: &Tree) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Removes everything below a directory that is on its own file system; returns how many
-/// names could not be removed.
+/// Removes everything below a directory that is on the same file system; returns the number of names
+/// that could not be removed.
 fn remove_contents(directory: &OwnedFd) -> usize {
     let Ok(device) = fs::fstat(directory).map(|status| status.st_dev) else { return 1 };
     let Ok(names) = file::names(directory) else { return 1 };
@@ -163,7 +163,7 @@ fn remove_contents(directory: &OwnedFd) -> usize {
             continue;
         };
         if status.st_dev != device {
-            continue; // a mount that stayed behind is not ours to empty
+            continue; // another mount: its files do not belong to the initramfs
         }
         let mut how = AtFlags::empty();
         if FileType::from_raw_mode(status.st_mode) == FileType::Directory {

@@ -1,7 +1,7 @@
-//! What rustix does not have, or has only with `std`: keys, `execve`, signals, the standard
-//! error, and a clock without the vDSO.
+//! System calls that rustix lacks, or has only with `std`: keys, `execve`, signals, the standard error,
+//! and a clock without the vDSO.
 //!
-//! The only unsafe code of the library. Numbers are those of `linux-raw-sys`.
+//! The only unsafe code of the library. The numbers are those of `linux-raw-sys`.
 
 #![allow(unsafe_code)]
 
@@ -25,11 +25,11 @@ const KEYCTL_INVALIDATE: usize = 21;
 /// Serial number of a key or keyring (`key_serial_t`).
 pub type KeySerial = i32;
 
-/// `KEY_SPEC_PROCESS_KEYRING`: of this process alone.
+/// `KEY_SPEC_PROCESS_KEYRING`: the keyring of this process alone.
 pub const PROCESS_KEYRING: KeySerial = -2;
 
-/// `add_key(type, description, payload, length, keyring)`; without a description the kernel makes
-/// one up.
+/// `add_key(type, description, payload, length, keyring)`; without a description the kernel generates
+/// one.
 pub fn add_key(
     kind: &CStr,
     description: Option<&CStr>,
@@ -44,8 +44,8 @@ pub fn add_key(
         payload.len(),
         keyring as usize,
     ];
-    // SAFETY: type and description are C strings, and the payload's address goes with its length;
-    // the kernel reads them and writes to no memory of ours.
+    // SAFETY: type and description are C strings, and the payload's address is passed with its length; the
+    // kernel only reads them.
     let serial = check(unsafe { syscall(__NR_add_key, arguments) })?;
     Ok(serial as KeySerial)
 }
@@ -62,13 +62,13 @@ pub fn keyring_members(keyring: KeySerial) -> Result<Vec<KeySerial>, Errno> {
     Ok(serials.map(KeySerial::from_ne_bytes).collect())
 }
 
-/// `keyctl(KEYCTL_INVALIDATE)`: the kernel forgets a key, whoever refers to it.
+/// `keyctl(KEYCTL_INVALIDATE)`: the kernel removes a key from all keyrings.
 pub fn invalidate_key(key: KeySerial) -> Result<(), Errno> {
-    // SAFETY: the call touches no memory.
+    // SAFETY: the call accesses no memory.
     check(unsafe { syscall(__NR_keyctl, [KEYCTL_INVALIDATE, key as usize, 0, 0, 0]) }).map(drop)
 }
 
-/// Calls a keyctl that fills a buffer and returns the size it wants, until both agree.
+/// Calls a keyctl that fills a buffer and returns the size that it needs, until the buffer is large enough.
 fn keyctl_bytes(operation: usize, key: KeySerial) -> Result<Vec<u8>, Errno> {
     let mut buffer = alloc::vec![0_u8; 256];
     loop {
@@ -90,8 +90,8 @@ pub fn execute(path: &CStr, arguments: &[&CStr], environment: &[&CStr]) -> Errno
     let environment = pointers(environment);
     let call =
         [path.as_ptr() as usize, arguments.as_ptr() as usize, environment.as_ptr() as usize, 0, 0];
-    // SAFETY: path is a C string; both arrays hold C strings that outlive the call and end
-    // with a null pointer.
+    // SAFETY: path is a C string; both arrays have C strings that outlive the call, and end with a null
+    // pointer.
     match check(unsafe { syscall(__NR_execve, call) }) {
         Err(errno) => errno,
         Ok(_) => Errno::NOEXEC,
@@ -102,8 +102,8 @@ fn pointers(strings: &[&CStr]) -> Vec<*const c_char> {
     strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
 }
 
-/// Milliseconds of `CLOCK_MONOTONIC`, by the system call: the vDSO would need the auxiliary
-/// vector, which needs /proc. For measuring only: it wraps where `long` has 32 bits.
+/// Milliseconds of `CLOCK_MONOTONIC`, from the system call: the vDSO would need the auxiliary vector,
+/// which needs /proc. For durations only: it wraps if `long` has 32 bits.
 pub fn monotonic_milliseconds() -> u64 {
     const CLOCK_MONOTONIC: usize = 1;
     let mut time = [0_usize; 4];
@@ -117,7 +117,7 @@ pub fn monotonic_milliseconds() -> u64 {
     }
 }
 
-/// Blocks every signal for the rest of this process's life.
+/// Blocks all signals for the rest of this process.
 pub fn block_signals() {
     const SIG_SETMASK: usize = 2;
     let all = [u64::MAX];
@@ -127,8 +127,8 @@ pub fn block_signals() {
     debug_assert_eq!(result, Ok(0));
 }
 
-/// Makes descriptors 0 to 2 taken, by what can be neither read nor written, where they are
-/// closed: what is opened later must not be mistaken for the standard error.
+/// Occupies closed descriptors among 0 to 2 with one that can be neither read nor written, so that a
+/// file opened later is not mistaken for the standard error.
 pub fn fill_standard_descriptors() {
     let flags = OFlags::PATH | OFlags::DIRECTORY;
     while let Ok(filler) = fs::openat(CWD, "/", flags, Mode::empty()) {
@@ -139,16 +139,16 @@ pub fn fill_standard_descriptors() {
     }
 }
 
-/// The standard error, which [`fill_standard_descriptors`] made sure of.
+/// The standard error; [`fill_standard_descriptors`] guarantees that descriptor 2 is open.
 pub fn standard_error() -> BorrowedFd<'static> {
-    // SAFETY: descriptor 2 is open from the start and nothing here closes it.
+    // SAFETY: descriptor 2 is open from the start, and is never closed here.
     unsafe { BorrowedFd::borrow_raw(2) }
 }
 
 /// Ends the process.
 pub fn exit(code: i32) -> ! {
     loop {
-        // SAFETY: the call touches no memory; it does not return.
+        // SAFETY: the call accesses no memory, and does not return.
         let result = check(unsafe { syscall(__NR_exit_group, [code as usize, 0, 0, 0, 0]) });
         debug_assert!(result.is_ok());
     }
@@ -165,11 +165,11 @@ fn check(result: isize) -> Result<usize, Errno> {
 /// A system call of up to five arguments.
 ///
 /// # Safety
-/// The arguments must be what the call numbered `number` expects.
+/// The arguments must be valid for system call `number`.
 #[cfg(target_arch = "x86_64")]
 unsafe fn syscall(number: u32, [a, b, c, d, e]: [usize; 5]) -> isize {
     let result: isize;
-    // SAFETY: the instruction clobbers what is named here; the rest is the caller's word.
+    // SAFETY: all clobbered registers are listed; the caller guarantees the arguments.
     unsafe {
         core::arch::asm!("syscall", inlateout("rax") number as usize => result,
             in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e,
@@ -181,7 +181,7 @@ unsafe fn syscall(number: u32, [a, b, c, d, e]: [usize; 5]) -> isize {
 /// A system call of up to five arguments.
 ///
 /// # Safety
-/// The arguments must be what the call numbered `number` expects.
+/// The arguments must be valid for system call `number`.
 #[cfg(target_arch = "aarch64")]
 unsafe fn syscall(number: u32, [a, b, c, d, e]: [usize; 5]) -> isize {
     let result: isize;
@@ -196,7 +196,7 @@ unsafe fn syscall(number: u32, [a, b, c, d, e]: [usize; 5]) -> isize {
 /// A system call of up to five arguments.
 ///
 /// # Safety
-/// The arguments must be what the call numbered `number` expects.
+/// The arguments must be valid for system call `number`.
 #[cfg(target_arch = "riscv64")]
 unsafe fn syscall(number: u32, [a, b, c, d, e]: [usize; 5]) -> isize {
     let result: isize;
@@ -208,14 +208,14 @@ unsafe fn syscall(number: u32, [a, b, c, d, e]: [usize; 5]) -> isize {
     result
 }
 
-/// A system call of up to five arguments; r7 is moved by hand: Thumb reserves it.
+/// A system call of up to five arguments. r7 is moved by hand, because Thumb reserves it.
 ///
 /// # Safety
-/// The arguments must be what the call numbered `number` expects.
+/// The arguments must be valid for system call `number`.
 #[cfg(target_arch = "arm")]
 unsafe fn syscall(number: u32, [a, b, c, d, e]: [usize; 5]) -> isize {
     let result: isize;
-    // SAFETY: as for x86_64; r7 is put back.
+    // SAFETY: as for x86_64; r7 is restored.
     unsafe {
         core::arch::asm!("mov {saved}, r7", "mov r7, {number}", "svc 0", "mov r7, {saved}",
             saved = out(reg) _, number = in(reg) number, inlateout("r0") a => result,
@@ -224,15 +224,15 @@ unsafe fn syscall(number: u32, [a, b, c, d, e]: [usize; 5]) -> isize {
     result
 }
 
-/// A system call of up to five arguments; ebx and esi are loaded by hand: LLVM reserves them.
+/// A system call of up to five arguments. ebx and esi are loaded by hand, because LLVM reserves them.
 ///
 /// # Safety
-/// The arguments must be what the call numbered `number` expects.
+/// The arguments must be valid for system call `number`.
 #[cfg(target_arch = "x86")]
 unsafe fn syscall(number: u32, [a, b, c, d, e]: [usize; 5]) -> isize {
     let by_hand = [number as usize, a, d];
     let result: isize;
-    // SAFETY: as for x86_64; the first instructions read `by_hand`, ebx and esi are put back.
+    // SAFETY: as for x86_64; the first instructions read `by_hand`, and ebx and esi are restored.
     unsafe {
         core::arch::asm!("push ebx", "push esi", "mov ebx, [eax + 4]", "mov esi, [eax + 8]",
             "mov eax, [eax]", "int 0x80", "pop esi", "pop ebx",

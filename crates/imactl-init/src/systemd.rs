@@ -1,8 +1,8 @@
-//! Asking systemd, where it is the first process of the initramfs, to switch root.
+//! Makes systemd, if it is the first process of the initramfs, switch the root.
 //!
-//! `systemctl switch-root` is a program of the initramfs, which a policy in force refuses to
-//! execute. What it would say is said here, over the private socket that systemd has for
-//! root: D-Bus, of which this is the one call `Manager.SwitchRoot(root, init)`.
+//! `systemctl switch-root` is a program of the initramfs, which a policy in force denies. Its call is
+//! made here instead, over the private socket that systemd has for root: D-Bus, with one call,
+//! `Manager.SwitchRoot(root, init)`.
 //!
 //! | part of the message | content |
 //! |---|---|
@@ -26,12 +26,12 @@ use crate::text::Reason;
 const SOCKET: &str = "/run/systemd/private";
 const PROGRAMS: [&[u8]; 2] = [b"usr/lib/systemd/systemd", b"lib/systemd/systemd"];
 
-/// What became of the call.
+/// Why the call failed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// systemd could not be talked to.
+    /// No connection, or a protocol error.
     Talk(Errno),
-    /// It refused, with these words.
+    /// systemd refused, with this message.
     Refused(String),
 }
 
@@ -44,8 +44,8 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What systemd is to execute: `init=` as it is; nothing where that is the systemd of the new
-/// root, or is not given, for then systemd hands its state on.
+/// The init for systemd: the value of `init=`, or empty if it is not given or leads to the systemd of
+/// the new root, because systemd then hands its state over.
 pub fn init<'a>(root: &[u8], init: Option<&'a [u8]>) -> &'a [u8] {
     let Some(init) = init else { return b"" };
     let Ok(tree) = Tree::open(root) else { return init };
@@ -62,8 +62,8 @@ pub fn init<'a>(root: &[u8], init: Option<&'a [u8]>) -> &'a [u8] {
     }
 }
 
-/// Asks for a switch to `root`; `init` is empty for the systemd of that root, which then
-/// takes over the state of this one.
+/// Requests a switch to `root`; `init` is empty for the systemd of that root, which then takes over the
+/// state of this one.
 pub fn switch_root(root: &[u8], init: &[u8]) -> Result<(), Failure> {
     let socket = connect().map_err(Failure::Talk)?;
     file::write_all(&socket, &call(root, init)).map_err(Failure::Talk)?;
@@ -72,7 +72,7 @@ pub fn switch_root(root: &[u8], init: &[u8]) -> Result<(), Failure> {
         match message.kind {
             METHOD_RETURN => return Ok(()),
             ERROR => return Err(Failure::Refused(message.first_string())),
-            _ => {} // a signal that something else changed
+            _ => {} // a signal about another change
         }
     }
 }
@@ -80,14 +80,14 @@ pub fn switch_root(root: &[u8], init: &[u8]) -> Result<(), Failure> {
 const METHOD_CALL: u8 = 1;
 const METHOD_RETURN: u8 = 2;
 const ERROR: u8 = 3;
-/// systemd's answers are short.
+/// The limit on each part of a message; systemd's answers are short.
 const LIMIT: usize = 1 << 20;
 
-/// Connects and authenticates as root, whose number 0 is `30` in hexadecimal.
+/// Connects, and authenticates as root: its UID 0 is the text `0`, `30` in hexadecimal.
 ///
-/// `BEGIN` goes out before the answer to what is before it has come in, as systemd's own
-/// client does: a call that systemd reads together with `BEGIN` stays in a buffer that it
-/// looks at no more until something else comes in.
+/// `BEGIN` is sent before the answer to `AUTH` is received, as systemd's own client does: if systemd
+/// reads a call together with `BEGIN`, the call stays in a buffer that systemd does not process until
+/// more data arrives.
 fn connect() -> Result<OwnedFd, Errno> {
     let flags = SocketFlags::CLOEXEC;
     let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -124,7 +124,7 @@ fn call(root: &[u8], init: &[u8]) -> Vec<u8> {
     align(&mut fields, 8);
     fields.extend([8, 1, b'g', 0, 2, b's', b's', 0]);
     message.extend((fields.len() as u32).to_le_bytes());
-    message.extend(fields); // 16 bytes from the start: aligned as the fields are in themselves
+    message.extend(fields); // begins 16 bytes after the start, so the alignment within the fields holds
     align(&mut message, 8);
     message.extend(body);
     message
@@ -173,7 +173,7 @@ impl Message {
         Ok(Self { kind, body })
     }
 
-    /// What an error says.
+    /// The message of an error.
     fn first_string(&self) -> String {
         let text = self.body.get(4..).unwrap_or_default();
         let end = text.iter().position(|&byte| byte == 0).unwrap_or(text.len());

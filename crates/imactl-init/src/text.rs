@@ -1,10 +1,10 @@
-//! How error numbers and numbers of things appear in messages.
+//! The form of error numbers and counts in messages.
 
 use core::fmt;
 
 use rustix::io::Errno;
 
-/// Shows an error number by its name and meaning.
+/// Formats an error number as its name and meaning.
 #[derive(Debug)]
 pub struct Reason(pub Errno);
 
@@ -62,7 +62,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Shows a number of things: how many, one of them, more of them.
+/// Formats a count with its noun: the number, the singular, the plural.
 #[derive(Debug)]
 pub struct Counted(pub usize, pub &'static str, pub &'static str);
 

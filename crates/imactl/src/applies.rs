@@ -110,7 +110,7 @@ impl std::fmt::Debug for Row {
 }
 
 impl Given {
-    /// Those of a command.
+    /// The options of a command that the command line gives; defaults do not count.
     pub(crate) fn of(matches: &ArgMatches) -> Self {
         let is_given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
         let rows = matches.ids().map(clap::Id::as_str).filter_map(row);
@@ -118,7 +118,7 @@ impl Given {
         Self(given.map(|row| (row, format!("--{}", row.0.replace('_', "-")))).collect())
     }
 
-    /// Refuses the first one that does not apply to a kind.
+    /// Returns an error for the first option that does not apply to a kind.
     pub(crate) fn check(&self, kind: Kind) -> crate::error::Result<()> {
         match self.0.iter().find(|(Row(_, kinds, _), _)| !kinds.contains(&kind)) {
             Some((Row(_, kinds, hint), name)) => {

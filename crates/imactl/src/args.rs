@@ -20,7 +20,7 @@ use crate::output::Output;
 use crate::passphrase::PassphraseArgs;
 use crate::token;
 
-/// More threads than any machine has work for.
+/// The maximum of `--jobs`: no machine has work for more threads.
 const MOST_JOBS: NonZeroUsize = match NonZeroUsize::new(1024) {
     Some(jobs) => jobs,
     None => NonZeroUsize::MIN,
@@ -103,13 +103,13 @@ impl SignerArgs {
             (None, Some(key)) => {
                 let (certificate, key_id) = (self.cert.as_deref(), self.keyid);
                 let given = GivenKey { key, certificate, key_id };
-                // no keyring of the kernel's has to accept it
+                // no kernel keyring has to accept the certificate of a manifest
                 Ok(Some(self.given(given, None, output)?.0))
             }
         }
     }
 
-    /// The key that signs what is appended to modules, and its certificate.
+    /// The key that signs modules (appended signatures), and its certificate.
     pub(crate) fn resolve_module(
         &self,
         output: &mut Output,
@@ -130,7 +130,7 @@ impl SignerArgs {
         }
     }
 
-    /// The key that signs metadata: one of its own, that of --key, or the store's.
+    /// The key that signs metadata: `--evm-key`, else `--key`, else the EVM key of the store.
     pub(crate) fn resolve_evm(
         &self,
         evm: &EvmKeyArgs,
@@ -151,7 +151,7 @@ impl SignerArgs {
         Ok(Box::new(signer))
     }
 
-    /// A key in a file or a token, for certificates in a keyring of the kernel.
+    /// Opens a key in a file or a token. With a keyring of the kernel, warns if that rejects the certificate.
     fn given(
         &self,
         given: GivenKey<'_>,
@@ -189,7 +189,7 @@ impl SignerArgs {
         Ok((Box::new(key.into_signer(key_id)?), certificate))
     }
 
-    /// The store that is given.
+    /// Opens the store of `--keys`, else of the environment.
     fn store(&self, output: &mut Output) -> Result<KeyStore> {
         let Some(keys) = &self.keys.clone().or_else(default_store) else {
             return Err(hinted(
@@ -236,7 +236,7 @@ impl SignerArgs {
     }
 }
 
-/// A key that was given in place of a store's.
+/// A key that replaces the one of a store.
 struct GivenKey<'a> {
     key: &'a Path,
     certificate: Option<&'a Path>,
@@ -265,7 +265,7 @@ pub(crate) struct EvmKeyArgs {
     evm_cert: Option<PathBuf>,
 }
 
-/// The store that the environment names.
+/// The store that `IMACTL_KEYS` names.
 pub(crate) fn default_store() -> Option<PathBuf> {
     std::env::var_os("IMACTL_KEYS").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
@@ -274,7 +274,7 @@ pub(crate) fn warn_of_sample(output: &mut Output, path: &Path) {
     output.warn(&format!("{}: sample keys, for development only: do not ship", path.display()));
 }
 
-/// Warns of the certificates of a store's key.
+/// Warns of the certificates of a store that belong to the signing key.
 fn warn_of_own(
     output: &mut Output,
     keyring: Keyring,
@@ -285,8 +285,8 @@ fn warn_of_own(
     warn_of_refusal(output, keyring, own);
 }
 
-/// Warns of certificates that no kernel accepts into a keyring, whoever issued them, and of those
-/// whose key the kernel does not find.
+/// Warns of certificates that a keyring rejects whoever issued them, and of those whose key the
+/// kernel cannot find by its ID.
 fn warn_of_refusal<'a>(
     output: &mut Output,
     keyring: Keyring,
@@ -327,7 +327,7 @@ impl KeyringArgs {
 
     pub(crate) fn resolve(&self, output: &mut Output) -> Result<verify::Keyring> {
         let certificates = self.needed(output)?;
-        // CAs are often given along with what they issued
+        // CAs are often given together with the certificates that they issued
         let is_signer = |it: &&Certificate| {
             let usage = it.usage();
             usage.ca != Some(true) || usage.has(Usage::DIGITAL_SIGNATURE)
@@ -367,7 +367,7 @@ impl KeyringArgs {
         Ok(certificates)
     }
 
-    /// The keys that measured files are verified with, appended signatures by the module keys of a store, too;
+    /// The keys that verify measured files; a store's module keys are included, for appended signatures.
     /// `None` if no certificates are given.
     pub(crate) fn measured(&self, output: &mut Output) -> Result<Option<verify::Keyring>> {
         let mut keyring = verify::Keyring::of_certificates(&self.given(output)?);
@@ -391,7 +391,7 @@ impl KeyringArgs {
         }
     }
 
-    /// The certificates that are given, at least one.
+    /// The certificates that are given; an error if there are none.
     pub(crate) fn needed(&self, output: &mut Output) -> Result<Vec<Certificate>> {
         let certificates = self.given(output)?;
         match certificates.is_empty() {
@@ -403,7 +403,7 @@ impl KeyringArgs {
         }
     }
 
-    /// The certificates that are given; none is as good as any.
+    /// The certificates that are given; possibly none.
     pub(crate) fn given(&self, output: &mut Output) -> Result<Vec<Certificate>> {
         let certificates = self.read()?;
         if let Some(sample) = certificates.iter().find(|(_, cert)| cert.is_sample()) {
@@ -412,8 +412,8 @@ impl KeyringArgs {
         Ok(certificates.into_iter().map(|(_, certificate)| certificate).collect())
     }
 
-    /// The CAs that go with them: those of the store, and those among the certificates. None:
-    /// they are not known.
+    /// The CAs of these certificates: those of the store, and those among the certificates. Empty if
+    /// they are unknown.
     pub(crate) fn authorities(&self, given: &[Certificate]) -> Result<Vec<Certificate>> {
         let mut authorities: Vec<_> =
             given.iter().filter(|it| it.usage().ca == Some(true)).cloned().collect();
@@ -445,7 +445,7 @@ impl KeyringArgs {
     }
 }
 
-/// The name of a signer for people: `rsa-2048 key 1a2b3c4d`.
+/// Describes a signer in messages: `rsa-2048 key 1a2b3c4d`.
 pub(crate) fn describe(signer: &dyn Signer) -> String {
     format!("{} key {}", signer.public_key().key_type(), signer.key_id())
 }

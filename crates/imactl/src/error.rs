@@ -7,12 +7,12 @@ use ima::advice::Advice;
 
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a command could not do its work. Every error that carries [`Advice`] becomes one.
+/// Why a command failed. Every error that carries [`Advice`] converts into one.
 #[derive(Debug)]
 pub(crate) struct Error {
     message: String,
     hint: Option<&'static str>,
-    /// No one reads standard output any more.
+    /// The reader of standard output is gone.
     pub(crate) is_broken_pipe: bool,
 }
 
@@ -46,7 +46,7 @@ pub(crate) fn hinted(message: impl Into<String>, hint: &'static str) -> Error {
     Error { hint: Some(hint), ..Error::new(message) }
 }
 
-/// An error with its causes. Many print their cause themselves: then it is not said again.
+/// An error with its causes; a cause that the message already contains is not repeated.
 pub(crate) fn with_causes(error: &impl Advice) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -60,7 +60,7 @@ pub(crate) fn with_causes(error: &impl Advice) -> String {
     text
 }
 
-/// Says before an error where it happened.
+/// Adds where it happened to an error.
 pub(crate) trait Context<T> {
     fn with_context<C: fmt::Display>(self, context: impl FnOnce() -> C) -> Result<T>;
 

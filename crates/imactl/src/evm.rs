@@ -83,7 +83,7 @@ impl FromStr for Owner {
     }
 }
 
-/// A UUID, or none.
+/// A UUID; `None` for kernels that do not cover it.
 #[derive(Debug, Clone, Copy)]
 struct FsUuid(Option<[u8; 16]>);
 
@@ -119,7 +119,7 @@ impl FromStr for WordSize {
 }
 
 impl CoverageArgs {
-    /// What is covered of the files in these inputs.
+    /// The metadata that is covered for the files in these inputs.
     pub(crate) fn resolve(&self, binding: Binding, inputs: &Inputs) -> Result<Coverage> {
         let machine = match self.word_size {
             Some(WordSize(machine)) => machine,
@@ -136,7 +136,7 @@ impl CoverageArgs {
     }
 }
 
-/// The machine that all roots are for.
+/// The machine that the programs of all roots are for.
 fn machine_of_all(containers: &[AnyContainer]) -> Result<Machine> {
     let mut found: Option<(&Path, Machine)> = None;
     for (path, machine) in containers.iter().flat_map(machines) {
@@ -160,7 +160,7 @@ fn machines(container: &AnyContainer) -> impl Iterator<Item = (&Path, Machine)> 
 
 /// The roots of a container. An archive is read once, and says nothing before.
 pub(crate) fn roots(container: &AnyContainer) -> Vec<(&Path, Box<dyn Source>)> {
-    // what cannot be read is reported in its turn
+    // a container that cannot be read is reported later
     match container {
         AnyContainer::Tree(tree) => {
             let root = |path: &PathBuf| Directory::open(path).ok().map(|it| Box::new(it) as Box<_>);
@@ -174,7 +174,7 @@ pub(crate) fn roots(container: &AnyContainer) -> Vec<(&Path, Box<dyn Source>)> {
     }
 }
 
-/// Reads the key of an HMAC: at most 128 bytes, as an encrypted key of the kernel's holds them.
+/// Reads an HMAC key: at most 128 bytes, the limit of the kernel's encrypted keys.
 pub(crate) fn hmac_key(path: &Path) -> Result<HmacKey> {
     let bytes = input::read_path(path, KEY_MAX).with_context(|| path.display().to_string())?;
     HmacKey::new(&bytes).ok_or_else(|| {

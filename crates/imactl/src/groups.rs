@@ -3,7 +3,7 @@
 use clap::builder::StyledStr;
 use clap::Command;
 
-/// The tasks, in the order of a first use, and their commands.
+/// The tasks in the order of a first use, and their commands.
 const GROUPS: &[(&str, &[&str])] = &[
     ("Keys and signatures", &["keys", "sign", "verify", "inspect", "clear", "digest", "revoke"]),
     ("Policies and booting", &["policy", "preflight", "initramfs"]),
@@ -12,7 +12,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Compatibility", &["evmctl"]),
 ];
 
-/// Lists the commands by group, where clap would list them all under one heading.
+/// Lists the commands by group; clap would list them all under one heading.
 pub(crate) fn list(program: Command) -> Command {
     let (header, literal) =
         (*program.get_styles().get_header(), *program.get_styles().get_literal());

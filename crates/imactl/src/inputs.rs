@@ -45,7 +45,7 @@ impl Inputs {
         }
     }
 
-    /// One of them.
+    /// The noun for one input.
     pub(crate) fn noun(&self) -> &'static str {
         match self.kind {
             Kind::Rpm => "package",
@@ -77,7 +77,7 @@ pub(crate) struct InputArgs {
 }
 
 impl InputArgs {
-    /// The containers, all of one kind, to which all options that were given apply.
+    /// Resolves the containers: all of one kind, to which every given option applies.
     pub(crate) fn resolve(&self) -> Result<Inputs> {
         let kind = self.kind.resolve(&self.tree)?;
         self.given.check(kind)?;
@@ -111,7 +111,7 @@ impl InputArgs {
         })
     }
 
-    /// The packages that are meant.
+    /// The packages below these paths.
     fn packages(&self, mut roots: Vec<PathBuf>) -> Result<Packages> {
         for root in &mut roots {
             // a link stands for the package that it leads to, and that is replaced
@@ -166,7 +166,7 @@ enum OnlyArg {
 }
 
 impl TreeArgs {
-    /// All paths that are named.
+    /// All given paths, including those of `--files-from`.
     pub(crate) fn roots(&self) -> Result<Vec<PathBuf>> {
         let mut roots = self.paths.clone();
         if let Some(list) = &self.files_from {
@@ -175,7 +175,7 @@ impl TreeArgs {
         Ok(roots)
     }
 
-    /// Files of trees, whatever they hold.
+    /// The paths as trees, whatever their content is.
     pub(crate) fn as_tree(&self, roots: Vec<PathBuf>, place: Place) -> Result<Inputs> {
         Ok(Inputs {
             kind: Kind::Tree,
@@ -237,7 +237,7 @@ pub(crate) struct KindArgs {
     partition: Vec<String>,
 }
 
-/// Reads a size in bytes: `4096`, `64k`, `16G`.
+/// Parses a size in bytes: `4096`, `64k`, `16G`.
 fn size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|last: char| last.is_ascii_alphabetic());
     let shift = match text[digits.len()..].trim_end_matches("iB") {

@@ -1,8 +1,8 @@
-//! What is put in order when the program is told to end: temporary files go, the terminal
-//! echoes again.
+//! Cleanup when a signal ends the program: remove temporary files, restore the terminal's
+//! echo.
 //!
-//! A handler may do next to nothing, so it hands the signal to a thread, which does the work
-//! and then lets the signal end the process as it would have without.
+//! A signal handler may call few functions. It only passes the signal to a thread, which cleans up
+//! and then lets the signal end the process with its default action.
 
 use std::io::Read;
 use std::mem;
@@ -15,11 +15,11 @@ use crate::terminal;
 
 const SIGNALS: [libc::c_int; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
 
-/// Where the handler writes the signal's number.
+/// The descriptor to which the handler writes the signal's number.
 static TO_THREAD: AtomicI32 = AtomicI32::new(-1);
 
-/// Has the signals that end a program handled. Without descriptors or threads to spare they
-/// end it as they are.
+/// Installs the handlers. If no descriptor or thread is available, signals end the program without
+/// cleanup.
 pub(crate) fn install() {
     let Ok((mut from_handler, to_thread)) = UnixStream::pair() else { return };
     let wait = move || {
@@ -40,7 +40,7 @@ pub(crate) fn install() {
 fn handle(signal: libc::c_int) {
     // SAFETY: all zeros is a sigaction: no flags, an empty mask, the default action
     let (mut action, mut before): (libc::sigaction, libc::sigaction) = unsafe { mem::zeroed() };
-    // SAFETY: there is room for the answer, and nothing is set
+    // SAFETY: `before` has room for the answer, and the null pointer changes nothing
     let asked = unsafe { libc::sigaction(signal, std::ptr::null(), &mut before) };
     // signals that nohup or a shell's & ignores stay ignored
     if asked != 0 || before.sa_sigaction == libc::SIG_IGN {
@@ -48,7 +48,7 @@ fn handle(signal: libc::c_int) {
     }
     let handler: extern "C" fn(libc::c_int) = pass_on;
     action.sa_sigaction = handler as libc::sighandler_t;
-    // a second one ends the program at once
+    // a second signal ends the program at once
     action.sa_flags = libc::SA_RESTART | libc::SA_RESETHAND;
     // SAFETY: the handler calls nothing but write, which is async-signal-safe
     unsafe { libc::sigaction(signal, &action, std::ptr::null_mut()) };
@@ -56,8 +56,8 @@ fn handle(signal: libc::c_int) {
 
 extern "C" fn pass_on(signal: libc::c_int) {
     let number = [signal as u8];
-    // SAFETY: errno is this thread's own and is put back; the descriptor is never closed, and
-    // one byte is there to be read
+    // SAFETY: errno belongs to this thread and is restored; the descriptor is never closed; `number`
+    // has one byte to read
     unsafe {
         let errno = libc::__errno_location();
         let before = *errno;
@@ -66,11 +66,11 @@ extern "C" fn pass_on(signal: libc::c_int) {
     }
 }
 
-/// Puts things in order, and ends the process by the signal.
+/// Cleans up, and ends the process by the signal.
 fn end(signal: libc::c_int) {
     terminal::restore();
     ima::staging::abandon();
-    // SAFETY: the signal is one of ours and goes to this process
+    // SAFETY: `signal` is one of `SIGNALS`, and the process signals itself
     unsafe {
         libc::signal(signal, libc::SIG_DFL);
         libc::kill(libc::getpid(), signal);

@@ -1,4 +1,4 @@
-//! The kernel that is meant.
+//! The target kernel: arguments, as typed and resolved.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use ima_format::policy::kernel::{Built, Kernel, KernelVersion};
 use crate::error::{hinted, Context, Result};
 use crate::output::Output;
 
-/// The most bytes of a configuration; some 300,000 are usual.
+/// The maximum size of a configuration in bytes; some 300,000 are usual.
 const CONFIG_MAX: u64 = 16 << 20;
 
 /// The kernel that a policy is meant for
@@ -70,7 +70,7 @@ impl KernelArgs {
     }
 }
 
-/// The text of a configuration, which may be compressed.
+/// The text of a configuration, decompressed if needed.
 fn read(path: &Path) -> Result<String> {
     let named = || path.display().to_string();
     let bytes = input::read_path(path, CONFIG_MAX).with_context(named)?;
@@ -94,7 +94,7 @@ pub(crate) fn source(version: KernelVersion) -> &'static str {
     }
 }
 
-/// Says so where the grammar was not read off the kernel's source.
+/// Warns if the grammar of a version was not read from the kernel's source.
 pub(crate) fn warn_of_hearsay(version: KernelVersion, output: &mut Output) {
     if !version.is_verified() && !output.is_json() {
         let text = format!(

@@ -47,16 +47,16 @@ struct Cli {
 /// The result of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Outcome {
-    /// All good.
+    /// No findings, no errors.
     Good,
-    /// Something is not as it should be.
+    /// A finding.
     Finding,
-    /// Part of the work could not be done.
+    /// Part of the work failed.
     Failed,
 }
 
 impl Outcome {
-    /// The outcome of a run with so many failures and findings.
+    /// The outcome of a run with this number of failures and findings.
     fn of(failures: u64, findings: u64) -> Self {
         match (failures, findings) {
             (1.., _) => Self::Failed,

@@ -44,7 +44,7 @@ enum Color {
     Never,
 }
 
-/// How much is printed.
+/// How much is printed for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
     /// Findings and errors, which must not be missed.
@@ -55,7 +55,7 @@ pub(crate) enum Level {
     Verbose,
 }
 
-/// How a word is meant.
+/// The meaning of a word, shown by its colour.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Style {
     Plain,
@@ -66,9 +66,9 @@ pub(crate) enum Style {
     Bold,
 }
 
-/// A result: its fields for programs, and a line for people that is made of them.
+/// A result: its fields for programs, and a line for people made of these fields.
 pub(crate) trait Entry: Serialize {
-    /// From which level on people see it.
+    /// The lowest level at which people see it.
     fn level(&self) -> Level;
 
     /// The line for people.
@@ -112,7 +112,7 @@ impl Output {
         Self { answer, level, json: args.json, colored, colors_errors, warned: Vec::new() }
     }
 
-    /// Leaves standard output to a file that is written there, and prints on standard error.
+    /// Prints on standard error instead, because a result is written to standard output.
     pub(crate) fn give_way(&mut self) {
         self.answer = BufWriter::new(Box::new(io::stderr()));
     }
@@ -121,18 +121,18 @@ impl Output {
         self.json
     }
 
-    /// Whether a progress bar is wanted.
+    /// Whether to show a progress bar.
     pub(crate) fn shows_progress(&self) -> bool {
         io::stderr().is_terminal() && !self.json && self.level > Level::Quiet
     }
 
-    /// Whether people asked for this much.
+    /// Whether lines of this level are printed.
     pub(crate) fn shows(&self, level: Level) -> bool {
         !self.json && level <= self.level
     }
 
-    /// Prints a line for people, if they asked for that much. In JSON nothing. Whatever names
-    /// are in it, it stays one line, and a terminal obeys no part of it but its colours.
+    /// Prints a line for people at a level; nothing in JSON mode. Untrusted names in it can neither add
+    /// lines nor escape sequences; only this program's colours are kept.
     pub(crate) fn line(&mut self, level: Level, line: impl fmt::Display) -> io::Result<()> {
         if !self.shows(level) {
             return Ok(());
@@ -141,17 +141,17 @@ impl Output {
         writeln!(self.answer, "{}", Printable::painted(&line.to_string(), colors))
     }
 
-    /// Prints a document that is the answer, as it is, however much is asked for.
+    /// Prints a document unchanged, at every level.
     pub(crate) fn text(&mut self, document: &[u8]) -> io::Result<()> {
         self.answer.write_all(document)
     }
 
-    /// Prints a result, in the form that is wanted.
+    /// Prints a result as text or JSON.
     pub(crate) fn show(&mut self, entry: &impl Entry) -> io::Result<()> {
         let level = entry.level();
         match self.json {
             true => self.json(entry),
-            // most runs show the findings alone: the others need not be painted
+            // most runs show only findings: format other lines only if they are printed
             false if self.shows(level) => {
                 let text = entry.text(self);
                 self.line(level, text)?;
@@ -161,7 +161,7 @@ impl Output {
         }
     }
 
-    /// Prints a JSON line; nothing where text is wanted.
+    /// Prints a JSON line; nothing in text mode.
     pub(crate) fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
         if !self.json {
             return Ok(());
@@ -171,7 +171,7 @@ impl Output {
         self.answer.write_all(b"\n")
     }
 
-    /// Warns on standard error, once for each text.
+    /// Prints a warning on standard error; each text once.
     pub(crate) fn warn(&mut self, text: &str) {
         if !self.warned.iter().any(|warned| warned == text) {
             self.complain(Style::Warning, "warning:", text);
@@ -179,8 +179,7 @@ impl Output {
         }
     }
 
-    /// Says on standard error what is good to know, once for each text, unless people asked
-    /// for less.
+    /// Prints a note on standard error, each text once; nothing with `--quiet`.
     pub(crate) fn note(&mut self, text: &str) {
         if self.level > Level::Quiet && !self.warned.iter().any(|warned| warned == text) {
             self.complain(Style::Dim, "note:", text);
@@ -188,18 +187,18 @@ impl Output {
         }
     }
 
-    /// Says something on standard error after a coloured word.
+    /// Prints a message on standard error after a coloured word.
     pub(crate) fn complain(&mut self, style: Style, word: &str, text: &str) {
         let word = match self.colors_errors {
             true => paint_always(style, word),
             false => word.to_owned(),
         };
-        // the answer so far comes first, and without stderr there is nobody to tell
+        // keep the order of both streams; without stderr the message is lost
         drop(self.answer.flush());
         drop(writeln!(io::stderr(), "{word} {}", Printable::new(text)));
     }
 
-    /// A word in its colour, if colours are wanted. Of the word itself nothing is obeyed.
+    /// A word in its colour, if colours are enabled. Escape sequences in the word are escaped.
     pub(crate) fn paint(&self, style: Style, word: &str) -> String {
         let word = &Printable::new(word).to_string();
         match self.colored {
@@ -218,8 +217,8 @@ impl Output {
     }
 }
 
-/// JSON in which nothing stands that a terminal or an editor obeys: what [`Printable`] shows as
-/// bytes is escaped.
+/// JSON without characters that a terminal or an editor obeys: characters that [`Printable`] shows as
+/// bytes are escaped.
 struct Escaped;
 
 impl Formatter for Escaped {
@@ -233,7 +232,7 @@ impl Formatter for Escaped {
             let (plain, tail) = rest.split_at(at);
             writer.write_all(plain.as_bytes())?;
             let mut characters = tail.chars();
-            // none of them needs a pair of surrogates
+            // all of them are in the basic plane: no surrogate pairs
             if let Some(character) = characters.next() {
                 write!(writer, "\\u{:04x}", u32::from(character))?;
             }
@@ -255,7 +254,7 @@ fn paint_always(style: Style, word: &str) -> String {
     format!("\x1b[{code}m{word}\x1b[0m")
 }
 
-/// How a file is called: its path, and the container, and the part of it, that it is in.
+/// The name of a file: its path, and the container and its part that have the file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Name<'a> {
     pub(crate) container: Option<&'a Path>,
@@ -297,13 +296,13 @@ pub(crate) struct JsonError {
     pub(crate) error: String,
 }
 
-/// A name in JSON: the path as text, its bytes in hexadecimal where it is not UTF-8, and the
+/// A name as JSON: the path as text, its bytes in hexadecimal if it is not UTF-8, and the
 /// container.
 #[derive(Debug, Serialize)]
 pub(crate) struct JsonPath {
     #[serde(skip_serializing_if = "Option::is_none")]
     container: Option<String>,
-    /// By its noun.
+    /// The name of the part, by its noun.
     #[serde(flatten)]
     part: Option<BTreeMap<&'static str, String>>,
     path: String,
@@ -337,7 +336,7 @@ pub(crate) fn count(number: u64, noun: &str) -> String {
     }
 }
 
-/// Several of something: `files`, `entries`.
+/// The plural of a noun: `files`, `entries`.
 pub(crate) fn plural(noun: &str) -> String {
     match noun.strip_suffix('y') {
         Some(stem) => format!("{stem}ies"),

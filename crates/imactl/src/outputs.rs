@@ -1,4 +1,4 @@
-//! Where the results of changing containers are written.
+//! The destinations of changed containers.
 
 use std::fs;
 use std::io::{self, IsTerminal};
@@ -40,13 +40,13 @@ enum CompressArg {
     Lzma,
 }
 
-/// The name of standard input and standard output.
+/// Whether a path is the name of standard input and output.
 pub(crate) fn is_stdio(path: &Path) -> bool {
     path == Path::new("-")
 }
 
 impl ResultArgs {
-    /// Where the result of a container goes, which is one of `count`.
+    /// The destination of the result of one of `count` containers.
     pub(crate) fn destination(
         &self,
         container: &AnyContainer,
@@ -75,7 +75,7 @@ impl ResultArgs {
         }
     }
 
-    /// The directory that packages go to, if one is given.
+    /// The output directory for packages, if one is given.
     pub(crate) fn directory(
         &self,
         packages: &Packages,
@@ -96,7 +96,7 @@ impl ResultArgs {
         Ok(Some(Destination::Directory(OutputDirectory::new(directory.clone(), mode))))
     }
 
-    /// How the result is compressed; `None` where it stays as it was.
+    /// The compression of the result; `None` keeps that of the input.
     pub(crate) fn compression(&self) -> Option<Option<Compression>> {
         let name = self.output.as_deref().filter(|path| !is_stdio(path));
         match self.compress {
@@ -111,7 +111,7 @@ impl ResultArgs {
     }
 }
 
-/// How a file is compressed that is called so; nothing where its name does not tell.
+/// The compression that a file name implies; `None` if it implies nothing.
 fn told_by_name(path: &Path) -> Option<Option<Compression>> {
     Some(match path.extension()?.to_str()? {
         "tar" => None,
@@ -124,7 +124,7 @@ fn told_by_name(path: &Path) -> Option<Option<Compression>> {
     })
 }
 
-/// Tells of what earlier runs left in a directory when they were killed.
+/// Warns of files that killed runs left in a directory.
 pub(crate) fn tell_left_over(directory: &Path, output: &mut Output) {
     for path in left_over(directory) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -136,8 +136,8 @@ pub(crate) fn tell_left_over(directory: &Path, output: &mut Output) {
     }
 }
 
-/// Where large files wait: as other temporary files, but by default not in memory, where `/tmp`
-/// often is.
+/// The directory for large files until they are written: `$TMPDIR`, else `/var/tmp`, as `/tmp` is
+/// often in memory.
 pub(crate) fn spool_directory() -> PathBuf {
     let given = std::env::var_os("TMPDIR").filter(|directory| !directory.is_empty());
     given.map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from)

@@ -29,15 +29,15 @@ pub(crate) struct PassphraseArgs {
     passphrase_fd: Option<u32>,
 }
 
-/// A variable that was in the environment.
+/// A variable of the environment, and its value.
 #[derive(Debug, Clone)]
 struct Variable {
     name: String,
     value: Option<Passphrase>,
 }
 
-/// Takes a variable out of the environment, so that no program that is started later has it. Called
-/// while the command line is read, before there are other threads.
+/// Removes a variable from the environment, so that programs started later do not inherit it. Called
+/// while the command line is parsed, before there are other threads.
 fn take_variable(name: &str) -> Result<Variable, Infallible> {
     let value = env::var_os(name).map(|value| Passphrase::new(value.into_vec()));
     if value.is_some() {
@@ -46,12 +46,12 @@ fn take_variable(name: &str) -> Result<Variable, Infallible> {
     Ok(Variable { name: name.to_owned(), value })
 }
 
-/// Has no program that is started later inherit the descriptor.
+/// Sets close-on-exec on a descriptor, so that programs started later do not inherit it.
 fn take_descriptor(number: &str) -> Result<u32, String> {
     let number: u32 = number.parse().map_err(|error| format!("{error}"))?;
     let descriptor = libc::c_int::try_from(number).map_err(|error| error.to_string())?;
-    // SAFETY: changes one flag of a descriptor that the caller has passed for this; one that is not
-    // open is an error here, and when it is read
+    // SAFETY: sets one flag of a descriptor that the caller passed for this; a closed one fails here, and again
+    // when it is read
     unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
     Ok(number)
 }
@@ -91,8 +91,8 @@ impl PassphraseArgs {
         }
     }
 
-    /// The passphrase for an encrypted key: as given, or asked for on the terminal. `None`
-    /// where there is no terminal.
+    /// The passphrase of an encrypted key: as given, or from a prompt on the terminal. `None`
+    /// without a terminal.
     pub(crate) fn ask(&self, key: &Path) -> io::Result<Option<Passphrase>> {
         match self.given()? {
             None => prompt(&format!("Passphrase of {}: ", key.display())),
@@ -100,8 +100,8 @@ impl PassphraseArgs {
         }
     }
 
-    /// The passphrase for any number of encrypted keys: as given, or asked for on the
-    /// terminal at the first of them. An empty one leaves them closed.
+    /// The passphrase of any number of encrypted keys: as given, or from a prompt for the first of
+    /// them. If it is empty, the keys stay encrypted.
     pub(crate) fn ask_once(
         &self,
     ) -> io::Result<impl FnMut(&Path) -> io::Result<Option<Passphrase>>> {
@@ -115,8 +115,8 @@ impl PassphraseArgs {
         })
     }
 
-    /// A token's PIN: as given, or asked for on the terminal, which for a device that has
-    /// its own keys only tells to type it there. `None` where there is no terminal.
+    /// A token's PIN: as given, or from a prompt on the terminal. For a device with its own keypad the
+    /// prompt only asks to type the PIN there. `None` without a terminal.
     pub(crate) fn ask_pin(&self, request: &PinRequest<'_>) -> io::Result<Option<Pin>> {
         if let Some(given) = self.given()? {
             return Ok(Some(Pin::Stored(given)));
@@ -136,7 +136,7 @@ impl PassphraseArgs {
         Ok(prompt(&format!("PIN of {token}{warning}: "))?.map(Pin::Typed))
     }
 
-    /// A new passphrase: as given, or asked for twice on the terminal.
+    /// A new passphrase: as given, or from two prompts on the terminal.
     pub(crate) fn ask_new(&self) -> io::Result<Option<Passphrase>> {
         if let Some(given) = self.given()? {
             return Ok(Some(given));
@@ -152,7 +152,7 @@ impl PassphraseArgs {
 }
 
 fn prompt(text: &str) -> io::Result<Option<Passphrase>> {
-    // the terminal itself, so that a passphrase can be typed while stdin is a pipe
+    // read from the terminal itself: stdin may be a pipe
     let Ok(tty) = fs::File::open("/dev/tty") else { return Ok(None) };
     let _kept = terminal::keep(tty);
     let typed = rpassword::prompt_password(text)?;

@@ -1,5 +1,5 @@
-//! Text of others (names of files, of members, of commands, subjects) as a terminal and a log
-//! may have it: what could write what nobody said is shown as `\xNN`.
+//! Untrusted text (names of files, members and commands, subjects) for terminals and logs: characters
+//! that could forge output are shown as `\xNN`.
 
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -7,20 +7,20 @@ use std::path::Path;
 
 use ima_format::printable::{is_unsafe, show};
 
-/// Whether what is painted by [`Output`](crate::output::Output) stays as it is.
+/// Whether colours of [`Output`](crate::output::Output) are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Colors {
-    /// The codes of [`CODES`] do.
+    /// Keep the escape sequences of [`CODES`].
     Kept,
-    /// No escape sequence does.
+    /// Escape all escape sequences.
     None,
 }
 
 /// The parameters of the escape sequences that this program writes itself.
 pub(crate) const CODES: [&str; 6] = ["0", "1", "2", "32", "1;31", "1;33"];
 
-/// A text in one line. Control characters (line ends, too), and those that turn the direction
-/// of writing or end a line in Unicode, are shown by the bytes of their UTF-8; tabs stay.
+/// A text in one line. Control characters (including line ends), and Unicode characters that change the
+/// direction of writing or end a line, are shown as the bytes of their UTF-8. Tabs stay.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Printable<'a> {
     text: &'a str,
@@ -28,12 +28,12 @@ pub(crate) struct Printable<'a> {
 }
 
 impl<'a> Printable<'a> {
-    /// A text that nobody has painted.
+    /// Untrusted text without colours.
     pub(crate) fn new(text: &'a str) -> Self {
         Self::painted(text, Colors::None)
     }
 
-    /// A line that may be painted.
+    /// A line that may have colours.
     pub(crate) fn painted(text: &'a str, colors: Colors) -> Self {
         Self { text, colors }
     }
@@ -59,15 +59,15 @@ impl fmt::Display for Printable<'_> {
     }
 }
 
-/// The length of the colour that a text begins with.
+/// The length of the colour sequence at the start of a text.
 fn color(text: &str) -> Option<usize> {
     let parameters = text.strip_prefix("\x1b[")?;
     let end = parameters.find('m')?;
     CODES.contains(&&parameters[..end]).then_some(2 + end + 1)
 }
 
-/// A path as a word of a shell's command line. What cannot be printed is written as bash, ksh
-/// and zsh read it: `$'\x1b'`.
+/// A path as a word of a shell command line. Characters that are not printable are quoted as bash, ksh
+/// and zsh read them: `$'\x1b'`.
 pub(crate) fn shell_word(path: &Path) -> String {
     let bytes = path.as_os_str().as_bytes();
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%".contains(byte);

@@ -13,22 +13,22 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::output::{Level, Output};
 
-/// The cost of a file in addition to its bytes, in bytes: a signature, some system calls.
+/// The cost of a file in bytes, in addition to its size: a signature, some system calls.
 const FILE_COST: u64 = 1 << 16;
 
 use crate::printable::Printable;
 
-/// Shows a run's progress on stderr, or counts in silence.
+/// A progress bar on stderr, or hidden counters.
 pub(crate) struct Bar {
     bar: ProgressBar,
     counts: Arc<Counts>,
     notes: Notes,
 }
 
-/// Which files that wait in temporary files are reported.
+/// Which files that pass through temporary files are reported.
 enum Notes {
     None,
-    /// The first, until it was.
+    /// Only the first; set once it was reported.
     First(AtomicBool),
     All,
 }
@@ -47,8 +47,8 @@ fn get(count: &AtomicU64) -> u64 {
 }
 
 impl Counts {
-    /// How much work was found, and how much of it is done. Bytes drive it, so that one large file
-    /// moves the bar; a file of which nothing was read is done, too.
+    /// The amount of work found, and the amount done. Bytes move the bar, so that it advances within a large
+    /// file; [`FILE_COST`] counts files of which nothing is read.
     fn work(&self) -> (u64, u64) {
         let bytes = get(&self.read).max(get(&self.finished_bytes));
         let found_bytes = get(&self.found_bytes);
@@ -79,18 +79,18 @@ impl Counts {
 }
 
 impl Bar {
-    /// A bar; to be seen only on a terminal.
+    /// A bar, visible only on a terminal.
     pub(crate) fn new(verb: &'static str, output: &Output) -> Self {
         Self::of("files", verb, output)
     }
 
-    /// A bar that counts something else than files.
+    /// A bar that counts other objects than files.
     pub(crate) fn of(noun: &'static str, verb: &'static str, output: &Output) -> Self {
         let visible = output.shows_progress();
         let counts = Arc::new(Counts::default());
         let shown = Arc::clone(&counts);
         let describe = move |state: &ProgressState, line: &mut dyn std::fmt::Write| {
-            // the line is redrawn in a moment
+            // an error is ignored: the line is redrawn in a moment
             line.write_str(&shown.describe(noun, state)).ok();
         };
         let style = ProgressStyle::with_template("{msg} [{bar:24}] {described}")
@@ -101,7 +101,7 @@ impl Bar {
             true => ProgressDrawTarget::stderr(),
             false => ProgressDrawTarget::hidden(),
         };
-        // without a length until something is found: nothing of nothing is not all
+        // no length until something is found: 0 of 0 would show as complete
         let bar = ProgressBar::with_draw_target(None, target).with_style(style);
         bar.set_message(verb);
         if visible {
@@ -115,7 +115,7 @@ impl Bar {
         Self { bar, counts, notes }
     }
 
-    /// Takes the bar off the screen to print something above it.
+    /// Hides the bar while `print` prints above it.
     pub(crate) fn suspend<R>(&self, print: impl FnOnce() -> R) -> R {
         self.bar.suspend(print)
     }
@@ -133,7 +133,7 @@ impl Bar {
         (get(&self.counts.read), seconds)
     }
 
-    /// Moves the bar to where the work is.
+    /// Sets the position of the bar.
     fn advance(&self) {
         if !self.bar.is_hidden() {
             self.bar.set_position(self.counts.work().1);

@@ -43,17 +43,17 @@ impl Tally {
 /// The counts of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Totals {
-    /// Files, or packages.
+    /// The noun of the counts: files, or packages.
     pub(crate) noun: &'static str,
-    /// What the printer counted.
+    /// The counts of the printer.
     pub(crate) tally: Tally,
     /// Files and containers that were not processed.
     pub(crate) failures: Failures,
-    /// Files among packages that are none.
+    /// Files among packages that are not packages.
     pub(crate) passed_over: u64,
-    /// Bytes that were read.
+    /// Bytes read.
     pub(crate) bytes: u64,
-    /// How long it took.
+    /// The duration.
     pub(crate) seconds: f64,
 }
 
@@ -70,8 +70,8 @@ impl Totals {
         }
     }
 
-    /// Prints the last line of an operation that changes containers: what was `done`, and how many
-    /// files and containers were not.
+    /// Prints the last line of an operation that changes containers: `done` is the verb for its files;
+    /// containers and files that failed are counted.
     pub(crate) fn conclude(
         &self,
         done: String,
@@ -102,9 +102,9 @@ impl Totals {
     }
 }
 
-/// Prints results, and says which of the two counts of the tally each is for.
+/// Prints results, and returns the count of the tally that each belongs to.
 pub(crate) trait Printer<T> {
-    /// The result for a file.
+    /// Prints the result for a file.
     fn file(
         &mut self,
         name: Name<'_>,
@@ -113,7 +113,7 @@ pub(crate) trait Printer<T> {
         output: &mut Output,
     ) -> (bool, io::Result<()>);
 
-    /// The results for a package and its files.
+    /// Prints the results for a package and its files.
     fn package(
         &mut self,
         path: &Path,
@@ -133,19 +133,19 @@ pub(crate) struct Changed<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) size: Option<u64>,
     pub(crate) result: &'static str,
-    /// How many files of a package.
+    /// The number of files of a package.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) files: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) hash: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) key_id: Option<String>,
-    /// What became of `security.evm`.
+    /// The effect on `security.evm`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) evm: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) evm_key_id: Option<String>,
-    /// Where nothing is written, the results are what is asked for.
+    /// With `--dry-run` results are printed at the normal level, as they are the purpose of the run.
     #[serde(skip)]
     pub(crate) dry_run: bool,
 }
@@ -171,12 +171,12 @@ impl Entry for Changed<'_> {
 
 /// The numbers of a run.
 pub(crate) struct Summary {
-    /// The names of the tally's two counts, and these.
+    /// The two counts of the tally, with their names.
     pub(crate) counts: [(&'static str, u64); 2],
     /// Files among packages that are not packages.
     passed_over: Option<u64>,
     failed: u64,
-    /// Files in packages.
+    /// The number of files in packages.
     pub(crate) files: Option<u64>,
     bytes: u64,
     seconds: f64,
@@ -205,14 +205,14 @@ impl Serialize for Summary {
     }
 }
 
-/// Where results go.
+/// The destination of results.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Results<'a> {
-    /// There are none: the operation reads.
+    /// The operation only reads.
     None,
     /// Nothing is written.
     DryRun(Option<&'a ResultArgs>),
-    /// Where the options say; without options in the place of the inputs.
+    /// At the destination of the options; without options, in place.
     At(Option<&'a ResultArgs>),
 }
 
@@ -295,7 +295,7 @@ fn run_one<O: Operation>(
     let packages = matches!(container, AnyContainer::Packages(_));
     let Totals { tally, failures, passed_over, .. } = totals;
     let mut files = Vec::new();
-    // until the container is written
+    // counts of a container that is not yet written
     let mut pending = Tally::default();
     container.run(run, &mut |event| match event {
         // printed with its package
@@ -312,7 +312,7 @@ fn run_one<O: Operation>(
             let mut print = || printer.file(name, size, &outcome, output);
             let (matched, printed) = match O::ACCESS {
                 Access::Reads => bar.suspend(print),
-                // writing continues when no one listens any more
+                // continue to write containers after the reader of stdout is gone
                 Access::Removes | Access::Sets => (print().0, Ok(())),
             };
             pending.count(matched);
@@ -396,7 +396,7 @@ impl Entry for LeftAlone<'_> {
     }
 }
 
-/// Warns of files that earlier runs left next to a result when they were killed.
+/// Warns of files that killed runs left next to a result.
 fn warn_of_left_over(container: &AnyContainer, destination: &Destination, output: &mut Output) {
     let path = match (destination, container.path()) {
         (Destination::File(path), _) => path.clone(),
@@ -409,7 +409,7 @@ fn warn_of_left_over(container: &AnyContainer, destination: &Destination, output
     tell_left_over(&std::env::temp_dir(), output);
 }
 
-/// Files and containers that were not processed; each hint is given once.
+/// Files and containers that were not processed; each hint is printed once.
 #[derive(Debug, Default)]
 pub(crate) struct Failures {
     files: u64,
@@ -434,7 +434,7 @@ impl Failures {
         self.files + self.containers
     }
 
-    /// How many of them there are, for people: `2 files`, `1 archive`.
+    /// The number of failures, for people: `2 files`, `1 archive`.
     pub(crate) fn describe(&self) -> Option<String> {
         let counts = [(self.files, "file"), (self.containers, self.noun)];
         let counts = counts.iter().filter(|(number, _)| *number > 0);
@@ -446,7 +446,7 @@ impl Failures {
     fn item(&mut self, name: Name<'_>, error: &ItemError, output: &mut Output) -> io::Result<()> {
         self.files += 1;
         match error {
-            // reported for the file where it happened; the summary counts the others
+            // reported where it happened; the summary counts the other files
             ItemError::KeyLost(_) if !output.is_json() => Ok(()),
             _ => self.print(name, error, output),
         }

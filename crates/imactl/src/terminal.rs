@@ -1,11 +1,11 @@
-//! The terminal's settings, given back when the program is told to end at a prompt.
+//! The terminal's settings, restored when a signal ends the program at a prompt.
 
 use std::fs::File;
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A terminal, and how it was set before a prompt switched its echo off.
+/// A terminal, and its settings before a prompt disabled the echo.
 struct Settings {
     terminal: File,
     before: libc::termios,
@@ -17,7 +17,7 @@ fn kept() -> MutexGuard<'static, Option<Settings>> {
     KEPT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// While it lives, [`restore`] gives the terminal its settings back.
+/// While it exists, [`restore`] restores the terminal's settings.
 pub(crate) struct Keeper;
 
 impl Drop for Keeper {
@@ -26,23 +26,23 @@ impl Drop for Keeper {
     }
 }
 
-/// Keeps the settings that the terminal has now.
+/// Saves the current settings of a terminal.
 pub(crate) fn keep(terminal: File) -> Keeper {
     let mut before = MaybeUninit::uninit();
-    // SAFETY: the descriptor is open, and there is room for a termios
+    // SAFETY: the descriptor is open, and `before` has room for a termios
     let got = unsafe { libc::tcgetattr(terminal.as_raw_fd(), before.as_mut_ptr()) };
     if got == 0 {
-        // SAFETY: tcgetattr succeeded, so that it is filled
+        // SAFETY: tcgetattr succeeded, so `before` is initialized
         let before = unsafe { before.assume_init() };
         *kept() = Some(Settings { terminal, before });
     }
     Keeper
 }
 
-/// Gives the terminal back its settings, if a prompt has changed them.
+/// Restores the settings of the terminal, if a prompt has changed them.
 pub(crate) fn restore() {
     if let Some(Settings { terminal, before }) = &*kept() {
-        // SAFETY: the descriptor is open, the settings are those that it had
+        // SAFETY: the descriptor is open, and the settings are those of tcgetattr
         unsafe { libc::tcsetattr(terminal.as_raw_fd(), libc::TCSANOW, before) };
     }
 }

@@ -10,13 +10,13 @@ use ima_format::pkcs11::{is_uri, Uri};
 use crate::error::{Context, Result};
 use crate::passphrase::PassphraseArgs;
 
-/// Names the PKCS#11 module for URIs that do not; OpenSSL's engine looks there too.
+/// Names the PKCS#11 module for URIs without one; OpenSSL's engine reads it, too.
 const MODULE_VARIABLE: &str = "PKCS11_MODULE_PATH";
 
-/// The URI, where one is meant and not a file. A file of such a name is `./pkcs11:...`.
+/// The URI, if the text is one and not a file name. A file of such a name is `./pkcs11:...`.
 pub(crate) fn uri(text: &Path) -> Option<Result<Uri>> {
     let text = Some(text.as_os_str().as_bytes()).filter(|text| is_uri(text))?;
-    // the URI itself is not repeated: what is wrong in it may be a PIN
+    // do not print the URI: the faulty part may be a PIN
     Some(Uri::parse(text).context("the key's URI"))
 }
 
@@ -26,8 +26,8 @@ pub(crate) fn find(uri: &Uri) -> Result<Token> {
     Ok(Token::find(uri, module.map(PathBuf::from).as_deref())?)
 }
 
-/// Finds the token and logs in, with the PIN from the options, else from the URI's
-/// pin-source, else from the terminal.
+/// Finds the token and logs in. The PIN is from the options, else from the URI's pin-source, else from the
+/// terminal.
 pub(crate) fn open(uri: &Uri, passphrase: &PassphraseArgs) -> Result<Token> {
     let mut token = find(uri)?;
     let mut uri = uri.clone();

@@ -38,7 +38,7 @@ impl SignedDigestArgs {
         }
     }
 
-    /// What is signed.
+    /// The kind of digest to sign.
     pub(crate) fn digest(&self, hash: HashAlgorithm) -> Result<DigestKind> {
         Ok(match self.kind() {
             SignatureKind::Verity => DigestKind::Verity(parameters(hash, self.verity_salt)?),
@@ -50,13 +50,13 @@ impl SignedDigestArgs {
         })
     }
 
-    /// How fs-verity is to be enabled.
+    /// The parameters for enabling fs-verity; `None` without `--enable-verity`.
     pub(crate) fn enabled(&self, hash: HashAlgorithm) -> Result<Option<Parameters>> {
         self.enable_verity.then(|| parameters(hash, self.verity_salt)).transpose()
     }
 }
 
-/// The parameters of a tree.
+/// The parameters of a Merkle tree.
 pub(crate) fn parameters(hash: HashAlgorithm, salt: Option<Salt>) -> Result<Parameters> {
     Parameters::new(hash, salt.unwrap_or_default())
         .ok_or_else(|| hinted(format!("fs-verity does not know {hash}"), "use sha256 or sha512"))

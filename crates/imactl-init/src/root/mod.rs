@@ -1,4 +1,4 @@
-//! The real root: what `root=` means, which device that is, and mounting it.
+//! The real root: the meaning of `root=`, the device, and the mount.
 
 mod mount;
 mod name;
@@ -18,19 +18,19 @@ use crate::pseudo;
 pub use mount::{mount, Mounted};
 pub use name::Root;
 
-/// What to mount: a source for `mount(2)`, and the types to try.
+/// The arguments of the mount: a source for `mount(2)`, and the types to try.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
-    /// A device's path, or whatever the file system takes.
+    /// The path of a device, or any source that the file system accepts.
     pub path: Vec<u8>,
-    /// Types by the superblock, the best first; empty if it says nothing.
+    /// Types according to the superblock, the best first; empty if it is not recognised.
     pub types: &'static [&'static str],
 }
 
 /// A block device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
-    /// Below `/dev`.
+    /// The name below `/dev`.
     name: Vec<u8>,
     number: Option<(u32, u32)>,
     partuuid: Option<String>,
@@ -39,17 +39,17 @@ pub struct Device {
     superblock: Option<Superblock>,
 }
 
-/// Where a partition, or a whole disk, is.
+/// The location of a partition or a whole disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Place {
     /// The disk's name in sysfs.
     disk: Vec<u8>,
-    /// From 1; 0 is the disk.
+    /// The partition number, from 1; 0 is the whole disk.
     number: u32,
 }
 
 impl Device {
-    /// Whether `root=` may name it by anything but its name: `ram0` and the like say nothing.
+    /// Whether the device has any identifier for `root=` besides its name; devices like `ram0` have none.
     pub fn is_of_interest(&self) -> bool {
         self.superblock.is_some() || self.partuuid.is_some() || self.partlabel.is_some()
     }
@@ -81,13 +81,13 @@ impl core::fmt::Display for Device {
     }
 }
 
-/// Looks for the root once.
+/// Looks the root up once.
 pub fn find(root: &Root) -> Option<Source> {
     if let Root::Source(path) = root {
         return Some(Source { path: path.clone(), types: &[] });
     }
     if let Root::Device(path) = root {
-        // It need not be in /sys/class/block: /dev/mapper/NAME is a link.
+        // It may not be in /sys/class/block: /dev/mapper/NAME is a link.
         let file = open(path).ok()?;
         let types = probe(&file).map_or(&[][..], |superblock| superblock.types);
         return Some(Source { path: path.clone(), types });
@@ -97,7 +97,7 @@ pub fn find(root: &Root) -> Option<Source> {
     Some(Source { path: device.path(), types })
 }
 
-/// Every block device there is, by name.
+/// All block devices, by name.
 pub fn devices() -> Result<Vec<Device>, Errno> {
     let sys = pseudo::SYS.open()?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -107,7 +107,7 @@ pub fn devices() -> Result<Vec<Device>, Errno> {
     Ok(names.into_iter().map(|name| describe(&class, name)).collect())
 }
 
-/// Reads what sysfs, the superblock and the partition table say of a device.
+/// Reads the properties of a device from sysfs, its superblock and the partition table.
 fn describe(class: &OwnedFd, sys_name: Vec<u8>) -> Device {
     let read = |tail: &[u8]| file::read_at(class, &[&sys_name[..], tail].concat(), 4096).ok();
     let event = read(b"/uevent").unwrap_or_default();
@@ -136,7 +136,7 @@ fn describe(class: &OwnedFd, sys_name: Vec<u8>) -> Device {
     device
 }
 
-/// A partition's directory in sysfs is inside its disk's.
+/// The disk of a partition, whose directory in sysfs is inside the disk's.
 fn disk(class: &OwnedFd, sys_name: &[u8]) -> Option<Vec<u8>> {
     let link = fs::readlinkat(class, sys_name, Vec::new()).ok()?;
     link.to_bytes().rsplit(|&byte| byte == b'/').nth(1).map(Vec::from)
@@ -145,7 +145,7 @@ fn disk(class: &OwnedFd, sys_name: &[u8]) -> Option<Vec<u8>> {
 fn partuuid(class: &OwnedFd, Place { disk, number }: &Place) -> Option<String> {
     let size = file::read_at(class, &[disk, &b"/queue/logical_block_size"[..]].concat(), 64).ok();
     let size = size.and_then(|size| core::str::from_utf8(&size).ok()?.trim_end().parse().ok());
-    // sysfs has `!` where names in /dev have `/`.
+    // sysfs writes `!` for `/` in the names of devices.
     let disk: Vec<u8> = disk.iter().map(|&byte| if byte == b'!' { b'/' } else { byte }).collect();
     let disk = open(&[b"/dev/", &disk[..]].concat()).ok()?;
     let read = |offset, buffer: &mut [u8]| read_exact_at(&disk, offset, buffer);

@@ -1,8 +1,8 @@
 //! Mounting the real root.
 //!
-//! As the kernel does it without an initramfs (`mount_root_generic()` of `init/do_mounts.c`):
-//! read-only unless `rw` is given; the types of `rootfstype=`, else what the superblock says,
-//! else all that the kernel has; once more read-only where nothing mounts writable.
+//! As the kernel does without an initramfs (`mount_root_generic()` of `init/do_mounts.c`): read-only
+//! unless `rw` is given; the types of `rootfstype=`, else those of the superblock, else all that the
+//! kernel has; once more read-only if no type mounts writable.
 
 use alloc::ffi::CString;
 use alloc::string::String;
@@ -19,13 +19,13 @@ use crate::file;
 /// A mounted root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mounted {
-    /// The type that it is of.
+    /// The type of its file system.
     pub kind: Vec<u8>,
-    /// How it is mounted, which may be less than what was asked for.
+    /// How it is mounted; possibly read-only although `rw` was requested.
     pub access: Access,
 }
 
-/// Mounts the root at `target`, or says what each type came to.
+/// Mounts the root at `target`, or returns the error of each type.
 pub fn mount(
     source: &Source,
     command_line: &CommandLine,
@@ -42,7 +42,7 @@ pub fn mount(
             flags |= MountFlags::RDONLY;
         }
         if types.len() > 1 {
-            flags |= MountFlags::SILENT; // most are bound to fail
+            flags |= MountFlags::SILENT; // most of them are expected to fail
         }
         for kind in &types {
             let data = CString::new(&options.rest[..]).unwrap_or_default();
@@ -81,7 +81,7 @@ fn block_types(list: &[u8]) -> Vec<Vec<u8>> {
     lines.filter_map(|line| line.strip_prefix(b"\t")).map(Vec::from).collect()
 }
 
-/// `rootflags=`: what `mount(2)` takes as flags, and what the file system itself reads.
+/// `rootflags=`: the flags of `mount(2)`, and the options of the file system.
 #[derive(Debug, PartialEq, Eq)]
 struct Options {
     flags: MountFlags,
@@ -90,7 +90,7 @@ struct Options {
 }
 
 impl Options {
-    /// Splits them as mount(8) does, so that what works in fstab works here.
+    /// Splits them as mount(8) does, so that options from fstab work.
     fn parse(text: &[u8]) -> Self {
         let mut options = Self { flags: MountFlags::empty(), access: None, rest: String::new() };
         let text = String::from_utf8_lossy(text);
@@ -114,8 +114,8 @@ impl Options {
     }
 }
 
-/// `SB_I_VERSION`. As a word ext4 refuses it since Linux 6.1, where it is always on; as a
-/// flag every version takes it.
+/// `SB_I_VERSION`. As an option, ext4 rejects it since Linux 6.1, where it is always on; as a flag,
+/// every version accepts it.
 const I_VERSION: MountFlags = MountFlags::from_bits_retain(1 << 23);
 
 fn flag(word: &str) -> Option<MountFlags> {

@@ -1,14 +1,14 @@
-//! What `root=` says.
+//! The value of `root=`.
 //!
 //! | form | which device |
 //! |---|---|
-//! | `/dev/NAME`, `MAJOR:MINOR` | that one |
-//! | `UUID=`, `LABEL=`, `/dev/disk/by-uuid/`, `/dev/disk/by-label/` | by its file system |
-//! | `PARTUUID=`, `PARTLABEL=`, `/dev/disk/by-partuuid/`, `/dev/disk/by-partlabel/` | by the partition table |
-//! | `PARTUUID=.../PARTNROFF=N` | the partition N numbers after that (`devt_from_partuuid()`) |
+//! | `/dev/NAME`, `MAJOR:MINOR` | this device |
+//! | `UUID=`, `LABEL=`, `/dev/disk/by-uuid/`, `/dev/disk/by-label/` | the one with this file system |
+//! | `PARTUUID=`, `PARTLABEL=`, `/dev/disk/by-partuuid/`, `/dev/disk/by-partlabel/` | the one with this partition |
+//! | `PARTUUID=.../PARTNROFF=N` | the partition whose number is N higher (`devt_from_partuuid()`) |
 //!
-//! UUIDs are compared without regard to case. A value may be in quotes (`LABEL="my root"`), and a
-//! label may have its characters as udev writes them in the names of links (`my\x20root`).
+//! UUIDs are compared without regard to case. A value may be in quotes (`LABEL="my root"`), and the
+//! characters of a label may be escaped as udev escapes them in link names (`my\x20root`).
 
 use alloc::vec::Vec;
 
@@ -26,12 +26,12 @@ pub enum Root {
     Uuid(Vec<u8>),
     /// `LABEL=`, of the file system.
     Label(Vec<u8>),
-    /// `PARTUUID=`, of the partition, and how many numbers after it.
+    /// `PARTUUID=` of the partition, and the offset to add to its number.
     PartUuid(Vec<u8>, i32),
     /// `PARTLABEL=`, of the GPT partition.
     PartLabel(Vec<u8>),
-    /// Anything else, as file systems without a block device want it: `ubi0:NAME`, `mtd:NAME`,
-    /// a virtiofs or 9p tag.
+    /// Any other value, for file systems without a block device: `ubi0:NAME`, `mtd:NAME`, a virtiofs or
+    /// 9p tag.
     Source(Vec<u8>),
 }
 
@@ -44,7 +44,7 @@ impl Root {
             (b"LABEL=", |value| Root::Label(unquoted(value).into())),
             (b"PARTUUID=", |value| Root::part_uuid(unquoted(value))),
             (b"PARTLABEL=", |value| Root::PartLabel(unquoted(value).into())),
-            // There is no udev that would make these links.
+            // These links are made by udev, which is not running.
             (b"/dev/disk/by-uuid/", |value| Root::Uuid(value.into())),
             (b"/dev/disk/by-label/", |value| Root::Label(value.into())),
             (b"/dev/disk/by-partuuid/", |value| Root::PartUuid(value.into(), 0)),
@@ -59,7 +59,7 @@ impl Root {
         number(value).unwrap_or_else(|| Self::Source(value.into()))
     }
 
-    /// `UUID` or `UUID/PARTNROFF=N`. With anything else behind a slash it is nobody's.
+    /// `UUID` or `UUID/PARTNROFF=N`. Any other text after a slash matches no device.
     fn part_uuid(value: &[u8]) -> Self {
         let slash = value.iter().position(|&byte| byte == b'/');
         let (uuid, rest) = value.split_at(slash.unwrap_or(value.len()));
@@ -73,7 +73,7 @@ impl Root {
         }
     }
 
-    /// The device among all that there are.
+    /// Finds the device in a list of all devices.
     pub(super) fn among(&self, devices: Vec<Device>) -> Option<Device> {
         let found = devices.iter().position(|device| self.is(device))?;
         let Self::PartUuid(_, offset @ (..=-1 | 1..)) = self else {
@@ -84,7 +84,7 @@ impl Root {
         devices.into_iter().find(|device| device.place == place)
     }
 
-    /// Whether a device is the one that is named.
+    /// Whether this is the named device.
     pub(super) fn is(&self, device: &Device) -> bool {
         let same = |text: Option<&alloc::string::String>, wanted: &[u8]| {
             text.is_some_and(|text| text.as_bytes().eq_ignore_ascii_case(wanted))

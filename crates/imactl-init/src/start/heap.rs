@@ -1,6 +1,6 @@
-//! The allocator: free lists of blocks by powers of two, of memory asked for as it is needed.
+//! The allocator: free lists of blocks by powers of two, from memory that is mapped on demand.
 //!
-//! Small rather than fast, and for one thread: this program makes no other.
+//! Small rather than fast, and for one thread: the program starts no other.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::UnsafeCell;
@@ -8,12 +8,12 @@ use core::ptr::{self, NonNull};
 
 use rustix::mm::{self, MapFlags, ProtFlags};
 
-/// The smallest block, and the alignment of all.
+/// The smallest block, and the alignment of all blocks.
 const SMALLEST: usize = 16;
-/// Blocks of 16 bytes to 16 KiB; what is larger is mapped by itself.
+/// Blocks of 16 bytes to 16 KiB; larger ones have a mapping of their own.
 const CLASSES: usize = 11;
 const LARGEST: usize = SMALLEST << (CLASSES - 1);
-/// How much is asked for at once.
+/// The size of each mapping for blocks.
 const CHUNK: usize = 64 << 10;
 
 pub(crate) struct Heap(UnsafeCell<State>);
@@ -21,7 +21,7 @@ pub(crate) struct Heap(UnsafeCell<State>);
 struct State {
     /// Heads of the lists of free blocks; a free block holds the pointer to the next one.
     free: [*mut Free; CLASSES],
-    /// The part of the last chunk that was never used.
+    /// The unused part of the last chunk.
     chunk: *mut u8,
     left: usize,
 }
@@ -40,7 +40,7 @@ impl Heap {
     }
 }
 
-/// The list that holds blocks for this layout, if it is one of the lists.
+/// The index of the free list for this layout; `None` if it is too large.
 fn class(layout: Layout) -> Option<usize> {
     if layout.size() > LARGEST || layout.align() > SMALLEST {
         return None;
@@ -58,7 +58,7 @@ unsafe impl GlobalAlloc for Heap {
         let state = unsafe { &mut *self.0.get() };
         let head = state.free[class];
         if !head.is_null() {
-            // SAFETY: what is in the list is a free block, whose start holds the pointer.
+            // SAFETY: each entry of the list is a free block, whose start is the pointer to the next.
             state.free[class] = unsafe { (*head).next };
             return head.cast();
         }
@@ -68,7 +68,7 @@ unsafe impl GlobalAlloc for Heap {
             if chunk.is_null() {
                 return chunk;
             }
-            (state.chunk, state.left) = (chunk, CHUNK); // the rest of the old one is lost
+            (state.chunk, state.left) = (chunk, CHUNK); // the rest of the old chunk is lost
         }
         let block = state.chunk;
         state.left -= size;
@@ -79,7 +79,7 @@ unsafe impl GlobalAlloc for Heap {
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         let Some(class) = class(layout) else {
-            // SAFETY: `alloc` mapped it for the same layout, and nobody uses it any more.
+            // SAFETY: `alloc` mapped it for the same layout, and no one uses it any more.
             let result = unsafe { mm::munmap(block.cast(), layout.size()) };
             debug_assert!(result.is_ok());
             return;
@@ -94,10 +94,10 @@ unsafe impl GlobalAlloc for Heap {
     }
 }
 
-/// Fresh memory from the kernel; null where there is none.
+/// Maps memory; null if the kernel has none.
 fn map(size: usize) -> *mut u8 {
     let protection = ProtFlags::READ | ProtFlags::WRITE;
-    // SAFETY: a new mapping touches nothing that is there.
+    // SAFETY: a new mapping does not change existing ones.
     let mapped =
         unsafe { mm::mmap_anonymous(ptr::null_mut(), size, protection, MapFlags::PRIVATE) };
     mapped.ok().and_then(NonNull::new).map_or(ptr::null_mut(), |mapped| mapped.as_ptr().cast())

@@ -1,4 +1,4 @@
-//! What a C library's start files do, and no more. The unsafe code of the program is here.
+//! The start code of a C library, and no more. The unsafe code of the program is here.
 
 pub(crate) mod heap;
 mod memory;
@@ -6,9 +6,9 @@ mod memory;
 use alloc::vec::Vec;
 use core::ffi::{c_char, CStr};
 
-// The kernel starts a program with the argument count at the stack pointer, behind it the
-// argument pointers, a null, the environment's pointers, a null. The frame pointer is zeroed
-// for the sake of debuggers, the stack aligned as calls want it.
+// The kernel starts a program with the argument count at the stack pointer, followed by the
+// argument pointers, a null, the environment's pointers and a null. The code zeroes the frame
+// pointer for debuggers, and aligns the stack as the calling convention requires.
 #[cfg(target_arch = "x86_64")]
 core::arch::global_asm!(
     ".globl _start",
@@ -80,12 +80,12 @@ core::arch::global_asm!(
     entry = sym entry,
 );
 
-/// Gathers what the kernel put on the stack.
+/// Reads arguments and environment from the stack.
 ///
 /// # Safety
-/// `stack` must be what the stack pointer was when the kernel started the program.
+/// `stack` must be the stack pointer at the start of the program.
 unsafe extern "C" fn entry(stack: *const usize) -> ! {
-    // SAFETY: as the comment above says; the strings live as long as the process.
+    // SAFETY: the layout is that of the comment above; the strings live as long as the process.
     let (arguments, environment) = unsafe {
         let count = *stack;
         let arguments = stack.add(1).cast();
@@ -97,10 +97,10 @@ unsafe extern "C" fn entry(stack: *const usize) -> ! {
 /// The strings of an array that ends with a null pointer.
 ///
 /// # Safety
-/// The array must be such, and live for ever.
+/// The array must have this form, and live for ever.
 unsafe fn strings(mut array: *const *const c_char) -> Vec<&'static CStr> {
     let mut strings = Vec::new();
-    // SAFETY: the caller's word: each element up to the null is a C string.
+    // SAFETY: guaranteed by the caller: each element before the null is a C string.
     unsafe {
         while !(*array).is_null() {
             strings.push(CStr::from_ptr(*array));

@@ -1,4 +1,4 @@
-//! Certificates into keyrings.
+//! Loads certificates into keyrings.
 
 use ima_format::printable::Printable;
 use ima_format::x509::Certificate;
@@ -11,13 +11,13 @@ use crate::plan::Origin;
 use crate::say;
 use crate::text::Reason;
 
-/// No certificate is as large; it must fit `add_key`.
+/// Larger than any certificate; `add_key` has to accept it.
 const SIZE_LIMIT: usize = 256 << 10;
 
-/// How many certificates of the trees are in keyrings.
+/// The number of certificates of both trees that are in keyrings.
 #[derive(Debug, Default)]
 pub(super) struct Certificates {
-    /// In any.
+    /// In any keyring.
     pub(super) all: usize,
     /// In `.ima`.
     ima: usize,
@@ -33,8 +33,8 @@ impl Certificates {
 }
 
 impl Work<'_> {
-    /// Loads a certificate, unless it is there: the kernel may have loaded it itself, or both
-    /// trees have it. What fails is said, and stops nothing.
+    /// Loads a certificate, unless it is in the keyring: the kernel may have loaded it itself, or both
+    /// trees have it. Errors are reported, and do not stop the boot.
     pub(super) fn load_certificate(&mut self, keyring: Keyring, origin: Origin, name: &[u8]) {
         let tree = self.tree(origin);
         let path = tree.path_of(name);
@@ -47,7 +47,7 @@ impl Work<'_> {
                 return;
             }
         };
-        // an error here is for the kernel to report
+        // the kernel reports errors
         let certificate = Certificate::parse(&der).ok();
         let subject = Printable(certificate.map_or(b"?", |found| found.subject));
         let serial = match keyring::find(self.proc, keyring) {
@@ -72,7 +72,7 @@ impl Work<'_> {
                 Info,
                 "certificate \"{subject}\" ({path}) not offered to {ring}: {what}"
             );
-            // The real root may have what the initramfs had: that is one certificate.
+            // The real root may have the same one as the initramfs: count it once.
             if origin == Origin::Initramfs {
                 self.certificates.add(keyring);
             }
@@ -108,7 +108,7 @@ impl Work<'_> {
         );
     }
 
-    /// Checks that some signature can be good once a policy is in force.
+    /// Checks that a signature can be valid once a policy is in force.
     pub(super) fn require_certificate(&self) -> Result<(), Failure> {
         if self.certificates.ima > 0 {
             return Ok(());

@@ -1,4 +1,4 @@
-//! EVM: its keys, and the bits that switch it on.
+//! EVM: its keys, and the bits that enable it.
 
 use alloc::ffi::CString;
 use alloc::vec::Vec;
@@ -16,7 +16,7 @@ use crate::say;
 use crate::syscall::{self, KeySerial};
 use crate::text::Reason;
 
-/// In securityfs, where `evm` is a link to it.
+/// The path in securityfs; `evm` is a link to it.
 const EVM: &str = "integrity/evm/evm";
 /// Keys and configuration files are smaller.
 const SIZE_LIMIT: usize = 64 << 10;
@@ -53,7 +53,7 @@ impl Work<'_> {
         first.into_iter().chain(self.list(origin, directory, "", ".der")).collect()
     }
 
-    /// Whether the initramfs asks for EVM: by a file of its own, or a key named on the command line.
+    /// Whether the initramfs requests EVM: by a file of its own, or by a key on the command line.
     pub(super) fn evm_wanted(&self, initramfs: &Files, root: Option<&Files>) -> Evm {
         let is_there = |tree: &Tree, name: &[u8]| tree.find(name).is_ok();
         let Configuration { key, .. } = &self.evm;
@@ -75,8 +75,8 @@ impl Work<'_> {
         Evm::Unwanted
     }
 
-    /// Switches EVM on, and lets no one switch it off. The kernel has copied the HMAC key then: no
-    /// one else needs it.
+    /// Enables EVM, and locks its bits. By then the kernel has copied the HMAC key, so the key is removed
+    /// from the keyring.
     pub(super) fn enable_evm(&mut self) -> Result<(), Failure> {
         let result = self.write_evm_bits();
         for key in core::mem::take(&mut self.evm_keys) {
@@ -95,7 +95,7 @@ impl Work<'_> {
     fn write_evm_bits(&self) -> Result<(), Failure> {
         let wanted = self.evm.bits | bits::COMPLETE | self.evm_key_bits();
         let written = self.write_evm(wanted);
-        // whoever set it up before may have locked it; the lock itself is not shown
+        // an earlier program may have set and locked the bits; the lock bit cannot be read
         let in_force = self.evm_bits().unwrap_or(0);
         let needed = match wanted & bits::HMAC {
             0 => wanted & !bits::COMPLETE,
@@ -126,7 +126,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// The bits of the keys that are there. The kernel may have loaded a certificate itself.
+    /// The bits of the loaded keys; the kernel may have loaded a certificate itself.
     fn evm_key_bits(&self) -> u32 {
         let evm = keyring::find(self.proc, Keyring::Evm);
         let certificates = evm.and_then(syscall::keyring_members).unwrap_or_default();
@@ -134,7 +134,7 @@ impl Work<'_> {
         hmac | if certificates.is_empty() { 0 } else { bits::X509 }
     }
 
-    /// Loads the HMAC key, and checks that there is that or a certificate.
+    /// Loads the HMAC key; fails if there is neither that nor a certificate.
     pub(super) fn require_evm_key(&mut self) -> Result<(), Failure> {
         self.load_evm_key()?;
         if self.evm_key_bits() == 0 {
@@ -144,7 +144,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Loads the HMAC key, if there is one, and the key that it is encrypted with.
+    /// Loads the HMAC key, if there is one, and the key that encrypts it.
     fn load_evm_key(&mut self) -> Result<(), Failure> {
         let evm = self.evm.clone();
         let path = evm.key_path();
@@ -157,7 +157,7 @@ impl Work<'_> {
         };
         let Configuration { key_type, key_name, master_key_type, .. } = &evm;
         let master_path = evm.master_key_path();
-        // without one, the key may be encrypted with a key that the kernel has
+        // without a master key file, the encrypting key may already be in the kernel
         if let Some(master) = self.key_blob(&master_path)? {
             let name = [b"kmk-", &**master_key_type].concat();
             let payload = evm.master_key_payload(&master);
@@ -189,7 +189,7 @@ impl Work<'_> {
         })
     }
 
-    /// The first line of a key's file, of the initramfs or else of the real root.
+    /// The first line of a key file, from the initramfs, else from the real root.
     fn key_blob(&self, name: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
         for origin in [Origin::Initramfs, Origin::Root] {
             let tree = self.tree(origin);
@@ -226,7 +226,7 @@ fn read(tree: &Tree, name: &[u8]) -> Result<Vec<u8>, Errno> {
     file::read(&tree.open_file(name)?, SIZE_LIMIT)
 }
 
-/// The likely cause of the kernel's refusal of the bits.
+/// The likely reason why the kernel rejected the bits.
 fn evm_refusal(errno: Errno) -> &'static str {
     match errno {
         Errno::NOENT => "this kernel has no EVM (CONFIG_EVM)",

@@ -34,13 +34,13 @@ pub enum Failure {
     NoSecurityfs(Errno),
     /// The kernel has no IMA.
     NoIma,
-    /// `.ima` holds no key.
+    /// `.ima` has no key.
     NoCertificate,
     /// The initramfs has no policy.
     NoPolicy,
     /// The policy of the initramfs could not be loaded.
     PolicyRefused,
-    /// The initramfs asks for EVM, and it is not in force.
+    /// The initramfs requests EVM, but it is not in force.
     NoEvm,
     /// A revocation of the initramfs could not be loaded.
     NotRevoked,
@@ -87,7 +87,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Secures the kernel by the files of the initramfs, which is `/`, and of the real root.
+/// Secures the kernel with the files of the initramfs, which is `/`, and of the real root.
 pub fn secure(
     console: &Console,
     proc: &OwnedFd,
@@ -132,8 +132,8 @@ pub fn secure(
     Ok(())
 }
 
-/// What of `ima_appraise=` the kernel obeys; says so where it does not. `None` where that
-/// cannot be told, so that nothing may be left out for it.
+/// The appraisal mode in force; warns if the kernel ignores `ima_appraise=`. `None` if that is
+/// unknown: then no step may be skipped.
 fn appraise_in_force(
     console: &Console,
     proc: &OwnedFd,
@@ -158,14 +158,14 @@ fn appraise_in_force(
     }
 }
 
-/// What the firmware says, by way of efivarfs.
+/// The state of Secure Boot, from efivarfs.
 fn secure_boot() -> SecureBoot {
     let efi = pseudo::SYS
         .open()
         .and_then(|sys| fs::accessat(sys, "firmware/efi", Access::EXISTS, AtFlags::empty()));
     match efi {
         Ok(()) => {}
-        // asking for efivarfs would have the kernel look for a module
+        // no EFI; opening efivarfs would make the kernel load a module
         Err(Errno::NOENT) => return SecureBoot::Off,
         Err(_) => return SecureBoot::Unknown,
     }
@@ -177,7 +177,7 @@ fn secure_boot() -> SecureBoot {
     }
 }
 
-/// The step under way.
+/// The state of the step.
 struct Work<'a> {
     console: &'a Console,
     proc: &'a OwnedFd,
@@ -232,7 +232,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Finds the files of a tree; what cannot be read is said, and left out.
+    /// Lists the files of a tree; those that cannot be read are reported and skipped.
     fn files(&self, origin: Origin) -> Files {
         let list = |directory, prefix, suffix| self.list(origin, directory, prefix, suffix);
         let policies = list("etc/ima", "ima_policy", "").into_iter();

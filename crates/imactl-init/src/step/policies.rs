@@ -1,4 +1,4 @@
-//! Policies into the kernel.
+//! Loads policies into the kernel.
 
 use alloc::vec::Vec;
 
@@ -16,14 +16,14 @@ use crate::policy::{self, Policy, Refusal};
 use crate::say;
 use crate::text::{Counted, Reason};
 
-/// The policies that the kernel took.
+/// The policies that the kernel accepted.
 #[derive(Debug)]
 pub(super) struct Policies {
-    /// How many.
+    /// Their number.
     pub(super) loaded: usize,
-    /// Their rules, where each could be read.
+    /// The number of their rules, if all of them could be read.
     pub(super) rules: Option<usize>,
-    /// What they hold, in order; `None` where that could not be read.
+    /// Their texts, in order; `None` for one that could not be read.
     texts: Vec<Option<Vec<u8>>>,
 }
 
@@ -34,9 +34,9 @@ impl Default for Policies {
 }
 
 impl Work<'_> {
-    /// The policy that everything depends on: by path, so that the kernel can appraise it; by
-    /// content where that fails for other reasons than a missing signature, which also tells the
-    /// rule that is to blame.
+    /// Loads the policy that the boot depends on: by path, so that the kernel can appraise it. If that fails
+    /// for another reason than a missing signature, loads it by content, which also shows the rule that
+    /// the kernel rejects.
     pub(super) fn load_policy(&mut self, name: &[u8]) -> Result<(), Failure> {
         let text = self.policy_text(Origin::Initramfs, name);
         let content = text.as_deref().map(Policy::parse);
@@ -69,9 +69,9 @@ impl Work<'_> {
         }
     }
 
-    /// A policy of the real root: by path alone, for the kernel to check its signature. Where it
-    /// would not look at that, the real root would have power over what is in force: then the
-    /// policy is not offered, unless the command line asks to continue anyway.
+    /// Offers a policy of the real root: by path only, so that the kernel verifies its signature. If the
+    /// kernel would not verify it, the real root could change the rules in force: then the policy is
+    /// not offered, except with `imactl.mode=permissive`.
     pub(super) fn offer_policy(&mut self, origin: Origin, name: &[u8]) {
         let path = self.tree(origin).path_of(name);
         let demand = self.demand(origin, name);
@@ -109,14 +109,14 @@ impl Work<'_> {
         self.policy_loaded(&path, text);
     }
 
-    /// What the rules in force, or those that were loaded, demand of a policy.
+    /// The demand of the rules in force, else of the rules that were loaded, on a policy.
     fn demand(&self, origin: Origin, name: &[u8]) -> Demand {
         let found = self.tree(origin).find(name).and_then(fs::fstatfs);
         let magic = found.ok().and_then(|found| u64::try_from(found.f_type).ok());
         match policy::in_force(&self.securityfs) {
             Some(text) => policy::demand(&text, magic),
             None => self.policies.texts.iter().fold(Demand::None, |demand, text| {
-                // what could not be read may hold anything
+                // a policy that could not be read may have any rule
                 let added = text.as_ref().map_or(Demand::Lax, |text| policy::demand(text, magic));
                 demand.then(added)
             }),
@@ -129,8 +129,8 @@ impl Work<'_> {
         file::read(&opened, policy::READ_LIMIT).ok()
     }
 
-    /// The kernel would follow symbolic links out of the tree, and would wait at a pipe: it
-    /// is given the path of what the name leads to inside the tree, if that is a file.
+    /// The kernel would follow symbolic links out of the tree, and block on a FIFO. So it is given the
+    /// resolved path, if that is a regular file inside the tree.
     fn load_by_path(&self, origin: Origin, name: &[u8]) -> Result<(), Refusal> {
         let found = self.tree(origin).find(name).map_err(Refusal::Path)?;
         let status = fs::fstat(&found).map_err(Refusal::Path)?;
@@ -142,11 +142,11 @@ impl Work<'_> {
         policy::load_by_path(&self.securityfs, path.to_bytes())
     }
 
-    /// A policy of the initramfs, whose file system has no attributes, with a signature in a file
-    /// next to it: of a copy in memory that has the signature as its attribute. `None` where there
-    /// is no signature, or no such copy can be made.
+    /// Loads a policy of the initramfs with a detached signature, as its file system has no attributes: a
+    /// copy in memory has the signature as its attribute. `None` if there is no signature, or no copy
+    /// can be made.
     ///
-    /// A kernel with `CONFIG_IMA_ARCH_POLICY` demands signed policies from its start where Secure Boot is on.
+    /// Under Secure Boot a kernel with `CONFIG_IMA_ARCH_POLICY` demands signed policies from the start.
     fn load_signed(&self, name: &[u8], text: Option<&[u8]>) -> Option<Result<(), Refusal>> {
         let signature =
             self.initramfs.open_file(&[name, policy::SIGNATURE_SUFFIX].concat()).ok()?;

@@ -1,4 +1,4 @@
-//! Revoked keys into `.ima_blacklist`, denied digests into `.blacklist`.
+//! Loads revoked keys into `.ima_blacklist`, and denied digests into `.blacklist`.
 
 use ima_format::blacklist::Entry;
 use ima_format::printable::Printable;
@@ -11,12 +11,12 @@ use crate::plan::Origin;
 use crate::say;
 use crate::text::Reason;
 
-/// No certificate and no signature is as large.
+/// Larger than any certificate or signature.
 const SIZE_LIMIT: usize = 256 << 10;
 
 impl Work<'_> {
-    /// Loads a revocation. One of the initramfs that fails stops the boot: without it the kernel
-    /// would accept what was revoked. The real root can only add to them.
+    /// Loads a revocation. If one of the initramfs fails, the boot stops: the kernel would accept a revoked
+    /// key or file. The real root can only add revocations.
     pub(super) fn revoke(&self, origin: Origin, name: &[u8]) -> Result<(), Failure> {
         let keyring = match name.ends_with(b".der") {
             true => Keyring::ImaBlacklist,
@@ -60,7 +60,7 @@ impl Work<'_> {
             _ => keyring::load(serial, &content),
         };
         match loaded {
-            // an entry that is there already; it cannot be updated
+            // the entry exists, and entries cannot be updated
             Err(Errno::EXIST | Errno::PERM) if self.is_denied(serial, &content) => Ok(()),
             loaded => loaded.map_err(|errno| (errno, keyring::refusal(keyring, errno, None, None))),
         }

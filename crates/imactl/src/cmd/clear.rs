@@ -96,7 +96,7 @@ impl ClearArgs {
 /// Prints what was removed.
 struct Clearer<'a> {
     args: &'a ClearArgs,
-    /// Files whose security.evm is no longer valid.
+    /// Files whose `security.evm` is no longer valid.
     outdated: u64,
 }
 

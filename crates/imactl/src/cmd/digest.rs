@@ -84,7 +84,7 @@ impl DigestArgs {
     }
 }
 
-/// The digest of a file that is not changed meanwhile.
+/// The digest of a file; an error if its size changes while it is read.
 fn digest(hasher: &mut FileHasher, path: &Path, kind: DigestKind) -> Result<Digest> {
     let named = || path.display().to_string();
     let file = File::open(path).with_context(named)?;

@@ -1,6 +1,6 @@
 //! `imactl initramfs`
 //!
-//! Everything that would stop the boot is checked here, with the version of the kernel that will boot:
+//! Everything that would stop the boot is checked here, against the version of the kernel that will boot:
 //! the certificates by the rules of their key rings, the policy by the kernel's parser, its signature,
 //! the revocations and the init. Nothing is written unless all of them are accepted.
 
@@ -196,7 +196,7 @@ impl CreateArgs {
         Ok(Kernel { lsm_rules: LsmRules::Undefined, ..self.kernel.resolve()? })
     }
 
-    /// The policy's detached signature, where it exists.
+    /// The policy's detached signature, if it exists.
     fn signature(
         &self,
         policy: &Path,
@@ -244,8 +244,8 @@ impl CreateArgs {
         }
     }
 
-    /// The one that the kernel itself will load, and those of earlier generations of its store, if it
-    /// accepts them.
+    /// The certificate that the kernel itself will load, and those of earlier generations of its store
+    /// that it accepts.
     fn certificates(
         &self,
         keyring: Keyring,
@@ -319,7 +319,7 @@ impl CreateArgs {
     }
 }
 
-/// What goes into an initramfs of a revocation, and the end of its name.
+/// A revocation in the initramfs: the suffix of its name, and its content.
 fn revocation(path: &Path) -> Result<(&'static str, Vec<u8>)> {
     let content = input::read_path(path, KEY_MAX).with_context(|| path.display().to_string())?;
     if Entry::split_signed(&content).is_some() {
@@ -338,7 +338,7 @@ fn words(text: &str) -> Result<String, UnknownWord> {
     initramfs::check_words(text).map(|()| text.to_owned())
 }
 
-/// Where installations keep imactl-init: next to this program, or on the path.
+/// imactl-init as installed: next to this program, or on `$PATH`.
 fn installed_init() -> Option<PathBuf> {
     let program = env::current_exe().ok()?;
     let beside = program.parent().map(Path::to_owned);

@@ -1,8 +1,8 @@
 //! `imactl inspect`
 //!
-//! One description of a file serves text and JSON: [`FileAttribute`]. It shows the attribute as it is,
-//! also if it is malformed; only a malformed attribute and a digest that differs are findings, because
-//! signatures are not verified here.
+//! One description of a file, [`FileAttribute`], is the source of both text and JSON. It shows the
+//! attribute as it is, even if it is malformed. Only a malformed attribute and a digest that differs are
+//! findings, because signatures are not verified here.
 
 mod rpm;
 
@@ -111,7 +111,7 @@ struct FileAttribute<'a> {
     /// `security.evm`
     #[serde(skip_serializing_if = "Option::is_none")]
     evm: Option<Fields>,
-    /// The signature at the end of its content.
+    /// The signature appended to its content.
     #[serde(skip_serializing_if = "Option::is_none")]
     appended: Option<AppendedFields>,
 }
@@ -153,7 +153,7 @@ struct AppendedFields {
     /// None where ML-DSA signs the content itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     hash: Option<&'static str>,
-    /// Of the signer's certificate.
+    /// The serial number of the signer's certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     serial: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -187,7 +187,7 @@ impl AppendedFields {
         }
     }
 
-    /// For people.
+    /// The text for people.
     fn text(&self) -> String {
         if let Some(malformed) = &self.malformed {
             return format!("malformed: {malformed}");
@@ -205,7 +205,7 @@ impl AppendedFields {
     }
 }
 
-/// One attribute: the fields that its form has.
+/// The fields of one attribute; those that its form does not have are absent.
 #[derive(Default, Serialize)]
 struct Fields {
     attribute: Option<&'static str>,
@@ -246,7 +246,7 @@ impl Fields {
         fields
     }
 
-    /// Sets those of an attribute.
+    /// Fills in the fields of an attribute.
     fn set(&mut self, attribute: &Result<Attribute, FormatError>) {
         let fields = self;
         let attribute = match attribute {
@@ -282,7 +282,7 @@ impl Fields {
         self.malformed.is_some() || self.fit == Some(Fit::Differs)
     }
 
-    /// The attribute for people.
+    /// The text for people.
     fn text(&self) -> String {
         if let (Some(malformed), Some(offset)) = (&self.malformed, self.offset) {
             return format!("malformed: {malformed} at offset {offset}");

@@ -1,4 +1,4 @@
-//! The commands: arguments and what is printed. The work is the library's.
+//! The commands: arguments and output. The library does the work.
 
 mod clear;
 mod digest;
@@ -47,7 +47,7 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Keeps which options of the command were given.
+    /// Stores which options of the command were given.
     pub(crate) fn take_given(&mut self, matches: &ArgMatches) {
         let inputs = match self {
             Self::Sign(args) => &mut args.inputs,

@@ -75,10 +75,10 @@ struct JsonEntry<'a> {
     of: &'a str,
 }
 
-/// What is revoked.
+/// The revocations.
 #[derive(Default)]
 struct Revoked {
-    /// With what each is of.
+    /// Each entry with the name of the object that it revokes.
     entries: Vec<(Entry, String)>,
     certificates: Vec<Certificate>,
 }
@@ -130,8 +130,8 @@ impl RevokeArgs {
         Ok(revoked)
     }
 
-    /// Writes what imactl-init loads: certificates, and the entries of files. The entry of a certificate
-    /// is left out, as the certificate itself does more.
+    /// Writes the files that imactl-init loads: certificates, and the entries of files. The entry of a certificate
+    /// is left out: the certificate itself does more.
     fn write(&self, revoked: &Revoked, directory: &Path, output: &mut Output) -> Result<()> {
         let write = |name: String, content: &[u8]| {
             let path = directory.join(name);
@@ -162,7 +162,7 @@ impl RevokeArgs {
         Ok(())
     }
 
-    /// Lists the files that are affected.
+    /// Lists the affected files.
     fn report(&self, revoked: Revoked, output: &mut Output) -> Result<Outcome> {
         let inputs = self.inputs.resolve()?;
         let entries = revoked.entries.into_iter().map(|(entry, _)| entry).collect();
@@ -177,7 +177,7 @@ impl RevokeArgs {
     }
 }
 
-/// Prints the files that are affected.
+/// Prints the affected files.
 pub(super) struct AffectedFiles;
 
 #[derive(Serialize)]

@@ -231,7 +231,7 @@ impl SignFilesArgs {
         printer.conclude(&totals, output)
     }
 
-    /// Sees before the first file that large attributes can be stored.
+    /// Checks before the first file that large attributes can be stored.
     fn check_room(&self, operation: &Sign<'_>, inputs: &Inputs, output: &mut Output) -> Result<()> {
         /// Smaller ones fit any file system that has attributes.
         const LARGE: usize = 900;
@@ -254,7 +254,7 @@ impl SignFilesArgs {
         Ok(())
     }
 
-    /// The hash of metadata; collisions are no less harmful there.
+    /// The hash algorithm of metadata: collisions are as harmful there, so a weak one is not used.
     fn evm_hash(&self) -> HashAlgorithm {
         match self.hash() {
             weak if weak.is_weak() => HashAlgorithm::Sha256,
@@ -262,7 +262,7 @@ impl SignFilesArgs {
         }
     }
 
-    /// Where signatures are kept.
+    /// The directory of the signature cache.
     fn cache(&self) -> Option<PathBuf> {
         let named = || std::env::var_os("IMACTL_SIGNATURE_CACHE").map(PathBuf::from);
         self.cache.clone().or_else(named).filter(|path| !path.as_os_str().is_empty())
@@ -279,7 +279,7 @@ impl SignFilesArgs {
         }
     }
 
-    /// Runs `sign` with what makes attributes.
+    /// Runs `sign` with a maker of attributes.
     fn with_maker<T>(
         &self,
         kind: Kind,
@@ -287,7 +287,7 @@ impl SignFilesArgs {
         sign: impl FnOnce(Maker<'_>, &mut Output) -> Result<T>,
     ) -> Result<T> {
         if self.hash_only {
-            // before the first file, not at each
+            // check once before the first file, not at each file
             Maker::Digest.check(self.hash())?;
             tell(caveat::of_hash(self.hash()), output);
             return sign(Maker::Digest, output);
@@ -347,7 +347,7 @@ impl SignFilesArgs {
         sign(maker, output)
     }
 
-    /// The version of the signatures, which all of the kernels asked for verify.
+    /// The version of the signatures: one that all requested kernels verify.
     fn version(&self, kind: SignatureKind, key: KeyType) -> Result<SignatureVersion> {
         let version = self.signature_version.unwrap_or(default_version(key, kind));
         let form = Form { kind, version, key, algorithm: self.hash() };
@@ -372,7 +372,7 @@ struct SignPrinter<'a> {
     evm_key_id: Option<KeyId>,
     /// Files of packages.
     files: u64,
-    /// Files whose security.evm is no longer valid.
+    /// Files whose `security.evm` is no longer valid.
     outdated: u64,
 }
 
@@ -385,7 +385,7 @@ impl SignPrinter<'_> {
         }
     }
 
-    /// Files that a kernel on which EVM is active refuses now.
+    /// Warns of files that a kernel with active EVM denies from now on.
     fn warn_of_outdated(&self, output: &mut Output) {
         if self.outdated > 0 {
             let files = count(self.outdated, "file");
@@ -475,7 +475,7 @@ impl Printer<Signed> for SignPrinter<'_> {
     }
 }
 
-/// Says what is to be known before anything is signed.
+/// Prints a caveat before anything is signed.
 fn tell(caveat: Option<Caveat>, output: &mut Output) {
     let Some(Caveat { severity, message, hint, .. }) = caveat else { return };
     let text = format!("{message}; {hint}");

@@ -1,7 +1,7 @@
 //! `imactl status`
 //!
-//! A value that cannot be seen is unknown, never absent: without root most are hidden, and a script
-//! that asks with `--require` must not treat a hidden value as a good one.
+//! A value that cannot be read is unknown, never absent: without root most are hidden, and a script
+//! that uses `--require` must not treat a hidden value as a good one.
 
 use clap::{Args, ValueEnum};
 use ima::system::{Appraisal, AppraiseMode, EvmState, Ima, Machine, Members, Status, BLACKLIST};
@@ -106,7 +106,7 @@ impl StatusArgs {
     }
 }
 
-/// Why this kernel does not demand signatures of what is executed; empty where it does.
+/// The reasons why this kernel does not demand signatures of executed files; empty if it does.
 fn not_enforced(status: &Status) -> Vec<&'static str> {
     if status.ima != Ima::Present {
         return vec!["the kernel has no IMA, or securityfs is not mounted"];
@@ -127,8 +127,8 @@ fn not_enforced(status: &Status) -> Vec<&'static str> {
     missing
 }
 
-/// Whether a policy, as the kernel shows it, wants a signature of a program of root's that root
-/// executes; the first rule that matches decides.
+/// Whether a policy, as the kernel shows it, demands a signature of a program that root owns and
+/// executes. The first matching rule decides.
 fn demands_signatures(policy: &str) -> bool {
     let kernel = super::policy::running();
     let reading = read(policy.as_bytes(), &kernel, Loading::ReadBack);
@@ -136,7 +136,7 @@ fn demands_signatures(policy: &str) -> bool {
     let execution =
         Event::on_file(Func::BprmCheck, AccessSet::EXEC, Credentials::ROOT, FileFacts::on_ext4());
     let decision = decider.decide(&execution);
-    // a rule that imactl cannot read could be the one that decides: not known to demand anything
+    // a rule that imactl cannot parse could be the one that decides: treat as not demanded
     reading.refusals.is_empty() && decision.appraise.does() && decision.demands.signature
 }
 
@@ -148,7 +148,7 @@ const fn word(ima: Ima) -> &'static str {
     }
 }
 
-/// The rules of a policy as the kernel shows it: a line each.
+/// The rules of a policy as the kernel shows it: one per line.
 fn rules(policy: &str) -> Vec<&str> {
     policy.lines().map(str::trim).filter(|rule| !rule.is_empty()).collect()
 }
@@ -315,7 +315,7 @@ fn keyrings(status: &Status, output: &Output, lines: &mut Vec<(&'static str, Str
             },
         };
         lines.push(("keyring", format!("{} {seen}", output.paint(Style::Bold, &keyring.name))));
-        // firmware brings hundreds of entries
+        // firmware adds hundreds of entries
         let keys = keyring.keys().filter(|_| keyring.name != BLACKLIST);
         for key in keys.into_iter().flatten() {
             let key_id = key.key_id.map_or_else(|| "?".to_owned(), |key_id| key_id.to_string());

@@ -79,14 +79,14 @@ struct VerifyEvmArgs {
     coverage: CoverageArgs,
 }
 
-/// The keys of EVM.
+/// The keys that verify metadata.
 struct EvmKeys {
     keyring: Keyring,
     hmac: Option<HmacKey>,
 }
 
 impl VerifyEvmArgs {
-    /// The keys, if metadata is verified. An HMAC needs no certificate.
+    /// The keys, if metadata is verified. HMACs need no certificate.
     fn keys(&self, keyring: &KeyringArgs, output: &mut Output) -> Result<Option<EvmKeys>> {
         if !self.evm {
             return Ok(None);
@@ -155,7 +155,7 @@ impl VerifyArgs {
         let (valid, invalid) = (totals.tally.matched, totals.tally.other);
         let failed = totals.failures.count();
         output.json(&totals.summary("valid", "invalid"))?;
-        // a package without files is good, and nothing of it was verified
+        // a package without files is good, but nothing in it was verified
         if invalid + failed + printer.files == 0 {
             return self.nothing_verified(output);
         }
@@ -169,7 +169,7 @@ impl VerifyArgs {
         Ok(Outcome::of(failed, invalid))
     }
 
-    /// Says that there was nothing to verify: a mistyped path or glob must not look like success.
+    /// Reports that there was nothing to verify: a mistyped path or glob must not look like success.
     fn nothing_verified(&self, output: &mut Output) -> Result<Outcome> {
         let (outcome, level, line) = match self.allow_empty {
             true => (Outcome::Good, Level::Normal, "no files"),
@@ -205,7 +205,7 @@ struct FileVerdict<'a> {
     evm_detail: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     evm_key_id: Option<String>,
-    /// In a package, whose payload was unpacked.
+    /// The state of the content, if the payload of its package was unpacked.
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<&'static str>,
     #[serde(skip)]
@@ -252,9 +252,9 @@ impl<'a> FileVerdict<'a> {
         }
     }
 
-    /// With what was found of its content in the payload.
+    /// Adds the state of its content in the payload.
     fn with_content(mut self, content: Option<FileContent>) -> Self {
-        // one digest for all files: the package says it
+        // one algorithm for all files: it is part of the package's line
         self.hash = None;
         let Some(content) = content else { return self };
         let (word, bad) = match content {
@@ -284,7 +284,7 @@ impl Entry for FileVerdict<'_> {
 /// Prints verdicts.
 #[derive(Default)]
 struct Verdicts {
-    /// Files that have one.
+    /// Files with a verdict.
     files: u64,
 }
 
@@ -313,12 +313,12 @@ impl Printer<Judgement> for Verdicts {
     }
 }
 
-/// The word for a judgement, and the reason for it.
+/// The word for a judgement, and the reason.
 fn words(judgement: &Judgement) -> (&'static str, String) {
     match judgement {
         Judgement::Kernel(verdict) => (verdict.cause().unwrap_or("valid"), verdict.to_string()),
         Judgement::WithEvm { content, evm } => match (content, evm) {
-            // before EVM comes a file without security.ima
+            // a missing security.ima is reported before EVM's verdict
             (Verdict::Missing(_), _) => (content.cause().unwrap_or("valid"), content.to_string()),
             (_, evm) if !evm.is_valid() => (evm.cause().unwrap_or("valid"), evm.to_string()),
             _ => (content.cause().unwrap_or("valid"), format!("{content}; {evm}")),
@@ -338,7 +338,7 @@ fn words(judgement: &Judgement) -> (&'static str, String) {
     }
 }
 
-/// A verdict's word, its file or package, and the reason.
+/// Formats a verdict: its word, the file or package, and the reason.
 fn line(word: &str, name: impl Display, detail: impl Display, output: &Output) -> String {
     let style = match word {
         "valid" => Style::Good,

@@ -1,4 +1,4 @@
-//! Appended signatures, next to those of openssl, which are as `scripts/sign-file` makes them.
+//! Appended signatures, compared with openssl's, whose form is that of `scripts/sign-file`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -20,7 +20,7 @@ fn split(file: &Path) -> (Vec<u8>, Vec<u8>) {
     (content.to_vec(), message.to_vec())
 }
 
-/// A file with openssl's signature appended by these options.
+/// Appends openssl's signature, made with these options, to a file.
 fn by_openssl(file: &Path, content: &[u8], key: &Path, options: &[&str]) {
     fs::write(file, content).unwrap();
     let message = file.with_extension("der");
@@ -59,7 +59,7 @@ fn signatures_are_those_of_openssl_and_both_are_verified() {
             let (content, ours) = split(&file);
             assert_eq!(content, b"content");
             run(args!["verify", "--appended", "--keys", keys, file]).exits(0);
-            // again: in place of the one that is there
+            // signing again replaces the signature
             run(args!["sign", "--appended", "--hash", hash, "--keys", keys, file]).exits(0);
             assert_eq!(split(&file).0, b"content");
 
@@ -76,7 +76,7 @@ fn signatures_are_those_of_openssl_and_both_are_verified() {
             let (_, theirs) = split(&file);
             match algorithm {
                 "rsa-2048" => assert_eq!(ours, theirs),
-                // as long as the numbers of the signature are
+                // the length of an ECDSA signature varies with its numbers
                 _ => assert!(ours.len().abs_diff(theirs.len()) <= 4),
             }
             run(args!["verify", "--appended", "--keys", keys, file]).exits(0);
@@ -141,7 +141,7 @@ fn verdicts_are_the_kernels() {
     assert_eq!(format!("serial={}", good["serial"].as_str().unwrap()), serial);
     assert!(inspected.json_for(&file("other-type"))["appended"]["malformed"].is_string());
 
-    // what is good stays; the rest is signed, but for what is malformed
+    // valid files stay, unsigned and changed ones are signed, malformed ones are errors
     let args = args!["sign", "--json", "--changed", "--appended", "--keys", keys, root];
     let signed = run(args).exits(2);
     assert_eq!(signed.json_for(&file("good"))["result"], "unchanged");

@@ -1,5 +1,5 @@
-//! The pages about packages, archives, images and hardware keys say what the program does: their
-//! commands are run, and print what is shown, but for numbers.
+//! The pages about packages, archives, images and hardware keys: their commands are run, and must print the
+//! output shown, except for numbers.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -39,14 +39,14 @@ const FILES: [(&str, usize); 4] = [
     ("usr/bin/ls", 150_000),
 ];
 
-/// What the pages' commands work on.
+/// The input files of the pages' commands.
 struct Place {
     directory: PathBuf,
     environment: BTreeMap<&'static str, OsString>,
 }
 
 impl Place {
-    /// A directory with a store and a tree.
+    /// Creates a directory with a store and a tree.
     fn new(directory: &Path) -> Self {
         let keys = store(directory, "p-256");
         fs::rename(keys, directory.join("keys")).unwrap();
@@ -89,11 +89,11 @@ impl Place {
         Some(())
     }
 
-    /// Runs the commands of a page, and compares what they print.
+    /// Runs the commands of a page, and compares their output.
     fn runs(&self, page: &str) {
         let mut ran = 0;
         for (command, expected) in transcripts(page) {
-            // who reads the page is asked for the PIN
+            // the page shows a PIN prompt
             let command = match command.contains("pkcs11-tool") {
                 true => command.replace("--login", "--login --pin 1234"),
                 false => command,
@@ -102,7 +102,7 @@ impl Place {
             shell.args(["-c", &command]).current_dir(&self.directory);
             shell.env_remove("TMPDIR").envs(&self.environment);
             let done = finish(&mut shell);
-            // what others print differs between their versions
+            // the output of other programs differs between versions
             match command.contains("imactl") {
                 true => assert_fits(&(done.stderr + &done.stdout), &expected, &command),
                 false => drop(done.exits(0)),

@@ -1,4 +1,4 @@
-//! Disks with partitions, as sfdisk, sgdisk and parted lay them out, signed without root.
+//! Disks with partitions made by sfdisk, sgdisk and parted, signed without root.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -10,10 +10,10 @@ use crate::support::*;
 
 const MIB: u64 = 1 << 20;
 
-/// Something in a partition: where it begins, in MiB, and the file with its bytes.
+/// The content of a partition: its offset in MiB, and the file with its bytes.
 pub(crate) type Content<'a> = (u64, &'a Path);
 
-/// A disk by a script of sfdisk, of 64 MiB, with `contents`.
+/// Makes a disk of 64 MiB from a script of sfdisk, with `contents`.
 pub(crate) fn disk(path: &Path, script: &str, contents: &[Content<'_>]) -> Option<()> {
     File::create(path).unwrap().set_len(64 * MIB).unwrap();
     let mut sfdisk = tool("sfdisk")?;
@@ -28,7 +28,7 @@ pub(crate) fn disk(path: &Path, script: &str, contents: &[Content<'_>]) -> Optio
     Some(())
 }
 
-/// The bytes of a partition, in a file of its own.
+/// Copies the bytes of a partition into a file.
 fn extract(disk: &Path, start: u64, size: u64, to: &Path) {
     let mut bytes = vec![0; (size * MIB) as usize];
     File::open(disk).unwrap().read_exact_at(&mut bytes, start * MIB).unwrap();
@@ -63,7 +63,7 @@ start=21MiB, size=4MiB, type=swap
 start=25MiB, size=16MiB, type=linux, name=\"data of users\"
 ";
 
-/// The same with MBR, the last two as logical partitions.
+/// The same with MBR; the last two are logical partitions.
 const MBR: &str = "label: dos
 label-id: 0x00c0ffee
 start=1MiB, size=4MiB, type=c
@@ -145,7 +145,7 @@ fn every_ext4_partition_is_signed_and_nothing_else_changes() {
         assert!(verified.stdout.contains(&line), "{}", verified.stdout);
         let inspected = run(args!["inspect", "--json", signed]).exits(0);
         assert!(inspected.json().iter().any(|line| line["partition"] == numbers[0]));
-        // in place, and back
+        // in place, then clear
         run(args!["clear", signed]).exits(0);
         let bare = run(args!["verify", "--json", "--keys", keys, signed]).exits(1);
         assert_eq!(bare.json().pop().unwrap()["invalid"], 4);
@@ -186,7 +186,7 @@ fn partitions_are_selected_by_number_label_and_uuid() {
     let refused = run(args!["sign", "--keys", keys, image, "--partition", "1"]).exits(2);
     assert!(refused.stderr.contains("not a disk with partitions"), "{}", refused.stderr);
     assert!(fs::read(disk).unwrap() == before);
-    // one is signed, the other one stays as it is
+    // one is signed, the other one is unchanged
     run(args!["sign", "--quiet", "--keys", keys, disk, "--partition", "4"]).exits(0);
     let after = fs::read(disk).unwrap();
     assert!(after[..25 * MIB as usize] == before[..25 * MIB as usize]);
@@ -234,7 +234,7 @@ fn tables_of_other_programs_and_sizes_of_blocks_are_read() {
     }
 }
 
-/// Changes bytes of a copy of a disk.
+/// Changes bytes in a copy of a disk.
 fn patched(made: &Made, patch: impl FnOnce(&mut Vec<u8>)) -> PathBuf {
     let mut bytes = fs::read(&made.disk).unwrap();
     patch(&mut bytes);
@@ -311,7 +311,7 @@ fn damaged_tables_are_refused_with_the_offset() {
 #[test]
 fn what_could_be_two_things_is_refused() {
     let Some(made) = made(MBR) else { return };
-    // as partitioning a disk leaves a file system that is on all of it
+    // a partitioned disk may still have the superblock of a former file system on the whole disk
     let disk = patched(&made, |disk| {
         let superblock = disk[5 * MIB as usize + 1024..][..1024].to_vec();
         disk[1024..2048].copy_from_slice(&superblock);
@@ -328,7 +328,7 @@ fn what_could_be_two_things_is_refused() {
     });
     let refused = run(args!["sign", "--keys", made.keys, disk]).exits(2);
     assert!(refused.stderr.contains("both ext4 and LVM"), "{}", refused.stderr);
-    // the kernel tries one type after the other, in an order of its own
+    // the kernel tries the types in an order of its own
     let disk = patched(&made, |disk| disk[5 * MIB as usize..][..4].copy_from_slice(b"hsqs"));
     for verb in ["sign", "verify"] {
         let refused = run(args![verb, "--keys", made.keys, disk]).exits(2);
@@ -336,7 +336,7 @@ fn what_could_be_two_things_is_refused() {
     }
 }
 
-/// A superblock of an md array, version 1.0, for a member of so many bytes, with its offset.
+/// A superblock of an md array, version 1.0, for a member of this many bytes, with its offset.
 fn array(size: u64) -> (u64, Vec<u8>) {
     let sector = (size / 512 - 16) & !7;
     let mut superblock = vec![0; 256];
@@ -404,7 +404,7 @@ start=41MiB, size=2MiB, type=linux
         let line = format!("left alone {}: partition {number}: {content}\n", made.display());
         assert!(signed.stdout.contains(&line), "{}", signed.stdout);
     }
-    // a file system with files that could be signed is not left alone
+    // a file system with files to sign is never skipped
     let contents: &[Content<'_>] = &[(1, &system), (41, &xfs)];
     let Some(()) = disk(&made, script, contents) else { return };
     for verb in ["sign", "verify"] {
@@ -454,7 +454,7 @@ start=33MiB, size=2MiB, type=linux, name=hashes
             "{}",
             verified.stdout
         );
-        // not covered
+        // not covered by the signature
         run(args!["sign", "--quiet", "--keys", keys, made, "--partition", "data"]).exits(0);
     }
     // in the same partition, after the file system

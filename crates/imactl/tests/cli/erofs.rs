@@ -1,4 +1,4 @@
-//! EROFS images, read without mounting them.
+//! EROFS images, read without mounting.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -12,7 +12,7 @@ fn testdata() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/erofs")
 }
 
-/// The images in a directory.
+/// The images of a directory.
 fn images(directory: &Path) -> Vec<PathBuf> {
     let paths = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let mut images: Vec<_> =
@@ -21,8 +21,7 @@ fn images(directory: &Path) -> Vec<PathBuf> {
     images
 }
 
-/// A signed tree with what file systems keep in various ways; `None` where `security.ima`
-/// cannot be set.
+/// A signed tree with files of all storage forms; `None` if `security.ima` cannot be set.
 fn signed_root(directory: &Path, keys: &Path) -> Option<PathBuf> {
     if !security_attributes(directory) {
         return None;
@@ -45,7 +44,7 @@ fn signed_root(directory: &Path, keys: &Path) -> Option<PathBuf> {
     );
     fs::hard_link(root.join("bin/program"), root.join("bin/zz-link")).unwrap();
     symlink("../bin/program", root.join("etc/link")).unwrap();
-    // many names: more than a block
+    // many names: a directory of more than one block
     for number in 0..300 {
         let path = root.join(format!("many/{}-{number:0>200}", number % 7));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -67,10 +66,10 @@ fn signed_root(directory: &Path, keys: &Path) -> Option<PathBuf> {
     Some(root)
 }
 
-/// Files that are not links, in [`signed_root`].
+/// The number of files in [`signed_root`], without links.
 const FILES: u64 = 8 + 300;
 
-/// Options of mkfs.erofs, and whether version 1.5 has them.
+/// Options of mkfs.erofs, and whether version 1.5 supports them.
 const FORMS: &[(&[&str], bool)] = &[
     (&[], true),
     (&["-x1"], true),
@@ -118,7 +117,7 @@ fn what_is_made_of_a_signed_tree_is_verified_with_all_its_files() {
         assert_eq!(run.code, Some(0), "{options:?}: {}{}", run.stderr, made.stderr);
         let mut lines = run.json();
         assert_eq!(lines.pop().unwrap()["valid"], FILES, "{options:?}");
-        // a file with two names is told of once, in the tree as well
+        // a file with two names is listed once, in the tree as well
         assert_eq!(named(&lines), in_tree, "{options:?}");
     }
 }
@@ -150,7 +149,7 @@ fn each_form_of_content_and_attributes_is_read() {
     let forms = images(&testdata().join("forms"));
     assert!(forms.len() > 20, "{} forms", forms.len());
     for image in forms {
-        // their labels are digests of what they were made of
+        // their attributes are digests of the original content
         let words = args!["verify", "--json", "--require", "digest", "--keys", keys, image];
         let lines = run(words).exits(0).json();
         let count = match image.file_stem().unwrap().to_str().unwrap() {

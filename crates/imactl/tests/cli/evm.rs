@@ -1,4 +1,4 @@
-//! `security.evm`: what imactl makes, evmctl accepts; what evmctl makes, imactl accepts.
+//! `security.evm`: evmctl accepts the values that imactl makes, and imactl those of evmctl.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -24,7 +24,7 @@ fn get(path: &Path, name: &str) -> Option<Vec<u8>> {
     Some(value)
 }
 
-/// A tree with owners, modes and attributes; `None` where they cannot be set.
+/// A tree with owners, modes and attributes; `None` if they cannot be set.
 fn root(directory: &Path) -> Option<PathBuf> {
     if !security_attributes(directory) {
         return None;
@@ -54,7 +54,7 @@ fn evmctl_accepts(store: &Path, file: &Path) -> bool {
     let [_, certificate] = evm_key(store);
     let mut evmctl = tool("evmctl").unwrap();
     let verified = finish(evmctl.args(["verify", "-k"]).arg(certificate).arg(file));
-    // its exit status does not tell
+    // evmctl's exit status does not show it
     (verified.stdout + &verified.stderr).contains("verification is OK")
 }
 
@@ -182,7 +182,7 @@ fn preflight_asks_evm_before_the_content_and_names_what_becomes_immutable() {
         assert!(good.stdout.contains(&warning), "{}", good.stdout);
     }
     assert!(!good.stdout.contains("\"type\":\"warning\",\"path\":\"/etc/fstab"), "{}", good.stdout);
-    // signed for a kernel of 64 bits
+    // signed for a 64-bit kernel
     preflight(&["--evm", "--word-size", "64"]).exits(0);
     let other = preflight(&["--evm", "--word-size", "32"]).exits(1);
     assert_eq!(cause(&other, "/plain").as_deref(), Some("invalid-fail-immutable"));
@@ -259,7 +259,7 @@ fn evm_can_require_version_3() {
     assert!(refused.stdout.contains("invalid-HMAC"), "{refused:?}");
 }
 
-/// As the kernels do: `lab/tests/evm/generated.rs`.
+/// As in the kernels: `lab/tests/evm/generated.rs`.
 #[test]
 fn a_header_is_read_as_the_kernels_read_it() {
     let directory = directory();
@@ -277,7 +277,7 @@ fn a_header_is_read_as_the_kernels_read_it() {
     let mut version_3 = good.clone();
     version_3[1] = 3;
     set(&file, "security.evm", &version_3);
-    // known, and not told from version 2
+    // supported, and not distinguished from version 2
     for (kernel, expected) in
         [("5.18", immutable), ("5.19", "valid"), ("7.0", "valid"), ("7.1", immutable)]
     {
@@ -312,7 +312,7 @@ fn imactl_accepts_what_evmctl_makes() {
     for file in FILES.map(|file| root.join(file)) {
         let Some(_) = sign(&["--portable"], &file) else { return };
         run(args!["verify", "--evm", "--keys", store, file]).exits(0);
-        // PKCS#1 v1.5 has one signature for a digest: theirs and ours are the same bytes
+        // PKCS#1 v1.5 is deterministic: both signatures are the same bytes
         let theirs = get(&file, "security.evm");
         run(args!["sign", "--evm", "--evm-only", "--keys", store, file]).exits(0);
         assert_eq!(get(&file, "security.evm"), theirs);
@@ -354,7 +354,7 @@ fn only_changed_metadata_is_signed_again() {
     assert_eq!(changed(), [root.join("plain").to_str().unwrap()]);
     assert_eq!(security_ima(&root.join("plain")), ima, "its content did not change");
 
-    // the same signature again: what EVM covers did not change
+    // the same signature again: the metadata that EVM covers did not change
     let signed = run(args!["sign", "--keys", store, root.join("plain")]).exits(0);
     assert!(!signed.stderr.contains("security.evm"), "{signed:?}");
     let plain = root.join("plain");
@@ -369,7 +369,7 @@ fn only_changed_metadata_is_signed_again() {
     assert!(refused.stderr.contains("no security.ima for the EVM signature to cover"));
 }
 
-/// Archives say what their files will have; the machine that signs them has none of it.
+/// Archives state the metadata that their files will have; the machine that signs them does not have it.
 #[test]
 fn archives_are_signed_by_what_they_say() {
     let directory = directory();
@@ -428,7 +428,7 @@ fn images_are_signed_by_their_inodes() {
         }
         assert!(evmctl_accepts(&store, &root.join(file)), "{file}");
     }
-    // bound to the inodes that the image has
+    // bound to the inodes of the image
     run(args!["sign", "--evm", "--evm-type", "inode", "--keys", store, image]).exits(0);
     run(args!["verify", "--evm", "--keys", store, image]).exits(0);
     let key = directory.path().join("evm-key");

@@ -1,4 +1,4 @@
-//! imactl as evmctl: the attributes that evmctl writes, its exit statuses, and its own tests.
+//! imactl as evmctl: the same attributes and exit statuses as evmctl, and evmctl's own tests.
 
 use std::fs;
 use std::os::unix::fs::{symlink, PermissionsExt};
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::support::*;
 
-/// A link called evmctl to the program under test.
+/// A link named evmctl to the program under test.
 pub(crate) fn link(directory: &Path) -> PathBuf {
     let link = directory.join("evmctl");
     symlink(env!("CARGO_BIN_EXE_imactl"), &link).unwrap();
@@ -21,7 +21,7 @@ pub(crate) fn attribute(path: &Path, name: &str) -> Option<Vec<u8>> {
     Some(value)
 }
 
-/// Each command line leaves the same attributes as evmctl's.
+/// Each command line writes the same attributes as evmctl does.
 #[test]
 fn command_lines_leave_what_evmctl_leaves() {
     let directory = directory();
@@ -128,7 +128,7 @@ fn exit_statuses_are_those_that_scripts_expect() {
     assert!(evmctl(&args![]).exits(0).stdout.contains("ima_verify"));
 }
 
-/// Extends the PCRs by the events of a log, as tsseventextend does; Debian 12 has one that does not know `-tpm`.
+/// Extends the PCRs by the events of a log, as tsseventextend does; Debian 12's does not support `-tpm`.
 const EVENT_EXTEND: &str = r#"#!/bin/sh
 while [ "$1" != -if ]; do shift; done
 export TPM2TOOLS_TCTI=swtpm:host=localhost,port=2321
@@ -136,8 +136,8 @@ tpm2_pcrextend $(tpm2_eventlog "$2" | awk '/PCRIndex:/ { pcr = $2 } /- Algorithm
     /^ *Digest: / && bank { gsub("\"", "", $2); print pcr ":" bank "=" $2; bank = "" }')
 "#;
 
-/// A directory with the programs by which boot_aggregate.test makes and reads its TPM. It looks for a running
-/// swtpm, but those of other tests are not meant.
+/// A directory with the programs with which boot_aggregate.test makes and reads its TPM. The test looks for a
+/// running swtpm, but must not find those of other tests.
 fn tpm_programs(directory: &Path) -> PathBuf {
     let programs = directory.join("programs");
     fs::create_dir(&programs).unwrap();
@@ -151,7 +151,7 @@ fn tpm_programs(directory: &Path) -> PathBuf {
     programs
 }
 
-/// The tests of ima-evm-utils, as they are, with the link in place of the program.
+/// The unmodified tests of ima-evm-utils, with the link as the program.
 #[test]
 fn the_peers_own_tests_pass() {
     let Some(peer) = std::env::var_os("IMA_EVM_UTILS_DIR").map(PathBuf::from) else {
@@ -169,13 +169,13 @@ fn the_peers_own_tests_pass() {
     link(&directory.path().join("src"));
     let programs = tpm_programs(directory.path());
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
-    // Debian 12's evmctl 1.4 passes 12, 138 and 1. What is skipped here: MD4; SM2 and EC-RDSA, 12 tests, for which
-    // the tests find no keys; a provider for tokens, which Debian 12 does not have.
+    // Debian 12's evmctl 1.4 passes 12, 138 and 1. Skipped here: MD4; SM2 and EC-RDSA, 12 tests, for which the
+    // tests find no keys; a provider for tokens, which Debian 12 does not have.
     for (test, least, skipped) in
         [("ima_hash.test", 16, 1), ("sign_verify.test", 167, 14), ("boot_aggregate.test", 1, 0)]
     {
         let mut command = Command::new(directory.path().join("tests").join(test));
-        // version 1 is tested if that is asked for
+        // version 1 is tested only on request
         let run = finish(command.env("PATH", &path).env("SIGV1", "1"));
         let summary = run.stdout.lines().find_map(|line| line.split_once("PASS: ")).unwrap().1;
         println!("{test}: {summary}");

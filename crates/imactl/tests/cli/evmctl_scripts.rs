@@ -1,5 +1,5 @@
-//! imactl as evmctl for those who call it: scripts of distributions, with their options, the messages that
-//! they look for, and the exit statuses that they branch on.
+//! imactl as evmctl in scripts of distributions: their options, the messages that they match, and the exit
+//! statuses that they branch on.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,8 +9,8 @@ use std::process::Command;
 use crate::evmctl::{attribute, link};
 use crate::support::*;
 
-/// The options of evmctl 1.6.2: the short one, the long one, and whether it has a value (`opts` and the letters
-/// for `getopt_long` in its source).
+/// The options of evmctl 1.6.2: the short name, the long name, and whether it has a value (`opts` and the
+/// letters for `getopt_long` in its source).
 const OPTIONS: &[(&str, &str, &str)] = &[
     ("h", "help", ""),
     ("v", "", ""),
@@ -84,7 +84,7 @@ fn options_are_those_of_evmctl() {
             }
         }
     }
-    // the one that is installed has no others
+    // the installed one has no other options
     let Some(mut evmctl) = tool("evmctl") else { return };
     let theirs = finish(evmctl.arg("--help"));
     let theirs = format!("{}{}", theirs.stdout, theirs.stderr);
@@ -92,13 +92,13 @@ fn options_are_those_of_evmctl() {
     let named: Vec<_> = words.filter_map(|word| word.strip_prefix("--")).collect();
     assert!(named.contains(&"keyid-from-cert"), "{named:?}");
     for name in named {
-        // an abbreviation, as getopt_long takes it
+        // an abbreviation, as getopt_long accepts it
         let is_known = OPTIONS.iter().any(|(_, long, _)| *long == name) || name == "ino";
         assert!(is_known, "evmctl has --{name}");
     }
 }
 
-/// The table in evmctl's source, where that is at hand.
+/// The option table in evmctl's source, if that is available.
 #[test]
 fn the_source_of_evmctl_has_no_further_options() {
     let Some(peer) = std::env::var_os("IMA_EVM_UTILS_DIR").map(PathBuf::from) else {
@@ -120,7 +120,7 @@ fn the_source_of_evmctl_has_no_further_options() {
             "needed" => '1',
             _ => '2',
         };
-        // evmctl's help gives it a value that its parser does not take
+        // evmctl's help shows a value, but its parser does not accept one
         assert!(theirs == Some(ours) || name == "verify-bank", "--{name}: {theirs:?}");
     }
     let letters = source.split_once("getopt_long(argc, argv, \"").unwrap().1;
@@ -196,7 +196,7 @@ fn version_1_is_evmctls() {
     assert_eq!((value.len(), &value[16..19]), (19 + 256, &[1, 8, 0][..]));
     assert_eq!(run(&ours, &["ima_sign", "-a", "sha512", user[0]], &key), Some(1));
 
-    // the keys that kernels verify them with
+    // the keys with which kernels verify them
     let converted = |program: &Path| {
         finish(Command::new(program).args(["convert", "--rsa"]).arg(&public)).exits(0);
         ["bin", "keyid"].map(|end| fs::read(format!("{}.{end}", public.display())).unwrap())
@@ -204,8 +204,8 @@ fn version_1_is_evmctls() {
     assert_eq!(converted(&ours), converted(theirs));
 }
 
-/// What `rpm-plugin-ima` users run after an upgrade: the attribute from the package, and the question whether it
-/// is good.
+/// The commands of `rpm-plugin-ima` users after an upgrade: write the attribute from the package, and verify
+/// it.
 #[test]
 fn attributes_that_setfattr_sets_are_verified() {
     let directory = directory();
@@ -235,7 +235,7 @@ fn attributes_that_setfattr_sets_are_verified() {
     assert_eq!(said.exits(0).stdout, "failed: root/bad\nroot/good: verification is OK\n");
 }
 
-/// An image is signed after its recipes, and each step must fail the build.
+/// An image is signed by a step after its recipes, and a failure of any step must fail the build.
 #[test]
 fn a_root_is_signed_as_image_classes_do() {
     let directory = directory();
@@ -265,8 +265,8 @@ fn a_root_is_signed_as_image_classes_do() {
     }
 }
 
-/// ostree's ima-sign: on a copy, in `user.ima`, which becomes `security.ima` in the repository. Others take the
-/// detached signature, and may not set attributes.
+/// ostree's ima-sign: on a copy, in `user.ima`, which becomes `security.ima` in the repository. Users who cannot
+/// set attributes use the detached signature.
 #[test]
 fn signatures_are_made_without_privileges() {
     let directory = directory();
@@ -286,7 +286,7 @@ fn signatures_are_made_without_privileges() {
     assert_eq!(said.exits(0).stdout, "user.ima=0x030204\n");
     if rustix::process::geteuid().is_root() {
         let Some(mut setpriv) = tool("setpriv") else { return };
-        // a capability less, and security.ima cannot be set
+        // without a capability, security.ima cannot be set
         setpriv.args(["--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin", "--"]);
         setpriv.arg(directory.path().join("evmctl")).args(["ima_sign", "--sigfile", "--key"]);
         setpriv.arg(keys.join("ima_keys/x509_ima.key")).arg(directory.path().join("open/file"));

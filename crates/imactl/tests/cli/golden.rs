@@ -1,6 +1,6 @@
-//! The output of every verb on every kind of container, as text and as JSON lines, next to the
-//! output that was recorded in `golden/`. `UPDATE_GOLDEN=1` records it again; a change of these
-//! files is a change of an interface, and belongs in the CHANGELOG.
+//! The output of every verb on every kind of container, as text and as JSON lines, compared with the output
+//! recorded in `golden/`. `UPDATE_GOLDEN=1` records it again. A change of these files changes an interface,
+//! and belongs in the CHANGELOG.
 
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -13,8 +13,8 @@ use std::process::Stdio;
 use crate::oci::Layout;
 use crate::support::*;
 
-/// Something to work on: its name in the test's directory, the tree that it is made from, and
-/// how. Images that cannot be signed are made from a tree that is.
+/// A kind of container: its name in the test's directory, the tree that it is made from, and the function
+/// that makes it. Images that cannot be signed are made from a signed tree.
 struct Kind {
     name: &'static str,
     file: &'static str,
@@ -34,7 +34,7 @@ const KINDS: &[Kind] = &[
     Kind { name: "squashfs", file: "root.squashfs", from: "signed", make: squashfs },
 ];
 
-/// The verbs in the order in which they run on one container, with their arguments.
+/// The verbs and arguments, in the order in which they run on one container.
 const STEPS: &[(&str, &[&str])] = &[
     ("verify-unsigned", &["verify", "--keys", "KEYS"]),
     ("sign-dry-run", &["sign", "--dry-run", "--keys", "KEYS"]),
@@ -107,7 +107,7 @@ fn squashfs(root: &Path, to: &Path) -> Option<()> {
     Some(())
 }
 
-/// What differs between two runs, replaced by words.
+/// Replaces values that differ between two runs.
 struct Scrub {
     words: Vec<(String, &'static str)>,
 }

@@ -1,4 +1,4 @@
-//! Images of file systems, signed without mounting them and without root.
+//! File system images, signed without mounting and without root.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -9,7 +9,7 @@ use std::process::Command;
 
 use crate::support::*;
 
-/// A tree with what file systems keep in various ways.
+/// A tree with files of all storage forms.
 fn root(directory: &Path) -> PathBuf {
     let root = directory.join("root");
     let large: Vec<u8> = (0..400_000_u32).flat_map(u32::to_le_bytes).collect();
@@ -27,25 +27,25 @@ fn root(directory: &Path) -> PathBuf {
     fs::write(root.join(OsStr::from_bytes(b"line\nend \xff")), b"odder").unwrap();
     fs::hard_link(root.join("bin/program"), root.join("bin/zz-link")).unwrap();
     symlink("../bin/program", root.join("etc/link")).unwrap();
-    // many names: an index, and more than a block
+    // many names: a directory with an index, and more than one block
     for number in 0..300 {
         let path = root.join(format!("many/{}-{number:0>100}", number % 7));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, number.to_string()).unwrap();
     }
     let sparse = File::create(root.join("sparse")).unwrap();
-    // in pieces, so that there are many extents; with data at the end, since mke2fs 1.47 forgets
-    // the last hole of a file in a file system with inline data
+    // in several pieces, to have many extents; with data at the end, because mke2fs 1.47 loses the last hole of
+    // a file in a file system with inline data
     for piece in 0..40 {
         sparse.write_all_at(b"data in a hole", piece * 25_000).unwrap();
     }
     root
 }
 
-/// Files that are not links, in [`root`].
+/// The number of files in [`root`], without links.
 const FILES: u64 = 8 + 300;
 
-/// Makes an image of a tree, as anybody can.
+/// Makes an image of a tree, without root.
 fn make(root: &Path, image: &Path, options: &[&str]) -> Option<()> {
     let mut mke2fs = tool("mke2fs")?;
     mke2fs.args(["-q", "-F"]).args(options).arg("-d").arg(root).arg(image).arg("24M");
@@ -53,12 +53,12 @@ fn make(root: &Path, image: &Path, options: &[&str]) -> Option<()> {
     Some(())
 }
 
-/// What e2fsck finds.
+/// The findings of e2fsck.
 fn check(image: &Path) -> Run {
     finish(Command::new("e2fsck").arg("-fn").arg(image))
 }
 
-/// What debugfs reads of an attribute.
+/// The value of an attribute according to debugfs.
 fn debugfs_reads(image: &Path, file: &str, directory: &Path) -> Vec<u8> {
     let value = directory.join("value");
     let request = format!("ea_get -f {} {file} security.ima", value.display());
@@ -117,11 +117,11 @@ fn images_are_signed_and_e2fsck_finds_nothing() {
         let verified = run(args!["verify", "--json", "--keys", keys, signed]).exits(0);
         assert_eq!(verified.json().pop().unwrap()["valid"], FILES, "{form}");
 
-        // the same again: the same bytes
+        // signing again gives the same bytes
         let again = directory.path().join("again");
         run(args!["sign", "--keys", keys, image, "-o", again]).exits(0);
         assert!(fs::read(&again).unwrap() == fs::read(&signed).unwrap(), "{form}");
-        // in place, and what is signed already stays
+        // in place; signed files are unchanged
         let changed = run(args!["sign", "--json", "--changed", "--keys", keys, signed]).exits(0);
         assert_eq!(changed.json().pop().unwrap()["unchanged"], FILES, "{form}");
         run(args!["clear", signed]).exits(0);
@@ -136,7 +136,7 @@ fn what_is_read_is_what_was_put_there() {
     let directory = directory();
     let keys = store(directory.path(), "p-256");
     let root = root(directory.path());
-    // digests of the tree's files, to be looked for in the image
+    // digests of the tree's files, to search for in the image
     run(args!["sign", "--hash-only", "--xattr-namespace", "user", root]).exits(0);
     let inspected = run(args!["inspect", "--json", "--xattr-namespace", "user", root]).exits(0);
     let on_disk = inspected.json();
@@ -149,7 +149,7 @@ fn what_is_read_is_what_was_put_there() {
         for line in &in_image {
             let path = root.join(line["path"].as_str().unwrap());
             let same = on_disk.iter().find(|other| other["path"] == path.to_str().unwrap());
-            // a name that is not text is shown approximately in both
+            // both replace bytes of a name that is not text
             let same = same.unwrap_or_else(|| panic!("{form}: {line}"));
             assert_eq!(line["digest"], same["digest"], "{form}: {line}");
             assert_eq!(line["digest_matches"], true, "{form}: {line}");
@@ -256,7 +256,7 @@ fn a_squashfs_of_a_signed_archive_is_verified() {
     assert_eq!(verified.json().pop().unwrap()["valid"], FILES);
     let inspected = run(args!["inspect", "--include", "etc/*", image]).exits(0);
     assert!(inspected.stdout.contains("EVM_IMA_XATTR_DIGSIG"), "{}", inspected.stdout);
-    // cut short, it is told
+    // truncated: reported as such
     let bytes = fs::read(&image).unwrap();
     fs::write(&image, &bytes[..bytes.len() / 2]).unwrap();
     run(args!["verify", "--keys", keys, image]).exits(2);

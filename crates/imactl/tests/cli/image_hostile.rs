@@ -1,5 +1,5 @@
-//! Images that others have prepared: every file that the kernel lists is seen, with the content
-//! that the kernel gives, and nothing but the image is written.
+//! Crafted images: imactl sees every file that the kernel lists, with the kernel's content, and writes to
+//! nothing but the image.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::support::*;
 
-/// Has debugfs change an image.
+/// Changes an image with debugfs.
 fn debugfs(image: &Path, requests: &[&str]) {
     let batch = image.with_extension("batch");
     fs::write(&batch, requests.join("\n")).unwrap();
@@ -74,7 +74,7 @@ fn an_attribute_with_a_percent_sign_is_not_the_one_that_it_resembles() {
     assert!(inspected[0]["malformed"].is_string(), "{inspected:?}");
 }
 
-/// A program that is found before another one of its name.
+/// A program that is found before the real one in the path.
 fn shim(directory: &Path, name: &str, script: &str) -> std::ffi::OsString {
     let programs = directory.join("programs");
     fs::create_dir_all(&programs).unwrap();
@@ -97,7 +97,7 @@ fn a_copy_that_is_exchanged_for_a_link_is_not_followed() {
         let Some(()) = ext4(image, &root, &["-I", "512"]) else { return };
     }
     let before = fs::read(&victim).unwrap();
-    // between the copying and the writing
+    // after imactl copied the image, and before it writes to the copy
     let script = format!(
         "#!/bin/sh\nfor copy in {theirs}/.imactl-*; do\n    [ -e \"$copy\" ] && \
          ln -s {victim} {theirs}/link && mv -T {theirs}/link \"$copy\"\ndone\n\
@@ -111,11 +111,11 @@ fn a_copy_that_is_exchanged_for_a_link_is_not_followed() {
         command.args(args!["sign", "--keys", keys, image]).env("PATH", &path);
         command
     };
-    // a copy without a name cannot be exchanged
+    // a copy without a name cannot be replaced
     finish(&mut sign()).exits(0);
     run(args!["verify", "--keys", keys, image]).exits(0);
     assert!(fs::read(&victim).unwrap() == before);
-    // with pseudo, and on some file systems, it has one
+    // with pseudo, and on some file systems, the copy has a name
     let refused = finish(sign().env("LD_PRELOAD", "libpseudo.so")).exits(2);
     assert!(refused.stderr.contains("was replaced by another one"), "{}", refused.stderr);
     assert!(fs::read(&victim).unwrap() == before);
@@ -132,8 +132,7 @@ fn sparse(directory: &Path) -> std::path::PathBuf {
     root
 }
 
-/// Makes holes of chunks that are the same block again and again, as mkfs.erofs wrote them before it
-/// made holes itself.
+/// Makes holes of repeated references to the same block, which mkfs.erofs wrote before it supported holes.
 fn make_holes(image: &Path) {
     let mut bytes = fs::read(image).unwrap();
     let words: Vec<[u8; 4]> = bytes.chunks_exact(4).map(|word| word.try_into().unwrap()).collect();

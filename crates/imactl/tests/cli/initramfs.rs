@@ -1,4 +1,4 @@
-//! `imactl initramfs create`: what is in the archive, and what it refuses to make.
+//! `imactl initramfs create`: the content of the archive, and the inputs that it refuses.
 
 use std::ffi::OsString;
 use std::fs;
@@ -12,7 +12,7 @@ use crate::support::{directory, finish, names, run, store, tool, Run};
 
 const POLICY: &str = "appraise func=BPRM_CHECK appraise_type=imasig\n";
 
-/// A static program of a machine, or one that wants a loader: an ELF header, program headers.
+/// A static or dynamic program for a machine: an ELF header and program headers.
 pub(crate) fn elf(machine: u16, loader: Option<&str>) -> Vec<u8> {
     let mut program = b"\x7fELF\x02\x01\x01".to_vec();
     program.resize(16, 0);
@@ -34,7 +34,7 @@ pub(crate) fn elf(machine: u16, loader: Option<&str>) -> Vec<u8> {
     program
 }
 
-/// The archive, unpacked by what others wrote.
+/// The archive, unpacked by another program.
 fn unpacked(archive: &Path, compressor: &str) -> Option<tempfile::TempDir> {
     let mut decompress = tool(compressor)?;
     let mut cpio = tool("cpio")?;
@@ -45,7 +45,7 @@ fn unpacked(archive: &Path, compressor: &str) -> Option<tempfile::TempDir> {
     assert!(status.success());
     let root = to.path().join("root");
     fs::create_dir(&root).unwrap();
-    // the device node takes root; everything else does not
+    // only the device node needs root
     cpio.args(["--extract", "--quiet", "--no-preserve-owner", "--nonmatching", "dev/console"]);
     cpio.current_dir(&root).stdin(Stdio::from(fs::File::open(&plain).unwrap()));
     finish(&mut cpio).exits(0);
@@ -215,7 +215,7 @@ fn wants_one_certificate_and_a_program() {
     assert!(ran.stderr.contains("self-signed"), "{}", ran.stderr);
 }
 
-/// A store's certificate is held against the store's CAs, one by itself against nothing.
+/// A store's certificate is checked against the store's CAs; a single certificate is not.
 #[test]
 fn wants_a_certificate_that_the_kernel_accepts() {
     let place = Place::new();

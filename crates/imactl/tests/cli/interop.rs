@@ -1,4 +1,4 @@
-//! What imactl signs, evmctl and OpenSSL accept; what evmctl signs, imactl accepts.
+//! evmctl and OpenSSL accept imactl's signatures; imactl accepts evmctl's.
 
 use std::fs;
 use std::path::Path;
@@ -6,12 +6,12 @@ use std::path::Path;
 use crate::support::*;
 use ima_format::hash::HashAlgorithm;
 
-/// Every key type that imactl makes.
+/// All key types that imactl supports.
 const KEYS: [&str; 6] = ["rsa-2048", "rsa-3072", "rsa-4096", "p-256", "p-384", "p-521"];
-/// Hash algorithms that no test may pass over.
+/// Hash algorithms that no test may skip.
 const COMMON_HASHES: [&str; 5] = ["sha1", "sha224", "sha256", "sha384", "sha512"];
 
-/// What `openssl dgst` calls an algorithm.
+/// The name of an algorithm for `openssl dgst`.
 fn openssl_name(hash: &str) -> &str {
     if hash == "rmd160" {
         return "ripemd160";
@@ -23,7 +23,7 @@ fn evmctl_key(store: &Path) -> [std::path::PathBuf; 2] {
     [store.join("ima_keys/x509_ima.key"), store.join("ima_keys/x509_ima.der")]
 }
 
-/// Whether evmctl signs over this algorithm with this key, or takes it for digests.
+/// Whether evmctl signs with this algorithm and key.
 fn evmctl_signs(store: &Path, hash: &str, file: &Path) -> bool {
     let [private, _] = evmctl_key(store);
     let mut evmctl = tool("evmctl").unwrap();
@@ -35,8 +35,8 @@ fn imactl_signs(store: &Path, hash: &str, file: &Path) -> bool {
     run(args!["sign", "--quiet", "-n", "--keys", store, "--hash", hash, file]).code == Some(0)
 }
 
-/// Calls `check` for each key type with each hash algorithm that evmctl signs over with such a
-/// key: the file carries that signature then.
+/// Calls `check` for each combination of key type and hash algorithm that evmctl supports, with a file that
+/// has evmctl's signature.
 fn each_combination(mut check: impl FnMut(&Path, &str, &str, &Path)) {
     let directory = directory();
     if tool("evmctl").is_none() || !security_attributes(directory.path()) {
@@ -69,7 +69,7 @@ fn evmctl_accepts_what_imactl_signs() {
         let [_, certificate] = evmctl_key(store);
         let verified =
             finish(tool("evmctl").unwrap().args(["ima_verify", "-k"]).arg(certificate).arg(file));
-        // its exit status does not tell
+        // evmctl's exit status does not show it
         let said = verified.stdout + &verified.stderr;
         assert!(said.contains("verification is OK"), "{key} {hash}: {said}");
     });
@@ -78,10 +78,10 @@ fn evmctl_accepts_what_imactl_signs() {
 #[test]
 fn imactl_accepts_what_evmctl_signs() {
     each_combination(|store, key, hash, file| {
-        // imactl signs nothing over MD5, but a kernel verifies it
+        // imactl refuses MD5 for signing, but a kernel verifies it
         let rsa_over_md5 = key.starts_with("rsa") && hash == "md5";
         if !rsa_over_md5 && !imactl_signs(store, hash, file) {
-            // evmctl signs over what no kernel verifies with such a key
+            // evmctl also uses algorithms that no kernel verifies with such a key
             let verified = run(args!["verify", "--json", "--keys", store, file]).exits(1);
             assert_eq!(verified.json_for(file)["verdict"], "invalid-signature", "{key} {hash}");
             return;
@@ -89,7 +89,7 @@ fn imactl_accepts_what_evmctl_signs() {
         let verified = run(args!["verify", "--json", "--keys", store, file]).exits(0);
         let line = verified.json_for(file);
         assert_eq!((&line["verdict"], &line["hash"]), (&"valid".into(), &hash.into()), "{key}");
-        // PKCS#1 v1.5 has one signature for a digest: theirs and ours are the same bytes
+        // PKCS#1 v1.5 is deterministic: both signatures are the same bytes
         if key.starts_with("rsa") && hash != "md5" {
             let theirs = security_ima(file);
             run(args!["sign", "--keys", store, "--hash", hash, file]).exits(0);

@@ -1,4 +1,4 @@
-//! Runs that are told to end, or killed: what they leave, and what the next run does with it.
+//! Interrupted and killed runs: the files that they leave, and how the next run treats them.
 
 use std::fs;
 use std::io::Write;
@@ -12,7 +12,7 @@ use crate::support::*;
 
 const FILES: usize = 400;
 
-/// A tree that takes a while to sign with this store's key.
+/// A tree that takes some time to sign with this store's key.
 fn slow_tree(directory: &Path) -> (PathBuf, PathBuf) {
     let (root, keys) = (directory.join("root"), store(directory, "rsa-4096"));
     for number in 0..FILES {
@@ -38,17 +38,17 @@ fn temporaries(root: &Path) -> Vec<String> {
     names(root).into_iter().filter(|name| name.starts_with(".imactl-")).collect()
 }
 
-/// Whether a program has a file open below a directory, be it one without a name.
+/// Whether a program has a file open below a directory, with or without a name.
 fn writes_below(child: &Child, directory: &Path) -> bool {
     let descriptors = fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap();
     let mut paths = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
     paths.any(|path| path.starts_with(directory))
 }
 
-/// Sends a signal, and sees that it ends the program.
+/// Sends a signal, and checks that it ends the program.
 #[track_caller]
 fn end(mut child: Child, signal: libc::c_int) {
-    // SAFETY: the child was not waited for, so that its number is its own
+    // SAFETY: the child was not waited for, so its PID still belongs to it
     unsafe { libc::kill(child.id() as libc::pid_t, signal) };
     let status = child.wait().unwrap();
     assert!(status.signal() == Some(signal) || status.success(), "{status}");
@@ -63,7 +63,7 @@ fn detached_signatures_are_whole_and_alone_after_any_signal() {
     let directory = directory();
     let (root, keys) = slow_tree(directory.path());
     let mut cut_short = 0;
-    // the second round replaces what the first has made
+    // the second round replaces the signatures of the first
     for round in 0..2 {
         for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGKILL] {
             let before = signatures(&root);
@@ -109,7 +109,7 @@ fn temporaries_that_were_left_are_not_signed_and_do_not_hide() {
         ("bin/program", b"content"),
         ("bin/.imactl-5uoi2M", b"half"),
         (".imactl-keys-5uoi2M/ima_keys/x509_ima.key", b"half"),
-        // somebody's own
+        // a user's file with a similar name
         ("bin/.imactl-notes", b"mine"),
     ];
     write_tree(&root, files);
@@ -120,13 +120,13 @@ fn temporaries_that_were_left_are_not_signed_and_do_not_hide() {
         assert!(signed.stderr.contains(&said), "{}", signed.stderr);
         assert!(signed.stderr.contains(&format!("{left}: not signed")), "{}", signed.stderr);
     }
-    // nothing hides behind such a name from a verifier
+    // such a name does not hide a file from verification
     let verified = run(args!["verify", "--detached", "--keys", keys, root]).exits(1);
     assert!(verified.stdout.contains("2 files valid, 2 not valid"), "{}", verified.stdout);
     let inspected = run(args!["inspect", "--detached", "--json", root]).exits(0).json();
     assert_eq!(inspected.iter().filter(|line| line["type"] == "file").count(), 4);
     run(args!["clear", "--detached", root]).exits(0);
-    // what is named is meant
+    // a file named on the command line is always processed
     let named = root.join("bin/.imactl-5uoi2M");
     run(args!["sign", "--detached", "--keys", keys, named]).exits(0);
     run(args!["verify", "--detached", "--keys", keys, named]).exits(0);
@@ -149,7 +149,7 @@ fn an_archive_that_is_not_whole_leaves_nothing() {
         let mut sign = imactl();
         sign.args(args!["sign", "--keys", keys, "-o", place.join("out.tar"), "-"]);
         let mut child = sign.stdin(Stdio::piped()).spawn().unwrap();
-        // an archive that does not go on
+        // an archive whose end never arrives
         let mut archive = child.stdin.take().unwrap();
         archive.write_all(&content[..4 << 20]).unwrap();
         let deadline = Instant::now() + Duration::from_secs(20);
@@ -173,7 +173,7 @@ fn a_store_that_is_not_made_leaves_no_keys() {
         let mut create = imactl();
         create.args(args!["keys", "create", "--no-passphrase", "--algorithm", "p-256"]);
         let child = create.arg(place.join("store")).stdout(Stdio::null()).spawn().unwrap();
-        // from before the first key to after the last file
+        // from before the first key until after the last file
         std::thread::sleep(Duration::from_millis(4 * round));
         end(child, if round % 2 == 0 { libc::SIGINT } else { libc::SIGTERM });
         let found = names(&place);
@@ -219,7 +219,7 @@ fn a_store_that_is_being_made_has_no_named_key_before_it_is_whole() {
         std::thread::sleep(Duration::from_micros(50 * round));
         end(child, libc::SIGKILL);
         let found = names(&place);
-        // all of it, be it in its place, or none of it
+        // the complete store, possibly not yet renamed, or nothing
         let keys = found.iter().filter(|name| name.ends_with(".key")).count();
         killed_early += usize::from(keys == 0 && !found.is_empty());
         assert!(keys == 0 || keys == 5 || found[0].starts_with(".imactl-keys-"), "{found:?}");
@@ -257,7 +257,7 @@ fn secrets_stay_out_of_core_dumps_and_of_other_programs() {
         let line = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
         line.split_whitespace().nth(4) == Some("0")
     };
-    // of the programs that it starts, none has the descriptor
+    // programs that it starts do not inherit the descriptor
     let is_closed_for_others = || {
         let found = fs::read_to_string(proc("fdinfo/3")).unwrap_or_default();
         let flags = found.lines().find_map(|line| line.strip_prefix("flags:")).unwrap_or("0");
@@ -267,7 +267,7 @@ fn secrets_stay_out_of_core_dumps_and_of_other_programs() {
         assert!(Instant::now() < deadline, "{} {}", is_closed_for_others(), is_limited());
         std::thread::sleep(Duration::from_millis(5));
     }
-    // SAFETY: the child was not waited for, so that its number is its own
+    // SAFETY: the child was not waited for, so its PID still belongs to it
     unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGABRT) };
     let status = child.wait().unwrap();
     assert_eq!((status.signal(), status.core_dumped()), (Some(libc::SIGABRT), false));
@@ -285,7 +285,7 @@ fn programs_that_are_started_do_not_have_the_passphrase() {
     let mut create = imactl();
     create.args(args!["keys", "create", "-q", "--passphrase-env", "SECRET", keys]);
     finish(create.env("SECRET", "correct horse")).exits(0);
-    // a debugfs that tells what it has
+    // a debugfs that prints its environment
     let (bin, told) = (directory.path().join("bin"), directory.path().join("told"));
     let script = "#!/bin/sh\nenv >> $TOLD\nexec /sbin/debugfs \"$@\"\n";
     write_tree(&bin, &[("debugfs", script.as_bytes())]);

@@ -1,4 +1,4 @@
-//! Key stores: made, shown, checked; keys read in every form that people have.
+//! Key stores: created, shown, checked; keys read in all usual forms.
 
 use std::ffi::OsString;
 use std::fs;
@@ -15,7 +15,7 @@ const FILES: [&str; 5] = [
     "evm_keys/x509_evm",
 ];
 
-/// Runs openssl, which must succeed.
+/// Runs openssl; it must succeed.
 #[track_caller]
 fn openssl(args: impl IntoIterator<Item = OsString>) -> Run {
     finish(tool("openssl").expect("openssl").args(args)).exits(0)
@@ -50,7 +50,7 @@ fn the_chain_is_what_openssl_and_the_kernel_want() {
         openssl(args!["verify", "-x509_strict", "-CAfile", system, certificate]);
     }
     openssl(args!["verify", "-x509_strict", "-CAfile", system, system]);
-    // the module key's is of an issuer that no kernel has: .ima takes no such certificate
+    // the module certificate has an issuer that no kernel trusts, so .ima rejects it
     let mut verify = tool("openssl").expect("openssl");
     verify.args(args!["verify", "-CAfile", system, "-untrusted", secondary, modsign]);
     assert!(finish(&mut verify).exits(2).stderr.contains("unable to get local issuer certificate"));
@@ -125,13 +125,13 @@ fn nothing_is_overwritten_and_nothing_half_made() {
     assert!(again.stderr.contains(": exists"), "{}", again.stderr);
     assert_eq!(fs::read(store.join("ima_keys/x509_ima.key")).unwrap(), before);
 
-    // one of the directories is there: the others are not made
+    // one of the directories exists: the others are not created
     let partial = directory.path().join("partial");
     fs::create_dir_all(partial.join("modsign_keys")).unwrap();
     run(args!["keys", "create", "--no-passphrase", partial]).exits(2);
     assert_eq!(fs::read_dir(&partial).unwrap().count(), 1);
 
-    // a directory with other things in it is filled
+    // an existing directory with other files is used
     let beside = directory.path().join("beside");
     write_tree(&beside, &[("README", b"mine")]);
     run(args!["keys", "create", "--no-passphrase", beside]).exits(0);
@@ -164,7 +164,7 @@ fn a_passphrase_protects_the_keys() {
         if let Some(value) = env {
             command.env("SECRET", value);
         }
-        // without a terminal there is no prompt
+        // no prompt without a terminal
         let mut setsid = tool("setsid").expect("setsid");
         setsid.arg("--wait").arg(command.get_program()).args(command.get_args());
         setsid.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
@@ -272,7 +272,7 @@ fn every_form_of_key_is_read() {
             false => drop(wrong.exits(0)),
         }
     }
-    // a key and its certificate in one file; the key id is the certificate's
+    // a key and its certificate in one file; the key ID is the certificate's
     openssl(args![
         "req",
         "-x509",
@@ -299,7 +299,7 @@ fn every_form_of_key_is_read() {
     assert_eq!(key_id(&args!["--key", path("rsa.pem"), "--cert", path("cert.pem")]), "a1b2c3d4");
     assert_eq!(key_id(&args!["--key", path("rsa.pem"), "--keyid", "0xcafe0001"]), "cafe0001");
     assert_ne!(key_id(&args!["--key", path("rsa.pem")]), "a1b2c3d4", "the key's own");
-    // the signature is good, but no certificate has the key id that it names
+    // the signature is valid, but no certificate has the key ID in it
     run(args!["verify", "--detached", "--cert", path("cert.pem"), file]).exits(1);
     run(args!["keys", "show", path("both.pem"), path("rsa.pem")]).exits(0);
 }
@@ -370,7 +370,7 @@ fn check_finds_what_is_wrong_with_certificates() {
     fs::write(path("nothing"), b"neither").unwrap();
     assert_eq!(findings(&[&path("nothing")], 1), ["unreadable"]);
 
-    // an issuer that is not the issuer, although it bears the identifier
+    // an impostor of the issuer, with the same identifier
     let store = store(directory.path(), "p-256");
     let certificate = store.join("ima_keys/x509_ima.der");
     assert!(findings(&[&certificate], 0).contains(&"issuer-missing".to_owned()));
@@ -382,13 +382,13 @@ fn check_finds_what_is_wrong_with_certificates() {
     assert!(findings(&[&certificate, &impostor], 1).contains(&"bad-chain".to_owned()));
 }
 
-/// Each certificate is judged by the keyring that it is for, which its name says.
+/// Each certificate is checked for the keyring that its file name indicates.
 #[test]
 fn check_accepts_the_stores_of_other_layers() {
     let stores = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/key-stores");
     for (name, code, wanted) in [
-        // its x509_ima.der has no key usage, and .ima of Linux 6.12 wants one; the module key's
-        // certificate is issued by itself
+        // its x509_ima.der has no key usage, which .ima of Linux 6.12 requires; the module key's certificate is
+        // self-signed
         ("meta-signing-key-kirkstone", 1, &["signer-usage", "module-key-signs-files"][..]),
         ("meta-signing-key-scarthgap", 0, &["module-key-signs-files"]),
         ("meta-signing-key-wrynose", 0, &["module-key-signs-files"]),
@@ -397,10 +397,10 @@ fn check_accepts_the_stores_of_other_layers() {
         ("meta-security-wrynose", 0, &[]),
     ] {
         let mut found = findings(&[&stores.join(name)], code);
-        found.retain(|name| !name.starts_with("expire")); // the oldest one does in 2027
+        found.retain(|name| !name.starts_with("expire")); // the oldest one expires in 2027
         assert_eq!(found, wanted, "{name}");
     }
-    // each by itself, as a build names them
+    // separate files, as a build names them
     let store = stores.join("meta-signing-key-wrynose");
     let [system, secondary, modsign] = [
         "system_trusted_keys/system_trusted_key.crt",
@@ -410,7 +410,7 @@ fn check_accepts_the_stores_of_other_layers() {
     .map(|name| store.join(name));
     let ima = store.join("ima_keys/x509_ima.der");
     assert_eq!(findings(&[&system, &secondary, &modsign, &ima], 0), ["module-key-signs-files"]);
-    // the same certificate in another place is for another keyring
+    // the same certificate under another name is for another keyring
     let directory = directory();
     let moved = directory.path().join("x509_ima.crt");
     fs::copy(&secondary, &moved).unwrap();

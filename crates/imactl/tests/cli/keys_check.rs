@@ -1,4 +1,4 @@
-//! Key stores that are broken or unsafe: what `keys check` says of them, and `sign`.
+//! Broken and unsafe key stores: the findings of `keys check`, and the errors of `sign`.
 
 use std::ffi::OsString;
 use std::fs;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 const IMA: &str = "ima_keys/x509_ima";
 
-/// Runs openssl, which must succeed.
+/// Runs openssl; it must succeed.
 #[track_caller]
 fn openssl(args: impl IntoIterator<Item = OsString>) -> Run {
     finish(tool("openssl").expect("openssl").args(args)).exits(0)
@@ -29,13 +29,13 @@ fn check(paths: &[&Path], code: i32) -> Vec<Value> {
     run(args.into_iter().chain(paths)).exits(code).json()
 }
 
-/// Those of a severity, by name.
+/// The findings of one severity, by name.
 fn named<'a>(findings: &'a [Value], severity: &str) -> Vec<&'a str> {
     let findings = findings.iter().filter(|finding| finding["severity"] == severity);
     findings.map(|finding| finding["name"].as_str().unwrap()).collect()
 }
 
-/// A program without a terminal.
+/// Runs a program without a terminal.
 fn without_terminal(args: impl IntoIterator<Item = OsString>) -> Run {
     let mut setsid = tool("setsid").expect("setsid");
     finish(setsid.arg("--wait").arg(imactl().get_program()).args(args))
@@ -54,9 +54,9 @@ fn a_certificate_of_another_ca_is_an_error_in_a_store() {
     }
     let found = check(&[&ours], 1);
     assert_eq!(named(&found, "error"), ["issuer-missing"; 2], "of both forms");
-    // with the other store given, too, it is still no CA of this one
+    // the CA of another store does not count, even if that store is given, too
     assert!(named(&check(&[&ours, &theirs], 1), "error").contains(&"issuer-missing"));
-    // a certificate alone may have its issuer elsewhere
+    // the issuer of a single certificate may be elsewhere
     let alone = check(&[&ours.join(IMA).with_extension("der")], 0);
     assert_eq!(named(&alone, "note"), ["issuer-missing"]);
 }
@@ -131,7 +131,7 @@ fn keys_that_are_not_opened_are_a_note() {
     assert_eq!(checked.len(), 5, "{checked:?}");
     let shown = without_terminal(args!["keys", "show", store]).exits(0);
     assert_eq!(shown.stdout.matches("encrypted, not opened").count(), 5, "{}", shown.stdout);
-    // what needs no passphrase is checked
+    // everything that needs no passphrase is checked
     chmod(&store.join("ima_keys/x509_ima.key"), 0o644);
     let checked = without_terminal(args!["keys", "check", "--json", store]).exits(1).json();
     assert_eq!(named(&checked, "error"), ["key-permissions"]);
@@ -211,7 +211,7 @@ fn a_store_that_is_closed_to_us_is_not_taken_for_none() {
         setpriv.arg(imactl().get_program()).args(args!["sign", "--keys", store, file]);
         finish(&mut setpriv).exits(2).stderr
     };
-    // neither to be listed; to be listed, but not looked into
+    // a directory that cannot be listed, and one that can only be listed
     for mode in [0o000, 0o400] {
         let said = denied(mode);
         assert!(said.contains("Permission denied"), "{said}");
@@ -246,7 +246,7 @@ fn a_module_key_that_could_sign_programs_is_a_warning() {
     }
 }
 
-/// Certificates as people have them, and what their keyring says to them.
+/// Usual certificates, and the answers of their keyrings.
 #[test]
 fn check_says_what_the_keyrings_say() {
     let issued = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/certificate/issued");
@@ -265,23 +265,23 @@ fn check_says_what_the_keyrings_say() {
         let found = check(&[&path(name), &authority], i32::from(!errors.is_empty()));
         assert_eq!(named(&found, "error"), errors, "{name}");
     }
-    // same key and name, another serial number
+    // the same key and name, another serial number
     let renewed = path("authority-renewed");
     let found = check(&[&path("serial-and-issuer"), &renewed], 1);
     assert_eq!(named(&found, "error"), ["issuer-differs"]);
     assert!(check(&[&path("good"), &renewed], 0).is_empty());
-    // for another keyring
+    // a certificate for another keyring
     let directory = directory();
     let secondary = directory.path().join("x509_secondary_a.der");
     fs::copy(path("no-usage"), &secondary).unwrap();
     assert!(check(&[&secondary, &authority], 0).is_empty());
-    // PEM where the kernel wants DER
+    // PEM in a file that must be DER
     let pem = directory.path().join("x509_ima.der");
     openssl(args!["x509", "-inform", "DER", "-in", path("good"), "-out", pem]);
     assert_eq!(named(&check(&[&pem, &authority], 1), "error"), ["not-der"]);
 }
 
-/// A key that the kernel does not find is known to evmctl alone.
+/// Only evmctl supports a key that the kernel cannot find.
 #[test]
 fn a_key_without_an_identifier_is_not_found() {
     let directory = directory();

@@ -1,4 +1,4 @@
-//! `imactl keys rotate`: the new generation, held against openssl, and the files of the old one.
+//! `imactl keys rotate`: the new generation, verified with openssl, and the files signed by the old one.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -17,7 +17,7 @@ fn key_id(keys: &Path, file: &str) -> String {
     shown.json()[0]["key_id"].as_str().unwrap().to_owned()
 }
 
-/// Whether a certificate is one of an authority's, as openssl sees it.
+/// Whether openssl verifies a certificate with a CA.
 fn is_issued_by(certificate: &Path, authority: &Path) -> bool {
     let mut verify = tool("openssl").unwrap();
     verify.args(["verify", "-partial_chain", "-CAfile"]).arg(authority).arg(certificate);
@@ -89,7 +89,7 @@ fn each_key_can_be_replaced_and_so_can_all() {
         let new = run(args!["keys", "show", "--json", keys.join(format!("{file}.der"))]).exits(0);
         assert_ne!(new.json()[0]["key_id"], old.as_str());
         assert_eq!(new.json()[0]["algorithm"], "p-384");
-        // the module key's issuer is in no kernel
+        // no kernel trusts the issuer of the module key
         let certificate = keys.join(format!("{file}.crt"));
         assert_eq!(is_issued_by(&certificate, &authority), role == "evm");
     }

@@ -1,11 +1,11 @@
-//! What a file holds is told by its content; what is called a container and is none is refused.
+//! Containers are detected from content; a file that is named like a container but is not one is refused.
 
 use std::fs;
 use std::process::Stdio;
 
 use crate::support::*;
 
-/// What `program` makes of `content`.
+/// The output of `program` for `content`.
 fn packed(program: &str, content: &[u8]) -> Option<Vec<u8>> {
     use std::io::Write;
     let mut command = tool(program)?;
@@ -53,7 +53,7 @@ fn what_is_called_a_container_and_is_none_is_refused_with_a_reason() {
         }
         assert_eq!(&fs::read(&path).unwrap(), content);
     }
-    // in a tree they are files like any other
+    // in a tree they are plain files
     run(args!["sign", "--detached", "--keys", keys, directory.path()]).exits(0);
     assert!(directory.path().join("disk.wic.sig").exists());
     let disk = directory.path().join("disk.wic");
@@ -93,7 +93,7 @@ fn what_cannot_be_done_is_told_with_what_to_do() {
     assert_eq!(missing.stderr.matches("No such file").count(), 1, "{}", missing.stderr);
 }
 
-/// Archives in a container are not its files: a signature of them protects no program.
+/// Archives inside a container are not its files: their signatures protect no program.
 #[test]
 fn a_container_of_archives_is_refused() {
     let directory = directory();
@@ -139,12 +139,12 @@ fn a_container_of_archives_is_refused() {
             }
             let words = args!["preflight", path, "--keys", keys, "--policy", "default:appraise"];
             let Run { stderr, .. } = run(words).exits(2);
-            // an image in the right form is one, and these are without their documents
+            // in its right form it would be an image; these lack the documents of that form
             let is_said = stderr.contains(said) || stderr.contains(".json is missing");
             assert!(is_said, "preflight: {stderr}");
             assert_eq!(before, archive.map(|_| fs::read(&path).unwrap()));
         }
-        // what a program of one's own reads may be signed as what it is
+        // files read only by the user's own programs may be signed as their detected kind
         if security_attributes(directory.path()) {
             run(args!["sign", "--kind", "tree", "--keys", keys, path]).exits(0);
         }

@@ -1,4 +1,4 @@
-//! What a path holds is told by its content.
+//! Container kinds are detected from content.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ fn file(directory: &Path, name: &str, content: &[u8]) -> PathBuf {
     path
 }
 
-/// The first bytes of a package, and nothing after them.
+/// The first bytes of a package, and nothing more.
 const LEAD: &[u8] = b"\xed\xab\xee\xdb\x03\x00\x00\x00";
 
 #[test]
@@ -36,7 +36,7 @@ fn a_file_that_is_called_a_package_and_is_none_is_refused() {
     assert!(directory.path().join("cut.rpm.sig").exists());
 }
 
-/// A file that tar unpacks, and that a partition table makes a disk, too.
+/// A file that is both a valid tar archive and a disk with a partition table.
 #[test]
 fn a_file_for_two_readers_needs_its_kind() {
     let directory = directory();
@@ -46,7 +46,7 @@ fn a_file_for_two_readers_needs_its_kind() {
     let Some(mut tar) = tool("tar") else { return };
     finish(tar.arg("-C").arg(path).args(["-cf"]).arg(&archive).arg("program")).exits(0);
     let mut bytes = fs::read(&archive).unwrap();
-    // one partition, in what is padding for tar
+    // one partition, in bytes that tar treats as padding
     bytes[446 + 4] = 0x83;
     bytes[446 + 12] = 1;
     bytes[510..512].copy_from_slice(b"\x55\xaa");
@@ -95,7 +95,7 @@ fn what_is_compressed_is_told_by_what_is_in_it() {
             let Some(mut program) = tool(program) else { continue };
             finish(program.args(["-k", "-q"]).arg(path)).exits(0);
             let packed = PathBuf::from(format!("{}.{end}", path.display()));
-            // what it is held for is told when it is named with something else
+            // naming it together with another kind prints its detected kind
             let package = file(directory.path(), "package", LEAD);
             let run = run(args!["inspect", packed, package]).exits(2);
             assert!(run.stderr.contains(&format!(".{end} is {kind}")), "{}", run.stderr);

@@ -1,6 +1,6 @@
-//! The program as people run it, next to the tools that others wrote.
+//! The program as users run it, compared with other tools.
 
-// first: it brings a macro
+// first, because it defines a macro
 #[macro_use]
 mod support;
 

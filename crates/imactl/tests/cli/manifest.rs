@@ -1,4 +1,4 @@
-//! Manifests: the same of every container, as other tools compute them, and compared with lists.
+//! Manifests: the same from every container and from other tools, and compared with lists.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::support::*;
 
-/// A root with names of all kinds, a hard link, and a signed file if attributes can be set.
+/// A root with all kinds of names, a hard link, and a signed file if attributes can be set.
 fn root(directory: &Path) -> PathBuf {
     let root = directory.join("root");
     let files: &[(&str, &[u8])] = &[
@@ -60,7 +60,7 @@ fn every_container_has_the_same_manifest() {
     assert_eq!(create(&["-j1".as_ref(), root.as_os_str()]), manifest);
     let listed = lines(&manifest);
     assert_eq!(listed.len(), 6);
-    // GNU coreutils
+    // GNU coreutils as the reference
     for line in &listed {
         let path = match line["path_bytes"].as_str() {
             Some(bytes) => {
@@ -81,7 +81,7 @@ fn every_container_has_the_same_manifest() {
     assert!(signed == 2 || !security_attributes(directory), "the file and its hard link");
 }
 
-/// Mode and owner, too.
+/// Compares mode and owner, too.
 #[test]
 fn disks_and_container_images_have_the_same_manifest() {
     let directory = directory();
@@ -150,11 +150,11 @@ fn manifests_are_merged_compared_and_based_on_each_other() {
     assert_eq!(run(args!["manifest", "merge", other, merged]).exits(0).stdout, text);
     let both = lines(&text).into_iter().find(|line| line["path"] == "/usr/bin/with space").unwrap();
     assert_eq!(both["digests"].as_array().unwrap().len(), 2);
-    // only what is new
+    // only new files
     let new = create(&["--base".as_ref(), one.as_os_str(), root.as_os_str()]);
     let paths: Vec<_> = lines(&new).iter().map(|line| line["path"].clone()).collect();
     assert_eq!(paths, ["/usr/bin/new", "/usr/bin/with space"]);
-    // what is not one
+    // not a manifest
     for text in [
         "",
         "{}",
@@ -168,7 +168,7 @@ fn manifests_are_merged_compared_and_based_on_each_other() {
     }
 }
 
-/// Keylime's policy, as Python reads it.
+/// Keylime's policy, parsed with Python.
 #[test]
 fn keylime_reads_the_digests_and_keys() {
     let directory = directory();

@@ -1,4 +1,4 @@
-//! Manifests in the forms of other verifiers, as their own libraries read them.
+//! Manifests in the forms of other verifiers, read with their own libraries.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,20 +19,20 @@ fn manifests(directory: &Path) -> [PathBuf; 2] {
     [one, other]
 }
 
-/// The digest of a file, as hashlib makes it.
+/// The digest of a file, computed with hashlib.
 fn digest(algorithm: ima::HashAlgorithm, content: &[u8]) -> String {
     let digest = ima::digest::Hasher::new(algorithm).unwrap().digest(content).unwrap();
     ima_format::hex::Hex(digest.as_bytes()).to_string()
 }
 
-/// What a Python program prints of a file, as JSON.
+/// The output of a Python program for a file, as JSON.
 fn python_reads(module: &str, program: &str, file: &Path) -> Option<Value> {
     let mut command = Command::new(python_with(module)?);
     let said = finish(command.args(["-c", program]).arg(file)).exits(0).stdout;
     Some(serde_json::from_str(&said).unwrap())
 }
 
-/// The project's own validator.
+/// Validates with the validator of the SPDX project.
 #[test]
 fn spdx_is_valid() {
     const PROGRAM: &str = "
@@ -47,7 +47,7 @@ print(json.dumps([errors, str(document.creation_info.created), document.creation
 ";
     let directory = directory();
     let [one, other] = manifests(directory.path());
-    // its parser goes by the name
+    // the parser detects the format from the file name
     let document = directory.path().join("document.spdx.json");
     let export = args!["manifest", "export", "--to", "spdx", "--model", "board", one, other];
     let mut command = imactl();
@@ -69,7 +69,7 @@ print(json.dumps([errors, str(document.creation_info.created), document.creation
     assert_eq!(read, expected);
 }
 
-/// By the CDDL of the draft, with a library for CBOR.
+/// Validates with the CDDL of the draft, using a CBOR library.
 #[test]
 fn corim_has_a_reference_triple_for_each_digest() {
     const PROGRAM: &str = "

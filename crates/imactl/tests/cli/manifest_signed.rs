@@ -1,4 +1,4 @@
-//! Signed manifests, as openssl and securesystemslib verify them.
+//! Signed manifests, verified with openssl and securesystemslib.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ fn certificate(keys: &Path) -> PathBuf {
     keys.join("ima_keys/x509_ima.der")
 }
 
-/// What is signed, by the specification.
+/// The signed bytes according to the specification.
 fn encoding(envelope: &Value) -> Vec<u8> {
     let payload_type = envelope["payloadType"].as_str().unwrap();
     let payload = decoded(&envelope["payload"]);
@@ -60,7 +60,7 @@ fn openssl_verifies_and_the_content_is_the_same() {
         let merged = finish(&mut read).exits(0);
         assert_eq!(merged.stdout, fs::read_to_string(&plain).unwrap());
         assert_eq!(merged.stderr, "");
-        // a statement that other tools know
+        // a statement in the form that other tools expect
         let payload: Value = serde_json::from_slice(&decoded(&envelope["payload"])).unwrap();
         assert_eq!(payload["_type"], "https://in-toto.io/Statement/v1");
         let sum =
@@ -92,7 +92,7 @@ fn only_what_a_trusted_key_signed_is_read() {
     let other = store(&directory.join("root"), "p-256");
     let said = read(&signed, Some(certificate(&other)), 2);
     assert!(said.contains("not signed by a trusted key"), "{said}");
-    // whatever is changed, and whoever says which key it was
+    // any change is detected, whatever key the envelope names
     let good: Value = serde_json::from_slice(&fs::read(&signed).unwrap()).unwrap();
     let changed = directory.join("changed");
     let check = |change: &dyn Fn(&mut Value), code: i32| {
@@ -123,7 +123,7 @@ fn only_what_a_trusted_key_signed_is_read() {
     let said = check(&|it| it["payload"] = payload.clone().into(), 2);
     assert!(said.contains("not signed by a trusted key"), "{said}");
 
-    // wherever manifests are read
+    // in all commands that read manifests
     for command in [
         args!["manifest", "diff", signed, signed].to_vec(),
         args!["manifest", "export", "--to", "cyclonedx", signed].to_vec(),
@@ -136,7 +136,7 @@ fn only_what_a_trusted_key_signed_is_read() {
     }
 }
 
-/// The library of TUF and in-toto.
+/// Verifies with the library of TUF and in-toto.
 #[test]
 fn securesystemslib_verifies() {
     const PROGRAM: &str = "

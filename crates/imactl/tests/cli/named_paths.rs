@@ -1,4 +1,4 @@
-//! What is named and what is found: nothing that was asked for is passed over in silence.
+//! Named and found paths: no path that was requested is skipped silently.
 
 use std::fs;
 use std::io::Write;
@@ -31,7 +31,7 @@ fn a_signature_that_is_named_is_an_error() {
     // dir/* names both
     let both = run(args!["verify", "--detached", "--keys", keys, root.join("x"), signature]);
     assert!(both.exits(0).stdout.ends_with("1 file valid\n"));
-    // one without a file is a file
+    // a signature without its file is a plain file
     fs::write(root.join("alone.sig"), b"content").unwrap();
     run(args!["sign", "--detached", "--keys", keys, root.join("alone.sig")]).exits(0);
 }
@@ -128,7 +128,7 @@ fn paths_longer_than_the_kernel_takes_are_signed() {
     rustix::fs::statat(&deep, "file.sig", rustix::fs::AtFlags::empty()).unwrap();
     let verified = run(args!["verify", "--detached", "--keys", keys, root]).exits(0);
     assert!(verified.stdout.ends_with("1 file valid\n"), "{}", verified.stdout);
-    // as find lists it
+    // in the order of find
     let path = root.join((0..40).map(|_| &name).collect::<PathBuf>()).join("file");
     let list = directory.path().join("list");
     fs::write(&list, path.as_os_str().as_encoded_bytes()).unwrap();
@@ -203,7 +203,7 @@ fn a_path_that_is_given_twice_is_dealt_with_once() {
     signed(&["", ""], 2);
     signed(&["a", ""], 2);
     signed(&["", "b"], 2);
-    // as of find without -type f
+    // like find without -type f
     write_tree(&root, &[("deep/c", b"c"), ("deep/er/d", b"d")]);
     signed(&["", "a", "b", "deep", "deep/c", "deep/er", "deep/er/d"], 4);
     signed(&["deep/er", "deep", ""], 4);

@@ -1,4 +1,4 @@
-//! Names of files, members and certificates that would write to a terminal or forge a line.
+//! Names of files, members and certificates that would send escape sequences to a terminal or forge a line.
 
 use std::ffi::OsStr;
 use std::fs;

@@ -1,4 +1,4 @@
-//! File systems and files that take no label: full, read-only, immutable.
+//! File systems and files that cannot store an attribute: full, read-only, immutable.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ struct Mounted {
 }
 
 impl Mounted {
-    /// Makes and mounts one; says so where that cannot be done.
+    /// Makes and mounts one; prints a message if that is impossible.
     fn ext4(directory: &Path, options: &[&str]) -> Option<Self> {
         let (image, place) = (directory.join("image"), directory.join("mounted"));
         fs::File::create(&image).unwrap().set_len(4 << 20).unwrap();
@@ -35,12 +35,12 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // a second failure would hide the first
+        // a second panic would hide the first
         drop(Command::new("umount").arg("--lazy").arg(&self.place).status());
     }
 }
 
-/// Fills a file system to the last block.
+/// Fills a file system completely.
 fn fill(place: &Path) {
     for (number, size) in [1 << 20, 1 << 12, 1].into_iter().enumerate() {
         let mut file = fs::File::create(place.join(format!("filler-{number}"))).unwrap();
@@ -52,7 +52,7 @@ fn fill(place: &Path) {
 fn no_space_for_the_attribute_is_told_with_what_to_do() {
     let directory = directory();
     let keys = store(directory.path(), "rsa-4096");
-    // inodes without room for an attribute
+    // inodes without space for an attribute
     let Some(mounted) = Mounted::ext4(directory.path(), &["-I", "128"]) else { return };
     let file = mounted.place.join("file");
     fs::write(&file, b"content").unwrap();
@@ -77,7 +77,7 @@ fn an_attribute_larger_than_a_block_has_no_room() {
     };
     let file = mounted.place.join("file");
     fs::write(&file, b"content").unwrap();
-    // somebody else's attribute takes the block
+    // another attribute uses the block
     let flags = rustix::fs::XattrFlags::empty();
     rustix::fs::setxattr(&file, "user.big", &[1; 930], flags).unwrap();
     let signed = run(args!["sign", "--keys", keys, file]).exits(2);
@@ -104,7 +104,7 @@ fn a_read_only_file_system_is_told_with_what_to_do() {
         assert!(said.contains("hint: the file system is mounted read-only"), "{said}");
     }
     run(args!["verify", "--keys", keys, mounted.place]).exits(0);
-    // what needs nothing written is done
+    // files that need no write are processed
     run(args!["sign", "--changed", "--keys", keys, file]).exits(0);
 }
 
@@ -165,7 +165,7 @@ fn large_signatures_are_refused_before_the_first_file_where_they_have_no_room() 
     for (options, code) in [
         (&["-b", "1024"][..], 2),
         (&["-b", "2048"], 2),
-        // debugfs would cut it to a block
+        // debugfs would truncate it to a block
         (&["-b", "1024", "-O", "ea_inode"], 2),
         (&["-b", "4096"], 0),
     ] {

@@ -1,4 +1,4 @@
-//! `imactl policy`: what it says and how it exits.
+//! `imactl policy`: output and exit statuses.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -217,7 +217,7 @@ fn the_configuration_of_a_kernel_settles_what_depends_on_it() {
     let refused = check(&["--kernel-config", without.to_str().unwrap()]).exits(1);
     assert_eq!(name(&refused, "error").as_deref(), Some("not-configured"));
     assert_eq!(refused.json().pop().unwrap()["kernel"], "6.12");
-    // as in /proc/config.gz
+    // compressed, as /proc/config.gz
     let with = policy(directory.path(), "with", &format!("{head}CONFIG_IMA_APPRAISE_MODSIG=y\n"));
     let Some(mut gzip) = tool("gzip") else { return };
     finish(gzip.arg(&with)).exits(0);
@@ -336,7 +336,7 @@ fn simulate_tells_what_becomes_of_a_file() {
     );
     assert!(others["unknown_key"].is_string(), "{others}");
 
-    // the same, of a file that is not at hand; and on a command line and in a file of events
+    // the same for a file that is not available; on the command line, and in a file of events
     let attribute = hex_of(&security_ima(&file).unwrap());
     let digest = "sha256:ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73";
     let words = ["--attribute", &attribute, "--digest", digest, "--keys"].map(std::ffi::OsStr::new);

@@ -1,5 +1,4 @@
-//! The pages about policies say what the program does: their policies are checked, their
-//! commands are run.
+//! The pages about policies: their policies are checked, and their commands must print the output shown.
 
 use std::fs;
 use std::path::Path;

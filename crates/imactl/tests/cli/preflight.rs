@@ -1,4 +1,4 @@
-//! `imactl preflight`: what it says of roots, and how it exits.
+//! `imactl preflight`: its output about roots, and its exit status.
 
 use std::fs;
 use std::os::unix::fs::{symlink, PermissionsExt};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::support::*;
 use serde_json::Value;
 
-/// A root in a directory of its own, with keys beside it.
+/// A root in a temporary directory, with keys next to it.
 struct Root {
     directory: tempfile::TempDir,
     keys: PathBuf,
@@ -16,8 +16,8 @@ struct Root {
 const POLICY: &str = "default:appraise";
 
 impl Root {
-    /// With `/usr/bin/true`, its loader and its libraries, and `/sbin/init`, which is the same;
-    /// nothing is signed. `None` where `security.ima` cannot be set.
+    /// A root with `/usr/bin/true`, its loader and its libraries, and a copy of it as `/sbin/init`; all
+    /// unsigned. `None` if `security.ima` cannot be set.
     fn new() -> Option<Self> {
         let directory = directory();
         if !security_attributes(directory.path()) {
@@ -68,9 +68,9 @@ impl Root {
     }
 }
 
-/// `/usr/bin/true`, its loader, and the libraries that the loader itself says it opens.
+/// `/usr/bin/true`, its loader, and the libraries that the loader reports.
 fn program_files() -> Option<Vec<PathBuf>> {
-    // what is preloaded here (pseudo, faketime) is not of the program
+    // preloaded libraries (pseudo, faketime) are not needed by the program
     let listed = finish(tool("ldd")?.arg("/usr/bin/true").env_remove("LD_PRELOAD")).exits(0).stdout;
     let mut files = vec![PathBuf::from("/usr/bin/true")];
     for line in listed.lines() {
@@ -139,7 +139,7 @@ fn a_missing_library_is_told_and_is_no_refusal() {
         (&found["result"], &found["needs"]["path"]),
         (&"incomplete".into(), &"libc.so.6".into())
     );
-    // where it is the init that lacks it, the machine does not boot
+    // if init itself lacks it, the machine does not boot
     root.take(Path::new("/usr/bin/true"), Path::new("/sbin/init"));
     root.sign();
     assert_eq!(of(&root.lines(POLICY, 1), "init", "/sbin/init")["result"], "dies");
@@ -291,13 +291,13 @@ fn certificates_are_held_against_the_keys() {
     }
     let ran = root.preflight(POLICY, &[]).exits(1);
     assert!(ran.stdout.contains("rejected: no keyring accepts it (2)"), "{}", ran.stdout);
-    // without a CA to hold it against, only its own faults are found
+    // without a CA, only the faults of the certificate itself are found
     fs::remove_file(root.at("/etc/keys/x509_evm.der")).unwrap();
     let certificate = root.keys.join("ima_keys/x509_ima.der");
     run(args!["preflight", root.path(), "--policy", POLICY, "--cert", certificate]).exits(0);
 }
 
-/// What dracut loads is judged, too; and what `.ima` refuses cannot verify a file.
+/// Certificates that dracut loads are judged, too; a certificate that `.ima` rejects verifies no file.
 #[test]
 fn certificates_that_ima_refuses_verify_nothing() {
     let Some(root) = Root::new() else { return };
@@ -328,7 +328,7 @@ fn certificates_that_ima_refuses_verify_nothing() {
     let said = message(&lines, "/etc/keys/ima/text.pem").unwrap();
     assert_eq!(said, ".ima rejects it: PEM, but the kernel reads DER only");
     assert!(message(&lines, "/etc/sysconfig/ima-policy").is_some(), "a policy");
-    // Linux 6.1 asks for no usage; with the renewed authority its serial number differs
+    // Linux 6.1 requires no key usage; the renewed authority has another serial number
     let lines = given(&["good.der", "authority.der"], "6.1").exits(1).json();
     assert_eq!(message(&lines, "/etc/keys/ima/other.der"), None);
     let refused = |certificates: &[&str]| given(certificates, "6.12").exits(1).stderr;
@@ -391,7 +391,7 @@ fn reads_are_looked_at_where_the_policy_appraises_them() {
     assert!(lines.iter().all(|line| line["path"] != "/etc/hosts"));
     let hosts = of(&root.lines("builtin:appraise_tcb", 1), "file", "/etc/hosts").clone();
     assert_eq!((&hosts["use"], &hosts["cause"]), (&"data".into(), &"missing-hash".into()));
-    // fowner=0 is about those of root alone
+    // rules with fowner=0 apply only to root's files
     std::os::unix::fs::chown(root.at("/etc/hosts"), Some(1000), None).unwrap();
     let lines = root.lines("builtin:appraise_tcb", 0);
     assert!(lines.iter().all(|line| line["path"] != "/etc/hosts"));
@@ -466,13 +466,13 @@ fn a_squashfs_image_comes_to_the_same_as_its_directory() {
     mksquashfs.arg(root.path()).arg(&image).args(["-quiet", "-no-progress", "-comp", "zstd"]);
     finish(&mut mksquashfs).exits(0);
     root.is_judged_as(&image);
-    // cut short, it is told
+    // truncated: reported as such
     let bytes = fs::read(&image).unwrap();
     fs::write(&image, &bytes[..bytes.len() / 2]).unwrap();
     run(args!["preflight", image, "--policy", POLICY, "--keys", root.keys]).exits(2);
 }
 
-/// What was found, without how long it took and which of two names was read.
+/// The findings, without the duration.
 fn without_summary(lines: Vec<Value>) -> Vec<Value> {
     lines.into_iter().filter(|line| line["type"] != "summary").collect()
 }
@@ -488,7 +488,7 @@ fn a_cut_archive_is_an_error() {
     let words = args!["preflight", archive, "--policy", POLICY, "--keys", root.keys];
     let ran = run(words).exits(2);
     assert!(ran.stderr.contains("truncated"), "{}", ran.stderr);
-    // of a compressed one not even the first header may be left
+    // of a compressed archive, not even the first header may be complete
     finish(tool("gzip").unwrap().arg("-9f").arg(&archive)).exits(0);
     let archive = root.directory.path().join("root.tar.gz");
     let whole = fs::read(&archive).unwrap();

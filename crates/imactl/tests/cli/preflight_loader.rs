@@ -1,4 +1,4 @@
-//! Which libraries a program finds: the answer of `imactl preflight`, and the loader of this
+//! The libraries that a program finds, as predicted by `imactl preflight` and as found by the loader of this
 //! machine in the same root, on several CPUs.
 
 use std::fs;
@@ -8,14 +8,14 @@ use std::process::{Command, Stdio};
 
 use crate::support::*;
 
-/// A root with a program `/bin/p` that needs `liba.so.1`, and what any program needs.
+/// A root with a program `/bin/p` that needs `liba.so.1`, and the files that any program needs.
 struct Root {
     directory: tempfile::TempDir,
     keys: PathBuf,
 }
 
 impl Root {
-    /// `None` where it cannot be made, or not be entered.
+    /// `None` if it cannot be made or entered.
     fn new(runpath: &str) -> Option<Self> {
         let directory = directory();
         if !security_attributes(directory.path()) {
@@ -75,7 +75,7 @@ impl Root {
         chroot.status().unwrap().code() == Some(7)
     }
 
-    /// What is said of the program, and all that is said.
+    /// The verdict on the program, and the whole output.
     fn told(&self) -> (serde_json::Value, Vec<serde_json::Value>) {
         self.told_on(None)
     }
@@ -193,7 +193,7 @@ fn the_answer_holds_on_every_cpu() {
                 runs
             })
             .collect();
-        // CPUs that QEMU cannot emulate (x86-64-v4, Xeon Phi) are asked, too
+        // CPUs that QEMU cannot emulate (x86-64-v4, Xeon Phi) are predicted, too
         let (file, _) = root.told();
         match (all.contains(&true), all.contains(&false)) {
             (true, true) => assert_eq!(file["result"], "unknown", "{context}"),
@@ -214,7 +214,7 @@ fn what_some_cpus_take_alone_is_told_as_such() {
     let (file, _) = root.told();
     assert_eq!((&file["result"], &file["needs"]["path"]), (&"unknown".into(), &"liba.so.1".into()));
     assert_eq!(file["needs"]["processors"], serde_json::json!(["x86-64"]));
-    // an unsigned variant beside a signed one
+    // an unsigned variant next to a signed one
     root.library("opt");
     root.sign();
     assert_eq!(root.told().0["result"], "allowed");

@@ -1,5 +1,5 @@
-//! Under pseudo, OpenEmbedded's fakeroot, as an ordinary user: attributes that only root
-//! can set are set, and read back.
+//! Under pseudo, OpenEmbedded's fakeroot, an ordinary user can set attributes that otherwise only root can
+//! set, and read them back.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::support::*;
 
-/// A shell script as `nobody`, in pseudo, with a state directory of its own.
+/// Runs a shell script as `nobody` in pseudo, with its own state directory.
 fn in_pseudo(directory: &Path, script: &str) -> Option<Command> {
     tool("pseudo")?;
     let mut setpriv = tool("setpriv")?;
@@ -21,7 +21,7 @@ fn in_pseudo(directory: &Path, script: &str) -> Option<Command> {
 
 #[test]
 fn signs_and_verifies_without_root() {
-    // not below the build directory, which may be closed to others
+    // not below the build directory, which other users may be unable to enter
     let directory = tempfile::tempdir().unwrap();
     if !security_attributes(directory.path()) {
         return;
@@ -53,7 +53,7 @@ fn signs_and_verifies_without_root() {
     assert!(done.stdout.contains("2 files valid"), "{}", done.stdout);
     assert!(done.stdout.contains("security.ima=0x0302"), "{}", done.stdout);
     assert_eq!(security_ima(&root.join("bin/program")), None, "the real file has none");
-    // what is written there is pseudo's to keep account of
+    // pseudo records the files written there
     assert!(done.stdout.contains("owner 0:0 root/etc/hosts.sig"), "{}", done.stdout);
     assert!(!done.stdout.contains(".imactl-"), "{}", done.stdout);
 }

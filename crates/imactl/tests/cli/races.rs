@@ -1,5 +1,5 @@
-//! Directories and files that somebody exchanges for links during a run: nothing outside of what was
-//! named is signed, cleared or written, and nothing from outside gets a verdict.
+//! Directories and files that are replaced with links during a run: no file outside of the named ones is
+//! signed, cleared or written, and none from outside gets a verdict.
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,12 +13,12 @@ use rustix::fs::{renameat_with, RenameFlags, CWD};
 use crate::support::*;
 
 const FILES: usize = 250;
-/// Runs of each kind; `IMACTL_TEST_RACES` asks for more.
+/// Runs of each kind; `IMACTL_TEST_RACES` overrides it.
 fn rounds() -> usize {
     std::env::var("IMACTL_TEST_RACES").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(4)
 }
 
-/// A tree with files in `d`, and the same names outside.
+/// A tree with files in `d`, and a directory outside with the same names.
 struct Scene {
     _directory: tempfile::TempDir,
     base: PathBuf,
@@ -45,7 +45,7 @@ impl Scene {
         self.base.join(name)
     }
 
-    /// Exchanges two names again and again while `work` runs, and puts them back.
+    /// Exchanges two names repeatedly while `work` runs, and restores them.
     fn exchanging<T>(&self, one: &Path, other: &Path, work: impl FnOnce() -> T) -> T {
         let done = AtomicBool::new(false);
         let exchange = || renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).unwrap();
@@ -55,7 +55,7 @@ impl Scene {
                     if done.load(Ordering::Relaxed) {
                         break;
                     }
-                    // longer as it was than exchanged, so that runs get somewhere
+                    // the original state lasts longer than the exchanged one, so that runs make progress
                     let factor = if round % 2 == 0 { 4 } else { 1 };
                     std::thread::sleep(Duration::from_micros(factor * (50 + round * 37 % 900)));
                     exchange();
@@ -71,7 +71,7 @@ impl Scene {
         result
     }
 
-    /// Runs the program while the directory in the tree is exchanged for a link out of it.
+    /// Runs the program while the directory in the tree is repeatedly exchanged with a link that leads outside.
     fn run(&self, args: &[OsString]) -> Run {
         let (directory, link) = (self.path("tree/d"), self.path("link"));
         self.exchanging(&directory, &link, || run(args))
@@ -109,9 +109,9 @@ fn nothing_outside_is_signed_or_cleared() {
         scene.run(&args!["clear", tree]);
         assert_eq!(scene.signed_outside(), FILES);
     }
-    // a run may have met the link each time: what it left is cleared now
+    // every run may have met the link: clear the remaining signatures now
     run(args!["clear", tree]).exits(0);
-    // the files outside are signed, those in the tree are not: nothing is valid
+    // the files outside are signed, those in the tree are not: none is valid
     for _ in 0..rounds() {
         let verified = scene.run(&args!["verify", "--keys", keys, tree]);
         assert_ne!(verified.code, Some(0));
@@ -137,8 +137,8 @@ fn no_detached_signature_is_written_or_removed_outside() {
     let list: Vec<_> = (0..FILES).map(|number| format!("tree/d/f{number:03}")).collect();
     fs::write(scene.path("list"), list.join("\n")).unwrap();
     for _ in 0..rounds() {
-        // each of these paths may lead outside when it is looked up; no signature goes to another
-        // file than the one that was read
+        // each of these paths may lead outside when it is resolved; but a signature is stored only for the file that
+        // was read
         let mut command = imactl();
         command.current_dir(&scene.base);
         command.args(args!["sign", "--detached", "--keys", keys, "--files-from", "list"]);
@@ -168,7 +168,7 @@ fn a_file_that_is_exchanged_for_a_link_is_not_followed() {
     }
 }
 
-/// Small containers of each kind; those that no tool is there for are left out.
+/// Small containers of each kind; kinds without an installed tool are left out.
 fn containers(place: &Path) -> Vec<PathBuf> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/rpm/format_6.rpm");
     let (rpm, tar, image) = (place.join("p.rpm"), place.join("a.tar"), place.join("i.img"));
@@ -222,7 +222,7 @@ fn an_output_goes_whole_to_one_directory() {
             };
             let args = args!["sign", "--keys", scene.keys, container];
             let args: Vec<_> = args.into_iter().chain(output).collect();
-            // which of both is a question of when the path is looked up
+            // the result depends on when the path is resolved
             let ran = scene.run(&args);
             let found: Vec<_> = [&inside, &outside]
                 .map(|it| it.join(name))

@@ -1,4 +1,4 @@
-//! Revocation: entries next to those of openssl and sha256sum, and the files that they affect.
+//! Revocation: entries compared with those of openssl and sha256sum, and the affected files.
 
 use std::fs;
 
@@ -34,7 +34,7 @@ fn entries_are_signed_for_the_kernel_and_affected_files_are_listed() {
     let in_archive = run(args!["revoke", "--digest", digest, archive]).exits(0);
     assert_eq!(in_archive.stdout.matches("digest  ").count(), 2, "{}", in_archive.stdout);
 
-    // what add_key is given: the text, and its signature by the key that is built in
+    // the arguments of add_key: the text, and its signature by the built-in key
     let file = result.join(format!("blacklist_{}.entry", &digest[..16]));
     let bytes = fs::read(file).unwrap();
     let end = bytes.iter().position(|byte| *byte == b'\n').unwrap();
@@ -54,7 +54,7 @@ fn certificates_are_denied_by_their_signed_part_and_their_key() {
     let keys = directory.path().join("keys");
     run(args!["keys", "create", "--sample", "--algorithm", "p-256", keys]).exits(0);
     let certificate = keys.join("ima_keys/x509_ima.der");
-    // the signed part, cut out by openssl
+    // the signed part, extracted with openssl
     let signed = directory.path().join("signed");
     let mut parse = tool("openssl").unwrap();
     parse.args(["asn1parse", "-inform", "DER", "-strparse", "4", "-noout", "-in"]);
@@ -101,7 +101,7 @@ fn certificates_are_denied_by_their_signed_part_and_their_key() {
         (&"denied".into(), &"invalid-signature".into())
     );
     let list = directory.path().join("list");
-    // tbs: the list is compiled in, so that the certificate is in no keyring
+    // tbs: a compiled-in list, so the certificate is in no keyring
     fs::write(&list, format!("\"tbs:{digest}\"\n")).unwrap();
     let by_certificate = preflight(&list);
     assert_eq!(by_certificate["cause"], "invalid-signature", "{by_certificate}");

@@ -1,4 +1,4 @@
-//! What imactl does to packages, as rpm itself sees it.
+//! Signed packages, as rpm reads them.
 
 use std::ffi::OsString;
 use std::fs;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::support::*;
 
-/// Files of many kinds, and `%{extra}` more.
+/// Files of many kinds, and further ones from `%{extra}`.
 const SPEC: &str = r#"
 Name: sample
 Version: 1
@@ -48,7 +48,7 @@ for number in $(seq %{extra}); do echo $number > file-$number; done
 /usr/share/sample
 "#;
 
-/// Builds the sample package; `None` where there is no rpmbuild.
+/// Builds the sample package; `None` without rpmbuild.
 fn build(directory: &Path, defines: &[&str]) -> Option<PathBuf> {
     let mut rpmbuild = tool("rpmbuild")?;
     let top = tempfile::tempdir_in(directory).unwrap().keep();
@@ -62,13 +62,13 @@ fn build(directory: &Path, defines: &[&str]) -> Option<PathBuf> {
     Some(top.join("RPMS/noarch/sample-1-1.noarch.rpm"))
 }
 
-/// What rpm prints of a package.
+/// The output of rpm's query of a package.
 fn query(package: &Path, format: &str) -> String {
     let mut rpm = tool("rpm").unwrap();
     finish(rpm.args(["-qp", "--nosignature", "--queryformat", format]).arg(package)).exits(0).stdout
 }
 
-/// What rpmkeys says of a package's digests and OpenPGP signatures.
+/// The verdict of rpmkeys on a package's digests and OpenPGP signatures.
 fn check(package: &Path, database: &Path) -> String {
     let mut rpmkeys = tool("rpmkeys").unwrap();
     rpmkeys.args(["-Kv", "--dbpath"]).arg(database).arg(package);
@@ -76,14 +76,14 @@ fn check(package: &Path, database: &Path) -> String {
     format!("{:?}\n{}{}", run.code, run.stdout, run.stderr)
 }
 
-/// Has every file of a package signed, as rpm and as imactl see it.
+/// Checks with rpm and imactl that every file of a package is signed.
 #[track_caller]
 fn assert_signed(package: &Path, keys: &Path) {
     let format = "%{FILESIGNATURES:arraysize} %{FILENAMES:arraysize}\n";
     let counts = query(package, format);
     let (signatures, files) = counts.trim().split_once(' ').unwrap();
     assert_eq!(signatures, files);
-    // a signature where there is a digest, and only there
+    // a file has a signature if and only if it has a digest
     let rows = query(package, "[%{FILEDIGESTS}:%{FILESIGNATURES}\n]");
     for row in rows.lines() {
         let (digest, signature) = row.split_once(':').unwrap();
@@ -110,7 +110,7 @@ fn packages_of_every_compressor_are_signed_and_brought_back() {
         assert_eq!(check(&package, &database), checked, "{payload}");
         let signed = fs::read(&package).unwrap();
 
-        // signing again replaces; by the same key it changes nothing
+        // signing again replaces signatures; with the same key nothing changes
         let again = run(args!["sign", "--json", "--keys", keys, package]).exits(0).json();
         assert_eq!(again[0]["result"], "unchanged");
         assert_eq!(fs::read(&package).unwrap(), signed);
@@ -140,7 +140,7 @@ fn openpgp_signatures_stay_valid() {
     let directory = directory();
     let Some(package) = build(directory.path(), &[]) else { return };
     let (Some(mut gpg), Some(mut rpmsign)) = (tool("gpg"), tool("rpmsign")) else { return };
-    // a short path: gpg-agent's socket is in it
+    // a short path, because gpg-agent's socket is in it
     let home = tempfile::tempdir().unwrap();
     let database = directory.path().join("database");
     let name = "Sample Signer <sample@example.org>";
@@ -234,7 +234,7 @@ fn rpm_writes_these_signatures_into_the_files() {
         assert_eq!(value, line["raw"].as_str().unwrap_or_default(), "{line}");
         compared += 1;
     }
-    // but for directories, the link and the ghost: all of them
+    // all except directories, the link and the ghost
     assert_eq!(compared, 15);
     let share = root.join("usr");
     run(args!["verify", "--keys", keys, share]).exits(0);
@@ -244,7 +244,7 @@ fn rpm_writes_these_signatures_into_the_files() {
 #[test]
 fn file_digests_of_each_algorithm_are_signed_and_weak_ones_only_if_told() {
     let directory = directory();
-    // no kernel verifies ECDSA over MD5
+    // no kernel verifies ECDSA with MD5
     let keys = store(directory.path(), "rsa-2048");
     for (id, name, weak) in [
         (1, "md5", true),
@@ -307,7 +307,7 @@ fn a_directory_of_packages_is_signed_at_a_time() {
     for number in 0..20 {
         fs::copy(&package, repository.join(format!("deep/{number}.rpm"))).unwrap();
     }
-    // told by content, not by name
+    // detected from content, not from the name
     fs::copy(&package, repository.join("package")).unwrap();
     let refused = run(args!["sign", "--kind", "rpm", "--keys", keys, repository]).exits(2);
     assert!(refused.stderr.contains("-r processes the packages in it"), "{}", refused.stderr);
@@ -336,7 +336,7 @@ fn into_another_directory_the_originals_stay() {
     assert!(fs::read(&package).unwrap() == original);
     let signed = out.join(package.file_name().unwrap());
     assert_signed(&signed, &keys);
-    // two of one name would overwrite each other
+    // two with the same name would overwrite each other
     let namesake = directory.path().join("elsewhere").join(package.file_name().unwrap());
     fs::create_dir(namesake.parent().unwrap()).unwrap();
     fs::copy(&package, &namesake).unwrap();
@@ -348,7 +348,7 @@ fn into_another_directory_the_originals_stay() {
 fn what_was_changed_is_found() {
     let directory = directory();
     let keys = store(directory.path(), "p-256");
-    // not compressed, so that a byte of a file can be found
+    // not compressed, so that a byte of a file can be located
     let Some(package) = build(directory.path(), &["_binary_payload w.ufdio"]) else { return };
     run(args!["sign", "--keys", keys, package]).exits(0);
     let signed = fs::read(&package).unwrap();
@@ -358,7 +358,7 @@ fn what_was_changed_is_found() {
         bytes[at..at + to.len()].copy_from_slice(to);
         fs::write(&package, bytes).unwrap();
     };
-    // the content of a file: its signature is good, over what it should have been
+    // the content of a file changed: its signature is valid for the original content
     change(b"echo program", b"echo Program");
     run(args!["verify", "--keys", keys, package]).exits(0);
     let found = run(args!["verify", "--payload", "--json", "--keys", keys, package]).exits(1);
@@ -376,7 +376,7 @@ fn what_was_changed_is_found() {
     assert!(found.stdout.contains("digest-mismatch"), "{}", found.stdout);
     assert!(found.stdout.contains("invalid-signature"), "{}", found.stdout);
 
-    // a file that was cut
+    // a truncated file
     fs::write(&package, &signed[..signed.len() - 5_000]).unwrap();
     let found = run(args!["verify", "--payload", "--keys", keys, package]).exits(1);
     assert!(found.stdout.contains("payload-malformed"), "{}", found.stdout);
@@ -401,7 +401,7 @@ fn a_package_is_whole_whenever_the_run_is_killed() {
         killed(&mut sign, Signal::KILL, Duration::from_millis(40 * round));
         let now = fs::read(&target).unwrap();
         assert!(now == original || now == signed, "round {round}");
-        // what is left over bears no package's name
+        // a temporary file does not have the package's name
         for name in names(&work) {
             assert!(name == "sample.rpm" || name.starts_with(".imactl-"), "{name}");
         }

@@ -1,5 +1,5 @@
-//! Packages made byte by byte (`testdata/rpm/make.py`): of a format that the rpm at hand does not
-//! build, and such as lie.
+//! Packages encoded byte by byte (`testdata/rpm/make.py`): of formats that the installed rpm does not build, and
+//! with contradictory headers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ fn sample(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../testdata/rpm/{name}.rpm"))
 }
 
-/// What is wrong, the exit status of `verify --payload`, and what it says.
+/// The fault, the exit status of `verify --payload`, and its message.
 const LIES: &[(&str, i32, &str)] = &[
     ("count_is_a_million", 2, "tag 1028 continues past the store at offset 464"),
     ("count_is_zero", 2, "tag 1028 has 0 values at offset 464"),
@@ -92,7 +92,7 @@ const LIES: &[(&str, i32, &str)] = &[
     ("values_leave_a_gap", 2, "tag 1001 begins at 8 in the store, not at 7 at offset 416"),
 ];
 
-/// Those whose file signatures alone are wrong.
+/// Packages in which only the file signatures are wrong.
 const REPLACED: &[&str] =
     &["file_signature_is_not_hexadecimal", "more_file_signatures_than_files", "signed_directory"];
 
@@ -104,7 +104,7 @@ fn each_lie_is_told_with_its_place() {
         let args = args!["verify", "--payload", "--json", "--keys", keys, sample(name)];
         let found = run(args).exits(*code);
         assert!(found.stdout.contains(said), "{name}: {}", found.stdout);
-        // bad file signatures are replaced; nothing else that lies is signed
+        // bad file signatures are replaced; packages with other contradictions are not signed
         if REPLACED.contains(name) {
             continue;
         }
@@ -134,7 +134,7 @@ fn lies_take_little_memory() {
     let directory = directory();
     let keys = store(directory.path(), "p-256");
     for (name, code, _) in LIES.iter().filter(|(name, ..)| name.contains("claims")) {
-        // in KiB of address space; most of it the program's own, with its threads
+        // in KiB of address space; most of it is the program itself with its threads
         let mut limited = std::process::Command::new("sh");
         limited.args(["-c", "ulimit -v 400000; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_imactl")]);
         let args = args!["verify", "--payload", "--jobs", "1", "--keys", keys, sample(name)];
@@ -159,7 +159,7 @@ fn packages_of_both_formats_are_signed_and_brought_back() {
                 rpm.args(["-qp", "--nosignature", "--queryformat", "%{FILESIGNATURES:arraysize}"]);
                 assert_eq!(finish(rpm.arg(&package)).exits(0).stdout, "2");
             }
-            // the filler of format 6 has room for both, that of this package of format 4 has not
+            // the filler of format 6 has space for both, that of this package of format 4 does not
             let same_size = format == 6 && reserved == "--reserved-space";
             let sizes = [&package, &sample(name)].map(|path| fs::metadata(path).unwrap().len());
             assert_eq!(sizes[0] == sizes[1], same_size, "{name} {reserved}");
@@ -207,7 +207,7 @@ fn a_trusted_header_is_signed_without_its_payload() {
     for (name, code) in [
         ("payload_is_cut", 0),
         ("digests_are_exchanged", 0),
-        // the header alone contradicts itself
+        // the header contradicts itself
         ("hard_link_has_another_digest", 2),
         ("hard_link_has_no_digest", 2),
     ] {
@@ -244,7 +244,7 @@ fn entries_after_the_region_are_kept() {
             assert!(fs::read(&package).unwrap() == fs::read(sample(name)).unwrap(), "{name}");
         }
     }
-    // file signatures can be there, too: they are replaced and removed like others
+    // existing file signatures are replaced and removed as in other packages
     let name = sample("format_4_file_signatures_after_region");
     fs::copy(name, &package).unwrap();
     run(args!["clear", package]).exits(0);
@@ -258,7 +258,7 @@ fn however_it_was_signed_clear_gives_the_original_bytes() {
     let package = directory.path().join("package.rpm");
     for name in ["format_4", "format_6", "format_6_entries_after_region"] {
         let original = fs::read(sample(name)).unwrap();
-        // each with the key and whether the reserved space is used
+        // each with the key, and whether the reserved space is used
         for rounds in [
             &[(0, true)][..],
             &[(0, false)],
@@ -273,13 +273,13 @@ fn however_it_was_signed_clear_gives_the_original_bytes() {
                 run(args!["sign", option, "--keys", stores[*key], package]).exits(0);
                 let signed = fs::read(&package).unwrap();
                 run(args!["sign", option, "--keys", stores[*key], package]).exits(0);
-                // RSA signatures are the same each time, and so is the rest
+                // RSA signatures are deterministic, and so is the rest
                 assert_eq!(fs::metadata(&package).unwrap().len(), signed.len() as u64);
                 let keeps_size = name.starts_with("format_6") && *reserved;
                 assert_eq!(signed.len() == original.len(), keeps_size, "{name} {rounds:?}");
                 run(args!["verify", "--payload", "--keys", stores[*key], package]).exits(0);
             }
-            // file by file, too
+            // per file, too
             for include in ["usr/bin/*", "empty"] {
                 run(args!["clear", "--include", include, package]).exits(0);
             }
@@ -305,7 +305,7 @@ fn files_in_a_package_that_is_named_are_selected() {
     assert_eq!(signed_by(&keys, &[]), ["/usr/bin/sample"]);
     run(args!["verify", "--keys", keys, package]).exits(1);
     run(args!["verify", "--include", "/usr/bin/*", "--keys", keys, package]).exits(0);
-    // what is not selected keeps its signature
+    // files that are not selected keep their signatures
     run(args!["sign", "--exclude", "usr/bin", "--keys", other, package]).exits(0);
     assert_eq!(signed_by(&keys, &[]), ["/usr/bin/sample"]);
     assert_eq!(signed_by(&other, &[]), ["/usr/share/empty"]);
@@ -370,7 +370,7 @@ fn an_unsigned_source_package_is_called_one() {
     let keys = store(directory.path(), "p-256");
     let package = directory.path().join("package.rpm");
     let mut bytes = fs::read(sample("format_4")).unwrap();
-    // of a source package, the lead says so, and there is no tag that names the source
+    // a source package is marked in the lead, and has no tag that names its source
     bytes[7] = 1;
     fs::write(&package, bytes).unwrap();
     let found = run(args!["verify", "--keys", keys, package]).exits(1);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::support::*;
 use crate::tar::pack;
 
-/// Two archives of one file each, and one that is cut short.
+/// Two archives of one file each, and a truncated one.
 fn archives(directory: &Path) -> Option<[PathBuf; 3]> {
     let root = directory.join("root");
     write_tree(&root, &[("file", &[b'x'; 3000])]);
@@ -53,7 +53,7 @@ fn a_malformed_container_does_not_end_the_run() {
         assert_eq!((&summary[counted], &summary["failed"]), (&2.into(), &1.into()), "{verb}");
         assert!(fs::read(&cut).unwrap() == before, "{verb}");
     }
-    // of images, too
+    // the same with images
     let root = directory.path().join("root");
     let images = ["one.ext4", "cut.ext4", "other.ext4"].map(|name| directory.path().join(name));
     for image in &images {

@@ -168,7 +168,7 @@ fn changed_signs_only_what_needs_it() {
         assert_eq!(sign(&["--dry-run"]), (1, 6));
         assert_eq!(sign(&[]), (1, 6));
         assert_eq!(sign(&["--hash", "sha512"]), (7, 0), "another hash");
-        // a signature whose bytes are wrong under a header that is right
+        // a signature with wrong bytes after a valid header
         let path = root.join("bin/program");
         let mut value = vec![0; 600];
         let length = rustix::fs::getxattr(&path, "user.ima", &mut value[..]).unwrap();
@@ -237,7 +237,7 @@ fn one_bad_file_does_not_stop_the_rest() {
 fn a_file_system_without_the_attribute_is_told() {
     let directory = directory();
     let keys = store(directory.path(), "p-256");
-    // proc has regular files and no attributes
+    // proc has regular files, but no attributes
     let signed = run(args!["sign", "--keys", keys, "/proc/version"]).exits(2);
     assert!(signed.stderr.contains("error: /proc/version: "), "{}", signed.stderr);
     assert!(signed.stderr.contains("hint: "), "{}", signed.stderr);
@@ -357,7 +357,7 @@ fn a_file_that_changes_while_it_is_read_is_not_signed() {
     let mut command = imactl();
     command.args(args!["sign", "--json", "--xattr-namespace", "user", "--keys", keys, file]);
     let child = command.stdout(Stdio::piped()).spawn().unwrap();
-    // until the program ends, the file never stays the same for long
+    // until the program ends, the file changes every millisecond
     let output = std::thread::scope(|scope| {
         let (sender, done) = std::sync::mpsc::channel::<()>();
         scope.spawn(move || {
@@ -431,7 +431,7 @@ fn signatures_in_a_cache_are_not_made_again() {
     let (one, other) = (make("one"), make("other"));
     assert!(sign(&one).contains("\n0 signatures from the cache"));
     let again = sign(&other);
-    // the 41st was made to see whether the key signs with this hash
+    // the 41st is the test signature that checks whether the key supports this hash
     assert!(again.contains("\n41 signatures from the cache"), "{again}");
     let signature = |root: &Path| fs::read(root.join("07.sig")).unwrap();
     assert_eq!(signature(&one), signature(&other));
@@ -442,7 +442,7 @@ fn signatures_in_a_cache_are_not_made_again() {
     let signed = run(command).exits(0);
     assert!(signed.stdout.contains("\n0 signatures from the cache"), "{}", signed.stdout);
 
-    // the cache is damaged: signatures are right
+    // a damaged cache: signatures are still right
     for entry in fs::read_dir(&cache).unwrap() {
         let path = entry.unwrap().path();
         let mut bytes = fs::read(&path).unwrap();
@@ -451,7 +451,7 @@ fn signatures_in_a_cache_are_not_made_again() {
     }
     assert!(sign(&make("third")).contains("\n0 signatures from the cache"));
 
-    // several processes at a time
+    // several processes at the same time
     let roots: Vec<_> = (0..4).map(|number| make(&format!("root-{number}"))).collect();
     std::thread::scope(|scope| {
         roots.iter().for_each(|root| drop(scope.spawn(|| sign(root))));

@@ -1,5 +1,5 @@
-//! Signatures of version 3 and by ML-DSA, against another library (peer.py), and the choice of a
-//! form for kernels.
+//! Signatures of version 3 and by ML-DSA, verified with another library (peer.py), and the choice of a form for
+//! kernels.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +18,7 @@ pub(crate) fn peer() -> Option<Command> {
     Some(command)
 }
 
-/// Whether the linked OpenSSL makes such keys.
+/// Whether the linked OpenSSL supports such keys.
 fn makes(directory: &Path, algorithm: &str) -> bool {
     let made = run(args![
         "keys",
@@ -112,7 +112,7 @@ fn keys_and_certificates_of_another_library_sign_in_every_container() {
                 ["key", "der"].map(|extension| path.join(set).with_extension(extension));
             let shown = run(args!["keys", "show", "--json", certificate]).exits(0).json();
             assert_eq!(shown[0]["algorithm"], set);
-            // the same key, certified by us
+            // the same key, certified by our CA
             let ours = path.join(format!("{set}-ours.crt"));
             fs::remove_file(&ours).ok();
             run(args!["keys", "certify", "--quiet", "--keys", store, "-o", ours, certificate])
@@ -185,7 +185,7 @@ fn a_form_is_chosen_that_all_kernels_verify() {
     }
 }
 
-/// Short, for a closure that has a variable of that name.
+/// A short name, for a closure with a variable of that name.
 fn store_of(directory: &Path, key: &str) -> std::path::PathBuf {
     store(directory, key)
 }

@@ -1,11 +1,11 @@
-//! `imactl status`, as root and as somebody else.
+//! `imactl status` as root and as another user.
 
 use std::process::Command;
 
 use crate::support::{finish, imactl, missing, Run};
 
-/// Runs the program as a user who may nothing; `None` where that cannot be done here. The
-/// program is handed over as an open file: such a user may not look into the build directory.
+/// Runs the program as a user without privileges; `None` if that is impossible here. The program is passed as
+/// an open file, because that user may be unable to enter the build directory.
 fn as_nobody(arguments: &[&str]) -> Option<Run> {
     let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join("imactl");
@@ -40,7 +40,7 @@ fn keyrings_that_are_not_seen_are_named() {
     let status = &ran.json()[0];
     let keyrings = status["keyrings"].as_array().unwrap();
     assert!(keyrings.iter().all(|it| it["state"] == "hidden" && it["keys"].is_null()), "{status}");
-    // EVM's state is root's to see, where there is securityfs; without it nobody knows
+    // only root can read EVM's state; without securityfs no one can
     if status["ima"] == "unknown" {
         assert_eq!(status["evm_state"], "unknown", "{status}");
     }
@@ -83,7 +83,7 @@ fn what_hangs_on_unseen_keys_is_not_called_allowed() {
     let ran = ran.exits(2);
     assert!(ran.stdout.contains("execute  unknown   the keys in .ima"), "{}", ran.stdout);
 
-    // the fix is a command for the shell
+    // the fix is a shell command
     crate::support::set_security_ima(program.as_ref(), &[3, 2, 4]);
     let ran = as_nobody(&why).unwrap().exits(1);
     let quoted = program.replace('\'', r"'\''");

@@ -1,4 +1,4 @@
-//! Tar archives: what imactl writes, tar and bsdtar unpack; what they pack, imactl verifies.
+//! Tar archives: tar and bsdtar unpack imactl's output; imactl verifies their archives.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::*;
 
-/// A tree with what archives have trouble with.
+/// A tree with files that are difficult to archive.
 fn root(directory: &Path, longest: usize) -> PathBuf {
     let root = directory.join("root");
     let long = format!("{}/{}", "d".repeat(longest), "f".repeat(longest));
@@ -40,7 +40,7 @@ fn root(directory: &Path, longest: usize) -> PathBuf {
     root
 }
 
-/// Files that are not links, in [`root`].
+/// The number of files in [`root`], without links.
 const FILES: u64 = 8;
 
 /// Packs a tree with GNU tar.
@@ -51,7 +51,7 @@ pub(crate) fn pack(root: &Path, archive: &Path, options: &[&str]) -> Option<()> 
     Some(())
 }
 
-/// Unpacks an archive into a new directory, with attributes, by GNU tar or by bsdtar.
+/// Unpacks an archive with attributes into a new directory, with GNU tar or bsdtar.
 fn unpack(program: &str, archive: &Path, into: &Path) -> Option<()> {
     fs::create_dir(into).unwrap();
     let mut tar = tool(program)?;
@@ -63,7 +63,7 @@ fn unpack(program: &str, archive: &Path, into: &Path) -> Option<()> {
     Some(())
 }
 
-/// Whether two trees hold the same.
+/// Whether two trees have the same files.
 fn same_trees(one: &Path, other: &Path) -> bool {
     finish(Command::new("diff").arg("-r").arg("--no-dereference").args([one, other])).code
         == Some(0)
@@ -138,7 +138,7 @@ fn imactl_verifies_what_tar_and_bsdtar_pack() {
         finish(tar.args(options).arg("-C").arg(&root).arg("-cf").arg(&archive).arg(".")).exits(0);
         let verified = run(args!["verify", "--json", "--keys", keys, archive]).exits(0);
         assert_eq!(verified.json().pop().unwrap()["valid"], FILES, "{program} {options:?}");
-        // signed again, a hard link keeps nothing that its file does not have
+        // after signing again, a hard link has no attribute that its file does not have
         run(args!["sign", "--keys", other, archive]).exits(0);
         run(args!["verify", "--keys", other, archive]).exits(0);
         let unpacked = directory.path().join("unpacked");
@@ -148,7 +148,7 @@ fn imactl_verifies_what_tar_and_bsdtar_pack() {
     }
 }
 
-/// Packs a tree as other programs than GNU tar and bsdtar do.
+/// Packs a tree in the forms of other programs.
 const OTHER_TARS: &[(&str, &[&str])] = &[
     ("busybox", &["tar", "-C", "ROOT", "-cf", "ARCHIVE", "."]),
     ("python3", &["-c", PYTHON, "USTAR", "ROOT", "ARCHIVE"]),
@@ -191,7 +191,7 @@ fn archives_of_other_programs_are_signed_and_restored() {
     if !security_attributes(directory.path()) {
         return;
     }
-    // what version 7 can name
+    // names that version 7 supports
     let root = root(directory.path(), 40);
     for (index, (program, args)) in OTHER_TARS.iter().enumerate() {
         let case = format!("{program} {}", args.join(" "));
@@ -237,7 +237,7 @@ fn a_hard_link_without_its_file_is_an_error() {
     assert!(told.contains("hard link to ./bin/program, which is not selected"), "{told}");
     let args = args!["verify", "--json", "--keys", keys, signed, "--include", "zz-link"];
     assert!(error(run(args), "./bin/zz-link").contains("is not selected"));
-    // GNU tar takes the file out, and leaves the link
+    // GNU tar removes the file, and keeps the link
     let Some(mut tar) = tool("tar") else { return };
     finish(tar.arg("--delete").arg("-f").arg(&archive).arg("./bin/program")).exits(0);
     let expected = "hard link to ./bin/program, which the archive does not contain";
@@ -332,15 +332,15 @@ fn each_compression_is_kept_or_changed() {
         };
         let packed = PathBuf::from(format!("{}.{extension}", plain.display()));
         finish(packer.args(["-k", "-q"]).arg(&plain)).exits(0);
-        // as it was, in place
+        // with the original compression, in place
         run(args!["sign", "--keys", keys, packed]).exits(0);
         assert!(unpacked(&packed) == expected, "{program}");
         run(args!["verify", "--keys", keys, packed]).exits(0);
-        // by the result's name
+        // from the name of the result
         let named = directory.path().join(format!("named.t.{extension}"));
         sign(&keys, &plain, &named, &[]).exits(0);
         assert!(unpacked(&named) == expected, "{program}");
-        // because it was asked for, and the same with any number of threads
+        // as requested, and the same with any number of threads
         let result = |jobs: &str| {
             let other = directory.path().join(format!("asked-{jobs}"));
             sign(&keys, &packed, &other, &["--compress", word, "-j", jobs]).exits(0);
@@ -467,7 +467,7 @@ fn what_lies_is_refused_with_its_offset_and_nothing_is_written() {
     assert_eq!(left, ["archive", "keys-p-256"]);
 }
 
-/// A file again, a directory again, a link to the same target again: all programs take the last.
+/// A repeated file, directory or link to the same target: all programs use the last one.
 #[test]
 fn members_that_come_again_are_signed_again() {
     let directory = directory();
@@ -497,7 +497,7 @@ fn what_is_no_archive_is_refused() {
         run(args!["sign", "--kind", "tar", "--keys", keys, file]).exits(2);
         assert_eq!(fs::read(&file).unwrap(), content);
     }
-    // cut short, it is told by the decoder
+    // truncated: the decoder reports it
     let plain = directory.path().join("plain.tar");
     let Some(()) = pack(&root(directory.path(), 10), &plain, &[]) else { return };
     let Some(mut gzip) = tool("gzip") else { return };
@@ -528,7 +528,7 @@ fn nothing_bears_the_name_of_a_result_that_is_not_whole() {
     stdin.write_all(&bytes[..bytes.len() / 2]).unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
     let begun = || {
-        // a file without a name, where there is such a thing
+        // a file without a name, if the file system supports it
         let open = fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap();
         let mut open = open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
         open.any(|file| file.starts_with(directory.path()))

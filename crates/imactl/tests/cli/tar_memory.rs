@@ -1,4 +1,4 @@
-//! Tar archives take a bounded amount of memory and time, whatever they claim.
+//! Tar archives need a bounded amount of memory and time, whatever sizes they claim.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -11,8 +11,8 @@ use std::time::Duration;
 use crate::support::*;
 use crate::tar::{pack, sign};
 
-/// Runs imactl on what GNU tar packs of a tree with a file of this size; tells the most
-/// memory that it took, and how much it wrote.
+/// Runs imactl on GNU tar's archive of a tree with a file of this size; returns the peak memory, and the
+/// number of bytes written.
 fn run_on_stream(
     directory: &Path,
     size: u64,
@@ -58,7 +58,7 @@ fn memory_does_not_grow_with_a_member() {
     }
 }
 
-/// A header with the right checksum, and what follows it.
+/// A header with a valid checksum, and the data after it.
 fn member(typeflag: u8, name: &str, body: &[u8]) -> Vec<u8> {
     let mut header = [0; 512];
     header[..name.len()].copy_from_slice(name.as_bytes());
@@ -134,7 +134,7 @@ fn zeros_of_sparse_files_are_read_within_bounds() {
     );
     assert!(refused.stdout.contains("\"hint\":\"--max-sparse"), "{}", refused.stdout);
     assert!(!signed.exists());
-    // what is not read does not count
+    // data that is not read does not count
     let options = ["--exclude", "?", "--max-sparse", "1k"];
     sign(&keys, &archive, &signed, &options).exits(0);
     run(args!["clear", archive]).exits(0);

@@ -51,8 +51,8 @@ fn a_signal_at_a_prompt_leaves_a_terminal_that_echoes() {
             match signal {
                 "typed" => terminal.types("\x03"),
                 _ => {
-                    // setsid is a group leader or not, as the test runner has it: the program
-                    // is found by what it holds open
+                    // depending on the test runner, setsid is a group leader or not: the program is found by its open
+                    // files
                     let pid = program_of(&terminal);
                     finish(Command::new("kill").args([signal, &pid])).exits(0);
                 }
@@ -63,7 +63,7 @@ fn a_signal_at_a_prompt_leaves_a_terminal_that_echoes() {
     }
 }
 
-/// The process id of imactl: setsid, or its child.
+/// The PID of imactl: that of setsid, or of its child.
 fn program_of(terminal: &OnTerminal) -> String {
     let pid = terminal.child.id();
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
@@ -89,7 +89,7 @@ fn keys_are_opened_by_one_prompt() {
         terminal.types(typed);
         assert_eq!(terminal.ends().success(), success, "{typed:?}: {}", terminal.shown());
         let shown = terminal.shown();
-        // words are coloured apart
+        // words have different colours
         assert!(shown.replace("\x1b[0m", "").contains(said), "{said}: {shown}");
         assert_eq!(shown.matches("Passphrase of").count(), 1, "{shown}");
     }
@@ -113,7 +113,7 @@ fn one_large_file_moves_the_bar() {
     let partly = frames.iter().filter(|frame| (1..24).contains(&filled(frame))).count();
     assert!(partly > 1, "{frames:?}");
     let full = frames.iter().filter(|frame| filled(frame) >= 24 && frame.contains("0/1 files"));
-    // all bytes may have been read a moment before the file is done
+    // all bytes may have been read shortly before the file is finished
     assert!(full.count() < frames.len(), "{frames:?}");
     assert!(!frames.iter().any(|frame| filled(frame) > 0 && frame.contains("0/0")), "{frames:?}");
     assert!(frames.iter().any(|frame| frame.contains("0/1 files") && frame.contains("s left")));

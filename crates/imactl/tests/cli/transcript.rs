@@ -1,6 +1,6 @@
-//! Transcripts in pages: commands, and the output that the page shows for them.
+//! Transcripts in pages: commands, and the output shown for them.
 //!
-//! The tests of the program and those of the lab both read this file.
+//! The tests of the program and those of the lab both use this file.
 
 /// A fenced block of a page: the words after the fence, and its text.
 pub(crate) struct Block<'a> {
@@ -35,7 +35,7 @@ impl Block<'_> {
     }
 }
 
-/// A command, which goes on after a backslash or a pipe, and what it prints.
+/// A command, which continues after a backslash or a pipe, and its output.
 fn command_and_output(text: &str) -> (String, String) {
     let mut command = String::new();
     let mut lines = text.lines();
@@ -49,7 +49,7 @@ fn command_and_output(text: &str) -> (String, String) {
     (command, lines.collect::<Vec<_>>().join("\n"))
 }
 
-/// A text with its numbers, key ids and months made alike.
+/// A text with its numbers, key IDs and months replaced by placeholders.
 fn without_numbers(text: &str) -> Vec<String> {
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];

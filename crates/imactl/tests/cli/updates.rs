@@ -1,4 +1,4 @@
-//! `imactl preflight` of updates: bundles that rauc makes, archives as SWUpdate takes them.
+//! `imactl preflight` of updates: bundles made by rauc, and archives in SWUpdate's form.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,7 @@ use crate::support::*;
 const POLICY: &str = "default:appraise";
 const SCRIPT: &str = "#!/bin/sh\nexit 0\n";
 
-/// `preflight` of an update: the first file that is refused, else the summary.
+/// `preflight` of an update: the first denied file, else the summary.
 fn preflight(update: &Path, keys: &Path, code: i32) -> serde_json::Value {
     let words = args!["--json", "preflight", update, "--policy", POLICY, "--keys", keys];
     let lines = run(words).exits(code).json();
@@ -18,7 +18,7 @@ fn preflight(update: &Path, keys: &Path, code: i32) -> serde_json::Value {
     lines.first().unwrap().clone()
 }
 
-/// A bundle with a hook, as `rauc bundle` makes it with these words.
+/// A bundle with a hook, made by `rauc bundle` with these options.
 fn bundle(directory: &Path, format: &str, words: &[&str], signed_by: Option<&Path>) -> PathBuf {
     let content = directory.join("bundle");
     let _ = fs::remove_dir_all(&content);
@@ -26,7 +26,7 @@ fn bundle(directory: &Path, format: &str, words: &[&str], signed_by: Option<&Pat
         "[update]\ncompatible=lab\nversion=1\n\n[bundle]\nformat={format}\n\n[hooks]\n\
          filename=hook.sh\nhooks=install-check\n\n[image.rootfs]\nfilename=root.img\n"
     );
-    // more than 4 KiB however it is compressed, for the verity format
+    // more than 4 KiB even if compressed, as the verity format requires
     let program = fs::read(std::env::current_exe().unwrap()).unwrap();
     let files: &[(&str, &[u8])] = &[
         ("hook.sh", SCRIPT.as_bytes()),
@@ -63,12 +63,12 @@ fn a_hook_in_a_bundle_of_rauc_needs_a_signature_in_the_bundle() {
     }
     let keys = store(directory.path(), "p-256");
     for format in ["plain", "verity"] {
-        // without attributes, whatever the directory's files had
+        // bundles have no attributes by default, even if the directory's files had some
         let update = bundle(directory.path(), format, &[], Some(&keys));
         let hook = preflight(&update, &keys, 1);
         assert_eq!(hook["path"], "/hook.sh");
         assert_eq!(hook["cause"], "IMA-signature-required");
-        // the shell is not in the bundle, but on the root
+        // the shell is on the root, not in the bundle
         let update = bundle(directory.path(), format, &["--mksquashfs-args=-xattrs"], Some(&keys));
         assert_eq!(preflight(&update, &keys, 0)["allowed"], 1);
         let update = bundle(directory.path(), format, &["--mksquashfs-args=-xattrs"], None);

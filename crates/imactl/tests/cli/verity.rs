@@ -1,4 +1,4 @@
-//! fs-verity: digests next to those of fsverity, signatures over them.
+//! fs-verity: digests compared with those of fsverity, and signatures over them.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use crate::signature_forms::peer;
 use crate::support::seeded::Random;
 use crate::support::*;
 
-/// Sizes at and around the ends of blocks and of levels, and any.
+/// Sizes at and around the ends of blocks and levels, and arbitrary ones.
 fn sizes(count: usize) -> Vec<u64> {
     let mut sizes = Vec::new();
     for whole in [4096, 64 * 4096, 128 * 4096, 128 * 128 * 4096] {
@@ -29,7 +29,7 @@ fn digests_are_those_of_fsverity() {
     let mut files = Vec::new();
     for (number, size) in sizes(1000).into_iter().enumerate() {
         let file = directory.path().join(number.to_string());
-        // no two blocks are the same
+        // no two blocks are equal
         let line = format!("{number} and what makes it longer than that").into_bytes();
         let mut content = line.repeat(size as usize / line.len() + 1);
         content.truncate(size as usize);

@@ -1,5 +1,5 @@
-//! Packages, archives and images are replaced whole, by what has their owner and attributes; a
-//! run that is cut short leaves nothing behind.
+//! Packages, archives and images are replaced atomically, by files with the same owner and attributes; an
+//! interrupted run leaves nothing.
 
 use std::fs;
 use std::os::unix::fs::{chown, symlink, MetadataExt, PermissionsExt};
@@ -10,8 +10,8 @@ use crate::support::*;
 use rustix::fs::XattrFlags;
 use rustix::process::Signal;
 
-/// A package, an archive and an image with `files` files, in a directory of their own; what
-/// there is no tool for is left out.
+/// A package, an archive and an image with `files` files, in a directory of their own; kinds without an
+/// installed tool are left out.
 fn containers(directory: &Path, files: usize) -> Vec<PathBuf> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/rpm/format_6.rpm");
     let (root, place) = (directory.join("root"), directory.join("place"));
@@ -46,7 +46,7 @@ fn the_new_one_has_owner_mode_and_attributes_of_the_old_one() {
             rustix::fs::setxattr(&path, name, value, XattrFlags::empty()).unwrap();
         };
         set("user.origin", b"build 7");
-        // read for user 1000, in the kernel's form (version 2; tag, permissions, id)
+        // read permission for user 1000, in the kernel's form (version 2; tag, permissions, ID)
         let list = [(1, 6, -1), (2, 4, 1000), (4, 4, -1), (0x10, 4, -1), (0x20, 0, -1_i32)];
         let mut acl = 2_u32.to_le_bytes().to_vec();
         for (tag, permissions, id) in list {
@@ -56,7 +56,7 @@ fn the_new_one_has_owner_mode_and_attributes_of_the_old_one() {
         }
         set("system.posix_acl_access", &acl);
         if is_root {
-            // the label of the old content, which is no label of the new one
+            // the attribute of the old content, which must not be copied
             set("security.ima", b"\x04\x04");
             chown(&path, Some(1234), Some(4321)).unwrap();
         }
@@ -116,7 +116,7 @@ fn a_link_stands_for_the_container_that_it_leads_to() {
         run(args!["verify", "--keys", keys, link]).exits(0);
         fs::remove_file(&link).unwrap();
     }
-    // of a tree, as ever
+    // links in a tree are still refused
     write_tree(directory.path(), &[("plain", b"")]);
     symlink("plain", directory.path().join("link")).unwrap();
     let refused = run(args!["verify", "--keys", keys, directory.path().join("link")]).exits(2);
@@ -152,7 +152,7 @@ fn killed_at_any_moment_the_original_is_whole_and_nothing_else_bears_a_name() {
                 fs::remove_dir_all(scratch.join(name)).unwrap();
             }
             assert!(fs::read(&path).unwrap() == original, "{} {round}", path.display());
-            // what is there under the final name is whole
+            // a file under the final name is complete
             let result = if out.is_dir() { out.join("p.rpm") } else { out.clone() };
             if result.exists() {
                 finished += 1;
@@ -161,7 +161,7 @@ fn killed_at_any_moment_the_original_is_whole_and_nothing_else_bears_a_name() {
             for name in names(place) {
                 let left = name.starts_with(".imactl-");
                 assert!(left || name == "out" || before.contains(&name), "{name}");
-                // told to end, it removes what has a name; killed, only an image's copy has one
+                // after SIGTERM no named file is left; after SIGKILL only an image's copy may be
                 let killed = signal == Signal::KILL && path.extension() == Some("img".as_ref());
                 assert!(!left || killed, "{name} after {signal:?}");
                 if left {

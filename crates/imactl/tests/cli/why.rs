@@ -1,4 +1,4 @@
-//! `imactl why`: files under a policy that is given, and lines of the audit log.
+//! `imactl why`: files under a given policy, and lines of the audit log.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -64,7 +64,7 @@ fn the_certificate_that_was_meant_is_found() {
     run(args!["sign", "--keys", keys, file]).exits(0);
     assert!(why(0).contains("execute  allowed"));
 
-    // the same signature under another id, as with a key id given by hand
+    // the same signature with another ID, as with a key ID given by hand
     let mut value = crate::support::security_ima(&file).unwrap();
     value[3..7].copy_from_slice(&[0xde, 0xad, 0xbe, 0xef]);
     set_security_ima(&file, &value);
@@ -75,7 +75,7 @@ fn the_certificate_that_was_meant_is_found() {
     set_security_ima(&file, &[3, 2, 4]);
     let told = why(1);
     assert!(told.contains("its attribute is malformed: truncated"), "{told}");
-    // nobody executes it now, so that it is taken for a library, which no rule looks at
+    // not executable now, so it is treated as a library, which no rule checks
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     assert!(why(0).contains("not executable: no x in its mode"));
     run(args!["why", "--policy", policy, directory.path()]).exits(2);
@@ -135,7 +135,7 @@ fn logs_are_read_in_the_forms_that_people_have() {
     assert!(told.contains("asked for by \"my shell\" of user root, on vda"), "{told}");
     assert!(told.ends_with("3 records, 3 refusals\n"), "{told}");
 
-    // what looks like a record and is none is told
+    // lines that look like a record without being one are reported
     for line in ["type=1899 audit(1.2:3): a=b", RECORD, "audit[7]: INTEGRITY_NEW op=a res=0"] {
         fs::write(&log, format!("x\n{line}\n")).unwrap();
         let ran = run(args!["why", "--audit-log", log]).exits(2);
@@ -184,7 +184,7 @@ fn a_line_without_an_end_takes_no_memory() {
 fn denials_that_people_paste_are_counted() {
     let directory = directory();
     let log = directory.path().join("log");
-    // auditd's separator, as a mailer writes it
+    // auditd's separator, as mail programs show it
     let pasted = format!("{}^]UID=\"root\" AUID=\"root\"", RECORD.replace(" errno=0", ""));
     let interpreter = format!("type=1808 audit(1.2:3): {RECORD}");
     fs::write(&log, format!("type=1800 audit(1.2:3): {pasted}\n{interpreter}\n")).unwrap();

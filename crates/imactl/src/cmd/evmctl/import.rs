@@ -1,4 +1,4 @@
-//! `evmctl import`: hands a certificate to the kernel.
+//! `evmctl import`: adds a certificate to a keyring of the kernel.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -25,7 +25,7 @@ pub(super) fn import(options: &Options) -> Result<Outcome> {
     Ok(Outcome::Good)
 }
 
-/// The number of a keyring.
+/// The serial number of a keyring: decimal, hexadecimal after `0x`, or a special one as keyctl names it (`@u`).
 pub(super) fn keyring(operand: Option<&OsString>) -> Result<i32> {
     let Some(operand) = operand else { return keyring(Some(&"@u".into())) };
     let text = operand.to_str().unwrap_or_default();

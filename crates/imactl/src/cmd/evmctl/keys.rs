@@ -40,7 +40,7 @@ pub(super) fn signer(options: &Options) -> Result<Box<dyn Signer>> {
     Ok(Box::new(key.into_signer(key_id)?))
 }
 
-/// A key in a token: PKCS#11 is spoken without OpenSSL's engines and providers.
+/// A key in a token. PKCS#11 is called directly, without OpenSSL's engines and providers.
 fn token_signer(options: &Options, path: &Path) -> Result<Box<dyn Signer>> {
     let (uri, mut pin) = split_pin(path.as_os_str().as_encoded_bytes());
     let uri = token::uri(Path::new(OsStr::from_bytes(&uri)));
@@ -79,7 +79,7 @@ fn given_key_id(options: &Options) -> Result<Option<KeyId>> {
     }
 }
 
-/// The passphrase: of the command line, of the environment, or asked for.
+/// The passphrase: from the command line, the environment, or a prompt.
 fn passphrase_of(options: &Options, key: &Path) -> std::io::Result<Option<Passphrase>> {
     if let Some(password) = options.value("pass") {
         return Ok(Some(Passphrase::new(password.as_bytes().to_vec())));
@@ -90,7 +90,7 @@ fn passphrase_of(options: &Options, key: &Path) -> std::io::Result<Option<Passph
     }
 }
 
-/// The keys that verify, each found by the key ID of its certificate, and by that of the key itself.
+/// The keys that verify, each under the key ID of its certificate and that of the bare key.
 pub(super) fn keyring(keys: &[(PathBuf, PublicKey)]) -> Result<Keyring> {
     let mut keyring = Keyring::default();
     for (path, key) in keys {
@@ -102,7 +102,7 @@ pub(super) fn keyring(keys: &[(PathBuf, PublicKey)]) -> Result<Keyring> {
     Ok(keyring)
 }
 
-/// The certificates and public keys of a comma list, of which one at least must be readable.
+/// The certificates and public keys of a comma-separated list; at least one must be readable.
 pub(super) fn given(options: &Options) -> Result<Vec<(PathBuf, PublicKey)>> {
     let default = if options.has("rsa") { version_1::PUBLIC_KEY } else { CERTIFICATE };
     let list = options.path("key").unwrap_or_else(|| default.into());
@@ -123,8 +123,8 @@ pub(super) fn given(options: &Options) -> Result<Vec<(PathBuf, PublicKey)>> {
     }
 }
 
-/// Takes the PIN out of a URI, where OpenSSL's engine looks for it. imactl itself refuses it there, as the
-/// command line is seen by everybody on the machine.
+/// Removes the PIN from a URI, where OpenSSL's engine expects it. imactl itself refuses a PIN there:
+/// every user of the machine can read the command line.
 fn split_pin(uri: &[u8]) -> (Vec<u8>, Option<Passphrase>) {
     let Some(at) = uri.iter().position(|byte| *byte == b'?') else { return (uri.to_vec(), None) };
     let (path, query) = uri.split_at(at);
@@ -138,7 +138,7 @@ fn split_pin(uri: &[u8]) -> (Vec<u8>, Option<Passphrase>) {
     }
 }
 
-/// Replaces `%` and two hexadecimal digits by their byte.
+/// Replaces `%` and two hexadecimal digits with their byte.
 fn unescaped(mut text: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     while let [first, rest @ ..] = text {

@@ -25,13 +25,13 @@ use crate::args::jobs;
 use crate::error::{hinted, Error, Result};
 use crate::Outcome;
 
-/// Banks that are asked for when a program reads the PCRs.
+/// Banks that are requested when a program reads the PCRs.
 const BANKS: [HashAlgorithm; 4] =
     [HashAlgorithm::Sha1, HashAlgorithm::Sha256, HashAlgorithm::Sha384, HashAlgorithm::Sha512];
-/// PCRs of a TPM.
+/// The number of PCRs of a TPM.
 const PCRS: u32 = 24;
 
-/// Verifies a list against PCRs, and with `--verify-sig` the signatures in it.
+/// Verifies a list against PCR values, and with `--verify-sig` its signatures.
 pub(super) fn ima_measurement(options: &Options) -> Result<Outcome> {
     let path = operand(options).ok_or_else(|| Error::new("Parameters missing"))?;
     let wanted = bank(options)?;
@@ -81,7 +81,7 @@ pub(super) fn ima_measurement(options: &Options) -> Result<Outcome> {
             Verdict::Match { .. } => {
                 println!("{bank}: PCR {pcr}: Matched SHA1 padded TPM digest(s).");
             }
-            // a PCR that the list does not extend
+            // the list does not extend this PCR
             _ if *records == 0 => {}
             _ => {
                 println!("{bank}: PCR {pcr}: Failed to match TPM digest(s).");
@@ -95,7 +95,7 @@ pub(super) fn ima_measurement(options: &Options) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Prints the boot_aggregate of each bank: of an event log, or of the PCRs.
+/// Prints the boot_aggregate of each bank, computed from an event log or from the PCRs.
 pub(super) fn ima_boot_aggregate(options: &Options) -> Result<Outcome> {
     let values = match operand(options) {
         Some(log) => firmware::replay(&log)?,
@@ -126,7 +126,7 @@ fn bank(options: &Options) -> Result<Option<HashAlgorithm>> {
     bank.transpose()
 }
 
-/// The values of `--pcrs`; without it those of this machine.
+/// The values of `--pcrs`, else those of this machine.
 fn values(options: &Options) -> Result<PcrValues> {
     let given: Vec<_> = options
         .values("pcrs")
@@ -149,7 +149,7 @@ fn values(options: &Options) -> Result<PcrValues> {
     Ok(read)
 }
 
-/// The values that IBM's tsspcrread prints: it reads the TPM that its environment names.
+/// The output of IBM's tsspcrread, which reads the TPM that its environment names.
 fn tsspcrread() -> PcrValues {
     let mut values = PcrValues::default();
     for bank in BANKS {

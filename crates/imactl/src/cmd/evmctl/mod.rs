@@ -1,5 +1,5 @@
 //! `imactl evmctl`, and imactl invoked as `evmctl`: the command line of ima-evm-utils on imactl's
-//! operations. What differs from it is in docs/evmctl.md.
+//! operations. docs/evmctl.md lists the differences.
 
 mod hash_lines;
 mod import;
@@ -41,7 +41,7 @@ use crate::error::{hinted, Context, Error, Result};
 use crate::outputs::spool_directory;
 use crate::Outcome;
 
-/// The version of ima-evm-utils whose command line this is.
+/// The ima-evm-utils version that `--version` prints, and whose command line this is.
 const VERSION: &str = "1.6.2";
 
 /// Act as evmctl of ima-evm-utils
@@ -55,7 +55,7 @@ pub(crate) struct EvmctlArgs {
     arguments: Vec<OsString>,
 }
 
-/// The arguments for evmctl, if it is meant.
+/// The arguments for evmctl, if the program is invoked as evmctl or with that command.
 pub(crate) fn arguments(all: &[OsString]) -> Option<&[OsString]> {
     match all {
         [name, rest @ ..] if Path::new(name).file_name() == Some(OsStr::new("evmctl")) => {
@@ -149,7 +149,7 @@ impl Evmctl<'_> {
 
     fn hash(&self) -> Result<HashAlgorithm> {
         let name = match self.options.text("hashalgo")? {
-            // OpenSSL's names
+            // OpenSSL's names of the algorithms
             Some("md_gost12_256") => "streebog256",
             Some("md_gost12_512") => "streebog512",
             Some(name) => name,
@@ -158,7 +158,7 @@ impl Evmctl<'_> {
         name.parse().map_err(|error| Error::new(format!("Unknown hash algo: {name}: {error}")))
     }
 
-    /// Makes signatures of the version that is asked for.
+    /// Makes signatures of the requested version.
     fn maker<'s>(&self, signer: &'s dyn ima::key::Signer, kind: SignatureKind) -> Maker<'s> {
         let version = match self.options.has("v3") || self.options.has("immutable") {
             true => SignatureVersion::V3,
@@ -175,7 +175,7 @@ impl Evmctl<'_> {
         }
     }
 
-    /// What metadata is signed or verified: with what is given in place of the file's.
+    /// The metadata that is signed or verified; options replace values of the file.
     fn coverage(&self, binding: Binding) -> Result<Coverage> {
         let options = self.options;
         let word_size = match (options.has("m32"), options.has("m64")) {
@@ -197,7 +197,7 @@ impl Evmctl<'_> {
             let value = options.text("caps")?.map(|value| value.as_bytes().to_vec());
             attributes.push((AttributeName::Capability, value));
         }
-        // kernels without CONFIG_EVM_EXTRA_SMACK_XATTRS
+        // kernels without CONFIG_EVM_EXTRA_SMACK_XATTRS do not cover these
         if binding == Binding::Inode && !options.has("smack") {
             use AttributeName::{SmackExec, SmackMmap, SmackTransmute};
             attributes.extend([SmackExec, SmackTransmute, SmackMmap].map(|name| (name, None)));
@@ -221,7 +221,7 @@ impl Evmctl<'_> {
         Ok(Coverage { binding, machine: Machine { word_size, ..Machine::DEFAULT }, given })
     }
 
-    /// The letters of `-t`, of which only `m` changes something.
+    /// The letters of `-t`. Only `m` has an effect.
     fn kinds(&self) -> Result<&str> {
         let kinds = self.options.text("type")?.unwrap_or_default();
         match kinds.chars().find(|letter| !"fdsxm".contains(*letter)) {
@@ -244,7 +244,7 @@ impl Evmctl<'_> {
         }
     }
 
-    /// The files that are named; directories only with -r.
+    /// The files that are named; directories are an error without `-r`.
     fn files(&self) -> Result<Vec<PathBuf>> {
         let files: Vec<_> = self.options.operands.iter().skip(1).map(PathBuf::from).collect();
         if files.is_empty() {
@@ -259,7 +259,7 @@ impl Evmctl<'_> {
         Ok(files)
     }
 
-    /// Runs an operation on files; `good` takes the result for each.
+    /// Runs an operation on files; `good` handles each result.
     fn over<O: Operation>(
         &self,
         operation: &O,
@@ -316,14 +316,14 @@ impl Evmctl<'_> {
         Ok(if bad > 0 { Outcome::Finding } else { Outcome::Good })
     }
 
-    /// Signs files, and prints the values of their attributes where that is asked for.
+    /// Signs files, and prints the attribute values if that was requested.
     fn sign(&self, operation: Sign<'_>) -> Result<Outcome> {
         let files = self.files()?;
         let operation = Captured(operation);
         let Signing { outcome, unwritten } =
             self.sign_at(self.destination(), &operation, &files)?;
         if self.options.has("sigfile") && !unwritten.is_empty() {
-            // whoever may not set attributes gets the file
+            // a user who cannot set attributes gets a file instead
             self.sign_at(Destination::Nowhere, &operation, &unwritten)?;
         }
         Ok(outcome)
@@ -364,7 +364,7 @@ impl Evmctl<'_> {
         written.map(|()| Signing { outcome, unwritten })
     }
 
-    /// Makes `security.evm`, after `security.ima` where that is asked for.
+    /// Makes `security.evm`, after `security.ima` if both were requested.
     fn sign_metadata(
         &self,
         maker: EvmMaker<'_>,
@@ -388,7 +388,7 @@ impl Evmctl<'_> {
         self.sign_metadata(EvmMaker::Hmac(key), None)
     }
 
-    /// Verifies `security.ima`, or `security.evm` with this coverage.
+    /// Verifies `security.ima`, or with a coverage `security.evm`.
     fn verify(&self, coverage: Option<Coverage>) -> Result<Outcome> {
         let files = self.files()?;
         let keys = keys::given(self.options)?;
@@ -423,7 +423,7 @@ impl Evmctl<'_> {
         self.over_at(place, &operation, &files, Destination::Nowhere, &mut judged)
     }
 
-    /// Sets the signature that is in `FILE.sig`, or in another file.
+    /// Sets the signature from `FILE.sig` or from another file.
     fn restore(&self) -> Result<Outcome> {
         let mut files = self.files()?;
         let from = match self.options.has("sigfile") && files.len() > 1 {
@@ -436,13 +436,13 @@ impl Evmctl<'_> {
     }
 }
 
-/// Whether the result for a file is good.
+/// Decides whether the result for a file is good.
 type Judge<'a, T> = dyn FnMut(&Path, Result<T, ItemError>) -> bool + 'a;
 
 /// Files that were signed.
 struct Signing {
     outcome: Outcome,
-    /// Those whose attributes could not be set.
+    /// Files whose attributes could not be set.
     unwritten: Vec<PathBuf>,
 }
 

@@ -1,11 +1,11 @@
-//! imactl's operations as evmctl needs them: with the values that were made.
+//! imactl's operations as evmctl needs them: the outcome includes the values.
 
 use ima::container::{
     Access, Anomaly, AttributeName, Change, FurtherName, Item, ItemError, LeftOver, Operation,
 };
 use ima::digest::DigestKind;
 
-/// An operation, whose change is part of the outcome.
+/// An operation whose outcome includes the change.
 pub(super) struct Captured<O>(pub(super) O);
 
 impl<O: Operation> Operation for Captured<O> {
@@ -42,7 +42,7 @@ impl<O: Operation> Operation for Captured<O> {
     }
 }
 
-/// Sets `security.ima` to a value that was made before.
+/// Sets `security.ima` to an existing value.
 pub(super) struct Restore(pub(super) Vec<u8>);
 
 impl Operation for Restore {

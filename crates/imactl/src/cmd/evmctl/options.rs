@@ -16,7 +16,7 @@ enum Value {
     Attached,
 }
 
-/// The long name of an option, the short one, its value.
+/// The long name of an option, its short name, and whether it has a value.
 const OPTIONS: &[(&str, u8, Value)] = &[
     ("help", b'h', Value::No),
     ("imasig", b's', Value::No),
@@ -62,12 +62,12 @@ const OPTIONS: &[(&str, u8, Value)] = &[
     ("hwtpm", 0, Value::No),
 ];
 
-/// What was given.
+/// The parsed command line.
 #[derive(Debug, Default)]
 pub(super) struct Options {
-    /// The option's long name, and its value.
+    /// The options that were given: long name and value.
     given: Vec<(&'static str, Option<OsString>)>,
-    /// The command, and what follows it.
+    /// The command and its operands.
     pub(super) operands: Vec<OsString>,
 }
 
@@ -138,13 +138,13 @@ impl Options {
         self.given.iter().any(|(given, _)| *given == name)
     }
 
-    /// The value that was given last.
+    /// The last value of an option.
     pub(super) fn value(&self, name: &str) -> Option<&OsStr> {
         let mut given = self.given.iter().rev();
         given.find(|(given, _)| *given == name).and_then(|(_, value)| value.as_deref())
     }
 
-    /// All values that were given.
+    /// All values of an option.
     pub(super) fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a OsStr> {
         let given = self.given.iter().filter(move |(given, _)| *given == name);
         given.filter_map(|(_, value)| value.as_deref())

@@ -1,4 +1,4 @@
-//! Signatures of version 1 (`--rsa`): with bare public keys, in keyrings that are not trusted.
+//! Signatures of version 1 (`--rsa`): verified with bare public keys, in keyrings that are not trusted.
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -22,16 +22,16 @@ use crate::Outcome;
 
 pub(super) const PUBLIC_KEY: &str = "/etc/keys/pubkey_evm.pem";
 
-/// Makes signatures with the time of now, or of reproducible builds.
+/// Makes signatures with the current time, or with that of reproducible builds.
 pub(super) fn maker(signer: &dyn Signer, kind: SignatureKind) -> Maker<'_> {
     let given = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|time| time.parse().ok());
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    // 32 bits are in the signature, from 2106 on the lower ones
+    // the field has 32 bits: from 2106 on it has the lower ones
     let time = given.unwrap_or_else(now) as u32;
     Maker::Version1 { signer, kind, time }
 }
 
-/// The key in a file, and as the kernel gets it.
+/// The key in a file, in the form that the kernel loads.
 fn kernel_key(operand: Option<&std::ffi::OsString>) -> Result<(PathBuf, KeyV1)> {
     let path = operand.map_or_else(|| PUBLIC_KEY.into(), PathBuf::from);
     let key = KeyV1::of(&PublicKey::read(&path)?);
@@ -39,7 +39,7 @@ fn kernel_key(operand: Option<&std::ffi::OsString>) -> Result<(PathBuf, KeyV1)> 
     Ok((path, key))
 }
 
-/// `convert`: writes the key as the kernel gets it to `KEY.bin`, and its description to `KEY.keyid`.
+/// `convert`: writes the key in the kernel's form to `KEY.bin`, and its description to `KEY.keyid`.
 pub(super) fn convert(options: &Options) -> Result<Outcome> {
     let (path, key) = kernel_key(options.operands.get(1))?;
     for (suffix, content) in [(".bin", &key.payload[..]), (".keyid", key.to_string().as_bytes())] {
@@ -63,12 +63,12 @@ pub(super) fn import(options: &Options) -> Result<Outcome> {
 pub(super) struct Verify<'a> {
     pub(super) newer: operation::Verify<'a>,
     pub(super) keys: &'a [(PathBuf, PublicKey)],
-    /// Of `security.evm`; `None` for `security.ima`.
+    /// The coverage of `security.evm`; `None` for `security.ima`.
     pub(super) coverage: Option<Coverage>,
 }
 
 impl Verify<'_> {
-    /// Why a file's signature of version 1 is not good, if it has one. It is never portable.
+    /// Why a file's signature of version 1 is not good, or `None` without such a signature. It is never portable.
     fn version_1(&self, item: &mut dyn Item) -> Result<Option<Option<String>>, ItemError> {
         let name = self.coverage.as_ref().map_or(AttributeName::Ima, |_| AttributeName::Evm);
         let value = item.attribute(name)?;
@@ -94,7 +94,7 @@ impl Verify<'_> {
 }
 
 impl<'a> Operation for Verify<'a> {
-    /// Why it is not good.
+    /// Why the signature is not good.
     type Outcome = Option<String>;
     type Worker = <operation::Verify<'a> as Operation>::Worker;
 

@@ -56,7 +56,7 @@ impl Entry for Package<'_> {
     }
 }
 
-/// Prints a package, and its files.
+/// Prints a package and its files.
 pub(super) fn print(
     path: &Path,
     package: &PackageSummary,
@@ -84,7 +84,7 @@ pub(super) fn print(
         reserved_space: package.reserved_space,
         keys,
     };
-    // people read the summary at the end
+    // as text the summary comes last, as JSON first
     if output.is_json() {
         output.show(&package)?;
     }

@@ -69,7 +69,7 @@ impl CertifyArgs {
     }
 }
 
-/// Writes a file that is not there yet: whole or not at all.
+/// Writes a new file atomically; an error if it exists.
 fn write_new(path: &Path, content: &[u8]) -> Result<()> {
     let named = || path.display().to_string();
     let staged = Location::of(path).and_then(|place| Staged::new(place, 0o644));

@@ -103,7 +103,7 @@ impl CreateArgs {
     }
 }
 
-/// The passphrase that new keys are encrypted with.
+/// The passphrase that encrypts new keys.
 pub(super) fn new_passphrase(passphrase: &PassphraseArgs) -> Result<Passphrase> {
     match passphrase.ask_new()? {
         Some(passphrase) if passphrase.as_bytes().is_empty() => {

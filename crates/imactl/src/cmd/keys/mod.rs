@@ -192,7 +192,7 @@ fn has_error(findings: &[Finding]) -> bool {
     findings.iter().any(|finding| finding.severity == Severity::Error)
 }
 
-/// Those paths that can be looked at; the others are told.
+/// The paths that can be read; errors of the others are reported.
 fn readable(paths: &[PathBuf], output: &mut Output) -> Result<(Vec<PathBuf>, Failures)> {
     let mut failures = Failures::default();
     let mut found = Vec::new();
@@ -200,7 +200,7 @@ fn readable(paths: &[PathBuf], output: &mut Output) -> Result<(Vec<PathBuf>, Fai
         let looked = fs::metadata(path).and_then(|metadata| match metadata.file_type() {
             kind if kind.is_dir() => fs::read_dir(path).map(drop),
             kind if kind.is_file() => fs::File::open(path).map(drop),
-            // nothing else is opened here: a FIFO would wait
+            // do not open anything else: a FIFO would block
             _ => Ok(()),
         });
         match looked {

@@ -126,7 +126,7 @@ impl RotateArgs {
         Ok(())
     }
 
-    /// Lists the files that earlier generations have signed.
+    /// Lists the files that keys of earlier generations have signed.
     fn report(&self, store: &KeyStore, output: &mut Output) -> Result<Outcome> {
         let earlier = |role: Role| -> Result<Vec<Certificate>> {
             match self.role.roles().contains(&role) {

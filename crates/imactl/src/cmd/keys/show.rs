@@ -53,7 +53,7 @@ impl ShowArgs {
         let (files, failures) = readable(&files, output)?;
         let mut ask = self.passphrase.ask_once()?;
         let materials = check::read(&files, &mut ask, &mut findings);
-        // a store keeps each certificate in PEM and in DER
+        // a store has each certificate in PEM and in DER: show it once
         let mut shown = BTreeSet::new();
         for Material { path, certificates, key, .. } in &materials {
             for certificate in certificates {
@@ -77,7 +77,7 @@ impl ShowArgs {
         Ok(if failed { Outcome::Failed } else { Outcome::Good })
     }
 
-    /// The private keys and certificates that a URI names, which no type narrows here.
+    /// Shows the private keys and certificates that a URI names; the URI's type does not restrict them here.
     fn show_token(&self, uri: &Uri, output: &mut Output) -> Result<()> {
         let uri = Uri { class: None, ..uri.clone() };
         let token = token::open(&uri, &self.passphrase)?;
@@ -93,13 +93,13 @@ impl ShowArgs {
     }
 }
 
-/// How a private key is kept.
+/// The storage of a private key.
 #[derive(Clone, Copy)]
 enum Kept {
     File {
         encrypted: bool,
     },
-    /// Encrypted in a file, and there was no passphrase for it.
+    /// Encrypted in a file, and no passphrase was given.
     Closed,
     Token {
         always_authenticate: bool,

@@ -54,7 +54,7 @@ enum FormArg {
 
 impl ConvertArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
-        // CBOR counts the entries first
+        // CBOR begins with the number of entries
         let reading = match self.to {
             FormArg::CelCbor => Reading::Again,
             _ => Reading::Once,
@@ -137,13 +137,13 @@ impl ConvertArgs {
     }
 }
 
-/// What writes the result.
+/// The writer of the result.
 enum Converter {
     Form(Form),
     Table(TableSettings),
 }
 
-/// A result that is to be kept.
+/// A result that is kept.
 pub(super) struct Converted {
     pub(super) entries: u64,
     /// Why the list could not be read to its end.

@@ -66,7 +66,7 @@ impl DiffArgs {
     }
 }
 
-/// Digests as they are printed, a violation among them.
+/// The digests of a file as they are printed; a violation counts as one.
 fn digests(seen: Option<&Seen>) -> Vec<&str> {
     let Some(seen) = seen else { return Vec::new() };
     let violation = seen.violated.then_some("violation");

@@ -1,4 +1,4 @@
-//! A record for people, and as JSON.
+//! A record as text for people, and as JSON.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -107,7 +107,7 @@ impl From<&[u8]> for JsonSignature {
     }
 }
 
-/// A record as JSON.
+/// Converts a record to JSON.
 pub(super) fn json<'a>(
     list: &'a str,
     item: &Item<'a>,
@@ -145,7 +145,7 @@ pub(super) fn json<'a>(
     }
 }
 
-/// A buffer that is text: a command line, a policy, critical data. A NUL may end it.
+/// The buffer if it is text: a command line, a policy, critical data. A NUL may end it.
 fn as_text(buffer: &[u8]) -> Option<&str> {
     let buffer = buffer.strip_suffix(b"\0").unwrap_or(buffer);
     let text = std::str::from_utf8(buffer).ok()?;
@@ -153,7 +153,7 @@ fn as_text(buffer: &[u8]) -> Option<&str> {
     text.chars().all(is_text).then_some(text)
 }
 
-/// A record as a line, and what its buffer holds.
+/// A record in one line, and the content of its buffer.
 pub(super) fn lines(
     item: &Item<'_>,
     decoded: &Result<Entry<'_>, ima_format::Error>,

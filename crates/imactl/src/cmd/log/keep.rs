@@ -63,7 +63,7 @@ struct JsonMoved {
 
 type Shared = Mutex<Keeper<Securityfs>>;
 
-/// A cycle that failed leaves the keeper as it was: it continues.
+/// Locks the keeper, also after a panic: a cycle that failed leaves it as it was.
 fn lock(keeper: &Shared) -> MutexGuard<'_, Keeper<Securityfs>> {
     keeper.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -73,7 +73,7 @@ impl KeepArgs {
         let kernel = Securityfs::of(&Machine::here())?;
         let keeper = Mutex::new(Keeper::open(kernel, &self.directory)?);
         if self.once {
-            // the first cycle moves entries that an earlier run staged, if there are any
+            // the first cycle moves entries that an earlier run staged and did not move
             for _ in 0..2 {
                 print(&lock(&keeper).cycle()?, output)?;
             }
@@ -91,7 +91,7 @@ impl KeepArgs {
         self.watch(&keeper, output)
     }
 
-    /// Looks at the list again and again.
+    /// Polls the list, every `--interval` milliseconds.
     fn watch(&self, keeper: &Shared, output: &mut Output) -> Result<Outcome> {
         let (mut publisher, mut complaint) = (None, String::new());
         loop {
@@ -114,7 +114,7 @@ impl KeepArgs {
         }
     }
 
-    /// Moves entries if there are enough, and publishes what is new.
+    /// Moves entries if there are enough, and publishes the new ones.
     fn look(
         &self,
         keeper: &Shared,
@@ -128,7 +128,7 @@ impl KeepArgs {
         });
         let moved = match cycle {
             Ok(cycle) => Ok(print(&cycle, output)?),
-            // entries that were not moved are published, too
+            // publish the entries that could not be moved, too
             Err(error) if error.may_pass() => Err(error),
             Err(error) => return Ok(Err(error)),
         };
@@ -150,7 +150,7 @@ fn print(cycle: &Cycle, output: &mut Output) -> io::Result<()> {
     output.line(Level::Normal, format_args!("{}: {entries} in all segments", segment.display()))
 }
 
-/// Listens on a socket that only its owner can connect to, in place of one that an earlier process left.
+/// Listens on a socket that only its owner can connect to; replaces the socket of an earlier process.
 fn listen(path: &Path) -> io::Result<UnixListener> {
     if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
         fs::remove_file(path)?;
@@ -160,9 +160,9 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Connections that are served at a time; others are closed.
+/// The most connections that are served at a time; further ones are closed.
 const CONNECTIONS: usize = 16;
-/// How long a reader may pause.
+/// A reader that pauses longer is disconnected.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn serve(listener: &UnixListener, keeper: &Shared) {
@@ -170,7 +170,7 @@ fn serve(listener: &UnixListener, keeper: &Shared) {
     thread::scope(|scope| {
         for stream in listener.incoming() {
             let Ok(stream) = stream else {
-                // no descriptors, or no memory
+                // no file descriptors, or no memory: try again
                 thread::sleep(Duration::from_secs(1));
                 continue;
             };
@@ -180,7 +180,7 @@ fn serve(listener: &UnixListener, keeper: &Shared) {
             }
             let open = &open;
             scope.spawn(move || {
-                // a reader that goes away is no concern of the keeper's
+                // the error of one reader does not affect the keeper
                 drop(send(stream, keeper));
                 open.fetch_sub(1, Ordering::Relaxed);
             });

@@ -126,7 +126,7 @@ struct JsonMalformed<'a> {
     index: u64,
     offset: u64,
     error: String,
-    /// From the start of the record to the end of the input.
+    /// Bytes from the start of the malformed record to the end of the input.
     rest_bytes: u64,
     readable_records: u64,
     readable_bytes: u64,

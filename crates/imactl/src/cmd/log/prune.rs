@@ -101,7 +101,7 @@ impl PruneArgs {
     }
 }
 
-/// Why segments were not removed.
+/// The reason why segments were not removed.
 fn reason(coverage: &Coverage) -> String {
     match coverage {
         Coverage::Whole(_) => "all entries are proven".into(),

@@ -85,7 +85,7 @@ impl ShowArgs {
         }
     }
 
-    /// Whether an entry passes the filters. Those on fields let malformed entries pass.
+    /// Whether an entry passes the filters. Malformed entries pass the filters on fields.
     fn wants(
         &self,
         item: &Item<'_>,
@@ -108,7 +108,7 @@ impl ShowArgs {
 fn path_of<'a>(entry: &Entry<'a>) -> &'a Path {
     use std::os::unix::ffi::OsStrExt;
     let path = Path::new(std::ffi::OsStr::from_bytes(entry.name));
-    // globs are on paths below the root
+    // globs match paths below the root
     path.strip_prefix("/").unwrap_or(path)
 }
 
@@ -129,7 +129,7 @@ fn print(
     Ok(())
 }
 
-/// The number of the last boot_aggregate; 0 if there is none, or the list cannot be read.
+/// The number of the last boot_aggregate; 0 if there is none or the list cannot be read.
 fn last_boot(sources: &[Source]) -> Result<u64, ListError> {
     let (mut reader, mut batch) = (ListReader::new(sources.iter().cloned()), Batch::default());
     let mut last = 0;
@@ -137,7 +137,7 @@ fn last_boot(sources: &[Source]) -> Result<u64, ListError> {
         match reader.next(&mut batch) {
             Ok(()) if batch.is_empty() => return Ok(last),
             Ok(()) => {}
-            // it is reported when the entries before it are shown
+            // reported after the entries before it
             Err(ListError::Malformed(_)) => return Ok(last),
             Err(error) => return Err(error),
         }

@@ -1,4 +1,4 @@
-//! A list as a Parquet file: its options, and how it is written.
+//! A list as a Parquet file: options and output.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -39,7 +39,7 @@ pub(super) struct TableArgs {
     keyring: KeyringArgs,
 }
 
-/// The same, read.
+/// [`TableArgs`] with their files read.
 pub(super) struct TableSettings {
     origin: Origin,
     manifest: Option<Manifest>,
@@ -60,7 +60,7 @@ impl TableArgs {
         })
     }
 
-    /// Refuses the options where the result is not a table.
+    /// Returns an error if an option is given and the result is not a table.
     pub(super) fn refuse(&self) -> Result<()> {
         let machine = self.machine.as_ref().map(|_| "--machine");
         let boot = self.boot.as_ref().map(|_| "--boot");

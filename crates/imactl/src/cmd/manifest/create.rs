@@ -108,7 +108,7 @@ impl CreateArgs {
         Ok(Outcome::Good)
     }
 
-    /// Adds the files of a root; returns how many cannot be read.
+    /// Adds the files of a root; returns the number of files that cannot be read.
     fn root(
         &self,
         path: &Path,
@@ -138,7 +138,7 @@ impl CreateArgs {
         }
     }
 
-    /// Adds the files of packages; returns how many packages and files cannot be read.
+    /// Adds the files of packages; returns the number of packages and files that cannot be read.
     fn packages(
         &self,
         roots: Vec<PathBuf>,
@@ -166,7 +166,7 @@ impl CreateArgs {
     }
 }
 
-/// Takes the files of packages.
+/// Collects the files of packages.
 struct Collector<'a> {
     manifest: &'a mut Manifest,
     failed: u64,

@@ -116,7 +116,7 @@ pub(crate) fn read_all(
     Ok(merged)
 }
 
-/// Writes a manifest, in an envelope if there is a key to sign it with.
+/// Writes a manifest; with a key, signed in an envelope.
 fn write_manifest(
     manifest: &Manifest,
     signer: &SignerArgs,
@@ -130,7 +130,7 @@ fn write_manifest(
     write(&content, path, output)
 }
 
-/// Writes a result whole or not at all, or to standard output.
+/// Writes a result atomically, or to standard output.
 fn write(content: &[u8], path: Option<&Path>, output: &mut Output) -> Result<()> {
     match path.filter(|path| !is_stdio(path)) {
         Some(path) => {

@@ -17,7 +17,7 @@ use super::text::{Line, ReadLine, VERSION};
 use crate::error::{hinted, Error, Result};
 use crate::output::Output;
 
-/// in-toto's media type, and the type of a statement of version 1.
+/// The media type of in-toto, and the type of a version 1 statement.
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
 const PREDICATE: &str = "urn:imactl:manifest:v1";
@@ -33,7 +33,7 @@ pub(crate) struct TrustArgs {
 }
 
 impl TrustArgs {
-    /// The certificates that are trusted; `None` if anything is.
+    /// The trusted certificates; `None` if signatures are not verified.
     pub(crate) fn trusted(&self) -> Result<Option<Vec<Certificate>>> {
         if self.manifest_cert.is_empty() {
             return Ok(None);
@@ -58,7 +58,7 @@ struct JsonSignature {
     sig: String,
 }
 
-/// A statement as it is written, and as it is read: without subjects, which say no more than the predicate.
+/// A statement as it is written. Reading ignores the subjects, which repeat the predicate.
 #[derive(Serialize)]
 struct Statement<'a> {
     #[serde(rename = "_type")]
@@ -90,7 +90,7 @@ struct Predicate<L> {
     files: Vec<L>,
 }
 
-/// A manifest in an envelope, signed.
+/// Signs a manifest, and wraps it in an envelope.
 pub(super) fn seal(manifest: &Manifest, signer: &dyn Signer) -> Result<Vec<u8>> {
     let named = manifest.0.iter().filter_map(|(path, file)| {
         let name = std::str::from_utf8(path).ok()?;
@@ -128,8 +128,8 @@ impl From<EnvelopeSignature> for JsonSignature {
     }
 }
 
-/// The manifest in an envelope; `None` if the content is no envelope. If certificates are trusted, one of their
-/// keys must have signed it.
+/// The manifest in an envelope; `None` if the content is not an envelope. If certificates are trusted, one
+/// of their keys must have signed it.
 pub(super) fn open(
     name: &str,
     content: &[u8],
@@ -182,7 +182,7 @@ impl JsonEnvelope {
     }
 }
 
-/// Base64 of the standard alphabet or the one for URLs: DSSE allows both.
+/// Decodes Base64 of the standard or the URL alphabet: DSSE allows both.
 fn decode(text: &str) -> Option<Vec<u8>> {
     base64::decode(text.replace('-', "+").replace('_', "/").as_bytes())
 }

@@ -1,4 +1,4 @@
-//! Manifests as JSON lines: the first says that it is one, each further one is a file, sorted by path.
+//! Manifests as JSON lines: a header line, then one line per file, sorted by path.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -26,7 +26,7 @@ struct Head {
     version: u32,
 }
 
-/// A file, as it is written.
+/// A line as it is written.
 #[derive(Serialize)]
 pub(super) struct Line {
     #[serde(flatten)]
@@ -35,7 +35,7 @@ pub(super) struct Line {
     file: File,
 }
 
-/// What is known of a file.
+/// The properties of a file.
 #[derive(Default, Serialize, Deserialize)]
 struct File {
     digests: Vec<String>,
@@ -51,7 +51,7 @@ struct File {
     packages: Vec<String>,
 }
 
-/// A file, as it is read.
+/// A line as it is read.
 #[derive(Deserialize)]
 pub(super) struct ReadLine {
     path: String,
@@ -101,7 +101,7 @@ impl From<&Expected> for File {
 }
 
 impl File {
-    /// What the line says; `None` if a value in it is malformed.
+    /// The file that the line describes; `None` if a value is malformed.
     fn parse(self) -> Option<Expected> {
         let digest = |text: &String| {
             let (algorithm, digits) = text.split_once(':')?;
@@ -148,7 +148,7 @@ impl ReadLine {
     }
 }
 
-/// A manifest as it is written: the same for the same files.
+/// The lines of a manifest: the same for the same files.
 pub(super) fn lines(manifest: &Manifest) -> Result<Vec<u8>> {
     let mut text = Vec::new();
     let failed = |error: serde_json::Error| Error::new(error.to_string());

@@ -64,7 +64,7 @@ struct JsonSummary {
     notes: u64,
 }
 
-/// How many findings of each severity.
+/// The number of findings of each severity.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Counts {
     pub(super) errors: u64,
@@ -101,8 +101,8 @@ impl CheckArgs {
     }
 }
 
-/// The text of a policy that a machine is to depend on, if `kernel` accepts it; what is found
-/// is told.
+/// The text of a policy that a machine will depend on, if `kernel` accepts it. Findings are
+/// printed.
 pub(crate) fn accepted(
     path: &Path,
     kernel: &Kernel,
@@ -114,7 +114,7 @@ pub(crate) fn accepted(
     Ok((errors == 0).then_some(text.bytes))
 }
 
-/// Tells findings one by one.
+/// Prints the findings and counts them.
 pub(super) fn tell(
     found: &[Diagnostic],
     path: &Path,

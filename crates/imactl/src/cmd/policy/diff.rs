@@ -166,7 +166,7 @@ fn effect(effect: &Effect) -> String {
     }
 }
 
-/// What an appraisal takes.
+/// Describes the requirements of an appraisal.
 pub(super) fn demands(demands: Demands) -> String {
     let mut text = match (demands.verity, demands.modsig_allowed, demands.signature) {
         (true, _, _) => "an fs-verity signature",
@@ -191,7 +191,7 @@ fn algorithms(set: Option<AlgorithmSet>) -> String {
     set.map_or_else(|| String::from("any algorithm"), |set| set.to_string())
 }
 
-/// What comes without a file, and is refused as soon as a rule appraises the hook.
+/// The operation that has no file, and that the kernel denies as soon as a rule appraises its hook.
 const fn unnamed(func: Func) -> &'static str {
     match func {
         Func::PolicyCheck => "a policy written as text",

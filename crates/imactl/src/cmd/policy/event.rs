@@ -106,7 +106,7 @@ pub(super) struct EventArgs {
 }
 
 impl EventArgs {
-    /// What the kernel asks its policy.
+    /// The event that the kernel looks up in its policy.
     pub(super) fn resolve(&self) -> Result<Event> {
         let Some(func) = &self.func else {
             return Err(hinted("no hook", "name it: --func BPRM_CHECK"));
@@ -249,7 +249,7 @@ fn magic(text: &str) -> Result<u64> {
         .with_context(|| format!("not a magic number: {text:?}; they are hexadecimal: 0xef53"))
 }
 
-/// An event in the words of [`EventArgs`]: what is as usual is left out.
+/// Describes an event in the words of [`EventArgs`]; defaults are left out.
 pub(super) fn describe(event: &Event) -> String {
     let mut words = vec![format!("func={}", event.func)];
     let mut say = |key: &str, value: &dyn std::fmt::Display| words.push(format!("{key}={value}"));
@@ -269,7 +269,7 @@ pub(super) fn describe(event: &Event) -> String {
             say(key, &id);
         }
     }
-    // where all ids are the same it does not matter which of them are looked at
+    // capabilities matter only if the IDs differ
     for (key, held, several) in [
         ("cap_setuid", ids.cap_setuid, [ids.euid, ids.suid] != [ids.uid; 2]),
         ("cap_setgid", ids.cap_setgid, [ids.egid, ids.sgid] != [ids.gid; 2]),

@@ -79,14 +79,14 @@ impl FmtArgs {
     }
 }
 
-/// A kernel that has everything that is known.
+/// A kernel of the newest version that added a known feature.
 fn newest() -> Kernel {
     let versions = Feature::ALL.iter().map(|feature| feature.since());
     versions.max().map_or_else(Kernel::default, Kernel::new)
 }
 
-/// Puts `content` in place of the file's, whose owner, mode and attributes stay. Where the path is a
-/// symbolic link, the file that it leads to is replaced, not the link.
+/// Replaces the content of a file; owner, mode and attributes stay. If the path is a symbolic link,
+/// the file that it points to is replaced, not the link.
 fn replace(file: &Path, content: &[u8]) -> Result<()> {
     if !fs::metadata(file)?.is_file() {
         return Err(Error::new("not a regular file"));

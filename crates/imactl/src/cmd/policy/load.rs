@@ -51,7 +51,7 @@ impl LoadArgs {
     }
 }
 
-/// The running kernel, or the default one where its version cannot be made out.
+/// The running kernel, or the default one if its version is unknown.
 pub(crate) fn running() -> Kernel {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     release.trim().parse::<KernelVersion>().map_or_else(|_| Kernel::default(), Kernel::new)

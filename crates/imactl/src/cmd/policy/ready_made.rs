@@ -1,4 +1,4 @@
-//! `imactl policy default` and `imactl policy builtin`: policies that need not be written.
+//! `imactl policy default` and `imactl policy builtin`: ready-made policies.
 
 use clap::{Args, ValueEnum};
 use ima_format::policy::builtin::{Builtin, Preset};

@@ -1,4 +1,4 @@
-//! A finding with the line that it is about, as compilers show it.
+//! A finding with its line of the policy, as compilers show it.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use ima_format::policy::diagnostic::{Diagnostic, Location, Severity};
 
 use crate::output::{Level, Output, Style};
 
-/// The most columns of a line that are shown.
+/// The maximum number of columns of a line that are shown.
 const WIDTH: usize = 120;
 
 /// Prints a finding for people.
@@ -58,8 +58,8 @@ pub(super) const fn style(severity: Severity) -> Style {
     }
 }
 
-/// The line around a location, and carets under what is meant. Bytes that are not text are
-/// shown so that they can be seen and do nothing to the terminal.
+/// The line around a location, and carets under the location. Bytes that are not text are
+/// escaped, so that they are visible and have no effect on the terminal.
 fn excerpt(text: &[u8], location: &Location) -> (String, String) {
     let span = location.span;
     let start = span.start.min(text.len()) - (location.column - 1).min(span.start.min(text.len()));

@@ -1,4 +1,4 @@
-//! Policies as arguments: files, standard input, and those that need no file.
+//! Policies as arguments: files, standard input, and built-in ones.
 
 use std::fs;
 use std::io;
@@ -16,21 +16,21 @@ use ima::preflight::ModuleCheck;
 
 use crate::error::{hinted, Context, Result};
 
-/// Where the kernel shows the policy in force.
+/// The directory in which the kernel shows the policy in force.
 const SECURITYFS: &str = "/sys/kernel/security";
 
 /// The text of a policy.
 #[derive(Debug)]
 pub(super) struct PolicyText {
-    /// The argument, for people.
+    /// The argument, for messages.
     pub(super) name: String,
     pub(super) bytes: Vec<u8>,
-    /// How the text is to be taken.
+    /// How the kernel loads the text.
     pub(super) loading: Loading,
 }
 
 impl PolicyText {
-    /// Reads what an argument names.
+    /// Reads the policy that an argument names.
     pub(super) fn of(argument: &Path, kernel: &Kernel) -> Result<Self> {
         let name = argument.display().to_string();
         let mut loading = Loading::File;
@@ -52,7 +52,7 @@ impl PolicyText {
     }
 }
 
-/// The kernel's policy with this name.
+/// The kernel's built-in policy of this name.
 pub(super) fn builtin(name: &str) -> Result<Builtin> {
     Builtin::from_name(name).ok_or_else(|| {
         hinted(
@@ -110,7 +110,7 @@ impl BootArgs {
     }
 }
 
-/// Policies that were loaded one after the other: the kernel appends each to those before.
+/// Policies loaded one after the other: the kernel appends each to those before it.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     /// All rules.
@@ -126,7 +126,7 @@ impl Loaded {
         types.any(AppraiseType::allows_modsig)
     }
 
-    /// Reads policies that `kernel` has to accept.
+    /// Reads policies; an error if `kernel` rejects one.
     pub(crate) fn of<P: AsRef<Path>>(arguments: &[P], kernel: &Kernel) -> Result<Self> {
         let mut loaded = Self { policy: Policy::default(), places: Vec::new() };
         let mut kernel = kernel.clone();
@@ -146,7 +146,7 @@ impl Loaded {
             let lines = reading.policy.positioned_rules().map(|(place, _)| place.line);
             loaded.places.extend(lines.map(|line| (text.name.clone(), line)));
             loaded.policy.items.extend(reading.policy.items);
-            // its rules are there before the first custom policy, and stay
+            // the kernel adds these rules before the first custom policy
             if text.name != ARCH {
                 kernel.in_force = InForce::Custom;
             }
@@ -154,7 +154,7 @@ impl Loaded {
         Ok(loaded)
     }
 
-    /// Where a rule, counted from 0, stands: `FILE:LINE`.
+    /// The location of a rule, counted from 0: `FILE:LINE`.
     pub(crate) fn place(&self, rule: usize) -> String {
         match self.places.get(rule) {
             Some((name, line)) => format!("{name}:{line}"),
@@ -162,7 +162,7 @@ impl Loaded {
         }
     }
 
-    /// The line of a rule, counted from 0, and its file.
+    /// The file and line of a rule, counted from 0.
     pub(crate) fn file_and_line(&self, rule: usize) -> Option<(&str, usize)> {
         self.places.get(rule).map(|(name, line)| (name.as_str(), *line))
     }

@@ -1,4 +1,4 @@
-//! What the kernel makes of the file that an event is about.
+//! The kernel's verdict on the file of an event.
 
 use ima::preflight::{Subject, Trial, TrialError};
 use ima::verify::Keyring;
@@ -14,7 +14,7 @@ use crate::error::{hinted, Context, Result};
 use crate::output::Style;
 
 impl EventArgs {
-    /// The file that the event is about, where anything is said of it.
+    /// The file of the event; `None` if no option describes it.
     pub(super) fn subject(&self) -> Result<Option<Subject>> {
         if let Some(path) = &self.file {
             let name = || path.display().to_string();
@@ -28,7 +28,7 @@ impl EventArgs {
         Ok(Some(Subject::Stated { attribute, digests }))
     }
 
-    /// What a kernel asks its policy, about this file.
+    /// The event that the kernel looks up in its policy for this file.
     pub(super) fn about(&self, subject: Option<&Subject>, version: KernelVersion) -> Result<Event> {
         let Some((owner, group, mode)) = subject.and_then(Subject::access) else {
             return self.resolve();
@@ -78,7 +78,7 @@ fn digest(text: &str) -> Result<Digest> {
     })
 }
 
-/// What comes of an event, and why.
+/// The result of an event, and the reason.
 pub(super) struct Told {
     /// `allowed`, `tolerated`, `denied`, `unknown`.
     pub(super) verdict: &'static str,
@@ -89,7 +89,7 @@ pub(super) struct Told {
     pub(super) style: Style,
 }
 
-/// Tries an event on its file.
+/// Applies the policy to an event on its file.
 pub(super) fn tell(
     subject: &Subject,
     event: &Event,
@@ -157,7 +157,7 @@ impl Told {
         }
     }
 
-    /// Behind the verdict: why.
+    /// The reason, to be printed after the verdict.
     pub(super) fn reason(&self) -> String {
         match self.words.as_str() {
             "" => String::new(),

@@ -1,6 +1,6 @@
 //! JSON lines.
 //!
-//! The words are those of docs/json.md. Counts and exit status do not depend on `--details`, which
+//! docs/json.md defines the words. Counts and exit status do not depend on `--details`, which
 //! only adds files and steps without findings.
 
 use std::io;
@@ -48,7 +48,7 @@ impl JsonRefusal {
     }
 }
 
-/// What something needs and will not have.
+/// A file that something needs and cannot use.
 #[derive(Serialize)]
 struct JsonObstacle {
     #[serde(flatten)]
@@ -162,7 +162,7 @@ struct JsonSummary {
     seconds: f64,
 }
 
-/// Tells of what is not as it should be, or of all files.
+/// Prints files and steps with findings, or all of them, and the summary.
 pub(super) fn tell(told: &Told<'_>, details: bool, output: &mut Output) -> io::Result<()> {
     let report = told.report;
     let mut counts = [0_u64; Fate::ALL.len()];

@@ -185,7 +185,7 @@ impl JudgeArgs {
         };
         let mut keyring = in_ima(authorities, &kernel, output);
         let of_modules = self.keyring.of_modules()?;
-        // such a kernel has the module key in .ima, too (CONFIG_IMA_APPRAISE_MODSIG)
+        // with CONFIG_IMA_APPRAISE_MODSIG, the module key is in .ima, too
         if loaded.allows_modsig() {
             keyring.trust(authorities.built_in(&of_modules));
         }
@@ -231,7 +231,7 @@ impl JudgeArgs {
         Ok(result)
     }
 
-    /// What the kernel no longer accepts.
+    /// The keys and digests that the kernel no longer accepts.
     fn revocations(&self, output: &mut Output) -> Result<Revocations> {
         let mut revocations = Revocations::default();
         for path in &self.blacklist {
@@ -295,8 +295,8 @@ impl JudgeArgs {
     }
 }
 
-/// The keys of those certificates that the kernel accepts into `.ima`; of the others a warning
-/// says why not, unless they are the CAs that were given with them.
+/// The keys of the certificates that the kernel accepts into `.ima`. For the others, a warning gives
+/// the reason, unless they are CAs that were given with them.
 fn in_ima(authorities: Authorities<'_>, kernel: &Kernel, output: &mut Output) -> Keyring {
     let mut accepted = Vec::new();
     for (certificate, refusal) in authorities.judged(acceptance::Keyring::Ima) {
@@ -313,7 +313,7 @@ fn in_ima(authorities: Authorities<'_>, kernel: &Kernel, output: &mut Output) ->
     Keyring::of_certificates(accepted)
 }
 
-/// What is to be told.
+/// A result to be printed.
 pub(crate) struct Told<'a> {
     pub(crate) report: &'a Report,
     loaded: &'a Loaded,

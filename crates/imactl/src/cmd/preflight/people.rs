@@ -1,4 +1,4 @@
-//! A summary that people can act on.
+//! A summary for people, with the next step.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,10 +13,10 @@ use ima_format::policy::ast::Func;
 use super::Told;
 use crate::output::{count, Level, Output, Style};
 
-/// What a file comes to.
+/// The result for a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// It does what it is for.
+    /// It can be used.
     Allowed,
     /// The kernel denies it.
     Refused,
@@ -24,7 +24,7 @@ pub(crate) enum Fate {
     Blocked,
     /// Something that it needs is not there.
     Incomplete,
-    /// It cannot be told.
+    /// It cannot be predicted.
     Unknown,
 }
 
@@ -120,7 +120,7 @@ fn dim(text: &str, output: &Output) -> String {
     }
 }
 
-/// How many of each use come to what.
+/// A table: the number of files by purpose and result.
 fn table(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
     for purpose in Use::ALL {
         let files: Vec<_> =
@@ -185,7 +185,7 @@ fn number(number: usize) -> String {
     count.split(' ').next().unwrap_or_default().to_owned()
 }
 
-/// Files that are not allowed, by reason, and within it by directory or by what they need.
+/// Prints files that are not allowed, by reason, then by directory or by the file that they need.
 fn groups(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
     let mut groups: BTreeMap<(usize, String), BTreeMap<String, Vec<String>>> = BTreeMap::new();
     for file in &told.report.files {
@@ -248,7 +248,7 @@ fn groups(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
         output.line(level, "")?;
         output.line(level, format_args!("{head} ({})", number(total)))?;
         let mut places: Vec<_> = places.into_iter().collect();
-        // the fullest first, then by name
+        // the largest first, then by name
         places.sort_by_key(|(_, members)| std::cmp::Reverse(members.len()));
         let width = places.iter().take(SHOWN).map(|(place, _)| place.len()).max().unwrap_or(0);
         for (place, members) in places.iter().take(SHOWN) {
@@ -268,7 +268,7 @@ fn groups(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
     Ok(())
 }
 
-/// The kernel's word, and what tells it from others with the same.
+/// The kernel's cause, and the key or the missing audit record that distinguishes it.
 fn cause(refusal: &Refusal) -> String {
     match (refusal.unknown_key, refusal.cause.operation()) {
         (Some(key), _) => format!("{}: unknown key {key}", refusal.cause),
@@ -288,7 +288,7 @@ fn needs(obstacle: &Obstacle) -> String {
     }
 }
 
-/// The CPUs on which it stands in the way, unless it does on all.
+/// The CPUs on which the file is missing or denied; empty if on all of them.
 fn cpus(obstacle: &Obstacle) -> String {
     match obstacle.on.as_slice() {
         [] => String::new(),
@@ -297,7 +297,7 @@ fn cpus(obstacle: &Obstacle) -> String {
     }
 }
 
-/// What the loader goes by.
+/// The cache in which the loader looks up libraries.
 pub(super) const CACHE: &str = "/etc/ld.so.cache";
 
 /// Why a file should have no portable EVM signature.
@@ -308,7 +308,7 @@ pub(super) fn immutable(found: &Immutable) -> String {
     )
 }
 
-/// What is wrong with it, and what that comes to.
+/// The fault of the loader's cache, and its consequence.
 pub(super) fn cache_fault(fault: &CacheFault) -> String {
     let some = |paths: &[PathBuf]| {
         let named: Vec<_> =
@@ -351,7 +351,7 @@ pub(super) fn certificate_fault(fault: &CertificateFault) -> String {
     }
 }
 
-/// The reason in one line; empty where all is well.
+/// The reason in one line; empty if there is nothing to report.
 pub(crate) fn why(file: &FileReport, told: &Told<'_>) -> String {
     let rule = |refusal: &Refusal| {
         let place = refusal.rule.map(|rule| told.loaded.place(rule));
@@ -391,7 +391,7 @@ pub(super) const fn unknown_reason(unknown: Unknown) -> &'static str {
     }
 }
 
-/// Whether the machine gets to its init, and how far that gets.
+/// Prints whether the machine reaches its init, and which programs that starts.
 fn init(told: &Told<'_>, details: bool, output: &mut Output) -> io::Result<()> {
     let report = told.report;
     output.line(Level::Normal, "")?;
@@ -506,7 +506,7 @@ fn because_of(attempt: &Attempt) -> String {
     }
 }
 
-/// The assumptions, and what cannot be known beforehand.
+/// Prints the assumptions, and properties that cannot be known before the boot.
 fn not_known(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
     let Told { report, options, .. } = told;
     let mut lines = Vec::new();

@@ -40,7 +40,7 @@ impl AddAssign for Tally {
     }
 }
 
-/// An entry, as a row.
+/// An entry as a table row.
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) index: u64,

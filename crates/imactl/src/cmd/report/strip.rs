@@ -3,7 +3,7 @@
 
 use super::html::{number, Tone};
 
-/// The most bars.
+/// The maximum number of bars.
 const BARS: usize = 128;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl Strip {
             let merge = |pair: &[Bar]| pair.iter().fold(Bar::default(), |sum, bar| sum.merged(bar));
             self.bars = self.bars.chunks(2).map(merge).collect();
         }
-        // below BARS
+        // the index is below BARS
         let at = (index / self.width) as usize;
         if self.bars.len() <= at {
             self.bars.resize(at + 1, Bar::default());

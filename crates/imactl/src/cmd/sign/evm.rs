@@ -1,4 +1,4 @@
-//! `imactl sign --evm`: what `security.evm` is made with.
+//! `imactl sign --evm`: keys and labels for `security.evm`.
 
 use std::path::Path;
 
@@ -21,9 +21,9 @@ use crate::output::Output;
 
 /// A key for `security.evm`.
 pub(super) enum EvmKey {
-    /// For signatures of this type.
+    /// Signs, with this binding.
     Signature(Box<dyn Signer>, Binding),
-    /// For HMACs.
+    /// Computes HMACs.
     Hmac(HmacKey),
 }
 
@@ -107,7 +107,7 @@ impl EvmKey {
         }
     }
 
-    /// How it is made; `version` chooses the version of signatures.
+    /// The operation that signs metadata; `version` selects the signature version.
     pub(super) fn sign<'a>(
         &'a self,
         coverage: Coverage,

@@ -24,7 +24,7 @@ pub(crate) struct SignRpmArgs {
 }
 
 impl SignRpmArgs {
-    /// How packages are signed.
+    /// Applies the options to packages.
     pub(super) fn set(&self, packages: &mut Packages) {
         packages.reserved = match self.reserved_space {
             true => ReservedSpace::Use,

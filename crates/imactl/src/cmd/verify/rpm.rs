@@ -42,13 +42,13 @@ struct JsonDigest {
 pub(super) struct Package<'a> {
     path: &'a Path,
     package: &'a PackageSummary,
-    /// How many files it lists.
+    /// The number of listed files.
     listed: usize,
-    /// Files with a verdict, and findings.
+    /// Files with a verdict, and those with findings.
     files: Vec<FileVerdict<'a>>,
-    /// How many files have a verdict.
+    /// The number of files with a verdict.
     pub(super) verified: u64,
-    /// How many of these have no signature.
+    /// The number of these without a signature.
     unsigned: u64,
 }
 
@@ -68,7 +68,7 @@ impl<'a> Package<'a> {
             let name = Name { container: Some(path), part: None, path: file };
             let content = listed.and_then(|listed| listed.content);
             let mut verdict = FileVerdict::new(name, *size, judgement).with_content(content);
-            // one line for the package says it of all of them
+            // the line of the package covers all of these
             let is_said = is_unsigned && matches!(verdict.content, None | Some("matches"));
             verdict.level = if verdict.valid || is_said { Level::Verbose } else { Level::Quiet };
             if is_verified || !verdict.valid {
@@ -84,7 +84,7 @@ impl<'a> Package<'a> {
             && self.files.iter().all(|file| file.valid)
     }
 
-    /// Prints the package, then its files.
+    /// Prints the package and its files.
     pub(super) fn print(&self, output: &mut Output) -> io::Result<()> {
         let PackageSummary { identity, algorithm, digests, payload, .. } = self.package;
         let digest = |check: &DigestCheck| JsonDigest {

@@ -1,6 +1,6 @@
-//! The kernel's causes in plain words, and what to do about them.
+//! The kernel's causes, explained, and how to fix them.
 
-/// What a cause means, and how to fix it.
+/// The meaning of a cause, and how to fix it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Meaning {
     pub(super) why: &'static str,
@@ -11,14 +11,14 @@ const fn meaning(why: &'static str, fix: &'static str) -> Meaning {
     Meaning { why, fix }
 }
 
-/// Who says `cause=`: `op=`. What the same word means differs from one to the other.
+/// The values of `op=` that report a `cause=`. The same cause has a different meaning in different operations.
 type Operations = &'static [&'static str];
 
 /// The appraisal of a file.
 const APPRAISAL: Operations = &["appraise_data"];
-/// The collection of what a rule wants of a file.
+/// The collection of the data that a rule needs of a file.
 const COLLECTION: Operations = &["collect_data"];
-/// EVM's look at attributes that are to be changed.
+/// EVM's check of attributes before they change.
 const METADATA: Operations = &["appraise_metadata", "update_metadata"];
 /// A policy as a whole.
 const POLICY: Operations = &["policy_update"];
@@ -27,13 +27,13 @@ const RULE: Operations = &["update_policy"];
 /// Entries of the measurement list.
 const MEASUREMENT: Operations =
     &["add_template_measure", "add_boot_aggregate", "measuring_", "measure_loaded_ima_policy"];
-/// What has no record, and so no operation.
+/// Denials without an audit record, and so without an operation.
 const SILENT: Operations = &[""];
 
 const LOST: &str = "the event is not in the measurement list, so that a verifier does not see it";
 
-/// `cause=` by `op=`, of all files in `security/integrity` of the kernel's source, and the
-/// words that [`ima_format::policy::decide::Cause`] has for refusals without a record.
+/// `cause=` by `op=`, from all files in `security/integrity` of the kernel's source, and the words
+/// that [`ima_format::policy::decide::Cause`] has for denials without a record.
 const MEANINGS: &[(Operations, &str, Meaning)] = &[
     (APPRAISAL, "IMA-signature-required", meaning(
         "a rule demands a signature, and the file has none (or only a digest)",
@@ -219,12 +219,12 @@ const MEANINGS: &[(Operations, &str, Meaning)] = &[
     )),
 ];
 
-/// What a cause means that an operation gives (no operation: a refusal without a record);
-/// `None` where the kernel is newer than this table.
+/// The meaning of a cause reported by an operation (empty for denials without a record);
+/// `None` if the kernel is newer than this table.
 pub(super) fn of(operation: &str, cause: &str) -> Option<Meaning> {
-    // the number in TPM_error(-62) is the driver's
+    // the number in TPM_error(-62) is the driver's error
     let cause = if cause.starts_with("TPM_error(") { "TPM_error" } else { cause };
-    // so are the hooks in measuring_kexec_cmdline and its kin
+    // likewise the hook in measuring_kexec_cmdline and similar
     let operation = if operation.starts_with("measuring_") { "measuring_" } else { operation };
     let known = MEANINGS
         .iter()

@@ -1,8 +1,8 @@
-//! Kernel messages that no audit record accompanies.
+//! Kernel messages without an audit record.
 
 use serde::Serialize;
 
-/// A message: its text after `ima: ` or `integrity: `, an error number at its end, and its meaning.
+/// A message: its text after `ima: ` or `integrity: `, the error number at its end, and its meaning.
 #[derive(Debug)]
 pub(super) struct Message {
     text: &'static str,
@@ -24,8 +24,8 @@ const LOADING: &str = "Problem loading X.509 certificate";
 const OPENING: &str = "Unable to open file: ";
 const CHECK: &str = "imactl keys check CERT CA finds the reason";
 
-/// Of several with one text the first that fits counts (`ima_main.c`, `ima_fs.c`, `ima_policy.c` and
-/// `digsig.c` in `security/integrity`).
+/// If several messages have the same text, the first that fits is used (`ima_main.c`, `ima_fs.c`, `ima_policy.c`
+/// and `digsig.c` in `security/integrity`).
 const MESSAGES: &[Message] = &[
     message(
         "impossible to appraise a kernel image without a file descriptor",
@@ -108,7 +108,7 @@ const MESSAGES: &[Message] = &[
     ),
 ];
 
-/// A message as it stands in the log, without time and host.
+/// A message as it appears in the log, without time and host.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(super) struct Console {
     message: String,

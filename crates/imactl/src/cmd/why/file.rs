@@ -17,7 +17,7 @@ use crate::output::{JsonPath, Level, Output, Style};
 use crate::printable::shell_word;
 use crate::Outcome;
 
-/// What files are held against.
+/// The state of the machine that files are checked against.
 pub(super) struct Grounds<'a> {
     pub(super) loaded: &'a Loaded,
     pub(super) kernel: &'a Kernel,
@@ -111,13 +111,13 @@ struct Told<'a> {
 }
 
 impl Told<'_> {
-    /// What the kernel says to what the file is for.
+    /// The kernel's answer for the file's main purpose.
     fn first(&self) -> &Answer {
         const UNTOUCHED: &Answer = &Answer::Allowed { appraised: false };
         self.account.answers.first().map_or(UNTOUCHED, |(_, answer)| answer)
     }
 
-    /// The key of the signature where `.ima` holds it, and no certificate of it is at hand.
+    /// The key ID of the signature, if `.ima` has that key and its certificate is not available.
     fn key_not_at_hand(&self) -> Option<ima::KeyId> {
         let Verdict::UnknownKey(key_id) = self.account.attribute else { return None };
         if self.grounds.trust.is_revoked(key_id) {
@@ -129,7 +129,7 @@ impl Told<'_> {
         }
     }
 
-    /// Whether an answer depends on the keys in `.ima`, which cannot be seen.
+    /// Whether an answer depends on keys in `.ima` that cannot be read.
     fn depends_on_unseen_keys(&self, answer: &Answer) -> bool {
         let by_key = match answer {
             Answer::Allowed { appraised } => {
@@ -145,7 +145,7 @@ impl Told<'_> {
         by_key && self.grounds.trust.held == Held::Unseen
     }
 
-    /// Why the first refusal is one, and what to do about it.
+    /// The reason for the first denial, and how to fix it.
     fn reason(&self) -> Option<(String, String)> {
         let account = self.account;
         let refused = account.answers.iter().find_map(|(_, answer)| match answer {
@@ -234,7 +234,7 @@ impl Told<'_> {
         })
     }
 
-    /// For a signature whose key, or the certificate of whose key, is revoked.
+    /// The same for a signature by a revoked key, or by a key whose certificate is revoked.
     fn revoked_key(&self, sign: &str) -> Option<(String, String)> {
         let Verdict::UnknownKey(key_id) = self.account.attribute else { return None };
         let trust = self.grounds.trust;
@@ -398,7 +398,7 @@ impl Told<'_> {
         evm.is_active().then_some(text)
     }
 
-    /// What becomes of refusals.
+    /// Whether denials are enforced.
     fn appraisal(&self) -> Option<String> {
         let Appraisal { asked, in_force, reason } = self.grounds.appraisal;
         match (in_force, reason) {

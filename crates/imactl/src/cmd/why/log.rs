@@ -1,4 +1,4 @@
-//! What the audit log says, explained.
+//! The audit log, explained.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,17 +18,17 @@ use crate::output::{count, Level, Output, Style};
 use crate::Outcome;
 use ima::input::{self, Line, LINE_MAX};
 
-/// A refusal, whoever met with it how often.
+/// A denial, regardless of who met it and how often.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 struct Refusal {
     operation: String,
     cause: String,
-    /// The file, or the rule of a policy.
+    /// The file, or the policy rule.
     name: Option<String>,
     device: Option<String>,
     command: Option<String>,
     uid: Option<i64>,
-    /// Where the log has it instead of the number.
+    /// The user's name, if the log has it instead of the number.
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<String>,
     errno: Option<i64>,
@@ -69,19 +69,19 @@ struct JsonError<'a> {
 }
 
 impl Refusal {
-    /// What a record says, if it is a refusal.
+    /// The denial that a record reports; `None` for other records.
     fn of(record: &Record<'_>) -> Option<Self> {
         let text = |field: &str| {
             record.field(field).map(|value| String::from_utf8_lossy(value).into_owned())
         };
-        // it has the entry already, and tells where integrity_audit=1
+        // not a denial: the list already has the entry; reported only with integrity_audit=1
         let is_known = record.kind == Kind::Pcr && record.field("cause") == Some(b"hash_exists");
         if is_known || !record.is_failure() {
             return None;
         }
         if let Some(rule) = record.rule() {
             return Some(Self {
-                // as the record has it that follows
+                // as in the record that follows
                 operation: "update_policy".into(),
                 cause: "invalid-policy".into(),
                 name: Some(String::from_utf8_lossy(&rule).into_owned()),
@@ -107,7 +107,7 @@ impl Refusal {
         })
     }
 
-    /// What it means, and how to fix it; `None` where that is not known.
+    /// The meaning, and how to fix it; `None` if the cause is unknown.
     fn meaning(&self) -> Option<(Cow<'static, str>, Cow<'static, str>)> {
         match &self.name {
             Some(rule) if self.is_rule => Some(of_rule(rule)),
@@ -119,7 +119,7 @@ impl Refusal {
     }
 }
 
-/// Why the kernel does not take a rule, by the reader of policies.
+/// Why the kernel rejects a rule, according to imactl's parser.
 fn of_rule(rule: &str) -> (Cow<'static, str>, Cow<'static, str>) {
     let kernel = crate::cmd::policy::running();
     let found = check(format!("{rule}\n").as_bytes(), &kernel, Loading::File);
@@ -144,7 +144,7 @@ fn of_rule(rule: &str) -> (Cow<'static, str>, Cow<'static, str>) {
     }
 }
 
-/// Explains one line, which has to be a record.
+/// Explains one line; an error if it is not a record.
 pub(super) fn explain_line(
     line: &[u8],
     known: &[Certificate],
@@ -179,7 +179,7 @@ pub(super) fn explain_line(
     }
 }
 
-/// What a log holds: how often, and in which line first.
+/// Counts in a log: how often, and the number of the first line.
 #[derive(Default)]
 struct Found {
     refusals: BTreeMap<Refusal, (u64, u64)>,
@@ -209,7 +209,7 @@ impl Found {
     }
 }
 
-/// Explains each refusal in a log once, in the order in which they first appear.
+/// Explains each denial in a log once, in order of first appearance.
 pub(super) fn explain_log(
     path: &Path,
     known: &[Certificate],
@@ -310,7 +310,7 @@ fn tell(refusal: &Refusal, times: u64, output: &mut Output) -> io::Result<()> {
     reasons(&why, &fix, output)
 }
 
-/// A key that the kernel did not find, and the certificate at hand that has it.
+/// Reports a key that the kernel did not find, and the available certificate with that key.
 fn tell_missing(
     missing: MissingKey,
     times: u64,
@@ -355,7 +355,7 @@ fn tell_missing(
     reasons(&why, fix, output)
 }
 
-/// A message without a record.
+/// Reports a message without a record.
 fn tell_console(
     found: &Console,
     message: &Message,

@@ -110,7 +110,7 @@ impl WhyArgs {
         Ok(outcome)
     }
 
-    /// Those that are given, and those that the machine keeps where the boot finds them.
+    /// The given certificates, and those in the directory from which the boot loads them.
     fn certificates(&self, output: &mut Output) -> Result<Vec<Certificate>> {
         let mut certificates = self.keyring.given(output)?;
         certificates.extend(kept("/etc/keys", output));
@@ -171,23 +171,23 @@ impl ActiveEvm {
     }
 }
 
-/// Which keys the kernel trusts, as far as it shows them.
+/// The keys that the kernel trusts, as far as it shows them.
 struct Trust {
-    /// What is in `.ima` (or `_ima`, on kernels without).
+    /// The content of `.ima` (or of `_ima`, on kernels without `.ima`).
     held: Held,
     trusted: Vec<Certificate>,
     others: Vec<Certificate>,
     revoked: Revocations,
 }
 
-/// What is known of the keys in a keyring.
+/// The known content of a keyring.
 #[derive(Debug, PartialEq, Eq)]
 enum Held {
-    /// Their ids.
+    /// Its key IDs.
     Keys(Vec<ima::KeyId>),
-    /// There is no such keyring: what is asked is what would be.
+    /// There is no such keyring: every given certificate is assumed to be trusted.
     NoKeyring,
-    /// They cannot be seen.
+    /// It cannot be read.
     Unseen,
 }
 

@@ -1,4 +1,4 @@
-//! Images from a seed.
+//! Generates images from a seed.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{symlink, FileExt};
@@ -33,12 +33,12 @@ impl Kind {
     }
 }
 
-/// Makes images of one tree.
+/// Generates images of one tree.
 pub(super) struct Making {
     root: PathBuf,
 }
 
-/// Files of the tree that are changed by name.
+/// Files of the tree that may be changed by name.
 const NAMES: &[&str] = &[
     "empty",
     "large",
@@ -95,7 +95,7 @@ impl Making {
         Self { root }
     }
 
-    /// Makes an image, and tells how.
+    /// Makes an image, and describes how.
     pub(super) fn image(&self, kind: Kind, random: &mut Random, image: &Path) -> String {
         fs::remove_file(image).ok();
         let mut how = match kind {
@@ -147,7 +147,7 @@ impl Making {
         };
         let mut how = format!("-b {block} -I {inode} -O {features}");
         if !made(&features) {
-            // features that do not go together
+            // features that exclude each other
             fs::remove_file(image).ok();
             assert!(made("^has_journal"), "{how}");
             how = format!("-b {block} -I {inode}");
@@ -231,7 +231,7 @@ const NEGATED: &[&str] = &[
     "^metadata_csum_seed",
 ];
 
-/// Something for debugfs to do, which knows no harm.
+/// A random command for debugfs, valid or not.
 fn request(random: &mut Random) -> String {
     let name = random.pick(NAMES);
     let other = random.pick(NAMES);
@@ -277,10 +277,10 @@ fn request(random: &mut Random) -> String {
     }
 }
 
-/// Changes bytes that are not zero, and says which.
+/// Changes some nonzero bytes, and describes the change.
 fn flip(random: &mut Random, image: &Path, kind: Kind) -> String {
     let mut bytes = fs::read(image).unwrap();
-    // the superblock of ext4 decides whether it is mounted, and no more
+    // the superblock of ext4 only decides whether it is mounted
     let from = if kind == Kind::Ext { 2048 } else { 0 };
     let used: Vec<usize> = (from..bytes.len()).filter(|at| bytes[*at] != 0).collect();
     let mut how = String::new();

@@ -1,9 +1,8 @@
-//! Random images, some of them damaged or prepared, that imactl and others read: the kernel, and
-//! what unpacks such images. An image is read the same way, or refused with a reason.
+//! Random images, some of them damaged or crafted, are read by imactl and other programs: the kernel, and tools
+//! that unpack images. Both must read the same files, or imactl must refuse the image with a reason.
 //!
-//! [`seeded`] has the settings. `IMACTL_DIFF_MOUNT=1` mounts the images too (as root; a kernel
-//! that is given damaged images should be one that may crash), `IMACTL_DIFF_KEEP` is a directory
-//! for the images of failures.
+//! [`seeded`] has the settings. `IMACTL_DIFF_MOUNT=1` also mounts the images (as root; damaged images may crash
+//! the kernel), `IMACTL_DIFF_KEEP` is a directory for the images of failures.
 
 mod generate;
 
@@ -20,7 +19,7 @@ use self::generate::{Kind, Making};
 use crate::support::seeded::{seeds, Random};
 use crate::support::*;
 
-/// What is at a path.
+/// The file at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Entry {
     File {
@@ -36,7 +35,7 @@ enum Entry {
 
 type View = BTreeMap<PathBuf, Entry>;
 
-/// What imactl reads, or why it refuses.
+/// The files that imactl reads, or its reason for refusing the image.
 fn ours(image: &Path) -> Result<View, String> {
     let source = preflight::open(image, None).map_err(|error| error.to_string())?;
     let (mut entries, mut refused) = (Vec::new(), None);
@@ -62,7 +61,7 @@ fn ours(image: &Path) -> Result<View, String> {
 
 fn file(source: &dyn Source, entry: &preflight::Entry, size: u64) -> Result<Entry, String> {
     let open = source.open(entry).map_err(|error| error.to_string())?;
-    // what is only holes is large, and not interesting
+    // files with only holes are large, and test nothing
     let size = size.min(LARGE as u64);
     let (mut content, mut buffer) = (Vec::new(), vec![0; 10_000]);
     while (content.len() as u64) < size {
@@ -76,10 +75,10 @@ fn file(source: &dyn Source, entry: &preflight::Entry, size: u64) -> Result<Entr
     Ok(Entry::File { content, attribute })
 }
 
-/// How much of a file is compared.
+/// The number of bytes of a file that are compared.
 const LARGE: usize = 8 << 20;
 
-/// What is in a directory of this machine.
+/// The files of a directory of this machine.
 fn here(root: &Path) -> View {
     let mut view = View::new();
     walk(root, Path::new("/"), &mut view);
@@ -123,7 +122,7 @@ fn read(path: &Path) -> std::io::Result<Entry> {
     Ok(Entry::File { content, attribute })
 }
 
-/// What the kernel reads; `None` where it does not mount the image.
+/// The files that the kernel reads; `None` if it does not mount the image.
 fn mounted(image: &Path, kind: Kind, directory: &Path) -> Option<View> {
     let at = directory.join("mounted");
     fs::create_dir_all(&at).unwrap();
@@ -138,7 +137,7 @@ fn mounted(image: &Path, kind: Kind, directory: &Path) -> Option<View> {
     Some(view)
 }
 
-/// What a program unpacks: content and links, without attributes.
+/// The files that a program unpacks: content and links, without attributes.
 fn unpacked(image: &Path, kind: Kind, directory: &Path) -> Option<View> {
     let at = directory.join("unpacked");
     fs::remove_dir_all(&at).ok();
@@ -166,11 +165,11 @@ fn unpacked(image: &Path, kind: Kind, directory: &Path) -> Option<View> {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let complains = kind == Kind::Ext
         && said.lines().any(|line| !line.starts_with("debugfs 1.") && !line.contains("Operation"));
-    // a program that fails agrees with a refusal alone, but the kernel is the judge
+    // a program that fails agrees only with a refusal; but the kernel decides
     (output.status.success() && !complains).then(|| here(&at))
 }
 
-/// How much the two are compared.
+/// The properties that are compared.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Compare {
     All,
@@ -181,7 +180,7 @@ enum Compare {
 impl Compare {
     fn is_same(self, ours: Option<&Entry>, theirs: Option<&Entry>) -> bool {
         match (self, ours, theirs) {
-            // a file that is listed, and cannot be opened or read: nobody gets other content
+            // the kernel cannot read a file that it lists: no one gets other content
             (_, Some(Entry::File { .. }), Some(Entry::Unreadable(_))) => true,
             (
                 Self::Content,
@@ -197,7 +196,7 @@ impl Compare {
     }
 }
 
-/// In what the two differ, for people.
+/// Describes the differences.
 fn differences(ours: &View, theirs: &View, compare: Compare) -> Vec<String> {
     let brief = |entry: Option<&Entry>| match entry {
         Some(Entry::File { content, attribute }) => {
@@ -250,7 +249,7 @@ fn run_series(kind: Kind, cases: u64) {
         if mount {
             if let Some(theirs) = mounted(&image, kind, directory) {
                 mountable += 1;
-                // the kernel is the judge
+                // the kernel decides
                 found = differences(&ours, &theirs, Compare::All);
             }
         }

@@ -68,7 +68,7 @@ fn two_lists_are_compared() {
     );
 }
 
-/// What the list has twice happened three times.
+/// A file that the list has twice was used three times.
 #[test]
 fn a_file_that_is_changed_back_is_seen() {
     let directory = directory();
@@ -80,7 +80,7 @@ fn a_file_that_is_changed_back_is_seen() {
         file(USUAL.endian, "/bin/a_b", b"y"),
     ];
     let list = write(directory, "list", &binary(USUAL, &entries));
-    // as the kernel writes it (ima_audit_measurement): a name with a space in hexadecimal
+    // as the kernel writes it (ima_audit_measurement): a name with a space is hexadecimal
     let record = |time: u32, file: &str, content: &[u8]| {
         let digest = ima_format::hex::Hex(&hash(HashAlgorithm::Sha256, content)).to_string();
         format!(

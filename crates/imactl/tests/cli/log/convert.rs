@@ -1,4 +1,4 @@
-//! Lists in other forms: what comes back is the same, and other programs read the same.
+//! Lists in other forms: converting back gives the same list, and other programs read the same entries.
 
 use std::process::Command;
 
@@ -49,10 +49,10 @@ fn digests_of_other_banks_are_computed() {
     run(args!["log", "convert", "--to", "binary", "--bank", "sha512", "-o", other, list]).exits(0);
     let form = Form { bank: HashAlgorithm::Sha512, ..USUAL };
     assert_eq!(fs::read(&other).unwrap(), binary(form, &entries));
-    // a list has one bank
+    // a list has only one bank
     let two = args!["log", "convert", "--to", "binary", "--bank", "sha1", "--bank", "sha256", list];
     assert!(run(two).exits(2).stderr.contains("hint: give --bank once"));
-    // what was changed is not signed over by new digests
+    // a changed entry must not get new digests that match it
     let mut changed = binary(USUAL, &entries);
     let first = binary(USUAL, &entries[..1]).len();
     changed[first - 3] ^= 1;
@@ -78,7 +78,7 @@ fn malformed_logs_say_where() {
         let cut = write(directory, "cut", &whole[..whole.len() - 3]);
         let run = run(args!["log", "verify", "--json", "--no-pcrs", cut]).exits(2);
         let error = of_type(&run.json(), "error")[0].clone();
-        // of JSON only the end of the array is missing
+        // of JSON, only the end of the array is missing
         let missing = if form == "cel-json" { 0 } else { 1 };
         assert_eq!(error["index"], entries.len() - missing, "{form} {error}");
         assert!(error["offset"].as_u64().unwrap() <= whole.len() as u64);
@@ -121,10 +121,10 @@ fn events_of_the_firmware_and_of_systemd_are_counted() {
     assert!(said.contains("other events extend PCR 10"), "{said}");
 }
 
-/// Python's JSON and cbor2 read the digests, and hashlib extends by them.
+/// Python's json and cbor2 parse the digests, and hashlib extends by them.
 #[test]
 fn other_decoders_replay_the_same() {
-    // the one that the package is for
+    // the Python package for this form
     let python = || Command::new("/usr/bin/python3");
     let found = Path::new("/usr/bin/python3").exists()
         && finish(python().args(["-c", "import cbor2"])).code == Some(0);

@@ -1,4 +1,4 @@
-//! Lists and PCRs that differ: each cause is named, and the entry to look at.
+//! Lists that differ from the PCRs: each cause, and the entry to look at.
 
 use ima_format::measure::{Endian, Layout, Record, Step};
 
@@ -15,7 +15,7 @@ fn usual() -> Vec<Entry> {
     [boot()].into_iter().chain(files).collect()
 }
 
-/// The lines about the PCRs, SHA-1's first.
+/// The lines about the PCRs, SHA-1 first.
 #[track_caller]
 fn verdicts(list: &[u8], pcrs: &Pcrs, code: i32) -> Vec<Value> {
     let directory = directory();
@@ -26,7 +26,7 @@ fn verdicts(list: &[u8], pcrs: &Pcrs, code: i32) -> Vec<Value> {
     of_type(&lines, "pcr").into_iter().cloned().collect()
 }
 
-/// Checks what is said of SHA-1's PCR 10, or the first that there is.
+/// Checks the explanation of SHA-1's PCR 10, or of the first PCR.
 #[track_caller]
 fn explained(list: &[u8], pcrs: &Pcrs, explanation: &str, proven: bool, first: Option<u64>) {
     let verdict = verdicts(list, pcrs, 1).remove(0);
@@ -70,7 +70,7 @@ fn a_changed_entry_is_named() {
     let entries = usual();
     let mut list = binary(USUAL, &entries);
     let size = binary(USUAL, &entries[..13]).len();
-    // in the name of entry 12
+    // the changed byte is in the name of entry 12
     list[size - 3] ^= 1;
     let verdicts = verdicts(&list, &Pcrs::after(&entries), 1);
     for (verdict, proven) in verdicts.iter().zip([true, false, false, false]) {
@@ -98,16 +98,16 @@ fn the_other_byte_order_is_recognised() {
 
 #[test]
 fn what_was_booted_is_seen() {
-    // a list of two boots, with a reset between them
+    // a list of two boots with a reset between them
     let mut second = usual();
     second.insert(1, file(LE, "/init", b"init"));
     let both: Vec<_> = usual().into_iter().chain(second.clone()).collect();
     explained(&binary(USUAL, &both), &Pcrs::after(&second), "earlier-boot", true, Some(31));
     // the first entries are missing
     explained(&binary(USUAL, &second[2..]), &Pcrs::after(&second), "head-missing", false, Some(0));
-    // the last are
+    // the last entries are missing
     explained(&binary(USUAL, &second[..9]), &Pcrs::after(&second), "unknown", false, None);
-    // entries that were made after the list was handed over
+    // entries made after the list was handed to the next kernel
     let lost = file(LE, "/sbin/kexec", b"");
     let load = event(LE, "kexec_load", b"kexec_segment_size=4096;");
     let all = [usual(), vec![load.clone(), lost.clone(), boot()]].concat();
@@ -123,7 +123,7 @@ fn the_value_of_another_pcr_is_recognised() {
     let mut entries = usual();
     let list = binary(USUAL, &entries);
     let eleven: Vec<_> = entries.iter().cloned().map(|entry| entry.in_pcr(11)).collect();
-    // PCR 11 has what the list makes of PCR 10, whose value is not given, or is another one
+    // PCR 11 has the value that the list gives for PCR 10, which is unknown or different
     let mut pcrs = Pcrs::after(&eleven);
     explained(&list, &pcrs, "other-pcr", true, None);
     pcrs.extend(HashAlgorithm::Sha1, 10, &[1; 20]);
@@ -132,7 +132,7 @@ fn the_value_of_another_pcr_is_recognised() {
     let pcrs = Pcrs::after(&entries);
     entries[4].pcr = 11;
     explained(&binary(USUAL, &entries), &pcrs, "all-pcrs", true, None);
-    // in the bank, but never extended
+    // the PCR is in the bank, but was never extended
     let mut fresh = Pcrs::default();
     fresh.0.insert((HashAlgorithm::Sha1, 10), vec![0; 20]);
     explained(&list, &fresh, "never-extended", false, None);

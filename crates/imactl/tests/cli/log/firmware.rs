@@ -1,8 +1,8 @@
-//! The firmware's event log: replayed, next to what evmctl makes of it.
+//! The firmware's event log: replayed, and compared with evmctl's result.
 
 use super::*;
 
-/// An event of a PCR, as TPM 1.2 logs have it.
+/// An event of a PCR in the format of TPM 1.2.
 fn event_of(pcr: u32, event_type: u32, digest: &[u8], data: &[u8]) -> Vec<u8> {
     let size = (data.len() as u32).to_le_bytes();
     [&pcr.to_le_bytes()[..], &event_type.to_le_bytes(), digest, &size, data].concat()
@@ -25,7 +25,7 @@ fn agile(events: u32) -> Vec<u8> {
     log
 }
 
-/// The values of the first PCRs after it.
+/// The values of the first PCRs after the log.
 fn after(events: u32) -> Pcrs {
     let mut pcrs = Pcrs::default();
     for bank in [HashAlgorithm::Sha1, HashAlgorithm::Sha256] {
@@ -64,7 +64,7 @@ fn the_event_log_makes_the_boot_aggregate() {
             );
         }
     }
-    // with the PCRs at hand, the log is compared with them
+    // with PCR values, the log is compared with them
     let entries = list_of(HashAlgorithm::Sha256, &after(40), 10);
     let list = write(directory, "list", &binary(USUAL, &entries));
     let mut pcrs = after(40);

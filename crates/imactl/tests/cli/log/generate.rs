@@ -1,4 +1,4 @@
-//! Lists as kernels write them, and the values of the PCRs that they extend.
+//! Generates lists in the kernels' formats, and the values of the PCRs that they extend.
 #![allow(unreachable_pub)] // each test file uses a part
 
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ pub struct Entry {
     pub violation: bool,
 }
 
-/// How a list is written.
+/// The form of a list.
 #[derive(Debug, Clone, Copy)]
 pub struct Form {
     pub endian: Endian,
@@ -38,7 +38,7 @@ fn number(endian: Endian, value: u32) -> [u8; 4] {
     }
 }
 
-/// Template data of these fields.
+/// Encodes fields as template data.
 pub fn fields(endian: Endian, fields: &[&[u8]]) -> Vec<u8> {
     let field = |field: &&[u8]| [&number(endian, field.len() as u32)[..], field].concat();
     fields.iter().flat_map(field).collect()
@@ -53,7 +53,7 @@ pub fn digest_of(content: &[u8]) -> Vec<u8> {
     [b"sha256:\0", &digest[..]].concat()
 }
 
-/// A file of this name and content.
+/// An entry for a file with this name and content.
 pub fn file(endian: Endian, name: &str, content: &[u8]) -> Entry {
     entry("ima-ng", fields(endian, &[&digest_of(content), &[name.as_bytes(), b"\0"].concat()]))
 }
@@ -69,7 +69,7 @@ pub fn old(endian: Endian, digest: &[u8], name: &str) -> Entry {
     entry("ima", [digest, &length, name.as_bytes()].concat())
 }
 
-/// An entry of every template.
+/// One entry of every template.
 pub fn templates(endian: Endian) -> Vec<Entry> {
     let (digest, name) = (digest_of(b"x"), b"/usr/bin/odd\xff\nname\0");
     let verity = [&b"verity:sha512:\0"[..], &[7; 64]].concat();
@@ -125,7 +125,7 @@ impl Entry {
         self
     }
 
-    /// The digest of its data, also where it is a violation.
+    /// The digest of its data, also if it is a violation.
     pub fn template_digest(&self, bank: HashAlgorithm) -> Vec<u8> {
         match self.template {
             "ima" => {
@@ -166,7 +166,7 @@ pub fn ascii(form: Form, entries: &[Entry]) -> Vec<u8> {
     list
 }
 
-/// The list as it is handed to the next kernel, with the room that it leaves.
+/// The list as passed to the next kernel by kexec, with unused space.
 pub fn kexec(form: Form, entries: &[Entry]) -> Vec<u8> {
     let list = binary(form, entries);
     let (size, count) = (list.len() as u64 + 24, entries.len() as u64);
@@ -186,7 +186,7 @@ pub fn kexec(form: Form, entries: &[Entry]) -> Vec<u8> {
 pub struct Pcrs(pub BTreeMap<(HashAlgorithm, u32), Vec<u8>>);
 
 impl Pcrs {
-    /// After these entries.
+    /// The values after these entries.
     pub fn after(entries: &[Entry]) -> Self {
         let mut pcrs = Self::default();
         for entry in entries {
@@ -206,7 +206,7 @@ impl Pcrs {
         *value = hash(bank, &[value, by].concat());
     }
 
-    /// As tpm2_pcrread prints them.
+    /// In the format of tpm2_pcrread.
     pub fn write(&self, path: &Path) -> PathBuf {
         let (mut text, mut last) = (String::new(), None);
         for ((bank, pcr), value) in &self.0 {
@@ -220,7 +220,7 @@ impl Pcrs {
         path.to_owned()
     }
 
-    /// As evmctl reads a bank: all 24 PCRs.
+    /// A bank in evmctl's format: all 24 PCRs.
     pub fn write_bank(&self, bank: HashAlgorithm, directory: &Path) -> String {
         let path = directory.join(format!("pcrs.{bank}"));
         let zeros = vec![0; bank.digest_size()];

@@ -1,5 +1,5 @@
-//! Measurement lists: generated ones with every template, bank, byte order and fault, next to what
-//! evmctl says of those that it reads.
+//! Generated measurement lists with every template, bank, byte order and fault, compared with evmctl if it can
+//! read them.
 
 mod check;
 mod convert;
@@ -72,7 +72,7 @@ fn evmctl_agrees() {
     let Some(_) = tool("evmctl") else { return };
     let directory = directory();
     let directory = directory.path();
-    // evmctl reads neither other byte orders, nor other banks, nor template `ima` next to others
+    // evmctl supports neither other byte orders, nor other banks, nor template `ima` next to others
     let entries: Vec<_> =
         templates(USUAL.endian).into_iter().filter(|entry| entry.template != "ima").collect();
     let list = write(directory, "list", &binary(USUAL, &entries));
@@ -97,7 +97,7 @@ fn evmctl_agrees() {
         let mut evmctl = tool("evmctl").unwrap();
         let theirs = finish(evmctl.arg("ima_boot_aggregate").args(options)).exits(0);
         assert_eq!(finish(&mut { aggregate }).exits(0).stdout, theirs.stdout);
-        // the zeros of PCRs 0 to 9 do not make this boot_aggregate, which evmctl does not look at
+        // PCRs 0 to 9 are zero and do not match this boot_aggregate, which evmctl does not verify
         let ours =
             run(args!["log", "verify", "--json", "--pcrs", given[0], "--pcrs", given[1], list]);
         let lines = ours.exits(1).json();
@@ -107,7 +107,7 @@ fn evmctl_agrees() {
     }
 }
 
-/// As evmctl: a violation fails, unless it is to be ignored.
+/// As evmctl: a violation is a failure, unless it is to be ignored.
 #[test]
 fn evmctl_measurement_fails_for_violations_and_changes() {
     let directory = directory();
@@ -141,7 +141,7 @@ fn segments_are_one_list() {
     let directory = directory.path();
     let entries = templates(USUAL.endian);
     let pcrs = Pcrs::after(&entries).write(&directory.join("pcrs"));
-    // in forms of their own
+    // in their own forms
     let ascii_form = Form { endian: USUAL.endian, bank: HashAlgorithm::Sha512 };
     let first = write(directory, "first", &kexec(USUAL, &entries[..4]));
     let second = write(directory, "second", &ascii(ascii_form, &entries[4..5]));
@@ -212,7 +212,7 @@ fn malformed_lists_say_where_and_how_much_is_left() {
         assert_eq!(&error, of_type(&shown, "error")[0]);
         error
     };
-    // a name of no template
+    // a name of no known template
     let mut bad = whole.clone();
     bad[at(5) + 28] = b'x';
     let said = error(&bad);
@@ -222,11 +222,11 @@ fn malformed_lists_say_where_and_how_much_is_left() {
         (&said["readable_from"], &said["rest_bytes"]),
         (&at(6).into(), &(whole.len() - at(5)).into())
     );
-    // cut within a record
+    // truncated within a record
     let said = error(&whole[..at(19) + 30]);
     assert_eq!((&said["index"], &said["offset"]), (&19.into(), &at(19).into()));
     assert_eq!((&said["readable_records"], &said["rest_bytes"]), (&0.into(), &30.into()));
-    // fewer than the kexec header counts
+    // fewer bytes than the kexec header states
     let cut = kexec(USUAL, &entries);
     let said = error(&cut[..24 + at(7)]);
     assert_eq!((&said["index"], &said["offset"]), (&7.into(), &(24 + at(7)).into()));
@@ -234,11 +234,11 @@ fn malformed_lists_say_where_and_how_much_is_left() {
     let mut lines = ascii(USUAL, &entries);
     let third = lines.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(2).unwrap().0 + 1;
     lines[third + 4] = b'x';
-    // what does not begin a record belongs to the name before it, and the digests say so
+    // text that does not begin a record belongs to the name before it, so the digests do not match
     let list = write(directory, "lines", &lines);
     let said = run(args!["log", "verify", "--json", "--no-pcrs", list]).exits(2).json();
     assert_eq!((&of_type(&said, "error")[0]["index"]), &2);
-    // no list at all
+    // not a list
     let said = error(b"\x7fELF and so on, which is not a list of measurements at all");
     assert_eq!((&said["index"], &said["offset"]), (&0.into(), &0.into()));
 }

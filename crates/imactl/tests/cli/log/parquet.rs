@@ -1,4 +1,4 @@
-//! Lists as tables, read by Apache Arrow's own library.
+//! Lists as tables, read with Apache Arrow's own library.
 
 use std::process::Command;
 
@@ -81,7 +81,7 @@ fn verdicts_are_those_of_verify_and_check() {
         record("/good", b"good", &good),
     ];
     let mut list = binary(USUAL, &entries);
-    // the template digest of the last
+    // the template digest of the last row
     let last = binary(USUAL, &entries[..5]).len();
     list[last + 4] ^= 1;
     let list = write(directory, "list", &list);

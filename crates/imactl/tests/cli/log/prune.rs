@@ -1,9 +1,9 @@
-//! Segments go only when a quote of swtpm proves all their entries.
+//! Segments are removed only if a quote of swtpm proves all their entries.
 
 use super::quote::{Tpm, RESTRICTED};
 use super::*;
 
-/// A directory of segments: two of an earlier boot, of these entries, and one of the last boot.
+/// A directory of segments: two of an earlier boot, with these entries, and one of the last boot.
 fn segments(directory: &Path, entries: &[Entry]) -> PathBuf {
     let [earlier, last] = [1, 2].map(|number| directory.join(format!("boot-{number:08}")));
     for boot in [&earlier, &last] {
@@ -22,7 +22,7 @@ fn segments_go_when_a_quote_proves_them() {
     let directory = tpm.path("log");
     let program = |number| file(USUAL.endian, &format!("/usr/bin/{number}"), b"x");
     let all: Vec<_> = (0..7).map(program).collect();
-    // of another PCR, a violation, and what was still in the kernel
+    // entries of another PCR, a violation, and entries that were still in the kernel
     let mut all = [all, vec![file(USUAL.endian, "/x", b"x").in_pcr(11)]].concat();
     all.insert(2, file(USUAL.endian, "/var/log/x", b"").violation());
     let kept = &all[..6];
@@ -56,7 +56,7 @@ fn segments_go_when_a_quote_proves_them() {
     let files = tpm.quote("ec", "ecdsa", "sha1:10+sha256:10,11");
     // the quote is newer than the segments
     refused(&files, None, "does not result in the quoted");
-    // an entry that is in the segments alone, and a list that was changed
+    // an entry that only the segments have, and a list that was changed
     let mut swapped = all.clone();
     swapped.swap(0, 1);
     segments(&directory, &swapped[..6]);
@@ -70,7 +70,7 @@ fn segments_go_when_a_quote_proves_them() {
     let list = [Path::new("--list"), &list];
     let lines = prune(&files, &list, &boot, 1).json();
     assert_eq!(of_type(&lines, "quote")[0]["faults"], serde_json::json!(["nonce"]));
-    // the last boot, and what is no segment
+    // the last boot, and a file that is not a segment
     let options = [&nonce[..], &list].concat();
     let said = prune(&files, &options, &directory.join("boot-00000002"), 2).stderr;
     assert!(said.contains("the segments of the last boot"), "{said}");

@@ -1,4 +1,4 @@
-//! Quotes made by swtpm with tpm2-tools, next to the verdict of tpm2_checkquote and openssl.
+//! Quotes made by swtpm with tpm2-tools, compared with the verdicts of tpm2_checkquote and openssl.
 
 use std::net::TcpListener;
 use std::process::{Child, Command};
@@ -20,7 +20,7 @@ impl Drop for Tpm {
     }
 }
 
-/// A port that is free, and the next one. Another for each test.
+/// Two free adjacent ports; different ones for each test.
 fn port() -> u16 {
     static TAKEN: AtomicU16 = AtomicU16::new(0);
     let is_free = |port: &u16| {
@@ -126,7 +126,7 @@ const SCHEMES: [(&str, &str, &str); 3] = [
     ("ec", "ecc:ecdsa-sha256:null", "ecdsa"),
 ];
 
-/// `log verify` with a quote: its line in JSON, and whether the PCR matches.
+/// `log verify` with a quote: its JSON line, and whether the PCR matches.
 #[track_caller]
 fn verify(files: &[PathBuf; 3], ak: &Path, nonce: &str, list: &Path, code: i32) -> (Value, bool) {
     let [message, signature, values] = files;
@@ -152,7 +152,7 @@ fn verify(files: &[PathBuf; 3], ak: &Path, nonce: &str, list: &Path, code: i32) 
     (of_type(&lines, "quote")[0].clone(), matches)
 }
 
-/// What tpm2_checkquote says.
+/// The verdict of tpm2_checkquote.
 fn checkquote(files: &[PathBuf; 3], ak: &Path, nonce: &str) -> bool {
     let [message, signature, values] = files;
     let mut command = Command::new("tpm2_checkquote");
@@ -172,7 +172,7 @@ fn quotes_of_every_scheme_are_verified() {
         for ak in [tpm.path(&format!("{key}.pem")), tpm.path(&format!("{key}.area"))] {
             let (quote, matches) = verify(&files, &ak, "00c0ffee", &list, 0);
             assert!(matches && quote["good"] == true, "{quote}");
-            // tpm2-tools 5.4 verifies no RSAPSS
+            // tpm2-tools 5.4 does not support RSAPSS
             if key != "pss" {
                 assert!(checkquote(&files, &ak, "00c0ffee"));
                 assert!(!checkquote(&files, &ak, "00c0ffef"));
@@ -180,7 +180,7 @@ fn quotes_of_every_scheme_are_verified() {
             let (quote, _) = verify(&files, &ak, "00c0ffef", &list, 1);
             assert_eq!(quote["faults"], serde_json::json!(["nonce"]));
         }
-        // in the attestation, and in the signature
+        // bits changed in the attestation, and in the signature
         let [message, signature, values] = files.clone();
         for (number, path) in [&message, &signature].into_iter().enumerate() {
             let good = fs::read(path).unwrap();
@@ -215,7 +215,7 @@ fn quotes_of_every_scheme_are_verified() {
     }
 }
 
-/// A value that the quote is not over is not compared, whatever it is.
+/// A value that the quote does not cover is not compared.
 #[test]
 fn only_quoted_values_are_compared() {
     let Some(tpm) = Tpm::start() else { return };
@@ -231,7 +231,7 @@ fn only_quoted_values_are_compared() {
     assert!(verify(&files, &tpm.path("ec.pem"), "00c0ffee", &list, 0).1);
 }
 
-/// A key that is not restricted signs whatever it is given, also something like a quote.
+/// A key that is not restricted signs any input, including a forged quote.
 #[test]
 fn a_key_that_is_not_restricted_proves_nothing() {
     let Some(tpm) = Tpm::start() else { return };
@@ -243,7 +243,7 @@ fn a_key_that_is_not_restricted_proves_nothing() {
     let list = write(tpm.directory.path(), "list", &binary(USUAL, &entries));
     let (quote, matches) = verify(&files, &tpm.path("free.area"), "00c0ffee", &list, 1);
     assert!(matches && quote["faults"] == serde_json::json!(["not-restricted"]), "{quote}");
-    // what is no quote
+    // not a quote
     let [message, signature, values] = files;
     let swapped = [signature.clone(), message.clone(), values.clone()];
     let options = |files: &[PathBuf; 3], ak: &Path| {

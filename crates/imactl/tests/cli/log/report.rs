@@ -191,7 +191,7 @@ fn a_browser_shows_the_page() {
     ));
     let shown = format!("({table}).querySelectorAll('tbody tr:not([hidden])').length");
     assert_eq!(browser.value(&shown), 20);
-    // the name is text
+    // the name is shown as text
     let shown = browser.value("document.body.textContent.includes('<script>alert(1)')");
     assert_eq!(shown, true);
 }

@@ -1,4 +1,4 @@
-//! Signatures in lists, over the digests in them.
+//! Signatures in lists, over the digests in the lists.
 
 use super::*;
 
@@ -63,14 +63,14 @@ fn signatures_are_verified_over_the_listed_digests() {
     );
     let summary = of_type(&lines, "summary")[0];
     assert_eq!((&summary["signed"], &summary["valid"]), (&7.into(), &1.into()));
-    // without certificates nothing is said of them
+    // without certificates they are not verified
     crate::support::run(args!["log", "verify", "--no-pcrs", list]).exits(0);
-    // one that is good
+    // a valid one
     let list = write(directory, "list", &binary(USUAL, &entries[..2]));
     crate::support::run(args!["log", "verify", "--no-pcrs", "--keys", keys, list]).exits(0);
 }
 
-/// evmctl verifies the same signatures; of a bad one it prints so, and exits with 0.
+/// evmctl verifies the same signatures; for a bad one it prints a message, but exits with 0.
 #[test]
 fn evmctl_finds_the_same_signatures_good() {
     let Some(mut evmctl) = tool("evmctl") else { return };
@@ -91,7 +91,7 @@ fn evmctl_finds_the_same_signatures_good() {
     let text = said.stdout + &said.stderr;
     assert!(text.contains("/good: verification is OK"), "{text}");
     assert!(!text.contains("/bad: verification is OK"), "{text}");
-    // the same command line of imactl fails
+    // imactl fails with the same command line
     let ours = |list| finish(imactl().arg("evmctl").args(options).args([&certificate, list]));
     assert!(ours(&list).exits(1).stderr.contains("/bad: not a signature by key"));
     let bank = Pcrs::after(&entries[..2]).write_bank(HashAlgorithm::Sha1, directory);
@@ -107,7 +107,7 @@ fn attribute(path: &Path, name: &str) -> Vec<u8> {
     value
 }
 
-/// evmctl makes the EVM signature, over what the record has of the file.
+/// Signs with evmctl, over the metadata in the record.
 #[test]
 fn portable_signatures_are_verified_over_the_listed_metadata() {
     let Some(_) = tool("evmctl") else { return };
@@ -162,7 +162,7 @@ fn portable_signatures_are_verified_over_the_listed_metadata() {
     }
 }
 
-/// An appended signature by openssl, as the kernel's sign-file makes it.
+/// A signature appended by openssl in the form of the kernel's sign-file.
 fn appended(directory: &Path, keys: &Path, content: &[u8], options: &[&str]) -> Vec<u8> {
     let (key, der) = (keys.join("ima_keys/x509_ima.key"), keys.join("ima_keys/x509_ima.der"));
     let pem = directory.join("certificate.pem");
@@ -185,7 +185,7 @@ fn appended_signatures_are_verified_over_the_digest_without_them() {
     let (keys, others) = (store(directory, "rsa-2048"), store(directory, "p-256"));
     let record = |name: &str, content: &[u8], message: &[u8]| {
         let name = [name.as_bytes(), b"\0"].concat();
-        // the digest of the whole file is another
+        // the digest of the whole file is different
         let whole = digest_of(&[content, message].concat());
         let data = fields(USUAL.endian, &[&whole, &name, b"", &digest_of(content), message]);
         entry("ima-modsig", data)
@@ -223,7 +223,7 @@ fn appended_signatures_are_verified_over_the_digest_without_them() {
     assert_eq!(of_type(&lines, "summary")[0]["valid"], 2);
 }
 
-/// A manifest does not have it, but a trusted key signed it.
+/// A file that the manifest lacks, signed by a trusted key.
 #[test]
 fn files_that_a_manifest_does_not_have_are_shown_with_their_signer() {
     let directory = directory();

@@ -1,4 +1,4 @@
-//! Layouts of container images, made blob by blob.
+//! Layouts of container images, built blob by blob.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,12 +12,12 @@ pub(super) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(super) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub(super) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
-/// A layout that is made blob by blob.
+/// A layout, built blob by blob.
 pub(crate) struct Layout {
     pub(crate) root: PathBuf,
 }
 
-/// A layer of it.
+/// A layer of a layout.
 #[derive(Clone)]
 pub(crate) struct Layer {
     pub(super) descriptor: Value,
@@ -81,7 +81,7 @@ impl Layout {
         self.image_with(layers, |_, _| {})
     }
 
-    /// An image whose configuration and manifest are changed before they are written.
+    /// Adds an image whose configuration and manifest are changed before they are written.
     pub(super) fn image_with(
         &self,
         layers: &[Layer],
@@ -112,7 +112,7 @@ impl Layout {
         fs::write(self.root.join("index.json"), index.to_string()).unwrap();
     }
 
-    /// The blobs and the index, to compare.
+    /// The blobs and the index, for comparison.
     pub(super) fn content(&self) -> Vec<(String, Vec<u8>)> {
         let blobs = names(&self.root.join("blobs/sha256"));
         let blobs = blobs.into_iter().map(|name| format!("blobs/sha256/{name}"));
@@ -124,7 +124,7 @@ impl Layout {
         serde_json::from_slice(&self.bytes(descriptor)).unwrap()
     }
 
-    /// A blob, which has the digest and the size that describe it.
+    /// Reads a blob, and checks the digest and the size in its descriptor.
     pub(super) fn bytes(&self, descriptor: &Value) -> Vec<u8> {
         let hex = descriptor["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap();
         let bytes = fs::read(self.root.join("blobs/sha256").join(hex)).unwrap();

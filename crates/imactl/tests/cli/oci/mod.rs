@@ -1,4 +1,4 @@
-//! Container images: what other programs say of an image before and after it is signed.
+//! Container images, as other programs read them before and after signing.
 
 mod layout;
 mod refused;
@@ -12,7 +12,7 @@ use crate::support::*;
 pub(crate) use layout::Layout;
 use layout::*;
 
-/// An image of two layers, of which the upper one removes a file of the lower one.
+/// An image with two layers; the upper one removes a file of the lower one.
 struct Made {
     directory: tempfile::TempDir,
     keys: PathBuf,
@@ -63,7 +63,7 @@ impl Made {
     }
 }
 
-/// skopeo, which compares every digest that it copies.
+/// Runs skopeo, which verifies every digest that it copies.
 fn skopeo(arguments: &[&str]) -> Option<()> {
     let mut skopeo = tool("skopeo")?;
     skopeo.args(["--insecure-policy", "copy", "--quiet"]).args(arguments);
@@ -90,13 +90,13 @@ fn images_in_all_forms_are_signed_and_accepted_by_skopeo() {
         assert_eq!(verified.json().pop().unwrap()["valid"], FILES, "{}", verified.stdout);
         assert!(!verified.stdout.contains(".wh."), "{}", verified.stdout);
         skopeo(&[&format!("{transport}:{target}:a"), &format!("dir:{target}.dir")]);
-        // again, and nothing changes
+        // signing again changes nothing
         let before = names(made.directory.path());
         let again = run(args!["sign", "--changed", "--keys", made.keys, target]).exits(0);
         assert!(again.stdout.contains("signed 0 files"), "{}", again.stdout);
         assert_eq!(names(made.directory.path()), before);
     }
-    // the layers of an archive in another one are those of the layout
+    // the layers of an archive in another form are those of the layout
     let manifest = |form: &str| fs::read(made.path(form).join("manifest.json")).unwrap();
     assert_eq!(manifest("copy.dir"), manifest("image.oci.tar.dir"));
 }
@@ -122,7 +122,7 @@ fn a_compressed_archive_is_compressed_again_and_written_elsewhere() {
         &format!("oci-archive:{}", elsewhere.display()),
         &format!("dir:{}", made.path("d").display()),
     ]);
-    // members that are not blobs stay, and so does their order
+    // members that are not blobs stay, in the same order
     let list = |archive: &Path| {
         let mut tar = tool("tar").unwrap();
         finish(tar.arg("-tvf").arg(archive)).stdout
@@ -140,7 +140,7 @@ fn unpacking_as_root_restores_the_attributes() {
         }
         run(args!["sign", "--keys", made.keys, made.layout.root]).exits(0);
         let root = match compression {
-            // Debian 12's umoci has no zstd
+            // Debian 12's umoci does not support zstd
             "zstd" => {
                 let to = format!("oci:{}:a", made.path("other").display());
                 let from = format!("oci:{}:a", made.layout.root.display());
@@ -179,7 +179,7 @@ fn only_layers_that_change_are_written_and_documents_keep_what_is_unknown() {
     assert_eq!(changed["layers"][0], manifest["layers"][0]);
     assert_ne!(changed["layers"][1]["digest"], manifest["layers"][1]["digest"]);
     assert_eq!(changed["layers"][1]["mediaType"], manifest["layers"][1]["mediaType"]);
-    // each byte of the configuration but those of one digest
+    // only one digest in the configuration changed
     let config = |manifest: &Value| {
         let hex = manifest["config"]["digest"].as_str().unwrap().replace("sha256:", "");
         fs::read_to_string(made.layout.root.join("blobs/sha256").join(hex)).unwrap()
@@ -194,7 +194,7 @@ fn only_layers_that_change_are_written_and_documents_keep_what_is_unknown() {
         })
         .unwrap();
     assert_eq!(config(&changed), String::from_utf8_lossy(text).replace(old, new));
-    // without signatures it is the same configuration again
+    // after clear it is the original configuration
     run(args!["clear", made.layout.root]).exits(0);
     let [cleared] = &made.layout.manifests()[..] else { panic!("one image") };
     assert_eq!(made.layout.json(cleared)["config"], manifest["config"]);
@@ -236,7 +236,7 @@ fn a_layer_of_several_platforms_is_signed_once_and_attestations_are_left_alone()
     layout.json(&manifests[2]);
 }
 
-/// What docker 25 and newer save: a layout, and a list of its images.
+/// The form of docker 25 and newer: a layout, and a list of its images.
 #[test]
 fn both_lists_of_an_archive_of_docker_agree() {
     let Some(made) = Made::new("") else { return };
@@ -290,7 +290,7 @@ fn an_upper_layer_writes_through_links_of_lower_ones() {
     write_tree(&upper, &[("lib64/new", b"new"), ("lib64/.wh.b", b""), ("opt/.wh.c", b"")]);
     let Some(base) = made.layout.layer(&base, "gzip") else { return };
     let mut tar = tool("tar").unwrap();
-    // no member names the directories
+    // the archive has no members for directories
     let tar = tar.arg("-cC").arg(&upper).args(["lib64/new", "lib64/.wh.b", "opt/.wh.c"]);
     let tar = tar.output().unwrap().stdout;
     let through = Layer {
@@ -389,7 +389,7 @@ fn preflight_sees_the_layers_applied() {
     assert!(refused.stderr.contains("2 images"), "{}", refused.stderr);
 }
 
-/// A layout is the old one or the new one, whenever a run is killed.
+/// If a run is killed, the layout is the old one or the new one.
 #[test]
 fn a_layout_stays_whole_when_a_run_is_killed() {
     let Some(made) = Made::new("gzip") else { return };
@@ -408,7 +408,7 @@ fn a_layout_stays_whole_when_a_run_is_killed() {
         sign.args(args!["sign", "--jobs", "1", "--keys", made.keys, made.layout.root]);
         let wait = std::time::Duration::from_millis(wait);
         killed_in_time += u32::from(killed(&mut sign, rustix::process::Signal::KILL, wait));
-        // every blob of the image is there and right
+        // every blob of the image exists and has the right digest
         let read = run(args!["inspect", "--quiet", made.layout.root]);
         assert_eq!(read.code, Some(0), "{}", read.stderr);
     }

@@ -1,4 +1,4 @@
-//! Container images that are wrong, or that cannot be changed.
+//! Container images that are invalid, or that cannot be changed.
 
 use std::fs;
 use std::process::Command;
@@ -9,7 +9,7 @@ use super::layout::*;
 use super::Made;
 use crate::support::*;
 
-/// One of the changes that make an image wrong.
+/// A change that makes an image invalid.
 type Change = fn(&Layout, &[Layer; 2]);
 
 fn with(layout: &Layout, layers: &[Layer], change: impl FnOnce(&mut Value, &mut Value)) {
@@ -21,7 +21,7 @@ const DEFECTS: &[(&str, &str, Change)] = &[
         let digest = layers[0].descriptor["digest"].as_str().unwrap().replace("sha256:", "");
         let path = layout.root.join("blobs/sha256").join(digest);
         let mut bytes = fs::read(&path).unwrap();
-        // in the time of gzip's header, which changes nothing else
+        // a byte in the time of gzip's header, which changes nothing else
         bytes[4] ^= 1;
         fs::write(path, bytes).unwrap();
     }),

@@ -1,4 +1,4 @@
-//! Makes packages of a seed: plain ones, and ones with an oddity here and there.
+//! Generates packages from a seed: normal ones, and ones with a few anomalies.
 
 use std::collections::BTreeSet;
 
@@ -8,13 +8,13 @@ use ima_format::hex::Hex;
 
 use crate::support::seeded::Random;
 
-/// A package, and what is odd in it.
+/// A package, and its anomalies.
 pub(super) struct Case {
     pub(super) bytes: Vec<u8>,
     pub(super) odd: BTreeSet<&'static str>,
 }
 
-/// The package of a seed.
+/// Generates the package of a seed.
 pub(super) fn package(seed: u64) -> Case {
     let mut random = Random(seed);
     let odd_one_in = random.pick(&[0, 40, 40, 80, 200]);
@@ -30,7 +30,7 @@ pub(super) fn package(seed: u64) -> Case {
 
 struct Generator {
     random: Random,
-    /// One decision in so many is odd; 0: none.
+    /// One decision in this many is anomalous; 0: none.
     odd_one_in: usize,
     algorithm: HashAlgorithm,
     odd: BTreeSet<&'static str>,
@@ -130,7 +130,7 @@ fn named(payload: &mut Vec<u8>, name: &str, mode: u16, inode: u32, size: u64) {
 }
 
 impl Generator {
-    /// Whether this is odd for once.
+    /// Decides whether the next value is anomalous.
     fn odd(&mut self, what: &'static str) -> bool {
         let is_odd = self.odd_one_in > 0 && self.random.one_in(self.odd_one_in);
         if is_odd {
@@ -233,7 +233,7 @@ impl Generator {
             entry.flags ^= 1 << self.random.below(12);
         }
         if entry.mode & 0o170_000 != 0o100_000 {
-            // rpm does not make the parent of a %config directory
+            // rpm does not create the parent of a %config directory
             entry.flags &= !CONFIG;
         }
         if self.odd("a directory without a slash") {

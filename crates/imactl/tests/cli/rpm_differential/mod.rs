@@ -1,7 +1,7 @@
-//! Random packages: what imactl signs, rpm and its plugin install with these signatures, each on
-//! the content that it is of; both list the same files; and clear gives the original bytes. All
-//! else imactl refuses. The settings are those of [`seeded`](crate::support::seeded);
-//! `IMACTL_DIFF_RPM` names another rpm, without the plugin: labels are then not compared.
+//! Random packages: rpm and its plugin install those that imactl signs, with these signatures, each on the
+//! content that it covers; both list the same files; and clear restores the original bytes. imactl must refuse
+//! all others. The settings are those of [`seeded`](crate::support::seeded); `IMACTL_DIFF_RPM` names another
+//! rpm, without the plugin, and attributes are then not compared.
 
 mod generate;
 
@@ -15,8 +15,7 @@ use std::process::Command;
 use crate::support::seeded::{seeds, Random};
 use crate::support::*;
 
-/// Packages of one run, unless the environment says otherwise: made byte by byte, and by
-/// rpmbuild, which is slower.
+/// The default number of packages per run: encoded byte by byte, and built by rpmbuild, which is slower.
 const CASES: u64 = 60;
 const BUILT_CASES: u64 = 3;
 
@@ -28,10 +27,10 @@ enum Verdict {
     Refused,
 }
 
-/// A file as a package lists it: size, digest, whether it is a ghost, its file signature.
+/// A file in a package's list: size, digest, whether it is a ghost, its file signature.
 type Row = (String, u64, String, bool, String);
 
-/// Whether the tools and attributes are there.
+/// Whether the tools and attributes are available.
 fn possible(directory: &Path) -> bool {
     if tool("rpm").is_none() || tool("sha256sum").is_none() || !security_attributes(directory) {
         return false;
@@ -91,7 +90,7 @@ fn listed_by_imactl(package: &Path) -> Vec<Row> {
         .collect()
 }
 
-/// All that is below a directory, but directories.
+/// Everything below a directory except directories.
 fn below(root: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut directories = vec![root.to_owned()];
@@ -119,7 +118,7 @@ fn install(package: &Path, root: &Path) -> Result<(), String> {
     rpm(&[&options, plugin, &config].concat(), package).map(drop)
 }
 
-/// Compares what was signed with what is installed.
+/// Compares the signed files with the installed ones.
 fn compare(package: &Path, root: &Path, keys: &Path) -> Result<(), String> {
     let rows = listed_by_rpm(package)?;
     let ours = listed_by_imactl(package);
@@ -221,7 +220,7 @@ fn what_is_signed_is_installed_so() {
     }
     println!("{tried} packages, {accepted} of them accepted");
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-    // the generator must not be so odd that nothing is compared
+    // with too many anomalies nothing would be compared
     assert!(accepted * 4 > tried, "{accepted} of {tried} accepted");
 }
 

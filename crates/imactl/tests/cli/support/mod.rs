@@ -1,4 +1,4 @@
-//! What the tests of the program share: the program, tools that others wrote, trees.
+//! The common parts of the tests: running the program, other tools, trees.
 #![allow(dead_code, unreachable_pub)] // each test file uses a part
 
 pub mod browser;
@@ -23,7 +23,7 @@ pub fn imactl() -> Command {
     command
 }
 
-/// Undoes what nohup and a shell's & leave behind: ignored signals, which the program respects.
+/// Resets signals that nohup or a shell's & left ignored, because the program respects that.
 pub fn with_default_signals(command: &mut Command) {
     let reset = || {
         for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
@@ -36,7 +36,7 @@ pub fn with_default_signals(command: &mut Command) {
     unsafe { command.pre_exec(reset) };
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Run {
     pub code: Option<i32>,
@@ -45,7 +45,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// Checks the exit status, showing the output if it is another.
+    /// Checks the exit status; prints the output if it is different.
     #[track_caller]
     pub fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
@@ -59,7 +59,7 @@ impl Run {
         lines.map(|line| serde_json::from_str(line).expect(line)).collect()
     }
 
-    /// The JSON line about this path.
+    /// The JSON line for this path.
     #[track_caller]
     pub fn json_for(&self, path: &Path) -> Value {
         let found = self.json().into_iter().find(|line| line["path"] == path.to_str().unwrap());
@@ -72,7 +72,7 @@ pub fn run<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Run {
     finish(imactl().args(args))
 }
 
-/// Runs a command to its end.
+/// Runs a command and waits for it.
 pub fn finish(command: &mut Command) -> Run {
     let output: Output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     Run {
@@ -82,7 +82,7 @@ pub fn finish(command: &mut Command) -> Run {
     }
 }
 
-/// Runs a command, and ends it by a signal after some time; whether it was still there.
+/// Runs a command, and sends it a signal after some time; returns whether it was still running.
 pub fn killed(command: &mut Command, signal: rustix::process::Signal, after: Duration) -> bool {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     std::thread::sleep(after);
@@ -92,7 +92,7 @@ pub fn killed(command: &mut Command, signal: rustix::process::Signal, after: Dur
     status.code().is_none()
 }
 
-/// The most memory that a process had, in bytes; `None` when it is gone.
+/// The peak memory of a process in bytes; `None` if it has exited.
 pub fn peak_memory(process: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -131,7 +131,7 @@ pub fn python_with(module: &str) -> Option<PathBuf> {
     Some(python)
 }
 
-/// A tool that others wrote. Where it is missing the test says so, and fails in CI.
+/// Another tool. If it is missing, the test prints a message, and fails in CI.
 pub fn tool(name: &str) -> Option<Command> {
     let found = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
         .any(|directory| directory.join(name).is_file());
@@ -144,14 +144,14 @@ pub fn tool(name: &str) -> Option<Command> {
     Some(command)
 }
 
-/// Says that a test cannot run here; in CI that is a failure.
+/// Reports that a test cannot run here; in CI that is a failure.
 pub fn missing(what: &str) {
     eprintln!("SKIPPED: {what}");
     assert!(std::env::var_os("CI").is_none(), "{what}, and CI must not skip");
 }
 
-/// Whether the descriptors of a running imactl can be seen: its memory holds keys, so that the
-/// kernel gives what is in /proc about it to root; says so for others.
+/// Whether the descriptors of a running imactl are visible. Its memory has keys, so its files in /proc belong
+/// to root; prints a message for other users.
 pub fn sees_descriptors() -> bool {
     let is_root = rustix::process::geteuid().is_root();
     if !is_root {
@@ -160,7 +160,7 @@ pub fn sees_descriptors() -> bool {
     is_root
 }
 
-/// Whether security.ima can be set in `directory`; says so where it cannot.
+/// Whether security.ima can be set in `directory`; prints a message if not.
 pub fn security_attributes(directory: &Path) -> bool {
     let probe = directory.join(".probe");
     fs::write(&probe, b"").unwrap();

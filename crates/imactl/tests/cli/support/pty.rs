@@ -1,4 +1,4 @@
-//! A terminal for a program under test.
+//! A pseudoterminal for a program under test.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// A program that runs on a terminal of its own.
+/// A program that runs on its own terminal.
 pub struct OnTerminal {
     pub child: Child,
     master: File,
@@ -16,19 +16,19 @@ pub struct OnTerminal {
 }
 
 impl OnTerminal {
-    /// Runs a command there; the terminal is its controlling one.
+    /// Runs a command with the terminal as its controlling terminal.
     pub fn run(command: &Command) -> Self {
         let (mut master, mut slave) = (-1, -1);
         let size = libc::winsize { ws_row: 24, ws_col: 132, ws_xpixel: 0, ws_ypixel: 0 };
         let none = std::ptr::null_mut();
-        // SAFETY: there is room for two descriptors, and the size is a winsize
+        // SAFETY: both descriptors have room, and the size is a winsize
         let opened =
             unsafe { libc::openpty(&mut master, &mut slave, none, std::ptr::null(), &size) };
         assert_eq!(opened, 0, "{}", std::io::Error::last_os_error());
-        // SAFETY: openpty has just opened them, and nobody else has them
+        // SAFETY: openpty has just opened them, and no one else owns them
         let (master, slave) = unsafe { (File::from_raw_fd(master), File::from_raw_fd(slave)) };
         for file in [&master, &slave] {
-            // SAFETY: the descriptor is open; the program under test shall not inherit it
+            // SAFETY: the descriptor is open; the program under test must not inherit it
             unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) };
         }
         let mut setsid = Command::new("setsid");
@@ -50,12 +50,12 @@ impl OnTerminal {
         Self { child, master, slave, shown }
     }
 
-    /// What was shown so far.
+    /// The output so far.
     pub fn shown(&self) -> String {
         String::from_utf8_lossy(&self.shown.lock().unwrap()).into_owned()
     }
 
-    /// Waits until the terminal has shown this.
+    /// Waits until the output contains a text.
     #[track_caller]
     pub fn waits_for(&self, text: &str) {
         let end = Instant::now() + Duration::from_secs(60);
@@ -65,7 +65,7 @@ impl OnTerminal {
         }
     }
 
-    /// Waits until the terminal echoes, or does not.
+    /// Waits until the echo is on or off.
     #[track_caller]
     pub fn waits_for_echo(&self, on: bool) {
         let end = Instant::now() + Duration::from_secs(10);
@@ -76,9 +76,9 @@ impl OnTerminal {
     }
 
     fn echoes(&self) -> bool {
-        // SAFETY: all zeros is a termios
+        // SAFETY: all zeros is a valid termios
         let mut settings: libc::termios = unsafe { std::mem::zeroed() };
-        // SAFETY: the descriptor is open, and there is room for a termios
+        // SAFETY: the descriptor is open, and the termios is writable
         assert_eq!(unsafe { libc::tcgetattr(self.slave.as_raw_fd(), &mut settings) }, 0);
         settings.c_lflag & libc::ECHO != 0
     }
@@ -91,7 +91,7 @@ impl OnTerminal {
     /// Waits for the end of the program.
     pub fn ends(&mut self) -> ExitStatus {
         let status = self.child.wait().unwrap();
-        // what was written last is read in a moment
+        // the last output is read after a moment
         std::thread::sleep(Duration::from_millis(50));
         status
     }

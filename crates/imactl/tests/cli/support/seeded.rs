@@ -1,7 +1,7 @@
-//! Random inputs that are the same each time: a seed gives an input, a run takes a series of seeds.
+//! Reproducible random inputs: a seed determines an input, and a run uses a series of seeds.
 //!
-//! `IMACTL_DIFF_CASES` is the number of inputs, `IMACTL_DIFF_SECONDS` a time limit in place of it,
-//! `IMACTL_DIFF_SEED` the first seed. A failure prints its seed: with one case, it is made again.
+//! `IMACTL_DIFF_CASES` is the number of inputs, `IMACTL_DIFF_SECONDS` a time limit instead of it,
+//! `IMACTL_DIFF_SEED` the first seed. A failure prints its seed; with one case, this reproduces it.
 
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ impl Random {
     }
 }
 
-/// The seeds of a run that takes `cases` of them, unless the environment says otherwise.
+/// The seeds of a run: `cases` of them, unless the environment overrides it.
 pub fn seeds(cases: u64) -> impl Iterator<Item = u64> {
     let setting = |name: &str| std::env::var(name).ok().map(|value| value.parse().expect(name));
     let first: u64 = setting("IMACTL_DIFF_SEED").unwrap_or(1);

@@ -3,7 +3,7 @@
 pub(super) const BLOCK: usize = 512;
 pub(super) const POSIX: &[u8] = b"ustar\x0000";
 
-/// What a number in the header is, where nothing is odd.
+/// The usual values of numbers in the header.
 pub(super) fn plain_value(at: usize) -> u64 {
     match at {
         100 => 0o644,

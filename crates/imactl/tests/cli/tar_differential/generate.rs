@@ -1,4 +1,4 @@
-//! Makes archives of a seed: plain ones, and ones with an oddity here and there.
+//! Generates archives from a seed: normal ones, and ones with a few anomalies.
 
 use std::collections::BTreeSet;
 
@@ -7,15 +7,15 @@ use super::blocks::{octal, padded, parse, plain_header, plain_value, record, sea
 pub(super) const GNU: &[u8] = b"ustar  \0";
 pub(super) const V7: &[u8] = b"";
 
-/// An archive, and what is odd in it.
+/// An archive, and its anomalies.
 pub(super) struct Case {
     pub(super) bytes: Vec<u8>,
-    /// Files in whose place there are hard links to others in the end.
+    /// Files that are replaced by hard links to others in the end.
     pub(super) replaced: Vec<String>,
     pub(super) odd: BTreeSet<&'static str>,
 }
 
-/// The archive of a seed.
+/// Generates the archive of a seed.
 pub(super) fn archive(seed: u64) -> Case {
     let mut generator = Generator {
         state: seed,
@@ -39,7 +39,7 @@ pub(super) fn archive(seed: u64) -> Case {
 
 pub(super) struct Generator {
     state: u64,
-    /// One decision in so many is odd; 0: none.
+    /// One decision in this many is anomalous; 0: none.
     odd_one_in: usize,
     pub(super) magic: &'static [u8],
     bytes: Vec<u8>,
@@ -49,19 +49,19 @@ pub(super) struct Generator {
     replaced: Vec<String>,
 }
 
-/// A member that is being made.
+/// A member under construction.
 pub(super) struct Member {
     pub(super) magic: &'static [u8],
     pub(super) typeflag: u8,
     pub(super) name: String,
     pub(super) link: String,
-    /// What the header says follows.
+    /// The size field of the header.
     pub(super) size: Vec<u8>,
     pub(super) data: Vec<u8>,
     pub(super) records: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Written over the header before its sum is made.
+    /// Written over the header before its checksum is computed.
     pub(super) patches: Vec<(usize, Vec<u8>)>,
-    /// What stands between header and data.
+    /// The blocks between header and data.
     pub(super) map: Vec<u8>,
 }
 
@@ -87,7 +87,7 @@ impl Generator {
         choices[self.below(choices.len())]
     }
 
-    /// Whether this is odd for once.
+    /// Decides whether the next value is anomalous.
     pub(super) fn odd(&mut self, what: &'static str) -> bool {
         let is_odd = self.odd_one_in > 0 && self.one_in(self.odd_one_in);
         if is_odd {
@@ -96,7 +96,7 @@ impl Generator {
         is_odd
     }
 
-    /// The name of a file that came before.
+    /// The name of an earlier file.
     fn a_file(&mut self) -> String {
         let index = self.below(self.files.len());
         self.files[index].clone()
@@ -218,7 +218,7 @@ impl Generator {
         }
     }
 
-    /// A label: a digest that the content may have.
+    /// An attribute: a digest that may match the content.
     fn label(&mut self, member: &mut Member) {
         if !self.one_in(4) || !matches!(member.typeflag, 0 | b'0' | b'7' | b'S') {
             return;
@@ -514,7 +514,7 @@ impl Generator {
         self.bytes.extend(header);
     }
 
-    /// The end of the archive, and what follows.
+    /// Appends the end of the archive, and data after it.
     fn end(&mut self) {
         let zeros = self.pick(&[0, 1, 2, 2, 2, 3, 20]);
         self.bytes.resize(self.bytes.len() + zeros * BLOCK, 0);
@@ -532,7 +532,7 @@ impl Generator {
         }
     }
 
-    /// Changes the archive without regard to what it means.
+    /// Changes random bytes of the archive.
     fn damage(&mut self) {
         let blocks = self.bytes.len() / BLOCK;
         let at = self.below(blocks) * BLOCK;

@@ -1,9 +1,9 @@
-//! Random tar archives: what imactl accepts, GNU tar and bsdtar unpack alike and without an error,
-//! and imactl signs exactly the files that they unpack. All else it refuses, with an offset.
+//! Random tar archives: GNU tar and bsdtar unpack those that imactl accepts alike and without an error, and
+//! imactl signs exactly the files that they unpack. It refuses all others, with an offset.
 //!
-//! `IMACTL_DIFF_CASES` is the number of archives, `IMACTL_DIFF_SECONDS` a time in place of it,
-//! `IMACTL_DIFF_SEED` where the series begins: a failure prints the seed of its archive, which
-//! with one case is made again. `IMACTL_DIFF_KEEP` is a directory for the archives of failures.
+//! `IMACTL_DIFF_CASES` is the number of archives, `IMACTL_DIFF_SECONDS` a time limit instead of it,
+//! `IMACTL_DIFF_SEED` the first seed. A failure prints the seed of its archive; with one case, this reproduces
+//! it. `IMACTL_DIFF_KEEP` is a directory for the archives of failures.
 
 mod blocks;
 mod generate;
@@ -22,10 +22,10 @@ use serde_json::Value;
 
 use crate::support::*;
 
-/// Archives of one run, unless the environment says otherwise.
+/// The default number of archives per run.
 const CASES: u64 = 150;
 
-/// What an archive is unpacked to.
+/// The result of unpacking an archive.
 #[derive(Debug, PartialEq, Eq)]
 struct Entry {
     kind: String,
@@ -39,12 +39,12 @@ fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().expect(name))
 }
 
-/// A member's name or a file's, below the root.
+/// The name of a member or a file, below the root.
 fn below_root(path: &Path) -> PathBuf {
     path.components().filter(|component| matches!(component, Component::Normal(_))).collect()
 }
 
-/// Everything below a directory but directories that no member names, which have no content.
+/// Everything below a directory, except directories without a member, which have no content.
 fn tree(root: &Path) -> BTreeMap<PathBuf, Entry> {
     let mut entries = BTreeMap::new();
     let mut inodes = BTreeMap::new();
@@ -76,7 +76,7 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, Entry> {
     entries
 }
 
-/// Unpacks an archive; an error if the program has something to say.
+/// Unpacks an archive; an error if the program prints a message.
 fn unpack(program: &str, archive: &Path, into: &Path) -> Result<BTreeMap<PathBuf, Entry>, String> {
     if into.exists() {
         fs::remove_dir_all(into).unwrap();
@@ -94,10 +94,10 @@ fn unpack(program: &str, archive: &Path, into: &Path) -> Result<BTreeMap<PathBuf
     }
 }
 
-/// What imactl says of each file, without where that is; of two with one name the later.
+/// The verdict of imactl on each file, without the container; of two with the same name, the later one.
 fn inspected(kind: &str, path: &Path) -> Result<BTreeMap<PathBuf, Value>, String> {
     let run = run(args!["inspect", "--json", "--kind", kind, path]);
-    // 1: a label that does not fit its file
+    // 1: an attribute does not match its file
     if !matches!(run.code, Some(0 | 1)) {
         return Err(format!("inspect fails: {}", run.stderr));
     }
@@ -124,7 +124,7 @@ fn first_difference<T: PartialEq + std::fmt::Debug>(
     Some(text.chars().take(2000).collect())
 }
 
-/// What imactl did with an archive; an error is a disagreement.
+/// The result of imactl for an archive; an error is a disagreement.
 fn judge(archive: &Path, replaced: &[String], place: &Path) -> Result<Verdict, String> {
     let signed = place.join("signed");
     let run = run(args!["sign", "--kind", "tar", "--hash-only", "--json", archive, "-o", signed]);
@@ -144,7 +144,7 @@ fn judge(archive: &Path, replaced: &[String], place: &Path) -> Result<Verdict, S
     for program in ["tar", "bsdtar"] {
         let root = place.join(program);
         let plain = unpack(program, archive, &root)?;
-        // of several names one is reported
+        // of several names, only one is reported
         let reported = inspected("tree", &root)?;
         let of_first: BTreeMap<_, _> = reported
             .iter()
@@ -230,6 +230,6 @@ fn what_is_accepted_is_unpacked_alike_by_all() {
     }
     println!("{tried} archives, {accepted} of them accepted");
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-    // the generator must not be so odd that nothing is compared
+    // with too many anomalies nothing would be compared
     assert!(tried < 100 || accepted * 4 > tried, "{accepted} of {tried} accepted");
 }

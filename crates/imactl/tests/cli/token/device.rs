@@ -1,5 +1,5 @@
-//! A token of a test's own: SoftHSM's, made by pkcs11-tool, and a module in front of it that has
-//! it behave worse (`shim.c`).
+//! A token for one test: SoftHSM's, made by pkcs11-tool, and a module (`shim.c`) that forwards to it and injects
+//! faults.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -17,7 +17,7 @@ const MODULES: [&str; 3] = [
     "/usr/lib/pkcs11/libsofthsm2.so",
 ];
 pub(crate) const PIN: &str = "1234";
-/// The keys on the token: label, CKA_ID, and what pkcs11-tool calls them.
+/// The keys on the token: label, CKA_ID, and the type for pkcs11-tool.
 pub(crate) const KEYS: [(&str, &str, &str); 5] = [
     ("rsa-2048", "01", "rsa:2048"),
     ("rsa-3072", "02", "rsa:3072"),
@@ -26,17 +26,17 @@ pub(crate) const KEYS: [(&str, &str, &str); 5] = [
     ("p-521", "05", "EC:secp521r1"),
 ];
 
-/// A token of a test's own, and files to sign.
+/// A token for one test, and files to sign.
 pub(crate) struct Token {
     directory: TempDir,
-    /// What imactl uses.
+    /// The module for imactl.
     pub(crate) module: PathBuf,
-    /// What pkcs11-tool uses.
+    /// The module for pkcs11-tool.
     softhsm: PathBuf,
     pub(crate) environment: BTreeMap<&'static str, OsString>,
 }
 
-/// The token that every test gets a copy of: keys take their time.
+/// The token that every test copies, because generating keys takes time.
 pub(crate) fn original() -> Option<&'static (TempDir, PathBuf)> {
     static TOKEN: OnceLock<Option<(TempDir, PathBuf)>> = OnceLock::new();
     let make = || {
@@ -67,7 +67,7 @@ fn configure(directory: &Path) {
     fs::write(directory.join("softhsm2.conf"), text).unwrap();
 }
 
-/// A token with [`KEYS`] and a tree of files; `None`, said loudly, without SoftHSM.
+/// A token with [`KEYS`] and a tree of files; `None`, with a message, without SoftHSM.
 pub(crate) fn token() -> Option<Token> {
     let (original, module) = original()?;
     let directory = directory();
@@ -91,7 +91,7 @@ impl Token {
         self.directory.path().join(name)
     }
 
-    /// A URI of something on it.
+    /// The URI of an object on it.
     pub(crate) fn uri(&self, attributes: &str) -> String {
         format!("pkcs11:token=Vault;{attributes}?module-path={}", self.module.display())
     }
@@ -104,7 +104,7 @@ impl Token {
         finish(command.args(args))
     }
 
-    /// Signs the tree, detached.
+    /// Signs the tree with detached signatures.
     pub(crate) fn sign(&self, uri: &str, more: &[&str]) -> Run {
         let args = args!["sign", "--detached", "--passphrase-env", "PIN", "--key", uri];
         let more = more.iter().map(OsString::from);
@@ -120,7 +120,7 @@ impl Token {
         finish(tool.args(["--token-label", "Vault", "--login", "--pin", PIN]).args(args)).exits(0)
     }
 
-    /// A CA, made when it is first asked for.
+    /// A CA, created on first use.
     pub(crate) fn authority(&self) -> PathBuf {
         let authority = self.path("authority");
         if !authority.exists() {
@@ -138,7 +138,7 @@ impl Token {
         authority
     }
 
-    /// A key's certificate, issued by the CA: without a login.
+    /// A key's certificate, issued by the CA; needs no login.
     pub(crate) fn certificate(&self, label: &str) -> PathBuf {
         let path = self.path(&format!("{label}.der"));
         if !path.exists() {
@@ -149,7 +149,7 @@ impl Token {
         path
     }
 
-    /// A key's public half, in a file, PEM.
+    /// A key's public half, in a PEM file.
     pub(crate) fn public_key(&self, label: &str) -> PathBuf {
         let certificate = self.certificate(label);
         let pem = openssl(args!["x509", "-inform", "DER", "-in", certificate, "-noout", "-pubkey"]);
@@ -174,7 +174,7 @@ impl Token {
         path
     }
 
-    /// Puts the shim in front of SoftHSM, set like this.
+    /// Uses the shim in front of SoftHSM, with these settings.
     pub(crate) fn behaves(&mut self, settings: &[(&'static str, &str)]) {
         self.module = shim().to_owned();
         self.environment.insert("SHIM_MODULE", self.softhsm.clone().into());
@@ -182,12 +182,12 @@ impl Token {
         self.environment.extend(settings.iter().map(|(name, value)| (*name, value.into())));
     }
 
-    /// What the shim noted.
+    /// The log of the shim.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
-    /// How many files bear a signature.
+    /// The number of signed files.
     pub(crate) fn signatures(&self) -> usize {
         let entries = fs::read_dir(self.path("files")).unwrap().map(|entry| entry.unwrap().path());
         entries.filter(|path| path.extension().is_some_and(|extension| extension == "sig")).count()
@@ -214,7 +214,7 @@ pub(crate) fn openssl(args: impl IntoIterator<Item = OsString>) -> Run {
     finish(tool("openssl").expect("openssl").args(args)).exits(0)
 }
 
-/// The key id in a detached signature.
+/// The key ID in a detached signature.
 pub(crate) fn key_id(file: &Path) -> String {
     let attribute = fs::read(file.with_extension("sig")).unwrap();
     attribute[3..7].iter().map(|byte| format!("{byte:02x}")).collect()

@@ -1,4 +1,4 @@
-//! Tokens that refuse, go away, or are peculiar.
+//! Tokens that refuse, disappear, or behave unusually.
 
 use std::fs;
 
@@ -18,7 +18,7 @@ fn a_wrong_pin_is_tried_once() {
     for secret in ["4321", PIN] {
         assert!(!refused.stderr.contains(secret), "{}", refused.stderr);
     }
-    // one that was tried before is no obstacle; the last try is, unless somebody types it
+    // earlier failures do not prevent a try, but the last try is only used for a PIN that a user types
     token.environment.remove("PIN");
     token.sign(&uri, &[]).exits(0);
     assert_eq!(token.log(), "login with a PIN\n".repeat(2));
@@ -40,23 +40,23 @@ fn a_token_that_goes_away_loses_nothing() {
     for jobs in ["1", "3"] {
         run(args!["clear", "--detached", token.path("files")]).exits(0);
         let signed = token.sign(&uri, &["--jobs", jobs]).exits(2);
-        // told once for each thread that met it, not for each file
+        // reported once per thread, not once per file
         let told = signed.stderr.matches("CKR_DEVICE_REMOVED").count();
         assert!((1..=3).contains(&told), "{}", signed.stderr);
         assert!(signed.stderr.contains("hint: files signed so far are valid"));
-        // one of the 13 was the trial before the first file
+        // one of the 13 was the test signature before the first file
         assert_eq!(token.signatures(), 12, "{}", signed.stdout);
         assert!(signed.stdout.contains("signed 12 files"), "{}", signed.stdout);
         assert!(signed.stdout.contains("28 files not signed"), "{}", signed.stdout);
     }
-    // nothing is half written, nothing left behind
+    // no partial signature, and no other file is left
     let files = token.path("files");
     assert_eq!(fs::read_dir(&files).unwrap().count(), 40 + 12);
     let verified = run(args!["verify", "--json", "--detached", "--cert", certificate, files]);
     let valid = verified.json().iter().filter(|line| line["verdict"] == "valid").count();
     assert_eq!(valid, 12);
 
-    // every file has its line in JSON, and the run can be finished
+    // every file has its JSON line, and the run can be completed
     token.environment.insert("SHIM_REMOVED_AFTER", "10".into());
     let signed = token.sign(&uri, &["--json", "--changed", "--jobs", "1"]).exits(2);
     let lines = signed.json();
@@ -102,7 +102,7 @@ fn a_pin_pad_is_left_to_ask() {
     let signed = token.imactl(args!["sign", "--detached", "--key", uri, token.path("files")]);
     assert!(signed.exits(0).stderr.contains("at the device"));
     assert_eq!(token.log(), "login at the device\n");
-    // a PIN that is given all the same is passed on
+    // a PIN that is given anyway is passed to the token
     token.sign(&uri, &[]).exits(0);
     assert_eq!(token.log(), "login at the device\nlogin with a PIN\n");
 }
@@ -116,7 +116,7 @@ fn a_key_that_wants_the_pin_for_each_signature_gets_it() {
     token.behaves(&[]);
     token.sign(&token.uri("object=always"), &["--jobs", "4"]).exits(0);
     run(args!["verify", "--detached", "--cert", certificate, token.path("files")]).exits(0);
-    // the token's, the trial's, and one for each file
+    // the token's own, the test signature, and one per file
     assert_eq!(token.log().lines().count(), 1 + 1 + 40);
 }
 

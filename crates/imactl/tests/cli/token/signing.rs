@@ -1,4 +1,4 @@
-//! What tokens sign, certify and show.
+//! Signing, certifying and showing keys in tokens.
 
 use std::ffi::OsString;
 use std::fs;
@@ -68,7 +68,7 @@ fn an_rsa_signature_is_the_same_from_a_token_and_from_a_file() {
     let file = token.path("files/00");
     run(args!["sign", "--detached", "--key", key, file]).exits(0);
     let from_file = fs::read(file.with_extension("sig")).unwrap();
-    // there is no public key object: the private one tells
+    // without a public key object, the public key is read from the private one
     token.sign(&token.uri("object=imported"), &[]).exits(0);
     assert_eq!(fs::read(file.with_extension("sig")).unwrap(), from_file);
 }
@@ -122,7 +122,7 @@ fn the_key_id_is_the_certificates() {
     assert_eq!(key_id(&file), "a1b2c3d4");
     assert_ne!(from_key, "a1b2c3d4");
 
-    // another key's certificate is not taken, neither given nor under the same CKA_ID
+    // another key's certificate is not used, neither if given nor with the same CKA_ID
     let other = token.certificate_with("p-384", "0badc0de");
     let refused = token.sign(&uri, &["--cert", other.to_str().unwrap()]).exits(2);
     assert!(refused.stderr.contains("--cert must certify --key"), "{}", refused.stderr);
@@ -133,11 +133,11 @@ fn the_key_id_is_the_certificates() {
     put(&other, "03");
     token.sign(&uri, &[]).exits(0);
     assert_eq!(key_id(&file), from_key);
-    // the key's own is, also under another CKA_ID
+    // the key's own certificate is used, even with another CKA_ID
     put(&own, "99");
     token.sign(&uri, &[]).exits(0);
     assert_eq!(key_id(&file), "a1b2c3d4");
-    // and where the CKA_ID tells which of two it is, that one
+    // if the CKA_ID identifies one of two, that one is used
     let renewed = token.certificate_with("p-256", "0102030455667788");
     put(&renewed, "98");
     let refused = token.sign(&uri, &[]).exits(2);
@@ -158,7 +158,7 @@ fn a_key_whose_public_half_is_not_on_the_token_needs_its_certificate() {
     assert!(refused.stderr.contains("--cert"), "{}", refused.stderr);
     token.sign(&uri, &["--cert", certificate.to_str().unwrap()]).exits(0);
     run(args!["verify", "--detached", "--cert", certificate, token.path("files")]).exits(0);
-    // a wrong one is found out by the first signature
+    // a wrong one is detected by the first signature
     let refused = token.sign(&uri, &["--cert", stranger.to_str().unwrap()]).exits(2);
     assert!(refused.stderr.contains("did not make a signature by this key"), "{}", refused.stderr);
     run(args!["verify", "--detached", "--cert", certificate, token.path("files")]).exits(0);
@@ -185,7 +185,7 @@ fn what_does_not_fit_is_told() {
     refuses("pkcs11:token=Vault?module-path=libc.so.6", &["libc.so.6", "not a PKCS#11 module"]);
     refuses("pkcs11:token=Vault?module-name=nonexistent", &["libnonexistent.so"]);
     refuses("pkcs11:token=my token", &["offset 15", "%20"]);
-    // without p11-kit there is no module but one that is named
+    // without p11-kit there is no module unless one is named
     let broken = token.path("libraries");
     write_tree(&broken, &[("p11-kit-proxy.so", b"no library")]);
     token.environment.insert("LD_LIBRARY_PATH", broken.into());
@@ -193,7 +193,7 @@ fn what_does_not_fit_is_told() {
     assert!(refused.stderr.contains("p11-kit was not found"), "{}", refused.stderr);
     assert!(refused.stderr.contains("module-path="), "{}", refused.stderr);
     token.environment.remove("LD_LIBRARY_PATH");
-    // a second token of the same name
+    // a second token with the same name
     let mut util = tool("softhsm2-util").unwrap();
     util.env("SOFTHSM2_CONF", token.path("softhsm2.conf"));
     util.args(["--init-token", "--free", "--label", "Vault", "--so-pin", "12345678"]);
@@ -202,7 +202,7 @@ fn what_does_not_fit_is_told() {
     let refused = token.sign(&uri, &[]).exits(2);
     assert!(refused.stderr.contains("2 tokens fit"), "{}", refused.stderr);
     assert_eq!(token.signatures(), 0);
-    // the serial number tells them apart, whatever the module's name
+    // the serial number distinguishes them, whatever the module's name is
     let serial = original().map(|(directory, _)| serial_in(directory.path())).unwrap();
     let directory = token.module.parent().unwrap().display().to_string();
     let by_name =
@@ -212,7 +212,7 @@ fn what_does_not_fit_is_told() {
     token.sign(&format!("pkcs11:serial={serial};id=%03"), &[]).exits(0);
 }
 
-/// The serial number of the only token in a SoftHSM's directory.
+/// The serial number of the only token in a SoftHSM directory.
 fn serial_in(directory: &Path) -> String {
     let mut util = tool("softhsm2-util").unwrap();
     util.env("SOFTHSM2_CONF", directory.join("softhsm2.conf")).arg("--show-slots");
@@ -244,7 +244,7 @@ fn a_pin_comes_from_anywhere_but_the_command_line() {
     sign(&args!["--passphrase-file", pin], &uri).exits(0);
     sign(&[], &format!("{uri}&pin-source=file:{}", pin.display())).exits(0);
     sign(&[], &format!("{uri}&pin-source={}", pin.display())).exits(0);
-    // an option is nearer than the URI
+    // an option overrides the URI
     sign(&args!["--passphrase-file", pin], &format!("{uri}&pin-source=/nonexistent")).exits(0);
     let refused = sign(&[], &format!("{uri}&pin-source=/nonexistent")).exits(2);
     assert!(refused.stderr.contains("pin-source /nonexistent"), "{}", refused.stderr);
@@ -289,7 +289,7 @@ fn a_tokens_key_is_certified_for_the_kernel() {
     let again = args!["keys", "certify", "--keys", authority, token.uri("object=p-256"), "-o"];
     let again = again.into_iter().chain([token.certificate("p-256").into()]);
     assert!(token.imactl(again).exits(2).stderr.contains(": exists"));
-    // a bare public key, a request and a certificate will do as well, and PEM
+    // a bare public key, a request and a certificate work as well, and so does PEM
     let (key, request) = (token.path("rsa.key"), token.path("rsa.csr"));
     let subject = args!["req", "-new", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x"];
     openssl(subject.into_iter().chain(args!["-keyout", key, "-out", request]));
@@ -355,7 +355,7 @@ fn packages_archives_and_images_are_signed_by_a_token() {
             run(args!["verify", "--cert", certificate, container]).exits(0);
         }
     }
-    // a token that goes away midway: an error, and what was there stays
+    // a token that disappears during the run: an error, and existing files stay
     token.behaves(&[("SHIM_REMOVED_AFTER", "1")]);
     for container in [&rpm, &tar, &image] {
         let before = fs::read(container).unwrap();

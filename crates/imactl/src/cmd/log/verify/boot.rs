@@ -17,7 +17,7 @@ struct JsonFirmware {
     replayed: String,
 }
 
-/// A PCR next to what the firmware's event log makes of it.
+/// Prints a PCR next to the value that the firmware's event log results in.
 pub(super) fn print_firmware(
     pcr: u32,
     expected: &ima::Digest,

@@ -1,4 +1,4 @@
-//! Findings: a line for each entry that is wrong.
+//! Findings: one line for each entry that is wrong.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

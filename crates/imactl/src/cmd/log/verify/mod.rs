@@ -65,7 +65,7 @@ pub(crate) struct VerifyArgs {
 
 impl VerifyArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
-        // before the list: then it has all that extended them
+        // read the PCRs before the list: then every extension of them is in the list
         let values = self.values()?;
         let (values, mut outcome) = self.reference.quote.check(values, output)?;
         let keyring = self.keyring.measured(output)?;
@@ -167,7 +167,7 @@ impl VerifyArgs {
     }
 }
 
-/// PCRs from here on may be extended after the firmware's log was written: by the kernel, by systemd.
+/// PCRs from this one on may be extended after the firmware's log was written, by the kernel or systemd.
 pub(crate) const IMA_MAY_EXTEND: u32 = 8;
 
 #[derive(Serialize)]

@@ -1,4 +1,4 @@
-//! A quote: its options, and what is printed of it.
+//! A quote: options and output.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! PCRs next to the values that the list results in, and why the two differ.
+//! PCRs next to the values that the list results in, and the reason if they differ.
 
 use ima::attest::explain::{ExtendedBy, Judged, Verdict};
 use ima_format::hex::Hex;

@@ -51,7 +51,7 @@ struct VerificationKeys {
     pubkeys: Vec<String>,
 }
 
-/// What a manifest does not have.
+/// Settings of the policy that a manifest does not have.
 pub(super) struct Settings<'a> {
     pub(super) excludes: &'a [String],
     pub(super) log_hash: HashAlgorithm,
@@ -77,7 +77,7 @@ pub(super) fn policy(
         }
     }
     to_json(&RuntimePolicy {
-        // the generator is unknown to Keylime
+        // 0: a generator that Keylime does not know
         meta: Meta { version: 1, generator: Some(0) },
         release: 0,
         digests,

@@ -88,7 +88,7 @@ impl ExportArgs {
     }
 }
 
-/// The path as text; warns of one that is not.
+/// The path as text; warns and returns `None` if it is not UTF-8.
 fn name<'a>(path: &'a [u8], output: &mut Output) -> Option<&'a str> {
     let name = std::str::from_utf8(path).ok();
     if name.is_none() {
@@ -101,7 +101,7 @@ fn hex(digest: &ima::Digest) -> String {
     Hex(digest.as_bytes()).to_string()
 }
 
-/// A digest of an algorithm that the form has no name for.
+/// The error for a digest whose algorithm has no name in the form.
 fn no_name(form: &str, path: &str, algorithm: HashAlgorithm) -> Error {
     Error::new(format!("{path}: {form} has no name for {algorithm}"))
 }

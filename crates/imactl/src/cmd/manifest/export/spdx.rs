@@ -1,7 +1,7 @@
 //! A document of SPDX 2.3, in JSON.
 //!
-//! A file of SPDX 2.3 needs a SHA-1 digest, which a manifest has seldom. So each digest of a file is a package whose
-//! purpose is FILE, which may have any digest.
+//! A file of SPDX 2.3 needs a SHA-1 digest, which a manifest seldom has. So each digest of a file is a package with
+//! purpose FILE, which may have any digest.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -65,7 +65,7 @@ struct Relationship {
 
 const DOCUMENT: &str = "SPDXRef-DOCUMENT";
 
-/// The document. Its time is SOURCE_DATE_EPOCH, if that is set: then it is the same for the same manifest.
+/// The document. Its time is SOURCE_DATE_EPOCH if that is set, so that the output is reproducible.
 pub(super) fn document(
     manifest: &Manifest,
     document_name: &str,
@@ -130,7 +130,7 @@ fn now() -> Result<u64> {
     })
 }
 
-/// The end of the year 9999.
+/// 9999-12-31T23:59:59Z: later years need more digits.
 const LAST: u64 = 253_402_300_799;
 
 /// The time in UTC, of the Gregorian calendar.

@@ -1,5 +1,5 @@
-//! Debian's archive: packages of other suites and architectures than the host's, unpacked
-//! where the lab wants them. Nothing is installed, and the host's lists stay as they are.
+//! Debian's archive: packages of other suites and architectures than the host's, unpacked into a
+//! given directory. Nothing is installed, and the host's package lists are not changed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use tempfile::TempDir;
 use crate::host::{self, Missing};
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-/// Where the host has no Debian mirror of its own.
+/// The mirror if the host has no Debian mirror configured.
 const MIRROR: &str = "http://deb.debian.org/debian";
 
-/// The packages of some suites for one architecture, as the mirror had them when it was opened.
+/// The packages of some suites for one architecture, as listed by the mirror when it was opened.
 #[derive(Debug)]
 pub struct Archive {
     directory: TempDir,
@@ -22,7 +22,7 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// Reads the lists of these suites. An archive that cannot be reached is [`Missing`].
+    /// Fetches the lists of these suites; [`Missing`] if the archive cannot be reached.
     pub fn open(suites: &[&str], architecture: &str) -> Result<Self> {
         host::file(Path::new(KEYRING), "debian-archive-keyring")?;
         let mirror = mirror()?;
@@ -79,16 +79,16 @@ impl Archive {
     }
 }
 
-/// A package that was downloaded; it lasts as long as its archive.
+/// A downloaded package; its file is removed with the archive.
 #[derive(Debug)]
 pub struct Package {
     file: PathBuf,
-    /// As Debian writes it.
+    /// The version as Debian writes it.
     pub version: String,
 }
 
 impl Package {
-    /// Unpacks its files below a directory.
+    /// Unpacks the package's files below a directory.
     pub fn unpack(&self, to: &Path) -> Result<()> {
         let mut dpkg = host::command("dpkg-deb", "dpkg")?;
         host::run(dpkg.arg("--extract").arg(&self.file).arg(to)).map(drop)
@@ -99,7 +99,7 @@ fn reached(apt: &mut Command) -> Result<(), Missing> {
     host::run(apt).map(drop).map_err(|error| Missing::Archive(format!("{error:#}")))
 }
 
-/// The mirror that the host itself uses.
+/// The mirror that the host uses.
 fn mirror() -> Result<String> {
     let mut apt = host::command("apt-get", "apt")?;
     apt.args(["indextargets", "--format", "$(REPO_URI)", "Identifier: Packages", "Label: Debian"]);

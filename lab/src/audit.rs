@@ -4,24 +4,24 @@ use std::fmt;
 
 use lab_agent::AuditLine;
 
-/// The kinds that IMA and EVM write (`include/uapi/linux/audit.h`).
+/// The record types that IMA and EVM write (`include/uapi/linux/audit.h`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// `AUDIT_INTEGRITY_DATA`: a file's content was appraised, and refused.
+    /// `AUDIT_INTEGRITY_DATA`: the appraisal of a file's content failed.
     Data,
-    /// `AUDIT_INTEGRITY_METADATA`: an attribute was to be changed, and was not.
+    /// `AUDIT_INTEGRITY_METADATA`: the change of an attribute was denied.
     Metadata,
-    /// `AUDIT_INTEGRITY_STATUS`: a policy was loaded, or not; IMA or EVM came up.
+    /// `AUDIT_INTEGRITY_STATUS`: a policy was loaded or rejected; IMA or EVM was initialized.
     Status,
     /// `AUDIT_INTEGRITY_HASH`
     Hash,
-    /// `AUDIT_INTEGRITY_PCR`: a measurement that is no longer true.
+    /// `AUDIT_INTEGRITY_PCR`: a measurement is no longer valid.
     Pcr,
     /// `AUDIT_INTEGRITY_RULE`: a file matched an `audit` rule.
     Rule,
     /// `AUDIT_INTEGRITY_EVM_XATTR`
     EvmXattr,
-    /// `AUDIT_INTEGRITY_POLICY_RULE`: a rule of a policy was taken, or not.
+    /// `AUDIT_INTEGRITY_POLICY_RULE`: a rule of a policy was accepted or rejected.
     PolicyRule,
     /// A record of another subsystem.
     Other(u16),
@@ -43,29 +43,29 @@ impl From<u16> for Kind {
     }
 }
 
-/// A record.
+/// An audit record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditRecord {
     /// Its type.
     pub kind: Kind,
     /// Its fields in order, without quotes.
     pub fields: Vec<(String, String)>,
-    /// As the kernel wrote it, without `audit(...): `.
+    /// The text of the kernel, without `audit(...): `.
     pub text: String,
 }
 
 impl AuditRecord {
-    /// A field's value.
+    /// The value of a field.
     pub fn field(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
     }
 
-    /// Which check it was, as in `appraise_data`.
+    /// The operation (`op=`), as in `appraise_data`.
     pub fn operation(&self) -> Option<&str> {
         self.field("op")
     }
 
-    /// Why it was refused, as in `IMA-signature-required`.
+    /// The cause (`cause=`), as in `IMA-signature-required`.
     pub fn cause(&self) -> Option<&str> {
         self.field("cause")
     }
@@ -75,22 +75,22 @@ impl AuditRecord {
         self.field("name")
     }
 
-    /// The program that asked.
+    /// The command name of the process (`comm=`).
     pub fn command(&self) -> Option<&str> {
         self.field("comm")
     }
 
-    /// The file system's device, as in `vda`.
+    /// The device of the file system, as in `vda`.
     pub fn device(&self) -> Option<&str> {
         self.field("dev")
     }
 
-    /// The file's inode.
+    /// The inode number of the file.
     pub fn inode(&self) -> Option<u64> {
         self.field("ino")?.parse().ok()
     }
 
-    /// The error number that goes with the cause, as the kernel prints it.
+    /// The error number of the record, as the kernel prints it.
     pub fn errno(&self) -> Option<i32> {
         self.field("errno")?.parse().ok()
     }
@@ -100,7 +100,7 @@ impl AuditRecord {
         !matches!(self.kind, Kind::Other(_))
     }
 
-    /// Whether the record tells of a failure (`res=0`).
+    /// Whether the record reports a failure (`res=0`).
     pub fn is_failure(&self) -> bool {
         self.field("res") == Some("0")
     }
@@ -122,9 +122,9 @@ impl fmt::Display for AuditRecord {
     }
 }
 
-/// Values that may hold anything are in quotes or, where that will not do, hexadecimal
-/// (`audit_log_untrustedstring`). A cause may have spaces in it: what is not in quotes ends
-/// where the next name begins.
+/// Splits a record into fields. Untrusted values are in quotes or, if they cannot be quoted, in
+/// hexadecimal (`audit_log_untrustedstring`). A cause may have spaces: a value without quotes ends
+/// before the next name.
 fn fields(text: &str) -> Vec<(String, String)> {
     const UNTRUSTED: [&str; 3] = ["comm", "name", "dev"];
     let mut fields = Vec::new();

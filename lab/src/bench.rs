@@ -1,4 +1,4 @@
-//! What imactl-init costs a boot: time, beside a shell script that does the same; size; memory.
+//! The cost of imactl-init in a boot: time, next to a shell script that does the same; size; memory.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub(crate) struct Bench {
     boots: usize,
 }
 
-/// What has to be done between the kernel and the real init, by hand.
+/// A script with the same steps between the kernel and the real init.
 const SCRIPT: &str = "#!/bin/busybox sh
 /bin/busybox mount -t devtmpfs dev /dev
 /bin/busybox mount -t proc proc /proc
@@ -76,7 +76,7 @@ fn median(boots: usize, boot: impl Fn() -> Result<Times>) -> Result<Times> {
     times.get(times.len() / 2).copied().context("no boots")
 }
 
-/// The kernel's clock at the message with these words.
+/// The kernel time of the message with these words.
 fn at(guest: &Guest, words: &str) -> Result<Duration> {
     let mut messages = guest.boot_messages().iter();
     let found = messages.find(|message| message.text.contains(words));
@@ -109,12 +109,12 @@ fn script(kernel: &Kernel, store: &KeyStore) -> Result<Times> {
     Ok((Duration::ZERO, first_action(&guest)? - start))
 }
 
-/// When the real init, the agent, took its first step.
+/// The time of the first action of the real init, the agent.
 fn first_action(guest: &Guest) -> Result<Duration> {
     at(guest, "lab-agent is up")
 }
 
-/// The most memory that the step had at a time, as busybox's `time` reports it.
+/// The peak memory of the step, as busybox's `time` reports it.
 fn memory(kernel: &Kernel, store: &KeyStore) -> Result<String> {
     let boot = Boot::step(kernel, store)?;
     boot.root.sign_all(store)?;

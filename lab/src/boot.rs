@@ -11,22 +11,22 @@ use crate::machine::{Clock, Disc, Guest, Machine, Part, Record};
 use crate::programs;
 use crate::scenario::DEFAULT_POLICY;
 
-/// Size of a root disc; most of it is a hole.
+/// The size of a root disk in bytes; most of it is a hole.
 const ROOT_SIZE: u64 = 256 << 20;
 
 const LARGE_ROOT_SIZE: u64 = 512 << 20;
 
-/// A machine with imactl-init in its initramfs and a root disc, put together step by step.
+/// A machine with imactl-init in its initramfs and a root disk, configured step by step.
 #[derive(Debug)]
 pub struct Boot {
-    /// Its initramfs: init, certificate, the layer's policy as the default one.
+    /// The initramfs: init, certificate, and the layer's policy as the default one.
     pub initramfs: Tree,
-    /// Its root, with the agent as init; to be signed.
+    /// The root, with the agent as init; not yet signed.
     pub root: Tree,
     machine: Machine,
 }
 
-/// Which file system the root disc has.
+/// The file system of the root disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileSystem {
     /// ext4.
@@ -38,13 +38,13 @@ pub enum FileSystem {
 }
 
 impl Boot {
-    /// A machine whose init is imactl-init, with the agent as the init of its root.
+    /// A machine whose init is imactl-init; the agent is the init of its root.
     pub fn new(kernel: &Kernel, store: &KeyStore) -> Result<Self> {
         let initramfs = Tree::boot_initramfs_for(kernel.architecture(), store, DEFAULT_POLICY)?;
         Self::with(kernel, store, initramfs).map(|boot| boot.append("root=/dev/vda"))
     }
 
-    /// A machine whose init is the agent, which finds imactl-init as `/usr/bin/imactl-init`.
+    /// A machine whose init is the agent, with imactl-init as `/usr/bin/imactl-init`.
     pub fn step(kernel: &Kernel, store: &KeyStore) -> Result<Self> {
         let architecture = kernel.architecture();
         let initramfs = Tree::small_initramfs_for(architecture, store, DEFAULT_POLICY)?;
@@ -52,7 +52,7 @@ impl Boot {
         Self::with(kernel, store, initramfs)
     }
 
-    /// A machine whose init is imactl-init, with a root of any kind; memory for a distribution.
+    /// A machine whose init is imactl-init, with any root, and memory for a distribution.
     pub fn of(kernel: &Kernel, store: &KeyStore, root: Tree) -> Result<Self> {
         let initramfs = Tree::boot_initramfs(store, DEFAULT_POLICY)?;
         let machine = Machine::new(kernel).trusting(&store.system_certificate()?).memory(1024);
@@ -65,7 +65,7 @@ impl Boot {
         Ok(Self { initramfs, root, machine })
     }
 
-    /// More words on the command line.
+    /// Appends words to the kernel command line.
     pub fn append(mut self, words: &str) -> Self {
         self.machine = self.machine.append(words);
         self
@@ -77,24 +77,24 @@ impl Boot {
         Ok(self)
     }
 
-    /// Its clock.
+    /// Sets the clock.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.machine = self.machine.clock(clock);
         self
     }
 
-    /// As if the kernel had been built without something.
+    /// Boots as if the kernel had been built without a part.
     pub fn without(mut self, part: Part) -> Self {
         self.machine = self.machine.without(part);
         self
     }
 
-    /// Boots it until an agent is up.
+    /// Boots until an agent is up.
     pub fn up(self) -> Result<Guest> {
         self.up_from(FileSystem::Ext4)
     }
 
-    /// The same from a root disc of another kind.
+    /// Boots from a root disk with another file system.
     pub fn up_from(self, root: FileSystem) -> Result<Guest> {
         let root = match root {
             FileSystem::Ext4 => self.root.ext4(ROOT_SIZE)?,
@@ -104,20 +104,20 @@ impl Boot {
         self.up_from_disc(&root)
     }
 
-    /// The same from an ext4 disc that holds a distribution.
+    /// Boots from an ext4 disk that is large enough for a distribution.
     pub fn up_large(self) -> Result<Guest> {
         let root = self.root.ext4(LARGE_ROOT_SIZE)?;
         self.up_from_disc(&root)
     }
 
-    /// The same from a disc of any kind.
+    /// Boots from any disk.
     pub fn up_from_disc(self, disc: &Image) -> Result<Guest> {
         let initramfs = self.initramfs.initramfs()?;
         self.machine.initramfs(&initramfs).disc(disc, Disc::Discarded).boot()
     }
 
-    /// The same from a disc that is blank until the console has said `words`: then its file
-    /// system is there.
+    /// Boots with a disk that stays blank until the console shows `words`; then the file system is
+    /// written to it.
     pub fn up_from_late_disc(self, root: &Image, words: &str) -> Result<Guest> {
         let initramfs = self.initramfs.initramfs()?;
         let content = std::fs::read(root.path())?;
@@ -126,14 +126,14 @@ impl Boot {
         machine.boot_with(words, || Ok(std::fs::write(disc.path(), &content)?))
     }
 
-    /// Boots it with an initramfs made by others until an agent is up.
+    /// Boots with another program's initramfs until an agent is up.
     pub fn up_with(self, initramfs: &Path) -> Result<Guest> {
         let root = self.root.ext4(ROOT_SIZE)?;
         self.machine.initramfs_file(initramfs).disc(&root, Disc::Discarded).boot()
     }
 
-    /// Boots a machine that is not to get as far as its agent, until it ends. Machines that
-    /// stop do so by a reboot at once, which ends QEMU.
+    /// Boots a machine that must not reach its agent, and waits for its end. Such machines reboot at once
+    /// when they stop, which ends QEMU.
     pub fn ends(self) -> Result<Record> {
         let (initramfs, root) = (self.initramfs.initramfs()?, self.root.ext4(ROOT_SIZE)?);
         let machine = self.machine.append("imactl.timeout=0").initramfs(&initramfs);

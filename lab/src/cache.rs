@@ -1,5 +1,5 @@
-//! What the lab keeps between runs, outside the checkout: a directory for each thing built,
-//! named by the hash of all that it is built from.
+//! The lab's cache, outside the checkout: a directory for each build result, named by the hash of all
+//! its inputs.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -20,13 +20,13 @@ pub fn root() -> Result<PathBuf> {
     Ok(root)
 }
 
-/// Names a result by its inputs; each is counted with its length, so that none can pass for
-/// another.
+/// Names a result by its inputs. Each input is hashed with its length, so that different lists of
+/// inputs never give the same bytes.
 #[derive(Debug, Default)]
 pub struct Inputs(Sha256);
 
 impl Inputs {
-    /// Counts an input in.
+    /// Adds an input.
     pub fn add(&mut self, input: impl AsRef<[u8]>) -> &mut Self {
         let input = input.as_ref();
         self.0.update((input.len() as u64).to_le_bytes());
@@ -34,17 +34,17 @@ impl Inputs {
         self
     }
 
-    /// The first 64 bits of the hash, hexadecimal.
+    /// The first 64 bits of the hash, in hexadecimal.
     pub fn name(&self) -> String {
         let digest = self.0.clone().finalize();
         digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
-/// What only one of this machine's tests and processes does at a time.
+/// Work that only one test or process of this machine does at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
-    /// Builds: two at a time would only slow each other down.
+    /// Builds: two at a time would slow each other down.
     Building,
     /// Downloads: others wait for the result.
     Fetching,
@@ -59,14 +59,14 @@ impl Work {
     }
 }
 
-/// The right to do a piece of work; given back when dropped.
+/// A lock on some work, released when dropped.
 #[derive(Debug)]
 pub struct Lock {
     file: File,
 }
 
 impl Lock {
-    /// Waits for it.
+    /// Waits for the lock.
     pub fn take(work: Work) -> Result<Self> {
         let path = root()?.join(work.file());
         let file = File::options()
@@ -85,14 +85,14 @@ impl Lock {
         Ok(Self { file })
     }
 
-    /// The lock as the (empty) standard input of a build: it lasts as long as the build
-    /// then, even if the lab is killed before.
+    /// The lock as the (empty) standard input of a build: it is held as long as the build runs, even if
+    /// the lab is killed before.
     pub fn input(&self) -> Result<Stdio> {
         Ok(self.file.try_clone()?.into())
     }
 }
 
-/// A directory that appears under its final name whole or not at all.
+/// A directory that appears under its final name complete or not at all.
 #[derive(Debug)]
 pub struct Publication {
     staging: tempfile::TempDir,
@@ -100,7 +100,7 @@ pub struct Publication {
 }
 
 impl Publication {
-    /// Begins one for `place`.
+    /// Creates a temporary directory for `place`.
     pub fn begin(place: &Path) -> Result<Self> {
         let parent = place.parent().context("a publication needs a directory")?;
         fs::create_dir_all(parent).with_context(|| format!("make {}", parent.display()))?;
@@ -108,12 +108,12 @@ impl Publication {
         Ok(Self { staging, place: place.to_owned() })
     }
 
-    /// Where its content is put together.
+    /// The directory to fill.
     pub fn directory(&self) -> &Path {
         self.staging.path()
     }
 
-    /// Gives it its name.
+    /// Renames it to its final name.
     pub fn finish(self) -> Result<()> {
         let staging = self.staging.keep();
         fs::rename(&staging, &self.place)

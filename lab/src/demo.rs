@@ -24,7 +24,7 @@ pub(crate) struct Demo {
     kernel: Series,
 }
 
-/// What the root file system is made of, besides Python.
+/// The packages in the root file system, in addition to Python.
 const PACKAGES: [&str; 3] = ["busybox-static", "coreutils", "dash"];
 
 const SCRIPT: &[u8] = b"#!/bin/sh\necho a script\n";
@@ -63,13 +63,13 @@ impl Demo {
     }
 }
 
-/// A person at a terminal, in a directory.
+/// The working directory of the commands.
 struct Shell {
     directory: PathBuf,
 }
 
 impl Shell {
-    /// Types a command of ours, and lets its output be seen.
+    /// Runs a command of imactl, with its output visible.
     fn imactl(&self, args: &[&str]) -> Result<()> {
         println!("   $ imactl {}", args.join(" "));
         let mut command = programs::imactl()?;
@@ -79,7 +79,7 @@ impl Shell {
     }
 }
 
-/// Debian's Python, as it is called in this release: `python3.11`.
+/// The name of Debian's Python in this release, as in `python3.11`.
 fn python() -> Result<String> {
     let link = Path::new("/usr/bin/python3");
     host::file(link, "python3-minimal")?;
@@ -104,7 +104,7 @@ fn root(workshop: &Path, python: &str) -> Result<Tree> {
     Ok(root)
 }
 
-/// After the signing: what a machine may come to hold in its life.
+/// Adds unsigned and changed files after the signing.
 fn add_what_is_not_signed(root: &Tree) -> Result<()> {
     let stranger = KeyStore::create(Algorithm::Rsa2048)?;
     root.tamper("/opt/tampered")?;
@@ -116,7 +116,7 @@ fn add_what_is_not_signed(root: &Tree) -> Result<()> {
     root.write("/etc/ima/unsigned_policy", "dont_appraise\n", 0o644)
 }
 
-/// What should come of an attempt.
+/// The expected result of an attempt.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Expected {
     Allowed,

@@ -1,4 +1,4 @@
-//! `lab image`: boots an image that somebody else built, and tries.
+//! `lab image`: boots an image that was built elsewhere, under enforcement.
 
 use std::io;
 use std::path::PathBuf;

@@ -1,5 +1,4 @@
-//! The host: programs that the lab calls, files that it takes, and how it says that one is
-//! missing.
+//! The host: programs that the lab runs, files that it uses, and the error if one is missing.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -7,8 +6,8 @@ use std::process::{Command, Output};
 
 use anyhow::{bail, Context, Result};
 
-/// Something that the lab needs of the host and that is not there. Tests that meet it are
-/// skipped, loudly, or fail where `CI=true`.
+/// Something that the lab needs and the host does not have. Tests that need it are skipped, with a
+/// message, or fail if `CI=true`.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Missing {
     /// A program.
@@ -27,21 +26,21 @@ pub enum Missing {
         /// The Debian package that has it.
         package: String,
     },
-    /// A Debian package whose files are taken.
+    /// A Debian package whose files are needed.
     #[error("{0} is not installed (apt-get install {0})")]
     Package(String),
-    /// Sources that are fetched.
+    /// Sources to fetch.
     #[error("cannot fetch {0}")]
     Source(String),
-    /// Something of Debian's archive.
+    /// A package of Debian's archive.
     #[error("Debian's archive does not give it: {0}")]
     Archive(String),
-    /// The rights of root: only root can write `security.*` attributes.
+    /// Root privileges: only root can write `security.*` attributes.
     #[error("only root can set security.* attributes: run the lab as root")]
     Root,
 }
 
-/// A program of the host by its name.
+/// The path of a host program.
 pub fn program(name: &str, package: &'static str) -> Result<PathBuf, Missing> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
@@ -51,12 +50,12 @@ pub fn program(name: &str, package: &'static str) -> Result<PathBuf, Missing> {
         .ok_or(Missing::Program { name: name.to_owned(), package })
 }
 
-/// A command for a program of the host.
+/// A command that runs a program of the host.
 pub fn command(name: &str, package: &'static str) -> Result<Command, Missing> {
     program(name, package).map(Command::new)
 }
 
-/// A file of the host.
+/// Checks that a file of the host exists.
 pub fn file(path: &Path, package: &str) -> Result<(), Missing> {
     if path.exists() {
         return Ok(());
@@ -72,7 +71,7 @@ pub fn root() -> Result<(), Missing> {
     Err(Missing::Root)
 }
 
-/// Runs a command to its end; an error has its standard error.
+/// Runs a command to its end; an error includes its standard error.
 pub fn run(command: &mut Command) -> Result<Output> {
     let output = command.output().with_context(|| format!("run {:?}", command.get_program()))?;
     if !output.status.success() {
@@ -81,20 +80,20 @@ pub fn run(command: &mut Command) -> Result<Output> {
     Ok(output)
 }
 
-/// The top of the checkout.
+/// The top directory of the checkout.
 pub fn checkout() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
-/// Where Cargo builds.
+/// Cargo's target directory.
 pub fn target_directory() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| checkout().join("target"), |directory| checkout().join(directory))
 }
 
-/// Says something to whoever runs the tests: straight to standard error, which the test
-/// harness does not capture.
+/// Prints a message for the user who runs the tests, directly to standard error, which the test harness
+/// does not capture.
 pub fn say(text: &str) {
-    // Nothing depends on being heard.
+    // the message is not essential
     let _ = writeln!(std::io::stderr(), "lab: {text}");
 }

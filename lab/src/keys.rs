@@ -1,4 +1,4 @@
-//! Key stores, as `imactl keys create` makes them, and signing with them.
+//! Key stores, made by `imactl keys create`, and signing with them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,20 +9,20 @@ use tempfile::TempDir;
 
 use crate::{host, programs};
 
-/// Who signs a certificate.
+/// The issuer of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Issuer {
-    /// The key that is built into the kernel.
+    /// The key whose certificate is built into the kernel.
     System,
     /// The key for `.secondary_trusted_keys`.
     Secondary,
     /// The key for modules, whose certificate is built into the kernel.
     Module,
-    /// Its own key, and nobody else.
+    /// Its own key: self-signed.
     Itself,
 }
 
-/// A key with its certificate that is in no store.
+/// A key with its certificate, outside of a store.
 #[derive(Debug)]
 pub struct Signer {
     directory: TempDir,
@@ -52,7 +52,7 @@ impl Signer {
         host::run(sign.arg("--").args(paths)).map(drop)
     }
 
-    /// Makes the EVM signature of a file that a store's key has signed.
+    /// Adds the EVM signature to a file that the key of a store has signed.
     pub fn sign_evm(&self, store: &Path, path: &Path) -> Result<()> {
         let mut sign = programs::imactl()?;
         sign.args(["--quiet", "sign", "--evm", "--evm-only", "--keys"]).arg(store);
@@ -70,15 +70,15 @@ pub struct KeyStore {
 }
 
 impl KeyStore {
-    /// Makes a fresh one, all its keys of one algorithm, removed when dropped.
+    /// Creates a store with keys of one algorithm, removed when dropped.
     pub fn create(algorithm: Algorithm) -> Result<Self> {
         Self::create_with(algorithm, &[])
     }
 
-    /// The same with these options of imactl.
+    /// Creates a store with further options of `imactl keys create`.
     pub fn create_with(algorithm: Algorithm, options: &[&str]) -> Result<Self> {
         let temporary = tempfile::Builder::new().prefix("lab-keys-").tempdir()?;
-        // imactl makes the directory itself
+        // imactl creates the directory
         let directory = temporary.path().join("store");
         let mut create = programs::imactl()?;
         create.args(["--quiet", "keys", "create", "--sample", "--algorithm", algorithm.name()]);
@@ -86,17 +86,17 @@ impl KeyStore {
         Ok(Self { directory, _temporary: Some(temporary) })
     }
 
-    /// One that somebody made.
+    /// An existing store.
     pub fn at(directory: PathBuf) -> Self {
         Self { directory, _temporary: None }
     }
 
-    /// Where it is.
+    /// The directory.
     pub fn directory(&self) -> PathBuf {
         self.directory.clone()
     }
 
-    /// The certificate that a kernel has to trust, DER.
+    /// The certificate that the kernel must trust, DER.
     pub fn system_certificate(&self) -> Result<Vec<u8>> {
         self.read("system_trusted_keys/system_trusted_key.der")
     }
@@ -116,18 +116,18 @@ impl KeyStore {
         self.read("evm_keys/x509_evm.der")
     }
 
-    /// The certificate against which module signatures are checked, DER.
+    /// The certificate that verifies module signatures, DER.
     pub fn module_certificate(&self) -> Result<Vec<u8>> {
         self.read("modsign_keys/modsign_key.der")
     }
 
-    /// Key and certificate for module signatures, PEM.
+    /// Key and certificate for signing modules, PEM.
     pub fn module_key(&self) -> (PathBuf, PathBuf) {
         let path = self.directory().join("modsign_keys/modsign_key");
         (path.with_extension("key"), path.with_extension("crt"))
     }
 
-    /// A certificate for this store's module key that the system key has signed, DER.
+    /// A certificate for this store's module key, issued by the system key, DER.
     pub fn module_certificate_of_the_system_key(&self) -> Result<Vec<u8>> {
         let system = self.directory().join("system_trusted_keys/system_trusted_key");
         let mut openssl = host::command("openssl", "openssl")?;
@@ -142,7 +142,7 @@ impl KeyStore {
         Ok(host::run(&mut openssl)?.stdout)
     }
 
-    /// A certificate for this store's IMA key that only the key itself vouches for, DER.
+    /// A self-signed certificate for this store's IMA key, DER.
     pub fn self_signed_ima_certificate(&self) -> Result<Vec<u8>> {
         let mut openssl = host::command("openssl", "openssl")?;
         openssl.args(["req", "-new", "-x509", "-outform", "DER", "-subj", "/CN=self-signed"]);
@@ -154,8 +154,8 @@ impl KeyStore {
         Ok(host::run(&mut openssl)?.stdout)
     }
 
-    /// Another IMA signer, its certificate signed by the store's system or secondary key, or
-    /// by itself.
+    /// Another IMA signer, with a certificate signed by the store's system or secondary key, or
+    /// self-signed.
     pub fn another_signer(&self, name: &str, issuer: Issuer) -> Result<Signer> {
         let signer =
             Signer { directory: tempfile::Builder::new().prefix("lab-signer-").tempdir()? };
@@ -188,14 +188,14 @@ impl KeyStore {
         host::run(sign.args(paths)).map(drop)
     }
 
-    /// The same with these options of imactl.
+    /// Signs with further options of `imactl sign`.
     pub fn sign_with(&self, options: &[&str], path: &Path) -> Result<()> {
         let mut sign = programs::imactl()?;
         sign.args(["--quiet", "sign"]).args(options).arg("--keys").arg(self.directory());
         host::run(sign.arg("--").arg(path)).map(drop)
     }
 
-    /// Writes revocations by these options into a directory.
+    /// Writes the revocations of these options into a directory.
     pub fn revoke(&self, options: &[&std::ffi::OsStr], directory: &Path) -> Result<()> {
         let mut revoke = programs::imactl()?;
         revoke.args(["--quiet", "revoke", "--keys"]).arg(self.directory()).args(options);
@@ -209,7 +209,7 @@ impl KeyStore {
         host::run(sign.arg("--").arg(path)).map(drop)
     }
 
-    /// The same by the IMA key.
+    /// Appends a signature by the IMA key to a file.
     pub fn append_with_ima_key(&self, path: &Path) -> Result<()> {
         let key = self.directory().join("ima_keys/x509_ima");
         let mut sign = programs::imactl()?;
@@ -218,14 +218,14 @@ impl KeyStore {
         host::run(sign.arg("--").arg(path)).map(drop)
     }
 
-    /// Signs a file over a hash algorithm with the IMA key.
+    /// Signs a file with the IMA key, using this hash algorithm.
     pub fn sign_over(&self, hash: &str, path: &Path) -> Result<()> {
         let mut sign = programs::imactl()?;
         sign.args(["--quiet", "sign", "--hash", hash, "--keys"]).arg(self.directory());
         host::run(sign.arg("--").arg(path)).map(drop)
     }
 
-    /// The same by evmctl, which signs over what no kernel verifies, too.
+    /// The same with evmctl, which also uses algorithms that no kernel verifies.
     pub fn sign_with_evmctl(&self, hash: &str, path: &Path) -> Result<()> {
         let mut sign = host::command("evmctl", "ima-evm-utils")?;
         sign.args(["ima_sign", "--hashalgo", hash, "--key"]);

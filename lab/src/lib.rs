@@ -1,19 +1,19 @@
-//! The kernel lab: the Linux kernel as the judge of what the project does.
+//! The kernel lab: tests the project's results with the Linux kernel.
 //!
-//! | module | what it does |
+//! | module | purpose |
 //! |---|---|
 //! | [`kernel`] | builds kernels from Debian's sources and the layer's fragments |
 //! | [`archive`] | fetches packages of other suites and architectures |
 //! | [`keys`] | makes key stores |
-//! | [`image`] | puts trees of files together, signs them, makes discs and initramfs of them |
-//! | [`machine`] | boots them under QEMU and has the agent inside do things |
+//! | [`image`] | makes trees of files, signs them, and makes disks and initramfs images of them |
+//! | [`machine`] | boots them under QEMU, and sends requests to the agent inside |
 //! | [`audit`] | reads the kernel's records of denials |
 //! | [`boot`] | boots them with imactl-init |
-//! | [`random`] | generated cases |
+//! | [`random`] | generates cases |
 //! | [`rpm`] | builds rpm as the layer does |
-//! | [`scenario`] | what the scenarios in `tests/` share |
+//! | [`scenario`] | the common parts of the scenarios in `tests/` |
 //!
-//! The README tells how to run it and where it keeps things.
+//! The README explains how to run it and where it keeps files.
 
 #![warn(missing_docs)]
 

@@ -1,4 +1,4 @@
-//! `lab`: what people want of the lab without a test.
+//! `lab`: the lab's commands for use without a test.
 
 mod bench;
 mod demo;
@@ -97,8 +97,8 @@ impl Kernels {
             for &variant in &variants {
                 match kernel::prepare_for(architecture, series, variant) {
                     Ok(kernel) => println!("{}", kernel.directory().display()),
-                    // a release of Debian has the source of some kernels only, and its archive
-                    // may be out of reach
+                    // a Debian release has the source of some kernels only, and its archive may be
+                    // unreachable
                     Err(error) if self.series.is_empty() && !in_ci() && error.is::<Missing>() => {
                         host::say(&format!("SKIPPED {series} ({architecture}): {error}"));
                     }
@@ -109,7 +109,7 @@ impl Kernels {
         Ok(())
     }
 
-    /// Those named; else all that scenarios run on.
+    /// The named kernels, else all that scenarios run on.
     fn wanted(&self) -> Vec<(Architecture, Series)> {
         let series = if self.series.is_empty() { &Series::ALL[..] } else { &self.series };
         let all = |architecture| series.iter().map(move |&series| (architecture, series));
@@ -142,7 +142,7 @@ impl Shell {
         if self.tpm {
             enforced.machine = enforced.machine.tpm(Tpm::Version2);
         }
-        // nobody knows how long people stay
+        // a user may stay for any time
         enforced.machine = enforced.machine.patience(Duration::from_secs(7 * 24 * 3600));
 
         let mut guest = enforced.machine.boot_on_terminal()?;

@@ -1,4 +1,4 @@
-//! The project's own programs, built by Cargo when they are first asked for.
+//! The project's own programs, built by Cargo on first use.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::host;
 use crate::kernel::Architecture;
 
-/// One that is built once, for all threads.
+/// A program that is built once for all threads.
 type Program = OnceLock<Result<PathBuf, String>>;
 
 /// `imactl`, the program under test: the one that `IMACTL_PROGRAM` names, else the
@@ -29,7 +29,7 @@ pub fn imactl() -> Result<Command> {
     Ok(command)
 }
 
-/// The tests of `imactl`, as a program.
+/// The test program of `imactl`.
 pub fn imactl_tests() -> Result<PathBuf> {
     const BUILD: &[&str] = &["test", "--quiet", "--package", "imactl", "--test", "cli", "--no-run"];
     let built = host::run(cargo().args(BUILD).arg("--message-format=json"))?;
@@ -40,7 +40,7 @@ pub fn imactl_tests() -> Result<PathBuf> {
     test.and_then(|it| it["executable"].as_str()).map(PathBuf::from).context("no tests were built")
 }
 
-/// The agent, static, as it goes into a guest of an architecture.
+/// The agent: a static program for guests of an architecture.
 pub fn agent(architecture: Architecture) -> Result<&'static Path> {
     static PROGRAMS: [Program; 3] = [Program::new(), Program::new(), Program::new()];
     built(&PROGRAMS[architecture as usize], "the agent", || {
@@ -50,13 +50,13 @@ pub fn agent(architecture: Architecture) -> Result<&'static Path> {
     })
 }
 
-/// `imactl-init` for the host's architecture, as it goes into an initramfs: the one that
-/// `IMACTL_INIT_PROGRAM` names, else the checkout's.
+/// `imactl-init` for the host's architecture, for an initramfs: the one that `IMACTL_INIT_PROGRAM`
+/// names, else the checkout's.
 pub fn imactl_init() -> Result<&'static Path> {
     imactl_init_for(Architecture::X86_64)
 }
 
-/// The same for any architecture; the variable is only for the host's.
+/// The same for any architecture; the variable applies only to the host's.
 pub fn imactl_init_for(architecture: Architecture) -> Result<&'static Path> {
     static PROGRAMS: [Program; 3] = [Program::new(), Program::new(), Program::new()];
     built(&PROGRAMS[architecture as usize], "imactl-init", || {
@@ -80,14 +80,14 @@ fn built(
     built.as_deref().map_err(|error| anyhow!("build {name}: {error}"))
 }
 
-/// A task of the project.
+/// A command that runs xtask.
 pub fn xtask() -> Command {
     let mut cargo = cargo();
     cargo.args(["run", "--quiet", "--package", "xtask", "--"]);
     cargo
 }
 
-/// Cargo in the checkout, without the flags that an outer Cargo hands on.
+/// Cargo in the checkout, without the flags of an outer Cargo.
 fn cargo() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(host::checkout());

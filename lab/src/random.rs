@@ -1,4 +1,4 @@
-//! Cases that are generated: the same ones in each run, more of them on request.
+//! Generated cases: the same in each run; more on request.
 
 /// A small generator (SplitMix64).
 #[derive(Debug, Clone)]
@@ -23,17 +23,17 @@ impl Random {
         (self.number() % bound.max(1) as u64) as usize
     }
 
-    /// True in so many of 100 cases.
+    /// True in this percentage of calls.
     pub fn chance(&mut self, percent: u64) -> bool {
         self.number() % 100 < percent
     }
 
-    /// One of several.
+    /// One of several, with equal probability.
     pub fn pick<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
         &choices[self.below(choices.len())]
     }
 
-    /// One of several, each with a weight.
+    /// One of several, with these weights.
     pub fn weighted<'a, T>(&mut self, choices: &'a [(u64, T)]) -> &'a T {
         let total: u64 = choices.iter().map(|(weight, _)| weight).sum();
         let mut left = self.number() % total.max(1);
@@ -47,12 +47,12 @@ impl Random {
     }
 }
 
-/// How many cases a scenario tries: `usual`, or what `LAB_CASES` says.
+/// The number of cases of a scenario: `usual`, or that of `LAB_CASES`.
 pub fn cases(usual: usize) -> usize {
     std::env::var("LAB_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }
 
-/// The seed of a scenario's cases: `usual`, moved by what `LAB_SEED` says.
+/// The seed of a scenario's cases: `usual`, shifted by `LAB_SEED`.
 pub fn seed(usual: u64) -> u64 {
     let moved = std::env::var("LAB_SEED").ok().and_then(|text| text.parse::<u64>().ok());
     usual.wrapping_add(moved.unwrap_or(0).wrapping_mul(0x1_0000))

@@ -1,5 +1,5 @@
-//! rpm as the layer's images have it: each release built with the words that BitBake gives CMake
-//! (`lab/rpm/*.words`; `cargo xtask oe` compares them with what BitBake prints) and the layer's patch.
+//! rpm as in the layer's images: each release is built with BitBake's arguments for CMake
+//! (`lab/rpm/*.words`; `cargo xtask oe` compares them with BitBake's output) and the layer's patch.
 //!
 //! 4.19 comes from rpm's git repository, the newer ones from Debian's source packages. Sources and
 //! builds stay in the cache.
@@ -13,13 +13,13 @@ use anyhow::{Context, Result};
 use crate::cache::{self, Inputs, Lock, Publication, Work};
 use crate::host::{self, Missing};
 
-/// To be raised when the way of building changes its result.
+/// Increase this when a change of the build changes its result.
 const RECIPE: &str = "1";
 
 const PATCH: &str = "meta-integrity/recipes-devtools/rpm/rpm/\
                      0001-plugins-build-the-ima-plugin-without-libimaevm.patch";
 
-/// What a build needs besides a compiler: (file, package).
+/// Files that a build needs in addition to a compiler: (file, package).
 const LIBRARIES: [(&str, &str); 10] = [
     ("/usr/include/lua5.4/lua.h", "liblua5.4-dev"),
     ("/usr/include/gcrypt.h", "libgcrypt20-dev"),
@@ -40,24 +40,24 @@ pub enum Release {
     V4_19,
     /// wrynose's.
     V4_20,
-    /// What comes next.
+    /// The next release.
     V6_1,
 }
 
 /// Whether the layer's patch is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patch {
-    /// As the layer builds it.
+    /// As built by the layer.
     Applied,
-    /// As rpm was released.
+    /// As released.
     Absent,
 }
 
-/// Where sources come from.
+/// The origin of sources.
 enum Origin {
     /// A tag of rpm's git repository, or of `$IMACTL_RPM_GIT`.
     Git(&'static str),
-    /// A source package: Debian's suite, and what its version begins with.
+    /// A source package: Debian's suite, and the prefix of its version.
     Debian(&'static str, &'static str),
 }
 
@@ -72,7 +72,7 @@ impl Release {
         }
     }
 
-    /// The words for CMake; those of wrynose for what is newer than any series.
+    /// The arguments for CMake; releases newer than any series use those of wrynose.
     fn words(self) -> &'static str {
         match self {
             Self::V4_19 => include_str!("../rpm/scarthgap.words"),
@@ -81,7 +81,7 @@ impl Release {
     }
 }
 
-/// The directory below which this rpm is installed, built now or before.
+/// The directory below which this rpm is installed, from the cache or built now.
 pub fn prepare(release: Release, patch: Patch) -> Result<PathBuf> {
     let mut inputs = Inputs::default();
     let text = fs::read(host::checkout().join(PATCH)).with_context(|| PATCH.to_owned())?;
@@ -113,7 +113,7 @@ fn build(release: Release, patch: Patch, place: &Path, lock: &Lock) -> Result<()
         apply.args(["-p1", "--fuzz=0", "-i"]).arg(host::checkout().join(PATCH));
         host::run(apply.current_dir(&source))?;
     }
-    // OpenEmbedded patches 4.20's check for this flag, which finds it in every compiler
+    // OpenEmbedded patches the check of 4.20 for this flag, which succeeds with every compiler
     let top = source.join("CMakeLists.txt");
     let text = fs::read_to_string(&top)?;
     fs::write(&top, text.replace(" -fhardened", ""))?;
@@ -135,14 +135,14 @@ fn build(release: Release, patch: Patch, place: &Path, lock: &Lock) -> Result<()
     publication.finish()
 }
 
-/// Takes away what an outer `make` or `cargo` has put into the environment.
+/// Removes the variables of an outer `make` or `cargo` from the environment.
 fn clean(command: &mut Command) -> &mut Command {
     ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "CFLAGS", "CXXFLAGS", "LDFLAGS"]
         .iter()
         .fold(command, |command, name| command.env_remove(name))
 }
 
-/// The archive with the sources, fetched now or before.
+/// The archive with the sources, from the cache or fetched now.
 fn sources(release: Release) -> Result<PathBuf> {
     let place = cache::root()?.join("sources").join(format!("rpm-{release:?}"));
     if !place.exists() {
@@ -175,7 +175,7 @@ fn clone(tag: &'static str, directory: &Path) -> Result<()> {
     Ok(fs::remove_dir_all(checkout)?)
 }
 
-/// Downloads the newest source package of a suite, with lists of its own.
+/// Downloads the newest source package of a suite, with its own package lists.
 fn fetch(suite: &str, version: &str, directory: &Path) -> Result<()> {
     let lists = tempfile::Builder::new().prefix("lab-apt-").tempdir()?;
     let keys = "/usr/share/keyrings/debian-archive-keyring.gpg";

@@ -1,5 +1,5 @@
-//! What scenarios share: the machine that enforces the default policy, and how a scenario is
-//! run on each kernel.
+//! The common parts of scenarios: the machine that enforces the default policy, and running a scenario
+//! on each kernel.
 
 use anyhow::{bail, Result};
 
@@ -13,30 +13,30 @@ use crate::machine::{keep_console, Disc, Ended, Guest, Machine};
 pub const DEFAULT_POLICY: &str =
     include_str!("../../meta-integrity/recipes-support/ima-policy/files/ima_policy.default");
 
-/// The kernels of other architectures than the host's.
+/// The kernels for other architectures than the host's.
 pub const FOREIGN: [(Architecture, Series); 2] =
     [(Architecture::Arm64, Series::Linux6_12), (Architecture::Arm, Series::Linux6_12)];
 
-/// Size of a root disc; most of it is a hole.
+/// The size of a root disk in bytes; most of it is a hole.
 const ROOT_SIZE: u64 = 256 << 20;
 
-/// A machine whose initramfs loads a policy and hands over to a root disc.
+/// A machine whose initramfs loads a policy and hands over to a root disk.
 #[derive(Debug)]
 pub struct Enforced {
-    /// Ready to be switched on; a scenario may add to it.
+    /// The machine, before it starts; a scenario may change it.
     pub machine: Machine,
     kind: &'static str,
     images: Vec<Image>,
 }
 
 impl Enforced {
-    /// A machine with `root` as an ext4 disc, the store's certificates in kernel and
-    /// initramfs, and `policy` in the initramfs.
+    /// A machine with `root` as an ext4 disk, the store's certificates in kernel and initramfs, and
+    /// `policy` in the initramfs.
     pub fn new(kernel: &Kernel, store: &KeyStore, root: &Tree, policy: &str) -> Result<Self> {
         Self::with_root(kernel, store, ("ext4", root.ext4(ROOT_SIZE)?), policy)
     }
 
-    /// The same with a root disc of any kind: its file system, and the disc.
+    /// The same with any root disk: its file system, and the disk.
     pub fn with_root(
         kernel: &Kernel,
         store: &KeyStore,
@@ -54,14 +54,14 @@ impl Enforced {
         Ok(Self { machine, kind, images: vec![initramfs, root] })
     }
 
-    /// One more disc, discarded after use: `/dev/vdb` and on.
+    /// Adds a disk, discarded after use: `/dev/vdb` and following.
     pub fn disc(mut self, image: Image) -> Self {
         self.machine = self.machine.disc(&image, Disc::Discarded);
         self.images.push(image);
         self
     }
 
-    /// Boots it until the agent is the init of the root disc, with the policy in force.
+    /// Boots until the agent is the init of the root disk, with the policy in force.
     pub fn boot(self) -> Result<Guest> {
         let mut guest = self.machine.boot()?;
         enforce(&mut guest, self.kind)?;
@@ -69,8 +69,8 @@ impl Enforced {
     }
 }
 
-/// From the agent in the initramfs to the agent on the root disc, a file system of this
-/// kind: mounts the disc, loads the policy by its path and switches root.
+/// From the agent in the initramfs to the agent on the root disk with this file system: mounts the
+/// disk, loads the policy by its path and switches the root.
 pub fn enforce(guest: &mut Guest, kind: &str) -> Result<()> {
     guest.mount("/dev/vda", kind, "/sysroot")?.is_allowed();
     guest.load_policy("/etc/ima/ima_policy.default")?.is_allowed();
@@ -80,13 +80,13 @@ pub fn enforce(guest: &mut Guest, kind: &str) -> Result<()> {
     }
 }
 
-/// Runs a scenario on the full kernel of a series. What is missing on the host skips it,
-/// loudly, and fails it where `CI=true`, unless it is not in Debian's archive.
+/// Runs a scenario on the full kernel of a series. If the host lacks something, the scenario is skipped
+/// with a message; if `CI=true` it fails, unless Debian's archive lacks it, too.
 pub fn run(series: Series, scenario: impl FnOnce(&Kernel) -> Result<()>) {
     run_on(series, Variant::Full, scenario);
 }
 
-/// The same on another kernel of the series.
+/// The same on a variant of the kernel.
 pub fn run_on(series: Series, variant: Variant, scenario: impl FnOnce(&Kernel) -> Result<()>) {
     run_on_host(|| kernel::prepare(series, variant).and_then(|kernel| scenario(&kernel)));
 }
@@ -100,12 +100,12 @@ pub fn run_foreign(
     run_on_host(|| prepared().and_then(|kernel| scenario(&kernel)));
 }
 
-/// Runs what needs no kernel of the lab's, with the same eye for what is missing.
+/// Runs a scenario that needs no kernel of the lab; missing parts of the host are handled likewise.
 pub fn run_on_host(scenario: impl FnOnce() -> Result<()>) {
     let Err(error) = scenario() else { return };
     let name = std::thread::current().name().unwrap_or("a scenario").to_owned();
     match error.downcast_ref::<Missing>() {
-        // what is not in Debian's archive is not to be had everywhere; a mirror that is named is
+        // sources that Debian's archive lacks are not available everywhere; a named mirror has them
         Some(missing @ Missing::Source(_)) if std::env::var_os("IMACTL_RPM_GIT").is_none() => {
             host::say(&format!("SKIPPED {name}: {missing}"));
         }
@@ -124,7 +124,7 @@ pub fn in_ci() -> bool {
     std::env::var_os("CI").is_some_and(|value| value == "true")
 }
 
-/// Makes a test for each kernel of each scenario: `fn name(kernel: &Kernel) -> Result<()>`.
+/// Makes a test of each scenario on each kernel: `fn name(kernel: &Kernel) -> Result<()>`.
 #[macro_export]
 macro_rules! on_each_kernel {
     (@tests $kernel:ident $body:block) => {

@@ -1,4 +1,4 @@
-//! `lab boot`: boots the initramfs and the root file system of a person who follows the tutorial.
+//! `lab boot`: boots the initramfs and the root file system of a user who follows the tutorial.
 
 use std::io::{self, Write};
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! `imactl why` knows each cause that the kernels' sources have: what is in them is asked of it.
+//! `imactl why` explains every cause in the kernels' sources, which are scanned for them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +8,7 @@ use anyhow::{ensure, Result};
 use lab::kernel::{self, Series};
 use lab::{host, programs};
 
-/// An operation and a cause that a record may have.
+/// An operation and a cause of a record.
 type Pair = (String, String);
 
 /// `security/integrity` of a kernel's source.
@@ -25,7 +25,7 @@ fn literals(text: &str) -> Vec<&str> {
     text.split('"').skip(1).step_by(2).collect()
 }
 
-/// What stands between `head` and the next `tail`, each time.
+/// The text between `head` and the next `tail`, for each occurrence of `head`.
 fn between<'a>(text: &'a str, head: &'a str, tail: char) -> impl Iterator<Item = &'a str> {
     text.split(head).skip(1).filter_map(move |rest| rest.split(tail).next())
 }
@@ -41,7 +41,7 @@ fn assigned(function: &str) -> Vec<String> {
     causes
 }
 
-/// All that a file may have in its records.
+/// All operations and causes that a file may report.
 fn pairs(text: &str) -> BTreeSet<Pair> {
     let mut found = BTreeSet::new();
     let states: Vec<_> =
@@ -57,7 +57,7 @@ fn pairs(text: &str) -> BTreeSet<Pair> {
                 recorded = true;
                 let told = literals(call);
                 let hook = call.contains("func_measure_str(").then_some("measuring_key");
-                // one that the caller names is that of entries of the list
+                // an operation passed by the caller is that of a list entry
                 let is_variable = call.contains(" op,");
                 let variable = is_variable.then(|| own.unwrap_or("add_template_measure"));
                 let (operation, told) = match (variable.or(hook), told.split_first()) {
@@ -75,7 +75,7 @@ fn pairs(text: &str) -> BTreeSet<Pair> {
                 found.extend(causes.into_iter().map(|cause| (operation.to_owned(), cause)));
             }
         }
-        // a cause that is handed to the caller, which appraises
+        // the cause is passed to the caller, which appraises
         if !recorded {
             found.extend(assigned.into_iter().map(|cause| ("appraise_data".to_owned(), cause)));
         }
@@ -93,7 +93,7 @@ fn all_pairs(directory: &Path) -> Result<BTreeSet<Pair>> {
             }
         }
     }
-    // the one that never goes with a failure
+    // the only cause that never reports a failure
     found.remove(&("policy_update".to_owned(), "completed".to_owned()));
     Ok(found)
 }
@@ -102,7 +102,7 @@ fn asks_of_each(series: Series) -> Result<()> {
     let directory = tempfile::tempdir()?;
     let pairs = all_pairs(&source(series, directory.path())?)?;
     let count = |operation: &str| pairs.iter().filter(|(known, _)| known == operation).count();
-    // that the source was understood at all
+    // make sure that the scan found something
     for (operation, least) in [
         ("appraise_data", 13),
         ("collect_data", 5),

@@ -80,7 +80,7 @@ on_each_architecture! {
 
         let nobody = "refused by .ima: ENOKEY: required key not available: no key in";
         for words in [
-            // another certificate of the key that the initramfs brought is for the kernel to judge
+            // another certificate of the key in the initramfs's certificate: the kernel decides
             &format!("\"self-signed\" of issuer \"self-signed\" (/sysroot/etc/keys/x509_ima_a.der) {nobody}"),
             &format!("\"fresh\" of issuer \"fresh\" (/sysroot/etc/keys/x509_ima_e.der) {nobody}"),
             "x509_ima_f.der) not offered to .ima: a key with this ID and name is already in the keyring",
@@ -111,7 +111,7 @@ on_each_architecture! {
         ] {
             assert!(record.console.contains(words), "{words}: {}", record.console);
         }
-        // the same as a step
+        // the same in the role of a step
         let boot = Boot::step(kernel, &store)?;
         boot.initramfs.write("/etc/keys/x509_ima.der", &fresh, 0o644)?;
         let mut guest = mounted(boot)?;
@@ -131,7 +131,7 @@ on_each_architecture! {
         let guest = boot.up()?;
         assert!(guest.boot_says("certificate \"stranger\" of issuer "));
         assert!(guest.boot_says("(/sysroot/etc/keys/x509_ima_s.der) refused by .ima: ENOKEY"));
-        // an authority's own: Linux 6.1 takes it
+        // the certificate of a CA: Linux 6.1 accepts it
         let authority = guest.boot_says("it is a CA certificate, which this keyring rejects since Linux 6.6");
         assert_eq!(authority, kernel.series() >= lab::kernel::Series::Linux6_12);
         Ok(())

@@ -1,4 +1,4 @@
-//! A whole distribution under enforcement: Debian, with systemd as its init.
+//! A complete distribution under enforcement: Debian, with systemd as its init.
 
 use lab::boot::Boot;
 use lab::image::Tree;
@@ -6,7 +6,7 @@ use lab::keys::{Algorithm, KeyStore};
 use lab::on_each_kernel;
 use lab::protocol::Errno;
 
-/// Starts the agent when everything else is up.
+/// Starts the agent after everything else.
 const UNIT: &str = "[Unit]
 Description=The lab's agent
 After=multi-user.target

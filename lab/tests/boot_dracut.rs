@@ -14,15 +14,15 @@ use lab::protocol::Errno;
 use lab::scenario::DEFAULT_POLICY;
 use lab::{host, on_each_kernel, programs};
 
-/// Where Debian's dracut keeps itself.
+/// The directory of Debian's dracut.
 const DRACUT: &str = "/usr/lib/dracut";
 
-/// An initramfs of these modules and ours, made by the host's dracut.
+/// An initramfs with these modules and ours, made by the host's dracut.
 fn initramfs(directory: &Path, store: &KeyStore, modules: &str) -> Result<PathBuf> {
     host::file(Path::new("/usr/lib/systemd/systemd-udevd"), "udev")?;
     host::file(Path::new("/usr/lib/systemd/systemd"), "systemd")?;
     let mut dracut = host::command("dracut", "dracut-core")?;
-    // dracut finds modules below one directory: its own ones as links, and ours
+    // dracut searches modules below one directory: links to its own ones, and ours
     let base = directory.join("dracut");
     fs::create_dir_all(base.join("modules.d"))?;
     for part in ["", "modules.d"] {
@@ -61,7 +61,7 @@ fn contains(image: &Path, name: &str) -> Result<()> {
     listed.lines().find(|line| *line == name).map(drop).context("no such file in the initramfs")
 }
 
-/// Boots a signed root from such an initramfs, to its agent.
+/// Boots a signed root from such an initramfs until its agent is up.
 fn boots(kernel: &Kernel, modules: &str) -> Result<()> {
     let store = KeyStore::create(Algorithm::Rsa2048)?;
     let directory = tempfile::tempdir()?;
@@ -69,7 +69,7 @@ fn boots(kernel: &Kernel, modules: &str) -> Result<()> {
     let boot = Boot::of(kernel, &store, Tree::small_root()?)?;
     boot.root.sign_all(&store)?;
     boot.root.copy("/usr/bin/true", "/opt/copy")?;
-    // systemd looks for it before it makes something the root
+    // systemd checks for it before it switches the root
     boot.root.write("/etc/os-release", "ID=lab\n", 0o644)?;
     let mut guest = boot.append("root=/dev/vda rw").up_with(&image)?;
     assert_eq!(guest.agent(), 1);

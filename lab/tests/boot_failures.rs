@@ -1,5 +1,5 @@
-//! imactl-init as /init where the kernel cannot be secured: what stops the boot, and what
-//! the command line changes about it.
+//! imactl-init as /init if the kernel cannot be secured: the failures that stop the boot, and the effect
+//! of the command line on them.
 
 use lab::boot::Boot;
 use lab::kernel::{Kernel, Series, Variant};
@@ -40,7 +40,7 @@ on_each_kernel! {
         let mut guest = boot.append("imactl.mode=permissive").up()?;
         assert!(guest.boot_says("the kernel is not secured: .ima has no certificate"));
         assert!(guest.boot_says("CONTINUING WITHOUT A SECURED KERNEL"));
-        // with a policy nothing would run
+        // with a policy nothing could be executed
         assert_eq!(guest.read("/sys/kernel/security/ima/policy")?.text(), "");
         guest.execute(&["/usr/bin/true"])?.is_allowed();
         Ok(())
@@ -118,7 +118,7 @@ fn stops_or_goes_on(kernel: &Kernel, part: Part, words: &str) -> anyhow::Result<
     Ok(())
 }
 
-// What these two kernels lack is told apart by imactl-init alone: one series is enough.
+// Only imactl-init distinguishes what these two kernels lack: one series is enough.
 
 #[test]
 fn a_kernel_that_takes_one_policy_says_so_of_the_second() {

@@ -1,5 +1,5 @@
-//! imactl-init as the last module of an initramfs that sources its modules, as OpenEmbedded's
-//! initramfs-framework does.
+//! imactl-init as the last module of an initramfs that sources its modules, as in OpenEmbedded's
+//! initramfs-framework.
 
 use lab::boot::Boot;
 use lab::host;
@@ -7,8 +7,8 @@ use lab::keys::{Algorithm, KeyStore};
 use lab::on_each_kernel;
 use lab::protocol::Errno;
 
-/// What modules have of the framework: its functions and variables, `bootparam_` for words of
-/// the command line, hooks before and after each module, all in one shell.
+/// The framework as modules see it: its functions and variables, `bootparam_` for words of the command
+/// line, hooks before and after each module, all in one shell.
 const INIT: &str = r#"#!/bin/busybox sh
 /bin/busybox --install -s /bin
 ROOTFS_DIR=/rootfs
@@ -43,7 +43,7 @@ done
 fatal "no module handed over"
 "#;
 
-/// A module with a hook that cleans up before the one called finish, as that of udev does.
+/// A module with a hook that cleans up before the module `finish`, as that of udev does.
 const CLEANER: &str = r#"cleaner_hook() {
 	if [ "$1 $2" = "pre finish" ]; then
 		echo "the hook before finish" >/dev/kmsg

@@ -1,5 +1,5 @@
-//! Handing over to the real root: what it holds has no say in what becomes of the initramfs, and
-//! the scripts of other initramfs can call imactl-init for both of their last steps.
+//! Handing over to the real root: files in it have no effect on the treatment of the initramfs, and the
+//! scripts of other initramfs can call imactl-init for both of their last steps.
 
 use lab::boot::Boot;
 use lab::keys::{Algorithm, KeyStore};
@@ -30,7 +30,7 @@ fi
 exec $switch_root /rootfs /sbin/init
 "#;
 
-/// With a mount at /run.
+/// The same with a mount at /run.
 const WITH_RUN: &str = r#"#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /run /sysroot
 /bin/busybox mount -t proc none /proc
@@ -58,7 +58,7 @@ on_each_kernel! {
         boot.initramfs.take(programs::imactl_init()?, "/usr/bin/imactl-init")?;
         boot.initramfs.write("/init", WITH_RUN, 0o755)?;
         boot.initramfs.install("/usr/bin/busybox", "busybox-static")?;
-        // /etc is in the initramfs as well: by path, /run would cover its policies and keys
+        // /etc is in the initramfs as well: resolved by path, /run would cover its policies and keys
         if boot.root.path("/run").exists() {
             std::fs::remove_dir_all(boot.root.path("/run"))?;
         }
@@ -122,7 +122,7 @@ on_each_kernel! {
             boot.root.write("/etc/keys/x509_ima_old.der", old.certificate()?, 0o644)?;
             Ok(boot)
         };
-        // the trusted key signed it once, so whoever can write to the root can bring it back
+        // the trusted key once signed its certificate, so an attacker with write access to the root can restore it
         boot()?.up()?.execute(&["/opt/old"])?.is_allowed();
 
         let configured = boot()?;

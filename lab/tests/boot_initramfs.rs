@@ -1,4 +1,4 @@
-//! What `imactl initramfs create` makes boots.
+//! The result of `imactl initramfs create` boots.
 
 use lab::boot::Boot;
 use lab::keys::{Algorithm, KeyStore};

@@ -60,7 +60,7 @@ on_each_architecture! {
         ] {
             boot.root.write(&format!("/etc/ima/{name}"), rule, 0o400)?;
         }
-        // absolute links mean what they will mean once this is the root
+        // absolute links resolve as they will once this is the root
         boot.root.write("/usr/share/ima/more", "audit func=MODULE_CHECK\n", 0o400)?;
         boot.root.symlink("/etc/ima/ima_policy.c", "/usr/share/ima/more")?;
         boot.root.sign_all(&store)?;
@@ -122,7 +122,7 @@ on_each_architecture! {
         let imasig = "appraise func=POLICY_CHECK appraise_type=imasig";
         for (lax, why) in [
             ("audit func=MMAP_CHECK\n".to_owned(), "no rule in force demands a signature on every"),
-            // a digest will do
+            // a digest is enough
             ("appraise func=POLICY_CHECK\n".to_owned(), "a rule in force may accept policies"),
             (format!("{imasig} fowner=77\n"), "no rule in force demands a signature on every"),
             (format!("dont_appraise fsmagic=0xef53\n{imasig}\n"), "a rule in force may accept"),
@@ -170,7 +170,7 @@ on_each_architecture! {
     fn an_enormous_policy_is_left_to_the_kernel(kernel) {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
         let boot = Boot::new(kernel, &store)?;
-        // more than imactl-init reads
+        // larger than imactl-init's read limit
         let mut policy = "# nothing more to say here\n".repeat(700_000);
         policy.push_str(DEFAULT_POLICY);
         assert!(policy.len() > 16 << 20);

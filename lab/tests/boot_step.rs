@@ -1,4 +1,4 @@
-//! imactl-init as a step of another initramfs: its exit codes, and what it leaves behind.
+//! imactl-init as a step of another initramfs: its exit codes, and its effects.
 
 use lab::boot::{mounted, Boot};
 use lab::keys::{Algorithm, KeyStore};
@@ -8,7 +8,7 @@ use lab::protocol::{Action, Errno};
 
 const STEP: [&str; 2] = ["/usr/bin/imactl-init", "/sysroot"];
 
-/// Hands over as the other initramfs would: the agent runs already.
+/// Switches to the root as the other initramfs would; the agent keeps running.
 fn enter(guest: &mut Guest) -> anyhow::Result<()> {
     let refusal = guest.switch_root("/sysroot", "/sbin/init")?;
     assert!(refusal.is_none(), "{}", refusal.expect("checked"));
@@ -25,11 +25,11 @@ on_each_kernel! {
         let mut guest = mounted(boot)?;
         let step = guest.execute(&STEP)?;
         let said = step.exits(0);
-        // which has no power over the boot
+        // these files have no effect
         assert!(said.contains("EVM: the real root has EVM files"), "{said}");
         assert!(said.contains("secured in "), "to the standard error too: {said}");
         assert!(!said.contains('\x1b'), "no colours in a pipe");
-        // of the initramfs nothing can be executed any more
+        // programs of the initramfs can no longer be executed
         guest.execute(&STEP)?.is_refused(Errno::EACCES, "IMA-signature-required");
         enter(&mut guest)?;
         guest.execute(&["/usr/bin/true"])?.is_allowed();
@@ -103,7 +103,7 @@ on_each_kernel! {
             ("EVMX509=/etc/other.der", "neither a certificate in .evm nor an HMAC key"),
             ("EVMX509=/etc/evm.der\nEVMKEY=/none", "there is no EVM key /none"),
             ("EVMX509=/etc/evm.der\nEVMKEY=/etc/evm.der", "key /etc/evm.der of type encrypted"),
-            // found out when the policy is in force
+            // detected when the policy is in force
             ("EVMX509=/etc/evm.der\nEVM_ACTIVATION_BITS=0x100", "0x80000102 refused: EINVAL"),
         ] {
             guest.request(Action::Write {
@@ -158,7 +158,7 @@ on_each_kernel! {
         boot.initramfs.install("/usr/bin/busybox", "busybox-static")?;
         boot.root.sign_all(&store)?;
         let mut guest = mounted(boot)?;
-        // the root of an initramfs has no bounds of its own: everything of a bounded one
+        // the root of an initramfs has no size limit: copy it to a tmpfs that has one
         guest.request(Action::Mount {
             source: "full".into(),
             target: "/tmp".into(),
@@ -224,7 +224,7 @@ on_each_kernel! {
         let boot = Boot::step(kernel, &store)?;
         boot.initramfs.write("/etc/ima/ima_policy.site", "audit func=BPRM_CHECK\n", 0o400)?;
         let mut guest = boot.up()?;
-        // the initramfs in the role of the root: its further policies have no signature
+        // the initramfs as the root: its further policies have no signature
         let said = guest.execute(&STEP[..1])?.exits(0);
         assert!(said.contains("policy /etc/ima/ima_policy.site refused: EACCES"), "{said}");
         assert!(said.contains("1 policy, 7 rules in force"), "{said}");

@@ -17,7 +17,7 @@ use lab::scenario::DEFAULT_POLICY;
 const DISC_SIZE: u64 = 96 << 20;
 const ROOT_SIZE: u64 = 64 << 20;
 
-/// Libraries are below it; cryptsetup and its plugin open some by their names, with dlopen.
+/// The library directory; cryptsetup and its plugin open some libraries with dlopen.
 const LIBRARIES: &str = "/usr/lib/x86_64-linux-gnu";
 const OPENED: [(&str, &str); 6] = [
     ("cryptsetup/libcryptsetup-token-systemd-tpm2.so", "systemd"),
@@ -28,7 +28,7 @@ const OPENED: [(&str, &str); 6] = [
     ("libgcc_s.so.1", "libgcc-s1"),
 ];
 
-/// As on a machine's first boot: encrypts the disc, seals a key to PCR 7, and fills it.
+/// As on a machine's first boot: encrypts the disk, seals a key to PCR 7, and fills the disk.
 const ENROLL: &str = "set -e
 export PATH=/usr/bin:/usr/sbin
 printf secret >/tmp/secret
@@ -51,7 +51,7 @@ for key in 'trusted kmk-trusted' 'encrypted evm-key'; do
     echo
 done";
 
-/// A machine that started otherwise has another value in PCR 7.
+/// A machine that booted differently has another value in PCR 7.
 const OTHERWISE: &str = "set -e
 export PATH=/usr/bin:/usr/sbin
 tpm2 pcrextend 7:sha256=0100000000000000000000000000000000000000000000000000000000000000
@@ -127,7 +127,7 @@ on_each_kernel! {
     }
 }
 
-/// The list has the programs of the root, none of the initramfs, and is that of PCR 10.
+/// Checks that the list has the programs of the root and none of the initramfs, and replays to PCR 10.
 fn is_measured(guest: &mut Guest) -> Result<()> {
     let list = guest.read("/sys/kernel/security/ima/ascii_runtime_measurements")?.text();
     assert!(list.contains(" /usr/bin/true 0302"), "{list}");

@@ -1,6 +1,6 @@
-//! Images of file systems, some of them damaged or prepared, which the kernel mounts: it sees the
-//! files that imactl sees, or imactl refuses the image. The program's own tests make and compare
-//! them; here they run in the guest.
+//! Images of file systems, some of them damaged or crafted, mounted by the kernel: it sees the files that
+//! imactl sees, or imactl refuses the image. The program's own tests make and compare the images; here
+//! they run in the guest.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use lab::random::{cases, seed};
 use lab::scenario::run;
 use lab::{host, programs};
 
-/// How many images of each kind.
+/// The number of images of each kind.
 const IMAGES: usize = 12;
 
-/// What makes, unpacks and mounts them: (program, package).
+/// Programs that make, unpack and mount the images: (program, package).
 const TOOLS: [(&str, &str); 10] = [
     ("/usr/sbin/mke2fs", "e2fsprogs"),
     ("/usr/sbin/debugfs", "e2fsprogs"),
@@ -35,7 +35,7 @@ fn the_kernel_sees_the_same_files(kernel: &lab::kernel::Kernel) -> Result<()> {
     for (program, package) in TOOLS {
         root.install(program, package)?;
     }
-    // where the tests make their directories
+    // the directory in which the tests create theirs
     let temporary = host::target_directory().join("tmp/.keep");
     root.write(&temporary.to_string_lossy(), "", 0o600)?;
 
@@ -44,7 +44,7 @@ fn the_kernel_sees_the_same_files(kernel: &lab::kernel::Kernel) -> Result<()> {
     let (initramfs, disc) = (initramfs.initramfs()?, root.ext4(1 << 30)?);
     let machine = Machine::new(kernel).initramfs(&initramfs).disc(&disc, Disc::Discarded);
     let images = cases(IMAGES);
-    // emulated, on a busy machine, for three kinds
+    // emulated, on a busy host, for three kinds
     let patience = Duration::from_secs(120 + 20 * images as u64);
     let mut guest = machine.memory(1024).patience(patience).boot()?;
     guest.mount("/dev/vda", "ext4", "/sysroot")?.is_allowed();
@@ -60,7 +60,7 @@ fn the_kernel_sees_the_same_files(kernel: &lab::kernel::Kernel) -> Result<()> {
     let seen = guest.execute_with(&environment, &tests)?;
     let said = seen.exits(0);
     println!("{said}");
-    // an image that no kernel mounts would show nothing
+    // if the kernel mounted none of the images, the test would prove nothing
     for kind in ["ext4", "erofs", "squashfs"] {
         let mounted = said.lines().find_map(|line| line.strip_prefix(&format!("{kind}: ")));
         let mounted = mounted.and_then(|line| line.split(", ").nth(3)).context("mounted")?;

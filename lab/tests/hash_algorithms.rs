@@ -1,4 +1,4 @@
-//! Signatures over every hash algorithm: which kernel verifies them with RSA, which with ECDSA.
+//! Signatures with every hash algorithm: which kernels verify them with RSA, and which with ECDSA.
 
 use lab::image::Tree;
 use lab::kernel::Series;
@@ -12,17 +12,17 @@ use lab::scenario::{Enforced, DEFAULT_POLICY};
 enum Verified {
     /// All of them.
     Always,
-    /// All of them, and imactl makes no such signature, since it protects nothing: evmctl does.
+    /// All of them; imactl refuses to make it because it protects nothing, so evmctl makes it.
     Weak,
-    /// SHA-3 came with 6.7.
+    /// Since 6.7, which added SHA-3.
     Since6_7,
-    /// None, and imactl makes no such signature: evmctl does.
+    /// None; imactl refuses to make it, so evmctl makes it.
     Never,
 }
 
 use Verified::{Always, Never, Since6_7, Weak};
 
-/// A hash algorithm, and what becomes of it with RSA and with ECDSA.
+/// A hash algorithm, and the expected results with RSA and with ECDSA.
 const EXPECTED: [(&str, Verified, Verified); 11] = [
     ("md5", Weak, Never),
     ("sha1", Always, Always),
@@ -34,12 +34,12 @@ const EXPECTED: [(&str, Verified, Verified); 11] = [
     ("sha3-256", Since6_7, Since6_7),
     ("sha3-384", Since6_7, Since6_7),
     ("sha3-512", Since6_7, Since6_7),
-    // of sm3 with RSA nobody makes a signature: there is no name for it in PKCS#1
+    // no one can sign sm3 with RSA: PKCS#1 has no identifier for it
     ("sm3", Never, Never),
 ];
 
 impl Verified {
-    /// The cause of the refusal, if it is refused.
+    /// The cause of the denial, if it is denied.
     fn refusal(self, series: Series) -> Option<&'static str> {
         match self {
             Always | Weak => None,

@@ -1,4 +1,4 @@
-//! Another kernel in this one's place: it would have no policy, unless it is one that was signed.
+//! kexec: another kernel would have no policy, so only signed kernels can be loaded.
 
 use anyhow::Result;
 use lab::image::Tree;
@@ -9,7 +9,7 @@ use lab::on_each_kernel;
 use lab::protocol::{Action, Errno};
 use lab::scenario::{Enforced, DEFAULT_POLICY};
 
-/// A root with kernels and initramfs in `/boot`: signed ones, tampered ones, unsigned ones.
+/// A root with signed, tampered and unsigned kernels and initramfs in `/boot`.
 fn root(kernel: &Kernel, store: &KeyStore) -> Result<Tree> {
     let root = Tree::small_root()?;
     let add = |name: &str| {
@@ -49,7 +49,7 @@ on_each_kernel! {
             load(&mut guest, "signed", Some(name))?.is_refused(Errno::EACCES, cause);
         }
         assert!(!is_loaded(&mut guest)?);
-        // it has no file that could be signed
+        // this call has no file that could be signed
         guest
             .request(Action::ForgetKernel)?
             .is_refused_silently(Errno::EACCES)

@@ -1,4 +1,4 @@
-//! Signatures by every key algorithm that the kernel knows verify.
+//! The kernel verifies signatures by every key algorithm that it supports.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -12,8 +12,8 @@ use lab::scenario::{Enforced, DEFAULT_POLICY};
 
 type Stores = Vec<(Algorithm, KeyStore)>;
 
-/// A store of each algorithm, shared by tests that run at the same time: a large RSA key
-/// takes longer to find than a machine to boot.
+/// A store for each algorithm, shared by tests that run at the same time: generating a large RSA key
+/// takes longer than booting a machine.
 fn stores() -> Result<Arc<Stores>> {
     static SHARED: Mutex<Weak<Stores>> = Mutex::new(Weak::new());
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -49,7 +49,7 @@ on_each_kernel! {
             let certificate = store.ima_certificate()?.into();
             let added = guest.request(Action::AddKey { keyring: ".ima".into(), certificate })?;
             let execution = guest.execute(&[&program(*algorithm)])?;
-            // ecdsa-nist-p521 came with Linux 6.10
+            // ecdsa-nist-p521 is supported since Linux 6.10
             if *algorithm == Algorithm::P521 && kernel.series() == Series::Linux6_1 {
                 added.is_refused_silently(Errno::ENOPKG);
                 execution.is_refused(Errno::EACCES, "invalid-signature");

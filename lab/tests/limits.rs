@@ -1,5 +1,5 @@
-//! Where the default policy ends: it looks at the content of files, not at their names, their
-//! owners or their age; and what has no file system that could carry a signature does not run.
+//! The limits of the default policy: it checks the content of files, not their names, owners or age; and
+//! files on file systems without signatures cannot be executed.
 
 use anyhow::Result;
 use lab::image::Tree;
@@ -12,8 +12,8 @@ use lab::scenario::{Enforced, DEFAULT_POLICY};
 const OLD: &str = "#!/bin/sh\necho the hole of last year\n";
 const NEW: &str = "#!/bin/sh\necho mended\n";
 
-/// Copies a program into memory that has no name, and executes it there; its exit code is the
-/// error of `execve`.
+/// Copies a program into a memory file without a name, and executes it there; the exit code is the errno
+/// of `execve`.
 const NAMELESS: &str = r#"
 my $name = "nameless";
 my $fd = syscall(319, $name, 0); # memfd_create, on x86-64
@@ -60,13 +60,13 @@ on_each_kernel! {
         let refused = guest.execute(&perl)?;
         let eacces = Status::Code(13);
         assert!(matches!(&refused.outcome, Ok(Output::Exited { status, .. }) if *status == eacces), "{refused}");
-        // that it was IMA shows in that whom the policy does not hold may
+        // other users, to whom the policy does not apply, may execute it: IMA denied it
         guest.execute_as(&Credentials::user(1000), &perl)?.is_allowed();
         Ok(())
     }
 }
 
-/// Puts a signed file in another's place, signature and all.
+/// Replaces a file with a signed one, including the signature.
 fn replace(guest: &mut Guest, from: &str, to: &str) -> Result<()> {
     let (from, to) = (from.to_owned(), to.to_owned());
     guest.request(Action::Copy { from, to, attributes: Attributes::Kept })?.is_allowed();

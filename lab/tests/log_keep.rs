@@ -1,5 +1,5 @@
-//! `imactl log keep` on a kernel that can stage its list, with a TPM: killed again and again, on a full
-//! disk, next to readers, and what it frees.
+//! `imactl log keep` on a kernel that can stage its list, with a TPM: killed repeatedly, on a full disk,
+//! with concurrent readers; and the memory that it frees.
 
 use std::time::Instant;
 
@@ -16,10 +16,10 @@ use serde_json::Value;
 use crate::measurement::{MEASURED, SECURITYFS, TPM};
 
 const IMACTL: &str = "/usr/bin/imactl";
-/// On a file system that is not measured.
+/// A directory on a file system that is not measured.
 const STATE: &str = "/run/keep";
 const SERVED: &str = "/run/served";
-/// `LAB_KEEP_KILLS` and `LAB_KEEP_ENTRIES` ask for more.
+/// Defaults; `LAB_KEEP_KILLS` and `LAB_KEEP_ENTRIES` override them.
 const KILLS: u32 = 40;
 const ENTRIES: u32 = 2000;
 
@@ -27,7 +27,7 @@ fn asked(variable: &str, usual: u32) -> u32 {
     std::env::var(variable).ok().and_then(|value| value.parse().ok()).unwrap_or(usual)
 }
 
-/// Adds entries: `measure.sh NAME COUNT` reads so many new files.
+/// Adds entries: `measure.sh NAME COUNT` reads COUNT new files.
 const MEASURE: &str = "\
 #!/bin/sh
 i=0
@@ -38,8 +38,8 @@ while [ $i -lt $2 ]; do
 done
 ";
 
-/// Kills `log keep --once` in every part of a run: `kill.sh KILLS`. Each twentieth run is not killed, but
-/// shows how long the others take. Prints how many were killed, and how many of these left staged entries.
+/// Kills `log keep --once` at all points of a run: `kill.sh KILLS`. Each twentieth run is not killed, to
+/// measure a full run. Prints how many runs were killed, and how many of these left staged entries.
 const KILL: &str = "\
 #!/bin/sh
 now() {
@@ -75,13 +75,13 @@ fn boot(kernel: &Kernel) -> Result<Guest> {
     root.write("/opt/measure.sh", MEASURE, 0o755)?;
     root.write("/opt/kill.sh", KILL, 0o755)?;
     root.sign_all(&store)?;
-    // thousands of audit records would be more than the kernel holds
+    // thousands of audit records would overflow the kernel's buffer
     let measured = MEASURED.lines().filter(|rule| !rule.starts_with("audit"));
     let policy = measured.chain([DEFAULT_POLICY]).collect::<Vec<_>>().join("\n");
     let root = ("ext4", root.ext4(512 << 20)?);
     let mut enforced = Enforced::with_root(kernel, &store, root, &policy)?;
     enforced.machine = enforced.machine.tpm(Tpm::Version2).append("loglevel=4");
-    // without it a digest of each deleted entry stays, and next to it the memory of the rest
+    // without it the kernel keeps a digest of each deleted entry, which also keeps memory around it in use
     enforced.machine = enforced.machine.append("ima_flush_htable");
     enforced.machine = enforced.machine.patience(std::time::Duration::from_secs(3600));
     let mut guest = enforced.boot()?;
@@ -99,12 +99,12 @@ fn measure(guest: &mut Guest, name: &str, entries: u32) -> Result<()> {
     shell(guest, &format!("/opt/measure.sh {name} {entries}")).map(drop)
 }
 
-/// How many entries a file of the kernel has.
+/// The number of entries in a file of the kernel.
 fn number(guest: &mut Guest, path: &str) -> Result<u64> {
     guest.read(path)?.text().trim().parse().context("a number")
 }
 
-/// Segments and kernel are one list, which results in every bank; gives how many entries it has.
+/// Checks that segments and kernel are one list that replays to every bank; returns the number of entries.
 fn replays(guest: &mut Guest) -> Result<u64> {
     let list = format!("{SECURITYFS}/binary_runtime_measurements");
     let command = format!(
@@ -126,7 +126,7 @@ fn keep_once(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-/// Starts the service, and gives its process.
+/// Starts the service, and returns its process ID.
 fn serve(guest: &mut Guest) -> Result<String> {
     guest.request(Action::MakeDirectory { path: SERVED.into() })?.is_allowed();
     let process = shell(
@@ -143,7 +143,7 @@ fn serve(guest: &mut Guest) -> Result<String> {
 
 fn stop(guest: &mut Guest, process: &str) -> Result<()> {
     let process = process.trim();
-    // nobody waits for it: its directory in /proc stays
+    // the process stays a zombie, so its directory in /proc remains
     let ends = format!("until [ -z \"$(busybox cat /proc/{process}/cmdline)\" ]; do :; done");
     shell(guest, &format!("kill {process}; {ends}; busybox rm -r {SERVED}")).map(drop)
 }
@@ -154,7 +154,7 @@ fn verify(guest: &mut Guest, list: &str) -> Result<()> {
     Ok(())
 }
 
-/// Both published files result in the PCRs as they are, a look after the last entry.
+/// Checks that both published files replay to the current PCRs, after the next poll.
 fn is_fresh(guest: &mut Guest) -> Result<()> {
     shell(guest, "busybox usleep 500000")?;
     for name in ["binary_runtime_measurements", "ascii_runtime_measurements"] {
@@ -163,7 +163,7 @@ fn is_fresh(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-/// Entries stay in the kernel if the disk is full, and are moved when there is room.
+/// If the disk is full, entries stay in the kernel; they are moved when there is space.
 fn a_full_disk(guest: &mut Guest) -> Result<()> {
     guest.request(Action::MakeDirectory { path: STATE.into() })?.is_allowed();
     guest.request(Action::Mount {
@@ -178,7 +178,7 @@ fn a_full_disk(guest: &mut Guest) -> Result<()> {
     assert!(refused.contains("No space left on device"), "{refused}");
     assert!(refused.contains("the entries stay in the kernel"), "{refused}");
     assert!(replays(guest)? >= 200);
-    // meanwhile the list is published, whole
+    // meanwhile the complete list is published
     let service = serve(guest)?;
     measure(guest, "unmoved", 120)?;
     is_fresh(guest)?;
@@ -191,7 +191,7 @@ fn a_full_disk(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-/// Killed at any time it loses nothing and keeps nothing twice.
+/// If it is killed at any time, no entry is lost, and none is stored twice.
 fn kills(guest: &mut Guest) -> Result<()> {
     let (before, started) = (replays(guest)?, Instant::now());
     let kills = asked("LAB_KEEP_KILLS", KILLS);
@@ -208,7 +208,7 @@ fn kills(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-/// The service under load: what it serves is the list, and the kernel's memory is free again.
+/// The service under load: it serves the complete list, and the kernel's memory is freed.
 fn serves_and_frees(guest: &mut Guest) -> Result<()> {
     let memory = |guest: &mut Guest| -> Result<u64> {
         shell(guest, "busybox sed -n 's/^SUnreclaim: *//p' /proc/meminfo")
@@ -221,7 +221,7 @@ fn serves_and_frees(guest: &mut Guest) -> Result<()> {
     let (took, full) = (started.elapsed(), memory(guest)?);
     let service = serve(guest)?;
     let ascii = format!("{SERVED}/ascii_runtime_measurements");
-    // another one is refused
+    // a second service is refused
     let second = guest.execute(&[IMACTL, "log", "keep", "--once", STATE])?;
     measure(guest, "while", 500)?;
     shell(guest, "busybox sleep 5")?;
@@ -235,12 +235,12 @@ fn serves_and_frees(guest: &mut Guest) -> Result<()> {
     ));
     assert!(freed < full, "{before} {full} {freed}");
 
-    // what is served is the whole list, in the kernel's form
+    // the socket serves the complete list, in the kernel's form
     let all = replays(guest)?;
     is_fresh(guest)?;
     let lines = shell(guest, &format!("busybox wc -l < {ascii}"))?;
     assert_eq!(lines.trim(), all.to_string());
-    // always up to date: also right after an entry was added
+    // the published list is up to date directly after a new entry
     measure(guest, "fresh", 20)?;
     let connect = format!("socat -u UNIX-CONNECT:{SERVED}/socket CREATE:{SERVED}/received");
     shell(guest, &connect)?;

@@ -1,4 +1,4 @@
-//! The lab itself: machines of other kinds, and how it tells of ends that nobody wanted.
+//! The lab itself: machines of other kinds, and the report of unexpected ends.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ on_each_kernel! {
                 .is_refused(Errno::EACCES, "IMA-signature-required");
             guest.copy("/usr/bin/true", "/opt/copied")?.fails(Errno::EROFS);
 
-            // an overlay of the same files, writable
+            // a writable overlay of the same files
             guest.mount("tmpfs", "tmpfs", "/mnt")?.is_allowed();
             for path in ["/mnt/upper", "/mnt/work", "/mnt/merged"] {
                 guest.request(Action::MakeDirectory { path: path.into() })?.is_allowed();
@@ -71,7 +71,7 @@ on_each_kernel! {
         securityfs(&mut guest)?.is_allowed();
         guest.read("/mnt/ima/policy")?.fails(Errno::ENOENT);
         if kernel.series() != Series::Linux7 {
-            // there EVM goes with IMA
+            // on this series EVM is disabled together with IMA
             guest.read("/mnt/evm")?.is_allowed();
         }
         let keys = guest.read("/proc/keys")?.text();

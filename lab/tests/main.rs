@@ -1,4 +1,4 @@
-//! Scenarios: what the kernel allows and refuses, a file each, on each kernel.
+//! Scenarios on each kernel: allowed and denied operations, one file per scenario.
 
 mod audit_causes;
 mod boot_certificates;

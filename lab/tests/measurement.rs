@@ -1,5 +1,5 @@
 //! Real measurement lists, PCR values and quotes: every verb of `imactl log` agrees with the kernel that
-//! wrote them, the TPM that it extended, and evmctl.
+//! wrote the list, the TPM that it extended, and evmctl.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use lab::{host, programs};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Files of proc, sysfs, securityfs and tmpfs are not measured, so that reading the list adds nothing to it.
+/// Files of proc, sysfs, securityfs and tmpfs are not measured, so that reading the list adds no entries.
 pub(crate) const MEASURED: &str = "\
 dont_measure fsmagic=0x9fa0
 dont_measure fsmagic=0x62656572
@@ -34,13 +34,13 @@ audit func=FILE_CHECK mask=^MAY_READ fsmagic=0xef53
 
 pub(crate) const SECURITYFS: &str = "/sys/kernel/security/ima";
 pub(crate) const TPM: &str = "/sys/class/tpm/tpm0";
-/// Of a root with tpm2-tools.
+/// The size of a root with tpm2-tools, in bytes.
 const ROOT_SIZE: u64 = 512 << 20;
 /// A file that goes back to an earlier content, and one that is read while it is written.
 const BACK: &str = "/opt/back";
 const OPEN: &str = "/opt/open";
 
-/// Files that were taken from a guest, and what is known of it.
+/// The directory with the files copied from a guest, and the facts known about it.
 struct Taken {
     directory: TempDir,
     manifest: PathBuf,
@@ -52,12 +52,12 @@ impl Taken {
         self.directory.path().join(name)
     }
 
-    /// Takes a file of the guest.
+    /// Copies a file from the guest.
     fn take(&self, guest: &mut Guest, path: &str, name: &str) -> Result<()> {
         Ok(fs::write(self.path(name), guest.read(path)?.content())?)
     }
 
-    /// Runs `imactl log` here; gives the exit status and the lines of its JSON output.
+    /// Runs `imactl log` on the host; returns the exit status and the lines of its JSON output.
     fn log(&self, arguments: &[&str], lists: &[&str]) -> Result<(i32, Vec<Value>)> {
         let mut imactl = programs::imactl()?;
         imactl.arg("log").args(arguments).arg("--json").args(lists);
@@ -67,7 +67,7 @@ impl Taken {
         Ok((output.status.code().unwrap_or(-1), lines))
     }
 
-    /// Converts a list into another file.
+    /// Converts a list into another form, in a new file.
     fn convert(&self, list: &str, to: &str, bank: &[&str], name: &str) -> Result<()> {
         let mut imactl = programs::imactl()?;
         imactl.args(["log", "convert", "--to", to, "--output", name]).args(bank).arg(list);
@@ -93,7 +93,7 @@ fn root() -> Result<Tree> {
     Ok(root)
 }
 
-/// Has the guest measure something of each kind. Returns the audit log of it.
+/// Makes the guest measure something of each kind. Returns its audit log.
 fn measure(guest: &mut Guest, store: &KeyStore) -> Result<String> {
     guest.mount("tmpfs", "tmpfs", "/run")?.is_allowed();
     guest.execute(&["/usr/bin/ls", "/"])?.is_allowed();
@@ -119,9 +119,9 @@ fn tpm2(guest: &mut Guest, arguments: &str) -> Result<()> {
     Ok(())
 }
 
-/// A quote, and then what it is over.
+/// Makes a quote in the guest, and copies it with the files that it is over.
 fn take(guest: &mut Guest, taken: &Taken, series: Series) -> Result<()> {
-    // so that nothing is measured for the first time between the quote and the list
+    // measure the program now, so that it adds no entry between the quote and the list
     guest.execute(&["/usr/bin/imactl", "log", "show"])?.is_allowed();
     taken.take(guest, &format!("{SECURITYFS}/binary_runtime_measurements"), "before")?;
     tpm2(guest, "createek -G ecc -c /run/ek -u /run/ek.pub")?;
@@ -154,7 +154,7 @@ fn take(guest: &mut Guest, taken: &Taken, series: Series) -> Result<()> {
     taken.take(guest, &format!("{SECURITYFS}/runtime_measurements_count"), "count")
 }
 
-/// The list is what every bank of the TPM was extended by, as the machine itself, a quote and evmctl say.
+/// Checks that the list replays to every bank of the TPM, according to the machine itself, a quote and evmctl.
 fn verify(guest: &mut Guest, taken: &Taken) -> Result<()> {
     let here = ["/usr/bin/imactl", "log", "verify", "--ignore-violations", "--json"];
     let here = guest.execute(&here)?.text();
@@ -194,7 +194,7 @@ fn verify(guest: &mut Guest, taken: &Taken) -> Result<()> {
     Ok(())
 }
 
-/// Each form is the kernel's own, and comes back.
+/// Checks that each converted form equals the kernel's own, and converts back.
 fn convert(taken: &Taken, series: Series) -> Result<()> {
     taken.convert("list", "ascii", &[], "ascii")?;
     assert_eq!(taken.content("ascii")?, taken.content("list.ascii")?);

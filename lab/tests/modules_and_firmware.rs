@@ -1,5 +1,5 @@
-//! Kernel modules and firmware: a module needs its own signature, forced by the kernel's
-//! configuration, and the file's, asked for by the policy.
+//! Kernel modules and firmware. A module needs two signatures: its own, enforced by the kernel's
+//! configuration, and the file's, required by the policy.
 
 use std::os::unix::fs::chown;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use lab::scenario::{Enforced, DEFAULT_POLICY};
 
 const FIRMWARE: &[u8] = b"firmware of the lab";
 
-/// Puts `/lib/modules/NAME.ko` into the tree, with a module signature of `signer`'s.
+/// Adds `/lib/modules/NAME.ko` to the tree, with a module signature by `signer`.
 fn add_module(
     root: &Tree,
     kernel: &Kernel,
@@ -38,10 +38,10 @@ fn load(guest: &mut Guest, name: &str) -> Result<Observation> {
     guest.request(Action::LoadModule { path, parameters: String::new() })
 }
 
-/// Whose modules and kernels may have their signature appended.
+/// The owner whose modules and kernels may have an appended signature.
 const MODSIG: u32 = 1001;
 
-/// Files with appended signatures of keys in `.ima`, as imactl makes them.
+/// Adds files with signatures appended by imactl, by keys in `.ima`.
 fn appended(
     root: &Tree,
     kernel: &Kernel,
@@ -112,8 +112,8 @@ fn ml_dsa_counts(guest: &mut Guest, series: Series, certificate: Vec<u8>) -> Res
     Ok(())
 }
 
-/// Appends a message that brings its own content along: the signature holds for that, whatever the file
-/// has.
+/// Appends a message that includes its own content: the signature is valid for that content, whatever
+/// the file has.
 fn attach(root: &Tree, store: &KeyStore, path: &str) -> Result<()> {
     let key = store.directory().join("ima_keys/x509_ima");
     root.write("/boot/other", "what was signed", 0o644)?;
@@ -137,7 +137,7 @@ fn appended_signatures_count(guest: &mut Guest) -> Result<()> {
         kexec(name, "good")?.is_refused(Errno::EACCES, cause);
         kexec("good", name)?.is_refused(Errno::EACCES, cause);
     }
-    // ima_collect_modsig() does not look at the error of pkcs7_supply_detached_data()
+    // ima_collect_modsig() ignores the error of pkcs7_supply_detached_data()
     kexec("good", "attached")?.is_allowed().says("PKCS7: Data already supplied");
     load(guest, "appended-good")?.is_allowed().says("test_module:");
     load(guest, "appended-foreign")?.is_refused(Errno::EACCES, "invalid-signature");
@@ -160,7 +160,7 @@ on_each_kernel! {
         }
         root.sign_all(&store)?;
         root.tamper("/lib/modules/tampered.ko")?;
-        // the same as the kernel's own program makes
+        // the result must equal that of the kernel's own program
         add_module(&root, kernel, "test_module", "ours", None)?;
         store.append(&root.path("/lib/modules/ours.ko"))?;
         let read = |name: &str| std::fs::read(root.path(&format!("/lib/modules/{name}.ko")));
@@ -176,7 +176,7 @@ on_each_kernel! {
             .concat()
             + DEFAULT_POLICY;
         let mut enforced = Enforced::new(kernel, &store, &root, &policy)?;
-        // what signs modules is in .ima, too
+        // the key that signs modules is also in .ima
         enforced.machine = enforced.machine.trusting(&store.ima_certificate()?);
         for certificate in [ml_dsa.system_certificate()?, ml_dsa.ima_certificate()?] {
             enforced.machine = enforced.machine.trusting(&certificate);
@@ -191,7 +191,7 @@ on_each_kernel! {
         load(&mut guest, "without-ima-signature")?
             .is_refused(Errno::EACCES, "IMA-signature-required");
         load(&mut guest, "tampered")?.is_refused(Errno::EACCES, "invalid-signature");
-        // the file's signature is good; the module's own is missing, or nobody's that is known
+        // the file's signature is valid; the module's own is missing, or by an unknown key
         load(&mut guest, "without-module-signature")?
             .is_refused_silently(Errno::EKEYREJECTED)
             .says("unsigned module");

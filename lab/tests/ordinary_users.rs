@@ -1,5 +1,5 @@
-//! A rule with `euid=0` holds root, and who can become root: with `CAP_SETUID` the real and
-//! the saved id count as well (`ima_match_rules`).
+//! A rule with `euid=0` also applies to processes that can become root: with `CAP_SETUID` the real and the
+//! saved ID are compared as well (`ima_match_rules`).
 
 use lab::image::Tree;
 use lab::keys::{Algorithm, KeyStore};
@@ -37,11 +37,11 @@ on_each_kernel! {
             ("root without capabilities", with(&ids(0, 0, 0), 0), true),
         ];
         for (index, (who, credentials, held)) in cases.into_iter().enumerate() {
-            // a fresh file each: the kernel remembers its verdict on an inode
+            // a new file for each case: the kernel caches its verdict per inode
             let program = format!("/opt-{index}");
             guest.copy("/usr/bin/true", &program)?.is_allowed();
             let execution = guest.execute_as(&credentials, &[&program])?;
-            println!("{who}"); // shown if it fails
+            println!("{who}"); // printed if the test fails
             if held {
                 execution.is_refused(Errno::EACCES, "IMA-signature-required");
             } else {

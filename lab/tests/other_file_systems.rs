@@ -1,5 +1,5 @@
-//! A signed program that was copied to a file system in memory, or to one without extended
-//! attributes, is refused there. On the file systems of images its signature may go along.
+//! A signed program is denied if it is copied to a file system in memory, or to one without extended
+//! attributes. File systems of images can keep the signature.
 
 use lab::image::{Image, Tree, ERASE_SIZE};
 use lab::keys::{Algorithm, KeyStore};
@@ -27,14 +27,14 @@ on_each_architecture! {
                 let record = execution.is_refused(Errno::EACCES, "IMA-signature-required");
                 assert_eq!(record.device(), Some("tmpfs"));
             } else {
-                // where there can be no attribute the kernel does not even say why
+                // without attributes the kernel does not even write an audit record
                 execution.is_refused_silently(Errno::EACCES);
             }
-            // that it was IMA shows in that whom the policy does not hold may
+            // other users, to whom the policy does not apply, may execute it: IMA denied it
             guest.execute_as(&Credentials::user(1000), &[&program])?.is_allowed();
         }
 
-        // tmpfs can hold attributes: the signature may go along
+        // tmpfs supports attributes: the signature can be copied, too
         guest
             .request(Action::Copy {
                 from: "/usr/bin/true".into(),

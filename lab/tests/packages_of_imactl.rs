@@ -1,5 +1,5 @@
-//! The Debian and RPM packages of imactl: installed, used and removed in a root that has neither
-//! imactl nor the tools that it was built with.
+//! The Debian and RPM packages of imactl: installed, used and removed in a root that has neither imactl nor
+//! its build tools.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +9,7 @@ use lab::image::Tree;
 use lab::scenario::run_on_host;
 use lab::{host, programs};
 
-/// What the packages promise: programs, documents, completions, and that signing works.
+/// Checks the contents of the packages: programs, documents, completions, and that signing works.
 const USE: &str = "
     test -s /usr/share/man/man1/imactl-sign.1.gz
     test -s /usr/share/bash-completion/completions/imactl
@@ -25,7 +25,7 @@ const USE: &str = "
     rm -r keys program
 ";
 
-/// A shell in the root.
+/// Runs a shell script in the root.
 fn shell(root: &Tree, script: &str) -> Result<()> {
     let mut chroot = host::command("chroot", "coreutils")?;
     chroot.arg(root.directory()).args(["sh", "-euxc", script]).env_clear();
@@ -33,7 +33,7 @@ fn shell(root: &Tree, script: &str) -> Result<()> {
     Ok(())
 }
 
-/// The packages, of programs that are built for tests anyway.
+/// Builds the packages from the programs that the tests build anyway.
 fn packages(format: &str, directory: &Path) -> Result<Vec<PathBuf>> {
     let mut package = programs::xtask();
     package.args(["package", format]).arg(directory);
@@ -46,7 +46,7 @@ fn packages(format: &str, directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(packages)
 }
 
-/// Nothing of the packages is left.
+/// Checks that no file of the packages is left.
 fn is_clean(root: &Tree) -> Result<()> {
     shell(root, "test -z \"$(find / -xdev -name '*imactl*' -o -xdev -name evmctl)\"")
 }
@@ -76,7 +76,7 @@ fn rpm() {
             rpm.arg("--root").arg(root.directory()).args(arguments);
             host::run(rpm.args(packages)).map(drop)
         };
-        // the root's C library is dpkg's
+        // --nodeps: the C library of the root was installed by dpkg
         rpm(&["--install", "--nodeps"], &packages("rpm", directory.path())?)?;
         shell(&root, USE)?;
         rpm(&["--erase", "imactl-evmctl", "imactl"], &[])?;

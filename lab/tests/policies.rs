@@ -1,4 +1,4 @@
-//! With the default policy in force, another one is taken only from a signed file.
+//! With the default policy in force, the kernel accepts further policies only from signed files.
 
 use lab::image::Tree;
 use lab::keys::{Algorithm, KeyStore};
@@ -56,7 +56,7 @@ on_each_architecture! {
     }
 }
 
-/// Root's capabilities, with another user id.
+/// Root's capabilities with another user ID.
 fn almost_root() -> Credentials {
     Credentials { capabilities: Some(!0 >> 23), ..Credentials::user(1000) }
 }

@@ -1,8 +1,8 @@
-//! Generated texts are offered to the kernel and to the reader of `imactl policy check`, which
-//! must take and refuse the same ones.
+//! Generated texts are offered to the kernel and to the parser of `imactl policy check`, which must accept
+//! and reject the same ones.
 //!
-//! What the kernel takes does not come into force: the agent ends each offer with a line that
-//! no kernel takes, and the kernel drops all that was written (`ima_release_policy`).
+//! Accepted texts do not come into force: the agent ends each offer with a line that every kernel rejects,
+//! and the kernel drops the whole text (`ima_release_policy`).
 
 use ima_format::hash::HashAlgorithm;
 use ima_format::policy::ast::AlgorithmSet;
@@ -16,12 +16,12 @@ use lab::on_each_kernel;
 use lab::protocol::{Action, Bytes, Errno, Offer, Output};
 use lab::random::{cases, Random};
 
-/// How many texts a kernel is offered.
+/// The number of texts offered to a kernel.
 const TEXTS: usize = 4000;
-/// How many go to the agent at a time.
+/// The number of texts per request to the agent.
 const AT_A_TIME: usize = 200;
 
-/// The lab's kernels, as a policy meets them: no security module with labels.
+/// A model of the lab's kernels: no security module with labels.
 fn model(kernel: &Kernel) -> anyhow::Result<PolicyKernel> {
     use HashAlgorithm::*;
     let algorithms: AlgorithmSet = [
@@ -51,8 +51,8 @@ fn model(kernel: &Kernel) -> anyhow::Result<PolicyKernel> {
 fn guest(kernel: &Kernel) -> anyhow::Result<Guest> {
     let store = KeyStore::create(Algorithm::P256)?;
     let initramfs = Tree::small_initramfs(&store, "")?.initramfs()?;
-    // Linux reads on behind the end of a file without a last newline: in memory that is not
-    // zeroed it came upon anything there, and on 6.12 it once ran off the page and panicked
+    // Without a final newline, Linux reads past the end of the text: memory that is not zeroed may have
+    // anything there, and 6.12 once read beyond the page and panicked
     Machine::new(kernel)
         .append("init_on_alloc=1")
         .append("loglevel=1")
@@ -61,7 +61,7 @@ fn guest(kernel: &Kernel) -> anyhow::Result<Guest> {
         .boot()
 }
 
-/// What the kernel says to each offer.
+/// The kernel's answer to each offer.
 fn offer(guest: &mut Guest, offers: &[Offer]) -> anyhow::Result<Vec<Option<Errno>>> {
     let observed = guest.request(Action::OfferPolicies { offers: offers.to_vec() })?;
     match &observed.outcome {
@@ -70,8 +70,8 @@ fn offer(guest: &mut Guest, offers: &[Offer]) -> anyhow::Result<Vec<Option<Errno
     }
 }
 
-/// Whether the reader takes a text. That there is no rule in it the kernel says only at the
-/// end, which an offer does not come to.
+/// Whether the parser accepts a text. The kernel reports a missing rule only at the end, which an offer
+/// does not reach.
 fn takes(text: &[u8], kernel: &PolicyKernel, loading: Loading) -> Result<(), String> {
     let mut refusals = read(text, kernel, loading).refusals.into_iter();
     match refusals.find(|refusal| refusal.fault != Fault::NoRules) {
@@ -114,7 +114,7 @@ on_each_kernel! {
         let texts: Vec<_> = (0..cases(TEXTS)).map(|_| text(&mut random)).collect();
         let (taken, refused) = compare(kernel, &texts)?;
         println!("{}: {taken} taken, {refused} refused", kernel.series());
-        // generated texts that all go one way would show nothing
+        // if all generated texts had the same result, the test would prove nothing
         assert!(taken * 5 > texts.len() && refused * 5 > texts.len(), "{taken} {refused}");
         Ok(())
     }
@@ -143,7 +143,7 @@ on_each_kernel! {
     }
 }
 
-/// Texts about which a guess would be wrong.
+/// Texts with unexpected results.
 const SURPRISING: &[&str] = &[
     "measure func=BPRM_CHECK\nmeasure func=MMAP_CHECK",
     "measure func=BPRM_CHECK # a comment behind\n",
@@ -210,7 +210,7 @@ const SURPRISING: &[&str] = &[
 
 const UUID: &str = "8bcbe394-4f13-4144-be8e-5aa9ea2ce2f6";
 
-/// Keys, with values that mostly are good, and how often they are used.
+/// Keys with mostly valid values, and their weights.
 const KEYS: &[(u64, &str, &[&str])] = &[
     (
         12,
@@ -317,11 +317,11 @@ const ACTIONS: &[(u64, &str)] = &[
     (1, "Measure"),
 ];
 
-/// A line that stands a good chance of being taken.
+/// A rule that is likely to be accepted.
 fn rule(random: &mut Random) -> String {
     let mut words = vec![(*random.weighted(ACTIONS)).to_owned()];
     let keys: Vec<_> = KEYS.iter().map(|(weight, key, values)| (*weight, (key, values))).collect();
-    // one in four rules is put together without regard to what goes with what
+    // one in four rules is an arbitrary combination
     let wild = random.chance(25);
     for _ in 0..random.below(4) + usize::from(wild) {
         let (key, values) = *random.weighted(&keys);
@@ -362,7 +362,7 @@ fn text(random: &mut Random) -> (Loading, Vec<u8>) {
             _ => text.truncate(at),
         }
     }
-    // a path is not read as a rule, and an empty write is none
+    // a path is not parsed as a rule, and an empty write is not one
     if text.is_empty() || text[0] == b'/' {
         text.insert(0, b' ');
     }

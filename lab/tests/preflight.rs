@@ -1,4 +1,4 @@
-//! What `imactl preflight` says of a root is what comes when it is booted.
+//! `imactl preflight` predicts the result of booting a root.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +10,13 @@ use lab::protocol::{Errno, Output, Status};
 use lab::scenario::{Enforced, DEFAULT_POLICY};
 use serde_json::Value;
 
-/// The lines about files, by path.
+/// The JSON lines about files, by path.
 fn preflight(root: &Tree, store: &KeyStore, version: &str) -> Result<BTreeMap<String, Value>> {
     let mut preflight = lab::programs::imactl()?;
     preflight.args(["preflight", "--json", "--details", "--policy", "default:appraise"]);
     preflight.args(["--kernel", version, "--keys"]).arg(store.directory()).arg(root.directory());
     let output = preflight.output()?;
-    // something is refused
+    // some file is denied
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
     let mut lines = BTreeMap::new();
     for line in String::from_utf8(output.stdout)?.lines() {
@@ -72,7 +72,7 @@ on_each_kernel! {
                     let cause = line["needs"]["cause"].as_str().context("a cause")?;
                     observed.audited(cause);
                     match (line["use"].as_str(), &observed.outcome) {
-                        // the loader gives up, in the interpreter of a script, too
+                        // the loader fails, also the one of a script's interpreter
                         (_, Ok(Output::Exited { status: Status::Code(127), .. })) => {}
                         (Some("script"), Err(failure)) if failure.errno == Errno::EACCES => {}
                         _ => panic!("to be blocked: {observed}"),

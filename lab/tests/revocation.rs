@@ -1,4 +1,4 @@
-//! What was signed and is no longer wanted: last year's program by its digest, all files of a key.
+//! Revocation of signed files: an old program by its digest, all files of a key by the key.
 
 use std::fs;
 
@@ -40,7 +40,7 @@ on_each_kernel! {
             &["--file".as_ref(), old.as_ref(), "--cert".as_ref(), certificate.as_ref()],
             &boot.initramfs.path("/etc/keys"),
         )?;
-        // the real root can only add: what is wrong there stops nothing
+        // the real root can only add revocations: invalid ones stop nothing
         boot.root.write("/etc/keys/blacklist_wrong.entry", b"bin:00\nno signature", 0o644)?;
         let later = entry(&store, &boot, "/opt/later")?;
         let mut guest = boot.up()?;
@@ -59,7 +59,7 @@ on_each_kernel! {
         for name in ["last-year", "later"] {
             let execution = guest.execute(&[&format!("/opt/{name}")])?;
             match kernel.series() {
-                // before Linux 6.6 only digests of appended signatures are looked up
+                // before Linux 6.6 only digests of appended signatures are checked
                 Series::Linux6_1 => execution.is_allowed(),
                 _ => execution.is_refused_silently(Errno::EACCES),
             };

@@ -1,4 +1,4 @@
-//! The rpm of each series, built as the layer builds it, keeps a guest that enforces running.
+//! With the rpm of each series, built as by the layer, an enforcing guest keeps working.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ use lab::scenario::{Enforced, DEFAULT_POLICY};
 
 use crate::rpm_packages::add_packages;
 
-/// A guest with this rpm and [`add_packages`]'s, under the default policy.
+/// A guest with this rpm and the packages of [`add_packages`], under the default policy.
 fn guest(kernel: &Kernel, release: Release, patch: Patch) -> Result<Guest> {
     let installed = rpm::prepare(release, patch)?;
     let store = KeyStore::create(Algorithm::P256)?;
@@ -37,7 +37,7 @@ fn guest(kernel: &Kernel, release: Release, patch: Patch) -> Result<Guest> {
 }
 
 fn rpm(guest: &mut Guest, words: &[&str]) -> Result<()> {
-    // rpm 6 wants an OpenPGP signature of each package, unless told otherwise
+    // rpm 6 requires an OpenPGP signature of each package by default
     let level = "_pkgverify_level digest";
     let command = [&["/usr/bin/rpm", "--nodeps", "--define", level][..], words].concat();
     let observed = guest.execute(&command)?;
@@ -50,13 +50,13 @@ fn updates(kernel: &Kernel, release: Release) -> Result<()> {
     let mut guest = guest(kernel, release, Patch::Applied)?;
     for version in [1, 2] {
         rpm(&mut guest, &["-U", &format!("/packages/{version}.rpm")])?;
-        // what it returns comes from the library
+        // the exit code comes from the library
         guest.execute(&["/usr/bin/sample"])?.exits(40 + version);
         guest.execute(&["/usr/bin/sample-script"])?.exits(version);
     }
     rpm(&mut guest, &["-e", "sample"])?;
     guest.execute(&["/usr/bin/sample"])?.fails(Errno::ENOENT);
-    // an update ends with the %preun of what it replaces, which meets the new program
+    // an update ends with the old package's %preun, which runs the new program
     let log = guest.read("/var/log/sample")?.text();
     assert_eq!(log, "post 1: 41\npost 2: 42\npreun 1: 42\npreun 2: 42\n");
 

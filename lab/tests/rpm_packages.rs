@@ -1,4 +1,4 @@
-//! A guest that enforces installs and updates packages with the real rpm.
+//! An enforcing guest installs and updates packages with the real rpm.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use lab::on_each_kernel;
 use lab::protocol::Errno;
 use lab::scenario::{Enforced, DEFAULT_POLICY};
 
-/// Where Debian has rpm's plugins; rpm itself looks elsewhere.
+/// The directory of rpm's plugins in Debian; rpm's default is another one.
 const PLUGINS: &str = "/usr/lib/x86_64-linux-gnu/rpm-plugins";
 
 /// A program, its library, a configuration file, and scripts that run the program.
@@ -59,13 +59,13 @@ fn build(directory: &Path, version: u32) -> Result<PathBuf> {
     Ok(directory.join(format!("RPMS/x86_64/sample-{version}-1.x86_64.rpm")))
 }
 
-/// Signs a root that has rpm, and adds the signed packages /packages/1.rpm and 2.rpm, and 3.rpm without
+/// Signs a root that has rpm, and adds packages: /packages/1.rpm and 2.rpm signed, 3.rpm without
 /// signatures.
 pub(super) fn add_packages(root: &Tree, store: &KeyStore) -> Result<()> {
     let packages = tempfile::tempdir()?;
     let [first, second, unsigned] = [1, 2, 3].map(|version| build(packages.path(), version));
     let (first, second, unsigned) = (first?, second?, unsigned?);
-    // as a repository owner signs packages: by their content imactl knows what they are
+    // as a repository owner does; imactl detects packages from their content
     store.sign(&[first.clone(), second.clone()])?;
     root.write("/etc/passwd", "root:x:0:0:root:/:/bin/sh\n", 0o644)?;
     root.write("/etc/group", "root:x:0:\n", 0o644)?;
@@ -77,7 +77,7 @@ pub(super) fn add_packages(root: &Tree, store: &KeyStore) -> Result<()> {
     Ok(())
 }
 
-/// Has rpm in the guest install a package, or update to it.
+/// Installs a package in the guest with rpm, or updates to it.
 fn install(guest: &mut Guest, package: &str) -> Result<()> {
     let plugins = format!("__plugindir {PLUGINS}");
     let rpm = [
@@ -114,7 +114,7 @@ on_each_kernel! {
 
         for version in [1, 2] {
             install(&mut guest, &format!("/packages/{version}.rpm"))?;
-            // what it returns comes from the library
+            // the exit code comes from the library
             guest.execute(&["/usr/bin/sample"])?.exits(40 + version);
             let configured = guest.read("/etc/sample.conf")?.text();
             assert_eq!(configured, format!("version={version}\n"));

@@ -1,5 +1,5 @@
-//! A script that is executed needs a signature; one that an interpreter is told to read does
-//! not: the kernel sees a program open a file, not code.
+//! An executed script needs a signature. A script that an interpreter reads as an argument does not: the
+//! kernel sees a program open a file, not code.
 
 use lab::image::Tree;
 use lab::keys::{Algorithm, KeyStore};
@@ -28,7 +28,7 @@ on_each_architecture! {
             let execution = guest.execute(argv)?;
             assert_eq!(execution.is_allowed().text(), "from the script\n");
         }
-        // a signed script does not make its interpreter good
+        // the interpreter of a signed script needs a signature, too
         let execution = guest.execute(&["/opt/other-interpreter.sh"])?;
         let record = execution.is_refused(Errno::EACCES, "invalid-signature");
         assert_eq!(record.name(), Some("/opt/other-dash"));

@@ -1,5 +1,5 @@
-//! UEFI Secure Boot with keys of one's own: a unified image of kernel, initramfs and command line is
-//! started only as it was signed, and the kernel enforces.
+//! UEFI Secure Boot with own keys: a unified image of kernel, initramfs and command line starts only if its
+//! signature is valid, and the kernel enforces.
 
 use anyhow::Result;
 use lab::image::{Image, Tree};
@@ -23,7 +23,7 @@ on_each_kernel! {
     fn a_signed_image_boots_and_enforces(kernel) {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
         let initramfs = Tree::boot_initramfs(&store, DEFAULT_POLICY)?;
-        // the kernel's own rules under Secure Boot (CONFIG_IMA_ARCH_POLICY) demand it
+        // the kernel's rules under Secure Boot (CONFIG_IMA_ARCH_POLICY) require it
         store.sign_with(&["--detached"], &initramfs.path("/etc/ima/ima_policy.default"))?;
         let initramfs = initramfs.initramfs()?;
         let root = root(&store)?;
@@ -38,7 +38,7 @@ on_each_kernel! {
         guest.execute(&["/usr/bin/true"])?.is_allowed();
         guest.execute(&["/opt/unsigned"])?.is_refused(Errno::EACCES, "IMA-signature-required");
 
-        // keys of the firmware are the platform's, not keys for files
+        // the firmware's keys are in .platform, not in .ima
         let keys = guest.read("/proc/keys")?.text();
         let size = |keyring: &str| {
             let line = keys.lines().find(|line| line.contains(&format!(" {keyring}: ")));
@@ -67,7 +67,7 @@ fn rules_of_the_kernels_own_want_the_initramfss_policy_signed() {
     })
 }
 
-/// The firmware refuses the image, and the kernel says nothing.
+/// Checks that the firmware rejects the image, and that the kernel does not start.
 fn does_not_start(
     kernel: &Kernel,
     change: impl FnOnce(SecureBoot) -> Result<SecureBoot>,

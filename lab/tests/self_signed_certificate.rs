@@ -1,5 +1,4 @@
-//! `.ima` takes no certificate that a trusted key has not signed, neither from the
-//! initramfs nor from root.
+//! `.ima` accepts only certificates signed by a trusted key, both from the initramfs and from root.
 
 use lab::image::Tree;
 use lab::keys::{Algorithm, Issuer, KeyStore};
@@ -19,7 +18,7 @@ on_each_architecture! {
         let enforced = Enforced::new(kernel, &store, &root, DEFAULT_POLICY)?;
         let mut guest = enforced.machine.initramfs(&image).boot()?;
 
-        // ENOKEY: nobody in the trusted keyrings has signed it
+        // ENOKEY: no key in the trusted keyrings signed it
         assert!(guest.boot_says("integrity: Problem loading X.509 certificate -126"));
         let add = |certificate: Vec<u8>| Action::AddKey {
             keyring: ".ima".into(),
@@ -27,7 +26,7 @@ on_each_architecture! {
         };
         guest.request(add(certificate))?.is_refused_silently(Errno::ENOKEY);
 
-        // so nothing that its key has signed runs, the init of the root first of all
+        // so files signed by its key cannot be executed, first of all the root's init
         guest.mount("/dev/vda", "ext4", "/sysroot")?.is_allowed();
         guest.load_policy("/etc/ima/ima_policy.default")?.is_allowed();
         match guest.switch_root("/sysroot", "/sbin/init")? {
@@ -37,7 +36,7 @@ on_each_architecture! {
                 refusal.says("Request for unknown key");
             }
         }
-        // the same key with a certificate that the system trusted key has signed
+        // the same key with a certificate signed by the system trusted key
         guest.request(add(store.ima_certificate()?))?.is_allowed();
         Ok(())
     }
@@ -51,13 +50,13 @@ on_each_architecture! {
             keyring: ".ima".into(),
             certificate: certificate.into(),
         };
-        // built into the kernel, but issued by nobody that is
+        // built in, but its issuer is not
         let module = store.module_certificate()?;
         guest.request(add(module))?.is_refused_silently(Errno::ENOKEY);
-        // the CA can still have .ima take the module key
+        // the CA can still certify the module key for .ima
         let certified = store.module_certificate_of_the_system_key()?;
         guest.request(add(certified))?.is_allowed();
-        // and a built-in key vouches for others, be it no CA: the module key has to be kept as one
+        // a built-in key can sign certificates even if it is not a CA: keep the module key as safe as one
         let other = store.another_signer("of the module key", Issuer::Module)?;
         guest.request(add(other.certificate()?))?.is_allowed();
         Ok(())

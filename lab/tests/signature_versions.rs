@@ -1,5 +1,5 @@
-//! Signatures of version 2 and 3, by RSA, ECDSA and ML-DSA, and those over fs-verity digests: which
-//! kernel verifies which.
+//! Signatures of version 2 and 3, by RSA, ECDSA and ML-DSA, and over fs-verity digests: which kernel verifies
+//! which.
 
 use std::os::unix::fs::chown;
 
@@ -11,9 +11,9 @@ use lab::on_each_kernel;
 use lab::protocol::{Action, Errno};
 use lab::scenario::{Enforced, DEFAULT_POLICY};
 
-/// Whose programs need a signature over their fs-verity digest.
+/// The owner whose programs need a signature over their fs-verity digest.
 const VERITY: u32 = 1001;
-/// Whose programs need a signature of version 3, where the kernel knows that rule.
+/// The owner whose programs need a signature of version 3, if the kernel supports that rule.
 const SIGV3: u32 = 1003;
 
 fn policy(series: Series) -> String {
@@ -27,7 +27,7 @@ fn policy(series: Series) -> String {
     conditions.iter().map(rule).collect::<String>() + DEFAULT_POLICY
 }
 
-/// A store of another key for files under a CA of its own, and its name.
+/// A store with another key for files, whose CA is its own; and the name of the key.
 fn stores() -> anyhow::Result<Vec<(&'static str, KeyStore)>> {
     Ok(vec![
         ("p-256", KeyStore::create(Algorithm::P256)?),
@@ -108,7 +108,7 @@ on_each_kernel! {
     }
 }
 
-/// Programs for [`VERITY`]'s rules, before fs-verity is enabled.
+/// Adds programs for the rules of [`VERITY`], before fs-verity is enabled.
 fn verity_programs(root: &Tree, store: &KeyStore) -> anyhow::Result<()> {
     for name in ["signed", "changed", "disabled", "unsigned", "content"] {
         let path = format!("/opt/verity/{name}");
@@ -121,7 +121,7 @@ fn verity_programs(root: &Tree, store: &KeyStore) -> anyhow::Result<()> {
         chown(root.path(&path), Some(VERITY), None)?;
     }
     root.tamper("/opt/verity/changed")?;
-    // under rules that want no verity digest such a signature is none
+    // rules without a verity digest reject such a signature
     root.copy("/usr/bin/true", "/opt/verity/elsewhere")?;
     store.sign_with(&["--digest", "verity"], &root.path("/opt/verity/elsewhere"))
 }

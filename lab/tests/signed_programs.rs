@@ -1,4 +1,4 @@
-//! Signed programs and shared libraries run.
+//! Signed programs and shared libraries can be executed.
 
 use lab::image::Tree;
 use lab::keys::{Algorithm, KeyStore};
@@ -15,7 +15,7 @@ on_each_architecture! {
         let mut guest = Enforced::new(kernel, &store, &root, DEFAULT_POLICY)?.boot()?;
         assert_eq!(guest.agent(), 1, "the signed init is the init");
 
-        // a static program, a dynamic one, one with libraries beyond the C library
+        // a static program, a dynamic one, and one with further libraries
         guest.execute(&["/usr/bin/busybox", "true"])?.is_allowed();
         let shell = guest.execute(&["/bin/sh", "-c", "echo it runs"])?;
         assert_eq!(shell.is_allowed().text(), "it runs\n");
@@ -24,7 +24,7 @@ on_each_architecture! {
 
         let path = format!("/usr/lib/{}/libc.so.6", kernel.architecture().multiarch());
         guest.request(Action::MapExecutable { path: path.clone() })?.is_allowed();
-        // what was mapped to be read is not made executable, signed or not
+        // a read-only mapping cannot become executable, signed or not
         guest
             .request(Action::ProtectExecutable { path })?
             .is_refused(Errno::EPERM, "failed-mprotect");

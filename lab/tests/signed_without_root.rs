@@ -1,5 +1,4 @@
-//! Roots that were signed by an ordinary user: through a tar archive, in an ext4 image, and in a
-//! container image.
+//! Roots signed by an ordinary user: through a tar archive, in an ext4 image, and in a container image.
 
 use std::fs;
 use std::os::unix::fs::{chown, PermissionsExt};
@@ -20,13 +19,13 @@ use lab::{host, on_each_kernel, programs};
 /// `nobody`
 const USER: u32 = 65_534;
 
-/// A command that an ordinary user runs.
+/// A command, run as an ordinary user.
 fn as_user(mut command: Command) -> Command {
     command.uid(USER).gid(USER);
     command
 }
 
-/// A directory of that user's, with a copy of the keys.
+/// A directory of that user, with a copy of the keys.
 fn home(store: &KeyStore) -> Result<(tempfile::TempDir, PathBuf)> {
     let home = tempfile::Builder::new().prefix("lab-user-").tempdir()?;
     let keys = home.path().join("keys");
@@ -36,7 +35,7 @@ fn home(store: &KeyStore) -> Result<(tempfile::TempDir, PathBuf)> {
     Ok((home, keys))
 }
 
-/// Programs run if they are signed.
+/// Checks that signed programs run, and others do not.
 fn enforces(guest: &mut Guest) -> Result<()> {
     guest.execute(&["/usr/bin/true"])?.is_allowed();
     guest.execute(&["/usr/bin/busybox", "true"])?.is_allowed();
@@ -44,7 +43,7 @@ fn enforces(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-/// A boot whose root has a program that is not to be signed.
+/// A boot whose root has a program that is to stay unsigned.
 fn boot(kernel: &lab::kernel::Kernel, store: &KeyStore) -> Result<Boot> {
     let boot = Boot::new(kernel, store)?;
     boot.root.copy("/usr/bin/true", "/opt/unsigned")?;
@@ -64,7 +63,7 @@ on_each_kernel! {
         let (home, keys) = home(&store)?;
         let image = home.path().join("root.squashfs");
 
-        // tar | imactl sign | sqfstar, nothing of it by root
+        // tar | imactl sign | sqfstar, all without root
         let mut tar = as_user(host::command("tar", "tar")?);
         tar.args(["--owner=0", "--group=0", "-C"]).arg(boot.root.directory());
         let mut tar = tar.args(["-cf", "-", "."]).stdout(Stdio::piped()).spawn()?;

@@ -1,5 +1,5 @@
-//! What was changed after it was signed, or signed by a stranger, is refused: programs, and
-//! programs for the sake of a library.
+//! Files that were changed after signing, or signed by an unknown key, are denied: programs, and programs
+//! because of a library.
 
 use lab::image::Tree;
 use lab::keys::{Algorithm, KeyStore};
@@ -7,7 +7,7 @@ use lab::on_each_architecture;
 use lab::protocol::{Action, Attributes, Errno, Position};
 use lab::scenario::{Enforced, DEFAULT_POLICY};
 
-/// One of `ls`, not of the C library.
+/// A library of `ls`, not the C library.
 const LIBRARY: &str = "libselinux.so.1";
 
 on_each_architecture! {
@@ -29,7 +29,7 @@ on_each_architecture! {
         unknown.is_refused(Errno::EACCES, "invalid-signature");
         unknown.says("Request for unknown key 'id:");
 
-        // one that has run before, changed in place
+        // a program that was executed before, then changed in place
         guest.execute(&["/usr/bin/true"])?.is_allowed();
         let path = "/usr/bin/true".to_owned();
         let content = vec![0].into();
@@ -59,13 +59,13 @@ on_each_architecture! {
             [("/opt/unsigned", "IMA-signature-required"), ("/opt/tampered", "invalid-signature")]
         {
             let listing = list_with(directory)?;
-            // the loader's exit code for a library that it cannot map
+            // the loader's exit code if it cannot map a library
             assert!(listing.exits(127).contains(LIBRARY));
             let record = listing.audited(cause);
             assert_eq!(record.name(), Some(&*format!("{directory}/{LIBRARY}")));
         }
 
-        // a copy that keeps the signature of another content
+        // a copy with the signature of other content
         let to = "/opt/good/other".to_owned();
         let from = "/usr/bin/cat".to_owned();
         guest

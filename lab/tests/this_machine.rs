@@ -1,4 +1,4 @@
-//! What `imactl` says of the machine that it runs on, held against what the kernel does.
+//! The output of `imactl` about the machine that it runs on, compared with the kernel's behaviour.
 
 use anyhow::Result;
 use lab::image::Tree;
@@ -9,8 +9,8 @@ use lab::on_each_kernel;
 use lab::protocol::{Credentials, Errno};
 use lab::scenario::{Enforced, DEFAULT_POLICY};
 
-/// A root with imactl, a certificate in /etc/keys that the kernel was not given, and files
-/// that are refused for each of the usual reasons.
+/// A root with imactl, a certificate in /etc/keys that the kernel has not loaded, and files that are
+/// denied for each of the usual reasons.
 fn machine(kernel: &Kernel, tpm: Tpm) -> Result<Guest> {
     let store = KeyStore::create(Algorithm::Rsa2048)?;
     let vendor = store.another_signer("vendor", Issuer::System)?;
@@ -69,7 +69,7 @@ on_each_kernel! {
                 }
             }
         }
-        // the fix that `why` gives works
+        // the fix that `why` prints works
         guest.execute(&["/usr/bin/imactl", "keys", "load", "/etc/keys/x509_ima_vendor.der"])?
             .is_allowed();
         guest.execute(&["/opt/vendor"])?.is_allowed();
@@ -102,15 +102,15 @@ on_each_kernel! {
         let banks = status["tpms"][0]["banks"].as_array().unwrap();
         assert!(banks.contains(&"sha256".into()), "{status}");
         let ima = status["keyrings"].as_array().unwrap().iter().find(|it| it["name"] == ".ima");
-        // the store's, and the one that the kernel was built with for modules
+        // the store's key, and the module key that the kernel was built with
         assert!(!ima.unwrap()["keys"].as_array().unwrap().is_empty(), "{status}");
         assert!(status["measurements"].as_u64().unwrap() >= 1, "{status}");
         assert_eq!(status["unseen"].as_array().unwrap().len(), 0, "{status}");
-        // PCR 10 was extended: at least with the boot aggregate
+        // PCR 10 was extended, at least by the boot aggregate
         let register = guest.read("/sys/class/tpm/tpm0/pcr-sha256/10")?.text();
         assert!(register.trim().contains(|digit| digit != '0'), "{register}");
 
-        // the rest is root's to see, and is told so
+        // only root can read the rest, and the output says so
         let nobody = Credentials::user(65534);
         let status = guest.execute_as(&nobody, &["/usr/bin/imactl", "status", "--json"])?;
         let status: serde_json::Value = serde_json::from_slice(status.is_allowed().content())?;

@@ -1,4 +1,4 @@
-//! The tutorial: its commands, up to the machine that denies, print the output that it shows.
+//! The tutorial: the output of its commands, up to the machine that denies, is as shown.
 
 use std::env;
 use std::fs;
@@ -12,7 +12,7 @@ use lab::{host, programs};
 
 use crate::transcript::{assert_fits, transcripts};
 
-/// As the page has it, and the program that it runs.
+/// The command in the page, and the program that replaces it.
 const LAB: (&str, &str) = ("cargo run -q -p lab --", env!("CARGO_BIN_EXE_lab"));
 
 #[test]
@@ -31,7 +31,7 @@ fn the_tutorial_shows_the_output_of_its_commands() {
             shell.args(["-c", &command]).current_dir(directory.path()).env("PATH", &path);
             let done = shell.env_remove("IMACTL_KEYS").output()?;
             let text = [done.stderr, done.stdout].concat();
-            // the console ends its lines with CR LF
+            // lines on the console end with CR LF
             assert_fits(&String::from_utf8_lossy(&text).replace('\r', ""), &expected, &command);
         }
         Ok(())

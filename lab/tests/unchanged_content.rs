@@ -1,6 +1,6 @@
-//! A signature is over the content of a file: times, owner and mode may change, and so may the content if
-//! it becomes the same again. (Kernels before 5.14 removed the signature when times, owner or mode were
-//! changed by someone whom no appraise rule of the policy matches, such as a user under `euid=0`.)
+//! A signature covers the content of a file: times, owner and mode may change, and so may the content if it
+//! becomes the same again. (Kernels before 5.14 removed the signature when times, owner or mode were
+//! changed by a user to whom no appraise rule of the policy applies, such as a user under `euid=0`.)
 
 use lab::image::Tree;
 use lab::keys::{Algorithm, KeyStore};
@@ -27,7 +27,7 @@ on_each_kernel! {
             &["/usr/bin/touch", "-d", "2001-02-03", PROGRAM][..],
             &["/usr/bin/chmod", "0700", PROGRAM],
             &["/usr/bin/chown", "1000:1000", PROGRAM],
-            // opened for writing, cut to nothing, and written
+            // opened for writing, truncated, and written
             &back,
         ] {
             guest.execute(command)?.is_allowed();

@@ -1,4 +1,4 @@
-//! Programs without a signature are refused, however they came to be.
+//! Programs without a signature are denied, however they were created.
 
 use lab::image::Tree;
 use lab::keys::{Algorithm, KeyStore};
@@ -33,11 +33,11 @@ on_each_architecture! {
         guest.copy("/usr/bin/true", "/opt/copied")?.is_allowed();
         guest.execute(&["/opt/copied"])?.is_refused(Errno::EACCES, "IMA-signature-required");
 
-        // mapped instead of executed, it is refused as well
+        // mapping it executable is denied as well
         let mapped = guest.request(Action::MapExecutable { path: "/opt/copied".into() })?;
         mapped.is_refused(Errno::EACCES, "IMA-signature-required");
 
-        // it is the signature that counts, not where the file is
+        // the signature counts, not the path
         guest
             .request(Action::Copy {
                 from: "/usr/bin/true".into(),

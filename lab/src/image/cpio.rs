@@ -1,7 +1,7 @@
-//! The archive that the kernel unpacks as its initramfs: cpio, "newc"
-//! (`Documentation/driver-api/early-userspace/buffer-format.rst`). Each entry is `070701`,
-//! thirteen numbers of eight hexadecimal digits, the name with its NUL, and the content;
-//! name and content are padded to four bytes. It has no extended attributes.
+//! The initramfs archive that the kernel unpacks: cpio, "newc"
+//! (`Documentation/driver-api/early-userspace/buffer-format.rst`). Each entry is `070701`, thirteen
+//! numbers of eight hexadecimal digits, the name with its NUL, and the content; name and content are
+//! padded to four bytes. The format has no extended attributes.
 
 use std::fs;
 use std::io::{BufWriter, Write};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{bail, Context, Result};
 
-/// Writes all below `directory`, in the order of names; everything belongs to root.
+/// Writes all files below `directory`, in the order of names; all owned by root.
 pub(crate) fn write(directory: &Path, archive: &mut fs::File) -> Result<()> {
     let mut archive = BufWriter::new(archive);
     let mut entries = Vec::new();

@@ -1,5 +1,5 @@
-//! A whole distribution: Debian's minbase with systemd, as mmdebstrap makes it. And some of
-//! its programs for other architectures.
+//! A complete distribution: Debian's minbase with systemd, made by mmdebstrap. And some of its
+//! programs for other architectures.
 
 use std::path::PathBuf;
 
@@ -13,12 +13,11 @@ use crate::kernel::Architecture;
 
 const SUITE: &str = "bookworm";
 const MIRROR: &str = "http://deb.debian.org/debian";
-/// Besides minbase: an init, devices, modules, and what units talk over.
+/// Packages in addition to minbase: an init, device management, modules, D-Bus.
 const INCLUDE: &str = "systemd-sysv,udev,kmod,dbus";
 
 impl Tree {
-    /// Debian's minbase with systemd as its init; nothing of it is signed. It is made once
-    /// and kept in the cache.
+    /// Debian's minbase with systemd as its init, unsigned. It is made once and kept in the cache.
     pub fn debian() -> Result<Self> {
         let archive = archive()?;
         let tree = Self::empty()?;
@@ -52,13 +51,13 @@ fn archive() -> Result<PathBuf> {
     Ok(archive)
 }
 
-/// Packages with the programs of [`programs`], and their libraries.
+/// The packages of [`programs`], and of their libraries.
 const PACKAGES: [&str; 6] =
     ["busybox-static", "coreutils", "dash", "libc6", "libpcre2-8-0", "libselinux1"];
 const PROGRAMS: [&str; 5] = ["busybox", "cat", "dash", "ls", "true"];
 const LIBRARIES: [&str; 3] = ["libc.so.6", "libpcre2-8.so.0", "libselinux.so.1"];
 
-/// Programs of another architecture: where they are on the host, and where they belong.
+/// Programs of another architecture: their paths on the host, and in the guest.
 pub(super) fn programs(architecture: Architecture) -> Result<Vec<(PathBuf, String)>> {
     let loader = match architecture {
         Architecture::X86_64 => "lib64/ld-linux-x86-64.so.2",

@@ -1,5 +1,4 @@
-//! What an ELF program asks for before it starts. Read from the file: `ldd` would execute
-//! it.
+//! The dependencies of an ELF program, read from the file: `ldd` would execute it.
 
 use std::path::{Path, PathBuf};
 
@@ -10,8 +9,8 @@ use object::Endianness;
 
 use super::library_directories;
 
-/// The loader and the libraries of `path`, and theirs; none for a static program and for
-/// what is not ELF. Paths are as the loader would open them; it looks into `more` first.
+/// The loader and the libraries of `path`, recursively; empty for static programs and for files that
+/// are not ELF. Paths are those that the loader opens; it searches `more` first.
 pub(crate) fn dependencies(path: &Path, more: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let directories = [more, &library_directories()].concat();
     let mut found: Vec<PathBuf> = Vec::new();

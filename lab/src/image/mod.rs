@@ -1,4 +1,4 @@
-//! What a guest boots from: trees of files, made into images.
+//! Images that a guest boots from, made of trees of files.
 
 mod cpio;
 mod debian;
@@ -16,51 +16,51 @@ use tempfile::NamedTempFile;
 
 use crate::host;
 
-/// The size of a block of flash memory: what is erased at once.
+/// The size of an erase block of flash memory.
 pub const ERASE_SIZE: &str = "64KiB";
 
-/// A disc or an initramfs, in a file that is removed when dropped.
+/// A disk or an initramfs, in a file that is removed when dropped.
 #[derive(Debug)]
 pub struct Image {
     file: NamedTempFile,
 }
 
 impl Image {
-    /// An empty file of this kind.
+    /// An empty file with this suffix.
     fn new(suffix: &str) -> Result<Self> {
         let file = tempfile::Builder::new().prefix("lab-").suffix(suffix).tempfile()?;
         Ok(Self { file })
     }
 
-    /// An empty disc.
+    /// An empty disk of `size` bytes.
     pub fn blank(size: u64) -> Result<Self> {
         let image = Self::new(".img")?;
         image.file.as_file().set_len(size)?;
         Ok(image)
     }
 
-    /// A disc with an empty vfat file system.
+    /// A disk with an empty vfat file system.
     pub fn vfat(size: u64) -> Result<Self> {
         let image = Self::blank(size)?;
         host::run(host::command("mkfs.vfat", "dosfstools")?.arg(image.path()))?;
         Ok(image)
     }
 
-    /// A disc with an empty f2fs file system.
+    /// A disk with an empty f2fs file system.
     pub fn f2fs() -> Result<Self> {
         let image = Self::blank(64 << 20)?;
         host::run(host::command("mkfs.f2fs", "f2fs-tools")?.arg("-q").arg(image.path()))?;
         Ok(image)
     }
 
-    /// Flash memory in which nothing is written, to be mounted as an empty JFFS2.
+    /// Blank flash memory, which the kernel mounts as an empty JFFS2.
     pub fn flash() -> Result<Self> {
         let image = Self::new(".flash")?;
         std::fs::write(image.path(), vec![0xff; 8 << 20])?;
         Ok(image)
     }
 
-    /// Flash memory with the volume `ubi0:root`, to be mounted as an empty UBIFS.
+    /// Flash memory with the volume `ubi0:root`, which the kernel mounts as an empty UBIFS.
     pub fn ubi() -> Result<Self> {
         let volume = Self::new(".ini")?;
         let lines = "[root]\nmode=ubi\nvol_id=0\nvol_type=dynamic\nvol_name=root\nvol_size=4MiB\n";
@@ -74,7 +74,7 @@ impl Image {
         Ok(image)
     }
 
-    /// A copy of a disc made by others.
+    /// A copy of a disk of another program.
     pub fn copy_of(path: &Path) -> Result<Self> {
         let image = Self::new(".img")?;
         std::fs::copy(path, image.path()).with_context(|| format!("copy {}", path.display()))?;
@@ -88,12 +88,12 @@ impl Image {
 }
 
 impl Tree {
-    /// An ext4 disc of `size` bytes; `security.*` attributes go along.
+    /// An ext4 disk of `size` bytes, including `security.*` attributes.
     pub fn ext4(&self, size: u64) -> Result<Image> {
         self.ext4_with(size, &[])
     }
 
-    /// The same with these options of mke2fs.
+    /// An ext4 disk, made with these options of mke2fs.
     pub fn ext4_with(&self, size: u64, options: &[&str]) -> Result<Image> {
         let image = Image::blank(size)?;
         let mut mke2fs = host::command("mke2fs", "e2fsprogs")?;
@@ -102,7 +102,7 @@ impl Tree {
         Ok(image)
     }
 
-    /// A squashfs disc.
+    /// A squashfs disk.
     pub fn squashfs(&self) -> Result<Image> {
         let image = Image::new(".squashfs")?;
         let mut mksquashfs = host::command("mksquashfs", "squashfs-tools")?;
@@ -111,7 +111,7 @@ impl Tree {
         Ok(image)
     }
 
-    /// An erofs disc, not compressed.
+    /// An erofs disk, not compressed.
     pub fn erofs(&self) -> Result<Image> {
         let image = Image::new(".erofs")?;
         let mut mkfs = host::command("mkfs.erofs", "erofs-utils")?;
@@ -119,7 +119,7 @@ impl Tree {
         Ok(image)
     }
 
-    /// An initramfs: a cpio archive, not compressed. All in it belongs to root.
+    /// An initramfs: a cpio archive, not compressed, with all files owned by root.
     pub fn initramfs(&self) -> Result<Image> {
         let mut image = Image::new(".cpio")?;
         cpio::write(self.directory(), image.file.as_file_mut())?;
@@ -127,7 +127,7 @@ impl Tree {
     }
 }
 
-/// Where the dynamic loader of the host finds libraries.
+/// The directories in which the host's dynamic loader searches libraries.
 fn library_directories() -> Vec<PathBuf> {
     let mut configuration = Vec::new();
     if let Ok(entries) = std::fs::read_dir("/etc/ld.so.conf.d") {

@@ -1,4 +1,4 @@
-//! Discs with partitions: the kernel's `block/partitions/msdos.c` and `efi.c` read them.
+//! Disks with partitions, for the kernel's `block/partitions/msdos.c` and `efi.c`.
 
 use std::os::unix::fs::FileExt;
 
@@ -7,25 +7,25 @@ use anyhow::{Context, Result};
 use super::Image;
 
 const SECTOR: u64 = 512;
-/// Where the first partition begins, and how large it is: of nothing.
+/// The first sector of the first partition, and its size in sectors; it has no content.
 const FIRST: u64 = 2048;
 const FIRST_SIZE: u64 = 2048;
-/// Where the second one begins, which holds the file system.
+/// The first sector of the second partition, which has the file system.
 const SECOND: u64 = FIRST + FIRST_SIZE;
-/// Header and entries of a GPT.
+/// The sectors of header and entries of a GPT.
 const GPT_SECTORS: u64 = 33;
 
 /// A partition table.
 #[derive(Debug, Clone, Copy)]
 pub enum Table {
-    /// MBR, with this disc signature.
+    /// MBR, with this disk signature.
     Mbr(u32),
     /// GPT; the second partition has this GUID, in the order of its text, and this name.
     Gpt([u8; 16], &'static str),
 }
 
 impl Image {
-    /// A disc with two partitions: an empty one, and one with this file system.
+    /// A disk with two partitions: an empty one, and one with this file system.
     pub fn partitioned(table: Table, root: &Self) -> Result<Self> {
         let content = std::fs::read(root.path()).context("read the root disc")?;
         let sectors = (content.len() as u64).div_ceil(SECTOR);
@@ -65,7 +65,7 @@ fn mbr(signature: u32, partitions: &[(u8, u64, u64)]) -> Vec<u8> {
 }
 
 fn entry(entry: &mut [u8], guid: [u8; 16], start: u64, size: u64, name: &str) {
-    // Linux's data
+    // the type GUID of Linux file system data
     let kind = b"\x0f\xc6\x3d\xaf\x84\x83\x47\x72\x8e\x79\x3d\x69\xd8\x47\x7d\xe4";
     entry[..16].copy_from_slice(&mixed(*kind));
     entry[16..32].copy_from_slice(&mixed(guid));
@@ -76,7 +76,7 @@ fn entry(entry: &mut [u8], guid: [u8; 16], start: u64, size: u64, name: &str) {
     }
 }
 
-/// The first three fields of a GUID are little-endian.
+/// Converts a GUID from text order: its first three fields are little-endian on disk.
 fn mixed(mut guid: [u8; 16]) -> [u8; 16] {
     for range in [0..4, 4..6, 6..8] {
         guid[range].reverse();
@@ -86,11 +86,11 @@ fn mixed(mut guid: [u8; 16]) -> [u8; 16] {
 
 fn header(entries: &[u8], last: u64) -> Vec<u8> {
     let mut header = b"EFI PART\0\0\x01\0\x5c\0\0\0".to_vec();
-    header.extend([0; 8]); // its checksum, and reserved
+    header.extend([0; 8]); // the header's checksum, filled in below, and reserved
     for number in [1, last, 2 + GPT_SECTORS - 1, last - GPT_SECTORS] {
         header.extend(number.to_le_bytes());
     }
-    header.extend([2; 16]); // the disc's GUID
+    header.extend([2; 16]); // the disk's GUID
     header.extend(2_u64.to_le_bytes());
     header.extend([128, 128, crc32(entries)].map(u32::to_le_bytes).concat());
     let checksum = crc32(&header);
@@ -98,7 +98,7 @@ fn header(entries: &[u8], last: u64) -> Vec<u8> {
     header
 }
 
-/// The CRC of Ethernet, gzip and GPT.
+/// The CRC-32 of Ethernet, gzip and GPT.
 fn crc32(bytes: &[u8]) -> u32 {
     let step = |crc: u32| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
     !bytes.iter().fold(!0, |crc: u32, byte| (0..8).fold(crc ^ u32::from(*byte), |crc, _| step(crc)))

@@ -1,4 +1,4 @@
-//! A tree of files on the host that becomes a root file system or an initramfs.
+//! A tree of files on the host, to be made into a root file system or an initramfs.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -12,27 +12,26 @@ use crate::kernel::Architecture;
 use crate::keys::KeyStore;
 use crate::{host, programs};
 
-/// A tree of files. Paths given to it are absolute, as the guest sees them.
+/// A tree of files. Path arguments are absolute, as in the guest.
 #[derive(Debug)]
 pub struct Tree {
     directory: PathBuf,
-    /// Of its programs.
+    /// The architecture of its programs.
     architecture: Architecture,
     /// Removed when dropped.
     _temporary: Option<TempDir>,
 }
 
 impl Tree {
-    /// A tree with the directories that the kernel's own file systems are mounted on, laid
-    /// out as Debian has it (`/bin` is a link to `/usr/bin`).
-    /// It is removed when dropped.
+    /// A tree with the mount points of the kernel's file systems, laid out as in Debian (`/bin` is a link to
+    /// `/usr/bin`). It is removed when dropped.
     pub fn new() -> Result<Self> {
         let temporary = tempfile::Builder::new().prefix("lab-tree-").tempdir()?;
         let tree = Self::at(temporary.path().join("root"))?;
         Ok(Self { _temporary: Some(temporary), ..tree })
     }
 
-    /// A tree of nothing, for who brings all directories along. It is removed when dropped.
+    /// An empty tree, for content that includes all directories. It is removed when dropped.
     pub(super) fn empty() -> Result<Self> {
         let temporary = tempfile::Builder::new().prefix("lab-tree-").tempdir()?;
         let directory = temporary.path().join("root");
@@ -40,7 +39,7 @@ impl Tree {
         Ok(Self { directory, architecture: Architecture::X86_64, _temporary: Some(temporary) })
     }
 
-    /// The same in a directory that is not there yet, and that stays.
+    /// The same in a new directory, which is kept.
     pub fn at(directory: PathBuf) -> Result<Self> {
         // Signatures are extended attributes that only root can write.
         host::root()?;
@@ -71,8 +70,8 @@ impl Tree {
         Ok(tree)
     }
 
-    /// The same for a guest of any architecture. One that is not the host's has programs of
-    /// Debian's: `dash`, `busybox`, `true` and `cat`.
+    /// The same for a guest of any architecture. For others than the host's, the programs are Debian's:
+    /// `dash`, `busybox`, `true` and `cat`.
     pub fn small_root_for(architecture: Architecture) -> Result<Self> {
         if architecture == Architecture::X86_64 {
             return Self::small_root();
@@ -86,8 +85,8 @@ impl Tree {
         Ok(tree)
     }
 
-    /// An initramfs with the agent as its init and, where the kernel looks for them, the
-    /// store's IMA certificate and a policy.
+    /// An initramfs with the agent as its init, the store's IMA certificate and a policy, at the paths
+    /// from which the kernel loads them.
     pub fn small_initramfs(store: &KeyStore, policy: &str) -> Result<Self> {
         Self::small_initramfs_for(Architecture::X86_64, store, policy)
     }
@@ -121,17 +120,17 @@ impl Tree {
         Ok(tree)
     }
 
-    /// The tree's top on the host.
+    /// The top directory of the tree on the host.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Where on the host a path of the guest is.
+    /// The path on the host of a path of the guest.
     pub fn path(&self, path: &str) -> PathBuf {
         self.directory().join(path.trim_start_matches('/'))
     }
 
-    /// Writes a file; its directories are made.
+    /// Writes a file, and creates its directories.
     pub fn write(&self, path: &str, content: impl AsRef<[u8]>, mode: u32) -> Result<()> {
         let to = self.prepare(path)?;
         fs::write(&to, content).with_context(|| format!("write {}", to.display()))?;
@@ -145,7 +144,7 @@ impl Tree {
             .with_context(|| format!("link {}", link.display()))
     }
 
-    /// Takes a file of the host to `path`, with its permissions.
+    /// Copies a file of the host to `path`, with its permissions.
     pub fn take(&self, from: &Path, path: &str) -> Result<()> {
         let to = self.prepare(path)?;
         fs::copy(from, &to)
@@ -153,20 +152,20 @@ impl Tree {
         Ok(())
     }
 
-    /// Takes a program of the host to the same path, with its loader and its libraries.
+    /// Copies a program of the host to the same path, with its loader and its libraries.
     pub fn install(&self, program: &str, package: &str) -> Result<()> {
         host::file(Path::new(program), package)?;
         self.install_program(Path::new(program), program)
     }
 
-    /// Takes `imactl` to `/usr/bin`, with its loader and its libraries.
+    /// Copies `imactl` to `/usr/bin`, with its loader and its libraries.
     pub fn install_imactl(&self) -> Result<()> {
         let program = programs::imactl()?;
         self.install_program(Path::new(program.get_program()), "/usr/bin/imactl")
     }
 
-    /// Takes a file that was installed below `from` to the same path, with the libraries that it needs:
-    /// those that were installed there, and the host's.
+    /// Copies a file that was installed below `from` to the same path, with its libraries: those that were
+    /// installed there, and the host's.
     pub fn take_installed(&self, from: &Path, path: &str) -> Result<()> {
         let file = from.join(path.trim_start_matches('/'));
         for library in elf::dependencies(&file, &[from.join("usr/lib")])? {
@@ -180,7 +179,7 @@ impl Tree {
         self.take(&file, path)
     }
 
-    /// Takes a program of the host to `to`, with its loader and its libraries.
+    /// Copies a program of the host to `to`, with its loader and its libraries.
     pub fn install_program(&self, program: &Path, to: &str) -> Result<()> {
         for path in elf::dependencies(program, &[])? {
             let inside = path.to_string_lossy();
@@ -191,14 +190,14 @@ impl Tree {
         self.take(program, to)
     }
 
-    /// Takes all that a Debian package of the host's installed below `/usr/bin`, `/usr/sbin`
-    /// and `/usr/lib`, with the loader and the libraries that its programs need.
+    /// Copies all files that a Debian package of the host installed below `/usr/bin`, `/usr/sbin` and
+    /// `/usr/lib`, with the loader and the libraries of its programs.
     pub fn install_package(&self, package: &str) -> Result<()> {
         let listing = host::run(host::command("dpkg", "dpkg")?.args(["--listfiles", package]))
             .map_err(|_| host::Missing::Package(package.to_owned()))?;
         let listing = String::from_utf8(listing.stdout)?;
         for path in listing.lines() {
-            // Debian 12 still lists some below /bin, which is a link
+            // Debian 12 still lists some files below /bin, which is a link
             let inside = match path.strip_prefix("/bin/") {
                 Some(name) => format!("/usr/bin/{name}"),
                 None => path.to_owned(),
@@ -218,17 +217,17 @@ impl Tree {
         Ok(())
     }
 
-    /// Copies a file within the tree; attributes do not go along.
+    /// Copies a file within the tree, without its attributes.
     pub fn copy(&self, from: &str, to: &str) -> Result<()> {
         self.take(&self.path(from), to)
     }
 
-    /// Puts the agent there.
+    /// Copies the agent to a path.
     pub fn install_agent(&self, path: &str) -> Result<()> {
         self.take(programs::agent(self.architecture)?, path)
     }
 
-    /// Signs all files that are in the tree now.
+    /// Signs all files of the tree.
     pub fn sign_all(&self, store: &KeyStore) -> Result<()> {
         store.sign(&[self.directory().to_owned()])
     }
@@ -238,7 +237,7 @@ impl Tree {
         store.sign(&paths.iter().map(|path| self.path(path)).collect::<Vec<_>>())
     }
 
-    /// Appends a byte to a file; its attributes stay as they are. An ELF program still runs.
+    /// Appends a byte to a file; its attributes stay. An ELF program still runs.
     pub fn tamper(&self, path: &str) -> Result<()> {
         use std::io::Write;
         let to = self.path(path);

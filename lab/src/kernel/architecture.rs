@@ -1,11 +1,11 @@
-//! Processors that the lab has kernels for.
+//! The architectures that the lab has kernels for.
 
 use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Context, Result};
 
-/// A processor's architecture.
+/// An architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Architecture {
     /// The host's.
@@ -17,10 +17,10 @@ pub enum Architecture {
 }
 
 impl Architecture {
-    /// All.
+    /// All architectures.
     pub const ALL: [Self; 3] = [Self::X86_64, Self::Arm64, Self::Arm];
 
-    /// As the kernel's `make` names it.
+    /// Its name for the kernel's `make`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::X86_64 => "x86_64",
@@ -29,7 +29,7 @@ impl Architecture {
         }
     }
 
-    /// As Debian names it.
+    /// Its name in Debian.
     pub const fn debian(self) -> &'static str {
         match self {
             Self::X86_64 => "amd64",
@@ -38,7 +38,7 @@ impl Architecture {
         }
     }
 
-    /// As the directory of its libraries is named.
+    /// The name of its library directory.
     pub const fn multiarch(self) -> &'static str {
         match self {
             Self::X86_64 => "x86_64-linux-gnu",
@@ -47,7 +47,7 @@ impl Architecture {
         }
     }
 
-    /// As Rust names it.
+    /// The target triple of Rust.
     pub const fn triple(self) -> &'static str {
         match self {
             Self::X86_64 => "x86_64-unknown-linux-gnu",
@@ -56,8 +56,7 @@ impl Architecture {
         }
     }
 
-    /// What the names of its compiler and binary utilities begin with, and the package that
-    /// has the compiler.
+    /// The prefix of its compiler and binary utilities, and the package of the compiler.
     pub(crate) const fn cross(self) -> (&'static str, &'static str) {
         match self {
             Self::X86_64 => ("", "gcc"),
@@ -66,7 +65,7 @@ impl Architecture {
         }
     }
 
-    /// QEMU for it, and the package that has it.
+    /// Its QEMU, and the package of that.
     pub(crate) const fn qemu(self) -> (&'static str, &'static str) {
         match self {
             Self::X86_64 => ("qemu-system-x86_64", "qemu-system-x86"),
@@ -75,7 +74,7 @@ impl Architecture {
         }
     }
 
-    /// The fragment of the lab's that makes a guest of it.
+    /// The lab's configuration fragment for its guests.
     pub(super) const fn fragment(self) -> &'static str {
         match self {
             Self::X86_64 => "x86-64.cfg",
@@ -84,7 +83,7 @@ impl Architecture {
         }
     }
 
-    /// What boot loaders take, in the object tree: its directory and its name.
+    /// The boot loader's image in the object tree: directory and name.
     pub(super) const fn image(self) -> (&'static str, &'static str) {
         match self {
             Self::X86_64 => ("arch/x86/boot", "bzImage"),

@@ -1,8 +1,8 @@
 //! Building kernels.
 //!
-//! Each series has one source tree and one object tree in the cache, in which all of its
-//! variants are built one after the other: only what a change of configuration touches is
-//! compiled again, a minute instead of seven. What a build gives is copied out of it.
+//! Each series has one source tree and one object tree in the cache. Its variants are built there one
+//! after the other: only files that depend on a changed option are compiled again, which takes one
+//! minute instead of seven. The results are copied out of the object tree.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, IsTerminal, Write};
@@ -18,16 +18,16 @@ use super::{Architecture, Kernel, Series, Variant};
 use crate::cache::{self, Inputs, Lock, Publication, Work};
 use crate::host;
 
-/// To be raised when the way of building changes its result.
+/// Increase this when a change of the build changes its result.
 const RECIPE: &str = "3";
 
-/// The layer's fragments, which are under test.
+/// The layer's fragments, which are tested here.
 const LAYER: &str = "meta-integrity/recipes-kernel/linux/linux-yocto";
 const FRAGMENTS: [&str; 4] = ["integrity.cfg", "ima.cfg", "ima-modsig.cfg", "modsign.cfg"];
-/// The lab's own.
+/// The lab's own fragments.
 const LAB: &str = "lab/kernel";
 
-/// What a build needs: (program, package).
+/// The programs that a build needs: (program, package).
 const TOOLS: [(&str, &str); 9] = [
     ("make", "make"),
     ("flex", "flex"),
@@ -39,17 +39,17 @@ const TOOLS: [(&str, &str); 9] = [
     ("openssl", "openssl"),
     ("gcc", "gcc"),
 ];
-/// Headers and libraries that a build needs: (file, package).
+/// The headers and libraries that a build needs: (file, package).
 const LIBRARIES: [(&str, &str); 2] =
     [("/usr/include/libelf.h", "libelf-dev"), ("/usr/include/openssl/ssl.h", "libssl-dev")];
 
-/// A kernel for the host's architecture, built now or before.
+/// A kernel for the host's architecture, from the cache or built now.
 pub fn prepare(series: Series, variant: Variant) -> Result<Kernel> {
     prepare_for(Architecture::X86_64, series, variant)
 }
 
-/// A kernel for any architecture. Those for others than the host's have the layer's fragments
-/// and a guest's base, and not the options that scenarios want besides.
+/// A kernel for any architecture. Kernels for others than the host's have the layer's fragments and the
+/// base of a guest, without the further options that scenarios need.
 pub fn prepare_for(architecture: Architecture, series: Series, variant: Variant) -> Result<Kernel> {
     let recipe = Recipe::read(architecture, series, variant)?;
     let directory = cache::root()?.join("kernels").join(recipe.name());
@@ -63,7 +63,7 @@ pub fn prepare_for(architecture: Architecture, series: Series, variant: Variant)
     Ok(Kernel { architecture, series, version, variant, directory })
 }
 
-/// All that decides what a kernel is.
+/// All inputs of a kernel's build.
 struct Recipe {
     architecture: Architecture,
     variant: Variant,
@@ -93,7 +93,7 @@ impl Recipe {
         Ok(Self { architecture, variant, source, wanted })
     }
 
-    /// As in `linux-6.1.192-2-x86_64-full-0123456789abcdef`.
+    /// The name, as in `linux-6.1.192-2-x86_64-full-0123456789abcdef`.
     fn name(&self) -> String {
         let package_version = &self.source.package_version;
         let mut inputs = Inputs::default();
@@ -146,8 +146,8 @@ impl Recipe {
         publication.finish()
     }
 
-    /// As `make tinyconfig` does it, but with all fragments as its base: what none of them
-    /// asks for is off. Then looks whether all they ask for is there.
+    /// Configures as `make tinyconfig` does, but with all fragments as the base: an option that no fragment
+    /// sets is off. Then checks that the result has all options of the fragments.
     fn configure(&self, source: &Path, object: &Path) -> Result<()> {
         let wanted = object.join("wanted.config");
         fs::write(&wanted, self.wanted.text())?;
@@ -195,8 +195,8 @@ impl Recipe {
         Ok(())
     }
 
-    /// `make` for an object tree, free of what an outer `make` or `cargo` has put into the
-    /// environment, and giving the same kernel for the same inputs.
+    /// `make` for an object tree, without the environment of an outer `make` or `cargo`, and reproducible:
+    /// the same inputs give the same kernel.
     fn make(&self, source: &Path, object: &Path) -> Result<Command> {
         let mut make = host::command("make", "make")?;
         make.arg("-C").arg(source).arg(format!("O={}", object.display()));
@@ -210,7 +210,7 @@ impl Recipe {
         Ok(make)
     }
 
-    /// Copies out of the object tree what machines and tests need.
+    /// Copies the files that machines and tests need out of the object tree.
     fn collect(&self, object: &Path, to: &Path) -> Result<()> {
         let copy = |from: &str, name: &str| {
             let from = object.join(from);
@@ -234,7 +234,7 @@ impl Recipe {
     }
 }
 
-/// How far a build is: one line that is written over on a terminal, else one now and then.
+/// The progress of a build: one line that is overwritten on a terminal, else a line now and then.
 struct Progress {
     title: String,
     steps: u32,

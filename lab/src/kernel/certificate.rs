@@ -15,16 +15,16 @@ use std::ops::Range;
 use anyhow::{ensure, Context, Result};
 use object::{Object, ObjectSegment, ObjectSymbol};
 
-/// What the bytes of a kernel are.
+/// The layout of a kernel's bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Form<'a> {
-    /// `vmlinux`, or what is left of it in a `bzImage`: segments are where its headers say.
+    /// `vmlinux`, or the one in a `bzImage`: segments are at the offsets in its headers.
     Elf(&'a [u8]),
-    /// `Image`: the same as it is in memory, from `_text` on.
+    /// `Image`: the memory image, starting at `_text`.
     Memory,
 }
 
-/// Where a kernel has its extra certificates.
+/// The offsets of a kernel's extra certificates.
 #[derive(Debug)]
 pub(crate) struct Places {
     area: Range<usize>,
@@ -33,7 +33,7 @@ pub(crate) struct Places {
 }
 
 impl Places {
-    /// Finds them in `vmlinux`, for the kernel in one form or the other.
+    /// Looks the symbols up in `vmlinux`, for a kernel of the given form.
     pub(crate) fn find(vmlinux: &[u8], form: Form<'_>) -> Result<Self> {
         let elf = object::File::parse(vmlinux)?;
         let place = |name| place(&elf, form, name);
@@ -46,7 +46,7 @@ impl Places {
         })
     }
 
-    /// Puts `certificates` into the kernel, in place of any before.
+    /// Writes `certificates` into the kernel, replacing any before.
     pub(crate) fn insert(self, kernel: &mut [u8], certificates: &[u8]) -> Result<()> {
         let Self { area, used, list } = self;
         ensure!(
@@ -74,7 +74,7 @@ fn write_number(bytes: &mut [u8], number: u64) {
     bytes.copy_from_slice(&number.to_le_bytes()[..length]);
 }
 
-/// Where in the file the symbol's bytes are.
+/// The range in the file of a symbol's bytes.
 fn place(elf: &object::File<'_>, form: Form<'_>, name: &str) -> Result<Range<usize>> {
     let find = |name| elf.symbol_by_name(name).with_context(|| format!("no symbol {name}"));
     let symbol = find(name)?;

@@ -13,8 +13,8 @@ use anyhow::{ensure, Context, Result};
 
 use crate::host;
 
-/// Changes the kernel in an image, in place. A better compressor than the build's makes room for
-/// bytes that compress badly; the kernel ignores what follows.
+/// Changes the kernel in an image, in place. It is compressed better than by the build, which makes room
+/// for bytes that compress badly; the kernel ignores bytes after the payload.
 pub(super) fn change(image: &mut [u8], change: impl FnOnce(&mut [u8]) -> Result<()>) -> Result<()> {
     let word = |at: usize| {
         let bytes = image.get(at..at + 4).context("not a bzImage")?;

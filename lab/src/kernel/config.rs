@@ -1,4 +1,4 @@
-//! Kernel configurations: fragments, and whether what they ask for stands in the result.
+//! Kernel configurations: merging fragments, and checking that the result has their options.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 pub(crate) struct Config(BTreeMap<String, Option<String>>);
 
 impl Config {
-    /// Reads `CONFIG_NAME=value` and `# CONFIG_NAME is not set`; the last one counts.
+    /// Parses `CONFIG_NAME=value` and `# CONFIG_NAME is not set`; the last line of an option counts.
     pub(crate) fn parse(text: &str) -> Self {
         let mut config = Self::default();
         config.merge(text);
         config
     }
 
-    /// Reads more over it.
+    /// Parses further lines, which override earlier ones.
     pub(crate) fn merge(&mut self, text: &str) {
         for line in text.lines() {
             let unset = line.strip_prefix("# CONFIG_").and_then(|l| l.strip_suffix(" is not set"));
@@ -28,17 +28,17 @@ impl Config {
         }
     }
 
-    /// Switches an option off.
+    /// Disables an option.
     pub(crate) fn switch_off(&mut self, name: &str) {
         self.0.insert(name.to_owned(), None);
     }
 
-    /// Forgets each option whose name begins so.
+    /// Removes all options with this prefix.
     pub(crate) fn forget(&mut self, beginning: &str) {
         self.0.retain(|name, _| !name.starts_with(beginning));
     }
 
-    /// The lines of it that do not stand in `result`.
+    /// The lines that `result` does not have.
     pub(crate) fn missing_from(&self, result: &Self) -> Vec<String> {
         self.0
             .iter()
@@ -47,7 +47,7 @@ impl Config {
             .collect()
     }
 
-    /// As a file that `KCONFIG_ALLCONFIG` names.
+    /// The text of a file for `KCONFIG_ALLCONFIG`.
     pub(crate) fn text(&self) -> String {
         self.0.iter().map(|(name, value)| line(name, value) + "\n").collect()
     }

@@ -1,5 +1,5 @@
-//! Kernels: built from Debian's source packages and the layer's own fragments, cached, and
-//! given the certificates that they are to trust.
+//! Kernels: built from Debian's source packages and the layer's fragments, cached, and given the
+//! certificates that they trust.
 
 mod architecture;
 mod build;
@@ -25,7 +25,7 @@ use certificate::{Form, Places};
 /// A series of kernels, oldest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Series {
-    /// Linux 6.1, the oldest that the project is held to.
+    /// Linux 6.1, the oldest kernel that the project supports.
     Linux6_1,
     /// Linux 6.12.
     Linux6_12,
@@ -34,7 +34,7 @@ pub enum Series {
 }
 
 impl Series {
-    /// All, oldest first.
+    /// All series, oldest first.
     pub const ALL: [Self; 3] = [Self::Linux6_1, Self::Linux6_12, Self::Linux7];
 
     /// Its name on the command line.
@@ -46,7 +46,7 @@ impl Series {
         }
     }
 
-    /// Fragments for options of a guest that not all series have.
+    /// Fragments with options of a guest that not all series have.
     const fn guest_fragments(self) -> &'static [&'static str] {
         match self {
             Self::Linux6_1 | Self::Linux6_12 => &["until-6.cfg"],
@@ -54,7 +54,7 @@ impl Series {
         }
     }
 
-    /// The same for options of scenarios.
+    /// Fragments with options of scenarios that not all series have.
     const fn scenario_fragments(self) -> &'static [&'static str] {
         match self {
             Self::Linux6_1 => &[],
@@ -81,21 +81,21 @@ impl FromStr for Series {
     }
 }
 
-/// What a kernel lacks of the full configuration. Options that most of the kernel's code
-/// looks at are not among them, since all would have to be compiled for each:
-/// [`crate::machine::Machine::without`] does as well.
+/// The options that a kernel lacks, compared with the full configuration. Options that most of the
+/// kernel's code depends on are not variants, since each would recompile everything:
+/// [`crate::machine::Machine::without`] has the same effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Variant {
     /// Nothing: the guest's base and all of the layer's fragments.
     Full,
-    /// `CONFIG_IMA_WRITE_POLICY`: one policy after the boot, no more.
+    /// Without `CONFIG_IMA_WRITE_POLICY`: only one policy can be loaded after the boot.
     WithoutWritePolicy,
-    /// `CONFIG_IMA_LOAD_X509`: `.ima` is empty when the init is started.
+    /// Without `CONFIG_IMA_LOAD_X509`: `.ima` is empty when the init starts.
     WithoutLoadX509,
 }
 
 impl Variant {
-    /// All.
+    /// All variants.
     pub const ALL: [Self; 3] = [Self::Full, Self::WithoutWritePolicy, Self::WithoutLoadX509];
 
     /// Its name on the command line and in the cache.
@@ -107,7 +107,7 @@ impl Variant {
         }
     }
 
-    /// Options switched off, without `CONFIG_`.
+    /// The disabled options, without `CONFIG_`.
     const fn off(self) -> &'static [&'static str] {
         match self {
             Self::Full => &[],
@@ -116,7 +116,7 @@ impl Variant {
         }
     }
 
-    /// Options that go with those switched off: beginnings of their names.
+    /// Options that are lost with them: prefixes of their names.
     const fn lost(self) -> &'static [&'static str] {
         match self {
             Self::Full | Self::WithoutWritePolicy => &[],
@@ -136,7 +136,7 @@ impl FromStr for Variant {
     }
 }
 
-/// A kernel that was built.
+/// A built kernel.
 #[derive(Debug, Clone)]
 pub struct Kernel {
     architecture: Architecture,
@@ -162,36 +162,36 @@ impl Kernel {
         &self.version
     }
 
-    /// What it lacks.
+    /// Its variant.
     pub fn variant(&self) -> Variant {
         self.variant
     }
 
-    /// Where it is kept: `vmlinux`, `image`, `System.map`, `config`, `modules/`, `sign-file`.
+    /// The directory of `vmlinux`, `image`, `System.map`, `config`, `modules/` and `sign-file`.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// The image of it that boot loaders take, and kexec.
+    /// The image for boot loaders and kexec.
     pub fn image(&self) -> PathBuf {
         self.directory.join("image")
     }
 
-    /// A module by its name; it has no signature.
+    /// The path of a module by its name; it is not signed.
     pub fn module(&self, name: &str) -> Result<PathBuf> {
         let path = self.directory.join("modules").join(name).with_extension("ko");
         ensure!(path.exists(), "{} was built without the module {name}", self.series);
         Ok(path)
     }
 
-    /// Appends a signature to a module, as the kernel's own `scripts/sign-file` does.
+    /// Appends a signature to a module with the kernel's `scripts/sign-file`.
     pub fn sign_module(&self, module: &Path, key: &Path, certificate: &Path) -> Result<()> {
         let mut sign = std::process::Command::new(self.directory.join("sign-file"));
         host::run(sign.arg("sha256").args([key, certificate, module])).map(drop)
     }
 
-    /// Writes a copy of the kernel that trusts `certificates` (DER, one after the other): it
-    /// loads them into `.builtin_trusted_keys`. QEMU boots it.
+    /// Writes a copy of the kernel for QEMU that trusts `certificates` (DER, one after the other): it loads
+    /// them into `.builtin_trusted_keys`.
     pub fn write_trusting(&self, certificates: &[u8], to: &Path) -> Result<()> {
         let vmlinux = self.read("vmlinux")?;
         let form = match self.architecture {
@@ -213,7 +213,7 @@ impl Kernel {
         fs::write(to, image).with_context(|| format!("write {}", to.display()))
     }
 
-    /// The same for firmware and boot loaders: a `bzImage`, for x86-64.
+    /// The same for firmware and boot loaders: a `bzImage` for x86-64.
     pub fn write_bootable(&self, certificates: &[u8], to: &Path) -> Result<()> {
         let mut image = self.read("image")?;
         if !certificates.is_empty() {
@@ -231,10 +231,10 @@ impl Kernel {
     }
 }
 
-/// The header of U-Boot's old images (`include/image.h` there), big-endian, without checksums,
-/// which QEMU does not look at: without it QEMU puts a 32-bit `Image` where it cannot run.
+/// The header of U-Boot's legacy images (`include/image.h` there), big-endian, without checksums, which
+/// QEMU ignores. Without the header, QEMU loads a 32-bit `Image` to an address where it cannot run.
 fn uboot_header(size: u32) -> [u8; 64] {
-    // where QEMU's virt has its memory, and the kernel's TEXT_OFFSET
+    // the start of memory of QEMU's virt machine, and the kernel's TEXT_OFFSET
     const ADDRESS: u32 = 0x4000_0000 + 0x8000;
     // magic number, header checksum, time, size, load address, entry, data checksum.
     let words = [0x2705_1956, 0, 0, size, ADDRESS, ADDRESS, 0];

@@ -1,6 +1,6 @@
-//! Where the sources of kernels come from: Debian's `linux-source-*` packages. Those of the
-//! long-term series are installed on the host. The newest series moves, and belongs to other
-//! suites than the host's: it is looked for in the archive once, and kept in the cache.
+//! Kernel sources: Debian's `linux-source-*` packages. Those of the long-term series are installed on
+//! the host. The newest series changes, and is in other suites than the host's: it is fetched from the
+//! archive once, and kept in the cache.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::archive::Archive;
 use crate::cache::{self, Lock, Publication, Work};
 use crate::host::{self, Missing};
 
-/// The suites whose kernels are offered as the newest.
+/// The suites that are searched for the newest kernel.
 const SUITES: [&str; 2] = ["sid", "trixie-backports"];
 
 /// The source of a kernel.
@@ -28,7 +28,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// The one of a series.
+    /// The source of a series.
     pub(super) fn of(series: Series) -> Result<Self> {
         match series {
             Series::Linux6_1 | Series::Linux6_12 => installed(series.name()),
@@ -47,8 +47,8 @@ fn installed(version: &str) -> Result<Source> {
     Ok(Source { version: version.to_owned(), package_version, tarball })
 }
 
-/// The one in the cache; fetched where there is none. An archive that cannot be reached is not
-/// tried again.
+/// The source in the cache, fetched if there is none. If the archive cannot be reached, it is not tried
+/// again.
 fn newest() -> Result<Source> {
     static MISSING: Mutex<Option<Missing>> = Mutex::new(None);
     let mut missing = MISSING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -69,25 +69,24 @@ fn newest() -> Result<Source> {
     found
 }
 
-/// The tar archive of a series' source.
+/// The tar archive with the source of a series.
 pub fn source_archive(series: Series) -> Result<PathBuf> {
     Source::of(series).map(|source| source.tarball)
 }
 
-/// Looks for a newer source than the one in the cache, which it replaces.
+/// Replaces the source in the cache if the archive has a newer one.
 pub fn look_for_newest() -> Result<()> {
     fetch(&Lock::take(Work::Fetching)?).map(drop)
 }
 
-/// Packages of the newest series in the cache, as `linux-source-7.3_7.3.4-1`. There is one,
-/// or none.
+/// Packages of the newest series in the cache, as in `linux-source-7.3_7.3.4-1`: at most one.
 fn packages() -> Result<Vec<PathBuf>> {
     let Ok(entries) = fs::read_dir(cache::root()?.join("sources")) else { return Ok(Vec::new()) };
     let paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
     Ok(paths.into_iter().filter(|path| identity(path).is_some()).collect())
 }
 
-/// The series of a package in the cache, and the package's version.
+/// The series and package version in the name of a cached package.
 fn identity(package: &Path) -> Option<(&str, &str)> {
     package.file_name()?.to_str()?.strip_prefix("linux-source-")?.split_once('_')
 }

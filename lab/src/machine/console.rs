@@ -1,6 +1,6 @@
-//! What the serial console tells about a machine's end.
+//! The end of a machine, as shown on the serial console.
 
-/// The kernel's last words, if it panicked.
+/// The message of a kernel panic, if there was one.
 pub(super) fn panic(console: &str) -> Option<String> {
     const WORDS: &str = "Kernel panic - not syncing: ";
     let start = console.find(WORDS)? + WORDS.len();

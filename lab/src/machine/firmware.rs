@@ -1,8 +1,8 @@
-//! Firmware with Secure Boot: OVMF with keys of one's own, and the unified kernel image that it starts
-//! from a disc of its own.
+//! Firmware with Secure Boot: OVMF with its own keys, and the unified kernel image that it starts from a
+//! disk of its own.
 //!
-//! The keys are written into the variable store as UEFI and EDK II lay it out, in place of an
-//! enrolment at a screen:
+//! The keys are written into the variable store in the layout of UEFI and EDK II, instead of being
+//! enrolled in the setup screen:
 //!
 //! | at | bytes | field |
 //! |---|---|---|
@@ -24,28 +24,28 @@ const CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd";
 const VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 const STUB: &str = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub";
 
-/// Where the sections of a unified image are in memory.
+/// The memory addresses of the sections of a unified image.
 const SECTIONS: [(&str, &str); 3] =
     [(".cmdline", "0x30000"), (".linux", "0x2000000"), (".initrd", "0x3000000")];
-/// More than the image's files.
+/// Larger than the files of the image.
 const DISC_SIZE: u64 = 96 << 20;
 
-/// GUIDs as they are in memory.
+/// GUIDs in their memory layout.
 const GLOBAL: [u8; 16] = *b"\x61\xdf\xe4\x8b\xca\x93\xd2\x11\xaa\x0d\x00\xe0\x98\x03\x2b\x8c";
 const SECURITY: [u8; 16] = *b"\xcb\xb2\x19\xd7\x3a\x3d\x96\x45\xa3\xbc\xda\xd0\x0e\x67\x65\x6f";
 const X509: [u8; 16] = *b"\xa1\x59\xc0\xa5\xe4\x94\xa7\x4a\x87\xb5\xab\x15\x5c\x2b\xf0\x72";
 
-/// A key that is enrolled as platform key, exchange key and in `db`, and an image that it signs.
+/// A key that is enrolled as platform key, exchange key and in `db`, and the image that it signs.
 #[derive(Debug, Clone)]
 pub struct SecureBoot {
     directory: Rc<TempDir>,
-    /// The directory of the key that signs the image.
+    /// The directory with the key that signs the image.
     signer: Rc<TempDir>,
     replacement: Option<(String, String)>,
 }
 
 impl SecureBoot {
-    /// A new key with this name.
+    /// Generates a key with this name.
     pub fn create(name: &str) -> Result<Self> {
         let directory = Rc::new(tempfile::tempdir()?);
         let mut openssl = host::command("openssl", "openssl")?;
@@ -58,19 +58,19 @@ impl SecureBoot {
         Ok(Self { signer: Rc::clone(&directory), directory, replacement: None })
     }
 
-    /// The image is signed by another key, which is not enrolled.
+    /// Signs the image with another key, which is not enrolled.
     pub fn signed_by(mut self, other: &Self) -> Self {
         self.signer = Rc::clone(&other.directory);
         self
     }
 
-    /// After the image was signed, a text in it becomes another of the same length.
+    /// Replaces a text in the signed image with another of the same length.
     pub fn replacing(mut self, from: &str, to: &str) -> Self {
         self.replacement = Some((from.to_owned(), to.to_owned()));
         self
     }
 
-    /// Puts all that QEMU needs into the machine's directory: the disc and the variables.
+    /// Writes the files that QEMU needs, disk and variables, into the machine's directory.
     pub(super) fn prepare(&self, machine: &Machine, words: &str, directory: &Path) -> Result<()> {
         for (path, package) in [(CODE, "ovmf"), (VARIABLES, "ovmf"), (STUB, "systemd-boot-efi")] {
             host::file(Path::new(path), package)?;
@@ -122,9 +122,9 @@ impl SecureBoot {
         Ok(to)
     }
 
-    /// Writes the variables into a store that has none.
+    /// Writes the variables into a store without variables.
     fn enroll(&self, store: &mut [u8]) -> Result<()> {
-        // non-volatile, for boot services and at run time, authenticated by time
+        // non-volatile, boot service and runtime access, time-based authenticated writes
         const ATTRIBUTES: u32 = 0x27;
         let certificate = fs::read(self.directory.path().join("certificate.der"))?;
         let list = signature_list(&certificate)?;
@@ -148,14 +148,14 @@ impl SecureBoot {
     }
 }
 
-/// An `EFI_SIGNATURE_LIST` with one certificate, whose owner is nobody in particular.
+/// An `EFI_SIGNATURE_LIST` with one certificate; the owner GUID is arbitrary.
 fn signature_list(certificate: &[u8]) -> Result<Vec<u8>> {
     let size = u32::try_from(16 + certificate.len())?;
     let sizes = [28 + size, 0, size].map(u32::to_le_bytes).concat();
     Ok([&X509[..], &sizes, &[0; 16], certificate].concat())
 }
 
-/// QEMU's arguments for it.
+/// QEMU's arguments for the firmware.
 pub(super) fn arguments(directory: &Path) -> Vec<String> {
     let flash = |unit: u8, file: &str, more: &str| {
         format!("if=pflash,format=raw,unit={unit},file={file}{more}")

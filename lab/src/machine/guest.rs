@@ -1,4 +1,4 @@
-//! A machine that is up, and its agent.
+//! A running machine, and its agent.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -11,11 +11,10 @@ use super::process::Process;
 use super::{keep_console, Ended, Observation, Record};
 use crate::audit::AuditRecord;
 
-/// How long QEMU may take to end after its guest is gone.
+/// How long QEMU may take to exit after its guest ended.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
-/// A machine that is up. It is killed when dropped; if its test has failed then, the log of
-/// its console is kept.
+/// A running machine. It is killed when dropped; if its test failed, the log of its console is kept.
 #[derive(Debug)]
 pub struct Guest {
     process: Process,
@@ -59,48 +58,47 @@ impl Guest {
         Ok(())
     }
 
-    /// The agent's process id: 1 where it is the init.
+    /// The agent's process ID; 1 if it is the init.
     pub fn agent(&self) -> u32 {
         self.agent
     }
 
-    /// Audit records from power-on to when the agent last came up.
+    /// Audit records from power-on until the agent last started.
     pub fn boot_audit(&self) -> &[AuditRecord] {
         &self.audit
     }
 
-    /// Kernel messages from power-on to when the agent last came up.
+    /// Kernel messages from power-on until the agent last started.
     pub fn boot_messages(&self) -> &[KernelMessage] {
         &self.messages
     }
 
-    /// Whether such a kernel message has the words.
+    /// Whether one of these kernel messages has the words.
     pub fn boot_says(&self, words: &str) -> bool {
         self.messages.iter().any(|message| message.text.contains(words))
     }
 
-    /// What was written to the serial console so far.
+    /// The output on the serial console so far.
     pub fn console(&self) -> String {
         self.process.console()
     }
 
-    /// Has the agent do something.
+    /// Makes the agent perform an action.
     pub fn request(&mut self, action: Action) -> Result<Observation> {
         self.perform(action, None)
     }
 
-    /// Has the agent do something with other rights than its own.
+    /// Makes the agent perform an action with other credentials.
     pub fn request_as(&mut self, credentials: &Credentials, action: Action) -> Result<Observation> {
         self.perform(action, Some(credentials.clone()))
     }
 
-    /// Executes a program by its path, with a usual `PATH` and nothing else in its
-    /// environment.
+    /// Executes a program by its path, with only a usual `PATH` in its environment.
     pub fn execute(&mut self, argv: &[&str]) -> Result<Observation> {
         self.request(execution(argv, &[]))
     }
 
-    /// Executes a program with more in its environment.
+    /// Executes a program with additional variables in its environment.
     pub fn execute_with(
         &mut self,
         environment: &[(&str, &str)],
@@ -109,12 +107,12 @@ impl Guest {
         self.request(execution(argv, environment))
     }
 
-    /// Executes a program with other rights.
+    /// Executes a program with other credentials.
     pub fn execute_as(&mut self, credentials: &Credentials, argv: &[&str]) -> Result<Observation> {
         self.request_as(credentials, execution(argv, &[]))
     }
 
-    /// Mounts, writable.
+    /// Mounts a file system writable.
     pub fn mount(&mut self, source: &str, kind: &str, target: &str) -> Result<Observation> {
         self.request(Action::Mount {
             source: source.to_owned(),
@@ -125,7 +123,7 @@ impl Guest {
         })
     }
 
-    /// Copies a file; attributes do not go along.
+    /// Copies a file, without its attributes.
     pub fn copy(&mut self, from: &str, to: &str) -> Result<Observation> {
         self.request(Action::Copy {
             from: from.to_owned(),
@@ -139,13 +137,13 @@ impl Guest {
         self.request(Action::Read { path: path.to_owned() })
     }
 
-    /// Has the kernel load a policy file.
+    /// Makes the kernel load a policy file.
     pub fn load_policy(&mut self, path: &str) -> Result<Observation> {
         self.request(Action::LoadPolicy { path: path.to_owned() })
     }
 
-    /// Changes the root and executes `init`; if that is an agent, `Ok(None)` says that it is
-    /// up. Otherwise the observation says what went wrong.
+    /// Changes the root and executes `init`. If that is an agent, the result is `Ok(None)` once it is up;
+    /// otherwise it is the observation of the failure.
     pub fn switch_root(&mut self, root: &str, init: &str) -> Result<Option<Observation>> {
         let action = Action::SwitchRoot { root: root.to_owned(), argv: vec![init.to_owned()] };
         self.send(&action, None)?;
@@ -155,13 +153,13 @@ impl Guest {
         }
     }
 
-    /// Powers it off and gives what is left.
+    /// Powers the machine off, and returns its record.
     pub fn power_off(mut self) -> Result<Record> {
         self.send(&Action::PowerOff, None)?;
         Ok(self.process.end(self.patience))
     }
 
-    /// Waits for its end without asking for it.
+    /// Waits for its end without a request.
     pub fn end(mut self) -> Record {
         self.process.end(self.patience)
     }
@@ -197,7 +195,7 @@ impl Guest {
             Ok(length) if length > 0 && line.ends_with('\n') => {
                 return Ok(serde_json::from_str(&line)?)
             }
-            // it takes longer than it may
+            // the read timed out
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Duration::ZERO,
             _ => LAST_WORDS,
         };
@@ -237,7 +235,7 @@ fn observe(
     })
 }
 
-/// Silence proves something only if all was heard.
+/// An error if messages were lost: then the absence of a message proves nothing.
 fn heard_all(heard: &Heard) -> Result<()> {
     match &heard.lost {
         None => Ok(()),

@@ -1,4 +1,4 @@
-//! Machines: a kernel, an initramfs and discs under QEMU, and how they end.
+//! Machines: a kernel, an initramfs and disks under QEMU, and how they end.
 
 mod console;
 mod firmware;
@@ -24,11 +24,11 @@ use crate::kernel::{Kernel, Series};
 use process::Process;
 use qemu::Console;
 
-/// How long the guest may take to bring its agent up, or to answer, or to end: much more
-/// than the seconds that it takes, for machines that do other work besides.
+/// How long the guest may take to start its agent, to answer, or to end: much more than the seconds
+/// that it needs, for hosts under load.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A machine to be switched on.
+/// The configuration of a machine.
 #[derive(Debug)]
 pub struct Machine {
     kernel: Kernel,
@@ -44,10 +44,10 @@ pub struct Machine {
     patience: Duration,
 }
 
-/// What becomes of what a guest writes to a disc.
+/// How writes of the guest to a disk are treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disc {
-    /// Forgotten: the image stays as it is, and may be in several machines.
+    /// Discarded: the image is not changed, and several machines may use it.
     Discarded,
     /// Kept in the image.
     Kept,
@@ -64,23 +64,23 @@ pub enum Tpm {
     Version2,
 }
 
-/// What makes a machine's time pass.
+/// The source of a machine's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clock {
     /// The host's.
     Host,
-    /// Its own instructions, a nanosecond each: what it takes does not depend on the host,
-    /// nor on what else the host does, but for waiting for its discs.
+    /// Its own instructions, one nanosecond each: durations do not depend on the host or its load, except
+    /// when the guest waits for its disks.
     Instructions,
 }
 
-/// A part of the kernel that a machine can be without, for all that its programs can see:
-/// the kernel has it but does not initialize it.
+/// A part of the kernel that can be disabled at boot. It is compiled in but not initialized, which
+/// programs cannot distinguish from a kernel without it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// IMA: no `ima` in securityfs, no `.ima` keyring.
     Ima,
-    /// securityfs: it cannot be mounted, and there is nowhere to.
+    /// securityfs: it cannot be mounted, and its mount point does not exist.
     Securityfs,
 }
 
@@ -89,29 +89,29 @@ pub enum Part {
 pub enum Ending {
     /// It powered itself off, or rebooted.
     Off,
-    /// The kernel panicked, with these words.
+    /// The kernel panicked, with this message.
     Panicked(String),
-    /// It did not get on in the time that it was given, and was killed.
+    /// It did not proceed within its time limit, and was killed.
     Hung,
-    /// QEMU itself failed, with these words.
+    /// QEMU itself failed, with this message.
     Failed(String),
 }
 
-/// What is left of a machine.
+/// The remains of a machine.
 #[derive(Debug, Clone)]
 pub struct Record {
     /// How it ended.
     pub ending: Ending,
-    /// All that was written to its serial console.
+    /// The output on its serial console.
     pub console: String,
 }
 
-/// A machine that ended when it was not meant to.
+/// A machine that ended unexpectedly.
 #[derive(Debug, Clone, thiserror::Error)]
 pub struct Ended {
-    /// While what was waited for.
+    /// The operation that was awaited.
     pub during: String,
-    /// What is left.
+    /// The remains of the machine.
     pub record: Record,
 }
 
@@ -124,7 +124,7 @@ impl fmt::Display for Ended {
 }
 
 impl Machine {
-    /// A machine with this kernel, 512 MiB, one processor and nothing else.
+    /// A machine with this kernel, 512 MiB of memory, one processor and nothing else.
     pub fn new(kernel: &Kernel) -> Self {
         Self {
             kernel: kernel.clone(),
@@ -141,34 +141,33 @@ impl Machine {
         }
     }
 
-    /// Its kernel has this certificate (DER) in `.builtin_trusted_keys`; there may be more
-    /// than one.
+    /// Adds a certificate (DER) to the kernel's `.builtin_trusted_keys`; may be repeated.
     pub fn trusting(mut self, certificate: &[u8]) -> Self {
         self.certificates.extend_from_slice(certificate);
         self
     }
 
-    /// Its initramfs.
+    /// Sets the initramfs.
     pub fn initramfs(mut self, image: &Image) -> Self {
         self.initramfs = Some(image.path().to_owned());
         self
     }
 
-    /// An initramfs made by others.
+    /// Sets the initramfs of another program.
     pub fn initramfs_file(mut self, path: &Path) -> Self {
         self.initramfs = Some(path.to_owned());
         self
     }
 
-    /// A disc; the first is `/dev/vda`.
+    /// Adds a disk; the first one is `/dev/vda`.
     pub fn disc(mut self, image: &Image, disc: Disc) -> Self {
         self.discs.push((image.path().to_owned(), disc));
         self
     }
 
-    /// Its kernel does without a part.
+    /// Disables a part of the kernel.
     pub fn without(self, part: Part) -> Self {
-        // Linux 7 initializes them with all security modules of the same level
+        // Linux 7 initializes it with all security modules of the same level
         let word = match (part, self.kernel.series()) {
             (Part::Ima, Series::Linux7) => "security_initcall_late,ima_mok_init",
             (Part::Ima, _) => "init_ima,ima_mok_init",
@@ -178,56 +177,55 @@ impl Machine {
         self.append(&format!("initcall_blacklist={word}"))
     }
 
-    /// A word for the kernel's command line.
+    /// Appends a word to the kernel's command line.
     pub fn append(mut self, word: &str) -> Self {
         self.append.push(word.to_owned());
         self
     }
 
-    /// MiB of memory.
+    /// Sets the memory, in MiB.
     pub fn memory(mut self, memory: u32) -> Self {
         self.memory = memory;
         self
     }
 
-    /// Its TPM.
+    /// Sets the TPM.
     pub fn tpm(mut self, tpm: Tpm) -> Self {
         self.tpm = tpm;
         self
     }
 
-    /// Where its TPM keeps its state, for the next machine with this TPM; else it is a new one.
+    /// Sets the directory with the state of the TPM, for several machines with the same one; else it is new.
     pub fn tpm_state(mut self, directory: &Path) -> Self {
         self.tpm_state = Some(directory.to_owned());
         self
     }
 
-    /// Firmware with Secure Boot starts it, from a unified image of kernel, initramfs and command line.
+    /// Boots through firmware with Secure Boot, from a unified image of kernel, initramfs and command line.
     pub fn secure_boot(mut self, secure_boot: &SecureBoot) -> Self {
         self.secure_boot = Some(secure_boot.clone());
         self
     }
 
-    /// Its clock.
+    /// Sets the clock.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// How long it may take for each thing that is waited for.
+    /// Sets the time limit for each operation.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
     }
 
-    /// Switches it on and waits for the agent; an error that tells how it ended instead is
-    /// an [`Ended`].
+    /// Starts the machine and waits for the agent. If it ends instead, the error is an [`Ended`].
     pub fn boot(self) -> Result<Guest> {
         let patience = self.patience;
         Guest::meet(Process::start(&self, Console::File)?, patience)
     }
 
-    /// As [`Machine::boot`]; when its console has said `words`, `then` is done on the host.
+    /// As [`Machine::boot`], and calls `then` on the host once the console shows `words`.
     pub fn boot_with(self, words: &str, then: impl FnOnce() -> Result<()>) -> Result<Guest> {
         let mut process = Process::start(&self, Console::File)?;
         if let Some(record) = process.says(words, self.patience) {
@@ -243,8 +241,8 @@ impl Machine {
         Guest::meet(Process::start(&self, Console::Terminal)?, patience)
     }
 
-    /// Switches it on and waits until its console has some words; gives the console, and an [`Ended`] where
-    /// the machine ends or nothing of them comes.
+    /// Starts the machine and waits until its console shows some words; returns the console. The error is an
+    /// [`Ended`] if the machine ends or the words do not come.
     pub fn run_until(self, words: &str) -> Result<String> {
         let mut process = Process::start(&self, Console::File)?;
         match process.says(words, self.patience) {
@@ -253,14 +251,14 @@ impl Machine {
         }
     }
 
-    /// Switches it on and waits for its end; for machines without an agent.
+    /// Starts the machine and waits for its end; for machines without an agent.
     pub fn run(self) -> Result<Record> {
         let mut process = Process::start(&self, Console::File)?;
         Ok(process.end(self.patience))
     }
 }
 
-/// Keeps the log of a console for whoever looks into the failed test that this thread runs.
+/// Keeps the log of a console, for the failed test that this thread runs.
 pub(crate) fn keep_console(console: &str) {
     let thread = std::thread::current();
     let name = thread.name().unwrap_or("machine").replace("::", "-");

@@ -1,5 +1,5 @@
-//! What was seen of one action in the guest, and the questions that tests ask of it. Each
-//! answer that is not the expected one panics, with everything that was seen.
+//! The result of one action in the guest, and assertions on it. An assertion that fails panics, and
+//! prints everything that was observed.
 
 use std::fmt;
 
@@ -7,24 +7,24 @@ use lab_agent::{Action, Bytes, Credentials, Errno, Failure, KernelMessage, Outpu
 
 use crate::audit::AuditRecord;
 
-/// An action, what came of it, and what the kernel said meanwhile.
+/// An action, its result, and the kernel's messages during it.
 #[derive(Debug, Clone)]
 pub struct Observation {
     /// The action.
     pub action: Action,
-    /// With whose rights, where not with the agent's.
+    /// The credentials of the action, if they are not the agent's.
     pub credentials: Option<Credentials>,
-    /// What came of it.
+    /// The result.
     pub outcome: Result<Output, Failure>,
-    /// Audit records written meanwhile.
+    /// Audit records written during the action.
     pub audit: Vec<AuditRecord>,
-    /// Other kernel messages written meanwhile.
+    /// Other kernel messages written during the action.
     pub messages: Vec<KernelMessage>,
 }
 
 impl Observation {
-    /// The kernel did it, a program that was executed ended well, and no integrity record
-    /// tells of a failure.
+    /// Asserts that the kernel allowed it, that an executed program succeeded, and that no integrity
+    /// record reports a failure.
     #[track_caller]
     pub fn is_allowed(&self) -> &Self {
         match &self.outcome {
@@ -57,7 +57,7 @@ impl Observation {
         self
     }
 
-    /// It failed with this error; the audit is not looked at.
+    /// Asserts that it failed with this error; audit records are not checked.
     #[track_caller]
     pub fn fails(&self, errno: Errno) -> &Self {
         match &self.outcome {
@@ -66,7 +66,7 @@ impl Observation {
         }
     }
 
-    /// The program was executed and ended with this code; gives its standard error.
+    /// Asserts that the program exited with this code; returns its standard error.
     #[track_caller]
     pub fn exits(&self, code: i32) -> String {
         match &self.outcome {
@@ -77,7 +77,7 @@ impl Observation {
         }
     }
 
-    /// The integrity record of a failure with this cause.
+    /// Asserts that there is an integrity record of a failure with this cause, and returns it.
     #[track_caller]
     pub fn audited(&self, cause: &str) -> &AuditRecord {
         self.integrity_failures()
@@ -85,7 +85,7 @@ impl Observation {
             .unwrap_or_else(|| panic!("no audit record with cause={cause}: {self}"))
     }
 
-    /// A kernel message with these words.
+    /// Asserts that there is a kernel message with these words.
     #[track_caller]
     pub fn says(&self, words: &str) -> &Self {
         if !self.messages.iter().any(|message| message.text.contains(words)) {
@@ -94,7 +94,7 @@ impl Observation {
         self
     }
 
-    /// Bytes that were read, or standard output.
+    /// The bytes that were read, or standard output.
     #[track_caller]
     pub fn content(&self) -> &[u8] {
         match &self.outcome {
@@ -105,13 +105,13 @@ impl Observation {
         }
     }
 
-    /// As text; bytes that are not UTF-8 are replaced.
+    /// The content as text; bytes that are not UTF-8 are replaced.
     #[track_caller]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(self.content()).into_owned()
     }
 
-    /// Integrity records that tell of a failure.
+    /// Integrity records that report a failure.
     pub fn integrity_failures(&self) -> impl Iterator<Item = &AuditRecord> {
         self.audit.iter().filter(|record| record.is_integrity() && record.is_failure())
     }

@@ -12,7 +12,7 @@ use super::qemu::{self, Console};
 use super::{console, tpm, Ending, Machine, Record, Tpm};
 use crate::host;
 
-/// A running QEMU with its TPM; both are killed when it is dropped.
+/// A running QEMU and its TPM; both are killed when it is dropped.
 #[derive(Debug)]
 pub(super) struct Process {
     qemu: Child,
@@ -21,12 +21,12 @@ pub(super) struct Process {
     agent: UnixListener,
 }
 
-/// How often the end of a process is looked for.
+/// The interval between checks whether the process has ended.
 const PAUSE: Duration = Duration::from_millis(5);
 
 impl Process {
     pub(super) fn start(machine: &Machine, console: Console) -> Result<Self> {
-        // The paths of sockets are short: not below the target directory.
+        // the paths of sockets are limited: not below the target directory
         let directory = tempfile::Builder::new().prefix("lab-machine-").tempdir()?;
         let place = directory.path();
         match &machine.secure_boot {
@@ -52,7 +52,7 @@ impl Process {
         Ok(Self { qemu, tpm, directory, agent })
     }
 
-    /// The other end of the agent's port: QEMU connects to it before the guest is started.
+    /// Accepts QEMU's connection to the agent's port, which QEMU opens before it starts the guest.
     pub(super) fn port(&mut self, patience: Duration) -> Option<UnixStream> {
         let deadline = Instant::now() + patience;
         while Instant::now() < deadline {
@@ -65,8 +65,8 @@ impl Process {
         None
     }
 
-    /// Waits until the console has some words; what is left of the machine where it ends
-    /// before.
+    /// Waits until the console shows some words; returns the machine's record if it ends before, or the
+    /// words do not come in time.
     pub(super) fn says(&mut self, words: &str, patience: Duration) -> Option<Record> {
         let deadline = Instant::now() + patience;
         while !self.console().contains(words) {
@@ -82,7 +82,7 @@ impl Process {
         matches!(self.qemu.try_wait(), Ok(Some(_)))
     }
 
-    /// Waits for the end, and brings it about if it does not come.
+    /// Waits for the end; kills QEMU after `patience`.
     pub(super) fn end(&mut self, patience: Duration) -> Record {
         let deadline = Instant::now() + patience;
         while !self.has_ended() && Instant::now() < deadline {
@@ -100,7 +100,7 @@ impl Process {
         Record { ending, console }
     }
 
-    /// What was written to the serial console so far.
+    /// The output on the serial console so far.
     pub(super) fn console(&self) -> String {
         self.file("console")
     }
@@ -112,7 +112,7 @@ impl Process {
 
     fn kill(&mut self) {
         for process in [Some(&mut self.qemu), self.tpm.as_mut()].into_iter().flatten() {
-            // It may have ended by itself.
+            // it may have ended already
             let _ = process.kill();
             let _ = process.wait();
         }

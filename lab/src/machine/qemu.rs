@@ -1,4 +1,4 @@
-//! A machine as arguments of QEMU.
+//! The QEMU arguments of a machine.
 
 use std::fs;
 use std::path::Path;
@@ -13,22 +13,22 @@ use crate::kernel::Architecture;
 pub(super) enum Console {
     /// To a file in the machine's directory.
     File,
-    /// To the terminal of whoever runs the lab, and back.
+    /// To the terminal of the user who runs the lab, and back.
     Terminal,
 }
 
-/// Words of each kernel's command line. A panic ends QEMU (`-no-reboot`); no audit record
-/// waits or is dropped because many come at once.
+/// Words of each kernel's command line. A panic ends QEMU (`-no-reboot`); audit records are neither
+/// delayed nor dropped when many arrive at once.
 const WORDS: [&str; 4] =
     ["panic=-1", "audit_backlog_limit=0", "printk.devkmsg=on", "sysctl.kernel.printk_ratelimit=0"];
 
-/// A machine of QEMU's.
+/// A machine type of QEMU.
 struct Board {
     name: &'static str,
     processor: &'static str,
-    /// The end of its virtio devices' names.
+    /// The suffix of the names of its virtio devices.
     bus: &'static str,
-    /// More words: its console, and what else it needs.
+    /// Further words: the console, and others that it needs.
     words: &'static [&'static str],
 }
 
@@ -38,7 +38,7 @@ const fn board(architecture: Architecture) -> Board {
             name: "pc",
             processor: "max",
             bus: "pci",
-            // by ACPI interrupts take a third of a second for each device
+            // interrupt setup by ACPI takes a third of a second per device
             words: &["console=ttyS0", "acpi=noirq"],
         },
         Architecture::Arm64 => Board {
@@ -56,10 +56,10 @@ const fn board(architecture: Architecture) -> Board {
     }
 }
 
-/// Where the initramfs of a machine with a TPM is put.
+/// The load address of the initramfs of a machine with a TPM.
 const INITRAMFS_ADDRESS: u64 = 128 << 20;
 
-/// The arguments; QEMU finds sockets and kernel in `directory`.
+/// The arguments; sockets and kernel are in `directory`.
 pub(super) fn arguments(
     machine: &Machine,
     directory: &Path,
@@ -93,7 +93,7 @@ pub(super) fn arguments(
         (None, _) => {}
         (Some(path), Tpm::Absent) => add("-initrd", &path.display().to_string()),
         (Some(path), Tpm::Version2) => {
-            // QEMU 7.2 puts an -initrd over the ACPI tables, which need more room with a TPM.
+            // QEMU 7.2 loads an -initrd over the ACPI tables, which are larger with a TPM
             let size =
                 fs::metadata(path).with_context(|| format!("stat {}", path.display()))?.len();
             let file = value(path);
@@ -113,7 +113,7 @@ pub(super) fn arguments(
     add("-device", &format!("virtserialport,chardev=agent,name={}", lab_agent::PORT));
     let mut discs: Vec<_> = machine.discs.iter().enumerate().collect();
     if machine.kernel.architecture() != Architecture::X86_64 {
-        // Linux finds virtio's memory-mapped devices in the opposite order
+        // Linux enumerates virtio's memory-mapped devices in the opposite order
         discs.reverse();
     }
     for (index, (path, disc)) in discs {
@@ -141,14 +141,14 @@ pub(super) fn arguments(
     Ok(arguments)
 }
 
-/// The words of the kernel's command line, but those that depend on where QEMU puts the initramfs.
+/// The words of the kernel's command line, except those that depend on the initramfs's address.
 pub(super) fn words(machine: &Machine) -> Vec<String> {
     let board = board(machine.kernel.architecture()).words;
     let fixed = WORDS.iter().chain(board).map(|&word| word.to_owned());
     fixed.chain(machine.append.iter().cloned()).collect()
 }
 
-/// A path as an option's value, where a comma is written twice.
+/// A path as an option's value: commas are doubled.
 fn value(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
 }

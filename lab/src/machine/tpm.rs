@@ -8,7 +8,7 @@ use anyhow::{ensure, Result};
 
 use crate::host;
 
-/// Starts it, with its state in a directory that may have one; without one it is as new as the machine.
+/// Starts swtpm with the state in a directory; without one, the TPM is new.
 pub(super) fn start(directory: &Path, state: Option<&Path>) -> Result<Child> {
     let state = state.map_or_else(|| directory.join("tpm"), Path::to_owned);
     std::fs::create_dir_all(&state)?;
@@ -24,7 +24,7 @@ pub(super) fn start(directory: &Path, state: Option<&Path>) -> Result<Child> {
         std::thread::sleep(Duration::from_millis(5));
     }
     if !socket.exists() {
-        // so that it does not outlive the error
+        // do not leave it running after an error
         let _ = child.kill();
         let _ = child.wait();
     }

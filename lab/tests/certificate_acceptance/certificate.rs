@@ -1,4 +1,4 @@
-//! Certificates written octet by octet, so that any part of them can be absent or odd.
+//! Certificates encoded octet by octet, so that any part can be absent or invalid.
 
 use openssl::ec::{Asn1Flag, EcGroup, EcKey};
 use openssl::hash::MessageDigest;
@@ -61,7 +61,7 @@ pub(crate) fn ec(curve: Nid, form: Asn1Flag) -> PKey<Private> {
     PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap()
 }
 
-/// Who issues certificates: a key, and how its certificate is known.
+/// An issuer of certificates: its key, and the names by which certificates refer to it.
 #[derive(Clone)]
 pub(crate) struct Issuer {
     pub(crate) key: PKey<Private>,
@@ -85,7 +85,7 @@ pub(crate) struct Parts {
     pub(crate) version: Vec<u8>,
     pub(crate) serial: Vec<u8>,
     pub(crate) algorithm: Vec<u8>,
-    /// Outside of what is signed, where it differs.
+    /// The algorithm outside of the signed part, if it differs.
     pub(crate) outer_algorithm: Option<Vec<u8>>,
     pub(crate) digest: MessageDigest,
     pub(crate) issuer: Vec<u8>,
@@ -99,10 +99,10 @@ pub(crate) struct Parts {
     pub(crate) key_usage: Vec<Vec<u8>>,
     pub(crate) constraints: Vec<Vec<u8>>,
     pub(crate) other_extensions: Vec<Vec<u8>>,
-    /// Whether the list of extensions is there, though it may be empty.
+    /// Whether the list of extensions is present, even if empty.
     pub(crate) has_extensions: bool,
     pub(crate) signer: PKey<Private>,
-    /// The octet of the signature that counts unused bits.
+    /// The octet of the signature with the number of unused bits.
     pub(crate) unused_bits: u8,
 }
 

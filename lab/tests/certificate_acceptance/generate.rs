@@ -1,4 +1,4 @@
-//! Certificates with each part good, absent and odd, alone and in combination.
+//! Certificates with each part valid, absent and invalid, alone and in combination.
 
 use lab::random::Random;
 use openssl::ec::Asn1Flag;
@@ -17,9 +17,9 @@ const CONSTRAINTS: &[u8] = b"\x55\x1d\x13";
 const AUTHORITY_KEY: &[u8] = b"\x55\x1d\x23";
 const EXTENDED_USAGE: &[u8] = b"\x55\x1d\x25";
 
-/// Who is there to issue certificates, and keys to be certified.
+/// The issuers, and the keys to certify.
 pub(crate) struct World {
-    /// Built in; the first is the usual one.
+    /// In the builtin keyring; the first one is the usual issuer.
     pub(crate) built_in: Vec<(Issuer, Vec<u8>)>,
     /// In the secondary keyring.
     pub(crate) secondary: (Issuer, Vec<u8>),
@@ -30,13 +30,13 @@ pub(crate) struct World {
     count: u32,
 }
 
-/// One way in which a part differs from the usual.
+/// One deviation of a part from the usual.
 type Change = (&'static str, fn(&mut Parts, &World));
 
-/// A certificate to be offered.
+/// A certificate to offer to the keyrings.
 pub(crate) struct Case {
     pub(crate) name: String,
-    /// Whether only one part differs, so that there is one reason to refuse it.
+    /// Whether only one part differs, so that there is only one reason to reject it.
     pub(crate) is_single: bool,
     pub(crate) der: Vec<u8>,
 }
@@ -77,7 +77,7 @@ fn generalized(text: &str) -> Vec<u8> {
     der(0x18, text.as_bytes())
 }
 
-/// Lets an issuer sign it and names it.
+/// Sets the issuer, and the parts that refer to it.
 fn issued_by(parts: &mut Parts, issuer: &Issuer) {
     parts.issuer = issuer.name.clone();
     parts.signer = issuer.key.clone();
@@ -141,7 +141,7 @@ impl World {
         world
     }
 
-    /// An issuer's certificate, by itself or by the usual authority.
+    /// An issuer's certificate, self-signed or by the usual authority.
     fn certificate_of(&mut self, issuer: &Issuer, is_authority: bool, by_itself: bool) -> Vec<u8> {
         let signer = if by_itself { issuer.clone() } else { self.built_in[0].0.clone() };
         let mut parts = self.usual(&signer);
@@ -156,7 +156,7 @@ impl World {
         parts.encode()
     }
 
-    /// A good certificate with names and identifiers of its own.
+    /// A valid certificate with its own names and identifiers.
     fn usual(&mut self, issuer: &Issuer) -> Parts {
         self.count += 1;
         let mut identifier = [0x51; 20];
@@ -187,7 +187,7 @@ impl World {
         parts
     }
 
-    /// The cases: each change alone, then so many combinations.
+    /// The cases: each change alone, then this number of combinations.
     pub(crate) fn cases(&mut self, combinations: usize) -> Vec<Case> {
         let issuer = self.built_in[0].0.clone();
         let mut cases = Vec::new();
@@ -229,7 +229,7 @@ impl World {
         let mut parts = self.usual(&self.built_in[0].0.clone());
         parts.key_info = key.public_key_to_der().unwrap();
         if by_itself {
-            // ed25519 is not among the algorithms of signatures here
+            // ed25519 is not supported as a signature algorithm here
             if key.rsa().is_err() && key.ec_key().is_err() {
                 return None;
             }
@@ -241,7 +241,7 @@ impl World {
     }
 }
 
-/// What is wrong with the octets rather than with a part.
+/// Faults of the encoding rather than of a part.
 fn damaged(good: &[u8]) -> Vec<Case> {
     let mut cases = Vec::new();
     let mut add = |name: &str, der: Vec<u8>| {

@@ -1,5 +1,5 @@
-//! Certificates offered to the keyrings of each kernel, and to
-//! [`ima::key::acceptance`], which says beforehand what becomes of them.
+//! Certificates are offered to the keyrings of each kernel; [`ima::key::acceptance`] must predict the
+//! results.
 
 mod certificate;
 mod generate;
@@ -19,12 +19,12 @@ use lab::scenario::DEFAULT_POLICY;
 
 const AT_A_TIME: usize = 64;
 
-/// The room that the kernels reserve for certificates, and what the largest of these takes.
+/// The space that the kernels reserve for certificates, and the size of the largest one here.
 const AREA: usize = 8192;
 const LARGEST: usize = 1024;
 
-/// The keyrings that programs may add keys to. The secondary one is the last: what it accepts
-/// vouches for what comes after.
+/// The keyrings that programs may add keys to. The secondary one is last, because a key that it accepts
+/// can sign certificates that are offered later.
 const OFFERED: [Keyring; 4] =
     [Keyring::Ima, Keyring::Evm, Keyring::ImaBlacklist, Keyring::SecondaryTrusted];
 
@@ -49,7 +49,7 @@ fn offer(guest: &mut Guest, offers: &[(Keyring, &[u8])]) -> Result<Vec<Option<Er
     Ok(answers)
 }
 
-/// What differs between the prediction and the kernel's answer.
+/// The difference between the prediction and the kernel's answer.
 fn difference(
     case: &Case,
     predicted: &Result<(), Refusal>,
@@ -63,7 +63,7 @@ fn difference(
     (!agree).then(|| format!("{}: {predicted:?}, the kernel: {answer:?}", case.name))
 }
 
-/// What a kernel did with its compiled-in certificates, in their order.
+/// The kernel's result for each of its compiled-in certificates, in their order.
 fn built_in(guest: &Guest) -> Vec<Option<Errno>> {
     let messages = guest.boot_messages().iter().map(|message| message.text.as_str());
     messages
@@ -123,7 +123,7 @@ on_each_kernel! {
         let keyrings = Keyrings::new(rules(kernel)?);
         let store = KeyStore::create(Algorithm::Rsa2048)?;
         let image = Tree::small_initramfs(&store, DEFAULT_POLICY)?.initramfs()?;
-        // what follows a certificate of another length than it says is not found
+        // the kernel cannot find the certificate after one with a wrong length
         let is_whole = |case: &Case| {
             let length = |high: u8, low: u8| 4 + usize::from(high) * 0x100 + usize::from(low);
             matches!(case.der[..], [0x30, 0x82, high, low, ..] if length(high, low) == case.der.len())

@@ -1,6 +1,6 @@
-//! Encrypted keys, as the kernel writes and loads them (`security/keys/encrypted-keys/encrypted.c`):
-//! `FORMAT MASTER LENGTH` and, in hexadecimal digits, the initialization vector, a zero byte, the
-//! key (AES-256-CBC), and an HMAC-SHA-256 over all that with zero bytes in place of the spaces.
+//! Encrypted keys in the kernel's format (`security/keys/encrypted-keys/encrypted.c`): `FORMAT MASTER
+//! LENGTH` and, in hexadecimal digits, the initialization vector, a zero byte, the key (AES-256-CBC), and
+//! an HMAC-SHA-256 of all of that with zero bytes in place of the spaces.
 
 use anyhow::Result;
 use openssl::hash::MessageDigest;
@@ -9,7 +9,7 @@ use openssl::sha::sha256;
 use openssl::sign::Signer;
 use openssl::symm::{Cipher, Crypter, Mode};
 
-/// A key that is encrypted with a user's key of this description and content.
+/// A key, encrypted with a user key with this description and content.
 pub(crate) fn encrypted(key: &[u8], master: (&str, &[u8])) -> Result<String> {
     let (description, master) = master;
     let initialization = [0x5a; 16];
@@ -31,7 +31,8 @@ pub(crate) fn encrypted(key: &[u8], master: (&str, &[u8])) -> Result<String> {
     Ok(format!("default {description} {size} {digits}\n"))
 }
 
-/// `get_derived_key()`: both are hashed with as many zeros as make them of one length.
+/// `get_derived_key()`: SHA-256 of the purpose, a zero byte and the master key, padded with zeros to the
+/// length for `AUTH_KEY`, at least 32 bytes.
 fn derived_key(purpose: &str, master: &[u8]) -> [u8; 32] {
     let mut buffer = [purpose.as_bytes(), &[0], master].concat();
     buffer.resize(("AUTH_KEY".len() + 1 + master.len()).max(32), 0);

@@ -1,5 +1,5 @@
-//! Generated files: metadata, attributes and signatures of all forms, correct and not. What
-//! `imactl verify --evm` says of each in the image is what the kernel does.
+//! Generated files with metadata, attributes and signatures of all forms, valid and invalid. The kernel
+//! must decide as `imactl verify --evm` predicts for each file in the image.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -18,23 +18,23 @@ use serde_json::Value;
 use super::{get, judges, mode, remove, set, LABEL, NET_RAW, SYS_ADMIN};
 use crate::policy_decisions::files::PROGRAM;
 
-/// How files in a directory are signed: its name, whose EVM key it is, and the options for it.
+/// How files in a directory are signed: its name, its EVM key, and the options.
 struct Group {
     name: &'static str,
     key: Key,
     options: &'static [&'static str],
-    /// Of the groups' files, so many of 100 are in this one.
+    /// The percentage of files that are in this group.
     weight: u64,
     place: Place,
 }
 
 #[derive(Clone, Copy)]
 enum Key {
-    /// The store's, an RSA key.
+    /// The RSA key of the store.
     Store,
-    /// Of another signer whose certificate is in `.evm`.
+    /// The key of another signer whose certificate is in `.evm`.
     Known,
-    /// Of one whose certificate is not.
+    /// The key of a signer whose certificate is not in `.evm`.
     Stranger,
     /// The IMA key of a store of this algorithm ([`ALGORITHMS`]).
     Of(&'static str),
@@ -92,7 +92,7 @@ impl Bits {
 enum Place {
     /// Signed in a tree.
     Tree,
-    /// Bound to an inode: signed in the image.
+    /// Signed in the image, and bound to an inode.
     Image,
 }
 
@@ -145,22 +145,22 @@ enum Change {
     Content,
     Set(&'static str, &'static [u8]),
     Remove(&'static str),
-    /// Another value of `security.evm`.
+    /// An edit of `security.evm`.
     Evm(Edit),
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Edit {
     Bytes(&'static [u8]),
-    /// The byte at this place.
+    /// Sets the byte at this offset.
     Byte(usize, u8),
-    /// Its last byte is another.
+    /// Changes the last byte.
     Corrupt,
-    /// Without its last byte.
+    /// Removes the last byte.
     Short,
-    /// One byte more.
+    /// Appends a byte.
     Long,
-    /// Only so many bytes.
+    /// Keeps only this number of bytes.
     Only(usize),
 }
 
@@ -171,7 +171,7 @@ const CHANGES: &[(u64, Change)] = &[
     (6, Change::Mode),
     (6, Change::Content),
     (5, Change::Set("security.selinux", b"system_u:object_r:etc_t:s0\0")),
-    // without the zero byte at its end
+    // without the NUL at its end
     (3, Change::Set("security.selinux", b"system_u:object_r:bin_t:s0")),
     (3, Change::Set("security.SMACK64", b"other")),
     (3, Change::Set("security.SMACK64EXEC", b"other")),
@@ -209,7 +209,7 @@ const CHANGES: &[(u64, Change)] = &[
     (2, Change::Evm(Edit::Byte(8, 1))),
 ];
 
-/// A file: where it is, and all that is done with it.
+/// A file: its location, and everything that is done with it.
 #[derive(Debug)]
 struct Case {
     path: String,
@@ -234,7 +234,7 @@ impl Case {
                 ("security.apparmor", b"unconfined", 10),
                 ("security.capability", NET_RAW, 25),
             ],
-            // those that these kernels are built to protect
+            // attributes that these kernels are built to protect
             Place::Image => &[("security.SMACK64", b"_", 20), ("security.capability", NET_RAW, 25)],
         };
         for &(name, value, percent) in labels {
@@ -244,7 +244,7 @@ impl Case {
         }
         let change = loop {
             let change = *random.weighted(CHANGES);
-            // debugfs changes no attributes to order
+            // debugfs can apply only some of the changes
             let simple =
                 matches!(change, Change::Nothing | Change::Owner | Change::Group | Change::Mode);
             if group.place == Place::Tree || simple {
@@ -266,12 +266,12 @@ impl Case {
         tree.write(&self.path, PROGRAM, 0o755)?;
         let path = tree.path(&self.path);
         chown(&path, Some(self.owner.0), Some(self.owner.1))?;
-        // chown clears bits, and capabilities
+        // chown clears the set-ID bits and capabilities
         mode(&path, self.mode)?;
         self.attributes.iter().try_for_each(|(name, value)| set(&path, name, value))
     }
 
-    /// The change, in a tree.
+    /// Applies the change in a tree.
     fn change(&self, path: &Path) -> Result<()> {
         let kept = |name: &str| get(path, name).ok();
         let capability = kept("security.capability");
@@ -313,7 +313,7 @@ impl Case {
         Ok(())
     }
 
-    /// The same as a command of debugfs.
+    /// The same as a debugfs command.
     fn command(&self) -> Option<String> {
         let (field, value) = match self.change {
             Change::Owner => ("uid", self.owner.0 ^ 5),
@@ -325,7 +325,7 @@ impl Case {
     }
 }
 
-/// The keys that all signatures are by, and what a key file's name stands for.
+/// The keys of all signatures, and the files that options name.
 pub(super) struct Keys<'a> {
     pub(super) store: &'a KeyStore,
     pub(super) known: &'a Signer,
@@ -340,7 +340,7 @@ pub(super) fn others() -> Result<Vec<(&'static str, KeyStore)>> {
     ALGORITHMS.into_iter().map(|name| Ok((name, store(name)?))).collect()
 }
 
-/// Puts generated files below `/opt` of a tree that is signed, and makes an image of it.
+/// Adds generated files below `/opt` of a signed tree, and makes an image of it.
 pub(super) fn image(root: &Tree, keys: &Keys<'_>, number: usize, seed: u64) -> Result<Image> {
     let mut random = Random::new(seed);
     let mut cases: Vec<(usize, Case)> =
@@ -402,7 +402,7 @@ pub(super) fn image(root: &Tree, keys: &Keys<'_>, number: usize, seed: u64) -> R
     Ok(image)
 }
 
-/// What `imactl verify` says of the generated files in the image.
+/// The verdicts of `imactl verify` on the generated files in the image.
 fn predicted(
     image: &Image,
     keys: &Keys<'_>,
@@ -436,7 +436,7 @@ fn predicted(
     Ok(verdicts)
 }
 
-/// Executes each, and compares.
+/// Executes each file, and compares the results.
 pub(super) fn all_are_judged_as_predicted(
     guest: &mut Guest,
     image: &Image,
@@ -453,7 +453,7 @@ pub(super) fn all_are_judged_as_predicted(
         let verdict = line["verdict"].as_str().context("a verdict")?;
         *verdicts.entry(verdict).or_insert(0) += 1;
         let observed = guest.execute(&[path])?;
-        // of an empty security.ima the kernel says res=1
+        // for an empty security.ima the kernel writes res=1
         let records = observed.audit.iter().filter(|record| record.kind == Kind::Data);
         let cause = records.filter_map(|record| record.cause()).next();
         let seen = match (&observed.outcome, cause) {

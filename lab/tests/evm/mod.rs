@@ -1,4 +1,4 @@
-//! EVM: portable signatures over owner, mode, labels and capabilities, judged by the kernels.
+//! EVM: portable signatures over owner, mode, labels and capabilities, verified by the kernels.
 
 mod encrypted_key;
 mod generated;
@@ -53,7 +53,7 @@ fn mode(path: &Path, mode: u32) -> Result<()> {
     Ok(std::fs::set_permissions(path, Permissions::from_mode(mode))?)
 }
 
-/// What happens to a file after it was signed, by the names of the files.
+/// A change of a file after it was signed.
 type Change = fn(&Path) -> Result<()>;
 const CHANGES: [(&str, Change); 13] = [
     ("plain", |_| Ok(())),
@@ -64,7 +64,7 @@ const CHANGES: [(&str, Change); 13] = [
     ("without-label", |path| remove(path, "security.selinux")),
     ("capability", |path| set(path, "security.capability", SYS_ADMIN)),
     ("without-capability", |path| remove(path, "security.capability")),
-    // not covered
+    // not covered by EVM
     ("other-attribute", |path| set(path, "user.comment", b"x")),
     ("moved", |path| move_attributes(path, &["security.evm"])),
     ("both-moved", |path| move_attributes(path, &["security.evm", "security.ima"])),
@@ -72,13 +72,13 @@ const CHANGES: [(&str, Change); 13] = [
     ("without-both", |path| remove(path, "security.evm").and(remove(path, "security.ima"))),
 ];
 
-/// Gives a file the attributes of another program.
+/// Copies attributes to a file from another program.
 fn move_attributes(path: &Path, names: &[&str]) -> Result<()> {
     let other = path.with_file_name("other");
     names.iter().try_for_each(|name| set(path, name, &get(&other, name)?))
 }
 
-/// A root whose files have portable signatures; those in `/opt` are changed after that.
+/// A root whose files have portable signatures; those in `/opt` are changed afterwards.
 fn root(store: &KeyStore, other: &Signer) -> Result<Tree> {
     let root = Tree::small_root()?;
     root.install_imactl()?;
@@ -95,7 +95,7 @@ fn root(store: &KeyStore, other: &Signer) -> Result<Tree> {
     for (name, change) in CHANGES {
         change(&root.path(&format!("/opt/{name}")))?;
     }
-    // by other keys, other algorithms and other options
+    // signed by other keys, with other algorithms and options
     let stranger = KeyStore::create(Algorithm::P256)?;
     let sign = |name: &str, store: &KeyStore, options: &[&str]| {
         let path = format!("/opt/{name}");
@@ -115,7 +115,7 @@ fn root(store: &KeyStore, other: &Signer) -> Result<Tree> {
     Ok(root)
 }
 
-/// `imactl verify --evm` of the files in `/opt`: `None` where a file is valid, or the cause.
+/// The verdicts of `imactl verify --evm` on the files in `/opt`: `valid`, or the cause.
 fn predicted(root: &Tree, store: &KeyStore, kernel: &Kernel) -> Result<BTreeMap<String, String>> {
     let mut verify = lab::programs::imactl()?;
     verify.args(["verify", "--evm", "--json", "--kernel", kernel.version(), "--keys"]);
@@ -135,7 +135,7 @@ fn predicted(root: &Tree, store: &KeyStore, kernel: &Kernel) -> Result<BTreeMap<
     Ok(verdicts)
 }
 
-/// The same by `imactl preflight --evm`.
+/// The same from `imactl preflight --evm`.
 fn before_boot(root: &Tree, store: &KeyStore, kernel: &Kernel) -> Result<BTreeMap<String, String>> {
     let mut preflight = lab::programs::imactl()?;
     preflight.args(["preflight", "--evm", "--json", "--details", "--policy", "default:appraise"]);
@@ -154,7 +154,7 @@ fn before_boot(root: &Tree, store: &KeyStore, kernel: &Kernel) -> Result<BTreeMa
     Ok(verdicts)
 }
 
-/// A machine whose imactl-init finds an EVM certificate in the initramfs; the root can be written.
+/// A machine whose imactl-init finds an EVM certificate in the initramfs; the root is writable.
 fn boot(kernel: &Kernel, store: &KeyStore, root: Tree) -> Result<Boot> {
     let mut boot = Boot::new(kernel, store)?.append("rw");
     boot.initramfs.write(CERTIFICATE, store.evm_certificate()?, 0o644)?;
@@ -162,7 +162,7 @@ fn boot(kernel: &Kernel, store: &KeyStore, root: Tree) -> Result<Boot> {
     Ok(boot)
 }
 
-/// Has its imactl-init load the HMAC key, which is encrypted with a user's key.
+/// Makes imactl-init load the HMAC key, which is encrypted with a user key.
 fn with_hmac_key(boot: &Boot, variables: &str) -> Result<()> {
     let (initramfs, master) = (&boot.initramfs, [0x22; 32]);
     let variables = format!("EVMKEY=\"/etc/keys/evm.blob\"\n{variables}");
@@ -173,14 +173,14 @@ fn with_hmac_key(boot: &Boot, variables: &str) -> Result<()> {
     initramfs.write("/etc/keys/evm.blob", blob, 0o600)
 }
 
-/// What imactl-init said last of EVM.
+/// The last message of imactl-init about EVM.
 fn said(guest: &Guest) -> String {
     let console = guest.console();
     let line = console.lines().rev().find(|line| line.contains("EVM") && line.contains("imactl"));
     line.unwrap_or_default().to_owned()
 }
 
-/// The kernel does with each file what was predicted: runs it, or denies it with this cause.
+/// Checks that the kernel runs a file, or denies it with the predicted cause.
 fn judges(guest: &mut Guest, path: &str, verdict: &str) -> Result<()> {
     let execution = guest.execute(&[path, "-c", "exit 0"])?;
     match verdict {
@@ -190,8 +190,8 @@ fn judges(guest: &mut Guest, path: &str, verdict: &str) -> Result<()> {
     Ok(())
 }
 
-/// What a portable signature covers cannot be changed while it is valid, not even by root; a
-/// copy with its attributes can be put in its place.
+/// Metadata covered by a valid portable signature cannot be changed, even by root; a copy with the same
+/// attributes can replace the file.
 fn changes_are_refused(guest: &mut Guest) -> Result<()> {
     let path = "/opt/plain".to_owned();
     let set = |name: &str, value: &[u8]| Action::SetAttribute {
@@ -214,7 +214,7 @@ fn changes_are_refused(guest: &mut Guest) -> Result<()> {
     ] {
         guest.request(action)?.is_refused_silently(Errno::EPERM);
     }
-    // what does not change anything is allowed
+    // writing the same value is allowed
     guest.request(set("security.capability", NET_RAW))?.is_allowed();
     guest.request(Action::ChangeMode { path: path.clone(), mode: 0o755 })?.is_allowed();
     guest.execute(&[&path])?.is_allowed();
@@ -240,7 +240,7 @@ fn why_says_the_same(guest: &mut Guest, predicted: &BTreeMap<String, String>) ->
     Ok(())
 }
 
-/// On an overlay, the files of the lower layer have their own signatures, and keep them.
+/// On an overlay, files of the lower layer keep their own signatures.
 fn layers_are_judged_as_their_files(
     guest: &mut Guest,
     predicted: &BTreeMap<String, String>,
@@ -298,7 +298,7 @@ on_each_kernel! {
         let mut predicted = predicted(&root, &store, kernel)?;
         let before_boot = before_boot(&root, &store, kernel)?;
         let boot = boot(kernel, &store, root)?;
-        // of another key, issued by the same CA
+        // of another key that the same CA certified
         boot.initramfs.write("/etc/keys/evm/other.der", other.certificate()?, 0o644)?;
         let mut guest = boot.up()?;
         let said = said(&guest);
@@ -309,7 +309,7 @@ on_each_kernel! {
         }
 
         judges(&mut guest, "/opt/other-key", "valid")?;
-        // the certificate of which only the guest has
+        // only the guest has its certificate
         for (path, verdict) in predicted.iter().filter(|(path, _)| *path != "/opt/other-key") {
             judges(&mut guest, path, verdict)?;
         }
@@ -370,7 +370,7 @@ on_each_kernel! {
         for name in ["hmac-changed", "wrong", "inode-changed"] {
             judges(&mut guest, &format!("/opt/{name}"), "invalid-HMAC")?;
         }
-        // the kernel makes an HMAC of a signature for an inode, and one for what changes
+        // the kernel replaces an inode-bound signature with an HMAC, and a changed file gets one, too
         let evm = |guest: &mut Guest, name: &str| -> Result<Vec<u8>> {
             let (path, name) = (format!("/opt/{name}"), "security.evm".to_owned());
             Ok(guest.request(Action::ReadAttribute { path, name })?.content().to_vec())
@@ -385,7 +385,7 @@ on_each_kernel! {
         let path = "/opt/portable".to_owned();
         let changed = guest.request(Action::ChangeMode { path, mode: 0o700 })?;
         changed.is_refused(Errno::EPERM, "pass_immutable");
-        // the key is gone with imactl-init
+        // imactl-init removed the key
         let keys = guest.read("/proc/keys")?.text();
         assert!(!keys.contains("evm-key") && !keys.contains("kmk-user"), "{keys}");
         Ok(())

@@ -1,4 +1,4 @@
-//! What only who has the file and the keys can tell: here imactl's own digests and verifier.
+//! The facts that depend on the file and the keys, computed with imactl's own digests and verifier.
 
 use std::convert::Infallible;
 
@@ -13,7 +13,7 @@ use ima_format::xattr::Attribute;
 
 use super::files::{FileSpec, Files, System};
 
-/// A case's file, as far as it is known.
+/// The known state of a case's file.
 pub(crate) struct Known<'a> {
     pub(crate) files: &'a Files,
     file: &'a FileSpec,
@@ -28,7 +28,7 @@ impl<'a> Known<'a> {
         Self { files, file, attribute, verifier }
     }
 
-    /// The attribute that the file has now.
+    /// The current attribute of the file.
     pub(crate) fn attribute(&self) -> Option<Vec<u8>> {
         self.attribute.clone()
     }
@@ -39,8 +39,8 @@ impl<'a> Known<'a> {
         hasher.digest(&self.file.bytes()).ok()
     }
 
-    /// The kernel puts the file's digest in the attribute's place, by the algorithm that it
-    /// compared with before (`ima_fix_xattr`).
+    /// The kernel replaces the attribute with the file's digest, using the hash algorithm of the comparison
+    /// before (`ima_fix_xattr`).
     pub(crate) fn fix(&mut self, kernel: &Kernel) {
         let algorithm = attribute_algorithm(self.attribute.as_deref(), kernel);
         let Some(digest) = self.computed(algorithm) else { return };
@@ -52,7 +52,7 @@ impl<'a> Known<'a> {
     }
 }
 
-/// What the kernel reads of an attribute on a file system.
+/// The result of reading an attribute on a file system.
 pub(crate) fn read_on(system: System, attribute: &Option<Vec<u8>>) -> AttributeRead<'_> {
     match (system, attribute) {
         (System::Vfat | System::Ramfs, _) => AttributeRead::NoAttributes,

@@ -1,4 +1,4 @@
-//! Files: content, attribute, owner, mode, file system; and who does what with them.
+//! Files: content, attribute, owner, mode, file system; and the operations on them, by different users.
 
 use std::os::unix::fs::{chown, PermissionsExt};
 use std::path::Path;
@@ -16,8 +16,8 @@ use rustix::fs::XattrFlags;
 
 use super::{Case, Deed, Who};
 
-/// The smallest program: 64-bit ELF with one segment, which ends at once
-/// (`mov edi, 0; mov eax, 60; syscall`).
+/// The smallest program: a 64-bit ELF file with one segment that exits at once (`mov edi, 0; mov eax, 60;
+/// syscall`).
 pub(crate) const PROGRAM: &[u8] = &{
     let mut program = [0_u8; 132];
     let head = *b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0\x01\0\0\0\x78\0\x40\0\0\0\0\0\
@@ -35,13 +35,13 @@ pub(crate) const PROGRAM: &[u8] = &{
 const SCRIPT: &[u8] = b"#!/interpreter\n";
 const TEXT: &[u8] = b"neither a module nor a policy\n";
 
-/// Ids that files and processes have, and rules ask for.
+/// IDs that files and processes have, and that rules match.
 pub(crate) const USERS: [u32; 4] = [0, 1, 1000, 1001];
 
-/// Groups of cases: so many share the rules of one.
+/// The number of cases that share the rules of one group.
 const SHARE: usize = 2;
 const FIRST_GROUP: u32 = 50_000;
-/// vfat has one group for all.
+/// The group of all files on vfat, which has no owners.
 const VFAT_GROUP: u32 = 49_999;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,28 +107,28 @@ pub(crate) enum Content {
     Text,
 }
 
-/// What is in `security.ima`.
+/// The value of `security.ima`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Label {
     None,
     Signed,
     SignedSha512,
-    /// By a key that is in no keyring.
+    /// A signature by a key that is in no keyring.
     Stranger,
-    /// A good signature with another last byte.
+    /// A valid signature with a changed last byte.
     Corrupt,
-    /// A good signature without its last byte.
+    /// A valid signature without its last byte.
     Short,
-    /// Of another content.
+    /// A signature of other content.
     Other,
-    /// A good signature with another version byte.
+    /// A valid signature with another version byte.
     Version(u8),
-    /// A good signature with another type byte.
+    /// A valid signature with another type byte.
     Type(u8),
     Digest,
     DigestSha512,
     DigestMd5,
-    /// Type 1, SHA-1.
+    /// A digest of type 1, SHA-1.
     OldDigest,
     WrongDigest,
     ShortDigest,
@@ -168,7 +168,7 @@ const LABELS: &[(u64, Label)] = &[
     (1, Label::Bytes(&[0])),
 ];
 
-/// What tmpfs lets root write.
+/// The values that root can write on tmpfs.
 const WRITABLE_LABELS: &[(u64, Label)] = &[
     (20, Label::None),
     (40, Label::Signed),
@@ -178,7 +178,7 @@ const WRITABLE_LABELS: &[(u64, Label)] = &[
     (5, Label::WrongDigest),
 ];
 
-/// A case's file.
+/// The file of a case.
 #[derive(Debug, Clone)]
 pub(crate) struct FileSpec {
     pub(crate) number: usize,
@@ -187,7 +187,7 @@ pub(crate) struct FileSpec {
     pub(crate) label: Label,
     pub(crate) owner: u32,
     pub(crate) mode: u32,
-    /// Rules of its own; generated ones where there are none.
+    /// Its own rules; generated ones if `None`.
     pub(crate) rules: Option<&'static [&'static str]>,
 }
 
@@ -196,7 +196,7 @@ impl FileSpec {
         format!("{}/{:05}", self.system.directory(), self.number)
     }
 
-    /// On the first disc, for files in memory.
+    /// The path on the first disk, for files in memory.
     pub(crate) fn original(&self) -> String {
         format!("{}/{:05}", System::Ext4.directory(), self.number)
     }
@@ -208,7 +208,7 @@ impl FileSpec {
         }
     }
 
-    /// Each its own digest.
+    /// The content, different for each file.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         content(self.content)
     }
@@ -234,7 +234,7 @@ impl FileSpec {
             fs_subtype: None,
             fsuuid: match self.system {
                 System::Ext4 => files.uuid,
-                // one that no rule asks for
+                // a UUID that no rule matches
                 _ => Uuid([0xff; 16]),
             },
         }
@@ -249,11 +249,11 @@ fn content(content: Content) -> Vec<u8> {
     }
 }
 
-/// What all files are made of.
+/// The parts of all files.
 pub(crate) struct Files {
     pub(crate) keyring: Keyring,
     pub(crate) uuid: Uuid,
-    /// For each content: signed with SHA-256, with SHA-512, by a stranger.
+    /// For each content: signed with SHA-256, with SHA-512, and by an unknown key.
     signatures: Vec<[Vec<u8>; 3]>,
 }
 
@@ -282,7 +282,7 @@ impl Files {
         Ok(Self { keyring, uuid, signatures })
     }
 
-    /// A file of any kind.
+    /// Generates a file.
     pub(crate) fn spec(&self, number: usize, random: &mut Random) -> FileSpec {
         let system = *random.weighted(&[
             (64, System::Ext4),
@@ -304,7 +304,7 @@ impl Files {
         FileSpec { number, system, content, label, owner, mode, rules: None }
     }
 
-    /// The attribute's value.
+    /// The value of the attribute.
     pub(crate) fn attribute(&self, file: &FileSpec) -> Option<Vec<u8>> {
         let index = CONTENTS.iter().position(|kind| *kind == file.content).unwrap_or(0);
         let [sha256, sha512, stranger] = &self.signatures[index];
@@ -341,7 +341,7 @@ impl Files {
         })
     }
 
-    /// The discs, in their order.
+    /// The disks, in their order.
     pub(crate) fn discs(&self, cases: &[Case]) -> Result<Vec<(System, Image)>> {
         let mut discs = Vec::new();
         for system in [System::Ext4, System::Squashfs] {
@@ -373,7 +373,7 @@ impl Files {
         tree.write(&name, file.bytes(), file.mode)?;
         let path = tree.path(&name);
         chown(&path, Some(file.owner), Some(file.group()))?;
-        // chown clears the bits
+        // chown clears these bits
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(file.mode))?;
         if let Some(value) = self.attribute(file) {
             rustix::fs::setxattr(&path, "security.ima", &value, XattrFlags::empty())
@@ -390,7 +390,7 @@ fn attribute(path: &Path) -> Result<Vec<u8>> {
     Ok(value)
 }
 
-/// Something that can be done with such a file.
+/// An operation that is possible on such a file.
 pub(crate) fn deed(file: &FileSpec, random: &mut Random) -> Deed {
     loop {
         let deed = *random.weighted(&[
@@ -420,7 +420,7 @@ pub(crate) fn deed(file: &FileSpec, random: &mut Random) -> Deed {
     }
 }
 
-/// Someone who may do it.
+/// A user who may perform it.
 pub(crate) fn who(deed: Deed, random: &mut Random) -> Who {
     let user = |id: u32| Credentials::user(id);
     let with =
@@ -454,11 +454,11 @@ pub(crate) fn who(deed: Deed, random: &mut Random) -> Who {
     Who(random.weighted(&choices).clone())
 }
 
-/// Cases that once were predicted wrong, or nearly so.
+/// Cases that were once predicted wrong, or almost.
 pub(crate) fn known_cases(first: usize) -> Vec<Case> {
     let mut cases = Vec::new();
     let mut add = |rules, content, label, deeds: &[(Deed, Who)]| {
-        // a group for each
+        // one group per case
         let number = (first / SHARE + 1 + cases.len()) * SHARE;
         let file = FileSpec {
             number,
@@ -472,21 +472,21 @@ pub(crate) fn known_cases(first: usize) -> Vec<Case> {
         cases.push(Case { file, deeds: deeds.to_vec() });
     };
     let root = || Who(None);
-    // what is asked for on one event binds a later one
+    // the demands of one event also apply to a later one
     add(
         &["measure func=FILE_CHECK digest_type=verity", "appraise func=BPRM_CHECK"],
         Content::Program,
         Label::Signed,
         &[(Deed::Execute, root())],
     );
-    // a digest is compared as far as it goes
+    // only as much of the digest as is stored is compared
     add(
         &["appraise func=BPRM_CHECK"],
         Content::Program,
         Label::LongDigest,
         &[(Deed::Execute, root()), (Deed::Execute, root())],
     );
-    // O_DIRECT cannot be measured by the oldest template, and says so
+    // with the oldest template, O_DIRECT cannot be measured, and there is an error
     add(
         &["measure func=FILE_CHECK template=ima"],
         Content::Text,
@@ -499,21 +499,21 @@ pub(crate) fn known_cases(first: usize) -> Vec<Case> {
         Label::None,
         &[(Deed::Open(OpenFor::ReadDirect), root()), (Deed::Open(OpenFor::Read), root())],
     );
-    // a hash rule in front of an appraise rule
+    // a hash rule before an appraise rule
     add(
         &["hash func=FILE_CHECK", "appraise func=FILE_CHECK appraise_type=imasig"],
         Content::Text,
         Label::Signed,
         &[(Deed::Open(OpenFor::Read), root()), (Deed::Open(OpenFor::Write), root())],
     );
-    // closing it makes a digest for the attribute, where nothing was written, too
+    // closing it stores a digest in the attribute, even if nothing was written
     add(
         &["appraise func=FILE_CHECK mask=MAY_READ digest_type=verity appraise_type=sigv3", "hash"],
         Content::Text,
         Label::None,
         &[(Deed::Open(OpenFor::Read), root()), (Deed::Open(OpenFor::ReadWrite), root())],
     );
-    // a set-user-ID program of another user: its ids count, and the capabilities of the caller
+    // a set-user-ID program of another user: its IDs count, and the caller's capabilities
     add(
         &["audit func=CREDS_CHECK euid=0"],
         Content::Program,
@@ -521,7 +521,7 @@ pub(crate) fn known_cases(first: usize) -> Vec<Case> {
         &[(Deed::Execute, root())],
     );
     if let [.., uncounted, set_user_id] = &mut cases[..] {
-        // where changes are not counted
+        // a file system without change counting
         uncounted.file.system = System::Ramfs;
         (set_user_id.file.owner, set_user_id.file.mode) = (1, 0o4777);
     }

@@ -1,15 +1,13 @@
-//! Generated policies, files and operations: what the kernel does is what
-//! `ima_format::policy::decide` says.
+//! Generated policies, files and operations: the kernel decides as `ima_format::policy::decide` predicts.
 //!
-//! A machine holds many small policies at once, loaded as one: the rules of each ask for a
-//! group of their own (`fgroup=`), and each case has a file of its own in one of the groups.
-//! What is predicted is compared with what is seen: whether each operation goes ahead, the
-//! causes of the kernel's audit records, the digests it writes to the audit log, and, at the
-//! end, the PCRs for which each file stands in the measurement list.
+//! A machine has many small policies at once, loaded as one: the rules of each match a group of their own
+//! (`fgroup=`), and each case has its own file in one of the groups. The prediction is compared with the
+//! observation: whether each operation succeeds, the causes in the kernel's audit records, the digests
+//! in the audit log, and, at the end, the PCRs under which each file is in the measurement list.
 //!
-//! Each kernel has cases of its own. A file that is opened for writing is left alone afterwards:
-//! closing one that a digest in `security.ima` covers lets Linux 6.1 write the digest anew, and
-//! what it writes hangs on what the file's `iint` happened to hold.
+//! Each kernel has its own cases. A file that was opened for writing is not used again: if a digest in
+//! `security.ima` covers it, Linux 6.1 may store a new digest when it is closed, and its value depends on
+//! the state of the file's `iint`.
 
 mod evidence;
 pub(crate) mod files;
@@ -35,12 +33,12 @@ use lab::random::{cases, seed, Random};
 use evidence::{read_on, Known};
 use files::{Content, FileSpec, Files, System};
 
-/// How many cases a machine tries.
+/// The number of cases of a machine.
 const ENFORCED: usize = 2_400;
 const LOGGED: usize = 400;
 const FIXED: usize = 400;
 
-/// Something that is done with a case's file.
+/// An operation on the file of a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Deed {
     Execute,
@@ -52,19 +50,19 @@ pub(crate) enum Deed {
     Policy,
 }
 
-/// A file and what is done with it, by whom.
+/// A file, the operations on it, and the users who perform them.
 #[derive(Debug, Clone)]
 pub(crate) struct Case {
     pub(crate) file: FileSpec,
     pub(crate) deeds: Vec<(Deed, Who)>,
 }
 
-/// Who does it.
+/// A user who performs an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Who(pub(crate) Option<Credentials>);
 
 impl Who {
-    /// As the policy sees them.
+    /// The IDs that the policy compares.
     fn ids(&self) -> Ids {
         let Some(credentials) = &self.0 else { return Ids::ROOT };
         let (uid, gid) = (credentials.uid, credentials.gid);
@@ -105,7 +103,7 @@ on_each_kernel! {
     }
 }
 
-/// What is to be seen of one operation.
+/// The observation of one operation.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
     refused: bool,
@@ -162,7 +160,7 @@ fn machine(kernel: &Kernel, mode: Mode, count: usize) -> Result<()> {
                     "{deed:?} by {:?} of {file:?}\n  of {:?}\n  kernel {seen:?}\n  imactl {predicted:?}\n  {}\n{observation}",
                     who.0, case.deeds, rules.join("\n  ")
                 ));
-                // what the kernel remembers is no longer what is predicted
+                // the prediction no longer knows the kernel's cached state
                 break;
             }
         }
@@ -177,7 +175,7 @@ fn machine(kernel: &Kernel, mode: Mode, count: usize) -> Result<()> {
     );
     let shown = wrong.iter().take(12).cloned().collect::<Vec<_>>().join("\n\n");
     assert!(wrong.is_empty(), "{} disagreements:\n{shown}", wrong.len());
-    // cases that all go one way would show nothing
+    // if all cases had the same result, the test would prove nothing
     let some = if mode == Mode::Enforce { refused } else { causes };
     assert!(some * 8 > deeds && some * 8 < deeds * 7, "{some} of {deeds}");
     Ok(())
@@ -231,7 +229,7 @@ fn boot(
     for system in [System::Tmpfs, System::Ramfs] {
         guest.mount(system.name(), system.name(), &system.directory())?.is_allowed();
     }
-    // before any rule is in force
+    // before a rule is in force
     for case in cases.iter().filter(|case| case.file.system == System::Vfat) {
         let (path, content) = (case.file.path(), case.file.bytes().into());
         guest.request(Action::Write { path, content, mode: case.file.mode })?.is_allowed();
@@ -270,7 +268,7 @@ fn perform(guest: &mut Guest, file: &FileSpec, deed: Deed, who: &Who) -> Result<
     }
 }
 
-/// What the kernel did.
+/// The observed behaviour of the kernel.
 fn seen(observation: &Observation, deed: Deed) -> Result<Seen> {
     let refused = match (&observation.outcome, deed) {
         (Ok(Output::Exited { status, .. }), _) => match status {
@@ -281,9 +279,9 @@ fn seen(observation: &Observation, deed: Deed) -> Result<Seen> {
         (Ok(_), _) => false,
         (Err(failure), Deed::Protect) if failure.errno == Errno::EPERM => true,
         (Err(failure), _) if failure.errno == Errno::EACCES => true,
-        // refused in the first directory, and then not found in the others
+        // denied in the first directory, then not found in the others
         (Err(failure), Deed::Firmware) if failure.errno == Errno::ENOENT => true,
-        // IMA let it through, and it is no module, no policy
+        // IMA allowed it, but it is not a module or policy
         (Err(failure), Deed::Module) => {
             ensure!(
                 failure.errno == Errno::ENOEXEC
@@ -310,7 +308,7 @@ fn seen(observation: &Observation, deed: Deed) -> Result<Seen> {
     Ok(Seen { refused, causes, audited })
 }
 
-/// What `decide` says, and the PCRs for which the file is measured.
+/// The result of `decide`, and the PCRs under which the file is measured.
 fn predict(
     decider: &Decider<'_>,
     file: &FileSpec,
@@ -372,7 +370,7 @@ fn predict(
             return (predicted, measured);
         }
     }
-    // tmpfs has counted changes since 6.6
+    // tmpfs counts changes since 6.6
     let uncounted = match file.system {
         System::Ext4 | System::Squashfs => false,
         System::Tmpfs => decider.kernel().version == KernelVersion::V6_1,
@@ -406,7 +404,7 @@ fn is_written(deed: Deed) -> bool {
     matches!(deed, Deed::Open(OpenFor::Write | OpenFor::Append | OpenFor::ReadWrite))
 }
 
-/// The measurement list against what was predicted for each file.
+/// Compares the measurement list with the prediction for each file.
 fn compare_lists(guest: &mut Guest, predicted: &BTreeMap<String, Vec<u8>>) -> Result<Vec<String>> {
     let list = guest.read("/sys/kernel/security/ima/ascii_runtime_measurements")?.text();
     let mut found: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
@@ -431,7 +429,7 @@ fn compare_lists(guest: &mut Guest, predicted: &BTreeMap<String, Vec<u8>>) -> Re
     Ok(wrong)
 }
 
-/// A file, and one to three things that are done with it.
+/// A file, and one to three operations on it.
 fn case(number: usize, files: &Files, random: &mut Random) -> Case {
     let file = files.spec(number, random);
     let mut deeds = Vec::new();
@@ -439,7 +437,7 @@ fn case(number: usize, files: &Files, random: &mut Random) -> Case {
         let deed = files::deed(&file, random);
         deeds.push((deed, files::who(deed, random)));
         if is_written(deed) {
-            // closing it changes what the kernel remembers
+            // closing it changes the kernel's cached state
             break;
         }
     }

@@ -8,8 +8,8 @@ use lab::random::Random;
 use super::files::{Files, System, USERS};
 use super::Case;
 
-/// All rules of all groups, as one policy. The groups' rules are mixed, as nothing but their
-/// order within a group counts.
+/// All rules of all groups, as one policy. The rules of different groups are interleaved: only their order
+/// within a group matters.
 pub(crate) fn policy(
     cases: &[Case],
     files: &Files,

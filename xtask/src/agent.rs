@@ -5,9 +5,9 @@ use anyhow::{bail, Result};
 use crate::cross::Toolchain;
 use crate::target_directory;
 
-/// `cargo xtask agent --target TRIPLE`: the program, static, is then in
-/// `target/lab/TRIPLE/release/lab-agent`. It has a target directory of its own, since its flags
-/// would have all else built again.
+/// `cargo xtask agent --target TRIPLE`: builds the static program
+/// `target/lab/TRIPLE/release/lab-agent`. It has its own target directory, because its flags would
+/// otherwise cause a rebuild of everything else.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let target = match arguments {
         [flag, target] if flag == "--target" => target,

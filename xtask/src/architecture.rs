@@ -1,11 +1,11 @@
-//! The direction of the crates: what each may depend on, directly.
+//! The direct dependencies that each crate may have.
 
 use anyhow::{bail, Context, Result};
 
 use crate::cargo;
 
-/// imactl -> ima -> ima-format; imactl-init -> ima-format. A dependency that is not here
-/// has to earn its place in review, not slip in.
+/// imactl -> ima -> ima-format; imactl-init -> ima-format. A new dependency must be added here, and so is
+/// seen in review.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("ima-format", &[]),
     (

@@ -1,4 +1,4 @@
-//! What test programs say of their results, added up.
+//! Adds up the results that test programs print.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -12,7 +12,7 @@ pub(crate) struct Counts {
     pub(crate) ignored: u64,
 }
 
-/// Runs tests, passing their output on and adding up their results.
+/// Runs tests, passes their output on, and adds up their results.
 pub(crate) fn count(command: &mut Command, counts: &mut Counts) -> Result<()> {
     let mut child = command.stdout(Stdio::piped()).spawn().context("cargo test")?;
     let stdout = child.stdout.take().context("no pipe")?;

@@ -1,7 +1,7 @@
-//! The crates that the layer's recipes fetch: Cargo.lock, in the form that OpenEmbedded's class
-//! cargo-update-recipe-crates writes; whether the oldest Rust that they are built with takes them;
-//! and whether they are from crates.io, with licences that suit (cargo-deny checks the same, but
-//! takes longer to build than the workspace).
+//! The crates that the layer's recipes fetch: Cargo.lock in the form of OpenEmbedded's class
+//! cargo-update-recipe-crates. Also checks that the oldest supported Rust accepts them, and that they are
+//! from crates.io with allowed licences (cargo-deny checks the same, but takes longer to build than the
+//! workspace).
 
 use std::fmt::Write;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::{cargo, output, root};
 
 const LIST: &str = "meta-integrity/recipes-support/imactl/imactl-crates.inc";
 
-/// `cargo xtask crates [--check]`: writes the list, or checks that it is in step.
+/// `cargo xtask crates [--check]`: writes the list, or checks that it is up to date.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let path = root().join(LIST);
     let lock = fs::read_to_string(root().join("Cargo.lock")).context("Cargo.lock")?;
@@ -34,7 +34,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     }
 }
 
-/// What `cargo metadata` tells of the packages in Cargo.lock, for all platforms.
+/// The output of `cargo metadata` for the packages in Cargo.lock, on all platforms.
 #[derive(Debug, Deserialize)]
 struct Metadata {
     packages: Vec<Package>,
@@ -47,7 +47,7 @@ struct Package {
     edition: String,
     rust_version: Option<String>,
     license: Option<String>,
-    /// `None`: this workspace's.
+    /// `None` for packages of this workspace.
     source: Option<String>,
     dependencies: Vec<Dependency>,
 }
@@ -59,7 +59,7 @@ struct Dependency {
     path: Option<String>,
 }
 
-/// The only registry, and the licences of crates that are built with the workspace.
+/// The only registry, and the allowed licences.
 const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 const LICENCES: &[&str] = &[
     "MIT",
@@ -78,11 +78,11 @@ fn metadata() -> Result<Metadata> {
     serde_json::from_slice(&text).context("cargo metadata")
 }
 
-/// Refuses crates that the workspace's `rust-version` is too old for.
+/// Rejects crates that need a newer Rust than the workspace's `rust-version`.
 ///
-/// BitBake gives cargo a directory with all of them, also those that only other platforms or tests
-/// need, and cargo reads every manifest there. An edition that it does not know ends it at once;
-/// and a crate of that edition need not have a `rust-version` for the resolver to see.
+/// BitBake gives cargo a directory with all of them, including those that only other platforms or tests
+/// need, and cargo parses every manifest there. It fails on an edition that it does not know; and a crate
+/// of that edition need not have a `rust-version` that the resolver could check.
 fn check_rust(metadata: &Metadata) -> Result<()> {
     let oldest = env!("CARGO_PKG_RUST_VERSION");
     let mut refused = String::new();
@@ -101,7 +101,7 @@ fn check_rust(metadata: &Metadata) -> Result<()> {
     Ok(())
 }
 
-/// Refuses crates from elsewhere, of other licences, and dependencies on any version.
+/// Rejects crates from elsewhere, with other licences, and wildcard dependencies.
 fn check_origin(metadata: &Metadata) -> Result<()> {
     for Package { name, version, license, source, dependencies, .. } in &metadata.packages {
         let Some(source) = source else {
@@ -121,7 +121,7 @@ fn check_origin(metadata: &Metadata) -> Result<()> {
     Ok(())
 }
 
-/// Whether an SPDX expression offers a choice of licences that are all allowed.
+/// Whether an SPDX expression offers a combination of allowed licences.
 fn is_allowed(expression: &str) -> bool {
     let is_term = |term: &str| {
         let term = term.trim();
@@ -133,7 +133,7 @@ fn is_allowed(expression: &str) -> bool {
     split(expression, " OR ").iter().any(|choice| split(choice, " AND ").into_iter().all(is_term))
 }
 
-/// The parts of an expression between operators that are not in parentheses.
+/// The parts of an expression between operators outside of parentheses.
 fn split<'a>(expression: &'a str, operator: &str) -> Vec<&'a str> {
     let (mut parts, mut depth, mut start) = (Vec::new(), 0, 0);
     for (at, character) in expression.char_indices() {
@@ -151,7 +151,7 @@ fn split<'a>(expression: &'a str, operator: &str) -> Vec<&'a str> {
     parts
 }
 
-/// The first two parts of a version of Rust.
+/// The first two numbers of a Rust version.
 fn minor(version: &str) -> (u32, u32) {
     let mut parts = version.split('.').map(|part| part.parse().unwrap_or(u32::MAX));
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
@@ -165,7 +165,7 @@ struct Crate<'a> {
     checksum: Option<&'a str>,
 }
 
-/// The include file for a lock file.
+/// The include file for this lock file.
 fn list(lock: &str) -> Result<String> {
     let mut text = String::from(
         "# Autogenerated with 'bitbake -c update_crates imactl'\n\n# from Cargo.lock\nSRC_URI += \" \\\n",

@@ -1,8 +1,8 @@
 //! Building and running for other architectures than this machine's.
 //!
-//! rustup's toolchain has no libraries for them unless `rustup target add` brought them. Debian's
-//! has their source (rust-web-src), of which Cargo builds what a program needs (`-Zbuild-std`).
-//! Debian's cross compilers link, and QEMU runs one program of another architecture.
+//! rustup's toolchain has no libraries for them, unless `rustup target add` installed them. Debian's has
+//! their source (rust-web-src), from which Cargo builds those that a program needs (`-Zbuild-std`).
+//! Debian's cross compilers link, and QEMU runs a program of another architecture.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,18 +11,18 @@ use anyhow::{bail, ensure, Context, Result};
 
 use crate::{output, root};
 
-/// An architecture: what Rust, GNU and QEMU call it.
+/// An architecture, and its names for Rust, GNU and QEMU.
 #[derive(Debug)]
 pub(crate) struct Architecture {
     /// Rust's name.
     pub(crate) target: &'static str,
-    /// GNU's name: the prefix of its compiler, and where its C library is below `/usr`.
+    /// GNU's name: the prefix of its compiler, and the directory of its C library below `/usr`.
     pub(crate) gnu: &'static str,
-    /// Of `qemu-NAME-static`.
+    /// The NAME in `qemu-NAME-static`.
     pub(crate) qemu: &'static str,
 }
 
-/// Those of the layer's `COMPATIBLE_HOST`.
+/// The architectures of the layer's `COMPATIBLE_HOST`.
 pub(crate) const ARCHITECTURES: &[Architecture] = &[
     Architecture { target: "x86_64-unknown-linux-gnu", gnu: "x86_64-linux-gnu", qemu: "x86_64" },
     Architecture { target: "i686-unknown-linux-gnu", gnu: "i686-linux-gnu", qemu: "i386" },
@@ -40,17 +40,17 @@ pub(crate) const ARCHITECTURES: &[Architecture] = &[
 ];
 
 impl Architecture {
-    /// The one with Rust's name for it.
+    /// The architecture with this Rust name.
     pub(crate) fn of(target: &str) -> Option<&'static Self> {
         ARCHITECTURES.iter().find(|architecture| architecture.target == target)
     }
 
-    /// QEMU, which runs a program of this architecture and finds its C library.
+    /// The command that runs a program of this architecture in QEMU, with its C library.
     fn runner(&self) -> [String; 3] {
         [format!("qemu-{}-static", self.qemu), "-L".into(), format!("/usr/{}", self.gnu)]
     }
 
-    /// A program of this architecture, run by QEMU.
+    /// A command that runs a program of this architecture in QEMU.
     pub(crate) fn run(&self, program: &Path) -> Command {
         let [qemu, arguments @ ..] = self.runner();
         let mut command = Command::new(qemu);
@@ -58,7 +58,7 @@ impl Architecture {
         command
     }
 
-    /// Whether its programs can be linked and run here; says so where not, which fails in CI.
+    /// Whether its programs can be linked and run here; if not, prints why, and fails in CI.
     pub(crate) fn is_available(&self) -> Result<bool> {
         let [qemu, ..] = self.runner();
         let missing = [format!("{}-gcc", self.gnu), qemu].into_iter().find(|program| {
@@ -80,7 +80,7 @@ pub(crate) struct Toolchain {
     libraries: Libraries,
 }
 
-/// How Rust's own libraries for the target are there.
+/// The form of Rust's own libraries for the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Libraries {
     Installed,
@@ -88,7 +88,7 @@ enum Libraries {
 }
 
 impl Toolchain {
-    /// The toolchain at hand if it has the target's libraries or their source, else Debian's.
+    /// The toolchain in use if it has the target's libraries or their source, else Debian's.
     pub(crate) fn of(target: &str) -> Result<Self> {
         let named = |variable, name| std::env::var_os(variable).unwrap_or(name).into();
         let at_hand: (PathBuf, PathBuf) =
@@ -114,14 +114,14 @@ impl Toolchain {
         )
     }
 
-    /// Cargo with `arguments`, in the workspace's root; `libraries` are the crates of Rust's own
-    /// that the program is linked with.
+    /// Cargo with `arguments`, in the workspace's root; `libraries` are the crates of Rust itself that the
+    /// program is linked with.
     pub(crate) fn cargo(&self, arguments: &[&str], target: &str, libraries: &str) -> Command {
         let mut cargo = Command::new(&self.cargo);
         cargo.args(arguments).args(["--target", target]).current_dir(root());
         cargo.env("RUSTC", &self.rustc);
         if self.libraries == Libraries::Source {
-            // a stable compiler takes -Z only so; Debian's own packages are built like that
+            // a stable compiler accepts -Z only with this variable; Debian builds its own packages like this
             cargo.arg(format!("-Zbuild-std={libraries}")).env("RUSTC_BOOTSTRAP", "1");
         }
         if let Some(architecture) = Architecture::of(target).filter(|_| self.host != target) {

@@ -1,4 +1,4 @@
-//! The Python module and the Spark job for fleets: packed as a wheel, installed, tested.
+//! The Python module and the Spark job for fleets: packaged as a wheel, installed, tested.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -8,7 +8,7 @@ use anyhow::{bail, Result};
 use crate::counts::{count, Counts};
 use crate::{python, root, run as succeed, target_directory};
 
-/// With this the test measures: MACHINES,ENTRIES.
+/// Makes the test measure with this size: MACHINES,ENTRIES.
 const SIZE: &str = "IMACTL_FLEET";
 
 pub(crate) fn run(counts: &mut Counts) -> Result<()> {
@@ -31,7 +31,7 @@ pub(crate) fn run(counts: &mut Counts) -> Result<()> {
     }
     let mut maturin = Command::new(tools.join("bin/maturin"));
     maturin.args(["build", "--quiet", "--no-default-features"]);
-    // linked with this machine's OpenSSL: it is not for other distributions
+    // linked with this machine's OpenSSL, so it is not for other distributions
     maturin.args(["--compatibility", "linux", "--manifest-path"]);
     maturin.arg(fleet.join("wheel/Cargo.toml")).arg("--out").arg(&wheels);
     if std::env::var_os(SIZE).is_some() {
@@ -50,7 +50,7 @@ pub(crate) fn run(counts: &mut Counts) -> Result<()> {
     })?;
     let mut test = Command::new(tools.join("bin/python"));
     test.arg("-B").arg(fleet.join("test_fleet.py")).env("PYTHONPATH", module);
-    // the workers' Python, too
+    // for the workers' Python, too
     test.env("PYSPARK_PYTHON", tools.join("bin/python"));
     count(&mut test, counts)
 }

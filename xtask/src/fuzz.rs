@@ -1,7 +1,7 @@
-//! libFuzzer on the properties of `fuzz`, with the stable compiler.
+//! Runs libFuzzer on the properties of `fuzz`, with the stable compiler.
 //!
-//! Coverage is instrumented by LLVM's own pass, which `-Cpasses` reaches without a nightly compiler;
-//! libfuzzer-sys builds the runtime. No sanitizer of memory: the parsers have no unsafe code.
+//! LLVM's own pass instruments coverage; `-Cpasses` enables it without a nightly compiler. libfuzzer-sys
+//! builds the runtime. There is no memory sanitizer: the parsers have no unsafe code.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,10 +18,10 @@ const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-leve
     -Cllvm-args=-sanitizer-coverage-trace-compares -Cdebug-assertions -Coverflow-checks \
     -Ccodegen-units=1";
 
-/// `cargo xtask fuzz [TARGET...] [--seconds N]`: so many seconds for each target, all by default.
+/// `cargo xtask fuzz [TARGET...] [--seconds N]`: fuzzes each target for N seconds; all by default.
 ///
-/// Inputs that reach new code are kept in `fuzz/corpus/TARGET` for the next run, inputs that break
-/// the property in `fuzz/seeds/TARGET`, where the seeded tests find them from then on.
+/// Inputs that reach new code are kept in `fuzz/corpus/TARGET` for the next run. Inputs that violate the
+/// property are kept in `fuzz/seeds/TARGET`, where the seeded tests run them from then on.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let (mut wanted, mut seconds) = (Vec::new(), DEFAULT_SECONDS);
     let mut arguments = arguments.iter();
@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Each target has seeds; the seeded tests see to it.
+/// All targets: those with seeds, which the seeded tests require.
 fn targets() -> Result<Vec<String>> {
     let entries = std::fs::read_dir(root().join("fuzz/seeds")).context("fuzz/seeds")?;
     let mut names = entries
@@ -60,14 +60,14 @@ fn targets() -> Result<Vec<String>> {
 }
 
 fn build() -> Result<PathBuf> {
-    let host = host()?; // named, so that build scripts are not instrumented
+    let host = host()?; // naming the target excludes build scripts from the instrumentation
     let mut build = cargo(&["build", "--locked", "--quiet", "--release", "--target", &host]);
     build.args(["--manifest-path", "fuzz/Cargo.toml"]).env("RUSTFLAGS", FLAGS);
     crate::run(build)?;
     Ok(root().join("fuzz/target").join(host).join("release/imactl-fuzz"))
 }
 
-/// Whether the property holds on all that was tried.
+/// Whether the property holds for all inputs tried.
 fn fuzz(program: &Path, target: &str, seconds: u32) -> Result<bool> {
     let of = |kind: &str| root().join("fuzz").join(kind).join(target);
     let (corpus, seeds) = (of("corpus"), of("seeds"));
@@ -85,7 +85,7 @@ fn fuzz(program: &Path, target: &str, seconds: u32) -> Result<bool> {
         true => (true, "ok"),
         false => (false, "FAILED"),
     };
-    // as cargo writes its own results, so that who reads them finds these, too
+    // in the format of cargo's results, so that the same parsers find it
     println!("test fuzz::{target} ... {result} ({} inputs)", executed.unwrap_or("no").trim());
     if !holds {
         println!("{target}: {}\n{text}", ran.status);

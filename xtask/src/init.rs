@@ -1,4 +1,4 @@
-//! Builds imactl-init, and checks what an initramfs counts on.
+//! Builds imactl-init, and checks the properties that an initramfs relies on.
 
 use std::path::{Path, PathBuf};
 
@@ -7,11 +7,11 @@ use anyhow::{bail, ensure, Context, Result};
 use crate::cross::{host, Architecture, Toolchain, ARCHITECTURES};
 use crate::target_directory;
 
-/// What the program may weigh, in bytes.
+/// The maximum size of the program, in bytes.
 const SIZE_LIMIT: u64 = 600 << 10;
 
-/// The release profile with what a program without unwinding wants. Given in the environment,
-/// so that the other programs keep theirs.
+/// The release profile for a program without unwinding, set in the environment, so that other programs
+/// keep the default.
 const PROFILE: [(&str, &str); 5] = [
     ("CARGO_PROFILE_RELEASE_PANIC", "abort"),
     ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "z"),
@@ -22,9 +22,9 @@ const PROFILE: [(&str, &str); 5] = [
 
 const USAGE: &str = "usage: cargo xtask init [--target TRIPLE | --all]";
 
-/// `cargo xtask init [--target TRIPLE | --all]`: the program is then in
-/// `target/TRIPLE/release/imactl-init`, also where the target is this machine. With `--all` it is
-/// built for each architecture that the layer supports, run, and its tests are run.
+/// `cargo xtask init [--target TRIPLE | --all]`: builds `target/TRIPLE/release/imactl-init`, also if the
+/// target is this machine. With `--all`, builds it for each architecture that the layer supports, runs it,
+/// and runs its tests.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     match arguments {
         [] => build(&host()?).map(drop),
@@ -34,14 +34,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     }
 }
 
-/// Builds it for every architecture and tests it there, as far as that needs no kernel of its own.
+/// Builds and tests it for every architecture, except for tests that need a kernel of that architecture.
 fn all() -> Result<()> {
     let host = host()?;
     for architecture in ARCHITECTURES {
         let target = architecture.target;
         if target == host {
             build(target)?;
-            continue; // its tests are run with all others
+            continue; // its tests run with all others
         }
         if architecture.is_available()? {
             let program = build(target)?;
@@ -53,8 +53,8 @@ fn all() -> Result<()> {
     Ok(())
 }
 
-/// Its start code, its allocator and its system calls work: it prints its version, and opens
-/// /proc to find that it is not the first process.
+/// Checks that start code, allocator and system calls work: it prints its version, and opens /proc to
+/// detect that it is not the first process.
 fn starts(architecture: &Architecture, program: &Path) -> Result<()> {
     let version = architecture.run(program).arg("--version").output().context("qemu")?;
     let text = String::from_utf8_lossy(&version.stderr);
@@ -68,7 +68,7 @@ fn starts(architecture: &Architecture, program: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Builds it for a target, and checks it.
+/// Builds and checks it for a target.
 pub(crate) fn build(target: &str) -> Result<PathBuf> {
     let arguments =
         ["build", "--locked", "--release", "--package", "imactl-init", "--features", "start"];
@@ -81,7 +81,7 @@ pub(crate) fn build(target: &str) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// Checks that the program needs no interpreter, and its size, which is the result.
+/// Checks that the program needs no interpreter, and its size, which it returns.
 fn check(program: &Path) -> Result<u64> {
     let bytes = std::fs::read(program)?;
     ensure!(!program_headers(&bytes)?.contains(&PT_INTERP), "wants a dynamic linker");

@@ -1,4 +1,4 @@
-//! Installs what users need: programs, man pages, completions, policies and documents.
+//! Installs the files that users need: programs, man pages, completions, policies and documents.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -11,17 +11,17 @@ use crate::{cargo, init, root, target_directory};
 /// The policies that `imactl policy default` prints.
 const POLICIES: [&str; 3] = ["appraise", "strict", "measure"];
 
-/// Files and directories of the checkout that become the documents.
+/// Files and directories of the checkout that are installed as documents.
 const DOCUMENTS: [&str; 6] =
     ["README.md", "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT", "docs", "contrib"];
 
-/// `cargo xtask install`: below `$DESTDIR$PREFIX`.
+/// `cargo xtask install`: installs below `$DESTDIR$PREFIX`.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let [] = arguments else { bail!("usage: [DESTDIR=DIR] [PREFIX=DIR] cargo xtask install") };
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
     let prefix = Some(variable("PREFIX")).filter(|it| !it.is_empty());
     let prefix = prefix.unwrap_or_else(|| "/usr/local".into());
-    // joined as text: an absolute path would replace DESTDIR
+    // joined as strings: an absolute path would replace DESTDIR
     let directory = PathBuf::from(variable("DESTDIR") + &prefix);
     let (imactl, init) = programs()?;
     below(&directory, &imactl, &init)?;
@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The programs: those that the environment names, else release builds.
+/// The programs that the environment names, else release builds.
 pub(crate) fn programs() -> Result<(PathBuf, PathBuf)> {
     let named = |variable| std::env::var_os(variable).map(PathBuf::from);
     let imactl = match named("IMACTL_PROGRAM") {
@@ -46,12 +46,13 @@ pub(crate) fn programs() -> Result<(PathBuf, PathBuf)> {
     Ok((imactl, init))
 }
 
-/// `cargo xtask man [DIR]`: DIR/man/man1, by default in `target`.
+/// `cargo xtask man [DIR]`: writes DIR/man/man1; DIR is `target` by default.
 pub(crate) fn man(arguments: &[String]) -> Result<()> {
     generated("man", arguments)
 }
 
-/// `cargo xtask completions [DIR]`: where bash, zsh and fish look below /usr/share.
+/// `cargo xtask completions [DIR]`: writes them to the directories in which bash, zsh and fish search below
+/// /usr/share.
 pub(crate) fn completions(arguments: &[String]) -> Result<()> {
     generated("completions", arguments)
 }
@@ -59,7 +60,7 @@ pub(crate) fn completions(arguments: &[String]) -> Result<()> {
 fn generated(what: &str, arguments: &[String]) -> Result<()> {
     let directory = match arguments {
         [] => target_directory(),
-        // cargo runs in the workspace's root
+        // cargo runs in the workspace's root, so the path must be absolute
         [directory] => std::env::current_dir()?.join(directory),
         _ => bail!("usage: cargo xtask {what} [DIR]"),
     };
@@ -75,7 +76,7 @@ fn generate(what: &str, directory: &Path) -> Result<()> {
     crate::run(manual)
 }
 
-/// Installs these programs and everything that goes with them below a prefix.
+/// Installs these programs, and all files that belong to them, below a prefix.
 pub(crate) fn below(prefix: &Path, imactl: &Path, init: &Path) -> Result<()> {
     let share = prefix.join("share");
     copy(imactl, &prefix.join("bin/imactl"), 0o755)?;
@@ -105,7 +106,7 @@ fn copy_all(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Replaces a file, also one that is being executed.
+/// Replaces a file, even if it is being executed.
 fn copy(from: &Path, to: &Path, mode: u32) -> Result<()> {
     let content = fs::read(from).with_context(|| from.display().to_string())?;
     if to.exists() {

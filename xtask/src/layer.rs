@@ -1,6 +1,6 @@
-//! What can be checked of the OpenEmbedded layer where no checkout of OpenEmbedded is at hand:
-//! BitBake's own parser over a stub of the core layer, shellcheck on what the recipes' shell
-//! functions come to, and oelint-adv. `cargo xtask oe` does the rest.
+//! Checks of the OpenEmbedded layer that need no checkout of OpenEmbedded: BitBake's own parser over a stub
+//! of the core layer, shellcheck on the expanded shell functions of the recipes, and oelint-adv. `cargo
+//! xtask oe` does the rest.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use anyhow::{ensure, Result};
 
 use crate::{python, root, run};
 
-/// What oelint-adv looks at.
+/// The file types that oelint-adv checks.
 const LINTED: [&str; 4] = ["bb", "bbappend", "bbclass", "conf"];
 
 pub(crate) fn check() -> Result<()> {
@@ -38,7 +38,7 @@ fn shell_and_parser(tools: &Path) -> Result<()> {
         parse
     })?;
     let mut shellcheck = Command::new("shellcheck");
-    // BitBake has put the variables in: a comparison with one is a comparison of constants
+    // BitBake has expanded the variables, so comparisons with them are comparisons of constants
     shellcheck.args(["--shell", "sh", "--exclude", "SC2050,SC2157"]);
     let mut count = 0;
     for script in fs::read_dir(&scripts)? {

@@ -1,4 +1,4 @@
-//! The project's tasks: what CI and the Makefile call.
+//! The project's tasks, called by CI and the Makefile.
 
 mod agent;
 mod architecture;
@@ -24,7 +24,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{bail, ensure, Context, Result};
 
-/// A task: its name, what it does, and the function that does it.
+/// A task: its name, its description, and its function.
 type Task = (&'static str, &'static str, fn(&[String]) -> Result<()>);
 
 const TASKS: &[Task] = &[
@@ -101,7 +101,7 @@ fn wheel(tool: &str, options: &[&str]) -> Result<()> {
     run(cargo)
 }
 
-/// Looks for misspelled words.
+/// Checks the spelling.
 fn spelling() -> Result<()> {
     match python::environment("lint", "xtask/lint/requirements.txt") {
         Ok(tools) => {
@@ -123,7 +123,7 @@ fn kernels(args: &[String]) -> Result<()> {
     run(lab)
 }
 
-/// The lab's demo, with the program as people install it.
+/// Runs the lab's demo with the program as installed for users.
 fn demo(args: &[String]) -> Result<()> {
     run(cargo(&["build", "--release", "--package", "imactl"]))?;
     let mut demo = cargo(&["run", "--quiet", "--package", "lab", "--", "demo"]);
@@ -131,7 +131,7 @@ fn demo(args: &[String]) -> Result<()> {
     run(demo)
 }
 
-/// Cargo, in the workspace's root.
+/// A cargo command in the workspace's root.
 fn cargo(args: &[&str]) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
     cargo.args(args).current_dir(root());
@@ -143,13 +143,13 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
-/// Where Cargo builds.
+/// Cargo's target directory.
 fn target_directory() -> PathBuf {
     let set = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     root().join(set.unwrap_or_else(|| "target".into()))
 }
 
-/// Runs a command, which must succeed.
+/// Runs a command; an error if it fails.
 fn run(mut command: Command) -> Result<()> {
     let status = command.status().with_context(|| format!("{command:?}"))?;
     if !status.success() {
@@ -158,7 +158,7 @@ fn run(mut command: Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs a command and gives its standard output.
+/// Runs a command and returns its standard output; an error if it fails.
 fn output(command: &mut Command) -> Result<Vec<u8>> {
     let output = command.output().with_context(|| format!("{command:?}"))?;
     ensure!(

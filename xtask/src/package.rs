@@ -1,5 +1,5 @@
 //! Debian and RPM packages of release builds, or of the programs that `IMACTL_PROGRAM` and
-//! `IMACTL_INIT_PROGRAM` name. The tools of Debian and rpm write them.
+//! `IMACTL_INIT_PROGRAM` name, made by the tools of Debian and rpm.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -12,10 +12,10 @@ use crate::{install, output, root, target_directory};
 
 const USAGE: &str = "usage: cargo xtask package deb|rpm [DIR]";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The package with the program, and the one that installs it as `evmctl`.
+/// The package with the program, and the one with the link `evmctl`.
 const NAMES: [&str; 2] = ["imactl", "imactl-evmctl"];
 
-/// `cargo xtask package deb|rpm [DIR]`: writes packages into DIR, by default `target/packages`.
+/// `cargo xtask package deb|rpm [DIR]`: writes packages to DIR, by default `target/packages`.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let (format, directory) = match arguments {
         [format] => (format, target_directory().join("packages")),
@@ -36,7 +36,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Installs below a directory as a distribution does.
+/// Installs all files below a directory, in a distribution's layout.
 fn stage(usr: &Path) -> Result<()> {
     let (imactl, init) = install::programs()?;
     install::below(usr, &imactl, &init)?;
@@ -53,13 +53,13 @@ fn deb(staged: &Path, directory: &Path) -> Result<()> {
     let [main, other] = NAMES.map(|name| staged.join(name));
     stage(&main.join("usr"))?;
     evmctl(&other.join("usr"))?;
-    // where Debian's zsh looks
+    // the completion directory of Debian's zsh
     let zsh = main.join("usr/share/zsh");
     fs::rename(zsh.join("site-functions"), zsh.join("vendor-completions"))?;
     let debian = staged.join("debian");
     fs::create_dir_all(&debian)?;
     fs::copy(root().join("xtask/package/debian/control"), debian.join("control"))?;
-    // its tools take the version from here
+    // Debian's tools read the version from here
     let changelog = format!(
         "imactl ({VERSION}) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n \
          -- imactl developers <imactl@packages.invalid>  Thu, 01 Jan 1970 00:00:00 +0000\n"
@@ -104,7 +104,7 @@ fn rpm(staged: &Path, directory: &Path) -> Result<()> {
             ("_rpmfilename", "%%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm".into()),
             ("staged", files.display().to_string()),
             ("package_version", VERSION.into()),
-            // stripped and compressed already
+            // already stripped and compressed
             ("debug_package", "%{nil}".into()),
             ("__os_install_post", "%{nil}".into()),
         ] {
@@ -114,7 +114,7 @@ fn rpm(staged: &Path, directory: &Path) -> Result<()> {
     })
 }
 
-/// Runs a tool, whose output is shown if it fails.
+/// Runs a tool; prints its output if it fails.
 fn tool(
     directory: &Path,
     name: &str,

@@ -1,4 +1,4 @@
-//! `docs/seed.md` names a proof in each row. A test that is renamed or removed is found here.
+//! `docs/seed.md` names a proof in each row. This detects tests that were renamed or removed.
 
 use std::fs;
 use std::path::Path;
@@ -9,8 +9,8 @@ use crate::root;
 
 const PAGE: &str = "docs/seed.md";
 
-/// The names in backticks in the last column: a scenario or a module of the lab, a step of `xtask oe`, a file, a
-/// task of cargo.
+/// Checks the names in backticks in the last column: a scenario or a module of the lab, a step of `xtask oe`,
+/// a file, a cargo task.
 pub(crate) fn check() -> Result<()> {
     let mut tests = fs::read_to_string(root().join("xtask/src/oe/mod.rs"))?;
     read_all(&root().join("lab/tests"), &mut tests)?;

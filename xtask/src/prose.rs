@@ -1,11 +1,11 @@
-//! Plain English in the documents, and in the comments and texts of the code: words and phrases that
-//! readers stumble over, and better ones.
+//! Plain English in documents, comments and messages: finds words and phrases that are hard to read, and
+//! suggests better ones.
 
 use anyhow::{ensure, Context, Result};
 
 use crate::{output, root};
 
-/// A phrase, and its replacement. Each is a word of its own, or several.
+/// A word or phrase, and its replacement.
 const PHRASES: [(&str, &str); 18] = [
     ("all the same", "anyway"),
     ("anew", "again"),
@@ -27,10 +27,10 @@ const PHRASES: [(&str, &str); 18] = [
     ("will do", "works"),
 ];
 
-/// How often *what* may stand in 10,000 words: mostly it is a noun that is not named.
+/// The limit on *what* per 10,000 words: usually it replaces a missing noun.
 const WHAT_LIMIT: usize = 25;
 
-/// Looks at the Markdown and the product code of the repository.
+/// Checks the Markdown files and the product code of the repository.
 pub(crate) fn check() -> Result<()> {
     let mut list = std::process::Command::new("git");
     list.args(["ls-files", "*.md", "crates/*/src/*.rs"]).current_dir(root());
@@ -62,7 +62,7 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
-/// A text without its code, in the same lines.
+/// A text without its code; line numbers stay.
 fn prose(markdown: &str) -> String {
     let mut is_code = false;
     let lines = markdown.lines().map(|line| {
@@ -75,7 +75,7 @@ fn prose(markdown: &str) -> String {
         }
     });
     let text = lines.collect::<Vec<_>>().join("\n");
-    // code in a line may continue in the next one
+    // code may continue in the next line
     let parts = text.split('`').enumerate();
     let parts = parts.map(|(index, part)| match index % 2 {
         0 => part.to_owned(),
@@ -84,18 +84,18 @@ fn prose(markdown: &str) -> String {
     parts.collect::<Vec<_>>().join("`")
 }
 
-/// The comments and the literals of Rust code, in the same lines. Literals that continue in the next
-/// line are not recognised there.
+/// The comments and string literals of Rust code; line numbers stay. Literals over several lines are not
+/// recognised after the first line.
 fn texts_of_code(code: &str) -> String {
     let lines = code.lines().map(|line| match line.split_once("//") {
         Some((code, comment)) if !code.contains('"') => comment.to_owned(),
-        // between the first and the second quotation mark, the third and the fourth, ...
+        // the text between each odd and the next even quotation mark
         _ => line.split('"').skip(1).step_by(2).collect::<Vec<_>>().join("; "),
     });
     prose(&lines.collect::<Vec<_>>().join("\n"))
 }
 
-/// The numbers of the lines with these words, once for each time.
+/// The line numbers of these words, once for each occurrence.
 fn lines_with(text: &str, words: &str) -> Vec<usize> {
     let is_word = |character: char| character.is_alphanumeric() || character == '-';
     let text = text.to_lowercase();

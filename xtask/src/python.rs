@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::{root, run};
 
-/// The environment of this name with what a file of requirements lists, made when that has changed.
+/// The environment of this name with the packages of a requirements file, updated if that has changed.
 pub(crate) fn environment(name: &str, requirements: &str) -> Result<PathBuf> {
     let wanted = root().join(requirements);
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);

@@ -1,4 +1,4 @@
-//! Everything that CI checks, and one line at the end that sums it up.
+//! All checks of CI, and one line of summary at the end.
 
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
@@ -8,7 +8,7 @@ use anyhow::{bail, Context, Result};
 use crate::counts::{count, Counts};
 use crate::{cargo, fleet, fuzz, init, kernels, layer, lint, python, varied};
 
-/// A part of the test run: its name, and what it does.
+/// A part of the test run: its name, and its function.
 type Part = (&'static str, fn(&mut Counts) -> Result<()>);
 
 const PARTS: &[Part] = &[
@@ -19,7 +19,7 @@ const PARTS: &[Part] = &[
     }),
     ("varied", varied::run),
     ("fuzz", |counts| {
-        // a workspace of its own
+        // a separate workspace
         cargo_test(&["--manifest-path", "fuzz/Cargo.toml", "--no-default-features"], counts)?;
         fuzz::run(&["--seconds".into(), "3".into()])
     }),
@@ -32,7 +32,7 @@ const PARTS: &[Part] = &[
     }),
 ];
 
-/// Runs all parts, or those named; one that fails does not keep the others from running.
+/// Runs all parts, or the named ones; a failure does not stop the others.
 pub(crate) fn run(names: &[String]) -> Result<()> {
     if let Some(unknown) = names.iter().find(|name| PARTS.iter().all(|(part, _)| part != name)) {
         let known: Vec<_> = PARTS.iter().map(|(part, _)| *part).collect();
@@ -54,7 +54,7 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
     if let Some(mut ahead) = ahead {
         ahead.wait().context("wait for the kernels")?;
     }
-    // a part that broke without a failed test, such as lint, is a failure of its own
+    // a part that fails without a failed test, such as lint, counts as one failure
     let Counts { passed, failed, ignored } = counts;
     let failed = failed.max(broken.len() as u64);
     println!("{passed} passed, {failed} failed, {ignored} skipped");
@@ -64,15 +64,15 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Starts to build the lab's kernels on whatever processor time the other parts leave: with an
-/// empty cache they take half an hour. The lab waits for them, and reports any that fails.
+/// Starts building the lab's kernels with the processor time that the other parts leave: with an empty cache
+/// it takes half an hour. The lab waits for them, and reports failures.
 fn kernels_ahead() -> Result<Child> {
     let mut nice = Command::new("nice");
     nice.args(["-n", "19"]).arg(std::env::current_exe()?).arg("kernels").stdin(Stdio::null());
     nice.spawn().context("run nice (Debian's coreutils)")
 }
 
-/// Runs `cargo test`, passing its output on and adding up its results.
+/// Runs `cargo test`, passes its output on, and adds up its results.
 fn cargo_test(args: &[&str], counts: &mut Counts) -> Result<()> {
     count(cargo(&["test"]).args(args), counts)
 }

@@ -1,6 +1,5 @@
-//! The program's tests on a machine that differs from the usual one: a time zone 14 hours ahead,
-//! messages and numbers in German, a umask that leaves others nothing, one core, a clock that is years
-//! ahead.
+//! The program's tests on an unusual machine: a time zone 14 hours ahead, messages and numbers in German, a
+//! umask that denies others all access, one core, and a clock that is years ahead.
 
 use std::fs;
 use std::process::Command;
@@ -10,10 +9,10 @@ use anyhow::{bail, Context, Result};
 use crate::counts::{count, Counts};
 use crate::{cargo, output, root, run as succeed};
 
-/// Built before they run, so that the umask applies to the tests alone.
+/// Built first, so that the umask applies only to the run of the tests.
 const TESTS: [&str; 5] = ["test", "--package", "imactl", "--test", "cli"];
 const LANGUAGE: &str = "de_DE.UTF-8";
-/// A day of one digit, after the certificates among the test data have expired.
+/// A day with one digit, after the certificates in the test data have expired.
 const CLOCK: &str = "@2029-12-03 12:00:00";
 
 pub(crate) fn run(counts: &mut Counts) -> Result<()> {
@@ -39,13 +38,13 @@ pub(crate) fn run(counts: &mut Counts) -> Result<()> {
     tests.args(["-c", "umask 077; exec \"$@\"", "sh", "taskset", "--cpu-list", &core]);
     tests.args(["faketime", "-f", CLOCK]);
     tests.arg(program).args(TESTS).current_dir(root());
-    // steady: what waits for something must not wait for years
+    // the monotonic clock stays real: timeouts must not take years
     tests.env("NO_FAKE_STAT", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     tests.env("LOCPATH", locales).env("LANG", LANGUAGE).env("TZ", "Pacific/Kiritimati");
     count(tests.env_remove("LC_ALL").env_remove("LANGUAGE"), counts)
 }
 
-/// A core that this process may use.
+/// One core that this process may use.
 fn first_core() -> Result<String> {
     let status = fs::read_to_string("/proc/self/status")?;
     let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));

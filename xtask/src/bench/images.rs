@@ -1,5 +1,5 @@
-//! Images, against debugfs alone: what it takes to write as many attributes that were made
-//! before. imactl reads and digests the files besides, signs them and reads all back.
+//! Images, compared with debugfs alone: the time to write the same number of prepared attributes.
+//! imactl also reads and hashes the files, signs them, and reads everything back.
 
 use std::fs;
 use std::path::Path;
@@ -32,7 +32,7 @@ fn sign(bench: &Bench, original: &Path, algorithm: &str) -> Result<()> {
     let keys = bench.keys(algorithm)?;
     let signed = bench.directory.join("image-signed");
     let value = bench.directory.join("image-value");
-    // as long as a signature of this kind
+    // the length of a signature of this kind
     fs::write(&value, vec![3; if algorithm == "p-256" { 80 } else { 265 }])?;
     let batch = bench.directory.join("image-batch");
     let requests = (0..10_000).map(|number| {

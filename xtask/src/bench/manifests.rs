@@ -1,4 +1,4 @@
-//! Manifests, against hashing alone.
+//! Manifests, compared with hashing alone.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use anyhow::{ensure, Context, Result};
 use super::trees::{floor, make_once};
 use super::{line, repeated, Bench, Goal};
 
-/// As many as a small Debian root has.
+/// The number of files of a small Debian root.
 pub(super) const FILES: usize = 8_000;
 
 /// So many files in a row are taken, as a directory of a small root has in the mean.
@@ -58,7 +58,7 @@ pub(super) fn manifests(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// Regular files that can be read, in the order of their paths.
+/// Readable regular files, in the order of their paths.
 fn files(directory: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     let mut paths =
         fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;

@@ -1,4 +1,4 @@
-//! Measurement lists, against `evmctl ima_measurement` and Keylime's parser.
+//! Measurement lists, compared with `evmctl ima_measurement` and Keylime's parser.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,7 +11,7 @@ use super::{line, timed, Bench, Goal};
 use crate::{python, root, run};
 
 const ENTRIES: u32 = 1_000_000;
-/// Fewer: it takes a minute to sign these, once.
+/// Fewer entries: signing them, once, takes a minute.
 const SIGNED: u32 = 200_000;
 
 /// A million `ima-ng` entries, replayed in SHA-1 and SHA-256.
@@ -32,7 +32,7 @@ pub(super) fn measurements(bench: &Bench) -> Result<()> {
     let mut evmctl = Command::new("evmctl");
     evmctl.args(["ima_measurement", "--pcrs", &pcrs[0], "--pcrs", &pcrs[1], &list]);
     let theirs = timed(&mut evmctl)?;
-    // evmctl does not compare boot_aggregate, which the zeros of the other PCRs do not make: values of
+    // evmctl does not verify boot_aggregate, which the zeros of the other PCRs do not result in: values of
     // PCR 10 alone
     let only = directory.join("pcrs");
     let (mut values, mut sha256) = (String::new(), String::new());
@@ -50,7 +50,7 @@ pub(super) fn measurements(bench: &Bench) -> Result<()> {
     signatures(bench, &directory, &generator)
 }
 
-/// The same list in Keylime, which reads the ASCII form and replays one bank.
+/// The same list in Keylime, which parses the ASCII form and replays one bank.
 fn keylime(bench: &Bench, list: &str, value: &str) -> Result<()> {
     let tools = python::environment("keylime", "xtask/bench/requirements.txt")?;
     let (text, pcrs) = (format!("{list}.ascii"), format!("{list}.pcr-10"));
@@ -69,7 +69,7 @@ fn keylime(bench: &Bench, list: &str, value: &str) -> Result<()> {
     Ok(())
 }
 
-/// `ima-sig` entries, each with an RSA-2048 signature of its own.
+/// `ima-sig` entries, each with its own RSA-2048 signature.
 fn signatures(bench: &Bench, directory: &Path, generator: &Path) -> Result<()> {
     println!("Measurement list: {SIGNED} ima-sig entries with RSA-2048 signatures");
     let keys = bench.keys("rsa-2048")?;

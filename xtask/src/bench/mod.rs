@@ -1,4 +1,4 @@
-//! Speed, side by side with what others wrote, in one run: ratios, not claims.
+//! Speed compared with other programs, measured in one run: ratios, not claims.
 
 mod images;
 mod manifests;
@@ -17,7 +17,7 @@ use anyhow::{bail, ensure, Context, Result};
 
 use crate::{cargo, root, run};
 
-/// A benchmark: its name, and what it does.
+/// A benchmark: its name, and its function.
 type Benchmark = (&'static str, fn(&Bench) -> Result<()>);
 
 const BENCHMARKS: &[Benchmark] = &[
@@ -33,13 +33,13 @@ const BENCHMARKS: &[Benchmark] = &[
     ("token", token::token),
 ];
 
-/// What benchmarks work with.
+/// The environment of benchmarks.
 pub(crate) struct Bench {
-    /// The program, built for release.
+    /// The release build of the program.
     imactl: PathBuf,
-    /// The program that measures the least time possible.
+    /// The program that measures the minimum time.
     floor: PathBuf,
-    /// Where the files are; outside the checkout, kept for the next run.
+    /// The directory of the input files, outside the checkout; kept for the next run.
     directory: PathBuf,
 }
 
@@ -65,17 +65,17 @@ pub(crate) fn bench(names: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// What imactl-init costs a boot: the lab measures it in its machines.
+/// The cost of imactl-init in a boot; the lab measures it in its machines.
 fn boot(_: &Bench) -> Result<()> {
     println!("\nboot, under QEMU without KVM");
     run(cargo(&["run", "--quiet", "--package", "lab", "--", "bench"]))
 }
 
-/// How often a program runs, at most; the best time counts. Fewer runs will do where one takes long.
+/// The maximum number of runs of a program; the best time counts. Slow programs run less often.
 const RUNS: u32 = 3;
 const LONG: f64 = 20.0;
 
-/// The best time of some runs, and the most memory.
+/// The best time of several runs, and the peak memory.
 #[derive(Debug, Clone, Copy)]
 struct Measure {
     seconds: f64,
@@ -84,7 +84,7 @@ struct Measure {
 }
 
 impl Bench {
-    /// Runs imactl some times; `before` is run before each, untimed.
+    /// Runs imactl several times; `before` runs before each, untimed.
     fn imactl(&self, args: &[&str], before: impl Fn() -> Result<()>) -> Result<Measure> {
         let mut memory = 0;
         let seconds = repeated(|| {
@@ -116,7 +116,7 @@ impl Bench {
     }
 }
 
-/// The best time of some runs, ours and theirs alike.
+/// The best time of several runs, for imactl and its peers alike.
 fn repeated(mut run: impl FnMut() -> Result<f64>) -> Result<f64> {
     let mut best = f64::INFINITY;
     for _ in 0..RUNS {
@@ -129,7 +129,7 @@ fn repeated(mut run: impl FnMut() -> Result<f64>) -> Result<f64> {
     Ok(best)
 }
 
-/// The time of another program's run.
+/// The time of one run of another program.
 fn timed(command: &mut Command) -> Result<f64> {
     let start = Instant::now();
     let output = command.stdout(Stdio::null()).output().with_context(|| format!("{command:?}"))?;
@@ -140,15 +140,15 @@ fn timed(command: &mut Command) -> Result<f64> {
     Ok(seconds)
 }
 
-/// What a ratio has to be for the goal that the project has set itself.
+/// The ratio that the project aims for.
 #[derive(Debug, Clone, Copy)]
 enum Goal {
     None,
-    /// So many times faster than the peer, at least.
+    /// At least this many times faster than the peer.
     Faster(f64),
 }
 
-/// Prints a line: what, ours, theirs, how many times faster, and notes.
+/// Prints a line: benchmark, our time, the peer's time, the ratio, and notes.
 fn line(what: &str, ours: Measure, peer: &str, theirs: f64, goal: Goal, notes: &str) {
     let ratio = theirs / ours.seconds;
     let goal = match goal {

@@ -1,10 +1,10 @@
-//! RPM packages, against rpmsign, or the part of its work that can be had on Debian.
+//! RPM packages, compared with rpmsign, or with the part of its work that Debian offers.
 //!
-//! `IMACTL_RPMSIGN` names an rpmsign that was built with file signing. Debian's was not. What it
-//! would do for each file is to call `sign_hash` of libimaevm, and `evmctl sign_hash` calls that
-//! for digests that it is given: the peer's time is then that alone, without reading and writing
-//! packages. Beside it stands what rpmsign itself took elsewhere ([`goal`]): another
-//! machine, another day, to be read as such.
+//! `IMACTL_RPMSIGN` names an rpmsign built with file signing, which Debian's is not. For each file it would
+//! call `sign_hash` of libimaevm, and `evmctl sign_hash` calls that for digests on standard input. The
+//! peer's time is then that alone, without reading and writing packages. For comparison, the time of
+//! rpmsign on another machine is shown ([`goal`]); it was measured on another day, so it is only an
+//! indication.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -37,7 +37,7 @@ done
 /usr/share/sample
 ";
 
-/// One package of 2,000 files, and 500 of 10.
+/// One package with 2,000 files, and 500 packages with 10.
 pub(super) fn packages(bench: &Bench) -> Result<()> {
     let one = bench.directory.join("packages-one");
     let building = bench.directory.join("packages-building");
@@ -75,7 +75,7 @@ fn sign(bench: &Bench, directory: &Path, algorithm: &str) -> Result<()> {
     };
     let args = ["sign", "--quiet", "-r", "--keys", &keys, directory_text];
     let checked = bench.imactl(&args, clear)?;
-    // rpmsign does not look at the payload either
+    // rpmsign does not check the payload either
     let ours = bench.imactl(&[&args[..], &["--trust-header"]].concat(), clear)?;
     clear()?;
     let cost = format!("{:.2} s with the payload compared", checked.seconds);
@@ -103,8 +103,8 @@ fn sign(bench: &Bench, directory: &Path, algorithm: &str) -> Result<()> {
     Ok(())
 }
 
-/// The time of an rpmsign that can sign files, on copies of the packages. It signs the package,
-/// too, which cannot be left out: with a throw-away key.
+/// The time of an rpmsign with file signing, on copies of the packages. It also signs the package, which
+/// cannot be disabled, with a temporary key.
 fn rpmsign(bench: &Bench, program: &Path, directory: &Path, key: &str) -> Result<f64> {
     let home = bench.directory.join("gnupg");
     make_once(&home, |home| {
@@ -113,7 +113,7 @@ fn rpmsign(bench: &Bench, program: &Path, directory: &Path, key: &str) -> Result
         gpg.args(["--batch", "--pinentry-mode", "loopback", "--passphrase", ""]);
         gpg.args(["--quick-generate-key", "bench", "ed25519", "sign", "never"]);
         timed(gpg.env("GNUPGHOME", home)).context("gpg (Debian: gnupg)")?;
-        // the directory gets another name, where this agent would not be found
+        // after the directory is renamed, this agent would no longer be found
         timed(Command::new("gpgconf").arg("--homedir").arg(home).args(["--kill", "all"]))?;
         Ok(())
     })?;
@@ -135,8 +135,8 @@ fn rpmsign(bench: &Bench, program: &Path, directory: &Path, key: &str) -> Result
     })
 }
 
-/// What rpmsign of rpm 4.18, built with file signing, took for one package of 2,003 files on two
-/// cores of another machine, and how many times faster than rpmsign imactl is to be.
+/// The time of rpmsign 4.18, built with file signing, for one package with 2,003 files on two cores of
+/// another machine, and how many times faster than rpmsign imactl should be.
 fn goal(algorithm: &str) -> Option<(f64, f64)> {
     match algorithm {
         "rsa-2048" => Some((2.74, 6.0)),
@@ -145,7 +145,7 @@ fn goal(algorithm: &str) -> Option<(f64, f64)> {
     }
 }
 
-/// Writes the file digests of all packages as `sha256sum` does; how many there are.
+/// Writes the file digests of all packages in the format of `sha256sum`; returns their number.
 fn write_digests(directory: &Path, list: &Path) -> Result<usize> {
     let packages = fs::read_dir(directory)?.map(|entry| Ok(entry?.path()));
     let mut rpm = Command::new("rpm");

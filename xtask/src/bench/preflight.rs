@@ -1,4 +1,4 @@
-//! A root of 100,000 files before the boot. No other program does this: no peer.
+//! Preflight of a root with 100,000 files. No other program does this, so there is no peer.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

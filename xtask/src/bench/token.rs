@@ -1,6 +1,6 @@
-//! Keys in a token, SoftHSM's: against evmctl with OpenSSL's PKCS#11 engine, against a key in
-//! a file, and against pkcs11-tool, which makes one signature a run (of RSA: its ECDSA is in
-//! parts, which SoftHSM refuses).
+//! Keys in a token (SoftHSM), compared with evmctl using OpenSSL's PKCS#11 engine, with a key in a file, and
+//! with pkcs11-tool, which makes one signature per run (RSA only: it computes ECDSA in several parts,
+//! which SoftHSM rejects).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,16 +14,16 @@ use crate::run;
 
 const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
 const PIN: &str = "1234";
-/// The keys, and what pkcs11-tool calls them.
+/// The keys, and their names for pkcs11-tool.
 const KEYS: [(&str, &str); 2] = [("rsa-2048", "rsa:2048"), ("p-256", "EC:secp256r1")];
-/// How often pkcs11-tool signs.
+/// The number of signatures made by pkcs11-tool.
 const TOOL_RUNS: u32 = 20;
 
-/// The 10,000 files of A.
+/// Signs the 10,000 files of benchmark A.
 pub(super) fn token(bench: &Bench) -> Result<()> {
     let root = many_small_files(bench)?;
     let directory = make_token(bench)?;
-    // for imactl, evmctl and pkcs11-tool alike
+    // used by imactl, evmctl and pkcs11-tool
     std::env::set_var("SOFTHSM2_CONF", directory.join("softhsm2.conf"));
     std::env::set_var("PKCS11_MODULE_PATH", MODULE);
     std::env::set_var("IMACTL_BENCH_PIN", PIN);
@@ -86,7 +86,7 @@ fn pkcs11_tool(configuration: &Path) -> Command {
     tool
 }
 
-/// Seconds for a signature by pkcs11-tool, the process and its login included.
+/// Seconds per signature of pkcs11-tool, including process start and login.
 fn tool_seconds(directory: &Path, label: &str) -> Result<f64> {
     let digest = directory.join("digest");
     fs::write(&digest, [7; 32])?;

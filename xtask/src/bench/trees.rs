@@ -1,4 +1,4 @@
-//! Trees of files, against evmctl.
+//! Trees of files, compared with evmctl.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{line, repeated, timed, Bench, Goal, Measure};
 use crate::run;
 
-/// The 10,000 files of 1 to 16 KiB.
+/// 10,000 files of 1 to 16 KiB.
 pub(super) fn many_small_files(bench: &Bench) -> Result<PathBuf> {
     let root = bench.directory.join("a");
     make_once(&root, |root| {
@@ -46,8 +46,8 @@ pub(super) fn many_small(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// B: 2,000 ELF files of this machine's. Some compilers in /usr are as large as all that a
-/// device has: what is without them is measured, too.
+/// B: 2,000 ELF files of this machine. Some compilers in /usr are as large as all files of a device, so
+/// the set without them is measured, too.
 pub(super) fn programs(bench: &Bench) -> Result<()> {
     for (name, largest, which) in
         [("b", u64::MAX, ""), ("b-small", 10 << 20, ", none larger than 10 MiB")]
@@ -87,13 +87,13 @@ pub(super) fn one_large(bench: &Bench) -> Result<()> {
     sign_and_verify(bench, &root, "p-256", Goals::sign(1.2))
 }
 
-/// What is to be reached; verifying and signing what changed matters on many small files.
+/// The goals; verifying and signing changed files matter for many small files.
 #[derive(Debug, Clone, Copy)]
 struct Goals {
     sign: Goal,
     verify: Goal,
     changed: Goal,
-    /// Signing again with a cache, beside signing without one.
+    /// Signing again with a cache, compared with signing without one.
     cache: Goal,
 }
 
@@ -113,7 +113,7 @@ fn sign_and_verify(bench: &Bench, root: &Path, algorithm: &str, goals: Goals) ->
     let evmctl_sign = repeated(|| {
         clear()?;
         let mut evmctl = Command::new("evmctl");
-        // it enters directories: the key's path has to be absolute
+        // evmctl changes directories: the key's path must be absolute
         evmctl.args(["ima_sign", "-r", "-a", "sha256", "-k", &key, root_text]);
         timed(evmctl.stderr(Stdio::null()))
     })?;
@@ -141,7 +141,7 @@ fn sign_and_verify(bench: &Bench, root: &Path, algorithm: &str, goals: Goals) ->
         let cache = bench.directory.join("cache").join(algorithm);
         let cache = cache.to_str().context("a path that is text")?;
         let sign = ["sign", "--quiet", "--cache", cache, "--keys", &keys, root_text];
-        // the first of the runs fills it
+        // the first run fills it
         let cached = bench.imactl(&sign, clear)?;
         line(
             &format!("sign --cache {algorithm}"),
@@ -171,27 +171,27 @@ fn sign_and_verify(bench: &Bench, root: &Path, algorithm: &str, goals: Goals) ->
     Ok(())
 }
 
-/// Takes the labels of a tree away.
+/// Removes the attributes of a tree.
 pub(super) fn clear(bench: &Bench, root: &str) -> Result<()> {
     let mut command = Command::new(&bench.imactl);
     command.args(["clear", "--quiet", root]);
     run(command)
 }
 
-/// The least times that are possible.
+/// The minimum times possible.
 pub(super) fn floor(bench: &Bench, keys: &str, root: &str) -> Result<Value> {
     let output = Command::new(&bench.floor).args([keys, root]).output()?;
     ensure!(output.status.success(), "floor: {}", String::from_utf8_lossy(&output.stderr));
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// How far something is above the least time.
+/// The ratio of a time to the minimum.
 fn above(floor: &Value, what: &str, ours: Measure) -> Result<String> {
     let floor = floor[what].as_f64().with_context(|| format!("floor of {what}"))?;
     Ok(format!("floor {floor:.2} s: {:.2}x", ours.seconds / floor))
 }
 
-/// Fills a directory, unless an earlier run did.
+/// Fills a directory, unless an earlier run filled it.
 pub(super) fn make_once(root: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     if root.exists() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Build directories, and BitBake in them as an ordinary user.
+//! Build directories, and running BitBake in them as an ordinary user.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -9,16 +9,16 @@ use anyhow::{ensure, Context, Result};
 
 use crate::{output, root};
 
-/// Who builds where this task runs as root, which BitBake refuses to do.
+/// The user who builds if this task runs as root, because BitBake refuses to run as root.
 const USER: &str = "oebuild";
 
-/// What a series' layers are checked out to.
+/// The layers of a series, as checked out.
 #[derive(Debug)]
 pub(super) struct Checkout {
     series: String,
     directory: PathBuf,
-    /// The program of that name: newer series have it in a repository of its own, and take
-    /// the one of the oldest here.
+    /// The program `wic`: newer series have it in a separate repository, and use the program of the oldest
+    /// series here.
     wic: PathBuf,
 }
 
@@ -43,7 +43,7 @@ impl Checkout {
         self.directory.join(name)
     }
 
-    /// The layer of oe-core.
+    /// The layer in oe-core.
     pub(super) fn meta(&self) -> PathBuf {
         self.core().join("meta")
     }
@@ -64,7 +64,7 @@ pub(super) struct Build {
 }
 
 impl Build {
-    /// Parses only: the layer's own recipes and those that it appends to, of oe-core nothing else.
+    /// A build that only parses: the layer's own recipes and those that it appends to, nothing else of oe-core.
     pub(super) fn parsing(checkout: &Checkout, builds: &Path) -> Result<Self> {
         let directory = builds.join(format!("{}-parse", checkout.series));
         let keep = "(?!.*/(base-files|linux-yocto|linux-yocto-dev|linux-yocto-rt|rpm|systemd)(_[^/]*)?[.]bb)";
@@ -94,7 +94,7 @@ impl Build {
         Self::make(checkout, directory, &layers, fixed)
     }
 
-    /// For yocto-check-layer, which adds the layer by itself.
+    /// A build for yocto-check-layer, which adds the layer itself.
     pub(super) fn checking(checkout: &Checkout, builds: &Path) -> Result<Self> {
         let directory = builds.join(format!("{}-check", checkout.series));
         let layers = [checkout.meta(), stand_in()];
@@ -106,7 +106,7 @@ impl Build {
         Self::make(checkout, directory, &layers, fixed)
     }
 
-    /// Runs yocto-check-layer; every check must pass.
+    /// Runs yocto-check-layer; an error if a check fails.
     pub(super) fn yocto_check_layer(&self) -> Result<()> {
         let layer = layer().display().to_string();
         let text = self.tool("yocto-check-layer", &["--no-auto-dependency", &layer])?;
@@ -114,7 +114,7 @@ impl Build {
         Ok(())
     }
 
-    /// Removes what an earlier run left, and its keys.
+    /// Removes the build directory of an earlier run, and its keys.
     pub(super) fn remove(checkout: &Checkout, builds: &Path) -> Result<()> {
         let directory = builds.join(&checkout.series);
         for directory in ["", "keys", "former-keys"].map(|part| directory.with_extension(part)) {
@@ -126,7 +126,7 @@ impl Build {
         Ok(())
     }
 
-    /// Builds, with these programs in place of what cargo would build there.
+    /// A real build, with these programs instead of the ones that cargo would build in it.
     pub(super) fn building(
         checkout: &Checkout,
         builds: &Path,
@@ -164,7 +164,7 @@ impl Build {
             layers.join(" ")
         );
         fs::write(conf.join("bblayers.conf"), text)?;
-        // Debian's rpm keeps its database in the home directory
+        // by default Debian's rpm has its database in the home directory
         fs::write(home.join(".rpmmacros"), "%_dbpath /var/lib/rpm\n")?;
         let series = checkout.series.clone();
         Ok(Self { series, core: checkout.core(), directory, fixed, environment: Vec::new() })
@@ -178,19 +178,19 @@ impl Build {
         &self.directory
     }
 
-    /// A directory of what is built; older series name the C library in the path.
+    /// A directory of the build's results; older series add the C library to the path.
     fn deployed(&self, name: &str) -> PathBuf {
         let old = self.directory.join("tmp-glibc/deploy");
         let new = self.directory.join("tmp/deploy");
         if old.exists() { old } else { new }.join(name)
     }
 
-    /// Where images end up.
+    /// The directory of the images.
     pub(super) fn images(&self) -> PathBuf {
         self.deployed("images/qemux86-64")
     }
 
-    /// Where packages end up.
+    /// The directory of the packages.
     pub(super) fn packages(&self) -> PathBuf {
         self.deployed("rpm")
     }
@@ -202,19 +202,19 @@ impl Build {
         imactl
     }
 
-    /// Sets what this step's configuration adds.
+    /// Replaces the part of the configuration that depends on the step.
     pub(super) fn configure(&self, text: &str) -> Result<()> {
         fs::write(self.directory.join("conf/local.conf"), &self.fixed)?;
         Ok(fs::write(self.directory.join("conf/task.conf"), text)?)
     }
 
-    /// A variable for the environment that bitbake is started in.
+    /// Sets a variable in the environment of bitbake.
     pub(super) fn set_environment(&mut self, name: &str, value: &str) {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
 
-    /// Makes an encrypted key store beside the build directory, readable to who builds. The one that is
-    /// there is kept in another place.
+    /// Makes an encrypted key store next to the build directory, readable by the building user. An existing one
+    /// is moved away and kept.
     pub(super) fn keys(&self, passphrase: &str) -> Result<PathBuf> {
         let store = self.store();
         if store.exists() {
@@ -229,12 +229,12 @@ impl Build {
         Ok(store)
     }
 
-    /// The key store beside the build directory.
+    /// The key store next to the build directory.
     pub(super) fn store(&self) -> PathBuf {
         self.directory.with_extension("keys")
     }
 
-    /// That store, and those that it replaced.
+    /// This store, and those that it replaced.
     pub(super) fn stores(&self) -> Result<Vec<PathBuf>> {
         let mut stores = vec![self.store()];
         let former = self.directory.with_extension("former-keys");
@@ -246,31 +246,31 @@ impl Build {
         Ok(stores)
     }
 
-    /// The keys that the build itself makes.
+    /// The store with the keys that the build itself generates.
     pub(super) fn sample_store(&self) -> PathBuf {
         self.directory.join("sample-keys/store")
     }
 
-    /// What bitbake printed; it must succeed.
+    /// The output of bitbake; an error if it fails.
     pub(super) fn bitbake(&self, arguments: &[&str]) -> Result<String> {
         self.tool("bitbake", arguments)
     }
 
-    /// What bitbake printed; it must fail.
+    /// The output of bitbake; an error if it succeeds.
     pub(super) fn bitbake_fails(&self, arguments: &[&str]) -> Result<String> {
         let (succeeded, text) = self.attempt("bitbake", arguments)?;
         ensure!(!succeeded, "bitbake {arguments:?} succeeded");
         Ok(text)
     }
 
-    /// Whether a tool succeeded, and what it printed.
+    /// Runs a tool; returns whether it succeeded, and its output.
     pub(super) fn attempt(&self, name: &str, arguments: &[&str]) -> Result<(bool, String)> {
         let output = self.command(name, arguments)?.output()?;
         let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         Ok((output.status.success(), text))
     }
 
-    /// Gives a directory to who builds.
+    /// Gives a directory to the building user.
     pub(super) fn give(&self, directory: &Path) -> Result<()> {
         give(directory)
     }
@@ -280,7 +280,7 @@ impl Build {
         self.tool("bitbake-getvar", &["--value", "-r", recipe, name])
     }
 
-    /// What a recipe's task logged when it last ran.
+    /// The log of the last run of a recipe's task.
     pub(super) fn task_log(&self, recipe: &str, task: &str) -> Result<String> {
         let directory = self.variable(recipe, "T")?;
         let log = Path::new(directory.trim()).join(format!("log.{task}"));
@@ -295,7 +295,7 @@ impl Build {
 
     /// A tool in the environment that `oe-init-build-env` makes.
     fn command(&self, name: &str, arguments: &[&str]) -> Result<Command> {
-        // the rest is who builds' own already, and a server that ends may be taking files away
+        // all else belongs to that user already, and a server that is ending may be removing files
         for part in ["conf", "home", "programs"] {
             let part = self.directory.join(part);
             if part.exists() {
@@ -323,18 +323,18 @@ impl Build {
     }
 }
 
-/// The layer that all this is about.
+/// The path of the layer under test.
 pub(super) fn layer() -> PathBuf {
     root().join("meta-integrity")
 }
 
-/// The layer that stands in for what cannot be built without downloads.
+/// The path of the layer that replaces recipes that need downloads.
 fn stand_in() -> PathBuf {
     root().join("xtask/oe/meta-host")
 }
 
-/// Programs for what cannot be built, and masks for it: of oe-core only a kernel recipe without a
-/// kernel is left, of the layer not what needs sources.
+/// The programs for recipes that cannot be built, and masks for the others: of oe-core only a kernel recipe
+/// without a kernel is left, of the layer the recipes that need no sources.
 fn given(checkout: &Checkout, directory: &Path) -> String {
     format!(
         "IMACTL_PROGRAMS = \"{}\"\nHOST_WIC = \"{}\"\n\
@@ -345,7 +345,7 @@ fn given(checkout: &Checkout, directory: &Path) -> String {
     )
 }
 
-/// Gives a directory, and all that is in it, to who builds.
+/// Gives a directory and everything below it to the building user.
 fn give(directory: &Path) -> Result<()> {
     own(directory, &["-R"])
 }

@@ -1,5 +1,5 @@
-//! What a build must refuse, must not leave behind, and must be able to sign with: each with a
-//! configuration of its own, in a build directory that has an image.
+//! Configurations that a build must refuse, secrets that it must not leave, and keys that it must support:
+//! each with its own configuration, in a build directory that has an image.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -13,12 +13,12 @@ use super::{image, own_keys, PASSPHRASE};
 use crate::output;
 
 pub(super) const SAMPLE: &str = "SIGNING_MODEL = \"sample\"\n";
-/// Of the key in a token.
+/// The PIN of the key in the token.
 pub(super) const PIN: &str = "Pin-93517024-Huhn";
-/// The variable of the environment that the passphrase is in.
+/// The environment variable of the passphrase.
 pub(super) const VARIABLE: &str = "OUR_PASSPHRASE";
 
-/// Configurations that must fail, and what is said then.
+/// Configurations that must fail, with their error messages.
 pub(super) fn refusals(build: &Build) -> Result<()> {
     let policies = build.directory().join("policies");
     let rule = "audit func=BPRM_CHECK\n";
@@ -50,8 +50,8 @@ pub(super) fn refusals(build: &Build) -> Result<()> {
     Ok(())
 }
 
-/// An rpm that does not write signatures is not packaged, and an image that manages packages without
-/// signatures is not built.
+/// An rpm that does not write signatures must not be packaged, and an image that manages packages without
+/// signatures must not be built.
 pub(super) fn package_management(build: &Build) -> Result<()> {
     const RPM: &str = "IMAGE_INSTALL:append:pn-lab-image = \" rpm\"\n";
     for (text, target, wanted) in [
@@ -74,12 +74,12 @@ pub(super) fn package_management(build: &Build) -> Result<()> {
     build.configure(&format!("{SAMPLE}PACKAGE_CLASSES = \"package_ipk\"\n"))?;
     let said = build.bitbake(&["-n", "ima-policy"])?;
     ensure!(said.contains("PACKAGE_CLASSES begins with package_ipk"), "no warning: {said}");
-    // no later image has it: its package would keep the signatures of these keys
+    // remove it from later images: its package would keep the signatures of these keys
     build.configure(SAMPLE)?;
     build.bitbake(&["-c", "clean", "rpm"]).map(drop)
 }
 
-/// An initramfs that would start the root without a policy is not built.
+/// An initramfs that would start the root without a policy must not be built.
 pub(super) fn initramfs(build: &Build) -> Result<()> {
     const WITHOUT: &str =
         "PACKAGE_INSTALL:remove:pn-integrity-initramfs = \"imactl-init-initramfs\"\n";
@@ -106,7 +106,7 @@ pub(super) fn initramfs(build: &Build) -> Result<()> {
     Ok(())
 }
 
-/// Images are verified as they ship, compressed or not, and where that cannot be, it is said.
+/// Images are verified in their final form, compressed or not; if that is impossible, a message says so.
 pub(super) fn shipped(build: &Build) -> Result<()> {
     let types = |types: &str| format!("{SAMPLE}IMAGE_FSTYPES:pn-lab-image = \"{types}\"\n");
     let odd = "IMAGE_CMD:odd = \"echo > ${IMGDEPLOYDIR}/${IMAGE_NAME}.odd\"\n\
@@ -129,7 +129,7 @@ pub(super) fn shipped(build: &Build) -> Result<()> {
     build.configure(SAMPLE)
 }
 
-/// What is left unsigned is as in a clean build, whatever was signed before.
+/// Excluded files are as in a clean build, even if they were signed before.
 pub(super) fn exclude(build: &Build) -> Result<()> {
     build.configure(&format!("{SAMPLE}IMA_SIGN_EXCLUDE = \"etc/hostname\"\n"))?;
     build.bitbake(&["lab-image"])?;
@@ -142,9 +142,9 @@ pub(super) fn exclude(build: &Build) -> Result<()> {
     Ok(())
 }
 
-/// Whatever bitbake is called for, and however it ends, its server's log holds no passphrase.
+/// The log of bitbake's server never has the passphrase, whatever bitbake is called for, and however it ends.
 ///
-/// The build is configured to take it from the environment.
+/// The build is configured to read the passphrase from the environment.
 pub(super) fn server_log(build: &Build, configuration: &str) -> Result<()> {
     for (more, arguments) in [
         ("", &["-e"][..]),
@@ -161,7 +161,7 @@ pub(super) fn server_log(build: &Build, configuration: &str) -> Result<()> {
     build.variable("lab-image", "PN")?;
     no_passphrase(build, "").context("bitbake-getvar")?;
 
-    // a server that is there still would keep to the environment that it was started in
+    // a running server would keep the environment of its start
     build.bitbake(&["--kill-server"])?;
     let mut passing = build.clone();
     passing.set_environment("BB_ENV_PASSTHROUGH_ADDITIONS", VARIABLE);
@@ -170,7 +170,7 @@ pub(super) fn server_log(build: &Build, configuration: &str) -> Result<()> {
     no_passphrase(build, &said).context("a variable that is passed through")
 }
 
-/// Neither the files at the top of the build directory nor what was printed hold the passphrase.
+/// Neither the files at the top of the build directory nor the output have the passphrase.
 fn no_passphrase(build: &Build, printed: &str) -> Result<()> {
     ensure!(!printed.contains(PASSPHRASE), "it was printed");
     let mut logs = 0;
@@ -186,8 +186,8 @@ fn no_passphrase(build: &Build, printed: &str) -> Result<()> {
     Ok(())
 }
 
-/// A module outside the kernel's tree is signed with an encrypted key; without a signature, with
-/// another key's certificate or the wrong passphrase the build fails.
+/// A module outside the kernel's tree is signed with an encrypted key. Without a signature, with another
+/// key's certificate or the wrong passphrase, the build fails.
 pub(super) fn modules(build: &Build, store: &Path) -> Result<()> {
     let file = build.directory().with_extension("passphrase");
     fs::write(&file, format!("{PASSPHRASE}\n"))?;
@@ -222,7 +222,7 @@ pub(super) fn modules(build: &Build, store: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A package with both an OpenPGP signature and signed files.
+/// A package with an OpenPGP signature and signed files.
 pub(super) fn openpgp(build: &Build, store: &Path) -> Result<()> {
     let home = build.directory().with_extension("gnupg");
     if home.exists() {
@@ -234,7 +234,7 @@ pub(super) fn openpgp(build: &Build, store: &Path) -> Result<()> {
     output(gpg.args(["loopback", "--quick-gen-key", "lab@example.org", "rsa2048", "sign", "0"]))?;
     let mut export = Command::new("gpg");
     let public = output(export.arg("--homedir").arg(&home).args(["--armor", "--export"]))?;
-    // the agent that root has started would serve the builder's gpg
+    // an agent started by root would serve the building user's gpg
     output(Command::new("gpgconf").arg("--homedir").arg(&home).args(["--kill", "all"]))?;
     build.give(&home)?;
     fs::set_permissions(&home, Permissions::from_mode(0o700))?;
@@ -266,7 +266,7 @@ pub(super) fn openpgp(build: &Build, store: &Path) -> Result<()> {
     build.configure(SAMPLE)
 }
 
-/// Signs with a key in a token, whose module finds its configuration by the environment.
+/// Signs with a key in a token; the PKCS#11 module finds its configuration by an environment variable.
 pub(super) fn token(mut build: Build, store: &Path) -> Result<()> {
     let token = build.directory().with_extension("token");
     if token.exists() {

@@ -1,4 +1,4 @@
-//! What is in the images and packages of a build.
+//! Checks of the images and packages of a build.
 
 use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
@@ -14,8 +14,8 @@ use crate::{cargo, output, root};
 const IMAGE: &str = "lab-image-qemux86-64.rootfs";
 const INITRAMFS: &str = "integrity-initramfs-qemux86-64.cpio.gz";
 
-/// Verifies all files of the image's tar and ext4 with a store's certificate, and that no private
-/// key is in them. A hash of the tar is the result.
+/// Verifies all files of the image's tar and ext4 with a store's certificate, and checks that they have no
+/// private key. Returns a hash of the tar.
 pub(super) fn check(build: &Build, store: &Path) -> Result<String> {
     let certificate = store.join("ima_keys/x509_ima.der");
     let tar = build.images().join(format!("{IMAGE}.tar"));
@@ -28,7 +28,7 @@ pub(super) fn check(build: &Build, store: &Path) -> Result<String> {
     verify(build, &certificate, &unpacked)?;
     remove(&unpacked)?;
 
-    // on the disc with partitions the root's begins behind the first MiB
+    // on the disk with partitions, the root file system begins after the first MiB
     for (kind, offset) in [("ext4", 0), ("squashfs", 0), ("erofs", 0), ("wic", 1 << 20)] {
         mounted(build, &disc(build, kind)?, offset, |tree| verify(build, &certificate, tree))
             .with_context(|| kind.to_owned())?;
@@ -39,7 +39,7 @@ pub(super) fn check(build: &Build, store: &Path) -> Result<String> {
     Ok(sum.split(' ').next().unwrap_or_default().to_owned())
 }
 
-/// The policy of the initramfs has a valid signature next to it.
+/// Checks that the policy of the initramfs has a valid detached signature.
 pub(super) fn check_initramfs(build: &Build, store: &Path) -> Result<()> {
     let unpacked = build.directory().with_extension("unpacked");
     remove(&unpacked)?;
@@ -59,7 +59,7 @@ fn disc(build: &Build, kind: &str) -> Result<PathBuf> {
     path.canonicalize().with_context(|| format!("{}", path.display()))
 }
 
-/// Does something with what is in an image, where it begins on a disc.
+/// Calls a function on the mounted file system of an image, at an offset on a disk.
 fn mounted(
     build: &Build,
     disc: &Path,
@@ -75,7 +75,7 @@ fn mounted(
     looked
 }
 
-/// Which of the image's files, by their names, carry no signature.
+/// The names of the image's files without a signature.
 pub(super) fn bare_files(build: &Build) -> Result<Vec<String>> {
     let bare = RefCell::new(Vec::new());
     mounted(build, &disc(build, "ext4")?, 0, |tree| {
@@ -92,12 +92,12 @@ pub(super) fn bare_files(build: &Build) -> Result<Vec<String>> {
     Ok(bare.into_inner())
 }
 
-/// Which of the image's files, by their names, are valid.
+/// The names of the image's files that are valid.
 pub(super) fn valid_files(build: &Build, store: &Path) -> Result<Vec<String>> {
     valid_files_with(build, store, &[])
 }
 
-/// The same with EVM on.
+/// The same with EVM enabled.
 pub(super) fn valid_files_under_evm(build: &Build, store: &Path) -> Result<Vec<String>> {
     let certificate = store.join("evm_keys/x509_evm.der");
     valid_files_with(build, store, &["--evm".as_ref(), "--evm-cert".as_ref(), certificate.as_ref()])
@@ -108,7 +108,7 @@ fn valid_files_with(build: &Build, store: &Path, more: &[&OsStr]) -> Result<Vec<
     let valid = RefCell::new(Vec::new());
     mounted(build, &disc(build, "ext4")?, 0, |tree| {
         let mut verify = build.imactl();
-        // exit status 1: there are others
+        // exit status 1: there are others as well
         let verified = verify
             .args(["verify", "-v", "--cert"])
             .arg(&certificate)
@@ -126,7 +126,7 @@ fn valid_files_with(build: &Build, store: &Path, more: &[&OsStr]) -> Result<Vec<
     Ok(valid.into_inner())
 }
 
-/// Each package has a signature for each of its files; its other digests and signatures hold.
+/// Checks that each package has a signature for each of its files, and that its other digests and signatures are valid.
 pub(super) fn check_packages(build: &Build, store: &Path) -> Result<()> {
     let certificate = store.join("ima_keys/x509_ima.der");
     let list = output(Command::new("find").arg(build.packages()).args(["-name", "*.rpm"]))?;
@@ -135,7 +135,7 @@ pub(super) fn check_packages(build: &Build, store: &Path) -> Result<()> {
     for package in list.lines() {
         let mut query = Command::new("rpm");
         query.args(["-qp", "--nosignature", "--qf"]);
-        // the mode's first two digits tell regular files, 10, from directories and links
+        // the first two digits of the mode are 10 for regular files
         query.args(["[%{FILEMODES:octal} x%{FILESIGNATURES}\n]", package]);
         let files = String::from_utf8(output(&mut query)?)?;
         let mut regular = files.lines().filter(|line| line.starts_with("10"));
@@ -160,7 +160,7 @@ pub(super) fn check_packages(build: &Build, store: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Every file below a directory carries a valid signature.
+/// Checks that every file below a directory has a valid signature.
 fn verify(build: &Build, certificate: &Path, directory: &Path) -> Result<()> {
     let mut verify = build.imactl();
     let text = output(verify.args(["verify", "--cert"]).arg(certificate).arg(directory))?;
@@ -180,14 +180,14 @@ fn remove(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Has the lab boot the image with its initramfs, and try.
+/// Boots the image with its initramfs in the lab, and checks the kernel's decisions.
 pub(super) fn boot(build: &Build, store: &Path) -> Result<()> {
     let mut lab = Command::new(lab()?);
     lab.arg("image").args(machine(build, store));
     crate::run(lab)
 }
 
-/// Runs the layer's cases for the target on a machine with the image.
+/// Runs the layer's runtime test cases on a machine with the image.
 pub(super) fn runtime_cases(build: &Build, store: &Path, meta: &Path, evm: &str) -> Result<()> {
     let mut python = Command::new("python3");
     python.arg("-B").arg(root().join("xtask/oe/runtime.py")).arg(meta).arg(layer()).arg(evm);

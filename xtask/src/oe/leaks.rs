@@ -1,5 +1,5 @@
-//! Looks for private keys and passphrases in all that a build leaves behind: logs, scripts, stamps
-//! and signatures of tasks, shared state, packages, images, caches.
+//! Searches all results of a build for private keys and passphrases: logs, scripts, stamps and signatures of
+//! tasks, shared state, packages, images, caches.
 
 use std::collections::HashSet;
 use std::fs;
@@ -12,16 +12,16 @@ use anyhow::{bail, ensure, Context, Result};
 
 use crate::output;
 
-/// Where the build itself keeps keys, for its own use.
+/// Directories in which the build itself keeps keys.
 const KEPT: [&str; 2] = ["sample-keys", "integrity-kernel-keys"];
 
-/// Something that must not be found, in the forms that it could be found in.
+/// A secret that must not be found, in its possible forms.
 #[derive(Debug)]
 pub(super) struct Secret {
     name: String,
-    /// Text that is searched for as it is.
+    /// Texts to search for.
     texts: Vec<String>,
-    /// Bytes, in hex.
+    /// Bytes to search for, in hexadecimal.
     bytes: Vec<String>,
 }
 
@@ -30,8 +30,8 @@ impl Secret {
         Self { name: name.to_owned(), texts: vec![text.to_owned()], bytes: Vec::new() }
     }
 
-    /// A private key: its file's lines, those of its plain form, and its last bytes (a factor of
-    /// an RSA key) in binary and in hex.
+    /// A private key: the lines of its file, those of its unencrypted form, and its last bytes (a factor of an
+    /// RSA key) in binary and in hexadecimal.
     pub(super) fn key(path: &Path, passphrase: Option<&str>) -> Result<Self> {
         let plain = |form: &str| {
             let mut openssl = Command::new("openssl");
@@ -43,13 +43,13 @@ impl Secret {
         };
         let lines = |pem: &str| -> Vec<String> {
             let whole = |line: &&str| line.len() == 64 && !line.starts_with('-');
-            // the first line of a plain key is the same in all of a kind
+            // the first line of an unencrypted key is the same for all keys of its type
             pem.lines().filter(whole).skip(1).map(str::to_owned).collect()
         };
         let mut texts = lines(&fs::read_to_string(path)?);
         texts.extend(lines(&String::from_utf8(plain("PEM")?)?));
         let der = plain("DER")?;
-        // grep knows lines only: the last bytes between two line ends that are enough of them
+        // grep matches within lines: of the last bytes, a long enough piece without a line end
         let tail = &der[der.len().saturating_sub(96)..];
         let tail = tail.split(|&byte| byte == b'\n').rfind(|part| part.len() >= 12);
         let tail = tail.with_context(|| format!("{}: no such key", path.display()))?;
@@ -59,7 +59,7 @@ impl Secret {
     }
 }
 
-/// Fails if one of the secrets is anywhere in a build directory.
+/// Fails if one of the secrets is found in a build directory.
 pub(super) fn check(build: &Path, secrets: &[Secret]) -> Result<()> {
     let searched = search(build, secrets)?;
     ensure!(searched.archives > 0, "{}: no archive was looked into", build.display());
@@ -81,7 +81,7 @@ fn search(directory: &Path, secrets: &[Secret]) -> Result<Searched> {
     list(directory, &mut seen, &mut level)?;
     grep(directory, secrets)?;
     searched.files = level.len();
-    // archives in archives in archives: shared state holds packages, whose payload is one
+    // archives are nested: shared state has packages, whose payload is an archive
     for depth in 0.. {
         let unpacked = scratch.path.join(depth.to_string());
         fs::create_dir(&unpacked)?;
@@ -103,7 +103,7 @@ fn search(directory: &Path, secrets: &[Secret]) -> Result<Searched> {
     Ok(searched)
 }
 
-/// The regular files below a directory, each once.
+/// The regular files below a directory; hard links once.
 fn list(directory: &Path, seen: &mut HashSet<(u64, u64)>, files: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(directory).with_context(|| format!("{}", directory.display()))? {
         let path = entry?.path();
@@ -119,7 +119,7 @@ fn list(directory: &Path, seen: &mut HashSet<(u64, u64)>, files: &mut Vec<PathBu
     Ok(())
 }
 
-/// Unpacks what it is, by its first bytes: a compressed stream, a package, an archive.
+/// Unpacks a file by its magic number: a compressed stream, a package, an archive.
 fn unpack(file: &Path, to: &Path) -> Result<bool> {
     let mut start = Vec::new();
     fs::File::open(file)?.take(512).read_to_end(&mut start)?;
@@ -141,12 +141,12 @@ fn unpack(file: &Path, to: &Path) -> Result<bool> {
     let mut command = Command::new(program[0]);
     command.args(&program[1..]).arg(file).stdout(fs::File::create(to)?);
     let status = command.stderr(Stdio::null()).status()?;
-    // test data of recipes looks like an archive and is none
+    // test data of recipes may look like an archive without being one
     Ok(status.success())
 }
 
-/// Fails if grep finds one of the secrets below a directory: one look for all, and only where
-/// there is something, one for each.
+/// Fails if grep finds one of the secrets below a directory: one search for all, and if that matches, one
+/// for each.
 fn grep(directory: &Path, secrets: &[Secret]) -> Result<()> {
     if holding(directory, &secrets.iter().collect::<Vec<_>>())?.is_empty() {
         return Ok(());
@@ -158,7 +158,7 @@ fn grep(directory: &Path, secrets: &[Secret]) -> Result<()> {
     bail!("{}: something was found, and is gone", directory.display())
 }
 
-/// The files that hold one of the secrets.
+/// The files with one of the secrets.
 fn holding(directory: &Path, secrets: &[&Secret]) -> Result<String> {
     let texts: Vec<_> = secrets.iter().flat_map(|secret| secret.texts.clone()).collect();
     let escaped = |hex: &String| -> String {
@@ -168,7 +168,7 @@ fn holding(directory: &Path, secrets: &[&Secret]) -> Result<String> {
     let bytes: Vec<_> =
         secrets.iter().flat_map(|secret| secret.bytes.iter().map(escaped)).collect();
     let mut files = String::new();
-    // grep -P takes one pattern
+    // grep -P accepts only one pattern
     for (kind, patterns) in [("-Fi", texts), ("-P", vec![bytes.join("|")])] {
         if patterns.concat().is_empty() {
             continue;
@@ -203,7 +203,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // what is left is in the directory for temporary files
+        // the rest is in the directory for temporary files
         let _ = fs::remove_dir_all(&self.path);
     }
 }

@@ -1,19 +1,19 @@
-//! The OpenEmbedded layer in a real BitBake, without a download: parsed with what it appends to,
-//! built to packages and images that are verified, searched for secrets, and booted.
+//! The OpenEmbedded layer in a real BitBake, without downloads: parsed with the recipes that it appends to,
+//! built into packages and images, which are verified, searched for secrets, and booted.
 //!
-//! | module | what it does |
+//! | module | purpose |
 //! |---|---|
-//! | [`build`] | build directories, and BitBake in them |
-//! | [`cases`] | what is refused, not left behind, and signed with |
+//! | [`build`] | build directories, and running BitBake in them |
+//! | [`cases`] | configurations to refuse, secrets to keep, keys to support |
 //! | [`dry`] | task graphs with all of oe-core |
-//! | [`image`] | what is in the images and packages that came of it |
-//! | [`leaks`] | looks for keys and passphrases in all that a build leaves behind |
-//! | [`models`] | whose keys sign |
+//! | [`image`] | checks of the images and packages |
+//! | [`leaks`] | searches all results of a build for keys and passphrases |
+//! | [`models`] | the owners of the signing keys |
 //! | [`recipe`] | the recipes of imactl and imactl-init, without OpenEmbedded's Rust |
 //!
-//! `IMACTL_OE_DIR` holds a directory for each series: `SERIES/oe-core` with bitbake in it. Builds
-//! go to `IMACTL_OE_BUILD`, else `IMACTL_OE_DIR/build`. What cannot be built without downloads (the
-//! kernel, imactl by the cargo classes) is not built: `xtask/oe` has the layer that stands in for it.
+//! `IMACTL_OE_DIR` has a directory for each series: `SERIES/oe-core` with bitbake in it. Builds are in
+//! `IMACTL_OE_BUILD`, else `IMACTL_OE_DIR/build`. Recipes that need downloads (the kernel, imactl by the
+//! cargo classes) are not built: the layer in `xtask/oe` replaces them.
 
 mod build;
 mod cases;
@@ -34,14 +34,14 @@ use cases::SAMPLE;
 use leaks::Secret;
 
 const SERIES: [&str; 3] = ["scarthgap", "wrynose", "blacksail"];
-/// The recipes that the layer appends to, whose appends must not dangle.
+/// The recipes that the layer appends to; none of its appends may dangle.
 const APPENDED: [&str; 3] = ["base-files", "rpm", "systemd"];
-/// Kernel recipes, which have what they need from the layer's class. (linux-yocto-tiny is a kernel of
-/// oe-core only where it is the preferred one.)
+/// Kernel recipes, configured by the layer's class. (In oe-core, linux-yocto-tiny is a kernel only if it is
+/// the preferred one.)
 const KERNELS: [&str; 3] = ["linux-yocto", "linux-yocto-dev", "linux-yocto-rt"];
-/// For linux-yocto-dev, which asks the network for the newest commit.
+/// The commit for linux-yocto-dev, which would ask the network for the newest one.
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
-/// Variables of another layer, whose defaults must stay.
+/// Variables of another layer, whose defaults must not change.
 const THEIRS: [&str; 5] = [
     "SIGNING_MODEL",
     "IMA_KEYS_DIR",
@@ -51,11 +51,10 @@ const THEIRS: [&str; 5] = [
 ];
 const PASSPHRASE: &str = "Zwei-Huehner-auf-dem-Weg-nach-vorgestern";
 
-/// A step: its name, what it does, and the function that does it.
+/// A step: its name, its description, and its function.
 type Step = (&'static str, &'static str, fn(&Run) -> Result<()>);
 
-/// In the order of a run. Each takes from the steps before it only files that they left, so that a run can
-/// begin at any of them.
+/// The steps in order. A step uses only files that earlier ones left, so that a run can begin at any step.
 const STEPS: &[Step] = &[
     ("parse", "parse the layer, with all that it appends to", parse),
     ("sources", "the sources of imactl's recipes", sources),
@@ -110,7 +109,7 @@ const STEPS: &[Step] = &[
     }),
 ];
 
-/// A series' run, from step to step.
+/// The run of a series.
 struct Run {
     checkout: Checkout,
     builds: PathBuf,
@@ -118,12 +117,12 @@ struct Run {
 }
 
 impl Run {
-    /// The key store beside the build directory.
+    /// The key store next to the build directory.
     fn store(&self) -> PathBuf {
         self.build.store()
     }
 
-    /// The build, with the passphrase of that store in its environment.
+    /// The build, with the passphrase of this store in its environment.
     fn own_build(&self) -> Build {
         let mut build = self.build.clone();
         build.set_environment(cases::VARIABLE, PASSPHRASE);
@@ -131,7 +130,7 @@ impl Run {
     }
 }
 
-/// `cargo xtask oe [SERIES...] [--from STEP]`: the series named, else all.
+/// `cargo xtask oe [SERIES...] [--from STEP]`: runs these series, by default all.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let directory = std::env::var_os("IMACTL_OE_DIR").map(PathBuf::from);
     let directory = directory.context("IMACTL_OE_DIR names no directory of checkouts")?;
@@ -148,7 +147,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     for series in SERIES {
         if named.is_empty() || named.iter().any(|name| name == series) {
             let checkout = Checkout::find(&directory, series)?;
-            // the leak test looks at all that is there: it must be this run's
+            // the search for secrets covers everything here, so it must be of this run
             if first == 0 {
                 Build::remove(&checkout, &builds)?;
             }
@@ -163,14 +162,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Where a step is in `STEPS`.
+/// The index of a step in `STEPS`.
 fn position(name: &str) -> Result<usize> {
     let names: Vec<_> = STEPS.iter().map(|(name, ..)| *name).collect();
     let found = names.iter().position(|step| *step == name);
     found.with_context(|| format!("no step {name}; the steps are {}", names.join(", ")))
 }
 
-/// The programs that go into the builds, by cargo.
+/// Builds the programs for the builds with cargo.
 fn programs() -> Result<Vec<PathBuf>> {
     const TARGET: &str = "x86_64-unknown-linux-gnu";
     init::run(&["--target".into(), TARGET.into()])?;
@@ -191,7 +190,7 @@ fn programs() -> Result<Vec<PathBuf>> {
     ])
 }
 
-/// The program of a kernel that the lab has built which signs modules.
+/// sign-file of a kernel that the lab has built.
 fn sign_file() -> Result<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
@@ -243,7 +242,7 @@ fn sample_refused(run: &Run) -> Result<()> {
     Ok(())
 }
 
-/// Builds with new keys, with these lines more in the configuration.
+/// Builds with new keys, and with further lines in the configuration.
 fn with_new_keys(run: &Run, more: &str) -> Result<()> {
     let build = run.own_build();
     let store = build.keys(PASSPHRASE)?;
@@ -280,14 +279,14 @@ fn leaks(run: &Run) -> Result<()> {
     leaks::check(run.build.directory(), &secrets)
 }
 
-/// Lines of a configuration that say where the passphrase is.
+/// The lines of a configuration that name the passphrase's variable.
 fn passphrase() -> String {
     let variable = cases::VARIABLE;
     ["IMA", "MODSIGN"].map(|role| format!("{role}_PASSPHRASE_ENV = \"{variable}\"\n")).concat()
 }
 
-/// Parses the layer with its own recipes for imactl and all recipes that it appends to, active
-/// and asleep.
+/// Parses the layer with its own recipes for imactl and all recipes that it appends to, with its features
+/// enabled and disabled.
 fn parse(run: &Run) -> Result<()> {
     let build = Build::parsing(&run.checkout, &run.builds)?;
     build.configure(SAMPLE)?;
@@ -319,14 +318,14 @@ fn parse(run: &Run) -> Result<()> {
         }
     }
     build.configure(SAMPLE)?;
-    // the lab builds rpm with these words
+    // the lab builds rpm with these arguments
     let words = root().join(format!("lab/rpm/{}.words", build.series()));
     let words = fs::read_to_string(&words).with_context(|| words.display().to_string())?;
     let printed = build.variable("rpm", "EXTRA_OECMAKE")?;
     let printed: Vec<_> = printed.split_whitespace().collect();
     ensure!(printed == words.lines().collect::<Vec<_>>(), "rpm is configured with {printed:?}");
 
-    // meta-signing-key sets these defaults, before any class is read
+    // meta-signing-key sets these defaults before any class is parsed
     let defaults: String = THEIRS.iter().map(|name| format!("{name} ??= \"/{name}\"\n")).collect();
     build.configure(&defaults)?;
     for name in THEIRS {
@@ -334,7 +333,7 @@ fn parse(run: &Run) -> Result<()> {
         ensure!(value.trim() == format!("/{name}"), "the layer changes {name} to {value}");
     }
 
-    // asleep: the same recipes, and nothing of the layer in them
+    // features disabled: the same recipes, without any change by the layer
     build.configure("DISTRO_FEATURES:remove = \"ima modsign\"\n")?;
     build.bitbake(&["-p"])?;
     for (recipe, name, unwanted) in [
@@ -381,7 +380,7 @@ fn store_secrets(store: &Path, passphrase: Option<&str>) -> Result<Vec<Secret>> 
             }
         }
     }
-    // of both CAs, for files, for modules and for EVM
+    // both CAs, and the keys for files, modules and EVM
     ensure!(secrets.len() == 5, "{}: {} private keys", store.display(), secrets.len());
     Ok(secrets)
 }

@@ -1,4 +1,4 @@
-//! Whose keys sign: a user's certificates alone, two keys in one build, the sample key on the target.
+//! The owners of keys: certificates of the user alone, two keys in one build, the sample key on the target.
 
 use std::fs;
 use std::path::Path;
@@ -11,8 +11,8 @@ use super::cases::SAMPLE;
 use super::{image, own_keys, PASSPHRASE};
 use crate::{output, root};
 
-/// Without private keys: packages come from shared state with their signatures, and so do the files of
-/// the image; what would have to be signed is refused, and nothing of it is left for those with the key.
+/// Without private keys: signed packages come from shared state, and so do the files of the image. A file
+/// that would have to be signed is an error, and leaves nothing for builds that have the key.
 pub(super) fn certificates_alone(build: &Build, store: &Path, passphrase: &str) -> Result<()> {
     let certificates = build.directory().with_extension("certificates");
     if certificates.exists() {
@@ -46,8 +46,8 @@ pub(super) fn certificates_alone(build: &Build, store: &Path, passphrase: &str) 
     image::check_packages(build, store)
 }
 
-/// Images and packages put their signatures into the cache once, and a wrong passphrase is found although
-/// no signature is left to make.
+/// Images and packages add their signatures to the cache once, and a wrong passphrase is detected even if
+/// every signature is in the cache.
 pub(super) fn cache(build: &Build, store: &Path, passphrase: &str) -> Result<()> {
     let cache = build.directory().with_extension("cache");
     if cache.exists() {
@@ -65,7 +65,7 @@ pub(super) fn cache(build: &Build, store: &Path, passphrase: &str) -> Result<()>
         ensure!(files.len() == 1, "one key has {} files", files.len());
         sizes.push(files[0].metadata()?.len());
     }
-    // a file has a head of 32 bytes
+    // a cache file has a header of 32 bytes
     let grows = sizes[0] > 32 && sizes[1] > sizes[0] && sizes[2] == sizes[1];
     ensure!(grows, "the cache's sizes are {sizes:?}");
     image::check(build, store)?;
@@ -82,7 +82,7 @@ pub(super) fn cache(build: &Build, store: &Path, passphrase: &str) -> Result<()>
     Ok(())
 }
 
-/// A key for packages and another for an image, both of one CA.
+/// One key for packages and another for an image, both certified by one CA.
 pub(super) fn two_keys(build: &Build, store: &Path, passphrase: &str) -> Result<()> {
     let other = build.directory().with_extension("other-key");
     if other.exists() {
@@ -118,8 +118,8 @@ pub(super) fn two_keys(build: &Build, store: &Path, passphrase: &str) -> Result<
     image::check(build, store).map(drop)
 }
 
-/// The sample key goes to the target where that is asked for, a user's never; and the certificate of
-/// another key goes to the others.
+/// The sample key is installed on the target on request, a user's key never. The certificate of another key
+/// is installed in addition.
 pub(super) fn key_on_target(build: &Build) -> Result<()> {
     let other = build.directory().join("conf/next.crt");
     let store = build.sample_store();
@@ -139,7 +139,7 @@ pub(super) fn key_on_target(build: &Build) -> Result<()> {
     build.configure(&wanted.replace("\"sample\"", "\"user\""))?;
     let said = build.bitbake_fails(&["lab-image"])?;
     ensure!(said.contains("only sample keys may be on the target"), "{said}");
-    // nothing of the key is to be left when the build is searched for secrets
+    // no part of the key may be left when the build is searched for secrets
     build.configure(&wanted)?;
     build.bitbake(&["-c", "cleansstate", "lab-image", "key-store"])?;
     build.configure(SAMPLE)?;
@@ -147,8 +147,8 @@ pub(super) fn key_on_target(build: &Build) -> Result<()> {
     Ok(())
 }
 
-/// The files of an image have EVM signatures, which the kernel enforces; but for those that the target
-/// changes. Where labels will change, or the key is not there, the image is refused.
+/// The files of an image have EVM signatures, which the kernel enforces, except for those that the target
+/// changes. If labels will change, or the key is missing, the image is refused.
 pub(super) fn evm(build: &Build, meta: &Path) -> Result<()> {
     let policy = build.directory().join("conf/further");
     fs::write(&policy, "audit func=MODULE_CHECK\n")?;
@@ -197,7 +197,7 @@ pub(super) fn evm(build: &Build, meta: &Path) -> Result<()> {
     image::check(build, &store).map(drop)
 }
 
-/// devtool's archive is signed on its way, and its own script on the target writes the signatures.
+/// devtool's archive is signed before it is sent, and devtool's own script on the target writes the signatures.
 pub(super) fn deploy_target(build: &Build, core: &Path) -> Result<()> {
     let place = build.directory().with_extension("deployed");
     if place.exists() {
@@ -208,7 +208,7 @@ pub(super) fn deploy_target(build: &Build, core: &Path) -> Result<()> {
         fs::create_dir_all(directory)?;
     }
     fs::write(files.join("program"), "#!/bin/sh\n")?;
-    // in place of the network: the command runs here, with the script where it is
+    // instead of the network: the command runs here, with the local script
     let ssh = "#!/bin/sh\nfor word; do :; done\ncommand=$(echo \"$word\" | sed s:/tmp/devtool_deploy:$SCRIPT:)\n\
                exec sh -c \"$command\"\n";
     fs::write(bin.join("ssh"), ssh)?;

@@ -1,5 +1,5 @@
-//! The recipes of imactl and imactl-init: their sources and crates as BitBake fetches and unpacks them,
-//! compiled by cargo without a network. A file that the recipe forgets is missed here.
+//! The recipes of imactl and imactl-init: sources and crates as BitBake fetches and unpacks them, compiled by
+//! cargo without a network. A file missing from the recipe is detected here.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use super::build::{layer, Build};
 use crate::{cargo, root, run};
 
-/// A recipe, and what its `CARGO_BUILD_FLAGS` select.
+/// A recipe, and the packages that its `CARGO_BUILD_FLAGS` select.
 const RECIPES: [(&str, &[&str]); 2] = [
     // with the package that the native recipe adds
     (
@@ -31,7 +31,7 @@ pub(super) fn check(build: &Build) -> Result<()> {
         let path =
             |variable| build.variable(name, variable).map(|value| PathBuf::from(value.trim()));
         let (source, home) = (path("S")?, path("CARGO_HOME")?);
-        // do_configure, as the class cargo_common has it
+        // do_configure of the class cargo_common
         let vendored = shared(&home.join("bitbake"))?;
         let config = format!(
             "[source.bitbake]\ndirectory = {vendored:?}\n\n[source.crates-io]\nreplace-with = \"bitbake\"\n"
@@ -44,11 +44,11 @@ pub(super) fn check(build: &Build) -> Result<()> {
         }
         // the next run unpacks again
         build.give(&source)?;
-        // do_compile, but for the code
+        // do_compile, without code generation
         let mut compile = cargo(&["check", "--quiet", "--frozen", "--offline", "--target-dir"]);
         compile.arg(root().join("target/recipe")).args(options);
         compile.current_dir(&source).env("CARGO_HOME", &home);
-        // imactl-init has no std to unwind with
+        // imactl-init has no std, and so cannot unwind
         compile.env("CARGO_PROFILE_DEV_PANIC", "abort");
         run(compile).with_context(|| format!("the sources of {name}"))?;
     }
@@ -66,7 +66,7 @@ fn shared(vendored: &Path) -> Result<PathBuf> {
     Ok(link)
 }
 
-/// Has BitBake find the crates that cargo has downloaded for this workspace; it checks their hashes.
+/// Lets BitBake find the crates that cargo downloaded for this workspace; BitBake checks their hashes.
 fn offer_crates(downloads: &Path) -> Result<()> {
     run(cargo(&["fetch", "--quiet", "--locked"]))?;
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);

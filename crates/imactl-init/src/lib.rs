@@ -320,6 +320,7 @@ impl Session {
             (Some(proc), Before::Secure) => {
                 secure_or_stop(&console, proc, new_root, &command_line);
             }
+            // Without /proc the kernel cannot be secured, nor imactl.mode= be read: fail closed.
             (None, Before::Secure) => stop::machine(&console, None),
             (_, Before::Nothing) => {}
         }

@@ -92,6 +92,7 @@ fn connect() -> Result<OwnedFd, Errno> {
     let flags = SocketFlags::CLOEXEC;
     let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     net::connect(&socket, &SocketAddrUnix::new(SOCKET)?)?;
+    // The D-Bus specification requires a NUL byte before the authentication.
     file::write_all(&socket, b"\0AUTH EXTERNAL 30\r\nBEGIN\r\n")?;
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n") {
@@ -116,6 +117,7 @@ fn call(root: &[u8], init: &[u8]) -> Vec<u8> {
     message.extend((body.len() as u32).to_le_bytes());
     message.extend(1_u32.to_le_bytes());
     let mut fields = Vec::new();
+    // PATH, INTERFACE, MEMBER and DESTINATION.
     push_field(&mut fields, 1, b'o', b"/org/freedesktop/systemd1");
     push_field(&mut fields, 2, b's', b"org.freedesktop.systemd1.Manager");
     push_field(&mut fields, 3, b's', b"SwitchRoot");
@@ -161,6 +163,7 @@ impl Message {
             let bytes = header.get(offset..)?.get(..4)?.try_into().ok()?;
             Some(u32::from_le_bytes(bytes) as usize)
         };
+        // The lengths of the body, and of the array of header fields.
         let (Some(body), Some(fields), [b'l', kind, ..]) = (word(4), word(12), header) else {
             return Err(Errno::BADMSG); // systemd answers in its own byte order, which is ours
         };

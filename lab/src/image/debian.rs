@@ -39,6 +39,7 @@ fn archive() -> Result<PathBuf> {
         return Ok(archive);
     }
     let lock = Lock::take(Work::Fetching)?;
+    // another process may have made it while this one waited
     if archive.exists() {
         return Ok(archive);
     }

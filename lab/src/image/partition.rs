@@ -39,6 +39,7 @@ impl Image {
             }
             Table::Gpt(guid, name) => {
                 let last = SECOND + sectors + GPT_SECTORS - 1;
+                // the protective MBR: one partition over the whole disk
                 file.write_all_at(&mbr(0, &[(0xee, 1, last)]), 0)?;
                 let mut entries = vec![0; 128 * 128];
                 entry(&mut entries[..128], [1; 16], FIRST, FIRST_SIZE, "first");
@@ -54,6 +55,7 @@ impl Image {
 fn mbr(signature: u32, partitions: &[(u8, u64, u64)]) -> Vec<u8> {
     let mut sector = vec![0; 512];
     sector[440..444].copy_from_slice(&signature.to_le_bytes());
+    // type, first sector and size; the CHS fields stay 0
     for (index, (kind, start, size)) in partitions.iter().enumerate() {
         let entry = &mut sector[446 + 16 * index..][..16];
         entry[4] = *kind;
@@ -85,6 +87,8 @@ fn mixed(mut guid: [u8; 16]) -> [u8; 16] {
 }
 
 fn header(entries: &[u8], last: u64) -> Vec<u8> {
+    // signature, revision and size; checksum; own LBA, that of the backup (which is not written), first and last
+    // usable LBA; the disk's GUID; LBA, number, size and checksum of the entries
     let mut header = b"EFI PART\0\0\x01\0\x5c\0\0\0".to_vec();
     header.extend([0; 8]); // the header's checksum, filled in below, and reserved
     for number in [1, last, 2 + GPT_SECTORS - 1, last - GPT_SECTORS] {

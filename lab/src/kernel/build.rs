@@ -225,6 +225,7 @@ impl Recipe {
         fs::create_dir(to.join("modules"))?;
         let order = fs::read_to_string(object.join("modules.order"))?;
         for module in order.lines() {
+            // older kernels list *.ko, newer ones *.o
             let module = Path::new(module).with_extension("ko");
             let name =
                 module.file_name().and_then(|name| name.to_str()).context("a module's name")?;

@@ -55,6 +55,7 @@ impl Places {
             certificates.len(),
             area.len()
         );
+        // the list's length includes the certificates that are replaced
         let before = number(&kernel[used.clone()]);
         let length = number(&kernel[list.clone()]) - before + certificates.len() as u64;
         kernel[area.clone()].fill(0);

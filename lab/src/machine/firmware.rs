@@ -151,6 +151,7 @@ impl SecureBoot {
 /// An `EFI_SIGNATURE_LIST` with one certificate; the owner GUID is arbitrary.
 fn signature_list(certificate: &[u8]) -> Result<Vec<u8>> {
     let size = u32::try_from(16 + certificate.len())?;
+    // the sizes of the list, of its header, and of each signature (the owner's GUID and the certificate)
     let sizes = [28 + size, 0, size].map(u32::to_le_bytes).concat();
     Ok([&X509[..], &sizes, &[0; 16], certificate].concat())
 }
@@ -163,6 +164,7 @@ pub(super) fn arguments(directory: &Path) -> Vec<String> {
     let inside = |name: &str| directory.join(name).display().to_string();
     let esp = format!("if=none,id=esp,format=raw,file={}", inside("esp"));
     [
+        // only code in SMM may write the variables
         "-global",
         "driver=cfi.pflash01,property=secure,value=on",
         "-drive",

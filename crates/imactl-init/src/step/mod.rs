@@ -101,6 +101,7 @@ pub fn secure(
         return Ok(());
     }
     let securityfs = pseudo::SECURITY.open().map_err(Failure::NoSecurityfs)?;
+    // not `ima/policy`, which may be gone after the first policy
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     if fs::openat(&securityfs, "ima/ascii_runtime_measurements", flags, Mode::empty()).is_err() {
         return Err(Failure::NoIma);
@@ -120,8 +121,10 @@ pub fn secure(
         mode: command_line.mode,
     };
     work.read_evm_configuration()?;
+    // after the files: the command line overrides them
     command_line.evm.iter().for_each(|(name, value)| work.evm.take(name, value));
     let files = work.files(Origin::Initramfs);
+    // without an initramfs both are the same tree, whose files must not be loaded twice
     let root_files = (!work.root.is(&work.initramfs)).then(|| work.files(Origin::Root));
     let _hurry = pseudo::Hurry::begin();
     let evm = work.evm_wanted(&files, root_files.as_ref());

@@ -273,6 +273,7 @@ impl CreateArgs {
                         _ => (Role::Ima, store.ima_certificates()?),
                     };
                     let earlier = store.earlier(role)?;
+                    // the store lists earlier generations, too; the kernel itself loads only the current one
                     certificates.retain(|it| earlier.iter().all(|other| other.der() != it.der()));
                     (keys, certificates, earlier, store.authorities()?)
                 }

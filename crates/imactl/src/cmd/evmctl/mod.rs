@@ -341,6 +341,7 @@ impl Evmctl<'_> {
                 Ok((_, change)) => change,
                 Err(error) => {
                     use ItemError::{AttributeDenied, AttributeUnsupported, NoRoom};
+                    // the file can be signed; only its attribute cannot be set
                     if let AttributeDenied(_) | AttributeUnsupported(_) | NoRoom { .. } = error {
                         unwritten.push(path.to_owned());
                     }
@@ -406,6 +407,7 @@ impl Evmctl<'_> {
             Some(coverage) => {
                 let versions = Versions::All;
                 let evm = EvmVerify { keyring: &keyring, coverage, hmac: None, versions };
+                // signatures of version 1 are never portable
                 let version_1 = self.coverage(Binding::Inode)?;
                 (Verify::new(&empty, rule).with_evm(evm), Some(version_1))
             }

@@ -92,12 +92,14 @@ struct Predicate<L> {
 
 /// Signs a manifest, and wraps it in an envelope.
 pub(super) fn seal(manifest: &Manifest, signer: &dyn Signer) -> Result<Vec<u8>> {
+    // a subject's name must be text; the predicate has all files
     let named = manifest.0.iter().filter_map(|(path, file)| {
         let name = std::str::from_utf8(path).ok()?;
         Some((name, file))
     });
     let subject = named.flat_map(|(name, file)| {
         file.digests.iter().map(move |digest| {
+            // in-toto's DigestSet has sha3_256 for the kernel's sha3-256
             let algorithm = digest.algorithm().name().replace('-', "_");
             Subject { name, digest: [(algorithm, Hex(digest.as_bytes()).to_string())].into() }
         })
@@ -139,6 +141,7 @@ pub(super) fn open(
     let Ok(json) = serde_json::from_slice::<JsonEnvelope>(content) else { return Ok(None) };
     let malformed = |why: &str| Error::new(format!("{name}: {why}"));
     let envelope = json.decode().ok_or_else(|| malformed("malformed Base64 in the envelope"))?;
+    // the payload is parsed only after its signature: until then it is untrusted
     match trusted {
         Some(trusted) if envelope.signer(trusted)?.is_none() => {
             return Err(hinted(

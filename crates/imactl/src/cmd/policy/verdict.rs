@@ -39,6 +39,8 @@ impl EventArgs {
             ..self.clone()
         }
         .resolve()?;
+        // CREDS_CHECK compares the credentials after execve: a set-group-ID bit counts only together
+        // with the group's execute bit, as in `bprm_fill_uid()`
         if event.func == Func::CredsCheck && (self.euid, self.egid) == (None, None) {
             let setuid = (mode & 0o4000 != 0).then_some(owner);
             let setgid = (mode & 0o2010 == 0o2010).then_some(group);

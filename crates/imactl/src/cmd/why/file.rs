@@ -152,6 +152,7 @@ impl Told<'_> {
             Answer::Refused(refusal) => Some(refusal),
             _ => None,
         })?;
+        // specific causes first: the match at the end assumes that only the attribute is at fault
         if let (Some(verdict), Some(meaning)) = (&account.evm, of_evm(refused.cause)) {
             return Some((verdict.to_string(), meaning.fix.into()));
         }

@@ -142,7 +142,7 @@ pub enum Fault {
     Cel(&'static str),
     /// A record of a Canonical Event Log has content of an unknown type.
     CelContent(u64),
-    /// In a Canonical Event Log entries of IMA and other events extend this PCR.
+    /// In a Canonical Event Log, entries of IMA and other events extend the same PCR.
     CelPcr(u32),
     /// An event of the firmware's log has a digest of an algorithm that the first event does not name.
     EventBank(u16),

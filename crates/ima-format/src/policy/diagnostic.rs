@@ -13,7 +13,7 @@ pub enum Severity {
     Note,
     /// The policy does not do what it seems to do, or leaves a hole.
     Warning,
-    /// The kernel rejects it.
+    /// The kernel rejects the policy.
     Error,
 }
 

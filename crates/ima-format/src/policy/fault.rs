@@ -338,7 +338,7 @@ impl Fault {
     }
 }
 
-/// What a version rests on that is only the kernel's history.
+/// A note that the exact version of a feature is from the kernel's history, not from its source.
 fn history(since: KernelVersion) -> String {
     match since.read_around() {
         (_, Some(read)) if read != since => {

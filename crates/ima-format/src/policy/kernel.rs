@@ -112,7 +112,7 @@ pub struct Kernel {
     pub verity: Built,
     /// The options of the rules under Secure Boot.
     pub arch: ArchOptions,
-    /// `CONFIG_MODULE_SIG_FORCE`: no module is loaded without a good signature of its own.
+    /// `CONFIG_MODULE_SIG_FORCE`: a module without a valid signature of its own is not loaded.
     pub module_sig_force: Built,
     /// `CONFIG_IMA_APPRAISE_MODSIG`: `appraise_type=imasig|modsig`.
     pub modsig: Built,

@@ -109,7 +109,8 @@ impl Space {
         self.radices(func).iter().fold(1, |size, radix| size.saturating_mul(*radix))
     }
 
-    /// How many values each position of an event has, the quickest changing first.
+    /// The number of values of each dimension of an event: keyring or label, user, group, file system, owner,
+    /// owner's group, access. The first dimension varies fastest.
     fn radices(&self, func: Func) -> [usize; 7] {
         let (users, groups) = (self.users.len(), self.groups.len());
         match func {

@@ -51,9 +51,9 @@ impl KernelVersion {
         Self::READ.contains(&self)
     }
 
-    /// The versions next to it whose sources were read: the newest before it, and the oldest that is not.
-    /// What came with it is in the second and not in the first; unless the two are one release apart, in
-    /// which release between them is the kernel's history.
+    /// The nearest versions whose sources were read: the newest before this one, and the oldest that is not
+    /// before it. The second has the features of this version, the first does not. Unless the two are consecutive
+    /// releases, the exact version between them is from the kernel's history.
     pub fn read_around(self) -> (Option<Self>, Option<Self>) {
         let before = Self::READ.iter().rev().find(|read| **read < self);
         let from = Self::READ.iter().find(|read| **read >= self);

@@ -121,7 +121,7 @@ pub fn of_source(
     progress: &dyn Progress,
 ) -> (Manifest, Vec<Unread>) {
     let (mut unlisted, mut unread, mut names) = (Vec::new(), Vec::new(), Vec::new());
-    // files are read while others are still listed, each once
+    // files are read while the walk continues, each one once
     let produce = |queue: &mut dyn FnMut(Entry, u64)| {
         let mut known: HashMap<(u64, u64), PathBuf> = HashMap::new();
         source.list(&mut |found: Result<Entry, Unread>| match found {

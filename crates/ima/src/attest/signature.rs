@@ -51,7 +51,7 @@ pub enum Unverifiable {
     OtherType,
     /// The signature covers the file's metadata, which the template does not have.
     Metadata,
-    /// It is appended, and over attributes, content of its own, or the content itself by ML-DSA.
+    /// An appended signature over attributes, over content of its own, or by ML-DSA over the content itself.
     Appended,
     /// The record is a violation: it has no digest.
     Violation,
@@ -180,7 +180,7 @@ impl RecordVerifier {
         };
         let digest = entry.modsig_digest.and_then(|digest| digest.digest);
         let verdict = modsig::of_message(self.verifier.keyring(), &message, |over| {
-            // no record has the content
+            // the record does not have the content
             let Over::Digest(signed) = over else { return Err(Unverifiable::Appended) };
             let measured = digest.map(|digest| digest.algorithm());
             let same = digest.filter(|digest| digest.algorithm() == signed);

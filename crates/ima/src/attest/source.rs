@@ -23,7 +23,7 @@ pub struct Source {
     others: Arc<AtomicU64>,
 }
 
-/// Who is told how much of an input was read; what is read again does not count.
+/// Reports the bytes that are read from an input; bytes that are read again do not count.
 #[derive(Clone)]
 struct Watch {
     progress: Arc<dyn Progress + Send + Sync>,
@@ -99,13 +99,13 @@ impl Source {
         })
     }
 
-    /// How many records were read that are not of IMA: a Canonical Event Log may have those of the firmware, of
-    /// systemd and of the log itself. They are no entries of the list.
+    /// The number of records that are not IMA's: a Canonical Event Log may have those of the firmware, of systemd
+    /// and of the log itself. They are not entries of the list.
     pub fn others(&self) -> u64 {
         self.others.load(Ordering::Relaxed)
     }
 
-    /// Where they are counted.
+    /// The counter of these records.
     pub(super) fn others_read(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.others)
     }
@@ -115,9 +115,9 @@ impl Source {
         &self.name
     }
 
-    /// The same, whose reading is shown.
+    /// The same input, with its reading reported to `progress`.
     pub fn watched(self, progress: &Arc<dyn Progress + Send + Sync>) -> Self {
-        // files of securityfs have no size
+        // files in securityfs have size 0
         progress.found(self.file.metadata().map_or(0, |metadata| metadata.len()));
         let watch = Watch { progress: Arc::clone(progress), read: Arc::default() };
         Self { watch: Some(watch), ..self }

@@ -90,7 +90,7 @@ pub fn of_version(version: SignatureVersion) -> Option<Caveat> {
     })
 }
 
-/// The caveats of signatures or digests with this hash algorithm.
+/// The caveat of attributes with this hash algorithm, signatures or digests.
 pub fn of_hash(algorithm: HashAlgorithm) -> Option<Caveat> {
     use HashAlgorithm::{Sha3_256, Sha3_384, Sha3_512};
     matches!(algorithm, Sha3_256 | Sha3_384 | Sha3_512).then(|| Caveat {

@@ -16,9 +16,9 @@ const INDEFINITE: u8 = 0x9f;
 pub(super) const BREAK: u8 = 0xff;
 /// The most digests of a record: more than a TPM has banks.
 const MAX_DIGESTS: u64 = 16;
-/// The key of an NV index, in the place of a PCR.
+/// The key of an NV index, which a record may have instead of a PCR.
 const NV_INDEX: u64 = 2;
-/// Deeper than the content of any event.
+/// The deepest nesting that is skipped: deeper than the content of any event.
 const MAX_DEPTH: usize = 8;
 
 /// Reads a major type and its argument.
@@ -66,7 +66,7 @@ fn map(reader: &mut Reader<'_>, count: u64, named: &'static str) -> Result<(), E
     }
 }
 
-/// Skips an item, of definite length.
+/// Skips an item of definite length.
 fn skip(reader: &mut Reader<'_>, depth: usize) -> Result<(), Error> {
     let at = reader.offset();
     let Some(deeper) = depth.checked_sub(1) else {

@@ -75,7 +75,7 @@ pub(super) fn record(bytes: &[u8]) -> Result<Parsed, Error> {
     CelRecord { number, pcr, digests, name, data }.checked(0).map(Parsed::Ima)
 }
 
-/// The bytes of a member in hexadecimal, and where they begin.
+/// The bytes of a hexadecimal member, and their offset.
 fn hexadecimal(object: &Value, name: &'static str) -> Result<(Vec<u8>, usize), Error> {
     let (digits, span) = object.required_string(name)?;
     let bytes = hex::decode(digits.as_bytes()).map_err(|_| Error::new(Fault::Hex, span.start))?;

@@ -1,8 +1,8 @@
 //! The TCG's Canonical Event Log: the same records in three encodings.
 //!
-//! TCG Canonical Event Log Format 1.1. A log is an array or a sequence of records (CBOR, JSON) or records one
-//! after the other (TLV). Records of IMA templates are the entries of a measurement list. A log may have those of
-//! the firmware, of systemd and of the log itself among them: for these only the PCR is read.
+//! TCG Canonical Event Log Format 1.1. A log is an array or a sequence of records (CBOR, JSON), or records
+//! one after the other (TLV). Records of IMA templates are the entries of a measurement list. A log may also
+//! have records of the firmware, of systemd and of the log itself: of these only the PCR is read.
 //!
 //! | field | TLV type, big-endian | CBOR key | JSON |
 //! |---|---|---|---|
@@ -28,7 +28,7 @@ use crate::{Error, ErrorKind};
 
 /// `content_type`: an IMA template.
 const IMA_TEMPLATE: u64 = 7;
-/// Types of content that are not of IMA, and their names in JSON: of the log itself, the firmware, systemd.
+/// The types of content that are not IMA's, with their names in JSON: the log itself, firmware, systemd.
 const OTHERS: [(u64, &str); 3] = [(4, "cel"), (5, "pcclient_std"), (9, "systemd")];
 /// The longest record in bytes: data in hexadecimal, and room for the rest.
 const MAX_RECORD: usize = 2 * MAX_DATA + (1 << 16);
@@ -59,7 +59,7 @@ pub struct CelRecord {
     pub data: Vec<u8>,
 }
 
-/// A record that is not of IMA.
+/// A record that is not IMA's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CelOther {
     /// The PCR that it extends; `None` if it extends an NV index.
@@ -68,7 +68,7 @@ pub struct CelOther {
     pub content: u64,
 }
 
-/// A record as an encoding has it.
+/// A record as it was decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Parsed {
     Ima(CelRecord),
@@ -84,7 +84,7 @@ impl Parsed {
     }
 }
 
-/// Whether content of this type is not of IMA.
+/// Whether content of this type is not IMA's.
 fn is_other(content: u64) -> bool {
     OTHERS.iter().any(|(other, _)| *other == content)
 }
@@ -96,7 +96,7 @@ pub struct CelReader {
     log: Log,
 }
 
-/// The form of the log around the records.
+/// The structure around the records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Log {
     /// Nothing was read.
@@ -109,12 +109,12 @@ enum Log {
     Closed,
 }
 
-/// The beginning of a window.
+/// The result of reading from the start of a window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CelStep {
     /// A record, and its size.
     Record(CelRecord, usize),
-    /// A record that is not of IMA, and its size.
+    /// A record that is not IMA's, and its size.
     Other(CelOther, usize),
     /// So many bytes of separators between records.
     Between(usize),
@@ -164,7 +164,7 @@ impl CelReader {
         Self { encoding, log: Log::Start }
     }
 
-    /// Reads the beginning of the window. `ended`: nothing follows the window.
+    /// Reads from the start of the window. `ended`: the window is the end of the input.
     ///
     /// # Errors
     /// A malformed record, or one of an unknown type of content; offsets count from the start of the window.
@@ -318,7 +318,7 @@ impl CelRecord {
     }
 }
 
-/// The digest by which a PCR was extended: ones for a violation.
+/// The digest that extends a PCR: ones for a violation.
 pub fn extension(record: &Record<'_>, algorithm: HashAlgorithm, digest: &Digest) -> Option<Digest> {
     let ones = [0xff; MAX_DIGEST_SIZE];
     match record.is_violation() {

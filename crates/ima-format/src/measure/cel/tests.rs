@@ -170,7 +170,7 @@ fn records_that_are_not_of_ima_are_left_out() {
                 CelStep::Other(CelOther { pcr, content }, other.len()),
                 "{encoding:?}"
             );
-            // a part of one is no record
+            // a part of a record is not a record
             let cut = &other[..other.len() - 1];
             let step = CelReader { encoding, log: Log::Sequence }.step(cut, false).unwrap();
             assert!(matches!(step, CelStep::Incomplete(_)), "{encoding:?} {step:?}");

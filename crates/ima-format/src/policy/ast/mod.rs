@@ -152,7 +152,7 @@ pub enum ItemContent {
     Rule(Rule),
 }
 
-/// Where an [`Item`] stands in the text; [`Position::default`] for what was not read.
+/// The position of an [`Item`] in the text; [`Position::default`] if it was not read from text.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Position {
     /// The line, counted from 1; 0 if it was not read from text.

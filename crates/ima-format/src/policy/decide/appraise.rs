@@ -32,7 +32,7 @@ pub struct Outcome {
     pub decision: Decision,
     /// Whether the event is allowed.
     pub verdict: Verdict,
-    /// Why the kernel is not content: the last is the cause of the denial, if it is denied.
+    /// Causes for denial. If the event is denied, the last one is the cause.
     pub causes: Vec<Cause>,
     /// The PCR of the entry that is added to the measurement list.
     pub measured: Option<u8>,
@@ -417,7 +417,7 @@ impl<'a, E: Evidence> Step<'a, E> {
         let looked_up = match modsig.map(|modsig| modsig.digest.as_ref()) {
             Some(Some(signed)) => signed,
             None if any && demands.signature => digest,
-            // pkcs7_get_digest() has no digest of ML-DSA's: nothing is looked up
+            // pkcs7_get_digest() has no digest for ML-DSA: nothing is looked up
             Some(None) | None => return Ok(false),
         };
         Ok(demands.check_blacklist && self.evidence.is_blacklisted(looked_up.as_bytes())?)

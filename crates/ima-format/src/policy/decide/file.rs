@@ -181,10 +181,10 @@ pub trait Evidence {
     }
 }
 
-/// Lists the causes with their words.
+/// Declares the causes with the kernel's words.
 macro_rules! causes {
     ($($(#[$doc:meta])* $cause:ident = $word:literal,)*) => {
-        /// Why the kernel denies an access: the `cause=` of its audit record, where it writes one.
+        /// Why the kernel denies an access: the `cause=` of its audit record, if it writes one.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[non_exhaustive]
         pub enum Cause {
@@ -195,7 +195,7 @@ macro_rules! causes {
             /// All causes.
             pub const ALL: &'static [Self] = &[$(Self::$cause,)*];
 
-            /// The kernel's word if it has one, else one of ours.
+            /// The kernel's word, or one of imactl if the kernel has none.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$cause => $word,)*

@@ -8,10 +8,10 @@
 //! | [`Inode`] | `struct ima_iint_cache` |
 //! | [`Operation`] | the order of hooks in `fs/exec.c`, `fs/namei.c`, `mm/util.c`, `fs/kernel_read_file.c` |
 //!
-//! Nothing is read and nothing computed: digests and signature checks come from who has the
-//! file and the keys ([`Evidence`]). Linux 6.1, 6.12 and 7.3 were
-//! asked about thousands of generated policies, files and operations and gave the same
-//! verdicts, causes, audit records and measurements; `lab/tests/policy_decisions` asks again.
+//! This module does no I/O and computes no digests: digests and signature checks come from the caller, who has
+//! the file and the keys ([`Evidence`]). Linux 6.1, 6.12 and 7.3 were run with thousands of generated policies,
+//! files and operations and gave the same verdicts, causes, audit records and measurements;
+//! `lab/tests/policy_decisions` repeats this.
 //!
 //! Not modelled: the effect of closing a written file on its attribute (`ima_update_xattr`), signatures by a key
 //! in `.platform` for kexec, and LSM labels beyond equality.

@@ -91,8 +91,8 @@ struct Subject<'a> {
     decider: Decider<'a>,
 }
 
-/// All diagnostics of a policy: the errors for which `kernel` rejects it, or else the findings of the lints,
-/// in the order of the text, the policy as a whole last.
+/// All diagnostics of a policy: the errors for which `kernel` rejects it, otherwise the findings of the lints. They are
+/// in the order of the text; those about the policy as a whole are last.
 pub fn check(text: &[u8], kernel: &Kernel, loading: Loading) -> Vec<Diagnostic> {
     let reading = read(text, kernel, loading);
     if !reading.refusals.is_empty() {

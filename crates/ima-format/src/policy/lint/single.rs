@@ -239,7 +239,7 @@ impl Single<'_> {
         findings
     }
 
-    /// Words that depend on the kernel's configuration. Words that it would reject are errors already.
+    /// Words that depend on the kernel's configuration. Words that it would reject are reported as errors.
     fn configuration(&self) -> Vec<Finding> {
         let kernel = self.subject.kernel;
         let needed = needed_options(self.rule).into_iter();

@@ -1,4 +1,4 @@
-//! Text to [`Policy`], rejecting what the kernel rejects.
+//! Text to [`Policy`], rejecting the texts that the kernel rejects.
 //!
 //! Mirrors `ima_read_policy` and `ima_write_policy` (`ima_fs.c`) here and
 //! `ima_parse_add_rule`, `ima_parse_rule` and `ima_validate_rule` (`ima_policy.c`) in
@@ -134,8 +134,8 @@ fn refuse_file(text: &[u8], loading: Loading, reading: &mut Reading) {
 }
 
 impl Policy {
-    /// Reads a policy that is to be loaded as a file. The error is the first thing that
-    /// `kernel` rejects; [`read`] gives all.
+    /// Parses a policy that is to be loaded as a file. The error is the first fault for which `kernel` rejects
+    /// it; [`read`] returns all of them.
     pub fn parse(text: &[u8], kernel: &Kernel) -> Result<Self, Error> {
         let reading = read(text, kernel, Loading::File);
         match reading.refusals.into_iter().next() {

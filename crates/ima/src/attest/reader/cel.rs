@@ -9,14 +9,14 @@ use ima_format::{Error as FormatError, ErrorKind};
 
 use super::{Batch, ListError, Place, Segment, Source, CHUNK};
 
-/// Records of a log that are not of IMA. A PCR that they and entries of IMA extend cannot be replayed.
+/// Records of a log that are not IMA's. A PCR that both these and entries of IMA extend cannot be replayed.
 #[derive(Debug, Default)]
 pub(super) struct Others {
     count: u64,
-    /// The PCRs that they extend, and those that IMA does: a bit for each.
+    /// The PCRs that they extend, and those that IMA extends, as bit sets.
     pcrs: u64,
     of_ima: u64,
-    /// The largest count of any reading of the input.
+    /// The largest count over all passes through the input.
     total: Arc<AtomicU64>,
 }
 
@@ -47,7 +47,7 @@ impl Others {
     }
 }
 
-/// PCRs of other events have any number; those of a list are below 64.
+/// The bit of a PCR. PCRs of other events may have any number; those of a list are below 64.
 fn bit(pcr: u32) -> u64 {
     1_u64.checked_shl(pcr).unwrap_or(0)
 }
@@ -65,7 +65,7 @@ impl Segment {
             let result = self.take_records(&window, &mut at, batch);
             match result {
                 Ok(length) if batch.is_empty() && !self.ended => {
-                    // there may be any number of records that are not of IMA
+                    // frees the window: the number of records that are not IMA's is unlimited
                     window.drain(..at);
                     self.offset += at as u64;
                     (at, needed) = (0, length.max(CHUNK));

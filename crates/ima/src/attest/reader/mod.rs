@@ -130,7 +130,7 @@ struct Segment {
     ended: bool,
     /// The rest of the size and count in a kexec header.
     kexec: Option<KexecHeader>,
-    /// What reads a Canonical Event Log, and the records in it that are not of IMA.
+    /// The reader of a Canonical Event Log, and its records that are not IMA's.
     cel: CelReader,
     others: Others,
 }

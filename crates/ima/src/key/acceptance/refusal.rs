@@ -1,4 +1,4 @@
-//! Why a key ring rejects a certificate: the kernel's errors, and what to do.
+//! Why a keyring rejects a certificate: the kernel's errors, and hints.
 
 use ima_format::hash::HashAlgorithm;
 use ima_format::policy::kernel::Feature;
@@ -6,7 +6,7 @@ use ima_format::{x509, Error, ErrorKind};
 
 use super::keyring::Keyring;
 
-/// Why a key ring rejects a certificate.
+/// Why a keyring rejects a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {

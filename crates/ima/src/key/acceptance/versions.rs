@@ -23,8 +23,8 @@ pub struct Refused {
     by: Vec<KernelVersion>,
 }
 
-/// Whether kernels with the layer's options reject a certificate, if they have these trusted ones
-/// built in. `None`: they accept it.
+/// Whether kernels with the layer's options, and these trusted certificates built in, reject a certificate;
+/// `None` if all accept it.
 pub fn refused<'a>(
     keyring: Keyring,
     der: &[u8],

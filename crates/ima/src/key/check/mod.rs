@@ -205,7 +205,7 @@ fn check_keyring(
         // reported by check_key_type()
         Refusal::UnknownKeyAlgorithm | Refusal::NewerKeyAlgorithm(_) => return,
         Refusal::UnknownIssuer if certificate.is_self_signed() => (Severity::Error, "self-signed"),
-        // a CA's certificate that was renewed has another serial number
+        // a renewed certificate of a CA has another serial number
         Refusal::UnknownIssuer if issuer.is_some() => {
             (Severity::Error, Refusal::IssuerDiffers.name())
         }

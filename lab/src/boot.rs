@@ -71,7 +71,7 @@ impl Boot {
         self
     }
 
-    /// Its kernel trusts what another store's system key signs, too.
+    /// Makes the kernel also trust the system key of another store.
     pub fn trusting(mut self, store: &KeyStore) -> Result<Self> {
         self.machine = self.machine.trusting(&store.system_certificate()?);
         Ok(self)

@@ -1,5 +1,5 @@
-//! `lab demo`: the project's main job from keys to a kernel that denies, as a person would
-//! do it, and a table of what the kernel did.
+//! `lab demo`: the main use of the project, from keys to a kernel that denies, as a user would do it,
+//! and a table of the kernel's answers.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! A root that the TPM unlocks: the initramfs unlocks it, then imactl-init loads EVM's HMAC key, which
-//! only the TPM opens, too, and the policy, which measures and appraises.
+//! A root that the TPM unlocks. The initramfs unlocks it; then imactl-init loads EVM's HMAC key, which also
+//! needs the TPM, and the policy, which measures and appraises.
 
 use std::path::Path;
 
@@ -39,7 +39,7 @@ busybox dd if=/dev/vdb of=/dev/mapper/root bs=1M
 cryptsetup close root
 busybox sync";
 
-/// As docs/evm.md makes them: a trusted key, and EVM's, which is encrypted with it.
+/// As in docs/evm.md: a trusted key, and EVM's key, encrypted with it.
 const MAKE_KEYS: &str = "set -e
 export PATH=/usr/bin TPM2TOOLS_TCTI=device:/dev/tpmrm0
 tpm2 createprimary -Q -C o -c /tmp/parent

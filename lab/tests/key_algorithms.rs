@@ -21,7 +21,7 @@ fn stores() -> Result<Arc<Stores>> {
         return Ok(stores);
     }
     let store = |algorithm| Ok((algorithm, KeyStore::create(algorithm)?));
-    // the kernels of the lab have no ML-DSA
+    // the lab's kernels have no ML-DSA
     let algorithms = Algorithm::ALL.into_iter().filter(|it| !matches!(it, Algorithm::MlDsa(_)));
     let stores = Arc::new(algorithms.map(store).collect::<Result<_>>()?);
     *shared = Arc::downgrade(&stores);

@@ -66,7 +66,7 @@ fn appended(
                 store.append_with_ima_key(&root.path(&path))?;
             }
             if name == "ml-dsa-changed" {
-                // not at the end, where the signature is
+                // change a byte before the appended signature
                 let mut bytes = std::fs::read(root.path(&path))?;
                 bytes[0] ^= 1;
                 std::fs::write(root.path(&path), bytes)?;
@@ -77,8 +77,8 @@ fn appended(
     Ok(())
 }
 
-/// Signatures over the content itself, which Linux 7.2 and newer verify. Older kernels cannot read the
-/// message: to them the files have none.
+/// Signatures over the content itself, which Linux 7.2 and newer verify. Older kernels cannot parse the
+/// message and treat the files as unsigned.
 fn ml_dsa_counts(guest: &mut Guest, series: Series, certificate: Vec<u8>) -> Result<()> {
     let has = series == Series::Linux7;
     let added = guest
@@ -166,7 +166,7 @@ on_each_kernel! {
         let read = |name: &str| std::fs::read(root.path(&format!("/lib/modules/{name}.ko")));
         assert_eq!(read("ours")?, read("signed")?);
         root.sign(&store, &["/lib/modules/ours.ko"])?;
-        // the CA is RSA's, so that only the key itself is news to older kernels
+        // an RSA CA, so that older kernels fail only on the ML-DSA key itself
         let ml_dsa = KeyStore::create_with(Algorithm::Rsa2048, &["--ima-algorithm", "ml-dsa-65"])?;
         appended(&root, kernel, &store, &stranger, &ml_dsa)?;
         attach(&root, &store, "/boot/initrd-attached")?;

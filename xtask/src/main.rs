@@ -94,7 +94,7 @@ fn lint(_: &[String]) -> Result<()> {
     architecture::check()
 }
 
-/// Runs a tool of cargo on the Python module, which is a workspace of its own and built with the system's OpenSSL.
+/// Runs a cargo tool on the Python module, which is a separate workspace, built with the system's OpenSSL.
 fn wheel(tool: &str, options: &[&str]) -> Result<()> {
     let mut cargo = cargo(&[tool, "--manifest-path", "contrib/fleet/wheel/Cargo.toml"]);
     cargo.args(options).env("CARGO_TARGET_DIR", target_directory()).env("PYO3_NO_PYTHON", "1");

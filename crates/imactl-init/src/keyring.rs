@@ -138,7 +138,7 @@ fn descriptions(keyring: KeySerial) -> Result<Vec<Vec<u8>>, Errno> {
     Ok(keys.filter_map(|key| syscall::key_description(key).ok()).collect())
 }
 
-/// The likely cause for which the kernel rejected a certificate.
+/// The likely reason why the kernel rejected a certificate.
 pub fn refusal(
     keyring: Keyring,
     errno: Errno,

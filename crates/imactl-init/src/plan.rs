@@ -48,7 +48,7 @@ pub struct PolicyFile {
 /// A step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Load a certificate; a rejected one stops nothing.
+    /// Load a certificate; the boot continues if it is rejected.
     LoadCertificate {
         /// The keyring to load it into.
         keyring: Keyring,
@@ -82,7 +82,7 @@ pub enum Step {
     },
     /// Stop: the initramfs has no policy.
     MissPolicy,
-    /// Offer the kernel a policy of the real root; a rejected one stops nothing.
+    /// Offer the kernel a policy of the real root; the boot continues if it is rejected.
     OfferPolicy {
         /// Which tree it is in.
         origin: Origin,

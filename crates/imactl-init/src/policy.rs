@@ -5,13 +5,13 @@
 //!
 //! - One writer at a time (`EBUSY`). Input that begins with `/` is a path: the kernel reads the file
 //!   itself, through the writer's root directory and mounts, and appraises it if a rule for
-//!   `func=POLICY_CHECK` says so. A newline ends the path; a page is its limit.
-//! - Anything else is one rule for each write, at most a page less a byte, the rest is cut off
-//!   in silence; rejected (`EACCES`) where policies must be signed.
-//! - What was written is put in force, or thrown away, when the file is closed, and `close()`
-//!   never fails: a policy without a rule is thrown away without an error.
-//! - Without `CONFIG_IMA_WRITE_POLICY` the file is gone after the first policy (`ENOENT`), or,
-//!   with `CONFIG_IMA_READ_POLICY`, busy for ever (`EBUSY`).
+//!   `func=POLICY_CHECK` says so. A newline ends the path; its limit is a page.
+//! - Any other write is one rule of at most a page less one byte; the rest is silently cut off. It is
+//!   denied (`EACCES`) if policies must be signed.
+//! - The rules are put in force, or dropped, when the file is closed. `close()` never fails: a policy
+//!   without a rule is dropped without an error.
+//! - Without `CONFIG_IMA_WRITE_POLICY` the file is gone after the first policy (`ENOENT`), or, with
+//!   `CONFIG_IMA_READ_POLICY`, busy for ever (`EBUSY`).
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -136,7 +136,7 @@ pub fn signed_copy(text: &[u8], signature: &[u8]) -> Result<OwnedFd, Errno> {
     Ok(copy)
 }
 
-/// Gives the kernel the rules of `text` one by one; a rejected rule undoes all of them.
+/// Writes the rules of `text` to the kernel one by one; a rejected rule undoes all of them.
 pub fn load_by_content(securityfs: &OwnedFd, text: &[u8]) -> Result<(), Refusal> {
     let refusal = |line, text: &[u8], errno| Refusal::Rule { line, text: text.into(), errno };
     for (line, rule) in rules(text) {

@@ -43,7 +43,7 @@ pub enum Failure {
     NoInit(Errno),
     /// The new root cannot be moved to `/`.
     Move(Errno),
-    /// The kernel did not execute init: the new root is in place, there is no way back.
+    /// The kernel did not execute init. The new root is in place; there is no way back.
     Execute(Errno),
 }
 

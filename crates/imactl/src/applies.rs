@@ -130,7 +130,7 @@ impl Given {
     }
 }
 
-/// Adds to the help of each option the kinds that it applies to, if these are not all.
+/// Appends the kinds that an option applies to to its help, unless it applies to all.
 pub(crate) fn annotate(mut program: Command) -> Command {
     for name in COMMANDS {
         program = program.mut_subcommand(name, |mut command| {

@@ -153,12 +153,12 @@ fn machine_of_all(containers: &[AnyContainer]) -> Result<Machine> {
     Ok(found.map_or(Machine::DEFAULT, |(_, machine)| machine))
 }
 
-/// The machines of a container's roots, as far as they have programs.
+/// The machines of the roots of a container that have programs.
 fn machines(container: &AnyContainer) -> impl Iterator<Item = (&Path, Machine)> {
     roots(container).into_iter().filter_map(|(path, root)| Some((path, machine_of(&*root)?)))
 }
 
-/// The roots of a container. An archive is read once, and says nothing before.
+/// The roots of a container. An archive is read only once, later, and so has none.
 pub(crate) fn roots(container: &AnyContainer) -> Vec<(&Path, Box<dyn Source>)> {
     // a container that cannot be read is reported later
     match container {

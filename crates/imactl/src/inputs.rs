@@ -53,7 +53,7 @@ impl Inputs {
         }
     }
 
-    /// The packages, if these are the inputs.
+    /// The packages, if the inputs are packages.
     pub(crate) fn packages(&mut self) -> Option<&mut Packages> {
         self.containers.iter_mut().find_map(|container| match container {
             AnyContainer::Packages(packages) => Some(packages),
@@ -114,7 +114,7 @@ impl InputArgs {
     /// The packages below these paths.
     fn packages(&self, mut roots: Vec<PathBuf>) -> Result<Packages> {
         for root in &mut roots {
-            // a link stands for the package that it leads to, and that is replaced
+            // for a link, the package that it points to is processed and replaced
             let is_link = fs::symlink_metadata(&*root).is_ok_and(|metadata| metadata.is_symlink());
             if is_link && fs::metadata(&*root).is_ok_and(|metadata| metadata.is_file()) {
                 *root = fs::canonicalize(&*root).with_context(|| root.display().to_string())?;
@@ -252,7 +252,7 @@ fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
 }
 
-/// The words of `--kind`.
+/// Parses the words of `--kind`.
 fn kinds() -> impl TypedValueParser<Value = Kind> {
     let words = PossibleValuesParser::new(Kind::ALL.map(Kind::word));
     words.try_map(|word| Kind::ALL.into_iter().find(|kind| kind.word() == word).ok_or("no kind"))
@@ -269,14 +269,14 @@ impl KindArgs {
 }
 
 fn detected(tree: &TreeArgs) -> Result<Kind> {
-    // a list of files comes from a tree: a package in it is one of the files
+    // a list of files names files of a tree: a package in it is a plain file
     let mut found = tree.files_from.as_deref().map(|list| (list, Kind::Tree));
     for path in &tree.paths {
         let kind = match detect(path).and_then(Found::checked) {
-            // standard input is an archive: nothing else is a stream
+            // standard input is always an archive: no other kind can be read as a stream
             _ if is_stdio(path) => Kind::Tar,
             Ok(kind) => kind,
-            // a path that cannot be read is reported in its turn, with the others
+            // reported later, with the other errors
             Err(DetectError::Read(_)) => continue,
             Err(error) => return Err(error).with_context(|| path.display().to_string()),
         };

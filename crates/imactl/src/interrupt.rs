@@ -42,7 +42,7 @@ fn handle(signal: libc::c_int) {
     let (mut action, mut before): (libc::sigaction, libc::sigaction) = unsafe { mem::zeroed() };
     // SAFETY: `before` has room for the answer, and the null pointer changes nothing
     let asked = unsafe { libc::sigaction(signal, std::ptr::null(), &mut before) };
-    // signals that nohup or a shell's & ignores stay ignored
+    // signals that are ignored (nohup, a shell's &) stay ignored
     if asked != 0 || before.sa_sigaction == libc::SIG_IGN {
         return;
     }

@@ -86,7 +86,7 @@ fn read(path: &Path) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// What answers for a version rest on, as JSON has it.
+/// The source of the answers for a version, as in JSON.
 pub(crate) fn source(version: KernelVersion) -> &'static str {
     match version.is_verified() {
         true => "read",

@@ -47,7 +47,7 @@ enum Color {
 /// How much is printed for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
-    /// Findings and errors, which must not be missed.
+    /// Findings and errors.
     Quiet,
     /// Results that most users want to see.
     Normal,
@@ -86,14 +86,14 @@ pub(crate) struct Output {
     level: Level,
     json: bool,
     colored: bool,
-    /// The same of standard error.
+    /// The same for standard error.
     colors_errors: bool,
     warned: Vec<String>,
 }
 
 impl Output {
     pub(crate) fn new(args: &OutputArgs) -> Self {
-        // no-color.org: an empty value is none
+        // no-color.org: an empty value counts as unset
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let colors = |is_terminal: bool| match args.color {
             Color::Always => true,
@@ -286,7 +286,7 @@ impl Serialize for Name<'_> {
     }
 }
 
-/// The error of one path, in JSON.
+/// The error of one path, as JSON.
 #[derive(Debug, Serialize)]
 pub(crate) struct JsonError {
     #[serde(rename = "type")]

@@ -234,7 +234,7 @@ impl Results<'_> {
     }
 }
 
-/// Runs an operation on all inputs; `verb` is the word for the progress bar.
+/// Runs an operation on all inputs; `verb` is shown in the progress bar.
 pub(crate) fn run<O: Operation>(
     operation: &O,
     inputs: Inputs,

@@ -40,14 +40,14 @@ impl Observation {
         self
     }
 
-    /// The kernel denied it with this error, for this cause; gives the record that says so.
+    /// Asserts that the kernel denied it with this error and cause; returns the record.
     #[track_caller]
     pub fn is_refused(&self, errno: Errno, cause: &str) -> &AuditRecord {
         self.fails(errno);
         self.audited(cause)
     }
 
-    /// The kernel denied it with this error and wrote no integrity record.
+    /// Asserts that the kernel denied it with this error, and wrote no integrity record.
     #[track_caller]
     pub fn is_refused_silently(&self, errno: Errno) -> &Self {
         self.fails(errno);

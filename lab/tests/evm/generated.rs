@@ -40,10 +40,10 @@ enum Key {
     Of(&'static str),
 }
 
-/// Of EVM keys besides the store's; kernels that do not know the last one have no certificate for it.
+/// Algorithms of further EVM keys; kernels that do not support the last one do not get its certificate.
 const ALGORITHMS: [&str; 3] = ["p-256", "p-384", "ml-dsa-44"];
 
-/// The state of EVM: bits of securityfs' `evm` besides that for signatures.
+/// The state of EVM: bits of securityfs' `evm` in addition to that of signatures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Bits {
     /// With the HMAC key.
@@ -56,7 +56,7 @@ pub(super) enum Bits {
 }
 
 impl Bits {
-    /// Those of this seed.
+    /// The bits for this seed.
     pub(super) fn pick(kernel: &Kernel, seed: u64) -> Self {
         let all = [Self::Hmac, Self::Hmac, Self::Signatures, Self::MetadataWrites, Self::Version3];
         let number = match kernel.series() {
@@ -70,7 +70,7 @@ impl Bits {
         matches!(self, Self::Hmac | Self::Version3)
     }
 
-    /// Dracut's variable for them.
+    /// The variable of EVM's configuration that sets them.
     pub(super) fn variable(self) -> &'static str {
         match self {
             Self::Hmac | Self::Signatures => "",
@@ -330,11 +330,11 @@ pub(super) struct Keys<'a> {
     pub(super) store: &'a KeyStore,
     pub(super) known: &'a Signer,
     pub(super) hmac: &'a Path,
-    /// One of each of [`ALGORITHMS`].
+    /// One store for each of [`ALGORITHMS`].
     pub(super) others: Vec<(&'static str, KeyStore)>,
 }
 
-/// A store of each algorithm.
+/// Creates a store for each algorithm.
 pub(super) fn others() -> Result<Vec<(&'static str, KeyStore)>> {
     let store = |name| KeyStore::create_with(Algorithm::P256, &["--ima-algorithm", name]);
     ALGORITHMS.into_iter().map(|name| Ok((name, store(name)?))).collect()

@@ -25,7 +25,7 @@ use encrypted_key::encrypted;
 use generated::{Bits, Keys};
 
 const CERTIFICATE: &str = "/etc/keys/x509_evm.der";
-/// A program whose EVM signature is by a key that is revoked before it runs.
+/// A program whose EVM signature is by a key that is revoked before it is executed.
 const REVOKED: &str = "/srv/revoked";
 const SWITCH: &str = "/sys/kernel/security/evm";
 const LABEL: &[u8] = b"system_u:object_r:bin_t:s0\0";
@@ -224,7 +224,7 @@ fn changes_are_refused(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-/// `imactl why` on the machine itself gives the kernel's causes.
+/// `imactl why` in the guest gives the kernel's causes.
 fn why_says_the_same(guest: &mut Guest, predicted: &BTreeMap<String, String>) -> Result<()> {
     for (path, verdict) in predicted {
         let told = guest.execute(&["/usr/bin/imactl", "why", path])?;
@@ -263,8 +263,7 @@ fn layers_are_judged_as_their_files(
     Ok(())
 }
 
-/// On a mount that maps owners, the owners on the disk count. To set one that is there already is
-/// no change.
+/// On an idmapped mount, the owners on disk count. Setting the same owner again is not a change.
 fn mapped_owners_are_those_on_the_disk(
     guest: &mut Guest,
     predicted: &BTreeMap<String, String>,
@@ -328,7 +327,7 @@ on_each_kernel! {
         why_says_the_same(&mut guest, &predicted)?;
         layers_are_judged_as_their_files(&mut guest, &predicted)?;
         mapped_owners_are_those_on_the_disk(&mut guest, &predicted)?;
-        // .ima_blacklist denies keys in .evm, too: as keys that are not known
+        // .ima_blacklist also revokes keys in .evm: they become unknown keys
         let (keyring, certificate) = (".ima_blacklist".to_owned(), other.certificate()?.into());
         guest.request(Action::AddKey { keyring, certificate })?.is_allowed();
         judges(&mut guest, REVOKED, &predicted["/opt/strangers"])
@@ -410,7 +409,7 @@ on_each_kernel! {
         }
         boot.initramfs.write("/etc/keys/evm/known.der", known.certificate()?, 0o644)?;
         for (name, store) in &keys.others {
-            // a certificate that the kernel cannot read stops the boot
+            // a certificate that the kernel cannot parse stops the boot
             if *name != "ml-dsa-44" || kernel.series() == Series::Linux7 {
                 let path = format!("/etc/keys/evm/{name}.der");
                 boot.initramfs.write(&path, store.ima_certificate()?, 0o644)?;

@@ -11,10 +11,10 @@ use super::{line, repeated, Bench, Goal};
 /// The number of files of a small Debian root.
 pub(super) const FILES: usize = 8_000;
 
-/// So many files in a row are taken, as a directory of a small root has in the mean.
+/// Files are taken in runs of this length, the mean number of files in a directory of a small root.
 const RUN: usize = 8;
 
-/// Every so many of the runs of files in /usr, in the directories that they have there; made once.
+/// Copies runs of files at regular intervals from /usr, with their directories; made once.
 pub(super) fn small_root(bench: &Bench) -> Result<PathBuf> {
     let root = bench.directory.join("small-root");
     make_once(&root, |root| {

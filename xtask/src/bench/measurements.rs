@@ -87,7 +87,7 @@ fn signatures(bench: &Bench, directory: &Path, generator: &Path) -> Result<()> {
     let theirs = timed(evmctl.args(["--pcrs", &format!("sha1,{list}.sha1"), list]))?;
     let args = ["log", "verify", "--quiet", "--no-pcrs", "--cert", &certificate, list];
     let ours = bench.imactl(&args, || Ok(()))?;
-    // the public operations alone, on all cores, of as many signatures as the small root has files
+    // the public-key operations alone, on all cores, for as many signatures as the small root has files
     let root = small_root(bench)?;
     let floor = floor(bench, &keys, root.to_str().context("a path that is text")?)?;
     let alone = floor["verify"].as_f64().context("floor of verify")?;

@@ -38,7 +38,7 @@ impl Checkout {
         self.directory.join("oe-core")
     }
 
-    /// Something that is next to oe-core.
+    /// The path of a checkout next to oe-core.
     pub(super) fn beside(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
@@ -79,7 +79,7 @@ impl Build {
         Self::make(checkout, directory, &checkout.layers(), fixed)
     }
 
-    /// All of oe-core, and other layers.
+    /// A build with all of oe-core, and other layers.
     pub(super) fn whole(
         checkout: &Checkout,
         builds: &Path,

@@ -8,12 +8,12 @@ use anyhow::{ensure, Context, Result};
 
 use super::build::{layer, Build, Checkout};
 
-/// Settings that only a build without a network needs.
+/// Settings that are only needed for a build without a network.
 const OFFLINE: &str = "BB_NO_NETWORK = \"1\"\nCONNECTIVITY_CHECK_URIS = \"\"\n\
     SANITY_TESTED_DISTROS = \"\"\nINHERIT_DISTRO:remove = \"uninative\"\n\
     BB_NUMBER_THREADS = \"2\"\nBB_NUMBER_PARSE_THREADS = \"2\"\n";
 
-/// With the lines that the README gives for `local.conf`, and no others.
+/// The first image of the README, with its lines for `local.conf` and no others.
 pub(super) fn first_image(checkout: &Checkout, builds: &Path) -> Result<()> {
     let readme = fs::read_to_string(layer().join("README.md"))?;
     let block = readme.split("In `conf/local.conf`:\n\n```\n").nth(1);
@@ -34,7 +34,7 @@ pub(super) fn first_image(checkout: &Checkout, builds: &Path) -> Result<()> {
     resolves(&build, &["-c", "testimage", "core-image-minimal"])
 }
 
-/// Layers of others: their checkout, next to oe-core, with a directory for each layer; and what they ask for.
+/// Layers of others: their checkout next to oe-core, a directory for each layer, and the packages to build.
 const OTHERS: [(&str, &[&str], &str); 2] = [
     (
         "meta-secure-core",
@@ -54,10 +54,10 @@ const OTHERS: [(&str, &[&str], &str); 2] = [
         "DISTRO_FEATURES:append = \" security tpm2\"\n",
     ),
 ];
-/// Layers of meta-openembedded that those depend on.
+/// Layers of meta-openembedded that these depend on.
 const OPENEMBEDDED: [&str; 4] = ["meta-oe", "meta-python", "meta-perl", "meta-networking"];
 
-/// Next to other layers, but for their counterparts of this one, where the series has a checkout of them.
+/// Builds next to other layers, except for their counterparts of this one, if the series has a checkout of them.
 pub(super) fn next_to_others(checkout: &Checkout, builds: &Path) -> Result<()> {
     for (name, layers, features) in OTHERS {
         let (others, core) = (checkout.beside(name), checkout.beside("meta-oe"));
@@ -79,7 +79,7 @@ pub(super) fn next_to_others(checkout: &Checkout, builds: &Path) -> Result<()> {
     Ok(())
 }
 
-/// BitBake resolves all that the arguments ask for.
+/// Checks that BitBake resolves all dependencies of the arguments.
 fn resolves(build: &Build, arguments: &[&str]) -> Result<()> {
     let graph = build.directory().join("task-depends.dot");
     if graph.exists() {

@@ -55,8 +55,8 @@ pub(super) fn check(build: &Build) -> Result<()> {
     Ok(())
 }
 
-/// A link with the same path for all series and recipes: cargo compiles a crate again where its source has
-/// another.
+/// A link with the same path for all series and recipes: cargo recompiles a crate if its source has another
+/// path.
 fn shared(vendored: &Path) -> Result<PathBuf> {
     let link = root().join("target/recipe-crates");
     if link.symlink_metadata().is_ok() {

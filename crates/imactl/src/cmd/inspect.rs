@@ -150,7 +150,7 @@ struct AppendedFields {
     /// The algorithm of the key.
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'static str>,
-    /// None where ML-DSA signs the content itself.
+    /// `None` for ML-DSA, which signs the content itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     hash: Option<&'static str>,
     /// The serial number of the signer's certificate.

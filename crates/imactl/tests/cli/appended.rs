@@ -186,7 +186,7 @@ fn files_that_cannot_have_one_are_reported() {
     assert!(nameless.stderr.contains("give --cert FILE"), "{}", nameless.stderr);
 }
 
-/// The module key of a store that has ML-DSA keys; `None`, said loudly, if the linked OpenSSL makes none.
+/// The module key of a store with ML-DSA keys; `None`, with a message, if the linked OpenSSL does not support them.
 fn ml_dsa_store(directory: &Path, algorithm: &str) -> Option<PathBuf> {
     let keys = directory.join(algorithm);
     let made = run(args!["keys", "create", "--sample", "--algorithm", algorithm, keys]);
@@ -317,7 +317,7 @@ fn preflight_judges_appended_signatures() {
     }
     let unjudged = "dont_appraise func=MODULE_CHECK\n";
     judge(unjudged).exits(0);
-    // the module loader may insist, whatever the policy says
+    // the module loader may require signatures, whatever the policy is
     let config = directory.path().join("config");
     fs::write(&config, "CONFIG_IMA=y\nCONFIG_MODULE_SIG=y\nCONFIG_MODULE_SIG_FORCE=y\n").unwrap();
     let forced = ["--kernel", "6.12", "--kernel-config", config.to_str().unwrap()];
@@ -339,7 +339,7 @@ fn inspect_shows_appended_signatures_in_containers() {
     let keys = store(directory.path(), "keys", "p-256");
     let root = directory.path().join("root");
     fs::create_dir(&root).unwrap();
-    // larger than what an archive's member may be to stay in memory, and of sizes around its blocks
+    // larger than the limit for members in memory, and sizes around its blocks
     let sizes = [("small", 700), ("large", (1 << 20) + 512), ("larger", (3 << 20) + 77)];
     for (name, size) in sizes {
         fs::write(root.join(name), vec![b'm'; size]).unwrap();

@@ -76,7 +76,7 @@ fn evmctl_accepts_portable_signatures_of_a_tree() {
     }
 }
 
-/// Version 3 is over the type, the algorithm and the digest of what version 2 is over.
+/// Version 3 covers the type, the algorithm, and the digest that version 2 covers.
 #[test]
 fn openssl_accepts_signatures_of_version_3() {
     let directory = directory();
@@ -102,7 +102,7 @@ fn openssl_accepts_signatures_of_version_3() {
     finish(openssl.arg(signed)).exits(0);
 }
 
-/// In an archive, as two of these signatures do not fit into a block of ext4.
+/// In an archive, because two of these signatures do not fit into a block of ext4.
 #[test]
 fn ml_dsa_signatures_are_for_kernels_that_know_them() {
     let directory = directory();
@@ -197,7 +197,7 @@ fn preflight_asks_evm_before_the_content_and_names_what_becomes_immutable() {
     assert_eq!(cause(&bad, "/etc/machine-id"), None);
 }
 
-/// HMACs are those of one file system: of a tree, its UUID is given.
+/// An HMAC is valid for one file system: for a tree, its UUID is given.
 #[test]
 fn preflight_verifies_hmacs_with_their_key() {
     let directory = directory();
@@ -248,7 +248,7 @@ fn evm_can_require_version_3() {
     run(args!["sign", "--evm", "--evm-only", "--hash", "sha384", "--keys", store, plain]).exits(0);
     assert_eq!(get(&plain, "security.evm").unwrap()[..3], [5, 2, 5]);
     assert_eq!(get(&plain, "security.ima").unwrap()[..3], [3, 2, 4]);
-    // although it is portable
+    // although the signature is portable
     assert_eq!(verdict(), "invalid-HMAC");
     run(args!["verify", "--evm", "--keys", store, plain]).exits(0);
     let policy = directory.path().join("policy");

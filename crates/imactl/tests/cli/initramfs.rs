@@ -52,7 +52,7 @@ fn unpacked(archive: &Path, compressor: &str) -> Option<tempfile::TempDir> {
     Some(to)
 }
 
-/// A key store, an init, and the initramfs that is made of them.
+/// A key store, an init, and the initramfs made of them.
 struct Place {
     directory: TempDir,
     keys: PathBuf,
@@ -86,7 +86,7 @@ impl Place {
         run(args.into_iter().chain(options))
     }
 
-    /// Whether some bytes are in the initramfs, which is not compressed.
+    /// Whether the uncompressed initramfs has some bytes.
     fn holds(&self, bytes: &[u8]) -> bool {
         fs::read(&self.image).unwrap().windows(bytes.len()).any(|window| window == bytes)
     }
@@ -135,7 +135,7 @@ fn holds_an_evm_certificate_if_it_is_asked_for() {
     assert!(holds_evm());
     assert!(made.stdout.contains("\"evm_key_id\":\""), "{}", made.stdout);
     fs::remove_file(&place.image).unwrap();
-    // one that .evm of this kernel rejects is not put in: the boot would stop
+    // a certificate that .evm of this kernel rejects is left out: it would stop the boot
     let theirs = other.join("evm_keys/x509_evm.der");
     let ran = place.create(args!["--compress", "none", "--evm-cert", theirs]).exits(0);
     assert_eq!(ran.stderr, "", "held against nothing, as with --cert");
@@ -206,7 +206,7 @@ fn wants_one_certificate_and_a_program() {
     fs::copy(&system, place.keys.join("ima_keys/x509_second.der")).unwrap();
     let ran = place.create([]).exits(2);
     assert!(ran.stderr.contains("select one with --cert"), "{}", ran.stderr);
-    // one that .ima of this kernel rejects is not put in
+    // a certificate that .ima of this kernel rejects is left out
     let create = |kernel: &str| place.create_from(args!["--kernel", kernel, "--cert", system]);
     let ran = create("6.12").exits(1);
     assert!(ran.stderr.contains(".ima of Linux 6.12 rejects it: a CA (CA:TRUE)"), "{}", ran.stderr);

@@ -235,7 +235,7 @@ fn cyclonedx_has_a_component_for_each_digest() {
     assert_eq!(hashes, ["SHA-256", "SHA-512"]);
 }
 
-/// Packs what `find` finds in a tree as cpio, compressed by a program.
+/// Packs the files that `find` finds in a tree as cpio, compressed by a program.
 fn packed(root: &Path, find: &[&str], compressor: &[&str]) -> Option<Vec<u8>> {
     let found = finish(tool("find")?.arg(".").args(find).current_dir(root)).exits(0).stdout;
     // directories come first
@@ -296,7 +296,7 @@ fn an_initramfs_is_what_the_kernel_unpacks() {
         fs::write(&image, [aligned(early), aligned(one.clone()), other].concat()).unwrap();
         let made = create(&["--initramfs".as_ref(), image.as_os_str()]);
         assert_eq!(digests(&made), expected, "{compressor:?}");
-        // a part of it is an error, not a shorter manifest
+        // a truncated archive is an error, not a shorter manifest
         let trailer = one.windows(7).position(|bytes| bytes == b"TRAILER");
         let cut = trailer.map_or(one.len() * 2 / 3, |at| at - 50);
         fs::write(&image, &one[..cut]).unwrap();

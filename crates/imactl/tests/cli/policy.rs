@@ -410,7 +410,7 @@ fn secure_boot_brings_rules_and_enforces() {
     let ignored = simulate(&log);
     assert_eq!(ignored.json()[0]["verdict"], "denied");
     assert!(ignored.stderr.contains("ignores this ima_appraise="), "{}", ignored.stderr);
-    // given by name, the rules are not there twice
+    // naming them does not add the rules twice
     let explain = |args: &[&str]| {
         let mut explain = imactl();
         finish(explain.args(["policy", "explain"]).args(args).arg(&file)).exits(0).stdout

@@ -13,7 +13,7 @@ const POLICIES: &str = include_str!("../../../../docs/policies.md");
 const KERNELS: &str = include_str!("../../../../docs/kernels.md");
 const LINT_PAGE: &str = include_str!("../../../../docs/policy-lints.md");
 
-/// The words after `policy`, for blocks that are policies.
+/// The words after `policy` of a block that is a policy.
 fn policy_words<'a>(block: &Block<'a>) -> Option<Vec<&'a str>> {
     let mut words = block.info.split(' ');
     (words.next() == Some("policy")).then(|| words.collect())
@@ -89,7 +89,7 @@ fn the_pages_commands_print_what_they_show() {
     }
 }
 
-/// Runs a command of a page, which prints what is shown.
+/// Runs a command of a page, and compares the output with the page.
 fn shows(command: &str, expected: &str, directory: &Path) {
     let words = command.strip_prefix("imactl ").unwrap().split_whitespace();
     let finished = finish(imactl().args(words).current_dir(directory));

@@ -400,7 +400,7 @@ fn reads_are_looked_at_where_the_policy_appraises_them() {
 }
 
 impl Root {
-    /// With files, links and owners of many kinds.
+    /// Creates files with many types, links and owners.
     fn varied() -> Option<Self> {
         let root = Self::new()?;
         root.take(Path::new("/usr/bin/true"), Path::new("/usr/bin/unsigned"));
@@ -426,7 +426,7 @@ impl Root {
         Some(archive)
     }
 
-    /// A container of it is judged as its directory is.
+    /// The result for a container is that for its directory.
     fn is_judged_as(&self, container: &Path) {
         for policy in [POLICY, "builtin:appraise_tcb"] {
             let expected = without_summary(self.lines(policy, 1));
@@ -459,7 +459,7 @@ fn an_image_comes_to_the_same_as_its_directory() {
 #[test]
 fn a_squashfs_image_comes_to_the_same_as_its_directory() {
     let Some(root) = Root::varied() else { return };
-    // not sqfstar, which takes leading ../ from targets of links
+    // not sqfstar, which removes leading ../ from the targets of links
     let Some(mut mksquashfs) = tool("mksquashfs") else { return };
     let Some(_) = tool("sqfs2tar") else { return };
     let image = root.directory.path().join("root.squashfs");

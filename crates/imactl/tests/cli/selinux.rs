@@ -9,7 +9,7 @@ use ima::selinux::FileContexts;
 
 use crate::support::*;
 
-/// Rules of all forms, each file with the rules that follow it.
+/// Rules of all forms; each file with the rules that come after it.
 const CONTEXTS: [(&str, &str); 5] = [
     (
         "",
@@ -102,7 +102,7 @@ fn of_imactl(contexts: &FileContexts, path: &Path) -> String {
     String::from_utf8(label.unwrap_or(b"<<none>>").to_vec()).unwrap()
 }
 
-/// How many different labels the paths have, for both.
+/// Checks that both give the same labels; returns the number of different labels.
 fn compare(contexts: &Path, paths: &[PathBuf]) -> Option<usize> {
     let theirs = of_libselinux(contexts, paths)?;
     let ours = FileContexts::read(contexts).unwrap();
@@ -133,7 +133,7 @@ fn labels_are_those_of_libselinux() {
     }
 }
 
-/// The reference policy, on paths that are made from its own rules and on files of this machine.
+/// The reference policy, with paths generated from its own rules, and files of this machine.
 #[test]
 fn thousands_of_paths_have_the_labels_of_a_distribution() {
     let policies = fs::read_dir("/etc/selinux").into_iter().flatten().flatten();
@@ -150,7 +150,7 @@ fn thousands_of_paths_have_the_labels_of_a_distribution() {
         }
         let other = one.replace(['(', ')', '?', '+', '*'], "");
         let short = pattern.replace("(/.*)?", "").replace(['\\', '(', ')', '?', '*'], "");
-        // as paths in a container are: without `.` and doubled slashes
+        // in the form of paths in a container: without `.` and doubled slashes
         let clean =
             |path: String| Path::new("/").join(path.trim_matches('/')).components().collect();
         paths.extend([one, other, short].map(clean));
@@ -192,7 +192,7 @@ fn what_cannot_be_read_alike_is_refused_with_its_line() {
     assert!(ran.exits(2).stderr.contains("etc/selinux/targeted/contexts"));
 }
 
-/// A tree whose target labels it, and its file contexts.
+/// A tree that the target labels, and its file contexts.
 fn root(directory: &Path) -> Option<(PathBuf, PathBuf)> {
     if !security_attributes(directory) {
         return None;
@@ -246,7 +246,7 @@ fn a_root_that_will_be_labelled_is_signed_with_its_labels() {
             finish(evmctl.args(["verify", "-k"]).arg(certificate).arg(root.join("usr/bin/tool")));
         assert!((verified.stdout + &verified.stderr).contains("verification is OK"));
     }
-    // nothing to do, until a label changes
+    // unchanged, until a label changes
     let again = sign(&[with[0], with[1], "--changed".as_ref()], &root).exits(0);
     assert!(again.stdout.contains("signed 0 files, left 4 files unchanged"), "{again:?}");
     let tool = root.join("usr/bin/tool");
@@ -256,7 +256,7 @@ fn a_root_that_will_be_labelled_is_signed_with_its_labels() {
     assert!(again.stdout.contains("signed 1 file"), "{again:?}");
     assert_eq!(label(&tool).as_deref(), Some(BIN));
 
-    // its path on the target is not known
+    // its path on the target is unknown
     let named = sign(&with, &tool).exits(2);
     assert!(named.stderr.contains("depends on its path"), "{named:?}");
     let link = directory.path().join("link");
@@ -264,7 +264,7 @@ fn a_root_that_will_be_labelled_is_signed_with_its_labels() {
     sign(&with, &link.join(".")).exits(0);
 }
 
-/// The label is in the archive and in the image, and nothing else than in the tree is signed.
+/// The label is in the archive and in the image, and the same files as in the tree are signed.
 #[test]
 fn archives_and_images_get_the_labels() {
     let directory = directory();
@@ -285,7 +285,7 @@ fn archives_and_images_get_the_labels() {
     run(with.into_iter().chain(args![image])).exits(0);
     run(args!["verify", "--evm", "--keys", store, signed]).exits(0);
     run(args!["verify", "--evm", "--keys", store, image]).exits(0);
-    // GNU tar and debugfs read them
+    // read with GNU tar and debugfs
     let unpacked = directory.path().join("unpacked");
     fs::create_dir(&unpacked).unwrap();
     let mut tar = tool("tar").unwrap();

@@ -78,13 +78,13 @@ fn without_numbers(text: &str) -> Vec<String> {
     text.lines().map(|text| line(text).replace("#  #", "# #")).collect()
 }
 
-/// Checks output against the one that is shown, where `...` stands for any lines, but for numbers.
+/// Checks output against the expected one, in which `...` stands for any lines; numbers may differ.
 #[track_caller]
 pub(crate) fn assert_fits(found: &str, expected: &str, command: &str) {
     assert_lines(&without_numbers(found), &without_numbers(expected), command);
 }
 
-/// Checks lines of output against those that are shown, where `...` stands for any lines.
+/// Checks lines of output against the expected ones, in which `...` stands for any lines.
 #[track_caller]
 pub(crate) fn assert_lines(found: &[String], shown: &[String], command: &str) {
     let mut rest = found;

@@ -98,7 +98,7 @@ struct Evmctl<'a> {
 impl Evmctl<'_> {
     fn run(&self) -> Result<Outcome> {
         if self.options.has("version") {
-            // scripts compare the second word, or the last one
+            // scripts compare the second word or the last one
             println!("evmctl {VERSION}");
             return Ok(Outcome::Good);
         }

@@ -67,7 +67,7 @@ pub(super) struct ListArgs {
 }
 
 impl ListArgs {
-    /// The machine that the list is from.
+    /// The machine that measured the list.
     fn machine(&self) -> ListOf {
         match self.lists.is_empty() {
             true => ListOf::ThisMachine,
@@ -84,7 +84,7 @@ impl ListArgs {
     }
 }
 
-/// Shows on a terminal how much of lists was read.
+/// Shows a progress bar for reading lists, if standard error is a terminal.
 pub(crate) fn watched(
     sources: Vec<Source>,
     verb: &'static str,
@@ -95,7 +95,7 @@ pub(crate) fn watched(
     (sources.into_iter().map(|source| source.watched(&progress)).collect(), bar)
 }
 
-/// Says how many events of Canonical Event Logs are not entries of a list.
+/// Prints the number of events in Canonical Event Logs that are not entries of a list.
 pub(crate) fn note_others(sources: &[Source], output: &mut Output) {
     let others: u64 = sources.iter().map(Source::others).sum();
     if others > 0 {
@@ -105,7 +105,7 @@ pub(crate) fn note_others(sources: &[Source], output: &mut Output) {
     }
 }
 
-/// As [`watched`], unless the result is printed on a terminal, where it shows itself how far it is.
+/// As [`watched`], unless the result is printed on a terminal, where it shows the progress itself.
 fn streamed(
     sources: Vec<Source>,
     verb: &'static str,

@@ -133,7 +133,7 @@ impl SimulateArgs {
 }
 
 impl SimulateArgs {
-    /// Under Secure Boot every kernel enforces (`ima_appraise_parse_cmdline()`).
+    /// The appraisal mode. Under Secure Boot every kernel enforces (`ima_appraise_parse_cmdline()`).
     fn mode(&self, output: &mut Output) -> Mode {
         let mode = self.ima_appraise.resolve();
         if mode == Mode::Enforce || !self.boot.is_secure() {

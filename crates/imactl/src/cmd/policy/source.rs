@@ -71,7 +71,7 @@ fn preset(name: &str) -> Result<Preset> {
     })
 }
 
-/// The rules that come before all policies, and stay.
+/// The rules that come before all policies, and that no policy replaces.
 const ARCH: &str = "builtin:arch";
 
 /// How the machine is booted
@@ -90,8 +90,8 @@ impl BootArgs {
         self.secure_boot
     }
 
-    /// The kernel insists on the signatures of modules by its configuration, and with the rules of
-    /// [`ARCH`] (`arch_get_ima_policy()`).
+    /// The kernel insists on the signatures of modules if its configuration, or the rules of
+    /// [`ARCH`], say so (`arch_get_ima_policy()`).
     pub(crate) fn module_check(&self, kernel: &Kernel) -> ModuleCheck {
         match (self.secure_boot, kernel.arch.policy, kernel.arch.module_sig) {
             _ if kernel.module_sig_force == Built::In => ModuleCheck::Enforced,

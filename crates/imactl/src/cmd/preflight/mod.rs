@@ -96,7 +96,7 @@ pub(crate) struct JudgeArgs {
     pub(crate) jobs: Option<NonZeroUsize>,
 }
 
-/// Names all containers that have a root.
+/// Lists all containers that have a root, for the help.
 fn root_help() -> String {
     let formats = FORMATS.iter().filter(|format| format.can_be_root());
     let names: Vec<_> = formats.map(|format| format.name).collect();
@@ -163,7 +163,7 @@ impl PreflightArgs {
 }
 
 impl JudgeArgs {
-    /// Judges a root by policies; `tell` is given the root, and what will become of it.
+    /// Judges a root by policies; `tell` is called with the root and the result.
     pub(crate) fn judge<R>(
         &self,
         path: &Path,
@@ -323,7 +323,7 @@ pub(crate) struct Told<'a> {
 }
 
 impl Told<'_> {
-    /// How the program exits.
+    /// The exit status: files that could not be read come before findings.
     pub(crate) fn outcome(&self) -> Outcome {
         match (self.report.unread.is_empty(), self.report.is_good()) {
             (false, _) => Outcome::Failed,

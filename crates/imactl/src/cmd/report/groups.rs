@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
 
-/// The most groups; the rest is counted together.
+/// The maximum number of groups; the rest is counted together.
 const GROUPS: usize = 10_000;
 
 /// Counts by name.
 #[derive(Debug, Default)]
 pub(super) struct Groups<T> {
     pub(super) named: BTreeMap<Vec<u8>, T>,
-    /// Those for which there was no room.
+    /// The groups that exceed [`GROUPS`].
     pub(super) others: T,
 }
 
@@ -26,10 +26,10 @@ impl<T: Default + AddAssign> Groups<T> {
     }
 }
 
-/// The directory of a path, of which at most this many names are kept.
+/// The maximum number of path components that name a directory.
 const DEPTH: usize = 3;
 
-/// The directory that a file is counted in; `None` for names that are not paths.
+/// The directory under which a file is counted; `None` for names that are not paths.
 pub(super) fn directory(path: &[u8]) -> Option<&[u8]> {
     if path.first() != Some(&b'/') {
         return None;

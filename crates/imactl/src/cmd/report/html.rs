@@ -1,18 +1,18 @@
-//! HTML: foreign text, tables, bars.
+//! HTML: untrusted text, tables, bars.
 //!
-//! Text goes through [`text`] only: what HTML reads is escaped, and so is what [`Printable`] escapes on a
-//! terminal, as a browser obeys characters that change the direction of writing, too.
+//! All text passes through [`text`]: it escapes characters that HTML interprets, and those that [`Printable`]
+//! escapes on a terminal, because a browser also obeys characters that change the direction of writing.
 
 use ima_format::printable::Printable;
 use indicatif::HumanCount;
 
-/// The most rows of a table, so that a page can be used whatever its inputs are.
+/// The maximum number of rows of a table, so that a page stays usable whatever its inputs are.
 pub(super) const ROWS: usize = 1000;
 
-/// The most rows of a table that is open when the page is.
+/// The maximum number of rows of a table that is shown open.
 const OPEN: usize = 12;
 
-/// Foreign text in HTML.
+/// Untrusted text, escaped for HTML.
 pub(super) fn text(text: impl AsRef<[u8]>) -> String {
     let mut escaped = String::new();
     for character in Printable(text.as_ref()).to_string().chars() {
@@ -28,17 +28,17 @@ pub(super) fn text(text: impl AsRef<[u8]>) -> String {
     escaped
 }
 
-/// A number as people read it.
+/// A number with separators.
 pub(super) fn number(number: u64) -> String {
     HumanCount(number).to_string()
 }
 
-/// A path, a digest or a key: left to right, whatever letters are in it.
+/// A path, a digest or a key: always left to right, in any script.
 pub(super) fn code(foreign: impl AsRef<[u8]>) -> String {
     format!("<code dir=\"ltr\">{}</code>", text(foreign))
 }
 
-/// How a word, or a part of a bar, is meant. The word or a legend says it as well.
+/// The meaning of a word or a part of a bar. The word or a legend gives it as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tone {
     Good,
@@ -58,14 +58,14 @@ impl Tone {
     }
 }
 
-/// What is in a cell of a table.
+/// The content of a table cell.
 #[derive(Debug, Clone)]
 pub(super) enum Cell {
     Text(String),
-    /// In a font of fixed width.
+    /// In a monospaced font.
     Code(Vec<u8>),
     Number(u64),
-    /// A number of which zero is nothing to see.
+    /// A number; zero is shown as a dash.
     Count(u64),
     Word(Tone, String),
 }
@@ -94,18 +94,18 @@ impl Cell {
     }
 }
 
-/// A table that can be folded. Its rows can be sorted and filtered where scripts run.
+/// A table that can be folded. A script sorts and filters its rows, if the browser runs scripts.
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) title: String,
-    /// How much is left out, and where it is.
+    /// How many rows are left out, and which command prints them.
     pub(super) note: Option<String>,
     pub(super) columns: &'static [&'static str],
     pub(super) rows: Vec<Vec<Cell>>,
 }
 
 impl Table {
-    /// Writes it; nothing if it is empty.
+    /// Writes the table; nothing if it is empty.
     pub(super) fn write(&self, page: &mut String) {
         let Self { title, note, columns, rows } = self;
         let Some(first) = rows.first() else { return };
@@ -118,7 +118,7 @@ impl Table {
         *page += &format!(
             "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"{title}\">\n<table>\n<thead><tr>"
         );
-        // a column in which nothing is would only take room
+        // leave out columns without content
         let is_used =
             |column: usize| rows.iter().any(|row| row.get(column).is_some_and(Cell::is_filled));
         let used: Vec<_> = (0..columns.len()).map(is_used).collect();
@@ -148,7 +148,7 @@ pub(super) struct Part {
     pub(super) count: u64,
 }
 
-/// A bar of parts, with its legend; nothing if all parts are empty.
+/// Writes a bar with its legend; nothing if all parts are empty.
 pub(super) fn bar(title: &str, parts: &[Part], page: &mut String) {
     let total: u64 = parts.iter().map(|part| part.count).sum();
     if total == 0 {
@@ -161,7 +161,7 @@ pub(super) fn bar(title: &str, parts: &[Part], page: &mut String) {
     );
     let mut before = 0.0_f64;
     for Part { tone, count, .. } in parts.iter().filter(|part| part.count > 0) {
-        // a few of very many are to be seen, too
+        // a few of very many must still be visible
         let width = share(*count).max(0.4);
         let at = before.min(100.0 - width);
         *page += &format!(

@@ -1,4 +1,4 @@
-//! The part of a report on a measurement list: whether it agrees with the PCRs, and what is in it.
+//! The part of a report on a measurement list: whether it agrees with the PCRs, and its entries.
 
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
@@ -20,14 +20,14 @@ use super::strip::Strip;
 use crate::cmd::log::IMA_MAY_EXTEND;
 use crate::error::Result;
 
-/// How many entries are what.
+/// The number of entries of each kind.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Tally {
     pub(super) entries: u64,
     pub(super) signed: u64,
-    /// Those with a finding.
+    /// Entries with a finding.
     pub(super) bad: u64,
-    /// Those with a signature and without a finding.
+    /// Entries with a signature and without a finding.
     pub(super) good: u64,
 }
 
@@ -48,17 +48,17 @@ pub(super) struct Row {
     pub(super) template: Vec<u8>,
     pub(super) name: Vec<u8>,
     pub(super) digest: Option<String>,
-    /// The key that the signature names.
+    /// The key ID of the signature, or `yes` if the signature has none.
     pub(super) signed: Option<String>,
 }
 
 /// The timeline with the audit log.
 #[derive(Debug)]
 pub(super) struct Events {
-    /// The first of them.
+    /// The first [`ROWS`] events.
     pub(super) shown: Vec<Event>,
     pub(super) all: u64,
-    /// Files that went back to an earlier digest.
+    /// Events in which a file went back to an earlier digest.
     pub(super) back: Vec<Event>,
     pub(super) backs: u64,
 }
@@ -72,31 +72,31 @@ pub(super) struct Inputs<'a> {
     pub(super) audited: Option<Vec<Audited>>,
 }
 
-/// What is known of a list.
+/// The results for a list.
 pub(super) struct List {
     pub(super) names: Vec<String>,
     pub(super) has_keys: bool,
     pub(super) counts: Counts,
     pub(super) judged: Vec<Judged>,
     pub(super) quote: Option<Quote>,
-    /// PCRs next to what the firmware's event log results in.
+    /// PCRs next to the values that the firmware's event log results in.
     pub(super) firmware: Vec<(PcrValue, ima::Digest)>,
     pub(super) aggregates: Vec<BootAggregate>,
     pub(super) boots: Vec<(u64, BootEvent)>,
-    /// Why it could not be read to its end.
+    /// Why the list could not be read to its end.
     pub(super) fault: Option<String>,
     pub(super) directories: Groups<Tally>,
-    /// Events: buffers, boot_aggregate.
+    /// Entries that are not files: buffers, boot_aggregate.
     pub(super) events: Tally,
     pub(super) strip: Strip,
     pub(super) first: Vec<Row>,
     pub(super) findings: Vec<Finding>,
-    /// All findings, by their word.
+    /// The number of findings by kind.
     pub(super) found: BTreeMap<&'static str, u64>,
     pub(super) timeline: Option<Events>,
 }
 
-/// What the batches of a list come to.
+/// Collects the results of the batches of a list.
 #[derive(Default)]
 struct Collector {
     directories: Groups<Tally>,
@@ -121,7 +121,7 @@ impl Collector {
             }
         }
         for item in checked.batch.items() {
-            // what cannot be decoded has no name: it is among the findings
+            // a malformed entry has no name; it is among the findings
             let entry = Entry::decode(&item.record).unwrap_or_default();
             let is_bad = bad.binary_search(&item.index).is_ok();
             let is_signed = is_signed(&entry);
@@ -153,7 +153,7 @@ impl Collector {
     }
 }
 
-/// The key that a signature names, or that there is one.
+/// The key ID of a signature, or `yes` if it has none.
 fn key_of(entry: &Entry<'_>) -> String {
     let value = entry.signature.or(entry.evm_signature).unwrap_or_default();
     match Attribute::decode(value) {
@@ -163,7 +163,7 @@ fn key_of(entry: &Entry<'_>) -> String {
 }
 
 impl List {
-    /// Reads a list to its end: in constant memory, if no audit log is merged with it.
+    /// Reads a list to its end. Memory is constant unless an audit log is merged with the list.
     pub(super) fn of(inputs: Inputs<'_>) -> Result<Self> {
         let Inputs { sources, options, event_log, quote, audited } = inputs;
         let values = options.values;
@@ -217,7 +217,7 @@ impl List {
         }
     }
 
-    /// Whether there is nothing to complain of.
+    /// Whether there are no findings.
     pub(super) fn is_good(&self) -> bool {
         let went_back = self.timeline.as_ref().is_some_and(|timeline| timeline.backs > 0);
         self.agrees() == Some(true) && self.findings.is_empty() && !went_back

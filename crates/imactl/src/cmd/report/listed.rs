@@ -49,7 +49,7 @@ impl List {
         Answered { question, tone, word, said: said.join(" ") }
     }
 
-    /// The numbers that stand on top.
+    /// The numbers at the top.
     pub(super) fn figures(&self) -> Vec<(u64, &'static str)> {
         let bad = self.findings_in_all();
         vec![
@@ -80,7 +80,7 @@ impl List {
         *page += "</section>\n";
     }
 
-    /// Each PCR, and why it differs.
+    /// Prints each PCR, and the reason if it differs.
     fn registers(&self, page: &mut String) {
         let rows = self.judged.iter().map(|judged| {
             let (style, verdict, rest) = words(judged);
@@ -119,7 +119,7 @@ impl List {
         .write(page);
     }
 
-    /// What was measured before the list began.
+    /// Prints the measurements made before the list began.
     fn boot(&self, page: &mut String) {
         let verdict = |good| match good {
             true => Cell::Word(Tone::Good, "matches".into()),
@@ -296,7 +296,7 @@ impl List {
         .write(page);
     }
 
-    /// All entries that were read.
+    /// The sum over all entries that were read.
     fn all(&self) -> Tally {
         let mut all = self.events;
         all += self.directories.others;
@@ -305,7 +305,7 @@ impl List {
     }
 }
 
-/// Says that a table has the first rows only, and what prints all.
+/// The note of a table that has only the first rows: which command prints all.
 fn left_out(all: u64, command: &str) -> Option<String> {
     let shown = ROWS as u64;
     (all > shown)

@@ -138,7 +138,7 @@ impl ReportArgs {
             true => ListOf::ThisMachine,
             false => ListOf::Another,
         };
-        // before the list: then it has all that extended them
+        // read the PCRs before the list: then every extension of them is in the list
         let given = self.reference.values(of)?.unwrap_or_default();
         let quote = self.reference.quote.verify(&given)?;
         let values = quote.as_ref().map_or(&given, |quote| &quote.values);
@@ -177,7 +177,7 @@ impl ReportArgs {
     }
 }
 
-/// The banks with a value; without any those that people look for.
+/// The banks with a value; without values SHA-1 and SHA-256.
 fn banks(values: &PcrValues) -> BTreeSet<HashAlgorithm> {
     let known: BTreeSet<_> = values.iter().map(|value| value.value.algorithm()).collect();
     match known.is_empty() {

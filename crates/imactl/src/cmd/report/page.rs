@@ -1,5 +1,5 @@
-//! The page around the parts: one file that needs nothing else. Its style and its script are allowed by
-//! their digests, and nothing else is (Content Security Policy, level 2).
+//! The page around the parts: one file without external resources. Its Content Security Policy (level 2)
+//! allows its style and its script by their digests, and nothing else.
 
 use ima::digest::{DigestError, Hasher};
 use ima::HashAlgorithm;
@@ -12,12 +12,12 @@ use super::root::Root;
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// A question that the page answers first.
+/// A question that the page answers at the top.
 pub(super) struct Answered {
     pub(super) question: &'static str,
     pub(super) tone: Tone,
     pub(super) word: &'static str,
-    /// The answer in full.
+    /// The full answer.
     pub(super) said: String,
 }
 
@@ -75,7 +75,7 @@ fn head() -> Result<String, DigestError> {
     ))
 }
 
-/// How the policy names an element with this content.
+/// The source expression of the Content Security Policy for an element with this content.
 fn source(content: &str) -> Result<String, DigestError> {
     let digest = Hasher::new(HashAlgorithm::Sha256)?.digest(content.as_bytes())?;
     Ok(format!("'sha256-{}'", base64::encode(digest.as_bytes())))

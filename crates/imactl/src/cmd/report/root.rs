@@ -1,4 +1,4 @@
-//! The part of a report on a root: how it is covered by signatures, and what would be denied.
+//! The part of a report on a root: its signatures, and the files that would be denied.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::AddAssign;
@@ -14,7 +14,7 @@ use super::page::Answered;
 use crate::cmd::preflight::{noun, unreached, why, Fate, Told};
 use crate::output::count;
 
-/// How many files are what. Each is accepted, denied, unclear or not checked.
+/// The number of files of each kind. Each file is accepted, denied, unclear or not checked.
 #[derive(Debug, Clone, Copy, Default)]
 struct Tally {
     files: u64,
@@ -53,7 +53,7 @@ impl Tally {
     }
 }
 
-/// A file of which the kernel says more than that it may be used.
+/// A file with a remark by the kernel.
 struct Notable {
     path: Vec<u8>,
     purpose: &'static str,
@@ -61,7 +61,7 @@ struct Notable {
     why: String,
 }
 
-/// What is known of a root.
+/// The results for a root.
 pub(super) struct Root {
     name: Vec<u8>,
     kernel: String,
@@ -72,7 +72,7 @@ pub(super) struct Root {
     notable: Vec<Notable>,
     notables: u64,
     unread: u64,
-    /// Whether nothing is refused, to root or to users, and init is reached.
+    /// Whether nothing is denied to root or users, and init is reached.
     is_good: bool,
     init: Option<Result<(), String>>,
 }
@@ -169,7 +169,7 @@ impl Root {
         Answered { question, tone, word, said }
     }
 
-    /// The numbers that stand on top.
+    /// The numbers at the top.
     pub(super) fn figures(&self) -> Vec<(u64, &'static str)> {
         vec![
             (self.all.files, "files in the root"),

@@ -1,5 +1,5 @@
-//! A list of any length as a row of bars, in bounded memory: every bar is of the same number of entries,
-//! and that number doubles whenever there are too many bars.
+//! A list of any length as a row of bars, in bounded memory: each bar has the same number of entries, which doubles
+//! when there would be too many bars.
 
 use super::html::{number, Tone};
 
@@ -23,7 +23,7 @@ impl Bar {
     }
 }
 
-/// What the entries of a list are, in its order.
+/// The entries of a list in their order, counted per bar.
 #[derive(Debug)]
 pub(super) struct Strip {
     width: u64,
@@ -55,7 +55,7 @@ impl Strip {
         bar.bad += u64::from(is_bad);
     }
 
-    /// Writes it as a picture; `marks` are entries at which a line is drawn.
+    /// Draws the bars; a line is drawn at each entry in `marks`.
     pub(super) fn write(&self, marks: &[u64], page: &mut String) {
         const HEIGHT: f64 = 24.0;
         let width = self.bars.len();
@@ -66,7 +66,7 @@ impl Strip {
         );
         for (at, bar) in self.bars.iter().enumerate().filter(|(_, bar)| bar.entries > 0) {
             let share = |count: u64| count as f64 * HEIGHT / bar.entries as f64;
-            // a single one of many is to be seen, too
+            // one of many must still be visible
             let bad = if bar.bad == 0 { 0.0 } else { share(bar.bad).max(2.0) };
             let signed = share(bar.signed).min(HEIGHT - bad);
             let rest = HEIGHT - bad - signed;

@@ -28,7 +28,7 @@ pub(super) enum EvmKey {
 }
 
 impl SignEvmArgs {
-    /// The key for `security.evm`, if it is made.
+    /// The key for `security.evm`; `None` without `--evm`.
     pub(super) fn key(
         &self,
         keys: &SignerArgs,
@@ -59,7 +59,7 @@ impl SignEvmArgs {
 }
 
 impl SignEvmArgs {
-    /// The labels that the target's policy has for files.
+    /// The file contexts of the target's SELinux policy.
     pub(super) fn contexts(&self, inputs: &Inputs) -> Result<Option<FileContexts>> {
         let Some(path) = &self.selinux_contexts else { return Ok(None) };
         for container in &inputs.containers {
@@ -74,8 +74,8 @@ impl SignEvmArgs {
         Ok(Some(FileContexts::read(path)?))
     }
 
-    /// The labels that are covered. A root that enables SELinux gets labels, and changes of the label
-    /// make a portable signature invalid.
+    /// The labels to cover. In a root that enables SELinux, files must have labels: a label that is set
+    /// later would invalidate a portable signature.
     pub(super) fn labels<'a>(
         &self,
         contexts: Option<&'a FileContexts>,

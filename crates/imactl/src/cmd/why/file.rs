@@ -387,7 +387,7 @@ impl Told<'_> {
         remarks
     }
 
-    /// EVM's verdict, and whether it is part of the answers.
+    /// EVM's verdict, and whether the answers take it into account.
     fn evm(&self) -> Option<String> {
         let EvmState::Present(evm) = self.grounds.evm else { return None };
         let active = format!("EVM is active ({evm})");
@@ -419,7 +419,7 @@ impl Told<'_> {
     }
 }
 
-/// What a refusal by EVM means.
+/// The meaning of a denial by EVM.
 fn of_evm(cause: Cause) -> Option<cause::Meaning> {
     match cause {
         Cause::MissingHmac | Cause::InvalidHmac | Cause::InvalidFailImmutable => {

@@ -117,7 +117,7 @@ impl WhyArgs {
         Ok(certificates)
     }
 
-    /// The same for `.evm`: any of these may be in it, too.
+    /// The same for `.evm`: any of the given ones may be in it, too.
     fn evm_certificates(&self, known: &[Certificate], output: &mut Output) -> Vec<Certificate> {
         let mut certificates = known.to_vec();
         certificates.extend(self.keyring.evm_certificates(&[], output).unwrap_or_default());
@@ -138,10 +138,10 @@ fn kept(directory: &str, output: &mut Output) -> Vec<Certificate> {
     certificates
 }
 
-/// EVM that looks at files, and its keys.
+/// The state of an active EVM, and its keys.
 struct ActiveEvm {
     evm: Evm,
-    /// Keys in `.evm` without a certificate at hand; `None` if they cannot be seen.
+    /// Key IDs in `.evm` without an available certificate; `None` if the keyring cannot be read.
     others: Option<Vec<ima::KeyId>>,
 }
 

@@ -106,7 +106,7 @@ fn events_of_the_firmware_and_of_systemd_are_counted() {
              \"content\":{{\"string\":\"a\\\"b\"}}}},\n"
         )
     };
-    // more of them than are read at once
+    // more entries than are read at once
     let mixed = text.replacen('[', &format!("[{}", event(11).repeat(20_000)), 1);
     let mixed = write(directory, "mixed", mixed.as_bytes());
     let ran = run(args!["log", "verify", "--pcrs", pcrs, mixed]).exits(0);
@@ -114,7 +114,7 @@ fn events_of_the_firmware_and_of_systemd_are_counted() {
     let shown = run(args!["log", "show", "--json", mixed]).exits(0).json();
     let plain = run(args!["log", "show", "--json", log]).exits(0).json();
     assert_eq!(shown.len(), plain.len());
-    // an entry that is not of IMA in PCR 10: no replay can be right
+    // a foreign entry in PCR 10: no replay can match
     let shared = text.replacen('[', &format!("[{}", event(10)), 1);
     let shared = write(directory, "shared", shared.as_bytes());
     let said = run(args!["log", "verify", "--pcrs", pcrs, shared]).exits(2).stderr;

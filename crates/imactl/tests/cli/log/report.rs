@@ -1,9 +1,9 @@
-//! `imactl report`: the page, as it is written and as a browser shows it.
+//! `imactl report`: the page as a file, and as a browser shows it.
 
 use super::*;
 use crate::support::browser::{Browser, Scripts};
 
-/// A name that is markup, and that turns the direction of writing.
+/// A name with markup, and with characters that change the direction of writing.
 const HOSTILE: &str = "/tmp/<script>alert(1)</script>\u{202e}\"&'gpj.sh";
 
 /// A boot with a violation and a hostile name.
@@ -23,7 +23,7 @@ struct Written {
     text: String,
 }
 
-/// The page on a list, and on the value of its PCRs.
+/// The page for a list and the values of its PCRs.
 fn report(entries: &[Entry], pcrs: &Pcrs, code: i32) -> Written {
     let directory = directory();
     let list = write(directory.path(), "list", &binary(USUAL, entries));
@@ -36,7 +36,7 @@ fn report(entries: &[Entry], pcrs: &Pcrs, code: i32) -> Written {
     Written { directory, page, text }
 }
 
-/// The pieces that a text between two marks is.
+/// The pieces of a text between two marks.
 fn between<'a>(text: &'a str, start: &str, end: &str) -> Vec<&'a str> {
     text.split(start).skip(1).filter_map(|rest| rest.split(end).next()).collect()
 }
@@ -53,11 +53,11 @@ fn the_page_answers_whether_list_and_pcrs_agree() {
     assert_eq!(word(&written), ["Yes"]);
     assert!(written.text.contains("sha256 PCR 10 matches."), "{}", written.text);
     assert!(written.text.contains("No violation, and no entry that was changed."));
-    // a violation is a finding, but no disagreement
+    // a violation is a finding, but list and PCRs agree
     let written = report(&entries, &Pcrs::after(&entries), 1);
     assert_eq!(word(&written), ["Yes"]);
     assert!(written.text.contains("Violations and other findings (1)"));
-    // the reason of log verify
+    // the page has the reason that log verify prints
     let mut changed = good.to_vec();
     changed.push(file(USUAL.endian, "/usr/bin/added", b"added"));
     changed.push(file(USUAL.endian, "/usr/bin/last", b"last"));
@@ -169,7 +169,7 @@ fn a_browser_shows_the_page() {
         assert_eq!(browser.value(ROWS), rows, "{scripts:?}");
         let buttons = browser.value("document.querySelectorAll('button, input').length");
         assert_eq!(buttons != 0, scripts == Scripts::Run, "{scripts:?}");
-        // the style is accepted, too
+        // the Content Security Policy accepts the style, too
         let family = browser.value("getComputedStyle(document.body).margin");
         assert_eq!(family, "0px", "{scripts:?}");
     }
@@ -196,7 +196,7 @@ fn a_browser_shows_the_page() {
     assert_eq!(shown, true);
 }
 
-/// The lowest contrast of any text with what is behind it (WCAG 2), and the text.
+/// The lowest contrast of a text with its background (WCAG 2), and the text.
 const CONTRAST: &str = r#"
 (() => {
   const channels = (color) => color.match(/[\d.]+/g).map(Number);
@@ -248,7 +248,7 @@ fn the_page_can_be_read_in_light_and_dark() {
     assert_eq!(browser.value(overflow), 0, "a narrow window");
 }
 
-/// A root with a script and data, whose packages dpkg knows, as an archive.
+/// An archive of a root with a script and data, whose packages dpkg knows.
 fn archive(directory: &Path) -> Option<PathBuf> {
     let root = directory.join("root");
     let files: &[(&str, &[u8])] = &[
@@ -285,7 +285,7 @@ fn the_page_answers_whether_a_root_is_signed() {
     assert!(text.contains("<p class=\"word\">No</p>"), "{text}");
     assert!(text.contains("Files with a finding (1)"), "{text}");
     assert!(text.contains("IMA-signature-required"), "{text}");
-    // of the package tools one file, which is not signed and denied
+    // one file of the package tools, which is not signed and so denied
     let row = between(&text, "<code dir=\"ltr\">tools</code></td>", "</tr>")[0];
     let values: Vec<_> = between(row, "data-value=\"", "\"");
     assert_eq!(values, ["1", "0", "1", "0", "1", "0", "0"], "{row}");

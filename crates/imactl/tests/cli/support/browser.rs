@@ -1,4 +1,4 @@
-//! Chromium without a window, driven through the pipe of its DevTools protocol.
+//! Headless Chromium, controlled through the pipe of its DevTools protocol.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
@@ -16,7 +16,7 @@ pub struct Browser {
     output: BufReader<ChildStdout>,
     session: Option<String>,
     number: u64,
-    /// Events that were not looked at.
+    /// Events that were not yet processed.
     events: VecDeque<Value>,
     _profile: tempfile::TempDir,
 }
@@ -29,7 +29,7 @@ pub enum Scripts {
 }
 
 impl Browser {
-    /// `None` where there is no Chromium; says so.
+    /// `None`, with a message, if there is no Chromium.
     pub fn new() -> Option<Self> {
         tool("chromium")?;
         let profile = super::directory();
@@ -84,7 +84,7 @@ impl Browser {
         serde_json::from_slice(&message).unwrap()
     }
 
-    /// Loads a file; returns the addresses that were asked for, and the errors that were logged.
+    /// Loads a file; returns the requested addresses, and the logged errors.
     pub fn load(&mut self, page: &Path, scripts: Scripts) -> (Vec<String>, Vec<Value>) {
         self.events.clear();
         self.call(
@@ -96,7 +96,7 @@ impl Browser {
             let read = self.read();
             self.events.push_back(read);
         }
-        // what comes of it is in the log by now
+        // all errors have been logged
         self.call("Runtime.evaluate", json!({"expression": "1"}));
         let of = |method: &'static str| {
             self.events.iter().filter(move |event| event["method"] == method)
@@ -106,7 +106,7 @@ impl Browser {
         (requests.collect(), of("Log.entryAdded").cloned().collect())
     }
 
-    /// The value of an expression in the page; not one of the page's scripts.
+    /// The value of an expression evaluated in the page, outside of its scripts.
     pub fn value(&mut self, expression: &str) -> Value {
         let parameters = json!({"expression": expression, "returnByValue": true});
         let result = self.call("Runtime.evaluate", parameters);
@@ -123,7 +123,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // it is gone, or it goes
+        // it may have exited already
         drop(self.child.kill());
         drop(self.child.wait());
     }

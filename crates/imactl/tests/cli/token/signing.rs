@@ -99,7 +99,7 @@ fn openssl_accepts_what_a_token_appends() {
         let input = args!["-certfile", pem, "-in", der, "-content", plain];
         openssl(cms.into_iter().chain(input));
     }
-    // no name for the signer
+    // the signer has no name without a certificate
     let before = fs::read(&file).unwrap();
     let options = args!["sign", "--appended", "--passphrase-env", "PIN"];
     let nameless = args!["--key", token.uri("object=p-256"), file];

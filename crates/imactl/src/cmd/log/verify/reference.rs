@@ -27,7 +27,7 @@ pub(crate) struct ReferenceArgs {
     pub(crate) quote: QuoteArgs,
 }
 
-/// Which machine a list is from.
+/// The machine that a list is from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ListOf {
     /// This one, whose TPM and event log can be read.
@@ -50,7 +50,7 @@ impl ReferenceArgs {
         }
     }
 
-    /// The PCR values that the event log results in; none without a log.
+    /// The PCR values that the event log results in; empty without a log.
     pub(crate) fn event_log(&self, list: ListOf) -> Result<PcrValues> {
         let here = || match list {
             ListOf::ThisMachine => Machine::here().event_log(),

@@ -74,7 +74,7 @@ pub(super) fn print_pcr(judged: &Judged, output: &mut Output) -> std::io::Result
     Ok(())
 }
 
-/// The verdict in words: how it is meant, the verdict, and the details.
+/// The verdict in words: style, verdict, details.
 pub(crate) fn words(judged: &Judged) -> (Style, &'static str, String) {
     let Judged { register, verdict, .. } = judged;
     match *verdict {

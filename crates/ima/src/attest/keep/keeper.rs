@@ -25,6 +25,8 @@ pub struct Keeper<K> {
 enum Last {
     /// Only in the segment.
     Kept,
+    /// In the segment, and staged; `replayed` lacks the segment, as long as it could not be read.
+    Added,
     /// In the segment, and staged.
     Staged,
 }
@@ -107,11 +109,13 @@ impl<K: KernelList> Keeper<K> {
                 return Ok(Cycle::Nothing);
             }
             let staged = self.kernel.open(Part::Staged)?;
+            self.store.add(staged)?;
+            self.last = Last::Added;
+        }
+        if let (Last::Added, Some(segment)) = (self.last, self.store.segments().last()) {
             let mut replayed = self.replayed.clone();
-            let segment = self.store.add(staged)?;
-            self.last = Last::Staged;
-            replayed.add(Source::of_path(&segment)?, &mut |_| {})?;
-            self.replayed = replayed;
+            replayed.add(Source::of_path(segment)?, &mut |_| {})?;
+            (self.replayed, self.last) = (replayed, Last::Staged);
         }
         if !self.matches(&self.replayed, Part::Current)? {
             return Err(KeepError::Mismatch { directory: self.store.directory().to_owned() });
@@ -132,12 +136,15 @@ impl<K: KernelList> Keeper<K> {
         self.kernel.count()
     }
 
-    /// The number of entries in the complete list; `None` if staged entries are not in a segment yet, since the
-    /// kernel does not count them.
+    /// The number of entries in the complete list; `None` if staged entries are not in a segment, or not read from
+    /// it yet, since the kernel does not count them.
     ///
     /// # Errors
     /// Reading the kernel's count or the staged entries fails.
     pub(super) fn entries(&self) -> Result<Option<u64>, KeepError> {
+        if self.last == Last::Added {
+            return Ok(None);
+        }
         let count = self.replayed.records() + self.kernel.count()?;
         let mut staged = self.kernel.open(Part::Staged)?;
         let read = staged.read(&mut [0]).map_err(KeepError::file(Path::new(KERNEL)))?;
@@ -150,7 +157,7 @@ impl<K: KernelList> Keeper<K> {
     /// Reading the kernel's list or writing a temporary file fails.
     pub fn snapshot(&self) -> Result<Snapshot, KeepError> {
         let parts = match self.last {
-            Last::Staged => &[Part::Current][..],
+            Last::Added | Last::Staged => &[Part::Current][..],
             Last::Kept => &[Part::Staged, Part::Current],
         };
         let parts =

@@ -56,7 +56,7 @@ impl Store {
     }
 
     /// Adds a segment with the content of a file. After a crash it is complete on disk, or missing.
-    pub(super) fn add(&mut self, content: File) -> Result<PathBuf, KeepError> {
+    pub(super) fn add(&mut self, content: File) -> Result<(), KeepError> {
         let path = segment(&self.boot_directory(), self.segments.len() as u64 + 1);
         let written = || -> io::Result<()> {
             let staged = Staged::new(Location::of(&path)?, 0o600)?;
@@ -66,8 +66,8 @@ impl Store {
             File::open(self.boot_directory())?.sync_all()
         };
         written().map_err(KeepError::file(&path))?;
-        self.segments.push(path.clone());
-        Ok(path)
+        self.segments.push(path);
+        Ok(())
     }
 
     /// Removes the last segment.

@@ -262,6 +262,28 @@ fn a_boot_and_a_kexec_are_told_apart() {
     assert!(keeper.store.segments()[0].ends_with("boot-00000002/00000001"));
 }
 
+/// A new segment that cannot be read at once is read in the next cycle, before it is compared with the PCRs.
+#[test]
+fn a_cycle_continues_after_a_segment_could_not_be_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let fake = Fake::new();
+    let mut keeper = complete(&fake, directory.path());
+    keeper.cycle().unwrap();
+    fake.measure("/usr/bin/late");
+    keeper.kernel.stage().unwrap();
+    let staged = keeper.kernel.open(Part::Staged).unwrap();
+    keeper.store.add(staged).unwrap();
+    keeper.last = Last::Added;
+    let segment = keeper.store.segments().last().unwrap().clone();
+    let away = directory.path().join("away");
+    std::fs::rename(&segment, &away).unwrap();
+    assert!(keeper.cycle().is_err());
+    assert_eq!(keeper.entries().unwrap(), None);
+    std::fs::rename(&away, &segment).unwrap();
+    assert!(matches!(keeper.cycle(), Ok(Cycle::Moved { .. })));
+    assert!(keeper.entries().unwrap().is_some());
+}
+
 #[test]
 fn nothing_is_deleted_that_is_not_in_the_pcr() {
     let directory = tempfile::tempdir().unwrap();

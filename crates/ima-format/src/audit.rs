@@ -13,7 +13,7 @@
 //! | the journal | `audit[PID]: INTEGRITY_DATA FIELDS` |
 //! | the same, if systemd does not know the name | `audit[PID]: <audit-1800> FIELDS` |
 //!
-//! Fields are `NAME=VALUE`, separated by a space. An untrusted value (`comm`, `name`, `dev`, `file`) is in
+//! Fields are `NAME=VALUE`, separated by a space. An untrusted value (`comm`, `exe`, `name`, `dev`, `file`) is in
 //! quotes or, if it contains a quote, a space or a byte below 0x21 or above 0x7e, in hexadecimal. `cause`
 //! may contain spaces and is followed by `comm`; `subj` may, and is followed by `op`. auditd may append
 //! names for numbers after a byte 0x1d; these are ignored. `ausearch --interpret` prints user names for

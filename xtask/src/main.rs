@@ -89,6 +89,13 @@ fn lint(_: &[String]) -> Result<()> {
     }
     run(cargo(&["fmt", "--all", "--check"]))?;
     run(cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    run({
+        // links must lead somewhere; to private modules, too
+        let options = ["--quiet", "--no-deps", "--workspace", "--document-private-items"];
+        let mut doc = cargo(&[&["doc"], &options[..]].concat());
+        doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links");
+        doc
+    })?;
     wheel("fmt", &["--check"])?;
     wheel("clippy", &["--quiet", "--no-default-features", "--", "-D", "warnings"])?;
     architecture::check()

@@ -19,7 +19,7 @@
 //! | [`keyring`], [`policy`], [`demand`] | what the kernel accepts, and why it rejects |
 //! | [`evm`] | how EVM is set up |
 //! | [`console`], [`text`] | messages |
-//! | [`file`], [`pseudo`], [`syscall`], [`stop`] | the system underneath |
+//! | [`mod@file`], [`pseudo`], [`syscall`], [`stop`] | the system underneath |
 
 #![no_std]
 #![deny(unsafe_code)]

@@ -7,7 +7,7 @@
 //! | [`cases`] | configurations to refuse, secrets to keep, keys to support |
 //! | [`dry`] | task graphs with all of oe-core |
 //! | [`image`] | checks of the images and packages |
-//! | [`leaks`] | searches all results of a build for keys and passphrases |
+//! | [`mod@leaks`] | searches all results of a build for keys and passphrases |
 //! | [`models`] | the owners of the signing keys |
 //! | [`recipe`] | the recipes of imactl and imactl-init, without OpenEmbedded's Rust |
 //!

@@ -3,7 +3,7 @@
 //! [`store`] gives files by name, from a directory or an archive, and checks digests. [`graph`] reads
 //! the documents and their references to each other, each blob once. The files of the layers are then processed
 //! by the tar container, layer by layer ([`layer`]); a layer whose bytes change is kept in a
-//! temporary file. [`rewrite`] makes the documents that describe the new layers, and [`write`](mod@write) puts
+//! temporary file. [`rewrite`] makes the documents that describe the new layers, and [`mod@write`] puts
 //! all of it in its place.
 //!
 //! A digest, and the size next to it, are checked on the bytes that are used, while they are used:

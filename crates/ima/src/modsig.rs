@@ -14,6 +14,7 @@ use ima_format::x509::{self, MlDsa};
 use ima_format::xattr::KeyId;
 use ima_format::Error as FormatError;
 
+use crate::container::source::read_part;
 use crate::key::certificate::Certificate;
 use crate::key::{der, KeyType, Message as Signed, SignError, Signer};
 use crate::verify::{is_signed_by, Certified, Keyring};
@@ -49,7 +50,7 @@ pub fn read<E>(
     size: u64,
     mut read_at: impl FnMut(u64, &mut [u8]) -> Result<usize, E>,
 ) -> Result<Option<Result<Appended, FormatError>>, E> {
-    let mut part = |offset, length| part(&mut read_at, offset, length);
+    let mut part = |offset, length| read_part(&mut read_at, offset, length);
     let Some(start) = size.checked_sub(TRAILER_SIZE as u64) else { return Ok(None) };
     let length = match modsig::message_length(&part(start, TRAILER_SIZE)?, size) {
         Ok(None) => return Ok(None),
@@ -58,24 +59,6 @@ pub fn read<E>(
     };
     let content = start - length as u64;
     Ok(Some(Ok(Appended { content, message: part(content, length)? })))
-}
-
-/// This many bytes of a file from an offset, or what there is of them.
-fn part<E>(
-    mut read_at: impl FnMut(u64, &mut [u8]) -> Result<usize, E>,
-    offset: u64,
-    length: usize,
-) -> Result<Vec<u8>, E> {
-    let mut bytes = vec![0; length];
-    let mut filled = 0;
-    while filled < length {
-        match read_at(offset + filled as u64, &mut bytes[filled..])? {
-            0 => break,
-            read => filled += read,
-        }
-    }
-    bytes.truncate(filled);
-    Ok(bytes)
 }
 
 /// What of the content is signed.
@@ -106,7 +89,7 @@ pub(crate) fn content<E>(
     size: u64,
     read_at: impl FnMut(u64, &mut [u8]) -> Result<usize, E>,
 ) -> Result<Vec<u8>, E> {
-    part(read_at, 0, size.min(i32::MAX as u64) as usize)
+    read_part(read_at, 0, size.min(i32::MAX as u64) as usize)
 }
 
 /// What is appended to content: the message and the fields after it. `signed` is the digest of the content,

@@ -111,7 +111,7 @@ const fn bound(
     options: &'static [&'static str],
     weight: u64,
 ) -> Group {
-    Group { name, key, options, weight, place: Place::Image }
+    Group { place: Place::Image, ..group(name, key, options, weight) }
 }
 
 const GROUPS: &[Group] = &[

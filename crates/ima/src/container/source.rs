@@ -176,10 +176,19 @@ pub(crate) fn part(
     offset: u64,
     length: usize,
 ) -> Result<Vec<u8>, SourceError> {
+    read_part(|offset, buffer| file.read_at(offset, buffer), offset, length)
+}
+
+/// Up to `length` bytes at an offset, fewer only at the end of the file.
+pub(crate) fn read_part<E>(
+    mut read_at: impl FnMut(u64, &mut [u8]) -> Result<usize, E>,
+    offset: u64,
+    length: usize,
+) -> Result<Vec<u8>, E> {
     let mut bytes = vec![0; length];
     let mut filled = 0;
     while filled < length {
-        match file.read_at(offset.saturating_add(filled as u64), &mut bytes[filled..])? {
+        match read_at(offset.saturating_add(filled as u64), &mut bytes[filled..])? {
             0 => break,
             read => filled += read,
         }

@@ -175,8 +175,7 @@ pub trait Evidence {
     }
 
     /// Whether the blacklist has this digest (`is_binary_blacklisted`).
-    fn is_blacklisted(&mut self, digest: &[u8]) -> Result<bool, Self::Error> {
-        let _ = digest;
+    fn is_blacklisted(&mut self, _digest: &[u8]) -> Result<bool, Self::Error> {
         Ok(false)
     }
 }

@@ -77,6 +77,11 @@ pub(super) struct Root {
     init: Option<Result<(), String>>,
 }
 
+/// The columns of a table of tallies.
+const fn columns(of: &'static str) -> [&'static str; 8] {
+    [of, "Files", "Signed", "Unsigned", "Accepted", "Denied", "Unclear", "Not checked"]
+}
+
 impl Root {
     pub(super) fn of(
         path: &Path,
@@ -191,27 +196,9 @@ impl Root {
         ];
         bar("What the kernel would do with the files of the root", &parts, page);
         self.notable(page);
-        const COLUMNS: &[&str] = &[
-            "Directory",
-            "Files",
-            "Signed",
-            "Unsigned",
-            "Accepted",
-            "Denied",
-            "Unclear",
-            "Not checked",
-        ];
-        tallies("By directory", COLUMNS, &self.directories, page);
-        const PACKAGES: &[&str] = &[
-            "Package",
-            "Files",
-            "Signed",
-            "Unsigned",
-            "Accepted",
-            "Denied",
-            "Unclear",
-            "Not checked",
-        ];
+        const DIRECTORIES: &[&str] = &columns("Directory");
+        const PACKAGES: &[&str] = &columns("Package");
+        tallies("By directory", DIRECTORIES, &self.directories, page);
         tallies("By package", PACKAGES, &self.packages, page);
         let keys = self.keys.iter();
         Table {

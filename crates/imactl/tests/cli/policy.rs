@@ -418,6 +418,17 @@ fn secure_boot_brings_rules_and_enforces() {
     let named = explain(&["builtin:arch", "--secure-boot"]);
     assert_eq!(named, explain(&["--secure-boot"]));
     assert_eq!(named, explain(&["builtin:arch"]));
+    // only without these rules does it say that they come first
+    let text = "CONFIG_IMA=y\nCONFIG_IMA_APPRAISE=y\nCONFIG_IMA_ARCH_POLICY=y\n";
+    let config = policy(directory.path(), "arch", text);
+    let config = ["--kernel", "6.12", "--kernel-config", config.to_str().unwrap()];
+    let before = "the rules of builtin:arch come before these";
+    assert!(explain(&config).contains(before));
+    for first in ["--secure-boot", "builtin:arch"] {
+        let listed = explain(&[&[first], &config[..]].concat());
+        assert!(listed.contains("func=KEXEC_KERNEL_CHECK"), "{listed}");
+        assert!(!listed.contains(before), "{listed}");
+    }
     // a kernel without these rules
     let config = policy(directory.path(), "config", "CONFIG_IMA=y\nCONFIG_IMA_APPRAISE=y\n");
     let config = ["--secure-boot", "--kernel", "6.12", "--kernel-config", config.to_str().unwrap()];

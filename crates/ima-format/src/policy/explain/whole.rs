@@ -5,7 +5,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::Topic;
-use crate::policy::ast::{Action, Func, Key, Rule};
+use crate::policy::ast::{Action, Func, Key, Policy, Rule};
+use crate::policy::builtin::Builtin;
 use crate::policy::decide::{
     AccessSet, Choice, Credentials, Decider, Event, FileFacts, Kind, Operation,
 };
@@ -104,11 +105,21 @@ impl Whole<'_> {
             let text = "This kernel lacks CONFIG_IMA_APPRAISE: nothing is appraised.";
             statements.push(text.to_string());
         }
-        if kernel.configuration == Configuration::Read && kernel.arch.policy == Built::In {
+        let arch = kernel.configuration == Configuration::Read && kernel.arch.policy == Built::In;
+        if arch && !self.starts_with_arch() {
             let text = "Under Secure Boot the rules of builtin:arch come before these.";
             statements.push(text.to_string());
         }
         statements
+    }
+
+    /// Whether the rules of builtin:arch are the first of these.
+    fn starts_with_arch(&self) -> bool {
+        let kernel = self.decider.kernel();
+        let text = Builtin::Arch.text(kernel);
+        let mut rules = self.decider.rules().iter().copied();
+        Policy::parse(text.as_bytes(), kernel)
+            .is_ok_and(|arch| arch.rules().all(|rule| rules.next() == Some(rule)))
     }
 
     fn appraises(&self) -> bool {

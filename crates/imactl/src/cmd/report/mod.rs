@@ -11,7 +11,7 @@ mod strip;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use ima::attest::manifest::Manifest;
 use ima::attest::source::{Reading, Source};
 use ima::attest::verify::Options;
@@ -41,6 +41,8 @@ use root::Root;
 /// prints all. Without --root and --list it is about the list of this machine. The exit status is 1 if a file would be
 /// denied or there is any finding in the list, or the list agrees with no PCR; 2 if an input cannot be read to its end.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("root_kernel").multiple(true).requires("root")
+    .args(["kernel", "kernel_config", "secure_boot"]))]
 pub(crate) struct ReportArgs {
     /// The root file system, in any form that preflight reads
     #[arg(long, value_name = "ROOT", help_heading = "Root", requires = "policy")]

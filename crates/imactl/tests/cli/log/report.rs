@@ -303,6 +303,9 @@ fn options_of_the_root_need_a_root() {
     let wrong = [
         &["report", "--policy", "default:appraise", "-o", "x"][..],
         &["report", "--all-root", "-o", "x"],
+        &["report", "--secure-boot", "-o", "x"],
+        &["report", "--kernel", "6.12", "-o", "x"],
+        &["report", "--kernel-config", "config", "-o", "x"],
         &["report", "--root", "/", "-o", "x"],
     ];
     for options in wrong {

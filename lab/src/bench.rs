@@ -14,7 +14,7 @@ use lab::scenario::DEFAULT_POLICY;
 
 /// Measure what imactl-init adds to a boot
 ///
-/// From the kernel's start of /init to the start of the real init, on a root disc with a
+/// From the kernel's start of /init to the start of the real init, on a root disk with a
 /// policy and a certificate: imactl-init, and a busybox shell script that mounts, writes the
 /// policy's path and switches root. The machine's clock counts instructions, a nanosecond
 /// each, so that the host's speed and load do not matter. The median of some boots each.

@@ -11,23 +11,23 @@ use lab::keys::KeyStore;
 use lab::machine::{Disc, Guest, Machine};
 use lab::protocol::{Errno, Output, Status};
 
-/// Boot an image that somebody else built, under enforcement
+/// Boot an image that was built elsewhere, under enforcement
 ///
-/// The initramfs has to load the certificate and the policy. The disc is an ext4 file system with
+/// The initramfs must load the certificate and the policy. The disk is an ext4 file system with
 /// the lab's agent as /sbin/init, a static /bin/busybox, and a script /bin/script.
 #[derive(Debug, Args)]
 pub(crate) struct Foreign {
     /// The root file system
     #[arg(long)]
-    disc: PathBuf,
+    disk: PathBuf,
     /// The initramfs
     #[arg(long)]
     initramfs: PathBuf,
     /// The key store that the image was signed with
     #[arg(long)]
     keys: PathBuf,
-    /// Do what standard input says in place of trying: a shell command in each line, as a JSON
-    /// string; an array of its status and output is printed for it
+    /// Run commands from standard input instead of the trial: one shell command per line, as a JSON
+    /// string; for each, print an array of its status and output
     #[arg(long)]
     commands: bool,
     /// 6.1, 6.12 or 7 [default: all]
@@ -53,12 +53,12 @@ impl Foreign {
     }
 
     fn boot(&self, kernel: &Kernel, store: &KeyStore) -> Result<Guest> {
-        let disc = Image::copy_of(&self.disc)?;
+        let disk = Image::copy_of(&self.disk)?;
         let machine = Machine::new(kernel)
             .trusting(&store.system_certificate()?)
             .append("root=/dev/vda rw ima_appraise=enforce")
             .initramfs_file(&self.initramfs)
-            .disc(&disc, Disc::Discarded);
+            .disc(&disk, Disc::Discarded);
         let guest = machine.boot()?;
         ensure!(guest.boot_says("rules in force"), "no policy was loaded:\n{}", guest.console());
         ensure!(guest.agent() == 1, "the agent is not the root's init");

@@ -46,7 +46,7 @@ struct Kernels {
     /// x86_64, arm64 or arm [default: x86_64; without SERIES, Linux 6.12 of the others as well]
     #[arg(long)]
     architecture: Option<Architecture>,
-    /// What the kernels lack; all is each of the variants
+    /// The variant, named after the option that the kernels lack; all builds each variant
     #[arg(long, default_value = "full")]
     variant: String,
 }
@@ -59,7 +59,7 @@ struct Shell {
     /// 6.1, 6.12 or 7
     #[arg(long, default_value = "6.12")]
     kernel: Series,
-    /// What the kernel lacks
+    /// The variant, named after the option that the kernel lacks
     #[arg(long, default_value = "full")]
     variant: Variant,
     /// The policy [default: the layer's]

@@ -78,14 +78,14 @@ on_each_architecture! {
         boot.root.symlink("/etc/keys/x509_ima_d.der", "/etc/nowhere")?;
         let mut guest = boot.up()?;
 
-        let nobody = "refused by .ima: ENOKEY: required key not available: no key in";
+        let nobody = "rejected by .ima: ENOKEY: required key not available: no key in";
         for words in [
             // another certificate of the key in the initramfs's certificate: the kernel decides
             &format!("\"self-signed\" of issuer \"self-signed\" (/sysroot/etc/keys/x509_ima_a.der) {nobody}"),
             &format!("\"fresh\" of issuer \"fresh\" (/sysroot/etc/keys/x509_ima_e.der) {nobody}"),
             "x509_ima_f.der) not offered to .ima: a key with this ID and name is already in the keyring",
-            "(/sysroot/etc/keys/x509_ima_b.der) refused by .ima: EBADMSG: malformed: it is not an X.509",
-            "(/sysroot/etc/keys/x509_ima_c.der) refused by .ima: EINVAL",
+            "(/sysroot/etc/keys/x509_ima_b.der) rejected by .ima: EBADMSG: malformed: it is not an X.509",
+            "(/sysroot/etc/keys/x509_ima_c.der) rejected by .ima: EINVAL",
             "cannot read certificate /sysroot/etc/keys/x509_ima_d.der: ENOENT",
             "certificate \"another one\" (/sysroot/etc/keys/x509_ima z.der) loaded into .ima",
         ] {
@@ -105,7 +105,7 @@ on_each_architecture! {
         let record = boot.ends()?;
         assert_eq!(record.ending, Ending::Off);
         for words in [
-            "certificate \"fresh\" of issuer \"fresh\" (/etc/keys/x509_ima.der) refused by .ima: ENOKEY",
+            "certificate \"fresh\" of issuer \"fresh\" (/etc/keys/x509_ima.der) rejected by .ima: ENOKEY",
             "the kernel is not secured: .ima has no certificate",
             "the boot stops",
         ] {
@@ -130,7 +130,7 @@ on_each_architecture! {
         boot.root.write("/etc/keys/x509_ima_t.der", store.secondary_certificate()?, 0o644)?;
         let guest = boot.up()?;
         assert!(guest.boot_says("certificate \"stranger\" of issuer "));
-        assert!(guest.boot_says("(/sysroot/etc/keys/x509_ima_s.der) refused by .ima: ENOKEY"));
+        assert!(guest.boot_says("(/sysroot/etc/keys/x509_ima_s.der) rejected by .ima: ENOKEY"));
         // the certificate of a CA: Linux 6.1 accepts it
         let authority = guest.boot_says("it is a CA certificate, which this keyring rejects since Linux 6.6");
         assert_eq!(authority, kernel.series() >= lab::kernel::Series::Linux6_12);

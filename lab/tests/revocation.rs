@@ -47,7 +47,7 @@ on_each_kernel! {
 
         assert!(guest.boot_says(".entry loaded into .blacklist"));
         assert!(guest.boot_says(".der loaded into .ima_blacklist"));
-        assert!(guest.boot_says("blacklist_wrong.entry refused by .blacklist"));
+        assert!(guest.boot_says("blacklist_wrong.entry rejected by .blacklist"));
         guest.execute(&["/opt/today"])?.is_allowed();
         let (text, signature) = Entry::split_signed(&later).context("an entry")?;
         let mut deny = |entry: &[u8], signature: &[u8]| {

@@ -17,7 +17,7 @@ use ima_format::measure::Endian;
 use crate::error::{hinted, Context, Result};
 use crate::inputs::Inputs;
 
-/// What EVM covers
+/// The metadata that EVM covers
 #[derive(Debug, Args)]
 #[command(next_help_heading = "EVM")]
 pub(crate) struct CoverageArgs {
@@ -52,7 +52,7 @@ impl VersionsArgs {
     }
 }
 
-/// What security.evm is made as
+/// The type of security.evm to make
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum EvmType {
     /// A signature that is valid on any machine; the file is immutable there

@@ -62,7 +62,7 @@ impl Inputs {
     }
 }
 
-/// What is processed
+/// The paths to process, and how to read them
 #[derive(Debug, Args)]
 pub(crate) struct InputArgs {
     #[command(flatten)]
@@ -212,7 +212,7 @@ impl TreeArgs {
     }
 }
 
-/// What the paths hold
+/// The container types of the paths
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Selection")]
 pub(crate) struct KindArgs {

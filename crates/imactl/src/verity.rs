@@ -8,7 +8,7 @@ use ima_format::xattr::SignatureKind;
 
 use crate::error::{hinted, Result};
 
-/// What signatures are over
+/// The digest that signatures cover
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Signature")]
 pub(crate) struct SignedDigestArgs {

@@ -203,7 +203,7 @@ fn lab() -> Result<PathBuf> {
 fn machine(build: &Build, store: &Path) -> Vec<OsString> {
     let images = build.images();
     vec![
-        "--disc".into(),
+        "--disk".into(),
         images.join(format!("{IMAGE}.ext4")).into(),
         "--initramfs".into(),
         images.join(INITRAMFS).into(),

@@ -103,7 +103,7 @@ impl Work<'_> {
         say!(
             self.console,
             Error,
-            "certificate \"{subject}\" of issuer \"{issuer}\" ({path}) refused by {ring}: \
+            "certificate \"{subject}\" of issuer \"{issuer}\" ({path}) rejected by {ring}: \
              {reason}: {cause}"
         );
     }

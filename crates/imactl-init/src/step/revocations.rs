@@ -31,7 +31,11 @@ impl Work<'_> {
             }
             Err((errno, cause)) => {
                 let reason = Reason(errno);
-                say!(self.console, Error, "revocation {path} refused by {ring}: {reason}: {cause}");
+                say!(
+                    self.console,
+                    Error,
+                    "revocation {path} rejected by {ring}: {reason}: {cause}"
+                );
                 match origin {
                     Origin::Initramfs => Err(Failure::NotRevoked),
                     Origin::Root => Ok(()),

@@ -15,7 +15,7 @@ use crate::outputs::tell_left_over;
 use crate::passphrase::PassphraseArgs;
 use crate::Outcome;
 
-/// What certificates say
+/// The content of certificates
 #[derive(Debug, Args)]
 pub(super) struct ProfileArgs {
     /// Hash algorithm of the certificates' signatures: sha256, sha384 or sha512

@@ -18,6 +18,8 @@ use lab::{host, programs};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::modules_and_firmware::{add_module, load};
+
 /// Files of proc, sysfs, securityfs and tmpfs are not measured, so that reading the list adds no entries.
 pub(crate) const MEASURED: &str = "\
 dont_measure fsmagic=0x9fa0
@@ -34,6 +36,12 @@ audit func=FILE_CHECK mask=^MAY_READ fsmagic=0xef53
 
 pub(crate) const SECURITYFS: &str = "/sys/kernel/security/ima";
 pub(crate) const TPM: &str = "/sys/class/tpm/tpm0";
+/// The kernel reads an appended signature only if a rule accepts it.
+const MODULES: &str = "\
+measure func=MODULE_CHECK template=ima-modsig
+appraise func=MODULE_CHECK appraise_type=imasig|modsig
+";
+const MODULE: &str = "/usr/lib/modules/measured.ko";
 /// The size of a root with tpm2-tools, in bytes.
 const ROOT_SIZE: u64 = 512 << 20;
 /// A file that goes back to an earlier content, and one that is read while it is written.
@@ -45,6 +53,8 @@ struct Taken {
     directory: TempDir,
     manifest: PathBuf,
     certificate: PathBuf,
+    /// The certificate for the appended signature of [`MODULE`].
+    module_certificate: PathBuf,
 }
 
 impl Taken {
@@ -99,6 +109,7 @@ fn measure(guest: &mut Guest, store: &KeyStore) -> Result<String> {
     guest.execute(&["/usr/bin/ls", "/"])?.is_allowed();
     let certificate = store.another_signer("vendor", Issuer::System)?.certificate()?.into();
     guest.request(Action::AddKey { keyring: ".ima".into(), certificate })?.is_allowed();
+    load(guest, "measured")?.is_allowed();
     let command = format!("exec 3>>{OPEN}; exec cat {OPEN}");
     guest.execute(&["/usr/bin/sh", "-c", &command])?.is_allowed();
     let mut audit = String::new();
@@ -163,7 +174,13 @@ fn verify(guest: &mut Guest, taken: &Taken) -> Result<()> {
     let quoted = [&quoted[..], &["--ak", "ak.pub", "--nonce", "c0ffee", "--pcrs", "pcrs"]].concat();
     let certificate = taken.certificate.to_string_lossy();
     let quoted = [&quoted[..], &["--cert", &certificate]].concat();
-    let (status, there) = taken.log(&quoted, &["list"])?;
+    let module = taken.module_certificate.to_string_lossy();
+    // the signature in security.ima and the appended one are by two keys
+    let (status, unknown) = taken.log(&quoted, &["list"])?;
+    let found = of_type(&unknown, "finding").into_iter().filter(|line| line["path"] == MODULE);
+    let found: Vec<_> = found.filter_map(|line| line["finding"].as_str()).collect();
+    assert_eq!((status, found), (1, vec!["unknown-key"]), "{unknown:?}");
+    let (status, there) = taken.log(&[&quoted[..], &["--cert", &module]].concat(), &["list"])?;
     assert_eq!(status, 0, "{there:?}");
     assert_eq!(of_type(&there, "quote")[0]["good"], true, "{there:?}");
     for (lines, banks) in [(&here, 2..), (&there, 1..)] {
@@ -181,7 +198,12 @@ fn verify(guest: &mut Guest, taken: &Taken) -> Result<()> {
     }
     let summary = of_type(&there, "summary")[0];
     assert!(summary["valid"].as_u64() >= Some(5), "{summary}");
-    assert_eq!(summary["valid"], summary["signed"], "{summary}");
+    // an entry with two signatures is one signed entry
+    assert_eq!(
+        summary["valid"].as_u64(),
+        summary["signed"].as_u64().map(|signed| signed + 1),
+        "{summary}"
+    );
 
     let evmctl = |options: &[&str]| -> Result<bool> {
         let mut evmctl = host::command("evmctl", "ima-evm-utils")?;
@@ -219,7 +241,7 @@ fn compare(taken: &Taken) -> Result<()> {
     let (status, lines) = taken.log(&["show"], &["list"])?;
     let count: usize = String::from_utf8(taken.content("count")?)?.trim().parse()?;
     assert_eq!((status, lines.len()), (0, count));
-    for template in ["ima-sig", "ima-ngv2", "ima-buf"] {
+    for template in ["ima-sig", "ima-ngv2", "ima-buf", "ima-modsig"] {
         assert!(lines.iter().any(|line| line["template"] == template), "{template}");
     }
     assert!(lines.iter().any(|line| line["violation"] == true && line["path"] == OPEN));
@@ -255,14 +277,17 @@ on_each_kernel! {
         let directory = TempDir::new()?;
         let (manifest_file, certificate) =
             (directory.path().join("manifest"), directory.path().join("certificate"));
-        let taken = Taken { manifest: manifest_file, certificate, directory };
+        let module_certificate = directory.path().join("module");
+        let taken = Taken { manifest: manifest_file, certificate, module_certificate, directory };
         let store = KeyStore::create(Algorithm::Rsa2048)?;
         fs::write(&taken.certificate, store.ima_certificate()?)?;
+        fs::write(&taken.module_certificate, store.module_certificate()?)?;
         let root = root()?;
+        add_module(&root, kernel, "test_module", "measured", Some(&store))?;
         root.sign_all(&store)?;
         manifest(root.directory(), &taken.manifest)?;
 
-        let policy = format!("{MEASURED}{DEFAULT_POLICY}");
+        let policy = format!("{MEASURED}{MODULES}{DEFAULT_POLICY}");
         let mut enforced = Enforced::with_root(kernel, &store, ("ext4", root.ext4(ROOT_SIZE)?), &policy)?;
         enforced.machine = enforced.machine.tpm(Tpm::Version2);
         let mut guest = enforced.boot()?;

@@ -17,7 +17,7 @@ use lab::scenario::{Enforced, DEFAULT_POLICY};
 const FIRMWARE: &[u8] = b"firmware of the lab";
 
 /// Adds `/lib/modules/NAME.ko` to the tree, with a module signature by `signer`.
-fn add_module(
+pub(crate) fn add_module(
     root: &Tree,
     kernel: &Kernel,
     module: &str,
@@ -33,7 +33,7 @@ fn add_module(
     Ok(())
 }
 
-fn load(guest: &mut Guest, name: &str) -> Result<Observation> {
+pub(crate) fn load(guest: &mut Guest, name: &str) -> Result<Observation> {
     let path = format!("/lib/modules/{name}.ko");
     guest.request(Action::LoadModule { path, parameters: String::new() })
 }

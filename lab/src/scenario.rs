@@ -17,6 +17,9 @@ pub const DEFAULT_POLICY: &str =
 pub const FOREIGN: [(Architecture, Series); 2] =
     [(Architecture::Arm64, Series::Linux6_12), (Architecture::Arm, Series::Linux6_12)];
 
+/// The kernels whose variants scenarios boot.
+pub const SERIES_OF_VARIANTS: Series = Series::Linux7;
+
 /// The size of a root disk in bytes; most of it is a hole.
 const ROOT_SIZE: u64 = 256 << 20;
 

@@ -2,11 +2,11 @@
 //! of the command line on them.
 
 use lab::boot::Boot;
-use lab::kernel::{Kernel, Series, Variant};
+use lab::kernel::{Kernel, Variant};
 use lab::keys::{Algorithm, KeyStore};
 use lab::machine::{Ending, Part};
 use lab::on_each_kernel;
-use lab::scenario::run_on;
+use lab::scenario::{run_on, SERIES_OF_VARIANTS};
 
 on_each_kernel! {
     fn permissive_mode_goes_on_with_a_warning(kernel) {
@@ -122,7 +122,7 @@ fn stops_or_goes_on(kernel: &Kernel, part: Part, words: &str) -> anyhow::Result<
 
 #[test]
 fn a_kernel_that_takes_one_policy_says_so_of_the_second() {
-    run_on(Series::Linux7, Variant::WithoutWritePolicy, |kernel| {
+    run_on(SERIES_OF_VARIANTS, Variant::WithoutWritePolicy, |kernel| {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
         let boot = Boot::new(kernel, &store)?;
         boot.root.write("/etc/ima/ima_policy", "audit func=BPRM_CHECK\n", 0o400)?;
@@ -138,7 +138,7 @@ fn a_kernel_that_takes_one_policy_says_so_of_the_second() {
 
 #[test]
 fn a_kernel_that_loads_no_certificate_itself_is_given_it() {
-    run_on(Series::Linux7, Variant::WithoutLoadX509, |kernel| {
+    run_on(SERIES_OF_VARIANTS, Variant::WithoutLoadX509, |kernel| {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
         let boot = Boot::new(kernel, &store)?;
         boot.root.sign_all(&store)?;

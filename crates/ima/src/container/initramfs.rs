@@ -15,6 +15,7 @@ use std::path::{Component, Path, PathBuf};
 use ima_format::kind::{Compression, Content};
 use ima_format::rpm::cpio::{self, Form, Inode};
 
+use super::links::follow;
 use super::source::{Entry, EntryKind, Source, SourceError, SourceFile, Unread, Visit};
 use super::swu::Open;
 use crate::advice::Advice;
@@ -25,8 +26,6 @@ use crate::input;
 const LARGEST: u64 = 8 << 30;
 /// More files than any initramfs has.
 const MOST: usize = 1 << 20;
-/// As many links are followed in a path (`MAXSYMLINKS`).
-const MOST_LINKS: usize = 40;
 
 const TYPE: u32 = 0o170_000;
 const DIRECTORY: u32 = 0o040_000;
@@ -326,43 +325,10 @@ impl Tree {
         let Some((directory, name)) = path.parent().zip(path.file_name()) else {
             return Some("/".into());
         };
-        let mut waiting: Vec<_> = names(directory);
-        let (mut at, mut links) = (PathBuf::from("/"), 0);
-        while let Some(name) = waiting.pop() {
-            if name == ".." {
-                at.pop();
-                continue;
-            }
-            at.push(&name);
-            match &self.inodes.get(*self.names.get(&at)?)?.kind {
-                EntryKind::Directory => {}
-                EntryKind::Link(to) => {
-                    links += 1;
-                    if links > MOST_LINKS {
-                        return None;
-                    }
-                    match to.is_absolute() {
-                        true => at = PathBuf::from("/"),
-                        false => drop(at.pop()),
-                    }
-                    waiting.extend(names(to));
-                }
-                _ => return None,
-            }
-        }
-        Some(at.join(name))
+        let kind = |path: &Path| Some(&self.inodes.get(*self.names.get(path)?)?.kind);
+        let directory = follow(directory, kind)?;
+        (kind(&directory)? == &EntryKind::Directory).then(|| directory.join(name))
     }
-}
-
-/// The names of a path, the last one first.
-fn names(path: &Path) -> Vec<OsString> {
-    let mut names: Vec<_> = path
-        .components()
-        .filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir))
-        .map(|part| part.as_os_str().to_owned())
-        .collect();
-    names.reverse();
-    names
 }
 
 /// Skips up to the next multiple of 4; at the end of the input there may be nothing to skip.

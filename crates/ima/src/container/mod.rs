@@ -16,6 +16,7 @@ mod error;
 mod formats;
 pub mod image;
 pub mod initramfs;
+pub(crate) mod links;
 pub mod oci;
 pub mod open;
 pub(crate) mod pool;

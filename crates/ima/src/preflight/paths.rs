@@ -1,13 +1,10 @@
 //! Paths of a root: symbolic links are followed within it, as the booted machine will.
 
-use std::collections::{HashMap, VecDeque};
-use std::ffi::OsString;
-use std::path::{Component, Path, PathBuf};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
+use crate::container::links::follow;
 use crate::container::source::{Entry, EntryKind};
-
-/// `MAXSYMLINKS`
-const MOST_LINKS: usize = 40;
 
 /// The entries of a root, by number and by path.
 #[derive(Debug, Default)]
@@ -42,35 +39,8 @@ impl Paths {
                 return Some(*number);
             }
         }
-        let mut waiting: VecDeque<OsString> = words(path).collect();
-        let mut at = PathBuf::from("/");
-        let mut links = 0;
-        while let Some(word) = waiting.pop_front() {
-            if word == ".." {
-                at.pop();
-                continue;
-            }
-            at.push(&word);
-            match &self.entries[*self.by_path.get(&at)?].kind {
-                EntryKind::Link(target) => {
-                    links += 1;
-                    if links > MOST_LINKS {
-                        return None;
-                    }
-                    match target.is_absolute() {
-                        true => at = PathBuf::from("/"),
-                        false => drop(at.pop()),
-                    }
-                    for word in words(target).collect::<Vec<_>>().into_iter().rev() {
-                        waiting.push_front(word);
-                    }
-                }
-                EntryKind::Directory => {}
-                _ if waiting.is_empty() => {}
-                _ => return None,
-            }
-        }
-        self.by_path.get(&at).copied()
+        let kind = |path: &Path| Some(&self.entries[*self.by_path.get(path)?].kind);
+        self.by_path.get(&follow(path, kind)?).copied()
     }
 
     /// The regular file that a path leads to.
@@ -84,15 +54,6 @@ impl Paths {
         let children = directory.and_then(|directory| self.children.get(directory));
         children.map_or(&[], Vec::as_slice)
     }
-}
-
-/// The names of a path; `/` and `.` are passed over.
-fn words(path: &Path) -> impl Iterator<Item = OsString> + '_ {
-    path.components().filter_map(|component| match component {
-        Component::Normal(word) => Some(word.to_owned()),
-        Component::ParentDir => Some("..".into()),
-        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
-    })
 }
 
 #[cfg(test)]

@@ -245,7 +245,7 @@ impl CreateArgs {
     }
 
     /// The certificate that the kernel itself will load, and those of earlier generations of its store
-    /// that it accepts.
+    /// that it accepts; `None` if it rejects the first.
     fn certificates(
         &self,
         keyring: Keyring,
@@ -302,14 +302,25 @@ impl CreateArgs {
             revoked: &revoked,
             rules: &rules,
         };
-        if let Some(refusal) = known.judged(keyring).find_map(|(_, refusal)| refusal) {
-            let version = kernel.version;
-            let text =
-                format!("{place}: not created: {keyring} of Linux {version} rejects it: {refusal}");
-            output.complain(Style::Bad, "error:", &text);
-            output.complain(Style::Dim, "hint:", refusal.hint());
-            return Ok(None);
+        let version = kernel.version;
+        let mut accepted = Vec::new();
+        for (judged, refusal) in known.judged(keyring) {
+            let Some(refusal) = refusal else {
+                accepted.push(judged.clone());
+                continue;
+            };
+            let rejects = format!("{keyring} of Linux {version} rejects it: {refusal}");
+            if judged.der() == certificate.der() {
+                let text = format!("{place}: not created: {rejects}");
+                output.complain(Style::Bad, "error:", &text);
+                output.complain(Style::Dim, "hint:", refusal.hint());
+                return Ok(None);
+            }
+            // such as a revoked one: the boot would stop at it
+            let key = judged.key_id();
+            output.warn(&format!("{place}: the earlier certificate {key} is left out: {rejects}"));
         }
+        let earlier = accepted.split_off(1);
         if authorities.is_empty() && certificate.is_self_signed() {
             output.warn(&format!(
                 "{place}: self-signed: {keyring} accepts only certificates that a trusted key of \

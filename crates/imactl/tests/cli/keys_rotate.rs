@@ -125,6 +125,22 @@ fn both_certificates_go_into_an_initramfs() {
     for name in ["etc/keys/x509_ima.der".to_owned(), format!("etc/keys/x509_ima_{old}.der")] {
         assert!(listed.lines().any(|line| line == name), "{listed}");
     }
+
+    // Linux 6.1 has no P-521, and imactl-init would stop the boot at such a certificate
+    rotate(&keys, &["--no-passphrase", "--algorithm", "p-521"]).exits(0);
+    let foreign = key_id(&keys, "ima_keys/x509_ima.der");
+    rotate(&keys, &["--no-passphrase", "--algorithm", "p-256"]).exits(0);
+    for (kernel, is_left_out) in [("6.1", true), ("6.12", false)] {
+        let create = args!["initramfs", "create", "--kernel", kernel, "--compress", "none"];
+        let rest = args!["--keys", keys, "--init", init, "-o", image];
+        let warned = finish(imactl().args(create).args(rest)).exits(0).stderr;
+        let words =
+            format!("the earlier certificate {foreign} is left out: .ima of Linux {kernel}");
+        assert_eq!(warned.contains(&words), is_left_out, "{warned}");
+        let listed = finish(tool("cpio").unwrap().arg("-t").arg("-F").arg(&image)).exits(0).stdout;
+        assert_eq!(!listed.contains(&foreign), is_left_out, "{listed}");
+        assert!(listed.contains(&old), "{listed}");
+    }
 }
 
 #[test]

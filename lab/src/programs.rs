@@ -46,7 +46,7 @@ pub fn agent(architecture: Architecture) -> Result<&'static Path> {
     built(&PROGRAMS[architecture as usize], "the agent", || {
         let target = architecture.triple();
         host::run(xtask().args(["agent", "--target", target]))?;
-        Ok(host::target_directory().join("lab").join(target).join("release/lab-agent"))
+        Ok(host::target_directory().join("lab").join(target).join("debug/lab-agent"))
     })
 }
 

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::{bail, ensure, Context, Result};
 
-use crate::{output, root};
+use crate::{output, root, target_directory};
 
 /// An architecture, and its names for Rust, GNU and QEMU.
 #[derive(Debug)]
@@ -135,6 +135,17 @@ impl Toolchain {
                 }
             }
         }
+        cargo
+    }
+
+    /// The same for a program that only tests run: static, in `target/lab/TRIPLE/debug`. All of them share one
+    /// std, which is not optimized, as compiling it takes longer than running them.
+    pub(crate) fn cargo_for_tests(&self, arguments: &[&str], target: &str) -> Command {
+        let mut cargo = self.cargo(arguments, target, "std,panic_unwind");
+        cargo.arg("--target-dir").arg(target_directory().join("lab"));
+        cargo.args(["--config", "profile.dev.package.'*'.opt-level=0"]);
+        cargo.env("CARGO_PROFILE_DEV_DEBUG", "0").env("CARGO_PROFILE_DEV_STRIP", "symbols");
+        cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
         cargo
     }
 }

@@ -47,10 +47,7 @@ fn all() -> Result<()> {
             let program = build(target)?;
             starts(architecture, &program).with_context(|| target.to_owned())?;
             let test = ["test", "--locked", "--quiet", "--package", "imactl-init", "--lib"];
-            let mut test = Toolchain::of(target)?.cargo(&test, target, "std,panic_unwind");
-            // the libraries are compiled for these few tests alone, which takes longer than the tests
-            test.args(["--config", "profile.dev.package.'*'.opt-level=0"]);
-            crate::run(test)?;
+            crate::run(Toolchain::of(target)?.cargo_for_tests(&test, target))?;
         }
     }
     Ok(())

@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure, Context, Result};
 
-use crate::{cargo, init, root};
+use crate::{agent, cargo, init, root};
 use build::{Build, Checkout};
 use cases::SAMPLE;
 use leaks::Secret;
@@ -174,17 +174,12 @@ fn programs() -> Result<Vec<PathBuf>> {
     const TARGET: &str = "x86_64-unknown-linux-gnu";
     init::run(&["--target".into(), TARGET.into()])?;
     crate::run(cargo(&["build", "--quiet", "--package", "imactl"]))?;
-    let mut agent = cargo(&["build", "--quiet", "--release", "--package", "lab-agent"]);
-    agent.args(["--target", TARGET, "--target-dir", "target/lab"]);
-    crate::run({
-        agent.env("RUSTFLAGS", "-C target-feature=+crt-static");
-        agent
-    })?;
+    agent::run(&["--target".into(), TARGET.into()])?;
     let target = root().join("target");
     Ok(vec![
         target.join("debug/imactl"),
         target.join(TARGET).join("release/imactl-init"),
-        target.join("lab").join(TARGET).join("release/lab-agent"),
+        target.join("lab").join(TARGET).join("debug/lab-agent"),
         "/bin/busybox".into(),
         sign_file()?,
     ])

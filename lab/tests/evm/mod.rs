@@ -2,6 +2,7 @@
 
 mod encrypted_key;
 mod generated;
+mod peer_tests;
 
 use std::collections::BTreeMap;
 use std::fs::Permissions;

@@ -32,7 +32,7 @@ use ima_format::hex::{self, Hex};
 use ima_format::policy::kernel::KernelVersion;
 use ima_format::tar::AfterEnd;
 use ima_format::verity::Salt;
-use ima_format::xattr::{SignatureKind, SignatureVersion};
+use ima_format::xattr::{AttributeType, SignatureKind, SignatureVersion};
 
 use self::operations::{Captured, Open, Restore};
 use self::options::Options;
@@ -351,6 +351,12 @@ impl Evmctl<'_> {
             if self.options.has("no-write") || self.options.has("verbose") {
                 let values = change.edits().filter_map(|(_, edit)| edit.value());
                 values.for_each(|value| println!("{}", Hex(value)));
+            }
+            let evm = change.value(AttributeName::Evm).and_then(<[u8]>::split_first);
+            if let Some((kind, hmac)) = evm.filter(|_| self.options.has("verbose")) {
+                if *kind == AttributeType::EvmHmac as u8 {
+                    eprintln!("hmac: {}", Hex(hmac));
+                }
             }
             let value = change.value(AttributeName::Ima);
             if let Some(value) = value.filter(|_| self.options.has("sigfile")) {

@@ -6,6 +6,7 @@ mod bench;
 mod counts;
 mod crates;
 mod cross;
+mod emulated;
 mod fleet;
 mod fuzz;
 mod init;
@@ -32,6 +33,7 @@ const TASKS: &[Task] = &[
     ("bench", "speed, side by side with evmctl; names of parts run those alone", bench::bench),
     ("completions", "writes completions for bash, zsh and fish [DIR]", install::completions),
     ("crates", "writes the layer's list of crates from Cargo.lock; --check compares", crates::run),
+    ("cross", "builds imactl for ARM and runs it under QEMU [TARGET...]; not a part of test", emulated::run),
     ("demo", "keys, a signed Debian, a kernel that denies", demo),
     (
         "fuzz",

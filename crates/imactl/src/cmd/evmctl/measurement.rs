@@ -71,7 +71,12 @@ pub(super) fn ima_measurement(options: &Options) -> Result<Outcome> {
         let Register { expected, records, .. } = &judged.register;
         compared += u64::from(expected.is_some() && *records > 0);
         if let Some(expected) = expected.filter(|_| *records > 0 && options.has("verbose")) {
-            eprintln!("{bank}: PCRAgg  {pcr}: {}", Hex(judged.register.value.as_bytes()));
+            // a list that is newer than the PCR has its value before the last entries
+            let aggregate = match judged.verdict {
+                Verdict::Match { .. } => expected,
+                _ => judged.register.value,
+            };
+            eprintln!("{bank}: PCRAgg  {pcr}: {}", Hex(aggregate.as_bytes()));
             eprintln!("{bank}: TPM PCR-{pcr}: {}", Hex(expected.as_bytes()));
         }
         match judged.verdict {

@@ -99,7 +99,7 @@ fn evmctl_agrees() {
             let lines = [run.stdout, run.stderr].concat();
             ["sha1", "sha256"].map(|bank| {
                 let is_wanted = |line: &&str| line.starts_with(&format!("{bank}: PCRAgg  10:"));
-                let line = lines.lines().filter(is_wanted).next_back().unwrap_or_default();
+                let line = lines.lines().rfind(is_wanted).unwrap_or_default();
                 line.split(' ').next_back().unwrap_or_default().to_owned()
             })
         };

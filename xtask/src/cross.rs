@@ -138,8 +138,9 @@ impl Toolchain {
         cargo
     }
 
-    /// The same for a program that only tests run: static, in `target/lab/TRIPLE/debug`. All of them share one
-    /// std, which is not optimized, as compiling it takes longer than running them.
+    /// The same for a program that only tests run: static, in `target/lab/TRIPLE/debug`, where these flags do not
+    /// cause a rebuild of everything else. All of them share one std, which is not optimized, as compiling it takes
+    /// longer than running them.
     pub(crate) fn cargo_for_tests(&self, arguments: &[&str], target: &str) -> Command {
         let mut cargo = self.cargo(arguments, target, "std,panic_unwind");
         cargo.arg("--target-dir").arg(target_directory().join("lab"));

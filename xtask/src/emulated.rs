@@ -21,10 +21,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     }
     crate::run(cargo(&["build", "--quiet", "--package", "imactl"]))?;
     let here = target_directory().join("debug/imactl");
-    for target in TARGETS {
-        if !arguments.is_empty() && !arguments.iter().any(|name| name == target) {
-            continue;
-        }
+    let is_wanted = |target: &&str| arguments.is_empty() || arguments.iter().any(|it| it == target);
+    for target in TARGETS.into_iter().filter(is_wanted) {
         let architecture = Architecture::of(target).context("not among the architectures")?;
         if architecture.is_available()? {
             let build = ["build", "--locked", "--quiet", "--package", "imactl"];

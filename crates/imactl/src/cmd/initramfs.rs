@@ -303,12 +303,9 @@ impl CreateArgs {
             rules: &rules,
         };
         let version = kernel.version;
-        let mut accepted = Vec::new();
+        let mut rejected = Vec::new();
         for (judged, refusal) in known.judged(keyring) {
-            let Some(refusal) = refusal else {
-                accepted.push(judged.clone());
-                continue;
-            };
+            let Some(refusal) = refusal else { continue };
             let rejects = format!("{keyring} of Linux {version} rejects it: {refusal}");
             if judged.der() == certificate.der() {
                 let text = format!("{place}: not created: {rejects}");
@@ -316,18 +313,19 @@ impl CreateArgs {
                 output.complain(Style::Dim, "hint:", refusal.hint());
                 return Ok(None);
             }
-            // such as a revoked one: the boot would stop at it
+            // such as one with an algorithm that the kernel lacks: the boot would stop at it
             let key = judged.key_id();
             output.warn(&format!("{place}: the earlier certificate {key} is left out: {rejects}"));
+            rejected.push(judged.der());
         }
-        let earlier = accepted.split_off(1);
         if authorities.is_empty() && certificate.is_self_signed() {
             output.warn(&format!(
                 "{place}: self-signed: {keyring} accepts only certificates that a trusted key of \
                  the kernel signed"
             ));
         }
-        Ok(Some((certificate.clone(), earlier)))
+        let accepted = earlier.iter().filter(|it| !rejected.contains(&it.der())).cloned();
+        Ok(Some((certificate.clone(), accepted.collect())))
     }
 }
 

@@ -8,7 +8,7 @@ use lab::boot::{mounted, Boot};
 use lab::image::Tree;
 use lab::kernel::{self, Kernel, Series};
 use lab::keys::{Algorithm, KeyStore};
-use lab::machine::{Clock, Disc, Guest, Machine};
+use lab::machine::{Clock, Disk, Guest, Machine};
 use lab::programs;
 use lab::scenario::DEFAULT_POLICY;
 
@@ -104,7 +104,7 @@ fn script(kernel: &Kernel, store: &KeyStore) -> Result<Times> {
     let (initramfs, root) = (initramfs.initramfs()?, root.ext4(64 << 20)?);
     let machine = Machine::new(kernel).trusting(&store.system_certificate()?).append("quiet");
     let machine = machine.clock(Clock::Instructions);
-    let guest = machine.initramfs(&initramfs).disc(&root, Disc::Discarded).boot()?;
+    let guest = machine.initramfs(&initramfs).disk(&root, Disk::Discarded).boot()?;
     let start = at(&guest, "Run /init as init process")?;
     Ok((Duration::ZERO, first_action(&guest)? - start))
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::image::{Image, Tree};
 use crate::kernel::Kernel;
 use crate::keys::KeyStore;
-use crate::machine::{Clock, Disc, Guest, Machine, Part, Record};
+use crate::machine::{Clock, Disk, Guest, Machine, Part, Record};
 use crate::programs;
 use crate::scenario::DEFAULT_POLICY;
 
@@ -101,35 +101,35 @@ impl Boot {
             FileSystem::Squashfs => self.root.squashfs()?,
             FileSystem::Erofs => self.root.erofs()?,
         };
-        self.up_from_disc(&root)
+        self.up_from_disk(&root)
     }
 
     /// Boots from an ext4 disk that is large enough for a distribution.
     pub fn up_large(self) -> Result<Guest> {
         let root = self.root.ext4(LARGE_ROOT_SIZE)?;
-        self.up_from_disc(&root)
+        self.up_from_disk(&root)
     }
 
     /// Boots from any disk.
-    pub fn up_from_disc(self, disc: &Image) -> Result<Guest> {
+    pub fn up_from_disk(self, disk: &Image) -> Result<Guest> {
         let initramfs = self.initramfs.initramfs()?;
-        self.machine.initramfs(&initramfs).disc(disc, Disc::Discarded).boot()
+        self.machine.initramfs(&initramfs).disk(disk, Disk::Discarded).boot()
     }
 
     /// Boots with a disk that stays blank until the console shows `words`; then the file system is
     /// written to it.
-    pub fn up_from_late_disc(self, root: &Image, words: &str) -> Result<Guest> {
+    pub fn up_from_late_disk(self, root: &Image, words: &str) -> Result<Guest> {
         let initramfs = self.initramfs.initramfs()?;
         let content = std::fs::read(root.path())?;
-        let disc = Image::blank(content.len() as u64)?;
-        let machine = self.machine.initramfs(&initramfs).disc(&disc, Disc::Discarded);
-        machine.boot_with(words, || Ok(std::fs::write(disc.path(), &content)?))
+        let disk = Image::blank(content.len() as u64)?;
+        let machine = self.machine.initramfs(&initramfs).disk(&disk, Disk::Discarded);
+        machine.boot_with(words, || Ok(std::fs::write(disk.path(), &content)?))
     }
 
     /// Boots with another program's initramfs until an agent is up.
     pub fn up_with(self, initramfs: &Path) -> Result<Guest> {
         let root = self.root.ext4(ROOT_SIZE)?;
-        self.machine.initramfs_file(initramfs).disc(&root, Disc::Discarded).boot()
+        self.machine.initramfs_file(initramfs).disk(&root, Disk::Discarded).boot()
     }
 
     /// Boots a machine that must not reach its agent, and waits for its end. Such machines reboot at once
@@ -137,7 +137,7 @@ impl Boot {
     pub fn ends(self) -> Result<Record> {
         let (initramfs, root) = (self.initramfs.initramfs()?, self.root.ext4(ROOT_SIZE)?);
         let machine = self.machine.append("imactl.timeout=0").initramfs(&initramfs);
-        machine.disc(&root, Disc::Discarded).run()
+        machine.disk(&root, Disk::Discarded).run()
     }
 }
 

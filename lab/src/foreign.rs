@@ -8,7 +8,7 @@ use clap::Args;
 use lab::image::Image;
 use lab::kernel::{self, Kernel, Series, Variant};
 use lab::keys::KeyStore;
-use lab::machine::{Disc, Guest, Machine};
+use lab::machine::{Disk, Guest, Machine};
 use lab::protocol::{Errno, Output, Status};
 
 /// Boot an image that was built elsewhere, under enforcement
@@ -58,7 +58,7 @@ impl Foreign {
             .trusting(&store.system_certificate()?)
             .append("root=/dev/vda rw ima_appraise=enforce")
             .initramfs_file(&self.initramfs)
-            .disc(&disk, Disc::Discarded);
+            .disk(&disk, Disk::Discarded);
         let guest = machine.boot()?;
         ensure!(guest.boot_says("rules in force"), "no policy was loaded:\n{}", guest.console());
         ensure!(guest.agent() == 1, "the agent is not the root's init");

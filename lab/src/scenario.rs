@@ -7,7 +7,7 @@ use crate::host::{self, Missing};
 use crate::image::{Image, Tree};
 use crate::kernel::{self, Architecture, Kernel, Series, Variant};
 use crate::keys::KeyStore;
-use crate::machine::{keep_console, Disc, Ended, Guest, Machine};
+use crate::machine::{keep_console, Disk, Ended, Guest, Machine};
 
 /// The policy that the layer installs.
 pub const DEFAULT_POLICY: &str =
@@ -53,13 +53,13 @@ impl Enforced {
             .trusting(&store.module_certificate()?)
             .append("ima_appraise=enforce")
             .initramfs(&initramfs)
-            .disc(&root, Disc::Discarded);
+            .disk(&root, Disk::Discarded);
         Ok(Self { machine, kind, images: vec![initramfs, root] })
     }
 
     /// Adds a disk, discarded after use: `/dev/vdb` and following.
-    pub fn disc(mut self, image: Image) -> Self {
-        self.machine = self.machine.disc(&image, Disc::Discarded);
+    pub fn disk(mut self, image: Image) -> Self {
+        self.machine = self.machine.disk(&image, Disk::Discarded);
         self.images.push(image);
         self
     }

@@ -8,7 +8,7 @@ use clap::Args;
 use lab::image::Image;
 use lab::kernel::{self, Series, Variant};
 use lab::keys::KeyStore;
-use lab::machine::{Disc, Ending, Machine};
+use lab::machine::{Disk, Ending, Machine};
 
 /// Boot a signed root file system until its init powers off, and print the console
 ///
@@ -35,7 +35,7 @@ impl Boot {
             .trusting(&store.system_certificate()?)
             .append("root=/dev/vda rw ima_appraise=enforce printk.time=0")
             .initramfs_file(&self.initramfs)
-            .disc(&Image::copy_of(&self.root)?, Disc::Discarded)
+            .disk(&Image::copy_of(&self.root)?, Disk::Discarded)
             .run()?;
         io::stdout().write_all(record.console.as_bytes())?;
         match record.ending {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use lab::boot::{Boot, FileSystem};
 use lab::image::{Image, Table, Tree};
 use lab::keys::{Algorithm, KeyStore};
-use lab::machine::{Disc, Ending, Machine};
+use lab::machine::{Disk, Ending, Machine};
 use lab::protocol::Errno;
 use lab::{on_each_architecture, on_each_kernel};
 
@@ -32,11 +32,11 @@ on_each_architecture! {
         for root in ["UUID=5AA5A55A-0000-4000-8000-0123456789AB", "\"LABEL=the root\"", "254:0"] {
             let boot = Boot::new(kernel, &store)?;
             boot.root.sign_all(&store)?;
-            let disc = boot.root.ext4(64 << 20)?;
+            let disk = boot.root.ext4(64 << 20)?;
             let mut tune = lab::host::command("tune2fs", "e2fsprogs")?;
             tune.args(["-L", "the root", "-U", "5aa5a55a-0000-4000-8000-0123456789ab"]);
-            lab::host::run(tune.arg(disc.path()))?;
-            let guest = boot.append(&format!("root={root}")).up_from_disc(&disc)?;
+            lab::host::run(tune.arg(disk.path()))?;
+            let guest = boot.append(&format!("root={root}")).up_from_disk(&disk)?;
             assert!(guest.boot_says(" is /dev/vda, ext4, mounted read-only"), "{root}");
         }
         Ok(())
@@ -66,8 +66,8 @@ on_each_architecture! {
         ] {
             let boot = Boot::new(kernel, &store)?;
             boot.root.sign_all(&store)?;
-            let disc = Image::partitioned(table, &boot.root.ext4(64 << 20)?)?;
-            let mut guest = boot.append(&format!("root={root}")).up_from_disc(&disc)?;
+            let disk = Image::partitioned(table, &boot.root.ext4(64 << 20)?)?;
+            let mut guest = boot.append(&format!("root={root}")).up_from_disk(&disk)?;
             assert!(guest.boot_says(" is /dev/vda2, ext4, mounted read-only"), "{root}");
             guest.execute(&["/usr/bin/true"])?.is_allowed();
         }
@@ -78,11 +78,11 @@ on_each_architecture! {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
         let boot = Boot::new(kernel, &store)?;
         boot.root.sign_all(&store)?;
-        let disc = boot.root.ext4(64 << 20)?;
+        let disk = boot.root.ext4(64 << 20)?;
         let mut tune = lab::host::command("tune2fs", "e2fsprogs")?;
-        lab::host::run(tune.args(["-L", "later"]).arg(disc.path()))?;
+        lab::host::run(tune.args(["-L", "later"]).arg(disk.path()))?;
         let boot = boot.append("root=LABEL=later rootwait");
-        let mut guest = boot.up_from_late_disc(&disc, "waiting for root LABEL=later")?;
+        let mut guest = boot.up_from_late_disk(&disk, "waiting for root LABEL=later")?;
         assert!(guest.boot_says("root LABEL=later is /dev/vda, ext4, mounted read-only"));
         guest.execute(&["/usr/bin/true"])?.is_allowed();
         Ok(())
@@ -165,8 +165,8 @@ on_each_kernel! {
     fn rootwait_waits(kernel) {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
         let initramfs = Tree::boot_initramfs(&store, "")?.initramfs()?;
-        let disc = Image::blank(1 << 20)?;
-        let machine = Machine::new(kernel).initramfs(&initramfs).disc(&disc, Disc::Discarded);
+        let disk = Image::blank(1 << 20)?;
+        let machine = Machine::new(kernel).initramfs(&initramfs).disk(&disk, Disk::Discarded);
         let machine = machine.append("root=LABEL=later rootwait imactl.timeout=0");
         let record = machine.patience(Duration::from_secs(20)).run()?;
         assert_eq!(record.ending, Ending::Hung);

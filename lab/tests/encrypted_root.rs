@@ -8,13 +8,13 @@ use lab::host;
 use lab::image::{Image, Tree};
 use lab::kernel::Kernel;
 use lab::keys::{Algorithm, KeyStore};
-use lab::machine::{Disc, Guest, Machine, Tpm};
+use lab::machine::{Disk, Guest, Machine, Tpm};
 use lab::on_each_kernel;
 use lab::programs;
 use lab::protocol::{Action, Errno};
 use lab::scenario::DEFAULT_POLICY;
 
-const DISC_SIZE: u64 = 96 << 20;
+const DISK_SIZE: u64 = 96 << 20;
 const ROOT_SIZE: u64 = 64 << 20;
 
 /// The library directory; cryptsetup and its plugin open some libraries with dlopen.
@@ -93,14 +93,14 @@ on_each_kernel! {
         store.sign_with(&["--evm"], root.directory())?;
         root.copy("/usr/bin/true", "/opt/unsigned")?;
         let root = root.ext4(ROOT_SIZE)?;
-        let disc = Image::blank(DISC_SIZE)?;
+        let disk = Image::blank(DISK_SIZE)?;
         let tpm = tempfile::tempdir()?;
         let machine = |kernel: &Kernel| -> Result<Machine> {
             let machine = Machine::new(kernel).trusting(&store.system_certificate()?);
             Ok(machine.initramfs(&initramfs).tpm(Tpm::Version2).tpm_state(tpm.path()))
         };
 
-        let first = machine(kernel)?.disc(&disc, Disc::Kept).disc(&root, Disc::Discarded);
+        let first = machine(kernel)?.disk(&disk, Disk::Kept).disk(&root, Disk::Discarded);
         let mut guest = first.boot()?;
         shell(&mut guest, ENROLL)?.exits(0);
         let made = shell(&mut guest, MAKE_KEYS)?;
@@ -109,7 +109,7 @@ on_each_kernel! {
         shell(&mut guest, OTHERWISE)?.exits(0);
         guest.power_off()?;
 
-        let mut guest = machine(kernel)?.disc(&disc, Disc::Discarded).boot()?;
+        let mut guest = machine(kernel)?.disk(&disk, Disk::Discarded).boot()?;
         shell(&mut guest, UNLOCK)?.exits(0);
         guest.mount("/dev/mapper/root", "ext4", "/sysroot")?.is_allowed();
         for (name, blob) in ["kmk-trusted", "evm-trusted"].iter().zip(&keys) {

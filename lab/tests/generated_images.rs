@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use lab::image::Tree;
 use lab::kernel::Series;
-use lab::machine::{Disc, Machine};
+use lab::machine::{Disk, Machine};
 use lab::random::{cases, seed};
 use lab::scenario::run;
 use lab::{host, programs};
@@ -41,8 +41,8 @@ fn the_kernel_sees_the_same_files(kernel: &lab::kernel::Kernel) -> Result<()> {
 
     let initramfs = Tree::new()?;
     initramfs.install_agent("/init")?;
-    let (initramfs, disc) = (initramfs.initramfs()?, root.ext4(1 << 30)?);
-    let machine = Machine::new(kernel).initramfs(&initramfs).disc(&disc, Disc::Discarded);
+    let (initramfs, disk) = (initramfs.initramfs()?, root.ext4(1 << 30)?);
+    let machine = Machine::new(kernel).initramfs(&initramfs).disk(&disk, Disk::Discarded);
     let images = cases(IMAGES);
     // emulated, on a busy host, for three kinds
     let patience = Duration::from_secs(120 + 20 * images as u64);

@@ -16,8 +16,8 @@ on_each_kernel! {
         let root = Tree::small_root()?;
         root.sign_all(&store)?;
         root.copy("/usr/bin/true", "/opt/unsigned")?;
-        for disc in [("squashfs", root.squashfs()?), ("erofs", root.erofs()?)] {
-            let mut guest = Enforced::with_root(kernel, &store, disc, DEFAULT_POLICY)?.boot()?;
+        for disk in [("squashfs", root.squashfs()?), ("erofs", root.erofs()?)] {
+            let mut guest = Enforced::with_root(kernel, &store, disk, DEFAULT_POLICY)?.boot()?;
             guest.execute(&["/usr/bin/true"])?.is_allowed();
             guest
                 .execute(&["/opt/unsigned"])?

@@ -13,7 +13,7 @@ on_each_architecture! {
         let root = Tree::small_root_for(kernel.architecture())?;
         root.sign_all(&store)?;
         let mut guest = Enforced::new(kernel, &store, &root, DEFAULT_POLICY)?
-            .disc(Image::vfat(8 << 20)?)
+            .disk(Image::vfat(8 << 20)?)
             .boot()?;
 
         for (source, kind) in [("tmpfs", "tmpfs"), ("ramfs", "ramfs"), ("/dev/vdb", "vfat")] {
@@ -56,7 +56,7 @@ on_each_architecture! {
             ("ubifs", "ubi0:root", Image::ubi()?),
         ];
         for (kind, source, image) in cases {
-            let mut enforced = Enforced::new(kernel, &store, &root, DEFAULT_POLICY)?.disc(image);
+            let mut enforced = Enforced::new(kernel, &store, &root, DEFAULT_POLICY)?.disk(image);
             if !source.starts_with('/') {
                 let flash = format!("block2mtd.block2mtd=/dev/vdb,{ERASE_SIZE}");
                 enforced.machine = enforced.machine.append(&flash);

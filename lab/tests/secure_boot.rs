@@ -5,7 +5,7 @@ use anyhow::Result;
 use lab::image::{Image, Tree};
 use lab::kernel::{Kernel, Series};
 use lab::keys::{Algorithm, KeyStore};
-use lab::machine::{Disc, Machine, SecureBoot};
+use lab::machine::{Disk, Machine, SecureBoot};
 use lab::on_each_kernel;
 use lab::protocol::Errno;
 use lab::scenario::{run, DEFAULT_POLICY};
@@ -28,7 +28,7 @@ on_each_kernel! {
         let initramfs = initramfs.initramfs()?;
         let root = root(&store)?;
         let machine = Machine::new(kernel).trusting(&store.system_certificate()?);
-        let machine = machine.initramfs(&initramfs).disc(&root, Disc::Discarded);
+        let machine = machine.initramfs(&initramfs).disk(&root, Disk::Discarded);
         let machine = machine.append("root=/dev/vda").append("ima_appraise=off");
         let mut guest = machine.secure_boot(&SecureBoot::create("the owner's key")?).boot()?;
 
@@ -58,7 +58,7 @@ fn rules_of_the_kernels_own_want_the_initramfss_policy_signed() {
         let initramfs = Tree::boot_initramfs(&store, DEFAULT_POLICY)?.initramfs()?;
         let root = root(&store)?;
         let machine = Machine::new(kernel).trusting(&store.system_certificate()?);
-        let machine = machine.initramfs(&initramfs).disc(&root, Disc::Discarded);
+        let machine = machine.initramfs(&initramfs).disk(&root, Disk::Discarded);
         let machine = machine.append("root=/dev/vda").append("imactl.timeout=0");
         let console =
             machine.secure_boot(&SecureBoot::create("the owner's key")?).run_until("rebooting")?;

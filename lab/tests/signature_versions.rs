@@ -65,9 +65,9 @@ on_each_kernel! {
             root.tamper(&format!("/opt/{name}-changed"))?;
         }
         root.tamper("/opt/rsa-3-changed")?;
-        let disc = root.ext4_with(128 << 20, &["-O", "verity"])?;
+        let disk = root.ext4_with(128 << 20, &["-O", "verity"])?;
         let policy = policy(kernel.series());
-        let mut enforced = Enforced::with_root(kernel, &store, ("ext4", disc), &policy)?;
+        let mut enforced = Enforced::with_root(kernel, &store, ("ext4", disk), &policy)?;
         for (_, store) in &stores {
             enforced.machine = enforced.machine.trusting(&store.system_certificate()?);
         }

@@ -75,7 +75,7 @@ on_each_kernel! {
         host::run(sqfstar.stdin(sign.stdout.take().context("a pipe")?))?;
         assert!(sign.wait()?.success() && tar.wait()?.success());
 
-        let mut guest = boot.up_from_disc(&Image::copy_of(&image)?)?;
+        let mut guest = boot.up_from_disk(&Image::copy_of(&image)?)?;
         enforces(&mut guest)
     }
 
@@ -91,7 +91,7 @@ on_each_kernel! {
         host::run(sign(&keys)?.arg(&image))?;
         host::run(host::command("e2fsck", "e2fsprogs")?.arg("-fn").arg(&image))?;
 
-        let mut guest = boot.up_from_disc(&Image::copy_of(&image)?)?;
+        let mut guest = boot.up_from_disk(&Image::copy_of(&image)?)?;
         enforces(&mut guest)
     }
 }
@@ -116,11 +116,11 @@ fn a_root_unpacked_from_a_signed_container_image_boots() {
 
         // umoci sets the attributes as it unpacks, mke2fs copies them
         host::run(umoci()?.args(["raw", "unpack", "--image", &image]).arg(&root))?;
-        let disc = home.path().join("root.ext4");
-        fs::File::create(&disc)?.set_len(256 << 20)?;
+        let disk = home.path().join("root.ext4");
+        fs::File::create(&disk)?.set_len(256 << 20)?;
         let mut mke2fs = host::command("mke2fs", "e2fsprogs")?;
-        host::run(mke2fs.args(["-q", "-t", "ext4", "-d"]).arg(&root).arg(&disc))?;
-        let mut guest = boot.up_from_disc(&Image::copy_of(&disc)?)?;
+        host::run(mke2fs.args(["-q", "-t", "ext4", "-d"]).arg(&root).arg(&disk))?;
+        let mut guest = boot.up_from_disk(&Image::copy_of(&disk)?)?;
         enforces(&mut guest)
     });
 }

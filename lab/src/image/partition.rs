@@ -27,10 +27,10 @@ pub enum Table {
 impl Image {
     /// A disk with two partitions: an empty one, and one with this file system.
     pub fn partitioned(table: Table, root: &Self) -> Result<Self> {
-        let content = std::fs::read(root.path()).context("read the root disc")?;
+        let content = std::fs::read(root.path()).context("read the root disk")?;
         let sectors = (content.len() as u64).div_ceil(SECTOR);
-        let disc = Self::blank((SECOND + sectors + GPT_SECTORS) * SECTOR)?;
-        let file = disc.file.as_file();
+        let disk = Self::blank((SECOND + sectors + GPT_SECTORS) * SECTOR)?;
+        let file = disk.file.as_file();
         file.write_all_at(&content, SECOND * SECTOR)?;
         match table {
             Table::Mbr(signature) => {
@@ -48,7 +48,7 @@ impl Image {
                 file.write_all_at(&entries, 2 * SECTOR)?;
             }
         }
-        Ok(disc)
+        Ok(disk)
     }
 }
 

@@ -28,7 +28,7 @@ const STUB: &str = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub";
 const SECTIONS: [(&str, &str); 3] =
     [(".cmdline", "0x30000"), (".linux", "0x2000000"), (".initrd", "0x3000000")];
 /// Larger than the files of the image.
-const DISC_SIZE: u64 = 96 << 20;
+const DISK_SIZE: u64 = 96 << 20;
 
 /// GUIDs in their memory layout.
 const GLOBAL: [u8; 16] = *b"\x61\xdf\xe4\x8b\xca\x93\xd2\x11\xaa\x0d\x00\xe0\x98\x03\x2b\x8c";
@@ -93,12 +93,12 @@ impl SecureBoot {
         host::run(objcopy.arg(STUB).arg(inside("unsigned.efi")))?;
         let image = self.sign(&inside("unsigned.efi"), inside("unified.efi"))?;
 
-        let disc = inside("esp");
-        fs::File::create(&disc)?.set_len(DISC_SIZE)?;
-        host::run(host::command("mkfs.vfat", "dosfstools")?.arg(&disc))?;
+        let disk = inside("esp");
+        fs::File::create(&disk)?.set_len(DISK_SIZE)?;
+        host::run(host::command("mkfs.vfat", "dosfstools")?.arg(&disk))?;
         let tool = |name| -> Result<_> {
             let mut tool = host::command(name, "mtools")?;
-            tool.arg("-i").arg(&disc);
+            tool.arg("-i").arg(&disk);
             Ok(tool)
         };
         host::run(tool("mmd")?.args(["::/EFI", "::/EFI/BOOT"]))?;

@@ -34,7 +34,7 @@ pub struct Machine {
     kernel: Kernel,
     certificates: Vec<u8>,
     initramfs: Option<PathBuf>,
-    discs: Vec<(PathBuf, Disc)>,
+    disks: Vec<(PathBuf, Disk)>,
     append: Vec<String>,
     memory: u32,
     tpm: Tpm,
@@ -46,7 +46,7 @@ pub struct Machine {
 
 /// How writes of the guest to a disk are treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Disc {
+pub enum Disk {
     /// Discarded: the image is not changed, and several machines may use it.
     Discarded,
     /// Kept in the image.
@@ -130,7 +130,7 @@ impl Machine {
             kernel: kernel.clone(),
             certificates: Vec::new(),
             initramfs: None,
-            discs: Vec::new(),
+            disks: Vec::new(),
             append: Vec::new(),
             memory: 512,
             tpm: Tpm::Absent,
@@ -160,8 +160,8 @@ impl Machine {
     }
 
     /// Adds a disk; the first one is `/dev/vda`.
-    pub fn disc(mut self, image: &Image, disc: Disc) -> Self {
-        self.discs.push((image.path().to_owned(), disc));
+    pub fn disk(mut self, image: &Image, disk: Disk) -> Self {
+        self.disks.push((image.path().to_owned(), disk));
         self
     }
 

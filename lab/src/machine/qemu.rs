@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::{firmware, Clock, Disc, Machine, Tpm};
+use super::{firmware, Clock, Disk, Machine, Tpm};
 use crate::kernel::Architecture;
 
 /// Where the serial console goes.
@@ -111,20 +111,20 @@ pub(super) fn arguments(
     }
     add("-chardev", &format!("socket,id=agent,path={}", inside("agent")));
     add("-device", &format!("virtserialport,chardev=agent,name={}", lab_agent::PORT));
-    let mut discs: Vec<_> = machine.discs.iter().enumerate().collect();
+    let mut disks: Vec<_> = machine.disks.iter().enumerate().collect();
     if machine.kernel.architecture() != Architecture::X86_64 {
         // Linux enumerates virtio's memory-mapped devices in the opposite order
-        discs.reverse();
+        disks.reverse();
     }
-    for (index, (path, disc)) in discs {
-        let option = match disc {
-            Disc::Discarded => "snapshot=on",
-            Disc::Kept => "snapshot=off",
-            Disc::ReadOnly => "readonly=on",
+    for (index, (path, disk)) in disks {
+        let option = match disk {
+            Disk::Discarded => "snapshot=on",
+            Disk::Kept => "snapshot=off",
+            Disk::ReadOnly => "readonly=on",
         };
         let file = value(path);
-        add("-drive", &format!("if=none,id=disc{index},format=raw,{option},file={file}"));
-        add("-device", &format!("{},drive=disc{index}", virtio("blk")));
+        add("-drive", &format!("if=none,id=disk{index},format=raw,{option},file={file}"));
+        add("-device", &format!("{},drive=disk{index}", virtio("blk")));
     }
     if machine.tpm == Tpm::Version2 {
         add("-chardev", &format!("socket,id=tpm,path={}", inside("tpm.socket")));

@@ -344,10 +344,10 @@ on_each_kernel! {
         store.sign_with(&["--evm"], root.directory())?;
         let boot = boot(kernel, &store, root)?;
         with_hmac_key(&boot, "")?;
-        let disc = boot.root.ext4(64 << 20)?;
+        let disk = boot.root.ext4(64 << 20)?;
         let sign = |glob: &str, options: &[&str]| {
             let only = ["--evm", "--evm-only", "--include", glob];
-            store.sign_with(&[&only[..], options].concat(), disc.path())
+            store.sign_with(&[&only[..], options].concat(), disk.path())
         };
         let hmac = |path: &NamedTempFile| path.path().to_string_lossy().into_owned();
         let (key, wrong) = (hmac(&key), hmac(&wrong));
@@ -357,11 +357,11 @@ on_each_kernel! {
         let mut debugfs = lab::host::command("debugfs", "e2fsprogs")?;
         for name in ["hmac-changed", "inode-changed"] {
             debugfs.args(["-w", "-R", &format!("set_inode_field /opt/{name} uid 1000")]);
-            lab::host::run(debugfs.arg(disc.path()))?;
+            lab::host::run(debugfs.arg(disk.path()))?;
             debugfs = lab::host::command("debugfs", "e2fsprogs")?;
         }
 
-        let mut guest = boot.up_from_disc(&disc)?;
+        let mut guest = boot.up_from_disk(&disk)?;
         let said = said(&guest);
         assert!(said.contains("EVM in force: HMAC and signatures (bits 0x3, locked)"), "{said}");
         for name in ["portable", "hmac", "inode"] {
@@ -417,7 +417,7 @@ on_each_kernel! {
                 boot = boot.trusting(store)?;
             }
         }
-        let mut guest = boot.up_from_disc(&image)?;
+        let mut guest = boot.up_from_disk(&image)?;
         generated::all_are_judged_as_predicted(&mut guest, &image, &keys, kernel, bits, number)
             .with_context(|| format!("seed {seed}, {bits:?}"))
     }

@@ -342,8 +342,8 @@ impl Files {
     }
 
     /// The disks, in their order.
-    pub(crate) fn discs(&self, cases: &[Case]) -> Result<Vec<(System, Image)>> {
-        let mut discs = Vec::new();
+    pub(crate) fn disks(&self, cases: &[Case]) -> Result<Vec<(System, Image)>> {
+        let mut disks = Vec::new();
         for system in [System::Ext4, System::Squashfs] {
             let tree = Tree::new()?;
             for case in cases {
@@ -362,10 +362,10 @@ impl Files {
                 }
                 _ => tree.squashfs()?,
             };
-            discs.push((system, image));
+            disks.push((system, image));
         }
-        discs.push((System::Vfat, Image::vfat(8 << 20)?));
-        Ok(discs)
+        disks.push((System::Vfat, Image::vfat(8 << 20)?));
+        Ok(disks)
     }
 
     fn place(&self, tree: &Tree, file: &FileSpec) -> Result<()> {

@@ -25,7 +25,7 @@ use ima_format::policy::{read, Kernel as PolicyKernel, KernelVersion, Loading};
 use lab::audit::Kind;
 use lab::kernel::{Kernel, Series};
 use lab::keys::{Algorithm, KeyStore};
-use lab::machine::{Disc, Guest, Machine, Observation};
+use lab::machine::{Disk, Guest, Machine, Observation};
 use lab::on_each_kernel;
 use lab::protocol::{Action, Attributes, Credentials, Errno, OpenFor, Output, Status};
 use lab::random::{cases, seed, Random};
@@ -196,7 +196,7 @@ fn boot(
     let (key, certificate) = store.module_key();
     kernel.sign_module(&initramfs.path(module), &key, &certificate)?;
     let initramfs = initramfs.initramfs()?;
-    let discs = files.discs(cases)?;
+    let disks = files.disks(cases)?;
     let mut machine = Machine::new(kernel)
         .trusting(&store.system_certificate()?)
         .trusting(&store.module_certificate()?)
@@ -209,11 +209,11 @@ fn boot(
         .append("log_buf_len=16M")
         .append("firmware_class.path=/mnt")
         .initramfs(&initramfs);
-    for (_, image) in &discs {
-        machine = machine.disc(image, Disc::Discarded);
+    for (_, image) in &disks {
+        machine = machine.disk(image, Disk::Discarded);
     }
     let mut guest = machine.boot()?;
-    for (index, (system, _)) in discs.iter().enumerate() {
+    for (index, (system, _)) in disks.iter().enumerate() {
         let source = format!("/dev/vd{}", char::from(b'a' + index as u8));
         let (target, options) = (system.directory(), system.options());
         guest

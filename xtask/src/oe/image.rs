@@ -30,7 +30,7 @@ pub(super) fn check(build: &Build, store: &Path) -> Result<String> {
 
     // on the disk with partitions, the root file system begins after the first MiB
     for (kind, offset) in [("ext4", 0), ("squashfs", 0), ("erofs", 0), ("wic", 1 << 20)] {
-        mounted(build, &disc(build, kind)?, offset, |tree| verify(build, &certificate, tree))
+        mounted(build, &disk(build, kind)?, offset, |tree| verify(build, &certificate, tree))
             .with_context(|| kind.to_owned())?;
     }
 
@@ -54,7 +54,7 @@ pub(super) fn check_initramfs(build: &Build, store: &Path) -> Result<()> {
 }
 
 /// An image of lab-image.
-fn disc(build: &Build, kind: &str) -> Result<PathBuf> {
+fn disk(build: &Build, kind: &str) -> Result<PathBuf> {
     let path = build.images().join(format!("{IMAGE}.{kind}"));
     path.canonicalize().with_context(|| format!("{}", path.display()))
 }
@@ -62,14 +62,14 @@ fn disc(build: &Build, kind: &str) -> Result<PathBuf> {
 /// Calls a function on the mounted file system of an image, at an offset on a disk.
 fn mounted(
     build: &Build,
-    disc: &Path,
+    disk: &Path,
     offset: u64,
     look: impl Fn(&Path) -> Result<()>,
 ) -> Result<()> {
     let mount = build.directory().with_extension("mounted");
     fs::create_dir_all(&mount)?;
     let options = format!("ro,loop,offset={offset}");
-    output(Command::new("mount").args(["-o", &options]).arg(disc).arg(&mount))?;
+    output(Command::new("mount").args(["-o", &options]).arg(disk).arg(&mount))?;
     let looked = look(&mount);
     output(Command::new("umount").arg(&mount))?;
     looked
@@ -78,7 +78,7 @@ fn mounted(
 /// The names of the image's files without a signature.
 pub(super) fn bare_files(build: &Build) -> Result<Vec<String>> {
     let bare = RefCell::new(Vec::new());
-    mounted(build, &disc(build, "ext4")?, 0, |tree| {
+    mounted(build, &disk(build, "ext4")?, 0, |tree| {
         let text = output(build.imactl().args(["--json", "inspect"]).arg(tree))?;
         for line in String::from_utf8(text)?.lines() {
             let line: serde_json::Value = serde_json::from_str(line)?;
@@ -106,7 +106,7 @@ pub(super) fn valid_files_under_evm(build: &Build, store: &Path) -> Result<Vec<S
 fn valid_files_with(build: &Build, store: &Path, more: &[&OsStr]) -> Result<Vec<String>> {
     let certificate = store.join("ima_keys/x509_ima.der");
     let valid = RefCell::new(Vec::new());
-    mounted(build, &disc(build, "ext4")?, 0, |tree| {
+    mounted(build, &disk(build, "ext4")?, 0, |tree| {
         let mut verify = build.imactl();
         // exit status 1: there are others as well
         let verified = verify

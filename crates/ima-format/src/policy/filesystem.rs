@@ -5,7 +5,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Purpose {
     /// Files on a disk of this machine.
-    Disc,
+    Disk,
     /// A disk format of removable media.
     Removable,
     /// Files in memory, which users can usually write.
@@ -37,16 +37,16 @@ const fn known(name: &'static str, magic: u64, purpose: Purpose) -> FileSystem {
 
 /// The file systems that policies commonly name. Several may share a magic number.
 pub const FILE_SYSTEMS: &[FileSystem] = &[
-    known("ext4", 0xef53, Purpose::Disc),
-    known("ext2", 0xef53, Purpose::Disc),
-    known("xfs", 0x5846_5342, Purpose::Disc),
-    known("btrfs", 0x9123_683e, Purpose::Disc),
-    known("f2fs", 0xf2f5_2010, Purpose::Disc),
-    known("squashfs", 0x7371_7368, Purpose::Disc),
-    known("erofs", 0xe0f5_e1e2, Purpose::Disc),
-    known("cramfs", 0x28cd_3d45, Purpose::Disc),
-    known("ubifs", 0x2405_1905, Purpose::Disc),
-    known("jffs2", 0x72b6, Purpose::Disc),
+    known("ext4", 0xef53, Purpose::Disk),
+    known("ext2", 0xef53, Purpose::Disk),
+    known("xfs", 0x5846_5342, Purpose::Disk),
+    known("btrfs", 0x9123_683e, Purpose::Disk),
+    known("f2fs", 0xf2f5_2010, Purpose::Disk),
+    known("squashfs", 0x7371_7368, Purpose::Disk),
+    known("erofs", 0xe0f5_e1e2, Purpose::Disk),
+    known("cramfs", 0x28cd_3d45, Purpose::Disk),
+    known("ubifs", 0x2405_1905, Purpose::Disk),
+    known("jffs2", 0x72b6, Purpose::Disk),
     known("vfat", 0x4d44, Purpose::Removable),
     known("exfat", 0x2011_bab0, Purpose::Removable),
     known("iso9660", 0x9660, Purpose::Removable),

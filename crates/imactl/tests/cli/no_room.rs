@@ -129,7 +129,7 @@ fn an_immutable_file_is_told_with_what_to_do() {
 }
 
 #[test]
-fn a_full_disc_makes_no_half_key_store() {
+fn a_full_disk_makes_no_half_key_store() {
     let directory = directory();
     let Some(mounted) = Mounted::ext4(directory.path(), &[]) else { return };
     fill(&mounted.place);

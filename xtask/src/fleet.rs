@@ -30,9 +30,8 @@ pub(crate) fn run(counts: &mut Counts) -> Result<()> {
         }
     }
     let mut maturin = Command::new(tools.join("bin/maturin"));
-    maturin.args(["build", "--quiet", "--no-default-features"]);
-    // linked with this machine's OpenSSL, so it is not for other distributions
-    maturin.args(["--compatibility", "linux", "--manifest-path"]);
+    // linked with this machine's C library, so it is not for older distributions
+    maturin.args(["build", "--quiet", "--compatibility", "linux", "--manifest-path"]);
     maturin.arg(fleet.join("wheel/Cargo.toml")).arg("--out").arg(&wheels);
     if std::env::var_os(SIZE).is_some() {
         maturin.arg("--release");

@@ -99,11 +99,11 @@ fn lint(_: &[String]) -> Result<()> {
         doc
     })?;
     wheel("fmt", &["--check"])?;
-    wheel("clippy", &["--quiet", "--no-default-features", "--", "-D", "warnings"])?;
+    wheel("clippy", &["--quiet", "--", "-D", "warnings"])?;
     architecture::check()
 }
 
-/// Runs a cargo tool on the Python module, which is a separate workspace, built with the system's OpenSSL.
+/// Runs a cargo tool on the Python module, which is a separate workspace.
 fn wheel(tool: &str, options: &[&str]) -> Result<()> {
     let mut cargo = cargo(&[tool, "--manifest-path", "contrib/fleet/wheel/Cargo.toml"]);
     cargo.args(options).env("CARGO_TARGET_DIR", target_directory()).env("PYO3_NO_PYTHON", "1");

@@ -227,7 +227,7 @@ const CONTRAST: &str = r#"
 "#;
 
 #[test]
-fn the_page_can_be_read_in_light_and_dark() {
+fn a_browser_shows_the_page_in_light_and_dark() {
     let entries = boot();
     let written = report(&entries, &Pcrs::after(&entries), 1);
     let Some(mut browser) = Browser::new() else { return };

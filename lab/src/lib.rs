@@ -2,8 +2,7 @@
 //!
 //! | module | purpose |
 //! |---|---|
-//! | [`kernel`] | builds kernels from Debian's sources and the layer's fragments |
-//! | [`archive`] | fetches packages of other suites and architectures |
+//! | [`kernel`], [`archive`], [`cache`], [`host`] | the crate `lab-kernels` |
 //! | [`keys`] | makes key stores |
 //! | [`image`] | makes trees of files, signs them, and makes disks and initramfs images of them |
 //! | [`machine`] | boots them under QEMU, and sends requests to the agent inside |
@@ -17,13 +16,9 @@
 
 #![warn(missing_docs)]
 
-pub mod archive;
 pub mod audit;
 pub mod boot;
-pub mod cache;
-pub mod host;
 pub mod image;
-pub mod kernel;
 pub mod keys;
 pub mod machine;
 pub mod programs;
@@ -32,3 +27,4 @@ pub mod rpm;
 pub mod scenario;
 
 pub use lab_agent as protocol;
+pub use lab_kernels::{archive, cache, host, kernel};

@@ -16,7 +16,7 @@ use lab::kernel::{self, Architecture, Series, Variant};
 use lab::keys::{Algorithm, KeyStore};
 use lab::machine::Tpm;
 use lab::protocol::Action;
-use lab::scenario::{self, enforce, in_ci, Enforced, DEFAULT_POLICY};
+use lab::scenario::{enforce, in_ci, Enforced, DEFAULT_POLICY};
 
 /// Kernels and machines that enforce file integrity
 #[derive(Debug, Parser)]
@@ -28,8 +28,6 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Kernels(Kernels),
-    /// Fill the cache with the large things that scenarios take from it: Debian's root, all kernels
-    Prepare,
     Shell(Shell),
     Demo(demo::Demo),
     Bench(bench::Bench),
@@ -38,7 +36,7 @@ enum Command {
 }
 
 /// Build kernels, or find them in the cache; prints where they are
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Args)]
 struct Kernels {
     /// 6.1, 6.12 or 7 [default: all]
     series: Vec<Series>,
@@ -78,24 +76,12 @@ struct Shell {
 fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Kernels(kernels) => kernels.run(),
-        Command::Prepare => prepare(),
         Command::Shell(shell) => shell.run(),
         Command::Demo(demo) => demo.run(),
         Command::Bench(bench) => bench.run(),
         Command::Image(image) => image.run(),
         Command::Boot(boot) => boot.run(),
     }
-}
-
-/// Scenarios make the same when they need it; this makes it ahead of them.
-fn prepare() -> Result<()> {
-    let debian = Tree::fetch_debian(); // a failure does not keep kernels from being built
-    let kernels = Kernels { variant: "full".into(), ..Kernels::default() };
-    kernels.run()?;
-    for variant in Variant::ALL {
-        kernel::prepare(scenario::SERIES_OF_VARIANTS, variant)?;
-    }
-    debian
 }
 
 impl Kernels {
@@ -130,7 +116,7 @@ impl Kernels {
         match self.architecture {
             Some(architecture) => all(architecture).collect(),
             None if self.series.is_empty() => {
-                all(Architecture::X86_64).chain(scenario::FOREIGN).collect()
+                all(Architecture::X86_64).chain(kernel::FOREIGN).collect()
             }
             None => all(Architecture::X86_64).collect(),
         }

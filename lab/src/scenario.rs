@@ -13,13 +13,6 @@ use crate::machine::{keep_console, Disk, Ended, Guest, Machine};
 pub const DEFAULT_POLICY: &str =
     include_str!("../../meta-integrity/recipes-support/ima-policy/files/ima_policy.default");
 
-/// The kernels for other architectures than the host's.
-pub const FOREIGN: [(Architecture, Series); 2] =
-    [(Architecture::Arm64, Series::Linux6_12), (Architecture::Arm, Series::Linux6_12)];
-
-/// The kernels whose variants scenarios boot.
-pub const SERIES_OF_VARIANTS: Series = Series::Linux7;
-
 /// The size of a root disk in bytes; most of it is a hole.
 const ROOT_SIZE: u64 = 256 << 20;
 
@@ -94,7 +87,7 @@ pub fn run_on(series: Series, variant: Variant, scenario: impl FnOnce(&Kernel) -
     run_on_host(|| kernel::prepare(series, variant).and_then(|kernel| scenario(&kernel)));
 }
 
-/// The same on one of [`FOREIGN`].
+/// The same on one of [`kernel::FOREIGN`].
 pub fn run_foreign(
     (architecture, series): (Architecture, Series),
     scenario: impl FnOnce(&Kernel) -> Result<()>,
@@ -173,12 +166,12 @@ macro_rules! on_each_architecture {
 
             #[test]
             fn arm64() {
-                $crate::scenario::run_foreign($crate::scenario::FOREIGN[0], scenario);
+                $crate::scenario::run_foreign($crate::kernel::FOREIGN[0], scenario);
             }
 
             #[test]
             fn arm() {
-                $crate::scenario::run_foreign($crate::scenario::FOREIGN[1], scenario);
+                $crate::scenario::run_foreign($crate::kernel::FOREIGN[1], scenario);
             }
         }
     )*};

@@ -2,11 +2,11 @@
 //! of the command line on them.
 
 use lab::boot::Boot;
-use lab::kernel::{Kernel, Variant};
+use lab::kernel::{Kernel, Variant, SERIES_OF_VARIANTS};
 use lab::keys::{Algorithm, KeyStore};
 use lab::machine::{Ending, Part};
 use lab::on_each_kernel;
-use lab::scenario::{run_on, SERIES_OF_VARIANTS};
+use lab::scenario::run_on;
 
 on_each_kernel! {
     fn permissive_mode_goes_on_with_a_warning(kernel) {

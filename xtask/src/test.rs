@@ -6,7 +6,8 @@ use std::time::Instant;
 use anyhow::{bail, Context, Result};
 
 use crate::counts::{count, Counts};
-use crate::{cargo, fleet, fuzz, init, kernels, layer, lint, python, root, varied};
+use crate::{cargo, fleet, fuzz, init, kernels, layer, lint, python, root, run as succeed};
+use crate::{target_directory, varied};
 
 /// A part of the test run: its name, and its function.
 type Part = (&'static str, fn(&mut Counts) -> Result<()>);
@@ -40,7 +41,7 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
         bail!("no part {unknown}; there are {}", known.join(", "));
     }
     let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
-    let ahead = wanted("lab").then(prepare_ahead).transpose()?;
+    let ahead = wanted("lab").then(build_kernels_ahead).transpose()?;
     let mut counts = Counts::default();
     let mut broken = Vec::new();
     for (name, part) in PARTS.iter().filter(|(name, _)| wanted(name)) {
@@ -53,7 +54,7 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
         eprintln!("== {name}: {:.0} s", start.elapsed().as_secs_f64());
     }
     if let Some(mut ahead) = ahead {
-        ahead.wait().context("wait for the lab's preparation")?;
+        ahead.wait().context("wait for the lab's kernels")?;
     }
     // a part that fails without a failed test, such as lint, counts as one failure
     let Counts { passed, failed, ignored } = counts;
@@ -65,12 +66,13 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Starts filling the lab's cache with the processor time that the other parts leave: with an empty cache
-/// it takes half an hour. Scenarios wait for it, and report failures.
-fn prepare_ahead() -> Result<Child> {
-    let lab = cargo(&["run", "--quiet", "--package", "lab", "--bin", "lab", "--", "prepare"]);
+/// Starts building the lab's kernels with the processor time that the other parts leave: with an empty cache
+/// it takes half an hour. Scenarios wait for them, and report failures.
+fn build_kernels_ahead() -> Result<Child> {
+    // not `cargo run`: it would wait for cargo's locks, or hold them
+    succeed(cargo(&["build", "--quiet", "--package", "lab-kernels"]))?;
     let mut nice = Command::new("nice");
-    nice.args(["-n", "19"]).arg(lab.get_program()).args(lab.get_args());
+    nice.args(["-n", "19"]).arg(target_directory().join("debug/lab-kernels"));
     nice.current_dir(root()).stdin(Stdio::null());
     nice.spawn().context("run nice (Debian's coreutils)")
 }

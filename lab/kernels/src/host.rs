@@ -82,7 +82,7 @@ pub fn run(command: &mut Command) -> Result<Output> {
 
 /// The top directory of the checkout.
 pub fn checkout() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new("."))
 }
 
 /// Cargo's target directory.

@@ -25,7 +25,7 @@ const RECIPE: &str = "3";
 const LAYER: &str = "meta-integrity/recipes-kernel/linux/linux-yocto";
 const FRAGMENTS: [&str; 4] = ["integrity.cfg", "ima.cfg", "ima-modsig.cfg", "modsign.cfg"];
 /// The lab's own fragments.
-const LAB: &str = "lab/kernel";
+const LAB: &str = "lab/kernels/config";
 
 /// The programs that a build needs: (program, package).
 const TOOLS: [(&str, &str); 9] = [

@@ -64,6 +64,13 @@ impl Series {
     }
 }
 
+/// The kernels for other architectures than the host's.
+pub const FOREIGN: [(Architecture, Series); 2] =
+    [(Architecture::Arm64, Series::Linux6_12), (Architecture::Arm, Series::Linux6_12)];
+
+/// The kernels whose variants scenarios boot.
+pub const SERIES_OF_VARIANTS: Series = Series::Linux7;
+
 impl fmt::Display for Series {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Linux {}", self.name())

@@ -57,7 +57,7 @@ impl Architecture {
     }
 
     /// The prefix of its compiler and binary utilities, and the package of the compiler.
-    pub(crate) const fn cross(self) -> (&'static str, &'static str) {
+    pub const fn cross(self) -> (&'static str, &'static str) {
         match self {
             Self::X86_64 => ("", "gcc"),
             Self::Arm64 => ("aarch64-linux-gnu-", "gcc-aarch64-linux-gnu"),
@@ -66,7 +66,7 @@ impl Architecture {
     }
 
     /// Its QEMU, and the package of that.
-    pub(crate) const fn qemu(self) -> (&'static str, &'static str) {
+    pub const fn qemu(self) -> (&'static str, &'static str) {
         match self {
             Self::X86_64 => ("qemu-system-x86_64", "qemu-system-x86"),
             Self::Arm64 => ("qemu-system-aarch64", "qemu-system-arm"),

@@ -154,7 +154,8 @@ impl fmt::Display for Explanation {
             }
             Hypothesis::EarlierBoot { index } => write!(
                 f,
-                "entries before {index} are from an earlier boot; the PCR was reset since"
+                "entries before {index} did not extend the PCR: they are from an earlier boot, or were \
+                 added"
             ),
             Hypothesis::OtherPcr { pcr } => write!(f, "this is the value of PCR {pcr}"),
             Hypothesis::AllPcrs => f.write_str("entries for other PCRs extended this one"),
@@ -166,12 +167,14 @@ impl fmt::Display for Explanation {
                  from another TPM",
             ),
             Hypothesis::HeadMissing => f.write_str(
-                "the list does not begin with boot_aggregate: earlier entries are missing \
+                "the list does not begin with boot_aggregate: earlier entries are probably missing \
                  (trimmed, staged, or in another segment)",
             ),
-            Hypothesis::LostInKexec { index } => {
-                write!(f, "entries before the boot_aggregate {index} were lost in a kexec")
-            }
+            Hypothesis::LostInKexec { index } => write!(
+                f,
+                "entries before the boot_aggregate {index} are probably missing: no kexec_execute \
+                 precedes it, so a kexec lost the entries that were made after it copied the list"
+            ),
             Hypothesis::Unread { index } => {
                 write!(f, "the list cannot be read from entry {index} on")
             }
@@ -257,8 +260,12 @@ impl Case {
         }
         let boots =
             report.landmarks.iter().filter(|landmark| is_boot(landmark) && landmark.index > 0);
-        hypotheses
-            .extend(boots.take(BOOTS).map(|boot| Hypothesis::EarlierBoot { index: boot.index }));
+        let begins_with_boot = starts_with_boot(&report.landmarks);
+        hypotheses.extend(boots.take(BOOTS).map(|boot| match boot.index {
+            // a boot has a boot_aggregate, and so more than one entry if this is not it
+            1 if !begins_with_boot => Hypothesis::Added { index: 0 },
+            index => Hypothesis::EarlierBoot { index },
+        }));
         hypotheses.extend([Hypothesis::AllPcrs, Hypothesis::ZeroViolations]);
         let start = zeros(bank)?;
         let trial = |hypothesis, target| Trial {
@@ -354,8 +361,7 @@ impl Case {
             Hypothesis::NeverExtended
         } else if let Some(index) = report.first_changed {
             Hypothesis::Changed { index }
-        } else if !report.landmarks.first().is_some_and(|first| is_boot(first) && first.index == 0)
-        {
+        } else if !starts_with_boot(&report.landmarks) {
             Hypothesis::HeadMissing
         } else if let Some(index) = lost_in_kexec(&report.landmarks) {
             Hypothesis::LostInKexec { index }
@@ -385,6 +391,7 @@ impl Trial {
         let is_violation = record.is_violation();
         let digest = match self.hypothesis {
             Hypothesis::EarlierBoot { index: first } if index < first => return Ok(None),
+            Hypothesis::Added { index: added } if index == added => return Ok(None),
             Hypothesis::ZeroViolations if is_violation => return Ok(Some(bytes)),
             Hypothesis::PaddedSha1 if is_violation => {
                 bytes[..20].fill(0xff);
@@ -409,19 +416,28 @@ impl Trial {
     }
 }
 
+/// Whether the first record is a boot_aggregate.
+fn starts_with_boot(landmarks: &[Landmark]) -> bool {
+    landmarks.first().is_some_and(|first| is_boot(first) && first.index == 0)
+}
+
 fn is_boot(landmark: &Landmark) -> bool {
     matches!(landmark.event, BootEvent::BootAggregate(_))
 }
 
-/// The first boot_aggregate after a kexec_load without a kexec_execute between them.
+/// The first boot_aggregate after another one without a kexec_execute between them.
+///
+/// Linux 6.16 lists `kexec_load` and `kexec_execute` (`ima_measure_kexec_event`, `ima_kexec.c`) if the policy measures
+/// critical data, and copies the list when the next kernel starts. Earlier kernels list neither, and copy it when
+/// the next kernel is loaded: all later entries are lost.
 fn lost_in_kexec(landmarks: &[Landmark]) -> Option<u64> {
-    let mut loaded = false;
+    let (mut booted, mut executed) = (false, false);
     for landmark in landmarks {
         match landmark.event {
-            BootEvent::KexecLoad => loaded = true,
-            BootEvent::KexecExecute => loaded = false,
-            BootEvent::BootAggregate(_) if loaded => return Some(landmark.index),
-            BootEvent::BootAggregate(_) => {}
+            BootEvent::KexecLoad => executed = false,
+            BootEvent::KexecExecute => executed = true,
+            BootEvent::BootAggregate(_) if booted && !executed => return Some(landmark.index),
+            BootEvent::BootAggregate(_) => (booted, executed) = (true, false),
         }
     }
     None

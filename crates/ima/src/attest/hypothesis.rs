@@ -29,7 +29,7 @@ pub enum Hypothesis {
     },
     /// The list was converted to the other byte order.
     OtherByteOrder,
-    /// Records before this one are of an earlier boot, and the PCR was reset in between.
+    /// Records before this one did not extend the PCR: it was reset in between, or they were added.
     EarlierBoot {
         /// The first record of this boot.
         index: u64,
@@ -45,9 +45,9 @@ pub enum Hypothesis {
     ZeroViolations,
     /// The PCR was not extended since its reset.
     NeverExtended,
-    /// The list does not begin with a boot_aggregate: the records before it were trimmed or staged.
+    /// The list does not begin with a boot_aggregate: the records before it were probably trimmed or staged.
     HeadMissing,
-    /// Records between loading a kernel and starting it were lost.
+    /// Records between loading a kernel and starting it were probably lost.
     LostInKexec {
         /// The first record of the kernel that was started.
         index: u64,

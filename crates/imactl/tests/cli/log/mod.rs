@@ -2,15 +2,16 @@
 //! read them.
 
 mod check;
+mod combined;
 mod convert;
 mod explained;
 mod firmware;
-mod generate;
+pub mod generate;
 mod parquet;
 mod prune;
 mod quote;
 mod report;
-mod signatures;
+pub mod signatures;
 
 use std::fs;
 use std::io::Write;

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A file, signed.
-pub(super) fn signed(directory: &Path, keys: &Path, content: &[u8]) -> Option<Vec<u8>> {
+pub fn signed(directory: &Path, keys: &Path, content: &[u8]) -> Option<Vec<u8>> {
     if !security_attributes(directory) {
         return None;
     }
@@ -12,7 +12,7 @@ pub(super) fn signed(directory: &Path, keys: &Path, content: &[u8]) -> Option<Ve
     security_ima(&path)
 }
 
-pub(super) fn record(name: &str, content: &[u8], signature: &[u8]) -> Entry {
+pub fn record(name: &str, content: &[u8], signature: &[u8]) -> Entry {
     let name = [name.as_bytes(), b"\0"].concat();
     entry("ima-sig", fields(USUAL.endian, &[&digest_of(content), &name, signature]))
 }

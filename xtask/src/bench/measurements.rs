@@ -11,8 +11,10 @@ use super::{line, timed, Bench, Goal};
 use crate::{python, root, run};
 
 const ENTRIES: u32 = 1_000_000;
-/// Fewer entries: signing them, once, takes a minute.
-const SIGNED: u32 = 200_000;
+/// Signing them, once, takes minutes.
+const SIGNED: u32 = 1_000_000;
+/// The goal on two cores, in signatures per second.
+const RATE: f64 = 110_000.0;
 
 /// A million `ima-ng` entries, replayed in SHA-1 and SHA-256.
 pub(super) fn measurements(bench: &Bench) -> Result<()> {
@@ -52,7 +54,7 @@ pub(super) fn measurements(bench: &Bench) -> Result<()> {
 
 /// The same list in Keylime, which parses the ASCII form and replays one bank.
 fn keylime(bench: &Bench, list: &str, value: &str) -> Result<()> {
-    let tools = python::environment("keylime", "xtask/bench/requirements.txt")?;
+    let tools = python::environment("python", "xtask/python-requirements.txt")?;
     let (text, pcrs) = (format!("{list}.ascii"), format!("{list}.pcr-10"));
     let convert = ["log", "convert", "--quiet", "--to", "ascii", "-o", &text, list];
     run({
@@ -69,11 +71,20 @@ fn keylime(bench: &Bench, list: &str, value: &str) -> Result<()> {
     Ok(())
 }
 
+/// Writes a file with the line of PCR 10 alone: the zeros of the others do not result in boot_aggregate.
+fn pcr_10(list: &str, bank: &str) -> Result<String> {
+    let (from, to) = (format!("{list}.{bank}"), format!("{list}.{bank}.pcr-10"));
+    let text = std::fs::read_to_string(from)?;
+    let line = text.lines().find(|line| line.starts_with("PCR-10:")).context("PCR 10")?;
+    std::fs::write(&to, format!("{line}\n"))?;
+    Ok(to)
+}
+
 /// `ima-sig` entries, each with its own RSA-2048 signature.
 fn signatures(bench: &Bench, directory: &Path, generator: &Path) -> Result<()> {
     println!("Measurement list: {SIGNED} ima-sig entries with RSA-2048 signatures");
     let keys = bench.keys("rsa-2048")?;
-    let directory = directory.with_file_name("measurements-signed");
+    let directory = directory.with_file_name(format!("measurements-signed-{SIGNED}"));
     make_once(&directory, |directory| {
         let mut command = Command::new(generator);
         command.arg(SIGNED.to_string()).arg(directory.join("list")).arg(&keys);
@@ -85,14 +96,18 @@ fn signatures(bench: &Bench, directory: &Path, generator: &Path) -> Result<()> {
     let mut evmctl = Command::new("evmctl");
     evmctl.args(["ima_measurement", "--verify-sig", "--key", &certificate]);
     let theirs = timed(evmctl.args(["--pcrs", &format!("sha1,{list}.sha1"), list]))?;
-    let args = ["log", "verify", "--quiet", "--no-pcrs", "--cert", &certificate, list];
+    // as evmctl: the value of PCR 10 in one bank
+    let pcrs = format!("sha1,{}", pcr_10(list, "sha1")?);
+    let args = ["log", "verify", "--quiet", "--pcrs", &pcrs, "--cert", &certificate, list];
     let ours = bench.imactl(&args, || Ok(()))?;
     // the public-key operations alone, on all cores, for as many signatures as the small root has files
     let root = small_root(bench)?;
     let floor = floor(bench, &keys, root.to_str().context("a path that is text")?)?;
     let alone = floor["verify"].as_f64().context("floor of verify")?;
     let (rate, limit) = (f64::from(SIGNED) / ours.seconds, FILES as f64 / alone);
-    let rate = format!("{rate:.0} signatures/s, {:.2} of {limit:.0}", rate / limit);
+    let goal = if rate >= RATE { "reached" } else { "MISSED" };
+    let part = rate / limit;
+    let rate = format!("{rate:.0} signatures/s (goal {RATE:.0}: {goal}), {part:.2} of {limit:.0}");
     line("verify signatures", ours, "evmctl", theirs, Goal::None, &rate);
     Ok(())
 }

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{ensure, Context, Result};
 
 use super::trees::{floor, make_once};
-use super::{line, repeated, Bench, Goal};
+use super::{line, repeated, timed, Bench, Goal, Measure};
+use crate::python;
 
 /// The number of files of a small Debian root.
 pub(super) const FILES: usize = 8_000;
@@ -55,6 +57,32 @@ pub(super) fn manifests(bench: &Bench) -> Result<()> {
     let create = ["manifest", "create", "--quiet", "-o", result, root];
     let ours = bench.imactl(&create, || Ok(()))?;
     line("manifest create", ours, "read and hash", hashing, Goal::Faster(0.83), "");
+    keylime(bench, root, result)
+}
+
+/// Keylime's own tool makes the same policy of the same root.
+fn keylime(bench: &Bench, root: &str, manifest: &str) -> Result<()> {
+    let tools = python::environment("python", "xtask/python-requirements.txt")?;
+    let policies = ["imactl", "keylime"].map(|name| format!("{manifest}.{name}"));
+    let mut create = Command::new(tools.join("bin/python"));
+    create.arg(crate::root().join("xtask/bench/policy.py"));
+    create.args(["create", "runtime", "--algo", "sha256", "--ima-measurement-list", "/dev/null"]);
+    let theirs = timed(create.args(["--rootfs", root, "--output", &policies[1]]))?;
+    let steps = [
+        &["manifest", "create", "--quiet", "-o", manifest, root][..],
+        &["manifest", "export", "--quiet", "--to", "keylime", "-o", &policies[0], manifest],
+    ];
+    let mut ours = Measure { seconds: 0.0, memory: 0 };
+    for step in steps {
+        let Measure { seconds, memory } = bench.imactl(step, || Ok(()))?;
+        ours = Measure { seconds: ours.seconds + seconds, memory: ours.memory.max(memory) };
+    }
+    let digests = |policy: &String| -> Result<serde_json::Value> {
+        let mut policy: serde_json::Value = serde_json::from_slice(&fs::read(policy)?)?;
+        Ok(policy["digests"].take())
+    };
+    ensure!(digests(&policies[0])? == digests(&policies[1])?, "the policies differ");
+    line("policy for Keylime", ours, "keylime-policy", theirs, Goal::None, "the same digests");
     Ok(())
 }
 

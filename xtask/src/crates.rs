@@ -5,6 +5,7 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure, Context, Result};
 use serde::Deserialize;
@@ -12,6 +13,8 @@ use serde::Deserialize;
 use crate::{cargo, output, root};
 
 const LIST: &str = "meta-integrity/recipes-support/imactl/imactl-crates.inc";
+/// The sources that the recipes fetch.
+const SOURCES: &str = "meta-integrity/recipes-support/imactl/imactl-source.inc";
 
 /// `cargo xtask crates [--check]`: writes the list, or checks that it is up to date.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
@@ -21,6 +24,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let metadata = metadata()?;
     check_rust(&metadata)?;
     check_origin(&metadata)?;
+    check_members(&metadata)?;
     match arguments {
         [] => fs::write(&path, wanted).context(LIST),
         [check] if check == "--check" => {
@@ -50,6 +54,7 @@ struct Package {
     /// `None` for packages of this workspace.
     source: Option<String>,
     dependencies: Vec<Dependency>,
+    manifest_path: PathBuf,
 }
 
 #[derive(Debug, Deserialize)]
@@ -98,6 +103,24 @@ fn check_rust(metadata: &Metadata) -> Result<()> {
         refused.is_empty(),
         "Rust {oldest} does not take these of Cargo.lock; cargo update --precise:{refused}"
     );
+    Ok(())
+}
+
+/// Checks that the recipes have the manifest of every member of the workspace: cargo builds nothing if one is missing.
+fn check_members(metadata: &Metadata) -> Result<()> {
+    let recipe = fs::read_to_string(root().join(SOURCES)).context(SOURCES)?;
+    let listed: Vec<_> = recipe
+        .split_whitespace()
+        .map(|word| word.trim_matches('"'))
+        .map(|word| word.strip_suffix("/Cargo.toml").unwrap_or(word))
+        .collect();
+    for Package { name, manifest_path, .. } in
+        metadata.packages.iter().filter(|it| it.source.is_none())
+    {
+        let directory = manifest_path.parent().and_then(|it| it.strip_prefix(root()).ok());
+        let directory = directory.and_then(Path::to_str).with_context(|| name.to_owned())?;
+        ensure!(listed.contains(&directory), "{SOURCES} does not have {directory}/Cargo.toml");
+    }
     Ok(())
 }
 
@@ -247,6 +270,7 @@ mod tests {
                 license: None,
                 source: None,
                 dependencies: Vec::new(),
+                manifest_path: "Cargo.toml".into(),
             }],
         };
         let refusal = |metadata| check_rust(&metadata).err().map(|error| error.to_string());

@@ -37,6 +37,7 @@ CONFIGURATIONS = {
         + 'TUNE_FEATURES = "m64 corei7"\n'
         + 'IMA_POLICY_INITRAMFS = "/policies/first"\nIMA_POLICY_ROOT = "/policies/a /policies/b"\n',
 }
+CONFIGURATIONS['devel'] = 'require conf/distro/include/integrity-devel.inc\nIMA_MEASURE = "tcb"\n'
 CONFIGURATIONS['verify'] = CONFIGURATIONS['user'].replace('"user"', '"verify"') \
     + 'IMACTL_SOURCE = "https://example.org/imactl.tar.gz;sha256sum=00"\n'
 SECRET = ['IMA_SIGNING_KEY', 'IMA_PASSPHRASE_FILE', 'IMA_PASSPHRASE_ENV', 'MODSIGN_KEY',
@@ -137,6 +138,18 @@ def check_awake(config, recipes):
         archive = 'imactl.tar.gz;sha256sum=00;striplevel=1;subdir=%s-' % name
         assert archive in uri or 'file://Cargo.lock;subdir=%s-' % name in uri, uri
 
+    assert config.getVar('LAYERRECOMMENDS_imactl').split() == ['tpm-layer', 'tpm2']
+
+def check_devel(config, recipes):
+    """Sample keys, and the same words on each command line that a variable leads to."""
+    assert config.getVar('SIGNING_MODEL') == 'sample'
+    for name in ['QB_KERNEL_CMDLINE_APPEND', 'APPEND', 'UBOOT_EXTLINUX_KERNEL_ARGS', 'UKI_CMDLINE']:
+        words = config.getVar(name).split()
+        assert words == ['ima_policy=tcb', 'ima_appraise=log'], (name, words)
+    assert 'tar' in config.getVar('CORE_IMAGE_EXTRA_INSTALL').split()
+    features = recipes['linux-yocto'].getVar('INTEGRITY_KERNEL_FEATURES').split()
+    assert 'no-bootparam' not in features, features
+
 def check_identity(store, task, name='IMA_IDENTITY'):
     """A task sees the keys change."""
     ignored = set(store.getVar('BB_BASEHASH_IGNORE_VARS').split())
@@ -193,6 +206,8 @@ def main():
                     check_asleep(config, recipes)
                 else:
                     check_awake(config, recipes)
+                if name == 'devel':
+                    check_devel(config, recipes)
                 if name == 'user':  # all variables are set, so nothing is an empty list
                     write_scripts(recipes, scripts)
             finally:

@@ -1,6 +1,6 @@
 //! Checks of the OpenEmbedded layer that need no checkout of OpenEmbedded: BitBake's own parser over a stub
-//! of the core layer, shellcheck on the expanded shell functions of the recipes, and oelint-adv. `cargo
-//! xtask oe` does the rest.
+//! of the core layer, functions of the recipes run as tasks, shellcheck on the expanded shell functions, and
+//! oelint-adv. `cargo xtask oe` does the rest.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,12 +15,12 @@ const LINTED: [&str; 4] = ["bb", "bbappend", "bbclass", "conf"];
 
 pub(crate) fn check() -> Result<()> {
     let tools = python::environment("layer", "xtask/layer/requirements.txt")?;
-    let mut kconfig = Command::new(tools.join("bin/python"));
-    kconfig.arg("-B").arg(root().join("xtask/layer/kconfig.py"));
-    run({
-        kconfig.arg(root().join("meta-integrity"));
-        kconfig
-    })?;
+    for script in ["kconfig.py", "functions.py"] {
+        let mut python = Command::new(tools.join("bin/python"));
+        python.arg("-B").arg(root().join("xtask/layer").join(script));
+        python.arg(root().join("meta-integrity"));
+        run(python)?;
+    }
     shell_and_parser(&tools)?;
     lint(&tools)
 }

@@ -138,6 +138,9 @@ def check_awake(config, recipes):
         archive = 'imactl.tar.gz;sha256sum=00;striplevel=1;subdir=%s-' % name
         assert archive in uri or 'file://Cargo.lock;subdir=%s-' % name in uri, uri
 
+    # a device needs the small program alone
+    packages = recipes['packagegroup-ima'].getVar('RDEPENDS:packagegroup-ima').split()
+    assert 'imactl-init' in packages and 'imactl' not in packages, packages
     assert config.getVar('LAYERRECOMMENDS_imactl').split() == ['tpm-layer', 'tpm2']
 
 def check_devel(config, recipes):
@@ -147,6 +150,7 @@ def check_devel(config, recipes):
         words = config.getVar(name).split()
         assert words == ['ima_policy=tcb', 'ima_appraise=log'], (name, words)
     assert 'tar' in config.getVar('CORE_IMAGE_EXTRA_INSTALL').split()
+    assert config.getVar('PACKAGE_CLASSES') == 'package_rpm'
     features = recipes['linux-yocto'].getVar('INTEGRITY_KERNEL_FEATURES').split()
     assert 'no-bootparam' not in features, features
 

@@ -158,3 +158,22 @@ pub(crate) fn host() -> Result<String> {
     let host = text.lines().find_map(|line| line.strip_prefix("host: "));
     host.map(String::from).context("rustc -vV names no host")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::root;
+
+    #[test]
+    fn the_architectures_are_those_that_the_layer_builds_for() {
+        let recipe = "meta-integrity/recipes-support/imactl/imactl-init_0.1.0.bb";
+        let recipe = fs::read_to_string(root().join(recipe)).unwrap();
+        let pattern = recipe.lines().find_map(|line| line.strip_prefix("COMPATIBLE_HOST = \"("));
+        let alternatives = pattern.and_then(|rest| rest.split(')').next()).unwrap();
+        let names = ARCHITECTURES.iter().map(|architecture| architecture.gnu.split('-').next());
+        let names: Vec<_> = names.map(|name| name.unwrap().replace("i686", "i.86")).collect();
+        assert_eq!(names, alternatives.split('|').collect::<Vec<_>>());
+    }
+}

@@ -11,10 +11,15 @@ use crate::{cargo, output, root, run as succeed};
 
 /// Built first, so that the umask applies only to the run of the tests.
 const TESTS: [&str; 5] = ["test", "--package", "imactl", "--test", "cli"];
-/// Tests whose time is spent on memory, on generated data and in a browser (which takes minutes on one core
-/// with another clock): no setting of the machine changes what they show.
-const ONCE: [&str; 4] =
-    ["_memory::", "_differential::", "selinux::thousands_of_paths", "::a_browser_shows_"];
+/// Tests whose time is spent on memory, on generated data, on keys for other programs, and in a browser (which
+/// takes minutes on one core with another clock): no setting of the machine changes what they show.
+const ONCE: [&str; 5] = [
+    "_memory::",
+    "_differential::",
+    "selinux::thousands_of_paths",
+    "interop::",
+    "::a_browser_shows_",
+];
 const LANGUAGE: &str = "de_DE.UTF-8";
 /// A day with one digit, after the certificates in the test data have expired.
 const CLOCK: &str = "@2029-12-03 12:00:00";

@@ -1,6 +1,6 @@
-# The face for people. Each target installs what it needs (Debian); the work is xtask's.
+# The targets for people. Each one installs the Debian packages that it needs, and runs a task of xtask.
 
-.PHONY: demo test bench init install lint
+.PHONY: demo test bench init install package lint
 
 demo:    ; tools/packages demo && cargo xtask demo
 test:    ; tools/packages test && cargo xtask test
@@ -8,3 +8,4 @@ bench:   ; tools/packages bench && cargo xtask bench
 init:    ; tools/packages build && cargo xtask init
 lint:    ; tools/packages build lint && cargo xtask lint
 install: ; tools/packages build && cargo xtask install
+package: ; tools/packages build package && cargo xtask package

@@ -1,6 +1,7 @@
 //! The Debian and RPM packages of imactl: installed, used and removed in a root that has neither imactl nor
 //! its build tools.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,6 +13,7 @@ use lab::{host, programs};
 /// Checks the contents of the packages: programs, documents, completions, and that signing works.
 const USE: &str = "
     test -s /usr/share/man/man1/imactl-sign.1.gz
+    gzip -dc /usr/share/man/man1/evmctl.1.gz | grep -q ima_verify
     test -s /usr/share/bash-completion/completions/imactl
     test -s /usr/share/doc/imactl/docs/README.md
     imactl-init --version
@@ -46,6 +48,30 @@ fn packages(format: &str, directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(packages)
 }
 
+/// The programs in the directories of `PATH`.
+fn installed(root: &Tree) -> Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    for directory in ["/usr/bin", "/usr/sbin"] {
+        for entry in std::fs::read_dir(root.path(directory))? {
+            names.insert(entry?.file_name().to_string_lossy().into_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// Checks that each program that was not there before has a man page.
+fn have_pages(root: &Tree, before: &BTreeSet<String>) -> Result<()> {
+    let installed = installed(root)?;
+    let programs: Vec<_> = installed.difference(before).collect();
+    ensure!(programs == ["evmctl", "imactl", "imactl-init"], "installed: {programs:?}");
+    for program in programs {
+        let pages =
+            [1, 8].map(|section| format!("/usr/share/man/man{section}/{program}.{section}.gz"));
+        ensure!(pages.iter().any(|page| root.path(page).exists()), "{program} has no man page");
+    }
+    Ok(())
+}
+
 /// Checks that no file of the packages is left.
 fn is_clean(root: &Tree) -> Result<()> {
     shell(root, "test -z \"$(find / -xdev -name '*imactl*' -o -xdev -name evmctl)\"")
@@ -56,9 +82,11 @@ fn debian() {
     run_on_host(|| {
         host::program("dpkg-shlibdeps", "dpkg-dev")?;
         let root = Tree::debian()?;
+        let before = installed(&root)?;
         let inside = root.directory().join("packages");
         packages("deb", &inside)?;
         shell(&root, "dpkg --install /packages/*.deb; rm -r /packages")?;
+        have_pages(&root, &before)?;
         shell(&root, USE)?;
         shell(&root, "dpkg --purge imactl-evmctl imactl")?;
         is_clean(&root)
@@ -77,7 +105,9 @@ fn rpm() {
             host::run(rpm.args(packages)).map(drop)
         };
         // --nodeps: the C library of the root was installed by dpkg
+        let before = installed(&root)?;
         rpm(&["--install", "--nodeps"], &packages("rpm", directory.path())?)?;
+        have_pages(&root, &before)?;
         shell(&root, USE)?;
         rpm(&["--erase", "imactl-evmctl", "imactl"], &[])?;
         is_clean(&root)

@@ -46,7 +46,7 @@ pub(crate) fn programs() -> Result<(PathBuf, PathBuf)> {
     Ok((imactl, init))
 }
 
-/// `cargo xtask man [DIR]`: writes DIR/man/man1; DIR is `target` by default.
+/// `cargo xtask man [DIR]`: writes DIR/man/man1 and man8; DIR is `target` by default.
 pub(crate) fn man(arguments: &[String]) -> Result<()> {
     generated("man", arguments)
 }

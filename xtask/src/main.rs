@@ -50,7 +50,7 @@ const TASKS: &[Task] = &[
     ("kernels", "builds the lab's kernels, or finds them in its cache", kernels),
     ("man", "writes the man pages [DIR]", install::man),
     ("oe", "the layer in a real BitBake, its image booted: [SERIES...] [--from STEP]; needs IMACTL_OE_DIR", oe::run),
-    ("package", "packages: deb or rpm [DIR]", package::run),
+    ("package", "writes packages [deb|rpm [DIR]]; by default both, to target/packages", package::run),
     ("test", "everything that CI checks; names of parts run those alone", test::run),
 ];
 

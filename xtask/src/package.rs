@@ -10,26 +10,32 @@ use anyhow::{bail, Context, Result};
 
 use crate::{install, output, root, target_directory};
 
-const USAGE: &str = "usage: cargo xtask package deb|rpm [DIR]";
+const USAGE: &str = "usage: cargo xtask package [deb|rpm [DIR]]";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The package with the program, and the one with the link `evmctl`.
 const NAMES: [&str; 2] = ["imactl", "imactl-evmctl"];
 
-/// `cargo xtask package deb|rpm [DIR]`: writes packages to DIR, by default `target/packages`.
+/// `cargo xtask package [deb|rpm [DIR]]`: writes packages to DIR, by default `target/packages`. Without arguments,
+/// writes both kinds.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    let (format, directory) = match arguments {
-        [format] => (format, target_directory().join("packages")),
-        [format, directory] => (format, std::env::current_dir()?.join(directory)),
+    let here = target_directory().join("packages");
+    match arguments {
+        [] => ["deb", "rpm"].iter().try_for_each(|format| write(format, &here)),
+        [format] => write(format, &here),
+        [format, directory] => write(format, &std::env::current_dir()?.join(directory)),
         _ => bail!(USAGE),
-    };
+    }
+}
+
+fn write(format: &str, directory: &Path) -> Result<()> {
     let staged = target_directory().join("package").join(format);
     if staged.exists() {
         fs::remove_dir_all(&staged).with_context(|| staged.display().to_string())?;
     }
-    fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
-    match format.as_str() {
-        "deb" => deb(&staged, &directory),
-        "rpm" => rpm(&staged, &directory),
+    fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+    match format {
+        "deb" => deb(&staged, directory),
+        "rpm" => rpm(&staged, directory),
         _ => bail!(USAGE),
     }?;
     println!("{}", directory.display());
@@ -44,9 +50,15 @@ fn stage(usr: &Path) -> Result<()> {
     tool(usr, "gzip", |it| it.args(["-9", "--no-name", "--recursive", "share/man"]))
 }
 
+/// Installs imactl and its page as evmctl.
 fn evmctl(usr: &Path) -> Result<()> {
-    fs::create_dir_all(usr.join("bin"))?;
-    symlink("imactl", usr.join("bin/evmctl")).context("evmctl")
+    for (directory, link, file) in
+        [("bin", "evmctl", "imactl"), ("share/man/man1", "evmctl.1.gz", "imactl-evmctl.1.gz")]
+    {
+        fs::create_dir_all(usr.join(directory))?;
+        symlink(file, usr.join(directory).join(link)).context(link)?;
+    }
+    Ok(())
 }
 
 fn deb(staged: &Path, directory: &Path) -> Result<()> {

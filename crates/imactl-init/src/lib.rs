@@ -77,6 +77,7 @@ const CONFIGURATION: &str = "etc/imactl/cmdline";
 const USAGE: &str = "usage: imactl-init [--enforce] [ROOT]
        imactl-init switch-root [--secure] NEWROOT INIT [ARG...]
        imactl-init switch-root [--secure] --systemd NEWROOT
+       imactl-init --version
 ";
 
 /// The role of the program.
@@ -364,8 +365,16 @@ fn configuration() -> Result<Vec<u8>, Errno> {
 #[cfg(test)]
 mod tests {
     use alloc::ffi::CString;
+    use alloc::format;
 
     use super::*;
+
+    #[test]
+    fn the_readme_has_every_line_of_the_usage() {
+        for line in USAGE.lines().map(|line| line.trim_start_matches("usage:").trim()) {
+            assert!(include_str!("../README.md").contains(&format!("| `{line}` |")), "{line}");
+        }
+    }
 
     /// Calls `check` with the role of a command line, whose words are separated by spaces.
     fn with_role(line: &str, pid: i32, check: impl Fn(Role<'_>)) {

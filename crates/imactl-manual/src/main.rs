@@ -1,8 +1,10 @@
-//! `imactl-manual man|completions DIR`: writes them where DIR/man and the shells' directories
-//! are, DIR being /usr/share for a distribution.
+//! `imactl-manual man DIR [PROGRAM]` writes the man pages of all programs, or of one, below DIR/man.
+//! `imactl-manual completions DIR` writes completions to the shells' directories below DIR. DIR is /usr/share for
+//! a distribution.
 
 mod completions;
 mod examples;
+mod init;
 mod page;
 
 use std::fs;
@@ -25,12 +27,22 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &[String]) -> Result<()> {
-    let (files, directory) = match arguments {
-        [what, directory] if what == "man" => (page::all()?, directory),
-        [what, directory] if what == "completions" => (completions::all(), directory),
-        _ => bail!("usage: imactl-manual man|completions DIR"),
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let (files, directory) = match arguments[..] {
+        ["man", directory] => (manual()?, directory),
+        ["man", directory, "imactl"] => (page::all()?, directory),
+        ["man", directory, "imactl-init"] => (vec![init::page()?], directory),
+        ["completions", directory] => (completions::all(), directory),
+        _ => bail!("usage: imactl-manual man DIR [imactl|imactl-init]\n       imactl-manual completions DIR"),
     };
     write(&files, Path::new(directory))
+}
+
+/// The pages of all programs.
+fn manual() -> Result<Vec<File>> {
+    let mut files = page::all()?;
+    files.push(init::page()?);
+    Ok(files)
 }
 
 fn write(files: &[File], directory: &Path) -> Result<()> {

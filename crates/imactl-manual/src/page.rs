@@ -1,4 +1,4 @@
-//! Man pages: one for each command. The options come from the program's own description of its
+//! The man pages of imactl: one for each command. The options come from the program's own description of its
 //! arguments; exit statuses and examples are added here.
 
 use std::io;
@@ -53,10 +53,7 @@ pub(crate) fn commands(command: &Command) -> impl Iterator<Item = &Command> {
 
 fn page(command: &Command, name: &str, parents: &[String]) -> io::Result<Vec<u8>> {
     let man = Man::new(command.clone());
-    // without a date, so that a version's pages are always the same bytes
-    let (title, version) = (name.to_uppercase(), env!("CARGO_PKG_VERSION"));
-    let mut text =
-        format!(".TH {title} 1 \"\" \"imactl {version}\" \"Linux file integrity\"\n").into_bytes();
+    let mut text = title(name, 1);
     man.render_name_section(&mut text)?;
     synopsis(command).to_writer(&mut text)?;
     man.render_description_section(&mut text)?;
@@ -69,8 +66,15 @@ fn page(command: &Command, name: &str, parents: &[String]) -> io::Result<Vec<u8>
     if let Some(examples) = examples::of(command.get_bin_name().unwrap_or(name)) {
         self::examples(examples).to_writer(&mut text)?;
     }
-    see_also(command, parents).to_writer(&mut text)?;
+    see_also(command, name, parents).to_writer(&mut text)?;
     Ok(text)
+}
+
+/// The first line, without a date: a version's pages are always the same bytes.
+pub(crate) fn title(name: &str, section: u8) -> Vec<u8> {
+    let (title, version) = (name.to_uppercase(), env!("CARGO_PKG_VERSION"));
+    format!(".TH {title} {section} \"\" \"imactl {version}\" \"Linux file integrity\"\n")
+        .into_bytes()
 }
 
 /// The usage line of `--help`: a list of all options would be longer than the page's text.
@@ -118,11 +122,15 @@ fn examples(examples: &[(&str, &str)]) -> Roff {
     roff
 }
 
-fn see_also(command: &Command, parents: &[String]) -> Roff {
+fn see_also(command: &Command, name: &str, parents: &[String]) -> Roff {
     let below = commands(command).filter_map(Command::get_display_name);
-    let evmctl = (command.get_name() == "evmctl").then_some("evmctl");
-    let pages = parents.iter().map(String::as_str).chain(below).chain(evmctl);
-    let pages: Vec<_> = pages.map(|page| format!("{page}(1)")).collect();
+    let pages = parents.iter().map(String::as_str).chain(below).map(|page| format!("{page}(1)"));
+    let other = match name {
+        "imactl-evmctl" => Some("evmctl(1)"),
+        "imactl" | "imactl-initramfs" | "imactl-initramfs-create" => Some("imactl-init(8)"),
+        _ => None,
+    };
+    let pages: Vec<_> = pages.chain(other.map(str::to_owned)).collect();
     let mut roff = Roff::new();
     roff.control("SH", ["SEE ALSO"]).text([roman(pages.join(", "))]);
     roff

@@ -43,7 +43,7 @@ fn every_command_has_examples_that_the_program_accepts() {
 
 fn pages() -> (tempfile::TempDir, Vec<PathBuf>) {
     let directory = tempfile::tempdir().unwrap();
-    let files = page::all().unwrap();
+    let files = manual().unwrap();
     write(&files, directory.path()).unwrap();
     let paths = files.iter().map(|(name, _)| directory.path().join(name)).collect();
     (directory, paths)

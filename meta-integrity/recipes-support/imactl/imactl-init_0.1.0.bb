@@ -17,7 +17,11 @@ export CARGO_PROFILE_RELEASE_DEBUG = "0"
 
 require imactl-init-roles.inc
 
+# for imactl-manual
+DEPENDS += "imactl-native"
+
 do_install:append() {
+    imactl-manual man ${D}${datadir} imactl-init
     install -D -m 0755 ${S}/contrib/initramfs-framework/imactl ${D}/init.d/98-imactl
 }
 

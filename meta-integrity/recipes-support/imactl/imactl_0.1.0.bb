@@ -1,6 +1,6 @@
 SUMMARY = "Linux file integrity (IMA/EVM), from keys to a kernel that denies"
-DESCRIPTION = "Makes keys, signs files, packages and images, checks policies, tells before the \
-boot what the kernel will deny, and reads back what it denied."
+DESCRIPTION = "Creates keys; signs files, packages and images; checks policies; predicts what the kernel \
+will deny, before the boot; and explains denials and measurements."
 
 require imactl-source.inc
 
@@ -16,7 +16,7 @@ CARGO_BUILD_FLAGS:append:class-native = " --package imactl-manual"
 DEPENDS:append:class-target = " imactl-native"
 
 do_install:append:class-target() {
-    imactl-manual man ${D}${datadir}
+    imactl-manual man ${D}${datadir} imactl
     imactl-manual completions ${D}${datadir}
 }
 

@@ -47,7 +47,7 @@ impl Demo {
         shell.imactl(&["sign", "--keys", "keys", "root"])?;
         let python = format!("root/usr/bin/{python}");
         shell.imactl(&["verify", "--keys", "keys", "root/usr/bin/ls", &python])?;
-        add_what_is_not_signed(&root)?;
+        add_unsigned_files(&root)?;
 
         println!("\n3. Boot it, {} under enforcement, and try", self.kernel);
         let start = Instant::now();
@@ -58,7 +58,7 @@ impl Demo {
         table.fill()?;
         let surprises = table.surprises;
         guest.power_off()?;
-        ensure!(surprises == 0, "{surprises} times the kernel did not do what it should");
+        ensure!(surprises == 0, "{surprises} results of the kernel are not as expected");
         Ok(())
     }
 }
@@ -105,13 +105,13 @@ fn root(workshop: &Path, python: &str) -> Result<Tree> {
 }
 
 /// Adds unsigned and changed files after the signing.
-fn add_what_is_not_signed(root: &Tree) -> Result<()> {
-    let stranger = KeyStore::create(Algorithm::Rsa2048)?;
+fn add_unsigned_files(root: &Tree) -> Result<()> {
+    let unknown = KeyStore::create(Algorithm::Rsa2048)?;
     root.tamper("/opt/tampered")?;
     root.write("/opt/unsigned.sh", SCRIPT, 0o755)?;
     root.copy("/usr/bin/true", "/opt/unsigned")?;
-    root.copy("/usr/bin/true", "/opt/stranger")?;
-    root.sign(&stranger, &["/opt/stranger"])?;
+    root.copy("/usr/bin/true", "/opt/unknown-key")?;
+    root.sign(&unknown, &["/opt/unknown-key"])?;
     root.copy("/usr/lib/x86_64-linux-gnu/libselinux.so.1", OUR_LIBRARY)?;
     root.write("/etc/ima/unsigned_policy", "dont_appraise\n", 0o644)
 }
@@ -120,7 +120,7 @@ fn add_what_is_not_signed(root: &Tree) -> Result<()> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Expected {
     Allowed,
-    Refused,
+    Denied,
 }
 
 struct Table<'a> {
@@ -130,19 +130,19 @@ struct Table<'a> {
 
 impl Table<'_> {
     fn head(&self) {
-        println!("   {:<52} {:<9} the kernel's reason", "as root, unless it says otherwise", "");
+        println!("   {:<52} {:<9} the kernel's reason", "as root, unless stated otherwise", "");
         println!("   {}", "-".repeat(96));
     }
 
     fn row(&mut self, what: &str, seen: &Observation, expected: Expected) {
         let was = match &seen.outcome {
             Ok(Output::Exited { status: Status::Code(0), .. }) => Expected::Allowed,
-            Ok(Output::Exited { .. }) | Err(_) => Expected::Refused,
+            Ok(Output::Exited { .. }) | Err(_) => Expected::Denied,
             Ok(_) => Expected::Allowed,
         };
         let (word, code) = match was {
             Expected::Allowed => ("allowed", "32"),
-            Expected::Refused => ("refused", "31"),
+            Expected::Denied => ("denied", "31"),
         };
         let word = match std::io::stdout().is_terminal() {
             true => format!("\x1b[{code}m{word:<9}\x1b[0m"),
@@ -159,7 +159,7 @@ impl Table<'_> {
         println!("   {what:<52} {word} {cause}");
         if was != expected {
             self.surprises += 1;
-            println!("   ^ this is not what it should have done\n{seen}");
+            println!("   ^ not the expected result\n{seen}");
         }
     }
 
@@ -170,31 +170,31 @@ impl Table<'_> {
     }
 
     fn fill(&mut self) -> Result<()> {
-        use Expected::{Allowed, Refused};
+        use Expected::{Allowed, Denied};
         self.execute("ls, signed", &["/usr/bin/ls", "/"], Allowed)?;
         let hello = ["/usr/bin/python3", "-c", "print('hello')"];
         self.execute("python3, signed, with its libraries", &hello, Allowed)?;
-        self.execute("a program that nobody signed", &["/opt/unsigned"], Refused)?;
-        self.execute("a program that was changed after signing", &["/opt/tampered"], Refused)?;
-        self.execute("a program that a stranger signed", &["/opt/stranger"], Refused)?;
+        self.execute("an unsigned program", &["/opt/unsigned"], Denied)?;
+        self.execute("a program changed after signing", &["/opt/tampered"], Denied)?;
+        self.execute("a program signed with an unknown key", &["/opt/unknown-key"], Denied)?;
 
         let seen = self.guest.copy("/usr/bin/ls", "/opt/ls-copy")?;
         seen.is_allowed();
-        self.execute("a copy of ls, made just now", &["/opt/ls-copy", "/"], Refused)?;
+        self.execute("a copy of ls, made just now", &["/opt/ls-copy", "/"], Denied)?;
         self.guest.mount("none", "tmpfs", "/tmp")?.is_allowed();
         let (from, to) = ("/usr/bin/ls".to_owned(), "/tmp/ls".to_owned());
         self.guest
             .request(Action::Copy { from, to, attributes: Attributes::Dropped })?
             .is_allowed();
-        self.execute("the same on a tmpfs", &["/tmp/ls", "/"], Refused)?;
+        self.execute("the same copy on a tmpfs", &["/tmp/ls", "/"], Denied)?;
         let user = Credentials::user(1000);
         let seen = self.guest.execute_as(&user, &["/opt/ls-copy", "/"])?;
         self.row("the same copy, run by an ordinary user", &seen, Allowed);
 
         let preload = [("LD_LIBRARY_PATH", "/opt/lib")];
         let seen = self.guest.execute_with(&preload, &["/usr/bin/ls", "/"])?;
-        self.row("ls with a library that nobody signed", &seen, Refused);
-        self.execute("./unsigned.sh", &["/opt/unsigned.sh"], Refused)?;
+        self.row("ls with an unsigned library", &seen, Denied);
+        self.execute("./unsigned.sh", &["/opt/unsigned.sh"], Denied)?;
         self.execute("sh unsigned.sh", &["/usr/bin/sh", "/opt/unsigned.sh"], Allowed)?;
         self.execute("./signed.sh", &["/opt/signed.sh"], Allowed)?;
 
@@ -202,10 +202,10 @@ impl Table<'_> {
         let path = "/usr/bin/true".to_owned();
         let content = b"!".to_vec().into();
         self.guest.request(Action::Patch { path, position: Position::End, content })?.is_allowed();
-        self.execute("true, a byte was just added to it", &["/usr/bin/true"], Refused)?;
+        self.execute("true, with a byte just added to it", &["/usr/bin/true"], Denied)?;
 
         let seen = self.guest.load_policy("/etc/ima/unsigned_policy")?;
-        self.row("a further policy, which nobody signed", &seen, Refused);
+        self.row("an unsigned policy", &seen, Denied);
         Ok(())
     }
 }

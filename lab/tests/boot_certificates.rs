@@ -56,7 +56,7 @@ on_each_architecture! {
         Ok(())
     }
 
-    fn refused_certificates_stop_neither_the_boot_nor_the_others(kernel) {
+    fn rejected_certificates_stop_neither_the_boot_nor_the_others(kernel) {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
         let other = store.another_signer("another one", Issuer::System)?;
         let boot = Boot::new(kernel, &store)?;
@@ -78,11 +78,11 @@ on_each_architecture! {
         boot.root.symlink("/etc/keys/x509_ima_d.der", "/etc/nowhere")?;
         let mut guest = boot.up()?;
 
-        let nobody = "rejected by .ima: ENOKEY: required key not available: no key in";
+        let missing = "rejected by .ima: ENOKEY: required key not available: no key in";
         for words in [
             // another certificate of the key in the initramfs's certificate: the kernel decides
-            &format!("\"self-signed\" of issuer \"self-signed\" (/sysroot/etc/keys/x509_ima_a.der) {nobody}"),
-            &format!("\"fresh\" of issuer \"fresh\" (/sysroot/etc/keys/x509_ima_e.der) {nobody}"),
+            &format!("\"self-signed\" of issuer \"self-signed\" (/sysroot/etc/keys/x509_ima_a.der) {missing}"),
+            &format!("\"fresh\" of issuer \"fresh\" (/sysroot/etc/keys/x509_ima_e.der) {missing}"),
             "x509_ima_f.der) not offered to .ima: a key with this ID and name is already in the keyring",
             "(/sysroot/etc/keys/x509_ima_b.der) rejected by .ima: EBADMSG: malformed: it is not an X.509",
             "(/sysroot/etc/keys/x509_ima_c.der) rejected by .ima: EINVAL",
@@ -120,16 +120,16 @@ on_each_architecture! {
         Ok(())
     }
 
-    fn a_strangers_certificate_is_refused_with_its_names(kernel) {
+    fn a_certificate_by_an_unknown_key_is_rejected_with_its_names(kernel) {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
-        let strangers = KeyStore::create(Algorithm::Rsa2048)?;
-        let stranger = strangers.another_signer("stranger", Issuer::System)?;
+        let others = KeyStore::create(Algorithm::Rsa2048)?;
+        let unknown = others.another_signer("unknown", Issuer::System)?;
         let boot = Boot::new(kernel, &store)?;
         boot.root.sign_all(&store)?;
-        boot.root.write("/etc/keys/x509_ima_s.der", stranger.certificate()?, 0o644)?;
+        boot.root.write("/etc/keys/x509_ima_s.der", unknown.certificate()?, 0o644)?;
         boot.root.write("/etc/keys/x509_ima_t.der", store.secondary_certificate()?, 0o644)?;
         let guest = boot.up()?;
-        assert!(guest.boot_says("certificate \"stranger\" of issuer "));
+        assert!(guest.boot_says("certificate \"unknown\" of issuer "));
         assert!(guest.boot_says("(/sysroot/etc/keys/x509_ima_s.der) rejected by .ima: ENOKEY"));
         // the certificate of a CA: Linux 6.1 accepts it
         let authority = guest.boot_says("it is a CA certificate, which this keyring rejects since Linux 6.6");

@@ -20,7 +20,7 @@ WantedBy=graphical.target
 ";
 
 on_each_kernel! {
-    fn a_signed_debian_reaches_its_target_with_no_refusal(kernel) {
+    fn a_signed_debian_reaches_its_target_without_a_denial(kernel) {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
         let root = Tree::debian()?;
         root.install_agent("/opt/lab-agent")?;

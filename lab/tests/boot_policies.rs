@@ -83,9 +83,9 @@ on_each_architecture! {
 
     fn policies_of_the_real_root_have_no_power_without_a_signature(kernel) {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
-        let stranger = KeyStore::create(Algorithm::Rsa2048)?.another_signer("s", Issuer::System)?;
+        let unknown = KeyStore::create(Algorithm::Rsa2048)?.another_signer("s", Issuer::System)?;
         let boot = Boot::new(kernel, &store)?;
-        let files = ["tampered", "strange", "syntax", "nul", "newline", "unsigned"];
+        let files = ["tampered", "unknown", "syntax", "nul", "newline", "unsigned"];
         for name in files {
             let text = match name {
                 "syntax" => "audit func=NONSENSE\n",
@@ -97,13 +97,13 @@ on_each_architecture! {
         }
         boot.root.sign_all(&store)?;
         boot.root.tamper("/etc/ima/ima_policy.tampered")?;
-        stranger.sign(&[boot.root.path("/etc/ima/ima_policy.strange")])?;
+        unknown.sign(&[boot.root.path("/etc/ima/ima_policy.unknown")])?;
         boot.root.remove("/etc/ima/ima_policy.unsigned")?;
         boot.root.write("/etc/ima/ima_policy.unsigned", "audit func=BPRM_CHECK\n", 0o400)?;
         let mut guest = boot.up()?;
         for (name, reason) in [
             ("tampered", "EACCES: permission denied"),
-            ("strange", "EACCES: permission denied"),
+            ("unknown", "EACCES: permission denied"),
             ("unsigned", "EACCES: permission denied"),
             ("syntax", "EINVAL: invalid argument: a rule that this kernel rejects"),
             ("nul", "EINVAL: invalid argument: it has a NUL byte"),
@@ -140,7 +140,7 @@ on_each_architecture! {
         Ok(())
     }
 
-    fn permissive_mode_offers_policies_that_nobody_looks_at(kernel) {
+    fn permissive_mode_loads_policies_without_verification(kernel) {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
         let boot = Boot::new(kernel, &store)?;
         boot.root.sign_all(&store)?;

@@ -90,10 +90,10 @@ on_each_kernel! {
 
     fn evm_that_cannot_be_set_up_is_7(kernel) {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
-        let stranger = KeyStore::create(Algorithm::Rsa2048)?;
+        let unknown = KeyStore::create(Algorithm::Rsa2048)?;
         let boot = Boot::step(kernel, &store)?;
         boot.initramfs.write("/etc/sysconfig/evm", "", 0o644)?;
-        boot.initramfs.write("/etc/other.der", stranger.evm_certificate()?, 0o644)?;
+        boot.initramfs.write("/etc/other.der", unknown.evm_certificate()?, 0o644)?;
         boot.initramfs.write("/etc/evm.der", store.evm_certificate()?, 0o644)?;
         let mut guest = mounted(boot)?;
         for (text, complaint) in [

@@ -40,7 +40,7 @@ const EXPECTED: [(&str, Verified, Verified); 11] = [
 
 impl Verified {
     /// The cause of the denial, if it is denied.
-    fn refusal(self, series: Series) -> Option<&'static str> {
+    fn denial(self, series: Series) -> Option<&'static str> {
         match self {
             Always | Weak => None,
             Since6_7 if series != Series::Linux6_1 => None,
@@ -50,7 +50,7 @@ impl Verified {
 }
 
 on_each_kernel! {
-    fn every_hash_algorithm_is_verified_or_refused_as_expected(kernel) {
+    fn every_hash_algorithm_is_verified_or_denied_as_expected(kernel) {
         let stores = [
             ("rsa", KeyStore::create(Algorithm::Rsa2048)?),
             ("ecdsa", KeyStore::create(Algorithm::P256)?),
@@ -81,7 +81,7 @@ on_each_kernel! {
         }
         for (program, verified) in programs {
             let execution = guest.execute(&[&program])?;
-            match verified.refusal(kernel.series()) {
+            match verified.denial(kernel.series()) {
                 None => _ = execution.is_allowed(),
                 Some(cause) => _ = execution.is_refused(Errno::EACCES, cause),
             }

@@ -48,7 +48,7 @@ on_each_kernel! {
         Ok(())
     }
 
-    fn programs_in_nameless_memory_are_refused(kernel) {
+    fn programs_in_nameless_memory_are_denied(kernel) {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
         let root = Tree::small_root()?;
         root.install("/usr/bin/perl", "perl-base")?;

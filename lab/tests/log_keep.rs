@@ -262,7 +262,7 @@ fn entries_move_to_files_whatever_happens() {
 }
 
 #[test]
-fn a_kernel_without_staging_is_refused() {
+fn log_keep_reports_a_kernel_without_staging() {
     run(Series::Linux6_12, |kernel| {
         let mut guest = boot(kernel)?;
         let refused = guest.execute(&[IMACTL, "log", "keep", "--once", STATE])?.exits(2);

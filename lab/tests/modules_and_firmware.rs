@@ -46,12 +46,12 @@ fn appended(
     root: &Tree,
     kernel: &Kernel,
     store: &KeyStore,
-    stranger: &KeyStore,
+    unknown: &KeyStore,
     ml_dsa: &KeyStore,
 ) -> Result<()> {
     for (name, signer) in [
         ("good", Some(store)),
-        ("foreign", Some(stranger)),
+        ("foreign", Some(unknown)),
         ("bare", None),
         ("ml-dsa", Some(ml_dsa)),
         ("ml-dsa-changed", Some(ml_dsa)),
@@ -122,7 +122,7 @@ fn attach(root: &Tree, store: &KeyStore, path: &str) -> Result<()> {
     cms.arg("-signer").arg(key.with_extension("crt")).arg("-inkey").arg(key.with_extension("key"));
     let message = host::run(cms.arg("-in").arg(root.path("/boot/other")))?.stdout;
     let trailer = ima_format::modsig::trailer(u32::try_from(message.len())?);
-    root.write(path, [b"what nobody signed", &message[..], &trailer[..]].concat(), 0o644)?;
+    root.write(path, [b"unsigned content", &message[..], &trailer[..]].concat(), 0o644)?;
     Ok(chown(root.path(path), Some(MODSIG), None)?)
 }
 
@@ -148,12 +148,12 @@ fn appended_signatures_count(guest: &mut Guest) -> Result<()> {
 on_each_kernel! {
     fn modules_need_both_signatures(kernel) {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
-        let stranger = KeyStore::create(Algorithm::Rsa2048)?;
+        let unknown = KeyStore::create(Algorithm::Rsa2048)?;
         let root = Tree::small_root()?;
         for (name, signer) in [
             ("signed", Some(&store)),
             ("without-module-signature", None),
-            ("stranger", Some(&stranger)),
+            ("unknown-key", Some(&unknown)),
             ("tampered", Some(&store)),
         ] {
             add_module(&root, kernel, "test_module", name, signer)?;
@@ -168,7 +168,7 @@ on_each_kernel! {
         root.sign(&store, &["/lib/modules/ours.ko"])?;
         // an RSA CA, so that older kernels fail only on the ML-DSA key itself
         let ml_dsa = KeyStore::create_with(Algorithm::Rsa2048, &["--ima-algorithm", "ml-dsa-65"])?;
-        appended(&root, kernel, &store, &stranger, &ml_dsa)?;
+        appended(&root, kernel, &store, &unknown, &ml_dsa)?;
         attach(&root, &store, "/boot/initrd-attached")?;
         add_module(&root, kernel, "test_module", "without-ima-signature", Some(&store))?;
         let policy = ["MODULE_CHECK", "KEXEC_KERNEL_CHECK", "KEXEC_INITRAMFS_CHECK"]
@@ -195,7 +195,7 @@ on_each_kernel! {
         load(&mut guest, "without-module-signature")?
             .is_refused_silently(Errno::EKEYREJECTED)
             .says("unsigned module");
-        load(&mut guest, "stranger")?
+        load(&mut guest, "unknown-key")?
             .is_refused_silently(Errno::EKEYREJECTED)
             .says("module with unavailable key");
         ml_dsa_counts(&mut guest, kernel.series(), ml_dsa.ima_certificate()?)?;

@@ -8,7 +8,7 @@ use lab::protocol::{Action, Attributes, Credentials, Errno};
 use lab::scenario::{Enforced, DEFAULT_POLICY};
 
 on_each_architecture! {
-    fn programs_on_tmpfs_ramfs_and_vfat_are_refused(kernel) {
+    fn programs_on_tmpfs_ramfs_and_vfat_are_denied(kernel) {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
         let root = Tree::small_root_for(kernel.architecture())?;
         root.sign_all(&store)?;

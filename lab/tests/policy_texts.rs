@@ -109,7 +109,7 @@ fn compare(kernel: &Kernel, texts: &[(Loading, Vec<u8>)]) -> anyhow::Result<(usi
 }
 
 on_each_kernel! {
-    fn generated_texts_are_taken_and_refused_alike(kernel) {
+    fn generated_texts_are_accepted_and_rejected_alike(kernel) {
         let mut random = Random::new(5);
         let texts: Vec<_> = (0..cases(TEXTS)).map(|_| text(&mut random)).collect();
         let (taken, refused) = compare(kernel, &texts)?;
@@ -119,7 +119,7 @@ on_each_kernel! {
         Ok(())
     }
 
-    fn surprising_texts_are_taken_and_refused_alike(kernel) {
+    fn surprising_texts_are_accepted_and_rejected_alike(kernel) {
         let mut texts: Vec<(Loading, Vec<u8>)> = Vec::new();
         for text in SURPRISING {
             texts.push((Loading::File, text.as_bytes().to_vec()));
@@ -129,7 +129,7 @@ on_each_kernel! {
         Ok(())
     }
 
-    fn a_policy_without_rules_is_refused(kernel) {
+    fn a_policy_without_rules_is_rejected(kernel) {
         let mut guest = guest(kernel)?;
         for text in ["# nothing\n", "\n"] {
             guest.request(Action::WritePolicy { text: text.into() })?.audited("failed");

@@ -31,16 +31,16 @@ fn preflight(root: &Tree, store: &KeyStore, version: &str) -> Result<BTreeMap<St
 on_each_kernel! {
     fn programs_do_as_predicted(kernel) {
         let store = KeyStore::create(Algorithm::P256)?;
-        let stranger = KeyStore::create(Algorithm::P256)?;
+        let unknown = KeyStore::create(Algorithm::P256)?;
         let root = Tree::small_root()?;
-        for name in ["unsigned", "tampered", "strangers"] {
+        for name in ["unsigned", "tampered", "unknown-key"] {
             root.copy("/usr/bin/true", &format!("/usr/bin/{name}"))?;
         }
         root.write("/usr/bin/script", "#!/bin/sh\n", 0o755)?;
         root.write("/usr/bin/script-of-unsigned", "#!/usr/bin/unsigned\n", 0o755)?;
         root.write("/usr/bin/script-of-held-up", "#!/usr/bin/ls\n", 0o755)?;
         root.sign_all(&store)?;
-        root.sign(&stranger, &["/usr/bin/strangers"])?;
+        root.sign(&unknown, &["/usr/bin/unknown-key"])?;
         root.tamper("/usr/bin/tampered")?;
         let clear = |path: &str| {
             let file = root.path(path);

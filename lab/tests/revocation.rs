@@ -78,7 +78,7 @@ on_each_kernel! {
 }
 
 #[test]
-fn a_revocation_of_the_initramfs_that_is_refused_stops_the_boot() {
+fn a_rejected_revocation_of_the_initramfs_stops_the_boot() {
     run(Series::Linux7, |kernel| {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
         let boot = Boot::new(kernel, &store)?;

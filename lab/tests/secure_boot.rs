@@ -82,21 +82,21 @@ fn does_not_start(
 }
 
 #[test]
-fn an_image_with_another_policy_is_refused() {
+fn an_image_with_another_policy_is_rejected() {
     run(Series::Linux6_12, |kernel| {
         does_not_start(kernel, |it| Ok(it.replacing("appraise func=BPRM", "dont_appraise func")))
     });
 }
 
 #[test]
-fn an_image_with_another_command_line_is_refused() {
+fn an_image_with_another_command_line_is_rejected() {
     run(Series::Linux6_12, |kernel| {
         does_not_start(kernel, |it| Ok(it.replacing("root=/dev/vda", "root=/dev/vdb")))
     });
 }
 
 #[test]
-fn an_image_signed_by_an_unknown_key_is_refused() {
+fn an_image_signed_by_an_unknown_key_is_rejected() {
     run(Series::Linux6_12, |kernel| {
         does_not_start(kernel, |it| Ok(it.signed_by(&SecureBoot::create("another key")?)))
     });

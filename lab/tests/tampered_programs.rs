@@ -11,23 +11,23 @@ use lab::scenario::{Enforced, DEFAULT_POLICY};
 const LIBRARY: &str = "libselinux.so.1";
 
 on_each_architecture! {
-    fn tampered_programs_are_refused(kernel) {
+    fn tampered_programs_are_denied(kernel) {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
-        let stranger = KeyStore::create(Algorithm::Rsa2048)?;
+        let unknown = KeyStore::create(Algorithm::Rsa2048)?;
         let root = Tree::small_root_for(kernel.architecture())?;
         root.sign_all(&store)?;
-        for name in ["tampered", "stranger"] {
+        for name in ["tampered", "unknown-key"] {
             root.copy("/usr/bin/true", &format!("/opt/{name}"))?;
         }
         root.sign(&store, &["/opt/tampered"])?;
         root.tamper("/opt/tampered")?;
-        root.sign(&stranger, &["/opt/stranger"])?;
+        root.sign(&unknown, &["/opt/unknown-key"])?;
         let mut guest = Enforced::new(kernel, &store, &root, DEFAULT_POLICY)?.boot()?;
 
         guest.execute(&["/opt/tampered"])?.is_refused(Errno::EACCES, "invalid-signature");
-        let unknown = guest.execute(&["/opt/stranger"])?;
-        unknown.is_refused(Errno::EACCES, "invalid-signature");
-        unknown.says("Request for unknown key 'id:");
+        let seen = guest.execute(&["/opt/unknown-key"])?;
+        seen.is_refused(Errno::EACCES, "invalid-signature");
+        seen.says("Request for unknown key 'id:");
 
         // a program that was executed before, then changed in place
         guest.execute(&["/usr/bin/true"])?.is_allowed();

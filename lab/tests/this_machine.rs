@@ -14,11 +14,11 @@ use lab::scenario::{Enforced, DEFAULT_POLICY};
 fn machine(kernel: &Kernel, tpm: Tpm) -> Result<Guest> {
     let store = KeyStore::create(Algorithm::Rsa2048)?;
     let vendor = store.another_signer("vendor", Issuer::System)?;
-    let stranger = KeyStore::create(Algorithm::Rsa2048)?;
+    let unknown = KeyStore::create(Algorithm::Rsa2048)?;
     let root = Tree::small_root()?;
     root.install_imactl()?;
     root.write("/opt/script", "#!/bin/sh\nexit 0\n", 0o755)?;
-    for name in ["changed", "digest", "vendor", "stranger"] {
+    for name in ["changed", "digest", "vendor", "unknown-key"] {
         root.copy("/usr/bin/true", &format!("/opt/{name}"))?;
     }
     root.sign_all(&store)?;
@@ -27,7 +27,7 @@ fn machine(kernel: &Kernel, tpm: Tpm) -> Result<Guest> {
     root.copy("/usr/bin/true", "/opt/unsigned")?;
     root.tamper("/opt/changed")?;
     vendor.sign(&[root.path("/opt/vendor")])?;
-    root.sign(&stranger, &["/opt/stranger"])?;
+    root.sign(&unknown, &["/opt/unknown-key"])?;
     let mut imactl = lab::programs::imactl()?;
     lab::host::run(imactl.args(["sign", "--hash-only"]).arg(root.path("/opt/digest")))?;
     let mut enforced = Enforced::new(kernel, &store, &root, DEFAULT_POLICY)?;
@@ -45,7 +45,7 @@ on_each_kernel! {
             ("/opt/digest", Some("IMA-signature-required"), "it has a digest"),
             ("/opt/changed", Some("invalid-signature"), "it was changed after it was signed"),
             ("/opt/vendor", Some("invalid-signature"), "which is not in .ima"),
-            ("/opt/stranger", Some("invalid-signature"), "; .ima has"),
+            ("/opt/unknown-key", Some("invalid-signature"), "; .ima has"),
         ] {
             let done = guest.execute(&[path])?;
             let told = guest.execute(&["/usr/bin/imactl", "why", "--ask", path])?;
@@ -111,8 +111,8 @@ on_each_kernel! {
         assert!(register.trim().contains(|digit| digit != '0'), "{register}");
 
         // only root can read the rest, and the output says so
-        let nobody = Credentials::user(65534);
-        let status = guest.execute_as(&nobody, &["/usr/bin/imactl", "status", "--json"])?;
+        let user = Credentials::user(65534);
+        let status = guest.execute_as(&user, &["/usr/bin/imactl", "status", "--json"])?;
         let status: serde_json::Value = serde_json::from_slice(status.is_allowed().content())?;
         let keyrings = status["keyrings"].as_array().unwrap();
         assert!(keyrings.iter().all(|it| it["state"] == "hidden"), "{status}");

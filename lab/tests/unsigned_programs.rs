@@ -7,7 +7,7 @@ use lab::protocol::{Action, Attributes, Errno};
 use lab::scenario::{Enforced, DEFAULT_POLICY};
 
 on_each_architecture! {
-    fn unsigned_created_and_copied_programs_are_refused(kernel) {
+    fn unsigned_created_and_copied_programs_are_denied(kernel) {
         let store = KeyStore::create(Algorithm::Rsa2048)?;
         let root = Tree::small_root_for(kernel.architecture())?;
         root.sign_all(&store)?;

@@ -26,11 +26,6 @@ impl Tree {
         host::run(tar.arg(archive).arg("--directory").arg(tree.directory()))?;
         Ok(tree)
     }
-
-    /// Makes the archive that [`Tree::debian`] unpacks, unless the cache has it.
-    pub fn fetch_debian() -> Result<()> {
-        archive().map(drop)
-    }
 }
 
 fn archive() -> Result<PathBuf> {

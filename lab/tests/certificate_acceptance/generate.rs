@@ -24,7 +24,7 @@ pub(crate) struct World {
     /// In the secondary keyring.
     pub(crate) secondary: (Issuer, Vec<u8>),
     /// In no keyring.
-    stranger: Issuer,
+    unknown: Issuer,
     keys: Vec<(&'static str, PKey<Private>)>,
     random: Random,
     count: u32,
@@ -107,7 +107,7 @@ impl World {
         let mut world = Self {
             built_in: Vec::new(),
             secondary: (usual.clone(), Vec::new()),
-            stranger: issuer("stranger", rsa(2048), Some(&[0xee; 20])),
+            unknown: issuer("unknown", rsa(2048), Some(&[0xee; 20])),
             keys: vec![
                 ("p-256", ec(p256, named)),
                 ("rsa-1024", rsa(1024)),
@@ -367,8 +367,8 @@ const ISSUERS: &[Change] = &[
     ("by an authority without identifier", |it, world| issued_by(it, &world.built_in[3].0)),
     ("by RSA of an odd size", |it, world| issued_by(it, &world.built_in[4].0)),
     ("by the secondary authority", |it, world| issued_by(it, &world.secondary.0)),
-    ("by a stranger", |it, world| issued_by(it, &world.stranger)),
-    ("by a stranger of the usual name", |it, world| it.signer = world.stranger.key.clone()),
+    ("by an unknown key", |it, world| issued_by(it, &world.unknown)),
+    ("by an unknown key of the usual name", |it, world| it.signer = world.unknown.key.clone()),
     ("by another algorithm than its issuer's", |it, world| {
         it.signer = world.built_in[1].0.key.clone();
         it.algorithm = world.built_in[1].0.algorithm();

@@ -193,7 +193,7 @@ fn judges(guest: &mut Guest, path: &str, verdict: &str) -> Result<()> {
 
 /// Metadata covered by a valid portable signature cannot be changed, even by root; a copy with the same
 /// attributes can replace the file.
-fn changes_are_refused(guest: &mut Guest) -> Result<()> {
+fn changes_are_denied(guest: &mut Guest) -> Result<()> {
     let path = "/opt/plain".to_owned();
     let set = |name: &str, value: &[u8]| Action::SetAttribute {
         path: "/opt/plain".to_owned(),
@@ -323,7 +323,7 @@ on_each_kernel! {
         let has_version_3 = kernel.series() == Series::Linux7;
         assert_eq!(verdict("version-3") == "valid", has_version_3);
         assert_eq!(before_boot, predicted, "preflight says the same");
-        changes_are_refused(&mut guest)?;
+        changes_are_denied(&mut guest)?;
         predicted.remove("/opt/other-key");
         why_says_the_same(&mut guest, &predicted)?;
         layers_are_judged_as_their_files(&mut guest, &predicted)?;

@@ -114,7 +114,7 @@ pub(crate) enum Label {
     Signed,
     SignedSha512,
     /// A signature by a key that is in no keyring.
-    Stranger,
+    UnknownKey,
     /// A valid signature with a changed last byte.
     Corrupt,
     /// A valid signature without its last byte.
@@ -140,7 +140,7 @@ const LABELS: &[(u64, Label)] = &[
     (16, Label::None),
     (30, Label::Signed),
     (5, Label::SignedSha512),
-    (5, Label::Stranger),
+    (5, Label::UnknownKey),
     (5, Label::Corrupt),
     (2, Label::Short),
     (4, Label::Other),
@@ -172,7 +172,7 @@ const LABELS: &[(u64, Label)] = &[
 const WRITABLE_LABELS: &[(u64, Label)] = &[
     (20, Label::None),
     (40, Label::Signed),
-    (10, Label::Stranger),
+    (10, Label::UnknownKey),
     (10, Label::Other),
     (15, Label::Digest),
     (5, Label::WrongDigest),
@@ -261,7 +261,7 @@ const CONTENTS: [Content; 3] = [Content::Program, Content::Script, Content::Text
 
 impl Files {
     pub(crate) fn new(store: &KeyStore) -> Result<Self> {
-        let stranger = KeyStore::create(Algorithm::P256)?;
+        let unknown = KeyStore::create(Algorithm::P256)?;
         let path = store.directory().join("ima_keys/x509_ima.der");
         let certificates = Certificate::read_all(&path)?;
         let tree = Tree::new()?;
@@ -275,7 +275,7 @@ impl Files {
                 lab::host::run(sign.arg(&path))?;
                 attribute(&path)
             };
-            signatures.push([of(store, "sha256")?, of(store, "sha512")?, of(&stranger, "sha256")?]);
+            signatures.push([of(store, "sha256")?, of(store, "sha512")?, of(&unknown, "sha256")?]);
         }
         let keyring = Keyring::of_certificates(&certificates);
         let uuid = Uuid(*b"\x4f\x13imactl's lab..");
@@ -307,7 +307,7 @@ impl Files {
     /// The value of the attribute.
     pub(crate) fn attribute(&self, file: &FileSpec) -> Option<Vec<u8>> {
         let index = CONTENTS.iter().position(|kind| *kind == file.content).unwrap_or(0);
-        let [sha256, sha512, stranger] = &self.signatures[index];
+        let [sha256, sha512, unknown] = &self.signatures[index];
         let other = &self.signatures[(index + 1) % CONTENTS.len()][0];
         let changed = |at: usize, value: u8| {
             let mut bytes = sha256.clone();
@@ -324,7 +324,7 @@ impl Files {
             Label::None => return None,
             Label::Signed => sha256.clone(),
             Label::SignedSha512 => sha512.clone(),
-            Label::Stranger => stranger.clone(),
+            Label::UnknownKey => unknown.clone(),
             Label::Corrupt => changed(sha256.len() - 1, !sha256[sha256.len() - 1]),
             Label::Short => sha256[..sha256.len() - 1].to_vec(),
             Label::Other => other.clone(),

@@ -350,7 +350,7 @@ fn request_firmware(name: &str) -> Outcome {
 }
 
 /// One `write`: the kernel takes a path, or whole rules, at a time. A policy that ends in
-/// the middle of a rule is refused when the file is closed, which nobody can see.
+/// the middle of a rule is rejected when the file is closed, without an error.
 fn write_policy(name: &str, object: &str, bytes: &[u8]) -> Outcome {
     let mut file = call("open", POLICY, OpenOptions::new().write(true).open(POLICY))?;
     done(name, object, file.write_all(bytes))

@@ -175,11 +175,6 @@ impl<'a> Header<'a> {
         self.entries.get(*self.by_tag.get(found)?)
     }
 
-    /// How many entries there are, without the region.
-    pub fn entry_count(&self) -> usize {
-        self.entries.len()
-    }
-
     /// The entries in the region, and those after it.
     pub(super) fn parts(&self) -> (&[Entry], &[Entry]) {
         // never beyond the entries: read as many of them as there are

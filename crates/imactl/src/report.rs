@@ -50,7 +50,7 @@ pub(crate) struct Totals {
     /// Files and containers that were not processed.
     pub(crate) failures: Failures,
     /// Files among packages that are not packages.
-    pub(crate) passed_over: u64,
+    pub(crate) skipped: u64,
     /// Bytes read.
     pub(crate) bytes: u64,
     /// The duration.
@@ -62,7 +62,7 @@ impl Totals {
     pub(crate) fn summary(&self, matched: &'static str, other: &'static str) -> Summary {
         Summary {
             counts: [(matched, self.tally.matched), (other, self.tally.other)],
-            passed_over: (self.noun == "package").then_some(self.passed_over),
+            skipped: (self.noun == "package").then_some(self.skipped),
             failed: self.failures.count(),
             files: None,
             bytes: self.bytes,
@@ -83,8 +83,8 @@ impl Totals {
             true => format!("no {}s", self.noun),
             false => done,
         };
-        if self.passed_over > 0 {
-            line += &format!(", passed over {}", count(self.passed_over, "other file"));
+        if self.skipped > 0 {
+            line += &format!(", skipped {}", count(self.skipped, "other file"));
         }
         if !self.is_empty() {
             line += time;
@@ -174,7 +174,7 @@ pub(crate) struct Summary {
     /// The two counts of the tally, with their names.
     pub(crate) counts: [(&'static str, u64); 2],
     /// Files among packages that are not packages.
-    passed_over: Option<u64>,
+    skipped: Option<u64>,
     failed: u64,
     /// The number of files in packages.
     pub(crate) files: Option<u64>,
@@ -190,7 +190,7 @@ impl Serialize for Summary {
             map.serialize_entry(name, &count)?;
         }
         let more = [
-            ("passed_over", self.passed_over),
+            ("skipped", self.skipped),
             ("failed", Some(self.failed)),
             ("files", self.files),
             ("bytes", Some(self.bytes)),
@@ -293,7 +293,7 @@ fn run_one<O: Operation>(
 ) -> Result<()> {
     let noun = container.noun();
     let packages = matches!(container, AnyContainer::Packages(_));
-    let Totals { tally, failures, passed_over, .. } = totals;
+    let Totals { tally, failures, skipped, .. } = totals;
     let mut files = Vec::new();
     // counts of a container that is not yet written
     let mut pending = Tally::default();
@@ -323,7 +323,7 @@ fn run_one<O: Operation>(
             let files = std::mem::take(&mut files);
             match outcome {
                 Ok(container::Summary::NotAPackage) => {
-                    *passed_over += 1;
+                    *skipped += 1;
                     Ok(())
                 }
                 Ok(container::Summary::Package(package)) => {

@@ -41,7 +41,7 @@ pub(crate) fn follow<'a>(
     Some(at)
 }
 
-/// The names of a path, the last one first; `/` and `.` are passed over.
+/// The names of a path, the last one first; `/` and `.` are skipped.
 fn names(path: &Path) -> Vec<OsString> {
     let is_name =
         |part: &Component<'_>| matches!(part, Component::Normal(_) | Component::ParentDir);

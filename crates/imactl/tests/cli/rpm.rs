@@ -313,7 +313,7 @@ fn a_directory_of_packages_is_signed_at_a_time() {
     assert!(refused.stderr.contains("-r processes the packages in it"), "{}", refused.stderr);
     let signed = run(args!["sign", "-r", "--json", "--keys", keys, repository]).exits(0).json();
     let summary = signed.last().unwrap();
-    assert_eq!((&summary["signed"], &summary["passed_over"]), (&21.into(), &2.into()));
+    assert_eq!((&summary["signed"], &summary["skipped"]), (&21.into(), &2.into()));
     run(args!["verify", "-r", "--payload", "--keys", keys, repository]).exits(0);
 
     fs::write(repository.join("broken.rpm"), b"\xed\xab\xee\xdb\x03").unwrap();

@@ -354,7 +354,7 @@ fn summaries_count_every_package() {
     let clear = args!["clear", "-r", repository].to_vec();
     for (done, args) in [("signed", sign), ("cleared", clear)] {
         let empty = run(&args).exits(0);
-        assert!(empty.stdout.starts_with("no packages, passed over 1 other file"), "{empty:?}");
+        assert!(empty.stdout.starts_with("no packages, skipped 1 other file"), "{empty:?}");
         fs::copy(sample("format_4"), repository.join("good.rpm")).unwrap();
         fs::copy(sample("lead_is_cut"), repository.join("bad.rpm")).unwrap();
         let failed = run(&args).exits(2);

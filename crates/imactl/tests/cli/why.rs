@@ -25,7 +25,7 @@ fn a_line_of_the_log_is_explained() {
 }
 
 #[test]
-fn a_log_is_summed_up_and_nothing_in_it_is_passed_over() {
+fn a_log_is_summed_up_and_nothing_in_it_is_skipped() {
     let directory = directory();
     let log = directory.path().join("audit.log");
     let loaded = "type=1802 audit(1.2:3): pid=1 uid=0 auid=0 ses=0 op=policy_update \

@@ -28,7 +28,7 @@ use crate::container::AttributeName;
 use crate::digest::{DigestKind, FileHasher};
 
 /// A directory that will be the root of a machine. File systems of the kernel's own that are
-/// mounted in it are passed over. Through libc alone, so that pseudo sees every call.
+/// mounted in it are skipped. Through libc alone, so that pseudo sees every call.
 #[derive(Debug, Clone)]
 pub struct Directory {
     path: PathBuf,

@@ -266,7 +266,7 @@ impl<'a> Walk<'a> {
             }
             (FileType::RegularFile, Some(stat)) => included.then_some(EntryKind::File(stat)),
             _ if listed == FileType::RegularFile => Some(EntryKind::Failed(WalkError::Replaced)),
-            // other kinds are passed over
+            // other kinds are skipped
             _ => None,
         }
     }

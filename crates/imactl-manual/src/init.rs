@@ -156,7 +156,7 @@ mod tests {
         for expected in [
             "\\fBimactl\\-init\\fR [\\-\\-enforce] [ROOT]\n",
             ".SH \"EXIT STATUS\"\n",
-            ".TP\n8\nas a step: a revocation of the initramfs was not loaded; ",
+            ".TP\n8\na revocation of the initramfs was not loaded\n",
             ".SH \"KERNEL COMMAND LINE\"\n",
             "\\fBimactl.timeout=SECONDS\\fR\n",
         ] {

@@ -12,7 +12,7 @@ use ima::container::image::Image;
 use ima::container::oci::Oci;
 use ima::container::rpm::{Directories, Packages};
 use ima::container::tar::Archive;
-use ima::container::tree::{Place, Tree};
+use ima::container::tree::{DirectoryRoots, Place, Tree};
 use ima::container::{detect, AnyContainer, DetectError, Found, Only, Selection, MAX_SPARSE};
 use ima::input::{self, LIST_MAX};
 use ima_format::kind::Kind;
@@ -84,7 +84,12 @@ impl InputArgs {
         let place = self.place.resolve();
         let roots = self.tree.roots()?;
         let containers = match kind {
-            Kind::Tree => vec![AnyContainer::Tree(Tree { roots, place, verity: None })],
+            Kind::Tree => vec![AnyContainer::Tree(Tree {
+                roots,
+                directories: DirectoryRoots::Walked,
+                place,
+                verity: None,
+            })],
             Kind::Rpm => vec![AnyContainer::Packages(self.packages(roots)?)],
             Kind::Tar => {
                 let archive = |path| AnyContainer::Archive(Archive { path });
@@ -179,7 +184,12 @@ impl TreeArgs {
     pub(crate) fn as_tree(&self, roots: Vec<PathBuf>, place: Place) -> Result<Inputs> {
         Ok(Inputs {
             kind: Kind::Tree,
-            containers: vec![AnyContainer::Tree(Tree { roots, place, verity: None })],
+            containers: vec![AnyContainer::Tree(Tree {
+                roots,
+                directories: DirectoryRoots::Walked,
+                place,
+                verity: None,
+            })],
             selection: self.selection()?,
             jobs: jobs(self.jobs),
             max_sparse: MAX_SPARSE,

@@ -21,7 +21,7 @@ use rustix::io::{pread, Errno};
 use super::folder::{is_replaced, Folders};
 use super::inode;
 use super::walk::Candidate;
-use crate::container::error::ItemError;
+use crate::container::error::{ItemError, WalkError};
 use crate::container::{AttributeName, Content, Edit, End};
 use crate::digest::{DigestKind, FileHasher};
 use crate::input;
@@ -50,12 +50,13 @@ struct Stamp {
     size: u64,
     modified: (i64, i64),
     changed: (i64, i64),
+    is_directory: bool,
 }
 
 impl Stamp {
     fn of(file: &File) -> io::Result<Self> {
         let metadata = file.metadata()?;
-        if !metadata.is_file() {
+        if !metadata.is_file() && !metadata.is_dir() {
             return Err(Errno::INVAL.into());
         }
         Ok(Self {
@@ -64,6 +65,7 @@ impl Stamp {
             size: metadata.len(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
+            is_directory: metadata.is_dir(),
         })
     }
 
@@ -121,10 +123,10 @@ impl<'a> OpenFile<'a> {
         directory: Arc<OwnedFd>,
         candidate: &'a Candidate,
     ) -> Result<Self, ItemError> {
-        let file = open_file(&directory, candidate.path.file_name().unwrap_or_default())
-            .map_err(replaced_or_unopened)?;
+        let file = open_file(&directory, candidate.name()).map_err(replaced_or_unopened)?;
         let mut stamp = Stamp::of(&file).map_err(ItemError::Read)?;
-        if (stamp.dev, stamp.ino) != (candidate.dev, candidate.ino) {
+        let Candidate { dev, ino, is_directory, .. } = *candidate;
+        if (stamp.dev, stamp.ino, stamp.is_directory) != (dev, ino, is_directory) {
             return Err(ItemError::Changed);
         }
         if let Some(wait) = stamp.freshness(SystemTime::now()) {
@@ -153,6 +155,9 @@ impl<'a> OpenFile<'a> {
         kind: DigestKind,
         progress: &dyn Fn(u64),
     ) -> Result<Digest, ItemError> {
+        if self.stamp.is_directory {
+            return Err(WalkError::NotRegular("directory").into());
+        }
         let (digest, read) = hasher.digest(&self.file, self.stamp.size, kind, progress)?;
         match read == self.stamp.size {
             true => Ok(digest),
@@ -367,7 +372,8 @@ mod tests {
     #[test]
     fn a_fresh_file_is_waited_for_by_the_grain_of_its_clock() {
         let at = |changed, milliseconds| {
-            let stamp = Stamp { dev: 1, ino: 1, size: 0, modified: changed, changed };
+            let is_directory = false;
+            let stamp = Stamp { dev: 1, ino: 1, size: 0, modified: changed, changed, is_directory };
             let now = UNIX_EPOCH + Duration::from_millis(milliseconds);
             stamp.freshness(now).map(|wait| wait.as_millis())
         };

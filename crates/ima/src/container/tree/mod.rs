@@ -30,7 +30,7 @@ pub(in crate::container) use folder::Folders;
 pub use walk::Candidate;
 pub(in crate::container) use walk::{Found, Walk};
 
-use super::error::ItemError;
+use super::error::{ItemError, WalkError};
 use super::{
     pool, AttributeName, Container, Content, Event, Item, Operation, Progress, Report, Run,
     Selection, Sink,
@@ -42,10 +42,21 @@ use crate::digest::{DigestKind, FileHasher};
 pub struct Tree {
     /// Walked in this order, directories sorted by name.
     pub roots: Vec<PathBuf>,
+    /// What is processed of roots that are directories.
+    pub directories: DirectoryRoots,
     /// Where attributes are kept.
     pub place: Place,
     /// How fs-verity is enabled on files, by an operation that sets their attributes.
     pub verity: Option<Parameters>,
+}
+
+/// What is processed of a directory that is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DirectoryRoots {
+    /// The files below it.
+    Walked,
+    /// The directory itself, which has metadata and attributes, but no content to sign.
+    Themselves,
 }
 
 /// The state of one thread.
@@ -115,6 +126,9 @@ impl Tree {
     ) -> Result<Option<OpenFile<'c>>, ItemError> {
         let directory = file::directory(candidate, folders)?;
         if self.place == Place::Detached {
+            if candidate.is_directory {
+                return Err(WalkError::NotRegular("directory").into());
+            }
             if let Some(signed) = file::signed_by(&candidate.path, &directory) {
                 // with `dir/*` its file is named, too, and both are processed
                 let is_expected = !candidate.named || self.roots.contains(&signed);
@@ -165,7 +179,7 @@ impl Container for Tree {
         let produce = |queue: &mut dyn FnMut(Found, u64)| {
             let mut walk = Walk::new(&run.selection, O::LEFT_OVER, self.roots.len() > 1);
             for root in &self.roots {
-                walk.root(root, &mut |found| {
+                let found = &mut |found: Found| {
                     if let Found::LeftOut(path) = &found {
                         progress.left_out(path);
                     } else {
@@ -174,7 +188,11 @@ impl Container for Tree {
                         queue(found, size);
                     }
                     !stop.load(Ordering::Relaxed)
-                });
+                };
+                match self.directories {
+                    DirectoryRoots::Walked => walk.root(root, found),
+                    DirectoryRoots::Themselves => walk.root_itself(root, found),
+                }
             }
         };
         let start = || {

@@ -15,7 +15,7 @@ use crate::container::error::{WalkError, LONGEST_PATH};
 use crate::container::{LeftOver, Selection};
 use crate::staging::{is_store_temporary, is_temporary};
 
-/// A regular file that the walk found.
+/// A regular file that the walk found, or a directory that was named for itself.
 #[derive(Debug)]
 pub struct Candidate {
     /// Its path: the root as given, and the path below it.
@@ -28,9 +28,11 @@ pub struct Candidate {
     pub size: u64,
     /// It is a root itself: its path was named.
     pub named: bool,
+    /// It is a directory, and not the files in it.
+    pub(super) is_directory: bool,
     /// How many names of its path are below the root.
     depth: usize,
-    /// The directory that it is in.
+    /// The directory that it is in, or is.
     pub(in crate::container) folder: Arc<Folder>,
 }
 
@@ -113,11 +115,20 @@ impl<'a> Walk<'a> {
             Err(error) if is_replaced(&error) && !names_directory(root) => self.file(root),
             Err(error) => Err(WalkError::Read(error)),
         };
-        match walked {
-            Ok(None) => {}
-            Ok(Some(candidate)) => drop(found(Found::File(candidate))),
-            Err(error) => drop(found(Found::Failed(root.to_owned(), error))),
-        }
+        named(root, walked, found);
+    }
+
+    /// Finds `root` without the files below it: a file, or a directory itself.
+    pub(super) fn root_itself(&mut self, root: &Path, found: &mut Sink<'_>) {
+        let candidate = match Folder::named(root, Links::Refused) {
+            Ok((folder, _)) => {
+                let is_first = self.seen.insert((folder.dev, folder.ino));
+                Ok(is_first.then(|| Candidate::directory(root.to_owned(), folder)))
+            }
+            Err(error) if is_replaced(&error) && !names_directory(root) => self.file(root),
+            Err(error) => Err(WalkError::Read(error)),
+        };
+        named(root, candidate, found);
     }
 
     /// A root that is not a directory.
@@ -284,7 +295,21 @@ impl<'a> Walk<'a> {
 impl Candidate {
     fn new(path: PathBuf, stat: &Stat, folder: &Arc<Folder>, depth: usize) -> Self {
         let (dev, ino, size) = (stat.st_dev as _, stat.st_ino as _, stat.st_size as _);
-        Self { path, dev, ino, size, named: depth == 0, depth, folder: Arc::clone(folder) }
+        let (named, folder) = (depth == 0, Arc::clone(folder));
+        Self { path, dev, ino, size, named, is_directory: false, depth, folder }
+    }
+
+    fn directory(path: PathBuf, folder: Folder) -> Self {
+        let (dev, ino, folder) = (folder.dev, folder.ino, Arc::new(folder));
+        Self { path, dev, ino, size: 0, named: true, is_directory: true, depth: 0, folder }
+    }
+
+    /// Its name in `folder`.
+    pub(super) fn name(&self) -> &OsStr {
+        match self.is_directory {
+            true => OsStr::new("."),
+            false => self.path.file_name().unwrap_or_default(),
+        }
     }
 
     /// Its path below the root; `None` if it is the root.
@@ -293,6 +318,15 @@ impl Candidate {
         let mut components = self.path.components();
         components.by_ref().take(above).for_each(drop);
         (!self.named).then_some(components.as_path())
+    }
+}
+
+/// Reports a root that was looked up.
+fn named(root: &Path, candidate: Result<Option<Candidate>, WalkError>, found: &mut Sink<'_>) {
+    match candidate {
+        Ok(None) => {}
+        Ok(Some(candidate)) => drop(found(Found::File(candidate))),
+        Err(error) => drop(found(Found::Failed(root.to_owned(), error))),
     }
 }
 

@@ -14,17 +14,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use ima::container::tree::{detached_path, Place, Tree};
+use ima::container::tree::{detached_path, DirectoryRoots, Place, Tree};
 use ima::container::{
     AttributeName, Change, Container, Destination, Event, ItemError, Operation, Run, Selection,
     Silent, MAX_SPARSE,
 };
-use ima::evm::{Binding, Coverage, Given, HmacKey, Versions};
+use ima::evm::{Binding, Coverage, Given, HmacKey};
 use ima::input::{self, KEY_MAX};
-use ima::operation::{Clear, EvmMaker, EvmSign, EvmVerify, Labels, Sign, SignMode, Signed, Verify};
+use ima::operation::{Clear, EvmMaker, EvmSign, Labels, Sign, SignMode, Signed, Verify};
 use ima::sign::{default_version, Maker};
 use ima::staging;
-use ima::verify::{Keyring, Requirement, Rule};
+use ima::verify::{Requirement, Rule};
 use ima::HashAlgorithm;
 use ima_format::elf::Class;
 use ima_format::evm::Machine;
@@ -34,7 +34,7 @@ use ima_format::tar::AfterEnd;
 use ima_format::verity::Salt;
 use ima_format::xattr::{AttributeType, SignatureKind, SignatureVersion};
 
-use self::operations::{Captured, Open, Restore};
+use self::operations::{Captured, Open, Restore, VerifyContent, VerifyMetadata};
 use self::options::Options;
 use crate::args::jobs;
 use crate::error::{hinted, Context, Error, Result};
@@ -109,11 +109,14 @@ impl Evmctl<'_> {
                 print!("{}", include_str!("help.txt"));
                 Ok(Outcome::Good)
             }
-            "ima_hash" => self.sign(Sign::new(Maker::Digest, self.hash()?, SignMode::Always)),
+            "ima_hash" => {
+                let operation = Sign::new(Maker::Digest, self.hash()?, SignMode::Always);
+                self.sign(operation, &self.files()?)
+            }
             "ima_sign" => {
                 let signer = keys::signer(self.options)?;
                 let maker = self.maker(&*signer, SignatureKind::Ima);
-                self.sign(Sign::new(maker, self.hash()?, SignMode::Always))
+                self.sign(Sign::new(maker, self.hash()?, SignMode::Always), &self.files()?)
             }
             "sign" => {
                 let signer = keys::signer(self.options)?;
@@ -135,9 +138,9 @@ impl Evmctl<'_> {
             "verify" => self.verify(Some(self.coverage(Binding::Portable)?)),
             "ima_setxattr" => self.restore(),
             "ima_clear" => {
-                self.over(&Clear::Both, &self.files()?, self.destination(), &mut |_, _| true)
+                self.over(&Clear::Both, &self.paths()?, self.destination(), &mut |_, _| true)
             }
-            "ima_fix" => self.over(&Open, &self.files()?, Destination::Nowhere, &mut |_, _| true),
+            "ima_fix" => self.over(&Open, &self.paths()?, Destination::Nowhere, &mut |_, _| true),
             "sign_hash" => hash_lines::sign(self),
             "import" => import::import(self.options),
             "convert" => version_1::convert(self.options),
@@ -244,12 +247,19 @@ impl Evmctl<'_> {
         }
     }
 
-    /// The files that are named; directories are an error without `-r`.
-    fn files(&self) -> Result<Vec<PathBuf>> {
-        let files: Vec<_> = self.options.operands.iter().skip(1).map(PathBuf::from).collect();
-        if files.is_empty() {
-            return Err(hinted("Parameters missing", "evmctl help shows how commands are used"));
+    /// The paths that are named; without `-r`, a directory is processed itself.
+    fn paths(&self) -> Result<Vec<PathBuf>> {
+        match self.options.operands.get(1..) {
+            None | Some([]) => {
+                Err(hinted("Parameters missing", "evmctl help shows how commands are used"))
+            }
+            Some(paths) => Ok(paths.iter().map(PathBuf::from).collect()),
         }
+    }
+
+    /// The files that are named; directories, which have no content, are an error without `-r`.
+    fn files(&self) -> Result<Vec<PathBuf>> {
+        let files = self.paths()?;
         if !self.options.has("recursive") {
             if let Some(path) = files.iter().find(|path| path.is_dir()) {
                 let message = format!("{}: a directory", path.display());
@@ -307,7 +317,11 @@ impl Evmctl<'_> {
             progress: &Silent,
         };
         let mut bad = 0;
-        let tree = Tree { roots: files.to_vec(), place, verity: None };
+        let directories = match self.options.has("recursive") {
+            true => DirectoryRoots::Walked,
+            false => DirectoryRoots::Themselves,
+        };
+        let tree = Tree { roots: files.to_vec(), directories, place, verity: None };
         tree.run(&run, &mut |event| {
             let Event::Item { report, .. } = event else { return Ok(()) };
             bad += u64::from(!good(&report.path, report.outcome));
@@ -317,11 +331,9 @@ impl Evmctl<'_> {
     }
 
     /// Signs files, and prints the attribute values if that was requested.
-    fn sign(&self, operation: Sign<'_>) -> Result<Outcome> {
-        let files = self.files()?;
+    fn sign(&self, operation: Sign<'_>, files: &[PathBuf]) -> Result<Outcome> {
         let operation = Captured(operation);
-        let Signing { outcome, unwritten } =
-            self.sign_at(self.destination(), &operation, &files)?;
+        let Signing { outcome, unwritten } = self.sign_at(self.destination(), &operation, files)?;
         if self.options.has("sigfile") && !unwritten.is_empty() {
             // a user who cannot set attributes gets a file instead
             self.sign_at(Destination::Nowhere, &operation, &unwritten)?;
@@ -385,10 +397,13 @@ impl Evmctl<'_> {
             (_, true, _) => Some(Maker::Digest),
             _ => None,
         };
-        self.sign(match content {
-            Some(maker) => Sign::new(maker, algorithm, SignMode::Always).with_evm(evm),
-            None => Sign::metadata(evm, SignMode::Always),
-        })
+        match content {
+            Some(maker) => {
+                let operation = Sign::new(maker, algorithm, SignMode::Always).with_evm(evm);
+                self.sign(operation, &self.files()?)
+            }
+            None => self.sign(Sign::metadata(evm, SignMode::Always), &self.paths()?),
+        }
     }
 
     fn hmac(&self, key: &HmacKey) -> Result<Outcome> {
@@ -397,29 +412,7 @@ impl Evmctl<'_> {
 
     /// Verifies `security.ima`, or with a coverage `security.evm`.
     fn verify(&self, coverage: Option<Coverage>) -> Result<Outcome> {
-        let files = self.files()?;
-        let keys = keys::given(self.options)?;
-        let (keyring, empty) = (keys::keyring(&keys)?, Keyring::default());
-        let rule = Rule {
-            requirement: Requirement::Signature,
-            kernel: KernelVersion::V7_3,
-            salt: Salt::default(),
-        };
-        let place = match self.options.has("sigfile") && coverage.is_none() {
-            true => Place::Detached,
-            false => self.place(),
-        };
-        let (newer, coverage) = match coverage {
-            Some(coverage) => {
-                let versions = Versions::All;
-                let evm = EvmVerify { keyring: &keyring, coverage, hmac: None, versions };
-                // signatures of version 1 are never portable
-                let version_1 = self.coverage(Binding::Inode)?;
-                (Verify::new(&empty, rule).with_evm(evm), Some(version_1))
-            }
-            None => (Verify::new(&keyring, rule), None),
-        };
-        let operation = version_1::Verify { newer, keys: &keys, coverage };
+        let kernel = KernelVersion::V7_3;
         let mut judged = |path: &Path, failure: Option<String>| {
             let path = path.display();
             match &failure {
@@ -428,12 +421,33 @@ impl Evmctl<'_> {
             }
             failure.is_none()
         };
-        self.over_at(place, &operation, &files, Destination::Nowhere, &mut judged)
+        let Some(coverage) = coverage else {
+            let files = self.files()?;
+            let keys = keys::given(self.options)?;
+            let keyring = keys::keyring(&keys)?;
+            let (requirement, salt) = (Requirement::Signature, Salt::default());
+            let rule = Rule { requirement, kernel, salt };
+            let newer = VerifyContent(Verify::new(&keyring, rule));
+            let operation = version_1::Verify { newer, keys: &keys, coverage: None };
+            let place = match self.options.has("sigfile") {
+                true => Place::Detached,
+                false => self.place(),
+            };
+            return self.over_at(place, &operation, &files, Destination::Nowhere, &mut judged);
+        };
+        let paths = self.paths()?;
+        let keys = keys::given(self.options)?;
+        let keyring = keys::keyring(&keys)?;
+        let newer = VerifyMetadata { keyring: &keyring, coverage, kernel };
+        // signatures of version 1 are never portable
+        let coverage = Some(self.coverage(Binding::Inode)?);
+        let operation = version_1::Verify { newer, keys: &keys, coverage };
+        self.over(&operation, &paths, Destination::Nowhere, &mut judged)
     }
 
     /// Sets the signature from `FILE.sig` or from another file.
     fn restore(&self) -> Result<Outcome> {
-        let mut files = self.files()?;
+        let mut files = self.paths()?;
         let from = match self.options.has("sigfile") && files.len() > 1 {
             true => files.remove(0),
             false => detached_path(&files[0]),

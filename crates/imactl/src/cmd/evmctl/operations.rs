@@ -4,6 +4,10 @@ use ima::container::{
     Access, Anomaly, AttributeName, Change, FurtherName, Item, ItemError, LeftOver, Operation,
 };
 use ima::digest::DigestKind;
+use ima::evm::{Coverage, EvmVerifier};
+use ima::operation::{Judgement, Verify};
+use ima::verify::{Keyring, Verifier};
+use ima_format::policy::kernel::KernelVersion;
 
 /// An operation whose outcome includes the change.
 pub(super) struct Captured<O>(pub(super) O);
@@ -39,6 +43,63 @@ impl<O: Operation> Operation for Captured<O> {
     fn further_name(&self, name: FurtherName) -> Option<Result<Self::Outcome, Anomaly>> {
         let outcome = self.0.further_name(name)?;
         Some(outcome.map(|outcome| (outcome, Change::none())))
+    }
+}
+
+/// Verifies `security.ima`; the outcome is why it is not good.
+pub(super) struct VerifyContent<'a>(pub(super) Verify<'a>);
+
+impl<'a> Operation for VerifyContent<'a> {
+    type Outcome = Option<String>;
+    type Worker = <Verify<'a> as Operation>::Worker;
+
+    const ACCESS: Access = Access::Reads;
+
+    fn worker(&self) -> Self::Worker {
+        self.0.worker()
+    }
+
+    fn item(
+        &self,
+        worker: &mut Self::Worker,
+        item: &mut dyn Item,
+    ) -> Result<(Option<String>, Change), ItemError> {
+        let (is_good, detail) = match self.0.item(worker, item)?.0 {
+            Judgement::Kernel(verdict) => (verdict.is_valid(), verdict.to_string()),
+            Judgement::WithEvm { evm, .. } => (evm.is_valid(), evm.to_string()),
+            Judgement::Appended(verdict) => (verdict.is_valid(), verdict.to_string()),
+            Judgement::Anomaly(anomaly) => (false, anomaly.to_string()),
+            Judgement::NotSigned => (false, "not signed".to_owned()),
+        };
+        Ok(((!is_good).then_some(detail), Change::none()))
+    }
+}
+
+/// Verifies `security.evm` alone, of directories, too; the outcome is why it is not good.
+pub(super) struct VerifyMetadata<'a> {
+    pub(super) keyring: &'a Keyring,
+    pub(super) coverage: Coverage,
+    pub(super) kernel: KernelVersion,
+}
+
+impl<'a> Operation for VerifyMetadata<'a> {
+    type Outcome = Option<String>;
+    type Worker = EvmVerifier<'a>;
+
+    const ACCESS: Access = Access::Reads;
+
+    fn worker(&self) -> Self::Worker {
+        let verifier = Verifier::new(self.keyring.clone());
+        EvmVerifier::new(verifier, self.kernel, self.coverage.clone(), None)
+    }
+
+    fn item(
+        &self,
+        verifier: &mut Self::Worker,
+        item: &mut dyn Item,
+    ) -> Result<(Option<String>, Change), ItemError> {
+        let verdict = verifier.verdict(item)?;
+        Ok(((!verdict.is_valid()).then(|| verdict.to_string()), Change::none()))
     }
 }
 

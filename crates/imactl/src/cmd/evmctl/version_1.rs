@@ -8,7 +8,6 @@ use ima::digest::Hasher;
 use ima::evm::Coverage;
 use ima::key::version_1::KeyV1;
 use ima::key::{PublicKey, Signer};
-use ima::operation::{self, Judgement};
 use ima::sign::Maker;
 use ima::staging;
 use ima::system::add_version_1;
@@ -60,14 +59,15 @@ pub(super) fn import(options: &Options) -> Result<Outcome> {
 }
 
 /// Verifies signatures of all versions.
-pub(super) struct Verify<'a> {
-    pub(super) newer: operation::Verify<'a>,
+pub(super) struct Verify<'a, O> {
+    /// Verifies those of version 2 and newer.
+    pub(super) newer: O,
     pub(super) keys: &'a [(PathBuf, PublicKey)],
     /// The coverage of `security.evm`; `None` for `security.ima`.
     pub(super) coverage: Option<Coverage>,
 }
 
-impl Verify<'_> {
+impl<O> Verify<'_, O> {
     /// Why a file's signature of version 1 is not good, or `None` without such a signature. It is never portable.
     fn version_1(&self, item: &mut dyn Item) -> Result<Option<Option<String>>, ItemError> {
         let name = self.coverage.as_ref().map_or(AttributeName::Ima, |_| AttributeName::Evm);
@@ -93,10 +93,10 @@ impl Verify<'_> {
     }
 }
 
-impl<'a> Operation for Verify<'a> {
+impl<O: Operation<Outcome = Option<String>>> Operation for Verify<'_, O> {
     /// Why the signature is not good.
     type Outcome = Option<String>;
-    type Worker = <operation::Verify<'a> as Operation>::Worker;
+    type Worker = O::Worker;
 
     const ACCESS: Access = Access::Reads;
 
@@ -112,13 +112,6 @@ impl<'a> Operation for Verify<'a> {
         if let Some(outcome) = self.version_1(item)? {
             return Ok((outcome, Change::none()));
         }
-        let (is_good, detail) = match self.newer.item(worker, item)?.0 {
-            Judgement::Kernel(verdict) => (verdict.is_valid(), verdict.to_string()),
-            Judgement::WithEvm { evm, .. } => (evm.is_valid(), evm.to_string()),
-            Judgement::Appended(verdict) => (verdict.is_valid(), verdict.to_string()),
-            Judgement::Anomaly(anomaly) => (false, anomaly.to_string()),
-            Judgement::NotSigned => (false, "not signed".to_owned()),
-        };
-        Ok((Some(detail).filter(|_| !is_good), Change::none()))
+        self.newer.item(worker, item)
     }
 }

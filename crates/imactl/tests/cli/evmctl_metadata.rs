@@ -24,7 +24,7 @@ const ATTRIBUTES: &[(&str, &[u8], bool)] = &[
 ];
 
 /// The evmctl that was built in `IMA_EVM_UTILS_DIR`.
-fn built_evmctl() -> Option<PathBuf> {
+pub(crate) fn built_evmctl() -> Option<PathBuf> {
     let built = Path::new(&std::env::var_os("IMA_EVM_UTILS_DIR")?).join("src/evmctl");
     built.is_file().then_some(built)
 }

@@ -137,7 +137,7 @@ fn the_source_of_evmctl_has_no_further_options() {
 }
 
 /// A shell with the link in its path; `$keys` is a store.
-fn script(directory: &Path, keys: &Path, text: &str) -> Run {
+pub(crate) fn script(directory: &Path, keys: &Path, text: &str) -> Run {
     let path = format!("{}:{}", directory.display(), std::env::var("PATH").unwrap());
     let mut shell = Command::new("sh");
     shell.args(["-euc", text]).env("PATH", path).env("keys", keys).current_dir(directory);

@@ -10,6 +10,7 @@ mod disk;
 mod erofs;
 mod evm;
 mod evmctl;
+mod evmctl_callers;
 mod evmctl_metadata;
 mod evmctl_scripts;
 mod golden;

@@ -34,7 +34,7 @@ use ima_format::tar::AfterEnd;
 use ima_format::verity::Salt;
 use ima_format::xattr::{AttributeType, SignatureKind, SignatureVersion};
 
-use self::operations::{Captured, Open, Restore, VerifyContent, VerifyMetadata};
+use self::operations::{Captured, Failure, Open, Restore, VerifyContent, VerifyMetadata};
 use self::options::Options;
 use crate::args::jobs;
 use crate::error::{hinted, Context, Error, Result};
@@ -413,11 +413,16 @@ impl Evmctl<'_> {
     /// Verifies `security.ima`, or with a coverage `security.evm`.
     fn verify(&self, coverage: Option<Coverage>) -> Result<Outcome> {
         let kernel = KernelVersion::V7_3;
-        let mut judged = |path: &Path, failure: Option<String>| {
+        let mut judged = |path: &Path, failure: Option<Failure>| {
             let path = path.display();
             match &failure {
                 None => eprintln!("{path}: verification is OK"),
-                Some(reason) => eprintln!("{path}: verification failed: {reason}"),
+                Some(Failure::Bad(reason)) => eprintln!("{path}: verification failed: {reason}"),
+                Some(Failure::Missing(reason)) => {
+                    eprintln!("{path}: verification failed: {reason}");
+                    // scripts match what evmctl prints
+                    eprintln!("getxattr failed: {path}\nerrno: No data available (61)");
+                }
             }
             failure.is_none()
         };

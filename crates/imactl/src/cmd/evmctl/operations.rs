@@ -4,9 +4,9 @@ use ima::container::{
     Access, Anomaly, AttributeName, Change, FurtherName, Item, ItemError, LeftOver, Operation,
 };
 use ima::digest::DigestKind;
-use ima::evm::{Coverage, EvmVerifier};
+use ima::evm::{Coverage, EvmVerifier, Verdict as EvmVerdict};
 use ima::operation::{Judgement, Verify};
-use ima::verify::{Keyring, Verifier};
+use ima::verify::{Keyring, Verdict, Verifier};
 use ima_format::policy::kernel::KernelVersion;
 
 /// An operation whose outcome includes the change.
@@ -46,11 +46,18 @@ impl<O: Operation> Operation for Captured<O> {
     }
 }
 
+/// Why a signature is not good.
+pub(super) enum Failure {
+    /// There is no attribute.
+    Missing(String),
+    Bad(String),
+}
+
 /// Verifies `security.ima`; the outcome is why it is not good.
 pub(super) struct VerifyContent<'a>(pub(super) Verify<'a>);
 
 impl<'a> Operation for VerifyContent<'a> {
-    type Outcome = Option<String>;
+    type Outcome = Option<Failure>;
     type Worker = <Verify<'a> as Operation>::Worker;
 
     const ACCESS: Access = Access::Reads;
@@ -63,15 +70,18 @@ impl<'a> Operation for VerifyContent<'a> {
         &self,
         worker: &mut Self::Worker,
         item: &mut dyn Item,
-    ) -> Result<(Option<String>, Change), ItemError> {
+    ) -> Result<(Option<Failure>, Change), ItemError> {
         let (is_good, detail) = match self.0.item(worker, item)?.0 {
+            Judgement::Kernel(verdict @ Verdict::Missing(_)) => {
+                return Ok((Some(Failure::Missing(verdict.to_string())), Change::none()));
+            }
             Judgement::Kernel(verdict) => (verdict.is_valid(), verdict.to_string()),
             Judgement::WithEvm { evm, .. } => (evm.is_valid(), evm.to_string()),
             Judgement::Appended(verdict) => (verdict.is_valid(), verdict.to_string()),
             Judgement::Anomaly(anomaly) => (false, anomaly.to_string()),
             Judgement::NotSigned => (false, "not signed".to_owned()),
         };
-        Ok(((!is_good).then_some(detail), Change::none()))
+        Ok(((!is_good).then_some(Failure::Bad(detail)), Change::none()))
     }
 }
 
@@ -83,7 +93,7 @@ pub(super) struct VerifyMetadata<'a> {
 }
 
 impl<'a> Operation for VerifyMetadata<'a> {
-    type Outcome = Option<String>;
+    type Outcome = Option<Failure>;
     type Worker = EvmVerifier<'a>;
 
     const ACCESS: Access = Access::Reads;
@@ -97,9 +107,13 @@ impl<'a> Operation for VerifyMetadata<'a> {
         &self,
         verifier: &mut Self::Worker,
         item: &mut dyn Item,
-    ) -> Result<(Option<String>, Change), ItemError> {
-        let verdict = verifier.verdict(item)?;
-        Ok(((!verdict.is_valid()).then(|| verdict.to_string()), Change::none()))
+    ) -> Result<(Option<Failure>, Change), ItemError> {
+        let failure = match verifier.verdict(item)? {
+            verdict if verdict.is_valid() => None,
+            verdict @ EvmVerdict::Missing => Some(Failure::Missing(verdict.to_string())),
+            verdict => Some(Failure::Bad(verdict.to_string())),
+        };
+        Ok((failure, Change::none()))
     }
 }
 

@@ -15,6 +15,7 @@ use ima::verify::is_version_1_by;
 use ima_format::xattr::{Attribute, SignatureKind};
 
 use super::import;
+use super::operations::Failure;
 use super::options::Options;
 use crate::error::{Context, Error, Result};
 use crate::Outcome;
@@ -69,7 +70,7 @@ pub(super) struct Verify<'a, O> {
 
 impl<O> Verify<'_, O> {
     /// Why a file's signature of version 1 is not good, or `None` without such a signature. It is never portable.
-    fn version_1(&self, item: &mut dyn Item) -> Result<Option<Option<String>>, ItemError> {
+    fn version_1(&self, item: &mut dyn Item) -> Result<Option<Option<Failure>>, ItemError> {
         let name = self.coverage.as_ref().map_or(AttributeName::Ima, |_| AttributeName::Evm);
         let value = item.attribute(name)?;
         let signature = match value.map(|value| Attribute::decode(&value)) {
@@ -77,7 +78,7 @@ impl<O> Verify<'_, O> {
             _ => return Ok(None),
         };
         let Some(algorithm) = signature.algorithm() else {
-            return Ok(Some(Some("unknown hash algorithm".to_owned())));
+            return Ok(Some(Some(Failure::Bad("unknown hash algorithm".to_owned()))));
         };
         let digest = match &self.coverage {
             None => item.digest(algorithm.into())?,
@@ -88,14 +89,17 @@ impl<O> Verify<'_, O> {
         let is_good = self.keys.iter().any(|(_, key)| is_version_1_by(key, &signature, &digest));
         Ok(Some(match is_good {
             true => None,
-            false => Some("signature of version 1 by another key or over another file".to_owned()),
+            false => {
+                let bad = "signature of version 1 by another key or over another file";
+                Some(Failure::Bad(bad.to_owned()))
+            }
         }))
     }
 }
 
-impl<O: Operation<Outcome = Option<String>>> Operation for Verify<'_, O> {
+impl<O: Operation<Outcome = Option<Failure>>> Operation for Verify<'_, O> {
     /// Why the signature is not good.
-    type Outcome = Option<String>;
+    type Outcome = Option<Failure>;
     type Worker = O::Worker;
 
     const ACCESS: Access = Access::Reads;

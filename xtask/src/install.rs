@@ -29,9 +29,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
+fn named(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).map(PathBuf::from)
+}
+
 /// The programs that the environment names, else release builds.
 pub(crate) fn programs() -> Result<(PathBuf, PathBuf)> {
-    let named = |variable| std::env::var_os(variable).map(PathBuf::from);
     let imactl = match named("IMACTL_PROGRAM") {
         Some(program) => program,
         None => {
@@ -64,16 +67,17 @@ fn generated(what: &str, arguments: &[String]) -> Result<()> {
         [directory] => std::env::current_dir()?.join(directory),
         _ => bail!("usage: cargo xtask {what} [DIR]"),
     };
-    generate(what, &directory)?;
+    generate(what, &directory, &[])?;
     println!("{}", directory.display());
     Ok(())
 }
 
-fn generate(what: &str, directory: &Path) -> Result<()> {
-    let mut manual =
-        cargo(&["run", "--locked", "--quiet", "--package", "imactl-manual", "--", what]);
-    manual.arg(directory);
-    crate::run(manual)
+fn generate(what: &str, directory: &Path, profile: &[&str]) -> Result<()> {
+    let mut manual = cargo(&["run", "--locked", "--quiet", "--package", "imactl-manual"]);
+    crate::run({
+        manual.args(profile).args(["--", what]).arg(directory);
+        manual
+    })
 }
 
 /// Installs these programs, and all files that belong to them, below a prefix.
@@ -81,8 +85,10 @@ pub(crate) fn below(prefix: &Path, imactl: &Path, init: &Path) -> Result<()> {
     let share = prefix.join("share");
     copy(imactl, &prefix.join("bin/imactl"), 0o755)?;
     copy(init, &prefix.join("bin/imactl-init"), 0o755)?;
-    generate("man", &share)?;
-    generate("completions", &share)?;
+    // in the profile of the program, or all of it would be compiled once more
+    let profile: &[_] = if named("IMACTL_PROGRAM").is_none() { &["--release"] } else { &[] };
+    generate("man", &share, profile)?;
+    generate("completions", &share, profile)?;
     for kind in POLICIES {
         let name = format!("{kind}.policy");
         let policy = root().join("crates/ima-format/src/policy/builtin").join(&name);

@@ -29,35 +29,30 @@ use anyhow::{bail, ensure, Context, Result};
 type Task = (&'static str, &'static str, fn(&[String]) -> Result<()>);
 
 const TASKS: &[Task] = &[
-    ("agent", "builds the lab's agent --target TRIPLE, static", agent::run),
-    ("bench", "speed, side by side with evmctl; names of parts run those alone", bench::bench),
-    ("completions", "writes completions for bash, zsh and fish [DIR]", install::completions),
-    ("crates", "writes the layer's list of crates from Cargo.lock; --check compares", crates::run),
-    ("cross", "builds imactl for ARM and runs it under QEMU [TARGET...]; not a part of test", emulated::run),
-    ("demo", "keys, a signed Debian, a kernel that denies", demo),
-    (
-        "fuzz",
-        "libFuzzer on the parsers: [TARGET...] [--seconds N]; keeps findings as seeds",
-        fuzz::run,
-    ),
-    ("install", "installs all for users below $DESTDIR$PREFIX (/usr/local)", install::run),
-    ("init", "builds imactl-init [--target TRIPLE | --all]; checks it", init::run),
-    (
-        "lint",
-        "rustfmt, clippy with warnings denied, spelling, plain English, the crates' direction, licences and list",
-        lint,
-    ),
-    ("kernels", "builds the lab's kernels, or finds them in its cache", kernels),
-    ("man", "writes the man pages [DIR]", install::man),
-    ("oe", "the layer in a real BitBake, its image booted: [SERIES...] [--from STEP]; needs IMACTL_OE_DIR", oe::run),
-    ("package", "writes packages [deb|rpm [DIR]]; by default both, to target/packages", package::run),
-    ("test", "everything that CI checks; names of parts run those alone", test::run),
+    ("agent", "build the lab's agent, static: --target TRIPLE", agent::run),
+    ("bench", "measure the speed, next to evmctl [PART...]", bench::bench),
+    ("completions", "write completions for bash, zsh and fish [DIR]", install::completions),
+    ("crates", "write the layer's list of crates from Cargo.lock; --check compares them", crates::run),
+    ("cross", "build imactl for ARM and run it under QEMU [TARGET...]; not a part of test", emulated::run),
+    ("demo", "create keys, sign a small Debian, and boot it under enforcement", demo),
+    ("fuzz", "run libFuzzer on the parsers [TARGET...] [--seconds N]; keeps findings as seeds", fuzz::run),
+    ("install", "install all files for users below $DESTDIR$PREFIX (/usr/local)", install::run),
+    ("init", "build imactl-init and check it [--target TRIPLE | --all]", init::run),
+    ("lint", "check formatting, clippy, spelling, plain English, dependencies, licences and lists", lint),
+    ("kernels", "build the lab's kernels, unless they are in its cache", kernels),
+    ("man", "write the man pages [DIR]", install::man),
+    ("oe", "build the layer with BitBake and boot its image [SERIES...] [--from STEP]; needs IMACTL_OE_DIR", oe::run),
+    ("package", "write packages [deb|rpm [DIR]]; by default both, to target/packages", package::run),
+    ("test", "run all tests of CI, or only some parts [PART...]", test::run),
 ];
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let name = args.next().unwrap_or_default();
     let Some((_, _, task)) = TASKS.iter().find(|(task, ..)| *task == name) else {
+        if !name.is_empty() {
+            eprintln!("error: no task {name}");
+        }
         eprintln!("tasks:");
         for (name, what, _) in TASKS {
             eprintln!("  cargo xtask {name:<14} {what}");

@@ -11,7 +11,7 @@ mod parquet;
 mod prune;
 mod quote;
 mod report;
-pub mod signatures;
+pub(crate) mod signatures;
 
 use std::fs;
 use std::io::Write;

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A file, signed.
-pub fn signed(directory: &Path, keys: &Path, content: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn signed(directory: &Path, keys: &Path, content: &[u8]) -> Option<Vec<u8>> {
     if !security_attributes(directory) {
         return None;
     }
@@ -12,7 +12,7 @@ pub fn signed(directory: &Path, keys: &Path, content: &[u8]) -> Option<Vec<u8>> 
     security_ima(&path)
 }
 
-pub fn record(name: &str, content: &[u8], signature: &[u8]) -> Entry {
+pub(crate) fn record(name: &str, content: &[u8], signature: &[u8]) -> Entry {
     let name = [name.as_bytes(), b"\0"].concat();
     entry("ima-sig", fields(USUAL.endian, &[&digest_of(content), &name, signature]))
 }

@@ -16,6 +16,9 @@ use crate::report::{self, Changed, Printer, Results};
 use crate::Outcome;
 
 /// Remove the signatures of files
+///
+/// Removes security.ima from files, archives and images, and the file signatures from packages. With --evm it also
+/// removes security.evm.
 #[derive(Debug, Args)]
 pub(crate) struct ClearArgs {
     #[command(flatten)]

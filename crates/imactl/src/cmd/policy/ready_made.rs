@@ -38,7 +38,7 @@ impl DefaultArgs {
 
 /// Print a built-in policy of the kernel (ima_policy= on its command line)
 ///
-/// Without a name: list them. They are those of Linux 5.10, 6.1, 6.12, 7.2 and 7.3, whose sources were
+/// Without a name, lists them. They are those of Linux 5.10, 6.1, 6.12, 7.2 and 7.3, whose sources were
 /// read; for other versions the kernel's history fills in, and a warning says so.
 #[derive(Debug, Args)]
 pub(super) struct BuiltinArgs {

@@ -107,9 +107,8 @@ pub fn main() -> ExitCode {
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "error")]
 struct JsonError<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
     error: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<&'a str>,
@@ -125,7 +124,7 @@ fn print_error(error: &error::Error, output: &mut Output) {
         false => ("", "", ""),
     };
     let (line, hint) = (error.to_string(), error.hint());
-    let json = JsonError { kind: "error", error: &line, hint };
+    let json = JsonError { error: &line, hint };
     // without stdout, the error goes to stderr
     drop(output.json(&json).and_then(|()| output.flush()));
     let mut message = format!("{red}error:{reset} {}\n", Printable::new(&line));

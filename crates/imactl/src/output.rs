@@ -288,9 +288,8 @@ impl Serialize for Name<'_> {
 
 /// The error of one path, as JSON.
 #[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "error")]
 pub(crate) struct JsonError {
-    #[serde(rename = "type")]
-    pub(crate) kind: &'static str,
     #[serde(flatten)]
     pub(crate) path: JsonPath,
     pub(crate) error: String,

@@ -366,9 +366,8 @@ fn run_one<O: Operation>(
 
 /// A part of a container that was left alone.
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "left-alone")]
 struct LeftAlone<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
     container: String,
     #[serde(flatten)]
     part: BTreeMap<&'static str, &'a str>,
@@ -381,7 +380,7 @@ impl<'a> LeftAlone<'a> {
     fn new(path: &Path, Left { part, content }: &'a Left) -> Self {
         let container = path.to_string_lossy().into_owned();
         let by_noun = BTreeMap::from([(part.noun, &*part.name)]);
-        Self { kind: "left-alone", container, part: by_noun, content, name: part }
+        Self { container, part: by_noun, content, name: part }
     }
 }
 
@@ -419,9 +418,8 @@ pub(crate) struct Failures {
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "error")]
 struct JsonError<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
     #[serde(flatten)]
     name: Name<'a>,
     error: String,
@@ -473,7 +471,7 @@ impl Failures {
     ) -> io::Result<()> {
         let (text, hint) = (with_causes(error), error.advice());
         if output.is_json() {
-            return output.json(&JsonError { kind: "error", name, error: text, hint });
+            return output.json(&JsonError { name, error: text, hint });
         }
         output.complain(Style::Bad, "error:", &format!("{name}: {text}"));
         if let Some(hint) = hint.filter(|hint| !self.hints.contains(hint)) {

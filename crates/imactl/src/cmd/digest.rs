@@ -36,9 +36,8 @@ pub(crate) struct DigestArgs {
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "digest")]
 struct JsonDigest {
-    #[serde(rename = "type")]
-    kind: &'static str,
     #[serde(flatten)]
     path: JsonPath,
     hash: &'static str,
@@ -63,7 +62,7 @@ impl DigestArgs {
                     if !output.is_json() {
                         output.complain(Style::Bad, "error:", &error);
                     }
-                    output.json(&JsonError { kind: "error", path, error })?;
+                    output.json(&JsonError { path, error })?;
                 }
             }
         }
@@ -73,7 +72,6 @@ impl DigestArgs {
     fn print(&self, path: &Path, digest: &Digest, output: &mut Output) -> Result<()> {
         if output.is_json() {
             return Ok(output.json(&JsonDigest {
-                kind: "digest",
                 path: path.into(),
                 hash: digest.algorithm().name(),
                 verity: self.verity,

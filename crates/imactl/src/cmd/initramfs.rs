@@ -107,9 +107,8 @@ enum CompressionArg {
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "initramfs")]
 struct JsonInitramfs {
-    #[serde(rename = "type")]
-    kind: &'static str,
     #[serde(flatten)]
     path: JsonPath,
     size: u64,
@@ -176,7 +175,6 @@ impl CreateArgs {
         let evm_key_id = evm_certificate.map(|certificate| certificate.key_id());
         let which = if policy.is_some() { "custom" } else { "default" };
         output.json(&JsonInitramfs {
-            kind: "initramfs",
             path: path.as_path().into(),
             size,
             key_id: key_id.to_string(),

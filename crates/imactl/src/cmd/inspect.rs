@@ -49,7 +49,6 @@ impl InspectArgs {
     fn describe<'a>(&self, name: Name<'a>, size: u64, found: &Inspection) -> FileAttribute<'a> {
         let raw = found.value.as_deref().filter(|_| self.raw);
         FileAttribute {
-            kind: "file",
             name,
             size,
             listed: None,
@@ -98,9 +97,8 @@ impl Printer<Inspection> for &InspectArgs {
 
 /// A file and its attribute.
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "file")]
 struct FileAttribute<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
     #[serde(flatten)]
     name: Name<'a>,
     size: u64,

@@ -68,9 +68,8 @@ fn digest(text: &str) -> Result<Entry, String> {
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "entry")]
 struct JsonEntry<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
     entry: String,
     of: &'a str,
 }
@@ -87,7 +86,7 @@ impl RevokeArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
         let revoked = self.revoked()?;
         for (entry, of) in &revoked.entries {
-            output.json(&JsonEntry { kind: "entry", entry: entry.to_string(), of })?;
+            output.json(&JsonEntry { entry: entry.to_string(), of })?;
             if !output.is_json() {
                 output.line(Level::Quiet, format_args!("{entry} {of}"))?;
             }
@@ -181,9 +180,8 @@ impl RevokeArgs {
 pub(super) struct AffectedFiles;
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "file")]
 struct AffectedFile<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
     #[serde(flatten)]
     name: Name<'a>,
     affected_by: &'static str,
@@ -200,7 +198,7 @@ impl<'a> AffectedFile<'a> {
             Affected::EvmKey(key_id) => ("evm-key", Some(key_id.to_string())),
             Affected::AppendedKey(key_id) => ("appended-key", Some(key_id.to_string())),
         };
-        Self { kind: "file", name, affected_by, key_id }
+        Self { name, affected_by, key_id }
     }
 }
 

@@ -12,9 +12,8 @@ use super::FileAttribute;
 use crate::output::{count, Entry, Level, Name, Output};
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "package")]
 struct Package<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
     #[serde(flatten)]
     name: Name<'a>,
     #[serde(rename = "name")]
@@ -72,7 +71,6 @@ pub(super) fn print(
         file.attribute.attribute.is_none() && file.attribute.malformed.is_none()
     };
     let package = Package {
-        kind: "package",
         name: path.into(),
         package: &identity.name,
         format: identity.format,

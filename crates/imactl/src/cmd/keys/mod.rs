@@ -53,9 +53,8 @@ impl KeysArgs {
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "certificate")]
 struct JsonCertificate {
-    #[serde(rename = "type")]
-    kind: &'static str,
     #[serde(flatten)]
     path: JsonPath,
     subject: String,
@@ -87,7 +86,6 @@ fn print_certificate(path: &Path, certificate: &Certificate, output: &mut Output
     let refused = refused_for_itself(keyring, certificate.der());
     if output.is_json() {
         return Ok(output.json(&JsonCertificate {
-            kind: "certificate",
             path: path.into(),
             subject: certificate.subject(),
             issuer: certificate.issuer(),
@@ -156,9 +154,8 @@ struct CheckArgs {
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "finding")]
 struct JsonFinding<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
     #[serde(flatten)]
     path: JsonPath,
     severity: &'static str,
@@ -214,7 +211,6 @@ fn readable(paths: &[PathBuf], output: &mut Output) -> Result<(Vec<PathBuf>, Fai
 fn print_finding(finding: &Finding, output: &mut Output) -> Result<()> {
     let Finding { path, severity, name, message, hint } = finding;
     output.json(&JsonFinding {
-        kind: "finding",
         path: path.as_path().into(),
         severity: severity.name(),
         name,

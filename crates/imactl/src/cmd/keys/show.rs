@@ -28,9 +28,8 @@ pub(super) struct ShowArgs {
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "key")]
 struct JsonKey {
-    #[serde(rename = "type")]
-    kind: &'static str,
     #[serde(flatten)]
     path: JsonPath,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -139,5 +138,5 @@ fn print_key(
         output.line(Level::Normal, &line)?;
     }
     let path = path.into();
-    Ok(output.json(&JsonKey { kind: "key", path, algorithm, default_key_id, encrypted })?)
+    Ok(output.json(&JsonKey { path, algorithm, default_key_id, encrypted })?)
 }

@@ -40,9 +40,8 @@ pub(crate) struct CheckArgs {
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "entry")]
 struct JsonDeviation<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
     index: u64,
     #[serde(flatten)]
     path: JsonPath,
@@ -53,17 +52,15 @@ struct JsonDeviation<'a> {
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "never-seen")]
 struct JsonNeverSeen {
-    #[serde(rename = "type")]
-    kind: &'static str,
     #[serde(flatten)]
     path: JsonPath,
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "summary")]
 struct JsonSummary {
-    #[serde(rename = "type")]
-    kind: &'static str,
     files: u64,
     expected: u64,
     deviating: u64,
@@ -94,7 +91,7 @@ impl CheckArgs {
         };
         for name in &comparison.never_seen {
             let path = Path::new(OsStr::from_bytes(name)).into();
-            output.json(&JsonNeverSeen { kind: "never-seen", path })?;
+            output.json(&JsonNeverSeen { path })?;
             output.line(Level::Verbose, format_args!("never seen  {}", Printable(name)))?;
         }
         print_summary(&comparison, output)?;
@@ -114,7 +111,6 @@ fn print_deviation(deviation: &Deviation, output: &mut Output) -> std::io::Resul
     let digest = digest.to_string();
     let path = Path::new(OsStr::from_bytes(name)).into();
     output.json(&JsonDeviation {
-        kind: "entry",
         index: *index,
         path,
         digest: &digest,
@@ -135,9 +131,7 @@ fn print_summary(comparison: &Comparison, output: &mut Output) -> std::io::Resul
     let Comparison { files, expected, signed, events, violations, malformed, .. } = *comparison;
     let never_seen = comparison.never_seen.len() as u64;
     let deviating = files - expected;
-    let kind = "summary";
     output.json(&JsonSummary {
-        kind,
         files,
         expected,
         deviating,

@@ -31,9 +31,8 @@ pub(crate) struct DiffArgs {
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "difference")]
 struct JsonDifference<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
     #[serde(flatten)]
     path: JsonPath,
     difference: &'static str,
@@ -91,7 +90,7 @@ fn print(
         "removed" => before.join(", "),
         _ => format!("{} -> {}", before.join(", "), after.join(", ")),
     };
-    output.json(&JsonDifference { kind: "difference", path, difference, before, after })?;
+    output.json(&JsonDifference { path, difference, before, after })?;
     let name = output.paint(style, &format!("{sign} {}", Printable(name)));
     output.line(Level::Quiet, format_args!("{name}  {detail}"))
 }

@@ -14,9 +14,8 @@ use serde::Serialize;
 use crate::output::{JsonPath, Output, Style};
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "entry")]
 pub(super) struct JsonEntry<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
     index: u64,
     list: &'a str,
     offset: u64,
@@ -119,7 +118,6 @@ pub(super) fn json<'a>(
     };
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     JsonEntry {
-        kind: "entry",
         index: item.index,
         list,
         offset: item.offset,

@@ -53,9 +53,8 @@ pub(crate) struct KeepArgs {
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "moved")]
 struct JsonMoved {
-    #[serde(rename = "type")]
-    kind: &'static str,
     #[serde(flatten)]
     path: JsonPath,
     entries: u64,
@@ -145,7 +144,7 @@ impl KeepArgs {
 
 fn print(cycle: &Cycle, output: &mut Output) -> io::Result<()> {
     let Cycle::Moved { segment, records } = cycle else { return Ok(()) };
-    output.json(&JsonMoved { kind: "moved", path: (&**segment).into(), entries: *records })?;
+    output.json(&JsonMoved { path: (&**segment).into(), entries: *records })?;
     let entries = count(*records, "entry");
     output.line(Level::Normal, format_args!("{}: {entries} in all segments", segment.display()))
 }

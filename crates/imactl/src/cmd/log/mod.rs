@@ -119,9 +119,8 @@ fn streamed(
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "error")]
 struct JsonMalformed<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
     path: &'a str,
     index: u64,
     offset: u64,
@@ -137,7 +136,6 @@ struct JsonMalformed<'a> {
 pub(crate) fn report_fault(malformed: &Malformed, output: &mut Output) -> Result<Outcome> {
     let Malformed { name, offset, index, kind, rest } = malformed;
     output.json(&JsonMalformed {
-        kind: "error",
         path: name,
         index: *index,
         offset: *offset,

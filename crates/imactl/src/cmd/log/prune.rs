@@ -47,9 +47,8 @@ pub(crate) struct PruneArgs {
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "boot")]
 struct JsonBoot {
-    #[serde(rename = "type")]
-    kind: &'static str,
     #[serde(flatten)]
     path: JsonPath,
     removed: bool,
@@ -95,7 +94,7 @@ impl PruneArgs {
             None => (Outcome::Good, Level::Normal),
         };
         let path = (&*path).into();
-        output.json(&JsonBoot { kind: "boot", path, removed, entries, reason })?;
+        output.json(&JsonBoot { path, removed, entries, reason })?;
         output.line(level, text)?;
         Ok(outcome)
     }

@@ -35,9 +35,8 @@ pub(crate) struct TimelineArgs {
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "event")]
 struct JsonEvent<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
     event: &'static str,
     time: Option<&'a str>,
     index: Option<u64>,
@@ -109,7 +108,6 @@ fn print(event: &Event, output: &mut Output) -> std::io::Result<()> {
     };
     let time = audited.as_ref().map(|audited| audited.time.as_str());
     output.json(&JsonEvent {
-        kind: "event",
         event: word,
         time,
         index: *index,

@@ -33,9 +33,8 @@ pub(super) struct CheckArgs {
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "finding")]
 struct JsonFinding<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
     severity: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     lint: Option<&'a str>,
@@ -51,9 +50,8 @@ struct JsonFinding<'a> {
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "summary")]
 struct JsonSummary {
-    #[serde(rename = "type")]
-    kind: &'static str,
     #[serde(flatten)]
     path: JsonPath,
     kernel: String,
@@ -81,8 +79,8 @@ impl CheckArgs {
             let text = match PolicyText::of(file, &kernel) {
                 Ok(text) => text,
                 Err(error) => {
-                    let (kind, path, text) = ("error", file.as_path().into(), error.to_string());
-                    output.json(&JsonError { kind, path, error: text.clone() })?;
+                    let (path, text) = (file.as_path().into(), error.to_string());
+                    output.json(&JsonError { path, error: text.clone() })?;
                     if !output.is_json() {
                         output.complain(Style::Bad, "error:", &text);
                     }
@@ -130,7 +128,6 @@ pub(super) fn tell(
         } += 1;
         let is_lint = lint::find(found.name).is_some() && found.severity != Severity::Error;
         output.json(&JsonFinding {
-            kind: "finding",
             severity: found.severity.name(),
             lint: is_lint.then_some(found.name),
             error: (!is_lint).then_some(found.name),
@@ -160,7 +157,6 @@ fn summarize(
 ) -> Result<()> {
     let Counts { errors, warnings, notes } = counts;
     output.json(&JsonSummary {
-        kind: "summary",
         path: path.into(),
         kernel: kernel.version.to_string(),
         kernel_source: source(kernel.version),

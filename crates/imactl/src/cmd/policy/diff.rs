@@ -41,9 +41,8 @@ struct JsonSide<'a> {
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "difference")]
 struct JsonDifference<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
     decision: &'static str,
     funcs: Vec<&'static str>,
     before: JsonSide<'a>,
@@ -52,16 +51,14 @@ struct JsonDifference<'a> {
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "other")]
 struct JsonOther<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
     message: &'a str,
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "summary")]
 struct JsonSummary {
-    #[serde(rename = "type")]
-    kind: &'static str,
     differences: usize,
     complete: bool,
 }
@@ -90,12 +87,12 @@ impl DiffArgs {
             others.push(format!("{} is denied {when}", unnamed(*func)));
         }
         for message in &others {
-            output.json(&JsonOther { kind: "other", message })?;
+            output.json(&JsonOther { message })?;
             output.line(Level::Quiet, message)?;
         }
         let differences = found.decisions.len() + others.len();
         let complete = found.complete;
-        output.json(&JsonSummary { kind: "summary", differences, complete })?;
+        output.json(&JsonSummary { differences, complete })?;
         if !complete {
             output.warn("too many events to try each: there may be further differences");
         }
@@ -121,7 +118,6 @@ fn tell(found: &Difference, before: &Loaded, after: &Loaded, output: &mut Output
             rule: rules[index].as_ref().map(|(_, _, text)| text.clone()),
         };
         output.json(&JsonDifference {
-            kind: "difference",
             decision: found.kind.action().name(),
             funcs: found.funcs.iter().map(|func| func.name()).collect(),
             before: side(0),

@@ -28,9 +28,8 @@ pub(super) struct ExplainArgs {
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "rule")]
 struct JsonRule<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
     file: Option<&'a str>,
     line: Option<usize>,
     rule: &'a str,
@@ -38,9 +37,8 @@ struct JsonRule<'a> {
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "topic")]
 struct JsonTopic<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
     title: &'a str,
     statements: &'a [String],
 }
@@ -54,7 +52,6 @@ impl ExplainArgs {
         for (number, rule) in explanation.rules.iter().enumerate() {
             let place = loaded.file_and_line(number);
             output.json(&JsonRule {
-                kind: "rule",
                 file: place.map(|(file, _)| file),
                 line: place.map(|(_, line)| line),
                 rule: &rule.rule,
@@ -67,7 +64,7 @@ impl ExplainArgs {
         }
         for topic in &explanation.whole {
             let (title, statements) = (topic.title, &topic.statements);
-            output.json(&JsonTopic { kind: "topic", title, statements })?;
+            output.json(&JsonTopic { title, statements })?;
             let title = output.paint(Style::Bold, title);
             output.line(Level::Normal, format_args!("{title}:"))?;
             for statement in statements {

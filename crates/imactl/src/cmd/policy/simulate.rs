@@ -74,9 +74,8 @@ impl ModeArg {
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "event")]
 struct JsonEvent {
-    #[serde(rename = "type")]
-    kind: &'static str,
     event: String,
     measure: JsonChoice,
     appraise: JsonChoice,
@@ -241,7 +240,6 @@ fn json(event: &Event, told: Option<&Told>, decision: &Decision, loaded: &Loaded
         }
     };
     JsonEvent {
-        kind: "event",
         event: describe(event),
         measure: choice(Kind::Measure),
         appraise: choice(Kind::Appraise),

@@ -84,9 +84,8 @@ impl JsonObstacle {
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "file")]
 struct JsonFile {
-    #[serde(rename = "type")]
-    kind: &'static str,
     #[serde(flatten)]
     path: JsonPath,
     #[serde(rename = "use")]
@@ -126,27 +125,24 @@ struct JsonStart {
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "warning")]
 struct JsonWarning {
-    #[serde(rename = "type")]
-    kind: &'static str,
     #[serde(flatten)]
     path: JsonPath,
     message: String,
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "error")]
 struct JsonUnread {
-    #[serde(rename = "type")]
-    kind: &'static str,
     #[serde(flatten)]
     path: JsonPath,
     error: String,
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "summary")]
 struct JsonSummary {
-    #[serde(rename = "type")]
-    kind: &'static str,
     kernel: String,
     kernel_source: &'static str,
     good: bool,
@@ -181,19 +177,18 @@ pub(super) fn tell(told: &Told<'_>, details: bool, output: &mut Output) -> io::R
     }
     if let Some(fault) = &report.cache {
         let message = cache_fault(fault);
-        output.json(&JsonWarning { kind: "warning", path: Path::new(CACHE).into(), message })?;
+        output.json(&JsonWarning { path: Path::new(CACHE).into(), message })?;
     }
     for found in &report.immutable {
         let (path, message) = (found.path.as_path().into(), immutable(found));
-        output.json(&JsonWarning { kind: "warning", path, message })?;
+        output.json(&JsonWarning { path, message })?;
     }
     for unread in &report.unread {
         let (path, error) = (unread.path.as_path().into(), with_causes(&unread.error));
-        output.json(&JsonUnread { kind: "error", path, error })?;
+        output.json(&JsonUnread { path, error })?;
     }
     let count = |fate: Fate| counts[fate as usize];
     output.json(&JsonSummary {
-        kind: "summary",
         kernel: told.options.kernel.version.to_string(),
         kernel_source: source(told.options.kernel.version),
         good: report.is_good(),
@@ -214,7 +209,6 @@ fn json_file(file: &FileReport, fate: Fate, loaded: &Loaded) -> JsonFile {
     let FileReport { path, purpose, answer, as_user, obstacle, policy_fault, .. } = file;
     let user = as_user.as_ref().map(Answer::is_refused);
     JsonFile {
-        kind: "file",
         path: path.as_path().into(),
         purpose: purpose.name(),
         result: fate.name(),

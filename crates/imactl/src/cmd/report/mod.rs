@@ -72,9 +72,8 @@ pub(crate) struct ReportArgs {
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "report")]
 struct JsonReport<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
     output: &'a str,
     bytes: u64,
     good: bool,
@@ -113,7 +112,6 @@ impl ReportArgs {
         self.write(&page, output)?;
         let bytes = page.len() as u64;
         output.json(&JsonReport {
-            kind: "report",
             output: &self.output.to_string_lossy(),
             bytes,
             good: outcome == Outcome::Good,

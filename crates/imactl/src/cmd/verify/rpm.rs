@@ -14,9 +14,8 @@ use super::{line, FileVerdict};
 use crate::output::{count, Level, Name, Output};
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "package")]
 struct JsonPackage<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
     #[serde(flatten)]
     name: Name<'a>,
     #[serde(rename = "name")]
@@ -93,7 +92,6 @@ impl<'a> Package<'a> {
             matches: check.matches,
         };
         output.json(&JsonPackage {
-            kind: "package",
             name: self.path.into(),
             package: &identity.name,
             format: identity.format,

@@ -30,9 +30,8 @@ pub(super) struct Grounds<'a> {
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "file")]
 struct JsonFile {
-    #[serde(rename = "type")]
-    kind: &'static str,
     #[serde(flatten)]
     path: JsonPath,
     purpose: &'static str,
@@ -308,7 +307,6 @@ impl Told<'_> {
     fn json(&self, asked: Option<String>) -> JsonFile {
         let (why, fix) = self.reason().unzip();
         JsonFile {
-            kind: "file",
             path: self.account.path.as_path().into(),
             purpose: self.account.purpose.name(),
             file_system: self.account.mount.name.to_string(),

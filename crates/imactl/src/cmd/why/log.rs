@@ -37,9 +37,8 @@ struct Refusal {
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "refusal")]
 struct JsonRefusal<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
     #[serde(flatten)]
     refusal: &'a Refusal,
     times: u64,
@@ -48,9 +47,8 @@ struct JsonRefusal<'a> {
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "missing-key")]
 struct JsonMissingKey<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
     key_id: String,
     blacklisted: bool,
     times: u64,
@@ -60,9 +58,8 @@ struct JsonMissingKey<'a> {
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "error")]
 struct JsonError<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
     path: &'a str,
     line: u64,
     error: String,
@@ -233,7 +230,7 @@ pub(super) fn explain_log(
             found.malformed += 1;
             let error = format!("malformed record: {error}");
             output.complain(Style::Bad, "error:", &format!("{name}:{number}: {error}"));
-            output.json(&JsonError { kind: "error", path: &name, line: number, error })?;
+            output.json(&JsonError { path: &name, line: number, error })?;
         }
     }
     sum_up(&found, known, output)
@@ -275,7 +272,6 @@ fn sum_up(found: &Found, known: &[Certificate], output: &mut Output) -> Result<O
 fn tell(refusal: &Refusal, times: u64, output: &mut Output) -> io::Result<()> {
     let meaning = refusal.meaning();
     output.json(&JsonRefusal {
-        kind: "refusal",
         refusal,
         times,
         why: meaning.as_ref().map(|(why, _)| &**why),
@@ -340,7 +336,6 @@ fn tell_missing(
         ),
     };
     output.json(&JsonMissingKey {
-        kind: "missing-key",
         key_id: key_id.to_string(),
         blacklisted,
         times,

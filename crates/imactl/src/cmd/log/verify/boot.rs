@@ -7,9 +7,8 @@ use serde::Serialize;
 use crate::output::{Level, Output, Style};
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "firmware-pcr")]
 struct JsonFirmware {
-    #[serde(rename = "type")]
-    kind: &'static str,
     bank: &'static str,
     pcr: u32,
     verdict: &'static str,
@@ -32,7 +31,6 @@ pub(super) fn print_firmware(
         }
     };
     output.json(&JsonFirmware {
-        kind: "firmware-pcr",
         bank: bank.name(),
         pcr,
         verdict,
@@ -44,9 +42,8 @@ pub(super) fn print_firmware(
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "boot-aggregate")]
 struct JsonBootAggregate {
-    #[serde(rename = "type")]
-    kind: &'static str,
     index: u64,
     hash: Option<&'static str>,
     digest: Option<String>,
@@ -61,7 +58,6 @@ pub(super) fn print_boot_aggregate(
 ) -> std::io::Result<()> {
     let hex = |digest: &ima::Digest| Hex(digest.as_bytes()).to_string();
     output.json(&JsonBootAggregate {
-        kind: "boot-aggregate",
         index: aggregate.index,
         hash: aggregate.listed.map(|listed| listed.algorithm().name()),
         digest: aggregate.listed.as_ref().map(hex),

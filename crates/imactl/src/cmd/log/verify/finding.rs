@@ -12,9 +12,8 @@ use serde::Serialize;
 use crate::output::{JsonPath, Level, Output, Style};
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "finding")]
 struct JsonFinding<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
     index: u64,
     offset: u64,
     #[serde(flatten)]
@@ -32,7 +31,6 @@ pub(super) fn print_finding(finding: &Finding, output: &mut Output) -> std::io::
         _ => None,
     };
     output.json(&JsonFinding {
-        kind: "finding",
         index: finding.index,
         offset: finding.offset,
         path: Path::new(OsStr::from_bytes(&finding.name)).into(),

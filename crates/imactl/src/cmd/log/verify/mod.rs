@@ -171,9 +171,8 @@ impl VerifyArgs {
 pub(crate) const IMA_MAY_EXTEND: u32 = 8;
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "summary")]
 struct JsonSummary {
-    #[serde(rename = "type")]
-    kind: &'static str,
     good: bool,
     entries: u64,
     violations: u64,
@@ -194,7 +193,6 @@ fn print_summary(
     let Counts { records, violations, malformed, signed, valid, invalid, unknown, unverifiable } =
         *counts;
     output.json(&JsonSummary {
-        kind: "summary",
         good: outcome == Outcome::Good,
         entries: records,
         violations,

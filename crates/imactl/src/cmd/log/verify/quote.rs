@@ -41,9 +41,8 @@ fn nonce(text: &str) -> Result<Nonce, String> {
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "quote")]
 struct JsonQuote<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
     good: bool,
     faults: Vec<&'a str>,
     hash: &'static str,
@@ -83,7 +82,6 @@ impl QuoteArgs {
 fn print(checked: &Checked, output: &mut Output) -> std::io::Result<()> {
     let Checked { algorithm, resets, restarts, clock, .. } = *checked;
     output.json(&JsonQuote {
-        kind: "quote",
         good: checked.faults.is_empty(),
         faults: checked.faults.iter().map(QuoteFault::word).collect(),
         hash: algorithm.name(),

@@ -7,9 +7,8 @@ use serde::Serialize;
 use crate::output::{count, Level, Output, Style};
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "pcr")]
 struct JsonPcr<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
     bank: &'static str,
     pcr: u32,
     verdict: &'static str,
@@ -41,7 +40,6 @@ pub(super) fn print_pcr(judged: &Judged, output: &mut Output) -> std::io::Result
     let why = explanation.map(|explanation| explanation.to_string());
     let hex = |digest: &ima::Digest| Hex(digest.as_bytes()).to_string();
     output.json(&JsonPcr {
-        kind: "pcr",
         bank: bank.name(),
         pcr: register.pcr,
         verdict: word,

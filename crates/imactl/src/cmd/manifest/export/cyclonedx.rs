@@ -19,9 +19,8 @@ struct BillOfMaterials<'a> {
 }
 
 #[derive(Serialize)]
+#[serde(tag = "type", rename = "file")]
 struct Component<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
     name: &'a str,
     hashes: [ComponentHash; 1],
 }
@@ -50,7 +49,7 @@ pub(super) fn bill(manifest: &Manifest, output: &mut Output) -> Result<Vec<u8>> 
                 other => return Err(no_name("CycloneDX", name, other)),
             };
             let hashes = [ComponentHash { alg, content: hex(digest) }];
-            components.push(Component { kind: "file", name, hashes });
+            components.push(Component { name, hashes });
         }
     }
     let bill =

@@ -1,6 +1,6 @@
 #!/bin/bash
 # dracut module: imactl-init secures the kernel as the last thing the initramfs does.
-# See README.md beside it.
+# See README.md in this directory.
 
 # Only where it is asked for: add_dracutmodules+=" imactl ".
 check() {

@@ -179,6 +179,20 @@ impl Tree {
         self.take(&file, path)
     }
 
+    /// Copies a program to `to` with its libraries, of which some are in `directory`, where it was built.
+    pub fn install_built(&self, program: &Path, directory: &Path, to: &str) -> Result<()> {
+        for library in elf::dependencies(program, &[directory.to_owned()])? {
+            let inside = match library.strip_prefix(directory) {
+                Ok(name) => format!("/usr/lib/x86_64-linux-gnu/{}", name.display()),
+                Err(_) => library.to_string_lossy().into_owned(),
+            };
+            if !self.path(&inside).exists() {
+                self.take(&library, &inside)?;
+            }
+        }
+        self.take(program, to)
+    }
+
     /// Copies a program of the host to `to`, with its loader and its libraries.
     pub fn install_program(&self, program: &Path, to: &str) -> Result<()> {
         for path in elf::dependencies(program, &[])? {

@@ -5,6 +5,7 @@ use std::os::unix::fs::{symlink, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::evmctl_metadata::built_evmctl;
 use crate::support::*;
 
 /// A link named evmctl to the program under test.
@@ -50,20 +51,21 @@ fn command_lines_leave_what_evmctl_leaves() {
         format!("sign -a sha256 -s --uuid --m32 --smack {inode}"),
         format!("sign -a sha256 -d {inode} --uuid=12345678-1234-5678-9abc-def012345678"),
     ] {
-        let [theirs, mine] = ["theirs", "mine"].map(|name| directory.path().join(name));
-        for (program, file) in [(Path::new("evmctl"), &theirs), (&ours, &mine)] {
-            fs::write(file, "content").unwrap();
+        let file = directory.path().join("file");
+        let written = |program: &Path| {
+            fs::write(&file, "content").unwrap();
             let mut command = Command::new(program);
-            command.args(line.split(' ')).arg("--key").arg(&key).arg(file);
+            command.args(line.split(' ')).arg("--key").arg(&key).arg(&file);
             finish(&mut command).exits(0);
+            let written = ["security.ima", "security.evm"].map(|name| attribute(&file, name));
+            fs::remove_file(&file).unwrap();
+            written
+        };
+        let mine = written(&ours);
+        assert!(mine.iter().any(Option::is_some), "{line}");
+        for theirs in [PathBuf::from("evmctl")].into_iter().chain(built_evmctl()) {
+            assert_eq!(mine, written(&theirs), "{theirs:?} {line}");
         }
-        for name in ["security.ima", "security.evm"] {
-            assert_eq!(attribute(&mine, name), attribute(&theirs, name), "{line}: {name}");
-        }
-        let written = ["security.ima", "security.evm"].map(|name| attribute(&mine, name));
-        assert!(written.iter().any(Option::is_some), "{line}");
-        fs::remove_file(&theirs).unwrap();
-        fs::remove_file(&mine).unwrap();
     }
 }
 

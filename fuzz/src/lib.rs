@@ -12,7 +12,10 @@ use ima_format::hash::HashAlgorithm;
 use ima_format::kind::{Content, Foreign, Nested};
 use ima_format::loader_cache::Cache;
 use ima_format::measure::cel::{CelEncoding, CelReader, CelStep};
-use ima_format::measure::{self, AsciiRecord, Entry, EventLog, Layout, PcrValues, Step};
+use ima_format::measure::KEXEC_HEADER_SIZE;
+use ima_format::measure::{
+    self, AsciiRecord, Entry, EventLog, KexecHeader, Layout, PcrValues, Step,
+};
 use ima_format::pkcs11::Uri;
 use ima_format::policy::{explain, read, Fault, Kernel, Loading};
 use ima_format::reader::Reader;
@@ -218,6 +221,14 @@ pub fn measure(bytes: &[u8]) {
             .iter()
             .all(|value| values.get(value.value.algorithm(), value.pcr).is_some()));
     }
+    // a list that was handed over by kexec
+    let bytes = match KexecHeader::read(bytes) {
+        Some(header) => {
+            assert!(header.buffer_size >= KEXEC_HEADER_SIZE as u64);
+            &bytes[KEXEC_HEADER_SIZE..]
+        }
+        None => bytes,
+    };
     let Ok(layout) = Layout::detect(bytes) else { return };
     let mut rest = bytes;
     while let Ok(Step::Record(record, size)) = layout.step(rest) {

@@ -6,10 +6,10 @@ mod combined;
 mod convert;
 mod explained;
 mod firmware;
-pub mod generate;
+pub(crate) mod generate;
 mod parquet;
 mod prune;
-mod quote;
+pub(crate) mod quote;
 mod report;
 pub(crate) mod signatures;
 

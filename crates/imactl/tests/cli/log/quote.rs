@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use super::*;
 
 /// A TPM with a key for each signature scheme.
-pub(super) struct Tpm {
+pub(crate) struct Tpm {
     process: Child,
     port: u16,
     directory: tempfile::TempDir,
@@ -32,7 +32,7 @@ fn port() -> u16 {
 }
 
 impl Tpm {
-    pub(super) fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let (mut swtpm, _) = (tool("swtpm")?, tool("tpm2_quote")?);
         let (directory, port) = (directory(), port());
         swtpm.args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear", "--tpmstate"]);
@@ -46,23 +46,27 @@ impl Tpm {
         Some(tpm)
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
+    /// A program in the directory, which finds the TPM.
+    pub(crate) fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(name);
+        command.current_dir(&self.directory).stdin(Stdio::null());
+        command.env("TPM2TOOLS_TCTI", format!("swtpm:port={}", self.port));
+        command
+    }
+
     #[track_caller]
-    pub(super) fn tool(&self, name: &str, args: &[&str]) {
-        let run = |name: &str, args: &[&str]| {
-            let mut command = Command::new(name);
-            command.args(args).current_dir(&self.directory);
-            finish(command.env("TPM2TOOLS_TCTI", format!("swtpm:port={}", self.port))).exits(0)
-        };
+    pub(crate) fn tool(&self, name: &str, args: &[&str]) {
+        let run = |name: &str, args: &[&str]| finish(self.command(name).args(args)).exits(0);
         run(name, args);
         run("tpm2_flushcontext", &["-t"]);
     }
 
     /// Makes a key, and writes its public area and PEM.
-    pub(super) fn create_key(&self, name: &str, algorithm: &str, attributes: &str) {
+    pub(crate) fn create_key(&self, name: &str, algorithm: &str, attributes: &str) {
         let (context, area, pem) =
             (format!("{name}.ctx"), format!("{name}.area"), format!("{name}.pem"));
         self.tool(
@@ -74,7 +78,7 @@ impl Tpm {
     }
 
     /// Quotes, and returns the files of the message, the signature and the values.
-    pub(super) fn quote(&self, key: &str, scheme: &str, pcrs: &str) -> [PathBuf; 3] {
+    pub(crate) fn quote(&self, key: &str, scheme: &str, pcrs: &str) -> [PathBuf; 3] {
         let files = ["msg", "sig", "pcrs"].map(|kind| self.path(&format!("{key}.{kind}")));
         let [message, signature, values] = &files;
         let [message, signature, values] =
@@ -104,7 +108,7 @@ impl Tpm {
     }
 
     /// Extends the PCRs as the kernel does.
-    pub(super) fn measure(&self, entries: &[Entry]) {
+    pub(crate) fn measure(&self, entries: &[Entry]) {
         for entry in entries {
             let digests = [HashAlgorithm::Sha1, HashAlgorithm::Sha256].map(|bank| {
                 let by = match entry.violation {
@@ -118,7 +122,7 @@ impl Tpm {
     }
 }
 
-pub(super) const RESTRICTED: &str =
+pub(crate) const RESTRICTED: &str =
     "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|sign";
 const SCHEMES: [(&str, &str, &str); 3] = [
     ("ssa", "rsa:rsassa-sha256:null", "rsassa"),

@@ -71,9 +71,11 @@ class Fleet:
         self.digests = collections.defaultdict(set)
         self.first, self.unknown, self.keys = {}, collections.defaultdict(set), collections.Counter()
         self.disagree, self.unquoted, self.errors, self.rows = set(), set(), set(), 0
+        self.broken = set()
         key, ak = root / "ak.key", root / "ak"
         subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
         subprocess.run(["openssl", "rsa", "-in", key, "-pubout", "-out", ak], check=True, capture_output=True)
+        self.ak = ak.read_bytes()
         files = {f"/usr/lib/file {number}": hashlib.sha256(b"%d" % number).digest() for number in range(ENTRIES)}
         with open(self.manifest, "w") as out:
             print(json.dumps({"type": "manifest", "version": 1}), file=out)
@@ -82,6 +84,7 @@ class Fleet:
         measured = [(path.replace(" ", "_"), digest) for path, digest in files.items()]
         for number in range(MACHINES):
             self.generate(f"machine{number:06}", number, measured, key, ak)
+        self.break_machines()
 
     def generate(self, name, number, measured, key, ak):
         directory, machine = self.input / name, Machine()
@@ -118,6 +121,36 @@ class Fleet:
         if number % 10 == 7:
             self.disagree.add(name)
         self.rows += len(measured) + 1
+
+    def break_machines(self):
+        """Machines whose files are not what they should be: each is one row with an error and no other row."""
+        measured = Machine()
+        measured.measure("/bin/sh", bytes(32))
+        record, pcrs = bytes(measured.list), f"sha256:\n  10: 0x{measured.pcr.hex()}\n".encode()
+        huge = struct.pack("<I", 10) + bytes(20) + sized(b"ima-ng") + struct.pack("<I", 0xFFFFFFF0)
+        for name, files in {
+            "noise": {"list": hashlib.sha512(b"noise").digest() * 100},
+            "zeros": {"list": bytes(1 << 20)},
+            "huge": {"list": huge},
+            "cel": {"list": b'[{"recnum": 0, "pcr": 10, "digests": ['},
+            "ascii": {"list": b"10 not-hexadecimal ima-ng sha256:00 /bin/sh\n"},
+            "nothing": {},
+            "boot-name": {"list": record, "boot": b"\xff\xfe"},
+            "pcrs": {"list": record, "pcrs": b"\xff\0 PCR"},
+            "nonce": {"list": record, "pcrs": pcrs, "quote": b"", "signature": b"", "ak": b"", "nonce": b"zz"},
+            "key": {"list": record, "pcrs": pcrs, "quote": b"", "signature": b"", "ak": b"no key"},
+            "quote": {"list": record, "pcrs": pcrs, "quote": b"\xffTCG", "signature": b"", "ak": self.ak},
+            "parts": {"list": record, "pcrs": pcrs, "quote": b"\xffTCG"},
+        }.items():
+            directory = self.input / f"broken-{name}"
+            directory.mkdir()
+            for file, content in files.items():
+                (directory / file).write_bytes(content)
+            self.errors.add(directory.name)
+            self.broken.add(directory.name)
+        (self.input / "broken-directory" / "list").mkdir(parents=True)
+        self.errors.add("broken-directory")
+        self.broken.add("broken-directory")
 
     def count(self, name, path, digest, key_id=None):
         self.digests[digest.hex()].add((name, path))
@@ -177,7 +210,11 @@ class FleetTest(unittest.TestCase):
             return queries.answer(spark, table, name, digest).collect()
 
         entries = spark.read.parquet(table).where("type = 'entry'").count()
-        self.assertEqual(entries, fleet.rows - len(fleet.errors))
+        # a list without its end has one entry less
+        self.assertEqual(entries, fleet.rows - len(fleet.errors - fleet.broken))
+        rows = spark.read.parquet(table).where("machine LIKE 'broken-%'").collect()
+        self.assertEqual({row.machine: row.type for row in rows}, {machine: "error" for machine in fleet.broken})
+        self.assertEqual(len(rows), len(fleet.broken))
         for digest in (hashlib.sha256(b"same").hexdigest(), hashlib.sha256(b"1").hexdigest()):
             found = {(row.machine, row.path) for row in ask("digest", digest)}
             self.assertEqual(found, fleet.digests[digest])
@@ -187,7 +224,7 @@ class FleetTest(unittest.TestCase):
         self.assertEqual(unknown, {file: len(machines) for file, machines in fleet.unknown.items()})
         self.assertEqual({row.machine for row in ask("disagree")}, fleet.disagree)
         unproven = {row.machine for row in ask("unproven")}
-        self.assertEqual(unproven, fleet.disagree | fleet.unquoted)
+        self.assertEqual(unproven, fleet.disagree | fleet.unquoted | fleet.broken)
         self.assertEqual({row.machine for row in ask("errors")}, fleet.errors)
         keys = collections.Counter()
         for (key_id, _), entries in fleet.keys.items():

@@ -1,5 +1,6 @@
 //! Speed compared with other programs, measured in one run: ratios, not claims.
 
+mod fleet;
 mod images;
 mod manifests;
 mod measurements;
@@ -29,6 +30,7 @@ const BENCHMARKS: &[Benchmark] = &[
     ("images", images::images),
     ("manifests", manifests::manifests),
     ("measurements", measurements::measurements),
+    ("fleet", fleet::fleet),
     ("boot", boot),
     ("token", token::token),
 ];

@@ -4,6 +4,7 @@
 //! memory does not grow with the list; Python's lock is not held meanwhile.
 
 use std::num::NonZeroUsize;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::sync::mpsc::{sync_channel, Receiver, SyncSender};
 use std::sync::{Arc, Mutex};
@@ -166,7 +167,10 @@ impl From<ListError> for Stop {
 
 impl Task {
     fn run(self, batches: &SyncSender<Batch>) {
-        if let Err(Stop::Error(error)) = self.verify(batches) {
+        let verified = catch_unwind(AssertUnwindSafe(|| self.verify(batches)));
+        // without a row the list would look complete
+        let panicked = || Err(Stop::Error("internal error: a fault of imactl, please report it".into()));
+        if let Err(Stop::Error(error)) = verified.unwrap_or_else(|_| panicked()) {
             let mut table = Table::new(self.origin);
             table.push_error(None, error);
             // an iterator that was dropped wants no error either

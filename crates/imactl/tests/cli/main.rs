@@ -29,6 +29,7 @@ mod log;
 mod manifest;
 mod manifest_exported;
 mod manifest_signed;
+mod measurement_page;
 mod named_paths;
 mod names;
 mod no_room;

@@ -437,25 +437,35 @@ impl Segment {
             // after an error in these encodings, no record can be found reliably
             Form::Cel => return Found::Nothing(window.len()),
         };
-        let Some(layout) = layout else {
-            return match record_end(window, self.ended) {
-                None if self.ended => Found::Nothing(window.len()),
-                None if window.len() > 3 * MAX_DATA => Found::Nothing(1),
-                None => Found::More(window.len() + CHUNK),
-                Some(end) => match AsciiRecord::parse(&window[..end], self.endian()) {
-                    Ok(_) => Found::Record((end + 1).min(window.len())),
-                    // the next line, if there is one
-                    Err(_) => {
-                        let line = window.iter().position(|byte| *byte == b'\n');
-                        Found::Nothing(line.map_or(window.len(), |end| end + 1))
-                    }
-                },
-            };
-        };
+        let Some(layout) = layout else { return self.readable_line(window) };
         match layout.step(window) {
             Ok(Step::Record(record, size)) if Entry::decode(&record).is_ok() => Found::Record(size),
             Ok(Step::Incomplete(length)) => Found::More(length),
             _ => Found::Nothing(1),
+        }
+    }
+}
+
+impl Segment {
+    /// The same in an ASCII list. Only lines that begin a record are searched for their end, which is where the next
+    /// one begins: the time is linear in the length.
+    fn readable_line(&self, window: &[u8]) -> Found {
+        let line = match window.iter().position(|byte| *byte == b'\n') {
+            Some(newline) => newline + 1,
+            None if self.ended || window.len() > 3 * MAX_DATA => window.len(),
+            None => return Found::More(window.len() + CHUNK),
+        };
+        let text = &window[..line];
+        if !AsciiRecord::begins(text.strip_suffix(b"\n").unwrap_or(text)) {
+            return Found::Nothing(line);
+        }
+        match record_end(window, self.ended) {
+            Some(end) => match AsciiRecord::parse(&window[..end], self.endian()) {
+                Ok(_) => Found::Record((end + 1).min(window.len())),
+                Err(_) => Found::Nothing(line),
+            },
+            None if self.ended || window.len() > 3 * MAX_DATA => Found::Nothing(line),
+            None => Found::More(window.len() + CHUNK),
         }
     }
 }

@@ -176,6 +176,11 @@ pub(super) fn read(path: &Path, trust: &TrustArgs, output: &mut Output) -> Resul
             "sign it (imactl manifest merge --key), or leave out --manifest-cert",
         ));
     }
+    parse(&name, &content)
+}
+
+/// Reads the lines of a manifest.
+fn parse(name: &str, content: &[u8]) -> Result<Manifest> {
     let mut lines = content.split(|byte| *byte == b'\n').zip(1..);
     let head = lines.next().and_then(|(line, _)| serde_json::from_slice::<Head>(line).ok());
     match head {
@@ -193,4 +198,46 @@ pub(super) fn read(path: &Path, trust: &TrustArgs, output: &mut Output) -> Resul
         line.add_to(&mut manifest).map_err(malformed)?;
     }
     Ok(manifest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MANIFEST: &str = concat!(
+        r#"{"type":"manifest","version":1}"#,
+        "\n",
+        r#"{"path":"/a","digests":["sha1:0102030405060708090a0b0c0d0e0f1011121314"],"key_ids":["01020304"]}"#,
+        "\n",
+        r#"{"path":"/b\u00fc","digests":[],"mode":"4755","uid":0,"gid":7,"packages":["b","c"]}"#,
+        "\n",
+        r#"{"path":"/odd\ufffd","path_bytes":"2f6f6464ff","digests":[]}"#,
+        "\n",
+    );
+
+    /// Every change of a bit and every cut: an error, or a manifest that is written and read back the same.
+    #[test]
+    fn changed_manifests_are_errors_or_are_read_back_the_same() {
+        let text = MANIFEST.as_bytes();
+        assert_eq!(parse("m", text).unwrap().0.len(), 3);
+        let changed = (0..8 * text.len()).map(|bit| {
+            let mut text = text.to_vec();
+            text[bit / 8] ^= 1 << (bit % 8);
+            text
+        });
+        let cut = (0..text.len()).map(|length| text[..length].to_vec());
+        let mut accepted = 0;
+        for text in changed.chain(cut) {
+            match parse("m", &text) {
+                Ok(manifest) => {
+                    let written = lines(&manifest).unwrap();
+                    assert_eq!(lines(&parse("m", &written).unwrap()).unwrap(), written);
+                    accepted += 1;
+                }
+                Err(error) => assert!(error.to_string().starts_with("m: "), "{error}"),
+            }
+        }
+        // changes of names, digests, owners
+        assert!((100..4000).contains(&accepted), "{accepted}");
+    }
 }

@@ -173,7 +173,7 @@ impl fmt::Display for Explanation {
             Hypothesis::LostInKexec { index } => write!(
                 f,
                 "entries before the boot_aggregate {index} are probably missing: no kexec_execute \
-                 precedes it, so a kexec lost the entries that were made after it copied the list"
+                 precedes it, and older kernels copy the list when the next one is loaded"
             ),
             Hypothesis::Unread { index } => {
                 write!(f, "the list cannot be read from entry {index} on")
@@ -429,7 +429,8 @@ fn is_boot(landmark: &Landmark) -> bool {
 ///
 /// Linux 6.16 lists `kexec_load` and `kexec_execute` (`ima_measure_kexec_event`, `ima_kexec.c`) if the policy measures
 /// critical data, and copies the list when the next kernel starts. Earlier kernels list neither, and copy it when
-/// the next kernel is loaded: all later entries are lost.
+/// the next kernel is loaded: all later entries are lost. Stable kernels copy it late without listing anything
+/// (`ima_kexec_post_load`, seen in 6.12.117).
 fn lost_in_kexec(landmarks: &[Landmark]) -> Option<u64> {
     let (mut booted, mut executed) = (false, false);
     for landmark in landmarks {

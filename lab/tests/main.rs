@@ -20,6 +20,7 @@ mod kexec;
 mod key_algorithms;
 mod limits;
 mod log_keep;
+mod log_kexec;
 mod machines;
 mod measurement;
 mod modules_and_firmware;

@@ -175,6 +175,9 @@ pub enum Action {
     },
     /// `kexec_load` of no segments, which forgets what was loaded.
     ForgetKernel,
+    /// Starts the loaded kernel in this one's place, without a sync. If all goes well the answer is another
+    /// [`Message::Hello`].
+    StartKernel,
     /// `delete_module`.
     UnloadModule {
         /// The module's name.

@@ -153,6 +153,15 @@ impl Guest {
         }
     }
 
+    /// Starts the kernel that was loaded, and waits for the agent in its initramfs.
+    pub fn start_kernel(&mut self) -> Result<()> {
+        self.send(&Action::StartKernel, None)?;
+        match self.receive("starting the loaded kernel")? {
+            Message::Hello(hello) => self.greet(hello),
+            Message::Reply(reply) => bail!("the loaded kernel was not started: {reply:?}"),
+        }
+    }
+
     /// Powers the machine off, and returns its record.
     pub fn power_off(mut self) -> Result<Record> {
         self.send(&Action::PowerOff, None)?;

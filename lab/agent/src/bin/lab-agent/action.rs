@@ -16,6 +16,7 @@ use lab_agent::{
 use rustix::fs::{XattrFlags, CWD};
 use rustix::mm::{self, MapFlags, MprotectFlags, ProtFlags};
 use rustix::mount::{self, MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
+use rustix::system::RebootCommand;
 
 use crate::{credentials, machine, Outcome};
 
@@ -77,6 +78,10 @@ fn perform_here(action: &Action, credentials: Option<&Credentials>) -> Outcome {
         Action::LoadModule { path, parameters } => load_module(path, parameters),
         Action::LoadKernel { path, initramfs } => load_kernel(path, initramfs.as_deref()),
         Action::ForgetKernel => done("kexec_load", "nothing", forget_kernel()),
+        Action::StartKernel => {
+            let started = rustix::system::reboot(RebootCommand::Kexec);
+            done("reboot", "the loaded kernel", started.map_err(Into::into))
+        }
         Action::UnloadModule { name } => {
             let unloaded = rustix::system::delete_module(&c_string(name)?, libc::O_NONBLOCK);
             done("delete_module", name, unloaded.map_err(Into::into))
@@ -310,7 +315,11 @@ fn load_kernel(path: &str, initramfs: Option<&str>) -> Outcome {
         Some(file) => (file.as_raw_fd(), 0),
         None => (-1, NO_INITRAMFS),
     };
-    let command_line = c_string("panic=-1")?;
+    // as this kernel, except for the place of its initramfs
+    let words = call("read", "/proc/cmdline", fs::read_to_string("/proc/cmdline"))?;
+    let is_kept = |word: &&str| !word.starts_with("initrdmem=") && !word.starts_with("memmap=");
+    let words: Vec<_> = words.split_whitespace().filter(is_kept).collect();
+    let command_line = c_string(words.join(" "))?;
     // SAFETY: descriptors that are open, and a string with its length, the NUL included.
     let loaded = unsafe {
         libc::syscall(

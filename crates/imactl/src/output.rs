@@ -335,10 +335,22 @@ pub(crate) fn count(number: u64, noun: &str) -> String {
     }
 }
 
-/// The plural of a noun: `files`, `entries`.
+/// The plural of a noun: `files`, `entries`, `keys`.
 pub(crate) fn plural(noun: &str) -> String {
     match noun.strip_suffix('y') {
-        Some(stem) => format!("{stem}ies"),
-        None => format!("{noun}s"),
+        Some(stem) if !stem.ends_with(['a', 'e', 'o', 'u']) => format!("{stem}ies"),
+        _ => format!("{noun}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nouns_have_their_plural() {
+        for (noun, expected) in [("file", "files"), ("entry", "entries"), ("key", "keys")] {
+            assert_eq!(plural(noun), expected);
+        }
     }
 }

@@ -404,6 +404,86 @@ fn archives_are_signed_by_what_they_say() {
     assert!(inode.stderr.contains("not unpacked"), "{inode:?}");
 }
 
+/// With the attributes of an image, evmctl accepts the files of a tree that has the same metadata.
+fn attributes_are_for(image: &Path, store: &Path, root: &Path) {
+    for file in FILES {
+        for name in ["security.ima", "security.evm"] {
+            let value = image.with_extension("value");
+            File::create(&value).unwrap();
+            let request = format!("ea_get -f {} {file} {name}", value.display());
+            finish(Command::new("debugfs").args(["-R", &request]).arg(image)).exits(0);
+            set(&root.join(file), name, &fs::read(&value).unwrap());
+        }
+        assert!(evmctl_accepts(store, &root.join(file)), "{file}");
+    }
+}
+
+#[test]
+fn partitions_are_signed_by_their_inodes() {
+    let directory = directory();
+    let Some(root) = root(directory.path()) else { return };
+    let (Some(_), Some(mut mke2fs)) = (tool("evmctl"), tool("mke2fs")) else { return };
+    let store = store(directory.path(), "rsa-2048");
+    let [image, disk] = ["root.ext4", "disk.wic"].map(|name| directory.path().join(name));
+    mke2fs.args(["-q", "-F", "-t", "ext4", "-I", "512", "-d"]).arg(&root).arg(&image).arg("8M");
+    finish(&mut mke2fs).exits(0);
+    let script = "label: gpt\nstart=1MiB, size=4MiB\nstart=5MiB, size=8MiB\n";
+    let Some(()) = crate::disk::disk(&disk, script, &[(5, &image)]) else { return };
+    run(args!["sign", "--evm", "--keys", store, disk]).exits(0);
+    run(args!["verify", "--evm", "--keys", store, disk]).exits(0);
+    let bytes = fs::read(&disk).unwrap();
+    fs::write(&image, &bytes[5 << 20..13 << 20]).unwrap();
+    finish(Command::new("e2fsck").arg("-fn").arg(&image)).exits(0);
+    attributes_are_for(&image, &store, &root);
+    // another owner than the one that was signed
+    let mut debugfs = Command::new("debugfs");
+    debugfs.args(["-w", "-R", "set_inode_field etc/owned uid 1235"]).arg(&image);
+    finish(&mut debugfs).exits(0);
+    let changed = [&bytes[..5 << 20], &fs::read(&image).unwrap(), &bytes[13 << 20..]].concat();
+    fs::write(&disk, changed).unwrap();
+    let verified = run(args!["verify", "--evm", "--json", "--keys", store, disk]).exits(1);
+    let lines = verified.json();
+    let line = lines.iter().find(|line| line["path"] == "etc/owned").unwrap();
+    assert_eq!(line["verdict"], "invalid-fail-immutable");
+}
+
+/// The file in a layout with this descriptor's content.
+fn blob(layout: &Path, descriptor: &serde_json::Value) -> PathBuf {
+    layout.join("blobs").join(descriptor["digest"].as_str().unwrap().replace(':', "/"))
+}
+
+/// The owners of a layer are those in its archive, not those of the files that it was made from.
+#[test]
+fn container_images_are_signed_by_their_layers() {
+    let directory = directory();
+    let Some(root) = root(directory.path()) else { return };
+    let Some(_) = tool("evmctl") else { return };
+    let store = store(directory.path(), "p-256");
+    let path = directory.path().join("layout");
+    let layout = crate::oci::Layout::new(&path);
+    let options = ["--xattrs", "--xattrs-include=*"];
+    let Some(layer) = layout.layer_with(&root, "gzip", &options) else { return };
+    layout.index(&[layout.image(&[layer])]);
+    run(args!["sign", "--evm", "--keys", store, path]).exits(0);
+    run(args!["verify", "--evm", "--keys", store, path]).exits(0);
+    run(args!["verify", "--evm", "--owner", "7:8", "--keys", store, path]).exits(1);
+
+    let json = |path: &Path| -> serde_json::Value {
+        serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+    };
+    let index = json(&path.join("index.json"));
+    let manifest = json(&blob(&path, &index["manifests"][0]));
+    let layer = blob(&path, &manifest["layers"][0]);
+    let unpacked = directory.path().join("unpacked");
+    fs::create_dir(&unpacked).unwrap();
+    let mut tar = tool("tar").unwrap();
+    tar.args(options).args(["--numeric-owner", "-p", "-C"]).arg(&unpacked);
+    finish(tar.arg("-xzf").arg(layer)).exits(0);
+    for file in FILES.map(|file| unpacked.join(file)) {
+        assert!(evmctl_accepts(&store, &file), "{}", file.display());
+    }
+}
+
 #[test]
 fn images_are_signed_by_their_inodes() {
     let directory = directory();
@@ -417,17 +497,7 @@ fn images_are_signed_by_their_inodes() {
     run(args!["verify", "--evm", "--keys", store, image]).exits(0);
     let mut e2fsck = Command::new("e2fsck");
     finish(e2fsck.arg("-fn").arg(&image)).exits(0);
-    // the tree has the same metadata: with the image's attributes, evmctl accepts it
-    for file in FILES {
-        for name in ["security.ima", "security.evm"] {
-            let value = directory.path().join("value");
-            File::create(&value).unwrap();
-            let request = format!("ea_get -f {} {file} {name}", value.display());
-            finish(Command::new("debugfs").args(["-R", &request]).arg(&image)).exits(0);
-            set(&root.join(file), name, &fs::read(&value).unwrap());
-        }
-        assert!(evmctl_accepts(&store, &root.join(file)), "{file}");
-    }
+    attributes_are_for(&image, &store, &root);
     // bound to the inodes of the image
     run(args!["sign", "--evm", "--evm-type", "inode", "--keys", store, image]).exits(0);
     run(args!["verify", "--evm", "--keys", store, image]).exits(0);

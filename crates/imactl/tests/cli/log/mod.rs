@@ -7,6 +7,7 @@ mod convert;
 mod explained;
 mod firmware;
 pub(crate) mod generate;
+mod linux_test_project;
 mod parquet;
 mod prune;
 pub(crate) mod quote;

@@ -53,7 +53,7 @@ impl Layout {
         self.layer_with(from, compression, &[])
     }
 
-    pub(super) fn layer_with(
+    pub(crate) fn layer_with(
         &self,
         from: &Path,
         compression: &str,

@@ -44,6 +44,7 @@ fn command_lines_leave_what_evmctl_leaves() {
         format!("ima_sign -a sha256 --keyid-from-cert {}/ima_keys/x509_ima.crt", store.display()),
         "sign -a sha256 --imasig --portable".to_owned(),
         "sign -a sha256 --imahash -o --m32".to_owned(),
+        "sign -a sha256 --imasig --imahash -o".to_owned(),
         "sign -a sha512 -d -o --m64 --uid 1000 --gid 1001 --mode 33188".to_owned(),
         "sign -a sha256 -d -o --selinux system_u:object_r:bin_t:s0 --caps=abc".to_owned(),
         format!("sign -a sha256 -d -o --ima {ima}"),

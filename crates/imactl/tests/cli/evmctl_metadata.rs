@@ -133,6 +133,21 @@ fn hmacs_are_those_of_openssl_and_evmctl() {
             }
         }
     }
+    // with the content's signature or digest, which it covers
+    let keys = store(directory.path(), "rsa-2048");
+    let signing_key = keys.join("ima_keys/x509_ima.key").display().to_string();
+    fs::write(&key, [1; 32]).unwrap();
+    let file = directory.path().join("file");
+    for args in [&["--imasig", "-k", &signing_key][..], &["--imahash"]] {
+        let values = [&ours].into_iter().chain(&theirs).map(|program| {
+            run(program, &[args, &["-a", "sha256"]].concat(), &file).exits(0);
+            ["security.ima", "security.evm"].map(|name| attribute(&file, name).unwrap())
+        });
+        let values: Vec<_> = values.collect();
+        let kind = if args.len() > 1 { 3 } else { 4 };
+        assert_eq!((values[0][0][0], values[0][1][0]), (kind, 2));
+        assert!(values.iter().all(|value| *value == values[0]), "{args:?}");
+    }
     // a key that is longer than the kernel's
     fs::write(&key, [1; 129]).unwrap();
     assert_ne!(run(&ours, &["-n"], &directory.path().join("file")).code, Some(0));

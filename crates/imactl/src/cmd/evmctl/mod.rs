@@ -19,7 +19,7 @@ use ima::container::{
     AttributeName, Change, Container, Destination, Event, ItemError, Operation, Run, Selection,
     Silent, MAX_SPARSE,
 };
-use ima::evm::{Binding, Coverage, Given, HmacKey};
+use ima::evm::{Binding, Coverage, Given};
 use ima::input::{self, KEY_MAX};
 use ima::operation::{Clear, EvmMaker, EvmSign, Labels, Sign, SignMode, Signed, Verify};
 use ima::sign::{default_version, Maker};
@@ -132,7 +132,11 @@ impl Evmctl<'_> {
                 let path = self.options.path("hmackey");
                 let path = path.unwrap_or_else(|| "/etc/keys/evm-key-plain".into());
                 let key = crate::evm::hmac_key(&path)?;
-                self.hmac(&key)
+                let signer = match self.options.has("imasig") {
+                    true => Some(keys::signer(self.options)?),
+                    false => None,
+                };
+                self.sign_metadata(EvmMaker::Hmac(&key), signer.as_deref())
             }
             "ima_verify" => self.verify(None),
             "verify" => self.verify(Some(self.coverage(Binding::Portable)?)),
@@ -393,8 +397,9 @@ impl Evmctl<'_> {
         let (coverage, labels) = (self.coverage(self.binding())?, Labels::Kept);
         let evm = EvmSign { maker, coverage, algorithm, labels };
         let content = match (self.options.has("imasig"), self.options.has("imahash"), signer) {
-            (true, _, Some(signer)) => Some(self.maker(signer, SignatureKind::Ima)),
+            // with both options, evmctl replaces the signature by the digest
             (_, true, _) => Some(Maker::Digest),
+            (true, _, Some(signer)) => Some(self.maker(signer, SignatureKind::Ima)),
             _ => None,
         };
         match content {
@@ -404,10 +409,6 @@ impl Evmctl<'_> {
             }
             None => self.sign(Sign::metadata(evm, SignMode::Always), &self.paths()?),
         }
-    }
-
-    fn hmac(&self, key: &HmacKey) -> Result<Outcome> {
-        self.sign_metadata(EvmMaker::Hmac(key), None)
     }
 
     /// Verifies `security.ima`, or with a coverage `security.evm`.

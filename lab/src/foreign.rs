@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{bail, ensure, Context, Result};
 use clap::Args;
@@ -10,6 +11,9 @@ use lab::kernel::{self, Kernel, Series, Variant};
 use lab::keys::KeyStore;
 use lab::machine::{Disk, Guest, Machine};
 use lab::protocol::{Errno, Output, Status};
+
+/// The time limit of a command.
+const LONG: Duration = Duration::from_secs(900);
 
 /// Boot an image that was built elsewhere, under enforcement
 ///
@@ -59,6 +63,8 @@ impl Foreign {
             .append("root=/dev/vda rw ima_appraise=enforce")
             .initramfs_file(&self.initramfs)
             .disk(&disk, Disk::Discarded);
+        // a command may be any program, such as a package manager
+        let machine = if self.commands { machine.patience(LONG) } else { machine };
         let guest = machine.boot()?;
         ensure!(guest.boot_says("rules in force"), "no policy was loaded:\n{}", guest.console());
         ensure!(guest.agent() == 1, "the agent is not the root's init");

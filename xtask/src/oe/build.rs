@@ -29,6 +29,8 @@ impl Checkout {
             let path = directory.join(part);
             ensure!(path.exists(), "{} is not there", path.display());
         }
+        // BitBake writes its parser's tables there. If it cannot, newer ones fail at their second start
+        own(&directory.join("oe-core/bitbake/lib/bb/pysh"), &[])?;
         let wic = all.join(super::SERIES[0]).join("oe-core/scripts/wic");
         ensure!(wic.exists(), "{} is not there", wic.display());
         Ok(Self { series: series.to_owned(), directory, wic })

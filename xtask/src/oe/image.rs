@@ -14,6 +14,11 @@ use crate::{cargo, output, root};
 const IMAGE: &str = "lab-image-qemux86-64.rootfs";
 const INITRAMFS: &str = "integrity-initramfs-qemux86-64.cpio.gz";
 
+/// The lines of a configuration for an image with rpm, dnf and their databases, as an ext4 file system alone.
+pub(super) const PACKAGE_MANAGEMENT: &str =
+    "IMAGE_FEATURES:pn-lab-image = \"package-management\"\n\
+     IMAGE_FSTYPES:pn-lab-image = \"ext4\"\nLAB_ROOT_EXTRA = \"env\"\n";
+
 /// Verifies all files of the image's tar and ext4 with a store's certificate, and checks that they have no
 /// private key. Returns a hash of the tar.
 pub(super) fn check(build: &Build, store: &Path) -> Result<String> {
@@ -187,10 +192,18 @@ pub(super) fn boot(build: &Build, store: &Path) -> Result<()> {
     crate::run(lab)
 }
 
-/// Runs the layer's runtime test cases on a machine with the image.
-pub(super) fn runtime_cases(build: &Build, store: &Path, meta: &Path, evm: &str) -> Result<()> {
+/// Runs the layer's runtime test cases on a machine with the image, and those of the package manager with
+/// the packages in a directory.
+pub(super) fn runtime_cases(
+    build: &Build,
+    store: &Path,
+    meta: &Path,
+    evm: &str,
+    packages: Option<&Path>,
+) -> Result<()> {
     let mut python = Command::new("python3");
     python.arg("-B").arg(root().join("xtask/oe/runtime.py")).arg(meta).arg(layer()).arg(evm);
+    python.arg(packages.unwrap_or(Path::new("")));
     python.arg(lab()?).arg("image").args(machine(build, store)).args(["--commands", "6.12"]);
     crate::run(python)
 }

@@ -5,8 +5,10 @@
 //! |---|---|
 //! | [`build`] | build directories, and running BitBake in them |
 //! | [`cases`] | configurations to refuse, secrets to keep, keys to support |
+//! | [`debian`] | rpm and dnf for a target |
 //! | [`dry`] | task graphs with all of oe-core |
 //! | [`image`] | checks of the images and packages |
+//! | [`kernel`] | a kernel's certificates and modules |
 //! | [`mod@leaks`] | searches all results of a build for keys and passphrases |
 //! | [`models`] | the owners of the signing keys |
 //! | [`recipe`] | the recipes of imactl and imactl-init, without OpenEmbedded's Rust |
@@ -17,8 +19,10 @@
 
 mod build;
 mod cases;
+mod debian;
 mod dry;
 mod image;
+mod kernel;
 mod leaks;
 mod models;
 mod recipe;
@@ -62,6 +66,7 @@ const STEPS: &[Step] = &[
     ("first-image", "resolve the README's first image", |run| {
         dry::first_image(&run.checkout, &run.builds)
     }),
+    ("kas", "resolve the images of the kas files", |run| dry::kas(&run.checkout, &run.builds)),
     ("others", "resolve an image next to the layers of others", |run| {
         dry::next_to_others(&run.checkout, &run.builds)
     }),
@@ -78,6 +83,7 @@ const STEPS: &[Step] = &[
         models::deploy_target(&run.build, &run.checkout.core())
     }),
     ("again", "build again: the same bytes", again),
+    ("team", "sample keys that a team shares", |run| models::team(&run.build)),
     ("openpgp", "OpenPGP signatures besides", |run| {
         cases::openpgp(&run.build, &run.build.sample_store())
     }),
@@ -100,13 +106,12 @@ const STEPS: &[Step] = &[
     ("modules", "modules from outside the kernel's tree", |run| {
         cases::modules(&run.own_build(), &run.store())
     }),
+    ("kernel-keys", "a kernel made with the layer's arguments", kernel_keys),
     ("token", "build with other keys in the same place, in a token", token),
     ("root-policy", "the same, and a policy that the root brings", root_policy),
-    ("leaks", "look for keys and passphrases in what the builds left", leaks),
     ("boot", "boot the image under enforcement", |run| image::boot(&run.build, &run.store())),
-    ("runtime", "the layer's cases for the target, on that image", |run| {
-        image::runtime_cases(&run.build, &run.store(), &run.checkout.meta(), "none")
-    }),
+    ("runtime", "the layer's cases for the target, on an image with rpm and dnf", runtime),
+    ("leaks", "look for keys and passphrases in what the builds left", leaks),
 ];
 
 /// The run of a series.
@@ -176,13 +181,14 @@ fn programs() -> Result<Vec<PathBuf>> {
     crate::run(cargo(&["build", "--quiet", "--package", "imactl"]))?;
     agent::run(&["--target".into(), TARGET.into()])?;
     let target = root().join("target");
-    Ok(vec![
+    let built = vec![
         target.join("debug/imactl"),
         target.join(TARGET).join("release/imactl-init"),
         target.join("lab").join(TARGET).join("debug/lab-agent"),
         "/bin/busybox".into(),
         sign_file()?,
-    ])
+    ];
+    Ok([&built[..], &debian::archives(&target.join("oe"))?].concat())
 }
 
 /// sign-file of a kernel that the lab has built.
@@ -251,17 +257,43 @@ fn own(run: &Run) -> Result<()> {
     with_new_keys(run, "")
 }
 
+fn kernel_keys(run: &Run) -> Result<()> {
+    let build = run.own_build();
+    build.configure(&own_keys(&run.store(), &passphrase()))?;
+    // which leaves the key files
+    build.bitbake(&["-c", "cleansstate", "lab-module"])?;
+    build.bitbake(&["-c", "install", "lab-module"])?;
+    kernel::keys(&build, &run.store())
+}
+
 fn token(run: &Run) -> Result<()> {
     let store = run.build.keys(PASSPHRASE)?;
     cases::token(run.own_build(), &store)
 }
 
 fn root_policy(run: &Run) -> Result<()> {
+    with_new_keys(run, &further_policy(run)?)?;
+    image::check_initramfs(&run.build, &run.store())
+}
+
+/// The lines of a configuration for a policy on the root, which the initramfs signs.
+fn further_policy(run: &Run) -> Result<String> {
     let policy = run.build.directory().join("conf/further");
     fs::write(&policy, "audit func=MODULE_CHECK\n")?;
     let policy = policy.display();
-    with_new_keys(run, &format!("IMA_POLICY_ROOT = \"{policy}\"\nIMA_SIGN_POLICY = \"1\"\n"))?;
-    image::check_initramfs(&run.build, &run.store())
+    Ok(format!("IMA_POLICY_ROOT = \"{policy}\"\nIMA_SIGN_POLICY = \"1\"\n"))
+}
+
+/// The image has a package manager and its database, as a full one has.
+fn runtime(run: &Run) -> Result<()> {
+    let build = run.own_build();
+    build.configure(&own_keys(
+        &run.store(),
+        &(passphrase() + &further_policy(run)? + image::PACKAGE_MANAGEMENT),
+    ))?;
+    build.bitbake(&["lab-image"])?;
+    let packages = Some(build.packages());
+    image::runtime_cases(&build, &run.store(), &run.checkout.meta(), "none", packages.as_deref())
 }
 
 fn leaks(run: &Run) -> Result<()> {
@@ -328,6 +360,9 @@ fn parse(run: &Run) -> Result<()> {
         ensure!(value.trim() == format!("/{name}"), "the layer changes {name} to {value}");
     }
 
+    build.configure(SAMPLE)?;
+    let enabled = build.variable("rpm", "PACKAGECONFIG")?;
+
     // features disabled: the same recipes, without any change by the layer
     build.configure("DISTRO_FEATURES:remove = \"ima modsign\"\n")?;
     build.bitbake(&["-p"])?;
@@ -342,6 +377,11 @@ fn parse(run: &Run) -> Result<()> {
             "without ima, {name} of {recipe} has {unwanted}: {value}"
         );
     }
+    // such as sequoia, which verifies OpenPGP signatures in series that have it
+    let disabled = build.variable("rpm", "PACKAGECONFIG")?;
+    let kept = disabled.split_whitespace().chain(["plugins"]);
+    let same = enabled.split_whitespace().eq(kept);
+    ensure!(same, "the layer changes PACKAGECONFIG of rpm from {disabled} to {enabled}");
     Ok(())
 }
 

@@ -32,6 +32,13 @@ pub(super) fn certificates_alone(build: &Build, store: &Path, passphrase: &str) 
         ensure!(valid.iter().any(|valid| valid == name), "{name} is not among {valid:?}");
     }
 
+    // meta-signing-key's own stores
+    for series in ["scarthgap", "wrynose"] {
+        let theirs = root().join(format!("testdata/key-stores/meta-signing-key-{series}"));
+        build.configure(&own_keys(&theirs, "").replace("\"user\"", "\"verify\""))?;
+        build.bitbake(&["-c", "prepare_keys", "key-store"])?;
+    }
+
     let changed = "LAB_ROOT_EXTRA = \"another\"\n";
     build.configure(&format!("{configuration}{changed}"))?;
     let said = build.bitbake_fails(&["lab-image"])?;
@@ -44,6 +51,27 @@ pub(super) fn certificates_alone(build: &Build, store: &Path, passphrase: &str) 
     build.bitbake(&["lab-image"])?;
     image::check(build, store)?;
     image::check_packages(build, store)
+}
+
+/// Sample keys that someone else made serve another build directory, which cannot write there.
+pub(super) fn team(build: &Build) -> Result<()> {
+    let shared = build.directory().with_extension("team-keys");
+    if shared.exists() {
+        fs::remove_dir_all(&shared)?;
+    }
+    let mut copy = Command::new("cp");
+    output(copy.arg("-a").arg(build.directory().join("sample-keys")).arg(&shared))?;
+    output(Command::new("chown").args(["-R", "root:root"]).arg(&shared)).context("as root")?;
+    output(Command::new("chmod").args(["-R", "a-w,g+rX,o+rX"]).arg(&shared))?;
+    let own = build.variable("lab-image", "IMA_IDENTITY")?;
+    build.configure(&format!("{SAMPLE}SAMPLE_KEYS_DIR = \"{}\"\n", shared.display()))?;
+    let theirs = build.variable("lab-image", "IMA_IDENTITY")?;
+    ensure!(own == theirs, "signed output of {own} is not used for the same keys, {theirs}");
+    build.bitbake(&["-c", "cleansstate", "lab-image", "ima-policy", "key-store"])?;
+    build.bitbake(&["lab-image"])?;
+    image::check(build, &shared.join("store"))?;
+    image::check_packages(build, &shared.join("store"))?;
+    build.configure(SAMPLE)
 }
 
 /// Images and packages add their signatures to the cache once, and a wrong passphrase is detected even if
@@ -168,7 +196,8 @@ pub(super) fn evm(build: &Build, meta: &Path) -> Result<()> {
         ensure!(log.contains(&wanted), "{kind} is not among what was verified: {log}");
     }
     image::boot(build, &store)?;
-    image::runtime_cases(build, &store, meta, "portable")?;
+    // no packages: they carry no EVM signatures
+    image::runtime_cases(build, &store, meta, "portable", None)?;
 
     for (text, target, wanted) in [
         (

@@ -118,15 +118,26 @@ class ImaTest(OERuntimeTestCase):
             self.assertIn('not permitted', output)
         self.succeeds('%s --version' % PROGRAM)
 
-    @OEHasPackage(['rpm'])
-    @OETestDepends(['ima.ImaTest.test_signed_program_runs'])
-    def test_updated_package_runs(self):
+    def try_package(self, command):
+        """Installs the package that the program came from, with a command that names it as %s."""
         pattern = os.path.join(self.tc.td['DEPLOY_DIR_RPM'], '*', 'imactl-init-[0-9]*.rpm')
         packages = sorted(glob.glob(pattern))
         self.assertTrue(packages, 'no package %s' % pattern)
+        before = self.succeeds('ls -i %s' % PROGRAM)
         self.target.copyTo(packages[-1], '/imactl-init.rpm')
         try:
-            self.succeeds('rpm -U --force --nodeps /imactl-init.rpm')
+            self.succeeds(command % '/imactl-init.rpm')
         finally:
             self.target.run('rm -f /imactl-init.rpm')
         self.succeeds('%s --version' % PROGRAM)
+        self.assertNotEqual(self.succeeds('ls -i %s' % PROGRAM), before, 'it is the file of before')
+
+    @OEHasPackage(['rpm'])
+    @OETestDepends(['ima.ImaTest.test_signed_program_runs'])
+    def test_updated_package_runs(self):
+        self.try_package('rpm -U --force --nodeps %s')
+
+    @OEHasPackage(['dnf'])
+    @OETestDepends(['ima.ImaTest.test_signed_program_runs'])
+    def test_package_from_dnf_runs(self):
+        self.try_package('dnf --assumeyes --nogpgcheck --disablerepo="*" reinstall %s')

@@ -1,9 +1,8 @@
-SUMMARY = "Files in the places of rpm's, for the layer's append"
-LICENSE = "MIT"
-LIC_FILES_CHKSUM = "file://${COMMON_LICENSE_DIR}/MIT;md5=0835ade698e0bcf8506ecda2f7b4f302"
+SUMMARY = "Debian's rpm with its plugin, in the places of OpenEmbedded's, for the layer's append"
 
-INHIBIT_DEFAULT_DEPS = "1"
-SKIP_FILEDEPS = "1"
+require debian.inc
+
+PROGRAMS = "rpm.tar"
 # without rpm's sources there is nothing to patch
 do_patch[noexec] = "1"
 
@@ -11,18 +10,15 @@ do_patch[noexec] = "1"
 LAB_RPM_WITHOUT ?= ""
 PACKAGECONFIG[plugins] = ",,"
 
-do_install() {
-    install -d ${D}${bindir} ${D}${libdir}/rpm-plugins ${D}${libdir}/rpm/macros.d
-    printf '#!/bin/sh\n' > ${D}${bindir}/rpm
-    chmod 0755 ${D}${bindir}/rpm
-    if [ "${LAB_RPM_WITHOUT}" != plugin ]; then
-        echo 'no real plugin' > ${D}${libdir}/rpm-plugins/ima.so
-    fi
-    if [ "${LAB_RPM_WITHOUT}" != macro ]; then
-        echo '%__transaction_ima %{__plugindir}/ima.so' > ${D}${libdir}/rpm/macros.d/macros.transaction_ima
-    fi
+do_install:append() {
+    mv ${D}${libdir}/x86_64-linux-gnu/rpm-plugins ${D}${libdir}/
+    install -d ${D}${libdir}/rpm/macros.d
+    # Debian's own are another directory of plugins, and a database in the home directory
+    printf '%%_dbpath /var/lib/rpm\n%%__plugindir ${libdir}/rpm-plugins\n' > ${D}${libdir}/rpm/macros.d/macros.lab
+    case "${LAB_RPM_WITHOUT}" in
+    plugin) rm ${D}${libdir}/rpm-plugins/ima.so ;;
+    macro) sed -i /__transaction_ima/d ${D}${libdir}/rpm/macros ;;
+    esac
 }
-
-FILES:${PN} += "${libdir}/rpm-plugins/*.so"
 
 require recipes-devtools/rpm/rpm-integrity.inc

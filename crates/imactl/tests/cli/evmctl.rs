@@ -116,6 +116,9 @@ fn exit_statuses_are_those_that_scripts_expect() {
     // a digest is not a signature; evmctl 1.4 exits with 0 here
     evmctl(&args!["ima_hash", xattr, good]).exits(0);
     evmctl(&args!["ima_verify", xattr, "-k", certificate, good]).exits(1);
+    // a digest is not written to a file
+    evmctl(&args!["ima_hash", xattr, "--sigfile", bad]).exits(0);
+    assert_eq!(fs::read(bad.with_extension("sig")).unwrap()[0], 3);
     evmctl(&args!["ima_setxattr", xattr, good]).exits(0);
     evmctl(&args!["ima_verify", xattr, "-k", certificate, good]).exits(0);
     evmctl(&args!["ima_clear", xattr, good]).exits(0);

@@ -374,8 +374,10 @@ impl Evmctl<'_> {
                     eprintln!("hmac: {}", Hex(hmac));
                 }
             }
-            let value = change.value(AttributeName::Ima);
-            if let Some(value) = value.filter(|_| self.options.has("sigfile")) {
+            let signature = change.value(AttributeName::Ima);
+            let signature = signature
+                .filter(|value| value.first() == Some(&(AttributeType::ImaSignature as u8)));
+            if let Some(value) = signature.filter(|_| self.options.has("sigfile")) {
                 let name = detached_path(path);
                 let result = staging::write_path(&name, 0o644, value);
                 let result = result.with_context(|| name.display().to_string());

@@ -55,7 +55,7 @@ const GUESTS: [&[Row]; 3] = [
         ("portable_signatures.test", "", [9, 1, 0]),
     ],
     &[("portable_signatures.test", "check_evm_revalidate", [1, 9, 0])],
-    // with Smack, which sets SMACK64TRANSMUTE of new directories since Linux 6.7
+    // with Smack, which sets SMACK64TRANSMUTE of new directories on Linux 6.12, and not on 6.1
     &[("evm_hmac.test", "", [2, 1, 0])],
 ];
 

@@ -1,13 +1,10 @@
 //! The bytes that EVM hashes: a file's protected attributes, its owner and its mode.
 //!
 //! Mirrors `evm_calc_hmac_or_hash` and `hmac_add_misc` in `security/integrity/evm/evm_crypto.c`, and
-//! `evm_config_default_xattrnames` in `evm_main.c` (Linux 5.10 to 7.3). Those before 5.14 include in
-//! portable signatures, too, only what they were built to protect.
+//! `evm_config_default_xattrnames` in `evm_main.c` (Linux 5.10 to 7.3).
 //!
 //! First come the values of the protected attributes that the file has, in the order of
-//! [`PROTECTED`]: no names, no lengths, no separators. A portable signature covers all of them, an
-//! HMAC or a signature for one inode those that the kernel was built to protect. Then comes
-//! `struct h_misc`, in the word size and byte order of the machine that verifies:
+//! [`Protected`]: no names, no lengths, no separators. Then comes `struct h_misc`, in the word size and byte order of the machine that verifies:
 //!
 //! | 64-bit | 32-bit | size | field |
 //! |---|---|---|---|
@@ -24,25 +21,15 @@
 //!
 //! The kernel rejects a portable signature of a file without `security.ima` (`EPERM`).
 
+mod protected;
+
 use alloc::vec::Vec;
 use core::fmt;
 
 use crate::elf::Class;
 use crate::measure::Endian;
-use crate::xattr::AttributeName;
-
-/// The attributes that EVM protects, in the order in which it hashes them
-/// (`evm_config_default_xattrnames`). Those written to securityfs' `evm/evm_xattrs` follow them.
-pub const PROTECTED: [AttributeName; 8] = [
-    AttributeName::Selinux,
-    AttributeName::Smack,
-    AttributeName::SmackExec,
-    AttributeName::SmackTransmute,
-    AttributeName::SmackMmap,
-    AttributeName::AppArmor,
-    AttributeName::Ima,
-    AttributeName::Capability,
-];
+use crate::policy::kernel::{Kernel, LongSize};
+pub use protected::{NameFault, Protected};
 
 /// The file type of a regular file in [`Metadata::mode`] (`S_IFREG`).
 pub const REGULAR: u16 = 0o100_000;
@@ -81,6 +68,15 @@ pub struct Machine {
 impl Machine {
     /// Most machines: 64 bits, little-endian.
     pub const DEFAULT: Self = Self { word_size: Class::Bits64, endian: Endian::Little };
+
+    /// The machine that a kernel of this configuration runs on.
+    pub fn of_kernel(kernel: &Kernel) -> Self {
+        let word_size = match kernel.long_size {
+            LongSize::Bits32 => Class::Bits32,
+            LongSize::Bits64 => Class::Bits64,
+        };
+        Self { word_size, endian: kernel.endian }
+    }
 
     /// The machine that an ELF file is for, by its first bytes.
     pub fn of_elf(head: &[u8]) -> Option<Self> {

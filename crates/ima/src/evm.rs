@@ -9,7 +9,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use ima_format::evm::{InodeId, Machine, Metadata, PROTECTED};
+use ima_format::evm::{InodeId, Machine, Metadata, Protected};
 use ima_format::hash::HashAlgorithm;
 use ima_format::policy::decide::EvmStatus;
 use ima_format::policy::kernel::{Feature, KernelVersion};
@@ -90,6 +90,8 @@ pub struct Coverage {
     pub binding: Binding,
     /// The machine that verifies it.
     pub machine: Machine,
+    /// The attributes that it covers there.
+    pub protected: Protected,
     /// What is given in place of what the container has.
     pub given: Given,
 }
@@ -122,8 +124,8 @@ impl Binding {
 impl Coverage {
     /// A portable signature for most machines.
     pub fn portable() -> Self {
-        let (machine, given) = (Machine::DEFAULT, Given::default());
-        Self { binding: Binding::Portable, machine, given }
+        let (protected, given) = Default::default();
+        Self { binding: Binding::Portable, machine: Machine::DEFAULT, protected, given }
     }
 
     /// The bytes that are hashed of a file after a change of its attributes.
@@ -133,7 +135,11 @@ impl Coverage {
     pub fn message(&self, item: &dyn Item, change: &Change) -> Result<Vec<u8>, ItemError> {
         let mut message = Vec::new();
         let mut has_ima = false;
-        for name in PROTECTED {
+        let (portable, of_inode) = match self.binding {
+            Binding::Portable => (Some(self.protected.by_portable_signatures()), None),
+            Binding::Inode => (None, Some(self.protected.by_inode())),
+        };
+        for name in portable.into_iter().flatten().chain(of_inode.into_iter().flatten()) {
             let given = self.given.attributes.iter().find(|(given, _)| *given == name);
             let value = match (given, change.value(name)) {
                 (Some((_, value)), _) => value.as_deref().map(Cow::Borrowed),
@@ -248,6 +254,9 @@ pub enum Verdict {
     WrongType(Binding),
     /// The attribute is malformed.
     Malformed(FormatError, Binding),
+    /// A portable signature that is not valid, and whose cause is that of the other forms: the kernel
+    /// is older than 5.14.
+    AsOthers(Box<Verdict>),
 }
 
 impl Verdict {
@@ -290,6 +299,7 @@ impl Verdict {
             | Self::UnknownKey(key_id, _)
             | Self::InvalidSignature(key_id, _)
             | Self::OtherMachine(key_id, _) => Some(*key_id),
+            Self::AsOthers(verdict) => verdict.key_id(),
             _ => None,
         }
     }
@@ -325,6 +335,7 @@ impl fmt::Display for Verdict {
             Self::NoInode => f.write_str("bound to an inode, which these files do not have"),
             Self::WrongType(_) => f.write_str("security.evm is not an EVM attribute"),
             Self::Malformed(error, _) => write!(f, "security.evm is malformed: {error}"),
+            Self::AsOthers(verdict) => verdict.fmt(f),
         }
     }
 }
@@ -362,6 +373,16 @@ impl<'a> EvmVerifier<'a> {
     /// # Errors
     /// Those of reading, and of the hash.
     pub fn verdict(&mut self, item: &dyn Item) -> Result<Verdict, ItemError> {
+        let verdict = self.verdict_of_newest(item)?;
+        let is_older = !self.kernel.has(Feature::EvmPortable);
+        Ok(match verdict.status() {
+            EvmStatus::FailImmutable if is_older => Verdict::AsOthers(Box::new(verdict)),
+            _ => verdict,
+        })
+    }
+
+    /// The verdict, with the cause that kernels since 5.14 give.
+    fn verdict_of_newest(&mut self, item: &dyn Item) -> Result<Verdict, ItemError> {
         // the kernel takes an empty value for an error, and this one for what it is worth
         let Some(value) = item.attribute(AttributeName::Evm)? else { return Ok(Verdict::Missing) };
         // the type says what becomes of the error, once there is more than a header

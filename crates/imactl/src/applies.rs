@@ -64,6 +64,7 @@ const ROWS: &[Row] = &[
     Row("selinux_contexts", NOT_PACKAGES, RPM_EVM),
     Row("allow_unlabeled", NOT_PACKAGES, RPM_EVM),
     Row("evm_sigv3", NOT_PACKAGES, RPM_EVM),
+    Row("evm_xattr", NOT_PACKAGES, RPM_EVM),
     Row("owner", NOT_PACKAGES, RPM_EVM),
     Row("fsuuid", NOT_PACKAGES, RPM_EVM),
     Row("word_size", NOT_PACKAGES, RPM_EVM),

@@ -82,6 +82,11 @@ pub(crate) struct SignerArgs {
 }
 
 impl SignerArgs {
+    /// Whether a key store is named on the command line.
+    pub(crate) fn has_keys(&self) -> bool {
+        self.keys.is_some()
+    }
+
     /// The key that signs files.
     pub(crate) fn resolve(&self, output: &mut Output) -> Result<Box<dyn Signer>> {
         if let Some(key) = &self.key {

@@ -10,9 +10,10 @@ use ima::container::AnyContainer;
 use ima::evm::{machine_of, Binding, Coverage, Given, HmacKey, Versions};
 use ima::input::{self, KEY_MAX};
 use ima_format::elf::Class;
-use ima_format::evm::Machine;
+use ima_format::evm::{Machine, NameFault, Protected};
 use ima_format::hex;
 use ima_format::measure::Endian;
+use ima_format::policy::kernel::{Built, Configuration, Kernel};
 
 use crate::error::{hinted, Context, Result};
 use crate::inputs::Inputs;
@@ -24,14 +25,54 @@ pub(crate) struct CoverageArgs {
     /// Owner and group that the files will have, if they differ from the input
     #[arg(long, value_name = "UID:GID")]
     owner: Option<Owner>,
-    /// Word size and byte order of the target's kernel: 64, 32, 64be or 32be [default: as the
-    /// programs in the root, else 64]
+    /// Word size and byte order of the target's kernel: 64, 32, 64be or 32be [default: that
+    /// of --kernel-config, or of the programs in the root, else 64]
     #[arg(long, value_name = "SIZE")]
     word_size: Option<WordSize>,
     /// The UUID of the file system, which HMACs and inode-bound signatures cover; none for a kernel
     /// without CONFIG_EVM_ATTR_FSUUID [default: that of the file system]
     #[arg(long, value_name = "UUID|none")]
     fsuuid: Option<FsUuid>,
+}
+
+/// The attributes that EVM covers
+#[derive(Debug, Args)]
+#[command(next_help_heading = "EVM")]
+pub(crate) struct ProtectedArgs {
+    /// A further attribute that EVM covers, security.NAME, as root of the target writes it to
+    /// /sys/kernel/security/integrity/evm/evm_xattrs; may be repeated, in that order
+    #[arg(long, value_name = "NAME", requires = "evm")]
+    evm_xattr: Vec<String>,
+}
+
+impl ProtectedArgs {
+    /// The attributes that EVM of a kernel covers.
+    pub(crate) fn resolve(&self, kernel: &Kernel) -> Result<Protected> {
+        if kernel.evm.evm == Built::Out {
+            let message = "CONFIG_EVM is not set: this kernel does not look at security.evm";
+            return Err(hinted(message, "give the configuration of the kernel that will run"));
+        }
+        let mut protected = Protected::of(kernel);
+        if let (Some(name), Built::Out) = (self.evm_xattr.first(), kernel.evm.add_xattrs) {
+            let message = format!(
+                "--evm-xattr {name}: CONFIG_EVM_ADD_XATTRS is not set: this kernel has no evm_xattrs"
+            );
+            return Err(hinted(message, "set the option, or leave out --evm-xattr"));
+        }
+        for name in &self.evm_xattr {
+            protected.add(name).map_err(|fault| {
+                let hint = match fault {
+                    NameFault::Present if kernel.configuration == Configuration::Assumed => {
+                        "leave it out; --kernel-config shows which attributes a kernel covers itself"
+                    }
+                    NameFault::Present => "leave it out",
+                    _ => "give the names in the order in which the target writes them",
+                };
+                hinted(format!("--evm-xattr {name}: {fault}"), hint)
+            })?;
+        }
+        Ok(protected)
+    }
 }
 
 /// Which signatures EVM accepts
@@ -119,20 +160,45 @@ impl FromStr for WordSize {
 }
 
 impl CoverageArgs {
-    /// The metadata that is covered for the files in these inputs.
-    pub(crate) fn resolve(&self, binding: Binding, inputs: &Inputs) -> Result<Coverage> {
+    /// The metadata that a kernel's EVM covers for the files in these inputs.
+    pub(crate) fn resolve(
+        &self,
+        binding: Binding,
+        inputs: &Inputs,
+        (kernel, protected): (&Kernel, Protected),
+    ) -> Result<Coverage> {
         let machine = match self.word_size {
             Some(WordSize(machine)) => machine,
-            None => machine_of_all(&inputs.containers)?,
+            None => match machine_of_config(kernel) {
+                Some(machine) => machine,
+                None => machine_of_all(&inputs.containers)?,
+            },
         };
         let owner = self.owner;
         let given = Given {
             uid: owner.map(|owner| owner.uid),
             gid: owner.map(|owner| owner.gid),
-            fsuuid: self.fsuuid.map(|FsUuid(uuid)| uuid),
+            fsuuid: covered_uuid(kernel, self.fsuuid.map(|FsUuid(uuid)| uuid)),
             ..Given::default()
         };
-        Ok(Coverage { binding, machine, given })
+        Ok(Coverage { binding, machine, protected, given })
+    }
+}
+
+/// The machine that a kernel is for, if its configuration is known.
+pub(crate) fn machine_of_config(kernel: &Kernel) -> Option<Machine> {
+    let is_known = kernel.configuration == Configuration::Read;
+    is_known.then(|| Machine::of_kernel(kernel))
+}
+
+/// The UUID that EVM of a kernel covers: the given one, or none without `CONFIG_EVM_ATTR_FSUUID`.
+pub(crate) fn covered_uuid(
+    kernel: &Kernel,
+    given: Option<Option<[u8; 16]>>,
+) -> Option<Option<[u8; 16]>> {
+    match kernel.evm.fsuuid {
+        Built::In => given,
+        Built::Out => given.or(Some(None)),
     }
 }
 

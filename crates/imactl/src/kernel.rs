@@ -45,29 +45,34 @@ impl KernelArgs {
 
     /// A kernel of this version and configuration, and its keyrings.
     pub(crate) fn target(&self) -> Result<Target> {
-        let Some(path) = &self.kernel_config else {
-            let kernel = Kernel::new(self.kernel.unwrap_or(KernelVersion::V6_12));
-            return Ok(Target { rules: Rules::of(&kernel), kernel });
-        };
-        let text = read(path)?;
-        let Some(config) = KernelConfig::parse(&text) else {
-            return Err(hinted(
-                format!("{}: not the configuration of a kernel", path.display()),
-                "give .config, /boot/config-VERSION, or /proc/config.gz (CONFIG_IKCONFIG_PROC)",
-            ));
-        };
-        if config.built("IMA") == Built::Out {
-            return Err(hinted(
-                format!("{}: CONFIG_IMA is not set: this kernel has no IMA", path.display()),
-                "give the configuration of the kernel that will run",
-            ));
-        }
-        let version = self.kernel.or(config.version()).with_context(|| {
-            format!("{}: no version in its head: give --kernel, too", path.display())
-        })?;
-        let kernel = Kernel::new(version).configured(&config);
-        Ok(Target { rules: Rules::of(&kernel).configured(&config), kernel })
+        target(self.kernel, self.kernel_config.as_deref())
     }
+}
+
+/// A kernel of this version and configuration, as far as they are given.
+pub(crate) fn target(version: Option<KernelVersion>, config: Option<&Path>) -> Result<Target> {
+    let Some(path) = config else {
+        let kernel = Kernel::new(version.unwrap_or(KernelVersion::V6_12));
+        return Ok(Target { rules: Rules::of(&kernel), kernel });
+    };
+    let text = read(path)?;
+    let Some(config) = KernelConfig::parse(&text) else {
+        return Err(hinted(
+            format!("{}: not the configuration of a kernel", path.display()),
+            "give .config, /boot/config-VERSION, or /proc/config.gz (CONFIG_IKCONFIG_PROC)",
+        ));
+    };
+    if config.built("IMA") == Built::Out {
+        return Err(hinted(
+            format!("{}: CONFIG_IMA is not set: this kernel has no IMA", path.display()),
+            "give the configuration of the kernel that will run",
+        ));
+    }
+    let version = version.or(config.version()).with_context(|| {
+        format!("{}: no version in its head: give --kernel, too", path.display())
+    })?;
+    let kernel = Kernel::new(version).configured(&config);
+    Ok(Target { rules: Rules::of(&kernel).configured(&config), kernel })
 }
 
 /// The text of a configuration, decompressed if needed.

@@ -9,6 +9,7 @@ use super::ast::{AlgorithmSet, AppraiseType, Func, Key, Name, Rule};
 pub use super::version::{Feature, KernelVersion, KernelVersionError};
 use crate::hash::HashAlgorithm;
 use crate::kernel_config::KernelConfig;
+use crate::measure::Endian;
 
 /// `builtin_templates` in `ima_template.c`: names, fields, and the features that added them.
 pub const TEMPLATES: &[(&str, &str, Option<Feature>)] = &[
@@ -99,6 +100,25 @@ pub struct ArchOptions {
     pub machine_keys: Built,
 }
 
+/// The options that select the attributes and the metadata which EVM covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EvmOptions {
+    /// `CONFIG_EVM`
+    pub evm: Built,
+    /// `CONFIG_SECURITY_SELINUX`
+    pub selinux: Built,
+    /// `CONFIG_SECURITY_SMACK`
+    pub smack: Built,
+    /// `CONFIG_EVM_EXTRA_SMACK_XATTRS`
+    pub extra_smack: Built,
+    /// `CONFIG_SECURITY_APPARMOR`
+    pub apparmor: Built,
+    /// `CONFIG_EVM_ADD_XATTRS`: root adds attributes at run time.
+    pub add_xattrs: Built,
+    /// `CONFIG_EVM_ATTR_FSUUID`
+    pub fsuuid: Built,
+}
+
 /// A kernel, as far as a policy depends on it: version, configuration, command line, state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kernel {
@@ -140,6 +160,10 @@ pub struct Kernel {
     pub fail_securely: bool,
     /// `unsigned long`
     pub long_size: LongSize,
+    /// `CONFIG_CPU_BIG_ENDIAN`
+    pub endian: Endian,
+    /// The options of EVM.
+    pub evm: EvmOptions,
 }
 
 impl Kernel {
@@ -177,6 +201,16 @@ impl Kernel {
             signed_init: Built::Out,
             fail_securely: false,
             long_size: LongSize::Bits64,
+            endian: Endian::Little,
+            evm: EvmOptions {
+                evm: Built::In,
+                selinux: Built::In,
+                smack: Built::In,
+                extra_smack: Built::In,
+                apparmor: Built::In,
+                add_xattrs: Built::In,
+                fsuuid: Built::In,
+            },
         }
     }
 
@@ -219,6 +253,19 @@ impl Kernel {
             long_size: match config.built("64BIT") {
                 Built::In => LongSize::Bits64,
                 Built::Out => LongSize::Bits32,
+            },
+            endian: match config.built("CPU_BIG_ENDIAN") {
+                Built::In => Endian::Big,
+                Built::Out => Endian::Little,
+            },
+            evm: EvmOptions {
+                evm: config.built("EVM"),
+                selinux: config.built("SECURITY_SELINUX"),
+                smack: config.built("SECURITY_SMACK"),
+                extra_smack: config.built("EVM_EXTRA_SMACK_XATTRS"),
+                apparmor: config.built("SECURITY_APPARMOR"),
+                add_xattrs: config.built("EVM_ADD_XATTRS"),
+                fsuuid: config.built("EVM_ATTR_FSUUID"),
             },
             ..self
         }

@@ -143,6 +143,9 @@ features! {
     SetattrKeepsAttribute = 5, 14;
     /// `template=evm-sig`.
     EvmSigTemplate = 5, 14;
+    /// Portable EVM signatures cover attributes of modules that the kernel does not have, too, allow a digest where
+    /// a rule asks for a signature, and have a cause of their own if they do not match (`evm_main.c`).
+    EvmPortable = 5, 14;
     /// `func=SETXATTR_CHECK` and `appraise_algos=`.
     AppraiseAlgos = 5, 15;
     /// `gid`, `egid` and `fgroup`.

@@ -1,5 +1,7 @@
 //! Members: the extensions, the header, and the properties that they state together.
 
+use alloc::collections::BTreeSet;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::header::NAME_FIELD;
@@ -194,6 +196,11 @@ impl Member {
     /// Whether anything is said of an attribute of the file.
     pub fn mentions_attribute(&self, name: &str) -> bool {
         self.pax().is_some_and(|extension| pax::mention_attribute(extension.content(), name))
+    }
+
+    /// The names of the attributes `security.*` that something is said of.
+    pub fn security_attributes(&self) -> BTreeSet<String> {
+        self.pax().map(Extension::content).map(pax::security_attributes).unwrap_or_default()
     }
 
     /// Whether it has a pax record with this keyword.

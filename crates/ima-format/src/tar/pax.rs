@@ -1,7 +1,9 @@
 //! Pax records: read, and one attribute set among them; the layout is in the parent module.
 
 use alloc::borrow::Cow;
+use alloc::collections::BTreeSet;
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::Fault;
@@ -104,6 +106,20 @@ fn attribute_form(keyword: &[u8], name: &str) -> Option<Form> {
     // which a zero byte ends
     let decoded = decoded.split(|byte| *byte == 0).next();
     (decoded == Some(name)).then_some(Form::Libarchive)
+}
+
+/// The names of the attributes of the namespace `security` that records are about.
+pub(super) fn security_attributes(body: &[u8]) -> BTreeSet<String> {
+    let name = |keyword: &[u8]| {
+        let name = match (keyword.strip_prefix(SCHILY), keyword.strip_prefix(LIBARCHIVE)) {
+            (Some(name), _) => name.to_vec(),
+            (None, Some(name)) => percent_decoded(name).into_owned(),
+            (None, None) => return None,
+        };
+        let name = name.split(|byte| *byte == 0).next().map(<[u8]>::to_vec)?;
+        String::from_utf8(name).ok().filter(|name| name.starts_with("security."))
+    };
+    records(body).flatten().filter_map(|record| name(record.keyword)).collect()
 }
 
 /// The attribute that records give: later ones override, an empty value takes back.

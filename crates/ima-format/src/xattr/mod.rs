@@ -41,6 +41,7 @@
 mod signature;
 mod version_1;
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -72,10 +73,16 @@ pub enum AttributeName {
     SmackMmap,
     AppArmor,
     Capability,
+    /// Another one, which a machine's `evm/evm_xattrs` names.
+    Other(OtherName),
 }
 
+/// The name of an attribute that [`AttributeName`] has no variant for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OtherName(&'static str);
+
 impl AttributeName {
-    /// Each of them.
+    /// Each that has a variant of its own.
     pub const ALL: [Self; 9] = [
         Self::Ima,
         Self::Evm,
@@ -100,7 +107,15 @@ impl AttributeName {
             Self::SmackMmap => "security.SMACK64MMAP",
             Self::AppArmor => "security.apparmor",
             Self::Capability => "security.capability",
+            Self::Other(OtherName(name)) => name,
         }
+    }
+
+    /// The attribute with this name. One without a variant of its own is kept until the program
+    /// ends: names are for the few that a user or a kernel lists, not for those of files.
+    pub fn named(name: &str) -> Self {
+        let known = Self::ALL.into_iter().find(|known| known.as_str() == name);
+        known.unwrap_or_else(|| Self::Other(OtherName(Box::leak(name.into()))))
     }
 }
 

@@ -1,12 +1,14 @@
 //! Verifies files.
 
+use ima_format::policy::decide::EvmStatus;
+use ima_format::policy::kernel::Feature;
 use ima_format::xattr::Attribute;
 
 use crate::container::{Access, Anomaly, AttributeName, Change, Item, ItemError, Operation};
 use crate::digest::DigestKind;
 use crate::evm::{Coverage, EvmVerifier, HmacKey, Verdict as EvmVerdict, Versions};
 use crate::modsig;
-use crate::verify::{Keyring, Rule, Verdict, Verifier};
+use crate::verify::{Keyring, Requirement, Rule, Verdict, Verifier};
 
 /// Gives the kernel's verdict on each file.
 #[derive(Debug)]
@@ -45,6 +47,18 @@ impl<'a> Verify<'a> {
     /// Verifies `security.evm`, too.
     pub fn with_evm(self, evm: EvmVerify<'a>) -> Self {
         Self { evm: Some(evm), ..self }
+    }
+
+    /// The rule for a file with this `security.ima`: a digest satisfies any if a portable EVM signature
+    /// covers it (`INTEGRITY_PASS_IMMUTABLE` in `xattr_verify`).
+    fn rule_with(&self, evm: Option<&EvmVerdict>, value: Option<&[u8]>) -> Rule {
+        let is_immutable = evm.is_some_and(|evm| evm.status() == EvmStatus::PassImmutable);
+        let attribute = value.and_then(|value| Attribute::decode(value).ok());
+        let is_digest = matches!(attribute, Some(Attribute::Digest(_) | Attribute::DigestNg(_)));
+        match is_immutable && is_digest && self.rule.kernel.has(Feature::EvmPortable) {
+            true => Rule { requirement: Requirement::Digest, ..self.rule },
+            false => self.rule,
+        }
     }
 }
 
@@ -122,16 +136,21 @@ impl<'a> Operation for Verify<'a> {
             return Ok((Judgement::Anomaly(anomaly), Change::none()));
         }
         let value = item.attribute(AttributeName::Ima)?.map(|value| value.into_owned());
+        let evm = match &mut verifiers.evm {
+            Some(evm) => Some(evm.verdict(item)?),
+            None => None,
+        };
+        let rule = self.rule_with(evm.as_ref(), value.as_deref());
         let digest_of = |kind| item.digest(kind);
-        let verdict = match verifiers.content.verdict(self.rule, value.as_deref(), digest_of) {
+        let verdict = match verifiers.content.verdict(rule, value.as_deref(), digest_of) {
             Ok(verdict) => verdict,
             Err(ItemError::Anomaly(anomaly)) => {
                 return Ok((Judgement::Anomaly(anomaly), Change::none()))
             }
             Err(error) => return Err(error),
         };
-        let judgement = match &mut verifiers.evm {
-            Some(evm) => Judgement::WithEvm { content: verdict, evm: evm.verdict(item)? },
+        let judgement = match evm {
+            Some(evm) => Judgement::WithEvm { content: verdict, evm },
             None => Judgement::Kernel(verdict),
         };
         Ok((judgement, Change::none()))

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use ima_format::evm::{InodeId, Machine, Metadata};
+use ima_format::evm::{InodeId, Machine, Metadata, Protected};
 use ima_format::hash::Digest;
 use ima_format::policy::decide::EvmStatus;
 use ima_format::policy::kernel::KernelVersion;
@@ -25,8 +25,10 @@ pub struct Evm {
     pub hmac: Option<HmacKey>,
     /// Its layout of the hashed bytes.
     pub machine: Machine,
-    /// The UUID of the file system, if it is not the one that the root has.
-    pub fsuuid: Option<[u8; 16]>,
+    /// The attributes that it covers.
+    pub protected: Protected,
+    /// The UUID of the file system, or that EVM does not cover it; `None` for the one that the root has.
+    pub fsuuid: Option<Option<[u8; 16]>>,
     /// The versions of signatures that it accepts.
     pub versions: Versions,
 }
@@ -34,9 +36,9 @@ pub struct Evm {
 impl Evm {
     /// What a thread verifies with, files that all have one owner, if one is given.
     pub(crate) fn verifier(&self, kernel: KernelVersion, owner: Option<u32>) -> EvmVerifier<'_> {
-        let fsuuid = self.fsuuid.map(Some);
-        let given = Given { uid: owner, gid: owner, fsuuid, ..Given::default() };
-        let coverage = Coverage { machine: self.machine, given, ..Coverage::portable() };
+        let given = Given { uid: owner, gid: owner, fsuuid: self.fsuuid, ..Given::default() };
+        let (machine, protected) = (self.machine, self.protected.clone());
+        let coverage = Coverage { machine, protected, given, ..Coverage::portable() };
         let verifier = Verifier::new(self.keyring.clone());
         EvmVerifier::new(verifier, kernel, coverage, self.hmac.as_ref()).accepting(self.versions)
     }

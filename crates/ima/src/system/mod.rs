@@ -135,6 +135,8 @@ pub struct Status {
     pub tpms: Vec<Tpm>,
     /// EVM.
     pub evm: EvmState,
+    /// The attributes that its HMACs cover, a name per line (`evm_read_xattrs`).
+    pub evm_xattrs: Option<String>,
     /// The files that could not be read.
     pub unseen: Vec<Unseen>,
 }
@@ -188,6 +190,8 @@ impl Machine {
             .flat_map(str::split_whitespace)
             .collect();
         let evm = self.evm(ima, &mut sight);
+        let evm_xattrs = securityfs.join("integrity/evm/evm_xattrs");
+        let evm_xattrs = evm_xattrs.exists().then(|| sight.text(&evm_xattrs)).flatten();
         let keyrings = keyring::read(&self.proc, &mut sight);
         let tpms = self.tpms(&mut sight);
         Status {
@@ -205,6 +209,7 @@ impl Machine {
             hash: first.get(3).and_then(|digest| Some(digest.split_once(':')?.0.to_owned())),
             tpms,
             evm,
+            evm_xattrs,
             unseen,
         }
     }

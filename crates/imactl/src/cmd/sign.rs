@@ -24,9 +24,9 @@ use ima_format::xattr::{SignatureKind, SignatureVersion};
 use self::evm::EvmKey;
 use crate::args::{describe, EvmKeyArgs, SignerArgs};
 use crate::error::{hinted, Context, Result};
-use crate::evm::{CoverageArgs, EvmType};
+use crate::evm::{CoverageArgs, EvmType, ProtectedArgs};
 use crate::inputs::{InputArgs, Inputs};
-use crate::kernel::warn_of_hearsay;
+use crate::kernel::{target, warn_of_hearsay};
 use crate::output::{count, Level, Name, Output};
 use crate::outputs::ResultArgs;
 use crate::report::{self, Changed, Printer, Results, Totals};
@@ -90,8 +90,8 @@ pub(super) struct SignFilesArgs {
     /// built again costs little more than hashing them [default: $IMACTL_SIGNATURE_CACHE]
     #[arg(long, value_name = "DIR", conflicts_with = "hash_only", help_heading = "Signature")]
     cache: Option<PathBuf>,
-    /// Store a digest instead of a signature (detects corruption, not tampering by root)
-    #[arg(long, conflicts_with_all = ["key", "keys", "cert", "keyid"], help_heading = "Signature")]
+    /// Store a digest instead of a signature: without --evm it detects corruption, not tampering by root
+    #[arg(long, conflicts_with_all = ["key", "cert", "keyid"], help_heading = "Signature")]
     hash_only: bool,
     #[command(flatten)]
     evm: SignEvmArgs,
@@ -131,6 +131,12 @@ struct SignEvmArgs {
     key: EvmKeyArgs,
     #[command(flatten)]
     coverage: CoverageArgs,
+    #[command(flatten)]
+    protected: ProtectedArgs,
+    /// The configuration of the kernel that verifies: .config, /boot/config-*, /proc/config.gz. It
+    /// selects the attributes that HMACs and inode-bound signatures cover [default: all]
+    #[arg(long, value_name = "FILE", requires = "evm")]
+    kernel_config: Option<PathBuf>,
 }
 
 impl SignArgs {
@@ -168,7 +174,12 @@ impl SignFilesArgs {
         let contexts = self.evm.contexts(&inputs)?;
         let evm = match &evm_key {
             Some(key) => {
-                let coverage = self.evm.coverage.resolve(key.binding(), &inputs)?;
+                // the oldest one: newer ones cover no less
+                let oldest = self.for_kernel.iter().min().copied();
+                let kernel = target(oldest, self.evm.kernel_config.as_deref())?.kernel;
+                let protected = self.evm.protected.resolve(&kernel)?;
+                let coverage =
+                    self.evm.coverage.resolve(key.binding(), &inputs, (&kernel, protected))?;
                 let labels = self.evm.labels(contexts.as_ref(), key.binding(), &inputs);
                 let version = |kind, key| self.version(kind, key);
                 let evm = key.sign(coverage, self.evm_hash(), labels, &version)?;
@@ -287,6 +298,10 @@ impl SignFilesArgs {
         sign: impl FnOnce(Maker<'_>, &mut Output) -> Result<T>,
     ) -> Result<T> {
         if self.hash_only {
+            if self.signer.has_keys() && !self.evm.evm {
+                let message = "--hash-only makes no signatures: --keys is not used";
+                return Err(hinted(message, "leave out --keys, or sign the metadata with --evm"));
+            }
             // check once before the first file, not at each file
             Maker::Digest.check(self.hash())?;
             tell(caveat::of_hash(self.hash()), output);

@@ -53,6 +53,7 @@ struct JsonStatus<'a> {
     tpms: Vec<JsonTpm<'a>>,
     evm: Option<u32>,
     evm_state: &'static str,
+    evm_xattrs: Option<Vec<&'a str>>,
     unseen: Vec<JsonUnseen<'a>>,
     not_enforced: Vec<&'static str>,
 }
@@ -206,6 +207,7 @@ fn json(status: &Status) -> JsonStatus<'_> {
             EvmState::Absent => "absent",
             EvmState::Unknown => "unknown",
         },
+        evm_xattrs: status.evm_xattrs.as_deref().map(|names| names.lines().collect()),
         unseen: status
             .unseen
             .iter()
@@ -273,6 +275,9 @@ fn lines(status: &Status, output: &Output) -> Vec<(&'static str, String)> {
             (EvmState::Unknown, _) => "unknown: only root can see it".to_owned(),
         },
     ));
+    if let Some(names) = &status.evm_xattrs {
+        lines.push(("EVM covers", names.lines().collect::<Vec<_>>().join(", ")));
+    }
     for unseen in &status.unseen {
         let text = format!("{}: {}", unseen.what, unseen.why);
         lines.push(("not seen", output.paint(Style::Dim, &text)));

@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use crate::args::KeyringArgs;
 use crate::error::Result;
-use crate::evm::{hmac_key, CoverageArgs, VersionsArgs};
+use crate::evm::{hmac_key, CoverageArgs, ProtectedArgs, VersionsArgs};
 use crate::inputs::{InputArgs, Inputs};
 use crate::kernel::{warn_of_hearsay, KernelArgs};
 use crate::output::{count, Entry, Level, Name, Output, Style};
@@ -77,6 +77,8 @@ struct VerifyEvmArgs {
     versions: VersionsArgs,
     #[command(flatten)]
     coverage: CoverageArgs,
+    #[command(flatten)]
+    protected: ProtectedArgs,
 }
 
 /// The keys that verify metadata.
@@ -120,7 +122,8 @@ impl VerifyArgs {
             Some(Require::Verity) => Requirement::Verity,
             Some(Require::Digest) => Requirement::Digest,
         };
-        let kernel = self.kernel.resolve()?.version;
+        let target = self.kernel.resolve()?;
+        let kernel = target.version;
         warn_of_hearsay(kernel, output);
         if self.appended {
             let keyring = Keyring::of_certificates(&self.keyring.modules(output)?);
@@ -133,7 +136,10 @@ impl VerifyArgs {
         let operation = match &evm {
             Some(EvmKeys { keyring, hmac }) => operation.with_evm(EvmVerify {
                 keyring,
-                coverage: self.evm.coverage.resolve(Binding::Portable, &inputs)?,
+                coverage: {
+                    let protected = self.evm.protected.resolve(&target)?;
+                    self.evm.coverage.resolve(Binding::Portable, &inputs, (&target, protected))?
+                },
                 hmac: hmac.as_ref(),
                 versions: self.evm.versions.resolve(),
             }),

@@ -9,15 +9,16 @@ use std::process::Command;
 use crate::support::*;
 use rustix::fs::XattrFlags;
 
-const CONTEXT: &[u8] = b"system_u:object_r:bin_t:s0\0";
+pub(crate) const CONTEXT: &[u8] = b"system_u:object_r:bin_t:s0\0";
 /// `cap_net_raw+ep` (`struct vfs_cap_data`).
-const CAPABILITY: &[u8] = &[1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+pub(crate) const CAPABILITY: &[u8] =
+    &[1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
-fn set(path: &Path, name: &str, value: &[u8]) {
+pub(crate) fn set(path: &Path, name: &str, value: &[u8]) {
     rustix::fs::setxattr(path, name, value, XattrFlags::empty()).unwrap();
 }
 
-fn get(path: &Path, name: &str) -> Option<Vec<u8>> {
+pub(crate) fn get(path: &Path, name: &str) -> Option<Vec<u8>> {
     let mut value = vec![0; 1 << 16];
     let length = rustix::fs::getxattr(path, name, &mut value[..]).ok()?;
     value.truncate(length);
@@ -25,7 +26,7 @@ fn get(path: &Path, name: &str) -> Option<Vec<u8>> {
 }
 
 /// A tree with owners, modes and attributes; `None` if they cannot be set.
-fn root(directory: &Path) -> Option<PathBuf> {
+pub(crate) fn root(directory: &Path) -> Option<PathBuf> {
     if !security_attributes(directory) {
         return None;
     }
@@ -46,7 +47,7 @@ fn root(directory: &Path) -> Option<PathBuf> {
 const FILES: [&str; 3] = ["bin/tool", "etc/owned", "plain"];
 
 /// The store's EVM key and certificate.
-fn evm_key(store: &Path) -> [PathBuf; 2] {
+pub(crate) fn evm_key(store: &Path) -> [PathBuf; 2] {
     [store.join("evm_keys/x509_evm.key"), store.join("evm_keys/x509_evm.der")]
 }
 

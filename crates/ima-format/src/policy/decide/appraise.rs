@@ -441,11 +441,16 @@ impl<'a, E: Evidence> Step<'a, E> {
             return Ok(self.status_without_attribute());
         }
         let immutable = match self.file.evm {
-            EvmStatus::PassImmutable => true,
+            EvmStatus::PassImmutable => self.decider.kernel().version.has(Feature::EvmPortable),
             EvmStatus::Pass | EvmStatus::Unknown => false,
             EvmStatus::NoXattrs if modsig.is_some() => false,
             EvmStatus::NoXattrs | EvmStatus::NoLabel => {
                 return Ok(Status::Fail(Cause::MissingHmac))
+            }
+            EvmStatus::FailImmutable
+                if !self.decider.kernel().version.has(Feature::EvmPortable) =>
+            {
+                return Ok(Status::Fail(Cause::InvalidHmac))
             }
             EvmStatus::FailImmutable => {
                 self.inode.signed = true;

@@ -42,7 +42,8 @@ struct Stored {
     offset: u64,
     length: u64,
     sparse: Option<SparseMap>,
-    attributes: Vec<(AttributeName, Vec<u8>)>,
+    /// Those of the namespace `security`.
+    attributes: Vec<(String, Vec<u8>)>,
 }
 
 /// Whether a member is copied, or was replaced.
@@ -170,11 +171,11 @@ impl Index {
         let mut identity = (0, u64::MAX);
         let kind = match member.file_type() {
             FileType::File => {
-                let read = |name: AttributeName| {
-                    let value = member.attribute(name.as_str());
+                let read = |name: String| {
+                    let value = member.attribute(&name);
                     value.map(|value| value.map(|value| (name, value))).transpose()
                 };
-                let attributes = AttributeName::ALL.into_iter().filter_map(read);
+                let attributes = member.security_attributes().into_iter().filter_map(read);
                 let attributes = attributes.collect::<Result<_, _>>();
                 let attributes =
                     attributes.map_err(|(offset, kind)| TarError::Malformed { offset, kind })?;
@@ -346,7 +347,7 @@ impl SourceFile for Open<'_> {
 
     fn attribute(&self, name: AttributeName) -> Result<Option<Vec<u8>>, SourceError> {
         let mut attributes = self.stored.attributes.iter();
-        Ok(attributes.find(|(stored, _)| *stored == name).map(|(_, value)| value.clone()))
+        Ok(attributes.find(|(stored, _)| stored == name.as_str()).map(|(_, value)| value.clone()))
     }
 }
 

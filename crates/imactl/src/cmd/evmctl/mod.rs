@@ -27,7 +27,7 @@ use ima::staging;
 use ima::verify::{Requirement, Rule};
 use ima::HashAlgorithm;
 use ima_format::elf::Class;
-use ima_format::evm::Machine;
+use ima_format::evm::{Machine, Protected};
 use ima_format::hex::{self, Hex};
 use ima_format::policy::kernel::KernelVersion;
 use ima_format::tar::AfterEnd;
@@ -225,7 +225,13 @@ impl Evmctl<'_> {
         let (uid, gid, mode) =
             (options.number("uid")?, options.number("gid")?, options.number("mode")?);
         let given = Given { uid, gid, mode, number, generation, fsuuid, attributes };
-        Ok(Coverage { binding, machine: Machine { word_size, ..Machine::DEFAULT }, given })
+        let mut protected = Protected::default();
+        for name in options.values("evm-xattr").map(std::ffi::OsStr::to_string_lossy) {
+            let added = protected.add(&name);
+            added.map_err(|fault| Error::new(format!("--evm-xattr {name}: {fault}")))?;
+        }
+        let machine = Machine { word_size, ..Machine::DEFAULT };
+        Ok(Coverage { binding, machine, protected, given })
     }
 
     /// The letters of `-t`. Only `m` has an effect.

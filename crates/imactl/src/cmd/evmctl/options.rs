@@ -52,6 +52,7 @@ const OPTIONS: &[(&str, u8, Value)] = &[
     ("hmackey", 0, Value::Needed),
     ("v2", 0, Value::No),
     ("v3", 0, Value::No),
+    ("evm-xattr", 0, Value::Needed),
     ("immutable", b'i', Value::No),
     ("no-write", b'n', Value::No),
     ("verbose", b'v', Value::No),

@@ -26,7 +26,9 @@ use ima_format::policy::kernel::Kernel;
 use super::policy::{BootArgs, Loaded};
 use crate::args::{jobs, KeyringArgs};
 use crate::error::{with_causes, Context, Result};
-use crate::evm::{hmac_key, VersionsArgs, WordSize};
+use crate::evm::{
+    covered_uuid, hmac_key, machine_of_config, ProtectedArgs, VersionsArgs, WordSize,
+};
 use crate::kernel::{warn_of_hearsay, KernelArgs, Target};
 use crate::output::{Output, Style};
 use crate::progress::Bar;
@@ -122,8 +124,10 @@ struct PreflightEvmArgs {
     hmac_key: Option<PathBuf>,
     #[command(flatten)]
     versions: VersionsArgs,
-    /// Word size and byte order of the kernel: 64, 32, 64be or 32be [default: as the programs in the
-    /// root, else 64]
+    #[command(flatten)]
+    protected: ProtectedArgs,
+    /// Word size and byte order of the kernel: 64, 32, 64be or 32be [default: that of --kernel-config,
+    /// or of the programs in the root, else 64]
     #[arg(long, value_name = "SIZE", requires = "evm")]
     word_size: Option<WordSize>,
 }
@@ -199,7 +203,7 @@ impl JudgeArgs {
             policy: &loaded.policy,
             kernel: &kernel,
             keyring: &keyring,
-            evm: self.evm(&*root, authorities, output)?,
+            evm: self.evm(&*root, &kernel, authorities, output)?,
             modules: &modules,
             module_check: self.boot.module_check(&kernel),
             authorities,
@@ -250,6 +254,7 @@ impl JudgeArgs {
     fn evm(
         &self,
         root: &dyn Source,
+        kernel: &Kernel,
         authorities: Authorities<'_>,
         output: &mut Output,
     ) -> Result<Option<Evm>> {
@@ -266,10 +271,14 @@ impl JudgeArgs {
         keyring.revoke(authorities.revoked);
         let machine = match &self.evm.word_size {
             Some(size) => size.0,
-            None => machine_of(root).unwrap_or(Machine::DEFAULT),
+            None => {
+                machine_of_config(kernel).or_else(|| machine_of(root)).unwrap_or(Machine::DEFAULT)
+            }
         };
-        let fsuuid = self.uuid()?.map(|uuid| uuid.0);
-        Ok(Some(Evm { keyring, hmac, machine, fsuuid, versions: self.evm.versions.resolve() }))
+        let fsuuid = covered_uuid(kernel, self.uuid()?.map(|uuid| Some(uuid.0)));
+        let protected = self.evm.protected.resolve(kernel)?;
+        let versions = self.evm.versions.resolve();
+        Ok(Some(Evm { keyring, hmac, machine, protected, fsuuid, versions }))
     }
 
     fn uuid(&self) -> Result<Option<Uuid>> {

@@ -15,7 +15,8 @@ use ima::preflight::Evm;
 use ima::revoke::entries_of_certificate;
 use ima::system::{self, EvmState, Members, Status, BLACKLIST};
 use ima::verify::{Keyring, Revocations};
-use ima_format::evm::Machine;
+use ima_format::evm::{Machine, Protected};
+use ima_format::policy::kernel::Kernel;
 
 use super::policy::Loaded;
 use crate::args::KeyringArgs;
@@ -89,7 +90,8 @@ impl WhyArgs {
         let known = self.certificates(output)?;
         let active = match status.evm {
             EvmState::Present(evm) if evm.is_active() => {
-                Some(ActiveEvm::of(evm, &status, self.evm_certificates(&known, output)))
+                let certificates = self.evm_certificates(&known, output);
+                Some(ActiveEvm::of(evm, &status, &kernel, certificates))
             }
             _ => None,
         };
@@ -146,7 +148,12 @@ struct ActiveEvm {
 }
 
 impl ActiveEvm {
-    fn of(bits: ima::system::Evm, status: &Status, known: Vec<Certificate>) -> Self {
+    fn of(
+        bits: ima::system::Evm,
+        status: &Status,
+        kernel: &Kernel,
+        known: Vec<Certificate>,
+    ) -> Self {
         let held = match status.members(".evm") {
             Members::Absent => status.members("_evm"),
             members => members,
@@ -166,8 +173,13 @@ impl ActiveEvm {
         keyring.revoke(&status.revocations());
         let here = Directory::open(Path::new("/")).ok();
         let machine = here.and_then(|here| machine_of(&here)).unwrap_or(Machine::DEFAULT);
+        // without CONFIG_EVM_ADD_XATTRS, the kernel does not show its list
+        let protected = match &status.evm_xattrs {
+            Some(names) => Protected::of_securityfs(kernel.version, names),
+            None => Protected::of(kernel),
+        };
         let (hmac, fsuuid, versions) = (None, None, bits.versions());
-        Self { evm: Evm { keyring, hmac, machine, fsuuid, versions }, others }
+        Self { evm: Evm { keyring, hmac, machine, protected, fsuuid, versions }, others }
     }
 }
 

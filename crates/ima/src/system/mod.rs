@@ -8,6 +8,7 @@ mod appraise;
 mod keyring;
 mod load;
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
@@ -191,7 +192,7 @@ impl Machine {
             .collect();
         let evm = self.evm(ima, &mut sight);
         let evm_xattrs = securityfs.join("integrity/evm/evm_xattrs");
-        let evm_xattrs = evm_xattrs.exists().then(|| sight.text(&evm_xattrs)).flatten();
+        let evm_xattrs = evm_xattrs.exists().then(|| sight.at_once(&evm_xattrs)).flatten();
         let keyrings = keyring::read(&self.proc, &mut sight);
         let tpms = self.tpms(&mut sight);
         Status {
@@ -316,6 +317,19 @@ impl Sight<'_> {
     fn text(&mut self, path: &Path) -> Option<String> {
         match fs::read(path) {
             Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+            Err(error) => {
+                self.note(path.display().to_string(), &error);
+                None
+            }
+        }
+    }
+
+    /// The text of a file that the kernel gives to one call only: the next one finds the end, however
+    /// small the first one's buffer was (`evm_read_xattrs`).
+    fn at_once(&mut self, path: &Path) -> Option<String> {
+        let mut text = vec![0; 1 << 16];
+        match fs::File::open(path).and_then(|mut file| file.read(&mut text)) {
+            Ok(length) => Some(String::from_utf8_lossy(&text[..length]).into_owned()),
             Err(error) => {
                 self.note(path.display().to_string(), &error);
                 None

@@ -100,9 +100,14 @@ impl AuditRecord {
         !matches!(self.kind, Kind::Other(_))
     }
 
-    /// Whether the record reports a failure (`res=0`).
+    /// Whether the record reports a failure: `res=0`, or an error of `evm_write_xattrs`, whose `res` is 0 on
+    /// success.
     pub fn is_failure(&self) -> bool {
-        self.field("res") == Some("0")
+        let is_zero = self.field("res") == Some("0");
+        match self.kind {
+            Kind::EvmXattr => !is_zero,
+            _ => is_zero,
+        }
     }
 }
 
@@ -201,6 +206,13 @@ mod tests {
         assert_eq!(record.cause(), Some("signed policy required"));
         assert_eq!(record.command(), Some("init"));
         assert!(record.is_failure());
+    }
+
+    #[test]
+    fn a_name_for_evm_has_its_error_as_result() {
+        let is_failure = |text: &str| record(1806, text).is_failure();
+        assert!(!is_failure("audit(1.2:3): xattr=\"security.b\" res=0"));
+        assert!(is_failure("audit(1.2:3): xattr=\"user.b\" res=-22"));
     }
 
     #[test]

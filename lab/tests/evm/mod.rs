@@ -1,6 +1,7 @@
 //! EVM: portable signatures over owner, mode, labels and capabilities, verified by the kernels.
 
 mod encrypted_key;
+mod further;
 mod generated;
 mod peer_tests;
 

@@ -45,7 +45,12 @@ impl KernelArgs {
 
     /// A kernel of this version and configuration, and its keyrings.
     pub(crate) fn target(&self) -> Result<Target> {
-        target(self.kernel, self.kernel_config.as_deref())
+        target(self.kernel, self.config())
+    }
+
+    /// The file with the configuration.
+    pub(crate) fn config(&self) -> Option<&Path> {
+        self.kernel_config.as_deref()
     }
 }
 

@@ -181,7 +181,7 @@ fn programs() -> Result<Vec<PathBuf>> {
     crate::run(cargo(&["build", "--quiet", "--package", "imactl"]))?;
     agent::run(&["--target".into(), TARGET.into()])?;
     let target = root().join("target");
-    let built = vec![
+    let built = [
         target.join("debug/imactl"),
         target.join(TARGET).join("release/imactl-init"),
         target.join("lab").join(TARGET).join("debug/lab-agent"),

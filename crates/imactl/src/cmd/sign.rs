@@ -51,6 +51,10 @@ pub(crate) struct SignArgs {
     pub(super) inputs: InputArgs,
     #[command(flatten)]
     files: SignFilesArgs,
+    /// The configuration of the kernel that verifies: .config, /boot/config-*, /proc/config.gz. It
+    /// selects the attributes that HMACs and inode-bound signatures cover [default: all]
+    #[arg(long, value_name = "FILE", requires = "evm", help_heading = "EVM")]
+    kernel_config: Option<PathBuf>,
     #[command(flatten)]
     result: ResultArgs,
     #[command(flatten)]
@@ -133,10 +137,6 @@ struct SignEvmArgs {
     coverage: CoverageArgs,
     #[command(flatten)]
     protected: ProtectedArgs,
-    /// The configuration of the kernel that verifies: .config, /boot/config-*, /proc/config.gz. It
-    /// selects the attributes that HMACs and inode-bound signatures cover [default: all]
-    #[arg(long, value_name = "FILE", requires = "evm")]
-    kernel_config: Option<PathBuf>,
 }
 
 impl SignArgs {
@@ -145,15 +145,16 @@ impl SignArgs {
         if let Some(packages) = inputs.packages() {
             self.rpm.set(packages);
         }
-        self.files.run(inputs, Some(&self.result), output)
+        self.files.run(inputs, self.kernel_config.as_deref(), Some(&self.result), output)
     }
 }
 
 impl SignFilesArgs {
-    /// Signs files.
+    /// Signs files for a kernel with this configuration, if it is known.
     pub(super) fn run(
         &self,
         mut inputs: Inputs,
+        kernel_config: Option<&Path>,
         results: Option<&ResultArgs>,
         output: &mut Output,
     ) -> Result<Outcome> {
@@ -176,7 +177,7 @@ impl SignFilesArgs {
             Some(key) => {
                 // the oldest one: newer ones cover no less
                 let oldest = self.for_kernel.iter().min().copied();
-                let kernel = target(oldest, self.evm.kernel_config.as_deref())?.kernel;
+                let kernel = target(oldest, kernel_config)?.kernel;
                 let protected = self.evm.protected.resolve(&kernel)?;
                 let coverage =
                     self.evm.coverage.resolve(key.binding(), &inputs, (&kernel, protected))?;

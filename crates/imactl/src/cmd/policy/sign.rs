@@ -50,6 +50,6 @@ impl PolicySignArgs {
             }
         }
         let inputs = self.tree.as_tree(roots, self.place.resolve())?;
-        self.sign.run(inputs, None, output)
+        self.sign.run(inputs, self.kernel.config(), None, output)
     }
 }

@@ -7,6 +7,7 @@
 //! | | `EVMKEY` | `evmkey=` | `/etc/keys/evm-trusted.blob` | the encrypted HMAC key |
 //! | | `EVMKEYTYPE`, `EVMKEYDESC` | | `encrypted`, `evm-key` | its type and name |
 //! | | `EVM_ACTIVATION_BITS` | | `0` | bits for securityfs' `evm` besides those of the keys |
+//! | | `EVM_XATTRS` | | | names for securityfs' `evm_xattrs`, separated by spaces (not of dracut) |
 //! | `etc/sysconfig/masterkey` | `MASTERKEY` | `masterkey=` | `/etc/keys/kmk-TYPE.blob` | the key that the HMAC key is encrypted with |
 //! | | `MASTERKEYTYPE` | `masterkeytype=` | `trusted` | its type |
 //!
@@ -49,6 +50,8 @@ pub struct Configuration {
     pub key_name: Vec<u8>,
     /// `EVM_ACTIVATION_BITS`.
     pub bits: u32,
+    /// `EVM_XATTRS`: attributes that EVM covers after those of the kernel's configuration, in this order.
+    pub attributes: Vec<Vec<u8>>,
     /// `MASTERKEY`, if it is set.
     pub master_key: Option<Vec<u8>>,
     /// `MASTERKEYTYPE`.
@@ -64,6 +67,7 @@ impl Default for Configuration {
             key_type: b"encrypted".into(),
             key_name: b"evm-key".into(),
             bits: 0,
+            attributes: Vec::new(),
             master_key: None,
             master_key_type: b"trusted".into(),
         }
@@ -117,6 +121,7 @@ impl Configuration {
             b"EVMKEYTYPE" => self.key_type = value.into(),
             b"EVMKEYDESC" => self.key_name = value.into(),
             b"EVM_ACTIVATION_BITS" => self.bits = number(value)?,
+            b"EVM_XATTRS" => self.attributes = attributes(value)?,
             b"MASTERKEY" => self.master_key = Some(relative(value)),
             b"MASTERKEYTYPE" => self.master_key_type = value.into(),
             // the name of the master key would then depend on the kernel
@@ -152,6 +157,16 @@ fn relative(path: &[u8]) -> Vec<u8> {
     path.get(start..).unwrap_or_default().into()
 }
 
+/// Names of attributes. The kernel takes no others than `security.*` (`evm_write_xattrs`), and no value of
+/// `security.evm` could cover itself.
+fn attributes(value: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let names = value.split(u8::is_ascii_whitespace).filter(|name| !name.is_empty());
+    let is_possible = |name: &[u8]| {
+        name.len() <= 255 && name.starts_with(b"security.") && name != b"security.evm"
+    };
+    names.map(|name| is_possible(name).then(|| name.into())).collect()
+}
+
 /// A number as in a shell's arithmetic: decimal, octal after `0`, or hexadecimal after `0x`.
 fn number(text: &[u8]) -> Option<u32> {
     let text = core::str::from_utf8(text).ok()?;
@@ -182,6 +197,17 @@ mod tests {
         assert_eq!(read.bits, bits::COMPLETE);
         assert_eq!(read.master_key_path(), b"etc/keys/kmk-user.blob");
         assert_eq!(read.master_key_payload(b"secret"), b"secret");
+    }
+
+    #[test]
+    fn attributes_are_in_their_order() {
+        let read = read("EVM_XATTRS=\"security.b  security.a\" # both\n").unwrap();
+        assert_eq!(read.attributes, [b"security.b", b"security.a"]);
+        for value in ["user.a", "\"security.a .\"", "security.evm"] {
+            let line = alloc::format!("EVM_XATTRS={value}");
+            let error = super::Configuration::default().read(line.as_bytes()).unwrap_err();
+            assert_eq!(error.line, line.as_bytes());
+        }
     }
 
     #[test]

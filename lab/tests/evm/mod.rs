@@ -30,6 +30,7 @@ const CERTIFICATE: &str = "/etc/keys/x509_evm.der";
 /// A program whose EVM signature is by a key that is revoked before it is executed.
 const REVOKED: &str = "/srv/revoked";
 const SWITCH: &str = "/sys/kernel/security/evm";
+const ATTRIBUTES: &str = "/sys/kernel/security/integrity/evm/evm_xattrs";
 const LABEL: &[u8] = b"system_u:object_r:bin_t:s0\0";
 /// `cap_net_raw+ep`, `cap_sys_admin+ep` (`struct vfs_cap_data`).
 const NET_RAW: &[u8] = &[1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -333,6 +334,27 @@ on_each_kernel! {
         let (keyring, certificate) = (".ima_blacklist".to_owned(), other.certificate()?.into());
         guest.request(Action::AddKey { keyring, certificate })?.is_allowed();
         judges(&mut guest, REVOKED, &predicted["/opt/strangers"])
+    }
+
+    fn attributes_are_added_before_evm_is_enabled(kernel) {
+        let store = KeyStore::create(Algorithm::P256)?;
+        let root = Tree::small_root()?;
+        for name in ["without", "with"] {
+            root.copy("/usr/bin/true", &format!("/opt/{name}"))?;
+        }
+        set(&root.path("/opt/with"), "security.one", b"value")?;
+        store.sign_with(&["--evm"], root.directory())?;
+        let boot = boot(kernel, &store, root)?;
+        let variables = "EVM_XATTRS=\"security.two security.one\"\n";
+        boot.initramfs.write("/etc/sysconfig/evm", variables, 0o644)?;
+        let mut guest = boot.up()?;
+        let list = guest.read(ATTRIBUTES)?.text();
+        assert!(list.ends_with("security.two\nsecurity.one\n"), "{list}");
+        let (path, content) = (ATTRIBUTES.to_owned(), b"security.three".as_slice().into());
+        guest.request(Action::Write { path, content, mode: 0o660 })?.fails(Errno::EPERM);
+        judges(&mut guest, "/opt/without", "valid")?;
+        // its signature covers no further attributes
+        judges(&mut guest, "/opt/with", "invalid-fail-immutable")
     }
 
     fn hmacs_are_judged_as_predicted(kernel) {

@@ -18,6 +18,8 @@ use crate::text::Reason;
 
 /// The path in securityfs; `evm` is a link to it.
 const EVM: &str = "integrity/evm/evm";
+/// The attributes that EVM covers (`CONFIG_EVM_ADD_XATTRS`).
+const ATTRIBUTES: &str = "integrity/evm/evm_xattrs";
 /// Keys and configuration files are smaller.
 const SIZE_LIMIT: usize = 64 << 10;
 
@@ -78,7 +80,7 @@ impl Work<'_> {
     /// Enables EVM, and locks its bits. By then the kernel has copied the HMAC key, so the key is removed
     /// from the keyring.
     pub(super) fn enable_evm(&mut self) -> Result<(), Failure> {
-        let result = self.write_evm_bits();
+        let result = self.add_evm_attributes().and_then(|()| self.write_evm_bits());
         for key in core::mem::take(&mut self.evm_keys) {
             if let Err(errno) = syscall::invalidate_key(key) {
                 say!(
@@ -90,6 +92,46 @@ impl Work<'_> {
             }
         }
         result
+    }
+
+    /// Adds the attributes of the configuration to those that EVM covers, and lets no one add others. Before EVM is
+    /// enabled, because each changes which files are valid.
+    fn add_evm_attributes(&self) -> Result<(), Failure> {
+        let names = &self.evm.attributes;
+        if names.is_empty() {
+            return Ok(());
+        }
+        for name in names {
+            match self.write_to(ATTRIBUTES, name) {
+                // in the list already, or the list is final: it is read below
+                Ok(()) | Err(Errno::EXIST | Errno::PERM) => {}
+                Err(errno) => {
+                    let (name, reason) = (Printable(name), Reason(errno));
+                    let cause = match errno {
+                        Errno::NOENT => ": this kernel adds none (CONFIG_EVM_ADD_XATTRS)",
+                        _ => "",
+                    };
+                    say!(self.console, Error, "EVM: attribute {name} refused: {reason}{cause}");
+                    return Err(Failure::NoEvm);
+                }
+            }
+        }
+        let covered = file::read_at(&self.securityfs, ATTRIBUTES.as_bytes(), SIZE_LIMIT);
+        let covered = covered.unwrap_or_default();
+        let is_covered =
+            |name: &&Vec<u8>| covered.split(|&byte| byte == b'\n').any(|it| it == **name);
+        if let Some(name) = names.iter().find(|name| !is_covered(name)) {
+            say!(self.console, Error, "EVM does not cover attribute {}", Printable(name));
+            return Err(Failure::NoEvm);
+        }
+        match self.write_to(ATTRIBUTES, b".") {
+            Ok(()) | Err(Errno::PERM) => Ok(()),
+            Err(errno) => {
+                let reason = Reason(errno);
+                say!(self.console, Error, "EVM: cannot lock the list of attributes: {reason}");
+                Err(Failure::NoEvm)
+            }
+        }
     }
 
     fn write_evm_bits(&self) -> Result<(), Failure> {
@@ -211,9 +253,14 @@ impl Work<'_> {
     }
 
     fn write_evm(&self, wanted: u32) -> Result<(), Errno> {
+        self.write_to(EVM, alloc::format!("{wanted}").as_bytes())
+    }
+
+    /// Writes to a file of securityfs at once.
+    fn write_to(&self, name: &str, content: &[u8]) -> Result<(), Errno> {
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-        let file = fs::openat(&self.securityfs, EVM, flags, Mode::empty())?;
-        io::retry_on_intr(|| io::write(&file, alloc::format!("{wanted}").as_bytes())).map(drop)
+        let file = fs::openat(&self.securityfs, name, flags, Mode::empty())?;
+        io::retry_on_intr(|| io::write(&file, content)).map(drop)
     }
 
     fn evm_bits(&self) -> Option<u32> {

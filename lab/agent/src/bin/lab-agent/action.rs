@@ -37,13 +37,21 @@ pub(crate) fn perform(action: &Action, credentials: Option<&Credentials>) -> Out
     }
 }
 
+/// Reads a file. Some files of securityfs (evm_xattrs) answer the first read alone, and `fs::read` begins with 32
+/// bytes where a file has no size.
+fn read(path: &str) -> io::Result<Vec<u8>> {
+    let mut content = Vec::with_capacity(64 << 10);
+    fs::File::open(path)?.read_to_end(&mut content)?;
+    Ok(content)
+}
+
 /// Performs `action`; `credentials` are those of a program to execute.
 fn perform_here(action: &Action, credentials: Option<&Credentials>) -> Outcome {
     match action {
         Action::Execute { argv, environment } => execute(argv, environment, credentials),
         Action::MapExecutable { path } => map(path, ProtFlags::READ | ProtFlags::EXEC),
         Action::ProtectExecutable { path } => map(path, ProtFlags::READ),
-        Action::Read { path } => content(call("read", path, fs::read(path))?),
+        Action::Read { path } => content(call("read", path, read(path))?),
         Action::Open { path, access } => open(path, *access),
         Action::Write { path, content, mode } => write(path, &content.0, *mode),
         Action::Patch { path, position, content } => patch(path, *position, &content.0),

@@ -169,7 +169,8 @@ impl Task {
     fn run(self, batches: &SyncSender<Batch>) {
         let verified = catch_unwind(AssertUnwindSafe(|| self.verify(batches)));
         // without a row the list would look complete
-        let panicked = || Err(Stop::Error("internal error: a fault of imactl, please report it".into()));
+        let panicked =
+            || Err(Stop::Error("internal error: a fault of imactl, please report it".into()));
         if let Err(Stop::Error(error)) = verified.unwrap_or_else(|_| panicked()) {
             let mut table = Table::new(self.origin);
             table.push_error(None, error);

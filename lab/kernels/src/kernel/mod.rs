@@ -90,7 +90,7 @@ impl FromStr for Series {
 
 /// The options that a kernel lacks, compared with the full configuration. Options that most of the
 /// kernel's code depends on are not variants, since each would recompile everything:
-/// [`crate::machine::Machine::without`] has the same effect.
+/// `Machine::without` of the lab has the same effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Variant {
     /// Nothing: the guest's base and all of the layer's fragments.

@@ -27,6 +27,7 @@ fn boot(kernel: &Kernel) -> Result<Guest> {
     let store = KeyStore::create(Algorithm::Rsa2048)?;
     let root = Tree::small_root()?;
     root.install_imactl()?;
+    std::fs::create_dir(root.path("/opt"))?;
     root.take(&kernel.image(), "/boot/vmlinuz")?;
     let initramfs = Tree::small_initramfs_for(kernel.architecture(), &store, POLICY)?;
     root.take(initramfs.initramfs()?.path(), "/boot/initrd")?;

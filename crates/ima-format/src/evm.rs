@@ -4,7 +4,8 @@
 //! `evm_config_default_xattrnames` in `evm_main.c` (Linux 5.10 to 7.3).
 //!
 //! First come the values of the protected attributes that the file has, in the order of
-//! [`Protected`]: no names, no lengths, no separators. Then comes `struct h_misc`, in the word size and byte order of the machine that verifies:
+//! [`Protected`]: no names, no lengths, no separators. Then comes `struct h_misc`, in the word size and byte
+//! order of the machine that verifies:
 //!
 //! | 64-bit | 32-bit | size | field |
 //! |---|---|---|---|

@@ -1,5 +1,5 @@
-//! The list across kexec: the entry of a module with an appended signature is handed over with all others, and entries
-//! that a kernel loses are noticed.
+//! The list across kexec: the entry of a module with an appended signature is handed over with all others, entries that
+//! a kernel loses are noticed, and `imactl log keep` continues where it was.
 
 use anyhow::Result;
 use lab::image::Tree;
@@ -23,19 +23,33 @@ measure func=CRITICAL_DATA
 measure func=FILE_CHECK mask=MAY_READ fowner=1234
 ";
 const OWNER: u32 = 1234;
-fn boot(kernel: &Kernel) -> Result<Guest> {
+/// The mount point of a disk for the segments.
+const STATE: &str = "/var/keep";
+
+/// Moves entries all the time.
+const KEEP: &str = "\
+#!/bin/sh
+while :; do
+  /usr/bin/imactl --quiet log keep --once /var/keep
+done >/dev/null 2>&1 &
+";
+
+fn boot(kernel: &Kernel, module: bool) -> Result<Guest> {
     let store = KeyStore::create(Algorithm::Rsa2048)?;
     let root = Tree::small_root()?;
     root.install_imactl()?;
-    std::fs::create_dir(root.path("/opt"))?;
+    root.write("/opt/keep.sh", KEEP, 0o755)?;
     root.take(&kernel.image(), "/boot/vmlinuz")?;
     let initramfs = Tree::small_initramfs_for(kernel.architecture(), &store, POLICY)?;
     root.take(initramfs.initramfs()?.path(), "/boot/initrd")?;
-    add_module(&root, kernel, "test_module", "measured", Some(&store))?;
-    // the key of modules is not in .ima
-    root.sign_all(&store)?;
+    if module {
+        add_module(&root, kernel, "test_module", "measured", Some(&store))?;
+        // the key of modules is not in .ima
+        root.sign_all(&store)?;
+    }
     let root = ("ext4", root.ext4(512 << 20)?);
     let mut enforced = Enforced::with_root(kernel, &store, root, POLICY)?;
+    enforced = enforced.disk(Tree::new()?.ext4(64 << 20)?);
     enforced.machine = enforced.machine.tpm(Tpm::Version2).memory(1024);
     enforced.boot()
 }
@@ -87,7 +101,7 @@ fn indexes(guest: &mut Guest, name: &str) -> Result<Vec<u64>> {
 }
 
 fn hands_over(kernel: &Kernel) -> Result<()> {
-    let mut guest = boot(kernel)?;
+    let mut guest = boot(kernel, true)?;
     load(&mut guest, "measured")?.is_allowed();
     measure(&mut guest, "first")?;
     assert!(verify(&mut guest)?.0);
@@ -135,4 +149,48 @@ fn linux_6_1_loses_entries_which_is_noticed() {
 #[test]
 fn linux_6_12_hands_all_entries_over() {
     run(Series::Linux6_12, hands_over);
+}
+
+#[test]
+fn linux_7_hands_all_entries_over() {
+    run(Series::Linux7, hands_over);
+}
+
+fn mount_state(guest: &mut Guest) -> Result<()> {
+    guest.mount("/dev/vdb", "ext4", STATE)?.is_allowed();
+    Ok(())
+}
+
+/// Kernels are started while entries are being moved: afterwards segments and list have each entry once.
+#[test]
+fn keeping_continues_after_kexec() {
+    run(Series::Linux7, |kernel| {
+        let mut guest = boot(kernel, false)?;
+        mount_state(&mut guest)?;
+        let mut before = 0;
+        for round in 0..3 {
+            guest.execute(&["/opt/keep.sh"])?.is_allowed();
+            for number in 0..5 {
+                measure(&mut guest, &format!("{round}.{number}"))?;
+            }
+            load_kernel(&mut guest)?;
+            measure(&mut guest, &format!("{round}.loaded"))?;
+            start_kernel(&mut guest)?;
+            mount_state(&mut guest)?;
+            guest.execute(&[IMACTL, "log", "keep", "--once", STATE])?.is_allowed();
+            let list = format!("{SECURITYFS}/binary_runtime_measurements");
+            let segments = format!("$(busybox find {STATE}/boot-* -type f | busybox sort)");
+            let words = format!("verify --json --pcrs {TPM} {segments} {list}_staged {list}");
+            let (good, lines) = log(&mut guest, &words)?;
+            assert!(good, "{lines:?}");
+            for line in of_type(&lines, "pcr").into_iter().filter(|line| line["entries"] != 0) {
+                let values = (&line["verdict"], &line["unverified"]);
+                assert_eq!(values, (&"match".into(), &0.into()), "{line}");
+            }
+            let entries = of_type(&lines, "summary")[0]["entries"].as_u64().unwrap_or_default();
+            assert!(entries >= before + 6, "{before} {entries}");
+            before = entries;
+        }
+        Ok(())
+    });
 }

@@ -1,6 +1,7 @@
 //! Signatures of version 2 and 3, by RSA, ECDSA and ML-DSA, and over fs-verity digests: which kernel verifies
 //! which.
 
+use std::fs;
 use std::os::unix::fs::chown;
 
 use lab::image::Tree;
@@ -8,13 +9,22 @@ use lab::kernel::Series;
 use lab::keys::{Algorithm, KeyStore};
 use lab::machine::Guest;
 use lab::on_each_kernel;
+use lab::programs;
 use lab::protocol::{Action, Errno};
 use lab::scenario::{Enforced, DEFAULT_POLICY};
+use serde_json::Value;
+
+use crate::measurement::SECURITYFS;
 
 /// The owner whose programs need a signature over their fs-verity digest.
 const VERITY: u32 = 1001;
 /// The owner whose programs need a signature of version 3, if the kernel supports that rule.
 const SIGV3: u32 = 1003;
+/// The entries show each signature, and whether the digest is that of fs-verity.
+const MEASURED: &str = "\
+measure func=BPRM_CHECK fowner=1001 digest_type=verity template=ima-sigv2
+measure func=BPRM_CHECK template=ima-sigv2
+";
 
 fn policy(series: Series) -> String {
     let mut conditions = vec![format!("fowner={VERITY} digest_type=verity appraise_type=sigv3")];
@@ -24,7 +34,7 @@ fn policy(series: Series) -> String {
     let rule = |condition: &String| {
         format!("appraise func=MMAP_CHECK {condition}\nappraise func=BPRM_CHECK {condition}\n")
     };
-    conditions.iter().map(rule).collect::<String>() + DEFAULT_POLICY
+    conditions.iter().map(rule).collect::<String>() + MEASURED + DEFAULT_POLICY
 }
 
 /// A store with another key for files, whose CA is its own; and the name of the key.
@@ -104,8 +114,46 @@ on_each_kernel! {
             guest.execute(&["/opt/sigv3/2"])?.is_refused(Errno::EACCES, "IMA-sigv3-required");
             guest.execute(&["/opt/sigv3/3"])?.is_allowed();
         }
-        verity(&mut guest)
+        verity(&mut guest)?;
+        let stores = stores.iter().map(|(_, store)| store).chain([&store]);
+        let certificates: Vec<_> = stores.map(KeyStore::ima_certificate).collect::<Result<_, _>>()?;
+        // on Linux 7 also the two for the rule that asks for version 3
+        measured(&mut guest, &certificates, if has { 10 } else { 8 })
     }
+}
+
+/// Checks that `imactl log verify` judges the signatures in the kernel's list as they were made, whether this
+/// kernel verifies them or not.
+fn measured(guest: &mut Guest, certificates: &[Vec<u8>], valid: u64) -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let list = directory.path().join("list");
+    fs::write(&list, guest.read(&format!("{SECURITYFS}/binary_runtime_measurements"))?.content())?;
+    let mut imactl = programs::imactl()?;
+    imactl.args(["log", "verify", "--json", "--no-pcrs"]);
+    for (number, certificate) in certificates.iter().enumerate() {
+        let path = directory.path().join(number.to_string());
+        fs::write(&path, certificate)?;
+        imactl.arg("--cert").arg(path);
+    }
+    let text = String::from_utf8(imactl.arg(&list).output()?.stdout)?;
+    let lines: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let found = lines.iter().filter(|line| line["type"] == "finding");
+    let found: Vec<_> = found.map(|line| (&line["path"], &line["finding"])).collect();
+    let [invalid, unverifiable] = ["invalid-signature", "unverifiable-signature"].map(Value::from);
+    let expected = [
+        ("/opt/rsa-3-changed", &invalid),
+        ("/opt/p-256-changed", &invalid),
+        ("/opt/ml-dsa-44-changed", &invalid),
+        ("/opt/ml-dsa-65-changed", &invalid),
+        ("/opt/verity/changed", &invalid),
+        // signed over another type of digest than the rule measures
+        ("/opt/verity/content", &unverifiable),
+        ("/opt/verity/elsewhere", &unverifiable),
+    ];
+    let expected = expected.map(|(path, finding)| (Value::from(path), finding));
+    assert_eq!(found, expected.iter().map(|(path, finding)| (path, *finding)).collect::<Vec<_>>());
+    assert_eq!(lines.last().map(|summary| &summary["valid"]), Some(&valid.into()));
+    Ok(())
 }
 
 /// Adds programs for the rules of [`VERITY`], before fs-verity is enabled.

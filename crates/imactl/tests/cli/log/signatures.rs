@@ -70,6 +70,66 @@ fn signatures_are_verified_over_the_listed_digests() {
     crate::support::run(args!["log", "verify", "--no-pcrs", "--keys", keys, list]).exits(0);
 }
 
+/// Version 3 covers the type of the digest, which `ima-sigv2` shows.
+#[test]
+fn version_3_is_verified_over_the_digest_and_its_type() {
+    let Some(mut fsverity) = tool("fsverity") else { return };
+    let directory = directory();
+    let directory = directory.path();
+    let keys = store(directory, "p-256");
+    let path = write(directory, "signed", b"good");
+    let sign = |options: &[&str]| {
+        finish(imactl().args(["sign", "--detached", "--keys"]).arg(&keys).args(options).arg(&path))
+            .exits(0);
+        fs::read(path.with_extension("sig")).unwrap()
+    };
+    let content = sign(&["--signature-version", "3"]);
+    let version_2 = sign(&[]);
+    let verity = sign(&["--digest", "verity"]);
+    let root = finish(fsverity.args(["digest", "--compact"]).arg(&path)).exits(0).stdout;
+    let root = ima_format::hex::decode(root.trim().as_bytes()).unwrap();
+    let record = |name: &str, kind: &[u8], digest: &[u8], signature: &[u8]| {
+        let digest = [kind, b":sha256:\0", digest].concat();
+        let name = [name.as_bytes(), b"\0"].concat();
+        entry("ima-sigv2", fields(USUAL.endian, &[&digest, &name, signature]))
+    };
+    let hash = hash(HashAlgorithm::Sha256, b"good");
+    let mut other = hash.clone();
+    other[0] ^= 1;
+    // a signature of version 2 that claims to be of version 3, and the reverse
+    let claim = |signature: &[u8], version: u8| {
+        let mut claimed = signature.to_vec();
+        claimed[1] = version;
+        claimed
+    };
+    let entries = [
+        record("/content", b"ima", &hash, &content),
+        record("/verity", b"verity", &root, &verity),
+        record("/changed", b"ima", &other, &content),
+        record("/measured-otherwise", b"verity", &root, &content),
+        record("/signed-otherwise", b"ima", &hash, &verity),
+        // the root of the tree as if it were the content's digest
+        record("/content-as-verity", b"verity", &hash, &verity),
+        record("/claims-3", b"ima", &hash, &claim(&version_2, 3)),
+        record("/claims-2", b"ima", &hash, &claim(&content, 2)),
+    ];
+    let list = write(directory, "list", &binary(USUAL, &entries));
+    let options = args!["log", "verify", "--json", "--no-pcrs", "--keys", keys, list];
+    let lines = run(options).exits(1).json();
+    assert_eq!(
+        findings(&lines),
+        [
+            ("/changed", "invalid-signature"),
+            ("/measured-otherwise", "unverifiable-signature"),
+            ("/signed-otherwise", "unverifiable-signature"),
+            ("/content-as-verity", "invalid-signature"),
+            ("/claims-3", "invalid-signature"),
+            ("/claims-2", "invalid-signature"),
+        ]
+    );
+    assert_eq!(of_type(&lines, "summary")[0]["valid"], 2);
+}
+
 /// evmctl verifies the same signatures; for a bad one it prints a message, but exits with 0.
 #[test]
 fn evmctl_finds_the_same_signatures_good() {

@@ -63,6 +63,21 @@ def quote(directory, key, pcr):
     (directory / "signature").write_bytes(struct.pack(">HHH", 0x0014, 0x000B, len(signature)) + signature)
 
 
+def session(master, **settings):
+    """Spark, reachable from this machine alone; its Python workers find the modules of this process."""
+    builder = SparkSession.builder.master(master).appName("fleet")
+    for name, value in {
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.host": "127.0.0.1",
+        "spark.executorEnv.PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        **settings,
+    }.items():
+        builder = builder.config(name, value)
+    return builder.getOrCreate()
+
+
 class Fleet:
     """Machines, and what the queries should answer."""
 
@@ -180,17 +195,7 @@ class FleetTest(unittest.TestCase):
                 self.check(master)
 
     def check(self, master):
-        fleet, builder = self.fleet, SparkSession.builder.master(master).appName("test")
-        for name, value in {
-            "spark.ui.enabled": "false",
-            "spark.ui.showConsoleProgress": "false",
-            "spark.sql.shuffle.partitions": "4",
-            "spark.driver.bindAddress": "127.0.0.1",
-            "spark.driver.host": "127.0.0.1",
-            "spark.executorEnv.PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        }.items():
-            builder = builder.config(name, value)
-        spark = builder.getOrCreate()
+        fleet, spark = self.fleet, session(master, **{"spark.sql.shuffle.partitions": "4"})
         try:
             start = time.monotonic()
             table = str(fleet.root / f"table-{master.split('[')[0]}")

@@ -3,7 +3,6 @@
 Prints the seconds that the job takes, without the start of Spark.
 """
 
-import os
 import pathlib
 import sys
 import time
@@ -12,22 +11,13 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "contrib/fleet"))
 
 import job  # noqa: E402
 import test_fleet  # noqa: E402
-from pyspark.sql import SparkSession, functions  # noqa: E402
+from pyspark.sql import functions  # noqa: E402
 
 root, cores = pathlib.Path(sys.argv[1]), sys.argv[2:]
 if not cores:
     test_fleet.Fleet(root)
     sys.exit()
-builder = SparkSession.builder.master(f"local[{cores[0]}]").appName("bench")
-for name, value in {
-    "spark.ui.enabled": "false",
-    "spark.ui.showConsoleProgress": "false",
-    "spark.driver.bindAddress": "127.0.0.1",
-    "spark.driver.host": "127.0.0.1",
-    "spark.executorEnv.PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-}.items():
-    builder = builder.config(name, value)
-spark = builder.getOrCreate()
+spark = test_fleet.session(f"local[{cores[0]}]")
 spark.sparkContext.setLogLevel("ERROR")
 start = time.monotonic()
 rows = job.verify_fleet(spark, (root / "input").as_uri(), [], [str(root / "manifest")])

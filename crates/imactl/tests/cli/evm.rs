@@ -7,23 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::*;
-use rustix::fs::XattrFlags;
 
 pub(crate) const CONTEXT: &[u8] = b"system_u:object_r:bin_t:s0\0";
 /// `cap_net_raw+ep` (`struct vfs_cap_data`).
 pub(crate) const CAPABILITY: &[u8] =
     &[1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-
-pub(crate) fn set(path: &Path, name: &str, value: &[u8]) {
-    rustix::fs::setxattr(path, name, value, XattrFlags::empty()).unwrap();
-}
-
-pub(crate) fn get(path: &Path, name: &str) -> Option<Vec<u8>> {
-    let mut value = vec![0; 1 << 16];
-    let length = rustix::fs::getxattr(path, name, &mut value[..]).ok()?;
-    value.truncate(length);
-    Some(value)
-}
 
 /// A tree with owners, modes and attributes; `None` if they cannot be set.
 pub(crate) fn root(directory: &Path) -> Option<PathBuf> {
@@ -39,8 +27,8 @@ pub(crate) fn root(directory: &Path) -> Option<PathBuf> {
     fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
     chown(&owned, Some(1234), Some(70_000)).unwrap();
     fs::set_permissions(&owned, fs::Permissions::from_mode(0o2640)).unwrap();
-    set(&tool, "security.capability", CAPABILITY);
-    set(&owned, "security.selinux", CONTEXT);
+    set_attribute(&tool, "security.capability", CAPABILITY);
+    set_attribute(&owned, "security.selinux", CONTEXT);
     Some(root)
 }
 
@@ -49,6 +37,21 @@ const FILES: [&str; 3] = ["bin/tool", "etc/owned", "plain"];
 /// The store's EVM key and certificate.
 pub(crate) fn evm_key(store: &Path) -> [PathBuf; 2] {
     [store.join("evm_keys/x509_evm.key"), store.join("evm_keys/x509_evm.der")]
+}
+
+/// Whether OpenSSL's program verifies a signature with SHA-256 by the store's EVM key.
+pub(crate) fn openssl_accepts(store: &Path, covered: &[u8], made: &[u8]) -> bool {
+    let [key, _] = evm_key(store);
+    let directory = tempfile::tempdir().unwrap();
+    let [signed, signature, public] =
+        ["signed", "signature", "public.pem"].map(|name| directory.path().join(name));
+    fs::write(&signed, covered).unwrap();
+    fs::write(&signature, made).unwrap();
+    let mut openssl = tool("openssl").unwrap();
+    finish(openssl.args(["pkey", "-pubout", "-in"]).arg(key).arg("-out").arg(&public)).exits(0);
+    let mut openssl = tool("openssl").unwrap();
+    openssl.args(["dgst", "-sha256", "-verify"]).arg(public).arg("-signature").arg(signature);
+    finish(openssl.arg(signed)).stdout.contains("Verified OK")
 }
 
 fn evmctl_accepts(store: &Path, file: &Path) -> bool {
@@ -68,7 +71,7 @@ fn evmctl_accepts_portable_signatures_of_a_tree() {
         let store = store(directory.path(), algorithm);
         run(args!["sign", "--evm", "--hash", hash, "--keys", store, root]).exits(0);
         for file in FILES.map(|file| root.join(file)) {
-            assert_eq!(get(&file, "security.evm").unwrap()[..2], [5, 2]);
+            assert_eq!(attribute(&file, "security.evm").unwrap()[..2], [5, 2]);
             assert!(evmctl_accepts(&store, &file), "{}", file.display());
         }
         let verified = run(args!["verify", "--evm", "--json", "--keys", store, root]).exits(0);
@@ -82,25 +85,17 @@ fn evmctl_accepts_portable_signatures_of_a_tree() {
 fn openssl_accepts_signatures_of_version_3() {
     let directory = directory();
     let Some(root) = root(directory.path()) else { return };
-    let Some(mut openssl) = tool("openssl") else { return };
+    let Some(_) = tool("openssl") else { return };
     let (store, file) = (store(directory.path(), "rsa-2048"), root.join("etc/owned"));
     run(args!["sign", "--evm", "--signature-version", "3", "--keys", store, root]).exits(0);
-    let ima = get(&file, "security.ima").unwrap();
+    let ima = attribute(&file, "security.ima").unwrap();
     let misc = [&[0; 12][..], &1234_u32.to_le_bytes(), &70_000_u32.to_le_bytes()].concat();
     let mode = [&0o102_640_u16.to_le_bytes()[..], &[0; 2]].concat();
     let covered = [CONTEXT, &ima, &misc, &mode].concat();
     let digest = openssl::sha::sha256(&covered);
-    let [signed, signature, public] =
-        ["signed", "signature", "public.pem"].map(|name| directory.path().join(name));
-    fs::write(&signed, [&[5, 4][..], &digest].concat()).unwrap();
-    let evm = get(&file, "security.evm").unwrap();
+    let evm = attribute(&file, "security.evm").unwrap();
     assert_eq!(evm[..3], [5, 3, 4]);
-    fs::write(&signature, &evm[9..]).unwrap();
-    let [key, _] = evm_key(&store);
-    finish(openssl.args(["pkey", "-pubout", "-in"]).arg(key).arg("-out").arg(&public)).exits(0);
-    let mut openssl = tool("openssl").unwrap();
-    openssl.args(["dgst", "-sha256", "-verify"]).arg(public).arg("-signature").arg(signature);
-    finish(openssl.arg(signed)).exits(0);
+    assert!(openssl_accepts(&store, &[&[5, 4][..], &digest].concat(), &evm[9..]));
 }
 
 /// In an archive, because two of these signatures do not fit into a block of ext4.
@@ -137,15 +132,19 @@ fn each_change_of_metadata_is_found_as_evmctl_finds_it() {
         ("owner", &|| chown(&owned, Some(1235), None).unwrap()),
         ("group", &|| chown(&owned, None, Some(1)).unwrap()),
         ("mode", &|| mode(0o640)),
-        ("label", &|| set(&owned, "security.selinux", b"system_u:object_r:etc_t:s0\0")),
-        ("capability", &|| set(&owned, "security.capability", CAPABILITY)),
-        ("content", &|| set(&owned, "security.ima", &get(&other, "security.ima").unwrap())),
-        ("other file", &|| set(&owned, "security.evm", &get(&other, "security.evm").unwrap())),
+        ("label", &|| set_attribute(&owned, "security.selinux", b"system_u:object_r:etc_t:s0\0")),
+        ("capability", &|| set_attribute(&owned, "security.capability", CAPABILITY)),
+        ("content", &|| {
+            set_attribute(&owned, "security.ima", &attribute(&other, "security.ima").unwrap())
+        }),
+        ("other file", &|| {
+            set_attribute(&owned, "security.evm", &attribute(&other, "security.evm").unwrap())
+        }),
     ];
     for (what, change) in changes {
         chown(&owned, Some(1234), Some(70_000)).unwrap();
         mode(0o2640);
-        set(&owned, "security.selinux", CONTEXT);
+        set_attribute(&owned, "security.selinux", CONTEXT);
         rustix::fs::removexattr(&owned, "security.capability").ok();
         run(args!["sign", "--evm", "--keys", store, root]).exits(0);
         assert!(evmctl_accepts(&store, &owned), "{what}");
@@ -247,8 +246,8 @@ fn evm_can_require_version_3() {
     sign("2");
     // the hash is that of the metadata
     run(args!["sign", "--evm", "--evm-only", "--hash", "sha384", "--keys", store, plain]).exits(0);
-    assert_eq!(get(&plain, "security.evm").unwrap()[..3], [5, 2, 5]);
-    assert_eq!(get(&plain, "security.ima").unwrap()[..3], [3, 2, 4]);
+    assert_eq!(attribute(&plain, "security.evm").unwrap()[..3], [5, 2, 5]);
+    assert_eq!(attribute(&plain, "security.ima").unwrap()[..3], [3, 2, 4]);
     // although the signature is portable
     assert_eq!(verdict(), "invalid-HMAC");
     run(args!["verify", "--evm", "--keys", store, plain]).exits(0);
@@ -273,11 +272,11 @@ fn a_header_is_read_as_the_kernels_read_it() {
         ran.json_for(&file)["verdict"].as_str().unwrap().to_owned()
     };
     run(args!["sign", "--evm", "--keys", store, file]).exits(0);
-    let good = get(&file, "security.evm").unwrap();
+    let good = attribute(&file, "security.evm").unwrap();
     let (immutable, hmac) = ("invalid-fail-immutable", "invalid-HMAC");
     let mut version_3 = good.clone();
     version_3[1] = 3;
-    set(&file, "security.evm", &version_3);
+    set_attribute(&file, "security.evm", &version_3);
     // supported, and not distinguished from version 2
     for (kernel, expected) in
         [("5.18", immutable), ("5.19", "valid"), ("7.0", "valid"), ("7.1", immutable)]
@@ -293,7 +292,7 @@ fn a_header_is_read_as_the_kernels_read_it() {
         (&[3, 9, 4, 0, 0, 0, 0, 0, 1, 1], hmac),
         (&[5], hmac),
     ] {
-        set(&file, "security.evm", value);
+        set_attribute(&file, "security.evm", value);
         assert_eq!(verdict("6.12"), expected, "{value:?}");
     }
 }
@@ -314,18 +313,18 @@ fn imactl_accepts_what_evmctl_makes() {
         let Some(_) = sign(&["--portable"], &file) else { return };
         run(args!["verify", "--evm", "--keys", store, file]).exits(0);
         // PKCS#1 v1.5 is deterministic: both signatures are the same bytes
-        let theirs = get(&file, "security.evm");
+        let theirs = attribute(&file, "security.evm");
         run(args!["sign", "--evm", "--evm-only", "--keys", store, file]).exits(0);
-        assert_eq!(get(&file, "security.evm"), theirs);
+        assert_eq!(attribute(&file, "security.evm"), theirs);
 
         sign(&["--portable", "--m32"], &file);
         let verified = run(args!["verify", "--evm", "--keys", store, file]).exits(1);
         assert!(verified.stdout.contains("for a 32-bit little-endian machine"), "{verified:?}");
         run(args!["verify", "--evm", "--word-size", "32", "--keys", store, file]).exits(0);
-        let theirs = get(&file, "security.evm");
+        let theirs = attribute(&file, "security.evm");
         run(args!["sign", "--evm", "--evm-only", "--word-size", "32", "--keys", store, file])
             .exits(0);
-        assert_eq!(get(&file, "security.evm"), theirs);
+        assert_eq!(attribute(&file, "security.evm"), theirs);
 
         let uuid = "12345678-1234-5678-9abc-def012345678";
         sign(&[&format!("--uuid={uuid}")], &file);
@@ -365,7 +364,7 @@ fn only_changed_metadata_is_signed_again() {
     let cleared = run(args!["clear", root.join("plain")]).exits(0);
     assert!(cleared.stderr.contains("--evm removes both"), "{cleared:?}");
     run(args!["clear", "--evm", root]).exits(0);
-    assert!(FILES.iter().all(|file| get(&root.join(file), "security.evm").is_none()));
+    assert!(FILES.iter().all(|file| attribute(&root.join(file), "security.evm").is_none()));
     let refused = run(args!["sign", "--evm", "--evm-only", "--keys", store, root]).exits(2);
     assert!(refused.stderr.contains("no security.ima for the EVM signature to cover"));
 }
@@ -413,7 +412,7 @@ fn attributes_are_for(image: &Path, store: &Path, root: &Path) {
             File::create(&value).unwrap();
             let request = format!("ea_get -f {} {file} {name}", value.display());
             finish(Command::new("debugfs").args(["-R", &request]).arg(image)).exits(0);
-            set(&root.join(file), name, &fs::read(&value).unwrap());
+            set_attribute(&root.join(file), name, &fs::read(&value).unwrap());
         }
         assert!(evmctl_accepts(store, &root.join(file)), "{file}");
     }

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::evm::{evm_key, get, root, set, CAPABILITY, CONTEXT};
+use crate::evm::{evm_key, openssl_accepts, root, CAPABILITY, CONTEXT};
 use crate::support::*;
 
 /// `struct h_misc` of a 64-bit kernel for `etc/owned`, in a portable signature.
@@ -15,18 +15,8 @@ fn misc() -> Vec<u8> {
 }
 
 /// Whether `security.evm` of a file is a signature by the store's key over these bytes.
-fn openssl_accepts(store: &Path, file: &Path, covered: &[&[u8]]) -> bool {
-    let [key, _] = evm_key(store);
-    let directory = tempfile::tempdir().unwrap();
-    let [signed, signature, public] =
-        ["signed", "signature", "public.pem"].map(|name| directory.path().join(name));
-    fs::write(&signed, covered.concat()).unwrap();
-    fs::write(&signature, &get(file, "security.evm").unwrap()[9..]).unwrap();
-    let mut openssl = tool("openssl").unwrap();
-    finish(openssl.args(["pkey", "-pubout", "-in"]).arg(key).arg("-out").arg(&public)).exits(0);
-    let mut openssl = tool("openssl").unwrap();
-    openssl.args(["dgst", "-sha256", "-verify"]).arg(public).arg("-signature").arg(signature);
-    finish(openssl.arg(signed)).stdout.contains("Verified OK")
+fn accepts(store: &Path, file: &Path, covered: &[&[u8]]) -> bool {
+    openssl_accepts(store, &covered.concat(), &attribute(file, "security.evm").unwrap()[9..])
 }
 
 /// `--evm-xattr` for each name.
@@ -48,8 +38,8 @@ fn verdict(ran: &Run, file: &str) -> String {
 fn with_further(directory: &Path) -> Option<(PathBuf, PathBuf)> {
     let root = root(directory)?;
     let owned = root.join("etc/owned");
-    set(&owned, "security.b", b"of b");
-    set(&owned, "security.a", b"of a");
+    set_attribute(&owned, "security.b", b"of b");
+    set_attribute(&owned, "security.a", b"of a");
     Some((root, owned))
 }
 
@@ -61,11 +51,11 @@ fn further_attributes_are_covered_in_their_order() {
     let store = store(directory.path(), "rsa-2048");
     let in_order = || further(&["security.b", "security.a"]);
     evm("sign", &store, in_order().into_iter().chain(args![root])).exits(0);
-    let ima = get(&owned, "security.ima").unwrap();
+    let ima = attribute(&owned, "security.ima").unwrap();
     let misc = misc();
-    assert!(openssl_accepts(&store, &owned, &[CONTEXT, &ima, b"of b", b"of a", &misc]));
-    assert!(!openssl_accepts(&store, &owned, &[CONTEXT, &ima, b"of a", b"of b", &misc]));
-    assert!(!openssl_accepts(&store, &owned, &[CONTEXT, &ima, &misc]));
+    assert!(accepts(&store, &owned, &[CONTEXT, &ima, b"of b", b"of a", &misc]));
+    assert!(!accepts(&store, &owned, &[CONTEXT, &ima, b"of a", b"of b", &misc]));
+    assert!(!accepts(&store, &owned, &[CONTEXT, &ima, &misc]));
 
     let verify = |names: &[&str]| {
         let ran = evm("verify", &store, further(names).into_iter().chain(args![root]));
@@ -78,7 +68,7 @@ fn further_attributes_are_covered_in_their_order() {
     for other in [&[][..], &["security.b"], &["security.a", "security.b"]] {
         assert_eq!(verify(other), "invalid-fail-immutable", "{other:?}");
     }
-    set(&owned, "security.a", b"other");
+    set_attribute(&owned, "security.a", b"other");
     assert_eq!(verify(&["security.b", "security.a"]), "invalid-fail-immutable");
     evm("sign", &store, in_order().into_iter().chain(args!["--changed", root])).exits(0);
     assert_eq!(verify(&["security.b", "security.a"]), "valid");
@@ -154,9 +144,9 @@ fn the_configuration_selects_the_covered_attributes() {
     let Some((root, owned)) = with_further(directory.path()) else { return };
     let Some(_) = tool("openssl") else { return };
     let store = store(directory.path(), "rsa-2048");
-    set(&owned, "security.capability", CAPABILITY);
-    set(&owned, "security.SMACK64", b"_");
-    set(&owned, "security.SMACK64EXEC", b"e");
+    set_attribute(&owned, "security.capability", CAPABILITY);
+    set_attribute(&owned, "security.SMACK64", b"_");
+    set_attribute(&owned, "security.SMACK64EXEC", b"e");
     let config = directory.path().join("config");
     let smack = "CONFIG_IMA=y\nCONFIG_IMA_APPRAISE=y\nCONFIG_EVM=y\nCONFIG_64BIT=y\n\
         CONFIG_SECURITY_SMACK=y\n";
@@ -168,14 +158,14 @@ fn the_configuration_selects_the_covered_attributes() {
     };
     let sign = |more: &[OsString]| {
         evm("sign", &store, more.iter().cloned().chain(args![root])).exits(0);
-        get(&owned, "security.ima").unwrap()
+        attribute(&owned, "security.ima").unwrap()
     };
     let misc = misc();
 
     // portable signatures: all attributes, and before 5.14 those of this configuration
     let ima = sign(&configured("6.1"));
     let all: [&[u8]; 6] = [CONTEXT, b"_", b"e", &ima, CAPABILITY, &misc];
-    assert!(openssl_accepts(&store, &owned, &all));
+    assert!(accepts(&store, &owned, &all));
     let verify = |version: &str| {
         let ran = evm("verify", &store, configured(version).into_iter().chain(args![root]));
         verdict(&ran, "etc/owned")
@@ -184,7 +174,7 @@ fn the_configuration_selects_the_covered_attributes() {
     // which has the cause of HMACs: there is no INTEGRITY_FAIL_IMMUTABLE
     assert_eq!(verify("5.10"), "invalid-HMAC");
     sign(&configured("5.10"));
-    assert!(openssl_accepts(&store, &owned, &[b"_", &ima, CAPABILITY, &misc]));
+    assert!(accepts(&store, &owned, &[b"_", &ima, CAPABILITY, &misc]));
     assert_eq!(
         (verify("5.10").as_str(), verify("6.1").as_str()),
         ("valid", "invalid-fail-immutable")
@@ -211,7 +201,7 @@ fn the_configuration_selects_the_covered_attributes() {
     let padded = format!("hexkey:{}{}", "07".repeat(32), "00".repeat(96));
     openssl.args(["dgst", "-sha1", "-mac", "HMAC", "-macopt", &padded]).arg(&message);
     let made = finish(&mut openssl).exits(0).stdout;
-    let evm = get(&owned, "security.evm").unwrap();
+    let evm = attribute(&owned, "security.evm").unwrap();
     let digits: String = evm[1..].iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!((evm[0], made.trim().ends_with(&digits)), (2, true), "{made} {digits}");
 }
@@ -228,8 +218,8 @@ fn evmctl_covers_further_attributes() {
     let evmctl = |more: Vec<OsString>| run(args!["evmctl"].into_iter().chain(more));
     let sign = args!["sign", "--portable", "--imasig", "--key", key];
     evmctl(sign.into_iter().chain(names.map(Into::into)).chain(args![owned]).collect()).exits(0);
-    let (ima, misc) = (get(&owned, "security.ima").unwrap(), misc());
-    assert!(openssl_accepts(&store, &owned, &[CONTEXT, &ima, b"of a", b"of b", &misc]));
+    let (ima, misc) = (attribute(&owned, "security.ima").unwrap(), misc());
+    assert!(accepts(&store, &owned, &[CONTEXT, &ima, b"of a", b"of b", &misc]));
     let verify = || args!["verify", "--key", certificate].into_iter();
     evmctl(verify().chain(names.map(Into::into)).chain(args![owned]).collect()).exits(0);
     assert_ne!(evmctl(verify().chain(args![owned]).collect()).code, Some(0));
@@ -245,7 +235,7 @@ fn a_digest_under_a_portable_signature_is_as_good_as_a_signature() {
     let store = store(directory.path(), "rsa-2048");
     evm("sign", &store, args!["--hash-only", root]).exits(0);
     let plain = root.join("plain");
-    assert_eq!(get(&plain, "security.ima").unwrap()[..2], [4, 4]);
+    assert_eq!(attribute(&plain, "security.ima").unwrap()[..2], [4, 4]);
     for requirement in ["signature", "sigv3", "digest"] {
         evm("verify", &store, args!["--require", requirement, root]).exits(0);
     }

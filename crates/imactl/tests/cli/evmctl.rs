@@ -15,13 +15,6 @@ pub(crate) fn link(directory: &Path) -> PathBuf {
     link
 }
 
-pub(crate) fn attribute(path: &Path, name: &str) -> Option<Vec<u8>> {
-    let mut value = vec![0; 1 << 16];
-    let length = rustix::fs::getxattr(path, name, &mut value[..]).ok()?;
-    value.truncate(length);
-    Some(value)
-}
-
 /// Each command line writes the same attributes as evmctl does.
 #[test]
 fn command_lines_leave_what_evmctl_leaves() {

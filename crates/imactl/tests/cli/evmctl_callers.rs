@@ -2,12 +2,12 @@
 //! evmctl.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::evmctl::{attribute, link};
+use crate::evmctl::link;
 use crate::evmctl_metadata::built_evmctl;
-use crate::evmctl_scripts::script;
+use crate::evmctl_scripts::Scripts;
 use crate::support::*;
 
 /// openSUSE's tests (`tests/security/ima/{ima,evm}_verify.pm`) match the message for a file without the
@@ -45,16 +45,10 @@ fn a_missing_attribute_is_reported_as_evmctl_reports_it() {
 /// does not verify is removed again.
 #[test]
 fn signatures_from_the_package_database_are_kept_if_they_verify() {
-    let directory = directory();
-    let [Some(_), Some(_), Some(_)] = ["setfattr", "getfattr", "bash"].map(tool) else { return };
-    if !security_attributes(directory.path()) {
+    let Some(scripts) = Scripts::privileged(&["setfattr", "getfattr", "bash"], "p-256") else {
         return;
-    }
-    let keys = store(directory.path(), "p-256");
-    link(directory.path());
-    let said = script(
-        directory.path(),
-        &keys,
+    };
+    let said = scripts.run(
         r#"
         mkdir root; cert=$keys/ima_keys/x509_ima.der
         for file in good changed plain; do echo $file > root/$file; done
@@ -85,16 +79,10 @@ fn signatures_from_the_package_database_are_kept_if_they_verify() {
 /// of the root's libc.
 #[test]
 fn image_classes_sign_for_the_word_size_of_the_root() {
-    let directory = directory();
-    let [Some(_), Some(_), Some(_)] = ["getfattr", "setfattr", "xargs"].map(tool) else { return };
-    if !security_attributes(directory.path()) {
+    let Some(scripts) = Scripts::privileged(&["getfattr", "setfattr", "xargs"], "rsa-2048") else {
         return;
-    }
-    let keys = store(directory.path(), "rsa-2048");
-    link(directory.path());
-    let said = script(
-        directory.path(),
-        &keys,
+    };
+    let said = scripts.run(
         r#"
         mkdir -p "rootfs/lib" "rootfs/a dir"
         for file in lib/libc.so.6 "a dir/a file" other; do echo $file > "rootfs/$file"; done
@@ -147,14 +135,8 @@ fn ostree_signs_a_temporary_file() {
 /// Scripts label files and directories one by one, with a key in a file.
 #[test]
 fn trees_are_labelled_with_hmacs() {
-    let directory = directory();
-    if !security_attributes(directory.path()) {
-        return;
-    }
-    link(directory.path());
-    let said = script(
-        directory.path(),
-        Path::new(""),
+    let Some(scripts) = Scripts::privileged(&[], "p-256") else { return };
+    let said = scripts.run(
         r#"
         mkdir -p root/sub; echo a > root/a; echo b > root/sub/b
         head -c 32 /dev/urandom > evm-key-plain
@@ -167,7 +149,7 @@ fn trees_are_labelled_with_hmacs() {
     );
     assert_eq!(said.exits(0).stdout, "2\n1\n");
     for file in ["root/a", "root/sub/b"] {
-        let value = attribute(&directory.path().join(file), "security.evm").unwrap();
+        let value = attribute(&scripts.path().join(file), "security.evm").unwrap();
         assert_eq!((value[0], value.len()), (2, 21));
     }
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use rustix::fs::{setxattr, XattrFlags};
 
-use crate::evmctl::{attribute, link};
+use crate::evmctl::link;
 use crate::support::*;
 
 const UUID: &str = "28b23254-9467-44c0-b6ba-34b12e85a26f";

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::evmctl::{attribute, link};
+use crate::evmctl::link;
 use crate::support::*;
 
 /// The options of evmctl 1.6.2: the short name, the long name, and whether it has a value (`opts` and the
@@ -136,7 +136,39 @@ fn the_source_of_evmctl_has_no_further_options() {
     }
 }
 
-/// A shell with the link in its path; `$keys` is a store.
+/// A directory with a link called evmctl and a key store, for scripts.
+pub(crate) struct Scripts {
+    directory: tempfile::TempDir,
+    pub(crate) keys: PathBuf,
+}
+
+impl Scripts {
+    /// `None` if a program that the scripts need is not installed.
+    pub(crate) fn new(programs: &[&str], algorithm: &str) -> Option<Self> {
+        programs.iter().all(|name| tool(name).is_some()).then(|| {
+            let directory = directory();
+            let keys = store(directory.path(), algorithm);
+            link(directory.path());
+            Self { directory, keys }
+        })
+    }
+
+    /// As [`Self::new`]; `None` also if `security.ima` cannot be set.
+    pub(crate) fn privileged(programs: &[&str], algorithm: &str) -> Option<Self> {
+        Self::new(programs, algorithm).filter(|it| security_attributes(it.path()))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Runs a script; `$keys` is the store.
+    pub(crate) fn run(&self, text: &str) -> Run {
+        script(self.path(), &self.keys, text)
+    }
+}
+
+/// Runs a script in a directory, which is in its path; `$keys` is a store.
 pub(crate) fn script(directory: &Path, keys: &Path, text: &str) -> Run {
     let path = format!("{}:{}", directory.display(), std::env::var("PATH").unwrap());
     let mut shell = Command::new("sh");
@@ -208,16 +240,8 @@ fn version_1_is_evmctls() {
 /// it.
 #[test]
 fn attributes_that_setfattr_sets_are_verified() {
-    let directory = directory();
-    let [Some(_), Some(_)] = ["setfattr", "getfattr"].map(tool) else { return };
-    if !security_attributes(directory.path()) {
-        return;
-    }
-    let keys = store(directory.path(), "rsa-2048");
-    link(directory.path());
-    let said = script(
-        directory.path(),
-        &keys,
+    let Some(scripts) = Scripts::privileged(&["setfattr", "getfattr"], "rsa-2048") else { return };
+    let said = scripts.run(
         r#"
         mkdir root; echo good > root/good; echo bad > root/bad; echo plain > root/plain
         evmctl ima_sign --key "$keys/ima_keys/x509_ima.key" root/good
@@ -238,13 +262,7 @@ fn attributes_that_setfattr_sets_are_verified() {
 /// An image is signed by a step after its recipes, and a failure of any step must fail the build.
 #[test]
 fn a_root_is_signed_as_image_classes_do() {
-    let directory = directory();
-    let Some(_) = tool("getfattr") else { return };
-    if !security_attributes(directory.path()) {
-        return;
-    }
-    let keys = store(directory.path(), "p-256");
-    link(directory.path());
+    let Some(scripts) = Scripts::privileged(&["getfattr"], "p-256") else { return };
     for content in ["--imasig", "--imahash"] {
         let text = r#"
             rm -rf rootfs; mkdir -p rootfs/lib rootfs/etc/ima; ln -s libc.so.6 rootfs/lib/libc.so
@@ -260,7 +278,7 @@ fn a_root_is_signed_as_image_classes_do() {
             chmod 755 rootfs/lib/libc.so.6
             ! evmctl verify --key "$keys/ima_keys/x509_ima.der" rootfs/lib/libc.so.6
         "#;
-        let said = script(directory.path(), &keys, &text.replace("CONTENT", content));
+        let said = scripts.run(&text.replace("CONTENT", content));
         assert_eq!(said.exits(0).stdout, "3\n", "{content}");
     }
 }
@@ -269,13 +287,8 @@ fn a_root_is_signed_as_image_classes_do() {
 /// set attributes use the detached signature.
 #[test]
 fn signatures_are_made_without_privileges() {
-    let directory = directory();
-    let Some(_) = tool("getfattr") else { return };
-    let keys = store(directory.path(), "rsa-2048");
-    link(directory.path());
-    let said = script(
-        directory.path(),
-        &keys,
+    let Some(scripts) = Scripts::new(&["getfattr"], "rsa-2048") else { return };
+    let said = scripts.run(
         r#"
         echo object > .tmpfile
         evmctl ima_sign --xattr-user --key "$keys/ima_keys/x509_ima.key" --hashalgo sha256 ./.tmpfile >/dev/null
@@ -286,15 +299,15 @@ fn signatures_are_made_without_privileges() {
     assert_eq!(said.exits(0).stdout, "user.ima=0x030204\n");
     if rustix::process::geteuid().is_root() {
         let Some(mut setpriv) = tool("setpriv") else { return };
+        let file = scripts.path().join("open/file");
         // without a capability, security.ima cannot be set
         setpriv.args(["--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin", "--"]);
-        setpriv.arg(directory.path().join("evmctl")).args(["ima_sign", "--sigfile", "--key"]);
-        setpriv.arg(keys.join("ima_keys/x509_ima.key")).arg(directory.path().join("open/file"));
+        setpriv.arg(scripts.path().join("evmctl")).args(["ima_sign", "--sigfile", "--key"]);
+        setpriv.arg(scripts.keys.join("ima_keys/x509_ima.key")).arg(&file);
         finish(&mut setpriv).exits(1);
-        let signature = fs::read(directory.path().join("open/file.sig")).unwrap();
+        let signature = fs::read(scripts.path().join("open/file.sig")).unwrap();
         assert_eq!(signature[..3], [3, 2, 4]);
-        let certificate = keys.join("ima_keys/x509_ima.der");
-        let file = directory.path().join("open/file");
+        let certificate = scripts.keys.join("ima_keys/x509_ima.der");
         finish(imactl().args(["evmctl", "ima_verify", "-f", "-k"]).arg(certificate).arg(file))
             .exits(0);
     }
@@ -303,27 +316,22 @@ fn signatures_are_made_without_privileges() {
 /// The Linux Test Project and Red Hat's tests compare versions.
 #[test]
 fn the_version_is_one_that_scripts_accept() {
-    let directory = directory();
-    link(directory.path());
+    let Some(scripts) = Scripts::new(&[], "p-256") else { return };
     let text =
         "evmctl --version | cut -d' ' -f2 | cut -d. -f1-2; evmctl --version | awk '{print $NF}'";
-    let said = script(directory.path(), directory.path(), text);
+    let said = scripts.run(text);
     assert_eq!(said.exits(0).stdout, "1.6\n1.6.2\n");
 }
 
 /// dracut and the Linux Test Project import certificates into keyrings by their number.
 #[test]
 fn certificates_are_imported() {
-    let directory = directory();
     let Some(mut keyctl) = tool("keyctl") else { return };
     if finish(keyctl.args(["newring", "imactl-test", "@p"])).code != Some(0) {
         return missing("a keyring: this machine does not let keyctl make one");
     }
-    let keys = store(directory.path(), "rsa-2048");
-    link(directory.path());
-    let said = script(
-        directory.path(),
-        &keys,
+    let Some(scripts) = Scripts::new(&[], "rsa-2048") else { return };
+    let said = scripts.run(
         r#"
         openssl pkey -pubout -in "$keys/ima_keys/x509_ima.key" -out public.pem
         keyctl session - sh -euc '

@@ -211,9 +211,7 @@ fn root(directory: &Path) -> Option<(PathBuf, PathBuf)> {
 }
 
 fn label(file: &Path) -> Option<Vec<u8>> {
-    let mut value = [0; 256];
-    let length = rustix::fs::getxattr(file, "security.selinux", &mut value[..]).ok()?;
-    Some(value[..length].to_vec())
+    attribute(file, "security.selinux")
 }
 
 const EXACT: &[u8] = b"a_u:b_r:local_t\0";
@@ -250,8 +248,7 @@ fn a_root_that_will_be_labelled_is_signed_with_its_labels() {
     let again = sign(&[with[0], with[1], "--changed".as_ref()], &root).exits(0);
     assert!(again.stdout.contains("signed 0 files, left 4 files unchanged"), "{again:?}");
     let tool = root.join("usr/bin/tool");
-    let flags = rustix::fs::XattrFlags::empty();
-    rustix::fs::setxattr(&tool, "security.selinux", b"u:r:other\0", flags).unwrap();
+    set_attribute(&tool, "security.selinux", b"u:r:other\0");
     let again = sign(&[with[0], with[1], "--changed".as_ref()], &root).exits(0);
     assert!(again.stdout.contains("signed 1 file"), "{again:?}");
     assert_eq!(label(&tool).as_deref(), Some(BIN));

@@ -284,9 +284,7 @@ fn other_attributes_stay() {
     }
     let root = root(directory.path(), 10);
     let program = root.join("bin/program");
-    let set = |name: &str, value: &[u8]| {
-        rustix::fs::setxattr(&program, name, value, rustix::fs::XattrFlags::empty()).unwrap();
-    };
+    let set = |name: &str, value: &[u8]| set_attribute(&program, name, value);
     // cap_net_raw=p, in version 2
     let capability = [&[0, 0, 0, 2, 0, 0x20][..], &[0; 14]].concat();
     set("security.capability", &capability);
@@ -300,10 +298,8 @@ fn other_attributes_stay() {
     let unpacked = directory.path().join("unpacked");
     let Some(()) = unpack("tar", &signed, &unpacked) else { return };
     run(args!["verify", "--keys", keys, unpacked]).exits(0);
-    let mut value = [0; 64];
-    let read =
-        rustix::fs::getxattr(unpacked.join("bin/program"), "security.capability", &mut value[..]);
-    assert_eq!(&value[..read.unwrap()], capability);
+    let read = attribute(&unpacked.join("bin/program"), "security.capability");
+    assert_eq!(read.unwrap(), capability);
     run(args!["clear", signed]).exits(0);
     assert!(fs::read(&signed).unwrap() == fs::read(&archive).unwrap());
 }

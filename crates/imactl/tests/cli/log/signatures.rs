@@ -159,14 +159,6 @@ fn evmctl_finds_the_same_signatures_good() {
     ours(&write(directory, "good", &binary(USUAL, &entries[..2]))).exits(0);
 }
 
-/// The value of an attribute of a file.
-fn attribute(path: &Path, name: &str) -> Vec<u8> {
-    let mut value = vec![0; 1 << 12];
-    let length = rustix::fs::getxattr(path, name, &mut value[..]).unwrap();
-    value.truncate(length);
-    value
-}
-
 /// Signs with evmctl, over the metadata in the record.
 #[test]
 fn portable_signatures_are_verified_over_the_listed_metadata() {
@@ -185,7 +177,8 @@ fn portable_signatures_are_verified_over_the_listed_metadata() {
         evmctl.args(["sign", "--portable", "-a", "sha256", ima, word]);
         evmctl.arg(format!("--keyid-from-cert={}", certificate.display())).arg("--key").arg(&key);
         finish(evmctl.arg(&path)).exits(0);
-        let (label, evm) = (attribute(&path, "security.ima"), attribute(&path, "security.evm"));
+        let (label, evm) =
+            (attribute(&path, "security.ima").unwrap(), attribute(&path, "security.evm").unwrap());
         let status = rustix::fs::stat(&path).unwrap();
         let mode = (status.st_mode as u16).to_le_bytes();
         let record = |content: &[u8], uid: u32, label: &[u8]| {

@@ -173,10 +173,10 @@ pub fn security_attributes(directory: &Path) -> bool {
     set.is_ok()
 }
 
-/// A file's security.ima.
-pub fn security_ima(path: &Path) -> Option<Vec<u8>> {
+/// The value of a file's attribute.
+pub fn attribute(path: &Path, name: &str) -> Option<Vec<u8>> {
     let mut value = vec![0; 1 << 16];
-    match rustix::fs::getxattr(path, "security.ima", &mut value[..]) {
+    match rustix::fs::getxattr(path, name, &mut value[..]) {
         Ok(length) => {
             value.truncate(length);
             Some(value)
@@ -186,9 +186,19 @@ pub fn security_ima(path: &Path) -> Option<Vec<u8>> {
     }
 }
 
+/// Sets a file's attribute.
+pub fn set_attribute(path: &Path, name: &str, value: &[u8]) {
+    rustix::fs::setxattr(path, name, value, rustix::fs::XattrFlags::empty()).unwrap();
+}
+
+/// A file's security.ima.
+pub fn security_ima(path: &Path) -> Option<Vec<u8>> {
+    attribute(path, "security.ima")
+}
+
 /// Sets a file's security.ima.
 pub fn set_security_ima(path: &Path, value: &[u8]) {
-    rustix::fs::setxattr(path, "security.ima", value, rustix::fs::XattrFlags::empty()).unwrap();
+    set_attribute(path, "security.ima", value);
 }
 
 /// A temporary directory, on a file system with attributes.

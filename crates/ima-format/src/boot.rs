@@ -61,30 +61,22 @@ pub fn is_parameter(name: &[u8], expected: &[u8]) -> bool {
     underscored.eq(expected.iter().copied())
 }
 
-/// `ima_appraise=`: what the kernel does with files that fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AppraiseMode {
-    /// It denies them; the default.
-    Enforce,
-    /// It logs them.
-    Log,
-    /// It writes missing digests.
-    Fix,
-    /// It does not look.
-    Off,
+spelled! {
+    /// `ima_appraise=`: what the kernel does with files that fail the appraisal.
+    AppraiseMode {
+        /// It denies them; the default.
+        Enforce = "enforce",
+        /// It logs them.
+        Log = "log",
+        /// It logs them, and replaces their attributes by the digests of their content.
+        Fix = "fix",
+        /// It does not look; but an `appraise` rule for modules, firmware, policies or kexec turns appraisal on, as
+        /// in [`Self::Log`].
+        Off = "off",
+    }
 }
 
 impl AppraiseMode {
-    /// As the command line spells it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Enforce => "enforce",
-            Self::Log => "log",
-            Self::Fix => "fix",
-            Self::Off => "off",
-        }
-    }
-
     /// The kernel compares beginnings, and leaves its default where none fits.
     pub fn parse(value: &[u8]) -> Self {
         [Self::Off, Self::Log, Self::Fix]

@@ -70,30 +70,19 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A form of compression.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compression {
-    /// RFC 1952.
-    Gzip,
-    /// bzip2.
-    Bzip2,
-    /// xz.
-    Xz,
-    /// The older `.lzma`, which has no magic number.
-    Lzma,
-    /// RFC 8878.
-    Zstd,
-}
-
-impl fmt::Display for Compression {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Gzip => "gzip",
-            Self::Bzip2 => "bzip2",
-            Self::Xz => "xz",
-            Self::Lzma => "lzma",
-            Self::Zstd => "zstd",
-        })
+spelled! {
+    /// A form of compression.
+    Compression {
+        /// RFC 1952.
+        Gzip = "gzip",
+        /// bzip2.
+        Bzip2 = "bzip2",
+        /// xz.
+        Xz = "xz",
+        /// RFC 8878.
+        Zstd = "zstd",
+        /// The older `.lzma`, which has no magic number.
+        Lzma = "lzma",
     }
 }
 

@@ -85,6 +85,9 @@ extern crate alloc;
 #[cfg(any(test, feature = "std"))]
 extern crate std;
 
+#[macro_use]
+mod spelled;
+
 pub mod audit;
 pub mod base64;
 pub mod blacklist;

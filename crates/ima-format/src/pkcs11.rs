@@ -69,30 +69,15 @@ pub struct Version {
     pub minor: u8,
 }
 
-/// An object's class (`CKA_CLASS`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Class {
-    Private,
-    Public,
-    Certificate,
-    SecretKey,
-    Data,
-}
-
-impl Class {
-    const ALL: [Self; 5] =
-        [Self::Private, Self::Public, Self::Certificate, Self::SecretKey, Self::Data];
-
-    /// The spelling in `type=`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Private => "private",
-            Self::Public => "public",
-            Self::Certificate => "cert",
-            Self::SecretKey => "secret-key",
-            Self::Data => "data",
-        }
+spelled! {
+    /// An object's class (`CKA_CLASS`), as `type=` spells it.
+    #[allow(missing_docs)]
+    Class {
+        Private = "private",
+        Public = "public",
+        Certificate = "cert",
+        SecretKey = "secret-key",
+        Data = "data",
     }
 }
 
@@ -255,8 +240,7 @@ impl<'a> Part<'a> {
     }
 
     fn class(self) -> Result<Class, Error> {
-        let class = Class::ALL.into_iter().find(|class| class.name().as_bytes() == self.bytes);
-        class.ok_or_else(|| self.fault(Fault::NoClass))
+        Class::from_name(self.bytes).ok_or_else(|| self.fault(Fault::NoClass))
     }
 
     /// A path, or a `file:` URI without a remote host (RFC 8089).

@@ -8,9 +8,11 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, Read};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
+
+use crate::advice::Advice;
 
 /// A limit for keys and certificates.
 pub const KEY_MAX: u64 = 1 << 20;
@@ -38,12 +40,31 @@ pub fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Why a file or directory cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}", path.display())]
+pub struct ReadError {
+    /// The file.
+    pub path: PathBuf,
+    /// The system's error.
+    pub source: io::Error,
+}
+
+impl ReadError {
+    /// Adds the path to an error.
+    pub(crate) fn at(path: &Path) -> impl Fn(io::Error) -> Self + '_ {
+        move |source| Self { path: path.to_owned(), source }
+    }
+}
+
+impl Advice for ReadError {}
+
 /// Reads the file at a path, of at most `limit` bytes.
 ///
 /// # Errors
 /// Those of [`open`] and [`read`].
-pub fn read_path(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    read_stream(&open(path)?, limit)
+pub fn read_path(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
+    open(path).and_then(|file| read_stream(&file, limit)).map_err(ReadError::at(path))
 }
 
 /// Reads an open regular file of at most `limit` bytes.
@@ -146,9 +167,9 @@ mod tests {
         fs::write(&path, "content").unwrap();
         assert_eq!(read_path(&path, 7).unwrap(), b"content");
         let error = read_path(&path, 6).unwrap_err();
-        assert_eq!(error.to_string(), "larger than 6 bytes, the limit here");
+        assert_eq!(error.source.to_string(), "larger than 6 bytes, the limit here");
         let error = read_path(directory.path(), 7).unwrap_err();
-        assert_eq!(error.to_string(), "a directory, not a regular file");
+        assert_eq!(error.source.to_string(), "a directory, not a regular file");
     }
 
     #[test]
@@ -183,7 +204,7 @@ mod tests {
         std::os::unix::fs::symlink("/dev/zero", directory.path().join("zero")).unwrap();
         for (name, said) in [("fifo", "a FIFO"), ("zero", "a device")] {
             let error = read_path(&directory.path().join(name), 7).unwrap_err();
-            assert!(error.to_string().starts_with(said), "{error}");
+            assert!(error.source.to_string().starts_with(said), "{error}");
         }
     }
 

@@ -18,7 +18,7 @@ use rustix::io::Errno;
 
 use crate::advice::Advice;
 use crate::digest::{DigestError, FileHasher, Hasher};
-use crate::input::{self, TEXT_MAX};
+use crate::input::{self, ReadError, TEXT_MAX};
 use crate::key::certificate::Certificate;
 use crate::key::{Message, SignError, Signer};
 use crate::modsig::{self, Over};
@@ -29,13 +29,8 @@ use crate::verify::Revocations;
 #[non_exhaustive]
 pub enum RevocationError {
     /// The file cannot be read.
-    #[error("{}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// It has something else.
     #[error("{}: neither a blacklist entry nor a certificate: {text:?}", path.display())]
     NotAnEntry {
@@ -60,8 +55,7 @@ impl Advice for RevocationError {
 /// # Errors
 /// It cannot be read, or has something else.
 pub fn read(path: &Path, into: &mut Revocations) -> Result<(), RevocationError> {
-    let bytes = input::read_path(path, TEXT_MAX)
-        .map_err(|source| RevocationError::Read { path: path.to_owned(), source })?;
+    let bytes = input::read_path(path, TEXT_MAX)?;
     if let Some(entry) = Entry::split_signed(&bytes).and_then(|(text, _)| Entry::parse(text)) {
         into.added.push(entry);
         return Ok(());

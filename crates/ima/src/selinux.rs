@@ -17,7 +17,7 @@ use regex_automata::util::syntax;
 
 use crate::advice::Advice;
 use crate::container::source::{whole, Entry, Source, Unread, Visit};
-use crate::input;
+use crate::input::{self, ReadError};
 
 /// Policies have some hundred KiB.
 const CONTEXTS_MAX: u64 = 16 << 20;
@@ -51,13 +51,8 @@ struct Expression {
 #[non_exhaustive]
 pub enum ContextsError {
     /// A file cannot be read.
-    #[error("{}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// A line is malformed, or not supported.
     #[error("{}: line {line}, column {column}: {}", path.display(), error.kind)]
     Malformed {
@@ -113,7 +108,7 @@ impl FileContexts {
     /// The file is missing; one of them cannot be read or is malformed.
     pub fn read(path: &Path) -> Result<Self, ContextsError> {
         let mut contexts = Self::default();
-        contexts.add(path, &read(path)?)?;
+        contexts.add(path, &input::read_path(path, CONTEXTS_MAX)?)?;
         for suffix in [".homedirs", ".local"] {
             if let Some((path, text)) = read_beside(path, suffix)? {
                 contexts.add(&path, &text)?;
@@ -191,22 +186,15 @@ fn position(text: &[u8], offset: usize) -> (usize, usize) {
     (1 + lines.count(), column)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, ContextsError> {
-    let read = input::read_path(path, CONTEXTS_MAX);
-    read.map_err(|source| ContextsError::Read { path: path.to_owned(), source })
-}
-
 /// Reads a file that has a longer name, if there is one.
 fn read_beside(path: &Path, suffix: &str) -> Result<Option<(PathBuf, Vec<u8>)>, ContextsError> {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     let path = PathBuf::from(name);
-    match read(&path) {
+    match input::read_path(&path, CONTEXTS_MAX) {
         Ok(text) => Ok(Some((path, text))),
-        Err(ContextsError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            Ok(None)
-        }
-        Err(error) => Err(error),
+        Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use ima::container::tree::Place;
 use ima::key::acceptance::{refused_for_itself, Keyring};
@@ -19,6 +20,15 @@ use crate::error::{hinted, Context, Result};
 use crate::output::Output;
 use crate::passphrase::PassphraseArgs;
 use crate::token;
+
+/// Parses the spellings of an enum.
+pub(crate) fn spelling<T: Copy + Send + Sync + 'static>(
+    all: &'static [T],
+    name: fn(T) -> &'static str,
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(all.iter().map(|it| name(*it)))
+        .try_map(move |word| all.iter().copied().find(|it| name(*it) == word).ok_or("unknown"))
+}
 
 /// The maximum of `--jobs`: no machine has work for more threads.
 const MOST_JOBS: NonZeroUsize = match NonZeroUsize::new(1024) {
@@ -89,9 +99,7 @@ impl SignerArgs {
 
     /// The key that signs files.
     pub(crate) fn resolve(&self, output: &mut Output) -> Result<Box<dyn Signer>> {
-        if let Some(key) = &self.key {
-            let (certificate, key_id) = (self.cert.as_deref(), self.keyid);
-            let given = GivenKey { key, certificate, key_id };
+        if let Some(given) = self.given_key() {
             return Ok(self.given(given, Some(Keyring::Ima), output)?.0);
         }
         let store = self.store(output)?;
@@ -102,15 +110,11 @@ impl SignerArgs {
 
     /// The key that signs a manifest: --key, or the IMA key of --keys; `None` if neither is given.
     pub(crate) fn resolve_given(&self, output: &mut Output) -> Result<Option<Box<dyn Signer>>> {
-        match (&self.keys, &self.key) {
-            (None, None) => Ok(None),
-            (Some(_), _) => self.resolve(output).map(Some),
-            (None, Some(key)) => {
-                let (certificate, key_id) = (self.cert.as_deref(), self.keyid);
-                let given = GivenKey { key, certificate, key_id };
-                // no kernel keyring has to accept the certificate of a manifest
-                Ok(Some(self.given(given, None, output)?.0))
-            }
+        match self.given_key() {
+            // no kernel keyring has to accept the certificate of a manifest
+            Some(given) => Ok(Some(self.given(given, None, output)?.0)),
+            None if self.keys.is_some() => self.resolve(output).map(Some),
+            None => Ok(None),
         }
     }
 
@@ -119,13 +123,12 @@ impl SignerArgs {
         &self,
         output: &mut Output,
     ) -> Result<(Box<dyn Signer>, Certificate)> {
-        let Some(key) = &self.key else {
+        let Some(given) = self.given_key() else {
             let store = self.store(output)?;
             let (signer, certificate) =
                 store.module_signer(&mut |path| self.passphrase.ask(path))?;
             return Ok((Box::new(signer), certificate));
         };
-        let given = GivenKey { key, certificate: self.cert.as_deref(), key_id: self.keyid };
         match self.given(given, Some(Keyring::BuiltinTrusted), output)? {
             (signer, Some(certificate)) => Ok((signer, certificate)),
             (_, None) => Err(hinted(
@@ -141,19 +144,22 @@ impl SignerArgs {
         evm: &EvmKeyArgs,
         output: &mut Output,
     ) -> Result<Box<dyn Signer>> {
-        let given = match (&evm.evm_key, &self.key) {
-            (Some(key), _) => Some((key, evm.evm_cert.as_deref(), None)),
-            (None, Some(key)) => Some((key, self.cert.as_deref(), self.keyid)),
-            (None, None) => None,
-        };
-        if let Some((key, certificate, key_id)) = given {
-            let given = GivenKey { key, certificate, key_id };
+        let of_evm = evm.evm_key.as_ref();
+        let of_evm =
+            of_evm.map(|key| GivenKey { key, certificate: evm.evm_cert.as_deref(), key_id: None });
+        if let Some(given) = of_evm.or_else(|| self.given_key()) {
             return Ok(self.given(given, Some(Keyring::Evm), output)?.0);
         }
         let store = self.store(output)?;
         let signer = store.evm_signer(&mut |path| self.passphrase.ask(path))?;
         warn_of_own(output, Keyring::Evm, &store.evm_certificates()?, &signer);
         Ok(Box::new(signer))
+    }
+
+    /// The key of `--key`.
+    fn given_key(&self) -> Option<GivenKey<'_>> {
+        let (certificate, key_id) = (self.cert.as_deref(), self.keyid);
+        Some(GivenKey { key: self.key.as_ref()?, certificate, key_id })
     }
 
     /// Opens a key in a file or a token. With a keyring of the kernel, warns if that rejects the certificate.
@@ -389,8 +395,7 @@ impl KeyringArgs {
 
     /// The certificates of module keys in the store that is given.
     pub(crate) fn of_modules(&self) -> Result<Vec<Certificate>> {
-        let fallback = || default_store().filter(|_| self.cert.is_empty());
-        match self.keys.clone().or_else(fallback) {
+        match self.store() {
             Some(keys) => Ok(KeyStore::open(&keys)?.module_certificates()?),
             None => Ok(Vec::new()),
         }
@@ -422,18 +427,22 @@ impl KeyringArgs {
     pub(crate) fn authorities(&self, given: &[Certificate]) -> Result<Vec<Certificate>> {
         let mut authorities: Vec<_> =
             given.iter().filter(|it| it.usage().ca == Some(true)).cloned().collect();
-        let fallback = || default_store().filter(|_| self.cert.is_empty());
-        if let Some(keys) = self.keys.clone().or_else(fallback) {
+        if let Some(keys) = self.store() {
             authorities.extend(KeyStore::open(&keys)?.authorities()?);
         }
         Ok(authorities)
+    }
+
+    /// The store of `--keys`; without `--cert`, that of the environment.
+    fn store(&self) -> Option<PathBuf> {
+        self.keys.clone().or_else(|| default_store().filter(|_| self.cert.is_empty()))
     }
 
     fn read(&self) -> Result<Vec<(PathBuf, Certificate)>> {
         let mut certificates = Vec::new();
         for path in &self.cert {
             let files = match path.is_dir() {
-                true => certificate_files(path).with_context(|| path.display().to_string())?,
+                true => certificate_files(path).at(path)?,
                 false => vec![path.clone()],
             };
             for file in files {
@@ -441,8 +450,7 @@ impl KeyringArgs {
                 certificates.extend(read.into_iter().map(|cert| (path.clone(), cert)));
             }
         }
-        let fallback = || default_store().filter(|_| self.cert.is_empty());
-        if let Some(keys) = self.keys.clone().or_else(fallback) {
+        if let Some(keys) = self.store() {
             let read = KeyStore::open(&keys)?.ima_certificates()?;
             certificates.extend(read.into_iter().map(|cert| (keys.clone(), cert)));
         }

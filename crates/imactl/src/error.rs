@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 
 use ima::advice::Advice;
 
@@ -63,6 +64,14 @@ pub(crate) fn with_causes(error: &impl Advice) -> String {
 /// Adds where it happened to an error.
 pub(crate) trait Context<T> {
     fn with_context<C: fmt::Display>(self, context: impl FnOnce() -> C) -> Result<T>;
+
+    /// Adds the path.
+    fn at(self, path: &Path) -> Result<T>
+    where
+        Self: Sized,
+    {
+        self.with_context(|| path.display().to_string())
+    }
 
     fn context(self, context: &str) -> Result<T>
     where

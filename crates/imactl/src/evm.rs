@@ -15,7 +15,7 @@ use ima_format::hex;
 use ima_format::measure::Endian;
 use ima_format::policy::kernel::{Built, Configuration, Kernel};
 
-use crate::error::{hinted, Context, Result};
+use crate::error::{hinted, Result};
 use crate::inputs::Inputs;
 
 /// The metadata that EVM covers
@@ -242,7 +242,7 @@ pub(crate) fn roots(container: &AnyContainer) -> Vec<(&Path, Box<dyn Source>)> {
 
 /// Reads an HMAC key: at most 128 bytes, the limit of the kernel's encrypted keys.
 pub(crate) fn hmac_key(path: &Path) -> Result<HmacKey> {
-    let bytes = input::read_path(path, KEY_MAX).with_context(|| path.display().to_string())?;
+    let bytes = input::read_path(path, KEY_MAX)?;
     HmacKey::new(&bytes).ok_or_else(|| {
         let message = format!("{}: {} bytes, and an EVM key has 128", path.display(), bytes.len());
         hinted(message, "give the bytes of the key, neither encrypted nor in hexadecimal")

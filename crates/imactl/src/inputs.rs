@@ -6,7 +6,6 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use ima::container::image::Image;
 use ima::container::oci::Oci;
@@ -20,7 +19,7 @@ use ima_format::tar::AfterEnd;
 use ima_format::verity::Parameters;
 
 use crate::applies::Given;
-use crate::args::{jobs, PlaceArgs};
+use crate::args::{jobs, spelling, PlaceArgs};
 use crate::error::{hinted, Context, Result};
 use crate::outputs::is_stdio;
 
@@ -122,7 +121,7 @@ impl InputArgs {
             // for a link, the package that it points to is processed and replaced
             let is_link = fs::symlink_metadata(&*root).is_ok_and(|metadata| metadata.is_symlink());
             if is_link && fs::metadata(&*root).is_ok_and(|metadata| metadata.is_file()) {
-                *root = fs::canonicalize(&*root).with_context(|| root.display().to_string())?;
+                *root = fs::canonicalize(&*root).at(root)?;
             }
         }
         let directories = match self.kind.recursive {
@@ -210,7 +209,7 @@ impl TreeArgs {
     fn read_list(&self, list: &Path) -> Result<Vec<PathBuf>> {
         let content = match list.as_os_str().as_bytes() {
             b"-" => input::read_stream(io::stdin(), LIST_MAX).context("standard input")?,
-            _ => input::read_path(list, LIST_MAX).with_context(|| list.display().to_string())?,
+            _ => input::read_path(list, LIST_MAX)?,
         };
         if !self.null && content.contains(&b'\0') {
             let message = format!("{}: paths that end with zero bytes", list.display());
@@ -228,7 +227,7 @@ impl TreeArgs {
 pub(crate) struct KindArgs {
     /// Container type of the paths; tree treats packages, archives and images as plain files
     /// [default: detected from content; tree for paths from --files-from]
-    #[arg(long, value_name = "KIND", value_parser = kinds())]
+    #[arg(long, value_name = "KIND", value_parser = spelling(&Kind::ALL, Kind::word))]
     kind: Option<Kind>,
     /// Treat directories as collections of RPM packages
     #[arg(short, long)]
@@ -262,12 +261,6 @@ fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
 }
 
-/// Parses the words of `--kind`.
-fn kinds() -> impl TypedValueParser<Value = Kind> {
-    let words = PossibleValuesParser::new(Kind::ALL.map(Kind::word));
-    words.try_map(|word| Kind::ALL.into_iter().find(|kind| kind.word() == word).ok_or("no kind"))
-}
-
 impl KindArgs {
     fn resolve(&self, tree: &TreeArgs) -> Result<Kind> {
         match self.kind {
@@ -288,7 +281,7 @@ fn detected(tree: &TreeArgs) -> Result<Kind> {
             Ok(kind) => kind,
             // reported later, with the other errors
             Err(DetectError::Read(_)) => continue,
-            Err(error) => return Err(error).with_context(|| path.display().to_string()),
+            Err(error) => return Err(error).at(path),
         };
         match found {
             None => found = Some((path, kind)),

@@ -82,13 +82,12 @@ pub(crate) fn target(version: Option<KernelVersion>, config: Option<&Path>) -> R
 
 /// The text of a configuration, decompressed if needed.
 fn read(path: &Path) -> Result<String> {
-    let named = || path.display().to_string();
-    let bytes = input::read_path(path, CONFIG_MAX).with_context(named)?;
+    let bytes = input::read_path(path, CONFIG_MAX)?;
     let bytes = match Content::of(&bytes) {
         Some(Content::Compressed(compression @ Compression::Gzip)) => {
             let mut plain = Vec::new();
-            let mut decoder = decoder(compression, &*bytes).with_context(named)?;
-            decoder.by_ref().take(CONFIG_MAX).read_to_end(&mut plain).with_context(named)?;
+            let mut decoder = decoder(compression, &*bytes).at(path)?;
+            decoder.by_ref().take(CONFIG_MAX).read_to_end(&mut plain).at(path)?;
             plain
         }
         _ => bytes,

@@ -25,7 +25,6 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
-use serde::Serialize;
 
 use cmd::Command;
 use output::{Output, OutputArgs};
@@ -106,14 +105,6 @@ pub fn main() -> ExitCode {
     }
 }
 
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "error")]
-struct JsonError<'a> {
-    error: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<&'a str>,
-}
-
 /// Prints the error and its hint, as text and as JSON.
 fn print_error(error: &error::Error, output: &mut Output) {
     if error.is_broken_pipe {
@@ -124,9 +115,9 @@ fn print_error(error: &error::Error, output: &mut Output) {
         false => ("", "", ""),
     };
     let (line, hint) = (error.to_string(), error.hint());
-    let json = JsonError { error: &line, hint };
+    let printed = output.object("error").field("error", &line).optional("hint", hint).end();
     // without stdout, the error goes to stderr
-    drop(output.json(&json).and_then(|()| output.flush()));
+    drop(printed.and_then(|()| output.flush()));
     let mut message = format!("{red}error:{reset} {}\n", Printable::new(&line));
     if let Some(hint) = hint {
         message += &format!("{cyan}hint:{reset} {hint}\n");

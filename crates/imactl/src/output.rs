@@ -1,8 +1,10 @@
 //! Output: aligned, coloured text, or JSON lines.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fmt;
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use clap::{Args, ValueEnum};
@@ -166,9 +168,23 @@ impl Output {
         if !self.json {
             return Ok(());
         }
-        let mut serializer = Serializer::with_formatter(&mut self.answer, Escaped);
-        value.serialize(&mut serializer)?;
+        write_json(&mut self.answer, value)?;
         self.answer.write_all(b"\n")
+    }
+
+    /// Begins a JSON line of this type; nothing in text mode.
+    pub(crate) fn object(&mut self, kind: &str) -> Object<'_> {
+        let mut answer = self.json.then_some(&mut self.answer);
+        let written = answer.as_mut().map_or(Ok(()), |to| write!(to, "{{\"type\":\"{kind}\""));
+        Object { answer, written }
+    }
+
+    /// Prints that a path was not processed, as text or JSON; the error names the path.
+    pub(crate) fn fail(&mut self, path: &Path, error: &str) -> io::Result<()> {
+        if !self.json {
+            self.complain(Style::Bad, "error:", error);
+        }
+        self.object("error").path(path).field("error", error).end()
     }
 
     /// Prints a warning on standard error; each text once.
@@ -215,6 +231,63 @@ impl Output {
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.answer.flush()
     }
+}
+
+/// A JSON line, written field by field.
+#[must_use = "end() ends the line"]
+pub(crate) struct Object<'a> {
+    /// `None` in text mode.
+    answer: Option<&'a mut BufWriter<Box<dyn Write>>>,
+    /// The first error.
+    written: io::Result<()>,
+}
+
+impl Object<'_> {
+    /// A field; a value that is `None` is null.
+    pub(crate) fn field(mut self, name: &str, value: impl Serialize) -> Self {
+        if let (Some(answer), Ok(())) = (&mut self.answer, &self.written) {
+            let named = write!(answer, ",\"{name}\":");
+            self.written = named.and_then(|()| write_json(answer, &value));
+        }
+        self
+    }
+
+    /// A field that is left out without a value.
+    pub(crate) fn optional(self, name: &str, value: Option<impl Serialize>) -> Self {
+        match value {
+            Some(value) => self.field(name, value),
+            None => self,
+        }
+    }
+
+    /// The fields of a value that is an object itself.
+    pub(crate) fn fields(mut self, value: impl Serialize) -> Self {
+        if let (Some(answer), Ok(())) = (&mut self.answer, &self.written) {
+            let mut text = Vec::new();
+            self.written = write_json(&mut text, &value).and_then(|()| match text.as_slice() {
+                [b'{', fields @ .., b'}'] if !fields.is_empty() => {
+                    answer.write_all(b",").and_then(|()| answer.write_all(fields))
+                }
+                _ => Ok(()),
+            });
+        }
+        self
+    }
+
+    /// The fields of a path.
+    pub(crate) fn path<'n>(self, name: impl Into<Name<'n>>) -> Self {
+        self.fields(name.into())
+    }
+
+    /// Ends the line.
+    pub(crate) fn end(self) -> io::Result<()> {
+        self.written?;
+        self.answer.map_or(Ok(()), |answer| answer.write_all(b"}\n"))
+    }
+}
+
+fn write_json(answer: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    Ok(value.serialize(&mut Serializer::with_formatter(answer, Escaped))?)
 }
 
 /// JSON without characters that a terminal or an editor obeys: characters that [`Printable`] shows as
@@ -268,6 +341,12 @@ impl<'a> From<&'a Path> for Name<'a> {
     }
 }
 
+impl<'a> From<&'a [u8]> for Name<'a> {
+    fn from(path: &'a [u8]) -> Self {
+        Path::new(OsStr::from_bytes(path)).into()
+    }
+}
+
 impl fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(container) = self.container {
@@ -286,15 +365,6 @@ impl Serialize for Name<'_> {
     }
 }
 
-/// The error of one path, as JSON.
-#[derive(Debug, Serialize)]
-#[serde(tag = "type", rename = "error")]
-pub(crate) struct JsonError {
-    #[serde(flatten)]
-    pub(crate) path: JsonPath,
-    pub(crate) error: String,
-}
-
 /// A name as JSON: the path as text, its bytes in hexadecimal if it is not UTF-8, and the
 /// container.
 #[derive(Debug, Serialize)]
@@ -311,7 +381,6 @@ pub(crate) struct JsonPath {
 
 impl<'a, N: Into<Name<'a>>> From<N> for JsonPath {
     fn from(name: N) -> Self {
-        use std::os::unix::ffi::OsStrExt;
         let Name { container, part, path } = name.into();
         let path_bytes = match path.to_str() {
             Some(_) => None,

@@ -4,12 +4,13 @@ use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use ima::container::rpm::{Directories, Packages};
 use ima::container::{AnyContainer, Destination, DirectoryMode, OutputDirectory};
 use ima::staging::left_over;
 use ima_format::kind::Compression;
 
+use crate::args::spelling;
 use crate::error::{hinted, Context, Result};
 use crate::output::Output;
 
@@ -23,22 +24,26 @@ pub(crate) struct ResultArgs {
     output: Option<PathBuf>,
     /// Compression of a tar archive [default: from the name of -o, else unchanged]
     #[arg(long, value_name = "NAME")]
-    compress: Option<CompressArg>,
+    #[arg(value_parser = spelling(COMPRESS, |it| it.map_or("none", Compression::name)))]
+    compress: Option<Compress>,
     /// Write packages into this directory, created if needed, and leave the originals unchanged;
     /// with -r, below it in the same directories as they were found [default: replace each package]
     #[arg(long, value_name = "DIR", help_heading = "Packages")]
     output_dir: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum CompressArg {
+/// `None` does not compress.
+type Compress = Option<Compression>;
+
+/// The words of `--compress`.
+const COMPRESS: &[Compress] = &[
     None,
-    Gzip,
-    Bzip2,
-    Xz,
-    Zstd,
-    Lzma,
-}
+    Some(Compression::Gzip),
+    Some(Compression::Bzip2),
+    Some(Compression::Xz),
+    Some(Compression::Zstd),
+    Some(Compression::Lzma),
+];
 
 /// Whether a path is the name of standard input and output.
 pub(crate) fn is_stdio(path: &Path) -> bool {
@@ -91,7 +96,7 @@ impl ResultArgs {
             }
         }
         if mode == DirectoryMode::Write {
-            fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+            fs::create_dir_all(directory).at(directory)?;
         }
         Ok(Some(Destination::Directory(OutputDirectory::new(directory.clone(), mode))))
     }
@@ -99,15 +104,7 @@ impl ResultArgs {
     /// The compression of the result; `None` keeps that of the input.
     pub(crate) fn compression(&self) -> Option<Option<Compression>> {
         let name = self.output.as_deref().filter(|path| !is_stdio(path));
-        match self.compress {
-            Some(CompressArg::None) => Some(None),
-            Some(CompressArg::Gzip) => Some(Some(Compression::Gzip)),
-            Some(CompressArg::Bzip2) => Some(Some(Compression::Bzip2)),
-            Some(CompressArg::Xz) => Some(Some(Compression::Xz)),
-            Some(CompressArg::Zstd) => Some(Some(Compression::Zstd)),
-            Some(CompressArg::Lzma) => Some(Some(Compression::Lzma)),
-            None => name.and_then(told_by_name),
-        }
+        self.compress.or_else(|| name.and_then(told_by_name))
     }
 }
 

@@ -72,7 +72,7 @@ impl PassphraseArgs {
         let read =
             |path: &Path, what: String| match input::read_path(path, KEY_MAX).map(Zeroizing::new) {
                 Ok(content) => Ok(Some(Passphrase::first_line(&content))),
-                Err(error) => Err(named(what, error)),
+                Err(error) => Err(named(what, error.source)),
             };
         if let Some(path) = &self.passphrase_file {
             return read(path, path.display().to_string());

@@ -11,8 +11,7 @@ use ima::container::{
     Operation, Part, Report, Run,
 };
 use ima_format::kind::Kind;
-use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::error::{with_causes, Result};
 use crate::inputs::Inputs;
@@ -58,16 +57,24 @@ pub(crate) struct Totals {
 }
 
 impl Totals {
-    /// The numbers, with names for the two counts of the tally.
-    pub(crate) fn summary(&self, matched: &'static str, other: &'static str) -> Summary {
-        Summary {
-            counts: [(matched, self.tally.matched), (other, self.tally.other)],
-            skipped: (self.noun == "package").then_some(self.skipped),
-            failed: self.failures.count(),
-            files: None,
-            bytes: self.bytes,
-            seconds: self.seconds,
-        }
+    /// Prints the numbers as JSON: the two counts of the tally by these names, and the number of files in
+    /// packages if it is known.
+    pub(crate) fn summarize(
+        &self,
+        (matched, other): (&str, &str),
+        files: Option<u64>,
+        output: &mut Output,
+    ) -> io::Result<()> {
+        output
+            .object("summary")
+            .field(matched, self.tally.matched)
+            .field(other, self.tally.other)
+            .optional("skipped", (self.noun == "package").then_some(self.skipped))
+            .field("failed", self.failures.count())
+            .optional("files", files)
+            .field("bytes", self.bytes)
+            .field("seconds", self.seconds)
+            .end()
     }
 
     /// Prints the last line of an operation that changes containers: `done` is the verb for its files;
@@ -166,42 +173,6 @@ impl Entry for Changed<'_> {
             }
             _ => format!("{result:<11} {name}"),
         }
-    }
-}
-
-/// The numbers of a run.
-pub(crate) struct Summary {
-    /// The two counts of the tally, with their names.
-    pub(crate) counts: [(&'static str, u64); 2],
-    /// Files among packages that are not packages.
-    skipped: Option<u64>,
-    failed: u64,
-    /// The number of files in packages.
-    pub(crate) files: Option<u64>,
-    bytes: u64,
-    seconds: f64,
-}
-
-impl Serialize for Summary {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("type", "summary")?;
-        for (name, count) in self.counts {
-            map.serialize_entry(name, &count)?;
-        }
-        let more = [
-            ("skipped", self.skipped),
-            ("failed", Some(self.failed)),
-            ("files", self.files),
-            ("bytes", Some(self.bytes)),
-        ];
-        for (name, count) in more {
-            if let Some(count) = count {
-                map.serialize_entry(name, &count)?;
-            }
-        }
-        map.serialize_entry("seconds", &self.seconds)?;
-        map.end()
     }
 }
 
@@ -417,16 +388,6 @@ pub(crate) struct Failures {
     hints: Vec<&'static str>,
 }
 
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "error")]
-struct JsonError<'a> {
-    #[serde(flatten)]
-    name: Name<'a>,
-    error: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<&'a str>,
-}
-
 impl Failures {
     pub(crate) fn count(&self) -> u64 {
         self.files + self.containers
@@ -471,7 +432,12 @@ impl Failures {
     ) -> io::Result<()> {
         let (text, hint) = (with_causes(error), error.advice());
         if output.is_json() {
-            return output.json(&JsonError { name, error: text, hint });
+            return output
+                .object("error")
+                .path(name)
+                .field("error", text)
+                .optional("hint", hint)
+                .end();
         }
         output.complain(Style::Bad, "error:", &format!("{name}: {text}"));
         if let Some(hint) = hint.filter(|hint| !self.hints.contains(hint)) {

@@ -17,8 +17,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{ensure, Context, Result};
 use ima_format::policy::decide::{
-    AccessSet, Credentials as Ids, Decider, Event, FileFacts, Inode, Labels, Mode, OpenFile,
-    Operation, Verdict,
+    AccessSet, AppraiseMode, Credentials as Ids, Decider, Event, FileFacts, Inode, Labels,
+    OpenFile, Operation, Verdict,
 };
 use ima_format::policy::kernel::LsmRules;
 use ima_format::policy::{read, Kernel as PolicyKernel, KernelVersion, Loading};
@@ -91,15 +91,15 @@ impl Who {
 
 on_each_kernel! {
     fn files_are_decided_as_predicted(kernel) {
-        machine(kernel, Mode::Enforce, cases(ENFORCED))
+        machine(kernel, AppraiseMode::Enforce, cases(ENFORCED))
     }
 
     fn what_is_only_logged_is_predicted(kernel) {
-        machine(kernel, Mode::Log, cases(ENFORCED) * LOGGED / ENFORCED)
+        machine(kernel, AppraiseMode::Log, cases(ENFORCED) * LOGGED / ENFORCED)
     }
 
     fn what_is_mended_is_predicted(kernel) {
-        machine(kernel, Mode::Fix, cases(ENFORCED) * FIXED / ENFORCED)
+        machine(kernel, AppraiseMode::Fix, cases(ENFORCED) * FIXED / ENFORCED)
     }
 }
 
@@ -111,7 +111,7 @@ struct Seen {
     audited: usize,
 }
 
-fn machine(kernel: &Kernel, mode: Mode, count: usize) -> Result<()> {
+fn machine(kernel: &Kernel, mode: AppraiseMode, count: usize) -> Result<()> {
     let offset = match kernel.series() {
         Series::Linux6_1 => 0,
         Series::Linux6_12 => 100,
@@ -124,7 +124,7 @@ fn machine(kernel: &Kernel, mode: Mode, count: usize) -> Result<()> {
     let store = KeyStore::create(Algorithm::P256)?;
     let files = Files::new(&store)?;
     let mut cases: Vec<Case> = (0..count).map(|number| case(number, &files, &mut random)).collect();
-    if mode == Mode::Enforce {
+    if mode == AppraiseMode::Enforce {
         cases.extend(files::known_cases(count));
     }
     let text = rules::policy(&cases, &files, &model, &mut random);
@@ -176,14 +176,14 @@ fn machine(kernel: &Kernel, mode: Mode, count: usize) -> Result<()> {
     let shown = wrong.iter().take(12).cloned().collect::<Vec<_>>().join("\n\n");
     assert!(wrong.is_empty(), "{} disagreements:\n{shown}", wrong.len());
     // if all cases had the same result, the test would prove nothing
-    let some = if mode == Mode::Enforce { refused } else { causes };
+    let some = if mode == AppraiseMode::Enforce { refused } else { causes };
     assert!(some * 8 > deeds && some * 8 < deeds * 7, "{some} of {deeds}");
     Ok(())
 }
 
 fn boot(
     kernel: &Kernel,
-    mode: Mode,
+    mode: AppraiseMode,
     store: &KeyStore,
     files: &Files,
     cases: &[Case],
@@ -201,8 +201,8 @@ fn boot(
         .trusting(&store.system_certificate()?)
         .trusting(&store.module_certificate()?)
         .append(match mode {
-            Mode::Log => "ima_appraise=log",
-            Mode::Fix => "ima_appraise=fix",
+            AppraiseMode::Log => "ima_appraise=log",
+            AppraiseMode::Fix => "ima_appraise=fix",
             _ => "ima_appraise=enforce",
         })
         .append("loglevel=1")
@@ -365,7 +365,7 @@ fn predict(
         if outcome.fixed {
             known.fix(decider.kernel());
         }
-        if outcome.verdict == Verdict::Refused {
+        if outcome.verdict == Verdict::Denied {
             predicted.refused = true;
             return (predicted, measured);
         }

@@ -10,49 +10,42 @@ use crate::Error;
 /// The most fields that a template has (`IMA_TEMPLATE_NUM_FIELDS_MAX`).
 pub const MAX_FIELDS: usize = 15;
 
-macro_rules! field_ids {
-    ($($variant:ident $name:literal $doc:literal,)+) => {
-        /// A kind of field.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum FieldId {
-            $(#[doc = $doc] $variant,)+
-        }
-
-        impl FieldId {
-            /// Every kind.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
-
-            /// The kernel's name.
-            pub fn name(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $name,)+
-                }
-            }
-
-            fn from_name(name: &[u8]) -> Option<Self> {
-                Self::ALL.iter().copied().find(|id| id.name().as_bytes() == name)
-            }
-        }
-    };
-}
-
-field_ids! {
-    Digest "d" "The file's digest: MD5 or SHA-1, without its algorithm.",
-    Name "n" "The file's name, at most 255 bytes.",
-    DigestNg "d-ng" "The file's digest, after `sha256:` and a NUL.",
-    DigestNgV2 "d-ngv2" "The file's digest, after `ima:sha256:` or `verity:sha256:` and a NUL.",
-    NameNg "n-ng" "The file's name, `_` for each space.",
-    Signature "sig" "`security.ima` if it is a signature, else the EVM portable signature.",
-    Buffer "buf" "A buffer that was measured: a key, a command line, a policy.",
-    ModsigDigest "d-modsig" "The digest that the appended signature is over.",
-    Modsig "modsig" "The appended signature (PKCS #7).",
-    EvmSignature "evmsig" "`security.evm` if it is a portable signature.",
-    Uid "iuid" "The owner.",
-    Gid "igid" "The group.",
-    Mode "imode" "Type and permissions.",
-    XattrNames "xattrnames" "Names of the attributes that EVM protects.",
-    XattrLengths "xattrlengths" "Their lengths.",
-    XattrValues "xattrvalues" "Their values.",
+spelled! {
+    /// A kind of field.
+    FieldId {
+        /// The file's digest: MD5 or SHA-1, without its algorithm.
+        Digest = "d",
+        /// The file's name, at most 255 bytes.
+        Name = "n",
+        /// The file's digest, after `sha256:` and a NUL.
+        DigestNg = "d-ng",
+        /// The file's digest, after `ima:sha256:` or `verity:sha256:` and a NUL.
+        DigestNgV2 = "d-ngv2",
+        /// The file's name, `_` for each space.
+        NameNg = "n-ng",
+        /// `security.ima` if it is a signature, else the EVM portable signature.
+        Signature = "sig",
+        /// A buffer that was measured: a key, a command line, a policy.
+        Buffer = "buf",
+        /// The digest that the appended signature is over.
+        ModsigDigest = "d-modsig",
+        /// The appended signature (PKCS #7).
+        Modsig = "modsig",
+        /// `security.evm` if it is a portable signature.
+        EvmSignature = "evmsig",
+        /// The owner.
+        Uid = "iuid",
+        /// The group.
+        Gid = "igid",
+        /// Type and permissions.
+        Mode = "imode",
+        /// Names of the attributes that EVM protects.
+        XattrNames = "xattrnames",
+        /// Their lengths.
+        XattrLengths = "xattrlengths",
+        /// Their values.
+        XattrValues = "xattrvalues",
+    }
 }
 
 /// A template: its name as it is in the record, and its fields.

@@ -1,36 +1,19 @@
 //! Diagnostics of a policy: rejections and lints in one form.
 
 use alloc::string::{String, ToString};
-use core::fmt;
 
 use super::fault::Refusal;
 use super::lexer::Span;
 
-/// The severity of a diagnostic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Severity {
-    /// Useful to know.
-    Note,
-    /// The policy does not do what it seems to do, or leaves a hole.
-    Warning,
-    /// The kernel rejects the policy.
-    Error,
-}
-
-impl Severity {
-    /// `note`, `warning`, `error`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Note => "note",
-            Self::Warning => "warning",
-            Self::Error => "error",
-        }
-    }
-}
-
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
+spelled! {
+    /// The severity of a diagnostic.
+    Severity {
+        /// Useful to know.
+        Note = "note",
+        /// The policy does not do what it seems to do, or leaves a hole.
+        Warning = "warning",
+        /// The kernel rejects the policy.
+        Error = "error",
     }
 }
 

@@ -6,7 +6,7 @@
 use alloc::vec::Vec;
 
 use super::ast::{AlgorithmSet, Func, Name, Policy};
-use super::decide::{Choice, Decider, Decision, Demands, Event, Kind, Mode};
+use super::decide::{AppraiseMode, Choice, Decider, Decision, Demands, Event, Kind};
 use super::kernel::Kernel;
 use super::space::Space;
 
@@ -140,7 +140,7 @@ impl Diff {
 /// Compares the decisions of two policies on `kernel`, in the mode `enforce`.
 pub fn diff(before: &Policy, after: &Policy, kernel: &Kernel) -> Diff {
     let space = Space::of(&[before, after], kernel);
-    let sides = [before, after].map(|policy| Decider::new(policy, kernel, Mode::Enforce));
+    let sides = [before, after].map(|policy| Decider::new(policy, kernel, AppraiseMode::Enforce));
     let [first, second] = &sides;
     let mut decisions = Vec::new();
     let mut complete = true;

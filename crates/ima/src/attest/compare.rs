@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ima_format::hash::Digest;
 use ima_format::measure::Entry;
+use ima_format::spelled;
 use ima_format::xattr::KeyId;
 
 use super::manifest::Manifest;
@@ -13,28 +14,17 @@ use super::source::Source;
 use super::ListError;
 use crate::verify::{Keyring, Verifier};
 
-/// The result of comparing an entry with a manifest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fit {
-    /// The manifest has its digest.
-    Expected,
-    /// The manifest has other digests of the file.
-    Changed,
-    /// The manifest has no digest of this algorithm.
-    OtherAlgorithm,
-    /// The manifest does not have the file.
-    Unexpected,
-}
-
-impl Fit {
-    /// The name of the result in JSON.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Expected => "expected",
-            Self::Changed => "changed",
-            Self::OtherAlgorithm => "other-algorithm",
-            Self::Unexpected => "unexpected",
-        }
+spelled! {
+    /// The result of comparing an entry with a manifest, as JSON spells it.
+    Fit {
+        /// The manifest has its digest.
+        Expected = "expected",
+        /// The manifest has other digests of the file.
+        Changed = "changed",
+        /// The manifest has no digest of this algorithm.
+        OtherAlgorithm = "other-algorithm",
+        /// The manifest does not have the file.
+        Unexpected = "unexpected",
     }
 }
 

@@ -1,7 +1,6 @@
 //! The firmware's event log to the values of PCRs at the start of the kernel.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use ima_format::hash::{Digest, HashAlgorithm};
@@ -11,20 +10,15 @@ use ima_format::Error as FormatError;
 use super::replay::{extend, zeros};
 use crate::advice::Advice;
 use crate::digest::{DigestError, Hasher};
-use crate::input::{self, TEXT_MAX};
+use crate::input::{self, ReadError, TEXT_MAX};
 
 /// Why an event log could not be replayed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EventLogError {
     /// The file cannot be read.
-    #[error("{}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// The file is not an event log.
     #[error("{}: malformed event log: {error}", path.display())]
     Malformed {
@@ -49,8 +43,7 @@ const DYNAMIC: std::ops::Range<u32> = 17..23;
 /// # Errors
 /// A log that cannot be read or is malformed.
 pub fn replay(path: &Path) -> Result<PcrValues, EventLogError> {
-    let log = input::read_path(path, TEXT_MAX)
-        .map_err(|source| EventLogError::Read { path: path.to_owned(), source })?;
+    let log = input::read_path(path, TEXT_MAX)?;
     let malformed = |error| EventLogError::Malformed { path: path.to_owned(), error };
     let mut locality = 0;
     let mut banks: BTreeMap<HashAlgorithm, (Hasher, BTreeMap<u32, Digest>)> = BTreeMap::new();

@@ -10,20 +10,15 @@ use ima_format::hex;
 use ima_format::measure::{PcrFault, PcrValue, PcrValues};
 
 use crate::advice::Advice;
-use crate::input::{self, TEXT_MAX};
+use crate::input::{self, ReadError, TEXT_MAX};
 
 /// Why values of PCRs could not be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PcrError {
     /// The file cannot be read.
-    #[error("{}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// The file is not in a known form.
     #[error("{}: {fault}", path.display())]
     Malformed {
@@ -109,12 +104,10 @@ pub fn read(inputs: &[PcrInput]) -> Result<PcrValues, PcrError> {
 }
 
 fn read_file(path: &Path, bank: Option<HashAlgorithm>) -> Result<PcrValues, PcrError> {
-    let fail = |source| PcrError::Read { path: path.to_owned(), source };
     let text = match path.to_str() {
-        Some("-") => input::read_stream(io::stdin(), TEXT_MAX),
-        _ => input::read_path(path, TEXT_MAX),
+        Some("-") => input::read_stream(io::stdin(), TEXT_MAX).map_err(ReadError::at(path))?,
+        _ => input::read_path(path, TEXT_MAX)?,
     };
-    let text = text.map_err(fail)?;
     if PcrValues::is_serialized(&text) {
         let values = PcrValues::parse_serialized(&text);
         return values.ok_or(PcrError::NotSerialized { path: path.to_owned() });
@@ -128,21 +121,17 @@ pub(super) fn read_directory(
     path: &Path,
     wanted: &dyn Fn(u32) -> bool,
 ) -> Result<PcrValues, PcrError> {
-    let fail = |path: &Path| {
-        let path = path.to_owned();
-        move |source| PcrError::Read { path, source }
-    };
     let mut values = PcrValues::default();
-    for entry in fs::read_dir(path).map_err(fail(path))? {
-        let entry = entry.map_err(fail(path))?;
+    for entry in fs::read_dir(path).map_err(ReadError::at(path))? {
+        let entry = entry.map_err(ReadError::at(path))?;
         let name = entry.file_name();
         let bank = name.to_str().and_then(|name| name.strip_prefix("pcr-"));
         let Some(bank) = bank.and_then(|name| name.parse::<HashAlgorithm>().ok()) else { continue };
-        for file in fs::read_dir(entry.path()).map_err(fail(&entry.path()))? {
-            let file = file.map_err(fail(&entry.path()))?.path();
+        for file in fs::read_dir(entry.path()).map_err(ReadError::at(&entry.path()))? {
+            let file = file.map_err(ReadError::at(&entry.path()))?.path();
             let number = file.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok());
             let Some(pcr) = number.filter(|pcr| wanted(*pcr)) else { continue };
-            let text = input::read_path(&file, TEXT_MAX).map_err(fail(&file))?;
+            let text = input::read_path(&file, TEXT_MAX)?;
             let text = std::str::from_utf8(&text).unwrap_or_default().trim();
             let bytes = hex::decode(text.as_bytes()).ok();
             let value = bytes.and_then(|bytes| Digest::new(bank, &bytes));

@@ -4,7 +4,6 @@
 //! challenger and a digest of the values.
 
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use ima_format::hash::{Digest, HashAlgorithm};
@@ -23,7 +22,7 @@ use openssl::rsa::{Padding, Rsa};
 
 use crate::advice::Advice;
 use crate::digest::{openssl_digest, DigestError, Hasher};
-use crate::input::{self, KEY_MAX};
+use crate::input::{self, ReadError, KEY_MAX};
 use crate::key::{PublicKey, PublicKeyError};
 
 /// Why a quote could not be read.
@@ -31,13 +30,8 @@ use crate::key::{PublicKey, PublicKeyError};
 #[non_exhaustive]
 pub enum QuoteError {
     /// A file cannot be read.
-    #[error("{}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// A file does not have the expected structure.
     #[error("{}: {error}", path.display())]
     Malformed {
@@ -158,8 +152,7 @@ impl AttestationKey {
     /// # Errors
     /// The file is none of these, or cannot be read.
     pub fn read(path: &Path) -> Result<Self, QuoteError> {
-        let content = input::read_path(path, KEY_MAX)
-            .map_err(|source| QuoteError::Read { path: path.to_owned(), source })?;
+        let content = input::read_path(path, KEY_MAX)?;
         match PublicArea::parse(&content) {
             Ok(area) => {
                 let key = from_area(&area)
@@ -230,14 +223,10 @@ impl SignedQuote {
     /// # Errors
     /// A file cannot be read.
     pub fn read(quote: &Path, signature: &Path) -> Result<Self, QuoteError> {
-        let read = |path: &Path| {
-            input::read_path(path, KEY_MAX)
-                .map_err(|source| QuoteError::Read { path: path.to_owned(), source })
-        };
         Ok(Self {
-            attested: read(quote)?,
+            attested: input::read_path(quote, KEY_MAX)?,
             attested_path: quote.to_owned(),
-            signature: read(signature)?,
+            signature: input::read_path(signature, KEY_MAX)?,
             signature_path: signature.to_owned(),
         })
     }

@@ -262,7 +262,7 @@ fn push_entry(
         };
     }
     let fit = manifest.zip(digest).map(|(manifest, digest)| fit(manifest, entry.name, &digest));
-    row.fit = fit.map(|fit| fit.word());
+    row.fit = fit.map(|fit| fit.name());
     table.push(&row);
 }
 

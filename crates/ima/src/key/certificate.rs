@@ -3,8 +3,8 @@
 //! Mirrors `crypto/asymmetric_keys/x509_cert_parser.c` (the fields that are parsed), `x509_public_key.c` and
 //! `restrict.c` (the conditions for entering a keyring).
 
+use std::fmt;
 use std::path::{Path, PathBuf};
-use std::{fmt, io};
 
 use ima_format::hash::HashAlgorithm;
 use ima_format::hex::Hex;
@@ -19,7 +19,7 @@ use openssl::x509::{X509NameRef, X509};
 
 use super::PublicKey;
 use crate::advice::Advice;
-use crate::input::{self, KEY_MAX};
+use crate::input::{self, ReadError, KEY_MAX};
 
 /// The end of the organization in the subject of a sample certificate.
 pub const SAMPLE_MARK: &str = "SAMPLE, DO NOT SHIP";
@@ -29,13 +29,8 @@ pub const SAMPLE_MARK: &str = "SAMPLE, DO NOT SHIP";
 #[non_exhaustive]
 pub enum CertificateError {
     /// The file cannot be read.
-    #[error("{}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// The file has no X.509 certificate, neither in PEM nor in DER.
     #[error("{}: no X.509 certificate found (neither PEM nor DER)", path.display())]
     NotACertificate {
@@ -79,8 +74,7 @@ pub struct Certificate {
 impl Certificate {
     /// All certificates of a file: one in DER, or any number in PEM, possibly between keys.
     pub fn read_all(path: &Path) -> Result<Vec<Self>, CertificateError> {
-        let content = input::read_path(path, KEY_MAX)
-            .map_err(|source| CertificateError::Read { path: path.to_owned(), source })?;
+        let content = input::read_path(path, KEY_MAX)?;
         let path = || path.to_owned();
         let certificates = Self::parse_all(&content)
             .map_err(|source| CertificateError::OpenSsl { path: path(), source })?;

@@ -30,8 +30,8 @@ pub mod store;
 pub mod token;
 pub mod version_1;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
-use std::{fmt, io};
 
 use ima_format::hash::HashAlgorithm;
 use ima_format::x509::{KeyAlgorithm, MlDsa};
@@ -46,7 +46,7 @@ pub use form::{Form, Message, NoForm};
 
 use crate::advice::Advice;
 use crate::digest::DigestError;
-use crate::input::{self, KEY_MAX};
+use crate::input::{self, ReadError, KEY_MAX};
 
 /// A signing key, in a file or in hardware. Threads share it; each opens its own session.
 pub trait Signer: Send + Sync {
@@ -286,13 +286,8 @@ impl KeyType {
 #[non_exhaustive]
 pub enum PublicKeyError {
     /// The file cannot be read.
-    #[error("{}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// The file has no public key in a known format.
     #[error("{}: no public key, request or certificate found", path.display())]
     NotAKey {
@@ -327,8 +322,7 @@ impl PublicKey {
     /// certificate, in PEM or DER.
     pub fn read(path: &Path) -> Result<Self, PublicKeyError> {
         let owned = || path.to_owned();
-        let content = input::read_path(path, KEY_MAX)
-            .map_err(|source| PublicKeyError::Read { path: owned(), source })?;
+        let content = input::read_path(path, KEY_MAX)?;
         let key = PKey::public_key_from_pem(&content)
             .or_else(|_| PKey::public_key_from_der(&content))
             .and_then(|key| Self::of(&key));

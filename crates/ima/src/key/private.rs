@@ -22,20 +22,15 @@ use super::passphrase::{keep_out_of_dumps, Passphrase};
 use super::{KeyType, Message, PublicKey, Session, SignError, Signer};
 use crate::advice::Advice;
 use crate::digest::{openssl_digest, DigestError};
-use crate::input::{self, KEY_MAX};
+use crate::input::{self, ReadError, KEY_MAX};
 
 /// Why a private key could not be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PrivateKeyError {
     /// The file cannot be read.
-    #[error("{}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// The file has no private key in a known format.
     #[error("{}: no private key found", path.display())]
     NotAKey {
@@ -114,9 +109,7 @@ impl PrivateKey {
     /// Reads a private key, and asks for its passphrase if it is encrypted.
     pub fn read(path: &Path, ask: &mut AskPassphrase<'_>) -> Result<Self, PrivateKeyError> {
         keep_out_of_dumps();
-        let content = input::read_path(path, KEY_MAX)
-            .map(Zeroizing::new)
-            .map_err(|source| PrivateKeyError::Read { path: path.to_owned(), source })?;
+        let content = input::read_path(path, KEY_MAX).map(Zeroizing::new)?;
         let (key, encrypted) = parse(path, &content, ask)?;
         let public = PublicKey::of(&key)
             .map_err(|source| PrivateKeyError::OpenSsl { path: path.to_owned(), source })?;

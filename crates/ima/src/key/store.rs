@@ -20,6 +20,7 @@ use super::certificate::{Certificate, CertificateError};
 use super::private::{AskPassphrase, KeySigner, PrivateKey, PrivateKeyError};
 use super::Signer;
 use crate::advice::Advice;
+use crate::input::ReadError;
 
 /// The file that marks a store as a sample.
 pub const SAMPLE_FILE: &str = "SAMPLE-KEYS-DO-NOT-SHIP";
@@ -110,13 +111,8 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// The directory cannot be read.
-    #[error("{}: {source}", path.display())]
-    Read {
-        /// The directory.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// A certificate cannot be read.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
@@ -137,16 +133,14 @@ impl Advice for StoreError {
     fn advice(&self) -> Option<&'static str> {
         match self {
             Self::PrivateKey(error) => error.advice(),
-            Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            Self::Read(error) if error.source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("only the owner can read a key store: run as the owner")
             }
             Self::NoKey { .. } => {
                 Some("stores of earlier versions have none: imactl keys create DIR makes all keys")
             }
-            Self::Read { source, .. } if source.kind() != io::ErrorKind::NotFound => None,
-            Self::Read { .. } | Self::NotAStore { .. } => {
-                Some("create one: imactl keys create DIR")
-            }
+            Self::Read(error) if error.source.kind() != io::ErrorKind::NotFound => None,
+            Self::Read(_) | Self::NotAStore { .. } => Some("create one: imactl keys create DIR"),
             _ => None,
         }
     }
@@ -156,15 +150,13 @@ impl KeyStore {
     /// Opens a store. `path` may be the store, or its `ima_keys` directory.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         // a directory that cannot be read is reported as such, not as "not a key store"
-        fs::read_dir(path).map_err(|source| StoreError::Read { path: path.to_owned(), source })?;
+        fs::read_dir(path).map_err(ReadError::at(path))?;
         let inner = path.join(Role::Ima.directory());
         for ima_keys in [inner, path.to_owned()] {
             for extension in CERTIFICATE_EXTENSIONS.iter().chain(&["key"]) {
                 let file = ima_keys.join(Role::Ima.stem()).with_extension(extension);
                 // a directory without permission to search it is an error, not a missing file
-                let found = file
-                    .try_exists()
-                    .map_err(|source| StoreError::Read { path: ima_keys.clone(), source })?;
+                let found = file.try_exists().map_err(ReadError::at(&ima_keys))?;
                 if found {
                     return Ok(Self { ima_keys, root: path.to_owned() });
                 }
@@ -238,8 +230,7 @@ impl KeyStore {
         is_wanted: impl Fn(&Path) -> bool,
     ) -> Result<Vec<Certificate>, StoreError> {
         let mut certificates: Vec<Certificate> = Vec::new();
-        let unreadable = |source| StoreError::Read { path: directory.to_owned(), source };
-        let files = certificate_files(directory).map_err(unreadable)?;
+        let files = certificate_files(directory).map_err(ReadError::at(directory))?;
         for path in files.into_iter().filter(|path| is_wanted(path)) {
             for certificate in Certificate::read_all(&path)? {
                 if !certificates.iter().any(|known| known.der() == certificate.der()) {
@@ -258,8 +249,7 @@ impl KeyStore {
             if !directory.is_dir() {
                 continue;
             }
-            let unreadable = |source| StoreError::Read { path: directory.clone(), source };
-            for file in certificate_files(&directory).map_err(unreadable)? {
+            for file in certificate_files(&directory).map_err(ReadError::at(&directory))? {
                 certificates.extend(Certificate::read_all(&file)?);
             }
         }

@@ -5,8 +5,9 @@ use std::borrow::Cow;
 use ima_format::hash::{Digest, HashAlgorithm};
 use ima_format::policy::ast::{Access, Action, Func, Policy, Rule, Uuid};
 use ima_format::policy::decide::{
-    AttributeRead, Cause, Credentials, Decider, Event, Evidence, EvmStatus, FileFacts, Inode,
-    Labels, Mode, Modsig, OpenFile, Operation, Outcome, SignatureCheck, Signed, Verdict,
+    AppraiseMode, AttributeRead, Cause, Credentials, Decider, Event, Evidence, EvmStatus,
+    FileFacts, Inode, Labels, Modsig, OpenFile, Operation, Outcome, SignatureCheck, Signed,
+    Verdict,
 };
 use ima_format::policy::filesystem::{FileSystem, Purpose};
 use ima_format::policy::kernel::{Kernel, KernelVersion};
@@ -114,15 +115,15 @@ pub enum Answer {
         appraised: bool,
     },
     /// It is denied.
-    Refused(Refusal),
+    Denied(Refusal),
     /// It is unknown.
     Unknown(Unknown),
 }
 
 impl Answer {
     /// Whether it is denied.
-    pub fn is_refused(&self) -> bool {
-        matches!(self, Self::Refused(_))
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Denied(_))
     }
 }
 
@@ -145,7 +146,7 @@ impl<'a> Bench<'a> {
         mounts: &'a [Mount],
         owners: Owners,
     ) -> Self {
-        Self::in_mode(policy, kernel, keyring, (mounts, owners), Mode::Enforce)
+        Self::in_mode(policy, kernel, keyring, (mounts, owners), AppraiseMode::Enforce)
     }
 
     pub(crate) fn in_mode(
@@ -153,7 +154,7 @@ impl<'a> Bench<'a> {
         kernel: &'a Kernel,
         keyring: &'a Keyring,
         (mounts, owners): (&'a [Mount], Owners),
-        mode: Mode,
+        mode: AppraiseMode,
     ) -> Self {
         Self { decider: Decider::new(policy, kernel, mode), mounts, owners, keyring, evm: None }
     }
@@ -319,7 +320,7 @@ impl Case<'_> {
             let outcome = decider.process(&event, &file, &mut inode, &mut self.proof)?;
             appraised |= outcome.decision.appraise.does();
             labels |= depends_on_labels(decider.rules(), &outcome);
-            if outcome.verdict != Verdict::Refused {
+            if outcome.verdict != Verdict::Denied {
                 continue;
             }
             let cause = outcome.causes.last().copied().unwrap_or(Cause::Unknown);
@@ -334,7 +335,7 @@ impl Case<'_> {
                 _ => None,
             };
             let rule = outcome.decision.appraise.rule();
-            return Ok(Answer::Refused(Refusal { func: asked.func, cause, unknown_key, rule }));
+            return Ok(Answer::Denied(Refusal { func: asked.func, cause, unknown_key, rule }));
         }
         Ok(match (labels, self.proof.verity_digest) {
             (true, _) => Answer::Unknown(Unknown::Labels),

@@ -142,8 +142,8 @@ impl FileReport {
     /// Whether the kernel denies it, or something that it needs, to root or to a user; or
     /// would not take what it says.
     pub fn is_finding(&self) -> bool {
-        self.answer.is_refused()
-            || self.as_user.as_ref().is_some_and(Answer::is_refused)
+        self.answer.is_denied()
+            || self.as_user.as_ref().is_some_and(Answer::is_denied)
             || self.obstacle.as_ref().is_some_and(Obstacle::is_refusal)
             || self.policy_fault.is_some()
             || self.certificate_fault.is_some()
@@ -197,7 +197,7 @@ impl Report {
     /// Whether a file that is needed would be denied.
     fn has_findings(&self) -> bool {
         let refused = |attempt: &Attempt| match &attempt.end {
-            AttemptEnd::Refused(_) => true,
+            AttemptEnd::Denied(_) => true,
             AttemptEnd::Fails(obstacle) | AttemptEnd::Dies(obstacle) => obstacle.is_refusal(),
             _ => false,
         };
@@ -312,7 +312,7 @@ fn report(
         return None;
     }
     // a program that is denied itself does not get as far as its libraries
-    let starts = matches!(purpose, Use::Program | Use::Script) && !answer.is_refused();
+    let starts = matches!(purpose, Use::Program | Use::Script) && !answer.is_denied();
     Some(FileReport {
         path: starter.paths.get(number).path.clone(),
         purpose: *purpose,

@@ -6,57 +6,33 @@ use std::path::{Path, PathBuf};
 
 use ima_format::elf::{Elf, Kind, MAGIC};
 use ima_format::policy::decide::{AccessSet, Operation};
+use ima_format::spelled;
 
 use crate::container::source::{part, Entry, SourceError, SourceFile};
 
-/// The use of a file: an operation of the kernel on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Use {
-    /// An ELF program, executed.
-    Program,
-    /// A script with a `#!` line, executed.
-    Script,
-    /// A shared library, mapped.
-    Library,
-    /// A kernel module, loaded from the file as it stands, compressed or not.
-    Module,
-    /// Firmware, loaded from the file as it stands, compressed or not.
-    Firmware,
-    /// A policy in `/etc/ima`, or dracut's `/etc/sysconfig/ima-policy`.
-    Policy,
-    /// A certificate in `/etc/keys` or `/etc/keys/ima`, read.
-    Certificate,
-    /// Anything else, read by root. Listed where the policy appraises that.
-    Data,
+spelled! {
+    /// The use of a file: an operation of the kernel on it.
+    Use {
+        /// An ELF program, executed.
+        Program = "program",
+        /// A script with a `#!` line, executed.
+        Script = "script",
+        /// A shared library, mapped.
+        Library = "library",
+        /// A kernel module, loaded from the file as it stands, compressed or not.
+        Module = "module",
+        /// Firmware, loaded from the file as it stands, compressed or not.
+        Firmware = "firmware",
+        /// A policy in `/etc/ima`, or dracut's `/etc/sysconfig/ima-policy`.
+        Policy = "policy",
+        /// A certificate in `/etc/keys` or `/etc/keys/ima`, read.
+        Certificate = "certificate",
+        /// Anything else, read by root. Listed where the policy appraises that.
+        Data = "data",
+    }
 }
 
 impl Use {
-    /// All.
-    pub const ALL: [Self; 8] = [
-        Self::Program,
-        Self::Script,
-        Self::Library,
-        Self::Module,
-        Self::Firmware,
-        Self::Policy,
-        Self::Certificate,
-        Self::Data,
-    ];
-
-    /// One word, singular.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Program => "program",
-            Self::Script => "script",
-            Self::Library => "library",
-            Self::Module => "module",
-            Self::Firmware => "firmware",
-            Self::Policy => "policy",
-            Self::Certificate => "certificate",
-            Self::Data => "data",
-        }
-    }
-
     /// The operation of the kernel.
     pub const fn operation(self) -> Operation {
         match self {

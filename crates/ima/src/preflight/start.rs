@@ -30,7 +30,7 @@ pub struct Obstacle {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Why {
     /// The kernel denies it.
-    Refused(Refusal),
+    Denied(Refusal),
     /// It is not in the root.
     Missing,
     /// It demands this level of x86-64 (2 to 4), and the loader ends the program on other CPUs.
@@ -52,7 +52,7 @@ impl Obstacle {
 
     /// Whether it is the policy that stands in the way.
     pub fn is_refusal(&self) -> bool {
-        matches!(self.why, Why::Refused(_))
+        matches!(self.why, Why::Denied(_))
     }
 }
 
@@ -77,7 +77,7 @@ pub enum AttemptEnd {
     /// It is no program: not executable, or neither ELF nor a script.
     NoProgram,
     /// `execve` fails: the next is tried.
-    Refused(Refusal),
+    Denied(Refusal),
     /// `execve` fails for something that it needs: the next is tried.
     Fails(Obstacle),
     /// It is executed and dies of this; the kernel panics.
@@ -99,7 +99,7 @@ pub struct Step {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem {
     /// The kernel denies it.
-    Refused(Refusal),
+    Denied(Refusal),
     /// Something that it needs.
     Needs(Obstacle),
     /// It is not there.
@@ -110,7 +110,7 @@ impl Problem {
     /// Whether it is the policy that stands in the way.
     pub fn is_refusal(&self) -> bool {
         match self {
-            Self::Refused(_) => true,
+            Self::Denied(_) => true,
             Self::Needs(obstacle) => obstacle.is_refusal(),
             Self::Missing => false,
         }
@@ -198,8 +198,8 @@ impl<'a> Starter<'a> {
             let scanned = self.scanned(*file)?;
             let is_loader = elf.interpreter.is_some() && order == 0 && *by == number;
             let answer = if is_loader { &scanned.loaded } else { &scanned.mapped };
-            let Some(Answer::Refused(refusal)) = answer else { return None };
-            let why = Why::Refused(refusal.clone());
+            let Some(Answer::Denied(refusal)) = answer else { return None };
+            let why = Why::Denied(refusal.clone());
             Some(Obstacle::new(self.path(*file), self.path(*by), why))
         })
     }
@@ -236,8 +236,8 @@ impl<'a> Starter<'a> {
                 return Some(Obstacle::new(what, needed_by(), Why::Missing));
             };
             match &self.scanned(file)?.answer {
-                Answer::Refused(refusal) => {
-                    let why = Why::Refused(refusal.clone());
+                Answer::Denied(refusal) => {
+                    let why = Why::Denied(refusal.clone());
                     Some(Obstacle::new(self.path(file), needed_by(), why))
                 }
                 // that of a program does not depend on its parent
@@ -274,12 +274,12 @@ impl<'a> Starter<'a> {
         if !entry.is_executable() || scanned.nature == Nature::Other {
             return AttemptEnd::NoProgram;
         }
-        if let Answer::Refused(refusal) = &scanned.answer {
+        if let Answer::Denied(refusal) = &scanned.answer {
             if is_too_late(refusal.func) {
-                let (what, why) = (entry.path.clone(), Why::Refused(refusal.clone()));
+                let (what, why) = (entry.path.clone(), Why::Denied(refusal.clone()));
                 return AttemptEnd::Dies(Obstacle::new(what.clone(), what, why));
             }
-            return AttemptEnd::Refused(refusal.clone());
+            return AttemptEnd::Denied(refusal.clone());
         }
         match self.obstacle(number) {
             None => AttemptEnd::Runs,
@@ -308,7 +308,7 @@ impl<'a> Starter<'a> {
         opened_by_kernel
             && match &obstacle.why {
                 Why::Missing | Why::NeedsLevel(_) | Why::TooDeep => true,
-                Why::Refused(refusal) => !is_too_late(refusal.func),
+                Why::Denied(refusal) => !is_too_late(refusal.func),
             }
     }
 
@@ -318,7 +318,7 @@ impl<'a> Starter<'a> {
         let scanned = file.and_then(|file| self.scanned(file));
         let problem = match (file, scanned) {
             (Some(file), Some(scanned)) => match &scanned.answer {
-                Answer::Refused(refusal) => Some(Problem::Refused(refusal.clone())),
+                Answer::Denied(refusal) => Some(Problem::Denied(refusal.clone())),
                 _ if scanned.purpose == Use::Data => None,
                 _ => self.obstacle(file).map(Problem::Needs),
             },

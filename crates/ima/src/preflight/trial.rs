@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ima_format::hash::{Digest, HashAlgorithm};
 use ima_format::policy::ast::Policy;
-use ima_format::policy::decide::{Event, Mode, Outcome};
+use ima_format::policy::decide::{AppraiseMode, Event, Outcome};
 use ima_format::policy::kernel::Kernel;
 use ima_format::xattr::KeyId;
 
@@ -100,7 +100,7 @@ impl Subject {
     pub fn try_event(
         &self,
         event: &Event,
-        (policy, kernel, mode): (&Policy, &Kernel, Mode),
+        (policy, kernel, mode): (&Policy, &Kernel, AppraiseMode),
         keyring: &Keyring,
     ) -> Result<Trial, TrialError> {
         let bench = Bench::in_mode(policy, kernel, keyring, (&[], Owners::Kept), mode);

@@ -64,7 +64,7 @@ impl ClearArgs {
                  --evm removes both"
             ));
         }
-        output.json(&totals.summary("cleared", "unsigned"))?;
+        totals.summarize(("cleared", "unsigned"), None, output)?;
         let (cleared, bare) = (totals.tally.matched, totals.tally.other);
         let done = if self.dry_run { "would clear" } else { "cleared" };
         let had = match totals.noun {

@@ -8,10 +8,9 @@ use ima::digest::{DigestKind, FileHasher};
 use ima::{Digest, HashAlgorithm};
 use ima_format::hex::Hex;
 use ima_format::verity::Salt;
-use serde::Serialize;
 
 use crate::error::{Context, Error, Result};
-use crate::output::{JsonError, JsonPath, Level, Output, Style};
+use crate::output::{Level, Output};
 use crate::verity::parameters;
 use crate::Outcome;
 
@@ -35,16 +34,6 @@ pub(crate) struct DigestArgs {
     salt: Option<Salt>,
 }
 
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "digest")]
-struct JsonDigest {
-    #[serde(flatten)]
-    path: JsonPath,
-    hash: &'static str,
-    verity: bool,
-    digest: String,
-}
-
 impl DigestArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
         let kind = match self.verity {
@@ -58,11 +47,7 @@ impl DigestArgs {
                 Ok(digest) => self.print(path, &digest, output)?,
                 Err(error) => {
                     outcome = Outcome::Failed;
-                    let (path, error) = (path.as_path().into(), error.to_string());
-                    if !output.is_json() {
-                        output.complain(Style::Bad, "error:", &error);
-                    }
-                    output.json(&JsonError { path, error })?;
+                    output.fail(path, &error.to_string())?;
                 }
             }
         }
@@ -71,12 +56,13 @@ impl DigestArgs {
 
     fn print(&self, path: &Path, digest: &Digest, output: &mut Output) -> Result<()> {
         if output.is_json() {
-            return Ok(output.json(&JsonDigest {
-                path: path.into(),
-                hash: digest.algorithm().name(),
-                verity: self.verity,
-                digest: Hex(digest.as_bytes()).to_string(),
-            })?);
+            return Ok(output
+                .object("digest")
+                .path(path)
+                .field("hash", digest.algorithm().name())
+                .field("verity", self.verity)
+                .field("digest", Hex(digest.as_bytes()).to_string())
+                .end()?);
         }
         Ok(output.line(Level::Quiet, format_args!("{digest} {}", path.display()))?)
     }
@@ -84,14 +70,13 @@ impl DigestArgs {
 
 /// The digest of a file; an error if its size changes while it is read.
 fn digest(hasher: &mut FileHasher, path: &Path, kind: DigestKind) -> Result<Digest> {
-    let named = || path.display().to_string();
-    let file = File::open(path).with_context(named)?;
-    let metadata = file.metadata().with_context(named)?;
+    let file = File::open(path).at(path)?;
+    let metadata = file.metadata().at(path)?;
     if !metadata.is_file() {
         return Err(Error::new(format!("{}: not a regular file", path.display())));
     }
-    let (digest, read) = hasher.digest(&file, metadata.len(), kind, &|_| {}).with_context(named)?;
-    match read == metadata.len() && read == file.metadata().with_context(named)?.len() {
+    let (digest, read) = hasher.digest(&file, metadata.len(), kind, &|_| {}).at(path)?;
+    match read == metadata.len() && read == file.metadata().at(path)?.len() {
         true => Ok(digest),
         false => Err(Error::new(format!("{}: changed while it was read", path.display()))),
     }

@@ -20,13 +20,12 @@ use ima::verify::{self, Requirement, Revocations, Rule, Verifier};
 use ima::{revoke, staging};
 use ima_format::policy::builtin::Preset;
 use ima_format::policy::kernel::{Kernel, LsmRules};
-use serde::Serialize;
 
 use super::policy::accepted;
 use crate::args::{default_store, warn_of_sample};
 use crate::error::{hinted, Context, Result};
 use crate::kernel::{warn_of_hearsay, KernelArgs, Target};
-use crate::output::{JsonPath, Level, Output, Style};
+use crate::output::{Level, Output, Style};
 use crate::Outcome;
 use ima::input::{self, KEY_MAX, LIST_MAX};
 use ima_format::blacklist::Entry;
@@ -106,18 +105,6 @@ enum CompressionArg {
     None,
 }
 
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "initramfs")]
-struct JsonInitramfs {
-    #[serde(flatten)]
-    path: JsonPath,
-    size: u64,
-    key_id: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    evm_key_id: Option<String>,
-    policy: &'static str,
-}
-
 impl CreateArgs {
     fn run(&self, output: &mut Output) -> Result<Outcome> {
         let init = self.init()?;
@@ -170,17 +157,18 @@ impl CreateArgs {
             },
         )?;
         let path = &self.output;
-        staging::write_path(path, 0o644, &archive).with_context(|| path.display().to_string())?;
+        staging::write_path(path, 0o644, &archive).at(path)?;
         let (size, key_id) = (archive.len() as u64, certificate.key_id());
         let evm_key_id = evm_certificate.map(|certificate| certificate.key_id());
         let which = if policy.is_some() { "custom" } else { "default" };
-        output.json(&JsonInitramfs {
-            path: path.as_path().into(),
-            size,
-            key_id: key_id.to_string(),
-            evm_key_id: evm_key_id.as_ref().map(ToString::to_string),
-            policy: which,
-        })?;
+        output
+            .object("initramfs")
+            .path(path.as_path())
+            .field("size", size)
+            .field("key_id", key_id.to_string())
+            .optional("evm_key_id", evm_key_id.as_ref().map(ToString::to_string))
+            .field("policy", which)
+            .end()?;
         let size = indicatif::DecimalBytes(size);
         let path = path.display();
         let evm = evm_key_id.map(|id| format!(", EVM certificate {id}")).unwrap_or_default();
@@ -203,8 +191,8 @@ impl CreateArgs {
     ) -> Result<Option<Vec<u8>>> {
         let path = detached_path(policy);
         let value = match input::read_path(&path, LIST_MAX) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            read => read.with_context(|| path.display().to_string())?,
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read?,
         };
         let rule = Rule::new(Requirement::Signature, self.kernel.resolve()?.version);
         let mut verifier = Verifier::new(verify::Keyring::of_certificates([certificate]));
@@ -230,8 +218,7 @@ impl CreateArgs {
                 )
             })?,
         };
-        let program =
-            input::read_path(&path, LIST_MAX).with_context(|| path.display().to_string())?;
+        let program = input::read_path(&path, LIST_MAX)?;
         match initramfs::machine_of_init(&program) {
             Ok(_) => Ok(program),
             Err(error) => Err(hinted(
@@ -329,7 +316,7 @@ impl CreateArgs {
 
 /// A revocation in the initramfs: the suffix of its name, and its content.
 fn revocation(path: &Path) -> Result<(&'static str, Vec<u8>)> {
-    let content = input::read_path(path, KEY_MAX).with_context(|| path.display().to_string())?;
+    let content = input::read_path(path, KEY_MAX)?;
     if Entry::split_signed(&content).is_some() {
         return Ok((".entry", content));
     }

@@ -67,13 +67,6 @@ fn digest(text: &str) -> Result<Entry, String> {
     }
 }
 
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "entry")]
-struct JsonEntry<'a> {
-    entry: String,
-    of: &'a str,
-}
-
 /// The revocations.
 #[derive(Default)]
 struct Revoked {
@@ -86,7 +79,7 @@ impl RevokeArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
         let revoked = self.revoked()?;
         for (entry, of) in &revoked.entries {
-            output.json(&JsonEntry { entry: entry.to_string(), of })?;
+            output.object("entry").field("entry", entry.to_string()).field("of", of).end()?;
             if !output.is_json() {
                 output.line(Level::Quiet, format_args!("{entry} {of}"))?;
             }
@@ -94,7 +87,7 @@ impl RevokeArgs {
         if let Some(path) = &self.hash_list {
             let quoted = revoked.entries.iter().map(|(entry, _)| format!("\"{entry}\""));
             let text = quoted.collect::<Vec<_>>().join(",\n") + "\n";
-            write_path(path, 0o644, text.as_bytes()).with_context(|| path.display().to_string())?;
+            write_path(path, 0o644, text.as_bytes()).at(path)?;
         }
         if let Some(directory) = &self.output_dir {
             self.write(&revoked, directory, output)?;
@@ -134,9 +127,9 @@ impl RevokeArgs {
     fn write(&self, revoked: &Revoked, directory: &Path, output: &mut Output) -> Result<()> {
         let write = |name: String, content: &[u8]| {
             let path = directory.join(name);
-            write_path(&path, 0o644, content).with_context(|| path.display().to_string())
+            write_path(&path, 0o644, content).at(&path)
         };
-        std::fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+        std::fs::create_dir_all(directory).at(directory)?;
         for certificate in &revoked.certificates {
             write(format!("blacklist_{}.der", certificate.key_id()), certificate.der())?;
         }
@@ -169,10 +162,10 @@ impl RevokeArgs {
         let operation = FindAffected { entries, keys, appended: Keyring::default() };
         let mut printer = AffectedFiles;
         let totals =
-            report::run(&operation, inputs, Results::None, "looking", output, &mut printer)?;
-        output.json(&totals.summary("unaffected", "affected"))?;
+            report::run(&operation, inputs, Results::None, "checking", output, &mut printer)?;
+        totals.summarize(("unaffected", "affected"), None, output)?;
         let affected = count(totals.tally.other, totals.noun);
-        totals.conclude(format!("{affected} affected"), "", "not looked at", output)
+        totals.conclude(format!("{affected} affected"), "", "not checked", output)
     }
 }
 

@@ -415,9 +415,8 @@ impl SignPrinter<'_> {
     fn conclude(&self, totals: &Totals, output: &mut Output) -> Result<Outcome> {
         let (signed, unchanged) = (totals.tally.matched, totals.tally.other);
         let is_packages = totals.noun == "package";
-        let mut summary = totals.summary("signed", "unchanged");
-        summary.files = is_packages.then_some(self.files);
-        output.json(&summary)?;
+        let files = is_packages.then_some(self.files);
+        totals.summarize(("signed", "unchanged"), files, output)?;
         let done = if self.args.dry_run { "would sign" } else { "signed" };
         let mut line = format!("{done} {}", count(signed, totals.noun));
         if is_packages {

@@ -3,10 +3,12 @@
 //! A value that cannot be read is unknown, never absent: without root most are hidden, and a script
 //! that uses `--require` must not treat a hidden value as a good one.
 
+use std::io;
+
 use clap::{Args, ValueEnum};
 use ima::system::{Appraisal, AppraiseMode, EvmState, Ima, Machine, Members, Status, BLACKLIST};
 use ima_format::policy::ast::Func;
-use ima_format::policy::decide::{AccessSet, Credentials, Decider, Event, FileFacts, Mode};
+use ima_format::policy::decide::{AccessSet, Credentials, Decider, Event, FileFacts};
 use ima_format::policy::{read, Loading};
 use serde::Serialize;
 
@@ -31,31 +33,6 @@ enum Required {
     /// Appraisal is enforced, and a rule demands signatures of executed files. Unknown parts count
     /// as missing: run it as root
     Enforced,
-}
-
-#[derive(Serialize)]
-struct JsonStatus<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    release: Option<&'a str>,
-    ima: &'static str,
-    appraise: Option<&'static str>,
-    appraise_asked: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    appraise_reason: Option<&'static str>,
-    arguments: &'a [String],
-    policy: Option<JsonPolicy<'a>>,
-    keyrings: Vec<JsonKeyring<'a>>,
-    measurements: Option<u64>,
-    violations: Option<u64>,
-    template: Option<&'a str>,
-    hash: Option<&'a str>,
-    tpms: Vec<JsonTpm<'a>>,
-    evm: Option<u32>,
-    evm_state: &'static str,
-    evm_xattrs: Option<Vec<&'a str>>,
-    unseen: Vec<JsonUnseen<'a>>,
-    not_enforced: Vec<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -93,7 +70,7 @@ struct JsonUnseen<'a> {
 impl StatusArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
         let status = Machine::here().status();
-        output.json(&json(&status))?;
+        print_json(&status, output)?;
         for (field, value) in lines(&status, output) {
             output.line(Level::Normal, format_args!("{field:<14} {value}"))?;
         }
@@ -133,7 +110,7 @@ fn not_enforced(status: &Status) -> Vec<&'static str> {
 fn demands_signatures(policy: &str) -> bool {
     let kernel = super::policy::running();
     let reading = read(policy.as_bytes(), &kernel, Loading::ReadBack);
-    let decider = Decider::new(&reading.policy, &kernel, Mode::Enforce);
+    let decider = Decider::new(&reading.policy, &kernel, AppraiseMode::Enforce);
     let execution =
         Event::on_file(Func::BprmCheck, AccessSet::EXEC, Credentials::ROOT, FileFacts::on_ext4());
     let decision = decider.decide(&execution);
@@ -162,59 +139,51 @@ fn actions<'a>(rules: &[&'a str]) -> std::collections::BTreeMap<&'a str, u64> {
     actions
 }
 
-fn json(status: &Status) -> JsonStatus<'_> {
-    JsonStatus {
-        kind: "status",
-        release: status.release.as_deref(),
-        ima: word(status.ima),
-        appraise: status.appraisal.in_force.map(AppraiseMode::name),
-        appraise_asked: status.appraisal.asked.name(),
-        appraise_reason: status.appraisal.reason,
-        arguments: &status.arguments,
-        policy: status.policy.as_deref().map(|policy| {
-            let rules = rules(policy);
-            JsonPolicy { actions: actions(&rules), rules }
-        }),
-        keyrings: status
-            .keyrings
-            .iter()
-            .map(|keyring| JsonKeyring {
-                name: &keyring.name,
-                state: match keyring.members {
-                    Members::Absent => "absent",
-                    Members::Hidden => "hidden",
-                    Members::Unreadable => "unreadable",
-                    Members::Keys(_) => "shown",
-                },
-                keys: keyring.keys().map(|keys| keys.iter().map(json_key).collect()),
-            })
-            .collect(),
-        measurements: status.measurements,
-        violations: status.violations,
-        template: status.template.as_deref(),
-        hash: status.hash.as_deref(),
-        tpms: status
-            .tpms
-            .iter()
-            .map(|tpm| JsonTpm { name: &tpm.name, version: tpm.version, banks: &tpm.banks })
-            .collect(),
-        evm: match status.evm {
-            EvmState::Present(evm) => Some(evm.0),
-            _ => None,
+fn print_json(status: &Status, output: &mut Output) -> io::Result<()> {
+    let policy = status.policy.as_deref().map(|policy| {
+        let rules = rules(policy);
+        JsonPolicy { actions: actions(&rules), rules }
+    });
+    let keyrings = status.keyrings.iter().map(|keyring| JsonKeyring {
+        name: &keyring.name,
+        state: match keyring.members {
+            Members::Absent => "absent",
+            Members::Hidden => "hidden",
+            Members::Unreadable => "unreadable",
+            Members::Keys(_) => "shown",
         },
-        evm_state: match status.evm {
-            EvmState::Present(_) => "present",
-            EvmState::Absent => "absent",
-            EvmState::Unknown => "unknown",
-        },
-        evm_xattrs: status.evm_xattrs.as_deref().map(|names| names.lines().collect()),
-        unseen: status
-            .unseen
-            .iter()
-            .map(|unseen| JsonUnseen { what: &unseen.what, why: &unseen.why })
-            .collect(),
-        not_enforced: not_enforced(status),
-    }
+        keys: keyring.keys().map(|keys| keys.iter().map(json_key).collect()),
+    });
+    let tpms = status.tpms.iter();
+    let tpms = tpms.map(|tpm| JsonTpm { name: &tpm.name, version: tpm.version, banks: &tpm.banks });
+    let (evm, evm_state) = match status.evm {
+        EvmState::Present(evm) => (Some(evm.0), "present"),
+        EvmState::Absent => (None, "absent"),
+        EvmState::Unknown => (None, "unknown"),
+    };
+    let covered = status.evm_xattrs.as_deref().map(|names| names.lines().collect::<Vec<_>>());
+    let unseen = status.unseen.iter().map(|it| JsonUnseen { what: &it.what, why: &it.why });
+    output
+        .object("status")
+        .field("release", &status.release)
+        .field("ima", word(status.ima))
+        .field("appraise", status.appraisal.in_force.map(AppraiseMode::name))
+        .field("appraise_asked", status.appraisal.asked.name())
+        .optional("appraise_reason", status.appraisal.reason)
+        .field("arguments", &status.arguments)
+        .field("policy", policy)
+        .field("keyrings", keyrings.collect::<Vec<_>>())
+        .field("measurements", status.measurements)
+        .field("violations", status.violations)
+        .field("template", &status.template)
+        .field("hash", &status.hash)
+        .field("tpms", tpms.collect::<Vec<_>>())
+        .field("evm", evm)
+        .field("evm_state", evm_state)
+        .field("evm_xattrs", covered)
+        .field("unseen", unseen.collect::<Vec<_>>())
+        .field("not_enforced", not_enforced(status))
+        .end()
 }
 
 fn json_key(key: &ima::system::Key) -> JsonKey<'_> {

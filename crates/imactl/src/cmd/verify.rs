@@ -160,7 +160,7 @@ impl VerifyArgs {
             report::run(operation, inputs, Results::None, "verifying", output, &mut printer)?;
         let (valid, invalid) = (totals.tally.matched, totals.tally.other);
         let failed = totals.failures.count();
-        output.json(&totals.summary("valid", "invalid"))?;
+        totals.summarize(("valid", "invalid"), None, output)?;
         // a package without files is good, but nothing in it was verified
         if invalid + failed + printer.files == 0 {
             return self.nothing_verified(output);

@@ -16,7 +16,7 @@ fn a_line_of_the_log_is_explained() {
     assert!(ran.stdout.starts_with("/opt/x: IMA-signature-required"), "{}", ran.stdout);
     assert!(ran.stdout.contains("imactl sign --keys DIR"), "{}", ran.stdout);
     let found = &run(["why", "--json", "--audit", &line]).exits(1).json()[0];
-    assert_eq!((&found["type"], &found["times"]), (&"refusal".into(), &1.into()));
+    assert_eq!((&found["type"], &found["times"]), (&"denial".into(), &1.into()));
     assert_eq!((&found["name"], &found["command"]), (&"/opt/x".into(), &"sh".into()));
     let ran = run(["why", "--audit", "type=SYSCALL msg=audit(1.2:3): arch=c000003e"]).exits(2);
     assert!(ran.stderr.contains("no record of the integrity subsystem"), "{}", ran.stderr);
@@ -37,7 +37,7 @@ fn a_log_is_summed_up_and_nothing_in_it_is_skipped() {
     fs::write(&log, &text).unwrap();
     let ran = run(args!["why", "--audit-log", log]).exits(1);
     assert!(ran.stdout.contains(", 2 times\n"), "{}", ran.stdout);
-    assert!(ran.stdout.ends_with("3 records, 2 refusals\n"), "{}", ran.stdout);
+    assert!(ran.stdout.ends_with("3 records, 2 denials\n"), "{}", ran.stdout);
     fs::write(&log, format!("{loaded}\n")).unwrap();
     run(args!["why", "--audit-log", log]).exits(0);
     fs::write(&log, format!("{text}type=1800 audit(1.2:3): op=\"x\n")).unwrap();
@@ -133,7 +133,7 @@ fn logs_are_read_in_the_forms_that_people_have() {
     let told = run(args!["why", "--audit-log", log]).exits(1).stdout;
     assert!(told.contains("/opt/a b: IMA-signature-required"), "{told}");
     assert!(told.contains("asked for by \"my shell\" of user root, on vda"), "{told}");
-    assert!(told.ends_with("3 records, 3 refusals\n"), "{told}");
+    assert!(told.ends_with("3 records, 3 denials\n"), "{told}");
 
     // lines that look like a record without being one are reported
     for line in ["type=1899 audit(1.2:3): a=b", RECORD, "audit[7]: INTEGRITY_NEW op=a res=0"] {
@@ -151,7 +151,7 @@ fn a_key_that_the_kernel_missed_is_named() {
     fs::write(&log, format!("{line}\n{line}\n")).unwrap();
     let told = run(args!["why", "--audit-log", log]).exits(1).stdout;
     assert!(told.starts_with("key 8d0c3afe: not found, 2 times"), "{told}");
-    assert!(told.ends_with("0 records, 0 refusals, 1 missing key\n"), "{told}");
+    assert!(told.ends_with("0 records, 0 denials, 1 missing key\n"), "{told}");
 
     let keys = store(directory.path(), "p-256");
     let shown = run(args!["keys", "show", "--json", keys]).exits(0).json();
@@ -189,7 +189,7 @@ fn denials_that_people_paste_are_counted() {
     let interpreter = format!("type=1808 audit(1.2:3): {RECORD}");
     fs::write(&log, format!("type=1800 audit(1.2:3): {pasted}\n{interpreter}\n")).unwrap();
     let told = run(args!["why", "--audit-log", log]).exits(1).stdout;
-    assert!(told.ends_with("2 records, 2 refusals\n"), "{told}");
+    assert!(told.ends_with("2 records, 2 denials\n"), "{told}");
     fs::write(&log, "type=1800 audit(1.2:3): op=x cause=y res=9\n").unwrap();
     let ran = run(args!["why", "--audit-log", log]).exits(2);
     assert!(ran.stderr.contains("res= is neither"), "{}", ran.stderr);
@@ -206,7 +206,7 @@ fn denials_that_people_paste_are_counted() {
     let told = run(args!["why", "--audit-log", log]).exits(1).stdout;
     assert!(told.contains("kexec -s"), "{told}");
     assert!(told.contains("certificate -126, 2 times\n  why   no key"), "{told}");
-    assert!(told.ends_with("0 records, 0 refusals, 2 kernel messages\n"), "{told}");
+    assert!(told.ends_with("0 records, 0 denials, 2 kernel messages\n"), "{told}");
     let found = &run(args!["why", "--json", "--audit", message]).exits(1).json()[0];
     assert_eq!((&found["type"], &found["message"]), (&"message".into(), &message[11..].into()));
 }

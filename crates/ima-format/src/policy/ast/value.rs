@@ -7,40 +7,6 @@ use core::fmt;
 use crate::hash::HashAlgorithm;
 use crate::policy::version::Feature;
 
-/// Declares an enum with one spelling per variant.
-macro_rules! spelled {
-    ($(#[$attribute:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)+ }) => {
-        $(#[$attribute])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum $name {
-            $($(#[$doc])* $variant,)+
-        }
-
-        impl $name {
-            /// All of them, in the kernel's order.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
-
-            /// Its spelling in a policy.
-            pub const fn name(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $text,)+
-                }
-            }
-
-            /// The variant with exactly this spelling.
-            pub fn from_name(name: &[u8]) -> Option<Self> {
-                Self::ALL.iter().copied().find(|value| value.name().as_bytes() == name)
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(self.name())
-            }
-        }
-    };
-}
-
 spelled! {
     /// The action of a rule on the events that match it.
     Action {

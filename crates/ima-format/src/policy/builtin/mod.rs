@@ -6,61 +6,35 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
 
 use super::kernel::{ArchOptions, Built, Feature, Kernel};
 
-/// A policy that is compiled into the kernel, selected by `ima_policy=` on its command line: the tables of
-/// `ima_policy.c`, which are the same in Linux 5.10, 6.1 and 6.12 and differ since.
-///
-/// A custom policy replaces all of them except [`Self::Arch`]. The text differs from the kernel's tables in one
-/// respect: the kernel's own rules that require a signature do not check the blacklist.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Builtin {
-    /// `ima_tcb`: measure programs, and files that real root reads (`original_measurement_rules`).
-    OriginalTcb,
-    /// `tcb`: measure programs, files that root reads, and policies.
-    Tcb,
-    /// `secure_boot`: files that the kernel reads must be signed.
-    SecureBoot,
-    /// `appraise_tcb`: files owned by root must have a digest or a signature.
-    AppraiseTcb,
-    /// `critical_data`: measure the data that subsystems report.
-    CriticalData,
-    /// `arch`: not selected on the command line. A kernel with `CONFIG_IMA_ARCH_POLICY` that was booted under Secure
-    /// Boot has these rules before all others, including those of a custom policy (`sb_arch_rules` in `ima_efi.c`; in
-    /// 5.10, `arch/x86/kernel/ima_arch.c`).
-    Arch,
+spelled! {
+    /// A policy that is compiled into the kernel, selected by `ima_policy=` on its command line: the tables of
+    /// `ima_policy.c`, which are the same in Linux 5.10, 6.1 and 6.12 and differ since. The order is that in which the
+    /// kernel concatenates them.
+    ///
+    /// A custom policy replaces all of them except [`Self::Arch`]. The text differs from the kernel's tables in one
+    /// respect: the kernel's own rules that require a signature do not check the blacklist.
+    Builtin {
+        /// Not selected on the command line. A kernel with `CONFIG_IMA_ARCH_POLICY` that was booted under Secure
+        /// Boot has these rules before all others, including those of a custom policy (`sb_arch_rules` in
+        /// `ima_efi.c`; in 5.10, `arch/x86/kernel/ima_arch.c`).
+        Arch = "arch",
+        /// Measure programs, and files that real root reads (`original_measurement_rules`).
+        OriginalTcb = "ima_tcb",
+        /// Measure programs, files that root reads, and policies.
+        Tcb = "tcb",
+        /// Files that the kernel reads must be signed.
+        SecureBoot = "secure_boot",
+        /// Files owned by root must have a digest or a signature.
+        AppraiseTcb = "appraise_tcb",
+        /// Measure the data that subsystems report.
+        CriticalData = "critical_data",
+    }
 }
 
 impl Builtin {
-    /// All of them, in the order in which the kernel concatenates them.
-    pub const ALL: &'static [Self] = &[
-        Self::Arch,
-        Self::OriginalTcb,
-        Self::Tcb,
-        Self::SecureBoot,
-        Self::AppraiseTcb,
-        Self::CriticalData,
-    ];
-
-    /// Its word on the command line.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::OriginalTcb => "ima_tcb",
-            Self::Tcb => "tcb",
-            Self::SecureBoot => "secure_boot",
-            Self::AppraiseTcb => "appraise_tcb",
-            Self::CriticalData => "critical_data",
-            Self::Arch => "arch",
-        }
-    }
-
-    /// The policy with this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|builtin| builtin.name() == name)
-    }
-
     /// Its rules, one per line; empty if this version does not have it.
     pub fn text(self, kernel: &Kernel) -> String {
         const MEASURED: &[&str] =
@@ -149,12 +123,6 @@ fn arch_rules(kernel: &Kernel) -> Vec<&'static str> {
     rules
 }
 
-impl fmt::Display for Builtin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
 /// No rule measures files on tmpfs.
 const TMPFS: &str = "dont_measure fsmagic=0x1021994";
 /// No rule measures files that are opened on tmpfs; programs that are run from it are measured.
@@ -198,35 +166,19 @@ const NOT_APPRAISED: &[&str] = &[
     "dont_appraise fsmagic=0x63677270",
 ];
 
-/// A preset of imactl, with comments for its readers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Preset {
-    /// The default: programs that root runs and files that the kernel reads for root must be signed.
-    Appraise,
-    /// Programs that anyone runs and files that the kernel reads must be signed.
-    Strict,
-    /// Programs, and files that root and the kernel read, are measured.
-    Measure,
+spelled! {
+    /// A preset of imactl, with comments for its readers; the default is the first.
+    Preset {
+        /// Programs that root runs and files that the kernel reads for root must be signed.
+        Appraise = "appraise",
+        /// Programs that anyone runs and files that the kernel reads must be signed.
+        Strict = "strict",
+        /// Programs, and files that root and the kernel read, are measured.
+        Measure = "measure",
+    }
 }
 
 impl Preset {
-    /// All of them, the default first.
-    pub const ALL: &'static [Self] = &[Self::Appraise, Self::Strict, Self::Measure];
-
-    /// Its name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Appraise => "appraise",
-            Self::Strict => "strict",
-            Self::Measure => "measure",
-        }
-    }
-
-    /// The preset with this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|preset| preset.name() == name)
-    }
-
     /// The whole file, with comments.
     pub const fn text(self) -> &'static str {
         match self {
@@ -237,12 +189,6 @@ impl Preset {
     }
 }
 
-impl fmt::Display for Preset {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::string::ToString;
@@ -250,7 +196,7 @@ mod tests {
 
     use super::*;
     use crate::policy::ast::Policy;
-    use crate::policy::decide::{Decider, Mode};
+    use crate::policy::decide::{AppraiseMode, Decider};
     use crate::policy::diagnostic::Severity;
     use crate::policy::kernel::KernelVersion;
     use crate::policy::{check, Loading};
@@ -287,12 +233,12 @@ mod tests {
     #[test]
     fn names_lead_back() {
         for builtin in Builtin::ALL {
-            assert_eq!(Builtin::from_name(builtin.name()), Some(*builtin));
+            assert_eq!(Builtin::from_name(builtin.name().as_bytes()), Some(*builtin));
         }
         for preset in Preset::ALL {
-            assert_eq!(Preset::from_name(preset.name()), Some(*preset));
+            assert_eq!(Preset::from_name(preset.name().as_bytes()), Some(*preset));
         }
-        assert_eq!((Builtin::from_name(""), Preset::from_name("tcb")), (None, None));
+        assert_eq!((Builtin::from_name(b""), Preset::from_name(b"tcb")), (None, None));
     }
 
     #[test]
@@ -325,7 +271,7 @@ mod tests {
         ]
         .map(|whose| std::format!("appraise func={whose} appraise_type=imasig"));
         assert_eq!(rules, expected);
-        let decider = Decider::new(&policy, &kernel, Mode::Enforce);
+        let decider = Decider::new(&policy, &kernel, AppraiseMode::Enforce);
         assert!(decider.has_appraise_rule(crate::policy::ast::Func::PolicyCheck));
     }
 

@@ -8,7 +8,8 @@ use super::file::{
     AttributeRead, Cause, Evidence, EvmStatus, FileSystemTrust, Inode, Modsig, OpenFile,
     SignatureCheck, Signed,
 };
-use super::walk::{Decider, Decision, Demands, Kind, Mode};
+use super::walk::{Decider, Decision, Demands, Kind};
+use crate::boot::AppraiseMode;
 use crate::hash::{Digest, HashAlgorithm};
 use crate::policy::ast::{Access, Func, Subaction};
 use crate::policy::kernel::{Feature, Kernel};
@@ -19,10 +20,10 @@ use crate::xattr::AttributeType;
 pub enum Verdict {
     /// The event is allowed.
     Allowed,
-    /// There is a cause for denial, but the event is allowed, since the mode is not [`Mode::Enforce`].
+    /// There is a cause for denial, but the event is allowed, since the mode is not [`AppraiseMode::Enforce`].
     Tolerated,
     /// The event is denied (`EACCES`).
-    Refused,
+    Denied,
 }
 
 /// The effects of an event on a file.
@@ -40,7 +41,7 @@ pub struct Outcome {
     pub violations: Vec<Violation>,
     /// Whether the digest is written to the audit log.
     pub audited: bool,
-    /// Whether the attribute is replaced by a digest ([`Mode::Fix`]).
+    /// Whether the attribute is replaced by a digest ([`AppraiseMode::Fix`]).
     pub fixed: bool,
 }
 
@@ -183,8 +184,8 @@ impl<'a, E: Evidence> Step<'a, E> {
         }
         self.outcome.verdict = match (self.must_appraise() && !content, self.decider.mode()) {
             (false, _) => Verdict::Allowed,
-            (true, Mode::Enforce) => Verdict::Refused,
-            (true, Mode::Log | Mode::Fix | Mode::Off) => Verdict::Tolerated,
+            (true, AppraiseMode::Enforce) => Verdict::Denied,
+            (true, AppraiseMode::Log | AppraiseMode::Fix | AppraiseMode::Off) => Verdict::Tolerated,
         };
         Ok(())
     }
@@ -423,10 +424,10 @@ impl<'a, E: Evidence> Step<'a, E> {
         Ok(demands.check_blacklist && self.evidence.is_blacklisted(looked_up.as_bytes())?)
     }
 
-    /// Replaces the attribute by a digest in [`Mode::Fix`]; signatures are kept.
+    /// Replaces the attribute by a digest in [`AppraiseMode::Fix`]; signatures are kept.
     fn fix(&mut self, modsig: Option<&Modsig>) -> bool {
         let kind = self.file.attribute.value().and_then(|value| value.first());
-        self.outcome.fixed = self.decider.mode() == Mode::Fix
+        self.outcome.fixed = self.decider.mode() == AppraiseMode::Fix
             && modsig.is_none()
             && kind != Some(&(AttributeType::ImaSignature as u8))
             && self.file.attribute != AttributeRead::Unsupported

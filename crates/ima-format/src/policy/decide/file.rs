@@ -5,7 +5,6 @@
 //! evidence is returned as it is, so that a file that cannot be read is never treated as one without an attribute.
 
 use alloc::vec::Vec;
-use core::fmt;
 
 use crate::hash::{Digest, HashAlgorithm};
 use crate::policy::ast::Subaction;
@@ -180,75 +179,55 @@ pub trait Evidence {
     }
 }
 
-/// Declares the causes with the kernel's words.
-macro_rules! causes {
-    ($($(#[$doc:meta])* $cause:ident = $word:literal,)*) => {
-        /// Why the kernel denies an access: the `cause=` of its audit record, if it writes one.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        #[non_exhaustive]
-        pub enum Cause {
-            $($(#[$doc])* $cause,)*
-        }
-
-        impl Cause {
-            /// All causes.
-            pub const ALL: &'static [Self] = &[$(Self::$cause,)*];
-
-            /// The kernel's word, or one of imactl if the kernel has none.
-            pub const fn name(self) -> &'static str {
-                match self {
-                    $(Self::$cause => $word,)*
-                }
-            }
-        }
-    };
-}
-
-causes! {
-    /// The policy requires a signature, and there is none.
-    ImaSignatureRequired = "IMA-signature-required",
-    /// The policy requires a signature of version 3, and it is of an older version.
-    ImaSigv3Required = "IMA-sigv3-required",
-    /// The policy requires a version 3 signature of the fs-verity digest, and there is none.
-    VeritySignatureRequired = "verity-signature-required",
-    /// There is no attribute.
-    MissingHash = "missing-hash",
-    /// The digest in the attribute is not the file's.
-    InvalidHash = "invalid-hash",
-    /// The signature is invalid or malformed, or its key is unknown.
-    InvalidSignature = "invalid-signature",
-    /// The signature's version is not valid for the type of the attribute.
-    InvalidSignatureVersion = "invalid-signature-version",
-    /// The fs-verity signature is invalid.
-    InvalidVeritySignature = "invalid-verity-signature",
-    /// The attribute is neither a digest nor a signature.
-    UnknownImaData = "unknown-ima-data",
-    /// `security.evm` is missing.
-    MissingHmac = "missing-HMAC",
-    /// `security.evm` is invalid.
-    InvalidHmac = "invalid-HMAC",
-    /// The portable signature in `security.evm` is invalid.
-    InvalidFailImmutable = "invalid-fail-immutable",
-    /// The file system may return other bytes than those that were verified.
-    UnverifiableSignature = "unverifiable-signature",
-    /// The rule does not allow the hash algorithm.
-    DeniedHashAlgorithm = "denied-hash-algorithm",
-    /// A shared, writable mapping of the file exists.
-    MmappedWriters = "mmapped_writers",
-    /// The file has no fs-verity digest.
-    NoVerityDigest = "no-verity-digest",
-    /// The digest could not be computed.
-    Failed = "failed",
-    /// The digest could not be computed from a file opened with `O_DIRECT`.
-    FailedDirectio = "failed(directio)",
-    /// Anything else: the attribute cannot be read, or a signature has an impossible version.
-    Unknown = "unknown",
-    /// The file system has no attributes. No record is written.
-    NoAttributes = "no-attributes",
-    /// The blacklist has the file's digest. No record is written.
-    Blacklisted = "blacklisted",
-    /// A signed file is opened for writing. No record is written.
-    SignedFileWritten = "signed-file-written",
+spelled! {
+    /// Why the kernel denies an access: the `cause=` of its audit record, or a word of imactl if it writes none.
+    #[non_exhaustive]
+    Cause {
+        /// The policy requires a signature, and there is none.
+        ImaSignatureRequired = "IMA-signature-required",
+        /// The policy requires a signature of version 3, and it is of an older version.
+        ImaSigv3Required = "IMA-sigv3-required",
+        /// The policy requires a version 3 signature of the fs-verity digest, and there is none.
+        VeritySignatureRequired = "verity-signature-required",
+        /// There is no attribute.
+        MissingHash = "missing-hash",
+        /// The digest in the attribute is not the file's.
+        InvalidHash = "invalid-hash",
+        /// The signature is invalid or malformed, or its key is unknown.
+        InvalidSignature = "invalid-signature",
+        /// The signature's version is not valid for the type of the attribute.
+        InvalidSignatureVersion = "invalid-signature-version",
+        /// The fs-verity signature is invalid.
+        InvalidVeritySignature = "invalid-verity-signature",
+        /// The attribute is neither a digest nor a signature.
+        UnknownImaData = "unknown-ima-data",
+        /// `security.evm` is missing.
+        MissingHmac = "missing-HMAC",
+        /// `security.evm` is invalid.
+        InvalidHmac = "invalid-HMAC",
+        /// The portable signature in `security.evm` is invalid.
+        InvalidFailImmutable = "invalid-fail-immutable",
+        /// The file system may return other bytes than those that were verified.
+        UnverifiableSignature = "unverifiable-signature",
+        /// The rule does not allow the hash algorithm.
+        DeniedHashAlgorithm = "denied-hash-algorithm",
+        /// A shared, writable mapping of the file exists.
+        MmappedWriters = "mmapped_writers",
+        /// The file has no fs-verity digest.
+        NoVerityDigest = "no-verity-digest",
+        /// The digest could not be computed.
+        Failed = "failed",
+        /// The digest could not be computed from a file opened with `O_DIRECT`.
+        FailedDirectio = "failed(directio)",
+        /// Anything else: the attribute cannot be read, or a signature has an impossible version.
+        Unknown = "unknown",
+        /// The file system has no attributes. No record is written.
+        NoAttributes = "no-attributes",
+        /// The blacklist has the file's digest. No record is written.
+        Blacklisted = "blacklisted",
+        /// A signed file is opened for writing. No record is written.
+        SignedFileWritten = "signed-file-written",
+    }
 }
 
 impl Cause {
@@ -263,12 +242,6 @@ impl Cause {
             Self::MmappedWriters => Some("mmap_file"),
             _ => Some("appraise_data"),
         }
-    }
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
     }
 }
 

@@ -29,9 +29,10 @@ pub use file::{
     SignatureCheck, Signed,
 };
 pub use operation::{Behalf, Operation, OperationEvent};
-pub use walk::{matches, Choice, Decider, Decision, Demands, Kind, Match, Mode};
+pub use walk::{matches, Choice, Decider, Decision, Demands, Kind, Match};
 
 pub use super::ast::{AccessSet, Subaction};
+pub use crate::boot::AppraiseMode;
 
 #[cfg(test)]
 mod tests;

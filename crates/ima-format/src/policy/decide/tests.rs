@@ -25,7 +25,7 @@ fn reading() -> Event {
 
 #[track_caller]
 fn decide(text: &str, event: &Event) -> Decision {
-    Decider::new(&policy(text), &Kernel::default(), Mode::Enforce).decide(event)
+    Decider::new(&policy(text), &Kernel::default(), AppraiseMode::Enforce).decide(event)
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn demands_of_all_kinds_add_up() {
     assert!(demands.check_blacklist && !demands.modsig_allowed);
     let old = Kernel::new(KernelVersion::V6_1);
     let policy = policy(text);
-    let demands = Decider::new(&policy, &old, Mode::Enforce).decide(&bprm()).demands;
+    let demands = Decider::new(&policy, &old, AppraiseMode::Enforce).decide(&bprm()).demands;
     assert!(!demands.check_blacklist, "the flag has to ask for it before 6.6");
 }
 
@@ -98,7 +98,7 @@ fn a_change_of_attributes_ignores_func_and_mask() {
     let event = on(Func::PostSetattr, AccessSet::NONE);
     let must = |text: &str| {
         let policy = policy(text);
-        Decider::new(&policy, &Kernel::default(), Mode::Enforce).must_appraise(&event)
+        Decider::new(&policy, &Kernel::default(), AppraiseMode::Enforce).must_appraise(&event)
     };
     assert!(must("appraise func=BPRM_CHECK mask=MAY_EXEC\n"));
     assert!(must("appraise func=SETXATTR_CHECK appraise_algos=sha256\n"));
@@ -139,7 +139,7 @@ fn file_systems_are_told_apart() {
     let newest = Kernel::new("6.19".parse().unwrap());
     let measured = |text: &str| {
         let policy = Policy::parse(text.as_bytes(), &newest).unwrap();
-        Decider::new(&policy, &newest, Mode::Enforce).decide(&event).measure.does()
+        Decider::new(&policy, &newest, AppraiseMode::Enforce).decide(&event).measure.does()
     };
     assert!(measured(
         "measure fsmagic=65735546 fsname=fuse fs_subtype=sshfs fowner=5 fgroup>5 \
@@ -167,9 +167,15 @@ fn a_mode_of_off_is_undone_by_a_rule_for_modules() {
     let kernel = Kernel::default();
     let active =
         |text: &str, mode| Decider::new(&policy(text), &kernel, mode).active_kinds().to_vec();
-    assert_eq!(active("appraise\n", Mode::Off), []);
-    assert_eq!(active("appraise\nappraise func=MODULE_CHECK\n", Mode::Off), [Kind::Appraise]);
-    assert_eq!(active("appraise func=SETXATTR_CHECK appraise_algos=sha256\n", Mode::Enforce), []);
+    assert_eq!(active("appraise\n", AppraiseMode::Off), []);
+    assert_eq!(
+        active("appraise\nappraise func=MODULE_CHECK\n", AppraiseMode::Off),
+        [Kind::Appraise]
+    );
+    assert_eq!(
+        active("appraise func=SETXATTR_CHECK appraise_algos=sha256\n", AppraiseMode::Enforce),
+        []
+    );
 }
 
 #[test]
@@ -178,7 +184,8 @@ fn only_the_first_setxattr_check_counts() {
         "appraise func=SETXATTR_CHECK appraise_algos=sha256\n\
          appraise func=SETXATTR_CHECK appraise_algos=sha1\n",
     );
-    let decider = Decider::new(&policy, &Kernel::default(), Mode::Enforce).setxattr_algorithms();
+    let decider =
+        Decider::new(&policy, &Kernel::default(), AppraiseMode::Enforce).setxattr_algorithms();
     assert_eq!(decider, Some(AlgorithmSet::EMPTY.with(HashAlgorithm::Sha256)));
 }
 
@@ -254,7 +261,7 @@ fn with_attribute(value: &[u8]) -> OpenFile<'_> {
 fn verdict(text: &str, event: &Event, file: &OpenFile<'_>, facts: &Facts) -> (Verdict, Vec<Cause>) {
     let policy = policy(text);
     let kernel = Kernel::default();
-    let decider = Decider::new(&policy, &kernel, Mode::Enforce);
+    let decider = Decider::new(&policy, &kernel, AppraiseMode::Enforce);
     let outcome = decider.process(event, file, &mut Inode::default(), &mut facts.clone()).unwrap();
     (outcome.verdict, outcome.causes)
 }
@@ -273,7 +280,7 @@ fn a_signature_is_wanted_and_checked() {
     let check = |file: OpenFile<'_>, facts: &Facts| {
         verdict("appraise func=BPRM_CHECK appraise_type=imasig\n", &bprm(), &file, facts)
     };
-    let refused = |cause| (Verdict::Refused, [cause].to_vec());
+    let refused = |cause| (Verdict::Denied, [cause].to_vec());
     assert_eq!(check(with_attribute(SIGNED), &PLAIN), (Verdict::Allowed, [].to_vec()));
     for signature in [SignatureCheck::Bad, SignatureCheck::UnknownKey] {
         let facts = Facts { signature, ..PLAIN };
@@ -329,7 +336,7 @@ fn evm_vouches_for_a_digest() {
         (EvmStatus::Fail, Cause::InvalidHmac),
         (EvmStatus::FailImmutable, Cause::InvalidFailImmutable),
     ] {
-        assert_eq!(check(evm, SIGNED), (Verdict::Refused, [cause].to_vec()));
+        assert_eq!(check(evm, SIGNED), (Verdict::Denied, [cause].to_vec()));
     }
 }
 
@@ -349,7 +356,7 @@ fn files_are_signed_in_version_3_from_linux_7_1_on() {
     let check = |version: &str, text: &str, value: &[u8]| {
         let kernel = Kernel::new(version.parse().unwrap());
         let policy = Policy::parse(text.as_bytes(), &kernel).unwrap();
-        let decider = Decider::new(&policy, &kernel, Mode::Enforce);
+        let decider = Decider::new(&policy, &kernel, AppraiseMode::Enforce);
         let file = with_attribute(value);
         let mut inode = Inode::default();
         decider.process(&bprm(), &file, &mut inode, &mut PLAIN.clone()).unwrap().causes
@@ -372,7 +379,7 @@ fn a_policy_that_is_written_is_measured_by_its_hook() {
     let kernel = Kernel::new(KernelVersion::V7_3);
     let measured = |text: &str| {
         let policy = Policy::parse(text.as_bytes(), &kernel).unwrap();
-        Decider::new(&policy, &kernel, Mode::Enforce).decide(&written).measure.does()
+        Decider::new(&policy, &kernel, AppraiseMode::Enforce).decide(&written).measure.does()
     };
     assert!(measured("measure func=POLICY_CHECK fsmagic=0xef53 mask=MAY_READ\n"));
     assert!(!measured("measure func=POLICY_CHECK uid=1\n"));
@@ -422,7 +429,7 @@ fn a_new_file_needs_no_attribute_yet() {
 fn direct_reads_are_refused_or_let_through_unseen() {
     let file = OpenFile { direct: true, ..OpenFile::at_rest(5, AttributeRead::Missing) };
     let check = |text| verdict(text, &reading(), &file, &PLAIN);
-    assert_eq!(check("appraise\n"), (Verdict::Refused, [Cause::FailedDirectio].to_vec()));
+    assert_eq!(check("appraise\n"), (Verdict::Denied, [Cause::FailedDirectio].to_vec()));
     assert_eq!(check("appraise permit_directio\n").0, Verdict::Allowed);
 }
 
@@ -436,7 +443,7 @@ fn the_oldest_template_cannot_tell_of_a_direct_read() {
         ("ima-ng", &[Cause::FailedDirectio], Some(10)),
     ] {
         let policy = policy(&std::format!("measure template={template} permit_directio\n"));
-        let decider = Decider::new(&policy, &kernel, Mode::Enforce);
+        let decider = Decider::new(&policy, &kernel, AppraiseMode::Enforce);
         let outcome =
             decider.process(&reading(), &file, &mut Inode::default(), &mut PLAIN.clone()).unwrap();
         assert_eq!((&*outcome.causes, outcome.measured), (causes, measured), "{template}");
@@ -454,7 +461,7 @@ fn writers_elsewhere_are_told() {
 
     let policy = policy("measure\n");
     let kernel = Kernel::default();
-    let decider = Decider::new(&policy, &kernel, Mode::Enforce);
+    let decider = Decider::new(&policy, &kernel, AppraiseMode::Enforce);
     let written = OpenFile { written_elsewhere: true, ..with_attribute(&HASHED) };
     let mut inode = Inode::default();
     let first = decider.process(&reading(), &written, &mut inode, &mut PLAIN.clone()).unwrap();
@@ -474,14 +481,14 @@ fn untrusted_file_systems_fail_whatever_the_signature() {
     let check = |trust, kernel: &Kernel| {
         let policy = policy(text);
         let file = OpenFile { trust, ..with_attribute(SIGNED) };
-        let decider = Decider::new(&policy, kernel, Mode::Enforce);
+        let decider = Decider::new(&policy, kernel, AppraiseMode::Enforce);
         decider.process(&bprm(), &file, &mut Inode::default(), &mut PLAIN.clone()).unwrap().verdict
     };
     let lax = Kernel::default();
     let strict = Kernel { fail_securely: true, ..Kernel::default() };
-    assert_eq!(check(FileSystemTrust::UntrustedMounter, &lax), Verdict::Refused);
+    assert_eq!(check(FileSystemTrust::UntrustedMounter, &lax), Verdict::Denied);
     assert_eq!(check(FileSystemTrust::Unverifiable, &lax), Verdict::Allowed);
-    assert_eq!(check(FileSystemTrust::Unverifiable, &strict), Verdict::Refused);
+    assert_eq!(check(FileSystemTrust::Unverifiable, &strict), Verdict::Denied);
 }
 
 #[test]
@@ -489,7 +496,7 @@ fn algorithms_are_those_that_the_rule_allows() {
     let check = |text| verdict(text, &bprm(), &with_attribute(SIGNED), &PLAIN);
     assert_eq!(check("appraise appraise_algos=sha256,sha512\n").0, Verdict::Allowed);
     let refused = check("appraise appraise_algos=sha512\n");
-    assert_eq!(refused, (Verdict::Refused, [Cause::DeniedHashAlgorithm].to_vec()));
+    assert_eq!(refused, (Verdict::Denied, [Cause::DeniedHashAlgorithm].to_vec()));
 }
 
 #[test]
@@ -503,11 +510,11 @@ fn modes_tolerate_and_fix() {
         (outcome.verdict, outcome.fixed, outcome.causes.len())
     };
     let bare = OpenFile::at_rest(5, AttributeRead::Missing);
-    assert_eq!(run(Mode::Log, &bare), (Verdict::Tolerated, false, 1));
-    assert_eq!(run(Mode::Fix, &bare), (Verdict::Allowed, true, 1));
+    assert_eq!(run(AppraiseMode::Log, &bare), (Verdict::Tolerated, false, 1));
+    assert_eq!(run(AppraiseMode::Fix, &bare), (Verdict::Allowed, true, 1));
     let sealed = OpenFile { fixable: false, ..bare };
-    assert_eq!(run(Mode::Fix, &sealed), (Verdict::Tolerated, false, 1));
-    assert_eq!(run(Mode::Off, &bare), (Verdict::Allowed, false, 0));
+    assert_eq!(run(AppraiseMode::Fix, &sealed), (Verdict::Tolerated, false, 1));
+    assert_eq!(run(AppraiseMode::Off, &bare), (Verdict::Allowed, false, 0));
 }
 
 #[test]
@@ -516,7 +523,7 @@ fn an_earlier_event_binds_a_later_one() {
         "measure func=FILE_CHECK digest_type=verity\nappraise func=BPRM_CHECK appraise_type=imasig\n",
     );
     let kernel = Kernel::default();
-    let decider = Decider::new(&policy, &kernel, Mode::Enforce);
+    let decider = Decider::new(&policy, &kernel, AppraiseMode::Enforce);
     let file = with_attribute(SIGNED);
     let fresh = decider.process(&bprm(), &file, &mut Inode::default(), &mut PLAIN.clone()).unwrap();
     assert_eq!(fresh.verdict, Verdict::Allowed);
@@ -532,7 +539,7 @@ fn an_earlier_event_binds_a_later_one() {
 fn each_hook_is_appraised_once() {
     let policy = policy("appraise func=BPRM_CHECK\naudit\nmeasure pcr=11\n");
     let kernel = Kernel::default();
-    let decider = Decider::new(&policy, &kernel, Mode::Enforce);
+    let decider = Decider::new(&policy, &kernel, AppraiseMode::Enforce);
     let mut inode = Inode::default();
     let file = with_attribute(&HASHED);
     let first = decider.process(&bprm(), &file, &mut inode, &mut PLAIN.clone()).unwrap();
@@ -548,7 +555,7 @@ fn mprotect_is_refused_where_a_mapping_is_appraised() {
     let kernel = Kernel::default();
     let refuses = |text: &str| {
         let policy = policy(text);
-        Decider::new(&policy, &kernel, Mode::Log).refuses_mprotect(&reading())
+        Decider::new(&policy, &kernel, AppraiseMode::Log).refuses_mprotect(&reading())
     };
     assert!(refuses("appraise func=MMAP_CHECK\n"));
     assert!(refuses("appraise func=MMAP_CHECK_REQPROT\n"));

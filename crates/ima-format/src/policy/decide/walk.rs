@@ -3,25 +3,12 @@
 use alloc::vec::Vec;
 
 use super::event::{Capability, Event, FileFacts, Labels};
+use crate::boot::AppraiseMode;
 use crate::policy::ast::{
     AccessSet, Action, AlgorithmSet, AppraiseType, DigestType, Func, IdTest, Identity, Key,
     MaskScope, Policy, Rule, Subaction, SubjectTest,
 };
 use crate::policy::kernel::{Feature, Kernel};
-
-/// `ima_appraise=` on the kernel's command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Mode {
-    /// A file that fails the appraisal is denied.
-    Enforce,
-    /// A file that fails the appraisal is logged.
-    Log,
-    /// A file that fails the appraisal is logged, and its attribute is replaced by the digest of its content.
-    Fix,
-    /// Files are not appraised; but an `appraise` rule for modules, firmware, policies or kexec turns appraisal on, as
-    /// in [`Mode::Log`].
-    Off,
-}
 
 /// The four kinds of rules. Each event has one decision per kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -215,13 +202,13 @@ pub struct Decider<'a> {
     /// The numbers of the rules that can match at each hook.
     by_func: Vec<(Func, Vec<usize>)>,
     kernel: &'a Kernel,
-    mode: Mode,
+    mode: AppraiseMode,
     active: Vec<Kind>,
 }
 
 impl<'a> Decider<'a> {
     /// The decider for `policy` on `kernel`.
-    pub fn new(policy: &'a Policy, kernel: &'a Kernel, mode: Mode) -> Self {
+    pub fn new(policy: &'a Policy, kernel: &'a Kernel, mode: AppraiseMode) -> Self {
         let rules: Vec<&Rule> = policy.rules().collect();
         let at = |func: &Func| {
             let concerned = |rule: &Rule| rule.func.map_or(true, |other| other == *func);
@@ -258,7 +245,7 @@ impl<'a> Decider<'a> {
     }
 
     /// The mode.
-    pub fn mode(&self) -> Mode {
+    pub fn mode(&self) -> AppraiseMode {
         self.mode
     }
 
@@ -272,7 +259,7 @@ impl<'a> Decider<'a> {
             let mut rules = self.rules.iter();
             rules.any(|rule| rule.action == kind.action() && rule.func != Some(Func::SetxattrCheck))
         };
-        let appraises = self.mode != Mode::Off || self.appraises_by_func();
+        let appraises = self.mode != AppraiseMode::Off || self.appraises_by_func();
         let on = |kind: &Kind| *kind != Kind::Appraise || appraises;
         Kind::ALL.iter().copied().filter(done).filter(on).collect()
     }
@@ -306,7 +293,7 @@ impl<'a> Decider<'a> {
 
     /// `ima_must_appraise`: whether a file that is new, or whose owner or mode changes, is appraised or hashed.
     pub fn must_appraise(&self, event: &Event) -> bool {
-        if self.mode == Mode::Off && !self.appraises_by_func() {
+        if self.mode == AppraiseMode::Off && !self.appraises_by_func() {
             return false;
         }
         let decision = self.decide_on_setattr(event);

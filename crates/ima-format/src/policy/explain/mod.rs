@@ -10,7 +10,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::ast::{Policy, Position};
-use super::decide::{Decider, Mode};
+use super::decide::{AppraiseMode, Decider};
 use super::kernel::Kernel;
 
 /// A policy explained.
@@ -49,7 +49,7 @@ pub fn explain(policy: &Policy, kernel: &Kernel) -> Explanation {
         rule: rule.to_string(),
         meaning: rule::meaning(rule, kernel),
     });
-    let decider = Decider::new(policy, kernel, Mode::Enforce);
+    let decider = Decider::new(policy, kernel, AppraiseMode::Enforce);
     Explanation { rules: rules.collect(), whole: whole::topics(&decider) }
 }
 

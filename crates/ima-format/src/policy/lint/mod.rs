@@ -15,7 +15,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::ast::{Key, Policy, Position, Rule};
-use super::decide::{Decider, Mode};
+use super::decide::{AppraiseMode, Decider};
 use super::diagnostic::{Diagnostic, Location, Severity};
 use super::kernel::Kernel;
 use super::parse::{read, Loading};
@@ -109,7 +109,7 @@ pub fn lint(text: &[u8], policy: &Policy, kernel: &Kernel) -> Vec<Diagnostic> {
         policy,
         kernel,
         rules: policy.positioned_rules().collect(),
-        decider: Decider::new(policy, kernel, Mode::Enforce),
+        decider: Decider::new(policy, kernel, AppraiseMode::Enforce),
     };
     let mut findings = Vec::new();
     single::find(&subject, &mut findings);

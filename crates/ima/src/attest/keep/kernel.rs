@@ -135,8 +135,8 @@ impl KernelList for Securityfs {
     }
 
     fn count(&self) -> Result<u64, KeepError> {
-        let text = input::read_path(&self.count, input::TEXT_MAX);
-        let text = text.map_err(KeepError::file(&self.count))?;
+        let text = input::read_path(&self.count, input::TEXT_MAX)
+            .map_err(|error| KeepError::file(&self.count)(error.source))?;
         let number = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok());
         number.ok_or_else(|| KeepError::file(&self.count)(io::ErrorKind::InvalidData.into()))
     }

@@ -101,8 +101,8 @@ fn read_file(
     let certificates = match Certificate::read_all(path) {
         Ok(certificates) => certificates,
         Err(CertificateError::NotACertificate { .. }) => Vec::new(),
-        Err(CertificateError::Read { source, .. }) => {
-            findings.push(unreadable(path, source.to_string()));
+        Err(CertificateError::Read(error)) => {
+            findings.push(unreadable(path, error.source.to_string()));
             return None;
         }
         Err(error) => {

@@ -126,8 +126,8 @@ fn tries_left(flags: CK_FLAGS) -> Tries {
 /// The PIN in a `pin-source`: the first line of the file.
 fn read(path: &[u8]) -> io::Result<Passphrase> {
     let path = Path::new(OsStr::from_bytes(path));
-    let content = input::read_path(path, KEY_MAX).map(Zeroizing::new).map_err(|error| {
-        io::Error::new(error.kind(), format!("pin-source {}: {error}", path.display()))
-    })?;
+    let content = input::read_path(path, KEY_MAX)
+        .map(Zeroizing::new)
+        .map_err(|error| io::Error::new(error.source.kind(), format!("pin-source {error}")))?;
     Ok(Passphrase::first_line(&content))
 }

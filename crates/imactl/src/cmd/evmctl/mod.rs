@@ -386,7 +386,7 @@ impl Evmctl<'_> {
             if let Some(value) = signature.filter(|_| self.options.has("sigfile")) {
                 let name = detached_path(path);
                 let result = staging::write_path(&name, 0o644, value);
-                let result = result.with_context(|| name.display().to_string());
+                let result = result.at(&name);
                 written = std::mem::replace(&mut written, Ok(())).and(result);
             }
             true
@@ -467,7 +467,7 @@ impl Evmctl<'_> {
             false => detached_path(&files[0]),
         };
         files.truncate(1);
-        let value = input::read_path(&from, KEY_MAX).with_context(|| from.display().to_string())?;
+        let value = input::read_path(&from, KEY_MAX)?;
         self.over(&Restore(value), &files, self.destination(), &mut |_, ()| true)
     }
 }

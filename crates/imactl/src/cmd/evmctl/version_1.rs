@@ -46,7 +46,7 @@ pub(super) fn convert(options: &Options) -> Result<Outcome> {
         let mut name = path.clone().into_os_string();
         name.push(suffix);
         let written = staging::write_path(Path::new(&name), 0o644, content);
-        written.with_context(|| Path::new(&name).display().to_string())?;
+        written.at(Path::new(&name))?;
     }
     Ok(Outcome::Good)
 }
@@ -55,7 +55,7 @@ pub(super) fn convert(options: &Options) -> Result<Outcome> {
 pub(super) fn import(options: &Options) -> Result<Outcome> {
     let (path, key) = kernel_key(options.operands.get(1))?;
     let keyring = import::keyring(options.operands.get(2))?;
-    println!("{}", add_version_1(keyring, &key).with_context(|| path.display().to_string())?);
+    println!("{}", add_version_1(keyring, &key).at(&path)?);
     Ok(Outcome::Good)
 }
 

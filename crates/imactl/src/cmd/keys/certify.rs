@@ -71,11 +71,10 @@ impl CertifyArgs {
 
 /// Writes a new file atomically; an error if it exists.
 fn write_new(path: &Path, content: &[u8]) -> Result<()> {
-    let named = || path.display().to_string();
     let staged = Location::of(path).and_then(|place| Staged::new(place, 0o644));
-    let staged = staged.with_context(named)?;
-    staged.as_file().write_all(content).with_context(named)?;
-    staged.complete().with_context(named)?;
+    let staged = staged.at(path)?;
+    staged.as_file().write_all(content).at(path)?;
+    staged.complete().at(path)?;
     match staged.persist_new() {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -85,6 +84,6 @@ fn write_new(path: &Path, content: &[u8]) -> Result<()> {
                 "certificates are not overwritten: remove it, or give another name",
             ))
         }
-        Err(error) => Err(error).with_context(named),
+        Err(error) => Err(error).at(path),
     }
 }

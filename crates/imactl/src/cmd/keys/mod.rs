@@ -14,10 +14,9 @@ use ima::key::acceptance::{refused_for_itself, Keyring};
 use ima::key::certificate::Certificate;
 use ima::key::check::{self, Finding, Severity};
 use ima::system::{load_certificate, Machine};
-use serde::Serialize;
 
 use crate::error::Result;
-use crate::output::{JsonPath, Level, Output, Style};
+use crate::output::{Level, Output, Style};
 use crate::passphrase::PassphraseArgs;
 use crate::report::Failures;
 use crate::Outcome;
@@ -52,28 +51,6 @@ impl KeysArgs {
     }
 }
 
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "certificate")]
-struct JsonCertificate {
-    #[serde(flatten)]
-    path: JsonPath,
-    subject: String,
-    issuer: String,
-    key_id: String,
-    subject_key_identifier: Option<String>,
-    algorithm: String,
-    serial: String,
-    not_before: String,
-    not_after: String,
-    days_left: i32,
-    usage: String,
-    fingerprint_sha256: String,
-    self_signed: bool,
-    sample: bool,
-    keyring: &'static str,
-    refused: Option<String>,
-}
-
 fn print_certificate(path: &Path, certificate: &Certificate, output: &mut Output) -> Result<()> {
     let algorithm = certificate.public_key().key_type().to_string();
     let (not_before, not_after) =
@@ -85,24 +62,25 @@ fn print_certificate(path: &Path, certificate: &Certificate, output: &mut Output
     let keyring = check::keyring_of(path, certificate);
     let refused = refused_for_itself(keyring, certificate.der());
     if output.is_json() {
-        return Ok(output.json(&JsonCertificate {
-            path: path.into(),
-            subject: certificate.subject(),
-            issuer: certificate.issuer(),
-            key_id: certificate.key_id().to_string(),
-            subject_key_identifier: identifier,
-            algorithm,
-            serial: certificate.serial(),
-            not_before,
-            not_after,
-            days_left: certificate.days_left()?,
-            usage: certificate.usage().to_string(),
-            fingerprint_sha256: fingerprint,
-            self_signed: certificate.is_self_signed(),
-            sample: certificate.is_sample(),
-            keyring: keyring.name(),
-            refused: refused.map(|refused| refused.to_string()),
-        })?);
+        return Ok(output
+            .object("certificate")
+            .path(path)
+            .field("subject", certificate.subject())
+            .field("issuer", certificate.issuer())
+            .field("key_id", certificate.key_id().to_string())
+            .field("subject_key_identifier", identifier)
+            .field("algorithm", algorithm)
+            .field("serial", certificate.serial())
+            .field("not_before", not_before)
+            .field("not_after", not_after)
+            .field("days_left", certificate.days_left()?)
+            .field("usage", certificate.usage().to_string())
+            .field("fingerprint_sha256", fingerprint)
+            .field("self_signed", certificate.is_self_signed())
+            .field("sample", certificate.is_sample())
+            .field("keyring", keyring.name())
+            .field("rejected", refused.map(|refused| refused.to_string()))
+            .end()?);
     }
     let issuer = match certificate.is_self_signed() {
         true => "itself".to_owned(),
@@ -153,17 +131,6 @@ struct CheckArgs {
     passphrase: PassphraseArgs,
 }
 
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "finding")]
-struct JsonFinding<'a> {
-    #[serde(flatten)]
-    path: JsonPath,
-    severity: &'static str,
-    name: &'a str,
-    message: &'a str,
-    hint: &'a str,
-}
-
 impl CheckArgs {
     fn run(&self, output: &mut Output) -> Result<Outcome> {
         let mut findings = Vec::new();
@@ -210,13 +177,14 @@ fn readable(paths: &[PathBuf], output: &mut Output) -> Result<(Vec<PathBuf>, Fai
 
 fn print_finding(finding: &Finding, output: &mut Output) -> Result<()> {
     let Finding { path, severity, name, message, hint } = finding;
-    output.json(&JsonFinding {
-        path: path.as_path().into(),
-        severity: severity.name(),
-        name,
-        message,
-        hint,
-    })?;
+    output
+        .object("finding")
+        .path(path.as_path())
+        .field("severity", severity.name())
+        .field("name", name)
+        .field("message", message)
+        .field("hint", hint)
+        .end()?;
     let (style, level) = match severity {
         Severity::Error => (Style::Bad, Level::Quiet),
         Severity::Warning => (Style::Warning, Level::Quiet),
@@ -246,7 +214,7 @@ impl LoadArgs {
     fn run(&self, output: &mut Output) -> Result<Outcome> {
         let machine = Machine::here();
         let mut outcome = Outcome::Good;
-        let keyring = Keyring::named(&self.keyring);
+        let keyring = Keyring::from_name(self.keyring.as_bytes());
         for path in &self.paths {
             for certificate in Certificate::read_all(path)? {
                 match load_certificate(&machine, &self.keyring, &certificate) {

@@ -151,9 +151,9 @@ impl RotateArgs {
         let inputs = self.inputs.resolve()?;
         let mut printer = AffectedFiles;
         let totals =
-            report::run(&operation, inputs, Results::None, "looking", output, &mut printer)?;
-        output.json(&totals.summary("unaffected", "affected"))?;
+            report::run(&operation, inputs, Results::None, "checking", output, &mut printer)?;
+        totals.summarize(("unaffected", "affected"), None, output)?;
         let affected = count(totals.tally.other, totals.noun);
-        totals.conclude(format!("{affected} to be signed again"), "", "not looked at", output)
+        totals.conclude(format!("{affected} to be signed again"), "", "not checked", output)
     }
 }

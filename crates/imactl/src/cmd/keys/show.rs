@@ -8,11 +8,10 @@ use ima::key::check::{self, KeyFile, Material};
 use ima::key::token::TokenCertificate;
 use ima::key::PublicKey;
 use ima_format::pkcs11::Uri;
-use serde::Serialize;
 
 use super::{has_error, print_certificate, print_finding, readable};
 use crate::error::Result;
-use crate::output::{JsonPath, Level, Output, Style};
+use crate::output::{Level, Output, Style};
 use crate::passphrase::PassphraseArgs;
 use crate::{token, Outcome};
 
@@ -25,19 +24,6 @@ pub(super) struct ShowArgs {
     paths: Vec<PathBuf>,
     #[command(flatten)]
     passphrase: PassphraseArgs,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "key")]
-struct JsonKey {
-    #[serde(flatten)]
-    path: JsonPath,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    algorithm: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    default_key_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    encrypted: Option<bool>,
 }
 
 impl ShowArgs {
@@ -137,6 +123,11 @@ fn print_key(
         let line = format!("    key id         {key_id}, unless a certificate says otherwise");
         output.line(Level::Normal, &line)?;
     }
-    let path = path.into();
-    Ok(output.json(&JsonKey { path, algorithm, default_key_id, encrypted })?)
+    Ok(output
+        .object("key")
+        .path(path)
+        .optional("algorithm", algorithm)
+        .optional("default_key_id", default_key_id)
+        .optional("encrypted", encrypted)
+        .end()?)
 }

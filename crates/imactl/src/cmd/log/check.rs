@@ -1,21 +1,18 @@
 //! `imactl log check`
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use ima::attest::compare::{compare, Comparison, Deviation, Fit};
 use ima::attest::source::Reading;
 use ima::attest::ListError;
 use ima_format::printable::Printable;
-use serde::Serialize;
 
 use super::{note_others, report_fault, ListArgs};
 use crate::args::KeyringArgs;
 use crate::cmd::manifest;
 use crate::error::Result;
-use crate::output::{count, JsonPath, Level, Output, Style};
+use crate::output::{count, Level, Output, Style};
 use crate::Outcome;
 
 /// Compare a measurement list with a manifest
@@ -39,38 +36,6 @@ pub(crate) struct CheckArgs {
     keyring: KeyringArgs,
 }
 
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "entry")]
-struct JsonDeviation<'a> {
-    index: u64,
-    #[serde(flatten)]
-    path: JsonPath,
-    digest: &'a str,
-    fit: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    signed_by: Option<String>,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "never-seen")]
-struct JsonNeverSeen {
-    #[serde(flatten)]
-    path: JsonPath,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "summary")]
-struct JsonSummary {
-    files: u64,
-    expected: u64,
-    deviating: u64,
-    signed: u64,
-    events: u64,
-    violations: u64,
-    malformed: u64,
-    never_seen: u64,
-}
-
 impl CheckArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
         let manifest = manifest::read_all(&self.manifest, &self.trust, output)?;
@@ -90,8 +55,7 @@ impl CheckArgs {
             Err(error) => return Err(error.into()),
         };
         for name in &comparison.never_seen {
-            let path = Path::new(OsStr::from_bytes(name)).into();
-            output.json(&JsonNeverSeen { path })?;
+            output.object("never-seen").path(name.as_slice()).end()?;
             output.line(Level::Verbose, format_args!("never seen  {}", Printable(name)))?;
         }
         print_summary(&comparison, output)?;
@@ -109,14 +73,14 @@ fn print_deviation(deviation: &Deviation, output: &mut Output) -> std::io::Resul
         Fit::Unexpected => "is not in the manifest",
     };
     let digest = digest.to_string();
-    let path = Path::new(OsStr::from_bytes(name)).into();
-    output.json(&JsonDeviation {
-        index: *index,
-        path,
-        digest: &digest,
-        fit: fit.word(),
-        signed_by: signed_by.map(|key_id| key_id.to_string()),
-    })?;
+    output
+        .object("entry")
+        .field("index", *index)
+        .path(name.as_slice())
+        .field("digest", &digest)
+        .field("fit", fit.name())
+        .optional("signed_by", signed_by.map(|key_id| key_id.to_string()))
+        .end()?;
     let said = match signed_by {
         Some(key_id) => {
             output.paint(Style::Warning, &format!("{said}, but signed by trusted key {key_id}"))
@@ -131,16 +95,17 @@ fn print_summary(comparison: &Comparison, output: &mut Output) -> std::io::Resul
     let Comparison { files, expected, signed, events, violations, malformed, .. } = *comparison;
     let never_seen = comparison.never_seen.len() as u64;
     let deviating = files - expected;
-    output.json(&JsonSummary {
-        files,
-        expected,
-        deviating,
-        signed,
-        events,
-        violations,
-        malformed,
-        never_seen,
-    })?;
+    output
+        .object("summary")
+        .field("files", files)
+        .field("expected", expected)
+        .field("deviating", deviating)
+        .field("signed", signed)
+        .field("events", events)
+        .field("violations", violations)
+        .field("malformed", malformed)
+        .field("never_seen", never_seen)
+        .end()?;
     let signed = match signed {
         0 => String::new(),
         _ => format!(" ({signed} of them signed by a trusted key)"),

@@ -91,12 +91,11 @@ impl ConvertArgs {
                 self.convert(&converter, &sources, &mut io::stdout().lock())
             }
             Some(path) => {
-                let name = || path.display().to_string();
-                let location = Location::of(path).with_context(name)?;
-                let staged = Staged::replacing(location, 0o644).with_context(name)?;
+                let location = Location::of(path).at(path)?;
+                let staged = Staged::replacing(location, 0o644).at(path)?;
                 let converted = self.convert(&converter, &sources, &mut staged.as_file());
                 if converted.is_ok() {
-                    staged.complete().and_then(|()| staged.persist()).with_context(name)?;
+                    staged.complete().and_then(|()| staged.persist()).at(path)?;
                 }
                 converted
             }

@@ -1,20 +1,17 @@
 //! `imactl log diff`
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use ima::attest::diff::{names, Seen};
 use ima::attest::source::{Reading, Source};
 use ima::attest::ListError;
 use ima_format::printable::Printable;
-use serde::Serialize;
 
 use super::report_fault;
 use crate::error::Result;
-use crate::output::{count, JsonPath, Level, Output, Style};
+use crate::output::{count, Level, Output, Style};
 use crate::Outcome;
 
 /// Compare two measurement lists
@@ -28,16 +25,6 @@ pub(crate) struct DiffArgs {
     one: PathBuf,
     /// The second list
     other: PathBuf,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "difference")]
-struct JsonDifference<'a> {
-    #[serde(flatten)]
-    path: JsonPath,
-    difference: &'static str,
-    before: Vec<&'a str>,
-    after: Vec<&'a str>,
 }
 
 impl DiffArgs {
@@ -84,13 +71,18 @@ fn print(
         _ => ("changed", '~', Style::Warning),
     };
     let (before, after) = (digests(before), digests(after));
-    let path = Path::new(OsStr::from_bytes(name)).into();
     let detail = match difference {
         "added" => after.join(", "),
         "removed" => before.join(", "),
         _ => format!("{} -> {}", before.join(", "), after.join(", ")),
     };
-    output.json(&JsonDifference { path, difference, before, after })?;
+    output
+        .object("difference")
+        .path(name)
+        .field("difference", difference)
+        .field("before", before)
+        .field("after", after)
+        .end()?;
     let name = output.paint(style, &format!("{sign} {}", Printable(name)));
     output.line(Level::Quiet, format_args!("{name}  {detail}"))
 }

@@ -1,8 +1,6 @@
 //! A record as text for people, and as JSON.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::io;
 
 use ima::attest::reader::Item;
 use ima_format::hex::Hex;
@@ -11,45 +9,7 @@ use ima_format::printable::Printable;
 use ima_format::xattr::{Attribute, Signature, SignatureKind};
 use serde::Serialize;
 
-use crate::output::{JsonPath, Output, Style};
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "entry")]
-pub(super) struct JsonEntry<'a> {
-    index: u64,
-    list: &'a str,
-    offset: u64,
-    pcr: u32,
-    template: String,
-    template_digest: String,
-    violation: bool,
-    #[serde(flatten)]
-    path: Option<JsonPath>,
-    #[serde(flatten)]
-    digest: JsonDigest,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    signature: Option<JsonSignature>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    evm_signature: Option<JsonSignature>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    buffer: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    modsig_digest: Option<JsonDigest>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    modsig: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    uid: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    gid: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mode: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    xattr_names: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    malformed: Option<String>,
-}
+use crate::output::{Output, Style};
 
 #[derive(Debug, Default, Serialize)]
 struct JsonDigest {
@@ -106,41 +66,51 @@ impl From<&[u8]> for JsonSignature {
     }
 }
 
-/// Converts a record to JSON.
-pub(super) fn json<'a>(
-    list: &'a str,
-    item: &Item<'a>,
-    decoded: &Result<Entry<'a>, ima_format::Error>,
-) -> JsonEntry<'a> {
+/// Prints a record as JSON.
+pub(super) fn print_json(
+    list: &str,
+    item: &Item<'_>,
+    decoded: &Result<Entry<'_>, ima_format::Error>,
+    output: &mut Output,
+) -> io::Result<()> {
     let (entry, malformed) = match decoded {
         Ok(entry) => (*entry, None),
         Err(error) => (Entry::default(), Some(error.to_string())),
     };
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    JsonEntry {
-        index: item.index,
-        list,
-        offset: item.offset,
-        pcr: item.record.pcr,
-        template: text(item.record.template.name()),
-        template_digest: Hex(item.record.digest).to_string(),
-        violation: item.record.is_violation(),
-        path: malformed.is_none().then(|| Path::new(OsStr::from_bytes(entry.name)).into()),
-        digest: entry.digest.as_ref().map(JsonDigest::from).unwrap_or_default(),
-        signature: entry.signature.map(JsonSignature::from),
-        evm_signature: entry.evm_signature.map(JsonSignature::from),
-        buffer: entry.buffer.map(|bytes| Hex(bytes).to_string()),
-        text: entry.buffer.and_then(as_text),
-        modsig_digest: entry.modsig_digest.as_ref().map(JsonDigest::from),
-        modsig: entry.modsig.map(|bytes| Hex(bytes).to_string()),
-        uid: entry.uid,
-        gid: entry.gid,
-        mode: entry.mode.map(|mode| format!("{mode:06o}")),
-        xattr_names: entry
-            .xattr_names
-            .map(|names| text(names.strip_suffix(b"\0").unwrap_or(names))),
-        malformed,
+    let hex = |bytes: &[u8]| Hex(bytes).to_string();
+    let digest = entry.digest.as_ref().map(JsonDigest::from).unwrap_or_default();
+    let mut object = output
+        .object("entry")
+        .field("index", item.index)
+        .field("list", list)
+        .field("offset", item.offset)
+        .field("pcr", item.record.pcr)
+        .field("template", text(item.record.template.name()))
+        .field("template_digest", hex(item.record.digest))
+        .field("violation", item.record.is_violation());
+    if malformed.is_none() {
+        object = object.path(entry.name);
     }
+    object
+        .field("hash", digest.hash)
+        .field("digest", digest.digest)
+        .field("digest_type", digest.digest_type)
+        .optional("signature", entry.signature.map(JsonSignature::from))
+        .optional("evm_signature", entry.evm_signature.map(JsonSignature::from))
+        .optional("buffer", entry.buffer.map(hex))
+        .optional("text", entry.buffer.and_then(as_text))
+        .optional("modsig_digest", entry.modsig_digest.as_ref().map(JsonDigest::from))
+        .optional("modsig", entry.modsig.map(hex))
+        .optional("uid", entry.uid)
+        .optional("gid", entry.gid)
+        .optional("mode", entry.mode.map(|mode| format!("{mode:06o}")))
+        .optional(
+            "xattr_names",
+            entry.xattr_names.map(|names| text(names.strip_suffix(b"\0").unwrap_or(names))),
+        )
+        .optional("malformed", malformed)
+        .end()
 }
 
 /// The buffer if it is text: a command line, a policy, critical data. A NUL may end it.

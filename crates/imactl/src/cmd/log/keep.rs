@@ -14,10 +14,9 @@ use clap::Args;
 use ima::advice::Advice;
 use ima::attest::keep::{Cycle, KeepError, Keeper, Publisher, Securityfs};
 use ima::system::Machine;
-use serde::Serialize;
 
 use crate::error::{with_causes, Context, Result};
-use crate::output::{count, JsonPath, Level, Output};
+use crate::output::{count, Level, Output};
 use crate::Outcome;
 
 /// Move the measurement list from kernel memory to files
@@ -52,14 +51,6 @@ pub(crate) struct KeepArgs {
     socket: Option<PathBuf>,
 }
 
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "moved")]
-struct JsonMoved {
-    #[serde(flatten)]
-    path: JsonPath,
-    entries: u64,
-}
-
 type Shared = Mutex<Keeper<Securityfs>>;
 
 /// Locks the keeper, also after a panic: a cycle that failed leaves it as it was.
@@ -79,7 +70,7 @@ impl KeepArgs {
             return Ok(Outcome::Good);
         }
         let listener = match &self.socket {
-            Some(path) => Some(listen(path).with_context(|| path.display().to_string())?),
+            Some(path) => Some(listen(path).at(path)?),
             None => None,
         };
         let keeper = Arc::new(keeper);
@@ -144,7 +135,7 @@ impl KeepArgs {
 
 fn print(cycle: &Cycle, output: &mut Output) -> io::Result<()> {
     let Cycle::Moved { segment, records } = cycle else { return Ok(()) };
-    output.json(&JsonMoved { path: (&**segment).into(), entries: *records })?;
+    output.object("moved").path(&**segment).field("entries", *records).end()?;
     let entries = count(*records, "entry");
     output.line(Level::Normal, format_args!("{}: {entries} in all segments", segment.display()))
 }

@@ -20,7 +20,6 @@ use ima::attest::source::{Reading, Source};
 use ima::attest::{ListError, Malformed};
 use ima::container::Progress;
 use ima::system::Machine;
-use serde::Serialize;
 
 use crate::error::Result;
 use crate::output::{count, Output, Style};
@@ -118,33 +117,20 @@ fn streamed(
     (sources, Some(bar))
 }
 
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "error")]
-struct JsonMalformed<'a> {
-    path: &'a str,
-    index: u64,
-    offset: u64,
-    error: String,
-    /// Bytes from the start of the malformed record to the end of the input.
-    rest_bytes: u64,
-    readable_records: u64,
-    readable_bytes: u64,
-    readable_from: Option<u64>,
-}
-
 /// Reports that a list could not be read to its end.
 pub(crate) fn report_fault(malformed: &Malformed, output: &mut Output) -> Result<Outcome> {
     let Malformed { name, offset, index, kind, rest } = malformed;
-    output.json(&JsonMalformed {
-        path: name,
-        index: *index,
-        offset: *offset,
-        error: kind.to_string(),
-        rest_bytes: rest.bytes,
-        readable_records: rest.records,
-        readable_bytes: rest.readable,
-        readable_from: rest.resumes,
-    })?;
+    output
+        .object("error")
+        .field("path", &**name)
+        .field("index", *index)
+        .field("offset", *offset)
+        .field("error", kind.to_string())
+        .field("rest_bytes", rest.bytes)
+        .field("readable_records", rest.records)
+        .field("readable_bytes", rest.readable)
+        .field("readable_from", rest.resumes)
+        .end()?;
     output.complain(Style::Bad, "error:", &malformed.to_string());
     Ok(Outcome::Failed)
 }

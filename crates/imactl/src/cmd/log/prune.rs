@@ -7,12 +7,11 @@ use clap::{ArgGroup, Args};
 use ima::attest::keep::{Coverage, EarlierBoot};
 use ima::attest::pcr::{self, PcrInput};
 use ima::attest::source::{Reading, Source};
-use serde::Serialize;
 
 use super::verify::QuoteArgs;
 use crate::args::jobs;
 use crate::error::Result;
-use crate::output::{count, JsonPath, Level, Output, Style};
+use crate::output::{count, Level, Output, Style};
 use crate::Outcome;
 
 /// Remove the segments of an earlier boot after verifying a quote over them
@@ -44,18 +43,6 @@ pub(crate) struct PruneArgs {
     /// Number of worker threads [default: number of CPUs; maximum 1024]
     #[arg(short, long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "boot")]
-struct JsonBoot {
-    #[serde(flatten)]
-    path: JsonPath,
-    removed: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    entries: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
 }
 
 impl PruneArgs {
@@ -93,8 +80,13 @@ impl PruneArgs {
             Some(_) => (Outcome::Finding, Level::Quiet),
             None => (Outcome::Good, Level::Normal),
         };
-        let path = (&*path).into();
-        output.json(&JsonBoot { path, removed, entries, reason })?;
+        output
+            .object("boot")
+            .path(&*path)
+            .field("removed", removed)
+            .optional("entries", entries)
+            .optional("reason", reason)
+            .end()?;
         output.line(level, text)?;
         Ok(outcome)
     }

@@ -119,7 +119,7 @@ fn print(
     output: &mut Output,
 ) -> std::io::Result<()> {
     if output.is_json() {
-        return output.json(&entry::json(list, item, decoded));
+        return entry::print_json(list, item, decoded, output);
     }
     let (line, buffer) = entry::lines(item, decoded, output);
     output.line(Level::Quiet, line)?;

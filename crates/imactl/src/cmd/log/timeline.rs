@@ -1,7 +1,5 @@
 //! `imactl log timeline`
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -11,11 +9,10 @@ use ima::attest::ListError;
 use ima::input::{self, LIST_MAX};
 use ima_format::audit::{self, Kind, Record};
 use ima_format::printable::Printable;
-use serde::Serialize;
 
 use super::{report_fault, ListArgs};
-use crate::error::{Context, Error, Result};
-use crate::output::{count, JsonPath, Level, Output, Style};
+use crate::error::{Error, Result};
+use crate::output::{count, Level, Output, Style};
 use crate::Outcome;
 
 /// Merge a measurement list with the audit log
@@ -32,19 +29,6 @@ pub(crate) struct TimelineArgs {
     /// The audit log, or the output of ausearch --raw, with records of type INTEGRITY_RULE
     #[arg(long, value_name = "FILE")]
     audit: PathBuf,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "event")]
-struct JsonEvent<'a> {
-    event: &'static str,
-    time: Option<&'a str>,
-    index: Option<u64>,
-    #[serde(flatten)]
-    path: JsonPath,
-    digest: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    command: Option<&'a str>,
 }
 
 impl TimelineArgs {
@@ -75,11 +59,10 @@ impl TimelineArgs {
 
 /// The records of type INTEGRITY_RULE in an audit log.
 pub(crate) fn audited(path: &Path) -> Result<Vec<Audited>> {
-    let name = || path.display().to_string();
-    let content = input::read_path(path, LIST_MAX).with_context(name)?;
+    let content = input::read_path(path, LIST_MAX)?;
     let mut audited = Vec::new();
     for (line, number) in content.split(|byte| *byte == b'\n').zip(1..) {
-        let malformed = |why: &str| Error::new(format!("{}: line {number}: {why}", name()));
+        let malformed = |why: &str| Error::new(format!("{}: line {number}: {why}", path.display()));
         let record = Record::parse(line).map_err(|error| malformed(&error.to_string()))?;
         let Some(record) = record.filter(|record| record.kind == Kind::Rule) else { continue };
         let text = |field: &str| {
@@ -107,14 +90,15 @@ fn print(event: &Event, output: &mut Output) -> std::io::Result<()> {
         EventKind::NotListed => ("not-listed", "  not in the list", Style::Dim, Level::Verbose),
     };
     let time = audited.as_ref().map(|audited| audited.time.as_str());
-    output.json(&JsonEvent {
-        event: word,
-        time,
-        index: *index,
-        path: Path::new(OsStr::from_bytes(name)).into(),
-        digest: digest.as_deref(),
-        command: audited.as_ref().and_then(|audited| audited.command.as_deref()),
-    })?;
+    output
+        .object("event")
+        .field("event", word)
+        .field("time", time)
+        .field("index", *index)
+        .path(name.as_slice())
+        .field("digest", digest.as_deref())
+        .optional("command", audited.as_ref().and_then(|audited| audited.command.as_deref()))
+        .end()?;
     let index = index.map_or_else(|| "-".to_owned(), |index| index.to_string());
     let digest = digest.as_deref().unwrap_or("violation");
     let said = output.paint(style, said);

@@ -83,7 +83,7 @@ impl CreateArgs {
             let kind = match is_directory {
                 true if self.recursive => Kind::Rpm,
                 false if self.initramfs => Kind::Image,
-                _ => detect(path).with_context(|| path.display().to_string())?.kind,
+                _ => detect(path).at(path)?.kind,
             };
             match kind {
                 Kind::Rpm => packages.push(path.clone()),
@@ -116,7 +116,7 @@ impl CreateArgs {
         manifest: &mut Manifest,
         output: &mut Output,
     ) -> Result<u64> {
-        let source = self.open(path).with_context(|| path.display().to_string())?;
+        let source = self.open(path).at(path)?;
         let bar = Bar::new("hashing", output);
         let (files, unread) = of_source(&*source, selection, self.hash, jobs(self.jobs), &bar);
         bar.finish();

@@ -66,7 +66,13 @@ impl DiffArgs {
                 Difference::Changed => ("changed", '~', Style::Warning),
             };
             let (before, after) = (one.0.get(*path), other.0.get(*path));
-            output.json(&text::JsonDifference::new(path, word, before, after))?;
+            output
+                .object("difference")
+                .path(*path)
+                .field("difference", word)
+                .optional("before", before.map(text::File::from))
+                .optional("after", after.map(text::File::from))
+                .end()?;
             let name = output.paint(style, &format!("{sign} {}", Printable(path)));
             output.line(Level::Quiet, name)?;
         }
@@ -133,9 +139,7 @@ fn write_manifest(
 /// Writes a result atomically, or to standard output.
 fn write(content: &[u8], path: Option<&Path>, output: &mut Output) -> Result<()> {
     match path.filter(|path| !is_stdio(path)) {
-        Some(path) => {
-            staging::write_path(path, 0o644, content).with_context(|| path.display().to_string())
-        }
+        Some(path) => staging::write_path(path, 0o644, content).at(path),
         None => Ok(output.text(content)?),
     }
 }

@@ -1,7 +1,5 @@
 //! Manifests as JSON lines: a header line, then one line per file, sorted by path.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use ima::attest::manifest::{Expected, Manifest, Owner};
@@ -11,7 +9,7 @@ use ima_format::hex;
 use serde::{Deserialize, Serialize};
 
 use super::signed::{self, TrustArgs};
-use crate::error::{hinted, Context, Error, Result};
+use crate::error::{hinted, Error, Result};
 use crate::output::{JsonPath, Output};
 
 /// The version of the form.
@@ -37,7 +35,7 @@ pub(super) struct Line {
 
 /// The properties of a file.
 #[derive(Default, Serialize, Deserialize)]
-struct File {
+pub(super) struct File {
     digests: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     key_ids: Vec<String>,
@@ -58,32 +56,6 @@ pub(super) struct ReadLine {
     path_bytes: Option<String>,
     #[serde(flatten)]
     file: File,
-}
-
-#[derive(Serialize)]
-pub(super) struct JsonDifference {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    #[serde(flatten)]
-    path: JsonPath,
-    difference: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    before: Option<File>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    after: Option<File>,
-}
-
-impl JsonDifference {
-    pub(super) fn new(
-        path: &[u8],
-        difference: &'static str,
-        before: Option<&Expected>,
-        after: Option<&Expected>,
-    ) -> Self {
-        let path = Path::new(OsStr::from_bytes(path)).into();
-        let (before, after) = (before.map(File::from), after.map(File::from));
-        Self { kind: "difference", path, difference, before, after }
-    }
 }
 
 impl From<&Expected> for File {
@@ -126,7 +98,7 @@ impl File {
 
 impl Line {
     pub(super) fn new(path: &[u8], expected: &Expected) -> Self {
-        Self { path: Path::new(OsStr::from_bytes(path)).into(), file: expected.into() }
+        Self { path: path.into(), file: expected.into() }
     }
 }
 
@@ -165,7 +137,7 @@ pub(super) fn lines(manifest: &Manifest) -> Result<Vec<u8>> {
 /// Reads a manifest, and verifies its signature if certificates are trusted.
 pub(super) fn read(path: &Path, trust: &TrustArgs, output: &mut Output) -> Result<Manifest> {
     let name = path.display().to_string();
-    let content = input::read_path(path, LIST_MAX).with_context(|| name.clone())?;
+    let content = input::read_path(path, LIST_MAX)?;
     let trusted = trust.trusted()?;
     if let Some(manifest) = signed::open(&name, &content, trusted.as_deref(), output)? {
         return Ok(manifest);

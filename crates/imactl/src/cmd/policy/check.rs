@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use ima_format::policy::diagnostic::{Diagnostic, Severity};
 use ima_format::policy::{check, lint, Kernel};
-use serde::Serialize;
 
 use super::snippet;
 use super::source::PolicyText;
 use crate::error::Result;
 use crate::kernel::{source, warn_of_hearsay, KernelArgs};
-use crate::output::{count, JsonError, JsonPath, Level, Output, Style};
+use crate::output::{count, Level, Output, Style};
 use crate::Outcome;
 
 /// Check policies for errors, and for rules that are accepted but dangerous
@@ -32,36 +31,6 @@ pub(super) struct CheckArgs {
     deny_warnings: bool,
 }
 
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "finding")]
-struct JsonFinding<'a> {
-    severity: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lint: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a str>,
-    line: Option<usize>,
-    column: Option<usize>,
-    message: &'a str,
-    reason: Option<&'a str>,
-    hint: Option<&'a str>,
-    #[serde(flatten)]
-    path: JsonPath,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "summary")]
-struct JsonSummary {
-    #[serde(flatten)]
-    path: JsonPath,
-    kernel: String,
-    kernel_source: &'static str,
-    accepted: bool,
-    errors: u64,
-    warnings: u64,
-    notes: u64,
-}
-
 /// The number of findings of each severity.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Counts {
@@ -79,11 +48,7 @@ impl CheckArgs {
             let text = match PolicyText::of(file, &kernel) {
                 Ok(text) => text,
                 Err(error) => {
-                    let (path, text) = (file.as_path().into(), error.to_string());
-                    output.json(&JsonError { path, error: text.clone() })?;
-                    if !output.is_json() {
-                        output.complain(Style::Bad, "error:", &text);
-                    }
+                    output.fail(file, &error.to_string())?;
                     outcome = outcome.max(Outcome::Failed);
                     continue;
                 }
@@ -127,17 +92,18 @@ pub(super) fn tell(
             Severity::Note => &mut counts.notes,
         } += 1;
         let is_lint = lint::find(found.name).is_some() && found.severity != Severity::Error;
-        output.json(&JsonFinding {
-            severity: found.severity.name(),
-            lint: is_lint.then_some(found.name),
-            error: (!is_lint).then_some(found.name),
-            line: found.location.map(|location| location.line),
-            column: found.location.map(|location| location.column),
-            message: &found.message,
-            reason: found.reason,
-            hint: found.hint.as_deref(),
-            path: path.into(),
-        })?;
+        output
+            .object("finding")
+            .field("severity", found.severity.name())
+            .optional("lint", is_lint.then_some(found.name))
+            .optional("error", (!is_lint).then_some(found.name))
+            .field("line", found.location.map(|location| location.line))
+            .field("column", found.location.map(|location| location.column))
+            .field("message", &found.message)
+            .field("reason", found.reason)
+            .field("hint", found.hint.as_deref())
+            .path(path)
+            .end()?;
         let level = match found.severity {
             Severity::Note => Level::Normal,
             _ => Level::Quiet,
@@ -156,15 +122,16 @@ fn summarize(
     output: &mut Output,
 ) -> Result<()> {
     let Counts { errors, warnings, notes } = counts;
-    output.json(&JsonSummary {
-        path: path.into(),
-        kernel: kernel.version.to_string(),
-        kernel_source: source(kernel.version),
-        accepted: errors == 0,
-        errors,
-        warnings,
-        notes,
-    })?;
+    output
+        .object("summary")
+        .path(path)
+        .field("kernel", kernel.version.to_string())
+        .field("kernel_source", source(kernel.version))
+        .field("accepted", errors == 0)
+        .field("errors", errors)
+        .field("warnings", warnings)
+        .field("notes", notes)
+        .end()?;
     let version = kernel.version;
     let line = if errors > 0 {
         let refused = output.paint(Style::Bad, &format!("rejected by Linux {version}"));

@@ -40,29 +40,6 @@ struct JsonSide<'a> {
     rule: Option<String>,
 }
 
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "difference")]
-struct JsonDifference<'a> {
-    decision: &'static str,
-    funcs: Vec<&'static str>,
-    before: JsonSide<'a>,
-    after: JsonSide<'a>,
-    events: Vec<String>,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "other")]
-struct JsonOther<'a> {
-    message: &'a str,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "summary")]
-struct JsonSummary {
-    differences: usize,
-    complete: bool,
-}
-
 impl DiffArgs {
     pub(super) fn run(&self, output: &mut Output) -> Result<Outcome> {
         let kernel = self.kernel.resolve()?;
@@ -87,12 +64,16 @@ impl DiffArgs {
             others.push(format!("{} is denied {when}", unnamed(*func)));
         }
         for message in &others {
-            output.json(&JsonOther { message })?;
+            output.object("other").field("message", message).end()?;
             output.line(Level::Quiet, message)?;
         }
         let differences = found.decisions.len() + others.len();
         let complete = found.complete;
-        output.json(&JsonSummary { differences, complete })?;
+        output
+            .object("summary")
+            .field("differences", differences)
+            .field("complete", complete)
+            .end()?;
         if !complete {
             output.warn("too many events to try each: there may be further differences");
         }
@@ -117,13 +98,14 @@ fn tell(found: &Difference, before: &Loaded, after: &Loaded, output: &mut Output
             line: rules[index].as_ref().map(|(_, line, _)| *line),
             rule: rules[index].as_ref().map(|(_, _, text)| text.clone()),
         };
-        output.json(&JsonDifference {
-            decision: found.kind.action().name(),
-            funcs: found.funcs.iter().map(|func| func.name()).collect(),
-            before: side(0),
-            after: side(1),
-            events: found.witnesses.iter().map(describe).collect(),
-        })?;
+        output
+            .object("difference")
+            .field("decision", found.kind.action().name())
+            .field("funcs", found.funcs.iter().map(|func| func.name()).collect::<Vec<_>>())
+            .field("before", side(0))
+            .field("after", side(1))
+            .field("events", found.witnesses.iter().map(describe).collect::<Vec<_>>())
+            .end()?;
         return Ok(());
     }
     let funcs: Vec<_> = found.funcs.iter().map(|func| func.name()).collect();

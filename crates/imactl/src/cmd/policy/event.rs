@@ -6,102 +6,81 @@ use clap::Args;
 use ima_format::policy::ast::{Access, Func, Key, LsmConditions, Name, Uuid};
 use ima_format::policy::decide::{AccessSet, Capability, Credentials, Event, FileFacts, Labels};
 use ima_format::policy::filesystem;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
 
 use crate::error::{hinted, Context, Error, Result};
 
 /// The event: what is left out is root, and a file of root's on ext4
-#[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args, Deserialize)]
 #[command(next_help_heading = "Event")]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct EventArgs {
     /// The hook: FILE_CHECK, MMAP_CHECK, BPRM_CHECK, MODULE_CHECK, ...
     #[arg(long, value_name = "FUNC")]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) func: Option<String>,
     /// The access, if the hook is FILE_CHECK: MAY_READ, MAY_WRITE, MAY_READ|MAY_WRITE
     #[arg(long, value_name = "MASK")]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) mask: Option<String>,
     /// The process's real user ID [default: 0]
     #[arg(long, value_name = "ID")]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) uid: Option<u32>,
     /// Its effective user ID [default: the real one]
     #[arg(long, value_name = "ID")]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) euid: Option<u32>,
     /// Its saved user ID [default: the effective one]
     #[arg(long, value_name = "ID")]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) suid: Option<u32>,
     /// Its real group ID [default: 0]
     #[arg(long, value_name = "ID")]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) gid: Option<u32>,
     /// Its effective group ID [default: the real one]
     #[arg(long, value_name = "ID")]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) egid: Option<u32>,
     /// Its saved group ID [default: the effective one]
     #[arg(long, value_name = "ID")]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) sgid: Option<u32>,
     /// Whether it has CAP_SETUID, for euid= [default: whether its effective user is root]
     #[arg(long, value_name = "BOOL")]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) cap_setuid: Option<bool>,
     /// Whether it has CAP_SETGID, for egid= [default: whether its effective user is root]
     #[arg(long, value_name = "BOOL")]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) cap_setgid: Option<bool>,
     /// The file's owner [default: 0]
     #[arg(long, value_name = "ID")]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) fowner: Option<u32>,
     /// The file's group [default: 0]
     #[arg(long, value_name = "ID")]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) fgroup: Option<u32>,
     /// The file system's type, as in /proc/filesystems [default: ext4]
     #[arg(long, value_name = "NAME")]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) fsname: Option<String>,
     /// The file system's magic number [default: that of its type]
     #[arg(long, value_name = "HEX")]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) fsmagic: Option<String>,
     /// The subtype of a FUSE file system
     #[arg(long, value_name = "NAME")]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) fs_subtype: Option<String>,
     /// The file system's UUID
     #[arg(long, value_name = "UUID")]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) fsuuid: Option<String>,
     /// The keyring, if the hook is KEY_CHECK
     #[arg(long, value_name = "NAME")]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) keyring: Option<String>,
     /// The data's label, if the hook is CRITICAL_DATA
     #[arg(long, value_name = "NAME")]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) label: Option<String>,
     /// A file, whose attribute, content, owner and permissions are used
     #[arg(long, value_name = "PATH", conflicts_with_all = ["attribute", "digest"])]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) file: Option<PathBuf>,
     /// The security.ima of a file that is not available, in hexadecimal, or none
     #[arg(long, value_name = "HEX")]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) attribute: Option<String>,
     /// The digest of that file, ALG:HEX; may be repeated
     #[arg(long, value_name = "DIGEST")]
-    #[serde(default, deserialize_with = "one_or_more", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "one_or_more")]
     pub(super) digest: Vec<String>,
     /// A security label: obj_type=bin_t, subj_role=...; may be repeated [default: unknown]
     #[arg(long = "lsm", value_name = "KEY=LABEL")]
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) lsm: Vec<String>,
 }
 

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use clap::Args;
 use ima_format::policy::explain;
-use serde::Serialize;
 
 use super::source::BootArgs;
 use crate::error::Result;
@@ -27,22 +26,6 @@ pub(super) struct ExplainArgs {
     boot: BootArgs,
 }
 
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "rule")]
-struct JsonRule<'a> {
-    file: Option<&'a str>,
-    line: Option<usize>,
-    rule: &'a str,
-    meaning: &'a str,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "topic")]
-struct JsonTopic<'a> {
-    title: &'a str,
-    statements: &'a [String],
-}
-
 impl ExplainArgs {
     pub(super) fn run(&self, output: &mut Output) -> Result<Outcome> {
         let kernel = self.kernel.resolve()?;
@@ -51,12 +34,13 @@ impl ExplainArgs {
         let explanation = explain(&loaded.policy, &kernel);
         for (number, rule) in explanation.rules.iter().enumerate() {
             let place = loaded.file_and_line(number);
-            output.json(&JsonRule {
-                file: place.map(|(file, _)| file),
-                line: place.map(|(_, line)| line),
-                rule: &rule.rule,
-                meaning: &rule.meaning,
-            })?;
+            output
+                .object("rule")
+                .field("file", place.map(|(file, _)| file))
+                .field("line", place.map(|(_, line)| line))
+                .field("rule", &rule.rule)
+                .field("meaning", &rule.meaning)
+                .end()?;
             let place = output.paint(Style::Dim, &format!("{}:", loaded.place(number)));
             output.line(Level::Normal, format_args!("{place} {}", rule.rule))?;
             output.line(Level::Normal, format_args!("    {}", rule.meaning))?;
@@ -64,7 +48,7 @@ impl ExplainArgs {
         }
         for topic in &explanation.whole {
             let (title, statements) = (topic.title, &topic.statements);
-            output.json(&JsonTopic { title, statements })?;
+            output.object("topic").field("title", title).field("statements", statements).end()?;
             let title = output.paint(Style::Bold, title);
             output.line(Level::Normal, format_args!("{title}:"))?;
             for statement in statements {

@@ -1,9 +1,10 @@
 //! `imactl policy default` and `imactl policy builtin`: ready-made policies.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use ima_format::policy::builtin::{Builtin, Preset};
 
 use super::source::builtin;
+use crate::args::spelling;
 use crate::error::Result;
 use crate::kernel::{warn_of_hearsay, KernelArgs};
 use crate::output::{Level, Output};
@@ -13,25 +14,14 @@ use crate::Outcome;
 #[derive(Debug, Args)]
 pub(super) struct DefaultArgs {
     /// Purpose: appraise restricts root, strict restricts all users, measure only records
-    #[arg(long, value_name = "KIND", default_value = "appraise")]
-    kind: Kind,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Kind {
-    Appraise,
-    Strict,
-    Measure,
+    #[arg(long, value_name = "KIND", default_value = "appraise",
+        value_parser = spelling(Preset::ALL, Preset::name))]
+    kind: Preset,
 }
 
 impl DefaultArgs {
     pub(super) fn run(&self, output: &mut Output) -> Result<Outcome> {
-        let preset = match self.kind {
-            Kind::Appraise => Preset::Appraise,
-            Kind::Strict => Preset::Strict,
-            Kind::Measure => Preset::Measure,
-        };
-        output.text(preset.text().as_bytes())?;
+        output.text(self.kind.text().as_bytes())?;
         Ok(Outcome::Good)
     }
 }

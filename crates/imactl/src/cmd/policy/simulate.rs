@@ -3,16 +3,16 @@
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use ima::verify::Keyring;
-use ima_format::policy::decide::{Cause, Choice, Decider, Decision, Event, Kind, Mode};
+use ima_format::policy::decide::{AppraiseMode, Cause, Choice, Decider, Decision, Event, Kind};
 use serde::Serialize;
 
 use super::diff::demands;
 use super::event::{describe, EventArgs};
 use super::source::{BootArgs, Loaded};
 use super::verdict::{self, Told};
-use crate::args::KeyringArgs;
+use crate::args::{spelling, KeyringArgs};
 use crate::error::{Context, Error, Result};
 use crate::kernel::{warn_of_hearsay, KernelArgs};
 use crate::output::{Level, Output, Style};
@@ -48,53 +48,11 @@ pub(super) struct SimulateArgs {
         long,
         value_name = "MODE",
         default_value = "enforce",
+        value_parser = spelling(AppraiseMode::ALL, AppraiseMode::name),
         visible_alias = "mode",
         help_heading = "Kernel"
     )]
-    ima_appraise: ModeArg,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum ModeArg {
-    Enforce,
-    Log,
-    Fix,
-    Off,
-}
-
-impl ModeArg {
-    const fn resolve(self) -> Mode {
-        match self {
-            Self::Enforce => Mode::Enforce,
-            Self::Log => Mode::Log,
-            Self::Fix => Mode::Fix,
-            Self::Off => Mode::Off,
-        }
-    }
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "event")]
-struct JsonEvent {
-    event: String,
-    measure: JsonChoice,
-    appraise: JsonChoice,
-    audit: JsonChoice,
-    hash: JsonChoice,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pcr: Option<u8>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    signature_required: Option<bool>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    depends_on_labels: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    verdict: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cause: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unknown_key: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    fixed: Option<bool>,
+    ima_appraise: AppraiseMode,
 }
 
 #[derive(Serialize)]
@@ -133,13 +91,13 @@ impl SimulateArgs {
 
 impl SimulateArgs {
     /// The appraisal mode. Under Secure Boot every kernel enforces (`ima_appraise_parse_cmdline()`).
-    fn mode(&self, output: &mut Output) -> Mode {
-        let mode = self.ima_appraise.resolve();
-        if mode == Mode::Enforce || !self.boot.is_secure() {
+    fn mode(&self, output: &mut Output) -> AppraiseMode {
+        let mode = self.ima_appraise;
+        if mode == AppraiseMode::Enforce || !self.boot.is_secure() {
             return mode;
         }
         output.warn("under Secure Boot the kernel ignores this ima_appraise=, and enforces");
-        Mode::Enforce
+        AppraiseMode::Enforce
     }
 }
 
@@ -180,7 +138,7 @@ fn tell(
 ) -> Result<()> {
     let decision = decider.decide(event);
     if output.is_json() {
-        return Ok(output.json(&json(event, told, &decision, loaded))?);
+        return Ok(print_json(event, told, &decision, loaded, output)?);
     }
     output.line(Level::Normal, output.paint(Style::Bold, &describe(event)))?;
     for kind in Kind::ALL {
@@ -227,7 +185,13 @@ fn by(rule: usize, loaded: &Loaded) -> String {
     format!("{}: {text}", loaded.place(rule))
 }
 
-fn json(event: &Event, told: Option<&Told>, decision: &Decision, loaded: &Loaded) -> JsonEvent {
+fn print_json(
+    event: &Event,
+    told: Option<&Told>,
+    decision: &Decision,
+    loaded: &Loaded,
+    output: &mut Output,
+) -> io::Result<()> {
     let choice = |kind| {
         let choice = decision.choice(kind);
         let rule = choice.rule();
@@ -239,18 +203,23 @@ fn json(event: &Event, told: Option<&Told>, decision: &Decision, loaded: &Loaded
             line: place.map(|(_, line)| line),
         }
     };
-    JsonEvent {
-        event: describe(event),
-        measure: choice(Kind::Measure),
-        appraise: choice(Kind::Appraise),
-        audit: choice(Kind::Audit),
-        hash: choice(Kind::Hash),
-        pcr: decision.pcr.filter(|_| decision.measure.does()),
-        signature_required: decision.appraise.does().then_some(decision.demands.signature),
-        depends_on_labels: decision.undetermined.iter().map(|rule| by(*rule, loaded)).collect(),
-        verdict: told.map(|told| told.verdict),
-        cause: told.and_then(|told| told.cause).map(Cause::name),
-        unknown_key: told.and_then(|told| told.unknown_key.clone()),
-        fixed: told.filter(|told| told.fixed).map(|_| true),
-    }
+    let labels: Vec<_> = decision.undetermined.iter().map(|rule| by(*rule, loaded)).collect();
+    output
+        .object("event")
+        .field("event", describe(event))
+        .field("measure", choice(Kind::Measure))
+        .field("appraise", choice(Kind::Appraise))
+        .field("audit", choice(Kind::Audit))
+        .field("hash", choice(Kind::Hash))
+        .optional("pcr", decision.pcr.filter(|_| decision.measure.does()))
+        .optional(
+            "signature_required",
+            decision.appraise.does().then_some(decision.demands.signature),
+        )
+        .optional("depends_on_labels", (!labels.is_empty()).then_some(labels))
+        .optional("verdict", told.map(|told| told.verdict))
+        .optional("cause", told.and_then(|told| told.cause).map(Cause::name))
+        .optional("unknown_key", told.and_then(|told| told.unknown_key.as_ref()))
+        .optional("fixed", told.filter(|told| told.fixed).map(|_| true))
+        .end()
 }

@@ -41,7 +41,7 @@ impl PolicyText {
         } else if name == "-" {
             input::read_stream(io::stdin(), TEXT_MAX).context("standard input")?
         } else {
-            let text = input::read_path(argument, TEXT_MAX).with_context(|| name.clone())?;
+            let text = input::read_path(argument, TEXT_MAX)?;
             if fs::canonicalize(argument).is_ok_and(|path| path.starts_with(SECURITYFS)) {
                 loading = Loading::ReadBack;
             }
@@ -54,7 +54,7 @@ impl PolicyText {
 
 /// The kernel's built-in policy of this name.
 pub(super) fn builtin(name: &str) -> Result<Builtin> {
-    Builtin::from_name(name).ok_or_else(|| {
+    Builtin::from_name(name.as_bytes()).ok_or_else(|| {
         hinted(
             format!("no built-in policy is called {name:?}"),
             "known: arch, ima_tcb, tcb, secure_boot, appraise_tcb, critical_data",
@@ -63,7 +63,7 @@ pub(super) fn builtin(name: &str) -> Result<Builtin> {
 }
 
 fn preset(name: &str) -> Result<Preset> {
-    Preset::from_name(name).ok_or_else(|| {
+    Preset::from_name(name.as_bytes()).ok_or_else(|| {
         hinted(
             format!("no default policy is called {name:?}"),
             "known: default:appraise, default:strict, default:measure",

@@ -17,8 +17,7 @@ impl EventArgs {
     /// The file of the event; `None` if no option describes it.
     pub(super) fn subject(&self) -> Result<Option<Subject>> {
         if let Some(path) = &self.file {
-            let name = || path.display().to_string();
-            return Ok(Some(Subject::file(path).with_context(name)?));
+            return Ok(Some(Subject::file(path).at(path)?));
         }
         if self.attribute.is_none() && self.digest.is_empty() {
             return Ok(None);
@@ -129,7 +128,7 @@ impl Told {
                 ("unknown", Style::Warning, words.to_owned())
             }
             _ if labels => ("unknown", Style::Warning, "it depends on labels".to_owned()),
-            Verdict::Refused => ("denied", Style::Bad, because),
+            Verdict::Denied => ("denied", Style::Bad, because),
             Verdict::Tolerated => {
                 let words = match outcome.fixed {
                     true => format!("{because}; a digest takes the attribute's place"),

@@ -16,7 +16,7 @@ use super::Told;
 use crate::cmd::policy::Loaded;
 use crate::error::with_causes;
 use crate::kernel::source;
-use crate::output::{JsonPath, Output};
+use crate::output::{JsonPath, Object, Output};
 
 #[derive(Default, Serialize)]
 struct JsonRefusal {
@@ -37,13 +37,6 @@ impl JsonRefusal {
             func: Some(refusal.func.name()),
             rule: refusal.rule.map(|rule| loaded.place(rule)),
             unknown_key: refusal.unknown_key.map(|key| key.to_string()),
-        }
-    }
-
-    fn of_answer(answer: &Answer, loaded: &Loaded) -> Self {
-        match answer {
-            Answer::Refused(refusal) => Self::of(refusal, loaded),
-            _ => Self::default(),
         }
     }
 }
@@ -70,7 +63,7 @@ impl JsonObstacle {
             path: obstacle.what.as_path().into(),
             needed_by: obstacle.needed_by.display().to_string(),
             refusal: match &obstacle.why {
-                Why::Refused(refusal) => JsonRefusal::of(refusal, loaded),
+                Why::Denied(refusal) => JsonRefusal::of(refusal, loaded),
                 Why::Missing | Why::NeedsLevel(_) | Why::TooDeep => JsonRefusal::default(),
             },
             too_deep: (obstacle.why == Why::TooDeep).then_some(true),
@@ -83,81 +76,6 @@ impl JsonObstacle {
     }
 }
 
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "file")]
-struct JsonFile {
-    #[serde(flatten)]
-    path: JsonPath,
-    #[serde(rename = "use")]
-    purpose: &'static str,
-    result: &'static str,
-    #[serde(flatten)]
-    refusal: JsonRefusal,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    needs: Option<JsonObstacle>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unknown: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    denied_to_users: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    module_signature: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    line: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<String>,
-}
-
-#[derive(Serialize)]
-struct JsonStart {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    #[serde(flatten)]
-    path: JsonPath,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    file: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    asked_by: Option<String>,
-    result: &'static str,
-    #[serde(flatten)]
-    refusal: JsonRefusal,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    needs: Option<JsonObstacle>,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "warning")]
-struct JsonWarning {
-    #[serde(flatten)]
-    path: JsonPath,
-    message: String,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "error")]
-struct JsonUnread {
-    #[serde(flatten)]
-    path: JsonPath,
-    error: String,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "summary")]
-struct JsonSummary {
-    kernel: String,
-    kernel_source: &'static str,
-    good: bool,
-    reaches_init: Option<bool>,
-    files: u64,
-    allowed: u64,
-    denied: u64,
-    blocked: u64,
-    incomplete: u64,
-    unknown: u64,
-    failed: u64,
-    bytes: u64,
-    seconds: f64,
-}
-
 /// Prints files and steps with findings, or all of them, and the summary.
 pub(super) fn tell(told: &Told<'_>, details: bool, output: &mut Output) -> io::Result<()> {
     let report = told.report;
@@ -166,107 +84,111 @@ pub(super) fn tell(told: &Told<'_>, details: bool, output: &mut Output) -> io::R
         let fate = Fate::of(file);
         counts[fate as usize] += 1;
         if details || fate != Fate::Allowed || file.is_finding() {
-            output.json(&json_file(file, fate, told.loaded))?;
+            print_file(file, fate, told.loaded, output)?;
         }
     }
     for attempt in &report.init {
-        output.json(&JsonStart::attempt(attempt, told.loaded))?;
+        print_attempt(attempt, told.loaded, output)?;
     }
     for step in report.steps.iter().filter(|step| details || step.problem.is_some()) {
-        output.json(&JsonStart::step(step, told.loaded))?;
+        print_step(step, told.loaded, output)?;
     }
     if let Some(fault) = &report.cache {
         let message = cache_fault(fault);
-        output.json(&JsonWarning { path: Path::new(CACHE).into(), message })?;
+        output.object("warning").path(Path::new(CACHE)).field("message", message).end()?;
     }
     for found in &report.immutable {
-        let (path, message) = (found.path.as_path().into(), immutable(found));
-        output.json(&JsonWarning { path, message })?;
+        let message = immutable(found);
+        output.object("warning").path(found.path.as_path()).field("message", message).end()?;
     }
     for unread in &report.unread {
-        let (path, error) = (unread.path.as_path().into(), with_causes(&unread.error));
-        output.json(&JsonUnread { path, error })?;
+        let error = with_causes(&unread.error);
+        output.object("error").path(unread.path.as_path()).field("error", error).end()?;
     }
     let count = |fate: Fate| counts[fate as usize];
-    output.json(&JsonSummary {
-        kernel: told.options.kernel.version.to_string(),
-        kernel_source: source(told.options.kernel.version),
-        good: report.is_good(),
-        reaches_init: report.reaches_init(),
-        files: report.regular,
-        allowed: count(Fate::Allowed),
-        denied: count(Fate::Refused),
-        blocked: count(Fate::Blocked),
-        incomplete: count(Fate::Incomplete),
-        unknown: count(Fate::Unknown),
-        failed: report.unread.len() as u64,
-        bytes: told.bytes,
-        seconds: told.seconds,
-    })
+    output
+        .object("summary")
+        .field("kernel", told.options.kernel.version.to_string())
+        .field("kernel_source", source(told.options.kernel.version))
+        .field("good", report.is_good())
+        .field("reaches_init", report.reaches_init())
+        .field("files", report.regular)
+        .field("allowed", count(Fate::Allowed))
+        .field("denied", count(Fate::Denied))
+        .field("blocked", count(Fate::Blocked))
+        .field("incomplete", count(Fate::Incomplete))
+        .field("unknown", count(Fate::Unknown))
+        .field("failed", report.unread.len() as u64)
+        .field("bytes", told.bytes)
+        .field("seconds", told.seconds)
+        .end()
 }
 
-fn json_file(file: &FileReport, fate: Fate, loaded: &Loaded) -> JsonFile {
+fn print_file(
+    file: &FileReport,
+    fate: Fate,
+    loaded: &Loaded,
+    output: &mut Output,
+) -> io::Result<()> {
     let FileReport { path, purpose, answer, as_user, obstacle, policy_fault, .. } = file;
-    let user = as_user.as_ref().map(Answer::is_refused);
-    JsonFile {
-        path: path.as_path().into(),
-        purpose: purpose.name(),
-        result: fate.name(),
-        refusal: JsonRefusal::of_answer(answer, loaded),
-        needs: obstacle.as_ref().map(|obstacle| JsonObstacle::of(obstacle, loaded)),
-        unknown: match answer {
-            Answer::Unknown(unknown) => Some(unknown_reason(*unknown)),
-            _ => None,
-        },
-        module_signature: file.module_signature.as_ref().map(ToString::to_string),
-        denied_to_users: user.filter(|denied| *denied != answer.is_refused()),
-        line: policy_fault.as_ref().map(|(line, _)| *line),
-        message: policy_fault
-            .as_ref()
-            .map(|(_, message)| message.clone())
-            .or_else(|| file.certificate_fault.as_ref().map(certificate_fault)),
-    }
+    let user = as_user.as_ref().map(Answer::is_denied);
+    let (refusal, unknown) = match answer {
+        Answer::Denied(refusal) => (JsonRefusal::of(refusal, loaded), None),
+        Answer::Unknown(unknown) => (JsonRefusal::default(), Some(unknown_reason(*unknown))),
+        Answer::Allowed { .. } => (JsonRefusal::default(), None),
+    };
+    let message = policy_fault.as_ref().map(|(_, message)| message.clone());
+    output
+        .object("file")
+        .path(path.as_path())
+        .field("use", purpose.name())
+        .field("result", fate.name())
+        .fields(refusal)
+        .optional("needs", obstacle.as_ref().map(|it| JsonObstacle::of(it, loaded)))
+        .optional("unknown", unknown)
+        .optional("denied_to_users", user.filter(|denied| *denied != answer.is_denied()))
+        .optional("module_signature", file.module_signature.as_ref().map(ToString::to_string))
+        .optional("line", policy_fault.as_ref().map(|(line, _)| *line))
+        .optional(
+            "message",
+            message.or_else(|| file.certificate_fault.as_ref().map(certificate_fault)),
+        )
+        .end()
 }
 
-impl JsonStart {
-    fn of(
-        kind: &'static str,
-        path: &Path,
-        (result, refusal, obstacle): (&'static str, Option<&Refusal>, Option<&Obstacle>),
-        loaded: &Loaded,
-    ) -> Self {
-        Self {
-            kind,
-            path: path.into(),
-            file: None,
-            asked_by: None,
-            result,
-            refusal: refusal.map_or_else(JsonRefusal::default, |it| JsonRefusal::of(it, loaded)),
-            needs: obstacle.map(|obstacle| JsonObstacle::of(obstacle, loaded)),
-        }
-    }
+/// The result of a start, the denial, and the obstacle.
+type End<'a> = (&'static str, Option<&'a Refusal>, Option<&'a Obstacle>);
 
-    fn attempt(attempt: &Attempt, loaded: &Loaded) -> Self {
-        let end = match &attempt.end {
-            AttemptEnd::Runs => ("runs", None, None),
-            AttemptEnd::Absent => ("absent", None, None),
-            AttemptEnd::NoProgram => ("no-program", None, None),
-            AttemptEnd::Refused(refusal) => ("denied", Some(refusal), None),
-            AttemptEnd::Fails(obstacle) => ("fails", None, Some(obstacle)),
-            AttemptEnd::Dies(obstacle) => ("dies", None, Some(obstacle)),
-        };
-        let file = attempt.file.as_deref().map(|file| file.display().to_string());
-        Self { file, ..Self::of("init", &attempt.path, end, loaded) }
-    }
+fn print_attempt(attempt: &Attempt, loaded: &Loaded, output: &mut Output) -> io::Result<()> {
+    let end = match &attempt.end {
+        AttemptEnd::Runs => ("runs", None, None),
+        AttemptEnd::Absent => ("absent", None, None),
+        AttemptEnd::NoProgram => ("no-program", None, None),
+        AttemptEnd::Denied(refusal) => ("denied", Some(refusal), None),
+        AttemptEnd::Fails(obstacle) => ("fails", None, Some(obstacle)),
+        AttemptEnd::Dies(obstacle) => ("dies", None, Some(obstacle)),
+    };
+    let file = attempt.file.as_deref().map(|file| file.display().to_string());
+    let object = output.object("init").path(attempt.path.as_path()).optional("file", file);
+    print_end(object, end, loaded)
+}
 
-    fn step(step: &Step, loaded: &Loaded) -> Self {
-        let end = match &step.problem {
-            None => ("runs", None, None),
-            Some(Problem::Missing) => ("absent", None, None),
-            Some(Problem::Refused(refusal)) => ("denied", Some(refusal), None),
-            Some(Problem::Needs(obstacle)) => ("dies", None, Some(obstacle)),
-        };
-        let asked_by = Some(step.asked_by.clone());
-        Self { asked_by, ..Self::of("step", &step.program, end, loaded) }
-    }
+fn print_step(step: &Step, loaded: &Loaded, output: &mut Output) -> io::Result<()> {
+    let end = match &step.problem {
+        None => ("runs", None, None),
+        Some(Problem::Missing) => ("absent", None, None),
+        Some(Problem::Denied(refusal)) => ("denied", Some(refusal), None),
+        Some(Problem::Needs(obstacle)) => ("dies", None, Some(obstacle)),
+    };
+    let object = output.object("step").path(step.program.as_path());
+    print_end(object.field("asked_by", &step.asked_by), end, loaded)
+}
+
+fn print_end(object: Object<'_>, end: End<'_>, loaded: &Loaded) -> io::Result<()> {
+    let (result, refusal, obstacle) = end;
+    object
+        .field("result", result)
+        .fields(refusal.map(|refusal| JsonRefusal::of(refusal, loaded)).unwrap_or_default())
+        .optional("needs", obstacle.map(|obstacle| JsonObstacle::of(obstacle, loaded)))
+        .end()
 }

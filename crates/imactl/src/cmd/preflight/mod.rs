@@ -198,7 +198,7 @@ impl JudgeArgs {
         let modules = Keyring::of_certificates(authorities.built_in(of_loader));
         let cpus = Cpus::named(&self.cpu)?;
         let root = open(path, self.partition.as_deref());
-        let root = root.with_context(|| path.display().to_string())?;
+        let root = root.at(path)?;
         let options = Options {
             policy: &loaded.policy,
             kernel: &kernel,
@@ -217,7 +217,7 @@ impl JudgeArgs {
             },
             jobs: jobs(self.jobs),
         };
-        let bar = Bar::new("looking", output);
+        let bar = Bar::new("checking", output);
         let report = preflight(&*root, &options, &bar);
         let (bytes, seconds) = bar.finish();
         let told = Told { report: &report, loaded: &loaded, options: &options, bytes, seconds };

@@ -9,35 +9,34 @@ use ima::preflight::{
     Owners, Problem, Refusal, Report, Unknown, Use, Why,
 };
 use ima_format::policy::ast::Func;
+use ima_format::spelled;
 
 use super::Told;
 use crate::output::{count, Level, Output, Style};
 
-/// The result for a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// It can be used.
-    Allowed,
-    /// The kernel denies it.
-    Refused,
-    /// The kernel denies something that it needs.
-    Blocked,
-    /// Something that it needs is not there.
-    Incomplete,
-    /// It cannot be predicted.
-    Unknown,
+spelled! {
+    /// The result for a file.
+    Fate {
+        /// It can be used.
+        Allowed = "allowed",
+        /// The kernel denies it.
+        Denied = "denied",
+        /// The kernel denies something that it needs.
+        Blocked = "blocked",
+        /// Something that it needs is not there.
+        Incomplete = "incomplete",
+        /// It cannot be predicted.
+        Unknown = "unknown",
+    }
 }
 
 impl Fate {
-    pub(super) const ALL: [Self; 5] =
-        [Self::Allowed, Self::Refused, Self::Blocked, Self::Incomplete, Self::Unknown];
-
     pub(crate) fn of(file: &FileReport) -> Self {
         let fault = file.policy_fault.is_some()
             || file.certificate_fault.is_some()
             || file.is_rejected_module();
-        if file.answer.is_refused() || fault {
-            return Self::Refused;
+        if file.answer.is_denied() || fault {
+            return Self::Denied;
         }
         match (&file.obstacle, &file.answer) {
             (Some(obstacle), _) if obstacle.is_refusal() => Self::Blocked,
@@ -48,23 +47,11 @@ impl Fate {
         }
     }
 
-    pub(crate) const fn name(self) -> &'static str {
+    const fn style(self) -> Style {
         match self {
-            Self::Allowed => "allowed",
-            Self::Refused => "denied",
-            Self::Blocked => "blocked",
-            Self::Incomplete => "incomplete",
-            Self::Unknown => "unknown",
-        }
-    }
-
-    const fn words(self) -> (&'static str, Style) {
-        match self {
-            Self::Allowed => ("allowed", Style::Good),
-            Self::Refused => ("denied", Style::Bad),
-            Self::Blocked => ("blocked", Style::Bad),
-            Self::Incomplete => ("incomplete", Style::Warning),
-            Self::Unknown => ("unknown", Style::Warning),
+            Self::Allowed => Style::Good,
+            Self::Denied | Self::Blocked => Style::Bad,
+            Self::Incomplete | Self::Unknown => Style::Warning,
         }
     }
 }
@@ -81,7 +68,7 @@ pub(super) fn tell(
 ) -> io::Result<()> {
     let report = told.report;
     let head = format!(
-        "{}: {} looked at in {:.2} s, for Linux {}",
+        "{}: {} checked in {:.2} s, for Linux {}",
         root.display(),
         count(report.regular, "file"),
         told.seconds,
@@ -93,8 +80,7 @@ pub(super) fn tell(
         for file in &report.files {
             let fate = Fate::of(file);
             let level = if fate == Fate::Allowed { Level::Normal } else { Level::Quiet };
-            let (word, style) = fate.words();
-            let word = output.paint(style, &format!("{word:<10}"));
+            let word = output.paint(fate.style(), &format!("{fate:<10}"));
             let line = format!("{word} {} {}", file.path.display(), dim(&why(file, told), output));
             output.line(level, line.trim_end())?;
         }
@@ -122,28 +108,28 @@ fn dim(text: &str, output: &Output) -> String {
 
 /// A table: the number of files by purpose and result.
 fn table(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
-    for purpose in Use::ALL {
+    for &purpose in Use::ALL {
         let files: Vec<_> =
             told.report.files.iter().filter(|file| file.purpose == purpose).collect();
         if files.is_empty() {
             continue;
         }
         let mut line = format!("  {:<13}{:>9}", noun(purpose), number(files.len()));
-        for fate in Fate::ALL {
+        for &fate in Fate::ALL {
             let files = files.iter().filter(|file| Fate::of(file) == fate);
-            let (word, style) = fate.words();
             match files.count() {
                 0 => {}
                 some => {
-                    line += &format!("   {} {}", number(some), output.paint(style, word));
+                    line +=
+                        &format!("   {} {}", number(some), output.paint(fate.style(), fate.name()));
                 }
             }
         }
         let unchecked = Answer::Allowed { appraised: false };
         match files.iter().filter(|file| file.answer == unchecked).count() {
             0 => {}
-            some if some == files.len() => line += "   (no rule looks at them)",
-            some => line += &format!("   ({} that no rule looks at)", number(some)),
+            some if some == files.len() => line += "   (no rule appraises them)",
+            some => line += &format!("   ({} that no rule appraises)", number(some)),
         }
         output.line(Level::Normal, &line)?;
     }
@@ -157,7 +143,7 @@ fn table(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
         output.line(Level::Normal, output.paint(Style::Warning, &line))?;
     }
     let to_users = |file: &&FileReport| {
-        file.as_user.as_ref().is_some_and(Answer::is_refused) && !file.answer.is_refused()
+        file.as_user.as_ref().is_some_and(Answer::is_denied) && !file.answer.is_denied()
     };
     let refused = told.report.files.iter().filter(to_users).count() as u64;
     if refused > 0 {
@@ -194,18 +180,18 @@ fn groups(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
         let parent = || file.path.parent().unwrap_or(Path::new("/")).display().to_string();
         let path = || file.path.display().to_string();
         let (reason, place, member) = match (fate, &file.obstacle, &file.answer) {
-            (Fate::Refused, _, Answer::Refused(refusal)) => {
+            (Fate::Denied, _, Answer::Denied(refusal)) => {
                 (format!("denied: {}", cause(refusal)), parent(), name())
             }
-            (Fate::Refused, ..) if file.certificate_fault.is_some() => {
+            (Fate::Denied, ..) if file.certificate_fault.is_some() => {
                 ("rejected: no keyring accepts it".to_owned(), path(), why(file, told))
             }
-            (Fate::Refused, ..) if file.is_rejected_module() => (
+            (Fate::Denied, ..) if file.is_rejected_module() => (
                 "rejected: a module without a good signature of its own".to_owned(),
                 parent(),
                 name(),
             ),
-            (Fate::Refused, ..) => {
+            (Fate::Denied, ..) => {
                 ("rejected: the kernel cannot read it".to_owned(), path(), why(file, told))
             }
             (Fate::Blocked, Some(obstacle), _) => {
@@ -240,7 +226,7 @@ fn groups(told: &Told<'_>, output: &mut Output) -> io::Result<()> {
     }
     for ((fate, reason), places) in groups {
         let (level, style) = match Fate::ALL.get(fate) {
-            Some(Fate::Refused | Fate::Blocked) => (Level::Quiet, Style::Bad),
+            Some(Fate::Denied | Fate::Blocked) => (Level::Quiet, Style::Bad),
             _ => (Level::Normal, Style::Warning),
         };
         let total: usize = places.values().map(Vec::len).sum();
@@ -281,7 +267,7 @@ fn needs(obstacle: &Obstacle) -> String {
     let what = obstacle.what.display();
     let on = cpus(obstacle);
     match &obstacle.why {
-        Why::Refused(refusal) => format!("{what} ({}{on})", cause(refusal)),
+        Why::Denied(refusal) => format!("{what} ({}{on})", cause(refusal)),
         Why::Missing => format!("{what} (not found{on})"),
         Why::NeedsLevel(level) => format!("{what} (needs x86-64-v{level}, rejected by ld.so{on})"),
         Why::TooDeep => format!("{what} (too many nested interpreters: ELOOP)"),
@@ -361,14 +347,14 @@ pub(crate) fn why(file: &FileReport, told: &Told<'_>) -> String {
         return format!("line {line}: {message}");
     }
     let unsigned = file.module_signature.as_ref().filter(|verdict| !verdict.is_valid());
-    if let (Some(verdict), false) = (unsigned, file.answer.is_refused()) {
+    if let (Some(verdict), false) = (unsigned, file.answer.is_denied()) {
         return format!("module.sig_enforce: {verdict}");
     }
-    if let (Some(fault), false) = (&file.certificate_fault, file.answer.is_refused()) {
+    if let (Some(fault), false) = (&file.certificate_fault, file.answer.is_denied()) {
         return certificate_fault(fault);
     }
     match (&file.answer, &file.obstacle) {
-        (Answer::Refused(refusal), _) => {
+        (Answer::Denied(refusal), _) => {
             format!("{} at {}{}", cause(refusal), refusal.func, rule(refusal))
         }
         (_, Some(obstacle)) => {
@@ -397,7 +383,7 @@ fn init(told: &Told<'_>, details: bool, output: &mut Output) -> io::Result<()> {
     output.line(Level::Normal, "")?;
     if report.is_update {
         let line =
-            "update: its programs run on another root, where what they need is not looked at";
+            "update: its programs run on another root, where the files that they need are not checked";
         return output.line(Level::Normal, line);
     }
     if report.init.is_empty() {
@@ -433,7 +419,7 @@ fn init(told: &Told<'_>, details: bool, output: &mut Output) -> io::Result<()> {
             None if details => (Level::Normal, "will run".to_owned()),
             None => continue,
             Some(Problem::Missing) => (Level::Normal, "is not there".to_owned()),
-            Some(Problem::Refused(refusal)) => {
+            Some(Problem::Denied(refusal)) => {
                 (Level::Quiet, format!("is denied: {}", cause(refusal)))
             }
             Some(Problem::Needs(obstacle)) => {
@@ -463,7 +449,7 @@ fn attempted(attempt: &Attempt) -> String {
         AttemptEnd::Runs => "will run".to_owned(),
         AttemptEnd::Absent => "not there".to_owned(),
         AttemptEnd::NoProgram => "is no program".to_owned(),
-        AttemptEnd::Refused(refusal) => {
+        AttemptEnd::Denied(refusal) => {
             format!("is denied ({}); the kernel tries the next", cause(refusal))
         }
         AttemptEnd::Fails(obstacle) => {
@@ -480,7 +466,7 @@ fn because_of(attempt: &Attempt) -> String {
     match &attempt.end {
         AttemptEnd::Runs | AttemptEnd::Absent => String::new(),
         AttemptEnd::NoProgram => format!("{path} is no program"),
-        AttemptEnd::Refused(refusal) => format!("{path} is denied: {}", cause(refusal)),
+        AttemptEnd::Denied(refusal) => format!("{path} is denied: {}", cause(refusal)),
         AttemptEnd::Fails(obstacle) | AttemptEnd::Dies(obstacle) => {
             let what = obstacle.what.display();
             let by = match obstacle.what == obstacle.needed_by {
@@ -488,7 +474,7 @@ fn because_of(attempt: &Attempt) -> String {
                 false => format!(", which {} needs,", obstacle.needed_by.display()),
             };
             match &obstacle.why {
-                Why::Refused(refusal) => {
+                Why::Denied(refusal) => {
                     let on = cpus(obstacle);
                     format!("{what}{by} is denied{on}: {}", cause(refusal))
                 }

@@ -19,7 +19,6 @@ use ima::staging;
 use ima::system::Machine;
 use ima::HashAlgorithm;
 use ima_format::measure::PcrValues;
-use serde::Serialize;
 
 use super::log::{audited, note_others, watched, ListOf, ReferenceArgs};
 use super::manifest::{self, TrustArgs};
@@ -71,17 +70,6 @@ pub(crate) struct ReportArgs {
     output: PathBuf,
 }
 
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "report")]
-struct JsonReport<'a> {
-    output: &'a str,
-    bytes: u64,
-    good: bool,
-    /// Whether list and PCRs agree.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    agrees: Option<bool>,
-}
-
 impl ReportArgs {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Outcome> {
         let mut outcome = Outcome::Good;
@@ -111,12 +99,13 @@ impl ReportArgs {
         let page = page::page(root.as_ref(), list.as_ref())?;
         self.write(&page, output)?;
         let bytes = page.len() as u64;
-        output.json(&JsonReport {
-            output: &self.output.to_string_lossy(),
-            bytes,
-            good: outcome == Outcome::Good,
-            agrees: list.as_ref().and_then(List::agrees),
-        })?;
+        output
+            .object("report")
+            .field("output", self.output.to_string_lossy())
+            .field("bytes", bytes)
+            .field("good", outcome == Outcome::Good)
+            .optional("agrees", list.as_ref().and_then(List::agrees))
+            .end()?;
         let name = self.output.display();
         output.line(Level::Normal, format_args!("{name}: {}", count(bytes, "byte")))?;
         Ok(outcome)
@@ -172,8 +161,7 @@ impl ReportArgs {
             output.give_way();
             return Ok(());
         }
-        staging::write_path(&self.output, 0o644, page.as_bytes())
-            .with_context(|| self.output.display().to_string())
+        staging::write_path(&self.output, 0o644, page.as_bytes()).at(&self.output)
     }
 }
 

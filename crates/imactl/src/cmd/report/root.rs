@@ -241,7 +241,7 @@ impl Root {
 }
 
 fn is_denied(fate: Fate) -> bool {
-    matches!(fate, Fate::Refused | Fate::Blocked)
+    matches!(fate, Fate::Denied | Fate::Blocked)
 }
 
 fn tally(file: Option<&FileReport>, is_signed: bool) -> Tally {
@@ -249,7 +249,7 @@ fn tally(file: Option<&FileReport>, is_signed: bool) -> Tally {
     // the report leaves out data that no rule appraises
     let Some(file) = file else { return tally };
     match (Fate::of(file), &file.answer) {
-        (Fate::Refused | Fate::Blocked, _) => tally.denied = 1,
+        (Fate::Denied | Fate::Blocked, _) => tally.denied = 1,
         (Fate::Unknown | Fate::Incomplete, _) => tally.unclear = 1,
         (Fate::Allowed, Answer::Allowed { appraised: true }) => tally.accepted = 1,
         (Fate::Allowed, _) => {}

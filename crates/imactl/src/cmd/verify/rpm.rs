@@ -14,23 +14,6 @@ use super::{line, FileVerdict};
 use crate::output::{count, Level, Name, Output};
 
 #[derive(Serialize)]
-#[serde(tag = "type", rename = "package")]
-struct JsonPackage<'a> {
-    #[serde(flatten)]
-    name: Name<'a>,
-    #[serde(rename = "name")]
-    package: &'a str,
-    format: u64,
-    source: bool,
-    valid: bool,
-    hash: &'static str,
-    files: usize,
-    signed: u64,
-    digests: Vec<JsonDigest>,
-    payload: &'a [String],
-}
-
-#[derive(Serialize)]
 struct JsonDigest {
     part: &'static str,
     hash: &'static str,
@@ -91,18 +74,19 @@ impl<'a> Package<'a> {
             hash: check.algorithm.name(),
             matches: check.matches,
         };
-        output.json(&JsonPackage {
-            name: self.path.into(),
-            package: &identity.name,
-            format: identity.format,
-            source: identity.package_type == PackageType::Source,
-            valid: self.is_good(),
-            hash: algorithm.name(),
-            files: self.listed,
-            signed: self.verified - self.unsigned,
-            digests: digests.iter().map(digest).collect(),
-            payload,
-        })?;
+        output
+            .object("package")
+            .path(self.path)
+            .field("name", &identity.name)
+            .field("format", identity.format)
+            .field("source", identity.package_type == PackageType::Source)
+            .field("valid", self.is_good())
+            .field("hash", algorithm.name())
+            .field("files", self.listed)
+            .field("signed", self.verified - self.unsigned)
+            .field("digests", digests.iter().map(digest).collect::<Vec<_>>())
+            .field("payload", payload)
+            .end()?;
         let path = self.path.display();
         let finding = |word, name: &str, detail: &str, output: &mut Output| {
             let text = line(word, name, detail, output);

@@ -1,7 +1,5 @@
 //! Kernel messages without an audit record.
 
-use serde::Serialize;
-
 /// A message: its text after `ima: ` or `integrity: `, the error number at its end, and its meaning.
 #[derive(Debug)]
 pub(super) struct Message {
@@ -109,7 +107,7 @@ const MESSAGES: &[Message] = &[
 ];
 
 /// A message as it appears in the log, without time and host.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Console {
     message: String,
 }

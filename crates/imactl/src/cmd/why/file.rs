@@ -1,5 +1,6 @@
 //! Why a file of this machine is denied.
 
+use std::io;
 use std::path::Path;
 
 use ima::preflight::{Answer, Attributes, Refusal, Unknown};
@@ -13,7 +14,7 @@ use serde::Serialize;
 use super::{cause, ActiveEvm, Held, Trust};
 use crate::cmd::policy::Loaded;
 use crate::error::Result;
-use crate::output::{JsonPath, Level, Output, Style};
+use crate::output::{Level, Output, Style};
 use crate::printable::shell_word;
 use crate::Outcome;
 
@@ -27,24 +28,6 @@ pub(super) struct Grounds<'a> {
     /// EVM and its keys, if it is active.
     pub(super) active: Option<&'a ActiveEvm>,
     pub(super) ask: bool,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "file")]
-struct JsonFile {
-    #[serde(flatten)]
-    path: JsonPath,
-    purpose: &'static str,
-    file_system: String,
-    attribute: String,
-    evm: JsonEvm,
-    uses: Vec<JsonUse>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    why: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    fix: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    asked: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -92,13 +75,13 @@ pub(super) fn explain(path: &Path, grounds: &Grounds<'_>, output: &mut Output) -
         Err(error) => format!("denied mapping it executable: {error}"),
     });
     match output.is_json() {
-        true => output.json(&told.json(asked))?,
+        true => told.print_json(asked.as_deref(), output)?,
         false => told.print(asked.as_deref(), output)?,
     }
     Ok(match told.first() {
         answer if told.depends_on_unseen_keys(answer) => Outcome::Failed,
-        Answer::Refused(_) if told.key_not_at_hand().is_some() => Outcome::Failed,
-        Answer::Refused(_) => Outcome::Finding,
+        Answer::Denied(_) if told.key_not_at_hand().is_some() => Outcome::Failed,
+        Answer::Denied(_) => Outcome::Finding,
         Answer::Unknown(_) => Outcome::Failed,
         Answer::Allowed { .. } => Outcome::Good,
     })
@@ -134,7 +117,7 @@ impl Told<'_> {
             Answer::Allowed { appraised } => {
                 *appraised && matches!(self.account.attribute, Verdict::ValidSignature { .. })
             }
-            Answer::Refused(refusal) => {
+            Answer::Denied(refusal) => {
                 refusal.cause == Cause::InvalidSignature
                     && matches!(self.account.attribute, Verdict::UnknownKey(key_id)
                         if !self.grounds.trust.is_revoked(key_id))
@@ -148,7 +131,7 @@ impl Told<'_> {
     fn reason(&self) -> Option<(String, String)> {
         let account = self.account;
         let refused = account.answers.iter().find_map(|(_, answer)| match answer {
-            Answer::Refused(refusal) => Some(refusal),
+            Answer::Denied(refusal) => Some(refusal),
             _ => None,
         })?;
         // specific causes first: the match at the end assumes that only the attribute is at fault
@@ -291,7 +274,7 @@ impl Told<'_> {
                 Answer::Allowed { appraised: true } => ("allowed", None, None),
                 Answer::Allowed { appraised: false } => ("not-appraised", None, None),
                 Answer::Unknown(unknown) => ("unknown", Some(unknown_word(*unknown)), None),
-                Answer::Refused(Refusal { cause, rule, .. }) => {
+                Answer::Denied(Refusal { cause, rule, .. }) => {
                     ("denied", Some(cause.name()), rule.and_then(|rule| self.rule(rule)))
                 }
             };
@@ -304,32 +287,35 @@ impl Told<'_> {
         self.grounds.loaded.policy.rules().nth(number).map(ToString::to_string)
     }
 
-    fn json(&self, asked: Option<String>) -> JsonFile {
+    fn print_json(&self, asked: Option<&str>, output: &mut Output) -> io::Result<()> {
+        let account = self.account;
         let (why, fix) = self.reason().unzip();
-        JsonFile {
-            path: self.account.path.as_path().into(),
-            purpose: self.account.purpose.name(),
-            file_system: self.account.mount.name.to_string(),
-            attribute: self.account.attribute.to_string(),
-            evm: JsonEvm {
-                state: match self.grounds.evm {
-                    EvmState::Present(evm) if evm.is_active() => "active",
-                    EvmState::Present(_) => "inactive",
-                    EvmState::Absent => "absent",
-                    EvmState::Unknown => "unknown",
-                },
-                considered: self.account.considers_evm,
-                attribute: self.account.has_evm,
-                verdict: self.account.evm.as_ref().map(ToString::to_string),
+        let evm = JsonEvm {
+            state: match self.grounds.evm {
+                EvmState::Present(evm) if evm.is_active() => "active",
+                EvmState::Present(_) => "inactive",
+                EvmState::Absent => "absent",
+                EvmState::Unknown => "unknown",
             },
-            uses: self.uses(),
-            why,
-            fix,
-            asked,
-        }
+            considered: account.considers_evm,
+            attribute: account.has_evm,
+            verdict: account.evm.as_ref().map(ToString::to_string),
+        };
+        output
+            .object("file")
+            .path(account.path.as_path())
+            .field("purpose", account.purpose.name())
+            .field("file_system", account.mount.name.to_string())
+            .field("attribute", account.attribute.to_string())
+            .field("evm", evm)
+            .field("uses", self.uses())
+            .optional("why", why)
+            .optional("fix", fix)
+            .optional("asked", asked)
+            .end()
     }
 
-    fn print(&self, asked: Option<&str>, output: &mut Output) -> std::io::Result<()> {
+    fn print(&self, asked: Option<&str>, output: &mut Output) -> io::Result<()> {
         let account = self.account;
         let path = output.paint(Style::Bold, &account.path.display().to_string());
         let (purpose, system) = (account.purpose.name(), &account.mount.name);

@@ -9,7 +9,6 @@ use ima::key::certificate::Certificate;
 use ima_format::audit::{Kind, MissingKey, Record};
 use ima_format::policy::diagnostic::{Diagnostic, Severity};
 use ima_format::policy::{check, Loading};
-use serde::Serialize;
 
 use super::cause;
 use super::console::{Console, Message};
@@ -19,7 +18,7 @@ use crate::Outcome;
 use ima::input::{self, Line, LINE_MAX};
 
 /// A denial, regardless of who met it and how often.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Refusal {
     operation: String,
     cause: String,
@@ -29,40 +28,9 @@ struct Refusal {
     command: Option<String>,
     uid: Option<i64>,
     /// The user's name, if the log has it instead of the number.
-    #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<String>,
     errno: Option<i64>,
-    #[serde(skip)]
     is_rule: bool,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "refusal")]
-struct JsonRefusal<'a> {
-    #[serde(flatten)]
-    refusal: &'a Refusal,
-    times: u64,
-    why: Option<&'a str>,
-    fix: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "missing-key")]
-struct JsonMissingKey<'a> {
-    key_id: String,
-    blacklisted: bool,
-    times: u64,
-    certificate: Option<&'a str>,
-    why: &'a str,
-    fix: &'a str,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "error")]
-struct JsonError<'a> {
-    path: &'a str,
-    line: u64,
-    error: String,
 }
 
 impl Refusal {
@@ -169,7 +137,7 @@ pub(super) fn explain_line(
             Ok(Outcome::Finding)
         }
         None => {
-            let line = format!("{}: no refusal", record.kind.name());
+            let line = format!("{}: no denial", record.kind.name());
             output.line(Level::Normal, &line)?;
             Ok(Outcome::Good)
         }
@@ -230,7 +198,12 @@ pub(super) fn explain_log(
             found.malformed += 1;
             let error = format!("malformed record: {error}");
             output.complain(Style::Bad, "error:", &format!("{name}:{number}: {error}"));
-            output.json(&JsonError { path: &name, line: number, error })?;
+            output
+                .object("error")
+                .field("path", &name)
+                .field("line", number)
+                .field("error", error)
+                .end()?;
         }
     }
     sum_up(&found, known, output)
@@ -253,7 +226,7 @@ fn sum_up(found: &Found, known: &[Certificate], output: &mut Output) -> Result<O
         tell_console(found, message, *times, output)?;
     }
     let refused = refusals.iter().map(|(_, (_, times))| times).sum();
-    let mut line = format!("{}, {}", count(found.records, "record"), count(refused, "refusal"));
+    let mut line = format!("{}, {}", count(found.records, "record"), count(refused, "denial"));
     if !missing.is_empty() {
         line += &format!(", {}", count(missing.len() as u64, "missing key"));
     }
@@ -271,12 +244,20 @@ fn sum_up(found: &Found, known: &[Certificate], output: &mut Output) -> Result<O
 
 fn tell(refusal: &Refusal, times: u64, output: &mut Output) -> io::Result<()> {
     let meaning = refusal.meaning();
-    output.json(&JsonRefusal {
-        refusal,
-        times,
-        why: meaning.as_ref().map(|(why, _)| &**why),
-        fix: meaning.as_ref().map(|(_, fix)| &**fix),
-    })?;
+    output
+        .object("denial")
+        .field("operation", &refusal.operation)
+        .field("cause", &refusal.cause)
+        .field("name", &refusal.name)
+        .field("device", &refusal.device)
+        .field("command", &refusal.command)
+        .field("uid", refusal.uid)
+        .optional("user", refusal.user.as_ref())
+        .field("errno", refusal.errno)
+        .field("times", times)
+        .field("why", meaning.as_ref().map(|(why, _)| why))
+        .field("fix", meaning.as_ref().map(|(_, fix)| fix))
+        .end()?;
     let what = refusal.name.as_deref().unwrap_or(&refusal.operation);
     let mut line = format!(
         "{}: {}",
@@ -335,14 +316,15 @@ fn tell_missing(
              load CERT; or sign the file again",
         ),
     };
-    output.json(&JsonMissingKey {
-        key_id: key_id.to_string(),
-        blacklisted,
-        times,
-        certificate: subject.as_deref(),
-        why: &why,
-        fix,
-    })?;
+    output
+        .object("missing-key")
+        .field("key_id", key_id.to_string())
+        .field("blacklisted", blacklisted)
+        .field("times", times)
+        .field("certificate", subject.as_deref())
+        .field("why", &why)
+        .field("fix", fix)
+        .end()?;
     let word = if blacklisted { "blacklisted" } else { "not found" };
     let key = output.paint(Style::Bold, &format!("key {key_id}"));
     let line = format!("{key}: {}{}", output.paint(Style::Bad, word), times_of(times));

@@ -2,19 +2,8 @@
 
 use ima::attest::verify::{BootAggregate, Origin};
 use ima_format::hex::Hex;
-use serde::Serialize;
 
 use crate::output::{Level, Output, Style};
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "firmware-pcr")]
-struct JsonFirmware {
-    bank: &'static str,
-    pcr: u32,
-    verdict: &'static str,
-    expected: String,
-    replayed: String,
-}
 
 /// Prints a PCR next to the value that the firmware's event log results in.
 pub(super) fn print_firmware(
@@ -30,26 +19,16 @@ pub(super) fn print_firmware(
             ("mismatch", Level::Quiet, output.paint(Style::Bad, "does not match the event log"))
         }
     };
-    output.json(&JsonFirmware {
-        bank: bank.name(),
-        pcr,
-        verdict,
-        expected: Hex(expected.as_bytes()).to_string(),
-        replayed: Hex(replayed.as_bytes()).to_string(),
-    })?;
+    output
+        .object("firmware-pcr")
+        .field("bank", bank.name())
+        .field("pcr", pcr)
+        .field("verdict", verdict)
+        .field("expected", Hex(expected.as_bytes()).to_string())
+        .field("replayed", Hex(replayed.as_bytes()).to_string())
+        .end()?;
     let head = output.paint(Style::Bold, &format!("{bank} PCR {pcr}"));
     output.line(level, format_args!("{head}: {said}"))
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "boot-aggregate")]
-struct JsonBootAggregate {
-    index: u64,
-    hash: Option<&'static str>,
-    digest: Option<String>,
-    expected: Vec<String>,
-    origin: &'static str,
-    matches: Option<bool>,
 }
 
 pub(super) fn print_boot_aggregate(
@@ -57,17 +36,21 @@ pub(super) fn print_boot_aggregate(
     output: &mut Output,
 ) -> std::io::Result<()> {
     let hex = |digest: &ima::Digest| Hex(digest.as_bytes()).to_string();
-    output.json(&JsonBootAggregate {
-        index: aggregate.index,
-        hash: aggregate.listed.map(|listed| listed.algorithm().name()),
-        digest: aggregate.listed.as_ref().map(hex),
-        expected: aggregate.expected.iter().map(hex).collect(),
-        origin: match aggregate.origin {
-            Origin::Pcrs => "pcrs",
-            Origin::EventLog => "event-log",
-        },
-        matches: aggregate.matches(),
-    })?;
+    output
+        .object("boot-aggregate")
+        .field("index", aggregate.index)
+        .field("hash", aggregate.listed.map(|listed| listed.algorithm().name()))
+        .field("digest", aggregate.listed.as_ref().map(hex))
+        .field("expected", aggregate.expected.iter().map(hex).collect::<Vec<_>>())
+        .field(
+            "origin",
+            match aggregate.origin {
+                Origin::Pcrs => "pcrs",
+                Origin::EventLog => "event-log",
+            },
+        )
+        .field("matches", aggregate.matches())
+        .end()?;
     let with = match aggregate.origin {
         Origin::Pcrs => "the PCRs",
         Origin::EventLog => "the event log",

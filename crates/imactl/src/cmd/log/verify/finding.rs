@@ -1,28 +1,10 @@
 //! Findings: one line for each entry that is wrong.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
-
 use ima::attest::check::{Finding, FindingKind};
 use ima::attest::signature::SignatureState;
 use ima_format::printable::Printable;
-use serde::Serialize;
 
-use crate::output::{JsonPath, Level, Output, Style};
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "finding")]
-struct JsonFinding<'a> {
-    index: u64,
-    offset: u64,
-    #[serde(flatten)]
-    path: JsonPath,
-    finding: &'static str,
-    detail: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key_id: Option<String>,
-}
+use crate::output::{Level, Output, Style};
 
 pub(super) fn print_finding(finding: &Finding, output: &mut Output) -> std::io::Result<()> {
     let detail = finding.kind.to_string();
@@ -30,14 +12,15 @@ pub(super) fn print_finding(finding: &Finding, output: &mut Output) -> std::io::
         FindingKind::Signature(state) => state.key_id().map(|key_id| key_id.to_string()),
         _ => None,
     };
-    output.json(&JsonFinding {
-        index: finding.index,
-        offset: finding.offset,
-        path: Path::new(OsStr::from_bytes(&finding.name)).into(),
-        finding: finding.kind.word(),
-        detail: &detail,
-        key_id,
-    })?;
+    output
+        .object("finding")
+        .field("index", finding.index)
+        .field("offset", finding.offset)
+        .path(finding.name.as_slice())
+        .field("finding", finding.kind.word())
+        .field("detail", &detail)
+        .optional("key_id", key_id)
+        .end()?;
     let level = match finding.kind {
         FindingKind::Signature(SignatureState::Unverifiable(_)) => Level::Verbose,
         _ => Level::Quiet,

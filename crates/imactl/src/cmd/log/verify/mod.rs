@@ -18,7 +18,6 @@ use ima::attest::verify::{boot_aggregates, verify, Options};
 use ima::attest::ListError;
 use ima::HashAlgorithm;
 use ima_format::measure::{PcrValue, PcrValues};
-use serde::Serialize;
 
 use super::{note_others, report_fault, watched, ListArgs};
 use crate::args::{jobs, KeyringArgs};
@@ -170,20 +169,6 @@ impl VerifyArgs {
 /// PCRs from this one on may be extended after the firmware's log was written, by the kernel or systemd.
 pub(crate) const IMA_MAY_EXTEND: u32 = 8;
 
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "summary")]
-struct JsonSummary {
-    good: bool,
-    entries: u64,
-    violations: u64,
-    malformed: u64,
-    signed: u64,
-    valid: u64,
-    invalid: u64,
-    unknown_key: u64,
-    unverifiable: u64,
-}
-
 fn print_summary(
     counts: &Counts,
     verified: bool,
@@ -192,17 +177,18 @@ fn print_summary(
 ) -> std::io::Result<()> {
     let Counts { records, violations, malformed, signed, valid, invalid, unknown, unverifiable } =
         *counts;
-    output.json(&JsonSummary {
-        good: outcome == Outcome::Good,
-        entries: records,
-        violations,
-        malformed,
-        signed,
-        valid,
-        invalid,
-        unknown_key: unknown,
-        unverifiable,
-    })?;
+    output
+        .object("summary")
+        .field("good", outcome == Outcome::Good)
+        .field("entries", records)
+        .field("violations", violations)
+        .field("malformed", malformed)
+        .field("signed", signed)
+        .field("valid", valid)
+        .field("invalid", invalid)
+        .field("unknown_key", unknown)
+        .field("unverifiable", unverifiable)
+        .end()?;
     let mut line = format!("{records} entries, {}", count(violations, "violation"));
     if malformed > 0 {
         line += &format!(", {malformed} changed or malformed");

@@ -6,7 +6,6 @@ use clap::Args;
 use ima::attest::quote::{AttestationKey, Checked, QuoteFault, SignedQuote};
 use ima_format::hex;
 use ima_format::measure::PcrValues;
-use serde::Serialize;
 
 use crate::error::{Context, Result};
 use crate::output::{Level, Output, Style};
@@ -40,17 +39,6 @@ fn nonce(text: &str) -> Result<Nonce, String> {
         .map_err(|_| "expected hexadecimal digits in pairs".into())
 }
 
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "quote")]
-struct JsonQuote<'a> {
-    good: bool,
-    faults: Vec<&'a str>,
-    hash: &'static str,
-    resets: u32,
-    restarts: u32,
-    clock: u64,
-}
-
 impl QuoteArgs {
     /// Verifies the quote, if there is one, and returns the values that it proves.
     pub(in crate::cmd::log) fn check(
@@ -81,14 +69,15 @@ impl QuoteArgs {
 
 fn print(checked: &Checked, output: &mut Output) -> std::io::Result<()> {
     let Checked { algorithm, resets, restarts, clock, .. } = *checked;
-    output.json(&JsonQuote {
-        good: checked.faults.is_empty(),
-        faults: checked.faults.iter().map(QuoteFault::word).collect(),
-        hash: algorithm.name(),
-        resets,
-        restarts,
-        clock,
-    })?;
+    output
+        .object("quote")
+        .field("good", checked.faults.is_empty())
+        .field("faults", checked.faults.iter().map(QuoteFault::word).collect::<Vec<_>>())
+        .field("hash", algorithm.name())
+        .field("resets", resets)
+        .field("restarts", restarts)
+        .field("clock", clock)
+        .end()?;
     let head = output.paint(Style::Bold, "quote");
     for fault in &checked.faults {
         let text = output.paint(Style::Bad, &fault.to_string());

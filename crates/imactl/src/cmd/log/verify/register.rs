@@ -2,31 +2,8 @@
 
 use ima::attest::explain::{ExtendedBy, Judged, Verdict};
 use ima_format::hex::Hex;
-use serde::Serialize;
 
 use crate::output::{count, Level, Output, Style};
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "pcr")]
-struct JsonPcr<'a> {
-    bank: &'static str,
-    pcr: u32,
-    verdict: &'static str,
-    expected: Option<String>,
-    replayed: String,
-    entries: u64,
-    matched: u64,
-    unverified: u64,
-    padded_sha1: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    explanation: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    proven: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    first: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    why: Option<&'a str>,
-}
 
 pub(super) fn print_pcr(judged: &Judged, output: &mut Output) -> std::io::Result<()> {
     let Judged { bank, register, verdict } = judged;
@@ -39,21 +16,22 @@ pub(super) fn print_pcr(judged: &Judged, output: &mut Output) -> std::io::Result
     };
     let why = explanation.map(|explanation| explanation.to_string());
     let hex = |digest: &ima::Digest| Hex(digest.as_bytes()).to_string();
-    output.json(&JsonPcr {
-        bank: bank.name(),
-        pcr: register.pcr,
-        verdict: word,
-        expected: register.expected.as_ref().map(hex),
-        replayed: hex(&register.value),
-        entries: register.records,
-        matched,
-        unverified: register.records - matched,
-        padded_sha1: padded,
-        explanation: explanation.map(|explanation| explanation.hypothesis.word()),
-        proven: explanation.map(|explanation| explanation.reached.is_some()),
-        first: explanation.and_then(|explanation| explanation.hypothesis.first()),
-        why: why.as_deref(),
-    })?;
+    output
+        .object("pcr")
+        .field("bank", bank.name())
+        .field("pcr", register.pcr)
+        .field("verdict", word)
+        .field("expected", register.expected.as_ref().map(hex))
+        .field("replayed", hex(&register.value))
+        .field("entries", register.records)
+        .field("matched", matched)
+        .field("unverified", register.records - matched)
+        .field("padded_sha1", padded)
+        .optional("explanation", explanation.map(|explanation| explanation.hypothesis.word()))
+        .optional("proven", explanation.map(|explanation| explanation.reached.is_some()))
+        .optional("first", explanation.and_then(|explanation| explanation.hypothesis.first()))
+        .optional("why", why.as_deref())
+        .end()?;
     let head = output.paint(Style::Bold, &format!("{bank} PCR {}", register.pcr));
     let (style, said, rest) = words(judged);
     let level = match style {

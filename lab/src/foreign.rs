@@ -77,10 +77,10 @@ fn try_out(guest: &mut Guest) -> Result<()> {
     guest.execute(&["/bin/script"])?.is_allowed();
     guest.copy("/bin/busybox", "/opt/copy")?.is_allowed();
     let copied = guest.execute(&["/opt/copy", "true"])?;
-    copied.is_refused(Errno::EACCES, "IMA-signature-required");
+    copied.is_denied(Errno::EACCES, "IMA-signature-required");
     guest.execute(&["/bin/busybox", "sh", "-c", "echo '# more' >> /bin/script"])?.is_allowed();
     let changed = guest.execute(&["/bin/script"])?;
-    changed.is_refused(Errno::EACCES, "invalid-signature");
+    changed.is_denied(Errno::EACCES, "invalid-signature");
     Ok(())
 }
 

@@ -22,7 +22,7 @@ on_each_architecture! {
         assert!(guest.boot_says(": 2 certificates, 1 policy, 7 rules in force, appraisal mode enforce"));
         guest.execute(&["/opt/other"])?.is_allowed();
         guest.copy("/usr/bin/true", "/opt/copy")?.is_allowed();
-        guest.execute(&["/opt/copy"])?.is_refused(Errno::EACCES, "IMA-signature-required");
+        guest.execute(&["/opt/copy"])?.is_denied(Errno::EACCES, "IMA-signature-required");
         Ok(())
     }
 
@@ -50,7 +50,7 @@ on_each_architecture! {
                     "ENOKEY: required key not available: no key in .builtin_trusted_keys or \
                      .secondary_trusted_keys signed it"
                 ));
-                run.is_refused(Errno::EACCES, "invalid-signature");
+                run.is_denied(Errno::EACCES, "invalid-signature");
             }
         }
         Ok(())
@@ -92,7 +92,7 @@ on_each_architecture! {
             assert!(guest.boot_says(words), "{words}: {:#?}", guest.boot_messages());
         }
         assert!(guest.boot_says("secured in ") && guest.boot_says(": 2 certificates, 1 policy"));
-        guest.execute(&["/opt/fresh"])?.is_refused(Errno::EACCES, "invalid-signature");
+        guest.execute(&["/opt/fresh"])?.is_denied(Errno::EACCES, "invalid-signature");
         Ok(())
     }
 

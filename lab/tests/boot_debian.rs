@@ -40,9 +40,9 @@ on_each_kernel! {
         let active = guest.execute(&["/usr/bin/systemctl", "is-active", "multi-user.target"])?;
         assert_eq!(active.is_allowed().text().trim(), "active");
         guest.execute(&["/usr/bin/dpkg", "--version"])?.is_allowed();
-        guest.execute(&["/opt/unsigned"])?.is_refused(Errno::EACCES, "IMA-signature-required");
+        guest.execute(&["/opt/unsigned"])?.is_denied(Errno::EACCES, "IMA-signature-required");
         guest.copy("/usr/bin/true", "/run/true")?.is_allowed();
-        guest.execute(&["/run/true"])?.is_refused(Errno::EACCES, "IMA-signature-required");
+        guest.execute(&["/run/true"])?.is_denied(Errno::EACCES, "IMA-signature-required");
         Ok(())
     }
 }

@@ -75,7 +75,7 @@ fn boots(kernel: &Kernel, modules: &str) -> Result<()> {
     assert_eq!(guest.agent(), 1);
     assert!(guest.boot_says(": 1 certificate, 1 policy, 7 rules in force"));
     guest.execute(&["/usr/bin/true"])?.is_allowed();
-    guest.execute(&["/opt/copy"])?.is_refused(Errno::EACCES, "IMA-signature-required");
+    guest.execute(&["/opt/copy"])?.is_denied(Errno::EACCES, "IMA-signature-required");
     Ok(())
 }
 

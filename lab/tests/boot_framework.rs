@@ -93,7 +93,7 @@ on_each_kernel! {
         assert!(guest.boot_says(": 1 certificate, 1 policy, 7 rules in force"));
         assert!(guest.read("/proc/mounts")?.text().contains("/dev/vda / ext4 ro"));
         guest.execute(&["/usr/bin/true"])?.is_allowed();
-        guest.execute(&["/opt/unsigned"])?.is_refused(Errno::EACCES, "IMA-signature-required");
+        guest.execute(&["/opt/unsigned"])?.is_denied(Errno::EACCES, "IMA-signature-required");
         Ok(())
     }
 

@@ -86,7 +86,7 @@ on_each_kernel! {
         assert!(guest.console().contains("1 certificate, 1 policy, 7 rules in force"));
         assert_eq!(guest.agent(), 1);
         guest.execute(&["/usr/bin/true"])?.is_allowed();
-        guest.execute(&["/opt/unsigned"])?.is_refused(Errno::EACCES, "IMA-signature-required");
+        guest.execute(&["/opt/unsigned"])?.is_denied(Errno::EACCES, "IMA-signature-required");
         let mounts = guest.read("/proc/mounts")?.text();
         assert!(!mounts.contains("/rootfs"), "{mounts}");
         Ok(())
@@ -133,7 +133,7 @@ on_each_kernel! {
             let mut guest = boot.up()?;
             assert!(guest.boot_says("1 certificate of the real root not loaded"));
             guest.execute(&["/usr/bin/true"])?.is_allowed();
-            guest.execute(&["/opt/old"])?.is_refused(Errno::EACCES, "invalid-signature");
+            guest.execute(&["/opt/old"])?.is_denied(Errno::EACCES, "invalid-signature");
         }
         Ok(())
     }

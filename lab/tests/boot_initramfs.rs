@@ -22,7 +22,7 @@ on_each_kernel! {
 
             assert!(guest.boot_says(": 1 certificate, 1 policy, 7 rules in force"), "{compression}");
             guest.execute(&["/usr/bin/true"])?.is_allowed();
-            guest.execute(&["/opt/copy"])?.is_refused(Errno::EACCES, "IMA-signature-required");
+            guest.execute(&["/opt/copy"])?.is_denied(Errno::EACCES, "IMA-signature-required");
         }
         Ok(())
     }

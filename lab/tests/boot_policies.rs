@@ -18,7 +18,7 @@ on_each_architecture! {
         let mut guest = boot.up()?;
         assert!(guest.boot_says("policy /etc/ima/ima_policy.default loaded: 7 rules"));
         guest.execute(&["/usr/bin/true"])?.is_allowed();
-        guest.execute(&["/opt/unsigned"])?.is_refused(Errno::EACCES, "IMA-signature-required");
+        guest.execute(&["/opt/unsigned"])?.is_denied(Errno::EACCES, "IMA-signature-required");
         assert_eq!(guest.read(POLICY)?.text().lines().count(), 7);
         Ok(())
     }
@@ -109,7 +109,7 @@ on_each_architecture! {
             ("nul", "EINVAL: invalid argument: it has a NUL byte"),
             ("newline", "EINVAL: invalid argument: its last line does not end with a newline"),
         ] {
-            let words = format!("policy /sysroot/etc/ima/ima_policy.{name} refused: {reason}");
+            let words = format!("policy /sysroot/etc/ima/ima_policy.{name} rejected: {reason}");
             assert!(guest.boot_says(&words), "{words}: {:#?}", guest.boot_messages());
         }
         assert!(guest.boot_says("1 policy, 7 rules in force"));
@@ -207,7 +207,7 @@ on_each_architecture! {
         let record = boot.ends()?;
         assert_eq!(record.ending, Ending::Off);
         assert!(record.console.contains(&format!(
-            "policy /etc/ima/ima_policy refused: line {line}, \"appraise func=NONSENSE\": EINVAL"
+            "policy /etc/ima/ima_policy rejected: line {line}, \"appraise func=NONSENSE\": EINVAL"
         )));
         assert!(record.console.contains("the kernel rejected the policy of the initramfs"));
         Ok(())

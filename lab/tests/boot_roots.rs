@@ -22,7 +22,7 @@ on_each_architecture! {
             guest.execute(&["/usr/bin/true"])?.is_allowed();
             guest
                 .execute(&["/opt/unsigned"])?
-                .is_refused(Errno::EACCES, "IMA-signature-required");
+                .is_denied(Errno::EACCES, "IMA-signature-required");
         }
         Ok(())
     }
@@ -208,9 +208,9 @@ on_each_kernel! {
         assert!(guest.boot_says("policy /sysroot/etc/ima/ima_policy loaded: 1 rule"));
         assert!(guest.read("/proc/mounts")?.text().contains("overlay / overlay rw"));
         guest.execute(&["/usr/bin/true"])?.is_allowed();
-        guest.execute(&["/opt/unsigned"])?.is_refused(Errno::EACCES, "IMA-signature-required");
+        guest.execute(&["/opt/unsigned"])?.is_denied(Errno::EACCES, "IMA-signature-required");
         guest.copy("/usr/bin/true", "/copy")?.is_allowed();
-        guest.execute(&["/copy"])?.is_refused(Errno::EACCES, "IMA-signature-required");
+        guest.execute(&["/copy"])?.is_denied(Errno::EACCES, "IMA-signature-required");
         Ok(())
     }
 }

@@ -30,10 +30,10 @@ on_each_kernel! {
         assert!(said.contains("secured in "), "to the standard error too: {said}");
         assert!(!said.contains('\x1b'), "no colours in a pipe");
         // programs of the initramfs can no longer be executed
-        guest.execute(&STEP)?.is_refused(Errno::EACCES, "IMA-signature-required");
+        guest.execute(&STEP)?.is_denied(Errno::EACCES, "IMA-signature-required");
         enter(&mut guest)?;
         guest.execute(&["/usr/bin/true"])?.is_allowed();
-        guest.execute(&["/opt/unsigned"])?.is_refused(Errno::EACCES, "IMA-signature-required");
+        guest.execute(&["/opt/unsigned"])?.is_denied(Errno::EACCES, "IMA-signature-required");
         Ok(())
     }
 
@@ -104,7 +104,7 @@ on_each_kernel! {
             ("EVMX509=/etc/evm.der\nEVMKEY=/none", "there is no EVM key /none"),
             ("EVMX509=/etc/evm.der\nEVMKEY=/etc/evm.der", "key /etc/evm.der of type encrypted"),
             // detected when the policy is in force
-            ("EVMX509=/etc/evm.der\nEVM_ACTIVATION_BITS=0x100", "0x80000102 refused: EINVAL"),
+            ("EVMX509=/etc/evm.der\nEVM_ACTIVATION_BITS=0x100", "0x80000102 rejected: EINVAL"),
         ] {
             guest.request(Action::Write {
                 path: "/etc/sysconfig/evm".into(),
@@ -215,7 +215,7 @@ on_each_kernel! {
         enter(&mut guest)?;
         guest.execute(&["/usr/bin/true"])?.is_allowed();
         guest.copy("/usr/bin/true", "/opt-copy")?.is_allowed();
-        guest.execute(&["/opt-copy"])?.is_refused(Errno::EACCES, "IMA-signature-required");
+        guest.execute(&["/opt-copy"])?.is_denied(Errno::EACCES, "IMA-signature-required");
         Ok(())
     }
 
@@ -226,7 +226,7 @@ on_each_kernel! {
         let mut guest = boot.up()?;
         // the initramfs as the root: its further policies have no signature
         let said = guest.execute(&STEP[..1])?.exits(0);
-        assert!(said.contains("policy /etc/ima/ima_policy.site refused: EACCES"), "{said}");
+        assert!(said.contains("policy /etc/ima/ima_policy.site rejected: EACCES"), "{said}");
         assert!(said.contains("1 policy, 7 rules in force"), "{said}");
         Ok(())
     }

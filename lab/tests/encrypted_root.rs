@@ -122,7 +122,7 @@ on_each_kernel! {
         let refusal = guest.switch_root("/sysroot", "/sbin/init")?;
         assert!(refusal.is_none(), "{refusal:?}");
         guest.execute(&["/usr/bin/true"])?.is_allowed();
-        guest.execute(&["/opt/unsigned"])?.is_refused(Errno::EACCES, "IMA-signature-required");
+        guest.execute(&["/opt/unsigned"])?.is_denied(Errno::EACCES, "IMA-signature-required");
         is_measured(&mut guest)
     }
 }

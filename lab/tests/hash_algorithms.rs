@@ -83,7 +83,7 @@ on_each_kernel! {
             let execution = guest.execute(&[&program])?;
             match verified.denial(kernel.series()) {
                 None => _ = execution.is_allowed(),
-                Some(cause) => _ = execution.is_refused(Errno::EACCES, cause),
+                Some(cause) => _ = execution.is_denied(Errno::EACCES, cause),
             }
         }
         Ok(())

@@ -44,15 +44,15 @@ on_each_kernel! {
         for (name, cause) in
             [("unsigned", "IMA-signature-required"), ("tampered", "invalid-signature")]
         {
-            load(&mut guest, name, Some("signed"))?.is_refused(Errno::EACCES, cause);
-            load(&mut guest, name, None)?.is_refused(Errno::EACCES, cause);
-            load(&mut guest, "signed", Some(name))?.is_refused(Errno::EACCES, cause);
+            load(&mut guest, name, Some("signed"))?.is_denied(Errno::EACCES, cause);
+            load(&mut guest, name, None)?.is_denied(Errno::EACCES, cause);
+            load(&mut guest, "signed", Some(name))?.is_denied(Errno::EACCES, cause);
         }
         assert!(!is_loaded(&mut guest)?);
         // this call has no file that could be signed
         guest
             .request(Action::ForgetKernel)?
-            .is_refused_silently(Errno::EACCES)
+            .is_denied_silently(Errno::EACCES)
             .says("impossible to appraise a kernel image without a file descriptor");
 
         load(&mut guest, "signed", Some("signed"))?.is_allowed();

@@ -21,7 +21,7 @@ on_each_kernel! {
             guest.execute(&["/usr/bin/true"])?.is_allowed();
             guest
                 .execute(&["/opt/unsigned"])?
-                .is_refused(Errno::EACCES, "IMA-signature-required");
+                .is_denied(Errno::EACCES, "IMA-signature-required");
             guest.copy("/usr/bin/true", "/opt/copied")?.fails(Errno::EROFS);
 
             // a writable overlay of the same files
@@ -42,7 +42,7 @@ on_each_kernel! {
             guest.copy("/usr/bin/true", "/mnt/merged/copied")?.is_allowed();
             guest
                 .execute(&["/mnt/merged/copied"])?
-                .is_refused(Errno::EACCES, "IMA-signature-required");
+                .is_denied(Errno::EACCES, "IMA-signature-required");
         }
         Ok(())
     }

@@ -85,7 +85,7 @@ fn ml_dsa_counts(guest: &mut Guest, series: Series, certificate: Vec<u8>) -> Res
         .request(Action::AddKey { keyring: ".ima".into(), certificate: certificate.into() })?;
     match has {
         true => added.is_allowed(),
-        false => added.is_refused_silently(Errno::ENOPKG),
+        false => added.is_denied_silently(Errno::ENOPKG),
     };
     for name in ["ml-dsa", "ml-dsa-changed"] {
         let denied = match (name, has) {
@@ -104,8 +104,8 @@ fn ml_dsa_counts(guest: &mut Guest, series: Series, certificate: Vec<u8>) -> Res
                 guest.request(Action::UnloadModule { name: "test_module".into() })?.is_allowed();
             }
             Some(cause) => {
-                kernel.is_refused(Errno::EACCES, cause);
-                module.is_refused(Errno::EACCES, cause);
+                kernel.is_denied(Errno::EACCES, cause);
+                module.is_denied(Errno::EACCES, cause);
             }
         }
     }
@@ -134,14 +134,14 @@ fn appended_signatures_count(guest: &mut Guest) -> Result<()> {
     };
     kexec("good", "good")?.is_allowed();
     for (name, cause) in [("foreign", "invalid-signature"), ("bare", "IMA-signature-required")] {
-        kexec(name, "good")?.is_refused(Errno::EACCES, cause);
-        kexec("good", name)?.is_refused(Errno::EACCES, cause);
+        kexec(name, "good")?.is_denied(Errno::EACCES, cause);
+        kexec("good", name)?.is_denied(Errno::EACCES, cause);
     }
     // ima_collect_modsig() ignores the error of pkcs7_supply_detached_data()
     kexec("good", "attached")?.is_allowed().says("PKCS7: Data already supplied");
     load(guest, "appended-good")?.is_allowed().says("test_module:");
-    load(guest, "appended-foreign")?.is_refused(Errno::EACCES, "invalid-signature");
-    load(guest, "appended-bare")?.is_refused(Errno::EACCES, "IMA-signature-required");
+    load(guest, "appended-foreign")?.is_denied(Errno::EACCES, "invalid-signature");
+    load(guest, "appended-bare")?.is_denied(Errno::EACCES, "IMA-signature-required");
     Ok(())
 }
 
@@ -189,14 +189,14 @@ on_each_kernel! {
         }
 
         load(&mut guest, "without-ima-signature")?
-            .is_refused(Errno::EACCES, "IMA-signature-required");
-        load(&mut guest, "tampered")?.is_refused(Errno::EACCES, "invalid-signature");
+            .is_denied(Errno::EACCES, "IMA-signature-required");
+        load(&mut guest, "tampered")?.is_denied(Errno::EACCES, "invalid-signature");
         // the file's signature is valid; the module's own is missing, or by an unknown key
         load(&mut guest, "without-module-signature")?
-            .is_refused_silently(Errno::EKEYREJECTED)
+            .is_denied_silently(Errno::EKEYREJECTED)
             .says("unsigned module");
         load(&mut guest, "unknown-key")?
-            .is_refused_silently(Errno::EKEYREJECTED)
+            .is_denied_silently(Errno::EKEYREJECTED)
             .says("module with unavailable key");
         ml_dsa_counts(&mut guest, kernel.series(), ml_dsa.ima_certificate()?)?;
         appended_signatures_count(&mut guest)
@@ -218,9 +218,9 @@ on_each_kernel! {
         let mut firmware =
             |name: &str| guest.request(Action::RequestFirmware { name: format!("{name}.bin") });
         assert_eq!(firmware("signed")?.is_allowed().content(), FIRMWARE);
-        firmware("unsigned")?.is_refused(Errno::EACCES, "IMA-signature-required");
-        firmware("tampered")?.is_refused(Errno::EACCES, "invalid-signature");
-        firmware("absent")?.is_refused_silently(Errno::ENOENT);
+        firmware("unsigned")?.is_denied(Errno::EACCES, "IMA-signature-required");
+        firmware("tampered")?.is_denied(Errno::EACCES, "invalid-signature");
+        firmware("absent")?.is_denied_silently(Errno::ENOENT);
         Ok(())
     }
 }

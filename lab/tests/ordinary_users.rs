@@ -43,7 +43,7 @@ on_each_kernel! {
             let execution = guest.execute_as(&credentials, &[&program])?;
             println!("{who}"); // printed if the test fails
             if held {
-                execution.is_refused(Errno::EACCES, "IMA-signature-required");
+                execution.is_denied(Errno::EACCES, "IMA-signature-required");
             } else {
                 execution.is_allowed();
             }

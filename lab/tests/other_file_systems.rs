@@ -24,11 +24,11 @@ on_each_architecture! {
 
             let execution = guest.execute(&[&program])?;
             if kind == "tmpfs" {
-                let record = execution.is_refused(Errno::EACCES, "IMA-signature-required");
+                let record = execution.is_denied(Errno::EACCES, "IMA-signature-required");
                 assert_eq!(record.device(), Some("tmpfs"));
             } else {
                 // without attributes the kernel does not even write an audit record
-                execution.is_refused_silently(Errno::EACCES);
+                execution.is_denied_silently(Errno::EACCES);
             }
             // other users, to whom the policy does not apply, may execute it: IMA denied it
             guest.execute_as(&Credentials::user(1000), &[&program])?.is_allowed();
@@ -69,7 +69,7 @@ on_each_architecture! {
             guest.copy("/usr/bin/true", "/mnt/other/copy")?.is_allowed();
             guest
                 .execute(&["/mnt/other/copy"])?
-                .is_refused(Errno::EACCES, "IMA-signature-required");
+                .is_denied(Errno::EACCES, "IMA-signature-required");
             guest
                 .request(Action::Copy {
                     from: "/usr/bin/true".into(),

@@ -23,16 +23,16 @@ on_each_architecture! {
 
         guest
             .load_policy("/etc/ima/unsigned")?
-            .is_refused(Errno::EACCES, "IMA-signature-required");
-        guest.load_policy("/etc/ima/tampered")?.is_refused(Errno::EACCES, "invalid-signature");
-        guest.load_policy("/etc/ima/invalid")?.is_refused(Errno::EINVAL, "failed");
+            .is_denied(Errno::EACCES, "IMA-signature-required");
+        guest.load_policy("/etc/ima/tampered")?.is_denied(Errno::EACCES, "invalid-signature");
+        guest.load_policy("/etc/ima/invalid")?.is_denied(Errno::EINVAL, "failed");
         let written = guest.request(Action::WritePolicy { text: ADDITION.into() })?;
-        written.is_refused(Errno::EACCES, "signed policy required");
+        written.is_denied(Errno::EACCES, "signed policy required");
 
         let path = "/etc/ima/unsigned".to_owned();
         guest
             .request_as(&almost_root(), Action::LoadPolicy { path })?
-            .is_refused(Errno::EACCES, "IMA-signature-required");
+            .is_denied(Errno::EACCES, "IMA-signature-required");
 
         let policy = "/sys/kernel/security/ima/policy";
         assert!(!guest.read(policy)?.text().contains("dont_measure"));
@@ -50,7 +50,7 @@ on_each_architecture! {
         let mut guest = Enforced::new(kernel, &store, &root, policy)?.boot()?;
 
         let path = "/etc/ima/unsigned".to_owned();
-        guest.load_policy(&path)?.is_refused(Errno::EACCES, "IMA-signature-required");
+        guest.load_policy(&path)?.is_denied(Errno::EACCES, "IMA-signature-required");
         guest.request_as(&almost_root(), Action::LoadPolicy { path })?.is_allowed();
         Ok(())
     }

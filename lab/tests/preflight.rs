@@ -66,7 +66,7 @@ on_each_kernel! {
                 Some("allowed") => drop(observed.is_allowed()),
                 Some("denied") => {
                     let cause = line["cause"].as_str().context("a cause")?;
-                    observed.is_refused(Errno::EACCES, cause);
+                    observed.is_denied(Errno::EACCES, cause);
                 }
                 Some("blocked") => {
                     let cause = line["needs"]["cause"].as_str().context("a cause")?;

@@ -61,10 +61,10 @@ on_each_kernel! {
             match kernel.series() {
                 // before Linux 6.6 only digests of appended signatures are checked
                 Series::Linux6_1 => execution.is_allowed(),
-                _ => execution.is_refused_silently(Errno::EACCES),
+                _ => execution.is_denied_silently(Errno::EACCES),
             };
         }
-        guest.execute(&["/opt/other"])?.is_refused(Errno::EACCES, "invalid-signature");
+        guest.execute(&["/opt/other"])?.is_denied(Errno::EACCES, "invalid-signature");
         for (path, why) in [
             ("/opt/later", "in the kernel's .blacklist"),
             ("/opt/other", "which is in .ima_blacklist"),

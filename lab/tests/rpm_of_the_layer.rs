@@ -62,7 +62,7 @@ fn updates(kernel: &Kernel, release: Release) -> Result<()> {
 
     rpm(&mut guest, &["-U", "/packages/3.rpm"])?;
     let unsigned = guest.execute(&["/usr/bin/sample"])?;
-    unsigned.is_refused(Errno::EACCES, "IMA-signature-required");
+    unsigned.is_denied(Errno::EACCES, "IMA-signature-required");
     let log = guest.read("/var/log/sample")?.text();
     assert!(log.ends_with("post 3: 126\n"), "{log}");
     Ok(())
@@ -85,7 +85,7 @@ on_each_kernel! {
         let mut guest = guest(kernel, Release::V4_20, Patch::Absent)?;
         rpm(&mut guest, &["-U", "/packages/1.rpm"])?;
         let signed = guest.execute(&["/usr/bin/sample"])?;
-        signed.is_refused(Errno::EACCES, "IMA-signature-required");
+        signed.is_denied(Errno::EACCES, "IMA-signature-required");
         Ok(())
     }
 }

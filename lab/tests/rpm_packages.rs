@@ -122,7 +122,7 @@ on_each_kernel! {
         install(&mut guest, "/packages/3.rpm")?;
         guest
             .execute(&["/usr/bin/sample"])?
-            .is_refused(Errno::EACCES, "IMA-signature-required");
+            .is_denied(Errno::EACCES, "IMA-signature-required");
         Ok(())
     }
 }

@@ -23,14 +23,14 @@ on_each_architecture! {
 
         guest
             .execute(&["/opt/unsigned.sh"])?
-            .is_refused(Errno::EACCES, "IMA-signature-required");
+            .is_denied(Errno::EACCES, "IMA-signature-required");
         for argv in [&["/opt/signed.sh"][..], &["/bin/sh", "/opt/unsigned.sh"]] {
             let execution = guest.execute(argv)?;
             assert_eq!(execution.is_allowed().text(), "from the script\n");
         }
         // the interpreter of a signed script needs a signature, too
         let execution = guest.execute(&["/opt/other-interpreter.sh"])?;
-        let record = execution.is_refused(Errno::EACCES, "invalid-signature");
+        let record = execution.is_denied(Errno::EACCES, "invalid-signature");
         assert_eq!(record.name(), Some("/opt/other-dash"));
         Ok(())
     }

@@ -36,7 +36,7 @@ on_each_kernel! {
         assert!(guest.boot_says("policy /etc/ima/ima_policy.default loaded: 7 rules"));
         assert!(guest.boot_says(" rules in force, appraisal mode enforce"));
         guest.execute(&["/usr/bin/true"])?.is_allowed();
-        guest.execute(&["/opt/unsigned"])?.is_refused(Errno::EACCES, "IMA-signature-required");
+        guest.execute(&["/opt/unsigned"])?.is_denied(Errno::EACCES, "IMA-signature-required");
 
         // the firmware's keys are in .platform, not in .ima
         let keys = guest.read("/proc/keys")?.text();

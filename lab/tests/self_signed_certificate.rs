@@ -24,7 +24,7 @@ on_each_architecture! {
             keyring: ".ima".into(),
             certificate: certificate.into(),
         };
-        guest.request(add(certificate))?.is_refused_silently(Errno::ENOKEY);
+        guest.request(add(certificate))?.is_denied_silently(Errno::ENOKEY);
 
         // so files signed by its key cannot be executed, first of all the root's init
         guest.mount("/dev/vda", "ext4", "/sysroot")?.is_allowed();
@@ -32,7 +32,7 @@ on_each_architecture! {
         match guest.switch_root("/sysroot", "/sbin/init")? {
             None => panic!("the init runs, though no key in .ima has signed it"),
             Some(refusal) => {
-                refusal.is_refused(Errno::EACCES, "invalid-signature");
+                refusal.is_denied(Errno::EACCES, "invalid-signature");
                 refusal.says("Request for unknown key");
             }
         }
@@ -52,7 +52,7 @@ on_each_architecture! {
         };
         // built in, but its issuer is not
         let module = store.module_certificate()?;
-        guest.request(add(module))?.is_refused_silently(Errno::ENOKEY);
+        guest.request(add(module))?.is_denied_silently(Errno::ENOKEY);
         // the CA can still certify the module key for .ima
         let certified = store.module_certificate_of_the_system_key()?;
         guest.request(add(certified))?.is_allowed();

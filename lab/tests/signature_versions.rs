@@ -89,29 +89,29 @@ on_each_kernel! {
         if has {
             execution.is_allowed();
         } else {
-            execution.is_refused(Errno::EACCES, "invalid-signature-version");
+            execution.is_denied(Errno::EACCES, "invalid-signature-version");
         }
         let cause = if has { "invalid-signature" } else { "invalid-signature-version" };
-        guest.execute(&["/opt/rsa-3-changed"])?.is_refused(Errno::EACCES, cause);
+        guest.execute(&["/opt/rsa-3-changed"])?.is_denied(Errno::EACCES, cause);
         for (name, store) in &stores {
             let certificate = store.ima_certificate()?.into();
             let added = guest.request(Action::AddKey { keyring: ".ima".into(), certificate })?;
             if has || !name.starts_with("ml-dsa") {
                 added.is_allowed();
             } else {
-                added.is_refused_silently(Errno::ENOPKG);
+                added.is_denied_silently(Errno::ENOPKG);
             }
             let execution = guest.execute(&[&format!("/opt/{name}")])?;
             if has {
                 execution.is_allowed();
             } else {
-                execution.is_refused(Errno::EACCES, cause);
+                execution.is_denied(Errno::EACCES, cause);
             }
-            guest.execute(&[&format!("/opt/{name}-changed")])?.is_refused(Errno::EACCES, cause);
+            guest.execute(&[&format!("/opt/{name}-changed")])?.is_denied(Errno::EACCES, cause);
         }
         guest.execute(&["/opt/p-256-2"])?.is_allowed();
         if has {
-            guest.execute(&["/opt/sigv3/2"])?.is_refused(Errno::EACCES, "IMA-sigv3-required");
+            guest.execute(&["/opt/sigv3/2"])?.is_denied(Errno::EACCES, "IMA-sigv3-required");
             guest.execute(&["/opt/sigv3/3"])?.is_allowed();
         }
         verity(&mut guest)?;
@@ -187,7 +187,7 @@ fn verity(guest: &mut Guest) -> anyhow::Result<()> {
         ("elsewhere", "IMA-signature-required"),
     ] {
         let execution = guest.execute(&[&format!("/opt/verity/{name}")])?;
-        execution.is_refused(Errno::EACCES, cause);
+        execution.is_denied(Errno::EACCES, cause);
     }
     Ok(())
 }

@@ -27,7 +27,7 @@ on_each_architecture! {
         // a read-only mapping cannot become executable, signed or not
         guest
             .request(Action::ProtectExecutable { path })?
-            .is_refused(Errno::EPERM, "failed-mprotect");
+            .is_denied(Errno::EPERM, "failed-mprotect");
         assert_eq!(guest.power_off()?.ending, Ending::Off);
         Ok(())
     }

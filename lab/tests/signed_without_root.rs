@@ -39,7 +39,7 @@ fn home(store: &KeyStore) -> Result<(tempfile::TempDir, PathBuf)> {
 fn enforces(guest: &mut Guest) -> Result<()> {
     guest.execute(&["/usr/bin/true"])?.is_allowed();
     guest.execute(&["/usr/bin/busybox", "true"])?.is_allowed();
-    guest.execute(&["/opt/unsigned"])?.is_refused(Errno::EACCES, "IMA-signature-required");
+    guest.execute(&["/opt/unsigned"])?.is_denied(Errno::EACCES, "IMA-signature-required");
     Ok(())
 }
 

@@ -24,9 +24,9 @@ on_each_architecture! {
         root.sign(&unknown, &["/opt/unknown-key"])?;
         let mut guest = Enforced::new(kernel, &store, &root, DEFAULT_POLICY)?.boot()?;
 
-        guest.execute(&["/opt/tampered"])?.is_refused(Errno::EACCES, "invalid-signature");
+        guest.execute(&["/opt/tampered"])?.is_denied(Errno::EACCES, "invalid-signature");
         let seen = guest.execute(&["/opt/unknown-key"])?;
-        seen.is_refused(Errno::EACCES, "invalid-signature");
+        seen.is_denied(Errno::EACCES, "invalid-signature");
         seen.says("Request for unknown key 'id:");
 
         // a program that was executed before, then changed in place
@@ -34,7 +34,7 @@ on_each_architecture! {
         let path = "/usr/bin/true".to_owned();
         let content = vec![0].into();
         guest.request(Action::Patch { path, position: Position::End, content })?.is_allowed();
-        guest.execute(&["/usr/bin/true"])?.is_refused(Errno::EACCES, "invalid-signature");
+        guest.execute(&["/usr/bin/true"])?.is_denied(Errno::EACCES, "invalid-signature");
         Ok(())
     }
 
@@ -74,7 +74,7 @@ on_each_architecture! {
         let content = std::fs::read(root.path("/usr/bin/true"))?.into();
         let position = Position::Start(0);
         guest.request(Action::Patch { path: to.clone(), position, content })?.is_allowed();
-        guest.execute(&[&to])?.is_refused(Errno::EACCES, "invalid-signature");
+        guest.execute(&[&to])?.is_denied(Errno::EACCES, "invalid-signature");
         Ok(())
     }
 }

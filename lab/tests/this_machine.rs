@@ -56,7 +56,7 @@ on_each_kernel! {
                     assert!(told.text().contains("the kernel mapped it executable"), "{told}");
                 }
                 Some(cause) => {
-                    let record = done.is_refused(Errno::EACCES, cause).text.clone();
+                    let record = done.is_denied(Errno::EACCES, cause).text.clone();
                     told.exits(1);
                     let text = told.text();
                     assert!(text.contains(&format!("execute  denied    {cause}, by: ")), "{text}");
@@ -81,7 +81,7 @@ on_each_kernel! {
         let mut guest = machine(kernel, Tpm::Absent)?;
         guest.mount("ramfs", "ramfs", "/mnt")?.is_allowed();
         guest.copy("/usr/bin/true", "/mnt/true")?.is_allowed();
-        guest.execute(&["/mnt/true"])?.is_refused_silently(Errno::EACCES);
+        guest.execute(&["/mnt/true"])?.is_denied_silently(Errno::EACCES);
         let told = guest.execute(&["/usr/bin/imactl", "why", "/mnt/true"])?;
         told.exits(1);
         assert!(told.text().contains("ramfs does not support security.ima"), "{told}");

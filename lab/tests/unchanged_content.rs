@@ -36,7 +36,7 @@ on_each_kernel! {
 
         let path = PROGRAM.to_owned();
         guest.request(Action::Patch { path, position: Position::End, content: vec![0].into() })?.is_allowed();
-        guest.execute(&[PROGRAM])?.is_refused(Errno::EACCES, "invalid-signature");
+        guest.execute(&[PROGRAM])?.is_denied(Errno::EACCES, "invalid-signature");
         guest.execute(&back)?.is_allowed();
         guest.execute(&[PROGRAM])?.is_allowed();
         Ok(())

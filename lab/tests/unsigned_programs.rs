@@ -15,7 +15,7 @@ on_each_architecture! {
         let mut guest = Enforced::new(kernel, &store, &root, DEFAULT_POLICY)?.boot()?;
 
         let unsigned = guest.execute(&["/opt/unsigned"])?;
-        let record = unsigned.is_refused(Errno::EACCES, "IMA-signature-required");
+        let record = unsigned.is_denied(Errno::EACCES, "IMA-signature-required");
         assert_eq!(record.operation(), Some("appraise_data"));
         assert_eq!(record.name(), Some("/opt/unsigned"));
         assert_eq!(record.device(), Some("vda"));
@@ -27,15 +27,15 @@ on_each_architecture! {
             .is_allowed();
         guest
             .execute(&["/opt/created"])?
-            .is_refused(Errno::EACCES, "IMA-signature-required");
+            .is_denied(Errno::EACCES, "IMA-signature-required");
 
         guest.execute(&["/usr/bin/true"])?.is_allowed();
         guest.copy("/usr/bin/true", "/opt/copied")?.is_allowed();
-        guest.execute(&["/opt/copied"])?.is_refused(Errno::EACCES, "IMA-signature-required");
+        guest.execute(&["/opt/copied"])?.is_denied(Errno::EACCES, "IMA-signature-required");
 
         // mapping it executable is denied as well
         let mapped = guest.request(Action::MapExecutable { path: "/opt/copied".into() })?;
-        mapped.is_refused(Errno::EACCES, "IMA-signature-required");
+        mapped.is_denied(Errno::EACCES, "IMA-signature-required");
 
         // the signature counts, not the path
         guest

@@ -21,7 +21,7 @@ use crate::syscall::standard_error;
 pub enum Severity {
     /// The boot stops.
     Critical = 2,
-    /// Something was refused.
+    /// Something was denied or rejected.
     Error = 3,
     /// Something weakens the machine, or is unusual.
     Warning = 4,

@@ -31,7 +31,7 @@ const PROGRAMS: [&[u8]; 2] = [b"usr/lib/systemd/systemd", b"lib/systemd/systemd"
 pub enum Failure {
     /// No connection, or a protocol error.
     Talk(Errno),
-    /// systemd refused, with this message.
+    /// systemd rejected it, with this message.
     Refused(String),
 }
 

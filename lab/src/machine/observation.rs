@@ -28,7 +28,7 @@ impl Observation {
     #[track_caller]
     pub fn is_allowed(&self) -> &Self {
         match &self.outcome {
-            Err(failure) => panic!("refused ({failure}), to be allowed: {self}"),
+            Err(failure) => panic!("denied ({failure}), to be allowed: {self}"),
             Ok(Output::Exited { status, .. }) if *status != Status::Code(0) => {
                 panic!("ended with {status:?}: {self}")
             }
@@ -42,17 +42,17 @@ impl Observation {
 
     /// Asserts that the kernel denied it with this error and cause; returns the record.
     #[track_caller]
-    pub fn is_refused(&self, errno: Errno, cause: &str) -> &AuditRecord {
+    pub fn is_denied(&self, errno: Errno, cause: &str) -> &AuditRecord {
         self.fails(errno);
         self.audited(cause)
     }
 
     /// Asserts that the kernel denied it with this error, and wrote no integrity record.
     #[track_caller]
-    pub fn is_refused_silently(&self, errno: Errno) -> &Self {
+    pub fn is_denied_silently(&self, errno: Errno) -> &Self {
         self.fails(errno);
         if let Some(record) = self.integrity_failures().next() {
-            panic!("refused, but not silently ({record}): {self}");
+            panic!("denied, but not silently ({record}): {self}");
         }
         self
     }

@@ -188,7 +188,7 @@ fn judges(guest: &mut Guest, path: &str, verdict: &str) -> Result<()> {
     let execution = guest.execute(&[path, "-c", "exit 0"])?;
     match verdict {
         "valid" => drop(execution.is_allowed()),
-        cause => drop(execution.is_refused(Errno::EACCES, cause)),
+        cause => drop(execution.is_denied(Errno::EACCES, cause)),
     }
     Ok(())
 }
@@ -206,7 +206,7 @@ fn changes_are_denied(guest: &mut Guest) -> Result<()> {
         Action::ChangeMode { path: path.clone(), mode: 0o700 },
         Action::ChangeOwner { path: path.clone(), uid: 1000, gid: 0 },
     ] {
-        guest.request(action)?.is_refused(Errno::EPERM, "pass_immutable");
+        guest.request(action)?.is_denied(Errno::EPERM, "pass_immutable");
     }
     let evm = "security.evm".to_owned();
     for action in [
@@ -215,7 +215,7 @@ fn changes_are_denied(guest: &mut Guest) -> Result<()> {
         set("security.ima", &[4, 4]),
         Action::RemoveAttribute { path: path.clone(), name: evm },
     ] {
-        guest.request(action)?.is_refused_silently(Errno::EPERM);
+        guest.request(action)?.is_denied_silently(Errno::EPERM);
     }
     // writing the same value is allowed
     guest.request(set("security.capability", NET_RAW))?.is_allowed();
@@ -261,7 +261,7 @@ fn layers_are_judged_as_their_files(
     }
     let path = "/mnt/merged/plain".to_owned();
     let changed = guest.request(Action::ChangeMode { path: path.clone(), mode: 0o700 })?;
-    changed.is_refused(Errno::EPERM, "pass_immutable");
+    changed.is_denied(Errno::EPERM, "pass_immutable");
     guest.execute(&[&path])?.is_allowed();
     Ok(())
 }
@@ -278,7 +278,7 @@ fn mapped_owners_are_those_on_the_disk(
     }
     let path = "/mnt/mapped/other".to_owned();
     let owner = |uid| Action::ChangeOwner { path: path.clone(), uid, gid: 3000 };
-    guest.request(owner(3001))?.is_refused(Errno::EPERM, "pass_immutable");
+    guest.request(owner(3001))?.is_denied(Errno::EPERM, "pass_immutable");
     guest.request(owner(3000))?.is_allowed();
     judges(guest, &path, "valid")
 }
@@ -407,7 +407,7 @@ on_each_kernel! {
         judges(&mut guest, "/opt/hmac", "valid")?;
         let path = "/opt/portable".to_owned();
         let changed = guest.request(Action::ChangeMode { path, mode: 0o700 })?;
-        changed.is_refused(Errno::EPERM, "pass_immutable");
+        changed.is_denied(Errno::EPERM, "pass_immutable");
         // imactl-init removed the key
         let keys = guest.read("/proc/keys")?.text();
         assert!(!keys.contains("evm-key") && !keys.contains("kmk-user"), "{keys}");

@@ -111,7 +111,7 @@ impl Work<'_> {
                         Errno::NOENT => ": this kernel adds none (CONFIG_EVM_ADD_XATTRS)",
                         _ => "",
                     };
-                    say!(self.console, Error, "EVM: attribute {name} refused: {reason}{cause}");
+                    say!(self.console, Error, "EVM: attribute {name} rejected: {reason}{cause}");
                     return Err(Failure::NoEvm);
                 }
             }
@@ -152,7 +152,7 @@ impl Work<'_> {
             }
             Err(errno) => {
                 let (reason, cause) = (Reason(errno), evm_refusal(errno));
-                say!(self.console, Error, "EVM: {wanted:#x} refused: {reason}: {cause}");
+                say!(self.console, Error, "EVM: {wanted:#x} rejected: {reason}: {cause}");
                 return Err(Failure::NoEvm);
             }
         }
@@ -226,7 +226,7 @@ impl Work<'_> {
             });
         added.map_err(|errno| {
             let (path, kind, reason) = (Printable(path), Printable(kind), Reason(errno));
-            say!(self.console, Error, "key /{path} of type {kind} refused: {reason}");
+            say!(self.console, Error, "key /{path} of type {kind} rejected: {reason}");
             Failure::NoEvm
         })
     }

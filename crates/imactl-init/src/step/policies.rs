@@ -195,9 +195,9 @@ impl Work<'_> {
             }
             (Refusal::Path(errno @ Errno::INVAL), Some(defect)) => {
                 let reason = Reason(*errno);
-                say!(self.console, Error, "policy {path} refused: {reason}: {defect}");
+                say!(self.console, Error, "policy {path} rejected: {reason}: {defect}");
             }
-            _ => say!(self.console, Error, "policy {path} refused: {refusal}"),
+            _ => say!(self.console, Error, "policy {path} rejected: {refusal}"),
         }
     }
 }

@@ -62,6 +62,12 @@ enum Status {
 }
 
 impl Decider<'_> {
+    /// Whether portable EVM signatures have statuses of their own (`INTEGRITY_PASS_IMMUTABLE`,
+    /// `INTEGRITY_FAIL_IMMUTABLE`).
+    fn knows_immutable(&self) -> bool {
+        self.kernel().version.has(Feature::EvmPortable)
+    }
+
     /// Processes an event on a file as the kernel does, and updates `inode`, the kernel's cache.
     ///
     /// # Errors
@@ -442,22 +448,19 @@ impl<'a, E: Evidence> Step<'a, E> {
             return Ok(self.status_without_attribute());
         }
         let immutable = match self.file.evm {
-            EvmStatus::PassImmutable => self.decider.kernel().version.has(Feature::EvmPortable),
+            EvmStatus::PassImmutable => self.decider.knows_immutable(),
             EvmStatus::Pass | EvmStatus::Unknown => false,
             EvmStatus::NoXattrs if modsig.is_some() => false,
             EvmStatus::NoXattrs | EvmStatus::NoLabel => {
                 return Ok(Status::Fail(Cause::MissingHmac))
             }
-            EvmStatus::FailImmutable
-                if !self.decider.kernel().version.has(Feature::EvmPortable) =>
-            {
-                return Ok(Status::Fail(Cause::InvalidHmac))
-            }
-            EvmStatus::FailImmutable => {
+            EvmStatus::FailImmutable if self.decider.knows_immutable() => {
                 self.inode.signed = true;
                 return Ok(Status::Fail(Cause::InvalidFailImmutable));
             }
-            EvmStatus::Fail => return Ok(Status::Fail(Cause::InvalidHmac)),
+            EvmStatus::Fail | EvmStatus::FailImmutable => {
+                return Ok(Status::Fail(Cause::InvalidHmac))
+            }
         };
         let (status, unknown_key) = match attribute {
             None => (Status::Fail(Cause::Unknown), false),

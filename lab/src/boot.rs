@@ -24,6 +24,7 @@ pub struct Boot {
     /// The root, with the agent as init; not yet signed.
     pub root: Tree,
     machine: Machine,
+    others: Vec<Image>,
 }
 
 /// The file system of the root disk.
@@ -56,13 +57,13 @@ impl Boot {
     pub fn of(kernel: &Kernel, store: &KeyStore, root: Tree) -> Result<Self> {
         let initramfs = Tree::boot_initramfs(store, DEFAULT_POLICY)?;
         let machine = Machine::new(kernel).trusting(&store.system_certificate()?).memory(1024);
-        Ok(Self { initramfs, root, machine })
+        Ok(Self { initramfs, root, machine, others: Vec::new() })
     }
 
     fn with(kernel: &Kernel, store: &KeyStore, initramfs: Tree) -> Result<Self> {
         let root = Tree::small_root_for(kernel.architecture())?;
         let machine = Machine::new(kernel).trusting(&store.system_certificate()?);
-        Ok(Self { initramfs, root, machine })
+        Ok(Self { initramfs, root, machine, others: Vec::new() })
     }
 
     /// Appends words to the kernel command line.
@@ -75,6 +76,12 @@ impl Boot {
     pub fn trusting(mut self, store: &KeyStore) -> Result<Self> {
         self.machine = self.machine.trusting(&store.system_certificate()?);
         Ok(self)
+    }
+
+    /// Adds a disk after that of the root, discarded after use: `/dev/vdb` and following.
+    pub fn disk(mut self, image: Image) -> Self {
+        self.others.push(image);
+        self
     }
 
     /// Sets the clock.
@@ -113,7 +120,9 @@ impl Boot {
     /// Boots from any disk.
     pub fn up_from_disk(self, disk: &Image) -> Result<Guest> {
         let initramfs = self.initramfs.initramfs()?;
-        self.machine.initramfs(&initramfs).disk(disk, Disk::Discarded).boot()
+        let machine = self.machine.initramfs(&initramfs).disk(disk, Disk::Discarded);
+        let add = |machine: Machine, image| machine.disk(image, Disk::Discarded);
+        self.others.iter().fold(machine, add).boot()
     }
 
     /// Boots with a disk that stays blank until the console shows `words`; then the file system is

@@ -171,8 +171,10 @@ impl Coverage {
             return Ok(None);
         }
         let given = &self.given;
-        let inode = match (given.number, given.generation) {
-            (Some(number), Some(generation)) => InodeId { number, generation, fsuuid: None },
+        let inode = match (given.number, given.generation, given.fsuuid) {
+            (Some(number), Some(generation), Some(fsuuid)) => {
+                return Ok(Some(InodeId { number, generation, fsuuid }));
+            }
             _ => item.inode()?.ok_or(ItemError::NoInode)?,
         };
         let fsuuid = given.fsuuid.or(inode.fsuuid.map(Some)).ok_or(ItemError::NoFsUuid)?;

@@ -81,6 +81,7 @@ pub mod compression;
 pub mod container;
 pub mod digest;
 pub mod evm;
+mod fsuuid;
 pub mod initramfs;
 pub mod input;
 pub mod key;

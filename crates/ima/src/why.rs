@@ -5,8 +5,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
 use ima_format::policy::ast::{Policy, Uuid};
@@ -21,6 +20,7 @@ use crate::container::tree::Directory;
 use crate::container::AttributeName;
 use crate::digest::FileHasher;
 use crate::evm;
+use crate::fsuuid;
 use crate::key::certificate::Certificate;
 use crate::preflight::{
     evm_verdict, purpose_of, Answer, Attributes, Bench, Evm, Judge, Mount, Nature, Owners, Source,
@@ -224,7 +224,6 @@ fn attribute(
 
 /// The file system that a file is on, and whether it is mounted `noexec`.
 fn mount_of(path: &Path) -> io::Result<(Mount, bool)> {
-    let device = fs::metadata(path)?.dev();
     let magic = rustix::fs::statfs(path)?.f_type as u64;
     let mountinfo = fs::read("/proc/self/mountinfo")?;
     let mountinfo = String::from_utf8_lossy(&mountinfo);
@@ -243,7 +242,7 @@ fn mount_of(path: &Path) -> io::Result<(Mount, bool)> {
         path: "/".into(),
         name: name.unwrap_or_default().into(),
         magic,
-        uuid: uuid_of(device),
+        uuid: fsuuid::of(File::open(path)?.as_fd())?.unwrap_or(Uuid::NULL),
         attributes,
     };
     Ok((mount, line.is_some_and(|line| line.options.split(',').any(|word| word == "noexec"))))
@@ -285,15 +284,6 @@ fn unescape(text: &str) -> PathBuf {
     }
     use std::os::unix::ffi::OsStringExt;
     PathBuf::from(std::ffi::OsString::from_vec(bytes))
-}
-
-/// The UUID of the file system on a block device, as udev found it; null where it did not.
-fn uuid_of(device: u64) -> Uuid {
-    let links = fs::read_dir("/dev/disk/by-uuid").into_iter().flatten().flatten();
-    let found = links
-        .filter(|link| fs::metadata(link.path()).is_ok_and(|node| node.rdev() == device))
-        .find_map(|link| Uuid::parse(link.file_name().to_str()?.as_bytes()));
-    found.unwrap_or(Uuid::NULL)
 }
 
 /// Asks the kernel itself: maps the file executable, and unmaps it. As root this is what the

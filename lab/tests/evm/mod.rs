@@ -3,6 +3,7 @@
 mod encrypted_key;
 mod further;
 mod generated;
+mod inode_bound;
 mod peer_tests;
 
 use std::collections::BTreeMap;

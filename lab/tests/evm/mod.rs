@@ -5,6 +5,7 @@ mod further;
 mod generated;
 mod inode_bound;
 mod peer_tests;
+mod status;
 
 use std::collections::BTreeMap;
 use std::fs::Permissions;

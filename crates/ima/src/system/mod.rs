@@ -59,7 +59,8 @@ pub struct Tpm {
     pub banks: Vec<String>,
 }
 
-/// EVM's state: the bits of securityfs' `evm` (`Documentation/ABI/testing/evm`).
+/// EVM's state: the bits of securityfs' `evm` (`Documentation/ABI/testing/evm`). The kernel does not show that they are
+/// locked (`evm_read_key` in `evm_secfs.c`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Evm(pub u32);
 
@@ -96,7 +97,6 @@ impl fmt::Display for Evm {
             (2, "signatures"),
             (4, "metadata writes allowed"),
             (8, "version 3 required"),
-            (1 << 31, "set up and locked"),
         ]
         .iter()
         .filter(|(bit, _)| self.0 & bit != 0)

@@ -8,6 +8,9 @@
 #                    IMA_SIGN_EXCLUDE: with one a file is immutable. The default is what software on the target
 #                    changes or replaces. A policy that appraises such a file denies it
 # IMA_EVM_WORD_SIZE  of the target's kernel: 64, 32, 64be or 32be
+# IMA_EVM_CAPABILITIES
+#                    a file with capabilities that files of the image get (lines of getcap -r /); without it an image
+#                    with a script that calls setcap at the first boot is refused
 
 IMA_EVM_EXCLUDE ??= "\
     etc/passwd* etc/group* etc/shadow* etc/gshadow* etc/subuid* etc/subgid* etc/machine-id etc/hostname \
@@ -36,6 +39,8 @@ def ima_sign_evm(d, selection):
             'labels. The kernel denies that for signed files: %s' % ' '.join(scripts))
     arguments = ['sign', '--evm', '--evm-only', *integrity_key_arguments(d, 'EVM'),
         '--word-size', d.getVar('IMA_EVM_WORD_SIZE'), *selection]
+    if d.getVar('IMA_EVM_CAPABILITIES'):
+        arguments += ['--capabilities', d.getVar('IMA_EVM_CAPABILITIES')]
     for glob in d.getVar('IMA_EVM_EXCLUDE').split():
         arguments += ['--exclude', glob]
     status, output = integrity_imactl(d, [*arguments, root], 'EVM')

@@ -11,6 +11,7 @@
 //! | [`hash`] | algorithm ids, names, sizes | `include/uapi/linux/hash_info.h`, `crypto/hash_info.c` |
 //! | [`xattr`] | `security.ima`, `security.evm` | `security/integrity/integrity.h` |
 //! | [`evm`] | the bytes that `security.evm` is over | `security/integrity/evm/evm_crypto.c` |
+//! | [`capability`] | capabilities of files | `include/uapi/linux/capability.h`, libcap's `cap_text.c` |
 //! | [`file_contexts`] | SELinux's labels of paths | libselinux's `label_file.h`, `label_file.c` |
 //! | [`audit`] | the kernel's records of denied accesses | `security/integrity/integrity_audit.c` |
 //! | [`cpio`] | the archive of an initramfs | `init/initramfs.c` |
@@ -92,6 +93,7 @@ pub mod audit;
 pub mod base64;
 pub mod blacklist;
 pub mod boot;
+pub mod capability;
 pub mod cbor;
 pub mod cpio;
 mod crc32c;

@@ -19,6 +19,7 @@
 //! | [`preflight`] | a root file system and a policy to the kernel's decisions |
 //! | [`attest`] | measurement lists: read, replayed against PCRs, explained |
 //! | [`selinux`] | the labels that files will have |
+//! | [`capabilities`] | the capabilities that files will have |
 //! | [`why`] | why this machine refuses a file |
 //! | [`staging`] | files that are there whole, or not at all |
 //! | [`input`] | files that are read whole, within bounds |
@@ -77,6 +78,7 @@
 pub mod advice;
 pub mod attest;
 pub mod cache;
+pub mod capabilities;
 pub mod compression;
 pub mod container;
 pub mod digest;

@@ -63,6 +63,7 @@ const ROWS: &[Row] = &[
     Row("hmac_key", NOT_PACKAGES, RPM_EVM),
     Row("selinux_contexts", NOT_PACKAGES, RPM_EVM),
     Row("allow_unlabeled", NOT_PACKAGES, RPM_EVM),
+    Row("capabilities", NOT_PACKAGES, RPM_EVM),
     Row("evm_sigv3", NOT_PACKAGES, RPM_EVM),
     Row("evm_xattr", NOT_PACKAGES, RPM_EVM),
     Row("owner", NOT_PACKAGES, RPM_EVM),

@@ -162,6 +162,13 @@ impl SignerArgs {
         Some(GivenKey { key: self.key.as_ref()?, certificate, key_id })
     }
 
+    /// The EVM key of the store, if it can be used without asking for a passphrase.
+    pub(crate) fn evm_at_hand(&self) -> Option<Box<dyn Signer>> {
+        let keys = self.keys.clone().or_else(default_store).filter(|_| self.key.is_none())?;
+        let signer = KeyStore::open(&keys).ok()?.evm_signer(&mut |_| self.passphrase.given());
+        Some(Box::new(signer.ok()?))
+    }
+
     /// Opens a key in a file or a token. With a keyring of the kernel, warns if that rejects the certificate.
     fn given(
         &self,

@@ -174,14 +174,19 @@ impl CoverageArgs {
                 None => machine_of_all(&inputs.containers)?,
             },
         };
+        let given = self.given(kernel);
+        Ok(Coverage { binding, machine, protected, given })
+    }
+
+    /// What replaces the metadata of the files on a machine with this kernel.
+    pub(crate) fn given(&self, kernel: &Kernel) -> Given {
         let owner = self.owner;
-        let given = Given {
+        Given {
             uid: owner.map(|owner| owner.uid),
             gid: owner.map(|owner| owner.gid),
             fsuuid: covered_uuid(kernel, self.fsuuid.map(|FsUuid(uuid)| uuid)),
             ..Given::default()
-        };
-        Ok(Coverage { binding, machine, protected, given })
+        }
     }
 }
 

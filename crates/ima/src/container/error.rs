@@ -62,7 +62,7 @@ pub enum ItemError {
     #[error("no security.selinux: the target labels the file, and security.evm becomes invalid")]
     Unlabeled,
     /// It was named itself, so that its path on the target is not known.
-    #[error("its label depends on its path on the target, which is not known")]
+    #[error("its label or capability depends on its path on the target, which is not known")]
     NoPath,
     /// There is no `security.ima` that a portable EVM signature could cover.
     #[error("no security.ima for the EVM signature to cover")]
@@ -189,8 +189,8 @@ impl Advice for ItemError {
             Self::NothingToCover => "sign the content, too: the kernel rejects the one without it",
             Self::NoInode => "a portable signature (imactl sign --evm) needs none",
             Self::NoFsUuid => {
-                "give --fsuuid UUID (blkid prints it), or --fsuuid none for a kernel without \
-                 CONFIG_EVM_ATTR_FSUUID"
+                "before Linux 6.9 it is read from the block device, as root; otherwise give --fsuuid \
+                 UUID (blkid prints it), or none for a kernel without CONFIG_EVM_ATTR_FSUUID"
             }
             Self::Inode(_) => {
                 "not every file system has generations (tmpfs and overlayfs do not): \

@@ -11,5 +11,5 @@ pub use affected::{Affected, FindAffected};
 pub use appended::{Append, AppendedInspection, Signatory, Strip, VerifyAppended};
 pub use clear::{Clear, Cleared};
 pub use inspect::{EvmInspection, Fit, Inspect, Inspection};
-pub use sign::{EvmEffect, EvmMaker, EvmSign, Labels, Sign, SignMode, Signed};
+pub use sign::{EvmEffect, EvmMaker, EvmSign, Labels, Renewal, Sign, SignMode, Signed};
 pub use verify::{EvmVerify, Judgement, Verify};

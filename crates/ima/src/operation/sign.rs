@@ -1,9 +1,11 @@
 //! Signs files.
 
 mod evm;
+mod renewal;
 
 use std::sync::{Arc, OnceLock};
 
+use ima_format::capability::VALUE_SIZE;
 use ima_format::xattr::KeyId;
 
 use crate::container::{
@@ -12,8 +14,10 @@ use crate::container::{
 use crate::digest::DigestKind;
 use crate::key::SignError;
 use crate::sign::{Maker, MakerSession};
+use crate::verify::Verifier;
 
 pub use evm::{EvmMaker, EvmSign, Labels};
+pub use renewal::{EvmEffect, Renewal};
 
 /// Signs each file on its own. One that fails does not stop the others, unless the key is lost:
 /// then those that need it are not tried.
@@ -25,6 +29,8 @@ pub struct Sign<'a> {
     mode: SignMode,
     /// Makes `security.evm`.
     evm: Option<EvmSign<'a>>,
+    /// Makes an existing `security.evm` again.
+    renewal: Option<Renewal<'a>>,
     /// How the first thread that noticed lost the key.
     lost: OnceLock<Arc<SignError>>,
 }
@@ -55,40 +61,37 @@ pub enum Signed {
     },
 }
 
-/// What signing does to a file's `security.evm`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EvmEffect {
-    /// The file has none, and gets none.
-    Absent,
-    /// It is made.
-    Made,
-    /// It covered another `security.ima`: it is no longer valid.
-    Outdated,
-}
-
 /// What a thread keeps from file to file; opened at the first one.
 #[derive(Default)]
 #[allow(missing_debug_implementations)] // a session may hold a device
 pub struct Sessions<'a> {
     content: Option<MakerSession<'a>>,
     evm: Option<MakerSession<'a>>,
+    renewal: Option<Verifier>,
 }
 
 impl<'a> Sign<'a> {
     /// Signs with this key, over a digest of this kind.
     pub fn new(maker: Maker<'a>, digest: impl Into<DigestKind>, mode: SignMode) -> Self {
-        Self { maker: Some(maker), digest: digest.into(), mode, evm: None, lost: OnceLock::new() }
+        let (evm, renewal, lost) = Default::default();
+        Self { maker: Some(maker), digest: digest.into(), mode, evm, renewal, lost }
     }
 
     /// Makes `security.evm` over what is there, and leaves `security.ima`.
     pub fn metadata(evm: EvmSign<'a>, mode: SignMode) -> Self {
         let digest = evm.algorithm.into();
-        Self { maker: None, digest, mode, evm: Some(evm), lost: OnceLock::new() }
+        let (renewal, lost) = Default::default();
+        Self { maker: None, digest, mode, evm: Some(evm), renewal, lost }
     }
 
     /// Makes `security.evm`, too.
     pub fn with_evm(self, evm: EvmSign<'a>) -> Self {
         Self { evm: Some(evm), ..self }
+    }
+
+    /// Makes existing signatures in `security.evm` again if the `security.ima` that they cover changes.
+    pub fn renewing(self, renewal: Renewal<'a>) -> Self {
+        Self { renewal: Some(renewal), ..self }
     }
 
     /// The attributes that it sets, with the size of the largest value of each.
@@ -97,7 +100,9 @@ impl<'a> Sign<'a> {
         let label = self.evm.as_ref().and_then(|evm| evm.labels.size());
         let label = label.map(|size| (AttributeName::Selinux, size));
         let evm = self.evm.as_ref().map(|evm| (AttributeName::Evm, evm.size()));
-        ima.into_iter().chain(label).chain(evm).collect()
+        let capability = self.evm.as_ref().and_then(|evm| evm.capabilities);
+        let capability = capability.map(|_| (AttributeName::Capability, VALUE_SIZE));
+        ima.into_iter().chain(label).chain(capability).chain(evm).collect()
     }
 
     fn check_key(&self) -> Result<(), ItemError> {
@@ -147,11 +152,24 @@ impl<'a> Sign<'a> {
         Ok(Change::set(AttributeName::Ima, value))
     }
 
-    /// What a change of `security.ima` does to a `security.evm` that is not made again.
-    fn effect(item: &dyn Item, change: &Change) -> Result<EvmEffect, ItemError> {
-        let is_covered = item.has_attribute(AttributeName::Evm)?
-            && item.attribute(AttributeName::Ima)?.as_deref() != change.value(AttributeName::Ima);
-        Ok(if is_covered { EvmEffect::Outdated } else { EvmEffect::Absent })
+    /// Renews the `security.evm` that covered another `security.ima`, if that can be done.
+    fn renew(
+        &self,
+        verifier: &mut Option<Verifier>,
+        item: &dyn Item,
+        change: Change,
+    ) -> Result<(EvmEffect, Change), ItemError> {
+        let effect = EvmEffect::of(item, &change)?;
+        let Some(renewal) = self.renewal.as_ref().filter(|_| effect == EvmEffect::Outdated) else {
+            return Ok((effect, change));
+        };
+        let verifier = verifier.get_or_insert_with(|| renewal.verifier());
+        Ok(match renewal.value(verifier, item, &change)? {
+            Some((key_id, value)) => {
+                (EvmEffect::Renewed(key_id), change.and_set(AttributeName::Evm, value))
+            }
+            None => (effect, change),
+        })
     }
 
     fn sign(
@@ -165,18 +183,15 @@ impl<'a> Sign<'a> {
             None => Change::none(),
         };
         if let Some(evm) = &self.evm {
-            change = evm.labels.set(item, change)?;
+            change = evm.set(item, change)?;
         }
-        let evm = match &self.evm {
+        let (evm, change) = match &self.evm {
             Some(evm) => match evm.renewed(self.mode, &mut sessions.evm, item, &change)? {
-                Some(value) => {
-                    change = change.and_set(AttributeName::Evm, value);
-                    EvmEffect::Made
-                }
-                None => EvmEffect::Absent,
+                Some(value) => (EvmEffect::Made, change.and_set(AttributeName::Evm, value)),
+                None => (EvmEffect::Absent, change),
             },
-            None if change.is_none() => EvmEffect::Absent,
-            None => Self::effect(item, &change)?,
+            None if change.is_none() => (EvmEffect::Absent, change),
+            None => self.renew(&mut sessions.renewal, item, change)?,
         };
         Ok(match change.is_none() {
             true => (Signed::Unchanged { key_id }, change),
@@ -193,12 +208,16 @@ impl<'a> Operation for Sign<'a> {
     const LEFT_OVER: LeftOver = LeftOver::LeftOut;
 
     fn attributes(&self) -> &'static [AttributeName] {
+        use AttributeName::{Capability, Evm, Ima, Selinux};
         match &self.evm {
-            Some(EvmSign { labels: Labels::Set(_), .. }) => {
-                &[AttributeName::Ima, AttributeName::Selinux, AttributeName::Evm]
-            }
-            Some(_) => &[AttributeName::Ima, AttributeName::Evm],
-            None => &[AttributeName::Ima],
+            Some(evm) => match (evm.labels, evm.capabilities) {
+                (Labels::Set(_), Some(_)) => &[Ima, Selinux, Capability, Evm],
+                (Labels::Set(_), None) => &[Ima, Selinux, Evm],
+                (_, Some(_)) => &[Ima, Capability, Evm],
+                (_, None) => &[Ima, Evm],
+            },
+            None if self.renewal.is_some() => &[Ima, Evm],
+            None => &[Ima],
         }
     }
 

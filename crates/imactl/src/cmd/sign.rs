@@ -8,13 +8,15 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ima::cache::Cached;
+use ima::capabilities::FileCapabilities;
 use ima::container::rpm::PackageSummary;
 use ima::container::Report;
+use ima::evm::Coverage;
 use ima::key::caveat::{self, Caveat};
 use ima::key::check::Severity;
 use ima::key::{Form, KeyType, Signer};
 use ima::modsig::Over;
-use ima::operation::{Append, EvmEffect, Sign, SignMode, Signed};
+use ima::operation::{Append, EvmEffect, Renewal, Sign, SignMode, Signed};
 use ima::sign::{default_version, Maker};
 use ima::{HashAlgorithm, KeyId};
 use ima_format::kind::Kind;
@@ -131,6 +133,10 @@ struct SignEvmArgs {
     /// Sign files without an SELinux label although /etc/selinux/config of the root enables SELinux
     #[arg(long, requires = "evm", conflicts_with = "selinux_contexts")]
     allow_unlabeled: bool,
+    /// Set these file capabilities, and sign them: lines as getcap -r / prints them on the target (/usr/bin/ping
+    /// cap_net_raw=ep). Files that are not in the list keep theirs
+    #[arg(long, value_name = "FILE", requires = "evm")]
+    capabilities: Option<PathBuf>,
     #[command(flatten)]
     key: EvmKeyArgs,
     #[command(flatten)]
@@ -173,6 +179,10 @@ impl SignFilesArgs {
         }
         let evm_key = self.evm.key(&self.signer, self.cache().as_deref(), output)?;
         let contexts = self.evm.contexts(&inputs)?;
+        let capabilities = match &evm_key {
+            Some(key) => self.evm.capabilities(key.binding(), &inputs)?,
+            None => None,
+        };
         let evm = match &evm_key {
             Some(key) => {
                 // the oldest one: newer ones cover no less
@@ -183,7 +193,8 @@ impl SignFilesArgs {
                     self.evm.coverage.resolve(key.binding(), &inputs, (&kernel, protected))?;
                 let labels = self.evm.labels(contexts.as_ref(), key.binding(), &inputs);
                 let version = |kind, key| self.version(kind, key);
-                let evm = key.sign(coverage, self.evm_hash(), labels, &version)?;
+                let covered = (labels, capabilities.as_ref());
+                let evm = key.sign(coverage, self.evm_hash(), covered, &version)?;
                 evm.check()?;
                 Some(evm)
             }
@@ -193,9 +204,16 @@ impl SignFilesArgs {
         let kind = inputs.kind;
         let run = |operation: &Sign<'_>, key_id, output: &mut Output| {
             self.check_room(operation, &inputs, output)?;
-            let mut printer = SignPrinter { args: self, key_id, evm_key_id, files: 0, outdated: 0 };
+            let mut printer =
+                SignPrinter { args: self, key_id, evm_key_id, files: 0, renewed: 0, outdated: 0 };
             let totals = report::run(operation, inputs, results, "signing", output, &mut printer)?;
-            printer.warn_of_outdated(output);
+            printer.report_evm(output);
+            for path in capabilities.iter().flat_map(FileCapabilities::not_found) {
+                let path = path.display();
+                output.warn(&format!(
+                    "{path}: in --capabilities, but no file of this name was signed"
+                ));
+            }
             printer.conclude(&totals, output)
         };
         match evm {
@@ -203,13 +221,38 @@ impl SignFilesArgs {
             evm => self.with_maker(kind, output, |maker, output| {
                 let digest = self.signed.digest(self.hash())?;
                 let operation = Sign::new(maker, digest, self.mode());
+                let at_hand = match evm {
+                    None if kind != Kind::Rpm && !self.hash_only => self.signer.evm_at_hand(),
+                    _ => None,
+                };
                 let operation = match evm {
                     Some(evm) => operation.with_evm(evm),
-                    None => operation,
+                    None => match self.renewal(maker, at_hand.as_deref(), kernel_config)? {
+                        Some(renewal) if kind != Kind::Rpm => operation.renewing(renewal),
+                        _ => operation,
+                    },
                 };
                 run(&operation, maker.key_id(), output)
             }),
         }
+    }
+
+    /// Keys that renew their own signatures of metadata: the one that signs the content, and the EVM key of the store.
+    fn renewal<'a>(
+        &self,
+        maker: Maker<'a>,
+        at_hand: Option<&'a dyn Signer>,
+        kernel_config: Option<&Path>,
+    ) -> Result<Option<Renewal<'a>>> {
+        let Maker::Signature { signer, .. } = maker else { return Ok(None) };
+        let oldest = self.for_kernel.iter().min().copied();
+        let kernel = target(oldest, kernel_config)?.kernel;
+        // a kernel without EVM
+        let Ok(protected) = self.evm.protected.resolve(&kernel) else { return Ok(None) };
+        let given = self.evm.coverage.given(&kernel);
+        let coverage = Coverage { protected, given, ..Coverage::portable() };
+        let signers = [signer].into_iter().chain(at_hand).collect();
+        Ok(Some(Renewal { signers, coverage }))
     }
 
     /// Appends signatures to the content of files.
@@ -237,8 +280,9 @@ impl SignFilesArgs {
             algorithm: self.hash(),
             mode: self.mode(),
         };
+        let evm_key_id = None;
         let mut printer =
-            SignPrinter { args: self, key_id, evm_key_id: None, files: 0, outdated: 0 };
+            SignPrinter { args: self, key_id, evm_key_id, files: 0, renewed: 0, outdated: 0 };
         let totals = report::run(&operation, inputs, results, "signing", output, &mut printer)?;
         printer.conclude(&totals, output)
     }
@@ -388,6 +432,8 @@ struct SignPrinter<'a> {
     evm_key_id: Option<KeyId>,
     /// Files of packages.
     files: u64,
+    /// Files whose `security.evm` was made again.
+    renewed: u64,
     /// Files whose `security.evm` is no longer valid.
     outdated: u64,
 }
@@ -401,8 +447,16 @@ impl SignPrinter<'_> {
         }
     }
 
-    /// Warns of files that a kernel with active EVM denies from now on.
-    fn warn_of_outdated(&self, output: &mut Output) {
+    /// Reports signatures of metadata that were made again, and warns of files that a kernel with active EVM denies
+    /// from now on.
+    fn report_evm(&self, output: &mut Output) {
+        if self.renewed > 0 {
+            let files = count(self.renewed, "file");
+            output.note(&format!(
+                "{files}: security.evm was valid, and was signed again by its key to cover the new \
+                 security.ima"
+            ));
+        }
         if self.outdated > 0 {
             let files = count(self.outdated, "file");
             output.warn(&format!(
@@ -446,6 +500,11 @@ impl Printer<Signed> for SignPrinter<'_> {
             Signed::Unchanged { .. } => (false, EvmEffect::Absent),
         };
         self.outdated += u64::from(evm == EvmEffect::Outdated);
+        self.renewed += u64::from(matches!(evm, EvmEffect::Renewed(_)));
+        let evm_key_id = match evm {
+            EvmEffect::Renewed(key_id) => Some(key_id),
+            _ => self.evm_key_id,
+        };
         let changed = Changed {
             kind: "file",
             name,
@@ -457,9 +516,10 @@ impl Printer<Signed> for SignPrinter<'_> {
             evm: match evm {
                 EvmEffect::Absent => None,
                 EvmEffect::Made => Some("signed"),
+                EvmEffect::Renewed(_) => Some("renewed"),
                 EvmEffect::Outdated => Some("outdated"),
             },
-            evm_key_id: self.evm_key_id.map(|key_id| key_id.to_string()),
+            evm_key_id: evm_key_id.map(|key_id| key_id.to_string()),
             dry_run: self.args.dry_run,
         };
         (is_signed, output.show(&changed))

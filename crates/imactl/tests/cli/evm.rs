@@ -357,8 +357,8 @@ fn only_changed_metadata_is_signed_again() {
     // the same signature again: the metadata that EVM covers did not change
     let signed = run(args!["sign", "--keys", store, root.join("plain")]).exits(0);
     assert!(!signed.stderr.contains("security.evm"), "{signed:?}");
-    let plain = root.join("plain");
-    let signed = run(args!["sign", "--hash", "sha512", "--keys", store, plain]).exits(0);
+    let (plain, key) = (root.join("plain"), store.join("ima_keys/x509_ima.key"));
+    let signed = run(args!["sign", "--hash", "sha512", "--key", key, plain]).exits(0);
     assert!(signed.stderr.contains("1 file: security.evm covers the old security.ima"));
     run(args!["verify", "--evm", "--keys", store, root.join("plain")]).exits(1);
     let cleared = run(args!["clear", root.join("plain")]).exits(0);
@@ -367,6 +367,62 @@ fn only_changed_metadata_is_signed_again() {
     assert!(FILES.iter().all(|file| attribute(&root.join(file), "security.evm").is_none()));
     let refused = run(args!["sign", "--evm", "--evm-only", "--keys", store, root]).exits(2);
     assert!(refused.stderr.contains("no security.ima for the EVM signature to cover"));
+}
+
+/// A valid `security.evm` by a key at hand is made again for a new `security.ima`, in its own form; any other one stays.
+#[test]
+fn security_evm_is_renewed_by_its_own_key_only() {
+    let directory = directory();
+    let Some(root) = root(directory.path()) else { return };
+    let [own, other] = ["own", "other"].map(|name| {
+        let parent = directory.path().join(name);
+        fs::create_dir(&parent).unwrap();
+        store(&parent, "p-256")
+    });
+    let [tool, owned, plain] = FILES.map(|file| root.join(file));
+    let evm = |file: &Path| attribute(file, "security.evm").unwrap();
+    let sign = |options: &[&str]| {
+        let args = args!["sign", "--json", "--keys", own].into_iter();
+        run(args.chain(options.iter().map(OsString::from)).chain(args![root])).exits(0)
+    };
+    let effect = |ran: &Run, file: &Path| ran.json_for(file)["evm"].clone();
+
+    run(args!["sign", "--evm", "--keys", own, root]).exits(0);
+    run(args!["sign", "--evm-only", "--evm", "--word-size", "32", "--keys", own, owned]).exits(0);
+    run(args!["sign", "--evm-only", "--evm", "--hash", "sha384", "--keys", own, tool]).exits(0);
+    let signed = sign(&["--hash", "sha512"]);
+    assert!(signed.stderr.contains("3 files: security.evm was valid"), "{signed:?}");
+    assert!(FILES.iter().all(|file| effect(&signed, &root.join(file)) == "renewed"), "{signed:?}");
+    assert_eq!(evm(&tool)[..3], [5, 2, 5]);
+    run(args!["verify", "--evm", "--keys", own, tool, plain]).exits(0);
+    run(args!["verify", "--evm", "--word-size", "32", "--keys", own, owned]).exits(0);
+
+    // by another key, and no longer valid for the metadata
+    run(args!["sign", "--evm", "--evm-only", "--keys", other, plain]).exits(0);
+    fs::set_permissions(&owned, fs::Permissions::from_mode(0o4755)).unwrap();
+    let before = [evm(&owned), evm(&plain)];
+    let signed = sign(&["--hash", "sha384"]);
+    assert!(signed.stderr.contains("2 files: security.evm covers the old"), "{signed:?}");
+    assert_eq!(effect(&signed, &tool), "renewed");
+    assert_eq!([&owned, &plain].map(|file| effect(&signed, file)), ["outdated", "outdated"]);
+    assert_eq!([evm(&owned), evm(&plain)], before);
+
+    // one key for both
+    let key = own.join("ima_keys/x509_ima.key");
+    run(args!["sign", "--evm", "--key", key, tool]).exits(0);
+    let signed = run(args!["sign", "--json", "--hash", "sha512", "--key", key, tool]).exits(0);
+    assert_eq!(effect(&signed, &tool), "renewed");
+
+    // in archives, whose further names lose the old one
+    let (archive, signed) = (directory.path().join("a.tar"), directory.path().join("b.tar"));
+    run(args!["sign", "--evm", "--keys", own, root]).exits(0);
+    fs::hard_link(&plain, root.join("second")).unwrap();
+    let Some(mut tar) = crate::support::tool("tar") else { return };
+    tar.args(["--xattrs", "--xattrs-include=security.*", "--format=pax", "-cf"]).arg(&archive);
+    finish(tar.arg("-C").arg(&root).arg(".")).exits(0);
+    let args = args!["sign", "--hash", "sha512", "--keys", own, "-o", signed, archive];
+    assert!(run(args).exits(0).stderr.contains("3 files: security.evm was valid"));
+    run(args!["verify", "--evm", "--keys", own, signed]).exits(0);
 }
 
 /// Archives state the metadata that their files will have; the machine that signs them does not have it.

@@ -153,3 +153,32 @@ fn trees_are_labelled_with_hmacs() {
         assert_eq!((value[0], value.len()), (2, 21));
     }
 }
+
+/// evmctl changes `security.ima` below a `security.evm`, too; only imactl says so.
+#[test]
+fn a_security_evm_that_no_longer_fits_is_reported() {
+    let directory = directory();
+    if !security_attributes(directory.path()) {
+        return;
+    }
+    let keys = store(directory.path(), "p-256");
+    let (file, key) = (directory.path().join("file"), keys.join("ima_keys/x509_ima.key"));
+    let ours = link(directory.path());
+    let run = |command: &[&str]| {
+        let mut evmctl = Command::new(&ours);
+        evmctl.args(command).arg("-k").arg(&key).arg(&file);
+        finish(&mut evmctl).exits(0)
+    };
+    fs::write(&file, "content").unwrap();
+    assert_eq!(run(&["sign", "--imasig", "--portable", "-a", "sha256"]).stderr, "");
+    let evm = attribute(&file, "security.evm");
+    assert_eq!(run(&["ima_sign", "-n", "-a", "sha512"]).stderr, "");
+    let warning = format!("warning: {}: security.evm covers the old security.ima", file.display());
+    for command in [&["ima_sign", "-a", "sha512"][..], &["ima_hash", "-a", "sha256"]] {
+        let run = run(command);
+        assert!(run.stderr.starts_with(&warning) && run.stdout.is_empty(), "{run:?}");
+        assert_eq!(attribute(&file, "security.evm"), evm);
+    }
+    fs::write(directory.path().join("file.sig"), [3, 2, 4]).unwrap();
+    assert!(run(&["ima_setxattr"]).stderr.starts_with(&warning));
+}

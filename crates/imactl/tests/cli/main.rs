@@ -9,6 +9,7 @@ mod container_pages;
 mod disk;
 mod erofs;
 mod evm;
+mod evm_capabilities;
 mod evm_protected;
 mod evmctl;
 mod evmctl_callers;

@@ -3,6 +3,7 @@
 use ima_format::hash::HashAlgorithm;
 
 use super::SignMode;
+use crate::capabilities::FileCapabilities;
 use crate::container::{AttributeName, Change, Item, ItemError};
 use crate::digest::Hasher;
 use crate::evm::{Coverage, HmacKey};
@@ -21,6 +22,8 @@ pub struct EvmSign<'a> {
     pub algorithm: HashAlgorithm,
     /// The labels that it covers.
     pub labels: Labels<'a>,
+    /// Capabilities that files get; the others keep those that they have.
+    pub capabilities: Option<&'a FileCapabilities>,
 }
 
 /// The SELinux label of a file whose metadata is signed.
@@ -44,7 +47,7 @@ impl Labels<'_> {
     }
 
     /// Adds the label to a change.
-    pub(super) fn set(self, item: &dyn Item, change: Change) -> Result<Change, ItemError> {
+    fn set(self, item: &dyn Item, change: Change) -> Result<Change, ItemError> {
         let name = AttributeName::Selinux;
         match self {
             Self::Kept => Ok(change),
@@ -81,6 +84,19 @@ impl<'a> EvmSign<'a> {
             EvmMaker::Signature(maker) => maker.check(self.algorithm),
             EvmMaker::Hmac(_) => Ok(()),
         }
+    }
+
+    /// Adds the attributes that the file gets, and that are covered, to a change.
+    pub(super) fn set(&self, item: &dyn Item, change: Change) -> Result<Change, ItemError> {
+        let change = self.labels.set(item, change)?;
+        let Some(capabilities) = self.capabilities else { return Ok(change) };
+        let name = AttributeName::Capability;
+        let value = capabilities.value(item.path().ok_or(ItemError::NoPath)?);
+        let existing = item.attribute(name)?;
+        Ok(match value.filter(|value| existing.as_deref() != Some(*value)) {
+            Some(value) => change.and_set(name, value.to_vec()),
+            None => change,
+        })
     }
 
     /// The size of the largest value.

@@ -21,7 +21,7 @@ use ima::container::{
 };
 use ima::evm::{Binding, Coverage, Given};
 use ima::input::{self, KEY_MAX};
-use ima::operation::{Clear, EvmMaker, EvmSign, Labels, Sign, SignMode, Signed, Verify};
+use ima::operation::{Clear, EvmEffect, EvmMaker, EvmSign, Labels, Sign, SignMode, Signed, Verify};
 use ima::sign::{default_version, Maker};
 use ima::staging;
 use ima::verify::{Requirement, Rule};
@@ -358,9 +358,15 @@ impl Evmctl<'_> {
         files: &[PathBuf],
     ) -> Result<Signing> {
         let (mut written, mut unwritten) = (Ok(()), Vec::new());
+        let is_written = matches!(destination, Destination::InPlace);
         let mut signed = |path: &Path, result: Result<(Signed, Change), ItemError>| {
             let change = match result {
-                Ok((_, change)) => change,
+                Ok((signed, change)) => {
+                    if let Signed::Signed { evm, .. } = signed {
+                        warn_of(path, evm, is_written);
+                    }
+                    change
+                }
                 Err(error) => {
                     use ItemError::{AttributeDenied, AttributeUnsupported, NoRoom};
                     // the file can be signed; only its attribute cannot be set
@@ -403,7 +409,7 @@ impl Evmctl<'_> {
     ) -> Result<Outcome> {
         let algorithm = self.hash()?;
         let (coverage, labels) = (self.coverage(self.binding())?, Labels::Kept);
-        let evm = EvmSign { maker, coverage, algorithm, labels };
+        let evm = EvmSign { maker, coverage, algorithm, labels, capabilities: None };
         let content = match (self.options.has("imasig"), self.options.has("imahash"), signer) {
             // with both options, evmctl replaces the signature by the digest
             (_, true, _) => Some(Maker::Digest),
@@ -468,7 +474,11 @@ impl Evmctl<'_> {
         };
         files.truncate(1);
         let value = input::read_path(&from, KEY_MAX)?;
-        self.over(&Restore(value), &files, self.destination(), &mut |_, ()| true)
+        let is_written = !self.options.has("no-write");
+        self.over(&Restore(value), &files, self.destination(), &mut |path, effect| {
+            warn_of(path, effect, is_written);
+            true
+        })
     }
 }
 
@@ -483,8 +493,24 @@ struct Signing {
 }
 
 fn failed(path: &Path, error: ItemError) -> bool {
+    // evmctl's words
+    let more = match error {
+        ItemError::NoFsUuid => Some("Failed to read UUID. Root access might require."),
+        _ => None,
+    };
     eprintln!("{}: {}", path.display(), Error::from(error));
+    more.into_iter().for_each(|words| eprintln!("{words}"));
     false
+}
+
+/// Warns of a `security.evm` that no longer fits; evmctl writes nothing.
+fn warn_of(path: &Path, effect: EvmEffect, is_written: bool) {
+    if effect == EvmEffect::Outdated && is_written {
+        let path = path.display();
+        eprintln!(
+            "warning: {path}: security.evm covers the old security.ima and is no longer valid"
+        );
+    }
 }
 
 fn uuid(text: &str) -> Result<[u8; 16]> {

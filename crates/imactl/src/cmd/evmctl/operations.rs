@@ -5,7 +5,7 @@ use ima::container::{
 };
 use ima::digest::DigestKind;
 use ima::evm::{Coverage, EvmVerifier, Verdict as EvmVerdict};
-use ima::operation::{Judgement, Verify};
+use ima::operation::{EvmEffect, Judgement, Verify};
 use ima::verify::{Keyring, Verdict, Verifier};
 use ima_format::policy::kernel::KernelVersion;
 
@@ -121,15 +121,16 @@ impl<'a> Operation for VerifyMetadata<'a> {
 pub(super) struct Restore(pub(super) Vec<u8>);
 
 impl Operation for Restore {
-    type Outcome = ();
+    type Outcome = EvmEffect;
     type Worker = ();
 
     const ACCESS: Access = Access::Sets;
 
     fn worker(&self) {}
 
-    fn item(&self, (): &mut (), _: &mut dyn Item) -> Result<((), Change), ItemError> {
-        Ok(((), Change::set(AttributeName::Ima, self.0.clone())))
+    fn item(&self, (): &mut (), item: &mut dyn Item) -> Result<(EvmEffect, Change), ItemError> {
+        let change = Change::set(AttributeName::Ima, self.0.clone());
+        Ok((EvmEffect::of(item, &change)?, change))
     }
 }
 

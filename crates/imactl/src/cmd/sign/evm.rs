@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use ima::cache::Cached;
+use ima::capabilities::{deferred, FileCapabilities};
 use ima::container::AnyContainer;
 use ima::evm::{Binding, Coverage, HmacKey};
 use ima::key::{KeyType, Signer};
@@ -62,16 +63,50 @@ impl SignEvmArgs {
     /// The file contexts of the target's SELinux policy.
     pub(super) fn contexts(&self, inputs: &Inputs) -> Result<Option<FileContexts>> {
         let Some(path) = &self.selinux_contexts else { return Ok(None) };
+        self.check_paths(inputs, "labels depend on paths")?;
+        Ok(Some(FileContexts::read(path)?))
+    }
+
+    /// The capabilities that files get. Without this list, a root whose packages set some on the target is refused: a
+    /// portable signature would become invalid.
+    pub(super) fn capabilities(
+        &self,
+        binding: Binding,
+        inputs: &Inputs,
+    ) -> Result<Option<FileCapabilities>> {
+        if let Some(path) = &self.capabilities {
+            self.check_paths(inputs, "capabilities depend on paths")?;
+            return Ok(Some(FileCapabilities::read(path)?));
+        }
+        let mut roots = inputs.containers.iter().flat_map(roots);
+        let script = match binding {
+            Binding::Portable => roots.find_map(|(_, root)| deferred(&*root)),
+            Binding::Inode => None,
+        };
+        match script {
+            None => Ok(None),
+            Some(path) => Err(hinted(
+                format!(
+                    "{}: calls setcap at the first boot, when portable signatures cover \
+                     capabilities already",
+                    path.display()
+                ),
+                "give --capabilities FILE; an empty file if no signed file gets any",
+            )),
+        }
+    }
+
+    /// Paths in a disk are those in its root file system.
+    fn check_paths(&self, inputs: &Inputs, reason: &str) -> Result<()> {
         for container in &inputs.containers {
             if let (AnyContainer::Image(image), 2..) = (container, roots(container).len()) {
-                let message = format!(
-                    "{}: labels depend on paths, and partitions do not name their mount points",
-                    image.path.display()
-                );
+                let path = image.path.display();
+                let message =
+                    format!("{path}: {reason}, and partitions do not name their mount points");
                 return Err(hinted(message, "give --partition for the root file system"));
             }
         }
-        Ok(Some(FileContexts::read(path)?))
+        Ok(())
     }
 
     /// The labels to cover. In a root that enables SELinux, files must have labels: a label that is set
@@ -112,7 +147,7 @@ impl EvmKey {
         &'a self,
         coverage: Coverage,
         algorithm: HashAlgorithm,
-        labels: Labels<'a>,
+        (labels, capabilities): (Labels<'a>, Option<&'a FileCapabilities>),
         version: &dyn Fn(SignatureKind, KeyType) -> Result<SignatureVersion>,
     ) -> Result<EvmSign<'a>> {
         let maker = match self {
@@ -124,6 +159,6 @@ impl EvmKey {
             }
             Self::Hmac(key) => EvmMaker::Hmac(key),
         };
-        Ok(EvmSign { maker, coverage, algorithm, labels })
+        Ok(EvmSign { maker, coverage, algorithm, labels, capabilities })
     }
 }

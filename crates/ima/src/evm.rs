@@ -175,6 +175,12 @@ impl Coverage {
             (Some(number), Some(generation), Some(fsuuid)) => {
                 return Ok(Some(InodeId { number, generation, fsuuid }));
             }
+            // only the UUID is missing, and it is read together with the generation
+            (Some(_), Some(_), None) => match item.inode() {
+                Ok(inode) => inode.ok_or(ItemError::NoInode)?,
+                Err(ItemError::Inode(_)) => return Err(ItemError::NoFsUuid),
+                Err(error) => return Err(error),
+            },
             _ => item.inode()?.ok_or(ItemError::NoInode)?,
         };
         let fsuuid = given.fsuuid.or(inode.fsuuid.map(Some)).ok_or(ItemError::NoFsUuid)?;

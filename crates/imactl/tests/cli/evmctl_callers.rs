@@ -182,3 +182,21 @@ fn a_security_evm_that_no_longer_fits_is_reported() {
     fs::write(directory.path().join("file.sig"), [3, 2, 4]).unwrap();
     assert!(run(&["ima_setxattr"]).stderr.starts_with(&warning));
 }
+
+/// On a file system without a device, and without generations.
+#[test]
+fn a_uuid_that_is_not_found_is_reported_as_evmctl_reports_it() {
+    let directory = directory();
+    let Ok(memory) = tempfile::tempdir_in("/dev/shm") else { return };
+    let (keys, file) = (store(directory.path(), "p-256"), memory.path().join("file"));
+    fs::write(&file, "content").unwrap();
+    let key = keys.join("ima_keys/x509_ima.key");
+    for program in [link(directory.path())].into_iter().chain(built_evmctl()) {
+        let mut evmctl = Command::new(&program);
+        evmctl.args(["sign", "-a", "sha256", "--generation", "1", "--ino", "1", "-k"]);
+        let run = finish(evmctl.arg(&key).arg(&file));
+        assert_ne!(run.code, Some(0), "{program:?}");
+        let words = "Failed to read UUID. Root access might require.\n";
+        assert!(run.stderr.contains(words), "{program:?}: {run:?}");
+    }
+}

@@ -62,7 +62,10 @@ on_each_kernel! {
         }
         let other = [SIGN, &["--fsuuid", "12345678-1234-5678-9abc-def012345678"]].concat();
         signed(&mut guest, "/opt/other", &[&other])?;
-        guest.execute(&["/opt/other"])?.is_refused(Errno::EACCES, "invalid-HMAC");
+        guest.execute(&["/opt/other"])?.is_denied(Errno::EACCES, "invalid-HMAC");
+        // its portable signature makes it immutable
+        let denied = guest.execute(&[SIGN, &["/usr/bin/true"]].concat())?.exits(2);
+        assert!(denied.contains("a valid portable security.evm"), "{denied}");
         Ok(())
     }
 }

@@ -171,8 +171,9 @@ impl Advice for ItemError {
             Self::Container(error) => return error.advice(),
             Self::Changed => "sign it again when nothing writes to it",
             Self::AttributeDenied(_) => {
-                "security.ima needs root (CAP_SYS_ADMIN) and a file that is not immutable \
-                 (lsattr); without root: pseudo, --detached, or --xattr-namespace user"
+                "security.ima needs root (CAP_SYS_ADMIN) and a file that is not immutable (lsattr; \
+                 where EVM is enabled, a valid portable security.evm); without root: pseudo, \
+                 --detached, or --xattr-namespace user"
             }
             Self::AttributeUnsupported(_) => {
                 "sign on a file system with security attributes (ext4, xfs, btrfs), or \

@@ -407,6 +407,16 @@ fn security_evm_is_renewed_by_its_own_key_only() {
     assert_eq!([&owned, &plain].map(|file| effect(&signed, file)), ["outdated", "outdated"]);
     assert_eq!([evm(&owned), evm(&plain)], before);
 
+    // a detached signature does not change security.ima
+    for _ in 0..2 {
+        let signed = run(args!["sign", "--detached", "--keys", own, tool]).exits(0);
+        assert!(!signed.stderr.contains("security.evm"), "{signed:?}");
+        run(args!["verify", "--evm", "--keys", own, tool]).exits(0);
+        let sig = directory.path().join("root/bin/tool.sig");
+        fs::write(sig, attribute(&tool, "security.ima").unwrap()).unwrap();
+    }
+    fs::remove_file(directory.path().join("root/bin/tool.sig")).unwrap();
+
     // one key for both
     let key = own.join("ima_keys/x509_ima.key");
     run(args!["sign", "--evm", "--key", key, tool]).exits(0);

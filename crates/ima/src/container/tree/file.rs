@@ -239,6 +239,10 @@ impl<'a> OpenFile<'a> {
         name: AttributeName,
         place: Place,
     ) -> Result<bool, ItemError> {
+        // it covers security.ima, which a detached signature does not change
+        if (place, name) == (Place::Detached, AttributeName::Evm) {
+            return Ok(false);
+        }
         if place.name_of(name).is_some() {
             return Ok(self.attribute(name, place)?.is_some());
         }

@@ -22,6 +22,14 @@
 //! Compact indexes follow the header: 2 in 8 bytes, and between those, from a multiple of
 //! 32 on, 16 in 32 bytes. The pack's last 4 bytes are a block number, from which the others
 //! count. An index has at least 12 bits with the same meaning as above, and 2 with the kind.
+//!
+//! To read at a position, [`Volume::extent`] finds the extent that covers it: it steps back from the index of
+//! the logical cluster at that position to one at which an extent begins (`head`), and forward to the next such index,
+//! where the extent ends. The whole extent is unpacked at once, from one physical cluster. Nothing in the image is
+//! trusted to bound this. An extent has at most `UNPACKED_MAX` bytes, which limits the steps in both directions, and a
+//! physical cluster has at most `PACKED_MAX` bytes and lies within the image. The last extent may be next to the indexes
+//! (`tail`) or in the packed inode (`fragment`). It is found once per inode, by steps that count against the size of the
+//! image, so that inodes which share their indexes cannot make the search quadratic.
 
 use alloc::vec::Vec;
 

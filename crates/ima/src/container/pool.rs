@@ -1,4 +1,26 @@
-//! A walk, some workers, results in the walk's order.
+//! The worker pool of all containers: one producer, some workers, and one consumer.
+//!
+//! ```text
+//! producer thread         worker threads                     caller's thread
+//! produce(push) ──────>   queue ──> worker(job) ──────>      consume(result)
+//!                           ^          │ follow(job)
+//!                           └──────────┘
+//! ```
+//!
+//! The producer walks a tree or reads an archive, and numbers each job that it pushes. Workers take jobs in any order:
+//! follow-ups first, then the largest, then the oldest small ones. The caller's thread keeps the results until those
+//! before them have arrived, and so consumes them in the order of production: reports are in the order of the
+//! walk, and an archive is written in its own order.
+//!
+//! These hold at any time:
+//!
+//! - Each number gets exactly one result: from its job, or from the last of the jobs that follow it (a package is
+//!   opened by one worker, and its files are processed in chunks by all).
+//! - Memory is bounded. The producer waits when [`QUEUED`] jobs are in the queue, and workers wait when the channel of
+//!   results is full. Data that a job holds itself is bounded by its container (the permits of archives).
+//! - A worker that has no job waits while another one is busy, since that one may still add a follow-up.
+//! - After an error of the consumer, `stop` is set and no thread waits any longer: the producer checks it at each job,
+//!   workers between jobs, and sending into the closed channel fails.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroUsize;

@@ -1,7 +1,17 @@
-//! The packages, the chunks of their files, the workers.
+//! Packages in the [`pool`]: each is a job, and so is each chunk of its files.
 //!
-//! A worker opens a package and reads its headers; the files are processed in chunks, which are jobs
-//! that follow. Whoever finishes the last chunk of a package writes it, and gives its result.
+//! 1. The producer walks directories and pushes each file as [`Job::Found`].
+//! 2. A worker opens it and reads its headers ([`Worker::begin`]), processes the first [`CHUNK`] of files itself, and
+//!    pushes the others as jobs that follow ([`Job::Chunk`]): one large package is signed by all workers.
+//! 3. Each chunk adds its results to [`Work`], which its chunks share. The worker that finishes the last chunk
+//!    ([`Work::left`] drops to 0, whichever chunk that is) sorts the results, writes the package and returns its
+//!    result ([`Worker::complete`]).
+//!
+//! A package gives one result, under the number of its first job, so that results stay in the order of the walk. It is
+//! written as a whole or not at all: the first file that fails sets [`Work::stop`], the remaining chunks of this package
+//! end at once, and each still counts itself as finished. The payload is compared with the header once, by the first
+//! file that needs it ([`Work::check_content`]). The package that was opened at the start is the one that is read until
+//! the end, and it is checked for changes before its successor takes its place.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;

@@ -1,4 +1,19 @@
-//! The reader, the workers, the writer.
+//! An archive as a stream: a reader, workers, and a writer, in the threads of the [`pool`].
+//!
+//! 1. The reader ([`Reader::read`], the producer) parses members, and reads the data of each into memory, into a
+//!    temporary file, or past a hasher if only the digest is needed ([`Data`]). Members that are not selected, and
+//!    everything that is not a file, become [`Piece::Bytes`]. Hard links are resolved here, because only the reader sees
+//!    the members in order ([`Names`]).
+//! 2. A worker ([`process`]) gives a file to the operation, changes the attributes in its header, and encodes it.
+//! 3. The writer ([`write()`], in the caller's thread) writes header and data, and reports the outcome.
+//!
+//! The order of pieces is that of the archive throughout, so that bytes which do not change are the same in the result.
+//! The header must be written before the data, but the signature in it depends on the data: that is why a member is
+//! held at all. Two budgets bound this. Each piece has a [`Permit`] for its memory (together [`HELD`] bytes), and each
+//! temporary file has one as well. The reader waits for permits, and only the writer gives them back, after it has
+//! written the piece. Workers therefore take one piece at a time (`batch: 1`): a batch would keep the permits of its
+//! pieces until the last one is done, while the reader waits for them. When a write fails, both budgets are closed,
+//! which wakes the reader.
 
 use std::borrow::Cow;
 use std::ffi::OsString;

@@ -9,6 +9,7 @@ mod cross;
 mod emulated;
 mod fleet;
 mod fuzz;
+mod imports;
 mod init;
 mod install;
 mod layer;
@@ -73,6 +74,7 @@ fn lint(_: &[String]) -> Result<()> {
     spelling()?;
     prose::check()?;
     proofs::check()?;
+    imports::check()?;
     for tool in ["fmt", "clippy"] {
         let found =
             cargo(&[tool, "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();

@@ -11,7 +11,16 @@
 //!
 //! Of several lines about one option the last counts.
 
-use crate::policy::kernel::{Built, KernelVersion};
+use crate::policy::version::KernelVersion;
+
+/// Whether an option is built into a kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Built {
+    /// `=y`
+    In,
+    /// `is not set`
+    Out,
+}
 
 /// A configuration.
 #[derive(Debug, Clone, Copy)]

@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 use ima_format::boot::{AppraiseMode, Words};
 use ima_format::printable::Printable;
 
-use crate::root::Root;
+use crate::root::name::Root;
 
 /// The parsed words of the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use super::ast::{AlgorithmSet, AppraiseType, Func, Key, Name, Rule};
 pub use super::version::{Feature, KernelVersion, KernelVersionError};
 use crate::hash::HashAlgorithm;
+pub use crate::kernel_config::Built;
 use crate::kernel_config::KernelConfig;
 use crate::measure::Endian;
 
@@ -26,15 +27,6 @@ pub const TEMPLATES: &[(&str, &str, Option<Feature>)] = &[
         Some(Feature::EvmSigTemplate),
     ),
 ];
-
-/// Whether an option is built into a kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Built {
-    /// `=y`
-    In,
-    /// `is not set`
-    Out,
-}
 
 /// How a kernel handles `obj_type=` and the like (`CONFIG_IMA_LSM_RULES`, and a security module in force that has such
 /// labels).

@@ -1,7 +1,7 @@
 //! The real root: the meaning of `root=`, the device, and the mount.
 
 mod mount;
-mod name;
+pub(crate) mod name;
 
 use alloc::string::String;
 use alloc::vec::Vec;

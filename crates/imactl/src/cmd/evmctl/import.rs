@@ -7,15 +7,11 @@ use ima::key::certificate::Certificate;
 use ima::system::add_certificate;
 
 use super::options::Options;
-use super::version_1;
 use crate::error::{Error, Result};
 use crate::Outcome;
 
 /// Adds a certificate to a keyring, and prints the key's serial number.
 pub(super) fn import(options: &Options) -> Result<Outcome> {
-    if options.has("rsa") {
-        return version_1::import(options);
-    }
     let path = options.operands.get(1).map_or(Path::new("/etc/keys/x509_evm.der"), Path::new);
     let keyring = keyring(options.operands.get(2))?;
     let certificate = Certificate::read_all(path)?.into_iter().next();

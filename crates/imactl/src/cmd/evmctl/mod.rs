@@ -146,6 +146,7 @@ impl Evmctl<'_> {
             }
             "ima_fix" => self.over(&Open, &self.paths()?, Destination::Nowhere, &mut |_, _| true),
             "sign_hash" => hash_lines::sign(self),
+            "import" if self.options.has("rsa") => version_1::import(self.options),
             "import" => import::import(self.options),
             "convert" => version_1::convert(self.options),
             "ima_measurement" => measurement::ima_measurement(self.options),

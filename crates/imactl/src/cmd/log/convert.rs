@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use ima::attest::convert::{convert, ConvertError, Form};
 use ima::attest::source::{Reading, Source};
-use ima::attest::{ListError, Malformed};
+use ima::attest::ListError;
 use ima::staging::{Location, Staged};
 use ima::HashAlgorithm;
 use ima_format::measure::cel::CelEncoding;
 
-use super::table::{TableArgs, TableSettings};
+use super::table::{Converted, TableArgs, TableSettings};
 use super::{note_others, report_fault, streamed, watched, ListArgs};
 use crate::error::{Context, Error, Result};
 use crate::output::{count, Level, Output};
@@ -140,11 +140,4 @@ impl ConvertArgs {
 enum Converter {
     Form(Form),
     Table(TableSettings),
-}
-
-/// A result that is kept.
-pub(super) struct Converted {
-    pub(super) entries: u64,
-    /// Why the list could not be read to its end.
-    pub(super) fault: Option<Box<Malformed>>,
 }

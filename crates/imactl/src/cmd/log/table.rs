@@ -10,11 +10,10 @@ use ima::attest::parquet::ParquetWriter;
 use ima::attest::source::Source;
 use ima::attest::table::{tabulate, Origin};
 use ima::attest::verify::Options;
-use ima::attest::ListError;
+use ima::attest::{ListError, Malformed};
 use ima::verify::Keyring;
 use ima_format::measure::PcrValues;
 
-use super::convert::Converted;
 use crate::args::{jobs, KeyringArgs};
 use crate::cmd::manifest::{self, TrustArgs};
 use crate::error::{hinted, Result};
@@ -101,4 +100,11 @@ impl TableSettings {
         };
         Ok(Converted { entries: report.counts.records, fault })
     }
+}
+
+/// A result that is kept.
+pub(super) struct Converted {
+    pub(super) entries: u64,
+    /// Why the list could not be read to its end.
+    pub(super) fault: Option<Box<Malformed>>,
 }

@@ -14,7 +14,7 @@ use ima::HashAlgorithm;
 use ima_format::kind::Kind;
 use ima_format::tar::AfterEnd;
 
-use super::{text, write_manifest, TrustArgs};
+use super::{read, write_manifest, TrustArgs};
 use crate::args::{jobs, SignerArgs};
 use crate::error::{with_causes, Context, Result};
 use crate::inputs::Inputs;
@@ -75,7 +75,7 @@ pub(crate) struct CreateArgs {
 impl CreateArgs {
     pub(super) fn run(&self, output: &mut Output) -> Result<Outcome> {
         let selection = Selection::new(&self.include, &self.exclude)?;
-        let base = self.base.as_deref().map(|base| text::read(base, &self.trust, output));
+        let base = self.base.as_deref().map(|base| read(base, &self.trust, output));
         let base = base.transpose()?.unwrap_or_default();
         let (mut manifest, mut packages, mut failed) = (Manifest::default(), Vec::new(), 0);
         for path in &self.paths {

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use ima::attest::manifest::{differences, Difference, Manifest};
+use ima::input::{self, LIST_MAX};
 use ima::staging;
 use ima_format::printable::Printable;
 
 use crate::args::SignerArgs;
-use crate::error::{Context, Result};
+use crate::error::{hinted, Context, Result};
 use crate::output::{count, Level, Output, Style};
 use crate::outputs::is_stdio;
 use crate::Outcome;
@@ -54,10 +55,8 @@ pub(crate) struct DiffArgs {
 
 impl DiffArgs {
     fn run(&self, output: &mut Output) -> Result<Outcome> {
-        let (one, other) = (
-            text::read(&self.one, &self.trust, output)?,
-            text::read(&self.other, &self.trust, output)?,
-        );
+        let (one, other) =
+            (read(&self.one, &self.trust, output)?, read(&self.other, &self.trust, output)?);
         let differences = differences(&one, &other);
         for (path, difference) in &differences {
             let (word, sign, style) = match difference {
@@ -107,6 +106,23 @@ impl MergeArgs {
     }
 }
 
+/// Reads a manifest, and verifies its signature if certificates are trusted.
+fn read(path: &Path, trust: &TrustArgs, output: &mut Output) -> Result<Manifest> {
+    let name = path.display().to_string();
+    let content = input::read_path(path, LIST_MAX)?;
+    let trusted = trust.trusted()?;
+    if let Some(manifest) = signed::open(&name, &content, trusted.as_deref(), output)? {
+        return Ok(manifest);
+    }
+    if trusted.is_some() {
+        return Err(hinted(
+            format!("{name}: not signed"),
+            "sign it (imactl manifest merge --key), or leave out --manifest-cert",
+        ));
+    }
+    text::parse(&name, &content)
+}
+
 /// Reads manifests and merges them.
 pub(crate) fn read_all(
     paths: &[PathBuf],
@@ -115,7 +131,7 @@ pub(crate) fn read_all(
 ) -> Result<Manifest> {
     let mut merged = Manifest::default();
     for path in paths {
-        for (path, expected) in text::read(path, trust, output)?.0 {
+        for (path, expected) in read(path, trust, output)?.0 {
             merged.add(&path, expected);
         }
     }

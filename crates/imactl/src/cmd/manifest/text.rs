@@ -1,16 +1,12 @@
 //! Manifests as JSON lines: a header line, then one line per file, sorted by path.
 
-use std::path::Path;
-
 use ima::attest::manifest::{Expected, Manifest, Owner};
-use ima::input::{self, LIST_MAX};
 use ima_format::hash::{Digest, HashAlgorithm};
 use ima_format::hex;
 use serde::{Deserialize, Serialize};
 
-use super::signed::{self, TrustArgs};
 use crate::error::{hinted, Error, Result};
-use crate::output::{JsonPath, Output};
+use crate::output::JsonPath;
 
 /// The version of the form.
 pub(super) const VERSION: u32 = 1;
@@ -134,25 +130,8 @@ pub(super) fn lines(manifest: &Manifest) -> Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Reads a manifest, and verifies its signature if certificates are trusted.
-pub(super) fn read(path: &Path, trust: &TrustArgs, output: &mut Output) -> Result<Manifest> {
-    let name = path.display().to_string();
-    let content = input::read_path(path, LIST_MAX)?;
-    let trusted = trust.trusted()?;
-    if let Some(manifest) = signed::open(&name, &content, trusted.as_deref(), output)? {
-        return Ok(manifest);
-    }
-    if trusted.is_some() {
-        return Err(hinted(
-            format!("{name}: not signed"),
-            "sign it (imactl manifest merge --key), or leave out --manifest-cert",
-        ));
-    }
-    parse(&name, &content)
-}
-
 /// Reads the lines of a manifest.
-fn parse(name: &str, content: &[u8]) -> Result<Manifest> {
+pub(super) fn parse(name: &str, content: &[u8]) -> Result<Manifest> {
     let mut lines = content.split(|byte| *byte == b'\n').zip(1..);
     let head = lines.next().and_then(|(line, _)| serde_json::from_slice::<Head>(line).ok());
     match head {

@@ -58,6 +58,15 @@ impl Tone {
     }
 }
 
+/// A question that the page answers at the top.
+pub(super) struct Answered {
+    pub(super) question: &'static str,
+    pub(super) tone: Tone,
+    pub(super) word: &'static str,
+    /// The full answer.
+    pub(super) said: String,
+}
+
 /// The content of a table cell.
 #[derive(Debug, Clone)]
 pub(super) enum Cell {

@@ -6,9 +6,8 @@ use ima::attest::timeline::{Event, EventKind};
 use ima::attest::verify::Origin;
 use ima_format::hex::Hex;
 
-use super::html::{bar, code, number, text, Cell, Part, Table, Tone, ROWS};
+use super::html::{bar, code, number, text, Answered, Cell, Part, Table, Tone, ROWS};
 use super::list::{List, Row, Tally};
-use super::page::Answered;
 use crate::cmd::log::words;
 use crate::output::{count, Style};
 

@@ -5,21 +5,12 @@ use ima::digest::{DigestError, Hasher};
 use ima::HashAlgorithm;
 use ima_format::base64;
 
-use super::html::{number, text, Tone};
+use super::html::{number, text, Answered};
 use super::list::List;
 use super::root::Root;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
-
-/// A question that the page answers at the top.
-pub(super) struct Answered {
-    pub(super) question: &'static str,
-    pub(super) tone: Tone,
-    pub(super) word: &'static str,
-    /// The full answer.
-    pub(super) said: String,
-}
 
 /// The page on a root, a list, or both.
 pub(super) fn page(root: Option<&Root>, list: Option<&List>) -> Result<String, DigestError> {

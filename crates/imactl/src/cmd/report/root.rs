@@ -9,8 +9,7 @@ use ima::attest::manifest::Manifest;
 use ima::preflight::{coverage, Answer, FileReport, Source};
 
 use super::groups::{directory, Groups};
-use super::html::{bar, number, text, Cell, Part, Table, Tone, ROWS};
-use super::page::Answered;
+use super::html::{bar, number, text, Answered, Cell, Part, Table, Tone, ROWS};
 use crate::cmd::preflight::{noun, unreached, why, Fate, Told};
 use crate::output::count;
 

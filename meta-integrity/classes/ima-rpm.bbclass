@@ -14,8 +14,10 @@ IMA_SIGN_RPM_EXCLUDE ??= "kernel-devsrc kernel-dbg *-dbg *-src *-staticdev *-doc
 
 python () {
     writes = bb.data.inherits_class('package_rpm', d) and d.getVar('PACKAGES')
+    # what an SDK runs on the machine of a developer, no kernel of this build sees
+    for_sdk = bb.data.inherits_class('nativesdk', d) or bb.data.inherits_class('cross-canadian', d)
     signs = bb.utils.contains('DISTRO_FEATURES', 'ima', True, False, d)
-    if not writes or not signs or d.getVar('IMA_SIGN_RPM') != '1':
+    if not writes or not signs or for_sdk or d.getVar('IMA_SIGN_RPM') != '1':
         return
     depends = ' imactl-native:do_populate_sysroot key-store:do_prepare_keys'
     d.appendVarFlag('do_package_write_rpm', 'depends', depends)

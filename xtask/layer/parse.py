@@ -125,6 +125,10 @@ def check_awake(config, recipes):
     functions = recipes['ima-policy'].getVarFlag('do_package_write_rpm', 'postfuncs').split()
     assert functions[0] == 'ima_sign_packages', functions
     check_identity(recipes['ima-policy'], 'do_package_write_rpm')
+    # no kernel under IMA runs what is in an SDK
+    assert 'ima_sign_packages' in recipes['imactl'].getVarFlag('do_package_write_rpm', 'postfuncs')
+    functions = recipes['imactl-nativesdk'].getVarFlag('do_package_write_rpm', 'postfuncs')
+    assert 'ima_sign_packages' not in (functions or ''), functions
     for store, task in (recipes['key-store'], 'do_install'), (image, 'do_image'):
         check_identity(store, task)
         check_identity(store, task, 'EVM_IDENTITY')

@@ -135,16 +135,16 @@ impl Run {
     }
 }
 
-/// `cargo xtask oe [SERIES...] [--from STEP]`: runs these series, by default all.
+/// `cargo xtask oe [SERIES...] [--from STEP] [--to STEP]`: runs these series, by default all; of the steps, those
+/// from the first to the last, by default all.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let directory = std::env::var_os("IMACTL_OE_DIR").map(PathBuf::from);
     let directory = directory.context("IMACTL_OE_DIR names no directory of checkouts")?;
     let builds = std::env::var_os("IMACTL_OE_BUILD").map(PathBuf::from);
     let builds = builds.unwrap_or_else(|| directory.join("build"));
-    let (named, first) = match arguments {
-        [named @ .., option, step] if option == "--from" => (named, position(step)?),
-        named => (named, 0),
-    };
+    let (named, last) = option(arguments, "--to", STEPS.len() - 1)?;
+    let (named, first) = option(named, "--from", 0)?;
+    ensure!(first <= last, "{} is after {}", STEPS[first].0, STEPS[last].0);
     if let Some(unknown) = named.iter().find(|name| !SERIES.contains(&name.as_str())) {
         bail!("no series {unknown}; the layer is for {}", SERIES.join(", "));
     }
@@ -158,13 +158,25 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
             }
             let build = Build::building(&checkout, &builds, &programs)?;
             let run = Run { checkout, builds: builds.clone(), build };
-            for (name, what, step) in &STEPS[first..] {
+            for (name, what, step) in &STEPS[first..=last] {
                 eprintln!("-- {series}: {name}: {what}");
                 step(&run).with_context(|| format!("{series}, --from {name}"))?;
             }
         }
     }
     Ok(())
+}
+
+/// The arguments before an option at the end, and the step that it names.
+fn option<'a>(
+    arguments: &'a [String],
+    name: &str,
+    default: usize,
+) -> Result<(&'a [String], usize)> {
+    match arguments {
+        [others @ .., option, step] if option == name => Ok((others, position(step)?)),
+        all => Ok((all, default)),
+    }
 }
 
 /// The index of a step in `STEPS`.

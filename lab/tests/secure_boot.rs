@@ -40,15 +40,56 @@ on_each_kernel! {
 
         // the firmware's keys are in .platform, not in .ima
         let keys = guest.read("/proc/keys")?.text();
-        let size = |keyring: &str| {
-            let line = keys.lines().find(|line| line.contains(&format!(" {keyring}: ")));
-            line.and_then(|line| line.rsplit(' ').next()).map(str::to_owned)
-        };
-        assert_eq!(size(".platform").as_deref(), Some("1"), "{keys}");
+        assert_eq!(size(&keys, ".platform"), Some("1"), "{keys}");
         assert!(keys.contains("the owner's key: "), "{keys}");
-        assert_eq!(size(".ima").as_deref(), Some("2"), "{keys}");
+        assert_eq!(size(&keys, ".ima"), Some("2"), "{keys}");
         Ok(())
     }
+
+    /// Linux 6.1 is built without `CONFIG_INTEGRITY_MACHINE_KEYRING` here. Linux 7 is Linus's in this respect: it trusts
+    /// the list only if shim says so (`MokListTrustedRT`, `mokutil --trust-mok`). Debian's 6.12 always trusts it.
+    fn a_machine_owner_key_vouches_for_certificates_only_if_the_kernel_trusts_it(kernel) {
+        let (machine_keys, platform_keys) = match kernel.series() {
+            Series::Linux6_1 => (None, "2"),
+            Series::Linux6_12 => (Some("1"), "1"),
+            Series::Linux7 => (Some("empty"), "2"),
+        };
+        let (store, owner) =
+            (KeyStore::create(Algorithm::Rsa2048)?, KeyStore::create(Algorithm::Rsa2048)?);
+        let initramfs = Tree::boot_initramfs(&store, DEFAULT_POLICY)?;
+        store.sign_with(&["--detached"], &initramfs.path("/etc/ima/ima_policy.default"))?;
+        initramfs.write("/etc/keys/x509_ima_owner.der", owner.ima_certificate()?, 0o644)?;
+        let initramfs = initramfs.initramfs()?;
+        let root = Tree::small_root()?;
+        root.sign_all(&store)?;
+        root.copy("/usr/bin/true", "/opt/owner")?;
+        root.sign(&owner, &["/opt/owner"])?;
+        let root = root.ext4(ROOT_SIZE)?;
+        let machine = Machine::new(kernel).trusting(&store.system_certificate()?);
+        let machine = machine.initramfs(&initramfs).disk(&root, Disk::Discarded);
+        let firmware = SecureBoot::create("the owner's key")?;
+        let firmware = firmware.machine_owner(&owner.system_certificate()?);
+        let mut guest = machine.append("root=/dev/vda").secure_boot(&firmware).boot()?;
+
+        let keys = guest.read("/proc/keys")?.text();
+        assert_eq!(size(&keys, ".machine"), machine_keys, "{keys}");
+        assert_eq!(size(&keys, ".platform"), Some(platform_keys), "{keys}");
+        let run = guest.execute(&["/opt/owner"])?;
+        if machine_keys == Some("1") {
+            assert!(guest.boot_says("(/etc/keys/x509_ima_owner.der) loaded into .ima"));
+            run.is_allowed();
+        } else {
+            assert!(guest.boot_says("(/etc/keys/x509_ima_owner.der) rejected by .ima: ENOKEY"));
+            run.is_refused(Errno::EACCES, "invalid-signature");
+        }
+        Ok(())
+    }
+}
+
+/// The number of keys in a keyring, or "empty", from /proc/keys.
+fn size<'a>(keys: &'a str, keyring: &str) -> Option<&'a str> {
+    let line = keys.lines().find(|line| line.contains(&format!(" {keyring}: ")));
+    line.and_then(|line| line.rsplit(' ').next())
 }
 
 #[test]

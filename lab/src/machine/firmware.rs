@@ -33,6 +33,7 @@ const DISK_SIZE: u64 = 96 << 20;
 /// GUIDs in their memory layout.
 const GLOBAL: [u8; 16] = *b"\x61\xdf\xe4\x8b\xca\x93\xd2\x11\xaa\x0d\x00\xe0\x98\x03\x2b\x8c";
 const SECURITY: [u8; 16] = *b"\xcb\xb2\x19\xd7\x3a\x3d\x96\x45\xa3\xbc\xda\xd0\x0e\x67\x65\x6f";
+const SHIM: [u8; 16] = *b"\x50\xab\x5d\x60\x46\xe0\x00\x43\xab\xb6\x3d\xd8\x10\xdd\x8b\x23";
 const X509: [u8; 16] = *b"\xa1\x59\xc0\xa5\xe4\x94\xa7\x4a\x87\xb5\xab\x15\x5c\x2b\xf0\x72";
 
 /// A key that is enrolled as platform key, exchange key and in `db`, and the image that it signs.
@@ -42,6 +43,7 @@ pub struct SecureBoot {
     /// The directory with the key that signs the image.
     signer: Rc<TempDir>,
     replacement: Option<(String, String)>,
+    machine_owner: Option<Vec<u8>>,
 }
 
 impl SecureBoot {
@@ -55,7 +57,14 @@ impl SecureBoot {
         let mut convert = host::command("openssl", "openssl")?;
         convert.current_dir(directory.path()).args(["x509", "-in", "certificate.pem"]);
         host::run(convert.args(["-outform", "DER", "-out", "certificate.der"]))?;
-        Ok(Self { signer: Rc::clone(&directory), directory, replacement: None })
+        let signer = Rc::clone(&directory);
+        Ok(Self { signer, directory, replacement: None, machine_owner: None })
+    }
+
+    /// Enrolls a certificate in DER as machine owner key: in `MokListRT`, which shim writes for the kernel.
+    pub fn machine_owner(mut self, certificate: &[u8]) -> Self {
+        self.machine_owner = Some(certificate.to_owned());
+        self
     }
 
     /// Signs the image with another key, which is not enrolled.
@@ -124,20 +133,28 @@ impl SecureBoot {
 
     /// Writes the variables into a store without variables.
     fn enroll(&self, store: &mut [u8]) -> Result<()> {
-        // non-volatile, boot service and runtime access, time-based authenticated writes
-        const ATTRIBUTES: u32 = 0x27;
+        // non-volatile, boot service and runtime access
+        const PLAIN: u32 = 0x07;
+        // the same, time-based authenticated writes
+        const AUTHENTICATED: u32 = 0x27;
         let certificate = fs::read(self.directory.path().join("certificate.der"))?;
         let list = signature_list(&certificate)?;
+        let mut variables: Vec<_> = [("PK", GLOBAL), ("KEK", GLOBAL), ("db", SECURITY)]
+            .map(|(name, vendor)| (name, vendor, AUTHENTICATED, list.clone()))
+            .into();
+        if let Some(certificate) = &self.machine_owner {
+            variables.push(("MokListRT", SHIM, PLAIN, signature_list(certificate)?));
+        }
         let mut at = usize::from(u16::from_le_bytes([store[48], store[49]])) + 28;
-        for (name, vendor) in [("PK", GLOBAL), ("KEK", GLOBAL), ("db", SECURITY)] {
+        for (name, vendor, attributes, list) in variables {
             let name: Vec<u8> = name.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect();
             let mut variable = vec![0; 60];
             variable[..3].copy_from_slice(b"\xaa\x55\x3f");
-            variable[4..8].copy_from_slice(&ATTRIBUTES.to_le_bytes());
+            variable[4..8].copy_from_slice(&attributes.to_le_bytes());
             variable[36..40].copy_from_slice(&u32::try_from(name.len())?.to_le_bytes());
             variable[40..44].copy_from_slice(&u32::try_from(list.len())?.to_le_bytes());
             variable[44..].copy_from_slice(&vendor);
-            variable.extend([name, list.clone()].concat());
+            variable.extend([name, list].concat());
             at = at.next_multiple_of(4);
             let place = store.get_mut(at..at + variable.len()).context("the store is too small")?;
             ensure!(place.iter().all(|byte| *byte == 0xff), "{VARIABLES} has variables");

@@ -14,7 +14,7 @@ use crate::{cargo, output, root};
 
 const LIST: &str = "meta-integrity/recipes-support/imactl/imactl-crates.inc";
 /// The sources that the recipes fetch.
-const SOURCES: &str = "meta-integrity/recipes-support/imactl/imactl-source.inc";
+const SOURCES: &str = "meta-integrity/recipes-support/imactl/imactl-files.inc";
 
 /// `cargo xtask crates [--check]`: writes the list, or checks that it is up to date.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {

@@ -21,10 +21,10 @@ python do_prepare_keys() {
         make_sample_keys(d)
     elif model == 'user':
         check_user_keys(d)
-    else:
+    elif d.getVar('WITHIN_EXT_SDK') != '1':  # the build that made the SDK has checked them
         check_certificates(d)
 }
-do_prepare_keys[vardepsexclude] += "SIGNING_MODEL"
+do_prepare_keys[vardepsexclude] += "SIGNING_MODEL WITHIN_EXT_SDK"
 do_prepare_keys[vardeps] += "IMA_IDENTITY IMA_EXTRA_IDENTITY SYSTEM_TRUSTED_IDENTITY SECONDARY_TRUSTED_IDENTITY MODSIGN_IDENTITY EVM_IDENTITY"
 do_prepare_keys[depends] += "imactl-native:do_populate_sysroot"
 addtask prepare_keys after do_prepare_recipe_sysroot before do_install

@@ -210,6 +210,31 @@ impl Build {
         Ok(fs::write(self.directory.join("conf/task.conf"), text)?)
     }
 
+    /// The same in one file, from which OpenEmbedded makes the configuration of an SDK.
+    pub(super) fn configure_in_one(&self, text: &str) -> Result<()> {
+        let whole = self.fixed.replace("require conf/task.conf\n", text);
+        ensure!(whole.ends_with(text), "local.conf does not end with task.conf");
+        Ok(fs::write(self.directory.join("conf/local.conf"), whole)?)
+    }
+
+    /// An extensible SDK as it is installed in a directory, with the programs of this build.
+    pub(super) fn sdk(&self, directory: &Path) -> Result<Self> {
+        let layers = directory.join("layers");
+        let core = layers.join(self.core.file_name().context("oe-core")?);
+        for part in ["programs", "home"] {
+            let mut copy = Command::new("cp");
+            output(copy.arg("-a").arg(self.directory.join(part)).arg(directory))?;
+        }
+        give(directory)?;
+        Ok(Self {
+            series: self.series.clone(),
+            core,
+            directory: directory.to_owned(),
+            fixed: fs::read_to_string(directory.join("conf/local.conf"))?,
+            environment: Vec::new(),
+        })
+    }
+
     /// Sets a variable in the environment of bitbake.
     pub(super) fn set_environment(&mut self, name: &str, value: &str) {
         self.environment.push((name.to_owned(), value.to_owned()));

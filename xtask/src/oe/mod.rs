@@ -11,6 +11,7 @@
 //! | [`kernel`] | a kernel's certificates and modules |
 //! | [`mod@leaks`] | searches all results of a build for keys and passphrases |
 //! | [`models`] | the owners of the signing keys |
+//! | [`sdk`] | the extensible SDK |
 //! | [`recipe`] | the recipes of imactl and imactl-init, without OpenEmbedded's Rust |
 //!
 //! `IMACTL_OE_DIR` has a directory for each series: `SERIES/oe-core` with bitbake in it. Builds are in
@@ -26,6 +27,7 @@ mod kernel;
 mod leaks;
 mod models;
 mod recipe;
+mod sdk;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -84,12 +86,18 @@ const STEPS: &[Step] = &[
     }),
     ("again", "build again: the same bytes", again),
     ("team", "sample keys that a team shares", |run| models::team(&run.build)),
+    ("sample-sdk", "an extensible SDK", |run| sdk::with_sample_keys(&run.build)),
     ("openpgp", "OpenPGP signatures besides", |run| {
         cases::openpgp(&run.build, &run.build.sample_store())
     }),
     ("evm", "portable EVM signatures", |run| models::evm(&run.build, &run.checkout.meta())),
     ("sample-refused", "sample keys where SIGNING_MODEL is user", sample_refused),
     ("own", "build with keys of one's own, encrypted", own),
+    ("sdk", "an extensible SDK without these keys", |run| {
+        let secrets = store_secrets(&run.store(), Some(PASSPHRASE))?;
+        let configuration = own_keys(&run.store(), &passphrase());
+        sdk::extensible(&run.own_build(), &configuration, &run.store(), &secrets)
+    }),
     ("cache", "a cache of signatures", |run| {
         models::cache(&run.own_build(), &run.store(), &passphrase())
     }),

@@ -27,3 +27,18 @@ python () {
         for flag in ['depends', 'rdepends']:
             d.delVarFlag(task, flag)
 }
+
+# The part of do_populate_sdk_ext that has layers, configuration and shared state: no toolchain, no buildtools.
+SDK_INCLUDE_TOOLCHAIN = "0"
+SDK_INCLUDE_BUILDTOOLS = "0"
+
+python do_lab_sdk() {
+    import oe.copy_buildsystem
+    oe.copy_buildsystem.generate_locked_sigs(d.expand('${WORKDIR}/locked-sigs.inc'), d)
+    bb.build.exec_func('copy_buildsystem', d)
+}
+do_lab_sdk[nostamp] = "1"
+do_lab_sdk[cleandirs] = "${SDK_OUTPUT}"
+do_lab_sdk[depends] = "${@get_ext_sdk_depends(d)}"
+do_lab_sdk[recrdeptask] = "do_packagedata do_package_write_rpm do_package_qa do_populate_lic do_populate_sysroot do_deploy"
+addtask lab_sdk

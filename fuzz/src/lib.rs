@@ -34,6 +34,7 @@ pub type Property = fn(&[u8]);
 pub const PROPERTIES: &[(&str, Property)] = &[
     ("audit", audit),
     ("blacklist", boot::blacklist),
+    ("capability", capability),
     ("cel", cel),
     ("command_line", boot::command_line),
     ("elf", elf),
@@ -456,6 +457,20 @@ pub fn ext4(bytes: &[u8]) {
     };
     if let Err(error) = read() {
         assert!(error.offset <= bytes.len(), "{error}");
+    }
+}
+
+/// Each path is absolute and there once; its capabilities have the size and version of the kernel's.
+pub fn capability(text: &[u8]) {
+    match ima_format::capability::lines(text) {
+        Err((line, _)) => assert!(line <= text.split(|byte| *byte == b'\n').count()),
+        Ok(files) => {
+            for (path, capabilities) in &files {
+                assert!(path.starts_with(b"/") && path.len() < text.len());
+                assert_eq!(capabilities.encode()[1..4], [0, 0, 2]);
+            }
+            assert!(files.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        }
     }
 }
 

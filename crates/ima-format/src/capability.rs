@@ -11,6 +11,7 @@
 //! that are not, which a file cannot have.
 
 use alloc::borrow::ToOwned;
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -183,40 +184,48 @@ impl Capabilities {
 /// A path and the capabilities of the file.
 pub type Line = (Vec<u8>, Capabilities);
 
-/// Parses lines of `getcap -r /`: a path, a space, the capabilities. Empty lines and comments (`#`) are skipped.
+/// Parses lines of `getcap -r /`: a path, a space, the capabilities; returns them sorted by path. Empty lines and
+/// comments (`#`) are skipped.
 ///
 /// # Errors
 /// The number of a malformed line, from 1 on.
 pub fn lines(text: &[u8]) -> Result<Vec<Line>, (usize, Fault)> {
-    let mut files: Vec<Line> = Vec::new();
+    let mut files = BTreeMap::new();
     for (number, line) in text.split(|byte| *byte == b'\n').enumerate() {
         if line.iter().all(u8::is_ascii_whitespace) || line.starts_with(b"#") {
             continue;
         }
         let at = |fault| (number + 1, fault);
         let (path, capabilities) = file(line).map_err(at)?;
-        if files.iter().any(|(other, _)| *other == path) {
+        if files.insert(path.to_owned(), capabilities).is_some() {
             return Err(at(Fault::Twice));
         }
-        files.push((path.to_owned(), capabilities));
     }
-    Ok(files)
+    Ok(files.into_iter().collect())
 }
 
 /// A line: the path may have spaces, and ends where all that follows are clauses.
 fn file(line: &[u8]) -> Result<(&[u8], Capabilities), Fault> {
-    let mut last = Fault::NoPath;
-    let spaces = line.iter().enumerate().filter(|(_, byte)| **byte == b' ');
-    for (at, _) in spaces.filter(|_| line.starts_with(b"/")) {
-        let (path, text) = line.split_at(at);
-        let parsed = core::str::from_utf8(text).ok().filter(|text| !text.trim().is_empty());
-        match parsed.map(Capabilities::parse) {
-            Some(Ok(capabilities)) => return Ok((path, capabilities)),
-            Some(Err(fault)) => last = fault,
-            None => {}
+    let mut path = line;
+    // from the end, so that the time is linear in the length
+    while let Some(space) = path.iter().rposition(|byte| *byte == b' ') {
+        let (before, word) = path.split_at(space);
+        let word = core::str::from_utf8(word).unwrap_or("\u{fffd}").trim_matches(' ');
+        if !word.is_empty() && Capabilities::default().apply(word).is_none() {
+            if path.len() == line.len() {
+                return Err(Fault::NotAClause(word.to_owned()));
+            }
+            break;
         }
+        path = before;
     }
-    Err(last)
+    let text = line.get(path.len()..).and_then(|text| core::str::from_utf8(text).ok());
+    match text.map(str::trim) {
+        Some(text) if !text.is_empty() && path.starts_with(b"/") => {
+            Ok((path, Capabilities::parse(text)?))
+        }
+        _ => Err(Fault::NoPath),
+    }
 }
 
 #[cfg(test)]
@@ -251,12 +260,14 @@ mod tests {
     fn a_path_may_have_spaces() {
         let text = b"# of the target\n\n/usr/bin/ping cap_net_raw=ep\n/a b=p c = cap_chown+ep\n";
         let paths: Vec<_> = lines(text).unwrap().into_iter().map(|(path, _)| path).collect();
-        assert_eq!(paths, vec![b"/usr/bin/ping".to_vec(), b"/a b=p c".to_vec()]);
+        assert_eq!(paths, vec![b"/a b=p c".to_vec(), b"/usr/bin/ping".to_vec()]);
         for (text, line, fault) in [
             (&b"usr/bin/ping cap_net_raw=ep"[..], 1, Fault::NoPath),
             (b"/usr/bin/ping", 1, Fault::NoPath),
             (b"/a cap_chown=p\n/a cap_chown=ep", 2, Fault::Twice),
             (b"\n/a cap_chown=p [rootid=1]", 2, Fault::NotAClause("[rootid=1]".to_owned())),
+            (b"/a cap_chown=p cap_bpf=ep", 1, Fault::PartlyEffective),
+            (b"/a  ", 1, Fault::NoPath),
         ] {
             assert_eq!(lines(text).unwrap_err(), (line, fault));
         }

@@ -80,7 +80,7 @@ on_each_kernel! {
             run.is_allowed();
         } else {
             assert!(guest.boot_says("(/etc/keys/x509_ima_owner.der) rejected by .ima: ENOKEY"));
-            run.is_refused(Errno::EACCES, "invalid-signature");
+            run.is_denied(Errno::EACCES, "invalid-signature");
         }
         Ok(())
     }

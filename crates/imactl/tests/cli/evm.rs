@@ -369,6 +369,28 @@ fn only_changed_metadata_is_signed_again() {
     assert!(refused.stderr.contains("no security.ima for the EVM signature to cover"));
 }
 
+#[test]
+fn inspect_shows_security_evm() {
+    let directory = directory();
+    let Some(root) = root(directory.path()) else { return };
+    let (store, plain) = (store(directory.path(), "p-256"), root.join("plain"));
+    run(args!["sign", "--evm", "--hash", "sha384", "--keys", store, root]).exits(0);
+    let shown = run(args!["inspect", "--json", root]).exits(0);
+    for file in FILES.map(|file| root.join(file)) {
+        let evm = &shown.json_for(&file)["evm"];
+        assert_eq!(evm["attribute"], "EVM_XATTR_PORTABLE_DIGSIG", "{shown:?}");
+        assert_eq!((&evm["version"], &evm["hash"]), (&2.into(), &"sha384".into()), "{shown:?}");
+        let bytes = attribute(&file, "security.evm").unwrap();
+        let key_id: String = bytes[3..7].iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(evm["key_id"], key_id);
+    }
+    set_attribute(&plain, "security.evm", &[5, 2, 4]);
+    let malformed = run(args!["inspect", "--json", plain]).exits(1).json_for(&plain);
+    assert!(malformed["evm"]["malformed"].is_string(), "{malformed}");
+    let text = run(args!["inspect", root.join("bin/tool")]).exits(0).stdout;
+    assert!(text.contains("bin/tool: security.evm: "), "{text}");
+}
+
 /// A valid `security.evm` by a key at hand is made again for a new `security.ima`, in its own form; any other one stays.
 #[test]
 fn security_evm_is_renewed_by_its_own_key_only() {

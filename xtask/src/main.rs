@@ -129,10 +129,11 @@ fn kernels(args: &[String]) -> Result<()> {
     run(lab)
 }
 
-/// Runs the lab's demo with the program as installed for users.
+/// Runs the lab's demo with the program as installed for users. The lab is a release build, too: it has most crates in
+/// common with the program, OpenSSL among them, which need not be built twice.
 fn demo(args: &[String]) -> Result<()> {
     run(cargo(&["build", "--release", "--package", "imactl"]))?;
-    let mut demo = cargo(&["run", "--quiet", "--package", "lab", "--", "demo"]);
+    let mut demo = cargo(&["run", "--release", "--quiet", "--package", "lab", "--", "demo"]);
     demo.args(args).env("IMACTL_PROGRAM", root().join("target/release/imactl"));
     run(demo)
 }

@@ -110,7 +110,8 @@ pub(super) fn cache(build: &Build, store: &Path, passphrase: &str) -> Result<()>
     Ok(())
 }
 
-/// One key for packages and another for an image, both certified by one CA.
+/// One key for packages and another for an image, both certified by one CA: set for the recipe of an image, by a
+/// class of images, and for the recipe of a package.
 pub(super) fn two_keys(build: &Build, store: &Path, passphrase: &str) -> Result<()> {
     let other = build.directory().with_extension("other-key");
     if other.exists() {
@@ -130,20 +131,41 @@ pub(super) fn two_keys(build: &Build, store: &Path, passphrase: &str) -> Result<
     output(certify.arg("-o").arg(&certificate).arg(&public).env("PASSPHRASE", PASSPHRASE))?;
     build.give(&other)?;
 
-    let configuration = format!(
-        "IMA_SIGNING_KEY:pn-lab-image = \"{}\"\nIMA_SIGNING_CERT:pn-lab-image = \"{certificate}\"\n\
-         IMA_PASSPHRASE_ENV:pn-lab-image = \"\"\nIMA_EXTRA_CERTS = \"{certificate}\"\n",
-        key.display(),
-        certificate = certificate.display()
-    );
+    let with_other = |suffix: &str| {
+        format!(
+            "IMA_SIGNING_KEY{suffix} = \"{}\"\nIMA_SIGNING_CERT{suffix} = \"{}\"\nIMA_PASSPHRASE_ENV{suffix} = \"\"\n",
+            key.display(),
+            certificate.display()
+        )
+    };
+    // a class for images, which BitBake finds in the build directory
+    let class = build.directory().join("classes/lab-keys.bbclass");
+    fs::create_dir_all(build.directory().join("classes"))?;
+    fs::write(&class, with_other(""))?;
     let own = own_keys(store, passphrase);
-    build.configure(&format!("{own}{configuration}"))?;
+    let extra = format!("IMA_EXTRA_CERTS = \"{}\"\n", certificate.display());
+    for more in [with_other(":pn-lab-image"), "IMAGE_CLASSES += \"lab-keys\"\n".to_owned()] {
+        build.configure(&format!("{own}{extra}{more}"))?;
+        build.bitbake(&["lab-image"])?;
+        image::check(build, &other)?;
+        image::check_packages(build, store)?;
+        build.configure(&own)?;
+        build.bitbake(&["lab-image"])?;
+        image::check(build, store)?;
+    }
+
+    // a package, in an image of which all files are signed again
+    build.configure(&format!("{own}{extra}{}", with_other(":pn-lab-root")))?;
     build.bitbake(&["lab-image"])?;
-    image::check(build, &other)?;
-    image::check_packages(build, store)?;
+    image::check(build, store)?;
+    let find = ["-name", "lab-root-1*.rpm"];
+    let found = String::from_utf8(output(Command::new("find").arg(build.packages()).args(find))?)?;
+    let mut verify = build.imactl();
+    output(verify.args(["verify", "--cert"]).arg(&certificate).arg(found.trim()))?;
     build.configure(&own)?;
     build.bitbake(&["lab-image"])?;
-    image::check(build, store).map(drop)
+    image::check(build, store)?;
+    image::check_packages(build, store)
 }
 
 /// The sample key is installed on the target on request, a user's key never. The certificate of another key

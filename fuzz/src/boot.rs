@@ -1,7 +1,7 @@
 //! The parsers that run before anything is verified: those of imactl-init.
 
-use ima_format::boot::{AppraiseMode, Words};
 use ima_format::blacklist::Entry;
+use ima_format::boot::{AppraiseMode, Words};
 use ima_format::keyring::{listed, Description};
 use ima_format::modsig;
 use ima_format::partition::partuuid;

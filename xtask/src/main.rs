@@ -95,14 +95,18 @@ fn lint(_: &[String]) -> Result<()> {
         doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links");
         doc
     })?;
-    wheel("fmt", &["--check"])?;
-    wheel("clippy", &["--quiet", "--", "-D", "warnings"])?;
+    // the fuzz targets without libFuzzer
+    for (workspace, features) in [("contrib/fleet/wheel", "vendored"), ("fuzz", "")] {
+        separate(workspace, "fmt", &["--check"])?;
+        let options = ["--quiet", "--all-targets", "--no-default-features", "--features", features];
+        separate(workspace, "clippy", &[&options[..], &["--", "-D", "warnings"]].concat())?;
+    }
     architecture::check()
 }
 
-/// Runs a cargo tool on the Python module, which is a separate workspace.
-fn wheel(tool: &str, options: &[&str]) -> Result<()> {
-    let mut cargo = cargo(&[tool, "--manifest-path", "contrib/fleet/wheel/Cargo.toml"]);
+/// Runs a cargo tool on a separate workspace.
+fn separate(workspace: &str, tool: &str, options: &[&str]) -> Result<()> {
+    let mut cargo = cargo(&[tool, "--manifest-path", &format!("{workspace}/Cargo.toml")]);
     cargo.args(options).env("CARGO_TARGET_DIR", target_directory()).env("PYO3_NO_PYTHON", "1");
     run(cargo)
 }

@@ -15,6 +15,9 @@ const POLICIES: [&str; 3] = ["appraise", "strict", "measure"];
 const DOCUMENTS: [&str; 6] =
     ["README.md", "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT", "docs", "contrib"];
 
+/// What users of the documents cannot use: tests, their traces, and a crate that is built in the checkout.
+const LEFT_OUT: [&str; 3] = ["test_fleet.py", "__pycache__", "wheel"];
+
 /// `cargo xtask install`: installs below `$DESTDIR$PREFIX`.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let [] = arguments else { bail!("usage: [DESTDIR=DIR] [PREFIX=DIR] cargo xtask install") };
@@ -107,7 +110,9 @@ fn copy_all(from: &Path, to: &Path) -> Result<()> {
     }
     for entry in fs::read_dir(from).with_context(|| from.display().to_string())? {
         let name = entry?.file_name();
-        copy_all(&from.join(&name), &to.join(&name))?;
+        if LEFT_OUT.iter().all(|left_out| name != *left_out) {
+            copy_all(&from.join(&name), &to.join(&name))?;
+        }
     }
     Ok(())
 }

@@ -173,6 +173,23 @@ pub fn security_attributes(directory: &Path) -> bool {
     set.is_ok()
 }
 
+/// Unpacks an archive with GNU tar, attributes included, into a new directory.
+pub fn unpack(archive: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    let mut tar = tool("tar").unwrap();
+    tar.args(["--xattrs", "--xattrs-include=*", "-C"]).arg(to).arg("-xf").arg(archive);
+    finish(&mut tar).exits(0);
+}
+
+/// Whether debugfs shows this value of an attribute in an image.
+pub fn image_has_attribute(image: &Path, file: &str, name: &str, value: &[u8]) -> bool {
+    let request = format!("ea_get -x {file} {name}");
+    let shown = finish(tool("debugfs").unwrap().args(["-R", &request]).arg(image)).exits(0);
+    let hex: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits: String = shown.stdout.chars().filter(char::is_ascii_hexdigit).collect();
+    digits.ends_with(&hex)
+}
+
 /// The value of a file's attribute.
 pub fn attribute(path: &Path, name: &str) -> Option<Vec<u8>> {
     let mut value = vec![0; 1 << 16];
